@@ -1,0 +1,46 @@
+/**
+ * Every error a user can meet has a stable code, `LT_<AREA>_<WHAT>`, and one line that says what is wrong, where, and
+ * what to do. The command line prints `message` and exits with 2 for usage errors (bad options), 1 for all others.
+ */
+export class LantrainError extends Error {
+  override readonly name = 'LantrainError';
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+
+  get exitCode(): 1 | 2 {
+    return USAGE_CODES.has(this.code) ? 2 : 1;
+  }
+}
+
+const USAGE = ['LT_USAGE_OPTION', 'LT_USAGE_PRESET', 'LT_USAGE_MODEL', 'LT_USAGE_BATCH'] as const;
+
+const FAILURES = [
+  'LT_GPU_NONE',
+  'LT_GPU_SHADER',
+  'LT_GPU_ERROR',
+  'LT_GPU_MEMORY',
+  'LT_GPU_LOST',
+  'LT_DATA_MISSING',
+  'LT_DATA_EMPTY',
+  'LT_DATA_SHORT',
+  'LT_DATA_TOKEN',
+  'LT_DATA_DOWNLOAD',
+  'LT_DATA_CORRUPT',
+  'LT_RUN_EXISTS',
+  'LT_RUN_MISSING',
+  'LT_RUN_MISMATCH',
+  'LT_RUN_WRITE',
+  'LT_CHECKPOINT_CORRUPT',
+  'LT_CHECKPOINT_TENSOR',
+  'LT_TRAIN_NONFINITE',
+] as const;
+
+export type ErrorCode = (typeof USAGE)[number] | (typeof FAILURES)[number];
+
+const USAGE_CODES: ReadonlySet<string> = new Set(USAGE);

@@ -1,0 +1,51 @@
+import type { ModelConfig } from './config.js';
+
+/** How a tensor starts, and whether `--decay matrices` decays it. */
+export type ParameterKind = 'embedding' | 'matrix' | 'bias' | 'gain';
+
+export interface Parameter {
+  /** The Hugging Face name without the `transformer.` prefix, such as `h.0.attn.c_attn.weight`. */
+  readonly name: string;
+  /** Matrices are stored (in, out); the embeddings and the untied head (V, C). */
+  readonly shape: readonly number[];
+  readonly kind: ParameterKind;
+  /** Values that feed one output: the bound of PyTorch's default initialization of Linear is 1 / sqrt(fanIn). */
+  readonly fanIn: number;
+  /** Projections onto the residual stream, which GPT-2's initialization scales by 1 / sqrt(2 layers). */
+  readonly residual: boolean;
+  readonly size: number;
+}
+
+/** Every parameter of the model in the one order that the digest, the checkpoints and the flat array use. */
+export function parameters(config: ModelConfig): Parameter[] {
+  const { vocabSize: V, context: T, width: C } = config;
+  const list: Parameter[] = [];
+  const add = (name: string, shape: number[], kind: ParameterKind, fanIn = 0, residual = false) =>
+    list.push({ name, shape, kind, fanIn, residual, size: shape.reduce((a, b) => a * b, 1) });
+  const linear = (name: string, input: number, output: number, bias: boolean, residual = false) => {
+    add(`${name}.weight`, [input, output], 'matrix', input, residual);
+    if (bias) add(`${name}.bias`, [output], 'bias', input);
+  };
+  const norm = (name: string) => {
+    add(`${name}.weight`, [C], 'gain');
+    add(`${name}.bias`, [C], 'bias');
+  };
+  add('wte.weight', [V, C], 'embedding');
+  add('wpe.weight', [T, C], 'embedding');
+  for (let layer = 0; layer < config.layers; layer++) {
+    const h = `h.${layer}`;
+    norm(`${h}.ln_1`);
+    linear(`${h}.attn.c_attn`, C, 3 * C, config.qkvBias);
+    linear(`${h}.attn.c_proj`, C, C, true, true);
+    norm(`${h}.ln_2`);
+    linear(`${h}.mlp.c_fc`, C, 4 * C, true);
+    linear(`${h}.mlp.c_proj`, 4 * C, C, true, true);
+  }
+  norm('ln_f');
+  if (!config.tie) add('lm_head.weight', [V, C], 'matrix', C);
+  return list;
+}
+
+export function parameterCount(config: ModelConfig): number {
+  return parameters(config).reduce((sum, p) => sum + p.size, 0);
+}

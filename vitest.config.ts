@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+// One process a file: a process holds at most one GPU device, and a lost device must not reach the next file.
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    pool: 'forks',
+    isolate: true,
+    maxWorkers: 2,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
+  },
+});
