@@ -1,0 +1,45 @@
+import { create, globals } from 'webgpu';
+
+/**
+ * WebGPU for Node: Dawn through the npm package `webgpu`.
+ *
+ * While a map or a fence is pending, Dawn's binding polls by handing a native callback to `setImmediate` again and
+ * again. That keeps a core busy, which a software driver needs for itself (matrix products run half as fast). The
+ * binding looks the global up at each call, so the wrapper below sends its callbacks, and nobody else's, through a
+ * timer of one millisecond.
+ */
+const POLL_MS = 1;
+
+function isNativeCallback(callback: unknown): boolean {
+  if (typeof callback !== 'function') return false;
+  // Bound JavaScript functions also print as native code, but they say so in their name and have no own prototype.
+  return (
+    /\{\s*\[native code\]\s*\}\s*$/.test(Function.prototype.toString.call(callback)) &&
+    !callback.name.startsWith('bound ')
+  );
+}
+
+function curePolling(): void {
+  const original = globalThis.setImmediate;
+  const wrapper = (callback: (...args: unknown[]) => void, ...args: unknown[]) =>
+    isNativeCallback(callback) ? setTimeout(callback, POLL_MS, ...args) : original(callback, ...args);
+  // util.promisify(setImmediate) looks for the symbols that the original carries.
+  for (const symbol of Object.getOwnPropertySymbols(original))
+    Object.defineProperty(wrapper, symbol, Object.getOwnPropertyDescriptor(original, symbol) as PropertyDescriptor);
+  globalThis.setImmediate = wrapper as unknown as typeof setImmediate;
+}
+
+let instance: GPU | undefined;
+
+/**
+ * The process's one Dawn instance; `adapterName` picks the first adapter whose name contains it. The instance is held
+ * for the life of the process: when it is collected while a device lives, the process dies.
+ */
+export function openDawn(adapterName?: string): GPU {
+  if (instance === undefined) {
+    Object.assign(globalThis, globals);
+    curePolling();
+    instance = create(adapterName === undefined ? [] : [`adapter=${adapterName}`]);
+  }
+  return instance;
+}

@@ -1,0 +1,220 @@
+import { LantrainError } from '../errors.js';
+
+/** A byte range of a GPU buffer; what kernels bind. Offsets are multiples of 256 bytes wherever a view is bound. */
+export interface View {
+  readonly buffer: GPUBuffer;
+  /** Bytes from the start of the buffer. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** The alignment of bound offsets that every adapter accepts, in float32 values (256 bytes). */
+export const ALIGN_VALUES = 64;
+
+export function alignValues(values: number): number {
+  return Math.ceil(values / ALIGN_VALUES) * ALIGN_VALUES;
+}
+
+/** `count` 32-bit values of `view`, from value `start` on. */
+export function slice(view: View, start: number, count: number): View {
+  if ((start + count) * 4 > view.size) throw new RangeError(`slice ${start}+${count} of a view of ${view.size / 4}`);
+  return { buffer: view.buffer, offset: view.offset + start * 4, size: count * 4 };
+}
+
+export interface GpuOptions {
+  /** Features not to use though the adapter has them: for tests, and to reproduce a smaller adapter. */
+  readonly withoutFeatures?: readonly string[];
+  /** Use WebGPU's default limits only, not the adapter's. */
+  readonly defaultLimits?: boolean;
+}
+
+const USEFUL_FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
+
+const RAISED_LIMITS = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+] as const;
+
+/** Usage bits by value, so that nothing here needs the browser's globals. */
+const USAGE = { mapRead: 0x1, copySrc: 0x4, copyDst: 0x8, uniform: 0x40, storage: 0x80, queryResolve: 0x200 } as const;
+
+/** What the adapter says of itself, as far as lantrain uses it. */
+export interface AdapterDescription {
+  readonly name: string;
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly driver: string;
+  /** A driver that runs on the CPU: lavapipe, SwiftShader, WARP. */
+  readonly software: boolean;
+  /** The subgroup size where it is fixed (min = max), else undefined. */
+  readonly subgroupSize: number | undefined;
+}
+
+/**
+ * A device with every useful feature and limit of its adapter. Errors that WebGPU reports on the side (uncaptured
+ * errors, a lost device) are kept and thrown at the next `check`, which every read and wait makes.
+ */
+export class Gpu {
+  #failure: LantrainError | undefined;
+  #staging: { buffer: GPUBuffer; size: number } | undefined;
+  #allocatedBytes = 0;
+  #peakBytes = 0;
+
+  private constructor(
+    readonly device: GPUDevice,
+    readonly adapter: AdapterDescription,
+  ) {
+    device.onuncapturederror = (event) => {
+      this.#failure ??= asLantrainError(event.error);
+    };
+    void device.lost.then((info) => {
+      if (info.reason !== 'destroyed')
+        this.#failure ??= new LantrainError('LT_GPU_LOST', `the GPU device was lost: ${info.message || info.reason}`);
+    });
+  }
+
+  /** Throws LT_GPU_NONE where no adapter can be had. */
+  static async open(gpu: GPU, options: GpuOptions = {}): Promise<Gpu> {
+    let adapter: GPUAdapter | null;
+    try {
+      adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+    } catch (cause) {
+      throw new LantrainError('LT_GPU_NONE', `no usable GPU adapter: ${oneLine(cause)}`, { cause });
+    }
+    if (adapter === null)
+      throw new LantrainError(
+        'LT_GPU_NONE',
+        'no usable GPU adapter; run `node src/cli/setup.mjs`, or install a driver',
+      );
+    const without = new Set(options.withoutFeatures);
+    const features = USEFUL_FEATURES.filter((f) => adapter.features.has(f) && !without.has(f));
+    const limits: Record<string, number> = {};
+    if (!options.defaultLimits) for (const name of RAISED_LIMITS) limits[name] = adapter.limits[name];
+    const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
+    return new Gpu(device, describe(adapter.info, features.includes('subgroups')));
+  }
+
+  has(feature: (typeof USEFUL_FEATURES)[number]): boolean {
+    return this.device.features.has(feature);
+  }
+
+  get limits(): GPUSupportedLimits {
+    return this.device.limits;
+  }
+
+  /** Bytes of all buffers that live now, and the most there ever were. */
+  get memory(): { readonly allocatedBytes: number; readonly peakBytes: number } {
+    return { allocatedBytes: this.#allocatedBytes, peakBytes: this.#peakBytes };
+  }
+
+  /** A zeroed storage buffer of `values` 32-bit values. Throws LT_GPU_MEMORY when there is not enough memory. */
+  async buffer(label: string, values: number): Promise<View> {
+    const size = alignValues(Math.max(values, 1)) * 4;
+    return { buffer: await this.#create(label, size, USAGE.storage | USAGE.copySrc | USAGE.copyDst), offset: 0, size };
+  }
+
+  /** A uniform buffer of `bytes`. */
+  async uniform(label: string, bytes: number): Promise<View> {
+    const size = Math.ceil(bytes / 256) * 256;
+    return { buffer: await this.#create(label, size, USAGE.uniform | USAGE.copyDst), offset: 0, size };
+  }
+
+  async #create(label: string, size: number, usage: number): Promise<GPUBuffer> {
+    if (size > this.limits.maxBufferSize)
+      throw new LantrainError(
+        'LT_GPU_MEMORY',
+        `buffer ${label} of ${size} bytes exceeds the adapter's largest buffer (${this.limits.maxBufferSize} bytes)`,
+      );
+    this.device.pushErrorScope('out-of-memory');
+    const buffer = this.device.createBuffer({ label, size, usage });
+    const error = await this.device.popErrorScope();
+    if (error)
+      throw new LantrainError(
+        'LT_GPU_MEMORY',
+        `the adapter has no memory for ${label} (${size} bytes, ${this.#allocatedBytes} bytes in use already)`,
+      );
+    this.#allocatedBytes += size;
+    this.#peakBytes = Math.max(this.#peakBytes, this.#allocatedBytes);
+    return buffer;
+  }
+
+  release(view: View): void {
+    this.#allocatedBytes -= view.buffer.size;
+    view.buffer.destroy();
+  }
+
+  /** Queues a write of whole 32-bit values at the start of `view`; it is ordered with what is submitted later. */
+  write(view: View, data: Float32Array | Uint32Array | Int32Array): void {
+    this.device.queue.writeBuffer(view.buffer, view.offset, data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  /** The bytes of `view`, once everything submitted so far is done. One read at a time. */
+  async read(view: View): Promise<ArrayBuffer> {
+    this.check();
+    if (this.#staging === undefined || this.#staging.size < view.size) {
+      if (this.#staging) {
+        this.#allocatedBytes -= this.#staging.size;
+        this.#staging.buffer.destroy();
+      }
+      const buffer = await this.#create('staging', view.size, USAGE.mapRead | USAGE.copyDst);
+      this.#staging = { buffer, size: view.size };
+    }
+    const staging = this.#staging.buffer;
+    const encoder = this.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(view.buffer, view.offset, staging, 0, view.size);
+    this.device.queue.submit([encoder.finish()]);
+    try {
+      await staging.mapAsync(0x1, 0, view.size);
+    } catch (cause) {
+      this.check();
+      throw new LantrainError('LT_GPU_ERROR', `reading back from the GPU failed: ${oneLine(cause)}`, { cause });
+    }
+    const bytes = staging.getMappedRange(0, view.size).slice(0);
+    staging.unmap();
+    this.check();
+    return bytes;
+  }
+
+  /** Resolves when everything submitted so far is done. */
+  async done(): Promise<void> {
+    await this.device.queue.onSubmittedWorkDone();
+    this.check();
+  }
+
+  /** Throws the first error that WebGPU reported on the side, if any. */
+  check(): void {
+    if (this.#failure) throw this.#failure;
+  }
+}
+
+function describe(info: GPUAdapterInfo, subgroups: boolean): AdapterDescription {
+  const extended = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
+  const name = info.device || info.description || info.vendor || 'unknown adapter';
+  const text = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`.toLowerCase();
+  const { subgroupMinSize: min, subgroupMaxSize: max } = extended;
+  return {
+    name,
+    vendor: info.vendor,
+    architecture: info.architecture,
+    driver: info.description,
+    software: /llvmpipe|lavapipe|swiftshader|basic render|warp|mesa.*cpu/.test(text),
+    subgroupSize: subgroups && min !== undefined && min === max ? min : undefined,
+  };
+}
+
+function asLantrainError(error: GPUError): LantrainError {
+  const kind = error.constructor.name;
+  if (kind === 'GPUOutOfMemoryError') return new LantrainError('LT_GPU_MEMORY', `out of GPU memory: ${oneLine(error)}`);
+  return new LantrainError('LT_GPU_ERROR', `WebGPU refused an operation: ${oneLine(error)}`);
+}
+
+function oneLine(error: unknown): string {
+  const message = error instanceof Error || (error as GPUError)?.message ? (error as Error).message : String(error);
+  return message.replace(/\s*\n\s*/g, ' ').trim();
+}

@@ -1,0 +1,147 @@
+import { LantrainError } from '../errors.js';
+import type { Gpu } from './device.js';
+
+/** The text of every file in `shaders/`, by file name without `.wgsl`. Handed in from outside: gpu reads no files. */
+export type ShaderTexts = Readonly<Record<string, string>>;
+
+export type Constants = Readonly<Record<string, number | boolean>>;
+
+/** Which entry point of which shader, and what its `override` constants are: what makes one pipeline. */
+export interface KernelId {
+  /** File in `shaders/` without `.wgsl`. */
+  readonly shader: string;
+  readonly entry: string;
+  readonly constants: Constants;
+}
+
+type Access = 'uniform' | 'read' | 'read_write';
+
+interface Declared {
+  readonly binding: number;
+  readonly access: Access;
+}
+
+interface Shader {
+  readonly module: GPUShaderModule;
+  readonly declared: ReadonlyMap<string, Declared>;
+}
+
+export interface Kernel {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  /** Binding numbers by the names of the WGSL variables. */
+  readonly bindings: ReadonlyMap<string, number>;
+}
+
+const IMPORT = /^\/\/! import (\w+)$/gm;
+const DECLARATION = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:\s*,\s*(read|read_write))?>\s*(\w+)/g;
+const ENABLE = /^enable [\w, ]+;$/gm;
+
+/**
+ * `name`'s text with the shaders it imports (`//! import random`, each once, before it). Shared functions stand in one
+ * file each; every file compiles once its imports stand before it.
+ */
+export function composeShader(texts: ShaderTexts, name: string): string {
+  const seen = new Set<string>();
+  const parts: string[] = [];
+  const visit = (file: string) => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    const text = texts[file];
+    if (text === undefined) throw new LantrainError('LT_GPU_SHADER', `there is no shader ${file}.wgsl`);
+    for (const match of text.matchAll(IMPORT)) visit(match[1]);
+    parts.push(text);
+  };
+  visit(name);
+  const joined = parts.join('\n');
+  // Directives must come before every declaration.
+  const enables = [...new Set(joined.match(ENABLE))];
+  return `${enables.join('\n')}\n${joined.replace(ENABLE, '')}`;
+}
+
+/** Compiles shaders and pipelines, each once. */
+export class KernelCache {
+  readonly #shaders = new Map<string, Promise<Shader>>();
+  readonly #kernels = new Map<string, Promise<Kernel>>();
+
+  constructor(
+    readonly gpu: Gpu,
+    readonly texts: ShaderTexts,
+  ) {}
+
+  /** The pipeline for `id` with a bind group layout of just the variables `names`. Throws LT_GPU_SHADER. */
+  get(id: KernelId, names: readonly string[]): Promise<Kernel> {
+    const key = JSON.stringify([id.shader, id.entry, Object.entries(id.constants).sort(), [...names].sort()]);
+    let kernel = this.#kernels.get(key);
+    if (kernel === undefined) {
+      kernel = this.#build(id, names);
+      this.#kernels.set(key, kernel);
+    }
+    return kernel;
+  }
+
+  get pipelineCount(): number {
+    return this.#kernels.size;
+  }
+
+  async #build(id: KernelId, names: readonly string[]): Promise<Kernel> {
+    let shader = this.#shaders.get(id.shader);
+    if (shader === undefined) {
+      shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader));
+      this.#shaders.set(id.shader, shader);
+    }
+    const { module, declared } = await shader;
+    const bindings = new Map<string, number>();
+    const entries: GPUBindGroupLayoutEntry[] = names.map((name) => {
+      const d = declared.get(name);
+      if (d === undefined) throw new LantrainError('LT_GPU_SHADER', `${id.shader}.wgsl declares no variable ${name}`);
+      bindings.set(name, d.binding);
+      const type = ({ uniform: 'uniform', read: 'read-only-storage', read_write: 'storage' } as const)[d.access];
+      return { binding: d.binding, visibility: 0x4, buffer: { type } };
+    });
+    const { device } = this.gpu;
+    const layout = device.createBindGroupLayout({ label: id.shader, entries });
+    const constants: Record<string, number> = {};
+    for (const [name, value] of Object.entries(id.constants)) constants[name] = Number(value);
+    try {
+      const pipeline = await device.createComputePipelineAsync({
+        label: `${id.shader}.${id.entry}`,
+        layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module, entryPoint: id.entry, constants },
+      });
+      return { pipeline, layout, bindings };
+    } catch (cause) {
+      this.gpu.check();
+      const message = cause instanceof Error ? cause.message : String(cause);
+      throw new LantrainError(
+        'LT_GPU_SHADER',
+        `${id.shader}.wgsl, entry ${id.entry}, with ${JSON.stringify(id.constants)}: ${message}`,
+        { cause },
+      );
+    }
+  }
+}
+
+async function compile(gpu: Gpu, name: string, code: string): Promise<Shader> {
+  gpu.device.pushErrorScope('validation');
+  const module = gpu.device.createShaderModule({ label: name, code });
+  const [error, info] = await Promise.all([gpu.device.popErrorScope(), module.getCompilationInfo()]);
+  const errors = info.messages.filter((m) => m.type === 'error');
+  if (error || errors.length > 0) {
+    const lines = code.split('\n');
+    const shown = errors.map((m) => {
+      const from = Math.max(0, m.lineNum - 3);
+      const around = lines.slice(from, m.lineNum + 2).map((l, i) => `${String(from + i + 1).padStart(5)} | ${l}`);
+      return `line ${m.lineNum}:${m.linePos} ${m.message}\n${around.join('\n')}`;
+    });
+    throw new LantrainError('LT_GPU_SHADER', `${name}.wgsl does not compile: ${shown.join('\n') || error?.message}`);
+  }
+  const declared = new Map<string, Declared>();
+  for (const [, binding, space, access, variable] of code.matchAll(DECLARATION)) {
+    declared.set(variable, {
+      binding: Number(binding),
+      access: space === 'uniform' ? 'uniform' : ((access ?? 'read') as Access),
+    });
+  }
+  return { module, declared };
+}

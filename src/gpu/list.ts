@@ -1,0 +1,147 @@
+import type { Gpu, View } from './device.js';
+import type { Kernel, KernelCache, KernelId } from './kernel.js';
+
+/** What a dispatch costs, for the profile: floating-point operations and bytes that must move at least. */
+export interface Work {
+  readonly flops?: number;
+  readonly bytes?: number;
+}
+
+export interface Dispatch extends KernelId, Work {
+  /** Views by the names of the WGSL variables. */
+  readonly bindings: Readonly<Record<string, View>>;
+  readonly groups: readonly [number, number?, number?];
+  /** The name of the operation in profiles; the shader's own when absent. */
+  readonly label?: string;
+}
+
+interface Prepared {
+  readonly kernel: Kernel;
+  readonly group: GPUBindGroup;
+  readonly dispatch: Dispatch;
+}
+
+/** The dimension limit of a dispatch on every adapter. */
+const MAX_GROUPS = 65535;
+
+/**
+ * A two-dimensional grid for `count` workgroups counted in a line. Kernels find their place as
+ * `id.x + id.y * num_workgroups.x` and leave when it is `count` or more.
+ */
+export function linearGroups(count: number): [number, number] {
+  const y = Math.ceil(count / MAX_GROUPS);
+  return [Math.ceil(count / y), y];
+}
+
+export interface Timing extends Work {
+  readonly label: string;
+  readonly milliseconds: number;
+}
+
+/** The static list of dispatches of one graph: pipelines and bind groups are built once, then replayed. */
+export class DispatchList {
+  readonly #dispatches: Dispatch[] = [];
+  #prepared: Prepared[] = [];
+
+  add(dispatch: Dispatch): void {
+    const { groups } = dispatch;
+    if (groups.some((n) => n === undefined || !Number.isInteger(n) || n < 1 || n > MAX_GROUPS))
+      throw new RangeError(`${dispatch.shader}.${dispatch.entry}: cannot dispatch ${groups.join(' x ')} workgroups`);
+    this.#dispatches.push(dispatch);
+  }
+
+  get length(): number {
+    return this.#dispatches.length;
+  }
+
+  /** Builds all pipelines and bind groups. `onProgress` is told how many of the pipelines stand. */
+  async prepare(kernels: KernelCache, onProgress?: (done: number, total: number) => void): Promise<void> {
+    this.#prepared = [];
+    for (const dispatch of this.#dispatches) {
+      const names = Object.keys(dispatch.bindings);
+      const kernel = await kernels.get(dispatch, names);
+      const entries = names.map((name) => {
+        const { buffer, offset, size } = dispatch.bindings[name];
+        return { binding: kernel.bindings.get(name) as number, resource: { buffer, offset, size } };
+      });
+      const { device } = kernels.gpu;
+      const group = device.createBindGroup({ label: dispatch.shader, layout: kernel.layout, entries });
+      this.#prepared.push({ kernel, group, dispatch });
+      onProgress?.(this.#prepared.length, this.#dispatches.length);
+    }
+    kernels.gpu.check();
+  }
+
+  /** Appends the whole list to `encoder`, in one pass. */
+  encode(encoder: GPUCommandEncoder): void {
+    const pass = encoder.beginComputePass();
+    for (const p of this.#prepared) issue(pass, p);
+    pass.end();
+  }
+
+  submit(gpu: Gpu): void {
+    const encoder = gpu.device.createCommandEncoder();
+    this.encode(encoder);
+    gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  /**
+   * Runs the list once with a timestamp around every dispatch (one pass each), or, without the feature, waiting for
+   * each dispatch by itself, which adds the round trip to every figure.
+   */
+  async profile(gpu: Gpu): Promise<Timing[]> {
+    const milliseconds = gpu.has('timestamp-query') ? await this.#timestamps(gpu) : await this.#waits(gpu);
+    return this.#prepared.map(({ dispatch: d }, i) => ({
+      label: d.label ?? `${d.shader}.${d.entry}`,
+      milliseconds: milliseconds[i],
+      flops: d.flops,
+      bytes: d.bytes,
+    }));
+  }
+
+  async #timestamps(gpu: Gpu): Promise<number[]> {
+    const BATCH = 2000;
+    const result: number[] = [];
+    for (let from = 0; from < this.#prepared.length; from += BATCH) {
+      const part = this.#prepared.slice(from, from + BATCH);
+      const querySet = gpu.device.createQuerySet({ type: 'timestamp', count: 2 * part.length });
+      const size = Math.ceil((16 * part.length) / 256) * 256;
+      const buffer = gpu.device.createBuffer({ size, usage: 0x200 | 0x4 });
+      const encoder = gpu.device.createCommandEncoder();
+      part.forEach((p, i) => {
+        const timestampWrites = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+        const pass = encoder.beginComputePass({ timestampWrites });
+        issue(pass, p);
+        pass.end();
+      });
+      encoder.resolveQuerySet(querySet, 0, 2 * part.length, buffer, 0);
+      gpu.device.queue.submit([encoder.finish()]);
+      const stamps = new BigUint64Array(await gpu.read({ buffer, offset: 0, size }));
+      part.forEach((_, i) => void result.push(Number(stamps[2 * i + 1] - stamps[2 * i]) / 1e6));
+      buffer.destroy();
+      querySet.destroy();
+    }
+    return result;
+  }
+
+  async #waits(gpu: Gpu): Promise<number[]> {
+    const result: number[] = [];
+    for (const p of this.#prepared) {
+      const encoder = gpu.device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      issue(pass, p);
+      pass.end();
+      const start = performance.now();
+      gpu.device.queue.submit([encoder.finish()]);
+      await gpu.done();
+      result.push(performance.now() - start);
+    }
+    return result;
+  }
+}
+
+function issue(pass: GPUComputePassEncoder, { kernel, group, dispatch }: Prepared): void {
+  pass.setPipeline(kernel.pipeline);
+  pass.setBindGroup(0, group);
+  pass.dispatchWorkgroups(...dispatch.groups);
+}
