@@ -1,0 +1,71 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { LantrainError } from '../errors.js';
+
+/** Where downloads and token caches live: $LANTRAIN_CACHE, $XDG_CACHE_HOME/lantrain, or the platform's own place. */
+export function cacheFolder(): string {
+  const { LANTRAIN_CACHE, XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
+  if (LANTRAIN_CACHE) return LANTRAIN_CACHE;
+  if (XDG_CACHE_HOME) return join(XDG_CACHE_HOME, 'lantrain');
+  if (process.platform === 'darwin') return join(homedir(), 'Library', 'Caches', 'lantrain');
+  if (process.platform === 'win32') return join(LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local'), 'lantrain');
+  return join(homedir(), '.cache', 'lantrain');
+}
+
+const STALE_MS = 3_600_000;
+
+/**
+ * Writes the file `path` whole or not at all: `fill` writes to a temporary name beside it, which is then fsynced and
+ * renamed. What a killed process left behind an hour ago or earlier is removed. Throws LT_RUN_WRITE where the folder
+ * cannot be written or the disk is full.
+ */
+export async function writeWhole(path: string, fill: (fd: number) => void | Promise<void>): Promise<void> {
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    removeStale(path);
+    const fd = openSync(temporary, 'wx');
+    try {
+      await fill(fd);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    removeIfThere(temporary);
+    if (error instanceof LantrainError || !(error as NodeJS.ErrnoException).code) throw error;
+    throw new LantrainError(
+      'LT_RUN_WRITE',
+      `cannot write the cache file ${path}: ${reason(error)}; free some space or set LANTRAIN_CACHE to a folder ` +
+        'that can be written',
+      { cause: error },
+    );
+  }
+}
+
+/** For the way out of a failure, which a second one must not hide. */
+function removeIfThere(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {}
+}
+
+function removeStale(path: string): void {
+  for (const name of readdirSync(dirname(path))) {
+    if (!name.startsWith(`${basename(path)}.`) || !name.endsWith('.tmp')) continue;
+    const file = join(dirname(path), name);
+    const age = Date.now() - (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if (age > STALE_MS) rmSync(file, { force: true });
+  }
+}
+
+/** What the operating system says, without the call and the path that Node adds to it. */
+export function reason(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return code
+    ? (message?.replace(/^[A-Z0-9]+: /, '').replace(/, [a-z]+( '.*)?$/, '') ?? code)
+    : String(message ?? error);
+}

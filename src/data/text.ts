@@ -1,0 +1,215 @@
+import { isUtf8 } from 'node:buffer';
+import { createHash } from 'node:crypto';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
+import { LantrainError } from '../errors.js';
+import { type Corpus, type SourceFile, unreadable } from './corpus.js';
+import type { Tokenizer } from './tokenizer.js';
+
+/** Bytes [start, end) of a file. */
+export interface TextRange {
+  readonly file: SourceFile;
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface TextScan {
+  /** SHA-256 of the tokenizer's name and of every document's length and bytes, hex. */
+  readonly hash: string;
+  /** Unicode code points of all documents together; what stands between documents does not count. */
+  readonly characters: number;
+  readonly trainingCharacters: number;
+  readonly training: readonly TextRange[];
+  readonly validation: readonly TextRange[];
+}
+
+const CHUNK_BYTES = 1 << 20;
+/** A text without a place to cut for this many UTF-16 code units is cut anyway: memory must stay bounded. */
+const LONGEST_RUN = 1 << 20;
+
+/**
+ * Reads the documents once, in pieces: checks that they are UTF-8, hashes them, counts their characters and finds the
+ * place that has `valRatio` of the characters behind it, as Python's `text[:int((1 - valRatio) * len(text))]` does.
+ *
+ * Throws LT_DATA_CORRUPT with the byte offset where a document is no UTF-8.
+ */
+export async function scanText(
+  corpus: Corpus,
+  tokenizer: Tokenizer,
+  valRatio: number,
+  chunkBytes: number = CHUNK_BYTES,
+): Promise<TextScan> {
+  const hash = createHash('sha256').update(`lantrain text ${tokenizer.name}\n`);
+  const marks: { index: number; offset: number; charactersBefore: number }[] = [];
+  let characters = 0;
+  for (const [index, file] of corpus.files.entries()) {
+    hash.update(`${file.bytes}\n`);
+    for await (const { bytes, offset } of chunksOf({ file, start: 0, end: file.bytes }, chunkBytes)) {
+      if (!isUtf8(bytes)) throw notText(file, offset + firstInvalid(bytes));
+      hash.update(bytes);
+      marks.push({ index, offset, charactersBefore: characters });
+      characters += countCharacters(bytes);
+    }
+  }
+  const split = Math.floor((1 - valRatio) * characters);
+  const mark = marks.findLast((m) => m.charactersBefore <= split) ?? marks[0];
+  let at = corpus.files[mark.index].bytes;
+  if (split < characters) {
+    const range = { file: corpus.files[mark.index], start: mark.offset, end: at };
+    for await (const { bytes, offset } of chunksOf(range, chunkBytes)) {
+      at = offset + byteOfCharacter(bytes, split - mark.charactersBefore);
+      break;
+    }
+  }
+  const whole = corpus.files.map((file) => ({ file, start: 0, end: file.bytes }));
+  return {
+    hash: hash.digest('hex'),
+    characters,
+    trainingCharacters: split,
+    training: [...whole.slice(0, mark.index), { ...whole[mark.index], end: at }].filter(notEmpty),
+    validation: [{ ...whole[mark.index], start: at }, ...whole.slice(mark.index + 1)].filter(notEmpty),
+  };
+}
+
+/**
+ * The token ids of the documents in `ranges`, in pieces, with the tokenizer's separator between documents: the same ids
+ * as of each document encoded whole (save a run of more than LONGEST_RUN without a place to cut), while no more than a few
+ * megabytes of it are in memory. `onBytes` gets the bytes done, piece by piece.
+ */
+export async function* tokenIds(
+  ranges: readonly TextRange[],
+  tokenizer: Tokenizer,
+  onBytes: (bytes: number) => void = () => {},
+  chunkBytes: number = CHUNK_BYTES,
+): AsyncGenerator<number[]> {
+  // The documents are valid: what the scan found is what chunksOf insists on.
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
+  for (const [index, range] of ranges.entries()) {
+    if (index > 0) yield tokenizer.encode(tokenizer.documentSeparator);
+    let pending = '';
+    for await (const { bytes } of chunksOf(range, chunkBytes)) {
+      pending += decoder.decode(bytes);
+      const cut = tokenizer.lastCut(pending) || (pending.length >= LONGEST_RUN ? pending.length : 0);
+      if (cut > 0) yield tokenizer.encode(pending.slice(0, cut));
+      pending = pending.slice(cut);
+      onBytes(bytes.length);
+    }
+    if (pending) yield tokenizer.encode(pending);
+  }
+}
+
+/**
+ * The bytes of `range` in pieces of at most `chunkBytes` (4 or more, even). Pieces of text end between two characters
+ * where it is UTF-8; pieces of tokens are whole tokens and all but the last have the full size. A piece is good until the next one is asked for. Lets the event loop turn after each, so that signals and progress
+ * come through. Throws LT_DATA_CORRUPT where the file has changed since the corpus was resolved.
+ */
+export async function* chunksOf(
+  { file, start, end }: TextRange,
+  chunkBytes: number,
+  of: 'text' | 'tokens' = 'text',
+): AsyncGenerator<{ bytes: Buffer; offset: number }> {
+  const fd = openForReading(file);
+  try {
+    // alloc, unlike allocUnsafe, never gives a slice of a shared pool: tokens need an even offset.
+    const buffer = Buffer.alloc(Math.min(chunkBytes, end - start));
+    for (let offset = start; offset < end; ) {
+      const length = Math.min(buffer.length, end - offset);
+      readFully(fd, buffer.subarray(0, length), offset, file);
+      const isLast = offset + length === end;
+      const bytes = buffer.subarray(0, isLast || of === 'tokens' ? length : wholeCharacters(buffer, length));
+      yield { bytes, offset };
+      offset += bytes.length;
+      await setImmediate();
+    }
+    checkUnchanged(fd, file);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Opens the file and checks that it is still as it was when the corpus was resolved. Throws as chunksOf does. */
+export function openForReading(file: SourceFile): number {
+  let fd: number;
+  try {
+    fd = openSync(file.path, 'r');
+  } catch (error) {
+    throw unreadable(file.path, error);
+  }
+  try {
+    checkUnchanged(fd, file);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return fd;
+}
+
+function checkUnchanged(fd: number, file: SourceFile): void {
+  const now = fstatSync(fd);
+  if (now.size !== file.bytes || now.mtimeMs !== file.modifiedMs) throw changed(file);
+}
+
+/** Fills `into` from byte `position` on. Throws LT_DATA_CORRUPT where the file ends before that. */
+export function readFully(fd: number, into: Uint8Array, position: number, file: SourceFile): void {
+  for (let done = 0; done < into.length; ) {
+    let got: number;
+    try {
+      got = readSync(fd, into, done, into.length - done, position + done);
+    } catch (error) {
+      throw unreadable(file.path, error);
+    }
+    if (got === 0) throw changed(file);
+    done += got;
+  }
+}
+
+function changed(file: SourceFile): LantrainError {
+  return new LantrainError('LT_DATA_CORRUPT', `${file.path} changed while it was being read: start again`);
+}
+
+function notText(file: SourceFile, offset: number): LantrainError {
+  return new LantrainError(
+    'LT_DATA_CORRUPT',
+    `${file.path} is not UTF-8 text: byte ${offset} begins no valid character; convert it to UTF-8, or call it .bin if ` +
+      'it holds token ids',
+  );
+}
+
+function notEmpty(range: TextRange): boolean {
+  return range.end > range.start;
+}
+
+/** The largest n <= length for which buffer[0 .. n) does not end inside a character. */
+function wholeCharacters(buffer: Buffer, length: number): number {
+  for (let i = length - 1; i >= Math.max(0, length - 3); i--) {
+    const byte = buffer[i];
+    if ((byte & 0xc0) !== 0x80) return i > 0 && i + characterLength(byte) > length ? i : length;
+  }
+  return length;
+}
+
+function characterLength(leadByte: number): number {
+  return leadByte < 0xc0 ? 1 : leadByte < 0xe0 ? 2 : leadByte < 0xf0 ? 3 : 4;
+}
+
+function countCharacters(bytes: Buffer): number {
+  let count = 0;
+  for (let i = 0; i < bytes.length; i++) if ((bytes[i] & 0xc0) !== 0x80) count++;
+  return count;
+}
+
+/** The offset of character `n` (from 0) in valid UTF-8, or the length where it has no more than n. */
+function byteOfCharacter(bytes: Buffer, n: number): number {
+  let offset = 0;
+  for (let i = 0; i < n && offset < bytes.length; i++) offset += characterLength(bytes[offset]);
+  return offset;
+}
+
+function firstInvalid(bytes: Buffer): number {
+  let offset = 0;
+  for (let length = 0; offset < bytes.length; offset += length) {
+    length = characterLength(bytes[offset]);
+    if (!isUtf8(bytes.subarray(offset, offset + length))) break;
+  }
+  return offset;
+}

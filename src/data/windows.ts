@@ -1,0 +1,100 @@
+import { LantrainError } from '../errors.js';
+import { deriveKey, permutation, Stream } from '../random.js';
+import type { TokenSource } from './dataset.js';
+
+export interface WindowOptions {
+  /** Length of the part in tokens. */
+  readonly tokens: number;
+  /** Tokens that the model sees at once; a window has one more, the last target. */
+  readonly context: number;
+  /** Tokens from the start of a window to the start of the next. */
+  readonly stride: number;
+  /** Windows of one global batch. */
+  readonly batch: number;
+  /** Draw a new order for every epoch from `seed`, or take the windows as they come. */
+  readonly shuffle: boolean;
+  readonly seed: number;
+  /** Default `training`. A validation part need not fill a batch. */
+  readonly part?: 'training' | 'validation';
+}
+
+/**
+ * The windows of `context` + 1 tokens of one part and the order in which training takes them: a function of the options
+ * and the step, of nothing else.
+ *
+ * Throws LT_DATA_SHORT where the part has no window, or, for training, fewer windows than a batch.
+ */
+export class Windows {
+  readonly windowCount: number;
+  /** Whole batches in an epoch; the incomplete one at its end is dropped. */
+  readonly stepsPerEpoch: number;
+  private order: { readonly epoch: number; readonly windows: Uint32Array } | undefined;
+
+  constructor(private readonly options: WindowOptions) {
+    const { tokens, context, stride, batch, part = 'training' } = options;
+    if (stride < 1) throw new LantrainError('LT_USAGE_OPTION', `--stride is ${stride}: it must be at least 1`);
+    if (batch < 1) throw new LantrainError('LT_USAGE_BATCH', `--batch is ${batch}: it must be at least 1`);
+    this.windowCount = tokens > context ? Math.floor((tokens - context - 1) / stride) + 1 : 0;
+    this.stepsPerEpoch = Math.floor(this.windowCount / batch);
+    const ratio =
+      part === 'training' ? 'a smaller --val-ratio' : 'a larger --val-ratio (or 0, for a run without validation)';
+    if (this.windowCount === 0) {
+      throw new LantrainError(
+        'LT_DATA_SHORT',
+        `the ${part} part has ${count(tokens, 'token')}, but one window needs ${context + 1} (--context ${context} ` +
+          `and one): use a smaller --context, ${ratio} or more text`,
+      );
+    }
+    if (part === 'training' && this.stepsPerEpoch === 0) {
+      throw new LantrainError(
+        'LT_DATA_SHORT',
+        `the training part has ${count(tokens, 'token')}, which make ${count(this.windowCount, 'window')} of ` +
+          `${context + 1}, but one batch needs ${batch}: use a smaller --batch, --stride or --context, or more text`,
+      );
+    }
+  }
+
+  epochOf(step: number): number {
+    return Math.floor(step / this.stepsPerEpoch);
+  }
+
+  /** Where the windows of the global batch of `step` (from 0) start, in tokens. After an epoch comes the next one. */
+  startsOf(step: number): number[] {
+    const { batch, stride } = this.options;
+    const windows = this.orderOf(this.epochOf(step));
+    const first = (step % this.stepsPerEpoch) * batch;
+    return Array.from({ length: batch }, (_, i) => (windows ? windows[first + i] : first + i) * stride);
+  }
+
+  /** The first `batches` batches as they come in the text, the same ones every time; the last may be incomplete. */
+  evaluationBatches(batches: number): number[][] {
+    const { batch, stride } = this.options;
+    const windows = Math.min(this.windowCount, batches * batch);
+    return Array.from({ length: Math.ceil(windows / batch) }, (_, b) =>
+      Array.from({ length: Math.min(batch, windows - b * batch) }, (_, i) => (b * batch + i) * stride),
+    );
+  }
+
+  private orderOf(epoch: number): Uint32Array | undefined {
+    if (!this.options.shuffle) return undefined;
+    if (this.order?.epoch !== epoch) {
+      const key = deriveKey(this.options.seed, Stream.shuffle, epoch);
+      this.order = { epoch, windows: permutation(key, this.windowCount) };
+    }
+    return this.order.windows;
+  }
+}
+
+/** The window at `start`: inputs are tokens [start, start + context), targets the same one place on. Both are views. */
+export function gatherWindow(
+  source: TokenSource,
+  start: number,
+  context: number,
+): { inputs: Uint16Array; targets: Uint16Array } {
+  const window = source.read(start, context + 1);
+  return { inputs: window.subarray(0, context), targets: window.subarray(1) };
+}
+
+function count(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+}
