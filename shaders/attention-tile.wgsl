@@ -1,0 +1,452 @@
+//! import random
+// Causal multi-head attention, forward and backward, for any adapter: workgroup memory, no features, default limits.
+//
+//   S = scale Q K^T (keys up to the query's own)      P = softmax(S)      O = (F * P) V
+//
+// F is the dropout factor, 0 or 1 / (1 - p). The T x T matrices never exist: keys pass by in blocks under a running
+// maximum m and sum l (FlashAttention, Dao et al., arXiv 2205.14135; loop order of arXiv 2307.08691), and the row's
+// logsumexp L = m + log l is all that backward needs to have P again:
+//
+//   P = exp(S - L)      delta_i = sum_d dO_id O_id      dP = F * (dO V^T)      dS = P * (dP - delta)
+//   dV = (F * P)^T dO      dQ = scale dS K      dK = scale dS^T Q
+//
+// backwardQuery owns blocks of queries, backwardKey blocks of keys: each output is written by one workgroup, in a fixed
+// order, without atomics, at the price of computing S and dP twice.
+//
+// Buffers (float32, row-major; C = HEADS * D, head h at columns h * D ...):
+//   qkv, qkvGradient                    [B * T, 3 C]   columns q | k | v
+//   out (outRead), outGradient          [B * T, C]
+//   logsumexp (-Read), delta (-Read)    [B, HEADS, T]  delta is scratch, from backwardDelta
+//
+// A workgroup of 64 threads, 8 x 8, owns 32 rows. Operands come through workgroup memory in pieces of 32 rows x 32
+// dimensions; a thread holds 4 x 4 scores and 4 rows x 4 dimensions of each piece of the result, so that eight vec4
+// reads feed 64 multiply-adds. The pieces are swizzled against bank conflicts. Three of them and the reduction take
+// 13 KiB. Rows are loaded by scalars, so that D may be any number.
+
+override T: u32 = 64u;
+override HEADS: u32 = 4u;
+override D: u32 = 32u;  // 1 .. 128
+override SCALE: f32 = 0.17677669529663687;
+override DROPOUT: bool = false;
+
+@group(0) @binding(0) var<storage, read> qkv: array<f32>;
+@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+@group(0) @binding(2) var<storage, read_write> logsumexp: array<f32>;
+@group(0) @binding(3) var<storage, read> outRead: array<f32>;
+@group(0) @binding(4) var<storage, read> logsumexpRead: array<f32>;
+@group(0) @binding(5) var<storage, read> outGradient: array<f32>;
+@group(0) @binding(6) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(7) var<storage, read> deltaRead: array<f32>;
+@group(0) @binding(8) var<storage, read_write> qkvGradient: array<f32>;
+@group(0) @binding(9) var<uniform> dropout: DropoutKey;
+
+const ROWS = 32u;  // of a block, and the dimensions of a piece
+const LOWEST = -1e30;  // stands for minus infinity
+
+// Pieces of 32 x 8 vec4f in workgroup memory.
+const LEFT = 0u;
+const RIGHT = 256u;
+const SCORES = 512u;
+var<workgroup> pieces: array<vec4f, 768>;
+var<workgroup> reduction: array<vec4f, 64>;
+
+// Only entry points with dropout read the uniform, so that the others need not bind it.
+var<private> dropoutKey: DropoutKey;
+
+// The block that a thread works on: sequence b, head h, thread (y, x) of 8 x 8.
+struct Place { b: u32, h: u32, y: u32, x: u32, thread: u32 }
+
+fn placeOf(group: vec3u, thread: u32) -> Place {
+  return Place(group.z, group.y, thread >> 3u, thread & 7u, thread);
+}
+
+// Four rows of four values: scores, or one piece of a result.
+struct Four { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
+
+// Where vec4 q of a row of a piece stands.
+fn swizzled(row: u32, q: u32) -> u32 { return row * 8u + (q ^ ((row >> 2u) & 7u)); }
+
+// Dimensions d .. d + 3 of token i: part 0 is q, 1 k, 2 v. Zero outside.
+fn qkvAt(p: Place, part: u32, i: u32, d: u32) -> vec4f {
+  var v = vec4f();
+  if (i < T && d < D) {
+    let at = ((p.b * T + i) * 3u + part) * HEADS * D + p.h * D + d;
+    v.x = qkv[at];
+    if (d + 1u < D) { v.y = qkv[at + 1u]; }
+    if (d + 2u < D) { v.z = qkv[at + 2u]; }
+    if (d + 3u < D) { v.w = qkv[at + 3u]; }
+  }
+  return v;
+}
+
+fn outGradientAt(p: Place, i: u32, d: u32) -> vec4f {
+  var v = vec4f();
+  if (i < T && d < D) {
+    let at = ((p.b * T + i) * HEADS + p.h) * D + d;
+    v.x = outGradient[at];
+    if (d + 1u < D) { v.y = outGradient[at + 1u]; }
+    if (d + 2u < D) { v.z = outGradient[at + 2u]; }
+    if (d + 3u < D) { v.w = outGradient[at + 3u]; }
+  }
+  return v;
+}
+
+fn loadQkv(piece: u32, p: Place, part: u32, row: u32, d: u32) {
+  for (var n = p.thread; n < 256u; n += 64u) {
+    pieces[piece + swizzled(n >> 3u, n & 7u)] = qkvAt(p, part, row + (n >> 3u), d + (n & 7u) * 4u);
+  }
+}
+
+fn loadOutGradient(piece: u32, p: Place, row: u32, d: u32) {
+  for (var n = p.thread; n < 256u; n += 64u) {
+    pieces[piece + swizzled(n >> 3u, n & 7u)] = outGradientAt(p, row + (n >> 3u), d + (n & 7u) * 4u);
+  }
+}
+
+fn dots(l: vec4f, r: Four) -> vec4f { return vec4f(dot(l, r.a), dot(l, r.b), dot(l, r.c), dot(l, r.d)); }
+
+fn rowsOf(piece: u32, row: u32, q: u32) -> Four {
+  return Four(
+    pieces[piece + swizzled(row, q)], pieces[piece + swizzled(row + 1u, q)],
+    pieces[piece + swizzled(row + 2u, q)], pieces[piece + swizzled(row + 3u, q)]);
+}
+
+// s + LEFT RIGHT^T, summed over the 32 dimensions at hand.
+fn addProductTransposed(s: Four, p: Place) -> Four {
+  var t = s;
+  for (var q = 0u; q < 8u; q++) {
+    let l = rowsOf(LEFT, p.y * 4u, q);
+    let r = rowsOf(RIGHT, p.x * 4u, q);
+    t.a += dots(l.a, r);
+    t.b += dots(l.b, r);
+    t.c += dots(l.c, r);
+    t.d += dots(l.d, r);
+  }
+  return t;
+}
+
+fn combine(s: vec4f, r: Four) -> vec4f { return s.x * r.a + s.y * r.b + s.z * r.c + s.w * r.d; }
+
+// o + SCORES RIGHT, summed over the 32 rows of RIGHT.
+fn addProduct(o: Four, p: Place) -> Four {
+  var t = o;
+  for (var q = 0u; q < 8u; q++) {
+    let s = rowsOf(SCORES, p.y * 4u, q);
+    let r = rowsOf(RIGHT, q * 4u, p.x);
+    t.a += combine(s.a, r);
+    t.b += combine(s.b, r);
+    t.c += combine(s.c, r);
+    t.d += combine(s.d, r);
+  }
+  return t;
+}
+
+fn storeScores(p: Place, s: Four) {
+  pieces[SCORES + swizzled(p.y * 4u, p.x)] = s.a;
+  pieces[SCORES + swizzled(p.y * 4u + 1u, p.x)] = s.b;
+  pieces[SCORES + swizzled(p.y * 4u + 2u, p.x)] = s.c;
+  pieces[SCORES + swizzled(p.y * 4u + 3u, p.x)] = s.d;
+}
+
+// Q K^T or K Q^T: the rows of `left` are at leftRow, those of `right` at rightRow.
+fn scoresOf(p: Place, left: u32, leftRow: u32, right: u32, rightRow: u32) -> Four {
+  var s = Four();
+  for (var d = 0u; d < D; d += ROWS) {
+    workgroupBarrier();
+    loadQkv(LEFT, p, left, leftRow, d);
+    loadQkv(RIGHT, p, right, rightRow, d);
+    workgroupBarrier();
+    s = addProductTransposed(s, p);
+  }
+  return Four(s.a * SCALE, s.b * SCALE, s.c * SCALE, s.d * SCALE);
+}
+
+fn addValues(o: Four, p: Place, part: u32, row: u32, d: u32) -> Four {
+  workgroupBarrier();
+  loadQkv(RIGHT, p, part, row, d);
+  workgroupBarrier();
+  return addProduct(o, p);
+}
+
+fn addGradients(o: Four, p: Place, row: u32, d: u32) -> Four {
+  workgroupBarrier();
+  loadOutGradient(RIGHT, p, row, d);
+  workgroupBarrier();
+  return addProduct(o, p);
+}
+
+// The dropout factors of query i and keys j .. j + 3; j is a multiple of 4.
+fn factorsOf(p: Place, i: u32, j: u32) -> vec4f {
+  if (!DROPOUT) { return vec4f(1.0); }
+  let slot = dropoutKey.firstSlot + p.b;
+  let place = (p.h * T + i) * T + j;
+  if (T % 2u == 0u) { return dropoutFactor4(dropoutKey, slot, place); }
+  return vec4f(
+    dropoutFactor(dropoutKey, slot, place), dropoutFactor(dropoutKey, slot, place + 1u),
+    dropoutFactor(dropoutKey, slot, place + 2u), dropoutFactor(dropoutKey, slot, place + 3u));
+}
+
+fn keysUpTo(i: u32, j: u32) -> vec4<bool> { return vec4u(j, j + 1u, j + 2u, j + 3u) <= vec4u(i); }
+
+fn scaled(o: Four, by: vec4f) -> Four { return Four(o.a * by.x, o.b * by.y, o.c * by.z, o.d * by.w); }
+
+fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+fn max4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+
+fn storeOutRow(p: Place, i: u32, d: u32, v: vec4f) {
+  if (i >= T || d >= D) { return; }
+  let at = ((p.b * T + i) * HEADS + p.h) * D + d;
+  out[at] = v.x;
+  if (d + 1u < D) { out[at + 1u] = v.y; }
+  if (d + 2u < D) { out[at + 2u] = v.z; }
+  if (d + 3u < D) { out[at + 3u] = v.w; }
+}
+
+fn storeOut(p: Place, i: u32, piece: u32, o: Four) {
+  let d = piece * ROWS + p.x * 4u;
+  storeOutRow(p, i, d, o.a);
+  storeOutRow(p, i + 1u, d, o.b);
+  storeOutRow(p, i + 2u, d, o.c);
+  storeOutRow(p, i + 3u, d, o.d);
+}
+
+fn storeGradientRow(p: Place, part: u32, i: u32, d: u32, v: vec4f) {
+  if (i >= T || d >= D) { return; }
+  let at = ((p.b * T + i) * 3u + part) * HEADS * D + p.h * D + d;
+  qkvGradient[at] = v.x;
+  if (d + 1u < D) { qkvGradient[at + 1u] = v.y; }
+  if (d + 2u < D) { qkvGradient[at + 2u] = v.z; }
+  if (d + 3u < D) { qkvGradient[at + 3u] = v.w; }
+}
+
+fn storeGradient(p: Place, part: u32, i: u32, piece: u32, o: Four) {
+  let d = piece * ROWS + p.x * 4u;
+  storeGradientRow(p, part, i, d, o.a);
+  storeGradientRow(p, part, i + 1u, d, o.b);
+  storeGradientRow(p, part, i + 2u, d, o.c);
+  storeGradientRow(p, part, i + 3u, d, o.d);
+}
+
+fn runForward(group: vec3u, blocks: u32, thread: u32) {
+  let p = placeOf(group, thread);
+  let first = (blocks - 1u - group.x) * ROWS;  // the longest rows start first
+  let i = first + p.y * 4u;
+  var m = vec4f(LOWEST);  // of the four rows
+  var l = vec4f();        // of the thread's own columns
+  var o0 = Four(); var o1 = Four(); var o2 = Four(); var o3 = Four();
+  for (var key = 0u; key <= first; key += ROWS) {
+    var s = scoresOf(p, 0u, first, 1u, key);
+    let j = key + p.x * 4u;
+    s.a = select(vec4f(LOWEST), s.a, keysUpTo(i, j));
+    s.b = select(vec4f(LOWEST), s.b, keysUpTo(i + 1u, j));
+    s.c = select(vec4f(LOWEST), s.c, keysUpTo(i + 2u, j));
+    s.d = select(vec4f(LOWEST), s.d, keysUpTo(i + 3u, j));
+    reduction[p.x * 8u + p.y] = vec4f(max4(s.a), max4(s.b), max4(s.c), max4(s.d));
+    workgroupBarrier();
+    var top = m;
+    for (var x = 0u; x < 8u; x++) { top = max(top, reduction[x * 8u + p.y]); }
+    let shrink = exp(m - top);
+    m = top;
+    s = Four(exp(s.a - m.x), exp(s.b - m.y), exp(s.c - m.z), exp(s.d - m.w));
+    l = l * shrink + vec4f(sum4(s.a), sum4(s.b), sum4(s.c), sum4(s.d));
+    if (DROPOUT) {
+      s.a *= factorsOf(p, i, j);
+      s.b *= factorsOf(p, i + 1u, j);
+      s.c *= factorsOf(p, i + 2u, j);
+      s.d *= factorsOf(p, i + 3u, j);
+    }
+    storeScores(p, s);
+    o0 = addValues(scaled(o0, shrink), p, 2u, key, 0u);
+    if (D > 32u) { o1 = addValues(scaled(o1, shrink), p, 2u, key, 32u); }
+    if (D > 64u) { o2 = addValues(scaled(o2, shrink), p, 2u, key, 64u); }
+    if (D > 96u) { o3 = addValues(scaled(o3, shrink), p, 2u, key, 96u); }
+  }
+  reduction[p.x * 8u + p.y] = l;
+  workgroupBarrier();
+  var sum = vec4f();
+  for (var x = 0u; x < 8u; x++) { sum += reduction[x * 8u + p.y]; }
+  let inverse = 1.0 / sum;
+  storeOut(p, i, 0u, scaled(o0, inverse));
+  if (D > 32u) { storeOut(p, i, 1u, scaled(o1, inverse)); }
+  if (D > 64u) { storeOut(p, i, 2u, scaled(o2, inverse)); }
+  if (D > 96u) { storeOut(p, i, 3u, scaled(o3, inverse)); }
+  if (p.x == 0u) {
+    let at = (p.b * HEADS + p.h) * T + i;
+    let value = m + log(sum);
+    if (i < T) { logsumexp[at] = value.x; }
+    if (i + 1u < T) { logsumexp[at + 1u] = value.y; }
+    if (i + 2u < T) { logsumexp[at + 2u] = value.z; }
+    if (i + 3u < T) { logsumexp[at + 3u] = value.w; }
+  }
+}
+
+// The logsumexps, or the deltas, of tokens i .. i + 3.
+fn logsumexpsAt(p: Place, i: u32) -> vec4f {
+  let at = (p.b * HEADS + p.h) * T;
+  let last = T - 1u;
+  return vec4f(
+    logsumexpRead[at + min(i, last)], logsumexpRead[at + min(i + 1u, last)],
+    logsumexpRead[at + min(i + 2u, last)], logsumexpRead[at + min(i + 3u, last)]);
+}
+
+fn deltasAt(p: Place, i: u32) -> vec4f {
+  let at = (p.b * HEADS + p.h) * T;
+  let last = T - 1u;
+  return vec4f(
+    deltaRead[at + min(i, last)], deltaRead[at + min(i + 1u, last)],
+    deltaRead[at + min(i + 2u, last)], deltaRead[at + min(i + 3u, last)]);
+}
+
+fn scoreGradient(p: Place, i: u32, j: u32, s: vec4f, dp: vec4f, lse: f32, delta: f32) -> vec4f {
+  return select(vec4f(), exp(s - lse) * (factorsOf(p, i, j) * dp - delta), keysUpTo(i, j));
+}
+
+fn runBackwardQuery(group: vec3u, blocks: u32, thread: u32) {
+  let p = placeOf(group, thread);
+  let first = (blocks - 1u - group.x) * ROWS;
+  let i = first + p.y * 4u;
+  let lse = logsumexpsAt(p, i);
+  let del = deltasAt(p, i);
+  var g0 = Four(); var g1 = Four(); var g2 = Four(); var g3 = Four();
+  for (var key = 0u; key <= first; key += ROWS) {
+    let s = scoresOf(p, 0u, first, 1u, key);
+    var dp = Four();
+    for (var d = 0u; d < D; d += ROWS) {
+      workgroupBarrier();
+      loadOutGradient(LEFT, p, first, d);
+      loadQkv(RIGHT, p, 2u, key, d);
+      workgroupBarrier();
+      dp = addProductTransposed(dp, p);
+    }
+    let j = key + p.x * 4u;
+    storeScores(p, Four(
+      scoreGradient(p, i, j, s.a, dp.a, lse.x, del.x), scoreGradient(p, i + 1u, j, s.b, dp.b, lse.y, del.y),
+      scoreGradient(p, i + 2u, j, s.c, dp.c, lse.z, del.z), scoreGradient(p, i + 3u, j, s.d, dp.d, lse.w, del.w)));
+    g0 = addValues(g0, p, 1u, key, 0u);
+    if (D > 32u) { g1 = addValues(g1, p, 1u, key, 32u); }
+    if (D > 64u) { g2 = addValues(g2, p, 1u, key, 64u); }
+    if (D > 96u) { g3 = addValues(g3, p, 1u, key, 96u); }
+  }
+  storeGradient(p, 0u, i, 0u, scaled(g0, vec4f(SCALE)));
+  if (D > 32u) { storeGradient(p, 0u, i, 1u, scaled(g1, vec4f(SCALE))); }
+  if (D > 64u) { storeGradient(p, 0u, i, 2u, scaled(g2, vec4f(SCALE))); }
+  if (D > 96u) { storeGradient(p, 0u, i, 3u, scaled(g3, vec4f(SCALE))); }
+}
+
+// Here a thread's rows are keys j .. j + 3 and its columns queries i .. i + 3.
+fn runBackwardKey(group: vec3u, thread: u32) {
+  let p = placeOf(group, thread);
+  let first = group.x * ROWS;
+  let j = first + p.y * 4u;
+  var v0 = Four(); var v1 = Four(); var v2 = Four(); var v3 = Four();
+  var k0 = Four(); var k1 = Four(); var k2 = Four(); var k3 = Four();
+  for (var query = first; query < T; query += ROWS) {
+    let i = query + p.x * 4u;
+    let s = scoresOf(p, 1u, first, 0u, query);
+    let lse = logsumexpsAt(p, i);
+    let queries = vec4u(i, i + 1u, i + 2u, i + 3u);
+    let inside = queries < vec4u(T);
+    let zero = vec4f();
+    var w = Four(
+      select(zero, exp(s.a - lse), inside & (queries >= vec4u(j))),
+      select(zero, exp(s.b - lse), inside & (queries >= vec4u(j + 1u))),
+      select(zero, exp(s.c - lse), inside & (queries >= vec4u(j + 2u))),
+      select(zero, exp(s.d - lse), inside & (queries >= vec4u(j + 3u))));
+    // Four keys of a query share two blocks of random bits, so the factors come by query and are transposed.
+    var f = Four(vec4f(1.0), vec4f(1.0), vec4f(1.0), vec4f(1.0));
+    if (DROPOUT) {
+      let c = Four(factorsOf(p, i, j), factorsOf(p, i + 1u, j), factorsOf(p, i + 2u, j), factorsOf(p, i + 3u, j));
+      f = Four(
+        vec4f(c.a.x, c.b.x, c.c.x, c.d.x), vec4f(c.a.y, c.b.y, c.c.y, c.d.y),
+        vec4f(c.a.z, c.b.z, c.c.z, c.d.z), vec4f(c.a.w, c.b.w, c.c.w, c.d.w));
+    }
+    storeScores(p, Four(w.a * f.a, w.b * f.b, w.c * f.c, w.d * f.d));
+    v0 = addGradients(v0, p, query, 0u);
+    if (D > 32u) { v1 = addGradients(v1, p, query, 32u); }
+    if (D > 64u) { v2 = addGradients(v2, p, query, 64u); }
+    if (D > 96u) { v3 = addGradients(v3, p, query, 96u); }
+    var dp = Four();
+    for (var d = 0u; d < D; d += ROWS) {
+      workgroupBarrier();
+      loadQkv(LEFT, p, 2u, first, d);
+      loadOutGradient(RIGHT, p, query, d);
+      workgroupBarrier();
+      dp = addProductTransposed(dp, p);
+    }
+    let del = deltasAt(p, i);
+    storeScores(p, Four(
+      w.a * (f.a * dp.a - del), w.b * (f.b * dp.b - del), w.c * (f.c * dp.c - del), w.d * (f.d * dp.d - del)));
+    k0 = addValues(k0, p, 0u, query, 0u);
+    if (D > 32u) { k1 = addValues(k1, p, 0u, query, 32u); }
+    if (D > 64u) { k2 = addValues(k2, p, 0u, query, 64u); }
+    if (D > 96u) { k3 = addValues(k3, p, 0u, query, 96u); }
+  }
+  storeGradient(p, 2u, j, 0u, v0);
+  if (D > 32u) { storeGradient(p, 2u, j, 1u, v1); }
+  if (D > 64u) { storeGradient(p, 2u, j, 2u, v2); }
+  if (D > 96u) { storeGradient(p, 2u, j, 3u, v3); }
+  storeGradient(p, 1u, j, 0u, scaled(k0, vec4f(SCALE)));
+  if (D > 32u) { storeGradient(p, 1u, j, 1u, scaled(k1, vec4f(SCALE))); }
+  if (D > 64u) { storeGradient(p, 1u, j, 2u, scaled(k2, vec4f(SCALE))); }
+  if (D > 96u) { storeGradient(p, 1u, j, 3u, scaled(k3, vec4f(SCALE))); }
+}
+
+@compute @workgroup_size(64)
+fn forward(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32) {
+  runForward(group, groups.x, thread);
+}
+
+@compute @workgroup_size(64)
+fn forwardDropout(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32) {
+  dropoutKey = dropout;
+  runForward(group, groups.x, thread);
+}
+
+// delta of 8 tokens, 8 threads each.
+@compute @workgroup_size(64)
+fn backwardDelta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let p = placeOf(group, thread);
+  let i = group.x * 8u + p.y;
+  var sum = 0.0;
+  if (i < T) {
+    let at = ((p.b * T + i) * HEADS + p.h) * D;
+    for (var d = p.x; d < D; d += 8u) { sum += outRead[at + d] * outGradient[at + d]; }
+  }
+  reduction[thread] = vec4f(sum);
+  workgroupBarrier();
+  if (p.x == 0u && i < T) {
+    var total = 0.0;
+    for (var x = 0u; x < 8u; x++) { total += reduction[thread + x].x; }
+    delta[(p.b * HEADS + p.h) * T + i] = total;
+  }
+}
+
+@compute @workgroup_size(64)
+fn backwardQuery(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32) {
+  runBackwardQuery(group, groups.x, thread);
+}
+
+@compute @workgroup_size(64)
+fn backwardQueryDropout(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32) {
+  dropoutKey = dropout;
+  runBackwardQuery(group, groups.x, thread);
+}
+
+@compute @workgroup_size(64)
+fn backwardKey(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  runBackwardKey(group, thread);
+}
+
+@compute @workgroup_size(64)
+fn backwardKeyDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  dropoutKey = dropout;
+  runBackwardKey(group, thread);
+}

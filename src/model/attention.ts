@@ -1,0 +1,103 @@
+import type { AdapterDescription, View } from '../gpu/device.js';
+import type { Dispatch, DispatchList } from '../gpu/list.js';
+
+/** `subgroup8` suits software adapters with subgroups of 8 lanes (lavapipe); `tile` runs anywhere. */
+export type AttentionVariant = 'subgroup8' | 'tile';
+
+export interface AttentionShape {
+  readonly batch: number;
+  /** Tokens of a sequence (T). */
+  readonly context: number;
+  readonly heads: number;
+  /** Values of a head (D), 1 to 128. */
+  readonly headSize: number;
+}
+
+export interface AttentionForwardViews {
+  /** [B * T, 3C]: a row is a token, columns q | k | v, head h at columns h * D. */
+  readonly qkv: View;
+  /** [B * T, C], written. */
+  readonly out: View;
+  /** [B, H, T], written: the natural logarithm of each row's sum of exponentials. */
+  readonly logsumexp: View;
+  /** Uniform DropoutKey (shaders/random.wgsl); without it nothing is dropped. */
+  readonly dropout?: View;
+}
+
+export interface AttentionBackwardViews {
+  readonly qkv: View;
+  readonly out: View;
+  readonly logsumexp: View;
+  /** [B * T, C] */
+  readonly outGradient: View;
+  /** Scratch, [B, H, T]. */
+  readonly delta: View;
+  /** [B * T, 3C], written whole. */
+  readonly qkvGradient: View;
+  readonly dropout?: View;
+}
+
+const TILE_ROWS = 32;
+const DELTA_ROWS = 8;
+
+export function defaultAttentionVariant(adapter: AdapterDescription): AttentionVariant {
+  return adapter.software && adapter.subgroupSize === 8 ? 'subgroup8' : 'tile';
+}
+
+/**
+ * Causal attention with scores scaled by 1/sqrt(D) and dropout on the probabilities: out = (f * softmax(S)) V, where the
+ * factor of (sequence b, head h, query i, key j) is dropoutFactor(key, firstSlot + b, (h * T + i) * T + j).
+ */
+export function addAttentionForward(
+  list: DispatchList,
+  variant: AttentionVariant,
+  shape: AttentionShape,
+  v: AttentionForwardViews,
+): void {
+  const { qkv, out, logsumexp, dropout } = v;
+  list.add(dispatch(variant, shape, 'forward', TILE_ROWS, 2, { qkv, out, logsumexp }, dropout));
+}
+
+/** The gradient of all that `addAttentionForward` computed, from its results and under the same dropout key. */
+export function addAttentionBackward(
+  list: DispatchList,
+  variant: AttentionVariant,
+  shape: AttentionShape,
+  v: AttentionBackwardViews,
+): void {
+  const { qkv, outGradient, qkvGradient, delta, dropout } = v;
+  list.add(dispatch(variant, shape, 'backwardDelta', DELTA_ROWS, 0, { outRead: v.out, outGradient, delta }));
+  const read = { qkv, outGradient, logsumexpRead: v.logsumexp, deltaRead: delta, qkvGradient };
+  list.add(dispatch(variant, shape, 'backwardQuery', TILE_ROWS, 3, read, dropout));
+  list.add(dispatch(variant, shape, 'backwardKey', TILE_ROWS, 4, read, dropout));
+}
+
+/** `products` counts the T x T x D matrix products, of which half the flops are causal. */
+function dispatch(
+  variant: AttentionVariant,
+  shape: AttentionShape,
+  entry: string,
+  rows: number,
+  products: number,
+  bindings: Record<string, View>,
+  dropout?: View,
+): Dispatch {
+  const { batch, context, heads, headSize } = shape;
+  if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
+    throw new RangeError(`attention heads hold 1 to 128 values, not ${headSize}`);
+  return {
+    shader: `attention-${variant === 'tile' ? variant : 'tile'}`,
+    entry: dropout ? `${entry}Dropout` : entry,
+    constants: {
+      T: context,
+      HEADS: heads,
+      D: headSize,
+      SCALE: 1 / Math.sqrt(headSize),
+      DROPOUT: dropout !== undefined,
+    },
+    bindings: dropout ? { ...bindings, dropout } : bindings,
+    groups: [Math.ceil(context / rows), heads, batch],
+    label: `attention.${entry}`,
+    flops: products * batch * heads * context * (context + 1) * headSize,
+  };
+}
