@@ -16,8 +16,8 @@ const PIECES =
  *   but white space, so no piece reaches over such a place; what comes before it ends in a non-space, so no look-ahead
  *   does either.
  * - from a letter or digit to a character of another class than its own, for text that has no spaces: `\p{L}+` and
- *   `\p{N}+` end there anyway. Not before `|`, which could stand inside `<|endoftext|>`, and never after an apostrophe or
- *   the like, which could begin `'ve`.
+ *   `\p{N}+` end there anyway. Not before `|`, which could stand inside `<|endoftext|>`, and never after an apostrophe
+ *   or the like, which could begin `'ve`.
  */
 const CUTS = /(?<=\P{White_Space})(?=\p{White_Space})|(?<=\p{L})(?=[^|\p{L}])|(?<=\p{N})(?=[^|\p{N}])/gu;
 

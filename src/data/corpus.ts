@@ -55,8 +55,8 @@ export async function resolveCorpus(source: string, cacheDir: string = cacheFold
   if (file.bytes % 2 === 1) {
     throw new LantrainError(
       'LT_DATA_CORRUPT',
-      `${source} has ${file.bytes} bytes, an odd number, but a .bin file holds token ids of two bytes each: it is cut ` +
-        'off or no token file; write it anew, or give it another extension if it is text',
+      `${source} has ${file.bytes} bytes, an odd number, but a .bin file holds token ids of two bytes each: it is ` +
+        'cut off or no token file; write it anew, or give it another extension if it is text',
     );
   }
   return { kind: 'tokens', name: source, files: [file], bytes: file.bytes };

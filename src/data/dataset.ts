@@ -178,8 +178,8 @@ function checkVocabulary({ training, validation, maxId }: TokenCache, corpus: Co
       if (at < 0) continue;
       throw new LantrainError(
         'LT_DATA_TOKEN',
-        `${corpus.name} has token id ${ids[at]} at position ${before + start + at}, but the vocabulary has ${vocabSize} ` +
-          `ids (0 to ${vocabSize - 1}): use the tokenizer that the model was made for, or other data`,
+        `${corpus.name} has token id ${ids[at]} at position ${before + start + at}, but the vocabulary has ` +
+          `${vocabSize} ids (0 to ${vocabSize - 1}): use the tokenizer that the model was made for, or other data`,
       );
     }
     before += source.length;

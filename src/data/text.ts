@@ -73,8 +73,8 @@ export async function scanText(
 
 /**
  * The token ids of the documents in `ranges`, in pieces, with the tokenizer's separator between documents: the same ids
- * as of each document encoded whole (save a run of more than LONGEST_RUN without a place to cut), while no more than a few
- * megabytes of it are in memory. `onBytes` gets the bytes done, piece by piece.
+ * as of each document encoded whole (save a run of more than LONGEST_RUN without a place to cut), while no more than a
+ * few megabytes of it are in memory. `onBytes` gets the bytes done, piece by piece.
  */
 export async function* tokenIds(
   ranges: readonly TextRange[],
@@ -100,8 +100,9 @@ export async function* tokenIds(
 
 /**
  * The bytes of `range` in pieces of at most `chunkBytes` (4 or more, even). Pieces of text end between two characters
- * where it is UTF-8; pieces of tokens are whole tokens and all but the last have the full size. A piece is good until the next one is asked for. Lets the event loop turn after each, so that signals and progress
- * come through. Throws LT_DATA_CORRUPT where the file has changed since the corpus was resolved.
+ * where it is UTF-8; pieces of tokens are whole tokens. A piece is good until the next one is asked for. Lets the event
+ * loop turn after each, so that signals and progress come through. Throws LT_DATA_MISSING where the file cannot be read
+ * and LT_DATA_CORRUPT where it has changed since the corpus was resolved.
  */
 export async function* chunksOf(
   { file, start, end }: TextRange,
@@ -170,8 +171,8 @@ function changed(file: SourceFile): LantrainError {
 function notText(file: SourceFile, offset: number): LantrainError {
   return new LantrainError(
     'LT_DATA_CORRUPT',
-    `${file.path} is not UTF-8 text: byte ${offset} begins no valid character; convert it to UTF-8, or call it .bin if ` +
-      'it holds token ids',
+    `${file.path} is not UTF-8 text: byte ${offset} begins no valid character; convert it to UTF-8, or call it .bin ` +
+      'if it holds token ids',
   );
 }
 

@@ -43,7 +43,7 @@ export function tokenCachePath(cacheDir: string, { hash, tokenizer, split }: Cac
   return join(cacheDir, `${hash.slice(0, 32)}-${tokenizer}-${split}.tokens`);
 }
 
-/** The cache at `path`; undefined where there is none, or one that is cut off, damaged in its head or of another text. */
+/** The cache at `path`; undefined where there is none or it is cut off, damaged in its head or of another text. */
 export function openTokenCache(path: string, key: CacheKey): TokenCache | undefined {
   let fd: number;
   try {
