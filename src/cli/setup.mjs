@@ -27,8 +27,11 @@ const adapterTimeoutMs = 60000;
 /** A step that cannot be done: its message goes to the user as it is, and set-up exits 1. */
 class Stop extends Error {}
 
-/** What must not outlive this process: children, the lock, temporary folders. */
+/** What must not outlive this process: the lock, temporary folders. */
 const cleanups = new Set();
+const children = new Set();
+/** Set once a signal asked for the end. */
+let exitCode;
 
 /** To stderr: stdout belongs to the command that set-up goes before. */
 function say(text) {
@@ -45,14 +48,14 @@ function run(command, args, options = {}) {
       windowsHide: true,
       ...spawnOptions,
     });
-    const kill = () => child.kill();
-    cleanups.add(kill);
+    children.add(child);
     const timer = timeoutMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), timeoutMs);
     const result = { code: -1, stdout: '', stderr: '', output: '' };
     const finish = (code) => {
       clearTimeout(timer);
-      cleanups.delete(kill);
-      resolve({ ...result, code });
+      children.delete(child);
+      if (exitCode === undefined) resolve({ ...result, code });
+      else if (children.size === 0) process.exit(exitCode);
     };
     for (const stream of ['stdout', 'stderr']) {
       child[stream].setEncoding('utf8').on('data', (text) => {
@@ -108,7 +111,9 @@ function readJson(name) {
 
 function dependenciesInstalled() {
   const installed = readJson('node_modules/.package-lock.json');
-  return installed !== undefined && dependenciesMatch(readJson('package-lock.json'), installed);
+  if (installed === undefined || !dependenciesMatch(readJson('package-lock.json'), installed)) return false;
+  // An npm that was killed can leave its list without the packages.
+  return Object.keys(installed.packages).every((name) => fs.existsSync(path.join(root, name, 'package.json')));
 }
 
 async function installDependencies() {
@@ -248,7 +253,11 @@ async function ensureAdapter() {
   if (process.platform !== 'linux') {
     throw new Stop(`no usable WebGPU adapter: update the graphics driver\n${describeFailure(found)}`);
   }
-  await installDriver();
+  try {
+    await installDriver();
+  } catch (error) {
+    throw error instanceof Stop ? new Stop(`${error.message}\n${describeFailure(found)}`) : error;
+  }
   found = await findAdapter();
   if (found.adapter === undefined) {
     throw new Stop(`the driver is installed, and still there is no usable WebGPU adapter\n${describeFailure(found)}`);
@@ -475,9 +484,7 @@ export async function installDriver(etc = '/etc') {
       commands.length > 0
         ? `install Mesa's software Vulkan driver:\n${commands.map((line) => `  ${line}`).join('\n')}`
         : `install Mesa's software Vulkan driver (lavapipe), version ${oldestMesa} or newer, with your package manager`;
-    throw new Stop(
-      `no usable WebGPU adapter. Without a GPU of your own that has a Vulkan driver, ${how}\nthen try again`,
-    );
+    throw new Stop(`no usable WebGPU adapter. Without a GPU of your own that has a Vulkan driver, ${how}`);
   }
 
   const folder = createAptFolder();
@@ -570,10 +577,17 @@ function cleanUp() {
   for (const cleanup of cleanups) cleanup();
 }
 
+/** npm and apt put things in order before they end; the lock is kept until they have, unless asked twice. */
+function stopAt(code) {
+  if (exitCode !== undefined || children.size === 0) process.exit(code);
+  exitCode = code;
+  for (const child of children) child.kill();
+}
+
 if (process.argv[1] !== undefined && fs.realpathSync(process.argv[1]) === file) {
   process.on('exit', cleanUp);
-  process.on('SIGINT', () => process.exit(130));
-  process.on('SIGTERM', () => process.exit(143));
+  process.on('SIGINT', () => stopAt(130));
+  process.on('SIGTERM', () => stopAt(143));
   main(process.argv.slice(2)).catch((error) => {
     const expected = error instanceof Stop || typeof error.code === 'string';
     say(expected ? error.message : error.stack);
