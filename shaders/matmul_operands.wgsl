@@ -1,0 +1,52 @@
+//! import epilogue
+// The operands of a matrix product, row-major:
+//
+//   LAYOUT 0, NN: C[M, N] = A[M, K] B[K, N]
+//   LAYOUT 1, NT: C[M, N] = A[M, K] B[N, K]^T
+//   LAYOUT 2, TN: C[M, N] = A[K, M]^T B[K, N]
+//
+// a and a4 are the same view, b and b4 as well. Leading dimensions that are multiples of 4 (VECTOR) are read through
+// the vec4 arrays: one load in place of four.
+
+const NN = 0u;
+const NT = 1u;
+const TN = 2u;
+
+override LAYOUT: u32;
+override K: u32;
+override LDA: u32;
+override LDB: u32;
+override VECTOR: bool;
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> a4: array<vec4f>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read> b4: array<vec4f>;
+
+// Four consecutive values; with VECTOR, `at` is a multiple of 4.
+fn loadA(at: u32) -> vec4f {
+  if (VECTOR) { return a4[at / 4u]; }
+  return vec4f(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
+}
+
+fn loadB(at: u32) -> vec4f {
+  if (VECTOR) { return b4[at / 4u]; }
+  return vec4f(b[at], b[at + 1u], b[at + 2u], b[at + 3u]);
+}
+
+// `v`'s components at places from `first` on below `end`, zero for the others.
+fn below(v: vec4f, first: u32, end: u32) -> vec4f {
+  return select(vec4f(), v, vec4u(first) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
+}
+
+// Workgroups are counted in a line; `tilesAcross` times `tilesDown` tiles cover C. Down a band of BAND tiles first, then
+// to the right: the rows of A that a band reads stay in a cache while each column panel of B is read once a band.
+override BAND = 8u;
+
+// (tile row, tile column)
+fn tileOf(id: u32, tilesDown: u32, tilesAcross: u32) -> vec2u {
+  let band = id / (BAND * tilesAcross);
+  let rest = id - band * BAND * tilesAcross;
+  let height = min(BAND, tilesDown - band * BAND);
+  return vec2u(band * BAND + rest % height, rest / height);
+}

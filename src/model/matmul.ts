@@ -1,0 +1,170 @@
+import type { AdapterDescription, View } from '../gpu/device.js';
+import type { Constants } from '../gpu/kernel.js';
+import { type DispatchList, linearGroups } from '../gpu/list.js';
+
+/** NN: C[M,N] = A[M,K] B[K,N]; NT: C = A[M,K] B[N,K]^T; TN: C = A[K,M]^T B[K,N]. All row-major. */
+export type Layout = 'NN' | 'NT' | 'TN';
+
+/** `subgroup8` needs subgroups of exactly 8 lanes and suits lavapipe; `tile64` runs everywhere and suits GPUs. */
+export type MatmulVariant = 'subgroup8' | 'tile64';
+
+/**
+ * c = residual + dropout((acc + bias) * geluDerivative(geluGradient)), each part where it is given, where acc is the
+ * product. `gelu` goes with `bias` and `accumulate` only, `dropout` does not go with `geluGradient`.
+ */
+export interface StoreOutput {
+  readonly kind: 'store';
+  /** [M, N] with leading dimension `ldc`, as everything below that is [M, N]. */
+  readonly c: View;
+  readonly ldc: number;
+  /**
+   * The accumulators start from C. A product over windows of K, each but the last a multiple of 4, rising, gives the
+   * same bits as one pass.
+   */
+  readonly accumulate?: boolean;
+  /** [N] */
+  readonly bias?: View;
+  /** Gets gelu(c); c gets its argument. */
+  readonly gelu?: View;
+  /** GELU's argument h [M, N] in the forward pass: the result is multiplied by gelu'(h). */
+  readonly geluGradient?: View;
+  /**
+   * `key` is a uniform DropoutKey (shaders/random.wgsl). Row r belongs to slot firstSlot + floor(r / rowsPerSequence);
+   * its value in column n has the place (r mod rowsPerSequence) * N + n.
+   */
+  readonly dropout?: { readonly key: View; readonly rowsPerSequence: number };
+  /** [M, N], added last. */
+  readonly residual?: View;
+}
+
+/** Every value is rounded to the grid (shaders/grid.wgsl) and added to the 64-bit integers (low, high). */
+export interface GridOutput {
+  readonly kind: 'grid';
+  /** [M, N] u32 each, with leading dimension `ldc`. */
+  readonly low: View;
+  readonly high: View;
+  /** One u32: what is wrong with a value is OR-ed into it. */
+  readonly status: View;
+  readonly ldc: number;
+}
+
+export interface MatmulArguments {
+  readonly layout: Layout;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly a: View;
+  /** Leading dimensions are in values. Where lda and ldb are multiples of 4, loads are several times as fast. */
+  readonly lda: number;
+  readonly b: View;
+  readonly ldb: number;
+  readonly output: StoreOutput | GridOutput;
+  readonly label?: string;
+}
+
+const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };
+
+/** Rows of A that a band of tiles reads should stay in half a mebibyte of cache. */
+const BAND_BYTES = 512 * 1024;
+
+export function defaultMatmulVariant(adapter: AdapterDescription): MatmulVariant {
+  return adapter.software && adapter.subgroupSize === 8 ? 'subgroup8' : 'tile64';
+}
+
+/** Appends C = A B to `list`. Throws RangeError for sizes or outputs that do not fit together. */
+export function addMatmul(list: DispatchList, variant: MatmulVariant, args: MatmulArguments): void {
+  const { layout, m, n, k, lda, ldb, output } = args;
+  check(args);
+  const [tileRows, tileColumns] = variant === 'tile64' ? [64, 64] : [m > 16 ? 32 : m > 8 ? 16 : 8, 32];
+  const tilesDown = Math.ceil(m / tileRows);
+  const vector = lda % 4 === 0 && ldb % 4 === 0;
+  const constants: Record<string, number | boolean> = {
+    LAYOUT: LAYOUTS[layout],
+    M: m,
+    N: n,
+    K: k,
+    LDA: lda,
+    LDB: ldb,
+    LDC: output.ldc,
+    VECTOR: vector,
+    BAND: Math.min(tilesDown, Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4)))),
+  };
+  if (variant === 'subgroup8') constants.ROWS = tileRows;
+  const a = wholeVectors(args.a);
+  const b = wholeVectors(args.b);
+  const target = output.kind === 'grid' ? gridTarget(output) : storeTarget(output, a);
+  list.add({
+    shader: `matmul_${variant}`,
+    entry: target.entry,
+    constants: { ...constants, ...target.constants },
+    bindings: { a, a4: a, b, b4: b, ...target.bindings },
+    groups: linearGroups(tilesDown * Math.ceil(n / tileColumns)),
+    label: args.label,
+    flops: 2 * m * n * k,
+    bytes: 4 * (m * k + k * n + m * n),
+  });
+}
+
+interface Target {
+  readonly entry: string;
+  readonly constants: Constants;
+  readonly bindings: Readonly<Record<string, View>>;
+}
+
+function gridTarget({ low, high, status }: GridOutput): Target {
+  return { entry: 'grid', constants: {}, bindings: { low, high, status } };
+}
+
+/** `unused` stands in for optional inputs that are not given. */
+function storeTarget(output: StoreOutput, unused: View): Target {
+  const { c, accumulate, bias, gelu, geluGradient, dropout, residual } = output;
+  const constants = { ACCUMULATE: accumulate ?? false, BIAS: bias !== undefined };
+  const bindings = { c, bias: bias ?? unused };
+  if (gelu !== undefined) return { entry: 'storeGelu', constants, bindings: { ...bindings, geluOutput: gelu } };
+  const RESIDUAL = residual !== undefined;
+  if (dropout !== undefined)
+    return {
+      entry: 'storeDropout',
+      constants: { ...constants, RESIDUAL, ROWS_PER_SEQUENCE: dropout.rowsPerSequence },
+      bindings: { ...bindings, residual: residual ?? unused, key: dropout.key },
+    };
+  return {
+    entry: 'store',
+    constants: { ...constants, RESIDUAL, GELU_GRADIENT: geluGradient !== undefined },
+    bindings: { ...bindings, gradient: geluGradient ?? unused, residual: residual ?? unused },
+  };
+}
+
+/** `view` up to a multiple of 16 bytes where its buffer reaches so far, so that its last values are in a whole vec4. */
+function wholeVectors(view: View): View {
+  const size = Math.min(Math.ceil(view.size / 16) * 16, view.buffer.size - view.offset);
+  return { buffer: view.buffer, offset: view.offset, size };
+}
+
+function check({ layout, m, n, k, a, lda, b, ldb, output }: MatmulArguments): void {
+  const what = `matmul ${layout} ${m}x${n}x${k}`;
+  for (const size of [m, n, k])
+    if (!Number.isInteger(size) || size < 1) throw new RangeError(`${what}: sizes must be whole numbers from 1 on`);
+  const matrix = (name: string, view: View, rows: number, columns: number, ld: number) => {
+    if (ld < columns) throw new RangeError(`${what}: the leading dimension of ${name} is ${ld}, below ${columns}`);
+    const values = (rows - 1) * ld + columns;
+    if (values * 4 > view.size) throw new RangeError(`${what}: ${name} needs ${values} values, has ${view.size / 4}`);
+  };
+  const [aRows, aColumns] = layout === 'TN' ? [k, m] : [m, k];
+  const [bRows, bColumns] = layout === 'NT' ? [n, k] : [k, n];
+  matrix('A', a, aRows, aColumns, lda);
+  matrix('B', b, bRows, bColumns, ldb);
+  if (output.kind === 'grid') {
+    matrix('low', output.low, m, n, output.ldc);
+    matrix('high', output.high, m, n, output.ldc);
+    return;
+  }
+  const { c, ldc, bias, gelu, geluGradient, dropout, residual } = output;
+  for (const [name, view] of Object.entries({ c, gelu, geluGradient, residual }))
+    if (view !== undefined) matrix(name, view, m, n, ldc);
+  if (bias !== undefined) matrix('bias', bias, 1, n, n);
+  if (gelu !== undefined && (geluGradient ?? dropout ?? residual) !== undefined)
+    throw new RangeError(`${what}: gelu goes with bias and accumulate only`);
+  if (dropout !== undefined && geluGradient !== undefined)
+    throw new RangeError(`${what}: dropout does not go with geluGradient`);
+}
