@@ -65,3 +65,9 @@ fn fromGrid(low: u32, high: u32) -> f32 {
   let bits = (exponent << 23u) + kept + u32(up);
   return bitcast<f32>(bits | select(0u, 0x80000000u, negative));
 }
+
+// The sum of two 64-bit integers, each (low, high).
+fn add64(a: vec2u, b: vec2u) -> vec2u {
+  let low = a.x + b.x;
+  return vec2u(low, a.y + b.y + u32(low < b.x));
+}

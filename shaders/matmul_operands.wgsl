@@ -39,8 +39,8 @@ fn below(v: vec4f, first: u32, end: u32) -> vec4f {
   return select(vec4f(), v, vec4u(first) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
 }
 
-// Workgroups are counted in a line; `tilesAcross` times `tilesDown` tiles cover C. Down a band of BAND tiles first, then
-// to the right: the rows of A that a band reads stay in a cache while each column panel of B is read once a band.
+// Workgroups are counted in a line; `tilesAcross` times `tilesDown` tiles cover C. Down a band of BAND tiles first,
+// then to the right: the rows of A that a band reads stay in a cache while each column panel of B is read once a band.
 override BAND = 8u;
 
 // (tile row, tile column)

@@ -9,13 +9,14 @@ enable subgroups;
 //            lane 0   lane 1  ...  lane 7
 //   row 0    xyzw     xyzw         xyzw     B: each lane loads its own 4 columns of 4 rows (NN, TN), or 4 consecutive
 //   row 1    xyzw     xyzw         xyzw        k of its 4 columns (NT)
-//   ...                                     A: lane i loads 4 consecutive k of row 8g + i (NN, NT), or rows 4i to 4i + 3
-//   row 31   xyzw     xyzw         xyzw        of each k (TN); subgroupShuffle hands them to all lanes
+//   ...                                     A: lane i loads 4 consecutive k of row 8g + i (NN, NT), or rows 4i to
+//   row 31   xyzw     xyzw         xyzw        4i + 3 of each k (TN); subgroupShuffle hands them to all lanes
 //
 // Why: there, a load costs about as much as ten multiply-adds of the whole subgroup, whatever memory it reads, and
-// barriers spill, so workgroup memory gains nothing; a shuffle from a constant lane is one instruction. 32 rows give 512
-// multiply-adds to 32 loaded components. 64 rows, or 8 values of k a step, overflow the instruction cache. Everything is
-// unrolled by hand, and sizes are overrides, because the driver's compiler unrolls and hoists little.
+// barriers spill, so tiling in workgroup memory gains nothing; a shuffle from a constant lane is one instruction. 32
+// rows give 512 multiply-adds to 32 loaded components; 64 rows, or 8 values of k a step, are slower again (too much
+// code). The product is unrolled by hand, and sizes are overrides, because the driver's compiler unrolls and hoists
+// little.
 //
 // Each accumulator adds, k rising in steps of 4, the sum of four products: a fixed order, the same for every ROWS.
 // Loads beyond the edge of C are moved inside (their results are dropped), terms beyond K are zero.
@@ -149,9 +150,53 @@ fn columnOfA(p: Place, k: u32) -> vec4f {
   return select(vec4f(), v, k < K);
 }
 
-fn multiply(begin: Tile, row: u32, col: u32, lane: u32) -> Tile {
+// Accumulators on their way in and out, [row of the tile][lane]. A loop can index this, so that the code of an epilogue
+// is there once and not 32 times, which takes the driver minutes to compile. A lane meets only its own values: no
+// barrier.
+var<workgroup> staging: array<vec4f, 256>;
+
+fn stage(row: u32, lane: u32, t: Rows8) {
+  staging[(row + 0u) * 8u + lane] = t.r0;
+  staging[(row + 1u) * 8u + lane] = t.r1;
+  staging[(row + 2u) * 8u + lane] = t.r2;
+  staging[(row + 3u) * 8u + lane] = t.r3;
+  staging[(row + 4u) * 8u + lane] = t.r4;
+  staging[(row + 5u) * 8u + lane] = t.r5;
+  staging[(row + 6u) * 8u + lane] = t.r6;
+  staging[(row + 7u) * 8u + lane] = t.r7;
+}
+
+fn unstage(row: u32, lane: u32) -> Rows8 {
+  return Rows8(
+    staging[(row + 0u) * 8u + lane],
+    staging[(row + 1u) * 8u + lane],
+    staging[(row + 2u) * 8u + lane],
+    staging[(row + 3u) * 8u + lane],
+    staging[(row + 4u) * 8u + lane],
+    staging[(row + 5u) * 8u + lane],
+    staging[(row + 6u) * 8u + lane],
+    staging[(row + 7u) * 8u + lane],
+  );
+}
+
+fn beginTile(row: u32, col: u32, lane: u32) {
+  if (ACCUMULATE) {
+    for (var i = 0u; i < ROWS; i++) { staging[i * 8u + lane] = begin4(row + i, col); }
+  }
+}
+
+// Leaves the tile at (row, col) in `staging`; with ACCUMULATE it starts from what is there.
+fn multiply(row: u32, col: u32, lane: u32) {
   let p = placeOf(row, col, lane);
-  var t = begin;
+  var t: Tile;
+  if (ACCUMULATE) {
+    t.g0 = unstage(0u, lane);
+    if (ROWS > 8u) { t.g1 = unstage(8u, lane); }
+    if (ROWS > 16u) {
+      t.g2 = unstage(16u, lane);
+      t.g3 = unstage(24u, lane);
+    }
+  }
   for (var k = 0u; k < K; k += 4u) {
     let panel = panelOfB(p, k);
     if (LAYOUT == TN) {
@@ -171,31 +216,12 @@ fn multiply(begin: Tile, row: u32, col: u32, lane: u32) -> Tile {
       }
     }
   }
-  return t;
-}
-
-fn beginRows(row: u32, col: u32) -> Rows8 {
-  return Rows8(
-    begin4(row + 0u, col),
-    begin4(row + 1u, col),
-    begin4(row + 2u, col),
-    begin4(row + 3u, col),
-    begin4(row + 4u, col),
-    begin4(row + 5u, col),
-    begin4(row + 6u, col),
-    begin4(row + 7u, col),
-  );
-}
-
-fn beginTile(row: u32, col: u32) -> Tile {
-  var t: Tile;
-  t.g0 = beginRows(row, col);
-  if (ROWS > 8u) { t.g1 = beginRows(row + 8u, col); }
+  stage(0u, lane, t.g0);
+  if (ROWS > 8u) { stage(8u, lane, t.g1); }
   if (ROWS > 16u) {
-    t.g2 = beginRows(row + 16u, col);
-    t.g3 = beginRows(row + 24u, col);
+    stage(16u, lane, t.g2);
+    stage(24u, lane, t.g3);
   }
-  return t;
 }
 
 // The first row and column of the workgroup's tile; the row is M or more past the last tile.
@@ -205,17 +231,6 @@ fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   let id = group.x + group.y * groups.x;
   if (id >= down * across) { return vec2u(M, N); }
   return tileOf(id, down, across) * vec2u(ROWS, 32u);
-}
-
-fn storeRows(row: u32, col: u32, t: Rows8) {
-  store4(row + 0u, col, t.r0);
-  store4(row + 1u, col, t.r1);
-  store4(row + 2u, col, t.r2);
-  store4(row + 3u, col, t.r3);
-  store4(row + 4u, col, t.r4);
-  store4(row + 5u, col, t.r5);
-  store4(row + 6u, col, t.r6);
-  store4(row + 7u, col, t.r7);
 }
 
 @compute @workgroup_size(8)
@@ -228,24 +243,9 @@ fn store(
   let row = corner.x;
   if (row >= M) { return; }
   let col = corner.y + lane * 4u;
-  let t = multiply(beginTile(row, col), row, col, lane);
-  storeRows(row, col, t.g0);
-  if (ROWS > 8u) { storeRows(row + 8u, col, t.g1); }
-  if (ROWS > 16u) {
-    storeRows(row + 16u, col, t.g2);
-    storeRows(row + 24u, col, t.g3);
-  }
-}
-
-fn storeGeluRows(row: u32, col: u32, t: Rows8) {
-  storeGelu4(row + 0u, col, t.r0);
-  storeGelu4(row + 1u, col, t.r1);
-  storeGelu4(row + 2u, col, t.r2);
-  storeGelu4(row + 3u, col, t.r3);
-  storeGelu4(row + 4u, col, t.r4);
-  storeGelu4(row + 5u, col, t.r5);
-  storeGelu4(row + 6u, col, t.r6);
-  storeGelu4(row + 7u, col, t.r7);
+  beginTile(row, col, lane);
+  multiply(row, col, lane);
+  for (var i = 0u; i < ROWS; i++) { store4(row + i, col, staging[i * 8u + lane]); }
 }
 
 @compute @workgroup_size(8)
@@ -258,24 +258,9 @@ fn storeGelu(
   let row = corner.x;
   if (row >= M) { return; }
   let col = corner.y + lane * 4u;
-  let t = multiply(beginTile(row, col), row, col, lane);
-  storeGeluRows(row, col, t.g0);
-  if (ROWS > 8u) { storeGeluRows(row + 8u, col, t.g1); }
-  if (ROWS > 16u) {
-    storeGeluRows(row + 16u, col, t.g2);
-    storeGeluRows(row + 24u, col, t.g3);
-  }
-}
-
-fn storeDropoutRows(row: u32, col: u32, t: Rows8) {
-  storeDropout4(row + 0u, col, t.r0);
-  storeDropout4(row + 1u, col, t.r1);
-  storeDropout4(row + 2u, col, t.r2);
-  storeDropout4(row + 3u, col, t.r3);
-  storeDropout4(row + 4u, col, t.r4);
-  storeDropout4(row + 5u, col, t.r5);
-  storeDropout4(row + 6u, col, t.r6);
-  storeDropout4(row + 7u, col, t.r7);
+  beginTile(row, col, lane);
+  multiply(row, col, lane);
+  for (var i = 0u; i < ROWS; i++) { storeGelu4(row + i, col, staging[i * 8u + lane]); }
 }
 
 @compute @workgroup_size(8)
@@ -288,24 +273,9 @@ fn storeDropout(
   let row = corner.x;
   if (row >= M) { return; }
   let col = corner.y + lane * 4u;
-  let t = multiply(beginTile(row, col), row, col, lane);
-  storeDropoutRows(row, col, t.g0);
-  if (ROWS > 8u) { storeDropoutRows(row + 8u, col, t.g1); }
-  if (ROWS > 16u) {
-    storeDropoutRows(row + 16u, col, t.g2);
-    storeDropoutRows(row + 24u, col, t.g3);
-  }
-}
-
-fn gridRows(row: u32, col: u32, t: Rows8) {
-  grid4(row + 0u, col, t.r0);
-  grid4(row + 1u, col, t.r1);
-  grid4(row + 2u, col, t.r2);
-  grid4(row + 3u, col, t.r3);
-  grid4(row + 4u, col, t.r4);
-  grid4(row + 5u, col, t.r5);
-  grid4(row + 6u, col, t.r6);
-  grid4(row + 7u, col, t.r7);
+  beginTile(row, col, lane);
+  multiply(row, col, lane);
+  for (var i = 0u; i < ROWS; i++) { storeDropout4(row + i, col, staging[i * 8u + lane]); }
 }
 
 @compute @workgroup_size(8)
@@ -318,11 +288,6 @@ fn grid(
   let row = corner.x;
   if (row >= M) { return; }
   let col = corner.y + lane * 4u;
-  let t = multiply(Tile(), row, col, lane);
-  gridRows(row, col, t.g0);
-  if (ROWS > 8u) { gridRows(row + 8u, col, t.g1); }
-  if (ROWS > 16u) {
-    gridRows(row + 16u, col, t.g2);
-    gridRows(row + 24u, col, t.g3);
-  }
+  multiply(row, col, lane);
+  for (var i = 0u; i < ROWS; i++) { grid4(row + i, col, staging[i * 8u + lane]); }
 }

@@ -1,7 +1,10 @@
 import type { AdapterDescription, View } from '../gpu/device.js';
 import type { Dispatch, DispatchList } from '../gpu/list.js';
 
-/** `subgroup8` suits software adapters with subgroups of 8 lanes (lavapipe); `tile` runs anywhere. */
+/**
+ * `subgroup8` suits software adapters with subgroups of 8 lanes (lavapipe); `tile` runs anywhere. Heads whose size is not
+ * a multiple of 4 go by `tile` whatever the variant.
+ */
 export type AttentionVariant = 'subgroup8' | 'tile';
 
 export interface AttentionShape {
@@ -37,7 +40,8 @@ export interface AttentionBackwardViews {
   readonly dropout?: View;
 }
 
-const TILE_ROWS = 32;
+/** Rows that a workgroup owns. */
+const ROWS = { subgroup8: 16, tile: 32 } as const;
 const DELTA_ROWS = 8;
 
 export function defaultAttentionVariant(adapter: AdapterDescription): AttentionVariant {
@@ -54,8 +58,9 @@ export function addAttentionForward(
   shape: AttentionShape,
   v: AttentionForwardViews,
 ): void {
+  const kind = variantFor(variant, shape);
   const { qkv, out, logsumexp, dropout } = v;
-  list.add(dispatch(variant, shape, 'forward', TILE_ROWS, 2, { qkv, out, logsumexp }, dropout));
+  list.add(dispatch(kind, shape, 'forward', ROWS[kind], 2, { qkv, out, logsumexp }, dropout));
 }
 
 /** The gradient of all that `addAttentionForward` computed, from its results and under the same dropout key. */
@@ -65,14 +70,28 @@ export function addAttentionBackward(
   shape: AttentionShape,
   v: AttentionBackwardViews,
 ): void {
+  const kind = variantFor(variant, shape);
   const { qkv, outGradient, qkvGradient, delta, dropout } = v;
-  list.add(dispatch(variant, shape, 'backwardDelta', DELTA_ROWS, 0, { outRead: v.out, outGradient, delta }));
-  const read = { qkv, outGradient, logsumexpRead: v.logsumexp, deltaRead: delta, qkvGradient };
-  list.add(dispatch(variant, shape, 'backwardQuery', TILE_ROWS, 3, read, dropout));
-  list.add(dispatch(variant, shape, 'backwardKey', TILE_ROWS, 4, read, dropout));
+  const outRead = v.out;
+  const logsumexpRead = v.logsumexp;
+  const rows = ROWS[kind];
+  const common = { qkv, outGradient, logsumexpRead, qkvGradient };
+  if (kind === 'tile') {
+    list.add(dispatch(kind, shape, 'backwardDelta', DELTA_ROWS, 0, { outRead, outGradient, delta }));
+    list.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, deltaRead: delta }, dropout));
+  } else {
+    list.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, outRead, delta }, dropout));
+  }
+  list.add(dispatch(kind, shape, 'backwardKey', rows, 4, { ...common, deltaRead: delta }, dropout));
 }
 
-/** `products` counts the T x T x D matrix products, of which half the flops are causal. */
+function variantFor(variant: AttentionVariant, { headSize }: AttentionShape): AttentionVariant {
+  if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
+    throw new RangeError(`attention heads hold 1 to 128 values, not ${headSize}`);
+  return headSize % 4 === 0 ? variant : 'tile';
+}
+
+/** `products` counts the T x T x D matrix products, of which the causal half is computed. */
 function dispatch(
   variant: AttentionVariant,
   shape: AttentionShape,
@@ -83,10 +102,8 @@ function dispatch(
   dropout?: View,
 ): Dispatch {
   const { batch, context, heads, headSize } = shape;
-  if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
-    throw new RangeError(`attention heads hold 1 to 128 values, not ${headSize}`);
   return {
-    shader: `attention-${variant === 'tile' ? variant : 'tile'}`,
+    shader: `attention-${variant}`,
     entry: dropout ? `${entry}Dropout` : entry,
     constants: {
       T: context,

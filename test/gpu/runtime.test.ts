@@ -1,5 +1,4 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { threefry } from '../../src/random.js';
 import { Bench } from './harness.js';
 
 let bench: Bench;

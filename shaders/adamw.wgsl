@@ -1,0 +1,49 @@
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW has it, from the exact gradient sums:
+//
+//   g = (sum on the grid, as float32) * clipScale
+//   w = w * (1 - lr * decay)          where the block decays
+//   m = m + (g - m) * (1 - beta1);  v = v * beta2 + g * g * (1 - beta2)
+//   w = w - stepSize * m / (sqrt(v) * inverseSqrtCorrection2 + eps)
+//
+// with stepSize = lr / (1 - beta1^t) and inverseSqrtCorrection2 = 1 / sqrt(1 - beta2^t), both from the host in float64.
+// The sums are set to zero in the same pass, ready for the next step.
+// weights, first, second, low, high [n], n any multiple of 64; decayBits: one bit for each block of 64 values.
+//! import grid
+
+struct Step {
+  clipScale: f32,
+  decayFactor: f32,  // 1 - lr * decay
+  beta2: f32,
+  oneMinusBeta1: f32,
+  oneMinusBeta2: f32,
+  stepSize: f32,
+  inverseSqrtCorrection2: f32,
+  epsilon: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> weights: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> first: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> second: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> low: array<vec4u>;
+@group(0) @binding(4) var<storage, read_write> high: array<vec4u>;
+@group(0) @binding(5) var<storage, read> decayBits: array<u32>;
+@group(0) @binding(6) var<uniform> step: Step;
+
+@compute @workgroup_size(64)
+fn update(@builtin(global_invocation_id) id: vec3u) {
+  let i = id.x;
+  if (i >= arrayLength(&weights)) { return; }
+  let l = low[i];
+  let h = high[i];
+  low[i] = vec4u();
+  high[i] = vec4u();
+  let g = step.clipScale * vec4f(fromGrid(l.x, h.x), fromGrid(l.y, h.y), fromGrid(l.z, h.z), fromGrid(l.w, h.w));
+  let block = i / 16u;
+  let decays = ((decayBits[block / 32u] >> (block % 32u)) & 1u) == 1u;
+  let w = weights[i] * select(1.0, step.decayFactor, decays);
+  let m = first[i] + (g - first[i]) * step.oneMinusBeta1;
+  let v = second[i] * step.beta2 + g * g * step.oneMinusBeta2;
+  first[i] = m;
+  second[i] = v;
+  weights[i] = w - step.stepSize * (m / (sqrt(v) * step.inverseSqrtCorrection2 + step.epsilon));
+}

@@ -1,0 +1,407 @@
+enable subgroups;
+//! import random
+// Causal multi-head attention, forward and backward, for software adapters with subgroups of 8 lanes (lavapipe).
+// Formulas and buffers as in attention-tile.wgsl (FlashAttention, Dao et al., arXiv 2205.14135 and 2307.08691):
+//
+//   S = scale Q K^T (keys up to the query's own)      P = exp(S - L)      O = (F * P) V
+//   delta_i = sum_d dO_id O_id      dP = F * (dO V^T)      dS = P * (dP - delta)
+//   dV = (F * P)^T dO      dQ = scale dS K      dK = scale dS^T Q
+//
+//   qkv, qkvGradient                    [B * T, 3 C]   columns q | k | v, as vec4f: D is a multiple of 4
+//   out (outRead), outGradient          [B * T, C]
+//   logsumexp (-Read), delta (-Read)    [B, HEADS, T]  delta is scratch: backwardQuery writes it, backwardKey reads it
+//
+// A workgroup is one subgroup and owns 16 rows: queries in forward and backwardQuery, keys in backwardKey. Lane n holds
+// the whole of rows n and n + 8, so softmax needs no other lane. Of the 16 rows that pass by, lane n loads rows n and
+// n + 8, and constant shuffles spread them. Here a load costs about ten multiply-adds (a loop over the lanes) and so
+// does one from workgroup memory, while a shuffle is one instruction: 16 loaded components feed 128 multiply-adds.
+// Dimensions go by in a loop of vec4s, with the result read and written again for each block of 16 rows: holding q and
+// the result in registers is some 15 % faster, but then the unrolled code takes LLVM many seconds to compile.
+
+override T: u32 = 64u;
+override HEADS: u32 = 4u;
+override D: u32 = 32u;
+override SCALE: f32 = 0.17677669529663687;
+override DROPOUT: bool = false;
+
+@group(0) @binding(0) var<storage, read> qkv: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> out: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> logsumexp: array<f32>;
+@group(0) @binding(3) var<storage, read> outRead: array<vec4f>;
+@group(0) @binding(4) var<storage, read> logsumexpRead: array<f32>;
+@group(0) @binding(5) var<storage, read> outGradient: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(7) var<storage, read> deltaRead: array<f32>;
+@group(0) @binding(8) var<storage, read_write> qkvGradient: array<vec4f>;
+@group(0) @binding(9) var<uniform> dropout: DropoutKey;
+
+const ROWS = 16u;
+const LOWEST = -1e30;  // stands for minus infinity
+
+// Only entry points with dropout read the uniform, so that the others need not bind it.
+var<private> dropoutKey: DropoutKey;
+
+// A lane's two rows of 16 scores: a .. d for its first row, e .. h for its second.
+struct Scores { a: vec4f, b: vec4f, c: vec4f, d: vec4f, e: vec4f, f: vec4f, g: vec4f, h: vec4f }
+
+struct Four { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
+
+// The vec4s that lanes 0 .. 3, or 4 .. 7, hold.
+fn lanes0to3(v: vec4f) -> Four {
+  return Four(subgroupShuffle(v, 0u), subgroupShuffle(v, 1u), subgroupShuffle(v, 2u), subgroupShuffle(v, 3u));
+}
+fn lanes4to7(v: vec4f) -> Four {
+  return Four(subgroupShuffle(v, 4u), subgroupShuffle(v, 5u), subgroupShuffle(v, 6u), subgroupShuffle(v, 7u));
+}
+
+fn addDots(s: vec4f, l: vec4f, r: Four) -> vec4f {
+  return s + l.x * vec4f(r.a.x, r.b.x, r.c.x, r.d.x) + l.y * vec4f(r.a.y, r.b.y, r.c.y, r.d.y)
+    + l.z * vec4f(r.a.z, r.b.z, r.c.z, r.d.z) + l.w * vec4f(r.a.w, r.b.w, r.c.w, r.d.w);
+}
+
+// The products of the lane's rows (l0, l1) with 16 rows (lane n holds r0 of row n, r1 of row n + 8), four dimensions.
+fn addScores(s: Scores, l0: vec4f, l1: vec4f, r0: vec4f, r1: vec4f) -> Scores {
+  let a = lanes0to3(r0);
+  let b = lanes4to7(r0);
+  let c = lanes0to3(r1);
+  let d = lanes4to7(r1);
+  return Scores(
+    addDots(s.a, l0, a), addDots(s.b, l0, b), addDots(s.c, l0, c), addDots(s.d, l0, d),
+    addDots(s.e, l1, a), addDots(s.f, l1, b), addDots(s.g, l1, c), addDots(s.h, l1, d));
+}
+
+fn combine(s: vec4f, r: Four) -> vec4f { return s.x * r.a + s.y * r.b + s.z * r.c + s.w * r.d; }
+
+struct Two { a: vec4f, b: vec4f }
+
+// Four dimensions of sum_n s_n r_n for the lane's two rows.
+fn weigh(s: Scores, r0: vec4f, r1: vec4f) -> Two {
+  let a = lanes0to3(r0);
+  let b = lanes4to7(r0);
+  let c = lanes0to3(r1);
+  let d = lanes4to7(r1);
+  return Two(
+    combine(s.a, a) + combine(s.b, b) + combine(s.c, c) + combine(s.d, d),
+    combine(s.e, a) + combine(s.f, b) + combine(s.g, c) + combine(s.h, d));
+}
+
+fn times(s: Scores, x: f32, y: f32) -> Scores {
+  return Scores(s.a * x, s.b * x, s.c * x, s.d * x, s.e * y, s.f * y, s.g * y, s.h * y);
+}
+
+fn product(s: Scores, t: Scores) -> Scores {
+  return Scores(s.a * t.a, s.b * t.b, s.c * t.c, s.d * t.d, s.e * t.e, s.f * t.f, s.g * t.g, s.h * t.h);
+}
+
+fn exponentials(s: Scores, x: f32, y: f32) -> Scores {
+  return Scores(
+    exp(s.a - x), exp(s.b - x), exp(s.c - x), exp(s.d - x), exp(s.e - y), exp(s.f - y), exp(s.g - y), exp(s.h - y));
+}
+
+fn four(n: u32) -> vec4u { return vec4u(n, n + 1u, n + 2u, n + 3u); }
+
+// `masked` where the key is later than the query: the lane's queries i, i + 8 and keys j .. j + 15.
+fn untilQuery(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
+  let m = vec4f(masked);
+  let x = vec4u(i);
+  let y = vec4u(i + 8u);
+  return Scores(
+    select(m, s.a, four(j) <= x), select(m, s.b, four(j + 4u) <= x),
+    select(m, s.c, four(j + 8u) <= x), select(m, s.d, four(j + 12u) <= x),
+    select(m, s.e, four(j) <= y), select(m, s.f, four(j + 4u) <= y),
+    select(m, s.g, four(j + 8u) <= y), select(m, s.h, four(j + 12u) <= y));
+}
+
+// The same with the lane's keys j, j + 8 and queries i .. i + 15, which must exist as well.
+fn fromKey(s: Scores, j: u32, i: u32) -> Scores {
+  let z = vec4f();
+  let x = vec4u(j);
+  let y = vec4u(j + 8u);
+  let t = vec4u(T);
+  let a = four(i);
+  let b = four(i + 4u);
+  let c = four(i + 8u);
+  let d = four(i + 12u);
+  return Scores(
+    select(z, s.a, (a >= x) & (a < t)), select(z, s.b, (b >= x) & (b < t)),
+    select(z, s.c, (c >= x) & (c < t)), select(z, s.d, (d >= x) & (d < t)),
+    select(z, s.e, (a >= y) & (a < t)), select(z, s.f, (b >= y) & (b < t)),
+    select(z, s.g, (c >= y) & (c < t)), select(z, s.h, (d >= y) & (d < t)));
+}
+
+fn ones() -> Scores {
+  let o = vec4f(1.0);
+  return Scores(o, o, o, o, o, o, o, o);
+}
+
+// The dropout factors of query i and keys j .. j + 3; j is a multiple of 4. `row` is h * T + i.
+fn factorsOfQuery(slot: u32, row: u32, j: u32) -> vec4f {
+  let place = row * T + j;
+  if (T % 2u == 0u) { return dropoutFactor4(dropoutKey, slot, place); }
+  return vec4f(
+    dropoutFactor(dropoutKey, slot, place), dropoutFactor(dropoutKey, slot, place + 1u),
+    dropoutFactor(dropoutKey, slot, place + 2u), dropoutFactor(dropoutKey, slot, place + 3u));
+}
+
+// Threefry is long code, so it stands in a loop over the four columns of vec4s.
+fn queryFactors(slot: u32, row: u32, j: u32) -> Scores {
+  var r = Scores();
+  for (var n = 0u; n < 4u; n++) {
+    let x = factorsOfQuery(slot, row, j + 4u * n);
+    let y = factorsOfQuery(slot, row + 8u, j + 4u * n);
+    if (n == 0u) { r.a = x; r.e = y; }
+    if (n == 1u) { r.b = x; r.f = y; }
+    if (n == 2u) { r.c = x; r.g = y; }
+    if (n == 3u) { r.d = x; r.h = y; }
+  }
+  return r;
+}
+
+// The factors of key j and the queries of rows row .. row + 3. Where T is even, keys 2n and 2n + 1 (neighbouring lanes)
+// share a block of random bits: the even lane makes the first and third query's, the odd lane the others.
+fn factorsOfKey(slot: u32, row: u32, j: u32) -> vec4f {
+  if (T % 2u == 1u) {
+    return vec4f(
+      dropoutFactor(dropoutKey, slot, row * T + j), dropoutFactor(dropoutKey, slot, (row + 1u) * T + j),
+      dropoutFactor(dropoutKey, slot, (row + 2u) * T + j), dropoutFactor(dropoutKey, slot, (row + 3u) * T + j));
+  }
+  let k = vec2u(dropoutKey.k0, dropoutKey.k1);
+  let odd = (j & 1u) == 1u;
+  let mine = ((row + (j & 1u)) * T + j) >> 1u;
+  let p = threefry(k, vec2u(slot, mine));
+  let q = threefry(k, vec2u(slot, mine + T));
+  let theirs = subgroupShuffleXor(vec2u(select(p.y, p.x, odd), select(q.y, q.x, odd)), 1u);
+  let words = select(vec4u(p.x, theirs.x, q.x, theirs.y), vec4u(theirs.x, p.y, theirs.y, q.y), odd);
+  return select(vec4f(dropoutKey.scale), vec4f(), words < vec4u(dropoutKey.threshold));
+}
+
+fn keyFactors(slot: u32, row: u32, j: u32) -> Scores {
+  var r = Scores();
+  for (var n = 0u; n < 4u; n++) {
+    let x = factorsOfKey(slot, row + 4u * n, j);
+    let y = factorsOfKey(slot, row + 4u * n, j + 8u);
+    if (n == 0u) { r.a = x; r.e = y; }
+    if (n == 1u) { r.b = x; r.f = y; }
+    if (n == 2u) { r.c = x; r.g = y; }
+    if (n == 3u) { r.d = x; r.h = y; }
+  }
+  return r;
+}
+
+fn max4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+
+// Where the q (in vec4s) of head h of token i of sequence b starts, and its row of out. Tokens beyond the last read the
+// last: what comes of them is masked or not stored.
+fn qkvRow(b: u32, h: u32, i: u32) -> u32 { return ((b * T + min(i, T - 1u)) * 3u * HEADS + h) * (D / 4u); }
+fn outRow(b: u32, h: u32, i: u32) -> u32 { return ((b * T + min(i, T - 1u)) * HEADS + h) * (D / 4u); }
+
+fn runForward(group: vec3u, blocks: u32, lane: u32) {
+  let b = group.z;
+  let h = group.y;
+  let first = (blocks - 1u - group.x) * ROWS;  // the longest rows start first
+  let i = first + lane;
+  let wide = HEADS * (D / 4u);  // from q to k, from k to v
+  let q0 = qkvRow(b, h, i);
+  let q1 = qkvRow(b, h, i + 8u);
+  let o0 = outRow(b, h, i);
+  let o1 = outRow(b, h, i + 8u);
+  var m = vec2f(LOWEST);
+  var l = vec2f();
+  for (var key = 0u; key <= first; key += ROWS) {
+    let k0 = qkvRow(b, h, key + lane) + wide;
+    let k1 = qkvRow(b, h, key + lane + 8u) + wide;
+    var s = Scores();
+    for (var c = 0u; c < D / 4u; c++) { s = addScores(s, qkv[q0 + c], qkv[q1 + c], qkv[k0 + c], qkv[k1 + c]); }
+    s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
+    let top = max(m, vec2f(
+      max4(max(max(s.a, s.b), max(s.c, s.d))), max4(max(max(s.e, s.f), max(s.g, s.h)))));
+    var shrink = exp(m - top);
+    m = top;
+    s = exponentials(s, m.x, m.y);
+    l = l * shrink + vec2f(sum4((s.a + s.b) + (s.c + s.d)), sum4((s.e + s.f) + (s.g + s.h)));
+    if (DROPOUT) { s = product(s, queryFactors(dropoutKey.firstSlot + b, h * T + i, key)); }
+    if (key == first) {  // the last block: divide by the sum
+      s = times(s, 1.0 / l.x, 1.0 / l.y);
+      shrink /= l;
+    }
+    for (var c = 0u; c < D / 4u; c++) {
+      var r = weigh(s, qkv[k0 + wide + c], qkv[k1 + wide + c]);
+      if (key > 0u) {
+        r.a += out[o0 + c] * shrink.x;
+        r.b += out[o1 + c] * shrink.y;
+      }
+      if (i < T) { out[o0 + c] = r.a; }
+      if (i + 8u < T) { out[o1 + c] = r.b; }
+    }
+  }
+  let at = (b * HEADS + h) * T + i;
+  let value = m + log(l);
+  if (i < T) { logsumexp[at] = value.x; }
+  if (i + 8u < T) { logsumexp[at + 8u] = value.y; }
+}
+
+fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
+  let b = group.z;
+  let h = group.y;
+  let first = (blocks - 1u - group.x) * ROWS;
+  let i = first + lane;
+  let wide = HEADS * (D / 4u);
+  let q0 = qkvRow(b, h, i);
+  let q1 = qkvRow(b, h, i + 8u);
+  let o0 = outRow(b, h, i);
+  let o1 = outRow(b, h, i + 8u);
+  let at = (b * HEADS + h) * T;
+  let lse0 = logsumexpRead[at + min(i, T - 1u)];
+  let lse1 = logsumexpRead[at + min(i + 8u, T - 1u)];
+  var del0 = 0.0;
+  var del1 = 0.0;
+  for (var c = 0u; c < D / 4u; c++) {
+    del0 += dot(outRead[o0 + c], outGradient[o0 + c]);
+    del1 += dot(outRead[o1 + c], outGradient[o1 + c]);
+  }
+  if (i < T) { delta[at + i] = del0; }
+  if (i + 8u < T) { delta[at + i + 8u] = del1; }
+  for (var key = 0u; key <= first; key += ROWS) {
+    let k0 = qkvRow(b, h, key + lane) + wide;
+    let k1 = qkvRow(b, h, key + lane + 8u) + wide;
+    var s = Scores();
+    var dp = Scores();
+    for (var c = 0u; c < D / 4u; c++) {
+      s = addScores(s, qkv[q0 + c], qkv[q1 + c], qkv[k0 + c], qkv[k1 + c]);
+      dp = addScores(dp, outGradient[o0 + c], outGradient[o1 + c], qkv[k0 + wide + c], qkv[k1 + wide + c]);
+    }
+    s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
+    s = exponentials(s, lse0, lse1);
+    if (DROPOUT) { dp = product(dp, queryFactors(dropoutKey.firstSlot + b, h * T + i, key)); }
+    s = times(
+      product(s, Scores(
+        dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
+      SCALE, SCALE);
+    for (var c = 0u; c < D / 4u; c++) {
+      var r = weigh(s, qkv[k0 + c], qkv[k1 + c]);
+      if (key > 0u) {
+        r.a += qkvGradient[q0 + c];
+        r.b += qkvGradient[q1 + c];
+      }
+      if (i < T) { qkvGradient[q0 + c] = r.a; }
+      if (i + 8u < T) { qkvGradient[q1 + c] = r.b; }
+    }
+  }
+}
+
+// exp(SCALE * s - lse) with one lse for each of four columns.
+fn probabilities(s: vec4f, lse: vec4f) -> vec4f { return exp(s * SCALE - lse); }
+
+// The four scalars of lanes 0 .. 3, or 4 .. 7.
+fn scalars0to3(x: f32) -> vec4f {
+  return vec4f(subgroupShuffle(x, 0u), subgroupShuffle(x, 1u), subgroupShuffle(x, 2u), subgroupShuffle(x, 3u));
+}
+fn scalars4to7(x: f32) -> vec4f {
+  return vec4f(subgroupShuffle(x, 4u), subgroupShuffle(x, 5u), subgroupShuffle(x, 6u), subgroupShuffle(x, 7u));
+}
+
+fn runBackwardKey(group: vec3u, lane: u32) {
+  let b = group.z;
+  let h = group.y;
+  let first = group.x * ROWS;
+  let j = first + lane;
+  let wide = HEADS * (D / 4u);
+  let k0 = qkvRow(b, h, j) + wide;
+  let k1 = qkvRow(b, h, j + 8u) + wide;
+  let at = (b * HEADS + h) * T;
+  for (var query = first; query < T; query += ROWS) {
+    let i0 = query + lane;
+    let i1 = i0 + 8u;
+    let q0 = qkvRow(b, h, i0);
+    let q1 = qkvRow(b, h, i1);
+    let o0 = outRow(b, h, i0);
+    let o1 = outRow(b, h, i1);
+    var s = Scores();
+    var dp = Scores();
+    for (var c = 0u; c < D / 4u; c++) {
+      s = addScores(s, qkv[k0 + c], qkv[k1 + c], qkv[q0 + c], qkv[q1 + c]);
+      dp = addScores(dp, qkv[k0 + wide + c], qkv[k1 + wide + c], outGradient[o0 + c], outGradient[o1 + c]);
+    }
+    let lse0 = logsumexpRead[at + min(i0, T - 1u)];
+    let lse1 = logsumexpRead[at + min(i1, T - 1u)];
+    let lse = Four(scalars0to3(lse0), scalars4to7(lse0), scalars0to3(lse1), scalars4to7(lse1));
+    // Masked after exp: an overflow beyond the diagonal is not looked at.
+    s = fromKey(Scores(
+      probabilities(s.a, lse.a), probabilities(s.b, lse.b), probabilities(s.c, lse.c), probabilities(s.d, lse.d),
+      probabilities(s.e, lse.a), probabilities(s.f, lse.b), probabilities(s.g, lse.c), probabilities(s.h, lse.d)),
+      j, query);
+    let del0 = deltaRead[at + min(i0, T - 1u)];
+    let del1 = deltaRead[at + min(i1, T - 1u)];
+    let del = Four(scalars0to3(del0), scalars4to7(del0), scalars0to3(del1), scalars4to7(del1));
+    var p = s;
+    if (DROPOUT) {
+      let f = keyFactors(dropoutKey.firstSlot + b, h * T + query, j);
+      p = product(s, f);
+      dp = product(dp, f);
+    }
+    s = times(
+      product(s, Scores(
+        dp.a - del.a, dp.b - del.b, dp.c - del.c, dp.d - del.d, dp.e - del.a, dp.f - del.b, dp.g - del.c, dp.h - del.d)),
+      SCALE, SCALE);
+    for (var c = 0u; c < D / 4u; c++) {
+      var v = weigh(p, outGradient[o0 + c], outGradient[o1 + c]);
+      var k = weigh(s, qkv[q0 + c], qkv[q1 + c]);
+      if (query > first) {
+        v.a += qkvGradient[k0 + wide + c];
+        v.b += qkvGradient[k1 + wide + c];
+        k.a += qkvGradient[k0 + c];
+        k.b += qkvGradient[k1 + c];
+      }
+      if (j < T) {
+        qkvGradient[k0 + wide + c] = v.a;
+        qkvGradient[k0 + c] = k.a;
+      }
+      if (j + 8u < T) {
+        qkvGradient[k1 + wide + c] = v.b;
+        qkvGradient[k1 + c] = k.b;
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(8)
+fn forward(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32) {
+  runForward(group, groups.x, lane);
+}
+
+@compute @workgroup_size(8)
+fn forwardDropout(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32) {
+  dropoutKey = dropout;
+  runForward(group, groups.x, lane);
+}
+
+@compute @workgroup_size(8)
+fn backwardQuery(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32) {
+  runBackwardQuery(group, groups.x, lane);
+}
+
+@compute @workgroup_size(8)
+fn backwardQueryDropout(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32) {
+  dropoutKey = dropout;
+  runBackwardQuery(group, groups.x, lane);
+}
+
+@compute @workgroup_size(8)
+fn backwardKey(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  runBackwardKey(group, lane);
+}
+
+@compute @workgroup_size(8)
+fn backwardKeyDropout(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  dropoutKey = dropout;
+  runBackwardKey(group, lane);
+}

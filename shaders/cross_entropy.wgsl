@@ -1,0 +1,115 @@
+// Softmax cross-entropy over rows of logits, a chunk of rows at a time.
+//
+//   loss[r] = logsumexp(logits[r, :]) - logits[r, target]     (0 where the target is IGNORED)
+//   gradient: logits[r, v] <- (softmax(logits[r, :])[v] - [v = target]) * scale, in place
+//   total: the 64-bit sum of all losses on the grid
+//
+// logits [R, STRIDE], columns V and up are padding; targets, losses [R]; scale = 1 / (tokens of the global batch).
+// total [2] = low, high. LANES and ROWS as in layernorm.wgsl. A lane keeps its own running maximum and sum (online
+// softmax), so that the row is read twice and not three times.
+//! import grid
+
+override R: u32 = 8u;
+override V: u32 = 16u;
+override STRIDE: u32 = 64u;
+override LANES: u32 = 1u;
+override ROWS: u32 = 8u;
+const IGNORED = 0xffffffffu;
+const LOWEST = -3.4e38;
+
+struct Scale { scale: f32 }
+
+@group(0) @binding(0) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(1) var<storage, read> targets: array<u32>;
+@group(0) @binding(2) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(3) var<uniform> scale: Scale;
+@group(0) @binding(4) var<storage, read> allLosses: array<f32>;
+@group(0) @binding(5) var<storage, read_write> total: array<u32>;
+@group(0) @binding(6) var<storage, read_write> status: atomic<u32>;
+
+// (maximum, sum of exp(x - maximum)) of each lane
+var<workgroup> partial: array<vec2f, LANES * ROWS>;
+
+fn merge(a: vec2f, b: vec2f) -> vec2f {
+  let m = max(a.x, b.x);
+  return vec2f(m, a.y * exp(a.x - m) + b.y * exp(b.x - m));
+}
+
+fn rowSoftmax(base: u32, local: vec3u) -> vec2f {
+  var own = vec2f(LOWEST, 0.0);
+  // Eight values share one rescaling of the sum.
+  let whole = V / (8u * LANES);
+  for (var i = 0u; i < whole; i++) {
+    let at = base + i * 8u * LANES + local.x;
+    let a = vec4f(logits[at], logits[at + LANES], logits[at + 2u * LANES], logits[at + 3u * LANES]);
+    let b = vec4f(logits[at + 4u * LANES], logits[at + 5u * LANES], logits[at + 6u * LANES], logits[at + 7u * LANES]);
+    let highest = max(a, b);
+    let m = max(own.x, max(max(highest.x, highest.y), max(highest.z, highest.w)));
+    let e = exp(a - m) + exp(b - m);
+    own = vec2f(m, own.y * exp(own.x - m) + (e.x + e.y) + (e.z + e.w));
+  }
+  for (var v = whole * 8u * LANES + local.x; v < V; v += LANES) { own = merge(own, vec2f(logits[base + v], 1.0)); }
+  if (LANES == 1u) { return own; }
+  let at = local.y * LANES + local.x;
+  partial[at] = own;
+  for (var half = LANES / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (local.x < half) { partial[at] = merge(partial[at], partial[at + half]); }
+  }
+  workgroupBarrier();
+  return partial[local.y * LANES];
+}
+
+fn rowLoss(row: u32, s: vec2f) -> f32 {
+  let goal = targets[row];
+  if (goal == IGNORED) { return 0.0; }
+  return s.x + log(s.y) - logits[row * STRIDE + min(goal, V - 1u)];
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn loss(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let index = group.x * ROWS + local.y;
+  let row = min(index, R - 1u);
+  let s = rowSoftmax(row * STRIDE, local);
+  if (index < R && local.x == 0u) { losses[row] = rowLoss(row, s); }
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let index = group.x * ROWS + local.y;
+  let row = min(index, R - 1u);
+  let base = row * STRIDE;
+  let s = rowSoftmax(base, local);
+  let goal = targets[row];
+  let own = rowLoss(row, s);
+  // The target's logit is read before any lane overwrites it.
+  if (LANES > 1u) { workgroupBarrier(); }
+  if (index >= R) { return; }
+  if (local.x == 0u) { losses[row] = own; }
+  let factor = select(scale.scale, 0.0, goal == IGNORED);
+  let inverse = factor / s.y;
+  for (var v = local.x; v < V; v += LANES) {
+    let p = exp(logits[base + v] - s.x) * inverse;
+    logits[base + v] = select(p, p - factor, v == goal);
+  }
+}
+
+var<workgroup> sums: array<vec2u, 64>;
+
+@compute @workgroup_size(64)
+fn sum_losses(@builtin(local_invocation_id) local: vec3u) {
+  var sum = vec2u();
+  for (var i = local.x; i < arrayLength(&allLosses); i += 64u) {
+    let bits = bitcast<u32>(allLosses[i]);
+    let wrong = gridStatus(bits);
+    if (wrong != 0u) { atomicOr(&status, wrong); }
+    sum = add64(sum, toGrid(bits));
+  }
+  sums[local.x] = sum;
+  workgroupBarrier();
+  if (local.x != 0u) { return; }
+  var all = vec2u(total[0], total[1]);
+  for (var i = 0u; i < 64u; i++) { all = add64(all, sums[i]); }
+  total[0] = all.x;
+  total[1] = all.y;
+}

@@ -1,0 +1,77 @@
+// Token and position embedding. The token table is bound in windows of whole rows, so forward and token gradient run
+// once for each window and leave the other windows' tokens alone.
+//
+//   forward   x[r, c] = dropout(wte[tokens[r], c] + wpe[r mod T, c])
+//   gradient  wte[v] collects the rows of dx whose token is v; the host lists them sorted by token, so that each
+//             element has one thread that adds its rows in order: no float atomics.
+//
+// tokens [M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [M, C]; low, high: the sums of wte's
+// window or of wpe.
+// lists [1 + 3 M] u32: U, then U tokens in rising order, then at 1 + M their U starts, then at 1 + 2 M the M rows
+// sorted by (token, row); the rows of token u are those from its start up to the next start or M.
+//! import random
+//! import grid
+
+override M: u32 = 8u;
+override T: u32 = 4u;
+override C: u32 = 4u;
+override ROW_START: u32 = 0u;
+override ROWS: u32 = 16u;
+override DROPOUT: bool = false;
+
+@group(0) @binding(0) var<storage, read> tokens: array<u32>;
+@group(0) @binding(1) var<storage, read> wte: array<f32>;
+@group(0) @binding(2) var<storage, read> wpe: array<f32>;
+@group(0) @binding(3) var<storage, read_write> x: array<f32>;
+@group(0) @binding(4) var<uniform> dropoutKey: DropoutKey;
+@group(0) @binding(5) var<storage, read> dx: array<f32>;
+@group(0) @binding(6) var<storage, read> lists: array<u32>;
+@group(0) @binding(7) var<storage, read_write> low: array<u32>;
+@group(0) @binding(8) var<storage, read_write> high: array<u32>;
+@group(0) @binding(9) var<storage, read_write> status: atomic<u32>;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let c = group.x * 64u + local.x;
+  let row = group.y;
+  let token = tokens[row] - ROW_START;  // wraps round to a large number below the window
+  if (c >= C || token >= ROWS) { return; }
+  let t = row % T;
+  var value = wte[token * C + c] + wpe[t * C + c];
+  if (DROPOUT) { value *= dropoutFactor(dropoutKey, dropoutKey.firstSlot + row / T, t * C + c); }
+  x[row * C + c] = value;
+}
+
+fn accumulate(at: u32, value: f32) {
+  let bits = bitcast<u32>(value);
+  let wrong = gridStatus(bits);
+  if (wrong != 0u) { atomicOr(&status, wrong); }
+  let sum = add64(vec2u(low[at], high[at]), toGrid(bits));
+  low[at] = sum.x;
+  high[at] = sum.y;
+}
+
+@compute @workgroup_size(64)
+fn token_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let c = group.x * 64u + local.x;
+  let u = group.y;
+  let unique = lists[0];
+  if (c >= C || u >= unique) { return; }
+  let token = lists[1u + u] - ROW_START;
+  if (token >= ROWS) { return; }
+  var end = M;
+  if (u + 1u < unique) { end = lists[1u + M + u + 1u]; }
+  var sum = 0.0;
+  for (var i = lists[1u + M + u]; i < end; i++) { sum += dx[lists[1u + 2u * M + i] * C + c]; }
+  accumulate(token * C + c, sum);
+}
+
+@compute @workgroup_size(64)
+fn position_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let c = group.x * 64u + local.x;
+  let t = group.y;
+  if (c >= C) { return; }
+  var sum = 0.0;
+  for (var row = t; row < M; row += T) { sum += dx[row * C + c]; }
+  accumulate(t * C + c, sum);
+}

@@ -1,0 +1,146 @@
+import { LantrainError } from '../errors.js';
+import { alignValues, type Gpu, type View } from '../gpu/device.js';
+import type { ModelConfig } from './config.js';
+import { ParameterLayout } from './layout.js';
+import type { Plan } from './plan.js';
+
+/** The fixed shape of one micro-batch. */
+export interface BatchShape {
+  /** B: sequences of one micro-batch. */
+  readonly batch: number;
+  /** T: tokens of one sequence. */
+  readonly context: number;
+  /** The probability that dropout drops a value; 0 leaves dropout out of the graph. */
+  readonly dropout: number;
+}
+
+/** Values that the logits of one chunk take a row, padded so that windows of the head start on aligned offsets. */
+export function logitsStride(config: ModelConfig): number {
+  return alignValues(config.vocabSize);
+}
+
+/** Row chunks [start, rows] of the head, as equal as multiples of 64 (aligned offsets of one value a row) allow. */
+export function headChunks(config: ModelConfig, shape: BatchShape, plan: Plan): [number, number][] {
+  const rows = shape.batch * shape.context;
+  const most = Math.max(1, Math.floor(plan.logitsValues / logitsStride(config) / 64)) * 64;
+  const each = Math.ceil(Math.ceil(rows / Math.ceil(rows / most)) / 64) * 64;
+  const chunks: [number, number][] = [];
+  for (let start = 0; start < rows; start += each) chunks.push([start, Math.min(each, rows - start)]);
+  return chunks;
+}
+
+/** Dropout sites: the embedding, and in each layer attention, its projection and the feed-forward's projection. */
+export const Site = {
+  embedding: 0,
+  attention: (layer: number) => 1 + 3 * layer,
+  attentionProjection: (layer: number) => 2 + 3 * layer,
+  feedForward: (layer: number) => 3 + 3 * layer,
+  count: (layers: number) => 1 + 3 * layers,
+} as const;
+
+/** Row chunks of sums over rows. */
+export function columnChunks(shape: BatchShape, plan: Plan): number {
+  return Math.ceil((shape.batch * shape.context) / plan.columnRows);
+}
+
+/**
+ * The name and the number of 32-bit values of every buffer that one graph works in, besides the parameters. With
+ * `gradients` false, only what the forward pass needs.
+ */
+export function activationSizes(
+  config: ModelConfig,
+  shape: BatchShape,
+  plan: Plan,
+  gradients: boolean,
+): Map<string, number> {
+  const { width: C, heads: H, layers } = config;
+  const M = shape.batch * shape.context;
+  const sizes = new Map<string, number>();
+  sizes.set('tokens', M).set('targets', M).set('losses', M);
+  for (let l = 0; l < layers; l++) {
+    sizes
+      .set(`x.${l}`, M * C)
+      .set(`norm1.${l}`, M * C)
+      .set(`stats1.${l}`, 2 * M);
+    sizes
+      .set(`qkv.${l}`, 3 * M * C)
+      .set(`attention.${l}`, M * C)
+      .set(`logsumexp.${l}`, M * H);
+    sizes
+      .set(`middle.${l}`, M * C)
+      .set(`norm2.${l}`, M * C)
+      .set(`stats2.${l}`, 2 * M);
+    sizes.set(`hidden.${l}`, 4 * M * C).set(`gelu.${l}`, 4 * M * C);
+  }
+  sizes
+    .set(`x.${layers}`, M * C)
+    .set('final', M * C)
+    .set('finalStats', 2 * M);
+  sizes.set('logits', headChunks(config, shape, plan)[0][1] * logitsStride(config));
+  if (!gradients) return sizes;
+  sizes
+    .set('lists', 1 + 3 * M)
+    .set('dx', M * C)
+    .set('dNorm', M * C)
+    .set('dHidden', 4 * M * C);
+  sizes
+    .set('dAttention', M * C)
+    .set('delta', M * H)
+    .set('dQkv', 3 * M * C);
+  sizes.set('partial', columnChunks(shape, plan) * Math.max(4 * C, 2 * alignValues(C)));
+  if (shape.dropout > 0) sizes.set('dDropped', M * C);
+  return sizes;
+}
+
+/** What one process needs on its adapter, in bytes. */
+export interface MemoryBudget {
+  /** Weights, moments and 64-bit sums: 20 bytes a parameter, gaps included. */
+  readonly stateBytes: number;
+  readonly activationBytes: number;
+  /** Key/value cache and activations of the sampling graph. */
+  readonly samplingBytes: number;
+  readonly totalBytes: number;
+}
+
+export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan): MemoryBudget {
+  const sum = (sizes: Map<string, number>) => [...sizes.values()].reduce((a, n) => a + 4 * alignValues(n), 0);
+  const stateBytes = 20 * new ParameterLayout(config, plan).allocatedValues;
+  const activationBytes = sum(activationSizes(config, shape, plan, true));
+  const samplingBytes = sum(decoderSizes(config));
+  return { stateBytes, activationBytes, samplingBytes, totalBytes: stateBytes + activationBytes + samplingBytes };
+}
+
+/** The buffers of the sampling graph: one token at a time, keys and values of all earlier ones kept. */
+export function decoderSizes(config: ModelConfig): Map<string, number> {
+  const { width: C, heads: H, layers, context: T } = config;
+  const sizes = new Map<string, number>();
+  sizes
+    .set('token', 1)
+    .set('x', C)
+    .set('norm', C)
+    .set('stats', 2)
+    .set('qkv', 3 * C)
+    .set('attention', C);
+  sizes
+    .set('middle', C)
+    .set('hidden', 4 * C)
+    .set('gelu', 4 * C)
+    .set('scores', H * T);
+  sizes.set('logits', logitsStride(config));
+  for (let l = 0; l < layers; l++) sizes.set(`cache.${l}`, T * 2 * C);
+  return sizes;
+}
+
+/** Creates a buffer for each entry. Throws LT_GPU_MEMORY when one exceeds what a binding may hold. */
+export async function allocateSizes(gpu: Gpu, sizes: Map<string, number>, plan: Plan): Promise<Map<string, View>> {
+  const views = new Map<string, View>();
+  for (const [name, values] of sizes) {
+    if (values > plan.windowValues && name !== 'logits')
+      throw new LantrainError(
+        'LT_GPU_MEMORY',
+        `activation ${name} of ${4 * values} bytes exceeds one binding (${4 * plan.windowValues}); lower --micro-batch`,
+      );
+    views.set(name, await gpu.buffer(name, values));
+  }
+  return views;
+}

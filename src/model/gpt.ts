@@ -1,0 +1,266 @@
+import { type Gpu, slice, type View } from '../gpu/device.js';
+import type { KernelCache } from '../gpu/kernel.js';
+import { DispatchList } from '../gpu/list.js';
+import { deriveKey, Stream } from '../random.js';
+import { activationSizes, allocateSizes, type BatchShape, headChunks, logitsStride, Site } from './activations.js';
+import type { ModelConfig } from './config.js';
+import type { ParameterArena } from './layout.js';
+import { Operations } from './operations.js';
+import type { Plan } from './plan.js';
+import type { ExactSums } from './sums.js';
+
+/** A target that has no loss: padding of incomplete micro-batches in evaluation. */
+export const IGNORED_TARGET = 0xffffffff;
+
+/** Consecutive sequences of a global batch; all arrays are [B x T]. */
+export interface MicroBatch {
+  readonly tokens: Uint32Array;
+  readonly targets: Uint32Array;
+  /** The slot of the first sequence in the global batch. */
+  readonly firstSlot: number;
+}
+
+/** What the dropout masks of a training step depend on, and the factor of each token's loss. */
+export interface StepContext {
+  readonly seed: number;
+  readonly step: number;
+  /** 1 / (tokens of the global batch). */
+  readonly lossScale: number;
+}
+
+const KEY_WORDS = 64;
+
+/**
+ * The model as static lists of dispatches over one set of buffers: `gradient` runs forward and backward and adds every
+ * parameter's gradient, rounded to the grid, to the sums; `loss` runs forward without dropout and adds the loss alone.
+ */
+export class Gpt {
+  readonly gradient = new DispatchList();
+  readonly loss = new DispatchList();
+
+  private constructor(
+    readonly gpu: Gpu,
+    readonly config: ModelConfig,
+    readonly shape: BatchShape,
+    readonly plan: Plan,
+    readonly weights: ParameterArena,
+    readonly sums: ExactSums,
+    readonly buffers: ReadonlyMap<string, View>,
+    private readonly keys: View,
+    private readonly scale: View,
+  ) {}
+
+  /** Allocates the buffers and compiles every pipeline. */
+  static async build(
+    kernels: KernelCache,
+    shape: BatchShape,
+    plan: Plan,
+    weights: ParameterArena,
+    sums: ExactSums,
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<Gpt> {
+    const { gpu } = kernels;
+    const { config } = weights.layout;
+    const buffers = await allocateSizes(gpu, activationSizes(config, shape, plan, true), plan);
+    const keys = await gpu.uniform('dropout keys', 256 * Site.count(config.layers));
+    const scale = await gpu.uniform('loss scale', 16);
+    const gpt = new Gpt(gpu, config, shape, plan, weights, sums, buffers, keys, scale);
+    const gradient = new Operations(gpt.gradient, plan, weights, sums);
+    gpt.#addForward(gradient, true);
+    gpt.#addHead(gradient, true);
+    gpt.#addBackward(gradient);
+    const loss = new Operations(gpt.loss, plan, weights, sums);
+    gpt.#addForward(loss, false);
+    gpt.#addHead(loss, false);
+    const total = gpt.gradient.length + gpt.loss.length;
+    await gpt.gradient.prepare(kernels, (done) => onProgress?.(done, total));
+    await gpt.loss.prepare(kernels, (done) => onProgress?.(gpt.gradient.length + done, total));
+    return gpt;
+  }
+
+  get rows(): number {
+    return this.shape.batch * this.shape.context;
+  }
+
+  view(name: string): View {
+    const view = this.buffers.get(name);
+    if (view === undefined) throw new RangeError(`the graph has no buffer ${name}`);
+    return view;
+  }
+
+  /** Queues forward and backward of one micro-batch; its gradients are added to the sums. */
+  submitGradient(batch: MicroBatch, context: StepContext): void {
+    this.#load(batch);
+    this.gpu.write(this.view('lists'), tokenLists(batch.tokens));
+    this.gpu.write(this.scale, Float32Array.of(context.lossScale));
+    if (this.shape.dropout > 0) this.gpu.write(this.keys, dropoutKeys(this.config, this.shape, batch, context));
+    this.gradient.submit(this.gpu);
+  }
+
+  /** Queues the forward pass of one micro-batch, without dropout; its losses are added to the loss sum. */
+  submitLoss(batch: MicroBatch): void {
+    this.#load(batch);
+    this.loss.submit(this.gpu);
+  }
+
+  #load(batch: MicroBatch): void {
+    if (batch.tokens.length !== this.rows || batch.targets.length !== this.rows)
+      throw new RangeError(`a micro-batch of ${batch.tokens.length} tokens for a graph of ${this.rows}`);
+    this.gpu.write(this.view('tokens'), batch.tokens);
+    this.gpu.write(this.view('targets'), batch.targets);
+  }
+
+  #key(training: boolean, site: number): View | undefined {
+    return training && this.shape.dropout > 0 ? this.#siteKey(site) : undefined;
+  }
+
+  #siteKey(site: number): View {
+    return { buffer: this.keys.buffer, offset: site * KEY_WORDS * 4, size: 32 };
+  }
+
+  #addForward(op: Operations, training: boolean): void {
+    const { width, heads, layers } = this.config;
+    const { batch, context } = this.shape;
+    const { rows } = this;
+    const v = (name: string) => this.view(name);
+    const key = (site: number) => this.#key(training, site);
+    const dropout = (site: number) => {
+      const view = key(site);
+      return view && { key: view, rowsPerSequence: context };
+    };
+    const shape = { batch, context, heads, headSize: width / heads };
+
+    const embeddingKey = { key: this.#siteKey(Site.embedding), dropout: key(Site.embedding) !== undefined };
+    op.embedding({ tokens: v('tokens'), x: v('x.0'), rows, context, ...embeddingKey });
+    for (let l = 0; l < layers; l++) {
+      const [h, x, middle] = [`h.${l}`, v(`x.${l}`), v(`middle.${l}`)];
+      const [norm1, qkv, attended] = [v(`norm1.${l}`), v(`qkv.${l}`), v(`attention.${l}`)];
+      op.layerNorm(`${h}.ln_1`, { x, y: norm1, stats: v(`stats1.${l}`), rows });
+      op.linear(`${h}.attn.c_attn`, { x: norm1, y: qkv, rows });
+      op.attention(shape, { qkv, out: attended, logsumexp: v(`logsumexp.${l}`), dropout: key(Site.attention(l)) });
+      op.linear(`${h}.attn.c_proj`, {
+        x: attended,
+        y: middle,
+        rows,
+        dropout: dropout(Site.attentionProjection(l)),
+        residual: x,
+      });
+      const [norm2, hidden, activated] = [v(`norm2.${l}`), v(`hidden.${l}`), v(`gelu.${l}`)];
+      op.layerNorm(`${h}.ln_2`, { x: middle, y: norm2, stats: v(`stats2.${l}`), rows });
+      op.linear(`${h}.mlp.c_fc`, { x: norm2, y: hidden, rows, gelu: activated });
+      op.linear(`${h}.mlp.c_proj`, {
+        x: activated,
+        y: v(`x.${l + 1}`),
+        rows,
+        dropout: dropout(Site.feedForward(l)),
+        residual: middle,
+      });
+    }
+    op.layerNorm('ln_f', { x: v(`x.${layers}`), y: v('final'), stats: v('finalStats'), rows });
+  }
+
+  /** The head and its loss in chunks of rows; with `training`, also the head's gradients, as far as dNorm. */
+  #addHead(op: Operations, training: boolean): void {
+    const { width: C } = this.config;
+    const stride = logitsStride(this.config);
+    const logits = this.view('logits');
+    for (const [start, rows] of headChunks(this.config, this.shape, this.plan)) {
+      const x = slice(this.view('final'), start * C, rows * C);
+      const targets = slice(this.view('targets'), start, rows);
+      const losses = slice(this.view('losses'), start, rows);
+      op.head({ x, logits, rows, stride });
+      op.crossEntropy({ logits, targets, losses, rows, stride, scale: training ? this.scale : undefined });
+      if (training)
+        op.headGradient({ x, dLogits: logits, dx: slice(this.view('dNorm'), start * C, rows * C), rows, stride });
+    }
+    op.sumLosses({
+      losses: slice(this.view('losses'), 0, this.rows),
+      total: this.sums.loss,
+      status: this.sums.lossStatus,
+    });
+  }
+
+  #addBackward(op: Operations): void {
+    const { width, heads, layers } = this.config;
+    const { batch, context } = this.shape;
+    const { rows } = this;
+    const v = (name: string) => this.view(name);
+    const [dx, dNorm, dHidden, dAttention, dQkv] = [v('dx'), v('dNorm'), v('dHidden'), v('dAttention'), v('dQkv')];
+    const partial = v('partial');
+    /** The gradient dx as it is before the dropout of `site`. */
+    const dropped = (site: number): View => {
+      const key = this.#key(true, site);
+      if (key === undefined) return dx;
+      op.dropoutGradient({ source: dx, destination: v('dDropped'), key, batch, size: context * width });
+      return v('dDropped');
+    };
+    const shape = { batch, context, heads, headSize: width / heads };
+
+    const last = { x: v(`x.${layers}`), stats: v('finalStats'), dy: dNorm, dx, partial, rows };
+    op.layerNormGradient('ln_f', { ...last, passing: false });
+    for (let l = layers - 1; l >= 0; l--) {
+      const [h, attended, qkv] = [`h.${l}`, v(`attention.${l}`), v(`qkv.${l}`)];
+      const norm = { dy: dNorm, dx, passing: true, partial, rows };
+      const feedForward = dropped(Site.feedForward(l));
+      op.linearGradient(`${h}.mlp.c_proj`, {
+        x: v(`gelu.${l}`),
+        dy: feedForward,
+        dx: dHidden,
+        hidden: v(`hidden.${l}`),
+        partial,
+        rows,
+      });
+      op.linearGradient(`${h}.mlp.c_fc`, { x: v(`norm2.${l}`), dy: dHidden, dx: dNorm, partial, rows });
+      op.layerNormGradient(`${h}.ln_2`, { x: v(`middle.${l}`), stats: v(`stats2.${l}`), ...norm });
+      const projection = dropped(Site.attentionProjection(l));
+      op.linearGradient(`${h}.attn.c_proj`, { x: attended, dy: projection, dx: dAttention, partial, rows });
+      op.attentionGradient(shape, {
+        qkv,
+        out: attended,
+        logsumexp: v(`logsumexp.${l}`),
+        outGradient: dAttention,
+        delta: v('delta'),
+        qkvGradient: dQkv,
+        dropout: this.#key(true, Site.attention(l)),
+      });
+      op.linearGradient(`${h}.attn.c_attn`, { x: v(`norm1.${l}`), dy: dQkv, dx: dNorm, partial, rows });
+      op.layerNormGradient(`${h}.ln_1`, { x: v(`x.${l}`), stats: v(`stats1.${l}`), ...norm });
+    }
+    op.embeddingGradient({ dx: dropped(Site.embedding), lists: v('lists'), rows, context });
+  }
+}
+
+/** The layout that `shaders/embedding.wgsl` describes: the rows of a micro-batch sorted by (token, row). */
+export function tokenLists(tokens: Uint32Array): Uint32Array {
+  const M = tokens.length;
+  const lists = new Uint32Array(1 + 3 * M);
+  // Tokens stay below 2^20 and rows below 2^32, so one float64 key sorts by both.
+  const order = Float64Array.from(tokens, (token, row) => token * 2 ** 32 + row).sort();
+  let unique = 0;
+  let previous = -1;
+  order.forEach((key, i) => {
+    const token = Math.floor(key / 2 ** 32);
+    if (token !== previous) {
+      lists[1 + unique] = token;
+      lists[1 + M + unique] = i;
+      unique++;
+      previous = token;
+    }
+    lists[1 + 2 * M + i] = key % 2 ** 32;
+  });
+  lists[0] = unique;
+  return lists;
+}
+
+/** The uniform blocks of all sites, 256 bytes apart. */
+function dropoutKeys(config: ModelConfig, shape: BatchShape, batch: MicroBatch, context: StepContext): Uint32Array {
+  const sites = Site.count(config.layers);
+  const words = new Uint32Array(sites * KEY_WORDS);
+  const floats = new Float32Array(words.buffer);
+  for (let site = 0; site < sites; site++) {
+    const [k0, k1] = deriveKey(context.seed, Stream.dropout, context.step, site);
+    words.set([k0, k1, batch.firstSlot, Math.round(shape.dropout * 2 ** 32)], site * KEY_WORDS);
+    floats[site * KEY_WORDS + 4] = 1 / (1 - shape.dropout);
+  }
+  return words;
+}

@@ -1,0 +1,161 @@
+import { LantrainError } from '../errors.js';
+import { alignValues, type Gpu, slice, type View } from '../gpu/device.js';
+import type { ModelConfig } from './config.js';
+import { type Parameter, parameters } from './parameters.js';
+
+/** The unit of transfer, sum and update: consecutive values of the flat parameter array. */
+export const BUCKET_VALUES = 2 ** 20;
+
+/** How the flat array is cut; part of the plan, never taken from the adapter. */
+export interface LayoutLimits {
+  /** Most values of one binding. Every adapter binds 128 MiB. */
+  readonly windowValues: number;
+  /** Most values of one buffer; a multiple of the bucket. Every adapter makes buffers of 256 MiB. */
+  readonly slabValues: number;
+}
+
+export const DEFAULT_LAYOUT_LIMITS: LayoutLimits = { windowValues: 2 ** 25, slabValues: 2 ** 26 };
+
+/** Whole rows of one tensor that one binding holds; a tensor up to the window's size is one piece. */
+export interface Piece {
+  readonly parameter: Parameter;
+  readonly rowStart: number;
+  readonly rows: number;
+  readonly slab: number;
+  /** Values from the start of the slab; a multiple of 64. */
+  readonly offset: number;
+  readonly size: number;
+}
+
+/**
+ * Where every parameter lies in the flat array. The array is cut into slabs (buffers), and a piece never crosses one:
+ *
+ *     slab 0 (2^26 values)                          slab 1
+ *     | wte rows 0.. | wte rows 25152.. | wpe | h.0... (gap)| h.5.mlp... | ln_f | lm_head rows 0.. | ...
+ *     ^ pieces start at multiples of 64 values (256 bytes); bucket b is values [b * 2^20, (b + 1) * 2^20)
+ */
+export class ParameterLayout {
+  readonly parameters: readonly Parameter[];
+  readonly pieces: readonly Piece[];
+  /** Values that each slab's buffer holds; gaps at a slab's end are not allocated. */
+  readonly slabSizes: readonly number[];
+  readonly #byName = new Map<string, Piece[]>();
+
+  constructor(
+    readonly config: ModelConfig,
+    readonly limits: LayoutLimits = DEFAULT_LAYOUT_LIMITS,
+  ) {
+    this.parameters = parameters(config);
+    const pieces: Piece[] = [];
+    const slabSizes = [0];
+    for (const parameter of this.parameters) {
+      for (const [rowStart, rows] of windowsOf(parameter, limits.windowValues)) {
+        const size = (parameter.size / parameter.shape[0]) * rows;
+        // LayerNorm's gain and bias stay neighbours: one dispatch sums both gradients.
+        const together = parameter.kind === 'gain' ? 2 * alignValues(size) : alignValues(size);
+        if (slabSizes[slabSizes.length - 1] + together > limits.slabValues) slabSizes.push(0);
+        const slab = slabSizes.length - 1;
+        pieces.push({ parameter, rowStart, rows, slab, offset: slabSizes[slab], size });
+        slabSizes[slab] += alignValues(size);
+      }
+    }
+    this.pieces = pieces;
+    this.slabSizes = slabSizes;
+    for (const piece of pieces) {
+      const list = this.#byName.get(piece.parameter.name) ?? [];
+      list.push(piece);
+      this.#byName.set(piece.parameter.name, list);
+    }
+  }
+
+  piecesOf(name: string): readonly Piece[] {
+    const pieces = this.#byName.get(name);
+    if (pieces === undefined) throw new RangeError(`the model has no parameter ${name}`);
+    return pieces;
+  }
+
+  /** Allocated values, gaps between tensors included. */
+  get allocatedValues(): number {
+    return this.slabSizes.reduce((a, b) => a + b, 0);
+  }
+
+  /** The buckets that hold anything, as ranges inside slabs. */
+  buckets(): { readonly slab: number; readonly offset: number; readonly size: number }[] {
+    return this.slabSizes.flatMap((used, slab) =>
+      Array.from({ length: Math.ceil(used / BUCKET_VALUES) }, (_, i) => {
+        const offset = i * BUCKET_VALUES;
+        return { slab, offset, size: Math.min(BUCKET_VALUES, used - offset) };
+      }),
+    );
+  }
+}
+
+/** Row ranges [start, count] of windows that are as equal as multiples of 64 rows allow. */
+function windowsOf(parameter: Parameter, windowValues: number): [number, number][] {
+  const [rows] = parameter.shape;
+  if (parameter.size <= windowValues) return [[0, rows]];
+  const width = parameter.size / rows;
+  const inRows = parameter.kind === 'embedding' || parameter.name === 'lm_head.weight';
+  if (!inRows || width * 64 > windowValues)
+    throw new LantrainError(
+      'LT_USAGE_MODEL',
+      `${parameter.name} is too large for one binding; choose a smaller --width`,
+    );
+  let count = Math.ceil(parameter.size / windowValues);
+  let each = 0;
+  do each = Math.ceil(Math.ceil(rows / count++) / 64) * 64;
+  while (each * width > windowValues);
+  const result: [number, number][] = [];
+  for (let start = 0; start < rows; start += each) result.push([start, Math.min(each, rows - start)]);
+  return result;
+}
+
+/** One value for each parameter (weights, a moment, or half of the 64-bit sums): a buffer for each slab. */
+export class ParameterArena {
+  private constructor(
+    readonly layout: ParameterLayout,
+    readonly slabs: readonly View[],
+  ) {}
+
+  static async allocate(gpu: Gpu, layout: ParameterLayout, label: string): Promise<ParameterArena> {
+    const slabs: View[] = [];
+    for (const [i, size] of layout.slabSizes.entries()) slabs.push(await gpu.buffer(`${label}.${i}`, size));
+    return new ParameterArena(layout, slabs);
+  }
+
+  piece(piece: Piece): View {
+    return slice(this.slabs[piece.slab], piece.offset, piece.size);
+  }
+
+  /** The view of a tensor that is one piece. */
+  tensor(name: string): View {
+    const pieces = this.layout.piecesOf(name);
+    if (pieces.length !== 1) throw new RangeError(`${name} is bound in ${pieces.length} windows`);
+    return this.piece(pieces[0]);
+  }
+
+  range(slab: number, offset: number, size: number): View {
+    return slice(this.slabs[slab], offset, size);
+  }
+
+  /** Reads a whole tensor to the host. */
+  async read(gpu: Gpu, name: string): Promise<Float32Array> {
+    const pieces = this.layout.piecesOf(name);
+    const all = new Float32Array(pieces[0].parameter.size);
+    let at = 0;
+    for (const piece of pieces) {
+      all.set(new Float32Array(await gpu.read(this.piece(piece))), at);
+      at += piece.size;
+    }
+    return all;
+  }
+
+  /** Writes a whole tensor from the host. */
+  write(gpu: Gpu, name: string, values: Float32Array): void {
+    let at = 0;
+    for (const piece of this.layout.piecesOf(name)) {
+      gpu.write(this.piece(piece), values.subarray(at, at + piece.size));
+      at += piece.size;
+    }
+  }
+}

@@ -1,0 +1,403 @@
+import { slice, type View } from '../gpu/device.js';
+import type { DispatchList } from '../gpu/list.js';
+import { type AttentionShape, addAttentionBackward, addAttentionForward } from './attention.js';
+import type { ParameterArena, Piece } from './layout.js';
+import { addMatmul } from './matmul.js';
+import type { Plan } from './plan.js';
+import type { ExactSums } from './sums.js';
+
+const THREADS = 64;
+const threadGroups = (n: number) => Math.ceil(n / THREADS);
+
+/** Launchers of one graph's operations: each names shapes and adds its dispatches to the list. */
+export class Operations {
+  constructor(
+    readonly list: DispatchList,
+    readonly plan: Plan,
+    readonly weights: ParameterArena,
+    readonly sums: ExactSums | undefined,
+  ) {}
+
+  #gradients(): ExactSums {
+    if (this.sums === undefined) throw new Error('this graph was built without gradients');
+    return this.sums;
+  }
+
+  /** x [M, C] = dropout(wte[tokens] + wpe), M = B x T. */
+  embedding(v: { tokens: View; x: View; rows: number; context: number; key: View; dropout: boolean }): void {
+    const { width: C } = this.weights.layout.config;
+    for (const piece of this.weights.layout.piecesOf('wte.weight')) {
+      this.list.add({
+        shader: 'embedding',
+        entry: 'forward',
+        constants: {
+          M: v.rows,
+          T: v.context,
+          C,
+          ROW_START: piece.rowStart,
+          ROWS: piece.rows,
+          DROPOUT: v.dropout,
+        },
+        bindings: {
+          tokens: v.tokens,
+          wte: this.weights.piece(piece),
+          wpe: this.weights.tensor('wpe.weight'),
+          x: v.x,
+          dropoutKey: v.key,
+        },
+        groups: [threadGroups(C), v.rows],
+        bytes: 12 * v.rows * C,
+      });
+    }
+  }
+
+  /** Adds the gradients of both tables; dx [M, C] has passed the dropout already. */
+  embeddingGradient(v: { dx: View; lists: View; rows: number; context: number }): void {
+    const { width: C } = this.weights.layout.config;
+    const { low, high, status } = this.#gradients();
+    const constants = { M: v.rows, T: v.context, C };
+    for (const piece of this.weights.layout.piecesOf('wte.weight')) {
+      this.list.add({
+        shader: 'embedding',
+        entry: 'token_gradient',
+        constants: { ...constants, ROW_START: piece.rowStart, ROWS: piece.rows },
+        bindings: {
+          dx: v.dx,
+          lists: v.lists,
+          low: low.piece(piece),
+          high: high.piece(piece),
+          status: status('wte.weight'),
+        },
+        groups: [threadGroups(C), v.rows],
+        bytes: 20 * v.rows * C,
+      });
+    }
+    const name = 'wpe.weight';
+    this.list.add({
+      shader: 'embedding',
+      entry: 'position_gradient',
+      constants,
+      bindings: { dx: v.dx, low: low.tensor(name), high: high.tensor(name), status: status(name) },
+      groups: [threadGroups(C), v.context],
+      bytes: 4 * v.rows * C + 16 * v.context * C,
+    });
+  }
+
+  /** y = LayerNorm(x) with the parameters `name`; x, y [rows, C], stats [rows, 2]. */
+  layerNorm(name: string, v: { x: View; y: View; stats: View; rows: number }): void {
+    const { width: C } = this.weights.layout.config;
+    this.list.add({
+      shader: 'layernorm',
+      entry: 'forward',
+      constants: this.#rowConstants({ M: v.rows, C }),
+      bindings: {
+        x: v.x,
+        gain: this.weights.tensor(`${name}.weight`),
+        bias: this.weights.tensor(`${name}.bias`),
+        y: v.y,
+        stats: v.stats,
+      },
+      groups: [Math.ceil(v.rows / this.plan.rowsPerGroup)],
+      bytes: 8 * v.rows * C,
+    });
+  }
+
+  /**
+   * dx = the gradient through LayerNorm, on top of what dx held where it is `passing` by; adds the gradients of its
+   * gain and bias.
+   */
+  layerNormGradient(
+    name: string,
+    v: { x: View; stats: View; dy: View; dx: View; passing: boolean; partial: View; rows: number },
+  ): void {
+    const { layout } = this.weights;
+    const { width: C } = layout.config;
+    this.list.add({
+      shader: 'layernorm',
+      entry: 'backward',
+      constants: { ...this.#rowConstants({ M: v.rows, C }), PASSING: v.passing },
+      bindings: { x: v.x, gain: this.weights.tensor(`${name}.weight`), savedStats: v.stats, dy: v.dy, dx: v.dx },
+      groups: [Math.ceil(v.rows / this.plan.rowsPerGroup)],
+      bytes: 16 * v.rows * C,
+    });
+    const [gain] = layout.piecesOf(`${name}.weight`);
+    const [bias] = layout.piecesOf(`${name}.bias`);
+    const biasAt = bias.offset - gain.offset;
+    const chunks = Math.ceil(v.rows / this.plan.columnRows);
+    const constants = { N: C, WIDTH: biasAt + C, BIAS_AT: biasAt };
+    this.list.add({
+      shader: 'columns',
+      entry: 'norm',
+      constants: { ...constants, M: v.rows, ROWS: this.plan.columnRows },
+      bindings: { dy: v.dy, x: v.x, stats: v.stats, partial: v.partial },
+      groups: [threadGroups(C), chunks],
+      bytes: 8 * v.rows * C,
+    });
+    const { low, high, status } = this.#gradients();
+    this.#finish(
+      { ...constants, CHUNKS: chunks },
+      {
+        partials: v.partial,
+        low: low.range(gain.slab, gain.offset, biasAt + C),
+        high: high.range(gain.slab, gain.offset, biasAt + C),
+        status: status(`${name}.weight`),
+      },
+    );
+  }
+
+  /** Adds the gradient of the bias `name`: the column sums of dy [rows, N]. */
+  biasGradient(name: string, v: { dy: View; partial: View; rows: number }): void {
+    const [piece] = this.weights.layout.piecesOf(name);
+    const N = piece.size;
+    const chunks = Math.ceil(v.rows / this.plan.columnRows);
+    this.list.add({
+      shader: 'columns',
+      entry: 'bias',
+      constants: { M: v.rows, N, WIDTH: N, ROWS: this.plan.columnRows },
+      bindings: { dy: v.dy, partial: v.partial },
+      groups: [threadGroups(N), chunks],
+      bytes: 4 * v.rows * N,
+    });
+    const { low, high, status } = this.#gradients();
+    this.#finish(
+      { N, WIDTH: N, BIAS_AT: 0, CHUNKS: chunks },
+      { partials: v.partial, low: low.piece(piece), high: high.piece(piece), status: status(name) },
+    );
+  }
+
+  #finish(constants: Record<string, number>, bindings: Record<string, View>): void {
+    this.list.add({
+      shader: 'columns',
+      entry: 'finish',
+      constants,
+      bindings,
+      groups: [threadGroups(constants.WIDTH)],
+    });
+  }
+
+  /** destination = the gradient source [B, size a sequence] through the dropout of `key`. */
+  dropoutGradient(v: { source: View; destination: View; key: View; batch: number; size: number }): void {
+    this.list.add({
+      shader: 'dropout',
+      entry: 'backward',
+      constants: { SIZE: v.size },
+      bindings: { source: v.source, destination: v.destination, dropoutKey: v.key },
+      groups: [threadGroups(Math.ceil(v.size / 2)), v.batch],
+      bytes: 8 * v.batch * v.size,
+    });
+  }
+
+  /**
+   * y [rows, N] = x [rows, K] W + b by the linear layer `name` (W is K x N; b where the model has one), then
+   * either `gelu` (y keeps the pre-activation), or dropout and the residual.
+   */
+  linear(
+    name: string,
+    v: {
+      x: View;
+      y: View;
+      rows: number;
+      gelu?: View;
+      dropout?: { key: View; rowsPerSequence: number };
+      residual?: View;
+    },
+  ): void {
+    const weight = `${name}.weight`;
+    const [k, n] = this.#shape(weight);
+    addMatmul(this.list, this.plan.matmul, {
+      layout: 'NN',
+      m: v.rows,
+      n,
+      k,
+      a: v.x,
+      lda: k,
+      b: this.weights.tensor(weight),
+      ldb: n,
+      output: {
+        kind: 'store',
+        c: v.y,
+        ldc: n,
+        bias: this.#hasBias(name) ? this.weights.tensor(`${name}.bias`) : undefined,
+        gelu: v.gelu,
+        dropout: v.dropout,
+        residual: v.residual,
+      },
+      label: 'linear',
+    });
+  }
+
+  /**
+   * dx [rows, K] = dy [rows, N] W^T, times GELU's derivative at `hidden` where given; adds the gradients x^T dy of the
+   * matrix and, where there is one, of the bias.
+   */
+  linearGradient(name: string, v: { x: View; dy: View; dx: View; hidden?: View; partial: View; rows: number }): void {
+    const weight = `${name}.weight`;
+    const [k, n] = this.#shape(weight);
+    addMatmul(this.list, this.plan.matmul, {
+      layout: 'NT',
+      m: v.rows,
+      n: k,
+      k: n,
+      a: v.dy,
+      lda: n,
+      b: this.weights.tensor(weight),
+      ldb: n,
+      output: { kind: 'store', c: v.dx, ldc: k, geluGradient: v.hidden },
+      label: 'linear input gradient',
+    });
+    const { low, high, status } = this.#gradients();
+    addMatmul(this.list, this.plan.matmul, {
+      layout: 'TN',
+      m: k,
+      n,
+      k: v.rows,
+      a: v.x,
+      lda: k,
+      b: v.dy,
+      ldb: n,
+      output: { kind: 'grid', low: low.tensor(weight), high: high.tensor(weight), status: status(weight), ldc: n },
+      label: 'linear weight gradient',
+    });
+    if (this.#hasBias(name)) this.biasGradient(`${name}.bias`, v);
+  }
+
+  /** logits [rows, stride] = x [rows, C] times the head's matrix [V, C] transposed, window by window. */
+  head(v: { x: View; logits: View; rows: number; stride: number }): void {
+    const { width: C } = this.weights.layout.config;
+    for (const piece of this.#headPieces()) {
+      addMatmul(this.list, this.plan.matmul, {
+        layout: 'NT',
+        m: v.rows,
+        n: piece.rows,
+        k: C,
+        a: v.x,
+        lda: C,
+        b: this.weights.piece(piece),
+        ldb: C,
+        output: { kind: 'store', c: columnsFrom(v.logits, piece.rowStart), ldc: v.stride },
+        label: 'head',
+      });
+    }
+  }
+
+  /** dx [rows, C] = dLogits [rows, stride] times the head's matrix; adds the matrix's gradient. */
+  headGradient(v: { x: View; dLogits: View; dx: View; rows: number; stride: number }): void {
+    const { width: C } = this.weights.layout.config;
+    const { low, high, status } = this.#gradients();
+    for (const [i, piece] of this.#headPieces().entries()) {
+      const a = columnsFrom(v.dLogits, piece.rowStart);
+      addMatmul(this.list, this.plan.matmul, {
+        layout: 'NN',
+        m: v.rows,
+        n: C,
+        k: piece.rows,
+        a,
+        lda: v.stride,
+        b: this.weights.piece(piece),
+        ldb: C,
+        output: { kind: 'store', c: v.dx, ldc: C, accumulate: i > 0 },
+        label: 'head input gradient',
+      });
+      addMatmul(this.list, this.plan.matmul, {
+        layout: 'TN',
+        m: piece.rows,
+        n: C,
+        k: v.rows,
+        a,
+        lda: v.stride,
+        b: v.x,
+        ldb: C,
+        output: {
+          kind: 'grid',
+          low: low.piece(piece),
+          high: high.piece(piece),
+          status: status(piece.parameter.name),
+          ldc: C,
+        },
+        label: 'head weight gradient',
+      });
+    }
+  }
+
+  #headPieces(): readonly Piece[] {
+    const { layout } = this.weights;
+    return layout.piecesOf(layout.config.tie ? 'wte.weight' : 'lm_head.weight');
+  }
+
+  #shape(weight: string): readonly number[] {
+    return this.weights.layout.piecesOf(weight)[0].parameter.shape;
+  }
+
+  #hasBias(name: string): boolean {
+    return !name.endsWith('c_attn') || this.weights.layout.config.qkvBias;
+  }
+
+  attention(shape: AttentionShape, v: Parameters<typeof addAttentionForward>[3]): void {
+    addAttentionForward(this.list, this.plan.attention, shape, v);
+  }
+
+  attentionGradient(shape: AttentionShape, v: Parameters<typeof addAttentionBackward>[3]): void {
+    addAttentionBackward(this.list, this.plan.attention, shape, v);
+  }
+
+  /** x [C] = wte[token] + wpe[position]; place [2] = token, position. */
+  embedToken(v: { place: View; x: View }): void {
+    const { width: C } = this.weights.layout.config;
+    const wpe = this.weights.tensor('wpe.weight');
+    for (const piece of this.weights.layout.piecesOf('wte.weight')) {
+      this.list.add({
+        shader: 'decode',
+        entry: 'embed',
+        constants: { C, ROW_START: piece.rowStart, ROWS: piece.rows },
+        bindings: { place: v.place, wte: this.weights.piece(piece), wpe, x: v.x },
+        groups: [threadGroups(C)],
+      });
+    }
+  }
+
+  /** out [C] = attention of the one query in qkv [3 C] over the cache [T, 2 C], which its key and value join first. */
+  cachedAttention(v: { place: View; qkv: View; cache: View; scores: View; out: View }): void {
+    const { width: C, heads, context: T } = this.weights.layout.config;
+    const constants = { C, T, D: C / heads };
+    const add = (entry: string, bindings: Record<string, View>, groups: [number, number?]) =>
+      this.list.add({ shader: 'decode', entry, constants, bindings: { place: v.place, ...bindings }, groups });
+    add('append', { qkv: v.qkv, cache: v.cache }, [threadGroups(2 * C)]);
+    add('score', { qkv: v.qkv, saved: v.cache, scores: v.scores }, [threadGroups(T), heads]);
+    add('combine', { saved: v.cache, savedScores: v.scores, x: v.out }, [threadGroups(C)]);
+  }
+
+  /**
+   * The losses of `rows` rows of logits (stride values apart); with `scale`, the logits become their own gradients.
+   */
+  crossEntropy(v: { logits: View; targets: View; losses: View; rows: number; stride: number; scale?: View }): void {
+    const { vocabSize: V } = this.weights.layout.config;
+    this.list.add({
+      shader: 'cross_entropy',
+      entry: v.scale ? 'gradient' : 'loss',
+      constants: this.#rowConstants({ R: v.rows, V, STRIDE: v.stride }),
+      bindings: { logits: v.logits, targets: v.targets, losses: v.losses, ...(v.scale && { scale: v.scale }) },
+      groups: [Math.ceil(v.rows / this.plan.rowsPerGroup)],
+      bytes: (v.scale ? 12 : 4) * v.rows * V,
+    });
+  }
+
+  /** total (64 bits on the grid) += the sum of all losses. */
+  sumLosses(v: { losses: View; total: View; status: View }): void {
+    this.list.add({
+      shader: 'cross_entropy',
+      entry: 'sum_losses',
+      constants: {},
+      bindings: { allLosses: v.losses, total: v.total, status: v.status },
+      groups: [1],
+    });
+  }
+
+  #rowConstants<T extends Record<string, number>>(constants: T): T & { LANES: number; ROWS: number } {
+    return { ...constants, LANES: this.plan.rowLanes, ROWS: this.plan.rowsPerGroup };
+  }
+}
+
+/** The columns of a row-major matrix from `column` on (a multiple of 64), with the same stride. */
+function columnsFrom(matrix: View, column: number): View {
+  return slice(matrix, column, matrix.size / 4 - column);
+}

@@ -1,0 +1,101 @@
+import { type Gpu, slice, type View } from '../gpu/device.js';
+import { ParameterArena, type ParameterLayout } from './layout.js';
+
+/** The words a status view starts at are this many values apart, so that each can be bound. */
+const STATUS_STRIDE = 64;
+
+/** What a status word says, by bit; the same constants as in `shaders/grid.wgsl`. */
+export const STATUS_NONFINITE = 1;
+export const STATUS_OVERFLOW = 2;
+
+/**
+ * The exact gradient sums of one process: for each parameter a 64-bit integer on the grid 2^-40, and what went wrong.
+ *
+ * `report` is the small buffer that the host reads once a step:
+ *
+ *     | status of tensor 0 | tensor 1 | ... | status of the loss | loss sum (low, high) | squares, one a norm chunk |
+ *       64 values each, the first one used
+ */
+export class ExactSums {
+  readonly #index: ReadonlyMap<string, number>;
+
+  private constructor(
+    readonly low: ParameterArena,
+    readonly high: ParameterArena,
+    readonly report: View,
+    readonly normChunks: number,
+  ) {
+    this.#index = new Map(low.layout.parameters.map((p, i) => [p.name, i]));
+  }
+
+  static async allocate(gpu: Gpu, layout: ParameterLayout): Promise<ExactSums> {
+    const low = await ParameterArena.allocate(gpu, layout, 'sumLow');
+    const high = await ParameterArena.allocate(gpu, layout, 'sumHigh');
+    const normChunks = layout.slabSizes.reduce((n, size) => n + normChunksOf(size), 0);
+    const values = STATUS_STRIDE * (layout.parameters.length + 2) + normViewValues(layout);
+    return new ExactSums(low, high, await gpu.buffer('report', values), normChunks);
+  }
+
+  /** The status word of a tensor. */
+  readonly status = (name: string): View => {
+    const index = this.#index.get(name);
+    if (index === undefined) throw new RangeError(`the model has no parameter ${name}`);
+    return slice(this.report, index * STATUS_STRIDE, 1);
+  };
+
+  get lossStatus(): View {
+    return slice(this.report, this.low.layout.parameters.length * STATUS_STRIDE, 1);
+  }
+
+  get loss(): View {
+    return slice(this.report, (this.low.layout.parameters.length + 1) * STATUS_STRIDE, 2);
+  }
+
+  /** The squares of slab `slab`: one value for each chunk of 65,536. */
+  squares(slab: number): View {
+    const { slabSizes, parameters } = this.low.layout;
+    let at = STATUS_STRIDE * (parameters.length + 2);
+    for (let s = 0; s < slab; s++) at += alignedChunks(slabSizes[s]);
+    return slice(this.report, at, normChunksOf(slabSizes[slab]));
+  }
+
+  /** Reads the report, which waits for all that was submitted, and clears its statuses and the loss. */
+  async takeReport(gpu: Gpu): Promise<StepReport> {
+    const bytes = await gpu.read(this.report);
+    const words = new Uint32Array(bytes);
+    const floats = new Float32Array(bytes);
+    const { parameters, slabSizes } = this.low.layout;
+    const wrong = parameters.filter((_, i) => words[i * STATUS_STRIDE] !== 0).map((p) => p.name);
+    if (words[parameters.length * STATUS_STRIDE] !== 0) wrong.unshift('loss');
+    const lossAt = (parameters.length + 1) * STATUS_STRIDE;
+    const lossSum = (words[lossAt + 1] | 0) * 2 ** -8 + words[lossAt] * 2 ** -40;
+    let squares = 0;
+    for (let s = 0; s < slabSizes.length; s++) {
+      const { offset, size } = this.squares(s);
+      for (let i = 0; i < size / 4; i++) squares += floats[offset / 4 + i];
+    }
+    gpu.write(this.report, new Uint32Array(lossAt + 2));
+    return { lossSum, squares, wrong };
+  }
+}
+
+export interface StepReport {
+  /** The sum of all token losses, in nats. */
+  readonly lossSum: number;
+  /** The sum of the squares of all gradients; only after `addNorm` ran. */
+  readonly squares: number;
+  /** The tensors (or `loss`) that had a NaN, an infinity or a value of 2^12 and more. */
+  readonly wrong: readonly string[];
+}
+
+export const NORM_CHUNK_VALUES = 65536;
+
+export function normChunksOf(slabValues: number): number {
+  return Math.ceil(slabValues / NORM_CHUNK_VALUES);
+}
+
+const alignedChunks = (slabValues: number) => Math.ceil(normChunksOf(slabValues) / STATUS_STRIDE) * STATUS_STRIDE;
+
+function normViewValues(layout: ParameterLayout): number {
+  return layout.slabSizes.reduce((n, size) => n + alignedChunks(size), 0);
+}

@@ -1,0 +1,103 @@
+import { LantrainError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import { KernelCache, type ShaderTexts } from '../gpu/kernel.js';
+import type { BatchShape } from '../model/activations.js';
+import type { ModelConfig } from '../model/config.js';
+import { Decoder } from '../model/decoder.js';
+import { Gpt, type MicroBatch, type StepContext } from '../model/gpt.js';
+import { freshTensor, type Initialization } from '../model/initialize.js';
+import { ParameterLayout } from '../model/layout.js';
+import type { Plan } from '../model/plan.js';
+import { ExactSums } from '../model/sums.js';
+import { type AdamWSettings, Optimizer } from './optimizer.js';
+
+export interface StepOutcome {
+  /** Mean token loss of the global batch in nats, before the update. */
+  readonly loss: number;
+  readonly gradNorm: number;
+}
+
+export interface EngineOptions {
+  readonly model: ModelConfig;
+  readonly shape: BatchShape;
+  readonly plan: Plan;
+  readonly adamw: AdamWSettings;
+  /** Largest norm of the gradient; 0 leaves it as it is. */
+  readonly clip: number;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * One process that owns the state and computes its own gradients: micro-batches go in as exact sums, then one shared
+ * update is taken. A cluster splits the two: workers hold `Gpt` and `ExactSums`, the owner `Optimizer`.
+ */
+export class Engine {
+  private constructor(
+    readonly gpu: Gpu,
+    readonly kernels: KernelCache,
+    readonly layout: ParameterLayout,
+    readonly options: EngineOptions,
+    readonly sums: ExactSums,
+    readonly optimizer: Optimizer,
+    readonly gpt: Gpt,
+    private decoder: Decoder | undefined,
+  ) {}
+
+  static async create(gpu: Gpu, shaders: ShaderTexts, options: EngineOptions): Promise<Engine> {
+    const kernels = new KernelCache(gpu, shaders);
+    const layout = new ParameterLayout(options.model, options.plan);
+    const sums = await ExactSums.allocate(gpu, layout);
+    const optimizer = await Optimizer.build(kernels, layout, sums, options.adamw);
+    const { shape, plan, onProgress } = options;
+    const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums, onProgress);
+    return new Engine(gpu, kernels, layout, options, sums, optimizer, gpt, undefined);
+  }
+
+  /** Draws fresh weights; the moments stay zero. */
+  initialize(how: Initialization, seed: number): void {
+    this.layout.parameters.forEach((parameter, i) => {
+      this.optimizer.weights.write(this.gpu, parameter.name, freshTensor(this.options.model, parameter, i, how, seed));
+    });
+  }
+
+  /**
+   * Update number `step` (1 is the first) from the micro-batches of one global batch, in any order. Throws
+   * LT_TRAIN_NONFINITE, before anything of the state has changed, when a loss or a gradient is NaN, infinite or too
+   * large for the grid.
+   */
+  async step(batches: readonly MicroBatch[], step: number, seed: number, learningRate: number): Promise<StepOutcome> {
+    const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
+    const context: StepContext = { seed, step, lossScale: 1 / tokens };
+    for (const batch of batches) this.gpt.submitGradient(batch, context);
+    this.optimizer.submitNorm();
+    const report = await this.sums.takeReport(this.gpu);
+    if (report.wrong.length > 0) {
+      const shown = report.wrong.slice(0, 3).join(', ');
+      const what = report.wrong[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
+      throw new LantrainError(
+        'LT_TRAIN_NONFINITE',
+        `step ${step}: ${what} is not finite (or 4096 and more); the state before this step is kept. ` +
+          'Try a smaller --lr, --clip 1 or a longer --warmup',
+      );
+    }
+    const gradNorm = Math.sqrt(report.squares);
+    const { clip } = this.options;
+    // As torch.nn.utils.clip_grad_norm_.
+    const clipScale = clip > 0 ? Math.min(1, clip / (gradNorm + 1e-6)) : 1;
+    this.optimizer.submitUpdate(step, learningRate, clipScale);
+    return { loss: report.lossSum / tokens, gradNorm };
+  }
+
+  /** The mean token loss of micro-batches without dropout; targets that are ignored do not count. */
+  async evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
+    for (const batch of batches) this.gpt.submitLoss(batch);
+    const report = await this.sums.takeReport(this.gpu);
+    return report.wrong.length > 0 ? Number.NaN : report.lossSum / tokens;
+  }
+
+  /** The sampling graph, built when it is first asked for. */
+  async sampler(): Promise<Decoder> {
+    this.decoder ??= await Decoder.build(this.kernels, this.options.plan, this.optimizer.weights);
+    return this.decoder;
+  }
+}
