@@ -1,0 +1,53 @@
+import { createHash, type Hash } from 'node:crypto';
+import type { ModelConfig } from '../model/config.js';
+import { parameters } from '../model/parameters.js';
+
+/** The three arrays of the state: weights, AdamW's first moments, its second moments. */
+export const STATE_PARTS = ['weights', 'm', 'v'] as const;
+export type StatePart = (typeof STATE_PARTS)[number];
+
+/** One tensor of the state, unpadded, in the shape and under the name of parameters.ts. */
+export type ReadState = (part: StatePart, name: string) => Float32Array | Promise<Float32Array>;
+
+/**
+ * The digest: SHA-256 over weights, first and second moments, each in the order of parameters.ts as unpadded
+ * little-endian float32, then the step as u64 LE. `add` takes the tensors in that order, one at a time, and throws a
+ * RangeError on any other, so that no caller can hash the right bytes in the wrong order.
+ */
+export class StateDigest {
+  private readonly hash: Hash = createHash('sha256');
+  private readonly order: { part: StatePart; name: string; size: number }[];
+  private next = 0;
+
+  constructor(config: ModelConfig) {
+    const list = parameters(config);
+    this.order = STATE_PARTS.flatMap((part) => list.map(({ name, size }) => ({ part, name, size })));
+  }
+
+  add(part: StatePart, name: string, values: Float32Array): void {
+    const due = this.order[this.next++];
+    if (due?.part !== part || due.name !== name || due.size !== values.length)
+      throw new RangeError(
+        `${part} ${name} with ${values.length} values came into the digest where ` +
+          (due ? `${due.part} ${due.name} with ${due.size} was due` : 'the step was due'),
+      );
+    this.hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  }
+
+  /** The digest in hexadecimal, of the state after `step` updates. */
+  finish(step: number): string {
+    if (this.next !== this.order.length)
+      throw new RangeError(`the digest has ${this.next} of ${this.order.length} tensors`);
+    const last = new Uint8Array(8);
+    new DataView(last.buffer).setBigUint64(0, BigInt(step), true);
+    return this.hash.update(last).digest('hex');
+  }
+}
+
+/** The digest of a state that is read tensor by tensor. */
+export async function digestState(config: ModelConfig, step: number, read: ReadState): Promise<string> {
+  const digest = new StateDigest(config);
+  const list = parameters(config);
+  for (const part of STATE_PARTS) for (const { name } of list) digest.add(part, name, await read(part, name));
+  return digest.finish(step);
+}

@@ -1,0 +1,110 @@
+import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { isSystemError, writeFailure, writeText } from './atomic.js';
+
+/** Any metrics event, as far as a file of them needs to know it. */
+export interface LoggedEvent {
+  readonly event: string;
+  /** The event belongs to the state after this many updates. */
+  readonly step?: number;
+  readonly text?: string;
+}
+
+/**
+ * `metrics.jsonl`, one event a line, and `samples.txt`, which is those of its events that are samples, for people:
+ *
+ *     --- step 45 ---
+ *     Every effort moves you ...
+ *
+ * samples.txt is thus always made again from metrics.jsonl and needs no cutting of its own.
+ */
+export class EventLog {
+  private readonly metricsPath: string;
+  private readonly samplesPath: string;
+  private metrics: number | undefined;
+
+  constructor(dir: string) {
+    this.metricsPath = join(dir, 'metrics.jsonl');
+    this.samplesPath = join(dir, 'samples.txt');
+  }
+
+  /** Throws LT_RUN_WRITE. A half-written line that it may leave is dropped by `cutBack`. */
+  append(event: LoggedEvent): void {
+    guard(this.metricsPath, () => {
+      this.metrics ??= openSync(this.metricsPath, 'a');
+      writeFully(this.metrics, `${JSON.stringify(event)}\n`);
+    });
+    if (event.event === 'sample')
+      guard(this.samplesPath, () => {
+        const samples = openSync(this.samplesPath, 'a');
+        try {
+          writeFully(samples, sampleBlock(event));
+        } finally {
+          closeSync(samples);
+        }
+      });
+  }
+
+  /** Makes what was appended durable. Throws LT_RUN_WRITE. */
+  sync(): void {
+    const { metrics } = this;
+    if (metrics !== undefined) guard(this.metricsPath, () => fsyncSync(metrics));
+  }
+
+  /**
+   * Back to the state after `step` updates, for a run that goes on from there: events of later steps, a half-written
+   * line and `done` (it is no longer) go. Each file is replaced whole. Throws LT_RUN_WRITE.
+   */
+  async cutBack(step: number): Promise<void> {
+    this.close();
+    const kept = readEvents(this.metricsPath).filter(
+      (event) => event.event !== 'done' && (event.step === undefined || event.step <= step),
+    );
+    await writeText(this.metricsPath, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
+    const samples = kept.filter(({ event }) => event === 'sample');
+    if (samples.length > 0 || readText(this.samplesPath) !== '')
+      await writeText(this.samplesPath, samples.map(sampleBlock).join(''));
+  }
+
+  close(): void {
+    if (this.metrics !== undefined) closeSync(this.metrics);
+    this.metrics = undefined;
+  }
+}
+
+function sampleBlock({ step, text }: LoggedEvent): string {
+  return `--- step ${step} ---\n${text}\n\n`;
+}
+
+function readEvents(path: string): LoggedEvent[] {
+  const events: LoggedEvent[] = [];
+  for (const line of readText(path).split('\n')) {
+    try {
+      const event = JSON.parse(line);
+      if (typeof event?.event === 'string') events.push(event);
+    } catch {}
+  }
+  return events;
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+function writeFully(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+}
+
+function guard(path: string, write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    throw writeFailure(path, error);
+  }
+}

@@ -1,0 +1,50 @@
+import { z } from 'zod';
+import { LantrainError } from '../errors.js';
+
+const Count = z.number().int().positive();
+
+/** A run's config.json: its identity. Checked here is what every reader needs; the rest is the trainer's. */
+export const RunConfig = z.looseObject({
+  /** lantrain's version. */
+  version: z.string(),
+  model: z.strictObject({
+    vocabSize: Count,
+    context: Count,
+    width: Count,
+    layers: Count,
+    heads: Count,
+    tie: z.boolean(),
+    qkvBias: z.boolean(),
+  }),
+});
+export type RunConfig = z.infer<typeof RunConfig>;
+
+/** What differs between two JSON values, one line each with its dotted path; empty where they say the same. */
+export function compareIdentity(saved: unknown, wanted: unknown, path = ''): string[] {
+  if (isRecord(saved) && isRecord(wanted)) {
+    const keys = new Set([...Object.keys(saved), ...Object.keys(wanted)]);
+    return [...keys].flatMap((key) => compareIdentity(saved[key], wanted[key], path ? `${path}.${key}` : key));
+  }
+  if (Array.isArray(saved) && Array.isArray(wanted) && saved.length === wanted.length)
+    return saved.flatMap((value, i) => compareIdentity(value, wanted[i], `${path}[${i}]`));
+  const [before, now] = [show(saved), show(wanted)];
+  return before === now ? [] : [`${path || 'it'} is ${before} in the run, ${now} now`];
+}
+
+/** Throws LT_RUN_MISMATCH, naming every difference, unless both identities are the same. */
+export function checkIdentity(run: string, saved: unknown, wanted: unknown): void {
+  const differences = compareIdentity(saved, wanted);
+  if (differences.length > 0)
+    throw new LantrainError(
+      'LT_RUN_MISMATCH',
+      `${run} cannot go on as another run: ${differences.join('; ')}; resume it with its own settings or choose another --out`,
+    );
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function show(value: unknown): string {
+  return value === undefined ? 'not set' : JSON.stringify(value);
+}

@@ -1,0 +1,94 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test, vi } from 'vitest';
+import { RunDirectory } from '../../src/checkpoint/run.js';
+import { failure, scratch, state, TINY } from './helpers.js';
+
+/** The disk takes `space.left` more bytes through file handles, then says that it is full. */
+const space = vi.hoisted(() => ({ left: Number.POSITIVE_INFINITY }));
+vi.mock('node:fs/promises', async (original) => {
+  const fs = await original<typeof import('node:fs/promises')>();
+  const take = (bytes: number) => {
+    space.left -= bytes;
+    if (space.left < 0)
+      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
+  };
+  const open: typeof fs.open = async (...args) => {
+    const file = await fs.open(...args);
+    const write = file.write as (bytes: Uint8Array, from: number, count: number) => Promise<unknown>;
+    const { writeFile } = file;
+    file.write = ((bytes: Uint8Array, from: number, count: number) => {
+      take(count);
+      return write.call(file, bytes, from, count);
+    }) as typeof file.write;
+    file.writeFile = (text, ...rest) => {
+      take(String(text).length);
+      return writeFile.call(file, text, ...rest);
+    };
+    return file;
+  };
+  return { ...fs, open };
+});
+
+const CONFIG = { version: '0.1.0', model: TINY };
+const next = (step: number) => ({ model: TINY, step, version: '0.1.0', tokensSeen: 0, read: state(TINY, step) });
+
+test('a disk that fills up anywhere in a checkpoint leaves the last good one and says so', async () => {
+  const run = await RunDirectory.create(join(scratch(), 'run'), CONFIG);
+  space.left = 0;
+  expect(await failure('LT_RUN_WRITE', () => run.writeCheckpoint(next(1)))).toContain('there is no earlier checkpoint');
+  space.left = Number.POSITIVE_INFINITY;
+  const { path, digest } = await run.writeCheckpoint(next(2));
+  const bytes = readdirSync(path).length;
+  expect(bytes).toBe(4);
+  for (let full = 0; full < 20_000; full += 1999) {
+    space.left = full;
+    const message = await failure('LT_RUN_WRITE', () => run.writeCheckpoint(next(4)));
+    expect(message).toBe(
+      `cannot write ${join(run.checkpoints, '000004')}: no space left on device (ENOSPC); ` +
+        `the last good checkpoint is ${path}`,
+    );
+    expect(readdirSync(run.checkpoints)).toEqual(['000002']);
+  }
+  space.left = Number.POSITIVE_INFINITY;
+  const { found } = await run.latest();
+  expect(found?.state).toMatchObject({ step: 2, digest });
+  found?.close();
+  await run.writeCheckpoint(next(4));
+  expect(readdirSync(run.checkpoints)).toEqual(['000002', '000004']);
+});
+
+test('a directory that cannot be written is named, and what stands stays', async () => {
+  const run = await RunDirectory.create(join(scratch(), 'run'), CONFIG);
+  writeFileSync(join(run.checkpoints, '000003.partial'), 'a file in the way is removed');
+  await run.writeCheckpoint(next(3));
+  mkdirSync(join(run.path, 'metrics.jsonl'));
+  expect(await failure('LT_RUN_WRITE', () => run.append({ event: 'step', step: 1 }))).toBe(
+    `cannot write ${join(run.path, 'metrics.jsonl')}: illegal operation on a directory (EISDIR)`,
+  );
+});
+
+test('a small file system that is really full', async ({ skip }) => {
+  const mount = scratch();
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=96k', 'tmpfs', mount], { stdio: 'ignore' });
+  } catch {
+    skip('a tmpfs cannot be mounted here; the tests above inject the same error');
+  }
+  try {
+    const run = await RunDirectory.create(join(mount, 'run'), CONFIG);
+    const { path } = await run.writeCheckpoint(next(1));
+    const message = await failure('LT_RUN_WRITE', async () => {
+      for (let step = 2; step < 9; step++) await run.writeCheckpoint(next(step), Number.POSITIVE_INFINITY);
+    });
+    expect(message).toMatch(/no space left on device \(ENOSPC\); the last good checkpoint is /);
+    expect(path).toContain('000001');
+    expect(readdirSync(run.checkpoints).filter((name) => name.includes('.'))).toEqual([]);
+    const { found, warnings } = await run.latest();
+    expect(warnings).toEqual([]);
+    found?.close();
+  } finally {
+    execFileSync('umount', [mount]);
+  }
+});
