@@ -54,8 +54,8 @@ export class DispatchList {
     return this.#dispatches.length;
   }
 
-  /** Builds all pipelines and bind groups. `onProgress` is told how many of the pipelines stand. */
-  async prepare(kernels: KernelCache, onProgress?: (done: number, total: number) => void): Promise<void> {
+  /** Builds all pipelines and bind groups. */
+  async prepare(kernels: KernelCache): Promise<void> {
     this.#prepared = [];
     for (const dispatch of this.#dispatches) {
       const names = Object.keys(dispatch.bindings);
@@ -67,7 +67,6 @@ export class DispatchList {
       const { device } = kernels.gpu;
       const group = device.createBindGroup({ label: dispatch.shader, layout: kernel.layout, entries });
       this.#prepared.push({ kernel, group, dispatch });
-      onProgress?.(this.#prepared.length, this.#dispatches.length);
     }
     kernels.gpu.check();
   }
@@ -83,6 +82,23 @@ export class DispatchList {
     const encoder = gpu.device.createCommandEncoder();
     this.encode(encoder);
     gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  /**
+   * Runs each pipeline once, waiting for it: drivers compile at the first dispatch, on a software adapter for about half
+   * a second each. What the dispatches write is to be thrown away.
+   */
+  async warmUp(gpu: Gpu, onProgress?: (done: number, total: number) => void): Promise<void> {
+    const firsts = [...new Map(this.#prepared.map((p) => [p.kernel, p])).values()];
+    for (const [i, first] of firsts.entries()) {
+      const encoder = gpu.device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      issue(pass, first);
+      pass.end();
+      gpu.device.queue.submit([encoder.finish()]);
+      await gpu.done();
+      onProgress?.(i + 1, firsts.length);
+    }
   }
 
   /**

@@ -57,7 +57,6 @@ export class Gpt {
     plan: Plan,
     weights: ParameterArena,
     sums: ExactSums,
-    onProgress?: (done: number, total: number) => void,
   ): Promise<Gpt> {
     const { gpu } = kernels;
     const { config } = weights.layout;
@@ -72,9 +71,8 @@ export class Gpt {
     const loss = new Operations(gpt.loss, plan, weights, sums);
     gpt.#addForward(loss, false);
     gpt.#addHead(loss, false);
-    const total = gpt.gradient.length + gpt.loss.length;
-    await gpt.gradient.prepare(kernels, (done) => onProgress?.(done, total));
-    await gpt.loss.prepare(kernels, (done) => onProgress?.(gpt.gradient.length + done, total));
+    await gpt.gradient.prepare(kernels);
+    await gpt.loss.prepare(kernels);
     return gpt;
   }
 

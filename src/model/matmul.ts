@@ -64,8 +64,8 @@ export interface MatmulArguments {
 
 const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };
 
-/** Rows of A that a band of tiles reads should stay in half a mebibyte of cache. */
-const BAND_BYTES = 512 * 1024;
+/** Rows of A that a band of tiles reads should stay in a mebibyte of cache. */
+const BAND_BYTES = 1024 * 1024;
 
 export function defaultMatmulVariant(adapter: AdapterDescription): MatmulVariant {
   return adapter.software && adapter.subgroupSize === 8 ? 'subgroup8' : 'tile64';
@@ -75,6 +75,7 @@ export function defaultMatmulVariant(adapter: AdapterDescription): MatmulVariant
 export function addMatmul(list: DispatchList, variant: MatmulVariant, args: MatmulArguments): void {
   const { layout, m, n, k, lda, ldb, output } = args;
   check(args);
+  // More rows a tile are faster, but a product of few rows would compute what nobody stores.
   const [tileRows, tileColumns] = variant === 'tile64' ? [64, 64] : [m > 16 ? 32 : m > 8 ? 16 : 8, 32];
   const tilesDown = Math.ceil(m / tileRows);
   const vector = lda % 4 === 0 && ldb % 4 === 0;

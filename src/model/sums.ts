@@ -59,6 +59,13 @@ export class ExactSums {
     return slice(this.report, at, normChunksOf(slabSizes[slab]));
   }
 
+  /** Sets all sums, statuses and the loss to zero. */
+  clear(gpu: Gpu): void {
+    const encoder = gpu.device.createCommandEncoder();
+    for (const { buffer } of [...this.low.slabs, ...this.high.slabs, this.report]) encoder.clearBuffer(buffer);
+    gpu.device.queue.submit([encoder.finish()]);
+  }
+
   /** Reads the report, which waits for all that was submitted, and clears its statuses and the loss. */
   async takeReport(gpu: Gpu): Promise<StepReport> {
     const bytes = await gpu.read(this.report);

@@ -24,6 +24,7 @@ export interface EngineOptions {
   readonly adamw: AdamWSettings;
   /** Largest norm of the gradient; 0 leaves it as it is. */
   readonly clip: number;
+  /** Told how many of the kernels are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -49,7 +50,9 @@ export class Engine {
     const sums = await ExactSums.allocate(gpu, layout);
     const optimizer = await Optimizer.build(kernels, layout, sums, options.adamw);
     const { shape, plan, onProgress } = options;
-    const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums, onProgress);
+    const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums);
+    await gpt.gradient.warmUp(gpu, onProgress);
+    sums.clear(gpu);
     return new Engine(gpu, kernels, layout, options, sums, optimizer, gpt, undefined);
   }
 

@@ -1,0 +1,68 @@
+import { join } from 'node:path';
+import { openModel } from '../checkpoint/huggingface.js';
+import { RunDirectory } from '../checkpoint/run.js';
+import { loadTokenizer } from '../data/tokenizer.js';
+import { LantrainError } from '../errors.js';
+import { openDawn } from '../gpu/dawn.js';
+import { Gpu } from '../gpu/device.js';
+import { KernelCache } from '../gpu/kernel.js';
+import { Decoder } from '../model/decoder.js';
+import { ParameterArena, ParameterLayout } from '../model/layout.js';
+import { defaultPlan } from '../model/plan.js';
+import { deriveKey, Stream } from '../random.js';
+import { sampleTokens } from '../train/sample.js';
+import { loadShaders } from './shaders.js';
+import { runConfigOf } from './train.js';
+
+export interface GenerateCommand {
+  readonly run: string;
+  readonly prompt: string;
+  readonly tokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly seed: number;
+  readonly adapter?: string;
+}
+
+/** The folder of a run's newest checkpoint that opens. Throws LT_RUN_MISSING when there is none yet. */
+export async function newestCheckpoint(run: RunDirectory): Promise<string> {
+  const { found, warnings } = await run.latest();
+  for (const warning of warnings) process.stderr.write(`${warning}\n`);
+  if (found === undefined) throw new LantrainError('LT_RUN_MISSING', `${run.path} has no checkpoint yet`);
+  found.close();
+  return found.path;
+}
+
+/** Prints text of a run's newest checkpoint as it is drawn. */
+export async function generate(command: GenerateCommand): Promise<number> {
+  const run = await RunDirectory.open(command.run, 'read');
+  const config = runConfigOf(run);
+  const tokenizer = await loadTokenizer(config.options.tokenizer);
+  const prompt = tokenizer.encode(command.prompt);
+  if (prompt.length === 0)
+    throw new LantrainError('LT_USAGE_OPTION', '--prompt is empty; give it at least one character');
+  const beyond = prompt.find((id) => id >= config.model.vocabSize);
+  if (beyond !== undefined)
+    throw new LantrainError(
+      'LT_DATA_TOKEN',
+      `the prompt has token ${beyond}, but ${join(command.run, 'config.json')} has a vocabulary of ${config.model.vocabSize}`,
+    );
+  const gpu = await Gpu.open(openDawn(command.adapter));
+  const plan = defaultPlan(gpu.adapter);
+  const weights = await ParameterArena.allocate(gpu, new ParameterLayout(config.model, plan), 'weights');
+  const model = await openModel(await newestCheckpoint(run));
+  for (const { name } of weights.layout.parameters) weights.write(gpu, name, await model.read(name));
+  model.close();
+  const decoder = await Decoder.build(new KernelCache(gpu, loadShaders()), plan, weights);
+  const text = tokenizer.streamDecoder();
+  process.stdout.write(command.prompt);
+  const sampling = {
+    count: command.tokens,
+    temperature: command.temperature,
+    topK: command.topK,
+    key: deriveKey(command.seed, Stream.sampling),
+  };
+  for await (const token of sampleTokens(decoder, prompt, sampling)) process.stdout.write(text.push(token));
+  process.stdout.write(`${text.end()}\n`);
+  return 0;
+}

@@ -1,0 +1,215 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { openModel } from '../checkpoint/huggingface.js';
+import { type Dataset, openDataset } from '../data/dataset.js';
+import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
+import { LantrainError } from '../errors.js';
+import { openDawn } from '../gpu/dawn.js';
+import { Gpu } from '../gpu/device.js';
+import { type BatchShape, type MemoryBudget, memoryBudget } from '../model/activations.js';
+import { checkModel, type ModelConfig } from '../model/config.js';
+import { defaultPlan, type Plan } from '../model/plan.js';
+import type { AdamWSettings } from '../train/optimizer.js';
+import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
+import { PlanSchema, type RunConfig } from '../train/run-config.js';
+import { trainingWindows } from '../train/trainer.js';
+import { availableMemory } from './memory.js';
+import { packageRoot } from './shaders.js';
+
+/** A training run that is checked and can start: nothing has been written yet. */
+export interface Job {
+  readonly config: RunConfig;
+  readonly data: Dataset;
+  /** Undefined where the model's tokens have no text. */
+  readonly tokenizer: Tokenizer | undefined;
+  readonly gpu: Gpu;
+  readonly budget: MemoryBudget;
+}
+
+export interface JobRequest {
+  readonly preset?: PresetName;
+  /** Options given by the user; they win over the preset's. */
+  readonly explicit: Partial<TrainOptions>;
+  readonly init?: string;
+  /** The run to go on with. */
+  readonly saved?: RunConfig;
+  readonly adapter?: string;
+  /** `auto`, or a JSON file. */
+  readonly plan?: string;
+  readonly onData?: (done: number, total: number) => void;
+}
+
+export function version(): string {
+  return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version;
+}
+
+/** SHA-256 of the plan's JSON, keys sorted. */
+export function planHash(plan: Plan): string {
+  return createHash('sha256')
+    .update(JSON.stringify(Object.entries(plan).sort()))
+    .digest('hex');
+}
+
+/** Checks everything that can be checked before anything is written. Throws the LantrainError that says what is wrong. */
+export async function prepareJob(request: JobRequest): Promise<Job> {
+  const { saved, init, explicit } = request;
+  const initModel = init === undefined ? undefined : await openModel(init);
+  initModel?.close();
+  const options = resolveOptions(request, initModel?.config);
+  const tokenizer = await loadTokenizer(options.tokenizer);
+  const model = saved
+    ? { ...saved.model, ...shapeOf(explicit) }
+    : resolveModel(options, explicit, initModel?.config, tokenizer, init);
+  checkModel(model);
+  checkBatch(options);
+  const data = await openDataset({
+    source: options.data,
+    tokenizer,
+    vocabSize: model.vocabSize,
+    valRatio: options.valRatio,
+    onProgress: request.onData,
+  });
+  const gpu = await Gpu.open(openDawn(request.adapter));
+  const plan = resolvePlan(request, gpu);
+  const shape: BatchShape = { batch: options.microBatch, context: model.context, dropout: options.dropout };
+  const budget = memoryBudget(model, shape, plan);
+  checkMemory(gpu, model, shape, plan, budget);
+  const draft: RunConfig = {
+    version: saved?.version ?? version(),
+    model,
+    options,
+    plan,
+    data: { hash: data.hash, description: data.description },
+    init: saved?.init ?? init,
+    adapter: saved?.adapter ?? gpu.adapter.driver,
+    totalSteps: 1,
+    stepsPerEpoch: 1,
+  };
+  const { stepsPerEpoch } = trainingWindows(draft, data);
+  const totalSteps = options.steps > 0 ? options.steps : options.epochs * stepsPerEpoch;
+  const config = { ...draft, totalSteps, stepsPerEpoch };
+  // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
+  const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
+  return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, budget };
+}
+
+export function adamwOf(options: TrainOptions): AdamWSettings {
+  const { beta1, beta2, eps: epsilon, weightDecay, decay } = options;
+  return { beta1, beta2, epsilon, weightDecay, decay };
+}
+
+export function shapeOfJob({ model, options }: RunConfig): BatchShape {
+  return { batch: options.microBatch, context: model.context, dropout: options.dropout };
+}
+
+function resolveOptions(request: JobRequest, initModel: ModelConfig | undefined): TrainOptions {
+  const { saved, explicit } = request;
+  // Without a preset it is `tiny`; with weights from elsewhere its settings would fit neither shape nor tokens.
+  const preset = request.preset ?? (saved || initModel ? undefined : 'tiny');
+  const presetOptions: Partial<TrainOptions> = preset ? PRESETS[preset] : {};
+  const options = { ...BASE_OPTIONS, ...saved?.options, ...presetOptions, ...explicit };
+  if (explicit.epochs !== undefined && explicit.steps === undefined) options.steps = 0;
+  if (initModel) {
+    Object.assign(options, shapeOf(initModel));
+    if (explicit.tokenizer === undefined && !request.preset)
+      options.tokenizer = initModel.vocabSize < 50257 ? 'bytes' : 'gpt2';
+  }
+  const fits =
+    options.microBatch > 0 && (options.batch % options.microBatch === 0 || explicit.microBatch !== undefined);
+  if (!fits) options.microBatch = defaultMicroBatch(options.batch);
+  if (options.stride === 0) options.stride = options.context;
+  return options;
+}
+
+const SHAPE = ['context', 'width', 'layers', 'heads', 'tie', 'qkvBias'] as const;
+
+function shapeOf(from: Partial<Pick<TrainOptions, (typeof SHAPE)[number]>>) {
+  return Object.fromEntries(SHAPE.filter((k) => from[k] !== undefined).map((k) => [k, from[k]]));
+}
+
+function resolveModel(
+  options: TrainOptions,
+  explicit: Partial<TrainOptions>,
+  init: ModelConfig | undefined,
+  tokenizer: Tokenizer,
+  dir: string | undefined,
+): ModelConfig {
+  if (init === undefined) {
+    const { context, width, layers, heads, tie, qkvBias } = options;
+    return { vocabSize: tokenizer.vocabSize, context, width, layers, heads, tie, qkvBias };
+  }
+  for (const name of SHAPE) {
+    if (explicit[name] !== undefined && explicit[name] !== init[name])
+      throw new LantrainError(
+        'LT_USAGE_MODEL',
+        `--init ${dir} has ${name} ${init[name]}, but ${explicit[name]} was asked for; leave that option out`,
+      );
+  }
+  return init;
+}
+
+function checkBatch({ batch, microBatch }: TrainOptions): void {
+  if (batch % microBatch !== 0)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `batch ${batch} is not divisible by micro-batch ${microBatch}; choose --micro-batch ${defaultMicroBatch(batch)}`,
+    );
+  if (batch / microBatch > 2 ** 10)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `batch ${batch} makes ${batch / microBatch} micro-batches, more than the exact sum can hold (1024); raise --micro-batch`,
+    );
+}
+
+function resolvePlan({ plan, saved }: JobRequest, gpu: Gpu): Plan {
+  const own = defaultPlan(gpu.adapter);
+  let chosen = plan === 'auto' ? own : (saved?.plan ?? own);
+  if (plan !== undefined && plan !== 'auto') {
+    if (!existsSync(plan)) throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: there is no such file`);
+    let json: unknown;
+    try {
+      json = JSON.parse(readFileSync(plan, 'utf8'));
+    } catch (cause) {
+      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan} is not JSON`, { cause });
+    }
+    const parsed = PlanSchema.safeParse(json);
+    if (!parsed.success) {
+      const [issue] = parsed.error.issues;
+      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${issue.path.join('.')}: ${issue.message}`);
+    }
+    chosen = parsed.data;
+  }
+  const needsEight = chosen.matmul === 'subgroup8' || chosen.attention === 'subgroup8';
+  if (needsEight && gpu.adapter.subgroupSize !== 8)
+    throw new LantrainError(
+      'LT_RUN_MISMATCH',
+      `the plan needs subgroups of 8, which ${gpu.adapter.driver} has not; --plan auto takes this adapter's own plan, whose bits differ`,
+    );
+  return chosen;
+}
+
+/** Throws LT_GPU_MEMORY, with the option that would help, when the budget is more than the adapter has. */
+function checkMemory(gpu: Gpu, model: ModelConfig, shape: BatchShape, plan: Plan, budget: MemoryBudget): void {
+  const available = availableMemory(gpu.adapter);
+  if (available === undefined || budget.totalBytes <= available) return;
+  const total = (m: ModelConfig, s: BatchShape) => memoryBudget(m, s, plan).totalBytes;
+  const smaller = (name: PresetName) => {
+    const p: Partial<TrainOptions> = PRESETS[name];
+    const m = { ...model, ...shapeOf({ ...BASE_OPTIONS, ...p }) };
+    return total(m, { batch: 1, context: m.context, dropout: shape.dropout }) <= available;
+  };
+  const fits = (Object.keys(PRESETS) as PresetName[]).reverse().find(smaller);
+  let advice = fits ? `--preset ${fits} fits` : 'choose a smaller --width or --layers';
+  if (total(model, { ...shape, batch: 1 }) <= available) advice = '--micro-batch 1 fits';
+  else if (total({ ...model, context: 128 }, { ...shape, batch: 1, context: 128 }) <= available)
+    advice = '--micro-batch 1 --context 128 fits';
+  throw new LantrainError(
+    'LT_GPU_MEMORY',
+    `the model needs ${gigabytes(budget.totalBytes)} on the adapter, and there is ${gigabytes(available)}; ${advice}`,
+  );
+}
+
+export function gigabytes(bytes: number): string {
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+}

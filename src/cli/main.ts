@@ -1,0 +1,86 @@
+#!/usr/bin/env node
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { LantrainError } from '../errors.js';
+import { version } from './job.js';
+import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
+
+const whole = (least: number) => (text: string) => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < least)
+    throw new InvalidArgumentError(`must be a whole number of at least ${least}`);
+  return value;
+};
+
+const amount = (text: string) => {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0)) throw new InvalidArgumentError('must be a number of at least 0');
+  return value;
+};
+
+/** The exit code of the command that ran; commands load what they need when they are called. */
+async function main(argv: readonly string[]): Promise<number> {
+  let code = 0;
+  const program = new Command('lantrain')
+    .description('Train GPT-2-style language models on raw WebGPU: one run, one digest.')
+    .version(version())
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .showSuggestionAfterError();
+
+  addTrainOptions(program.command('train').description('train a model, or go on with a run (--resume)')).action(
+    async (options, command: Command) => {
+      const { train } = await import('./train.js');
+      const preset = options.preset === undefined ? undefined : presetNamed(options.preset);
+      const { init, out, resume, adapter, plan, profile, json } = options;
+      const explicit = explicitOptions(command);
+      code = await train({ preset, explicit, init, out, resume, adapter, plan, profile, json });
+    },
+  );
+
+  program
+    .command('generate')
+    .description("print text of a run's newest checkpoint")
+    .requiredOption('--run <dir>', 'the run directory')
+    .requiredOption('--prompt <text>', 'what the text begins with')
+    .option('--tokens <n>', 'tokens to draw', whole(1), 200)
+    .option('--temperature <x>', '0: always the likeliest token', amount, 0.8)
+    .option('--top-k <n>', 'draw from the k likeliest tokens; 0: from all', whole(0), 40)
+    .option('--seed <n>', 'of the draw', whole(0), 42)
+    .option('--adapter <name>', 'the GPU whose name contains this')
+    .action(async (options) => {
+      const { generate } = await import('./generate.js');
+      code = await generate(options);
+    });
+
+  program
+    .command('export')
+    .description("write a run's newest weights as a Hugging Face GPT-2 folder")
+    .requiredOption('--run <dir>', 'the run directory')
+    .requiredOption('--out <dir>', 'the folder to write')
+    .action(async (options) => {
+      const { exportModel } = await import('./export.js');
+      code = await exportModel(options);
+    });
+
+  await program.parseAsync(argv);
+  return code;
+}
+
+/** One line for what a user can meet; anything else is a defect of ours and shows where it is. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    process.stderr.write(`${error.message.replace(/\s*\n\s*/g, ' ')} (lantrain --help)\n`);
+    return 2;
+  }
+  if (error instanceof LantrainError) {
+    process.stderr.write(`error ${error.code}: ${error.message}\n`);
+    return error.exitCode;
+  }
+  process.stderr.write(`unexpected error: ${error instanceof Error ? error.stack : String(error)}\n`);
+  return 1;
+}
+
+// Dawn keeps the process alive, so it is ended here, once both streams are flushed.
+const code = await main(process.argv).catch(report);
+process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));

@@ -1,0 +1,241 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { restoreCheckpoint } from '../checkpoint/checkpoint.js';
+import type { StatePart } from '../checkpoint/digest.js';
+import { openModel } from '../checkpoint/huggingface.js';
+import { checkIdentity } from '../checkpoint/identity.js';
+import { RunDirectory } from '../checkpoint/run.js';
+import { LantrainError } from '../errors.js';
+import type { ParameterArena } from '../model/layout.js';
+import { parameterCount } from '../model/parameters.js';
+import { readMetrics } from '../report/metrics.js';
+import { lossPlot } from '../report/plot.js';
+import { createReporter, type Reporter } from '../report/progress.js';
+import { Engine } from '../train/engine.js';
+import type { PresetName, TrainOptions } from '../train/options.js';
+import { identityOf, type RunConfig, RunConfigSchema } from '../train/run-config.js';
+import { Trainer } from '../train/trainer.js';
+import { adamwOf, gigabytes, type Job, planHash, prepareJob, shapeOfJob, version } from './job.js';
+import { loadingBar } from './loading.js';
+import { profileTable } from './profile.js';
+import { loadShaders } from './shaders.js';
+
+export interface TrainCommand {
+  readonly preset?: PresetName;
+  readonly explicit: Partial<TrainOptions>;
+  readonly init?: string;
+  readonly out?: string;
+  readonly resume?: string;
+  readonly adapter?: string;
+  readonly plan?: string;
+  readonly profile?: boolean;
+  readonly json?: boolean;
+}
+
+/** Trains a model, or goes on with a run. Returns the exit code: 0 done, 130 stopped by Ctrl-C with a checkpoint. */
+export async function train(command: TrainCommand): Promise<number> {
+  const reporter = createReporter({ json: command.json === true });
+  const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
+  if (resumed && command.init !== undefined)
+    throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
+  const job = await prepareJob({ ...command, saved: resumed?.saved, onData: loadingBar('reading the data') });
+  const { config } = job;
+  let from = 0;
+  if (resumed) from = await checkResume(resumed, config, reporter, job);
+  printHeader(job, reporter);
+
+  const engine = await Engine.create(job.gpu, loadShaders(), {
+    model: config.model,
+    shape: shapeOfJob(config),
+    plan: config.plan,
+    adamw: adamwOf(config.options),
+    clip: config.options.clip,
+    onProgress: loadingBar('compiling the kernels'),
+  });
+  const trainer = new Trainer(engine, config, job.data, job.tokenizer);
+  const run = resumed?.run ?? (await RunDirectory.create(command.out ?? freeName(command), config));
+  if (resumed) await restore(resumed.run, engine, from);
+  else await begin(engine, config, command.init);
+
+  const stop = stopOnInterrupt(reporter, run.path);
+  reporter.start({
+    title: `run      ${run.path}${from > 0 ? `, from step ${from}` : ''}`,
+    steps: config.totalSteps,
+    firstStep: from,
+    stepsPerEpoch: config.stepsPerEpoch,
+  });
+  const plot = async () =>
+    run.writePlot(lossPlot(readMetrics(join(run.path, 'metrics.jsonl')), plotLabels(config, trainer)));
+  try {
+    const end = await trainer.run(from, {
+      event: async (event) => {
+        run.append(event);
+        reporter.event(event);
+        if (event.event === 'eval') await plot();
+      },
+      checkpoint: (step) =>
+        run.writeCheckpoint({
+          model: config.model,
+          step,
+          version: version(),
+          tokensSeen: step * trainer.tokensPerStep,
+          read: (part, name) => arenaOf(engine, part).read(job.gpu, name),
+        }),
+      stopping: () => stop.requested,
+    });
+    await plot();
+    if (end.complete) {
+      const done = { event: 'done', step: end.step, digest: end.digest, seconds: end.seconds } as const;
+      run.append(done);
+      reporter.event(done);
+    }
+    reporter.stop();
+    printEnd(run.path, end.complete, end.step, config, reporter);
+    reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
+    if (command.profile) reporter.note(await profileTable(engine));
+    return end.complete ? 0 : 130;
+  } catch (error) {
+    reporter.stop();
+    throw withLastCheckpoint(error, run);
+  } finally {
+    stop.release();
+    run.close();
+    job.data.close();
+  }
+}
+
+interface Resumed {
+  readonly run: RunDirectory;
+  readonly saved: RunConfig;
+}
+
+async function openRun(path: string): Promise<Resumed> {
+  const run = await RunDirectory.open(path, 'write');
+  return { run, saved: runConfigOf(run) };
+}
+
+/** The whole configuration of a run. Throws LT_CHECKPOINT_CORRUPT where config.json lacks a part of it. */
+export function runConfigOf(run: RunDirectory): RunConfig {
+  const parsed = RunConfigSchema.safeParse(run.config);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new LantrainError(
+    'LT_CHECKPOINT_CORRUPT',
+    `${join(run.path, 'config.json')}: ${issue.path.join('.')}: ${issue.message}`,
+  );
+}
+
+/** The step to go on from. Throws LT_RUN_MISMATCH before anything has changed. */
+async function checkResume({ run, saved }: Resumed, wanted: RunConfig, reporter: Reporter, job: Job): Promise<number> {
+  checkIdentity(run.path, identityOf(saved), identityOf(wanted));
+  const { found, warnings } = await run.latest();
+  for (const warning of warnings) reporter.note(warning);
+  if (saved.adapter !== job.gpu.adapter.driver)
+    reporter.note(
+      `this run began on ${saved.adapter} and goes on on ${job.gpu.adapter.driver}: unless both compute the same bits, its digest will differ from an undisturbed run's`,
+    );
+  const step = found?.state.step ?? 0;
+  found?.close();
+  if (step >= wanted.totalSteps)
+    throw new LantrainError(
+      'LT_RUN_MISMATCH',
+      `${run.path} has done all its ${step} steps; ask for more with --steps (constant schedules only), or begin another run`,
+    );
+  return step;
+}
+
+async function restore(run: RunDirectory, engine: Engine, from: number): Promise<void> {
+  const { found } = await run.latest();
+  if (found) {
+    try {
+      await restoreCheckpoint(found, (part, name, values) => arenaOf(engine, part).write(engine.gpu, name, values));
+    } finally {
+      found.close();
+    }
+  } else await begin(engine, runConfigOf(run), runConfigOf(run).init);
+  await run.cutBack(from);
+}
+
+async function begin(engine: Engine, config: RunConfig, init: string | undefined): Promise<void> {
+  if (init === undefined) return engine.initialize(config.options.weights, config.options.seed);
+  const model = await openModel(init);
+  try {
+    for (const { name } of engine.layout.parameters)
+      engine.optimizer.weights.write(engine.gpu, name, await model.read(name));
+  } finally {
+    model.close();
+  }
+}
+
+export function arenaOf(engine: Engine, part: StatePart): ParameterArena {
+  const { weights, first, second } = engine.optimizer;
+  return { weights, m: first, v: second }[part];
+}
+
+/** The first name of `runs/<preset>-1`, `-2` ... that is free. */
+function freeName(command: TrainCommand): string {
+  const base = command.preset ?? (command.init === undefined ? 'tiny' : 'run');
+  for (let n = 1; ; n++) {
+    const path = join('runs', `${base}-${n}`);
+    if (!existsSync(path)) return path;
+  }
+}
+
+/** The first Ctrl-C asks for an end after the step in hand, the second ends the process at once. */
+function stopOnInterrupt(reporter: Reporter, path: string): { readonly requested: boolean; release(): void } {
+  const state = { requested: false, release: () => process.off('SIGINT', listener).off('SIGTERM', listener) };
+  const listener = () => {
+    if (state.requested) {
+      reporter.stop();
+      process.stderr.write(`stopped at once; the last checkpoint in ${path} stands\n`);
+      process.exit(130);
+    }
+    state.requested = true;
+    reporter.note('stopping after this step, with a checkpoint (Ctrl-C again: at once)');
+  };
+  process.on('SIGINT', listener).on('SIGTERM', listener);
+  return state;
+}
+
+function plotLabels(config: RunConfig, trainer: Trainer) {
+  return {
+    tokensPerStep: trainer.tokensPerStep,
+    stepsPerEpoch: config.stepsPerEpoch,
+    title: `${parameterCount(config.model).toLocaleString('en')} parameters on ${config.data.description}`,
+  };
+}
+
+function printHeader({ config, gpu, budget }: Job, reporter: Reporter): void {
+  const { model, options, totalSteps, stepsPerEpoch } = config;
+  const names = parameterCount(model).toLocaleString('en');
+  reporter.note(
+    `model    ${names} parameters: ${model.layers} layers, ${model.heads} heads, width ${model.width}, context ${model.context}, vocabulary ${model.vocabSize}${model.tie ? ', tied' : ''}`,
+  );
+  reporter.note(`data     ${config.data.description}`);
+  reporter.note(
+    `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch), AdamW ${options.lr}, seed ${options.seed}`,
+  );
+  reporter.note(`adapter  ${gpu.adapter.driver || gpu.adapter.name}, ${config.plan.matmul} kernels`);
+  reporter.note(
+    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}, sampling ${gigabytes(budget.samplingBytes)}`,
+  );
+}
+
+function printEnd(path: string, complete: boolean, step: number, config: RunConfig, reporter: Reporter): void {
+  if (!complete) {
+    reporter.note(`stopped after step ${step} of ${config.totalSteps}; go on with: lantrain train --resume ${path}`);
+    return;
+  }
+  reporter.note(`the run lies in ${path}: loss.svg, samples.txt, metrics.jsonl, checkpoints/`);
+  reporter.note(`try: npm run -s lantrain -- generate --run ${path} --prompt "${config.options.prompt}"`);
+  if (config.options.schedule === 'constant')
+    reporter.note(`  or: npm run -s lantrain -- train --resume ${path} --steps ${2 * config.totalSteps}`);
+}
+
+/** A failed step says which checkpoint stands. */
+function withLastCheckpoint(error: unknown, run: RunDirectory): unknown {
+  if (!(error instanceof LantrainError) || error.code !== 'LT_TRAIN_NONFINITE') return error;
+  const last = run.list().at(-1);
+  const where = last ? `the last good checkpoint is ${last.path}` : 'there was no checkpoint yet';
+  return new LantrainError(error.code, `${error.message}; ${where}`, { cause: error });
+}

@@ -1,0 +1,27 @@
+import type { TokenSource } from '../data/dataset.js';
+import { gatherWindow } from '../data/windows.js';
+import { IGNORED_TARGET, type MicroBatch } from '../model/gpt.js';
+
+/**
+ * The windows that begin at `starts` as micro-batches of `size` sequences each; the sequence at index i has slot i of
+ * the global batch. The last one is filled up with sequences without loss, which happens in evaluation only.
+ */
+export function microBatches(
+  source: TokenSource,
+  starts: readonly number[],
+  context: number,
+  size: number,
+): MicroBatch[] {
+  const batches: MicroBatch[] = [];
+  for (let first = 0; first < starts.length; first += size) {
+    const tokens = new Uint32Array(size * context);
+    const targets = new Uint32Array(size * context).fill(IGNORED_TARGET);
+    starts.slice(first, first + size).forEach((start, i) => {
+      const window = gatherWindow(source, start, context);
+      tokens.set(window.inputs, i * context);
+      targets.set(window.targets, i * context);
+    });
+    batches.push({ tokens, targets, firstSlot: first });
+  }
+  return batches;
+}

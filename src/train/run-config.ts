@@ -1,0 +1,70 @@
+import { z } from 'zod';
+import type { ModelConfig } from '../model/config.js';
+import type { Plan } from '../model/plan.js';
+import { TrainOptionsSchema } from './options.js';
+
+const count = z.number().int().min(1);
+
+const ModelSchema: z.ZodType<ModelConfig> = z.object({
+  vocabSize: count,
+  context: count,
+  width: count,
+  layers: count,
+  heads: count,
+  tie: z.boolean(),
+  qkvBias: z.boolean(),
+});
+
+export const PlanSchema: z.ZodType<Plan> = z.object({
+  version: z.literal(1),
+  matmul: z.enum(['subgroup8', 'tile64']),
+  attention: z.enum(['subgroup8', 'tile']),
+  rowLanes: count,
+  rowsPerGroup: count,
+  windowValues: count,
+  slabValues: count,
+  logitsValues: count,
+  columnRows: count,
+});
+
+/** `config.json` of a run: what gives it its identity, and how often it reports. */
+export const RunConfigSchema = z.object({
+  /** lantrain's version that began the run. */
+  version: z.string(),
+  model: ModelSchema,
+  options: TrainOptionsSchema,
+  plan: PlanSchema,
+  data: z.object({ hash: z.string(), description: z.string() }),
+  /** The Hugging Face folder that the weights came from, if any. */
+  init: z.string().optional(),
+  /** The adapter that began the run. */
+  adapter: z.string(),
+  totalSteps: count,
+  stepsPerEpoch: count,
+});
+
+export type RunConfig = z.infer<typeof RunConfigSchema>;
+
+/** Options that say when and how a run reports; they change no bit of the state and may change on resume. */
+const REPORTING = [
+  'data',
+  'evalEvery',
+  'evalBatches',
+  'sampleEvery',
+  'prompt',
+  'sampleTokens',
+  'temperature',
+  'topK',
+  'checkpointEvery',
+] as const;
+
+/**
+ * What must be the same for a run to go on: the model, the data, the plan and every option that the bits depend on. The
+ * number of steps belongs to it only where the learning rate depends on it.
+ */
+export function identityOf(config: RunConfig): Record<string, unknown> {
+  const options: Record<string, unknown> = { ...config.options };
+  for (const name of [...REPORTING, 'steps', 'epochs']) delete options[name];
+  const steps = config.options.schedule === 'constant' ? {} : { totalSteps: config.totalSteps };
+  return { model: config.model, data: config.data.hash, options, plan: config.plan, ...steps };
+}

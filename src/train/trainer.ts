@@ -1,0 +1,150 @@
+import type { Dataset, TokenSource } from '../data/dataset.js';
+import type { Tokenizer } from '../data/tokenizer.js';
+import { Windows } from '../data/windows.js';
+import { deriveKey, Stream } from '../random.js';
+import type { MetricsEvent } from '../report/metrics.js';
+import { microBatches } from './batches.js';
+import type { Engine } from './engine.js';
+import { checkpointInterval } from './options.js';
+import type { RunConfig } from './run-config.js';
+import { sampleTokens } from './sample.js';
+import { learningRateAt } from './schedule.js';
+
+/** What the loop hands out; the shell around it writes files and prints. */
+export interface TrainerHooks {
+  event(event: MetricsEvent): void | Promise<void>;
+  /** Writes a checkpoint of the state after `step` updates and returns its digest and path. */
+  checkpoint(step: number): Promise<{ readonly digest: string; readonly path: string }>;
+  /** True once the run should end after the step in hand. */
+  stopping(): boolean;
+}
+
+export interface TrainingEnd {
+  readonly step: number;
+  readonly digest: string;
+  /** False when it was stopped before its last step. */
+  readonly complete: boolean;
+  readonly seconds: number;
+}
+
+/** The training loop: global batches, updates, evaluation, samples, checkpoints. Knows no files and no terminal. */
+export class Trainer {
+  readonly windows: Windows;
+  readonly #validation: Windows | undefined;
+
+  /** `tokenizer` is undefined where tokens have no text (a `.bin` file of another vocabulary): then no samples. */
+  constructor(
+    readonly engine: Engine,
+    readonly config: RunConfig,
+    readonly data: Dataset,
+    readonly tokenizer: Tokenizer | undefined,
+  ) {
+    this.windows = trainingWindows(config, data);
+    if (data.validation.length > 0)
+      this.#validation = new Windows({ ...windowOptions(config, data.validation), part: 'validation' });
+  }
+
+  get tokensPerStep(): number {
+    return this.config.options.batch * this.config.model.context;
+  }
+
+  /** Runs updates `from + 1` to the last. Throws LT_TRAIN_NONFINITE as `Engine.step` does. */
+  async run(from: number, hooks: TrainerHooks): Promise<TrainingEnd> {
+    const { options, totalSteps } = this.config;
+    const interval = checkpointInterval(options.checkpointEvery);
+    const started = performance.now();
+    let stepStarted = started;
+    let lastCheckpoint = { at: started, step: -1, digest: '' };
+    let step = from;
+    const save = async () => {
+      const saved = await hooks.checkpoint(step);
+      lastCheckpoint = { at: performance.now(), step, digest: saved.digest };
+      await hooks.event({ event: 'checkpoint', step, digest: saved.digest, path: saved.path });
+    };
+    while (step < totalSteps && !hooks.stopping()) {
+      step++;
+      const lr = this.#learningRate(step);
+      const { loss, gradNorm } = await this.engine.step(this.#globalBatch(step), step, options.seed, lr);
+      const now = performance.now();
+      const tokensPerSecond = this.tokensPerStep / ((now - stepStarted) / 1000);
+      await hooks.event({
+        event: 'step',
+        step,
+        loss,
+        tokens: this.tokensPerStep,
+        tokensPerSecond,
+        lr,
+        gradNorm,
+      });
+      const last = step === totalSteps;
+      if (options.evalEvery > 0 && ((step - 1) % options.evalEvery === 0 || last))
+        await hooks.event(await this.#evaluate(step));
+      if (this.#samplesAfter(step) || (last && options.sampleTokens > 0)) await this.#sample(step, hooks);
+      const due =
+        (interval.steps > 0 && step % interval.steps === 0) ||
+        (interval.milliseconds > 0 && performance.now() - lastCheckpoint.at >= interval.milliseconds);
+      if (due && !last) await save();
+      // Evaluation, samples and checkpoints do not count into the next step's speed.
+      stepStarted = performance.now();
+    }
+    if (lastCheckpoint.step !== step) await save();
+    const seconds = (performance.now() - started) / 1000;
+    return { step, digest: lastCheckpoint.digest, complete: step >= totalSteps, seconds };
+  }
+
+  #learningRate(step: number): number {
+    const { options, totalSteps } = this.config;
+    const { schedule, lr: learningRate, warmup: warmupSteps } = options;
+    return learningRateAt({ schedule, learningRate, warmupSteps, totalSteps }, step);
+  }
+
+  #globalBatch(step: number) {
+    const { options, model } = this.config;
+    return microBatches(this.data.train, this.windows.startsOf(step - 1), model.context, options.microBatch);
+  }
+
+  /** Mean losses over the first batches of both parts, in order, without dropout. */
+  async #evaluate(step: number): Promise<MetricsEvent> {
+    const trainLoss = await this.#meanLoss(this.data.train, this.windows);
+    const valLoss = this.#validation && (await this.#meanLoss(this.data.validation, this.#validation));
+    return { event: 'eval', step, trainLoss, valLoss: valLoss ?? null, tokensSeen: step * this.tokensPerStep };
+  }
+
+  async #meanLoss(source: TokenSource, windows: Windows): Promise<number> {
+    const { options, model } = this.config;
+    const starts = windows.evaluationBatches(options.evalBatches).flat();
+    const batches = microBatches(source, starts, model.context, options.microBatch);
+    return this.engine.evaluate(batches, starts.length * model.context);
+  }
+
+  #samplesAfter(step: number): boolean {
+    const { sampleEvery, sampleTokens } = this.config.options;
+    if (sampleTokens === 0) return false;
+    return step % (sampleEvery > 0 ? sampleEvery : this.windows.stepsPerEpoch) === 0;
+  }
+
+  async #sample(step: number, hooks: TrainerHooks): Promise<void> {
+    if (this.tokenizer === undefined) return;
+    const { options } = this.config;
+    const prompt = this.tokenizer.encode(options.prompt);
+    const sampling = {
+      count: options.sampleTokens,
+      temperature: options.temperature,
+      topK: options.topK,
+      key: deriveKey(options.seed, Stream.sampling, step),
+    };
+    const tokens = [...prompt];
+    for await (const token of sampleTokens(await this.engine.sampler(), prompt, sampling)) tokens.push(token);
+    await hooks.event({ event: 'sample', step, text: this.tokenizer.decode(tokens) });
+  }
+}
+
+function windowOptions(config: RunConfig, source: TokenSource) {
+  const { batch, stride, shuffle, seed } = config.options;
+  return { tokens: source.length, context: config.model.context, stride, batch, shuffle, seed };
+}
+
+/** The windows of the training part. Throws LT_DATA_SHORT when it is shorter than one batch needs. */
+export function trainingWindows(config: RunConfig, data: Dataset): Windows {
+  return new Windows({ ...windowOptions(config, data.train), part: 'training' });
+}
