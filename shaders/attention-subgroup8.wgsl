@@ -15,8 +15,10 @@ enable subgroups;
 // the whole of rows n and n + 8, so softmax needs no other lane. Of the 16 rows that pass by, lane n loads rows n and
 // n + 8, and constant shuffles spread them. Here a load costs about ten multiply-adds (a loop over the lanes) and so
 // does one from workgroup memory, while a shuffle is one instruction: 16 loaded components feed 128 multiply-adds.
-// Dimensions go by in a loop of vec4s, with the result read and written again for each block of 16 rows: holding q and
-// the result in registers is some 15 % faster, but then the unrolled code takes LLVM many seconds to compile.
+// A head's columns go by in a loop over vec4s, and the result is read and written again for each block of 16 rows: with
+// q and the result held in registers it was no faster, and the unrolled code took LLVM many seconds to compile. With 32
+// passing rows the scores spill; so they would with S and dP in one loop. Loops over columns begin at the head's first
+// column, which the compiler does not know: from zero it would unroll them.
 
 override T: u32 = 64u;
 override HEADS: u32 = 4u;
@@ -191,28 +193,30 @@ fn keyFactors(slot: u32, row: u32, j: u32) -> Scores {
 fn max4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 
-// Where the q (in vec4s) of head h of token i of sequence b starts, and its row of out. Tokens beyond the last read the
-// last: what comes of them is masked or not stored.
-fn qkvRow(b: u32, h: u32, i: u32) -> u32 { return ((b * T + min(i, T - 1u)) * 3u * HEADS + h) * (D / 4u); }
-fn outRow(b: u32, h: u32, i: u32) -> u32 { return ((b * T + min(i, T - 1u)) * HEADS + h) * (D / 4u); }
+// Where token i of sequence b starts in qkv and in out, in vec4s. Tokens beyond the last read the last: what comes of
+// them is masked or not stored.
+fn qkvRow(b: u32, i: u32) -> u32 { return (b * T + min(i, T - 1u)) * 3u * HEADS * (D / 4u); }
+fn outRow(b: u32, i: u32) -> u32 { return (b * T + min(i, T - 1u)) * HEADS * (D / 4u); }
 
 fn runForward(group: vec3u, blocks: u32, lane: u32) {
   let b = group.z;
   let h = group.y;
   let first = (blocks - 1u - group.x) * ROWS;  // the longest rows start first
   let i = first + lane;
+  let start = h * (D / 4u);
+  let end = start + D / 4u;
   let wide = HEADS * (D / 4u);  // from q to k, from k to v
-  let q0 = qkvRow(b, h, i);
-  let q1 = qkvRow(b, h, i + 8u);
-  let o0 = outRow(b, h, i);
-  let o1 = outRow(b, h, i + 8u);
+  let q0 = qkvRow(b, i);
+  let q1 = qkvRow(b, i + 8u);
+  let o0 = outRow(b, i);
+  let o1 = outRow(b, i + 8u);
   var m = vec2f(LOWEST);
   var l = vec2f();
   for (var key = 0u; key <= first; key += ROWS) {
-    let k0 = qkvRow(b, h, key + lane) + wide;
-    let k1 = qkvRow(b, h, key + lane + 8u) + wide;
+    let k0 = qkvRow(b, key + lane) + wide;
+    let k1 = qkvRow(b, key + lane + 8u) + wide;
     var s = Scores();
-    for (var c = 0u; c < D / 4u; c++) { s = addScores(s, qkv[q0 + c], qkv[q1 + c], qkv[k0 + c], qkv[k1 + c]); }
+    for (var c = start; c < end; c++) { s = addScores(s, qkv[q0 + c], qkv[q1 + c], qkv[k0 + c], qkv[k1 + c]); }
     s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
     let top = max(m, vec2f(
       max4(max(max(s.a, s.b), max(s.c, s.d))), max4(max(max(s.e, s.f), max(s.g, s.h)))));
@@ -225,7 +229,7 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
       s = times(s, 1.0 / l.x, 1.0 / l.y);
       shrink /= l;
     }
-    for (var c = 0u; c < D / 4u; c++) {
+    for (var c = start; c < end; c++) {
       var r = weigh(s, qkv[k0 + wide + c], qkv[k1 + wide + c]);
       if (key > 0u) {
         r.a += out[o0 + c] * shrink.x;
@@ -246,29 +250,33 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
   let h = group.y;
   let first = (blocks - 1u - group.x) * ROWS;
   let i = first + lane;
+  let start = h * (D / 4u);
+  let end = start + D / 4u;
   let wide = HEADS * (D / 4u);
-  let q0 = qkvRow(b, h, i);
-  let q1 = qkvRow(b, h, i + 8u);
-  let o0 = outRow(b, h, i);
-  let o1 = outRow(b, h, i + 8u);
+  let q0 = qkvRow(b, i);
+  let q1 = qkvRow(b, i + 8u);
+  let o0 = outRow(b, i);
+  let o1 = outRow(b, i + 8u);
   let at = (b * HEADS + h) * T;
   let lse0 = logsumexpRead[at + min(i, T - 1u)];
   let lse1 = logsumexpRead[at + min(i + 8u, T - 1u)];
   var del0 = 0.0;
   var del1 = 0.0;
-  for (var c = 0u; c < D / 4u; c++) {
+  for (var c = start; c < end; c++) {
     del0 += dot(outRead[o0 + c], outGradient[o0 + c]);
     del1 += dot(outRead[o1 + c], outGradient[o1 + c]);
   }
   if (i < T) { delta[at + i] = del0; }
   if (i + 8u < T) { delta[at + i + 8u] = del1; }
   for (var key = 0u; key <= first; key += ROWS) {
-    let k0 = qkvRow(b, h, key + lane) + wide;
-    let k1 = qkvRow(b, h, key + lane + 8u) + wide;
+    let k0 = qkvRow(b, key + lane) + wide;
+    let k1 = qkvRow(b, key + lane + 8u) + wide;
     var s = Scores();
     var dp = Scores();
-    for (var c = 0u; c < D / 4u; c++) {
+    for (var c = start; c < end; c++) {
       s = addScores(s, qkv[q0 + c], qkv[q1 + c], qkv[k0 + c], qkv[k1 + c]);
+    }
+    for (var c = start; c < end; c++) {
       dp = addScores(dp, outGradient[o0 + c], outGradient[o1 + c], qkv[k0 + wide + c], qkv[k1 + wide + c]);
     }
     s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
@@ -278,7 +286,7 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
       product(s, Scores(
         dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
       SCALE, SCALE);
-    for (var c = 0u; c < D / 4u; c++) {
+    for (var c = start; c < end; c++) {
       var r = weigh(s, qkv[k0 + c], qkv[k1 + c]);
       if (key > 0u) {
         r.a += qkvGradient[q0 + c];
@@ -306,21 +314,25 @@ fn runBackwardKey(group: vec3u, lane: u32) {
   let h = group.y;
   let first = group.x * ROWS;
   let j = first + lane;
+  let start = h * (D / 4u);
+  let end = start + D / 4u;
   let wide = HEADS * (D / 4u);
-  let k0 = qkvRow(b, h, j) + wide;
-  let k1 = qkvRow(b, h, j + 8u) + wide;
+  let k0 = qkvRow(b, j) + wide;
+  let k1 = qkvRow(b, j + 8u) + wide;
   let at = (b * HEADS + h) * T;
   for (var query = first; query < T; query += ROWS) {
     let i0 = query + lane;
     let i1 = i0 + 8u;
-    let q0 = qkvRow(b, h, i0);
-    let q1 = qkvRow(b, h, i1);
-    let o0 = outRow(b, h, i0);
-    let o1 = outRow(b, h, i1);
+    let q0 = qkvRow(b, i0);
+    let q1 = qkvRow(b, i1);
+    let o0 = outRow(b, i0);
+    let o1 = outRow(b, i1);
     var s = Scores();
     var dp = Scores();
-    for (var c = 0u; c < D / 4u; c++) {
+    for (var c = start; c < end; c++) {
       s = addScores(s, qkv[k0 + c], qkv[k1 + c], qkv[q0 + c], qkv[q1 + c]);
+    }
+    for (var c = start; c < end; c++) {
       dp = addScores(dp, qkv[k0 + wide + c], qkv[k1 + wide + c], outGradient[o0 + c], outGradient[o1 + c]);
     }
     let lse0 = logsumexpRead[at + min(i0, T - 1u)];
@@ -342,9 +354,10 @@ fn runBackwardKey(group: vec3u, lane: u32) {
     }
     s = times(
       product(s, Scores(
-        dp.a - del.a, dp.b - del.b, dp.c - del.c, dp.d - del.d, dp.e - del.a, dp.f - del.b, dp.g - del.c, dp.h - del.d)),
+        dp.a - del.a, dp.b - del.b, dp.c - del.c, dp.d - del.d,
+        dp.e - del.a, dp.f - del.b, dp.g - del.c, dp.h - del.d)),
       SCALE, SCALE);
-    for (var c = 0u; c < D / 4u; c++) {
+    for (var c = start; c < end; c++) {
       var v = weigh(p, outGradient[o0 + c], outGradient[o1 + c]);
       var k = weigh(s, qkv[q0 + c], qkv[q1 + c]);
       if (query > first) {
