@@ -150,7 +150,7 @@ fn columnOfA(p: Place, k: u32) -> vec4f {
   return select(vec4f(), v, k < K);
 }
 
-// Accumulators on their way in and out, [row of the tile][lane]. A loop can index this, so that the code of an epilogue
+// Accumulators on their way out, [row of the tile][lane]. A loop can index this, so that the code of an epilogue
 // is there once and not 32 times, which takes the driver minutes to compile. A lane meets only its own values: no
 // barrier.
 var<workgroup> staging: array<vec4f, 256>;
@@ -166,37 +166,40 @@ fn stage(row: u32, lane: u32, t: Rows8) {
   staging[(row + 7u) * 8u + lane] = t.r7;
 }
 
-fn unstage(row: u32, lane: u32) -> Rows8 {
-  return Rows8(
-    staging[(row + 0u) * 8u + lane],
-    staging[(row + 1u) * 8u + lane],
-    staging[(row + 2u) * 8u + lane],
-    staging[(row + 3u) * 8u + lane],
-    staging[(row + 4u) * 8u + lane],
-    staging[(row + 5u) * 8u + lane],
-    staging[(row + 6u) * 8u + lane],
-    staging[(row + 7u) * 8u + lane],
-  );
-}
-
-fn beginTile(row: u32, col: u32, lane: u32) {
-  if (ACCUMULATE) {
-    for (var i = 0u; i < ROWS; i++) { staging[i * 8u + lane] = begin4(row + i, col); }
+// Where eight rows start, with ACCUMULATE. A loop as well: a load is much code for this driver.
+fn beginRows(row: u32, col: u32) -> Rows8 {
+  var t: Rows8;
+  for (var i = 0u; i < 8u; i++) {
+    let v = begin4(row + i, col);
+    t.r0 = select(t.r0, v, i == 0u);
+    t.r1 = select(t.r1, v, i == 1u);
+    t.r2 = select(t.r2, v, i == 2u);
+    t.r3 = select(t.r3, v, i == 3u);
+    t.r4 = select(t.r4, v, i == 4u);
+    t.r5 = select(t.r5, v, i == 5u);
+    t.r6 = select(t.r6, v, i == 6u);
+    t.r7 = select(t.r7, v, i == 7u);
   }
+  return t;
 }
 
-// Leaves the tile at (row, col) in `staging`; with ACCUMULATE it starts from what is there.
-fn multiply(row: u32, col: u32, lane: u32) {
-  let p = placeOf(row, col, lane);
+fn beginTile(row: u32, col: u32) -> Tile {
   var t: Tile;
   if (ACCUMULATE) {
-    t.g0 = unstage(0u, lane);
-    if (ROWS > 8u) { t.g1 = unstage(8u, lane); }
+    t.g0 = beginRows(row, col);
+    if (ROWS > 8u) { t.g1 = beginRows(row + 8u, col); }
     if (ROWS > 16u) {
-      t.g2 = unstage(16u, lane);
-      t.g3 = unstage(24u, lane);
+      t.g2 = beginRows(row + 16u, col);
+      t.g3 = beginRows(row + 24u, col);
     }
   }
+  return t;
+}
+
+// Leaves `begin` + A B at (row, col) in `staging`.
+fn multiply(begin: Tile, row: u32, col: u32, lane: u32) {
+  let p = placeOf(row, col, lane);
+  var t = begin;
   for (var k = 0u; k < K; k += 4u) {
     let panel = panelOfB(p, k);
     if (LAYOUT == TN) {
@@ -224,13 +227,11 @@ fn multiply(row: u32, col: u32, lane: u32) {
   }
 }
 
-// The first row and column of the workgroup's tile; the row is M or more past the last tile.
+// The first row and column of the workgroup's tile. Where the line of tiles is folded (linearGroups), workgroups past
+// the last tile land outside C and store nothing; a branch round them costs every other workgroup a mask in its loops.
 fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
-  let down = (M + ROWS - 1u) / ROWS;
-  let across = (N + 31u) / 32u;
   let id = group.x + group.y * groups.x;
-  if (id >= down * across) { return vec2u(M, N); }
-  return tileOf(id, down, across) * vec2u(ROWS, 32u);
+  return tileOf(id, (M + ROWS - 1u) / ROWS, (N + 31u) / 32u) * vec2u(ROWS, 32u);
 }
 
 @compute @workgroup_size(8)
@@ -241,10 +242,8 @@ fn store(
 ) {
   let corner = cornerOf(group, groups);
   let row = corner.x;
-  if (row >= M) { return; }
   let col = corner.y + lane * 4u;
-  beginTile(row, col, lane);
-  multiply(row, col, lane);
+  multiply(beginTile(row, col), row, col, lane);
   for (var i = 0u; i < ROWS; i++) { store4(row + i, col, staging[i * 8u + lane]); }
 }
 
@@ -256,10 +255,8 @@ fn storeGelu(
 ) {
   let corner = cornerOf(group, groups);
   let row = corner.x;
-  if (row >= M) { return; }
   let col = corner.y + lane * 4u;
-  beginTile(row, col, lane);
-  multiply(row, col, lane);
+  multiply(beginTile(row, col), row, col, lane);
   for (var i = 0u; i < ROWS; i++) { storeGelu4(row + i, col, staging[i * 8u + lane]); }
 }
 
@@ -271,10 +268,8 @@ fn storeDropout(
 ) {
   let corner = cornerOf(group, groups);
   let row = corner.x;
-  if (row >= M) { return; }
   let col = corner.y + lane * 4u;
-  beginTile(row, col, lane);
-  multiply(row, col, lane);
+  multiply(beginTile(row, col), row, col, lane);
   for (var i = 0u; i < ROWS; i++) { storeDropout4(row + i, col, staging[i * 8u + lane]); }
 }
 
@@ -286,8 +281,7 @@ fn grid(
 ) {
   let corner = cornerOf(group, groups);
   let row = corner.x;
-  if (row >= M) { return; }
   let col = corner.y + lane * 4u;
-  multiply(row, col, lane);
+  multiply(Tile(), row, col, lane);
   for (var i = 0u; i < ROWS; i++) { grid4(row + i, col, staging[i * 8u + lane]); }
 }

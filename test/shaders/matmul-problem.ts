@@ -1,0 +1,101 @@
+import { expect } from 'vitest';
+import { slice, type View } from '../../src/gpu/device.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import { addMatmul, type Layout, type MatmulArguments, type MatmulVariant } from '../../src/model/matmul.js';
+import { Bench, noise } from '../gpu/harness.js';
+
+export let bench: Bench;
+/** Those that run on this adapter. */
+export let variants: MatmulVariant[];
+
+/** For beforeAll. */
+export async function openBench(): Promise<void> {
+  bench = await Bench.open();
+  const runsSubgroup8 = bench.gpu.adapter.subgroupSize === 8;
+  if (!runsSubgroup8) console.warn('matmul: subgroup8 is not tested, the subgroups of this adapter have not 8 lanes');
+  variants = runsSubgroup8 ? ['subgroup8', 'tile64'] : ['tile64'];
+}
+
+export const LAYOUTS: readonly Layout[] = ['NN', 'NT', 'TN'];
+export const FILLER = 777;
+
+/** A [rows, columns] matrix of float64 values. */
+export interface Matrix {
+  readonly rows: number;
+  readonly columns: number;
+  readonly values: Float32Array;
+}
+
+export function random(rows: number, columns: number, seed: number): Matrix {
+  return { rows, columns, values: noise(rows * columns, seed) };
+}
+
+export function filled(rows: number, columns: number, values: ArrayLike<number>): Matrix {
+  return { rows, columns, values: Float32Array.from(values) };
+}
+
+/** The operands of a product as they lie in memory, and the product in float64. */
+export interface Problem {
+  readonly layout: Layout;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly a: Matrix;
+  readonly b: Matrix;
+  readonly product: Float64Array;
+}
+
+export function problem(layout: Layout, m: number, n: number, k: number, seed = 1): Problem {
+  const a = layout === 'TN' ? random(k, m, seed) : random(m, k, seed);
+  const b = layout === 'NT' ? random(n, k, seed + 1) : random(k, n, seed + 1);
+  const product = new Float64Array(m * n);
+  for (let r = 0; r < m; r++)
+    for (let c = 0; c < n; c++)
+      for (let i = 0; i < k; i++) {
+        const x = layout === 'TN' ? a.values[i * m + r] : a.values[r * k + i];
+        const y = layout === 'NT' ? b.values[c * k + i] : b.values[i * n + c];
+        product[r * n + c] += x * y;
+      }
+  return { layout, m, n, k, a, b, product };
+}
+
+/** Uploads with leading dimension `ld` behind 64 unused values; whatever is not the matrix is `filler`. */
+export async function put({ rows, columns, values }: Matrix, ld = columns, filler = Number.NaN): Promise<View> {
+  const data = new Float32Array(64 + rows * ld).fill(filler);
+  for (let r = 0; r < rows; r++) data.set(values.subarray(r * columns, (r + 1) * columns), 64 + r * ld);
+  const whole = await bench.put(data);
+  return slice(whole, 64, (rows - 1) * ld + columns);
+}
+
+/** The matrix out of `view`, and whether all around it is still `filler`. */
+export async function get(view: View, rows: number, columns: number, ld = columns): Promise<Float32Array> {
+  const all = await bench.floats({ buffer: view.buffer, offset: 0, size: 256 + rows * ld * 4 });
+  const values = new Float32Array(rows * columns);
+  for (let r = 0; r < rows; r++) {
+    values.set(all.subarray(64 + r * ld, 64 + r * ld + columns), r * columns);
+    all.fill(FILLER, 64 + r * ld, 64 + r * ld + columns);
+  }
+  expect(all.every((v) => v === FILLER)).toBe(true);
+  return values;
+}
+
+export async function run(variant: MatmulVariant, ...products: MatmulArguments[]): Promise<void> {
+  const list = new DispatchList();
+  for (const p of products) addMatmul(list, variant, p);
+  await list.prepare(bench.kernels);
+  list.submit(bench.gpu);
+  await bench.gpu.done();
+}
+
+export async function operands(p: Problem, pad = 0) {
+  const [lda, ldb] = [p.a.columns + pad, p.b.columns + pad];
+  const { layout, m, n, k } = p;
+  return { layout, m, n, k, a: await put(p.a, lda), lda, b: await put(p.b, ldb), ldb };
+}
+
+export async function product(variant: MatmulVariant, p: Problem, pad = 0): Promise<Float32Array> {
+  const ldc = p.n + pad;
+  const c = await put(random(p.m, p.n, 9), ldc, FILLER);
+  await run(variant, { ...(await operands(p, pad)), output: { kind: 'store', c, ldc } });
+  return get(c, p.m, p.n, ldc);
+}
