@@ -1,0 +1,84 @@
+import type { MetricsEvent } from './metrics.js';
+
+/** What a reporter knows of a run before its first event. */
+export interface RunInfo {
+  /** Printed first, such as the model, the data and where the run lies. */
+  readonly title: string;
+  /** The step that the run ends with. */
+  readonly steps: number;
+  /** The step that it starts or goes on from, 0 for a new run. */
+  readonly firstStep: number;
+  readonly stepsPerEpoch: number;
+}
+
+/** Epochs as people count them: step 1 lies in epoch 1, and so does the last step of it. */
+export function epochOf(step: number, stepsPerEpoch: number): number {
+  return Math.max(1, Math.ceil(step / stepsPerEpoch));
+}
+
+/** `3.2k`, `512`, `1.25M`: three digits at most. */
+export function formatCount(value: number): string {
+  if (!Number.isFinite(value)) return '?';
+  const scales: readonly [number, string][] = [
+    [1e9, 'G'],
+    [1e6, 'M'],
+    [1e3, 'k'],
+  ];
+  for (const [scale, unit] of scales) if (value >= scale * 0.9995) return Number((value / scale).toPrecision(3)) + unit;
+  return String(value < 10 ? Number(value.toPrecision(2)) : Math.round(value));
+}
+
+/** `1d 02h`, `3h 05m`, `2m 10s`, `9s`. */
+export function formatDuration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return '?';
+  const s = Math.round(seconds);
+  const two = (value: number) => String(value).padStart(2, '0');
+  if (s >= 86_400) return `${Math.floor(s / 86_400)}d ${two(Math.floor((s % 86_400) / 3600))}h`;
+  if (s >= 3600) return `${Math.floor(s / 3600)}h ${two(Math.floor((s % 3600) / 60))}m`;
+  return s >= 60 ? `${Math.floor(s / 60)}m ${two(s % 60)}s` : `${s}s`;
+}
+
+export function formatLoss(loss: number): string {
+  return Number.isFinite(loss) ? loss.toFixed(3) : String(loss);
+}
+
+/** An event as lines to read; undefined for steps, which are the progress line's business. */
+export function describe(event: MetricsEvent, { stepsPerEpoch }: RunInfo): string | undefined {
+  switch (event.event) {
+    case 'step':
+      return undefined;
+    case 'eval': {
+      const validation = event.valLoss === null ? '' : `   validation loss ${formatLoss(event.valLoss)}`;
+      const where = `epoch ${epochOf(event.step, stepsPerEpoch)}   step ${event.step}`;
+      const tokens = `${formatCount(event.tokensSeen)} tokens seen`;
+      return `${where}   training loss ${formatLoss(event.trainLoss)}${validation}   ${tokens}`;
+    }
+    case 'sample':
+      return `sample at step ${event.step}:\n${indent(printable(event.text))}`;
+    case 'checkpoint':
+      return `checkpoint ${event.path}   digest ${event.digest.slice(0, 16)}`;
+    case 'done':
+      return `done: ${event.step} steps in ${formatDuration(event.seconds)}, digest ${event.digest}`;
+    default: {
+      const parts = [
+        event.event,
+        event.worker,
+        event.step === undefined ? undefined : `step ${event.step}`,
+        event.reason,
+      ];
+      return parts.filter((part) => part !== undefined).join('   ');
+    }
+  }
+}
+
+/** A model may write control characters, even terminal commands: they are shown, not obeyed. */
+function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+  return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, (c) =>
+    c === '\t' ? '  ' : String.fromCharCode(0x2400 + (c.charCodeAt(0) & 31)),
+  );
+}
+
+function indent(text: string): string {
+  return text.replace(/^/gm, '    ');
+}

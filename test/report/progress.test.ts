@@ -1,0 +1,110 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { MetricsEvent } from '../../src/report/metrics.js';
+import { createReporter } from '../../src/report/progress.js';
+import { Capture, evaluation, step } from './helpers.js';
+
+const INFO = { title: 'verdict: 162M parameters', steps: 90, firstStep: 0, stepsPerEpoch: 9 };
+const DIGEST = 'ab'.repeat(32);
+const SAMPLE: MetricsEvent = { event: 'sample', step: 9, text: 'Every effort\nmoves \x1b[2Jyou' };
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+describe('--json', () => {
+  test('standard output has each event as one line and nothing else', () => {
+    const [stream, errors] = [new Capture(true), new Capture()];
+    const reporter = createReporter({ json: true, stream, errors });
+    const events: MetricsEvent[] = [step(1, 9.8), evaluation(1, 9.7, null), SAMPLE];
+    reporter.start(INFO);
+    reporter.note('memory: 3 GB');
+    for (const event of events) reporter.event(event);
+    reporter.stop();
+    expect(stream.lines.map((line) => JSON.parse(line))).toEqual(events);
+    expect(errors.lines).toEqual([INFO.title, 'memory: 3 GB']);
+  });
+});
+
+describe('without a terminal', () => {
+  test('progress comes at most every ten seconds, everything else at once', () => {
+    const stream = new Capture();
+    let ms = 0;
+    const reporter = createReporter({ json: false, stream, now: () => ms });
+    reporter.start(INFO);
+    for (let at = 1; at <= 9; at++) {
+      ms = 4000 * at;
+      reporter.event(step(at, 10 - at));
+      if (at === 5) reporter.event(evaluation(5, 5.02, 6.434));
+    }
+    reporter.event(SAMPLE);
+    reporter.event({ event: 'checkpoint', step: 9, digest: DIGEST, path: 'runs/a/checkpoints/000009' });
+    reporter.event({ event: 'leave', worker: 'w2', step: 9, reason: 'closed' });
+    reporter.event({ event: 'done', step: 9, digest: DIGEST, seconds: 3725 });
+    reporter.stop();
+    expect(stream.lines).toEqual([
+      INFO.title,
+      'epoch 1/10   step 1/90   loss 9.000   512 tokens/s   5m 56s left',
+      'epoch 1/10   step 4/90   loss 6.000   512 tokens/s   5m 44s left',
+      'epoch 1   step 5   training loss 5.020   validation loss 6.434   2.56k tokens seen',
+      'epoch 1/10   step 7/90   loss 3.000   512 tokens/s   5m 32s left',
+      'sample at step 9:',
+      '    Every effort',
+      '    moves ␛[2Jyou',
+      'checkpoint runs/a/checkpoints/000009   digest abababababababab',
+      'leave   w2   step 9   closed',
+      `done: 9 steps in 1h 02m, digest ${DIGEST}`,
+    ]);
+  });
+
+  test('a run that goes on counts the time left from its own steps', () => {
+    const stream = new Capture();
+    let ms = 0;
+    const reporter = createReporter({ json: false, stream, now: () => ms });
+    reporter.start({ ...INFO, firstStep: 80 });
+    ms = 2000;
+    reporter.event(step(81, Number.NaN, Number.POSITIVE_INFINITY));
+    expect(stream.lines[1]).toBe('epoch 9/10   step 81/90   loss NaN   ? tokens/s   18s left');
+  });
+});
+
+describe('on a terminal', () => {
+  test('evaluations and samples stand whole above one progress line, whatever its length was', () => {
+    const stream = new Capture(true, 100);
+    const reporter = createReporter({ json: false, stream });
+    reporter.start(INFO);
+    expect(stream.screen).toEqual([INFO.title, expect.stringContaining('step 0/90')]);
+    const above = [INFO.title];
+    for (let at = 1; at <= 20; at++) {
+      vi.advanceTimersByTime(170);
+      reporter.event(step(at, 9 / at, at === 7 ? 123_456 : 9));
+      if (at % 5 === 0) {
+        reporter.event(evaluation(at, 1, 2));
+        above.push(expect.stringMatching(new RegExp(`^epoch \\d   step ${at}   training loss 1.000.*tokens seen$`)));
+      }
+      if (at === 9) {
+        reporter.event(SAMPLE);
+        reporter.note('short');
+        above.push('sample at step 9:', '    Every effort', '    moves ␛[2Jyou', 'short');
+      }
+      vi.advanceTimersByTime(300);
+      expect(stream.screen).toEqual([...above, expect.stringMatching(new RegExp(`━*─+ .*step ${at}/90 .* left$`))]);
+    }
+    reporter.event({ event: 'done', step: 20, digest: DIGEST, seconds: 9 });
+    reporter.stop();
+    reporter.stop();
+    reporter.note('loss plot: runs/a/loss.svg');
+    const done = `done: 20 steps in 9s, digest ${DIGEST}`;
+    expect(stream.screen).toEqual([...above, done, 'loss plot: runs/a/loss.svg']);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('a narrow terminal never wraps the line', () => {
+    const stream = new Capture(true, 30);
+    const reporter = createReporter({ json: false, stream });
+    reporter.start({ ...INFO, title: 'narrow' });
+    reporter.event(step(10, 3));
+    vi.advanceTimersByTime(1000);
+    expect(stream.screen).toEqual(['narrow', 'epoch 2/10   step 10/90   los']);
+    reporter.stop();
+    expect(stream.screen).toEqual(['narrow']);
+  });
+});
