@@ -136,7 +136,8 @@ class TerminalReporter implements Reporter {
       fps: REDRAWS_PER_SECOND,
       clearOnComplete: true,
       hideCursor: false,
-      linewrap: null,
+      // `line` cuts itself; false would make the terminal cut long samples as well.
+      linewrap: true,
       gracefulExit: false,
       forceRedraw: true,
       emptyOnZero: true,

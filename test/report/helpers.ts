@@ -47,10 +47,11 @@ export class Capture extends Writable {
       else if (token === '\x1b[K' || token === '\x1b[0K') rows[y].length = Math.min(rows[y].length, x);
       else if (token === '\x1b[2K') rows[y] = [];
       else if (token === '\x1b[0J') rows.splice(y, rows.length, rows[y].slice(0, x));
-      else if (token === '\x1b7' || token === '\x1b8' || token.startsWith('\x1b[?')) continue;
+      else if (token === '\x1b7' || token === '\x1b8' || token.startsWith('\x1b[?25')) continue;
       else if (token.startsWith('\x1b')) throw new Error(`unknown sequence ${JSON.stringify(token)}`);
       else {
-        if (x >= this.columns) throw new Error(`row ${y} is wider than the terminal`);
+        if (x >= this.columns) [x, y] = [0, y + 1];
+        rows[y] ??= [];
         for (let i = rows[y].length; i < x; i++) rows[y][i] = ' ';
         rows[y][x++] = token;
       }

@@ -97,14 +97,21 @@ describe('on a terminal', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('a narrow terminal never wraps the line', () => {
+  test('a narrow terminal never wraps the progress line, and never cuts the others', () => {
     const stream = new Capture(true, 30);
     const reporter = createReporter({ json: false, stream });
     reporter.start({ ...INFO, title: 'narrow' });
     reporter.event(step(10, 3));
     vi.advanceTimersByTime(1000);
     expect(stream.screen).toEqual(['narrow', 'epoch 2/10   step 10/90   los']);
+    reporter.note('a sample of many words is wrapped by it');
+    expect(stream.screen).toEqual([
+      'narrow',
+      'a sample of many words is wrap',
+      'ped by it',
+      expect.stringContaining('epoch 2/10'),
+    ]);
     reporter.stop();
-    expect(stream.screen).toEqual(['narrow']);
+    expect(stream.screen).toEqual(['narrow', 'a sample of many words is wrap', 'ped by it']);
   });
 });
