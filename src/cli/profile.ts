@@ -1,7 +1,7 @@
 import type { Timing } from '../gpu/list.js';
 import type { Engine } from '../train/engine.js';
 
-interface Row {
+export interface KernelRow {
   readonly label: string;
   count: number;
   milliseconds: number;
@@ -9,18 +9,44 @@ interface Row {
   bytes: number;
 }
 
-/** The dispatches of a list by operation, the slowest first. */
-export function summarize(timings: readonly Timing[]): Row[] {
-  const rows = new Map<string, Row>();
+/** What the adapter can do at most: GFLOP/s and GB/s (src/gpu/ceiling.ts). */
+export interface Ceilings {
+  readonly gflops: number;
+  readonly gigabytesPerSecond: number;
+}
+
+/** The dispatches of a list by operation, or by what `nameOf` says, the slowest first. */
+export function summarize(
+  timings: readonly Timing[],
+  nameOf: (timing: Timing) => string = ({ label }) => label,
+): KernelRow[] {
+  const rows = new Map<string, KernelRow>();
   for (const t of timings) {
-    const row = rows.get(t.label) ?? { label: t.label, count: 0, milliseconds: 0, flops: 0, bytes: 0 };
+    const label = nameOf(t);
+    const row = rows.get(label) ?? { label, count: 0, milliseconds: 0, flops: 0, bytes: 0 };
     row.count++;
     row.milliseconds += t.milliseconds;
     row.flops += t.flops ?? 0;
     row.bytes += t.bytes ?? 0;
-    rows.set(t.label, row);
+    rows.set(label, row);
   }
-  return [...rows.values()].sort((a, b) => b.milliseconds - a.milliseconds);
+  return slowestFirst([...rows.values()]);
+}
+
+export function slowestFirst(rows: readonly KernelRow[]): KernelRow[] {
+  return [...rows].sort((a, b) => b.milliseconds - a.milliseconds);
+}
+
+/** Work a second in units of 10^9; undefined where a kernel does not say how much it does. */
+export function rate(amount: number, milliseconds: number): number | undefined {
+  return amount > 0 && milliseconds > 0 ? amount / milliseconds / 1e6 : undefined;
+}
+
+/** The time that the adapter's limit, arithmetic or memory, allows at best, as a share of the time taken. */
+export function ceilingShare(row: KernelRow, ceilings: Ceilings): number | undefined {
+  const { flops, bytes, milliseconds } = row;
+  if (milliseconds <= 0 || (flops === 0 && bytes === 0)) return undefined;
+  return Math.max(flops / ceilings.gflops, bytes / ceilings.gigabytesPerSecond) / 1e6 / milliseconds;
 }
 
 /**
@@ -33,28 +59,29 @@ export async function profileTable(engine: Engine): Promise<string> {
   const update: Timing[] = [];
   for (const list of optimizer.lists) update.push(...(await list.profile(gpu)));
   return [
-    table('one micro-batch, forward and backward', summarize(gradient)),
-    table('one update', summarize(update)),
+    kernelTable('one micro-batch, forward and backward', summarize(gradient)),
+    kernelTable('one update', summarize(update)),
   ].join('\n');
 }
 
-function table(title: string, rows: readonly Row[]): string {
+/** A readable table of `rows`; with `ceilings`, what share of them each kernel reaches. */
+export function kernelTable(title: string, rows: readonly KernelRow[], ceilings?: Ceilings): string {
   const total = rows.reduce((sum, r) => sum + r.milliseconds, 0);
-  const rate = (amount: number, ms: number) => (amount > 0 && ms > 0 ? (amount / ms / 1e6).toFixed(1) : '');
-  const line = (cells: readonly string[]) => cells.map((c, i) => (i === 0 ? c.padEnd(34) : c.padStart(9))).join(' ');
+  const digits = (value: number | undefined, unit = '') => (value === undefined ? '' : value.toFixed(1) + unit);
+  const percent = (share: number | undefined) => digits(share === undefined ? undefined : 100 * share, ' %');
+  const width = Math.max(34, ...rows.map((r) => r.label.length));
+  const line = (cells: readonly string[]) => cells.map((c, i) => (i === 0 ? c.padEnd(width) : c.padStart(9))).join(' ');
   const lines = rows.map((r) =>
     line([
       r.label,
       String(r.count),
       r.milliseconds.toFixed(2),
-      `${((100 * r.milliseconds) / total).toFixed(1)} %`,
-      rate(r.flops, r.milliseconds),
-      rate(r.bytes, r.milliseconds),
+      percent(r.milliseconds / total),
+      digits(rate(r.flops, r.milliseconds)),
+      digits(rate(r.bytes, r.milliseconds)),
+      ...(ceilings ? [percent(ceilingShare(r, ceilings))] : []),
     ]),
   );
-  return [
-    `${title}: ${total.toFixed(1)} ms`,
-    line(['kernel', 'count', 'ms', 'share', 'GFLOP/s', 'GB/s']),
-    ...lines,
-  ].join('\n');
+  const head = ['kernel', 'count', 'ms', 'share', 'GFLOP/s', 'GB/s', ...(ceilings ? ['of limit'] : [])];
+  return [`${title}: ${total.toFixed(1)} ms`, line(head), ...lines].join('\n');
 }

@@ -10,7 +10,8 @@ type Name = keyof TrainOptions;
 /** Reads a number and checks it by the schema of option `name`. */
 function number(name: Name): (text: string) => number {
   return (text) => {
-    const parsed = TrainOptionsSchema.shape[name].safeParse(text.trim() === '' ? Number.NaN : Number(text));
+    if (text.trim() === '' || Number.isNaN(Number(text))) throw new InvalidArgumentError('It must be a number.');
+    const parsed = TrainOptionsSchema.shape[name].safeParse(Number(text));
     if (!parsed.success) throw new InvalidArgumentError(parsed.error.issues[0].message);
     return parsed.data as number;
   };

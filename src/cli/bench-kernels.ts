@@ -1,0 +1,88 @@
+import { bandwidthCeiling, multiplyAddCeiling } from '../gpu/ceiling.js';
+import { openDawn } from '../gpu/dawn.js';
+import { Gpu } from '../gpu/device.js';
+import type { DispatchList, Timing } from '../gpu/list.js';
+import type { Engine } from '../train/engine.js';
+import type { BenchCommand } from './bench.js';
+import { benchEngine, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
+import { rounded } from './bench-train.js';
+import { loadingBar } from './loading.js';
+import { type Ceilings, ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
+
+/** The lists are run so often, or as often as this time allows, at least once. */
+const MOST_REPETITIONS = 9;
+const TIMED_MS = 30_000;
+
+/** Times every kernel of a training step at its real shapes; nothing is written. Returns the exit code. */
+export async function benchKernels(command: BenchCommand): Promise<number> {
+  const bench = benchShape(command.preset, command.explicit);
+  const gpu = await Gpu.open(openDawn(command.adapter));
+  const engine = await benchEngine(gpu, bench);
+  const ceilings: Ceilings = {
+    gflops: await multiplyAddCeiling(engine.kernels),
+    gigabytesPerSecond: await bandwidthCeiling(engine.kernels),
+  };
+  const batches = randomBatches(bench);
+  // Loads the tokens and compiles the update's kernels.
+  await engine.step(batches, 1, bench.options.seed, bench.options.lr);
+  await gpu.done();
+
+  const rows = await timeKernels(engine, batches.length, command.steps);
+  const total = rows.reduce((sum, r) => sum + r.milliseconds, 0);
+  if (command.json) {
+    for (const row of rows) process.stdout.write(`${JSON.stringify(event(row, total, ceilings))}\n`);
+    return 0;
+  }
+  const { gflops, gigabytesPerSecond } = ceilings;
+  process.stdout.write(
+    `${[
+      `model    ${describeShape(bench)}`,
+      `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
+      `limits   ${gflops.toFixed(1)} GFLOP/s multiply-add, ${gigabytesPerSecond.toFixed(1)} GB/s copying`,
+      kernelTable('one training step, kernel by kernel', rows, ceilings),
+    ].join('\n')}\n`,
+  );
+  return 0;
+}
+
+function event(row: KernelRow, total: number, ceilings: Ceilings) {
+  const number = (value: number | undefined, digits: number) => (value === undefined ? null : rounded(value, digits));
+  return {
+    event: 'kernel',
+    kernel: row.label,
+    count: row.count,
+    milliseconds: rounded(row.milliseconds, 3),
+    gflops: number(rate(row.flops, row.milliseconds), 2),
+    gigabytesPerSecond: number(rate(row.bytes, row.milliseconds), 2),
+    ceilingShare: number(ceilingShare(row, ceilings), 4),
+    stepShare: rounded(row.milliseconds / total, 4),
+  };
+}
+
+/** The kernels of one step; the time of a row is the median over the repetitions. */
+async function timeKernels(engine: Engine, microBatches: number, asked?: number): Promise<KernelRow[]> {
+  const { gpt, optimizer } = engine;
+  const repetitions: KernelRow[][] = [];
+  const most = asked ?? MOST_REPETITIONS;
+  const progress = loadingBar('timing the kernels');
+  const start = performance.now();
+  while (repetitions.length < most) {
+    progress(repetitions.length, most);
+    repetitions.push([
+      ...(await timeList(engine, gpt.gradient)).map((row) => ({
+        ...row,
+        count: row.count * microBatches,
+        milliseconds: row.milliseconds * microBatches,
+        flops: row.flops * microBatches,
+        bytes: row.bytes * microBatches,
+      })),
+      ...(await Promise.all([])),
+    ]);
+    for (const list of optimizer.lists) repetitions[repetitions.length - 1].push(...(await timeList(engine, list)));
+    if (asked === undefined && performance.now() - start > TIMED_MS) break;
+  }
+  progress(most, most);
+  return slowestFirst(
+    repetitions[0].map((row, i) => ({ ...row, milliseconds: median(repetitions.map((r) => r[i].milliseconds)) })),
+  );
+}

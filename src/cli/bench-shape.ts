@@ -1,0 +1,89 @@
+import { LantrainError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import { type BatchShape, memoryBudget } from '../model/activations.js';
+import { checkModel, type ModelConfig } from '../model/config.js';
+import type { MicroBatch } from '../model/gpt.js';
+import { defaultPlan, type Plan } from '../model/plan.js';
+import { deriveKey, Stream, uniformAt } from '../random.js';
+import { Engine } from '../train/engine.js';
+import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
+import { adamwOf, gigabytes } from './job.js';
+import { loadingBar } from './loading.js';
+import { availableMemory } from './memory.js';
+import { loadShaders } from './shaders.js';
+
+/** Token ids of each tokenizer, known without loading it. */
+const VOCABULARY: Readonly<Record<TrainOptions['tokenizer'], number>> = { gpt2: 50257, bytes: 256 };
+
+/** A training job as far as its speed and memory go: no data, no run. */
+export interface BenchShape {
+  readonly options: TrainOptions;
+  readonly model: ModelConfig;
+  readonly shape: BatchShape;
+}
+
+/** What `train` would take for these options. Throws LT_USAGE_MODEL, LT_USAGE_BATCH. */
+export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> = {}): BenchShape {
+  const options: TrainOptions = { ...BASE_OPTIONS, ...PRESETS[preset], ...explicit };
+  const { context, width, layers, heads, tie, qkvBias, batch, dropout } = options;
+  const fits = options.microBatch > 0 && batch % options.microBatch === 0;
+  if (!fits && explicit.microBatch)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `batch ${batch} is not divisible by micro-batch ${options.microBatch}; choose --micro-batch ${defaultMicroBatch(batch)}`,
+    );
+  if (!fits) options.microBatch = defaultMicroBatch(batch);
+  const model = { vocabSize: VOCABULARY[options.tokenizer], context, width, layers, heads, tie, qkvBias };
+  checkModel(model);
+  return { options, model, shape: { batch: options.microBatch, context, dropout } };
+}
+
+/** An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has. */
+export async function benchEngine(gpu: Gpu, { options, model, shape }: BenchShape): Promise<Engine> {
+  const plan: Plan = defaultPlan(gpu.adapter);
+  const { totalBytes, samplingBytes } = memoryBudget(model, shape, plan);
+  const [needed, available] = [totalBytes - samplingBytes, availableMemory(gpu.adapter)];
+  if (available !== undefined && needed > available)
+    throw new LantrainError(
+      'LT_GPU_MEMORY',
+      `the model needs ${gigabytes(needed)} on the adapter, and there is ${gigabytes(available)}; ` +
+        'choose a smaller --micro-batch, --context or --preset',
+    );
+  const engine = await Engine.create(gpu, loadShaders(), {
+    model,
+    shape,
+    plan,
+    adamw: adamwOf(options),
+    clip: options.clip,
+    onProgress: loadingBar('compiling the kernels'),
+  });
+  engine.initialize(options.weights, options.seed);
+  return engine;
+}
+
+/** The micro-batches of one global batch of random tokens. */
+export function randomBatches({ options, model, shape }: BenchShape): MicroBatch[] {
+  const key = deriveKey(options.seed, Stream.probe);
+  const rows = shape.batch * shape.context;
+  const tokenAt = (place: number) => Math.floor(uniformAt(key, place) * model.vocabSize);
+  return Array.from({ length: options.batch / shape.batch }, (_, index) => ({
+    tokens: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i))),
+    targets: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i) + 1)),
+    firstSlot: index * shape.batch,
+  }));
+}
+
+/** The middle of `values`, the mean of the two middle ones where their number is even. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+export function describeShape({ options, model, shape }: BenchShape): string {
+  const { layers, heads, width, context, vocabSize, tie } = model;
+  return (
+    `${layers} layers, ${heads} heads, width ${width}, context ${context}, vocabulary ${vocabSize}${tie ? ', tied' : ''}; ` +
+    `batch ${options.batch} in micro-batches of ${shape.batch}, dropout ${options.dropout}`
+  );
+}

@@ -1,0 +1,111 @@
+import { performance } from 'node:perf_hooks';
+import { multiplyAddCeiling } from '../gpu/ceiling.js';
+import { openDawn } from '../gpu/dawn.js';
+import { Gpu } from '../gpu/device.js';
+import type { ModelConfig } from '../model/config.js';
+import { parameterCount, parameters } from '../model/parameters.js';
+import type { Engine } from '../train/engine.js';
+import type { BenchCommand } from './bench.js';
+import { benchEngine, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
+import { gigabytes } from './job.js';
+import { loadingBar } from './loading.js';
+
+/** Timed steps take this long together, unless `--steps` says otherwise. */
+const TIMED_MS = 40_000;
+const FEWEST_STEPS = 2;
+const MOST_STEPS = 50;
+
+/** Steps before the timed ones: at least one, since a driver compiles the update's kernels in it. */
+const WARM_UP_STEPS = 3;
+const WARM_UP_MS = 3000;
+
+interface Measured {
+  readonly stepMs: number;
+  readonly steps: number;
+  /** Time a step in which the JS thread was at work, not waiting. */
+  readonly hostMs: number;
+}
+
+/** Times whole training steps on random tokens; nothing is written. Returns the exit code. */
+export async function benchTrain(command: BenchCommand): Promise<number> {
+  const bench = benchShape(command.preset, command.explicit);
+  const gpu = await Gpu.open(openDawn(command.adapter));
+  const engine = await benchEngine(gpu, bench);
+  const batches = randomBatches(bench);
+  const { lr, seed, batch } = bench.options;
+  const step = (number: number) => engine.step(batches, number, seed, lr);
+
+  const before = await multiplyAddCeiling(engine.kernels);
+  const measured = await timeSteps(step, command.steps);
+  // The last update is queued, not done, when the last step returns.
+  await gpu.done();
+  const ceilingGflops = (before + (await multiplyAddCeiling(engine.kernels))) / 2;
+
+  const { stepMs, steps, hostMs } = measured;
+  const tokens = batch * bench.model.context;
+  const modelGflops = (6 * productParameters(bench.model) * tokens) / stepMs / 1e6;
+  const dispatches = dispatchesPerStep(engine, batches.length);
+  const result = {
+    event: 'bench',
+    parameters: parameterCount(bench.model),
+    stepMs: rounded(stepMs, 2),
+    tokensPerSecond: rounded((1000 * tokens) / stepMs, 2),
+    modelGflops: rounded(modelGflops, 3),
+    ceilingGflops: rounded(ceilingGflops, 3),
+    ceilingShare: rounded(modelGflops / ceilingGflops, 4),
+    peakBytes: gpu.memory.peakBytes,
+    dispatches,
+    hostMs: rounded(hostMs, 2),
+  };
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const text = [
+    `model    ${result.parameters.toLocaleString('en')} parameters: ${describeShape(bench)}`,
+    `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
+    `step     ${stepMs.toFixed(1)} ms (median of ${steps}), ${result.tokensPerSecond} tokens/s`,
+    `work     ${modelGflops.toFixed(1)} GFLOP/s in matrix products, ${percent(result.ceilingShare)} of the adapter's ${ceilingGflops.toFixed(1)}`,
+    `memory   ${gigabytes(result.peakBytes)} on the adapter`,
+    `host     ${hostMs.toFixed(1)} ms a step (${percent(hostMs / stepMs)}), ${dispatches} dispatches`,
+  ].join('\n');
+  process.stdout.write(`${command.json ? JSON.stringify(result) : text}\n`);
+  return 0;
+}
+
+async function timeSteps(step: (number: number) => Promise<unknown>, asked?: number): Promise<Measured> {
+  let number = 0;
+  let lastMs = 0;
+  const timed = async () => {
+    const start = performance.now();
+    await step(++number);
+    lastMs = performance.now() - start;
+    return lastMs;
+  };
+  const began = performance.now();
+  while (number < WARM_UP_STEPS && (number === 0 || performance.now() - began < WARM_UP_MS)) await timed();
+
+  const steps = asked ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
+  const progress = loadingBar(`timing ${steps} steps`);
+  const times: number[] = [];
+  const idle = performance.eventLoopUtilization();
+  for (let i = 0; i < steps; i++) {
+    progress(i, steps);
+    times.push(await timed());
+  }
+  const { active } = performance.eventLoopUtilization(idle);
+  progress(steps, steps);
+  return { stepMs: median(times), steps, hostMs: active / steps };
+}
+
+/** Parameters that take part in matrix products: the matrices of all linear layers, and the head, tied or not. */
+export function productParameters(model: ModelConfig): number {
+  const matrices = parameters(model).filter((p) => p.kind === 'matrix');
+  const head = model.tie ? model.vocabSize * model.width : 0;
+  return matrices.reduce((sum, p) => sum + p.size, head);
+}
+
+function dispatchesPerStep({ gpt, optimizer }: Engine, microBatches: number): number {
+  return optimizer.lists.reduce((sum, list) => sum + list.length, microBatches * gpt.gradient.length);
+}
+
+export function rounded(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}

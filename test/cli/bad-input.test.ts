@@ -1,0 +1,87 @@
+import { cpSync, existsSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { lantrain, SMALL, workFolder } from './run.js';
+
+const folder = workFolder();
+afterAll(() => folder.remove());
+
+const at = (name: string) => join(folder.path, name);
+
+beforeAll(async () => {
+  writeFileSync(at('empty.txt'), '');
+  writeFileSync(at('short.txt'), 'too short');
+  writeFileSync(
+    at('ids.bin'),
+    Buffer.from(Uint16Array.from({ length: 400 }, (_, i) => (i === 77 ? 300 : i % 200)).buffer),
+  );
+  writeFileSync(at('odd.bin'), Buffer.alloc(401));
+  writeFileSync(at('broken.json'), '{');
+  cpSync(resolve('test/golden/tied'), at('cut'), { recursive: true });
+  truncateSync(at('cut/model.safetensors'), 5000);
+  const { code } = await lantrain(['train', ...SMALL, '--steps', '2', '--out', 'there'], { cwd: folder.path });
+  expect(code).toBe(0);
+});
+
+/** what, arguments, exit code, what the one line must say. */
+const cases: [string, string[], 1 | 2, RegExp][] = [
+  ['a data file that is not there', ['--data', 'nowhere.txt'], 1, /LT_DATA_MISSING.*nowhere\.txt/],
+  ['an empty data file', ['--data', 'empty.txt'], 1, /LT_DATA_EMPTY.*empty\.txt/],
+  ['a text shorter than one window', ['--data', 'short.txt'], 1, /LT_DATA_SHORT.*--context/],
+  ['a validation part shorter than one window', ['--val-ratio', '0.001'], 1, /LT_DATA_SHORT.*validation/],
+  ['a token id beyond the vocabulary', ['--data', 'ids.bin'], 1, /LT_DATA_TOKEN.*300.*256/],
+  ['a token file of odd length', ['--data', 'odd.bin'], 1, /LT_DATA_CORRUPT.*odd\.bin/],
+  ['a width that heads do not divide', ['--width', '33'], 2, /LT_USAGE_MODEL.*33.*2 heads/],
+  ['a batch that the micro-batch does not divide', ['--micro-batch', '3'], 2, /LT_USAGE_BATCH.*4.*3/],
+  ['an unknown preset, with the nearest name', ['--preset', 'verdit'], 2, /LT_USAGE_PRESET.*verdict/],
+  ['an unknown option, with the nearest name', ['--bacth', '4'], 2, /unknown option.*--batch/],
+  ['a number that is none', ['--lr', 'fast'], 2, /--lr.*fast.*number/],
+  ['a number out of range', ['--dropout', '1.5'], 2, /--dropout.*1\.5/],
+  ['an unknown choice', ['--schedule', 'linear'], 2, /--schedule.*constant, cosine/],
+  ['a run directory that exists', ['--out', 'there'], 1, /LT_RUN_EXISTS.*there.*--resume/],
+  ['a run that is not there', ['--resume', 'nowhere'], 1, /LT_RUN_MISSING.*nowhere/],
+  ['a run that is done', ['--resume', 'there'], 1, /LT_RUN_MISMATCH.*done/],
+  [
+    'a run resumed with another model',
+    ['--resume', 'there', '--steps', '9', '--width', '64'],
+    1,
+    /LT_RUN_MISMATCH.*width/,
+  ],
+  [
+    'a run resumed with other data',
+    ['--resume', 'there', '--steps', '9', '--data', 'other.txt'],
+    1,
+    /LT_RUN_MISMATCH.*data/,
+  ],
+  ['a truncated safetensors file', ['--init', 'cut'], 1, /LT_CHECKPOINT_CORRUPT.*model\.safetensors/],
+  ['a plan that is no JSON', ['--plan', 'broken.json'], 2, /LT_USAGE_OPTION.*broken\.json/],
+  [
+    'a model too large for the adapter',
+    ['--layers', '4000', '--width', '2048', '--heads', '16'],
+    1,
+    /LT_GPU_MEMORY.*needs.*GB.*there is.*fits/,
+  ],
+];
+
+describe('bad input gets one line, the right exit code, and writes nothing', () => {
+  it.each(cases)('%s', async (_what, args, code, message) => {
+    writeFileSync(at('other.txt'), 'another text, long enough to be trained on. '.repeat(60));
+    const resuming = args.includes('--resume');
+    const base = resuming || args.includes('--init') ? ['--sample-tokens', '0'] : [...SMALL, '--steps', '2'];
+    const out = resuming || args.includes('--out') ? [] : ['--out', 'new'];
+    const before = readdirSync(at('there/checkpoints'));
+    const run = await lantrain(['train', ...base, ...out, ...args], { cwd: folder.path });
+    const lines = run.stderr.trim().split('\n');
+    expect(lines.at(-1), run.stderr).toMatch(message);
+    expect(run.code).toBe(code);
+    expect(lines.filter((line) => /error/i.test(line))).toHaveLength(1);
+    expect(existsSync(at('new'))).toBe(false);
+    expect(readdirSync(at('there/checkpoints'))).toEqual(before);
+  });
+
+  it('a prompt that is empty', async () => {
+    const run = await lantrain(['generate', '--run', 'there', '--prompt', ''], { cwd: folder.path });
+    expect(run.stderr.trim()).toMatch(/^error LT_USAGE_OPTION.*--prompt/);
+    expect(run.code).toBe(2);
+  });
+});

@@ -1,0 +1,152 @@
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { loadGolden } from '../reference/golden.js';
+import { lantrain, SMALL, workFolder } from './run.js';
+
+const folder = workFolder();
+afterAll(() => folder.remove());
+const at = (name: string) => join(folder.path, name);
+const train = (...args: string[]) => lantrain(['train', ...args, '--json'], { cwd: folder.path });
+const digestOf = (run: Awaited<ReturnType<typeof train>>) => run.events.find((e) => e.event === 'done')?.digest;
+
+describe('lantrain train on the golden data', () => {
+  it.each([
+    ['tied', 2],
+    ['untied', 1],
+  ] as const)('%s with micro-batches of %i gives the losses of PyTorch', async (name, microBatch) => {
+    const golden = loadGolden(name);
+    writeFileSync(at(`${name}.bin`), Buffer.from(Uint16Array.from(golden.tokens).buffer));
+    const args = [
+      '--init',
+      resolve('test/golden', name),
+      '--data',
+      `${name}.bin`,
+      '--no-shuffle',
+      '--val-ratio',
+      '0',
+      '--batch',
+      String(golden.batch),
+      '--steps',
+      '20',
+      '--dropout',
+      '0',
+      '--lr',
+      '4e-4',
+      '--weight-decay',
+      '0.1',
+      '--micro-batch',
+      String(microBatch),
+      '--out',
+      `golden-${name}-${microBatch}`,
+    ];
+    const run = await train(...args);
+    expect(run.code, run.stderr).toBe(0);
+    const losses = run.events.filter((e) => e.event === 'step').map((e) => e.loss as number);
+    expect(losses).toHaveLength(20);
+    for (const [i, loss] of losses.entries())
+      expect(Math.abs(loss - golden.losses[i]), `step ${i + 1}`).toBeLessThan(5e-4);
+  });
+});
+
+describe('one run, one digest', () => {
+  const options = [
+    ...SMALL,
+    '--steps',
+    '12',
+    '--dropout',
+    '0.1',
+    '--clip',
+    '1',
+    '--schedule',
+    'cosine',
+    '--warmup',
+    '3',
+  ];
+  let whole: unknown;
+
+  it('the same command twice ends with the same digest', async () => {
+    const first = await train(...options, '--out', 'first');
+    whole = digestOf(first);
+    expect(whole, first.stderr).toMatch(/^[0-9a-f]{64}$/);
+    expect(digestOf(await train(...options, '--out', 'second'))).toBe(whole);
+    expect(digestOf(await train(...options, '--seed', '43', '--out', 'other'))).not.toBe(whole);
+  });
+
+  it('Ctrl-C finishes the step and writes a checkpoint, and the resumed run ends with the same digest', async () => {
+    let asked = false;
+    const stopped = await lantrain(['train', ...options, '--json', '--out', 'stopped'], {
+      cwd: folder.path,
+      onOutput: (text, signal) => {
+        if (!asked && text.includes('"step":3,')) {
+          asked = true;
+          signal('SIGINT');
+        }
+      },
+    });
+    expect(stopped.code).toBe(130);
+    expect(stopped.stderr).toContain('--resume stopped');
+    const resumed = await train('--resume', 'stopped');
+    expect(digestOf(resumed), resumed.stderr).toBe(whole);
+    const steps = readFileSync(at('stopped/metrics.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(steps.filter((e) => e.event === 'step').map((e) => e.step)).toEqual(
+      Array.from({ length: 12 }, (_, i) => i + 1),
+    );
+  });
+
+  it('a run killed between checkpoints goes on from the last one to the same digest', async () => {
+    let killed = false;
+    const dead = await lantrain(['train', ...options, '--json', '--checkpoint-every', '3', '--out', 'killed'], {
+      cwd: folder.path,
+      onOutput: (text, signal) => {
+        if (!killed && text.includes('"event":"step","step":8')) {
+          killed = true;
+          signal('SIGKILL');
+        }
+      },
+    });
+    expect(dead.code).toBe(null);
+    expect(digestOf(await train('--resume', 'killed'))).toBe(whole);
+    expect(readdirSync(at('killed/checkpoints'))).not.toContainEqual(expect.stringContaining('partial'));
+  });
+});
+
+describe('a run', () => {
+  it('keeps the last good checkpoint and names the step when the loss turns NaN', async () => {
+    const run = await train(...SMALL, '--steps', '9', '--lr', '1e30', '--checkpoint-every', '1', '--out', 'nan');
+    expect(run.code).toBe(1);
+    expect(run.stderr).toMatch(/error LT_TRAIN_NONFINITE: step 2:.*nan\/checkpoints\/0*1\b/);
+    expect(existsSync(at('nan/checkpoints'))).toBe(true);
+  });
+
+  it('exports weights that another run begins with, and generates the same text for the same seed', async () => {
+    const made = await train(...SMALL, '--steps', '2', '--out', 'source');
+    expect(made.code, made.stderr).toBe(0);
+    expect((await lantrain(['export', '--run', 'source', '--out', 'model'], { cwd: folder.path })).code).toBe(0);
+    const next = await train(
+      '--init',
+      'model',
+      '--data',
+      'text.txt',
+      '--batch',
+      '2',
+      '--steps',
+      '1',
+      '--out',
+      'next',
+      '--sample-tokens',
+      '0',
+    );
+    expect(next.code, next.stderr).toBe(0);
+    const say = () =>
+      lantrain(['generate', '--run', 'source', '--prompt', 'the sea', '--tokens', '40'], { cwd: folder.path });
+    const [one, two] = [await say(), await say()];
+    expect(one.code, one.stderr).toBe(0);
+    expect(one.stdout.startsWith('the sea')).toBe(true);
+    expect(one.stdout.length).toBeGreaterThan(30);
+    expect(two.stdout).toBe(one.stdout);
+  });
+});
