@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { isSystemError, PARTIAL, syncDirectory, writeFailure, writeText } from './atomic.js';
+import { PARTIAL, syncDirectory, writeFailure, writeText } from './atomic.js';
 import {
   type Checkpoint,
   type Found,
@@ -44,23 +44,28 @@ export class RunDirectory {
     this.log = new EventLog(path);
   }
 
+  /** Throws LT_RUN_EXISTS where something is there already. */
+  static checkFree(path: string): void {
+    if (!existsSync(path)) return;
+    if (!statSync(path).isDirectory())
+      throw new LantrainError('LT_RUN_EXISTS', `${path} is a file; choose another --out`);
+    if (readdirSync(path).some((name) => !name.endsWith(PARTIAL)))
+      throw new LantrainError(
+        'LT_RUN_EXISTS',
+        `${path} is there already and not empty; choose another --out, or go on with it by --resume ${path}`,
+      );
+  }
+
   /** Makes a new run. Throws LT_RUN_EXISTS where something is there already, LT_RUN_WRITE where the system refuses. */
   static async create(path: string, config: RunConfig): Promise<RunDirectory> {
     try {
-      const inTheWay = existsSync(path) && readdirSync(path).some((name) => !name.endsWith(PARTIAL));
-      if (inTheWay)
-        throw new LantrainError(
-          'LT_RUN_EXISTS',
-          `${path} is there already and not empty; choose another --out, or go on with it by --resume ${path}`,
-        );
+      RunDirectory.checkFree(path);
       mkdirSync(path, { recursive: true });
       await writeText(join(path, 'config.json'), `${JSON.stringify(RunConfig.parse(config), null, 1)}\n`);
       mkdirSync(join(path, 'checkpoints'), { recursive: true });
       await syncDirectory(path);
       await syncDirectory(dirname(path));
     } catch (error) {
-      if (isSystemError(error) && error.code === 'ENOTDIR' && existsSync(path))
-        throw new LantrainError('LT_RUN_EXISTS', `${path} is a file; choose another --out`, { cause: error });
       throw writeFailure(path, error);
     }
     return new RunDirectory(path, config);

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { restoreCheckpoint } from '../checkpoint/checkpoint.js';
 import type { StatePart } from '../checkpoint/digest.js';
 import { openModel } from '../checkpoint/huggingface.js';
@@ -38,6 +38,8 @@ export async function train(command: TrainCommand): Promise<number> {
   const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
   if (resumed && command.init !== undefined)
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
+  const out = command.out ?? freeName(command);
+  if (!resumed) RunDirectory.checkFree(out);
   const job = await prepareJob({ ...command, saved: resumed?.saved, onData: loadingBar('reading the data') });
   const { config } = job;
   let from = 0;
@@ -53,7 +55,7 @@ export async function train(command: TrainCommand): Promise<number> {
     onProgress: loadingBar('compiling the kernels'),
   });
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
-  const run = resumed?.run ?? (await RunDirectory.create(command.out ?? freeName(command), config));
+  const run = resumed?.run ?? (await RunDirectory.create(out, config));
   if (resumed) await restore(resumed.run, engine, from);
   else await begin(engine, config, command.init);
 
@@ -201,7 +203,7 @@ function plotLabels(config: RunConfig, trainer: Trainer) {
   return {
     tokensPerStep: trainer.tokensPerStep,
     stepsPerEpoch: config.stepsPerEpoch,
-    title: `${parameterCount(config.model).toLocaleString('en')} parameters on ${config.data.description}`,
+    title: `${parameterCount(config.model).toLocaleString('en')} parameters on ${basename(config.options.data)}`,
   };
 }
 

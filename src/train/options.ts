@@ -118,7 +118,7 @@ const gpt2 = (layers: number, heads: number, width: number, lr: number): Partial
 export const PRESETS = {
   tiny: {
     tokenizer: 'bytes',
-    steps: 250,
+    steps: 500,
     batch: 16,
     microBatch: 2,
     lr: 1e-3,
@@ -127,7 +127,7 @@ export const PRESETS = {
     clip: 1,
     dropout: 0,
     evalEvery: 25,
-    sampleEvery: 50,
+    sampleEvery: 100,
     prompt: 'The whale ',
     sampleTokens: 120,
     temperature: 0.7,
