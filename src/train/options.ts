@@ -122,7 +122,6 @@ export const PRESETS = {
     batch: 16,
     microBatch: 2,
     lr: 1e-3,
-    decay: 'matrices',
     warmup: 20,
     clip: 1,
     dropout: 0,
