@@ -59,30 +59,48 @@ function event(row: KernelRow, total: number, ceilings: Ceilings) {
   };
 }
 
-/** The kernels of one step; the time of a row is the median over the repetitions. */
-async function timeKernels(engine: Engine, microBatches: number, asked?: number): Promise<KernelRow[]> {
-  const { gpt, optimizer } = engine;
-  const repetitions: KernelRow[][] = [];
-  const most = asked ?? MOST_REPETITIONS;
+/** The kernels of one step; the time of each is the median over the repetitions. */
+async function timeKernels(
+  { gpu, gpt, optimizer }: Engine,
+  microBatches: number,
+  asked?: number,
+): Promise<KernelRow[]> {
+  const samples = new Map<string, KernelRow[]>();
+  const time = async (list: DispatchList, times: number) => {
+    for (const row of summarizeSizes(await list.profile(gpu))) {
+      const scaled = {
+        label: row.label,
+        count: row.count * times,
+        milliseconds: row.milliseconds * times,
+        flops: row.flops * times,
+        bytes: row.bytes * times,
+      };
+      samples.set(row.label, [...(samples.get(row.label) ?? []), scaled]);
+    }
+  };
+  const repetitions = asked ?? MOST_REPETITIONS;
   const progress = loadingBar('timing the kernels');
   const start = performance.now();
-  while (repetitions.length < most) {
-    progress(repetitions.length, most);
-    repetitions.push([
-      ...(await timeList(engine, gpt.gradient)).map((row) => ({
-        ...row,
-        count: row.count * microBatches,
-        milliseconds: row.milliseconds * microBatches,
-        flops: row.flops * microBatches,
-        bytes: row.bytes * microBatches,
-      })),
-      ...(await Promise.all([])),
-    ]);
-    for (const list of optimizer.lists) repetitions[repetitions.length - 1].push(...(await timeList(engine, list)));
+  for (let i = 0; i < repetitions; i++) {
+    progress(i, repetitions);
+    await time(gpt.gradient, microBatches);
+    for (const list of optimizer.lists) await time(list, 1);
     if (asked === undefined && performance.now() - start > TIMED_MS) break;
   }
-  progress(most, most);
-  return slowestFirst(
-    repetitions[0].map((row, i) => ({ ...row, milliseconds: median(repetitions.map((r) => r[i].milliseconds)) })),
+  progress(repetitions, repetitions);
+  const medians = [...samples.values()].map((rows) => ({
+    ...rows[0],
+    milliseconds: median(rows.map((r) => r.milliseconds)),
+  }));
+  return slowestFirst(medians);
+}
+
+/** An operation that runs at several sizes is a row for each, named with its work. */
+function summarizeSizes(timings: readonly Timing[]): KernelRow[] {
+  const sizes = new Map<string, Set<number | undefined>>();
+  for (const { label, flops } of timings) sizes.set(label, (sizes.get(label) ?? new Set()).add(flops));
+  const severalSizes = (label: string) => (sizes.get(label)?.size ?? 0) > 1;
+  return summarize(timings, ({ label, flops }) =>
+    severalSizes(label) ? `${label}, ${((flops ?? 0) / 1e6).toPrecision(4)} MFLOP` : label,
   );
 }

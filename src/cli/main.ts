@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { LantrainError } from '../errors.js';
+import { addBench } from './bench.js';
 import { version } from './job.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 
@@ -61,6 +62,20 @@ async function main(argv: readonly string[]): Promise<number> {
       const { exportModel } = await import('./export.js');
       code = await exportModel(options);
     });
+
+  program
+    .command('doctor')
+    .description('what this machine can do, and what is wrong if something is')
+    .option('--adapter <name>', 'the GPU whose name contains this')
+    .option('--json', 'print one JSON line')
+    .action(async (options) => {
+      const { doctor } = await import('./doctor.js');
+      code = await doctor(options);
+    });
+
+  addBench(program, (result) => {
+    code = result;
+  });
 
   await program.parseAsync(argv);
   return code;
