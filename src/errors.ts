@@ -18,7 +18,14 @@ export class LantrainError extends Error {
   }
 }
 
-const USAGE = ['LT_USAGE_OPTION', 'LT_USAGE_PRESET', 'LT_USAGE_MODEL', 'LT_USAGE_BATCH'] as const;
+const USAGE = [
+  'LT_USAGE_OPTION',
+  'LT_USAGE_PRESET',
+  'LT_USAGE_MODEL',
+  'LT_USAGE_BATCH',
+  'LT_CLUSTER_URL',
+  'LT_CLUSTER_PLAIN',
+] as const;
 
 const FAILURES = [
   'LT_GPU_NONE',
@@ -39,8 +46,29 @@ const FAILURES = [
   'LT_CHECKPOINT_CORRUPT',
   'LT_CHECKPOINT_TENSOR',
   'LT_TRAIN_NONFINITE',
+  'LT_CLUSTER_ACCESS',
+  'LT_CLUSTER_CERTIFICATE',
+  'LT_CLUSTER_CLOSED',
+  'LT_CLUSTER_CONNECT',
+  'LT_CLUSTER_CREDIT',
+  'LT_CLUSTER_FINGERPRINT',
+  'LT_CLUSTER_LIMIT',
+  'LT_CLUSTER_LISTEN',
+  'LT_CLUSTER_MALFORMED',
+  'LT_CLUSTER_SILENT',
+  'LT_CLUSTER_SLOW',
+  'LT_CLUSTER_TIMEOUT',
+  'LT_CLUSTER_TOKEN',
+  'LT_CLUSTER_VERSION',
+  'LT_CLUSTER_FRAME',
 ] as const;
 
 export type ErrorCode = (typeof USAGE)[number] | (typeof FAILURES)[number];
 
 const USAGE_CODES: ReadonlySet<string> = new Set(USAGE);
+const ALL_CODES: ReadonlySet<string> = new Set([...USAGE, ...FAILURES]);
+
+/** Whether a text (from another process) is a code of this table. */
+export function isErrorCode(text: string): text is ErrorCode {
+  return ALL_CODES.has(text);
+}
