@@ -1,0 +1,338 @@
+import type { IdSet } from './sets.js';
+
+/** A connection that was admitted. A new number for every connection; never used again by the same coordinator. */
+export type WorkerId = number;
+/** Counted up from 1 within an incarnation. */
+export type AssignmentId = number;
+/** The shell's name for a received contribution and its bytes; never used twice. */
+export type ContributionId = number;
+/** A checkpoint of which a worker or the owner may have a copy: the number of updates taken. */
+export type Version = number;
+
+export interface RoundConfig {
+  /** Buckets of parameters, 0 .. parameterBuckets - 1. The loss is bucket `parameterBuckets`, the last one. */
+  readonly parameterBuckets: number;
+  /** Updates that the weights have behind them when this coordinator starts. */
+  readonly version: Version;
+  /** Counts the starts of coordinators of this run; frames of an earlier one are stale. */
+  readonly incarnation: number;
+  /** With clipping no bucket is updated before all are complete and the norm is known. */
+  readonly clips: boolean;
+  /** Workers with weights that must be there before the first step of this incarnation. At least 1. */
+  readonly minWorkers: number;
+  /** The fraction of assignments whose contributions a second worker must confirm. */
+  readonly audit: number;
+  /** Chooses, with the step, what is audited. */
+  readonly seed: number;
+  readonly ownerBitClass: string;
+  /** Refuse workers of another bit class than the owner's. */
+  readonly exact: boolean;
+  readonly policy?: Partial<Policy>;
+}
+
+/** Times in milliseconds. None of these changes a result. */
+export interface Policy {
+  /** The shortest silence that fences a worker. */
+  readonly silenceMs: number;
+  /** A worker may be silent for this many times the estimate of what it has to do. */
+  readonly silenceFactor: number;
+  /** A step in which nothing at all has moved for this many deadlines fences workers that answer but do not work. */
+  readonly stallFactor: number;
+  /** What one more assignment costs besides its micro-batches: its upload, mostly. */
+  readonly overheadMs: number;
+  /** Weight of the newest step in a worker's speed. */
+  readonly speedWeight: number;
+  /** `send` actions of one worker that wait for `sent`. */
+  readonly sendWindow: number;
+  /** Buckets whose checksum was wrong at a worker before its connection is closed, in one step. */
+  readonly wrongBuckets: number;
+}
+
+export const DEFAULT_POLICY: Policy = {
+  silenceMs: 5000,
+  silenceFactor: 3,
+  stallFactor: 8,
+  overheadMs: 20,
+  speedWeight: 0.4,
+  sendWindow: 4,
+  wrongBuckets: 8,
+};
+
+export type JobKind = 'step' | 'evaluate';
+
+/** Every event carries the time it happened in milliseconds, of any clock that does not go backwards. */
+export type RoundEvent = { readonly now: number } & (
+  | /** A worker that proved the token and its bit class. `microBatchMs`: how long its probe took, if it was timed. */ {
+      readonly type: 'worker-joined';
+      readonly worker: WorkerId;
+      readonly bitClass: string;
+      readonly microBatchMs?: number;
+    }
+  | /** Its connection ended. Ignored for workers that the round has closed itself. */ {
+      readonly type: 'worker-left';
+      readonly worker: WorkerId;
+      readonly reason: string;
+    }
+  | /** Any byte received (a pong, part of a frame); the shell may thin these out to some a second. */ {
+      readonly type: 'life';
+      readonly worker: WorkerId;
+    }
+  | /** The worker has begun `begun` micro-batches of the assignment so far (these are not handed back any more). */ {
+      readonly type: 'progress';
+      readonly worker: WorkerId;
+      readonly assignment: AssignmentId;
+      readonly begun: number;
+    }
+  | /**
+   * The answer to `ask-back` (possibly the empty set), or given back by itself. Must come before the assignment's
+   * first contribution, on the same connection. Handing back all ends the assignment.
+   */ {
+      readonly type: 'handed-back';
+      readonly worker: WorkerId;
+      readonly assignment: AssignmentId;
+      readonly microBatches: IdSet;
+    }
+  | /**
+   * A contribution has arrived whole; only its header has been looked at. Answered by exactly one of `add`, `check`
+   * or `release`, at once.
+   */ {
+      readonly type: 'contribution';
+      readonly contribution: ContributionId;
+      readonly worker: WorkerId;
+      readonly incarnation: number;
+      readonly step: number;
+      readonly assignment: AssignmentId;
+      readonly bucket: number;
+      readonly microBatches: IdSet;
+    }
+  | /**
+   * The answer to `add`. `ok`: the whole contribution is in the bucket's sum. Otherwise nothing of it is (checksum,
+   * format, a value beyond count * 2^52) and `reason` says why. Either way its bytes are released.
+   */ {
+      readonly type: 'summed';
+      readonly contribution: ContributionId;
+      readonly ok: boolean;
+      readonly reason?: string;
+    }
+  | /** The answer to `check`: the digest of the payload, or undefined when it is not well formed. */ {
+      readonly type: 'checked';
+      readonly contribution: ContributionId;
+      readonly digest: string | undefined;
+      readonly reason?: string;
+    }
+  | /** Micro-batches of an assignment gave NaN, an infinity or 2^12 and more. The worker has dropped the assignment. */ {
+      readonly type: 'refused';
+      readonly worker: WorkerId;
+      readonly assignment: AssignmentId;
+      readonly microBatches: IdSet;
+      readonly reason: string;
+    }
+  | /** The answer to `send`: the frame is out of the coordinator's memory. */ {
+      readonly type: 'sent';
+      readonly worker: WorkerId;
+      readonly bucket: number;
+    }
+  | /** A worker found the checksum of a bucket's weights wrong; it gets the bucket whole. */ {
+      readonly type: 'bucket-wrong';
+      readonly worker: WorkerId;
+      readonly bucket: number;
+    }
+  | /** The answer to `norm`. */ { readonly type: 'norm-known' }
+  | /** The answer to `update`. */ { readonly type: 'bucket-stepped'; readonly bucket: number }
+  | /**
+   * Update number `step`, the one after the last committed, from micro-batches 0 .. microBatches - 1 (at most 1024).
+   * Only while no other job is in hand.
+   */ {
+      readonly type: 'begin-step';
+      readonly step: number;
+      readonly microBatches: number;
+    }
+  | /** The losses of a list of micro-batches under the last committed weights; only while no job is in hand. */ {
+      readonly type: 'begin-evaluation';
+      readonly evaluation: number;
+      readonly microBatches: number;
+    }
+  | /** Jobs that begin from now on wait. */ { readonly type: 'pause' }
+  | { readonly type: 'resume' }
+  | /** `after-job`: the job in hand is finished first; `now`: it is abandoned and the last checkpoint stands. */ {
+      readonly type: 'stop';
+      readonly when: 'after-job' | 'now';
+    }
+  | /** Time passes; at least some times a second, or at `Round.wakeAt`. */ { readonly type: 'tick' }
+);
+
+export type CloseCode =
+  /** A future step, an assignment of somebody else, a set never dealt, an unknown bucket. */
+  | 'LT_CLUSTER_IMPOSSIBLE'
+  /** A payload that is not what its header says. */
+  | 'LT_CLUSTER_PAYLOAD'
+  /** Weights that stay wrong at the worker. */
+  | 'LT_CLUSTER_WEIGHTS'
+  /** Two other workers agree on another result. */
+  | 'LT_CLUSTER_AUDIT'
+  /** Another bit class than the owner's, and `exact` is asked for. */
+  | 'LT_CLUSTER_BIT_CLASS';
+
+export type StopReason =
+  | { readonly why: 'asked'; readonly abandoned: boolean }
+  | /** LT_TRAIN_NONFINITE: refused by two workers, or twice by the only one. */ {
+      readonly why: 'refused';
+      readonly microBatch: number;
+      readonly workers: readonly WorkerId[];
+      readonly reason: string;
+    }
+  | /** Workers of one bit class that do not agree, and no third one decides. */ {
+      readonly why: 'audit';
+      readonly bucket: number;
+      readonly workers: readonly WorkerId[];
+    };
+
+/** What the log and the metrics are told. */
+export type RoundNote =
+  | { readonly note: 'join'; readonly worker: WorkerId; readonly bitClass: string }
+  | { readonly note: 'leave'; readonly worker: WorkerId; readonly reason: string }
+  | /** A bit class other than the owner's has joined: the run is mixed from here on. */ {
+      readonly note: 'mixed';
+      readonly worker: WorkerId;
+      readonly bitClass: string;
+    }
+  | { readonly note: 'fence'; readonly worker: WorkerId; readonly silentMs: number; readonly reason: string }
+  | /** A fenced worker works again in the same step: it has shown life and nobody else can. */ {
+      readonly note: 'unfence';
+      readonly worker: WorkerId;
+    }
+  | { readonly note: 'refuse'; readonly worker: WorkerId; readonly reason: string }
+  | /** A contribution that was not used: of an earlier step, a revoked assignment, or inside already. */ {
+      readonly note: 'stale';
+      readonly worker: WorkerId;
+      readonly reason: string;
+    }
+  | { readonly note: 'audit'; readonly worker: WorkerId; readonly bucket: number; readonly reason: string }
+  | /** A chosen contribution was used unaudited: no second worker of its bit class is there. */ {
+      readonly note: 'unaudited';
+      readonly worker: WorkerId | undefined;
+    }
+  | /** A job cannot go on (or begin) until this changes; said once. */ {
+      readonly note: 'waiting';
+      readonly for: 'workers' | 'min-workers' | 'resume';
+    }
+  | { readonly note: 'going-on' };
+
+export type RoundAction =
+  | /** Tell the worker the committed version; every version it receives after that is this one or a later one. */ {
+      readonly type: 'admit';
+      readonly worker: WorkerId;
+      readonly version: Version;
+    }
+  | /** Tell it `code` and end the connection. The round has forgotten the worker already. */ {
+      readonly type: 'close';
+      readonly worker: WorkerId;
+      readonly code: CloseCode;
+      readonly reason: string;
+    }
+  | /**
+   * Send a bucket's weights. `difference`: from version - 1. `version` is the committed one, or the one after it for a
+   * bucket that is stepped. The shell takes the bytes when it executes the action: later actions may overwrite them.
+   */ {
+      readonly type: 'send';
+      readonly worker: WorkerId;
+      readonly bucket: number;
+      readonly version: Version;
+      readonly form: 'whole' | 'difference';
+    }
+  | /**
+   * Compute the sum over `microBatches` and contribute it for each bucket of `buckets`. Work for step s needs every
+   * bucket at version s - 1 (an evaluation: at its own version); frames on their way may still bring them. A worker
+   * does its assignments in the order in which they come.
+   */ {
+      readonly type: 'assign';
+      readonly worker: WorkerId;
+      readonly assignment: AssignmentId;
+      readonly kind: JobKind;
+      readonly step: number;
+      readonly evaluation?: number;
+      readonly microBatches: IdSet;
+      readonly buckets: IdSet;
+    }
+  | /** Ask for up to `count` micro-batches that have not begun; the last ones. Answered by `handed-back`. */ {
+      readonly type: 'ask-back';
+      readonly worker: WorkerId;
+      readonly assignment: AssignmentId;
+      readonly count: number;
+    }
+  | /** The assignment is void: the worker drops it, and what it has sent of it is stale from now on. */ {
+      readonly type: 'revoke';
+      readonly worker: WorkerId;
+      readonly assignment: AssignmentId;
+    }
+  | /** Verify the payload, then add it to the sum of `bucket`, whole or not at all. Answered by `summed`. */ {
+      readonly type: 'add';
+      readonly contribution: ContributionId;
+      readonly bucket: number;
+    }
+  | /** Verify the payload and digest it, but keep it. Answered by `checked`; then `add` or `release` follows. */ {
+      readonly type: 'check';
+      readonly contribution: ContributionId;
+    }
+  | /** The bytes are not needed any more. */ { readonly type: 'release'; readonly contribution: ContributionId }
+  | /** All sums are complete: compute the norm. Only with clipping. Answered by `norm-known`. */ {
+      readonly type: 'norm';
+      readonly step: number;
+    }
+  | /**
+   * The sum of the bucket is complete: compute its new weights and moments, beside the old weights, and set the sum to
+   * zero. Answered by `bucket-stepped`; from then on `send` may ask for the difference to version `step`, and no more
+   * for the one to `step - 1`.
+   */ {
+      readonly type: 'update';
+      readonly step: number;
+      readonly bucket: number;
+    }
+  | /**
+   * Every bucket is stepped: the new weights are the weights, the loss sum is final (take it and set it to zero), and
+   * every admitted worker is told; it applies what it holds of version `step`, and what comes later at once.
+   */ {
+      readonly type: 'commit';
+      readonly step: number;
+    }
+  | /** The loss sum is complete: take it and set it to zero. Not `finite`: refused, the mean loss is NaN. */ {
+      readonly type: 'evaluated';
+      readonly evaluation: number;
+      readonly step: number;
+      readonly finite: boolean;
+    }
+  | /** The end. `step` is the one in hand, or the last committed. All later events are ignored. */ {
+      readonly type: 'stopped';
+      readonly step: number;
+      readonly reason: StopReason;
+    }
+  | { readonly type: 'log'; readonly step: number; readonly note: RoundNote };
+
+/** Totals since this coordinator started. */
+export interface RoundCounters {
+  accepted: number;
+  stale: number;
+  impossible: number;
+  /** Payloads that did not verify. */
+  spoiled: number;
+  refused: number;
+  fenced: number;
+  /** Micro-batches handed back. */
+  handedBack: number;
+  /** Contributions a second worker confirmed. */
+  audited: number;
+  wrongBuckets: number;
+}
+
+/** What a dashboard shows of a worker. */
+export interface WorkerView {
+  readonly worker: WorkerId;
+  readonly bitClass: string;
+  /** Estimated time of one micro-batch, all in; undefined before anything is known. */
+  readonly microBatchMs: number | undefined;
+  /** Micro-batches of the step that it has now. */
+  readonly share: number;
+  readonly fenced: boolean;
+  /** Has, or is about to have, the weights of the step. */
+  readonly ready: boolean;
+}

@@ -1,0 +1,80 @@
+/**
+ * A set of small integers (micro-batches of a step, or buckets): bit i & 31 of word i >>> 5. Sets of one kind have one
+ * length, so that they are compared and sent as they are. Bits past the size are 0.
+ */
+export type IdSet = Uint32Array;
+
+export const setWords = (size: number): number => Math.ceil(size / 32);
+
+export const emptySet = (size: number): IdSet => new Uint32Array(setWords(size));
+
+/** {0, 1, ... size - 1}. */
+export function fullSet(size: number): IdSet {
+  const set = emptySet(size).fill(0xffffffff);
+  if (size % 32 !== 0) set[set.length - 1] = 2 ** (size % 32) - 1;
+  return set;
+}
+
+export function setOf(size: number, ids: Iterable<number>): IdSet {
+  const set = emptySet(size);
+  for (const id of ids) insert(set, id);
+  return set;
+}
+
+export const copySet = (a: IdSet): IdSet => a.slice();
+
+export const has = (set: IdSet, id: number): boolean => ((set[id >>> 5] >>> (id & 31)) & 1) === 1;
+
+export function insert(set: IdSet, id: number): void {
+  set[id >>> 5] |= 1 << (id & 31);
+}
+
+export function remove(set: IdSet, id: number): void {
+  set[id >>> 5] &= ~(1 << (id & 31));
+}
+
+export function insertAll(set: IdSet, other: IdSet): void {
+  for (let w = 0; w < set.length; w++) set[w] |= other[w];
+}
+
+export function removeAll(set: IdSet, other: IdSet): void {
+  for (let w = 0; w < set.length; w++) set[w] &= ~other[w];
+}
+
+export const isEmpty = (set: IdSet): boolean => set.every((word) => word === 0);
+
+export const equalSets = (a: IdSet, b: IdSet): boolean => a.length === b.length && a.every((word, w) => word === b[w]);
+
+export const intersects = (a: IdSet, b: IdSet): boolean => a.some((word, w) => (word & b[w]) !== 0);
+
+/** Whether every member of `a` is in `b`. */
+export const isSubset = (a: IdSet, b: IdSet): boolean =>
+  a.length === b.length && a.every((word, w) => (word & ~b[w]) === 0);
+
+export function countOf(set: IdSet): number {
+  let count = 0;
+  for (let word of set) {
+    word -= (word >>> 1) & 0x55555555;
+    word = (word & 0x33333333) + ((word >>> 2) & 0x33333333);
+    count += (((word + (word >>> 4)) & 0x0f0f0f0f) * 0x01010101) >>> 24;
+  }
+  return count;
+}
+
+/** The members, ascending. */
+export function* membersOf(set: IdSet): Generator<number> {
+  for (let w = 0; w < set.length; w++) {
+    for (let word = set[w]; word !== 0; word &= word - 1) yield 32 * w + 31 - Math.clz32(word & -word);
+  }
+}
+
+/** Takes the `count` smallest members out of `set` and returns them. */
+export function takeFirst(set: IdSet, count: number): IdSet {
+  const taken = new Uint32Array(set.length);
+  for (const id of membersOf(set)) {
+    if (count-- <= 0) break;
+    insert(taken, id);
+  }
+  removeAll(set, taken);
+  return taken;
+}
