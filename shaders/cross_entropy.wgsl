@@ -6,7 +6,7 @@
 //
 // logits [R, STRIDE], columns V and up are padding; targets, losses [R]; scale = 1 / (tokens of the global batch).
 // total [2] = low, high. LANES and ROWS as in layernorm.wgsl. A lane keeps its own running maximum and sum (online
-// softmax), so that the row is read twice and not three times.
+// softmax), so that the row is read twice and not three times. Loops begin at the row, as in layernorm.wgsl.
 //! import grid
 
 override R: u32 = 8u;
@@ -38,9 +38,8 @@ fn merge(a: vec2f, b: vec2f) -> vec2f {
 fn rowSoftmax(base: u32, local: vec3u) -> vec2f {
   var own = vec2f(LOWEST, 0.0);
   // Eight values share one rescaling of the sum.
-  let whole = V / (8u * LANES);
-  for (var i = 0u; i < whole; i++) {
-    let at = base + i * 8u * LANES + local.x;
+  let whole = base + V / (8u * LANES) * 8u * LANES + local.x;
+  for (var at = base + local.x; at < whole; at += 8u * LANES) {
     let a = vec4f(logits[at], logits[at + LANES], logits[at + 2u * LANES], logits[at + 3u * LANES]);
     let b = vec4f(logits[at + 4u * LANES], logits[at + 5u * LANES], logits[at + 6u * LANES], logits[at + 7u * LANES]);
     let highest = max(a, b);
@@ -48,7 +47,7 @@ fn rowSoftmax(base: u32, local: vec3u) -> vec2f {
     let e = exp(a - m) + exp(b - m);
     own = vec2f(m, own.y * exp(own.x - m) + (e.x + e.y) + (e.z + e.w));
   }
-  for (var v = whole * 8u * LANES + local.x; v < V; v += LANES) { own = merge(own, vec2f(logits[base + v], 1.0)); }
+  for (var at = whole; at < base + V; at += LANES) { own = merge(own, vec2f(logits[at], 1.0)); }
   if (LANES == 1u) { return own; }
   let at = local.y * LANES + local.x;
   partial[at] = own;
@@ -88,9 +87,9 @@ fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) l
   if (local.x == 0u) { losses[row] = own; }
   let factor = select(scale.scale, 0.0, goal == IGNORED);
   let inverse = factor / s.y;
-  for (var v = local.x; v < V; v += LANES) {
-    let p = exp(logits[base + v] - s.x) * inverse;
-    logits[base + v] = select(p, p - factor, v == goal);
+  for (var at = base + local.x; at < base + V; at += LANES) {
+    let p = exp(logits[at] - s.x) * inverse;
+    logits[at] = select(p, p - factor, at == base + goal);
   }
 }
 

@@ -8,7 +8,8 @@
 //
 // LANES threads share a row and ROWS rows share a workgroup. On a GPU a row has 64 threads and a tree in workgroup
 // memory; on a software adapter barriers and workgroup memory cost more than they give, so each thread takes a row
-// and the branches on LANES fold away.
+// and the branches on LANES fold away. Loops over columns begin at the row's first value, which the compiler does not
+// know: narrow rows would else be unrolled, which takes LLVM seconds.
 
 override M: u32 = 8u;
 override C: u32 = 4u;
@@ -49,17 +50,17 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
   let row = min(index, M - 1u);
   let base = row * C;
   var sum = 0.0;
-  for (var c = local.x; c < C; c += LANES) { sum += x[base + c]; }
+  for (var i = base + local.x; i < base + C; i += LANES) { sum += x[i]; }
   let mean = rowSum(vec2f(sum), local).x / f32(C);
   var squares = 0.0;
-  for (var c = local.x; c < C; c += LANES) {
-    let d = x[base + c] - mean;
+  for (var i = base + local.x; i < base + C; i += LANES) {
+    let d = x[i] - mean;
     squares += d * d;
   }
   let rstd = inverseSqrt(rowSum(vec2f(squares), local).x / f32(C) + EPSILON);
   if (index >= M) { return; }
   if (local.x == 0u) { stats[row] = vec2f(mean, rstd); }
-  for (var c = local.x; c < C; c += LANES) { y[base + c] = (x[base + c] - mean) * rstd * gain[c] + bias[c]; }
+  for (var i = base + local.x; i < base + C; i += LANES) { y[i] = (x[i] - mean) * rstd * gain[i - base] + bias[i - base]; }
 }
 
 @compute @workgroup_size(LANES, ROWS)
@@ -69,15 +70,15 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) l
   let base = row * C;
   let s = savedStats[row];
   var sums = vec2f();
-  for (var c = local.x; c < C; c += LANES) {
-    let g = dy[base + c] * gain[c];
-    sums += vec2f(g, g * (x[base + c] - s.x) * s.y);
+  for (var i = base + local.x; i < base + C; i += LANES) {
+    let g = dy[i] * gain[i - base];
+    sums += vec2f(g, g * (x[i] - s.x) * s.y);
   }
   let means = rowSum(sums, local) / f32(C);
   if (index >= M) { return; }
-  for (var c = local.x; c < C; c += LANES) {
-    let xhat = (x[base + c] - s.x) * s.y;
-    let own = s.y * (dy[base + c] * gain[c] - means.x - xhat * means.y);
-    if (PASSING) { dx[base + c] += own; } else { dx[base + c] = own; }
+  for (var i = base + local.x; i < base + C; i += LANES) {
+    let xhat = (x[i] - s.x) * s.y;
+    let own = s.y * (dy[i] * gain[i - base] - means.x - xhat * means.y);
+    if (PASSING) { dx[i] += own; } else { dx[i] = own; }
   }
 }

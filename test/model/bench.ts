@@ -1,0 +1,78 @@
+import type { Gpu } from '../../src/gpu/device.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import type { ModelConfig } from '../../src/model/config.js';
+import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
+import { Operations } from '../../src/model/operations.js';
+import { defaultPlan, type Plan } from '../../src/model/plan.js';
+import { ExactSums, type StepReport } from '../../src/model/sums.js';
+import { type Bench, noise } from '../gpu/harness.js';
+import { fromGrid, fromWords } from '../reference/grid.js';
+
+/** The two ways that rows are shared out: a thread each, as on software adapters, and 64 threads each. */
+export const ROW_PLANS = [
+  { rowLanes: 1, rowsPerGroup: 8 },
+  { rowLanes: 64, rowsPerGroup: 1 },
+] as const;
+
+/** The smallest model; tests of single operations change what matters to them. */
+export const MODEL: ModelConfig = {
+  vocabSize: 7,
+  context: 5,
+  width: 4,
+  layers: 1,
+  heads: 1,
+  tie: true,
+  qkvBias: true,
+};
+
+/** The parameters and sums of one model, and the launchers that work on them. */
+export class OperationBench {
+  private constructor(
+    readonly bench: Bench,
+    readonly plan: Plan,
+    readonly weights: ParameterArena,
+    readonly sums: ExactSums,
+  ) {}
+
+  static async create(bench: Bench, config: Partial<ModelConfig>, plan: Partial<Plan> = {}): Promise<OperationBench> {
+    const whole = { ...defaultPlan(bench.gpu.adapter), ...plan };
+    const layout = new ParameterLayout({ ...MODEL, ...config }, whole);
+    const weights = await ParameterArena.allocate(bench.gpu, layout, 'weights');
+    return new OperationBench(bench, whole, weights, await ExactSums.allocate(bench.gpu, layout));
+  }
+
+  get gpu(): Gpu {
+    return this.bench.gpu;
+  }
+
+  /** Fills a parameter with noise and returns it. */
+  fill(name: string, seed: number, scale = 1): Float32Array {
+    const values = noise(this.weights.layout.piecesOf(name)[0].parameter.size, seed, scale);
+    this.weights.write(this.gpu, name, values);
+    return values;
+  }
+
+  /** Runs what `add` launches, `times` times. */
+  async run(add: (op: Operations) => void, times = 1): Promise<void> {
+    const list = new DispatchList();
+    add(new Operations(list, this.plan, this.weights, this.sums));
+    await list.prepare(this.bench.kernels);
+    for (let i = 0; i < times; i++) list.submit(this.gpu);
+    await this.gpu.done();
+  }
+
+  gradient(name: string): Promise<Float64Array> {
+    return readGradient(this.gpu, this.sums, name);
+  }
+
+  report(): Promise<StepReport> {
+    return this.sums.takeReport(this.gpu);
+  }
+}
+
+/** The sum of a parameter's gradients. */
+export async function readGradient(gpu: Gpu, sums: ExactSums, name: string): Promise<Float64Array> {
+  const words = async (half: ParameterArena) => new Uint32Array((await half.read(gpu, name)).buffer);
+  const [low, high] = [await words(sums.low), await words(sums.high)];
+  return Float64Array.from(low, (word, i) => fromGrid(fromWords(word, high[i])));
+}

@@ -1,0 +1,132 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { logitsStride } from '../../src/model/activations.js';
+import { IGNORED_TARGET } from '../../src/model/gpt.js';
+import { Bench, noise } from '../gpu/harness.js';
+import { OperationBench, ROW_PLANS } from '../model/bench.js';
+import { agree } from '../reference/agree.js';
+import { toGrid } from '../reference/grid.js';
+import { crossEntropy, crossEntropyBackward } from '../reference/operations.js';
+
+let bench: Bench;
+beforeAll(async () => {
+  bench = await Bench.open();
+});
+
+/** What stands beyond the vocabulary; it must neither count nor change. */
+const PADDING = 3e38;
+
+interface Problem {
+  readonly logits: Float32Array;
+  readonly targets: Uint32Array;
+}
+
+const targetsFor = (rows: number, V: number) => Uint32Array.from({ length: rows }, (_, r) => (r * 7 + 3) % V);
+
+/** Kinds of rows; each row of a problem takes the next. */
+function extremes(rows: number, V: number): Problem {
+  const logits = noise(rows * V, 11, 5);
+  const targets = targetsFor(rows, V);
+  for (let r = 0; r < rows; r++) {
+    const row = logits.subarray(r * V, (r + 1) * V);
+    if (r % 6 === 1) row.fill(-1e30);
+    if (r % 6 === 2) row.fill(1e30);
+    if (r % 6 === 3) row[targets[r]] = 3000; // certain
+    if (r % 6 === 4) row[(targets[r] + 1) % V] = 3000; // certain and wrong
+    if (r % 6 === 5) row.set(row.map((v) => v * 20 - 1000));
+  }
+  return { logits, targets };
+}
+
+async function run(model: OperationBench, { logits, targets }: Problem, scaleValue?: number) {
+  const { config } = model.weights.layout;
+  const [V, stride, rows] = [config.vocabSize, logitsStride(config), targets.length];
+  const padded = new Float32Array(rows * stride).fill(PADDING);
+  for (let r = 0; r < rows; r++) padded.set(logits.subarray(r * V, (r + 1) * V), r * stride);
+  const view = await bench.put(padded);
+  const losses = await bench.zeros(rows);
+  const scale = scaleValue === undefined ? undefined : await bench.uniform([{ f32: scaleValue }]);
+  const targetView = await bench.put(targets);
+  await model.run((op) => op.crossEntropy({ logits: view, targets: targetView, losses, rows, stride, scale }));
+  const after = await bench.floats(view);
+  const inside = after.filter((_, i) => i % stride < V);
+  expect(after.filter((v, i) => i % stride >= V && v !== Math.fround(PADDING)).length, 'padding').toBe(0);
+  return { losses: await bench.floats(losses), logits: inside };
+}
+
+describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) => {
+  // 520 is 8 x 64 lanes and 8 more
+  it.each([
+    [1, 1],
+    [9, 7],
+    [17, 61],
+    [7, 520],
+  ])('%d rows of %d logits: losses and gradients', async (rows, V) => {
+    const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
+    const problem: Problem = { logits: noise(rows * V, 10, 5), targets: targetsFor(rows, V) };
+    if (rows > 1) problem.targets[rows - 2] = IGNORED_TARGET;
+    const want = crossEntropy(problem.logits, problem.targets, V);
+    const plain = await run(model, problem);
+    agree(plain.losses, want, 1e-6, 'losses');
+    expect(plain.logits).toEqual(problem.logits);
+    const back = await run(model, problem, 0.25);
+    expect(back.losses).toEqual(plain.losses);
+    agree(back.logits, crossEntropyBackward(problem.logits, problem.targets, V, 0.25), 1e-6, 'gradients');
+    if (rows === 1) return;
+    const ignored = back.logits.subarray((rows - 2) * V, (rows - 1) * V);
+    expect(ignored.findIndex((v) => v !== 0)).toBe(-1);
+    expect(plain.losses[rows - 2]).toBe(0);
+  });
+
+  it('stays finite for extreme logits', async () => {
+    const [rows, V] = [17, 61];
+    const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
+    const problem = extremes(rows, V);
+    const want = crossEntropy(problem.logits, problem.targets, V);
+    const got = await run(model, problem, 1);
+    const dWant = crossEntropyBackward(problem.logits, problem.targets, V, 1);
+    for (let r = 0; r < rows; r++) {
+      const dRow = (d: Float32Array | Float64Array) => d.subarray(r * V, (r + 1) * V);
+      // At 1e30, the logarithm of 61 is below float32's last digit: the loss of a flat row is 0 there.
+      const flat = r % 6 === 1 || r % 6 === 2;
+      expect(Math.abs(got.losses[r] - (flat ? 0 : want[r])), `loss of row ${r}`).toBeLessThan(2e-3);
+      agree(dRow(got.logits), dRow(dWant), 1e-4, `gradient of row ${r}`);
+    }
+  });
+
+  it('a NaN or an infinity among the logits makes the loss not finite', async () => {
+    const [rows, V] = [17, 61];
+    const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY])
+      for (const at of [0, 30, 60]) {
+        const logits = noise(rows * V, 12);
+        logits[4 * V + at] = bad;
+        const { losses } = await run(model, { logits, targets: targetsFor(rows, V) });
+        expect(Number.isFinite(losses[4]), `${bad} at ${at}: loss ${losses[4]}`).toBe(false);
+        expect(losses.filter((loss) => !Number.isFinite(loss)).length).toBe(1);
+      }
+  });
+});
+
+describe('the sum of the losses', () => {
+  it.each([1, 64, 131])('of %d rows is exact on the grid, launch after launch', async (rows) => {
+    const model = await OperationBench.create(bench, {});
+    const values = noise(rows, 13, 10).map((v) => v + 10);
+    const losses = await bench.put(values);
+    const views = { losses, total: model.sums.loss, status: model.sums.lossStatus };
+    await model.run((op) => op.sumLosses(views), 300);
+    const want = values.reduce((sum, v) => sum + toGrid(v), 0n) * 300n;
+    const { lossSum, wrong } = await model.report();
+    expect(wrong).toEqual([]);
+    // The two words come together in float64, which holds 53 bits.
+    expect(lossSum).toBe(Number(want) / 2 ** 40);
+  });
+
+  it('reports losses that are not finite or do not fit', async () => {
+    const model = await OperationBench.create(bench, {});
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 4096]) {
+      const losses = await bench.put([1, 2, bad]);
+      await model.run((op) => op.sumLosses({ losses, total: model.sums.loss, status: model.sums.lossStatus }));
+      expect((await model.report()).wrong).toEqual(['loss']);
+    }
+  });
+});

@@ -1,0 +1,49 @@
+import { beforeAll, expect, it } from 'vitest';
+import { Bench, noise } from '../gpu/harness.js';
+import { OperationBench } from '../model/bench.js';
+import { agree } from '../reference/agree.js';
+import { causalAttention } from '../reference/operations.js';
+
+let bench: Bench;
+beforeAll(async () => {
+  bench = await Bench.open();
+});
+
+it('embeds one token at its position, from whichever window of the table holds it', async () => {
+  const [C, T] = [9, 3];
+  const model = await OperationBench.create(bench, { vocabSize: 130, width: C, context: T }, { windowValues: 64 * C });
+  expect(model.weights.layout.piecesOf('wte.weight').length).toBe(3);
+  const [wte, wpe] = [model.fill('wte.weight', 1), model.fill('wpe.weight', 2)];
+  const x = await bench.zeros(C);
+  for (const [token, position] of [
+    [0, 0],
+    [63, 1],
+    [64, 2],
+    [129, 0],
+  ]) {
+    const place = await bench.put(Uint32Array.of(token, position));
+    await model.run((op) => op.embedToken({ place, x }));
+    const want = Array.from({ length: C }, (_, c) => wte[token * C + c] + wpe[position * C + c]);
+    agree(await bench.floats(x), want, 1e-6, `token ${token} at ${position}`);
+  }
+});
+
+it.each([
+  { heads: 1, headSize: 1, context: 2 },
+  { heads: 3, headSize: 5, context: 66 },
+])('attends over the cache as the whole sequence does: $heads heads of $headSize, $context tokens', async (shape) => {
+  const { heads, headSize, context: T } = shape;
+  const C = heads * headSize;
+  const model = await OperationBench.create(bench, { width: C, heads, context: T });
+  // Scores of up to 100 and more: the maximum must be taken out before the exponential.
+  const values = noise(T * 3 * C, 3, 12);
+  const want = causalAttention({ batch: 1, ...shape }, values).y;
+  const [cache, scores, out] = [await bench.zeros(T * 2 * C), await bench.zeros(heads * T), await bench.zeros(C)];
+  const [place, qkv] = [await bench.put(new Uint32Array(2)), await bench.zeros(3 * C)];
+  for (let t = 0; t < T; t++) {
+    bench.gpu.write(place, Uint32Array.of(0, t));
+    bench.gpu.write(qkv, values.subarray(t * 3 * C, (t + 1) * 3 * C));
+    await model.run((op) => op.cachedAttention({ place, qkv, cache, scores, out }));
+    agree(await bench.floats(out), want.subarray(t * C, (t + 1) * C), 1e-4, `token ${t}`);
+  }
+});

@@ -1,0 +1,125 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { tokenLists } from '../../src/model/gpt.js';
+import { Bench, noise } from '../gpu/harness.js';
+import { OperationBench } from '../model/bench.js';
+import { agree } from '../reference/agree.js';
+import { gridSum } from '../reference/grid.js';
+import { dropoutFactors, embedding, embeddingBackward, multiply } from '../reference/operations.js';
+
+let bench: Bench;
+beforeAll(async () => {
+  bench = await Bench.open();
+});
+
+const KEY = [0x12345678, 0x9abcdef0] as const;
+
+function dropoutKey(p: number, firstSlot: number) {
+  return bench.uniform([...KEY, firstSlot, Math.round(p * 2 ** 32), { f32: 1 / (1 - p) }]);
+}
+
+interface Case {
+  readonly vocabSize: number;
+  readonly width: number;
+  readonly context: number;
+  readonly tokens: readonly number[];
+  readonly windowValues?: number;
+}
+
+const CASES: Record<string, Case> = {
+  'one value': { vocabSize: 1, width: 1, context: 1, tokens: [0] },
+  'a width one past a workgroup, repeated tokens': {
+    vocabSize: 11,
+    width: 65,
+    context: 3,
+    tokens: [10, 0, 10, 10, 5, 0],
+  },
+  'ids beyond 16 bits, four windows of the table, their first and last rows': {
+    vocabSize: 70001,
+    width: 3,
+    context: 7,
+    tokens: [0, 17535, 17536, 35071, 35072, 52608, 70000, 65535, 65536, 17535, 0, 70000, 69999, 35072],
+    windowValues: 2 ** 16,
+  },
+};
+
+describe.each(Object.entries(CASES))(
+  'the embedding of %s',
+  (_, { vocabSize, width: C, context: T, tokens, ...limits }) => {
+    const M = tokens.length;
+    const open = () => OperationBench.create(bench, { vocabSize, width: C, context: T }, limits);
+
+    it.each([0, 0.4])('forward with dropout %d', async (p) => {
+      const model = await open();
+      if (limits.windowValues) expect(model.weights.layout.piecesOf('wte.weight').length).toBe(4);
+      const [wte, wpe] = [model.fill('wte.weight', 1), model.fill('wpe.weight', 2)];
+      const x = await bench.zeros(M * C);
+      const views = { tokens: await bench.put(Uint32Array.from(tokens)), x, rows: M, context: T };
+      const key = await dropoutKey(p, 5);
+      await model.run((op) => op.embedding({ ...views, key, dropout: p > 0 }));
+      const factors = dropoutFactors(KEY, p, 5, M / T, T * C);
+      agree(await bench.floats(x), multiply(embedding(tokens, wte, wpe, T, C), factors), 1e-6, 'x');
+    });
+
+    it('the gradient, added twice', async () => {
+      const model = await open();
+      const values = noise(M * C, 3);
+      const dx = await bench.put(values);
+      const lists = await bench.put(tokenLists(Uint32Array.from(tokens)));
+      await model.run((op) => op.embeddingGradient({ dx, lists, rows: M, context: T }), 2);
+      const { dWte, dWpe } = embeddingBackward(tokens, values, { T, C, V: vocabSize });
+      const twice = (g: Float64Array) => g.map((v) => 2 * v);
+      agree(await model.gradient('wte.weight'), twice(dWte), 1e-6, 'wte');
+      agree(await model.gradient('wpe.weight'), twice(dWpe), 1e-6, 'wpe');
+      expect((await model.report()).wrong).toEqual([]);
+    });
+  },
+);
+
+it('names the table whose gradient is not finite', async () => {
+  const model = await OperationBench.create(bench, CASES['one value']);
+  const lists = await bench.put(tokenLists(Uint32Array.of(0)));
+  for (const value of [Number.NaN, Number.NEGATIVE_INFINITY, 4096]) {
+    const dx = await bench.put([value]);
+    await model.run((op) => op.embeddingGradient({ dx, lists, rows: 1, context: 1 }));
+    expect((await model.report()).wrong).toEqual(['wte.weight', 'wpe.weight']);
+    expect((await model.report()).wrong, 'taken reports are gone').toEqual([]);
+  }
+});
+
+describe('token lists', () => {
+  it('hold each token once, in rising order, with its rows in rising order', () => {
+    const unused = 0;
+    expect([...tokenLists(Uint32Array.of(9, 2, 9, 70000, 2))]).toEqual([
+      ...[3, 2, 9, 70000, unused, unused],
+      ...[0, 2, 4, unused, unused],
+      ...[1, 4, 0, 2, 3],
+    ]);
+  });
+});
+
+describe('the gradient through dropout', () => {
+  it.each([
+    [1, 1, 0.5],
+    [2, 130, 0.9],
+    [3, 257, 0.1],
+  ])('%d sequences of %d values, p %d', async (batch, size, p) => {
+    const model = await OperationBench.create(bench, {});
+    const values = noise(batch * size, 4);
+    const [source, destination] = [await bench.put(values), await bench.zeros(batch * size)];
+    const key = await dropoutKey(p, 0xfffffffe - batch);
+    await model.run((op) => op.dropoutGradient({ source, destination, key, batch, size }));
+    const factors = dropoutFactors(KEY, p, 0xfffffffe - batch, batch, size);
+    // One product: equal up to the rounding of 1 / (1 - p) and of the product.
+    agree(await bench.floats(destination), multiply(values, factors), 2e-7);
+  });
+});
+
+it('two launches round on their own: the sum is that of the rounded parts', async () => {
+  const model = await OperationBench.create(bench, CASES['one value']);
+  const lists = await bench.put(tokenLists(Uint32Array.of(0)));
+  // 0.75 of a step rounds to one step; both together would be 1.5 and round to two, thrice 2.25 to two.
+  const values = [0.75 * 2 ** -40];
+  const dx = await bench.put(values);
+  await model.run((op) => op.embeddingGradient({ dx, lists, rows: 1, context: 1 }), 3);
+  expect([...(await model.gradient('wte.weight'))]).toEqual([Number(gridSum([values, values, values])[0]) * 2 ** -40]);
+});

@@ -1,0 +1,134 @@
+import { beforeAll, expect, it } from 'vitest';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { KernelCache } from '../../src/gpu/kernel.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import { STATUS_NONFINITE, STATUS_OVERFLOW } from '../../src/model/sums.js';
+import { deriveKey, threefry } from '../../src/random.js';
+import { Bench } from '../gpu/harness.js';
+import * as reference from '../reference/grid.js';
+
+// The functions as kernels of their own: the integers that they return are compared one by one.
+const PROBE = `//! import grid
+@group(0) @binding(0) var<storage, read> a: array<u32>;
+@group(0) @binding(1) var<storage, read> b: array<u32>;
+@group(0) @binding(2) var<storage, read_write> out: array<u32>;
+
+@compute @workgroup_size(64)
+fn to_grid(@builtin(global_invocation_id) id: vec3u) {
+  let g = toGrid(a[id.x]);
+  out[3u * id.x] = g.x;
+  out[3u * id.x + 1u] = g.y;
+  out[3u * id.x + 2u] = gridStatus(a[id.x]);
+}
+
+@compute @workgroup_size(64)
+fn from_grid(@builtin(global_invocation_id) id: vec3u) {
+  out[id.x] = bitcast<u32>(fromGrid(a[2u * id.x], a[2u * id.x + 1u]));
+}
+
+@compute @workgroup_size(64)
+fn add(@builtin(global_invocation_id) id: vec3u) {
+  let i = 2u * id.x;
+  let sum = add64(vec2u(a[i], a[i + 1u]), vec2u(b[i], b[i + 1u]));
+  out[i] = sum.x;
+  out[i + 1u] = sum.y;
+}`;
+
+let bench: Bench;
+let kernels: KernelCache;
+beforeAll(async () => {
+  bench = await Bench.open();
+  kernels = new KernelCache(bench.gpu, { ...loadShaders(), probe: PROBE });
+});
+
+const COUNT = 2 ** 16;
+
+/** Runs `entry` once for each of COUNT threads; `perThread` words come out of each. */
+async function probe(entry: string, perThread: number, a: Uint32Array, b?: Uint32Array): Promise<Uint32Array> {
+  const out = await bench.zeros(perThread * COUNT);
+  const bindings = { a: await bench.put(a), out, ...(b && { b: await bench.put(b) }) };
+  const list = new DispatchList();
+  list.add({ shader: 'probe', entry, constants: {}, bindings, groups: [COUNT / 64] });
+  await list.prepare(kernels);
+  list.submit(bench.gpu);
+  return bench.words(out);
+}
+
+/** `count` reproducible 32-bit words. */
+function randomWords(count: number, seed: number): Uint32Array {
+  const key = deriveKey(seed, 97);
+  return Uint32Array.from({ length: count }, (_, i) => threefry(key, i >> 1, 0)[i & 1]);
+}
+
+/** Bit patterns of float32: every exponent with mantissas at the edges, ties around the grid, then random ones. */
+function floatPatterns(): Uint32Array {
+  const bits: number[] = [];
+  for (let exponent = 0; exponent < 256; exponent++)
+    for (const mantissa of [0, 1, 0x3fffff, 0x400000, 0x400001, 0x7fffff])
+      for (const sign of [0, 1]) bits.push(((sign << 31) | (exponent << 23) | mantissa) >>> 0);
+  const ties = [0.5, 1.5, 2.5, 3.5, 1000.5, 1001.5, 2 ** 22 + 0.5, 2 ** 22 + 1.5].flatMap((steps) => [steps, -steps]);
+  bits.push(...new Uint32Array(Float32Array.from(ties, (steps) => steps * 2 ** -40).buffer));
+  const all = randomWords(COUNT, 1);
+  // Half of the random ones lie where the grid rounds: exponents 80 to 120.
+  for (let i = 0; i < COUNT; i += 2) all[i] = (all[i] & 0x807fffff) | ((80 + (all[i + 1] % 41)) << 23);
+  all.set(bits);
+  return all;
+}
+
+it('rounds every kind of float32 to the grid as integers of any size do, and says what does not fit', async () => {
+  const bits = floatPatterns();
+  const values = new Float32Array(bits.buffer);
+  const got = await probe('to_grid', 3, bits);
+  let compared = 0;
+  for (let i = 0; i < COUNT; i++) {
+    const what = `0x${bits[i].toString(16)} = ${values[i]}`;
+    const status = reference.gridStatus(values[i]);
+    if (got[3 * i + 2] !== status) expect(got[3 * i + 2], what).toBe(status);
+    if (status !== 0) continue;
+    const sum = reference.fromWords(got[3 * i], got[3 * i + 1]);
+    if (sum !== reference.toGrid(values[i])) expect(sum, what).toBe(reference.toGrid(values[i]));
+    compared++;
+  }
+  expect(compared).toBeGreaterThan(COUNT / 2);
+  expect([STATUS_NONFINITE, STATUS_OVERFLOW]).toEqual([reference.STATUS_NONFINITE, reference.STATUS_OVERFLOW]);
+});
+
+/** 64-bit integers as pairs of words: around each power of two and the middles between floats, then of all sizes. */
+function integers(seed: number): BigInt64Array {
+  const words = randomWords(3 * COUNT, seed);
+  const all = BigInt64Array.from(
+    { length: COUNT },
+    (_, i) => reference.fromWords(words[3 * i], words[3 * i + 1]) >> BigInt(words[3 * i + 2] % 63),
+  );
+  const special = [0n, 2n ** 63n - 1n, -(2n ** 63n)];
+  for (let k = 0n; k < 63n; k++) for (const d of [-1n, 0n, 1n]) special.push(2n ** k + d, -(2n ** k) + d);
+  // Halfway between two floats, one to each side of it, with an even and an odd mantissa; and a carry into the exponent.
+  for (let k = 25n; k < 63n; k++)
+    for (const mantissa of [2n ** 24n, 2n ** 24n + 1n, 2n ** 25n - 1n])
+      for (const d of [-1n, 0n, 1n]) {
+        const middle = (mantissa << (k - 24n)) + (1n << (k - 25n)) + d;
+        special.push(BigInt.asIntN(64, middle), BigInt.asIntN(64, -middle));
+      }
+  all.set(special);
+  return all;
+}
+
+const wordsOf = (n: BigInt64Array) => new Uint32Array(n.buffer);
+
+it('turns 64-bit sums into the nearest float32, bit for bit', async () => {
+  const sums = integers(2);
+  const got = new Float32Array((await probe('from_grid', 1, wordsOf(sums))).buffer);
+  for (let i = 0; i < COUNT; i++) {
+    const want = reference.fromGrid(sums[i]);
+    if (!Object.is(got[i], want)) expect(got[i], `sum ${sums[i]}`).toBe(want);
+  }
+});
+
+it('adds 64-bit integers with the carry, wrapping round', async () => {
+  const [a, b] = [integers(3), integers(4).reverse()];
+  const got = new BigInt64Array((await probe('add', 2, wordsOf(a), wordsOf(b))).buffer);
+  for (let i = 0; i < COUNT; i++) {
+    const want = BigInt.asIntN(64, a[i] + b[i]);
+    if (got[i] !== want) expect(got[i], `${a[i]} + ${b[i]}`).toBe(want);
+  }
+});

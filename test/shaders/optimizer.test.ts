@@ -1,0 +1,120 @@
+import { beforeAll, expect, it } from 'vitest';
+import type { LayoutLimits, ParameterArena } from '../../src/model/layout.js';
+import { parameters } from '../../src/model/parameters.js';
+import { NORM_CHUNK_VALUES } from '../../src/model/sums.js';
+import { type AdamWSettings, Optimizer } from '../../src/train/optimizer.js';
+import { Bench, noise } from '../gpu/harness.js';
+import { OperationBench } from '../model/bench.js';
+import { adamW, freshAdamW } from '../reference/adamw.js';
+import { agree } from '../reference/agree.js';
+import { fromGrid, toGrid, toWords } from '../reference/grid.js';
+
+let bench: Bench;
+beforeAll(async () => {
+  bench = await Bench.open();
+});
+
+const SETTINGS: AdamWSettings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.5, decay: 'matrices' };
+const LARGE = { vocabSize: 16000, width: 67, tie: false };
+
+/** Puts `values`, rounded to the grid, in place of the sums of parameter `name`; returns what they stand for. */
+function putSums(model: OperationBench, name: string, values: ArrayLike<number>): Float64Array {
+  const sums = Array.from(values, toGrid);
+  for (const [arena, word] of [
+    [model.sums.low, 'low'],
+    [model.sums.high, 'high'],
+  ] as const) {
+    const words = Uint32Array.from(sums, (n) => toWords(n)[word]);
+    arena.write(bench.gpu, name, new Float32Array(words.buffer));
+  }
+  return Float64Array.from(sums, fromGrid);
+}
+
+/** Gradients of very different sizes, some of them zero and some below AdamW's epsilon. */
+function gradientValues(size: number, seed: number): Float32Array {
+  return noise(size, seed).map((v, i) => v * [1, 0, 1e-9, 1e-4, 10][i % 5]);
+}
+
+const arenaTensor = async (arena: ParameterArena, name: string) => arena.read(bench.gpu, name);
+
+it.each(['matrices', 'all'] as const)(
+  'three updates agree with float64, decaying %s, over several buckets',
+  async (decay) => {
+    const model = await OperationBench.create(bench, decay === 'all' ? { vocabSize: 1, width: 1 } : LARGE);
+    const { layout } = model.weights;
+    if (decay === 'matrices') expect(layout.buckets().length).toBeGreaterThan(2);
+    const optimizer = await Optimizer.build(bench.kernels, layout, model.sums, { ...SETTINGS, decay });
+    const weights = new Map<string, Float64Array>();
+    layout.parameters.forEach(({ name, size }, i) => {
+      const values = noise(size, 100 + i);
+      optimizer.weights.write(bench.gpu, name, values);
+      weights.set(name, Float64Array.from(values));
+    });
+    const kinds = new Map(layout.parameters.map((p) => [p.name, p.kind]));
+    const decays = (name: string) => decay === 'all' || ['matrix', 'embedding'].includes(kinds.get(name) as string);
+    const state = freshAdamW();
+    for (const [step, learningRate, clipScale] of [
+      [1, 0.1, 1],
+      [2, 0.05, 0.25],
+      [3, 0.01, 1],
+    ]) {
+      const gradients = new Map(
+        layout.parameters.map(({ name, size }, i) => [name, putSums(model, name, gradientValues(size, 10 * step + i))]),
+      );
+      optimizer.submitUpdate(step, learningRate, clipScale);
+      adamW(weights, gradients, state, { ...SETTINGS, learningRate, clipScale, decays });
+    }
+    for (const { name } of layout.parameters) {
+      agree(await arenaTensor(optimizer.weights, name), weights.get(name) ?? [], 2e-6, `${name}, weights`);
+      agree(await arenaTensor(optimizer.first, name), state.first.get(name) ?? [], 1e-6, `${name}, first moments`);
+      agree(await arenaTensor(optimizer.second, name), state.second.get(name) ?? [], 1e-6, `${name}, second moments`);
+      for (const half of [model.sums.low, model.sums.high]) {
+        const left = (await arenaTensor(half, name)).findIndex((v) => !Object.is(v, 0));
+        expect(left, `${name}: the sums are zero again`).toBe(-1);
+      }
+    }
+  },
+);
+
+it('leaves weights without gradient and decay alone, bit for bit', async () => {
+  const model = await OperationBench.create(bench, { width: 5, heads: 1 });
+  const { layout } = model.weights;
+  const settings = { ...SETTINGS, weightDecay: 0, decay: 'all' } as const;
+  const optimizer = await Optimizer.build(bench.kernels, layout, model.sums, settings);
+  const values = noise(5, 1);
+  optimizer.weights.write(bench.gpu, 'ln_f.weight', values);
+  optimizer.submitUpdate(1, 0.1, 1);
+  expect(await optimizer.weights.read(bench.gpu, 'ln_f.weight')).toEqual(values);
+});
+
+const LIMITS: Record<string, LayoutLimits> = {
+  'one slab': { windowValues: 2 ** 25, slabValues: 2 ** 26 },
+  'slabs of two buckets, bound a bucket at a time': { windowValues: 2 ** 20, slabValues: 2 ** 21 },
+};
+
+it.each(Object.entries(LIMITS))('the gradient norm by chunks: %s', async (_, limits) => {
+  const model = await OperationBench.create(bench, LARGE, limits);
+  const { layout } = model.weights;
+  expect(layout.slabSizes.length).toBe(limits.slabValues === 2 ** 21 ? 2 : 1);
+  const optimizer = await Optimizer.build(bench.kernels, layout, model.sums, SETTINGS);
+  const slabs = layout.slabSizes.map((size) => new Float64Array(size));
+  parameters(layout.config).forEach(({ name, size }, i) => {
+    const gradient = putSums(model, name, gradientValues(size, 50 + i));
+    let from = 0;
+    for (const piece of layout.piecesOf(name)) {
+      slabs[piece.slab].set(gradient.subarray(from, from + piece.size), piece.offset);
+      from += piece.size;
+    }
+  });
+  optimizer.submitNorm();
+  let total = 0;
+  for (const [slab, values] of slabs.entries()) {
+    const want: number[] = [];
+    for (let i = 0; i < values.length; i += NORM_CHUNK_VALUES)
+      want.push(values.subarray(i, i + NORM_CHUNK_VALUES).reduce((sum, g) => sum + g * g, 0));
+    agree(await bench.floats(model.sums.squares(slab)), want, 1e-5, `chunks of slab ${slab}`);
+    total += want.reduce((a, b) => a + b);
+  }
+  const { squares } = await model.report();
+  expect(Math.abs(squares - total) / total).toBeLessThan(1e-5);
+});
