@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import { cacheFolder, reason } from '../data/cache-folder.js';
 import { LantrainError } from '../errors.js';
-import { bandwidthCeiling, multiplyAddCeiling } from '../gpu/ceiling.js';
+import { type Ceilings, measureCeilings } from '../gpu/ceiling.js';
 import { type AdapterDescription, Gpu } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
@@ -17,7 +17,6 @@ import { benchShape } from './bench-shape.js';
 import { rounded } from './bench-train.js';
 import { gigabytes, planHash, version } from './job.js';
 import { availableMemory } from './memory.js';
-import type { Ceilings } from './profile.js';
 import { loadShaders, packageRoot } from './shaders.js';
 
 export interface DoctorCommand {
@@ -96,10 +95,8 @@ async function examine({ adapter: wanted }: DoctorCommand): Promise<DoctorReport
           `a small matrix product on this adapter is wrong by ${worst.toPrecision(2)}: its driver computes wrongly; ` +
             'update it, or choose another adapter with --adapter',
         );
-      ceilings = {
-        gflops: rounded(await multiplyAddCeiling(kernels), 2),
-        gigabytesPerSecond: rounded(await bandwidthCeiling(kernels), 2),
-      };
+      const { gflops, gigabytesPerSecond } = await measureCeilings(kernels);
+      ceilings = { gflops: rounded(gflops, 2), gigabytesPerSecond: rounded(gigabytesPerSecond, 2) };
     } catch (error) {
       selfTest ??= 'failed';
       problems.push(`the adapter fails at a small task: ${messageOf(error)}; update its driver`);

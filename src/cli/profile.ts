@@ -1,3 +1,4 @@
+import type { Ceilings } from '../gpu/ceiling.js';
 import type { Timing } from '../gpu/list.js';
 import type { Engine } from '../train/engine.js';
 
@@ -7,12 +8,6 @@ export interface KernelRow {
   milliseconds: number;
   flops: number;
   bytes: number;
-}
-
-/** What the adapter can do at most: GFLOP/s and GB/s (src/gpu/ceiling.ts). */
-export interface Ceilings {
-  readonly gflops: number;
-  readonly gigabytesPerSecond: number;
 }
 
 /** The dispatches of a list by operation, or by what `nameOf` says, the slowest first. */

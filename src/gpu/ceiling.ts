@@ -17,6 +17,16 @@ const COPY_BYTES = 2 ** 27;
 const RUN_MS = 150;
 const RUNS = 5;
 
+/** What an adapter can do at most. */
+export interface Ceilings {
+  readonly gflops: number;
+  readonly gigabytesPerSecond: number;
+}
+
+export async function measureCeilings(kernels: KernelCache): Promise<Ceilings> {
+  return { gflops: await multiplyAddCeiling(kernels), gigabytesPerSecond: await bandwidthCeiling(kernels) };
+}
+
 /** Multiply-adds in float32 that this adapter does a second, in GFLOP/s: a load-free loop of independent chains. */
 export async function multiplyAddCeiling(kernels: KernelCache): Promise<number> {
   const { gpu } = kernels;
