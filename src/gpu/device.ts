@@ -63,6 +63,7 @@ export interface AdapterDescription {
 export class Gpu {
   #failure: LantrainError | undefined;
   #staging: { buffer: GPUBuffer; size: number } | undefined;
+  #reading: Promise<ArrayBuffer> | undefined;
   #allocatedBytes = 0;
   #peakBytes = 0;
 
@@ -74,8 +75,7 @@ export class Gpu {
       this.#failure ??= asLantrainError(event.error);
     };
     void device.lost.then((info) => {
-      if (info.reason !== 'destroyed')
-        this.#failure ??= new LantrainError('LT_GPU_LOST', `the GPU device was lost: ${info.message || info.reason}`);
+      this.#failure ??= new LantrainError('LT_GPU_LOST', `the GPU device was lost: ${info.message || info.reason}`);
     });
   }
 
@@ -125,6 +125,11 @@ export class Gpu {
     return { buffer: await this.#create(label, size, USAGE.uniform | USAGE.copyDst), offset: 0, size };
   }
 
+  /** A buffer of `bytes` to copy into and map. */
+  async staging(label: string, bytes: number): Promise<GPUBuffer> {
+    return this.#create(label, bytes, USAGE.mapRead | USAGE.copyDst);
+  }
+
   async #create(label: string, size: number, usage: number): Promise<GPUBuffer> {
     if (size > this.limits.maxBufferSize)
       throw new LantrainError(
@@ -154,19 +159,40 @@ export class Gpu {
     this.device.queue.writeBuffer(view.buffer, view.offset, data.buffer, data.byteOffset, data.byteLength);
   }
 
-  /** The bytes of `view`, once everything submitted so far is done. One read at a time. */
+  /** The bytes of `view`, once everything submitted so far is done. One read at a time; others wait their turn. */
   async read(view: View): Promise<ArrayBuffer> {
+    while (this.#reading) await this.#reading.catch(() => undefined);
+    this.#reading = this.#read(view);
+    try {
+      return await this.#reading;
+    } finally {
+      this.#reading = undefined;
+    }
+  }
+
+  async #read(view: View): Promise<ArrayBuffer> {
     this.check();
     if (this.#staging === undefined || this.#staging.size < view.size) {
       if (this.#staging) {
         this.#allocatedBytes -= this.#staging.size;
         this.#staging.buffer.destroy();
       }
-      const buffer = await this.#create('staging', view.size, USAGE.mapRead | USAGE.copyDst);
-      this.#staging = { buffer, size: view.size };
+      this.#staging = { buffer: await this.staging('staging', view.size), size: view.size };
     }
-    const staging = this.#staging.buffer;
     const encoder = this.device.createCommandEncoder();
+    return this.copyOut(encoder, view, this.#staging.buffer, (bytes) => bytes.slice(0));
+  }
+
+  /**
+   * Submits `encoder` with a copy of `view` to `staging` as its last command, and gives the bytes to `take`, which must
+   * not keep them.
+   */
+  async copyOut<T>(
+    encoder: GPUCommandEncoder,
+    view: View,
+    staging: GPUBuffer,
+    take: (bytes: ArrayBuffer) => T,
+  ): Promise<T> {
     encoder.copyBufferToBuffer(view.buffer, view.offset, staging, 0, view.size);
     this.device.queue.submit([encoder.finish()]);
     try {
@@ -175,10 +201,12 @@ export class Gpu {
       this.check();
       throw new LantrainError('LT_GPU_ERROR', `reading back from the GPU failed: ${oneLine(cause)}`, { cause });
     }
-    const bytes = staging.getMappedRange(0, view.size).slice(0);
-    staging.unmap();
-    this.check();
-    return bytes;
+    try {
+      return take(staging.getMappedRange(0, view.size));
+    } finally {
+      staging.unmap();
+      this.check();
+    }
   }
 
   /** Resolves when everything submitted so far is done. */
@@ -190,6 +218,37 @@ export class Gpu {
   /** Throws the first error that WebGPU reported on the side, if any. */
   check(): void {
     if (this.#failure) throw this.#failure;
+  }
+}
+
+/** Reads that may overlap, unlike `Gpu.read`: a few staging buffers in turn, first come, first served. */
+export class Readback {
+  readonly #waiting: ((staging: GPUBuffer) => void)[] = [];
+
+  private constructor(
+    readonly gpu: Gpu,
+    private readonly free: GPUBuffer[],
+  ) {}
+
+  /** `count` staging buffers for reads of at most `bytes`. */
+  static async create(gpu: Gpu, label: string, bytes: number, count: number): Promise<Readback> {
+    const free: GPUBuffer[] = [];
+    for (let i = 0; i < count; i++) free.push(await gpu.staging(`${label}.${i}`, bytes));
+    return new Readback(gpu, free);
+  }
+
+  /** Once a staging buffer is free: submits what `encode` encodes and gives the bytes of its view to `take`. */
+  async read<T>(encode: (encoder: GPUCommandEncoder) => View, take: (bytes: ArrayBuffer) => T): Promise<T> {
+    const staging = this.free.pop() ?? (await new Promise<GPUBuffer>((free) => this.#waiting.push(free)));
+    try {
+      this.gpu.check();
+      const encoder = this.gpu.device.createCommandEncoder();
+      return await this.gpu.copyOut(encoder, encode(encoder), staging, take);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next(staging);
+      else this.free.push(staging);
+    }
   }
 }
 

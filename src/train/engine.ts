@@ -9,7 +9,7 @@ import { freshTensor, type Initialization } from '../model/initialize.js';
 import { ParameterLayout } from '../model/layout.js';
 import type { Plan } from '../model/plan.js';
 import { ExactSums } from '../model/sums.js';
-import { type AdamWSettings, Optimizer } from './optimizer.js';
+import { type AdamWSettings, clipScaleOf, Optimizer } from './optimizer.js';
 
 export interface StepOutcome {
   /** Mean token loss of the global batch in nats, before the update. */
@@ -84,10 +84,7 @@ export class Engine {
       );
     }
     const gradNorm = Math.sqrt(report.squares);
-    const { clip } = this.options;
-    // As torch.nn.utils.clip_grad_norm_.
-    const clipScale = clip > 0 ? Math.min(1, clip / (gradNorm + 1e-6)) : 1;
-    this.optimizer.submitUpdate(step, learningRate, clipScale);
+    this.optimizer.submitUpdate(step, learningRate, clipScaleOf(this.options.clip, gradNorm));
     return { loss: report.lossSum / tokens, gradNorm };
   }
 

@@ -1,6 +1,6 @@
 import { type Gpu, slice, type View } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
-import { DispatchList } from '../gpu/list.js';
+import { type Dispatch, DispatchList } from '../gpu/list.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../model/layout.js';
 import type { Parameter } from '../model/parameters.js';
 import { type ExactSums, NORM_CHUNK_VALUES, normChunksOf } from '../model/sums.js';
@@ -17,103 +17,74 @@ export interface AdamWSettings {
 /** Blocks of 64 values share one decay bit. */
 const DECAY_BLOCK = 64;
 
-/**
- * The owner of the training state: weights and moments, and the one update that changes them. Gradients come as exact
- * sums, whoever computed them.
- */
-export class Optimizer {
-  readonly #norm = new DispatchList();
-  readonly #update = new DispatchList();
+/** The two words of some consecutive gradients, as exact sums. */
+export interface Gradients {
+  readonly low: View;
+  readonly high: View;
+}
 
+/** A range of the flat parameter array: a bucket, or what one binding holds. */
+export interface FlatRange {
+  readonly slab: number;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/**
+ * Weights, moments and the one rule that changes them. How gradients come to it differs: `Optimizer` has them all on
+ * this device, the owner of a cluster (`owner.ts`) bucket by bucket; both use the dispatches made here.
+ */
+export class TrainingState {
   private constructor(
     readonly gpu: Gpu,
     readonly settings: AdamWSettings,
     readonly weights: ParameterArena,
     readonly first: ParameterArena,
     readonly second: ParameterArena,
+    private readonly decayBits: readonly View[],
     private readonly uniform: View,
   ) {}
 
-  static async build(
-    kernels: KernelCache,
-    layout: ParameterLayout,
-    sums: ExactSums,
-    settings: AdamWSettings,
-  ): Promise<Optimizer> {
-    const { gpu } = kernels;
+  static async allocate(gpu: Gpu, layout: ParameterLayout, settings: AdamWSettings): Promise<TrainingState> {
     const weights = await ParameterArena.allocate(gpu, layout, 'weights');
     const first = await ParameterArena.allocate(gpu, layout, 'first');
     const second = await ParameterArena.allocate(gpu, layout, 'second');
-    const uniform = await gpu.uniform('adamw', 48);
-    const optimizer = new Optimizer(gpu, settings, weights, first, second, uniform);
-    await optimizer.#addUpdate(sums);
-    optimizer.#addNorm(sums);
-    await optimizer.#update.prepare(kernels);
-    await optimizer.#norm.prepare(kernels);
-    return optimizer;
-  }
-
-  async #addUpdate(sums: ExactSums): Promise<void> {
-    const { layout } = this.weights;
     const decayBits: View[] = [];
     for (const slab of layout.slabSizes.keys()) {
-      const bits = decayBitsOf(layout, slab, this.settings.decay);
-      const view = await this.gpu.buffer(`decay.${slab}`, bits.length);
-      this.gpu.write(view, bits);
+      const bits = decayBitsOf(layout, slab, settings.decay);
+      const view = await gpu.buffer(`decay.${slab}`, bits.length);
+      gpu.write(view, bits);
       decayBits.push(view);
     }
-    for (const { slab, offset, size } of layout.buckets()) {
-      const bit = offset / DECAY_BLOCK / 32;
-      this.#update.add({
-        shader: 'adamw',
-        entry: 'update',
-        constants: {},
-        bindings: {
-          weights: this.weights.range(slab, offset, size),
-          first: this.first.range(slab, offset, size),
-          second: this.second.range(slab, offset, size),
-          low: sums.low.range(slab, offset, size),
-          high: sums.high.range(slab, offset, size),
-          decayBits: slice(decayBits[slab], bit, Math.ceil(size / DECAY_BLOCK / 32)),
-          step: this.uniform,
-        },
-        groups: [Math.ceil(size / 4 / 64)],
-        bytes: 40 * size,
-      });
-    }
+    return new TrainingState(gpu, settings, weights, first, second, decayBits, await gpu.uniform('adamw', 48));
   }
 
-  #addNorm(sums: ExactSums): void {
-    const { slabSizes, limits } = this.weights.layout;
-    slabSizes.forEach((used, slab) => {
-      const squares = sums.squares(slab);
-      // One dispatch a binding; the limit is a multiple of the bucket, so chunks fall the same way under any limit.
-      const most = Math.max(BUCKET_VALUES, limits.windowValues);
-      for (let offset = 0; offset < used; offset += most) {
-        const size = Math.min(most, used - offset);
-        const chunks = normChunksOf(size);
-        this.#norm.add({
-          shader: 'gradient_norm',
-          entry: 'chunk_squares',
-          constants: { FIRST: offset / NORM_CHUNK_VALUES },
-          bindings: { low: sums.low.range(slab, offset, size), high: sums.high.range(slab, offset, size), squares },
-          groups: [chunks],
-          bytes: 8 * size,
-        });
-      }
-    });
+  get layout(): ParameterLayout {
+    return this.weights.layout;
   }
 
-  /** Queues the squares of all gradients into the sums' report. */
-  submitNorm(): void {
-    this.#norm.submit(this.gpu);
+  /** The update of one bucket, in place in `weights` (which hold the bucket's old values); sets `sums` to zero. */
+  update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View): Dispatch {
+    return {
+      shader: 'adamw',
+      entry: 'update',
+      constants: {},
+      bindings: {
+        weights,
+        first: this.first.range(slab, offset, size),
+        second: this.second.range(slab, offset, size),
+        low: sums.low,
+        high: sums.high,
+        decayBits: slice(this.decayBits[slab], offset / DECAY_BLOCK / 32, Math.ceil(size / DECAY_BLOCK / 32)),
+        step: this.uniform,
+      },
+      groups: [Math.ceil(size / 4 / 64)],
+      bytes: 40 * size,
+    };
   }
 
-  /**
-   * Queues update number `step` (1 is the first) of all weights and moments; sets the sums to zero. Bias correction
-   * and the decay factor are computed here, in float64.
-   */
-  submitUpdate(step: number, learningRate: number, clipScale: number): void {
+  /** Queues what all updates of step `step` (1 is the first) share. Computed here, in float64. */
+  writeStep(step: number, learningRate: number, clipScale: number): void {
     const { beta1, beta2, epsilon, weightDecay } = this.settings;
     this.gpu.write(
       this.uniform,
@@ -128,12 +99,98 @@ export class Optimizer {
         epsilon,
       ),
     );
-    this.#update.submit(this.gpu);
+  }
+}
+
+/** The squares of `size` gradients, one sum a chunk, into `squares` from place `first` on. */
+export function normDispatch(size: number, sums: Gradients, squares: View, first: number): Dispatch {
+  return {
+    shader: 'gradient_norm',
+    entry: 'chunk_squares',
+    constants: { FIRST: first },
+    bindings: { low: sums.low, high: sums.high, squares },
+    groups: [normChunksOf(size)],
+    bytes: 8 * size,
+  };
+}
+
+/**
+ * The owner of the training state where all gradients are on this device: the whole update as two static lists.
+ */
+export class Optimizer {
+  readonly #norm = new DispatchList();
+  readonly #update = new DispatchList();
+
+  private constructor(readonly state: TrainingState) {}
+
+  static async build(
+    kernels: KernelCache,
+    layout: ParameterLayout,
+    sums: ExactSums,
+    settings: AdamWSettings,
+  ): Promise<Optimizer> {
+    const optimizer = new Optimizer(await TrainingState.allocate(kernels.gpu, layout, settings));
+    optimizer.#addUpdate(sums);
+    optimizer.#addNorm(sums);
+    await optimizer.#update.prepare(kernels);
+    await optimizer.#norm.prepare(kernels);
+    return optimizer;
+  }
+
+  get weights(): ParameterArena {
+    return this.state.weights;
+  }
+
+  get first(): ParameterArena {
+    return this.state.first;
+  }
+
+  get second(): ParameterArena {
+    return this.state.second;
+  }
+
+  #addUpdate(sums: ExactSums): void {
+    for (const bucket of this.state.layout.buckets()) {
+      const { slab, offset, size } = bucket;
+      const of = (arena: ParameterArena) => arena.range(slab, offset, size);
+      this.#update.add(this.state.update(bucket, { low: of(sums.low), high: of(sums.high) }, of(this.weights)));
+    }
+  }
+
+  #addNorm(sums: ExactSums): void {
+    const { slabSizes, limits } = this.state.layout;
+    slabSizes.forEach((used, slab) => {
+      const squares = sums.squares(slab);
+      // One dispatch a binding; the limit is a multiple of the bucket, so chunks fall the same way under any limit.
+      const most = Math.max(BUCKET_VALUES, limits.windowValues);
+      for (let offset = 0; offset < used; offset += most) {
+        const size = Math.min(most, used - offset);
+        const of = (arena: ParameterArena) => arena.range(slab, offset, size);
+        const gradients = { low: of(sums.low), high: of(sums.high) };
+        this.#norm.add(normDispatch(size, gradients, squares, offset / NORM_CHUNK_VALUES));
+      }
+    });
+  }
+
+  /** Queues the squares of all gradients into the sums' report. */
+  submitNorm(): void {
+    this.#norm.submit(this.state.gpu);
+  }
+
+  /** Queues update number `step` (1 is the first) of all weights and moments; sets the sums to zero. */
+  submitUpdate(step: number, learningRate: number, clipScale: number): void {
+    this.state.writeStep(step, learningRate, clipScale);
+    this.#update.submit(this.state.gpu);
   }
 
   get lists(): readonly DispatchList[] {
     return [this.#norm, this.#update];
   }
+}
+
+/** As torch.nn.utils.clip_grad_norm_ has it; `clip` 0 leaves gradients as they are. */
+export function clipScaleOf(clip: number, gradNorm: number): number {
+  return clip > 0 ? Math.min(1, clip / (gradNorm + 1e-6)) : 1;
 }
 
 function decays(parameter: Parameter, decay: AdamWSettings['decay']): boolean {
