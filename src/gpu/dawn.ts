@@ -10,12 +10,15 @@ import { create, globals } from 'webgpu';
  */
 const POLL_MS = 1;
 
+/**
+ * Functions of native add-ons have a prototype of their own. Bound functions and the resolving functions of promises,
+ * which print as native code as well, have none.
+ */
 function isNativeCallback(callback: unknown): boolean {
-  if (typeof callback !== 'function') return false;
-  // Bound JavaScript functions also print as native code, but they say so in their name and have no own prototype.
   return (
-    /\{\s*\[native code\]\s*\}\s*$/.test(Function.prototype.toString.call(callback)) &&
-    !callback.name.startsWith('bound ')
+    typeof callback === 'function' &&
+    Object.hasOwn(callback, 'prototype') &&
+    /\{\s*\[native code\]\s*\}\s*$/.test(Function.prototype.toString.call(callback))
   );
 }
 

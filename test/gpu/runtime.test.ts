@@ -1,14 +1,336 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { LantrainError } from '../../src/errors.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu, slice } from '../../src/gpu/device.js';
+import { composeShader, KernelCache } from '../../src/gpu/kernel.js';
+import { DispatchList, linearGroups } from '../../src/gpu/list.js';
 import { Bench } from './harness.js';
 
+const COUNT_GROUPS = `
+override COUNT: u32;
+@group(0) @binding(0) var<storage, read_write> out: array<u32>;
+
+@compute @workgroup_size(1)
+fn mark(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let at = group.x + group.y * groups.x;
+  if (at < COUNT) { out[at] += at + 1u; }
+}
+
+@compute @workgroup_size(1)
+fn idle() { out[0] += 1u; }
+
+@compute @workgroup_size(1)
+fn busy() {
+  var x = out[0];
+  for (var i = 0u; i < 20000000u; i++) { x = (x * 1664525u + 1013904223u) ^ (x >> 7u); }
+  out[0] = x;
+}`;
+
 let bench: Bench;
+let kernels: KernelCache;
 beforeAll(async () => {
   bench = await Bench.open();
+  kernels = new KernelCache(bench.gpu, { probe: COUNT_GROUPS });
+});
+afterAll(() => bench.gpu.device.destroy());
+
+/** What a promise was rejected with; it must be a LantrainError of one line or more. */
+async function refusal(promise: Promise<unknown>): Promise<LantrainError> {
+  const error = await promise.then(
+    () => new Error('nothing was thrown'),
+    (e: unknown) => e,
+  );
+  expect(error).toBeInstanceOf(LantrainError);
+  return error as LantrainError;
+}
+
+/** Runs `work` on a device of its own, which it may spoil. */
+async function withGpu(work: (gpu: Gpu) => Promise<void>, wrap = (gpu: GPU) => gpu): Promise<void> {
+  const gpu = await Gpu.open(wrap(openDawn()));
+  try {
+    await work(gpu);
+  } finally {
+    gpu.device.destroy();
+  }
+}
+
+/** An object of Dawn's with some members replaced. */
+function replaced<T extends object>(target: T, members: Record<string, unknown>): T {
+  return new Proxy(target, {
+    get(_, name) {
+      if (Object.hasOwn(members, name)) return members[name as string];
+      const value = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+    set: (_, name, value) => Reflect.set(target, name, value, target),
+  });
+}
+
+/** Dawn with a device whose members `device` replaces. */
+function dawnWith(device: (real: GPUDevice) => Record<string, unknown>): (gpu: GPU) => GPU {
+  return (gpu) =>
+    replaced(gpu, {
+      requestAdapter: async (options: GPURequestAdapterOptions) => {
+        const adapter = (await gpu.requestAdapter(options)) as GPUAdapter;
+        return replaced(adapter, {
+          requestDevice: async (descriptor: GPUDeviceDescriptor) => {
+            const real = await adapter.requestDevice(descriptor);
+            return replaced(real, device(real));
+          },
+        });
+      },
+    });
+}
+
+describe('buffers', () => {
+  it('start as zeros, and views read and write their own part', async () => {
+    const view = await bench.gpu.buffer('test', 200);
+    bench.gpu.write(slice(view, 64, 3), new Uint32Array([1, 2, 3]));
+    const words = await bench.words(view);
+    expect([...words.subarray(63, 68)]).toEqual([0, 1, 2, 3, 0]);
+    expect([...(await bench.words(slice(view, 64, 2)))]).toEqual([1, 2]);
+    expect(() => slice(view, 250, 7)).toThrow(RangeError);
+  });
+
+  it('count towards the memory in use, and the peak stays', async () => {
+    const before = bench.gpu.memory.allocatedBytes;
+    const view = await bench.gpu.buffer('test', 2 ** 20);
+    expect(bench.gpu.memory.allocatedBytes).toBe(before + 2 ** 22);
+    bench.gpu.release(view);
+    expect(bench.gpu.memory.allocatedBytes).toBe(before);
+    expect(bench.gpu.memory.peakBytes).toBeGreaterThanOrEqual(before + 2 ** 22);
+  });
+
+  it('larger than the adapter allows are LT_GPU_MEMORY, with name, size and limit', async () => {
+    const { maxBufferSize } = bench.gpu.limits;
+    const values = Math.ceil(maxBufferSize / 256) * 64 + 64;
+    const error = await refusal(bench.gpu.buffer('giant', values));
+    expect(error.code).toBe('LT_GPU_MEMORY');
+    expect(error.message).toContain(`giant of ${4 * values} bytes`);
+    expect(error.message).toContain(`(${maxBufferSize} bytes)`);
+    await bench.gpu.read(await bench.gpu.buffer('small', 1)); // nothing is left behind
+  });
+
+  it('that the adapter has no memory for are LT_GPU_MEMORY, and do not count', async () => {
+    let memoryIsFull = false;
+    const wrap = dawnWith((real) => ({
+      popErrorScope: async () => {
+        const error = await real.popErrorScope();
+        return memoryIsFull ? { message: 'out of memory' } : error;
+      },
+    }));
+    await withGpu(async (gpu) => {
+      await gpu.buffer('first', 64);
+      memoryIsFull = true;
+      const error = await refusal(gpu.buffer('second', 64));
+      expect(error.code).toBe('LT_GPU_MEMORY');
+      expect(error.message).toContain('no memory for second (256 bytes, 256 bytes in use already)');
+      expect(gpu.memory.allocatedBytes).toBe(256);
+    }, wrap);
+  });
 });
 
-describe('runtime', () => {
-  it('reads back what it wrote', async () => {
-    const view = await bench.put(new Uint32Array([1, 2, 3]));
-    expect([...(await bench.words(view))]).toEqual([1, 2, 3]);
+describe('errors that WebGPU reports on the side', () => {
+  it('are thrown as LT_GPU_ERROR by the next read, and ever after', async () => {
+    await withGpu(async (gpu) => {
+      const view = await gpu.buffer('test', 64);
+      gpu.device.queue.writeBuffer(view.buffer, 1024, new Uint32Array(64));
+      const error = await refusal(gpu.read(view));
+      expect(error.code).toBe('LT_GPU_ERROR');
+      expect(error.message).toMatch(/^WebGPU refused an operation: .*[Ww]rite/);
+      expect(error.message).not.toContain('\n');
+      expect(await refusal(gpu.done())).toBe(error);
+      expect(() => gpu.check()).toThrow(error);
+    });
+  });
+
+  it('are thrown by a wait, too, after an invalid submit', async () => {
+    await withGpu(async (gpu) => {
+      const small = await gpu.buffer('small', 64);
+      const encoder = gpu.device.createCommandEncoder();
+      encoder.copyBufferToBuffer(small.buffer, 0, small.buffer, 128, 1024);
+      gpu.device.queue.submit([encoder.finish()]);
+      expect((await refusal(gpu.done())).code).toBe('LT_GPU_ERROR');
+    });
+  });
+
+  it('are LT_GPU_MEMORY where memory ran out', async () => {
+    class GPUOutOfMemoryError {
+      readonly message = 'while working';
+    }
+    await withGpu(async (gpu) => {
+      const event = { error: new GPUOutOfMemoryError() } as unknown as GPUUncapturedErrorEvent;
+      gpu.device.onuncapturederror?.call(gpu.device, event);
+      expect((await refusal(gpu.done())).code).toBe('LT_GPU_MEMORY');
+    });
+  });
+
+  it('are LT_GPU_LOST when the device is lost', async () => {
+    const lost = Promise.resolve({ reason: 'unknown', message: 'the driver crashed' });
+    await withGpu(
+      async (gpu) => {
+        const error = await refusal(gpu.done());
+        expect(error.code).toBe('LT_GPU_LOST');
+        expect(error.message).toContain('the driver crashed');
+      },
+      dawnWith(() => ({ lost })),
+    );
+  });
+
+  it('are LT_GPU_LOST when the device was destroyed under the work', async () => {
+    const gpu = await Gpu.open(openDawn());
+    const view = await gpu.buffer('test', 64);
+    gpu.device.destroy();
+    expect((await refusal(gpu.read(view))).code).toBe('LT_GPU_LOST');
+  });
+});
+
+describe('kernels', () => {
+  it('that do not compile are LT_GPU_SHADER, with the numbered lines around the error', async () => {
+    const broken = ['@group(0) @binding(0) var<storage, read_write> out: array<f32>;', 'fn helper() {}', ''];
+    const text = [...broken, '@compute @workgroup_size(1)', 'fn main() {', '  out[0] = nonsense;', '}'].join('\n');
+    const cache = new KernelCache(bench.gpu, { broken: text });
+    const error = await refusal(cache.get({ shader: 'broken', entry: 'main', constants: {} }, ['out']));
+    expect(error.code).toBe('LT_GPU_SHADER');
+    expect(error.message).toContain('broken.wgsl does not compile');
+    expect(error.message).toContain('nonsense');
+    // The line that is named is the one that is shown under that number.
+    const [, line] = /line (\d+):\d+/.exec(error.message) ?? [];
+    expect(error.message).toContain(`${line} |   out[0] = nonsense;`);
+    await bench.gpu.done(); // it was thrown, so it is not thrown again
+  });
+
+  it('without the entry point, the variable or the file asked for are LT_GPU_SHADER', async () => {
+    const get = (shader: string, entry: string, variable: string) =>
+      refusal(kernels.get({ shader, entry, constants: {} }, [variable]));
+    const [entry, variable, file] = [
+      await get('probe', 'missing', 'out'),
+      await get('probe', 'idle', 'missing'),
+      await get('missing', 'idle', 'out'),
+    ];
+    for (const error of [entry, variable, file]) expect(error.code).toBe('LT_GPU_SHADER');
+    expect(entry.message).toContain('probe.wgsl, entry missing');
+    expect(variable.message).toContain('probe.wgsl declares no variable missing');
+    expect(file.message).toContain('there is no shader missing.wgsl');
+  });
+
+  it('are built once for the same constants and variables', async () => {
+    const cache = new KernelCache(bench.gpu, { probe: COUNT_GROUPS });
+    const get = (COUNT: number) => cache.get({ shader: 'probe', entry: 'mark', constants: { COUNT } }, ['out']);
+    expect(await get(1)).toBe(await get(1));
+    expect(await get(2)).not.toBe(await get(1));
+    expect(cache.pipelineCount).toBe(2);
+  });
+});
+
+describe('composed shaders', () => {
+  it('hold each import once, before its user, and directives first', () => {
+    const texts = {
+      top: 'enable subgroups;\n//! import left\n//! import right\nfn top() {}',
+      left: '//! import base\nfn left() {}',
+      right: '//! import base\nenable f16;\nenable subgroups;\nfn right() {}',
+      base: 'fn base() {}',
+    };
+    const lines = composeShader(texts, 'top')
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('//'));
+    const functions = ['base', 'left', 'right', 'top'].map((name) => `fn ${name}() {}`);
+    expect(lines.slice(2)).toEqual(functions);
+    expect(lines.slice(0, 2).sort()).toEqual(['enable f16;', 'enable subgroups;']);
+  });
+
+  const texts = loadShaders();
+  it.each(Object.keys(texts))('%s.wgsl compiles as it stands', async (name) => {
+    const code = composeShader(texts, name);
+    if (/^enable subgroups/m.test(code) && !bench.gpu.has('subgroups')) {
+      console.warn(`${name}.wgsl is not compiled: the adapter has no subgroups`);
+      return;
+    }
+    bench.gpu.device.pushErrorScope('validation');
+    const info = await bench.gpu.device.createShaderModule({ code }).getCompilationInfo();
+    const error = await bench.gpu.device.popErrorScope();
+    expect(info.messages.map((m) => `${m.type} line ${m.lineNum}: ${m.message}`)).toEqual([]);
+    expect(error).toBeNull();
+  });
+});
+
+describe('dispatch grids', () => {
+  it('of any count are at most 65535 wide and waste less than a row', () => {
+    for (const count of [1, 2, 65535, 65536, 65537, 131071, 1_000_003, 65535 ** 2 - 1, 65535 ** 2]) {
+      const [x, y] = linearGroups(count);
+      expect(Math.max(x, y)).toBeLessThanOrEqual(65535);
+      expect(x * y - count).toBeGreaterThanOrEqual(0);
+      expect(x * y - count).toBeLessThan(y);
+    }
+    expect(linearGroups(65535)).toEqual([65535, 1]);
+  });
+
+  it('past 65535 workgroups reach every one, once', async () => {
+    const count = 2 * 65535 + 3;
+    const out = await bench.zeros(count);
+    const list = new DispatchList();
+    const bindings = { out };
+    list.add({ shader: 'probe', entry: 'mark', constants: { COUNT: count }, bindings, groups: linearGroups(count) });
+    await list.prepare(kernels);
+    list.submit(bench.gpu);
+    expect((await bench.words(out)).findIndex((v, i) => v !== i + 1)).toBe(-1);
+  });
+
+  it('that no adapter dispatches are refused when they are added', async () => {
+    const out = await bench.zeros(1);
+    const add = (groups: [number, number?, number?]) => () =>
+      new DispatchList().add({ shader: 'probe', entry: 'idle', constants: {}, bindings: { out }, groups });
+    expect(add([65535, 65535])).not.toThrow();
+    for (const groups of [[65536], [1, 65536], [0], [1.5], [Number.NaN]] as [number, number?][])
+      expect(add(groups)).toThrow(RangeError);
+    expect(add([65536])).toThrow('probe.idle: cannot dispatch 65536 workgroups');
+  });
+});
+
+describe('dispatch lists', () => {
+  const listOf = async (b: Bench, entries: readonly string[]) => {
+    const [list, out] = [new DispatchList(), await b.zeros(1)];
+    for (const entry of entries)
+      list.add({ shader: 'probe', entry, constants: {}, bindings: { out }, groups: [1], flops: 7, label: `${entry}!` });
+    await list.prepare(new KernelCache(b.gpu, { probe: COUNT_GROUPS }));
+    return { list, out };
+  };
+
+  it('replay in order as often as they are submitted', async () => {
+    const { list, out } = await listOf(bench, ['idle', 'idle', 'idle']);
+    for (let i = 0; i < 5; i++) list.submit(bench.gpu);
+    expect([...(await bench.words(out))]).toEqual([15]);
+  });
+
+  it('warm up with each pipeline once', async () => {
+    const { list, out } = await listOf(bench, ['idle', 'busy', 'idle', 'idle']);
+    bench.gpu.write(out, Uint32Array.of(5));
+    const progress: [number, number][] = [];
+    await list.warmUp(bench.gpu, (...p) => progress.push(p));
+    expect(progress).toEqual([
+      [1, 2],
+      [2, 2],
+    ]);
+  });
+
+  it.each([true, false])('profile every dispatch, with timestamps %s', async (timestamps) => {
+    const own = timestamps ? bench : await Bench.open({ withoutFeatures: ['timestamp-query'] });
+    if (timestamps && !own.gpu.has('timestamp-query')) {
+      console.warn('timestamps are not tested: the adapter has none');
+      return;
+    }
+    expect(own.gpu.has('timestamp-query')).toBe(timestamps);
+    const { list, out } = await listOf(own, ['idle', 'busy', 'idle']);
+    await list.warmUp(own.gpu);
+    const timings = await list.profile(own.gpu);
+    expect(timings.map((t) => t.label)).toEqual(['idle!', 'busy!', 'idle!']);
+    expect(timings.map((t) => t.flops)).toEqual([7, 7, 7]);
+    const [first, busy, last] = timings.map((t) => t.milliseconds);
+    expect(Math.min(first, last)).toBeGreaterThanOrEqual(0);
+    expect(busy).toBeGreaterThan(5);
+    expect(busy).toBeGreaterThan(Math.min(first, last));
+    expect((await own.words(out))[0]).not.toBe(0);
+    if (!timestamps) own.gpu.device.destroy();
   });
 });

@@ -100,7 +100,7 @@ describe('token lists', () => {
 describe('the gradient through dropout', () => {
   it.each([
     [1, 1, 0.5],
-    [2, 130, 0.9],
+    [2, 130, 0.1],
     [3, 257, 0.1],
   ])('%d sequences of %d values, p %d', async (batch, size, p) => {
     const model = await OperationBench.create(bench, {});
