@@ -75,24 +75,38 @@ export class ExactSums {
     const wrong = parameters.filter((_, i) => words[i * STATUS_STRIDE] !== 0).map((p) => p.name);
     if (words[parameters.length * STATUS_STRIDE] !== 0) wrong.unshift('loss');
     const lossAt = (parameters.length + 1) * STATUS_STRIDE;
-    const lossSum = (words[lossAt + 1] | 0) * 2 ** -8 + words[lossAt] * 2 ** -40;
+    const lossGrid = (BigInt(words[lossAt + 1] | 0) << 32n) + BigInt(words[lossAt]);
     let squares = 0;
     for (let s = 0; s < slabSizes.length; s++) {
       const { offset, size } = this.squares(s);
       for (let i = 0; i < size / 4; i++) squares += floats[offset / 4 + i];
     }
     gpu.write(this.report, new Uint32Array(lossAt + 2));
-    return { lossSum, squares, wrong };
+    return { lossGrid, lossSum: fromLossGrid(lossGrid), squares, wrong };
   }
 }
 
+/** A sum of losses on the grid, in nats. */
+export function fromLossGrid(sum: bigint): number {
+  return Number(sum) * 2 ** -40;
+}
+
 export interface StepReport {
+  /** The sum of all token losses, an integer on the grid 2^-40. */
+  readonly lossGrid: bigint;
   /** The sum of all token losses, in nats. */
   readonly lossSum: number;
+  /** The same as the low and the high word of the exact sum. */
+  readonly lossWords: readonly [number, number];
   /** The sum of the squares of all gradients; only after `addNorm` ran. */
   readonly squares: number;
   /** The tensors (or `loss`) that had a NaN, an infinity or a value of 2^12 and more. */
   readonly wrong: readonly string[];
+}
+
+/** The value of a 64-bit sum on the grid, given as its low and high word. */
+export function gridSum(low: number, high: number): number {
+  return (high | 0) * 2 ** -8 + low * 2 ** -40;
 }
 
 export const NORM_CHUNK_VALUES = 65536;

@@ -101,6 +101,15 @@ export function packSums(low: Uint32Array, high: Uint32Array): Uint8Array {
   return pack(low, high, [0, 0]);
 }
 
+/** The loss sum is one more bucket: its one value comes first, the others are zero. */
+export const LOSS_BUCKET_VALUES = GRANULE;
+
+/** Packs the words of a loss sum as the loss bucket. */
+export function packLoss(low: number, high: number): Uint8Array {
+  const word = (value: number) => Uint32Array.from({ length: LOSS_BUCKET_VALUES }, (_, i) => (i === 0 ? value : 0));
+  return packSums(word(low), word(high));
+}
+
 /** Packs what turns the weights `before` into the weights `after`, both given as their bits. */
 export function packDifferences(before: Uint32Array, after: Uint32Array): Uint8Array {
   if (before.length !== after.length) throw new RangeError(`${before.length} weights before, ${after.length} after`);
@@ -229,6 +238,7 @@ export function addBlocks(layout: BlockLayout, low: Uint32Array, high: Uint32Arr
     const start = block * BLOCK_VALUES;
     const count = sizeOf(block, low.length);
     const rest = 4 * at + count * (width === 3 ? 2 : 4);
+    if (width === 0) return;
     for (let i = 0; i < count; i++) {
       let value = 0;
       if (width === 1) value = bytes[4 * at + i];
@@ -238,7 +248,7 @@ export function addBlocks(layout: BlockLayout, low: Uint32Array, high: Uint32Arr
       let upper = value >> 31;
       if (width === 5) upper = bytes[rest + i];
       else if (width === 8) upper = words[at + count + i];
-      if (width > 0) add(start + i, value, upper);
+      add(start + i, value, upper);
     }
   });
 }
