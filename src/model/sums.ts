@@ -96,17 +96,10 @@ export interface StepReport {
   readonly lossGrid: bigint;
   /** The sum of all token losses, in nats. */
   readonly lossSum: number;
-  /** The same as the low and the high word of the exact sum. */
-  readonly lossWords: readonly [number, number];
   /** The sum of the squares of all gradients; only after `addNorm` ran. */
   readonly squares: number;
   /** The tensors (or `loss`) that had a NaN, an infinity or a value of 2^12 and more. */
   readonly wrong: readonly string[];
-}
-
-/** The value of a 64-bit sum on the grid, given as its low and high word. */
-export function gridSum(low: number, high: number): number {
-  return (high | 0) * 2 ** -8 + low * 2 ** -40;
 }
 
 export const NORM_CHUNK_VALUES = 65536;

@@ -104,10 +104,18 @@ export function packSums(low: Uint32Array, high: Uint32Array): Uint8Array {
 /** The loss sum is one more bucket: its one value comes first, the others are zero. */
 export const LOSS_BUCKET_VALUES = GRANULE;
 
-/** Packs the words of a loss sum as the loss bucket. */
-export function packLoss(low: number, high: number): Uint8Array {
-  const word = (value: number) => Uint32Array.from({ length: LOSS_BUCKET_VALUES }, (_, i) => (i === 0 ? value : 0));
-  return packSums(word(low), word(high));
+/** Packs a loss sum (`StepReport.lossGrid`) as the loss bucket. */
+export function packLoss(sum: bigint): Uint8Array {
+  const low = new Uint32Array(LOSS_BUCKET_VALUES);
+  const high = new Uint32Array(LOSS_BUCKET_VALUES);
+  low[0] = Number(BigInt.asUintN(32, sum));
+  high[0] = Number(BigInt.asUintN(32, sum >> 32n));
+  return packSums(low, high);
+}
+
+/** The loss sum, given as the words of the loss bucket. */
+export function lossOf(low: Uint32Array, high: Uint32Array): bigint {
+  return (BigInt(high[0] | 0) << 32n) + BigInt(low[0]);
 }
 
 /** Packs what turns the weights `before` into the weights `after`, both given as their bits. */
