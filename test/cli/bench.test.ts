@@ -59,9 +59,11 @@ describe('bench kernels', () => {
     expect(code).toBe(0);
     expect(events).toHaveLength(stdout.trim().split('\n').length);
     const kernels = events.map((e) => String(e.kernel));
-    for (const name of ['attention.forward', 'layernorm.backward', 'head', 'adamw.update'])
+    for (const name of ['attention.forward', 'layernorm.backward', 'adamw.update'])
       expect(kernels).toContain(name);
-    expect(kernels.filter((k) => k.startsWith('linear, '))).not.toHaveLength(0);
+    // Matrix products run at several sizes, one line each.
+    expect(kernels.filter((k) => k.startsWith('linear weight gradient')).length).toBeGreaterThan(1);
+    expect(kernels.some((k) => k.startsWith('head weight gradient'))).toBe(true);
     expect(events.reduce((sum, e) => sum + Number(e.stepShare), 0)).toBeCloseTo(1, 1);
     expect(events.find((e) => e.kernel === 'adamw.update')?.count).toBe(1);
     // One a layer in each of two micro-batches.
