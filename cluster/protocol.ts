@@ -39,7 +39,7 @@ const text = z.string().max(1000);
 const microBatch = z.number().int().min(0).lt(MAX_MICRO_BATCHES);
 const microBatches = z.array(microBatch).max(MAX_MICRO_BATCHES);
 const buckets = z.array(u32).max(2 ** 16);
-const bytes = z.instanceof(Uint8Array);
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
 const exactBytes = (length: number) => bytes.refine((b) => b.length === length, `must be ${length} bytes`);
 const milliseconds = z.number().min(0).max(1e12);
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
@@ -196,14 +196,26 @@ export function encodeMessage(message: Message): Uint8Array {
   return packr.pack(message);
 }
 
-function decode(schemas: Record<string, z.ZodType>, message: Uint8Array): unknown {
+function unpack(message: Uint8Array): unknown {
   checkMessagePack(message);
-  let value: unknown;
   try {
-    value = packr.unpack(message);
+    return packr.unpack(message);
   } catch (cause) {
     throw malformed('it is not MessagePack', cause);
   }
+}
+
+const Version = z.object({ type: z.enum(['hello', 'challenge']), protocol: u32, version: text });
+
+/** The versions that a first message names, whatever else that version says in it. */
+export function peekVersion(message: Uint8Array): { readonly protocol: number; readonly version: string } {
+  const result = Version.safeParse(unpack(message));
+  if (!result.success) throw malformed('it does not start as lantrain does');
+  return result.data;
+}
+
+function decode(schemas: Record<string, z.ZodType>, message: Uint8Array): unknown {
+  const value = unpack(message);
   const type = typeof value === 'object' && value !== null && 'type' in value ? value.type : undefined;
   const schema = typeof type === 'string' && Object.hasOwn(schemas, type) ? schemas[type] : undefined;
   if (schema === undefined) throw malformed('its type is unknown');

@@ -1,0 +1,238 @@
+import { createHash, randomBytes, X509Certificate } from 'node:crypto';
+import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { createSecureContext } from 'node:tls';
+import { generate } from 'selfsigned';
+import { LantrainError } from '../src/errors.js';
+
+/** 192 bits. */
+const TOKEN_BYTES = 24;
+/** Base64url of at least 128 bits. */
+const TOKEN = /^[A-Za-z0-9_-]{22,200}$/;
+/** Base64url of a SHA-256. */
+const FINGERPRINT = /^[A-Za-z0-9_-]{43}$/;
+const CERTIFICATE_YEARS = 20;
+const TOKEN_VARIABLE = 'LANTRAIN_TOKEN';
+
+/** Where a coordinator is, and what it takes to be let in. */
+export interface JoinUrl {
+  readonly secure: boolean;
+  /** A name, an IPv4 address, or an IPv6 address without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /** Absent in a URL that was found or is to be shown: then it comes by environment or standard input. */
+  readonly token?: string;
+  /** SHA-256 of the certificate in base64url; absent with a certificate that an authority vouches for. */
+  readonly fingerprint?: string;
+}
+
+/** `ws(s)://host:port/#TOKEN.FINGERPRINT`: nothing in it means anything to a shell. */
+export function formatJoinUrl({ secure, host, port, token, fingerprint }: JoinUrl): string {
+  const authority = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const secret = [token ?? '', ...(fingerprint === undefined ? [] : [fingerprint])].join('.');
+  return `${secure ? 'wss' : 'ws'}://${authority}/${secret === '' ? '' : `#${secret}`}`;
+}
+
+/** Throws LT_CLUSTER_URL, which never shows the token. */
+export function parseJoinUrl(text: string): JoinUrl {
+  const bad = (why: string) =>
+    new LantrainError('LT_CLUSTER_URL', `not a join URL (${why}); it looks like wss://host:port/#TOKEN.FINGERPRINT`);
+  let url: URL;
+  try {
+    url = new URL(text.trim());
+  } catch {
+    throw bad('it cannot be parsed');
+  }
+  if (url.protocol !== 'ws:' && url.protocol !== 'wss:') throw bad('it must begin with ws:// or wss://');
+  const secure = url.protocol === 'wss:';
+  if (url.username !== '' || url.password !== '' || url.search !== '' || url.pathname !== '/')
+    throw bad('nothing may stand between the port and #');
+  const [token, fingerprint, ...rest] = url.hash.slice(1).split('.');
+  if (rest.length > 0) throw bad('there is more than a token and a fingerprint');
+  if (token !== '' && !TOKEN.test(token)) throw bad('its token is cut off or damaged');
+  if (fingerprint !== undefined && !FINGERPRINT.test(fingerprint)) throw bad('its fingerprint is cut off or damaged');
+  if (fingerprint !== undefined && !secure) throw bad('a fingerprint belongs to wss://');
+  return {
+    secure,
+    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
+    ...(token === '' ? {} : { token }),
+    ...(fingerprint === undefined ? {} : { fingerprint }),
+  };
+}
+
+/** Throws LT_CLUSTER_TOKEN unless the text can be a token; white space around it does not count. */
+export function checkToken(text: string, source: string): string {
+  const token = text.trim();
+  if (TOKEN.test(token)) return token;
+  throw new LantrainError(
+    'LT_CLUSTER_TOKEN',
+    `the token from ${source} is not one: it must be 22 or more of A-Z, a-z, 0-9, - and _`,
+  );
+}
+
+/** The token of the environment, if one is set there. */
+export function tokenFromEnvironment(environment: NodeJS.ProcessEnv = process.env): string | undefined {
+  const text = environment[TOKEN_VARIABLE];
+  return text === undefined || text === '' ? undefined : checkToken(text, TOKEN_VARIABLE);
+}
+
+/** The first line of a stream, say of standard input. */
+export async function readToken(input: AsyncIterable<Buffer | string>): Promise<string> {
+  let text = '';
+  for await (const chunk of input) {
+    text += chunk;
+    if (text.trimStart().includes('\n') || text.length > 1000) break;
+  }
+  return checkToken(text.trim().split('\n')[0], 'standard input');
+}
+
+export function newToken(): string {
+  return randomBytes(TOKEN_BYTES).toString('base64url');
+}
+
+/** SHA-256 of the certificate's DER bytes, in base64url; of a PEM chain, the first. */
+export function fingerprintOf(certificate: string | Uint8Array): string {
+  const der = typeof certificate === 'string' ? new X509Certificate(certificate).raw : certificate;
+  return createHash('sha256').update(der).digest('base64url');
+}
+
+/** What a coordinator keeps so that its join URL stays good when it starts again. */
+export interface Access {
+  readonly token: string;
+  /** PEM. */
+  readonly certificate: string;
+  readonly key: string;
+  readonly fingerprint: string;
+  /** The port of the last start. */
+  readonly port?: number;
+}
+
+export interface AccessOptions {
+  /** Paths of the user's own certificate (chain) and key, in PEM. */
+  readonly cert?: string;
+  readonly key?: string;
+  /** Instead of the token that is kept or made. */
+  readonly token?: string;
+}
+
+const FILES = { token: 'token', certificate: 'certificate.pem', key: 'key.pem', port: 'port' } as const;
+
+/**
+ * Reads token, certificate, key and port from `folder`, makes what is missing and keeps it there, readable by the owner
+ * only. The user's own certificate stays where it is. Throws LT_CLUSTER_ACCESS or LT_CLUSTER_CERTIFICATE.
+ */
+export async function loadOrCreateAccess(folder: string, options: AccessOptions = {}): Promise<Access> {
+  await accessible(folder, () => mkdir(folder, { recursive: true, mode: 0o700 }));
+  const kept = await keptToken(folder);
+  const token = options.token ?? kept ?? newToken();
+  if (token !== kept) await write(folder, FILES.token, token);
+  const pair = options.cert === undefined ? await keptPair(folder) : await ownPair(options.cert, options.key);
+  const port = Number(await read(folder, FILES.port));
+  return { token, ...pair, ...(Number.isInteger(port) && port > 0 && port < 65536 ? { port } : {}) };
+}
+
+export async function savePort(folder: string, port: number): Promise<void> {
+  await write(folder, FILES.port, String(port));
+}
+
+async function keptToken(folder: string): Promise<string | undefined> {
+  const text = await read(folder, FILES.token);
+  return text === undefined ? undefined : checkToken(text, join(folder, FILES.token));
+}
+
+type Pair = Pick<Access, 'certificate' | 'key' | 'fingerprint'>;
+
+async function keptPair(folder: string): Promise<Pair> {
+  const [certificate, key] = await Promise.all([read(folder, FILES.certificate), read(folder, FILES.key)]);
+  if (certificate !== undefined && key !== undefined) return checkPair(certificate, key, folder);
+  const made = await selfSigned();
+  await write(folder, FILES.key, made.key);
+  await write(folder, FILES.certificate, made.certificate);
+  return made;
+}
+
+async function ownPair(certificatePath: string, keyPath: string | undefined): Promise<Pair> {
+  if (keyPath === undefined)
+    throw new LantrainError('LT_CLUSTER_CERTIFICATE', 'a certificate of your own needs its key; add --key FILE');
+  const texts = await accessible(`${certificatePath} or ${keyPath}`, () =>
+    Promise.all([readFile(certificatePath, 'utf8'), readFile(keyPath, 'utf8')]),
+  );
+  return checkPair(...texts, certificatePath);
+}
+
+function checkPair(certificate: string, key: string, where: string): Pair {
+  try {
+    createSecureContext({ cert: certificate, key });
+    return { certificate, key, fingerprint: fingerprintOf(certificate) };
+  } catch (cause) {
+    const message = `the certificate and key of ${where} do not work together; give both in PEM, or remove them`;
+    throw new LantrainError('LT_CLUSTER_CERTIFICATE', message, { cause });
+  }
+}
+
+async function selfSigned(): Promise<Pair> {
+  const notAfterDate = new Date();
+  notAfterDate.setFullYear(notAfterDate.getFullYear() + CERTIFICATE_YEARS);
+  const pair = await generate([{ name: 'commonName', value: 'lantrain' }], {
+    keyType: 'ec',
+    curve: 'P-256',
+    algorithm: 'sha256',
+    notAfterDate,
+    extensions: [
+      { name: 'basicConstraints', cA: false, critical: true },
+      { name: 'keyUsage', digitalSignature: true, critical: true },
+      { name: 'extKeyUsage', serverAuth: true },
+      {
+        name: 'subjectAltName',
+        altNames: [
+          { type: 2, value: 'localhost' },
+          { type: 2, value: hostname() },
+          { type: 7, ip: '127.0.0.1' },
+        ],
+      },
+    ],
+  });
+  return { certificate: pair.cert, key: pair.private, fingerprint: fingerprintOf(pair.cert) };
+}
+
+async function read(folder: string, name: string): Promise<string | undefined> {
+  const path = join(folder, name);
+  return accessible(path, async () => {
+    try {
+      const text = await readFile(path, 'utf8');
+      if (process.platform !== 'win32') await chmod(path, 0o600);
+      return text;
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+  });
+}
+
+/** Whole or not at all, and at no moment readable by others. */
+async function write(folder: string, name: string, text: string): Promise<void> {
+  const path = join(folder, name);
+  const temporary = `${path}.${process.pid}.partial`;
+  await accessible(path, async () => {
+    await rm(temporary, { force: true });
+    const file = await open(temporary, 'wx', 0o600);
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  });
+}
+
+async function accessible<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (!(cause instanceof Error && 'syscall' in cause)) throw cause;
+    throw new LantrainError('LT_CLUSTER_ACCESS', `cannot use ${path}: ${cause.message}`, { cause });
+  }
+}

@@ -1,0 +1,194 @@
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { WebSocketServer } from 'ws';
+import { LantrainError } from '../../src/errors.js';
+import { formatJoinUrl } from '../access.js';
+import { type CoordinatorMessage, decodeWorkerMessage, type WorkerMessage } from '../protocol.js';
+import type { CoordinatorConnection } from './connection.js';
+import { coordinatorHandshake } from './handshake.js';
+import { DEFAULT_LIMITS, type Limits } from './limits.js';
+import { checkPlain } from './loopback.js';
+import { ReceivePool } from './receive-pool.js';
+import { SocketConnection } from './socket-connection.js';
+
+export interface ServerOptions {
+  /** Address to listen on; `0.0.0.0` or `::` for all. */
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  readonly token: string;
+  /** PEM, and the fingerprint that clients were given; absent: plain ws, on loopback or with `allowPlain`. */
+  readonly tls?: { readonly certificate: string; readonly key: string; readonly fingerprint: string };
+  readonly allowPlain?: boolean;
+  /** lantrain's version. */
+  readonly version: string;
+  readonly limits?: Partial<Limits>;
+  /** An authenticated worker. Its messages wait until `onControl` is set. */
+  readonly onConnection: (connection: CoordinatorConnection) => void;
+  /** Somebody who was not let in. */
+  readonly onRefused?: (error: LantrainError, peer: string) => void;
+  /** Plain HTTP requests, say for a page; by default they are told what this is. */
+  readonly onRequest?: RequestListener;
+}
+
+/** What an HTTP request may take before it becomes a WebSocket. */
+const HTTP_MS = 10_000;
+const HEADER_BYTES = 8192;
+/** Sockets that are neither authenticated nor in a handshake: HTTP requests and TLS handshakes. */
+const SPARE_SOCKETS = 64;
+
+type WorkerSocket = SocketConnection<WorkerMessage, CoordinatorMessage>;
+
+/** The coordinator's end: one port for WebSockets and, later, pages. */
+export class ClusterServer {
+  readonly pool: ReceivePool;
+  readonly #connections = new Set<WorkerSocket>();
+  readonly #pending = new Set<WorkerSocket>();
+  readonly #sockets = new Set<Duplex>();
+  readonly #limits: Limits;
+  readonly #webSockets: WebSocketServer;
+
+  private constructor(
+    readonly http: Server,
+    private readonly options: ServerOptions,
+  ) {
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.pool = new ReceivePool(this.#limits.receivePoolBytes);
+    this.#webSockets = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      perMessageDeflate: false,
+      maxPayload: this.#limits.messageBytes,
+    });
+    http.maxConnections = this.#limits.connections + this.#limits.pending + SPARE_SOCKETS;
+    http.headersTimeout = HTTP_MS;
+    http.requestTimeout = HTTP_MS;
+    http.on('connection', (socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+    });
+    http.on('upgrade', (request, socket, head) => this.#upgrade(request, socket as Socket, head));
+  }
+
+  /** Throws LT_CLUSTER_PLAIN, or LT_CLUSTER_LISTEN where the address cannot be had. */
+  static async listen(options: ServerOptions): Promise<ClusterServer> {
+    const { tls, host, port } = options;
+    if (tls === undefined) checkPlain(host, options.allowPlain ?? false);
+    const common = { maxHeaderSize: HEADER_BYTES, keepAliveTimeout: 5_000 };
+    const onRequest = options.onRequest ?? refuseRequest;
+    const http =
+      tls === undefined
+        ? createServer(common, onRequest)
+        : createSecureServer(
+            { ...common, cert: tls.certificate, key: tls.key, handshakeTimeout: HTTP_MS, minVersion: 'TLSv1.3' },
+            onRequest,
+          );
+    const server = new ClusterServer(http, options);
+    await new Promise<void>((resolve, reject) => {
+      http.once('error', (cause: NodeJS.ErrnoException) => {
+        const message = `cannot listen on ${host}:${port} (${cause.code}); choose another --listen HOST:PORT`;
+        reject(new LantrainError('LT_CLUSTER_LISTEN', message, { cause }));
+      });
+      http.listen({ host, port }, resolve);
+    });
+    return server;
+  }
+
+  get port(): number {
+    return (this.http.address() as AddressInfo).port;
+  }
+
+  /** Authenticated connections. */
+  get connections(): ReadonlySet<CoordinatorConnection> {
+    return this.#connections;
+  }
+
+  get pendingCount(): number {
+    return this.#pending.size;
+  }
+
+  /** For people and worker processes; it holds the token. */
+  joinUrl(host: string): string {
+    const { token, tls } = this.options;
+    return formatJoinUrl({ secure: tls !== undefined, host, port: this.port, token, fingerprint: tls?.fingerprint });
+  }
+
+  /** Says goodbye to every worker and frees the port. */
+  async close(reason = 'the coordinator ended'): Promise<void> {
+    for (const connection of [...this.#connections, ...this.#pending]) connection.goodbye(reason);
+    const closed = new Promise<void>((resolve) => this.http.close(() => resolve()));
+    const timer = setTimeout(() => {
+      for (const socket of this.#sockets) socket.destroy();
+    }, 1_000);
+    await closed;
+    clearTimeout(timer);
+  }
+
+  #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    socket.on('error', () => {});
+    const refusal = this.#refusal(request);
+    if (refusal !== undefined) {
+      this.options.onRefused?.(refusal.error, peerOf(socket));
+      socket.end(`HTTP/1.1 ${refusal.status}\r\nConnection: close\r\nX-Lantrain: ${refusal.error.code}\r\n\r\n`);
+      setTimeout(() => socket.destroy(), 1_000).unref();
+      return;
+    }
+    this.#webSockets.handleUpgrade(request, socket, head, (ws) => {
+      const role = { decode: decodeWorkerMessage, limits: this.#limits, pool: this.pool, needsCredit: false };
+      void this.#admit(new SocketConnection<WorkerMessage, CoordinatorMessage>(ws, socket, role));
+    });
+  }
+
+  #refusal(request: IncomingMessage): { readonly status: string; readonly error: LantrainError } | undefined {
+    const refuse = (status: string, code: 'LT_CLUSTER_LIMIT' | 'LT_CLUSTER_URL', why: string) => ({
+      status,
+      error: new LantrainError(code, `a connection was refused: ${why}`),
+    });
+    const { origin, host } = request.headers;
+    const own = `${this.options.tls === undefined ? 'http' : 'https'}://${host}`;
+    if (origin !== undefined && origin.toLowerCase() !== own.toLowerCase())
+      return refuse('403 Forbidden', 'LT_CLUSTER_URL', 'a page of another origin asked for it');
+    if (request.url !== '/') return refuse('404 Not Found', 'LT_CLUSTER_URL', 'there is nothing at that path');
+    if (this.#connections.size >= this.#limits.connections)
+      return refuse('503 Service Unavailable', 'LT_CLUSTER_LIMIT', `${this.#connections.size} workers are connected`);
+    if (this.#pending.size >= this.#limits.pending)
+      return refuse('503 Service Unavailable', 'LT_CLUSTER_LIMIT', `${this.#pending.size} joins are pending`);
+    return undefined;
+  }
+
+  async #admit(connection: WorkerSocket): Promise<void> {
+    const { token, tls, version } = this.options;
+    const late = new LantrainError('LT_CLUSTER_TIMEOUT', 'the handshake was not done in time');
+    const timer = setTimeout(() => connection.close(late), this.#limits.handshakeMs);
+    this.#pending.add(connection);
+    try {
+      await coordinatorHandshake(connection, { token, version, fingerprint: tls?.fingerprint ?? '' });
+      if (this.#connections.size >= this.#limits.connections)
+        throw new LantrainError('LT_CLUSTER_LIMIT', `${this.#connections.size} workers are connected already`);
+    } catch (error) {
+      if (!(error instanceof LantrainError)) throw error;
+      connection.close(error);
+      this.options.onRefused?.(error, connection.peer);
+      return;
+    } finally {
+      clearTimeout(timer);
+      this.#pending.delete(connection);
+    }
+    if (!connection.isOpen) return;
+    this.#connections.add(connection);
+    connection.onEnd = () => this.#connections.delete(connection);
+    connection.authenticated();
+    this.options.onConnection(connection);
+  }
+}
+
+function peerOf(socket: Socket): string {
+  return `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? '?'}`;
+}
+
+const refuseRequest: RequestListener = (_, response) => {
+  response.writeHead(426, { 'Content-Type': 'text/plain', Connection: 'close' });
+  response.end('This is a lantrain coordinator. Join it with: lantrain worker URL\n');
+};

@@ -1,0 +1,258 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { checksum, checksumBytes } from '../../cluster/checksum.js';
+import { checkMessagePack } from '../../cluster/message-pack.js';
+import {
+  COORDINATOR_MESSAGES,
+  decodeCoordinatorMessage,
+  decodeFrame,
+  decodeWorkerMessage,
+  encodeFrame,
+  encodeMessage,
+  type FrameContext,
+  HEADER_BYTES,
+  isFrame,
+  MicroBatchSet,
+  packTokens,
+  payloadIntact,
+  unpackTokens,
+  WORKER_MESSAGES,
+  type WorkerMessage,
+} from '../../cluster/protocol.js';
+import { LantrainError } from '../../src/errors.js';
+import { IGNORED_TARGET } from '../../src/model/gpt.js';
+import { contribution } from './transport-helpers.js';
+
+const CONTEXT: FrameContext = {
+  incarnation: 3,
+  buckets: 10,
+  microBatches: 16,
+  kinds: ['contribution', 'weights-whole', 'weights-difference'],
+};
+
+const malformed = expect.objectContaining({ code: 'LT_CLUSTER_MALFORMED' });
+
+test('the checksum is the sum its documentation says, in any order of adding', () => {
+  fc.assert(
+    fc.property(fc.uint32Array({ maxLength: 50 }), (words) => {
+      let [a, b] = [0n, 0n];
+      words.forEach((w, i) => {
+        a += BigInt(w);
+        b += BigInt((w ^ (w >>> 16)) >>> 0) * BigInt(2 * i + 1);
+      });
+      const mask = 0xffffffffn;
+      expect(checksum(words)).toEqual({ a: Number(a & mask), b: Number(b & mask) });
+    }),
+  );
+});
+
+test('the checksum sees every flipped bit, every pair of flipped sign bits and every swap', () => {
+  fc.assert(
+    fc.property(fc.uint32Array({ minLength: 2, maxLength: 40 }), fc.nat(), fc.nat(), fc.nat(31), (words, x, y, bit) => {
+      const [i, j] = [x % words.length, y % words.length];
+      const before = checksum(words);
+      const one = words.slice();
+      one[i] ^= 1 << bit;
+      expect(checksum(one)).not.toEqual(before);
+      if (i === j) return;
+      const two = words.slice();
+      two[i] ^= 0x80000000;
+      two[j] ^= 0x80000000;
+      expect(checksum(two)).not.toEqual(before);
+      const swapped = words.slice();
+      [swapped[i], swapped[j]] = [swapped[j], swapped[i]];
+      if (words[i] !== words[j]) expect(checksum(swapped)).not.toEqual(before);
+    }),
+  );
+});
+
+test('frames come out as they went in, without a copy of an aligned payload', () => {
+  const header = fc.oneof(
+    fc.record({
+      kind: fc.constant('contribution' as const),
+      incarnation: fc.integer({ min: 1, max: 3 }),
+      assignment: fc.integer({ min: 1, max: 0xffffffff }),
+      step: fc.integer({ min: 1, max: 0xffffffff }),
+      bucket: fc.nat(9),
+      microBatches: fc.array(fc.nat(15), { minLength: 1 }).map((list) => MicroBatchSet.of(list)),
+    }),
+    fc.record({
+      kind: fc.constant('weights-difference' as const),
+      incarnation: fc.integer({ min: 1, max: 3 }),
+      assignment: fc.constant(0),
+      step: fc.integer({ min: 8, max: 0xffffffff }),
+      bucket: fc.nat(9),
+      base: fc.nat(7),
+      weights: fc.record({ a: fc.nat(), b: fc.nat() }),
+    }),
+  );
+  fc.assert(
+    fc.property(header, fc.uint32Array({ maxLength: 300 }), (wanted, words) => {
+      const payload = new Uint8Array(words.buffer);
+      const message = encodeFrame(wanted, payload);
+      expect(isFrame(message)).toBe(true);
+      const frame = decodeFrame(message, CONTEXT);
+      expect(frame.header).toEqual(wanted);
+      expect(frame.payload).toEqual(payload);
+      expect(frame.payload.buffer).toBe(message.buffer);
+      expect(frame.payloadChecksum).toEqual(checksumBytes(payload));
+      expect(payloadIntact(frame)).toBe(true);
+    }),
+  );
+});
+
+test('a frame at an odd offset is read all the same', () => {
+  const message = encodeFrame(contribution(), Uint8Array.of(1, 2, 3, 4));
+  const shifted = new Uint8Array(message.length + 1);
+  shifted.set(message, 1);
+  const frame = decodeFrame(shifted.subarray(1), CONTEXT);
+  expect([...frame.payload]).toEqual([1, 2, 3, 4]);
+  expect(payloadIntact(frame)).toBe(true);
+});
+
+test('a changed bit of the header is refused, of the payload found by its checksum', () => {
+  const message = encodeFrame(contribution(), new Uint8Array(64).fill(9));
+  fc.assert(
+    fc.property(fc.nat(message.length - 1), fc.nat(7), (at, bit) => {
+      const changed = message.slice();
+      changed[at] ^= 1 << bit;
+      if (at < HEADER_BYTES) expect(() => decodeFrame(changed, CONTEXT)).toThrow(malformed);
+      else expect(payloadIntact(decodeFrame(changed, CONTEXT))).toBe(false);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test.each([
+  ['a later incarnation', contribution({ incarnation: 4 }), /incarnation 4/],
+  ['no incarnation', contribution({ incarnation: 0 }), /incarnation 0/],
+  ['a bucket past the last', contribution({ bucket: 10 }), /bucket 10 of 10/],
+  ['a micro-batch past the last', contribution({ microBatches: MicroBatchSet.of([16]) }), /micro-batch 16 of 16/],
+  ['no micro-batch', contribution({ microBatches: new MicroBatchSet() }), /without micro-batches/],
+  ['step 0', contribution({ step: 0 }), /count from 1/],
+  [
+    'a difference from later weights',
+    {
+      kind: 'weights-difference' as const,
+      incarnation: 1,
+      assignment: 0,
+      step: 4,
+      base: 4,
+      bucket: 0,
+      weights: { a: 0, b: 0 },
+    },
+    /cannot be told/,
+  ],
+])('a frame with %s is impossible', (_, header, why) => {
+  const message = encodeFrame(header, new Uint8Array(4));
+  expect(() => decodeFrame(message, CONTEXT)).toThrow(malformed);
+  expect(() => decodeFrame(message, CONTEXT)).toThrow(why);
+});
+
+test('an earlier incarnation or step is for the caller to judge', () => {
+  const message = encodeFrame(contribution({ incarnation: 2, step: 1 }), new Uint8Array(4));
+  expect(decodeFrame(message, CONTEXT).header).toMatchObject({ incarnation: 2, step: 1 });
+});
+
+test('a kind that this side does not take is refused', () => {
+  const message = encodeFrame(contribution(), new Uint8Array(4));
+  expect(() => decodeFrame(message, { ...CONTEXT, kinds: ['weights-whole'] })).toThrow(malformed);
+});
+
+test('random bytes and truncated frames are malformed and nothing else', () => {
+  const frame = encodeFrame(contribution(), new Uint8Array(256));
+  const cut = fc.nat(frame.length - 1).map((n) => frame.subarray(0, n));
+  const tail = fc.uint8Array({ maxLength: 400 }).map((bytes) => Uint8Array.of(...frame.subarray(0, 40), ...bytes));
+  fc.assert(
+    fc.property(fc.oneof(fc.uint8Array({ maxLength: 400 }), cut, tail), (bytes) => {
+      expect(() => decodeFrame(bytes, CONTEXT)).toThrow(malformed);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('control messages come out as they went in', () => {
+  const messages: WorkerMessage[] = [
+    { type: 'join', name: 'a', adapter: 'b', software: true },
+    { type: 'progress', assignment: 4, begun: 3, done: 2 },
+    { type: 'handedBack', assignment: 7, microBatches: [1, 5, 1023] },
+    { type: 'evaluated', assignment: 1, low: 0xffffffff, high: 0x80000000, tokens: 512, finite: true },
+  ];
+  for (const message of messages) expect(decodeWorkerMessage(encodeMessage(message))).toEqual(message);
+  const assign = {
+    type: 'assign' as const,
+    assignment: 1,
+    step: 2,
+    microBatches: [{ microBatch: 3, slot: 6, tokens: Uint8Array.of(1, 2), targets: Uint8Array.of(3, 4) }],
+  };
+  const decoded = decodeCoordinatorMessage(encodeMessage(assign));
+  expect(decoded).toMatchObject({ type: 'assign', assignment: 1, step: 2 });
+  if (decoded.type === 'assign') expect([...decoded.microBatches[0].tokens]).toEqual([1, 2]);
+});
+
+test('wrong types, missing, surplus and out-of-range fields are malformed', () => {
+  const send = (message: unknown) => () => decodeWorkerMessage(encodeMessage(message as WorkerMessage));
+  for (const message of [
+    { type: 'progress', assignment: 4, begun: 3 },
+    { type: 'progress', assignment: 4, begun: 3, done: 2, more: 1 },
+    { type: 'progress', assignment: '4', begun: 3, done: 2 },
+    { type: 'progress', assignment: 4.5, begun: 3, done: 2 },
+    { type: 'progress', assignment: Number.NaN, begun: 3, done: 2 },
+    { type: 'progress', assignment: -1, begun: 3, done: 2 },
+    { type: 'progress', assignment: 4, begun: 3000, done: 2 },
+    { type: 'handedBack', assignment: 7, microBatches: [1024] },
+    { type: 'handedBack', assignment: 7, microBatches: { length: 1 } },
+    { type: 'hello', protocol: 1, version: 'x', nonce: new Uint8Array(31) },
+    { type: 'join', name: 'x'.repeat(1001), adapter: '', software: true },
+    { type: 'constructor' },
+    { type: '__proto__' },
+    { type: 'commit', step: 1 },
+    {},
+  ])
+    expect(send(message), JSON.stringify(message)).toThrow(malformed);
+});
+
+test('random bytes are malformed control messages and nothing else', () => {
+  const decoders = [decodeWorkerMessage, decodeCoordinatorMessage];
+  const type = fc.constantFrom(...Object.keys(WORKER_MESSAGES), ...Object.keys(COORDINATOR_MESSAGES));
+  const object = fc.tuple(type, fc.object()).map(([name, rest]) => encodeMessage({ ...rest, type: name } as never));
+  fc.assert(
+    fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), object), fc.nat(1), (bytes, which) => {
+      try {
+        decoders[which](bytes);
+      } catch (error) {
+        expect(error).toBeInstanceOf(LantrainError);
+        expect(error).toEqual(malformed);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test.each([
+  ['an array of 2^32 - 1', [0x81, 0xa1, 0x61, 0xdd, 0xff, 0xff, 0xff, 0xff]],
+  ['a map of 2^31', [0xdf, 0x80, 0, 0, 0]],
+  ['bytes that are not there', [0x81, 0xa1, 0x61, 0xc6, 0x7f, 0xff, 0xff, 0xff]],
+  ['a record of msgpackr', [0x81, 0xa1, 0x61, 0xd4, 0x72, 0x40]],
+  ['an extension', [0x81, 0xa1, 0x61, 0xc7, 4, 0x74, 1, 2, 3, 4]],
+  ['deep nesting', [0x81, 0xa1, 0x61, ...Array<number>(100_000).fill(0x91), 0xc0]],
+  ['bytes after its end', [0x80, 0xc0]],
+  ['an array', [0x91, 0xc0]],
+  ['nothing', []],
+])('%s is refused before anything is allocated for it', (_, bytes) => {
+  expect(() => checkMessagePack(Uint8Array.from(bytes))).toThrow(malformed);
+});
+
+test('tokens come out as they went in, whatever the vocabulary', () => {
+  fc.assert(
+    fc.property(fc.constantFrom(256, 50257, 65535, 65536, 200_000), fc.array(fc.nat(255)), (vocabSize, list) => {
+      const ids = Uint32Array.from([...list, vocabSize - 1]);
+      expect(unpackTokens(packTokens(ids, vocabSize), vocabSize, ids.length)).toEqual(ids);
+      const targets = Uint32Array.from([IGNORED_TARGET, ...ids]);
+      const packed = packTokens(targets, vocabSize);
+      expect(unpackTokens(packed, vocabSize, targets.length, true)).toEqual(targets);
+      expect(() => unpackTokens(packed, vocabSize, targets.length)).toThrow(malformed);
+      expect(() => unpackTokens(packed, vocabSize, targets.length + 1, true)).toThrow(malformed);
+    }),
+  );
+});

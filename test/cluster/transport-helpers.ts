@@ -1,0 +1,109 @@
+import { once } from 'node:events';
+import { connect as netConnect, type Socket } from 'node:net';
+import { WebSocket } from 'ws';
+import { newToken, parseJoinUrl } from '../../cluster/access.js';
+import { encodeFrame, type FrameHeader, MicroBatchSet } from '../../cluster/protocol.js';
+import { type ConnectOptions, connect } from '../../cluster/transport/client.js';
+import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
+import type { Limits } from '../../cluster/transport/limits.js';
+import { ClusterServer, type ServerOptions } from '../../cluster/transport/server.js';
+import type { LantrainError } from '../../src/errors.js';
+
+export const VERSION = '0.0.1-test';
+export const CONTEXT = { incarnation: 1, buckets: 4, microBatches: 16 } as const;
+
+export interface TestServer {
+  readonly server: ClusterServer;
+  readonly url: string;
+  readonly token: string;
+  /** Connections that were let in, in order. */
+  readonly accepted: CoordinatorConnection[];
+  /** Why others were not, and why those that were have ended. */
+  readonly refused: LantrainError[];
+  readonly ended: LantrainError[];
+}
+
+/** A real server on loopback whose connections answer `join` with `probe` and take every frame. */
+export async function startServer(
+  limits: Partial<Limits> = {},
+  more: Partial<ServerOptions> = {},
+): Promise<TestServer> {
+  const token = newToken();
+  const accepted: CoordinatorConnection[] = [];
+  const refused: LantrainError[] = [];
+  const ended: LantrainError[] = [];
+  const server = await ClusterServer.listen({
+    host: '127.0.0.1',
+    port: 0,
+    token,
+    version: VERSION,
+    limits,
+    onRefused: (error) => refused.push(error),
+    ...more,
+    onConnection: (connection) => {
+      accepted.push(connection);
+      connection.frames = { ...CONTEXT, kinds: ['contribution'] };
+      connection.onControl = { join: () => connection.send({ type: 'probe', probe: 'run' }) };
+      connection.onClose = (error) => ended.push(error);
+      more.onConnection?.(connection);
+    },
+  });
+  return { server, url: server.joinUrl('127.0.0.1'), token, accepted, refused, ended };
+}
+
+export function join(url: string, more: Partial<ConnectOptions> = {}): Promise<WorkerConnection> {
+  const parsed = parseJoinUrl(url);
+  return connect(parsed, { token: parsed.token ?? '', version: VERSION, ...more });
+}
+
+/** Whether control messages go there and back. */
+export async function answers(connection: WorkerConnection): Promise<boolean> {
+  const answer = new Promise<boolean>((resolve) => {
+    connection.onControl = { probe: () => resolve(true) };
+    connection.onClose = () => resolve(false);
+  });
+  connection.send({ type: 'join', name: 'a', adapter: 'none', software: true });
+  return answer;
+}
+
+export function closing(connection: Pick<WorkerConnection, 'onClose'>): Promise<LantrainError> {
+  return new Promise((resolve) => {
+    connection.onClose = resolve;
+  });
+}
+
+export function contribution(more: Partial<Extract<FrameHeader, { kind: 'contribution' }>> = {}): FrameHeader {
+  const microBatches = MicroBatchSet.of([0, 3]);
+  return { kind: 'contribution', incarnation: 1, assignment: 1, step: 1, bucket: 0, microBatches, ...more };
+}
+
+export function frameOf(payloadBytes: number): Uint8Array {
+  return encodeFrame(contribution(), new Uint8Array(payloadBytes).fill(7));
+}
+
+/** A WebSocket that has shown no token. */
+export async function rawWebSocket(server: ClusterServer, headers: Record<string, string> = {}): Promise<WebSocket> {
+  const ws = new WebSocket(`ws://127.0.0.1:${server.port}/`, { perMessageDeflate: false, headers });
+  await once(ws, 'open');
+  return ws;
+}
+
+export async function closeCode(ws: WebSocket): Promise<string> {
+  const [, reason] = (await once(ws, 'close')) as [number, Buffer];
+  return reason.toString();
+}
+
+export async function rawSocket(server: ClusterServer): Promise<Socket> {
+  const socket = netConnect(server.port, '127.0.0.1');
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  return socket;
+}
+
+export async function until(condition: () => boolean, what: string, timeoutMs = 10_000): Promise<void> {
+  const end = Date.now() + timeoutMs;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`not in time: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
