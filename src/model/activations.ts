@@ -99,15 +99,20 @@ export interface MemoryBudget {
   readonly activationBytes: number;
   /** Key/value cache and activations of the sampling graph. */
   readonly samplingBytes: number;
+  /** The buffer through which the host reads; a checkpoint needs it for the largest piece of the parameters. */
+  readonly readingBytes: number;
   readonly totalBytes: number;
 }
 
 export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan): MemoryBudget {
   const sum = (sizes: Map<string, number>) => [...sizes.values()].reduce((a, n) => a + 4 * alignValues(n), 0);
-  const stateBytes = 20 * new ParameterLayout(config, plan).allocatedValues;
+  const layout = new ParameterLayout(config, plan);
+  const stateBytes = 20 * layout.allocatedValues;
   const activationBytes = sum(activationSizes(config, shape, plan, true));
   const samplingBytes = sum(decoderSizes(config));
-  return { stateBytes, activationBytes, samplingBytes, totalBytes: stateBytes + activationBytes + samplingBytes };
+  const readingBytes = 4 * layout.pieces.reduce((most, piece) => Math.max(most, piece.size), 0);
+  const totalBytes = stateBytes + activationBytes + samplingBytes + readingBytes;
+  return { stateBytes, activationBytes, samplingBytes, readingBytes, totalBytes };
 }
 
 /** The buffers of the sampling graph: one token at a time, keys and values of all earlier ones kept. */

@@ -75,6 +75,7 @@ export class Engine {
     this.optimizer.submitNorm();
     const report = await this.sums.takeReport(this.gpu);
     if (report.wrong.length > 0) {
+      this.sums.clear(this.gpu);
       const shown = report.wrong.slice(0, 3).join(', ');
       const what = report.wrong[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
       throw new LantrainError(
