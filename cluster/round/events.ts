@@ -6,7 +6,7 @@ export type WorkerId = number;
 export type AssignmentId = number;
 /** The shell's name for a received contribution and its bytes; never used twice. */
 export type ContributionId = number;
-/** A checkpoint of which a worker or the owner may have a copy: the number of updates taken. */
+/** Weights by the number of updates they have behind them. */
 export type Version = number;
 
 export interface RoundConfig {
@@ -254,11 +254,11 @@ export type RoundAction =
       readonly microBatches: IdSet;
       readonly buckets: IdSet;
     }
-  | /** Ask for up to `count` micro-batches that have not begun; the last ones. Answered by `handed-back`. */ {
+  | /** Ask for these micro-batches, or those of them that have not begun. Answered by `handed-back`. */ {
       readonly type: 'ask-back';
       readonly worker: WorkerId;
       readonly assignment: AssignmentId;
-      readonly count: number;
+      readonly microBatches: IdSet;
     }
   | /** The assignment is void: the worker drops it, and what it has sent of it is stale from now on. */ {
       readonly type: 'revoke';

@@ -1,6 +1,6 @@
 /**
- * A set of small integers (micro-batches of a step, or buckets): bit i & 31 of word i >>> 5. Sets of one kind have one
- * length, so that they are compared and sent as they are. Bits past the size are 0.
+ * A set of small integers (micro-batches of a step, or buckets): bit i & 31 of word i >>> 5. Words that are not there are
+ * 0, so the 128 bytes of a frame's header are such a set whatever the number of micro-batches.
  */
 export type IdSet = Uint32Array;
 
@@ -43,13 +43,12 @@ export function removeAll(set: IdSet, other: IdSet): void {
 
 export const isEmpty = (set: IdSet): boolean => set.every((word) => word === 0);
 
-export const equalSets = (a: IdSet, b: IdSet): boolean => a.length === b.length && a.every((word, w) => word === b[w]);
+export const equalSets = (a: IdSet, b: IdSet): boolean => isSubset(a, b) && isSubset(b, a);
 
 export const intersects = (a: IdSet, b: IdSet): boolean => a.some((word, w) => (word & b[w]) !== 0);
 
 /** Whether every member of `a` is in `b`. */
-export const isSubset = (a: IdSet, b: IdSet): boolean =>
-  a.length === b.length && a.every((word, w) => (word & ~b[w]) === 0);
+export const isSubset = (a: IdSet, b: IdSet): boolean => a.every((word, w) => (word & ~b[w]) === 0);
 
 export function countOf(set: IdSet): number {
   let count = 0;
