@@ -34,7 +34,10 @@ interface BucketWork extends FlatRange {
  * norm are those of `Optimizer`, so the bits are.
  */
 export class ClusterOwner {
+  /** Buckets of this step whose squares and whose updates are queued. */
+  readonly #squared = new Set<number>();
   readonly #updated = new Set<number>();
+  #words: Uint32Array | undefined;
 
   private constructor(
     readonly state: TrainingState,
@@ -73,15 +76,16 @@ export class ClusterOwner {
 
   /**
    * Queues the squares of a bucket's gradients, given as the words of their sums. The arrays are free again on return.
-   * With clipping, of all buckets before the first `update`; else just before each.
+   * Needed with clipping only, for all buckets before `beginUpdate`: an update does it where it was not done.
    */
   submitNorm(bucket: number, low: Uint32Array, high: Uint32Array): void {
     const work = this.work[bucket];
     this.#upload(work, low, high);
+    this.#squared.add(bucket);
     work.norm.submit(this.state.gpu);
   }
 
-  /** The sum of the squares of all gradients, added in the same order as `ExactSums.takeReport` does. */
+  /** The sum of the squares of all gradients of the step, added in the same order as `ExactSums.takeReport` does. */
   async readSquares(): Promise<number> {
     const values = new Float32Array(await this.state.gpu.read(this.squares));
     let sum = 0;
@@ -93,7 +97,6 @@ export class ClusterOwner {
 
   /** Queues what all buckets of step `step` (1 is the first) share; before its first `submitUpdate`. */
   beginUpdate(step: number, learningRate: number, clipScale: number): void {
-    this.#updated.clear();
     this.state.writeStep(step, learningRate, clipScale);
   }
 
@@ -103,10 +106,12 @@ export class ClusterOwner {
    */
   submitUpdate(bucket: number, low: Uint32Array, high: Uint32Array): void {
     if (this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is updated already in this step`);
-    this.#updated.add(bucket);
     const work = this.work[bucket];
     this.#upload(work, low, high);
+    this.#updated.add(bucket);
     const encoder = this.state.gpu.device.createCommandEncoder();
+    if (!this.#squared.has(bucket)) work.norm.encode(encoder);
+    this.#squared.add(bucket);
     copy(encoder, work.weights, work.next);
     work.update.encode(encoder);
     this.state.gpu.device.queue.submit([encoder.finish()]);
@@ -126,6 +131,7 @@ export class ClusterOwner {
     if (this.#updated.size !== this.buckets.length)
       throw new RangeError(`commit with ${this.#updated.size} of ${this.buckets.length} buckets updated`);
     this.#updated.clear();
+    this.#squared.clear();
     const encoder = this.state.gpu.device.createCommandEncoder();
     for (const { weights, next } of this.work) copy(encoder, next, weights);
     this.state.gpu.device.queue.submit([encoder.finish()]);
@@ -139,8 +145,16 @@ export class ClusterOwner {
   #upload(work: BucketWork, low: Uint32Array, high: Uint32Array): void {
     if (low.length !== work.size || high.length !== work.size)
       throw new RangeError(`sums of ${low.length} and ${high.length} values for a bucket of ${work.size}`);
-    this.state.gpu.write(work.low, low);
-    this.state.gpu.write(work.high, high);
+    this.state.gpu.write(work.low, this.#unshared(low));
+    this.state.gpu.write(work.high, this.#unshared(high));
+  }
+
+  /** The words in memory that WebGPU takes: Dawn's bindings refuse shared memory. Valid until the next call. */
+  #unshared(words: Uint32Array): Uint32Array {
+    if (words.buffer instanceof ArrayBuffer) return words;
+    this.#words ??= new Uint32Array(largest(this.buckets));
+    this.#words.set(words);
+    return this.#words.subarray(0, words.length);
   }
 }
 

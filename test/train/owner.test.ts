@@ -1,0 +1,144 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu, type View } from '../../src/gpu/device.js';
+import { KernelCache } from '../../src/gpu/kernel.js';
+import { ParameterArena } from '../../src/model/layout.js';
+import { packDifferences, unpackSums } from '../../src/train/blocks.js';
+import type { Engine } from '../../src/train/engine.js';
+import { clipScaleOf } from '../../src/train/optimizer.js';
+import { ClusterOwner } from '../../src/train/owner.js';
+import { SumPacker, WeightChecks, WeightFollower } from '../../src/train/packing.js';
+import { type Golden, loadGolden } from '../reference/golden.js';
+import { goldenEngine, goldenMicroBatches } from './fixture.js';
+
+const RATE = 1e-3;
+const CLIP = 0.5;
+/** Slabs of a few tensors: several buckets, each shorter than a bucket can be. */
+const LIMITS = { windowValues: 2 ** 13, slabValues: 2 ** 13 };
+
+let gpu: Gpu;
+let golden: Golden;
+let kernels: KernelCache;
+let engine: Engine;
+let owner: ClusterOwner;
+
+beforeAll(async () => {
+  gpu = await Gpu.open(openDawn());
+  golden = loadGolden('untied');
+  engine = await goldenEngine(gpu, golden, { microBatch: 1, plan: LIMITS, clip: CLIP });
+  kernels = new KernelCache(gpu, loadShaders());
+  owner = await ClusterOwner.build(kernels, engine.layout, engine.options.adamw);
+});
+
+const bits = async (view: View) => new Uint32Array(await gpu.read(view));
+
+/** The owner starts from the engine's weights and zero moments. */
+async function begin(): Promise<void> {
+  const { weights, first, second } = engine.optimizer;
+  for (const { name, size } of engine.layout.parameters) {
+    const values = golden.weights.get(name) ?? new Float32Array();
+    const zeros = new Float32Array(size);
+    for (const [own, data] of [
+      [weights, values],
+      [first, zeros],
+      [second, zeros],
+      [owner.state.weights, values],
+      [owner.state.first, zeros],
+      [owner.state.second, zeros],
+    ] as const)
+      own.write(gpu, name, data);
+  }
+  engine.sums.clear(gpu);
+}
+
+/** The sums of one step, as a worker packs them and the coordinator unpacks them. */
+async function sumsOf(packer: SumPacker, step: number) {
+  const batches = goldenMicroBatches(golden, step, 1);
+  const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
+  for (const batch of batches) engine.gpt.submitGradient(batch, { seed: 1, step, lossScale: 1 / tokens });
+  const packed = await Promise.all(packer.buckets.map((_, i) => packer.pack(i)));
+  return packed.map((bytes, i) => unpackSums(bytes, packer.buckets[i].size));
+}
+
+describe('a step bucket by bucket', () => {
+  it.each([
+    ['with clipping', CLIP],
+    ['without', 0],
+  ])('gives the bits of the step at once, and workers follow, %s', async (_, clip) => {
+    const packer = await SumPacker.build(kernels, engine.sums);
+    const copy = await ParameterArena.allocate(gpu, engine.layout, 'copy');
+    const follower = await WeightFollower.build(kernels, copy);
+    const checks = await WeightChecks.build(kernels, copy);
+    const count = owner.buckets.length;
+    expect(count).toBeGreaterThan(2);
+    await begin();
+    for (let i = 0; i < count; i++) follower.load(i, await owner.readWeights(i));
+    for (let step = 1; step <= 3; step++) {
+      const sums = await sumsOf(packer, step);
+      engine.optimizer.submitNorm();
+      const { squares } = await engine.sums.takeReport(gpu);
+      engine.optimizer.submitUpdate(step, RATE, clipScaleOf(clip, Math.sqrt(squares)));
+
+      // Buckets complete in any order.
+      const order = sums.map((_, i) => (i * 2 + step) % count).filter((b, i, all) => all.indexOf(b) === i);
+      for (let i = 0; i < count; i++) if (!order.includes(i)) order.push(i);
+      if (clip > 0) {
+        for (const i of order) owner.submitNorm(i, sums[i].low, sums[i].high);
+        expect(await owner.readSquares()).toBe(squares);
+      }
+      owner.beginUpdate(step, RATE, clipScaleOf(clip, Math.sqrt(squares)));
+      for (const i of order) owner.submitUpdate(i, sums[i].low, sums[i].high);
+      expect(await owner.readSquares()).toBe(squares);
+      const down = await Promise.all(sums.map((_, i) => owner.pack(i)));
+      owner.commit();
+      const expected = down.map((packed, i) => follower.apply(i, packed));
+
+      expect(await checks.read()).toEqual(expected);
+      for (const slab of engine.layout.slabSizes.keys()) {
+        const { weights, first, second } = engine.optimizer;
+        const after = await bits(weights.slabs[slab]);
+        expect(await bits(owner.state.weights.slabs[slab])).toEqual(after);
+        expect(await bits(copy.slabs[slab])).toEqual(after);
+        expect(await bits(owner.state.first.slabs[slab])).toEqual(await bits(first.slabs[slab]));
+        expect(await bits(owner.state.second.slabs[slab])).toEqual(await bits(second.slabs[slab]));
+      }
+    }
+  });
+
+  it('keeps the weights of the step until the commit, which needs every bucket, each once', async () => {
+    await begin();
+    const old = await Promise.all(owner.buckets.map((_, i) => owner.readWeights(i, 8)));
+    const ones = owner.buckets.map(({ size }) => new Uint32Array(size).fill(2 ** 30));
+    const zeros = owner.buckets.map(({ size }) => new Uint32Array(size));
+    owner.beginUpdate(1, RATE, 1);
+    owner.submitUpdate(1, ones[1], zeros[1]);
+    expect(() => owner.submitUpdate(1, ones[1], zeros[1])).toThrow(RangeError);
+    expect(() => owner.pack(0)).toThrow(RangeError);
+    expect(() => owner.commit()).toThrow(RangeError);
+    expect(() => owner.submitUpdate(0, ones[0].subarray(1), zeros[0])).toThrow(RangeError);
+    const down = await owner.pack(1, 4);
+    expect(await owner.readWeights(1, 8)).toEqual(old[1]);
+    for (const i of ones.keys()) if (i !== 1) owner.submitUpdate(i, ones[i], zeros[i]);
+    expect(await Promise.all(owner.buckets.map((_, i) => owner.readWeights(i, 8)))).toEqual(old);
+    owner.commit();
+    const after = await owner.readWeights(1, 8);
+    expect(after).not.toEqual(old[1]);
+    expect(down.slice(4)).toEqual(packDifferences(new Uint32Array(old[1].buffer, 8), new Uint32Array(after.buffer, 8)));
+  });
+
+  it('takes sums from shared memory', async () => {
+    await begin();
+    const words = owner.buckets.map(({ size }) => {
+      const shared = new Uint32Array(new SharedArrayBuffer(8 * size));
+      shared.fill(3, 0, size);
+      return { low: shared.subarray(0, size), high: shared.subarray(size) };
+    });
+    words.forEach(({ low, high }, i) => {
+      owner.submitNorm(i, low, high);
+    });
+    const values = owner.buckets.reduce((n, { size }) => n + size, 0);
+    expect(await owner.readSquares()).toBeCloseTo(values * (3 * 2 ** -40) ** 2, 30);
+    expect(await owner.readSquares()).toBeGreaterThan(0);
+  });
+});
