@@ -2,21 +2,20 @@ import { LantrainError } from '../src/errors.js';
 import { type BlockLayout, blockLayout, HEADER_WORDS, headWords, mostWords } from '../src/train/blocks.js';
 import { type AddBlocks, openKernel, type SharedMemory, sharedMemory } from './reducer-kernel.js';
 
-/** What the reducer asks of a thread. Only `add` is answered. */
-export type ReducerRequest =
-  | { do: 'open'; arena: number; memory: SharedMemory; sizes: readonly number[] }
-  | { do: 'clear'; arena: number; slot: number }
-  | {
-      do: 'add';
-      id: number;
-      arena: number;
-      slot: number;
-      buffer: ArrayBuffer;
-      offset: number;
-      length: number;
-      terms: number;
-    };
+/** A contribution, somewhere in a buffer. */
+export interface Contribution {
+  readonly buffer: ArrayBuffer;
+  readonly offset: number;
+  readonly length: number;
+  readonly terms: number;
+}
 
+/** What the reducer asks of a thread: to take an arena over, to add to a slot, or to set it to zero. */
+export type ReducerRequest =
+  | { readonly arena: number; readonly memory: SharedMemory; readonly sizes: readonly number[] }
+  | { readonly arena: number; readonly id: number; readonly slot: number; readonly add: Contribution | undefined };
+
+/** The answer to an addition or a clearing. */
 export interface ReducerReply {
   readonly id: number;
   /** Why nothing was added. */

@@ -5,17 +5,16 @@ import { ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-
 const arenas = new Map<number, ReducerArena>();
 
 parentPort?.on('message', (request: ReducerRequest) => {
-  if (request.do === 'open') {
+  if ('memory' in request) {
     arenas.set(request.arena, new ReducerArena(request.memory, request.sizes));
     return;
   }
+  const { id, slot, add } = request;
   const arena = arenas.get(request.arena);
   if (arena === undefined) throw new Error(`no arena ${request.arena}`);
-  if (request.do === 'clear') {
-    arena.clear(request.slot);
-    return;
-  }
-  const packed = new Uint8Array(request.buffer, request.offset, request.length);
-  const reply: ReducerReply = { id: request.id, refused: arena.add(request.slot, packed, request.terms) };
+  let refused: string | undefined;
+  if (add) refused = arena.add(slot, new Uint8Array(add.buffer, add.offset, add.length), add.terms);
+  else arena.clear(slot);
+  const reply: ReducerReply = { id, refused };
   parentPort?.postMessage(reply);
 });

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
+import { type Contribution, ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
 import type { SharedMemory } from './reducer-kernel.js';
 
 /** The outcome of a contribution: it is in the sums as a whole, or not at all. */
@@ -52,7 +52,7 @@ export class Reducer {
       const thread = this.#threads[index % threadCount];
       const memory = ReducerArena.allocate(sizes);
       this.#arenas.push({ index, memory, sizes, thread });
-      this.#post(thread, { do: 'open', arena: index, memory, sizes });
+      this.#post(thread, { arena: index, memory, sizes });
     }
     this.#settled = bucketSizes.map(() => Promise.resolve());
   }
@@ -67,20 +67,9 @@ export class Reducer {
     const movable = owned && packed.buffer instanceof ArrayBuffer;
     // At once: the caller may reuse the bytes.
     const bytes = movable ? packed : new Uint8Array(packed);
-    return this.#queue(
-      bucket,
-      () =>
-        new Promise<Added>((settle, fail) => {
-          if (this.#failure !== undefined) throw this.#failure;
-          const id = this.#nextId++;
-          this.#waiting.set(id, { settle, fail });
-          const { byteOffset: offset, byteLength: length } = bytes;
-          const buffer = bytes.buffer as ArrayBuffer;
-          this.#post(arena.thread, { do: 'add', id, arena: arena.index, slot, buffer, offset, length, terms }, [
-            buffer,
-          ]);
-        }),
-    );
+    const { byteOffset: offset, byteLength: length } = bytes;
+    const buffer = bytes.buffer as ArrayBuffer;
+    return this.#queue(bucket, () => this.#ask(arena, slot, { buffer, offset, length, terms }));
   }
 
   /** Gives `use` the words of a bucket's sums, once all contributions so far are in. It must not keep them. */
@@ -104,9 +93,7 @@ export class Reducer {
   clear(bucket: number): void {
     const { arena, slot } = this.#place(bucket);
     // A failure is told to those who wait for sums.
-    this.#queue(bucket, async () => this.#post(arena.thread, { do: 'clear', arena: arena.index, slot })).catch(
-      () => {},
-    );
+    this.#queue(bucket, () => this.#ask(arena, slot, undefined)).catch(() => {});
   }
 
   async close(): Promise<void> {
@@ -118,6 +105,16 @@ export class Reducer {
     if (this.bucketSizes[bucket] === undefined) throw new RangeError(`there is no bucket ${bucket}`);
     const count = this.#arenas.length;
     return { arena: this.#arenas[bucket % count], slot: Math.floor(bucket / count) };
+  }
+
+  /** Has a contribution added, or without one the slot set to zero. */
+  #ask({ index, thread }: Arena, slot: number, add: Contribution | undefined): Promise<Added> {
+    return new Promise((settle, fail) => {
+      if (this.#failure !== undefined) throw this.#failure;
+      const id = this.#nextId++;
+      this.#waiting.set(id, { settle, fail });
+      this.#post(thread, { arena: index, id, slot, add }, add && [add.buffer]);
+    });
   }
 
   #queue<T>(bucket: number, work: () => Promise<T>): Promise<T> {
