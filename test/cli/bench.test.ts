@@ -59,8 +59,7 @@ describe('bench kernels', () => {
     expect(code).toBe(0);
     expect(events).toHaveLength(stdout.trim().split('\n').length);
     const kernels = events.map((e) => String(e.kernel));
-    for (const name of ['attention.forward', 'layernorm.backward', 'adamw.update'])
-      expect(kernels).toContain(name);
+    for (const name of ['attention.forward', 'layernorm.backward', 'adamw.update']) expect(kernels).toContain(name);
     // Matrix products run at several sizes, one line each.
     expect(kernels.filter((k) => k.startsWith('linear weight gradient')).length).toBeGreaterThan(1);
     expect(kernels.some((k) => k.startsWith('head weight gradient'))).toBe(true);
