@@ -1,11 +1,11 @@
 // Packs the integers of one bucket in blocks of 256, each in the fewest bytes that hold all of its values. The format,
 // with a drawing, is in src/train/blocks.ts. Three passes:
 //
-//   widths    one workgroup a block: the width that the block needs
+//   widths    eight threads a block, neighbours on neighbouring words: the width that the block needs
 //   offsets   one workgroup in all: where each block starts (a prefix sum of integers), the header, the widths
 //   scatter   one workgroup a block: the payload
 //
-// Thread t has the values 4t to 4t + 3 of its block. In each plane of the format these are whole words, so that threads
+// In `scatter`, thread t has the values 4t to 4t + 3 of its block. In each plane of the format these are whole words, so that threads
 // share nothing and no word is written twice. Reading the values in both passes costs less than keeping them would: a
 // block's place is known only when all widths are.
 // a, b [n], n any multiple of 64 up to 2^20: 64-bit integers as low and high words or, with DIFFERENCES, the bits of
@@ -47,14 +47,23 @@ fn widthOf(v: Integers) -> u32 {
   return u32((low | anyOf(sign)) != 0u);
 }
 
-var<workgroup> widest: atomic<u32>;
+const LANES = 8u;  // threads of `widths` that share a block; blocks of one workgroup
+
+var<workgroup> widest: array<u32, 64>;
 
 @compute @workgroup_size(64)
 fn widths(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let i = group.x * 64u + local.x;
-  if (i < arrayLength(&a)) { atomicMax(&widest, widthOf(integersAt(i))); }
+  let start = (group.x * LANES + local.x / LANES) * 64u + local.x % LANES;
+  let end = min(start + 64u, arrayLength(&a));
+  var width = 0u;
+  for (var i = start; i < end; i += LANES) { width = max(width, widthOf(integersAt(i))); }
+  widest[local.x] = width;
   workgroupBarrier();
-  if (local.x == 0u) { blocks[group.x] = atomicLoad(&widest); }
+  let block = group.x * LANES + local.x;
+  if (local.x >= LANES || block * 64u >= arrayLength(&a)) { return; }
+  width = 0u;
+  for (var i = 0u; i < LANES; i++) { width = max(width, widest[local.x * LANES + i]); }
+  blocks[block] = width;
 }
 
 const HEADER = 4u;

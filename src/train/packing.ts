@@ -10,6 +10,9 @@ import type { FlatRange } from './optimizer.js';
 /** Buckets on their way to the host at once: one is packed while the one before is copied and mapped. */
 const IN_FLIGHT = 2;
 
+/** Blocks of a workgroup of `pack.wgsl`'s `widths`. */
+const WIDTHS_BLOCKS = 8;
+
 /** Threads and fours a thread of `checksum.wgsl`. */
 const CHECKSUM_FOURS = 64 * 16;
 
@@ -52,16 +55,22 @@ export class BlockPacker {
     const values = a.size / 4;
     const { blocks, packed } = this;
     const constants = { DIFFERENCES: this.kind === 'differences' };
-    const groups = [blocksOf(values)] as const;
     const list = new DispatchList();
-    list.add({ shader: 'pack', entry: 'widths', constants, bindings: { a, b, blocks }, groups, bytes: 8 * values });
+    list.add({
+      shader: 'pack',
+      entry: 'widths',
+      constants,
+      bindings: { a, b, blocks },
+      groups: [Math.ceil(blocksOf(values) / WIDTHS_BLOCKS)],
+      bytes: 8 * values,
+    });
     list.add({ shader: 'pack', entry: 'offsets', constants: {}, bindings: { a, blocks, packed }, groups: [1] });
     list.add({
       shader: 'pack',
       entry: 'scatter',
       constants,
       bindings: { a, b, blocks, packed },
-      groups,
+      groups: [blocksOf(values)],
       bytes: 11 * values,
     });
     if (this.kind === 'differences') list.add(checksumDispatch(b, packed, HEADER_WORDS - 2));
