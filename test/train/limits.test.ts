@@ -1,0 +1,34 @@
+import { expect, it } from 'vitest';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu, type GpuOptions } from '../../src/gpu/device.js';
+import { defaultPlan } from '../../src/model/plan.js';
+import { loadGolden } from '../reference/golden.js';
+import { goldenEngine, goldenMicroBatches, stateHash } from './fixture.js';
+
+const golden = loadGolden('tied');
+
+/** Two updates with dropout on a device of its own. */
+async function run(options: GpuOptions) {
+  const gpu = await Gpu.open(openDawn(), options);
+  const engine = await goldenEngine(gpu, golden, { microBatch: 1, dropout: 0.1, clip: 0.5 });
+  for (let step = 1; step <= 2; step++) await engine.step(goldenMicroBatches(golden, step, 1), step, 5, 1e-3);
+  const result = {
+    hash: await stateHash(engine),
+    plan: defaultPlan(gpu.adapter),
+    binding: gpu.limits.maxStorageBufferBindingSize,
+    features: [...gpu.device.features].filter((f) => f === 'shader-f16' || f === 'timestamp-query'),
+    buffers: gpu.limits.maxStorageBuffersPerShaderStage,
+  };
+  gpu.device.destroy();
+  return result;
+}
+
+it("a run within WebGPU's default limits, without optional features, ends with the bits of one with all", async () => {
+  const full = await run({});
+  const small = await run({ defaultLimits: true, withoutFeatures: ['shader-f16', 'timestamp-query'] });
+  expect(small.binding).toBe(2 ** 27);
+  expect(small.buffers).toBe(8);
+  expect(small.features).toEqual([]);
+  expect(small.plan).toEqual(full.plan);
+  expect(small.hash).toBe(full.hash);
+});
