@@ -5,7 +5,7 @@ import { checkModel, type ModelConfig } from '../model/config.js';
 import type { MicroBatch } from '../model/gpt.js';
 import { defaultPlan, type Plan } from '../model/plan.js';
 import { deriveKey, Stream, uniformAt } from '../random.js';
-import { Engine } from '../train/engine.js';
+import { Engine, initializeWeights } from '../train/engine.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { adamwOf, gigabytes } from './job.js';
 import { loadingBar } from './loading.js';
@@ -57,7 +57,7 @@ export async function benchEngine(gpu: Gpu, { options, model, shape }: BenchShap
     clip: options.clip,
     onProgress: loadingBar('compiling the kernels'),
   });
-  engine.initialize(options.weights, options.seed);
+  initializeWeights(engine, options.weights, options.seed);
   return engine;
 }
 

@@ -18,6 +18,20 @@ const amount = (text: string) => {
   return value;
 };
 
+function trainCommand(options: Record<string, never>, command: Command) {
+  const { preset, init, out, resume, adapter, plan, profile, json } = options;
+  const named = preset === undefined ? undefined : presetNamed(preset);
+  return { preset: named, explicit: explicitOptions(command), init, out, resume, adapter, plan, profile, json };
+}
+
+/** `HOST:PORT`; a host in brackets may be an IPv6 address. */
+function address(text: string): [string, number] {
+  const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text);
+  if (match === null || Number(match[3]) > 65535)
+    throw new LantrainError('LT_USAGE_OPTION', `--listen ${text} is not HOST:PORT, such as 0.0.0.0:7070`);
+  return [match[1] ?? (match[2] || '0.0.0.0'), Number(match[3])];
+}
+
 /** The exit code of the command that ran; commands load what they need when they are called. */
 async function main(argv: readonly string[]): Promise<number> {
   let code = 0;
@@ -31,12 +45,42 @@ async function main(argv: readonly string[]): Promise<number> {
   addTrainOptions(program.command('train').description('train a model, or go on with a run (--resume)')).action(
     async (options, command: Command) => {
       const { train } = await import('./train.js');
-      const preset = options.preset === undefined ? undefined : presetNamed(options.preset);
-      const { init, out, resume, adapter, plan, profile, json } = options;
-      const explicit = explicitOptions(command);
-      code = await train({ preset, explicit, init, out, resume, adapter, plan, profile, json });
+      code = await train(trainCommand(options, command));
     },
   );
+
+  const coordinator = program
+    .command('coordinator')
+    .description('own a run that workers on this network compute')
+    .option('--listen <host:port>', 'where workers join; port 0 takes a free one', '0.0.0.0:0')
+    .option('--min-workers <n>', 'workers that must be there before the first step', whole(1), 1)
+    .option('--exact', "refuse workers that compute other bits than this machine's adapter")
+    .option('--audit <share>', 'contributions that a second worker confirms, 0 to 1', amount, 0)
+    .option('--plain', 'ws without TLS, also to other machines')
+    .option('--cert <file>', 'your own certificate, PEM')
+    .option('--key <file>', 'its key, PEM');
+  addTrainOptions(coordinator).action(async (options, command: Command) => {
+    const { coordinate } = await import('./coordinator.js');
+    const { minWorkers, audit, cert, key } = options;
+    const [host, port] = address(options.listen);
+    const cluster = { host, port, minWorkers, audit, cert, key, exact: !!options.exact, plain: !!options.plain };
+    code = await coordinate({ ...trainCommand(options, command), ...cluster });
+  });
+
+  program
+    .command('worker')
+    .description('compute for a coordinator; without a URL, one is looked for on this network')
+    .argument('[url]', 'the join URL that the coordinator printed')
+    .option('--name <name>', 'what the coordinator calls this worker')
+    .option('--adapter <name>', 'the GPU whose name contains this')
+    .option('--plain', 'ws without TLS, also to other machines')
+    .option('--patience <seconds>', 'give up after so long without a coordinator; 0: never', amount, 0)
+    .option('--quiet', 'print errors only')
+    .option('--drag <ms>', 'sleep after each micro-batch, to try a slow worker', amount)
+    .action(async (url, options) => {
+      const { work } = await import('./worker.js');
+      code = await work({ ...options, url, plain: !!options.plain, quiet: !!options.quiet });
+    });
 
   program
     .command('generate')

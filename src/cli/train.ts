@@ -11,7 +11,7 @@ import { parameterCount } from '../model/parameters.js';
 import { readMetrics } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
-import { Engine } from '../train/engine.js';
+import { Engine, initializeWeights, type TrainingEngine } from '../train/engine.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
 import { identityOf, type RunConfig, RunConfigSchema } from '../train/run-config.js';
 import { Trainer } from '../train/trainer.js';
@@ -32,13 +32,47 @@ export interface TrainCommand {
   readonly json?: boolean;
 }
 
-/** Trains a model, or goes on with a run. Returns the exit code: 0 done, 130 stopped by Ctrl-C with a checkpoint. */
-export async function train(command: TrainCommand): Promise<number> {
+/** Who computes the steps of a run: this process, or a cluster that it coordinates. */
+export interface Conductor {
+  /** The engine for updates `from + 1` on, of the run that lies (or will lie) at `path`. */
+  create(job: Job, from: number, path: string): Promise<TrainingEngine>;
+  /** Before the first step; the weights are in place. */
+  begin?(run: RunDirectory, reporter: Reporter): Promise<void>;
+  /** After the last, or after a failure. */
+  end?(reason: string): Promise<void>;
+  /** After the run's digest is printed. */
+  profile?(): Promise<string>;
+}
+
+/** `lantrain train`: this process computes everything itself. */
+export function train(command: TrainCommand): Promise<number> {
+  let engine: Engine | undefined;
+  return runTraining(command, {
+    create: async ({ config, gpu }) => {
+      engine = await Engine.create(gpu, loadShaders(), {
+        model: config.model,
+        shape: shapeOfJob(config),
+        plan: config.plan,
+        adamw: adamwOf(config.options),
+        clip: config.options.clip,
+        onProgress: loadingBar('compiling the kernels'),
+      });
+      return engine;
+    },
+    profile: async () => (engine ? profileTable(engine) : ''),
+  });
+}
+
+/**
+ * Begins a run or goes on with one, and trains to its end. Returns the exit code: 0 done, 130 stopped by Ctrl-C with a
+ * checkpoint.
+ */
+export async function runTraining(command: TrainCommand, conductor: Conductor): Promise<number> {
   const reporter = createReporter({ json: command.json === true });
   const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
   if (resumed && command.init !== undefined)
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
-  const out = command.out ?? freeName(command);
+  const out = command.resume ?? command.out ?? freeName(command);
   if (!resumed) RunDirectory.checkFree(out);
   const job = await prepareJob({ ...command, saved: resumed?.saved, onData: loadingBar('reading the data') });
   const { config } = job;
@@ -46,29 +80,24 @@ export async function train(command: TrainCommand): Promise<number> {
   if (resumed) from = await checkResume(resumed, config, reporter, job);
   printHeader(job, reporter);
 
-  const engine = await Engine.create(job.gpu, loadShaders(), {
-    model: config.model,
-    shape: shapeOfJob(config),
-    plan: config.plan,
-    adamw: adamwOf(config.options),
-    clip: config.options.clip,
-    onProgress: loadingBar('compiling the kernels'),
-  });
+  const engine = await conductor.create(job, from, out);
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
   const run = resumed?.run ?? (await RunDirectory.create(out, config));
   if (resumed) await restore(resumed.run, engine, from);
   else await begin(engine, config, command.init);
 
   const stop = stopOnInterrupt(reporter, run.path);
-  reporter.start({
-    title: `run      ${run.path}${from > 0 ? `, from step ${from}` : ''}`,
-    steps: config.totalSteps,
-    firstStep: from,
-    stepsPerEpoch: config.stepsPerEpoch,
-  });
   const plot = async () =>
     run.writePlot(lossPlot(readMetrics(join(run.path, 'metrics.jsonl')), plotLabels(config, trainer)));
+  let reason = 'it failed';
   try {
+    await conductor.begin?.(run, reporter);
+    reporter.start({
+      title: `run      ${run.path}${from > 0 ? `, from step ${from}` : ''}`,
+      steps: config.totalSteps,
+      firstStep: from,
+      stepsPerEpoch: config.stepsPerEpoch,
+    });
     const end = await trainer.run(from, {
       event: async (event) => {
         run.append(event);
@@ -85,6 +114,7 @@ export async function train(command: TrainCommand): Promise<number> {
         }),
       stopping: () => stop.requested,
     });
+    reason = end.complete ? 'the run is done' : 'the run was stopped';
     await plot();
     if (end.complete) {
       const done = { event: 'done', step: end.step, digest: end.digest, seconds: end.seconds } as const;
@@ -94,12 +124,13 @@ export async function train(command: TrainCommand): Promise<number> {
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter);
     reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
-    if (command.profile) reporter.note(await profileTable(engine));
+    if (command.profile && conductor.profile) reporter.note(await conductor.profile());
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();
     throw withLastCheckpoint(error, run);
   } finally {
+    await conductor.end?.(reason);
     stop.release();
     run.close();
     job.data.close();
@@ -146,7 +177,7 @@ async function checkResume({ run, saved }: Resumed, wanted: RunConfig, reporter:
   return step;
 }
 
-async function restore(run: RunDirectory, engine: Engine, from: number): Promise<void> {
+async function restore(run: RunDirectory, engine: TrainingEngine, from: number): Promise<void> {
   const { found } = await run.latest();
   if (found) {
     try {
@@ -158,19 +189,19 @@ async function restore(run: RunDirectory, engine: Engine, from: number): Promise
   await run.cutBack(from);
 }
 
-async function begin(engine: Engine, config: RunConfig, init: string | undefined): Promise<void> {
-  if (init === undefined) return engine.initialize(config.options.weights, config.options.seed);
+async function begin(engine: TrainingEngine, config: RunConfig, init: string | undefined): Promise<void> {
+  if (init === undefined) return initializeWeights(engine, config.options.weights, config.options.seed);
   const model = await openModel(init);
   try {
     for (const { name } of engine.layout.parameters)
-      engine.optimizer.weights.write(engine.gpu, name, await model.read(name));
+      engine.state.weights.write(engine.gpu, name, await model.read(name));
   } finally {
     model.close();
   }
 }
 
-export function arenaOf(engine: Engine, part: StatePart): ParameterArena {
-  const { weights, first, second } = engine.optimizer;
+export function arenaOf(engine: TrainingEngine, part: StatePart): ParameterArena {
+  const { weights, first, second } = engine.state;
   return { weights, m: first, v: second }[part];
 }
 

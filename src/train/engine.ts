@@ -9,7 +9,7 @@ import { freshTensor, type Initialization } from '../model/initialize.js';
 import { ParameterLayout } from '../model/layout.js';
 import type { Plan } from '../model/plan.js';
 import { ExactSums } from '../model/sums.js';
-import { type AdamWSettings, clipScaleOf, Optimizer } from './optimizer.js';
+import { type AdamWSettings, clipScaleOf, Optimizer, type TrainingState } from './optimizer.js';
 
 export interface StepOutcome {
   /** Mean token loss of the global batch in nats, before the update. */
@@ -28,11 +28,36 @@ export interface EngineOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+/** What the loop needs of whoever owns the state: this process alone, or a cluster. */
+export interface TrainingEngine {
+  readonly gpu: Gpu;
+  readonly layout: ParameterLayout;
+  readonly state: TrainingState;
+  step(batches: readonly MicroBatch[], step: number, seed: number, learningRate: number): Promise<StepOutcome>;
+  evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number>;
+  sampler(): Promise<Decoder>;
+}
+
+/** Draws fresh weights; the moments stay zero. */
+export function initializeWeights({ gpu, layout, state }: TrainingEngine, how: Initialization, seed: number): void {
+  layout.parameters.forEach((parameter, i) => {
+    state.weights.write(gpu, parameter.name, freshTensor(layout.config, parameter, i, how, seed));
+  });
+}
+
+export function nonFinite(step: number, what: string): LantrainError {
+  return new LantrainError(
+    'LT_TRAIN_NONFINITE',
+    `step ${step}: ${what} is not finite (or 4096 and more); the state before this step is kept. ` +
+      'Try a smaller --lr, --clip 1 or a longer --warmup',
+  );
+}
+
 /**
  * One process that owns the state and computes its own gradients: micro-batches go in as exact sums, then one shared
  * update is taken. A cluster splits the two: workers hold `Gpt` and `ExactSums`, the owner `Optimizer`.
  */
-export class Engine {
+export class Engine implements TrainingEngine {
   private constructor(
     readonly gpu: Gpu,
     readonly kernels: KernelCache,
@@ -56,11 +81,8 @@ export class Engine {
     return new Engine(gpu, kernels, layout, options, sums, optimizer, gpt, undefined);
   }
 
-  /** Draws fresh weights; the moments stay zero. */
-  initialize(how: Initialization, seed: number): void {
-    this.layout.parameters.forEach((parameter, i) => {
-      this.optimizer.weights.write(this.gpu, parameter.name, freshTensor(this.options.model, parameter, i, how, seed));
-    });
+  get state(): TrainingState {
+    return this.optimizer.state;
   }
 
   /**
@@ -78,11 +100,7 @@ export class Engine {
       this.sums.clear(this.gpu);
       const shown = report.wrong.slice(0, 3).join(', ');
       const what = report.wrong[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
-      throw new LantrainError(
-        'LT_TRAIN_NONFINITE',
-        `step ${step}: ${what} is not finite (or 4096 and more); the state before this step is kept. ` +
-          'Try a smaller --lr, --clip 1 or a longer --warmup',
-      );
+      throw nonFinite(step, what);
     }
     const gradNorm = Math.sqrt(report.squares);
     this.optimizer.submitUpdate(step, learningRate, clipScaleOf(this.options.clip, gradNorm));

@@ -4,7 +4,7 @@ import { Windows } from '../data/windows.js';
 import { deriveKey, Stream } from '../random.js';
 import type { MetricsEvent } from '../report/metrics.js';
 import { microBatches } from './batches.js';
-import type { Engine } from './engine.js';
+import type { TrainingEngine } from './engine.js';
 import { checkpointInterval } from './options.js';
 import type { RunConfig } from './run-config.js';
 import { sampleTokens } from './sample.js';
@@ -34,7 +34,7 @@ export class Trainer {
 
   /** `tokenizer` is undefined where tokens have no text (a `.bin` file of another vocabulary): then no samples. */
   constructor(
-    readonly engine: Engine,
+    readonly engine: TrainingEngine,
     readonly config: RunConfig,
     readonly data: Dataset,
     readonly tokenizer: Tokenizer | undefined,

@@ -1,0 +1,552 @@
+import { createHash } from 'node:crypto';
+import { LantrainError } from '../src/errors.js';
+import type { Gpu } from '../src/gpu/device.js';
+import { KernelCache, type ShaderTexts } from '../src/gpu/kernel.js';
+import { Decoder } from '../src/model/decoder.js';
+import type { MicroBatch } from '../src/model/gpt.js';
+import { ParameterLayout } from '../src/model/layout.js';
+import { fromLossGrid } from '../src/model/sums.js';
+import { checksumOf, LOSS_BUCKET_VALUES, lossOf } from '../src/train/blocks.js';
+import { type EngineOptions, nonFinite, type StepOutcome, type TrainingEngine } from '../src/train/engine.js';
+import { clipScaleOf, type TrainingState } from '../src/train/optimizer.js';
+import { ClusterOwner } from '../src/train/owner.js';
+import { bitClassOf } from './bit-class.js';
+import {
+  type ContributionHeader,
+  type CoordinatorMessage,
+  type Frame,
+  HEADER_BYTES,
+  type MicroBatchData,
+  MicroBatchSet,
+  packTokens,
+  payloadIntact,
+  sealFrame,
+  type WeightsHeader,
+  type WorkerMessage,
+} from './protocol.js';
+import { Reducer } from './reducer.js';
+import { membersOf } from './round/sets.js';
+import {
+  type ContributionId,
+  Round,
+  type RoundAction,
+  type RoundEvent,
+  type RoundNote,
+  type WorkerId,
+} from './round.js';
+import type { CoordinatorConnection } from './transport/connection.js';
+
+export interface ClusterOptions extends EngineOptions {
+  readonly seed: number;
+  /** Micro-batches and tokens of a step. */
+  readonly microBatches: number;
+  readonly tokensPerStep: number;
+  /** Updates behind the weights that the run goes on from, and the count of this run's coordinators. */
+  readonly version: number;
+  readonly incarnation: number;
+  readonly minWorkers: number;
+  readonly exact: boolean;
+  readonly audit: number;
+  readonly ownerBitClass: string;
+  readonly onNote: (note: RoundNote, step: number) => void;
+}
+
+/** A worker as the coordinator's shell knows it. */
+export interface Member {
+  readonly id: WorkerId;
+  readonly connection: CoordinatorConnection;
+  name: string;
+  adapter: string;
+  readonly hashes: Map<string, string>;
+  joined: boolean;
+  /** Of its last assignment. */
+  tokensPerSecond: number;
+  computeMs: number;
+  uploadMs: number;
+}
+
+/** A contribution whose bytes are still here. */
+type Held =
+  | { readonly kind: 'frame'; readonly header: ContributionHeader; readonly frame: Frame; readonly free: () => void }
+  | { readonly kind: 'losses'; readonly sum: bigint; readonly finite: boolean; readonly free: () => void };
+
+interface Job<T> {
+  readonly batches: readonly MicroBatch[];
+  readonly resolve: (result: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+const TICK_MS = 200;
+
+/**
+ * The shell around `Round`: sockets, the host's sums, the owner's adapter and the clock. It feeds events, carries out
+ * actions in their order, and decides nothing. To the training loop it is an engine like the single process's.
+ */
+export class ClusterEngine implements TrainingEngine {
+  readonly members = new Map<WorkerId, Member>();
+  readonly #round: Round;
+  readonly #held = new Map<ContributionId, Held>();
+  readonly #assigned = new Map<
+    number,
+    { readonly microBatches: readonly number[]; readonly kind: 'step' | 'evaluate' }
+  >();
+  /** The sealed differences of each bucket to the newest version that is stepped. */
+  readonly #differences: (Uint8Array | undefined)[] = [];
+  readonly #timer: NodeJS.Timeout;
+  #nextContribution = 1;
+  #step: (Job<StepOutcome> & { readonly step: number; readonly learningRate: number }) | undefined;
+  #evaluation: Job<bigint | undefined> | undefined;
+  #evaluationSum = 0n;
+  #evaluations = 0;
+  #version: number;
+  #updating = 0;
+  /** Reads of whole buckets and commits, in the order in which the round asked for them. */
+  #ordered: Promise<unknown> = Promise.resolve();
+  #failure: unknown;
+  #decoder: Decoder | undefined;
+
+  private constructor(
+    readonly gpu: Gpu,
+    readonly kernels: KernelCache,
+    readonly layout: ParameterLayout,
+    readonly options: ClusterOptions,
+    readonly owner: ClusterOwner,
+    readonly reducer: Reducer,
+  ) {
+    const { version, incarnation, clip, minWorkers, audit, seed, ownerBitClass, exact } = options;
+    this.#version = version;
+    this.#round = new Round({
+      parameterBuckets: owner.buckets.length,
+      version,
+      incarnation,
+      clips: clip > 0,
+      minWorkers,
+      audit,
+      seed,
+      ownerBitClass,
+      exact,
+    });
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  static async create(gpu: Gpu, shaders: ShaderTexts, options: ClusterOptions): Promise<ClusterEngine> {
+    const kernels = new KernelCache(gpu, shaders);
+    const layout = new ParameterLayout(options.model, options.plan);
+    const owner = await ClusterOwner.build(kernels, layout, options.adamw);
+    const reducer = new Reducer([...owner.buckets.map((b) => b.size), LOSS_BUCKET_VALUES]);
+    return new ClusterEngine(gpu, kernels, layout, options, owner, reducer);
+  }
+
+  get state(): TrainingState {
+    return this.owner.state;
+  }
+
+  get counters() {
+    return this.#round.counters;
+  }
+
+  get workers() {
+    return this.#round.workers();
+  }
+
+  /** A worker that the transport has authenticated. */
+  admit(connection: CoordinatorConnection): void {
+    const { id } = connection;
+    const member: Member = {
+      id,
+      connection,
+      name: `worker ${id}`,
+      adapter: '',
+      hashes: new Map(),
+      joined: false,
+      tokensPerSecond: 0,
+      computeMs: 0,
+      uploadMs: 0,
+    };
+    this.members.set(id, member);
+    connection.onClose = (error) => this.#left(member, error.message);
+    connection.onFrame = (frame) => this.#contribution(member, frame);
+    connection.onControl = {
+      join: (m) => this.#welcome(member, m),
+      hashes: (m) => this.#identified(member, m),
+      ready: () => this.#event({ type: 'life', worker: id }),
+      mismatch: (m) => {
+        for (const bucket of m.buckets) this.#event({ type: 'bucket-wrong', worker: id, bucket });
+      },
+      progress: (m) => this.#event({ type: 'progress', worker: id, assignment: m.assignment, begun: m.begun }),
+      handedBack: (m) => {
+        const microBatches = wordsOf(MicroBatchSet.of(m.microBatches));
+        this.#event({ type: 'handed-back', worker: id, assignment: m.assignment, microBatches });
+      },
+      refuse: (m) => {
+        const microBatches = wordsOf(MicroBatchSet.of([m.microBatch]));
+        this.#event({ type: 'refused', worker: id, assignment: m.assignment, microBatches, reason: m.what });
+      },
+      evaluated: (m) => this.#evaluated(member, m),
+      stats: (m) => {
+        member.computeMs = m.computeMs;
+        member.uploadMs = m.uploadMs;
+        member.tokensPerSecond = m.computeMs > 0 ? (1000 * m.tokens) / m.computeMs : 0;
+      },
+      error: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', `the worker says ${m.code}: ${m.message}`)),
+      leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', m.reason)),
+    };
+  }
+
+  /** As `Engine.step`, by the workers. */
+  step(batches: readonly MicroBatch[], step: number, _seed: number, learningRate: number): Promise<StepOutcome> {
+    return new Promise((resolve, reject) => {
+      this.#step = { batches, step, learningRate, resolve, reject };
+      this.#updating = 0;
+      this.#event({ type: 'begin-step', step, microBatches: batches.length });
+    });
+  }
+
+  /** As `Engine.evaluate`, by the workers. */
+  async evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
+    const sum = await new Promise<bigint | undefined>((resolve, reject) => {
+      this.#evaluation = { batches, resolve, reject };
+      this.#evaluationSum = 0n;
+      this.#event({ type: 'begin-evaluation', evaluation: ++this.#evaluations, microBatches: batches.length });
+    });
+    return sum === undefined ? Number.NaN : fromLossGrid(sum) / tokens;
+  }
+
+  /** The sampling graph, on the owner's adapter. */
+  async sampler(): Promise<Decoder> {
+    this.#decoder ??= await Decoder.build(this.kernels, this.options.plan, this.state.weights);
+    return this.#decoder;
+  }
+
+  /** Tells the workers that the run is over and frees the host's threads. */
+  async close(reason: string): Promise<void> {
+    clearInterval(this.#timer);
+    for (const { connection } of this.members.values())
+      if (connection.isOpen) connection.send({ type: 'stop', reason });
+    await this.#ordered;
+    await this.reducer.close();
+  }
+
+  #event(event: DistributiveOmit<RoundEvent, 'now'>): void {
+    if (this.#failure !== undefined) return;
+    try {
+      for (const action of this.#round.handle({ ...event, now: performance.now() } as RoundEvent))
+        this.#carryOut(action);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** A defect or a failed adapter: the job in hand ends with it. */
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    this.#step?.reject(error);
+    this.#evaluation?.reject(error);
+  }
+
+  #tick(): void {
+    for (const { id, connection, joined } of this.members.values())
+      if (joined && connection.stats.silentMs < 2 * TICK_MS) this.#event({ type: 'life', worker: id });
+    this.#event({ type: 'tick' });
+  }
+
+  #welcome(member: Member, join: Extract<WorkerMessage, { type: 'join' }>): void {
+    const { connection } = member;
+    const { model, plan, shape, seed, incarnation, microBatches, tokensPerStep, exact } = this.options;
+    member.name = join.name;
+    member.adapter = join.adapter;
+    const buckets = this.owner.buckets.length + 1;
+    connection.frames = { incarnation, buckets, microBatches, kinds: ['contribution'] };
+    connection.send({
+      type: 'welcome',
+      worker: member.id,
+      incarnation,
+      step: this.#version + 1,
+      model,
+      plan,
+      shape,
+      seed,
+      microBatches,
+      tokensPerStep,
+      buckets,
+      exact,
+    });
+    connection.send({ type: 'probe', probe: 'reference' });
+    connection.send({ type: 'probe', probe: 'run' });
+  }
+
+  #identified(member: Member, { probe, hash }: Extract<WorkerMessage, { type: 'hashes' }>): void {
+    member.hashes.set(probe, hash);
+    if (member.joined || member.hashes.size < 2) return;
+    member.joined = true;
+    const bitClass = bitClassOf(member.hashes.get('reference') ?? '', member.hashes.get('run') ?? '');
+    this.#event({ type: 'worker-joined', worker: member.id, bitClass });
+  }
+
+  #left(member: Member, reason: string): void {
+    this.members.delete(member.id);
+    if (member.joined) this.#event({ type: 'worker-left', worker: member.id, reason });
+  }
+
+  /** The bytes count against the receive pool until the promise settles. */
+  #contribution(member: Member, frame: Frame): Promise<void> {
+    const { header } = frame;
+    if (header.kind !== 'contribution') throw new LantrainError('LT_CLUSTER_MALFORMED', 'weights came up');
+    return new Promise((free) => {
+      const contribution = this.#nextContribution++;
+      this.#held.set(contribution, { kind: 'frame', header, frame, free });
+      const { incarnation, step, assignment, bucket } = header;
+      const microBatches = wordsOf(header.microBatches);
+      this.#event({
+        type: 'contribution',
+        contribution,
+        worker: member.id,
+        incarnation,
+        step,
+        assignment,
+        bucket,
+        microBatches,
+      });
+    });
+  }
+
+  /** The result of an evaluation is a contribution to the loss bucket, small enough for a control message. */
+  #evaluated(member: Member, m: Extract<WorkerMessage, { type: 'evaluated' }>): void {
+    const assigned = this.#assigned.get(m.assignment);
+    const microBatches = wordsOf(MicroBatchSet.of(assigned?.microBatches ?? []));
+    const { id: worker } = member;
+    if (!m.finite) {
+      this.#event({ type: 'refused', worker, assignment: m.assignment, microBatches, reason: 'the loss' });
+      return;
+    }
+    const contribution = this.#nextContribution++;
+    const sum = (BigInt(m.high | 0) << 32n) + BigInt(m.low);
+    this.#held.set(contribution, { kind: 'losses', sum, finite: m.finite, free: () => {} });
+    this.#event({
+      type: 'contribution',
+      contribution,
+      worker,
+      incarnation: this.options.incarnation,
+      step: this.#version,
+      assignment: m.assignment,
+      bucket: this.owner.buckets.length,
+      microBatches,
+    });
+  }
+
+  #carryOut(action: RoundAction): void {
+    switch (action.type) {
+      case 'admit':
+        this.#tell(action.worker, { type: 'weights', version: action.version, mode: 'whole' });
+        break;
+      case 'close':
+        this.members.get(action.worker)?.connection.close(new LantrainError(action.code, action.reason));
+        break;
+      case 'send':
+        this.#send(action);
+        break;
+      case 'assign':
+        this.#assign(action);
+        break;
+      case 'ask-back': {
+        const { worker, assignment } = action;
+        this.#tell(worker, { type: 'reclaim', assignment, microBatches: [...membersOf(action.microBatches)] });
+        break;
+      }
+      case 'revoke':
+        this.#tell(action.worker, { type: 'fence', assignment: action.assignment, reason: 'dealt to others' });
+        break;
+      case 'add':
+        this.#add(action.contribution, action.bucket);
+        break;
+      case 'check':
+        this.#check(action.contribution);
+        break;
+      case 'release':
+        this.#release(action.contribution);
+        break;
+      case 'norm':
+        this.#background(this.#norm());
+        break;
+      case 'update':
+        this.#background(this.#update(action.step, action.bucket));
+        break;
+      case 'commit':
+        this.#commit(action.step);
+        break;
+      case 'evaluated':
+        this.#evaluation?.resolve(action.finite ? this.#evaluationSum : undefined);
+        this.#evaluation = undefined;
+        break;
+      case 'stopped':
+        this.#stopped(action);
+        break;
+      case 'log':
+        this.options.onNote(action.note, action.step);
+    }
+  }
+
+  #tell(worker: WorkerId, message: CoordinatorMessage): void {
+    const connection = this.members.get(worker)?.connection;
+    if (connection?.isOpen) connection.send(message);
+  }
+
+  #background(work: Promise<unknown>): void {
+    work.catch((error) => this.#fail(error));
+  }
+
+  #send({ worker, bucket, version, form }: Extract<RoundAction, { type: 'send' }>): void {
+    const connection = this.members.get(worker)?.connection;
+    if (!connection) return;
+    const sent = () => this.#event({ type: 'sent', worker, bucket });
+    const difference = this.#differences[bucket];
+    // A connection that ends says so by itself.
+    if (form === 'difference' && difference) connection.sendFrame(difference).then(sent, () => {});
+    else
+      this.#inOrder(async () => {
+        const message = await this.owner.readWeights(bucket, HEADER_BYTES);
+        const [a, b] = checksumOf(new Uint32Array(message.buffer, HEADER_BYTES));
+        this.#seal(message, { kind: 'weights-whole', step: version, base: 0, bucket, weights: { a, b } });
+        connection.sendFrame(message).then(sent, () => {});
+      });
+  }
+
+  #inOrder(work: () => Promise<void>): void {
+    this.#ordered = this.#ordered.then(work).catch((error) => this.#fail(error));
+  }
+
+  #seal(message: Uint8Array, header: Omit<WeightsHeader, 'incarnation' | 'assignment'>): void {
+    sealFrame(message, { ...header, incarnation: this.options.incarnation, assignment: 0 });
+  }
+
+  #assign(action: Extract<RoundAction, { type: 'assign' }>): void {
+    const connection = this.members.get(action.worker)?.connection;
+    const batches = (action.kind === 'step' ? this.#step : this.#evaluation)?.batches;
+    if (!connection || !batches) return;
+    const indices = [...membersOf(action.microBatches)];
+    const { vocabSize } = this.options.model;
+    const microBatches: MicroBatchData[] = indices.map((microBatch) => {
+      const { tokens, targets, firstSlot: slot } = batches[microBatch];
+      return { microBatch, slot, tokens: packTokens(tokens, vocabSize), targets: packTokens(targets, vocabSize) };
+    });
+    const { assignment } = action;
+    this.#assigned.set(assignment, { microBatches: indices, kind: action.kind });
+    if (action.kind === 'evaluate') {
+      connection.send({ type: 'evaluate', assignment, version: action.step, microBatches });
+      return;
+    }
+    const buckets = [...membersOf(action.buckets)];
+    const all = buckets.length === this.owner.buckets.length + 1;
+    connection.send({ type: 'assign', assignment, step: action.step, microBatches, ...(all ? {} : { buckets }) });
+  }
+
+  #add(contribution: ContributionId, bucket: number): void {
+    const held = this.#held.get(contribution);
+    if (!held) return;
+    const finish = (ok: boolean, reason?: string) => {
+      this.#release(contribution);
+      this.#event({ type: 'summed', contribution, ok, reason });
+    };
+    if (held.kind === 'losses') {
+      this.#evaluationSum += held.sum;
+      // Not within the action that asked for it.
+      queueMicrotask(() => finish(true));
+      return;
+    }
+    if (!payloadIntact(held.frame)) {
+      queueMicrotask(() => finish(false, 'its payload does not match its checksum'));
+      return;
+    }
+    const { size } = held.header.microBatches;
+    const isLoss = bucket === this.owner.buckets.length;
+    const terms = isLoss ? size * (this.options.tokensPerStep / this.options.microBatches) : size;
+    this.reducer.add(bucket, held.frame.payload, terms).then(
+      (added) => finish(added === 'added', added === 'added' ? undefined : added.refused),
+      (error) => this.#fail(error),
+    );
+  }
+
+  #check(contribution: ContributionId): void {
+    const held = this.#held.get(contribution);
+    if (held?.kind !== 'frame') return;
+    const intact = payloadIntact(held.frame);
+    const digest = intact ? createHash('sha256').update(held.frame.payload).digest('hex') : undefined;
+    queueMicrotask(() => this.#event({ type: 'checked', contribution, digest }));
+  }
+
+  #release(contribution: ContributionId): void {
+    this.#held.get(contribution)?.free();
+    this.#held.delete(contribution);
+  }
+
+  /** With clipping: the norm of all gradients, then what all updates of the step share. */
+  async #norm(): Promise<void> {
+    const job = this.#job();
+    for (const bucket of this.owner.buckets.keys())
+      await this.reducer.read(bucket, (low, high) => this.owner.submitNorm(bucket, low, high));
+    const gradNorm = Math.sqrt(await this.owner.readSquares());
+    this.owner.beginUpdate(job.step, job.learningRate, clipScaleOf(this.options.clip, gradNorm));
+    this.#updating = job.step;
+    this.#event({ type: 'norm-known' });
+  }
+
+  async #update(step: number, bucket: number): Promise<void> {
+    const job = this.#job();
+    if (this.#updating !== step) {
+      this.owner.beginUpdate(step, job.learningRate, 1);
+      this.#updating = step;
+    }
+    await this.reducer.take(bucket, (low, high) => {
+      if (this.options.clip === 0) this.owner.submitNorm(bucket, low, high);
+      this.owner.submitUpdate(bucket, low, high);
+    });
+    const message = await this.owner.pack(bucket, HEADER_BYTES);
+    const [a, b] = new Uint32Array(message.buffer, HEADER_BYTES + 8, 2);
+    this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, weights: { a, b } });
+    this.#differences[bucket] = message;
+    this.#event({ type: 'bucket-stepped', bucket });
+  }
+
+  #commit(step: number): void {
+    const job = this.#job();
+    this.#step = undefined;
+    this.#version = step;
+    this.#assigned.clear();
+    for (const { connection, joined } of this.members.values())
+      if (joined && connection.isOpen) connection.send({ type: 'commit', step });
+    const lossBucket = this.owner.buckets.length;
+    this.#inOrder(async () => {
+      this.owner.commit();
+      const loss = await this.reducer.take(lossBucket, lossOf);
+      const gradNorm = Math.sqrt(await this.owner.readSquares());
+      job.resolve({ loss: fromLossGrid(loss) / this.options.tokensPerStep, gradNorm });
+    });
+  }
+
+  #job() {
+    if (!this.#step) throw new Error('no step is in hand');
+    return this.#step;
+  }
+
+  #stopped({ step, reason }: Extract<RoundAction, { type: 'stopped' }>): void {
+    if (reason.why === 'refused') {
+      this.#fail(nonFinite(step, `micro-batch ${reason.microBatch} (${reason.reason})`));
+    } else if (reason.why === 'audit') {
+      const names = reason.workers.map((id) => this.members.get(id)?.name ?? `worker ${id}`).join(' and ');
+      this.#fail(
+        new LantrainError(
+          'LT_CLUSTER_AUDIT',
+          `step ${step}: ${names} do not agree on bucket ${reason.bucket}; one of them lies or has faulty memory`,
+        ),
+      );
+    }
+  }
+}
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+
+/** The frame header's 128 bytes as the round's words; both have micro-batch m at bit m. */
+function wordsOf(set: MicroBatchSet): Uint32Array {
+  // Not slice(): the bytes may be a Buffer, whose slice shares a larger pool.
+  return new Uint32Array(Uint8Array.from(set.bytes).buffer);
+}

@@ -1,0 +1,356 @@
+import { LantrainError } from '../src/errors.js';
+import type { Gpu } from '../src/gpu/device.js';
+import type { ShaderTexts } from '../src/gpu/kernel.js';
+import { IGNORED_TARGET, type MicroBatch } from '../src/model/gpt.js';
+import { packLoss } from '../src/train/blocks.js';
+import { bitClassHash } from './bit-class.js';
+import {
+  type Assign,
+  type CoordinatorMessage,
+  encodeFrame,
+  type Frame,
+  HEADER_BYTES,
+  type MicroBatchData,
+  MicroBatchSet,
+  sealFrame,
+  unpackTokens,
+  type Welcome,
+} from './protocol.js';
+import type { WorkerConnection } from './transport/connection.js';
+import { WorkerEngine } from './worker-engine.js';
+
+/** What a worker tells of itself, for whoever shows it. */
+export type WorkerNote =
+  | { readonly note: 'welcome'; readonly worker: number; readonly step: number }
+  | { readonly note: 'compiling'; readonly done: number; readonly total: number }
+  | { readonly note: 'ready'; readonly version: number }
+  | { readonly note: 'computed'; readonly step: number; readonly tokens: number; readonly milliseconds: number }
+  | { readonly note: 'stopped'; readonly reason: string };
+
+export interface WorkerOptions {
+  readonly gpu: Gpu;
+  readonly shaders: ShaderTexts;
+  readonly name: string;
+  readonly onNote?: (note: WorkerNote) => void;
+  /** Milliseconds to sleep after each micro-batch: for tests, a slow worker. */
+  readonly drag?: number;
+}
+
+/** An assignment on its way: what has begun cannot be handed back, what is fenced need not be finished. */
+interface Work {
+  readonly assignment: number;
+  readonly microBatches: readonly MicroBatchData[];
+  begun: number;
+  fenced: boolean;
+  readonly handedBack: Set<number>;
+}
+
+/** Sums packed on their way to the socket at once. */
+const UPLOADS_IN_FLIGHT = 3;
+
+/**
+ * A worker: computes what it is dealt with the weights it is sent, and owns nothing. Two queues keep order: `work`
+ * (assignments, in the order in which they came) and `weights` (frames and commits). Work for step s waits until every
+ * bucket is at version s - 1 and verified.
+ */
+export class Worker {
+  readonly #connection: WorkerConnection;
+  readonly #options: WorkerOptions;
+  readonly #works = new Map<number, Work>();
+  readonly #held: Frame[] = [];
+  #engine: WorkerEngine | undefined;
+  #welcome: Welcome | undefined;
+  #committed = -1;
+  #bucketVersions: number[] = [];
+  #expected: { readonly a: number; readonly b: number }[] = [];
+  #verified = -1;
+  #waiting: { readonly version: number; readonly go: () => void }[] = [];
+  #work: Promise<void> = Promise.resolve();
+  #weights: Promise<void> = Promise.resolve();
+  #end: (reason: LantrainError) => void = () => {};
+  readonly #ended: Promise<LantrainError>;
+
+  constructor(connection: WorkerConnection, options: WorkerOptions) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#ended = new Promise((end) => {
+      this.#end = end;
+    });
+    connection.onClose = (error) => this.#end(error);
+    connection.onFrame = (frame) => this.#onFrame(frame);
+    connection.onControl = {
+      welcome: (m) => this.#queueWork(() => this.#setUp(m)),
+      probe: (m) => this.#queueWork(() => this.#probe(m.probe)),
+      weights: (m) => this.#queueWeights(() => this.#commit(m.version)),
+      commit: (m) => this.#queueWeights(() => this.#commit(m.step)),
+      assign: (m) => {
+        const work = this.#begin(m.assignment, m.microBatches);
+        this.#queueWork(() => this.#compute(m, work));
+      },
+      evaluate: (m) => {
+        const work = this.#begin(m.assignment, m.microBatches);
+        this.#queueWork(() => this.#evaluate(m, work));
+      },
+      reclaim: (m) => this.#handBack(m.assignment, m.microBatches),
+      fence: (m) => {
+        const work = this.#works.get(m.assignment);
+        if (work) work.fenced = true;
+      },
+      pause: () => {},
+      stop: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator has stopped: ${m.reason}`)),
+      error: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator says ${m.code}: ${m.message}`)),
+    };
+    const { adapter } = options.gpu;
+    const described = (adapter.driver || adapter.name).slice(0, 1000);
+    connection.send({ type: 'join', name: options.name, adapter: described, software: adapter.software });
+  }
+
+  /** Works until the connection ends or the coordinator stops; resolves with the reason. */
+  run(): Promise<LantrainError> {
+    return this.#ended;
+  }
+
+  /** Leaves in good order. */
+  leave(reason: string): void {
+    if (this.#connection.isOpen) this.#connection.send({ type: 'leave', reason });
+    this.#connection.close(new LantrainError('LT_CLUSTER_CLOSED', reason));
+  }
+
+  #queueWork(task: () => Promise<void>): void {
+    this.#work = this.#work.then(task).catch((error) => this.#fail(error));
+  }
+
+  #queueWeights(task: () => Promise<void>): void {
+    this.#weights = this.#weights.then(task).catch((error) => this.#fail(error));
+  }
+
+  /** A failure of this worker's own: it says so and ends, nothing of the run is harmed. */
+  #fail(error: unknown): void {
+    const known =
+      error instanceof LantrainError ? error : new LantrainError('LT_CLUSTER_WORKER', `the worker failed: ${error}`);
+    this.#connection.close(known);
+    this.#end(known);
+  }
+
+  async #setUp(welcome: Welcome): Promise<void> {
+    const { gpu, shaders, onNote } = this.#options;
+    const { plan } = welcome;
+    if ((plan.matmul === 'subgroup8' || plan.attention === 'subgroup8') && gpu.adapter.subgroupSize !== 8)
+      throw new LantrainError(
+        'LT_CLUSTER_WORKER',
+        `the run's plan needs subgroups of 8, which ${gpu.adapter.driver || gpu.adapter.name} has not; start the coordinator with a plan that all adapters have`,
+      );
+    onNote?.({ note: 'welcome', worker: welcome.worker, step: welcome.step });
+    this.#connection.frames = {
+      incarnation: welcome.incarnation,
+      buckets: welcome.buckets,
+      microBatches: welcome.microBatches,
+      kinds: ['weights-whole', 'weights-difference'],
+    };
+    this.#engine = await WorkerEngine.create(gpu, shaders, welcome, (done, total) =>
+      onNote?.({ note: 'compiling', done, total }),
+    );
+    this.#bucketVersions = this.#engine.layout.buckets().map(() => -1);
+    this.#welcome = welcome;
+  }
+
+  #ready(): { engine: WorkerEngine; welcome: Welcome } {
+    if (!this.#engine || !this.#welcome) throw new LantrainError('LT_CLUSTER_MALFORMED', 'work before a welcome');
+    return { engine: this.#engine, welcome: this.#welcome };
+  }
+
+  async #probe(probe: 'reference' | 'run'): Promise<void> {
+    const { engine, welcome } = this.#ready();
+    const hash = await bitClassHash(probe, this.#options, engine, welcome);
+    this.#connection.send({ type: 'hashes', probe, hash });
+  }
+
+  #onFrame(frame: Frame): void {
+    this.#held.push(frame);
+    this.#queueWeights(() => this.#applyHeld());
+  }
+
+  async #commit(version: number): Promise<void> {
+    this.#committed = Math.max(this.#committed, version);
+    await this.#applyHeld();
+  }
+
+  /** Applies what is committed, in the order in which it came; verifies once every bucket is there. */
+  async #applyHeld(): Promise<void> {
+    const { engine } = this.#ready();
+    let moved = false;
+    for (let i = 0; i < this.#held.length; ) {
+      const { header, payload } = this.#held[i];
+      if (header.kind === 'contribution') throw new LantrainError('LT_CLUSTER_MALFORMED', 'a contribution came down');
+      const { bucket, step: version } = header;
+      if (version > this.#committed) {
+        i++;
+        continue;
+      }
+      this.#held.splice(i, 1);
+      if (header.kind === 'weights-whole') engine.follower.load(bucket, payload);
+      // What the bucket is past already was meant for an earlier state: it came whole in the meantime.
+      else if (this.#bucketVersions[bucket] !== header.base) continue;
+      else engine.follower.apply(bucket, payload);
+      this.#bucketVersions[bucket] = version;
+      this.#expected[bucket] = header.weights;
+      moved = true;
+    }
+    if (moved && this.#bucketVersions.every((v) => v === this.#committed)) await this.#verify(this.#committed);
+  }
+
+  async #verify(version: number): Promise<void> {
+    const { engine } = this.#ready();
+    const sums = await engine.checks.read();
+    const wrong = sums.flatMap(([a, b], i) => (a === this.#expected[i].a && b === this.#expected[i].b ? [] : [i]));
+    if (wrong.length > 0) {
+      for (const bucket of wrong) this.#bucketVersions[bucket] = -1;
+      this.#connection.send({ type: 'mismatch', version, buckets: wrong });
+      return;
+    }
+    this.#verified = version;
+    this.#connection.send({ type: 'ready', version });
+    this.#options.onNote?.({ note: 'ready', version });
+    this.#waiting = this.#waiting.filter((w) => {
+      if (w.version > version) return true;
+      w.go();
+      return false;
+    });
+  }
+
+  #atVersion(version: number): Promise<void> {
+    if (this.#verified >= version) return Promise.resolve();
+    return new Promise((go) => this.#waiting.push({ version, go }));
+  }
+
+  #begin(assignment: number, microBatches: readonly MicroBatchData[]): Work {
+    const work: Work = { assignment, microBatches, begun: 0, fenced: false, handedBack: new Set() };
+    this.#works.set(assignment, work);
+    return work;
+  }
+
+  #handBack(assignment: number, wanted: readonly number[]): void {
+    const work = this.#works.get(assignment);
+    const free = work ? work.microBatches.slice(work.begun).map((m) => m.microBatch) : [];
+    const given = wanted.filter((m) => free.includes(m) && !work?.handedBack.has(m));
+    for (const m of given) work?.handedBack.add(m);
+    this.#connection.send({ type: 'handedBack', assignment, microBatches: given });
+  }
+
+  async #compute(message: Assign, work: Work): Promise<void> {
+    const { engine, welcome } = this.#ready();
+    const { assignment, step } = message;
+    try {
+      await this.#atVersion(step - 1);
+      const started = performance.now();
+      const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
+      const done: number[] = [];
+      let loss = 0n;
+      for (const data of work.microBatches) {
+        if (work.fenced) break;
+        work.begun++;
+        if (work.handedBack.has(data.microBatch)) continue;
+        this.#progress(work, done.length);
+        const report = await engine.gradient(this.#unpack(data), context);
+        if (report.wrong.length > 0) {
+          engine.sums.clear(engine.gpu);
+          const what = report.wrong.slice(0, 3).join(', ');
+          this.#connection.send({ type: 'refuse', assignment, microBatch: data.microBatch, status: 1, what });
+          return;
+        }
+        loss += report.lossGrid;
+        done.push(data.microBatch);
+        this.#progress(work, done.length);
+        if (this.#options.drag) await new Promise((go) => setTimeout(go, this.#options.drag));
+      }
+      if (work.fenced || done.length === 0) {
+        engine.sums.clear(engine.gpu);
+        return;
+      }
+      const computed = performance.now();
+      const tokens = done.length * engine.gpt.rows;
+      this.#options.onNote?.({ note: 'computed', step, tokens, milliseconds: computed - started });
+      await this.#upload(message, work, MicroBatchSet.of(done), loss);
+      engine.sums.clear(engine.gpu);
+      const uploadMs = performance.now() - computed;
+      const times = { computeMs: computed - started, uploadMs, downloadMs: 0, waitMs: 0 };
+      if (this.#connection.isOpen) this.#connection.send({ type: 'stats', step, ...times, tokens });
+    } finally {
+      this.#works.delete(assignment);
+    }
+  }
+
+  /** Packs and sends the sums bucket by bucket, a few at once; the loss is the last. */
+  async #upload(message: Assign, work: Work, microBatches: MicroBatchSet, loss: bigint): Promise<void> {
+    const { engine, welcome } = this.#ready();
+    const { assignment, step } = message;
+    const lossBucket = welcome.buckets - 1;
+    const buckets = message.buckets ?? Array.from({ length: welcome.buckets }, (_, i) => i);
+    const send = async (bucket: number) => {
+      const { incarnation } = welcome;
+      const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
+      let message: Uint8Array;
+      if (bucket === lossBucket) message = encodeFrame(header, packLoss(loss));
+      else {
+        message = await engine.packer.pack(bucket, HEADER_BYTES);
+        sealFrame(message, header);
+      }
+      if (!work.fenced) await this.#connection.sendFrame(message);
+    };
+    const flying = new Set<Promise<void>>();
+    for (const bucket of buckets) {
+      if (work.fenced) break;
+      const flight = send(bucket).finally(() => flying.delete(flight));
+      flying.add(flight);
+      if (flying.size >= UPLOADS_IN_FLIGHT) await Promise.race(flying);
+    }
+    await Promise.all(flying);
+  }
+
+  async #evaluate(message: Extract<CoordinatorMessage, { type: 'evaluate' }>, work: Work): Promise<void> {
+    const { engine } = this.#ready();
+    const { assignment } = message;
+    try {
+      await this.#atVersion(message.version);
+      let [low, high, tokens, finite] = [0n, 0, 0, true];
+      for (const data of work.microBatches) {
+        if (work.fenced) return;
+        work.begun++;
+        if (work.handedBack.has(data.microBatch)) continue;
+        this.#progress(work, work.begun - 1);
+        const batch = this.#unpack(data);
+        const report = await engine.losses([batch]);
+        low += report.lossGrid;
+        finite &&= report.wrong.length === 0;
+        tokens += batch.targets.reduce((n, t) => n + Number(t !== IGNORED_TARGET), 0);
+      }
+      high = Number(BigInt.asUintN(32, low >> 32n));
+      if (!work.fenced)
+        this.#connection.send({
+          type: 'evaluated',
+          assignment,
+          low: Number(BigInt.asUintN(32, low)),
+          high,
+          tokens,
+          finite,
+        });
+    } finally {
+      this.#works.delete(assignment);
+    }
+  }
+
+  #progress(work: Work, done: number): void {
+    if (this.#connection.isOpen)
+      this.#connection.send({ type: 'progress', assignment: work.assignment, begun: work.begun, done });
+  }
+
+  #unpack(data: MicroBatchData): MicroBatch {
+    const { engine, welcome } = this.#ready();
+    const { vocabSize } = welcome.model;
+    return {
+      tokens: unpackTokens(data.tokens, vocabSize, engine.gpt.rows),
+      targets: unpackTokens(data.targets, vocabSize, engine.gpt.rows, true),
+      firstSlot: data.slot,
+    };
+  }
+}

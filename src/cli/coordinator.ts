@@ -1,0 +1,186 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { hostname, networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.js';
+import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
+import { ClusterEngine } from '../../cluster/coordinator.js';
+import type { RoundNote } from '../../cluster/round.js';
+import { advertise } from '../../cluster/transport/discovery.js';
+import { ClusterServer } from '../../cluster/transport/server.js';
+import { writeText } from '../checkpoint/atomic.js';
+import { openDawn } from '../gpu/dawn.js';
+import { Gpu } from '../gpu/device.js';
+import type { Reporter } from '../report/progress.js';
+import { adamwOf, type Job, shapeOfJob, version } from './job.js';
+import { loadingBar } from './loading.js';
+import { loadShaders } from './shaders.js';
+import { type Conductor, runTraining, type TrainCommand } from './train.js';
+
+export interface CoordinatorCommand extends TrainCommand {
+  readonly host: string;
+  readonly port: number;
+  readonly minWorkers: number;
+  readonly exact: boolean;
+  readonly audit: number;
+  /** Plain ws on other addresses than this machine's own. */
+  readonly plain: boolean;
+  readonly cert?: string;
+  readonly key?: string;
+  /** Told where workers can join, for whoever starts some. */
+  readonly onListening?: (url: string) => void;
+}
+
+/** `lantrain coordinator`: owns the state and takes the steps; workers that join compute them. */
+export function coordinate(command: CoordinatorCommand): Promise<number> {
+  return runTraining(command, new ClusterConductor(command));
+}
+
+/** Where a run keeps what workers join by: readable by the owner only, never part of reports. */
+const FOLDER = 'cluster';
+
+class ClusterConductor implements Conductor {
+  #engine: ClusterEngine | undefined;
+  #server: ClusterServer | undefined;
+  #withdraw: () => void = () => {};
+  #report: (note: RoundNote, step: number) => void = () => {};
+  #incarnation = 1;
+
+  constructor(readonly command: CoordinatorCommand) {}
+
+  async create(job: Job, from: number, path: string): Promise<ClusterEngine> {
+    const { config, gpu } = job;
+    const { options, model, plan } = config;
+    this.#incarnation = (await readIncarnation(path)) + 1;
+    const shape = shapeOfJob(config);
+    // A device of its own, so that its memory is free again before the owner's is taken.
+    const probeGpu = await Gpu.open(openDawn());
+    const onProgress = loadingBar('compiling the kernels');
+    const { reference, run } = await ownBitClass(probeGpu, loadShaders(), { model, plan, shape }, onProgress);
+    probeGpu.device.destroy();
+    this.#engine = await ClusterEngine.create(gpu, loadShaders(), {
+      model,
+      shape,
+      plan,
+      adamw: adamwOf(options),
+      clip: options.clip,
+      seed: options.seed,
+      microBatches: options.batch / options.microBatch,
+      tokensPerStep: options.batch * model.context,
+      version: from,
+      incarnation: this.#incarnation,
+      minWorkers: this.command.minWorkers,
+      exact: this.command.exact,
+      audit: this.command.audit,
+      ownerBitClass: bitClassOf(reference, run),
+      onNote: (note, step) => this.#report(note, step),
+    });
+    return this.#engine;
+  }
+
+  async begin(run: Parameters<NonNullable<Conductor['begin']>>[0], reporter: Reporter): Promise<void> {
+    const engine = this.#engine as ClusterEngine;
+    const { command } = this;
+    const folder = join(run.path, FOLDER);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
+    await writeText(join(folder, 'incarnation'), `${this.#incarnation}\n`);
+    this.#report = (note, step) => {
+      const event = eventOf(note, step, engine);
+      if (event === undefined) {
+        const line = lineOf(note);
+        if (line) reporter.note(line);
+        return;
+      }
+      run.append(event);
+      reporter.event(event);
+    };
+    const { host } = command;
+    this.#server = await ClusterServer.listen({
+      host,
+      port: command.port > 0 ? command.port : (access.port ?? 0),
+      token: access.token,
+      tls: command.plain ? undefined : access,
+      allowPlain: command.plain,
+      version: version(),
+      onConnection: (connection) => engine.admit(connection),
+      onRefused: (error, peer) => reporter.note(`refused ${peer}: ${error.message}`),
+    });
+    await savePort(folder, this.#server.port);
+    this.#withdraw = this.#advertise(access);
+    const shown = isAny(host) ? lanAddress() : host;
+    const url = this.#server.joinUrl(shown);
+    reporter.note(`join     npm run -s lantrain -- worker ${url}`);
+    reporter.note(
+      `workers  any number, at any time${command.minWorkers > 1 ? `; ${command.minWorkers} to begin` : ''}`,
+    );
+    command.onListening?.(this.#server.joinUrl(isAny(host) ? '127.0.0.1' : host));
+  }
+
+  async end(reason: string): Promise<void> {
+    this.#withdraw();
+    await this.#engine?.close(reason);
+    await this.#server?.close(reason);
+  }
+
+  #advertise(access: Access): () => void {
+    const { host, plain } = this.command;
+    if (!this.#server || host === '127.0.0.1' || host === 'localhost') return () => {};
+    const fingerprint = plain ? undefined : access.fingerprint;
+    const advertisement = advertise({
+      port: this.#server.port,
+      name: `lantrain on ${hostname()}`,
+      fingerprint,
+      version: version(),
+    });
+    return () => void advertisement.stop();
+  }
+}
+
+async function readIncarnation(path: string): Promise<number> {
+  try {
+    return Number.parseInt(await readFile(join(path, FOLDER, 'incarnation'), 'utf8'), 10) || 0;
+  } catch {
+    // A new run, or one that `train` began.
+    return 0;
+  }
+}
+
+const isAny = (host: string) => host === '0.0.0.0' || host === '::';
+
+/** The first address of this machine that others on its network can reach. */
+function lanAddress(): string {
+  for (const addresses of Object.values(networkInterfaces()))
+    for (const a of addresses ?? []) if (a.family === 'IPv4' && !a.internal) return a.address;
+  return '127.0.0.1';
+}
+
+/** The metrics event of a note, for those notes that are events. */
+function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
+  const worker =
+    'worker' in note && note.worker !== undefined
+      ? (engine.members.get(note.worker)?.name ?? `${note.worker}`)
+      : undefined;
+  switch (note.note) {
+    case 'join':
+      return { event: 'join', step, worker, reason: `bit class ${note.bitClass}` } as const;
+    case 'mixed':
+      return {
+        event: 'mixed',
+        step,
+        worker,
+        reason: `bit class ${note.bitClass}: the digest is not exact from here`,
+      } as const;
+    case 'leave':
+    case 'fence':
+    case 'refuse':
+      return { event: note.note, step, worker, reason: note.reason } as const;
+    default:
+      return undefined;
+  }
+}
+
+function lineOf(note: RoundNote): string | undefined {
+  if (note.note === 'waiting') return note.for === 'resume' ? 'paused' : 'waiting for workers';
+  if (note.note === 'going-on') return 'going on';
+  return undefined;
+}

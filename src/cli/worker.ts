@@ -1,0 +1,122 @@
+import { hostname } from 'node:os';
+import { type JoinUrl, parseJoinUrl, tokenFromEnvironment } from '../../cluster/access.js';
+import { connect } from '../../cluster/transport/client.js';
+import { discover } from '../../cluster/transport/discovery.js';
+import { Worker, type WorkerNote } from '../../cluster/worker.js';
+import { LantrainError } from '../errors.js';
+import { openDawn } from '../gpu/dawn.js';
+import { Gpu } from '../gpu/device.js';
+import { formatCount } from '../report/format.js';
+import { version } from './job.js';
+import { loadShaders } from './shaders.js';
+
+export interface WorkerCommand {
+  readonly url?: string;
+  readonly name?: string;
+  readonly adapter?: string;
+  /** Plain ws to other machines. */
+  readonly plain: boolean;
+  /** Give up after so many seconds without a coordinator; 0: never. */
+  readonly patience: number;
+  readonly quiet: boolean;
+  /** For tests: milliseconds to sleep after each micro-batch. */
+  readonly drag?: number;
+}
+
+const RETRY_MS = 1000;
+const MOST_RETRY_MS = 10_000;
+const DISCOVERY_MS = 3000;
+
+/** `lantrain worker`: computes for a coordinator until the run is done; comes back by itself when the line breaks. */
+export async function work(command: WorkerCommand): Promise<number> {
+  const url = command.url === undefined ? await find() : parseJoinUrl(command.url);
+  const token = url.token ?? tokenFromEnvironment();
+  if (token === undefined)
+    throw new LantrainError(
+      'LT_CLUSTER_TOKEN',
+      'the token is missing: set LANTRAIN_TOKEN, or pass the join URL that the coordinator printed',
+    );
+  const say = (line: string) => {
+    if (!command.quiet) process.stdout.write(`${line}\n`);
+  };
+  const gpu = await Gpu.open(openDawn(command.adapter));
+  say(`adapter  ${gpu.adapter.driver || gpu.adapter.name}`);
+  const shaders = loadShaders();
+  let worker: Worker | undefined;
+  let leaving = false;
+  const leave = () => {
+    if (leaving) process.exit(130);
+    leaving = true;
+    say('leaving');
+    worker?.leave('it was stopped');
+  };
+  process.on('SIGINT', leave).on('SIGTERM', leave);
+  let lostAt = performance.now();
+  for (let retry = RETRY_MS; !leaving; ) {
+    try {
+      const connection = await connect(url, { token, version: version(), allowPlain: command.plain });
+      say(`joined   ${url.host}:${url.port}`);
+      retry = RETRY_MS;
+      worker = new Worker(connection, {
+        gpu,
+        shaders,
+        name: command.name ?? `${hostname()}-${process.pid}`,
+        drag: command.drag,
+        onNote: (note) => say(lineOf(note)),
+      });
+      const end = await worker.run();
+      gpu.check();
+      lostAt = performance.now();
+      if (leaving) break;
+      if (/the coordinator has stopped: the run is done/.test(end.message)) {
+        say('the run is done');
+        return 0;
+      }
+      if (!RETRYABLE.has(end.code)) throw end;
+      say(`${end.message}; trying again`);
+    } catch (error) {
+      if (!(error instanceof LantrainError) || !RETRYABLE.has(error.code)) throw error;
+      const seconds = (performance.now() - lostAt) / 1000;
+      if (command.patience > 0 && seconds > command.patience) throw error;
+    }
+    await new Promise((go) => setTimeout(go, retry));
+    retry = Math.min(2 * retry, MOST_RETRY_MS);
+  }
+  return 130;
+}
+
+/** What a coordinator that starts again, or a network that comes back, mends. */
+const RETRYABLE: ReadonlySet<string> = new Set([
+  'LT_CLUSTER_CLOSED',
+  'LT_CLUSTER_CONNECT',
+  'LT_CLUSTER_TIMEOUT',
+  'LT_CLUSTER_LIMIT',
+]);
+
+/** A coordinator on the LAN; its URL has no token. */
+async function find(): Promise<JoinUrl> {
+  process.stderr.write('looking for coordinators on this network ...\n');
+  const found = await discover(DISCOVERY_MS);
+  for (const { name, url } of found) process.stderr.write(`found    ${name} at ${url.host}:${url.port}\n`);
+  if (found.length === 0)
+    throw new LantrainError(
+      'LT_CLUSTER_CONNECT',
+      'no coordinator answered on this network; pass the join URL that it printed: lantrain worker URL',
+    );
+  return found[0].url;
+}
+
+function lineOf(note: WorkerNote): string {
+  switch (note.note) {
+    case 'welcome':
+      return `worker ${note.worker}, from step ${note.step} on`;
+    case 'compiling':
+      return `compiling the kernels ${note.done}/${note.total}`;
+    case 'ready':
+      return `weights of step ${note.version} are in place`;
+    case 'computed':
+      return `step ${note.step}: ${note.tokens} tokens, ${formatCount((1000 * note.tokens) / note.milliseconds)} tokens/s`;
+    case 'stopped':
+      return note.reason;
+  }
+}
