@@ -40,6 +40,7 @@ export async function connect(url: JoinUrl, options: ConnectOptions): Promise<Wo
   const connection = new SocketConnection<CoordinatorMessage, WorkerMessage>(ws, socket, {
     decode: decodeCoordinatorMessage,
     limits,
+    isGuarded: false,
     needsCredit: true,
   });
   const late = new LantrainError('LT_CLUSTER_TIMEOUT', `${host}:${port} did not finish the handshake in time`);

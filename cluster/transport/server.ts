@@ -136,7 +136,8 @@ export class ClusterServer {
       return;
     }
     this.#webSockets.handleUpgrade(request, socket, head, (ws) => {
-      const role = { decode: decodeWorkerMessage, limits: this.#limits, pool: this.pool, needsCredit: false };
+      const { pool } = this;
+      const role = { decode: decodeWorkerMessage, limits: this.#limits, pool, isGuarded: true, needsCredit: false };
       void this.#admit(new SocketConnection<WorkerMessage, CoordinatorMessage>(ws, socket, role));
     });
   }

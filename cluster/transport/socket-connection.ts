@@ -22,6 +22,8 @@ import { MAX_WANTS, type PoolMember, type ReceivePool } from './receive-pool.js'
 const CLOSE_MS = 2_000;
 /** What a close frame can carry besides its code. */
 const REASON_BYTES = 123;
+/** What may arrive before anybody listens; then the socket is not read any more. */
+const BACKLOG_BYTES = 2 ** 20;
 /** WebSocket close codes: done, and any error of ours (RFC 6455, section 7.4.2: 4000 and up are private). */
 const CLOSE_NORMAL = 1000;
 const CLOSE_ERROR = 4000;
@@ -31,6 +33,8 @@ export interface SocketRole<In extends Message> {
   readonly limits: Limits;
   /** The pool that frames from the other side are taken into; absent where the other side needs no credit. */
   readonly pool?: ReceivePool;
+  /** Whether the other side comes uninvited, and may send `handshakeBytes` at most before it is authenticated. */
+  readonly isGuarded: boolean;
   /** Whether frames to the other side need its credit. */
   readonly needsCredit: boolean;
 }
@@ -44,8 +48,8 @@ interface QueuedFrame {
 let lastId = 0;
 
 /**
- * A WebSocket of the package `ws`, from the moment it is open. It begins as a `MessageChannel` for the handshake, where
- * it takes `handshakeBytes` at most; `authenticated` turns it into a `Connection`.
+ * A WebSocket of the package `ws`, from the moment it is open. It begins as a `MessageChannel` for the handshake, and
+ * `authenticated` turns it into a `Connection`.
  */
 export class SocketConnection<In extends Message, Out extends Message> implements Connection<In, Out>, MessageChannel {
   readonly id = ++lastId;
@@ -61,6 +65,7 @@ export class SocketConnection<In extends Message, Out extends Message> implement
   #authenticated = false;
   /** Messages that nobody has asked for yet. */
   readonly #backlog: Uint8Array[] = [];
+  #backlogBytes = 0;
   #receiver:
     | { readonly resolve: (message: Uint8Array) => void; readonly reject: (error: LantrainError) => void }
     | undefined;
@@ -127,8 +132,8 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     const isFirst = this.#handlers === undefined;
     this.#handlers = handlers;
     if (!isFirst) return;
-    this.ws.resume();
     queueMicrotask(() => {
+      this.ws.resume();
       for (const message of this.#backlog.splice(0)) this.#guard(() => this.#handle(message));
     });
   }
@@ -136,7 +141,6 @@ export class SocketConnection<In extends Message, Out extends Message> implement
   /** The end of the handshake: larger messages are welcome, and wait for `onControl`. */
   authenticated(): void {
     this.#authenticated = true;
-    if (this.#handlers === undefined) this.ws.pause();
   }
 
   receive(): Promise<Uint8Array> {
@@ -214,7 +218,7 @@ export class SocketConnection<In extends Message, Out extends Message> implement
   #heard(bytes: number): void {
     this.#rawBytesIn += bytes;
     this.#lastByteAt = performance.now();
-    if (!this.#authenticated && this.#rawBytesIn > this.role.limits.handshakeBytes)
+    if (this.role.isGuarded && !this.#authenticated && this.#rawBytesIn > this.role.limits.handshakeBytes)
       this.#cut(malformed('more than a handshake before it was over'));
   }
 
@@ -227,8 +231,11 @@ export class SocketConnection<In extends Message, Out extends Message> implement
       const { resolve } = this.#receiver;
       this.#receiver = undefined;
       resolve(message);
-    } else if (this.#handlers === undefined || this.#backlog.length > 0) this.#backlog.push(message);
-    else this.#handle(message);
+    } else if (this.#handlers === undefined || this.#backlog.length > 0) {
+      this.#backlog.push(message);
+      this.#backlogBytes += message.length;
+      if (this.#backlogBytes > BACKLOG_BYTES) this.ws.pause();
+    } else this.#handle(message);
   }
 
   #handle(bytes: Uint8Array): void {

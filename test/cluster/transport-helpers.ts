@@ -51,9 +51,16 @@ export async function startServer(
   return { server, url: server.joinUrl('127.0.0.1'), token, accepted, refused, ended };
 }
 
-export function join(url: string, more: Partial<ConnectOptions> = {}): Promise<WorkerConnection> {
+/** A worker; with `isListening` false, nobody has set `onControl` yet. */
+export async function join(
+  url: string,
+  more: Partial<ConnectOptions> = {},
+  isListening = true,
+): Promise<WorkerConnection> {
   const parsed = parseJoinUrl(url);
-  return connect(parsed, { token: parsed.token ?? '', version: VERSION, ...more });
+  const connection = await connect(parsed, { token: parsed.token ?? '', version: VERSION, ...more });
+  if (isListening) connection.onControl = {};
+  return connection;
 }
 
 /** Whether control messages go there and back. */
