@@ -226,6 +226,7 @@ export class Dealer {
         !trial.hasSent(m.id, b) && !copies.some((a) => a.worker === m.id && sets.has(undelivered(a), b));
       const able = mayHelp.filter((m) => m.able && open.some((b) => may(m, b)));
       if (able.length === 0) {
+        if (mayHelp.some((m) => m.aliveSinceFence && open.some((b) => may(m, b))) && this.#unfence()) continue;
         for (const b of open)
           this.#giveUp(
             job,
@@ -245,11 +246,13 @@ export class Dealer {
     }
   }
 
-  /** Nobody can compute a copy now, and only `later` after a while. */
+  /**
+   * Nobody can compute a copy now, and only `later` after a while. Workers that are fenced off do not count, unless
+   * two votes differ: then the run waits for them, or for their connections to end.
+   */
   #giveUp(job: Job, trial: Trial, bucket: number, later: readonly Member[]): void {
-    if (later.some((m) => m.aliveSinceFence)) this.#unfence();
-    if (later.length > 0) return;
     const workers = trial.votesOf(bucket).map((vote) => vote.worker);
+    if (later.some((m) => m.fencedAt === undefined || workers.length >= 2)) return;
     if (workers.length >= 2) {
       this.table.halt({ why: 'audit', bucket, workers });
       return;

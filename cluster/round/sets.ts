@@ -67,6 +67,8 @@ export function* membersOf(set: IdSet): Generator<number> {
   }
 }
 
+export const idsOf = (set: IdSet): number[] => [...membersOf(set)];
+
 /** Takes the `count` smallest members out of `set` and returns them. */
 export function takeFirst(set: IdSet, count: number): IdSet {
   const taken = new Uint32Array(set.length);

@@ -1,0 +1,234 @@
+import { DEFAULT_POLICY, type RoundAction, type RoundCounters, type StopReason } from '../../cluster/round.js';
+import { freshRun, type Mutation, must, Owner, Violation } from './simulator/owner.js';
+import { type Cluster, HONEST, SimulatedWorker, type WorkerTraits } from './simulator/worker.js';
+import { plainDigest, type Shape, World } from './simulator/world.js';
+
+export type { Mutation } from './simulator/owner.js';
+export { HONEST, type WorkerTraits } from './simulator/worker.js';
+
+/** One run with everything that goes wrong in it. */
+export interface Scenario extends Shape {
+  readonly workers: readonly WorkerTraits[];
+  readonly minWorkers: number;
+  readonly audit: number;
+  readonly checkpointEvery: number;
+  /** Faults happen until this virtual time; from then on the run must end in bounded time. */
+  readonly faultsUntilMs: number;
+  /** Mean time between faults of each kind, 0 for none. */
+  readonly killEveryMs: number;
+  readonly pauseEveryMs: number;
+  readonly breakEveryMs: number;
+  readonly coordinatorKillEveryMs: number;
+  /** Micro-batches that are NaN for everybody, by step. */
+  readonly poisoned?: ReadonlyMap<number, number>;
+  /** Told of every action; a directed schedule does its mischief here. */
+  readonly onAction?: (action: RoundAction, simulation: Simulation) => void;
+}
+
+export interface Outcome {
+  readonly stopped: StopReason | undefined;
+  readonly digest: number;
+  readonly expected: number;
+  readonly virtualMs: number;
+  readonly counters: Readonly<RoundCounters>;
+  /** How often each note was logged, over all lives of the coordinator. */
+  readonly notes: ReadonlyMap<string, number>;
+  readonly incarnations: number;
+}
+
+/** A run that broke a promise. The message names the seed that replays it. */
+export class SimulationFailure extends Error {}
+
+/** After the last fault a run must end within this much virtual time. */
+const PATIENCE_MS = 600_000;
+const MOST_EVENTS = 300_000;
+
+export class Simulation {
+  readonly world: World;
+  readonly cluster: Cluster;
+  readonly workers: SimulatedWorker[] = [];
+  readonly #disk: { checkpoint: ReturnType<typeof freshRun> };
+  readonly #notes = new Map<string, number>();
+  #incarnation = 0;
+  owner: Owner;
+
+  constructor(
+    readonly scenario: Scenario,
+    readonly mutation?: Mutation,
+  ) {
+    this.world = new World(scenario.seed);
+    const poisoned = scenario.poisoned ?? new Map();
+    this.#disk = { checkpoint: freshRun(scenario) };
+    this.cluster = {
+      world: this.world,
+      shape: scenario,
+      owner: undefined,
+      mutation,
+      poisoned,
+      nextWorker: 1,
+      calm: false,
+    };
+    this.owner = this.#startCoordinator();
+    for (const traits of scenario.workers) this.spawn(traits);
+    this.#schedule(scenario.killEveryMs, () => this.#killOne());
+    this.#schedule(scenario.pauseEveryMs, () => this.#one()?.pause(this.world.integer(100, 20_000)));
+    this.#schedule(scenario.breakEveryMs, () => this.#one()?.link?.cut(this.world.pick([0, 20, 3000, 30_000])));
+    this.#schedule(scenario.coordinatorKillEveryMs, () => this.restartCoordinator());
+    this.world.after(scenario.faultsUntilMs, () => {
+      this.cluster.calm = true;
+      // At least one good worker is left.
+      this.spawn({ ...HONEST, bitClass: 'a', microBatchMs: 50, latencyMs: 5 });
+    });
+  }
+
+  spawn(traits: WorkerTraits): SimulatedWorker {
+    const worker = new SimulatedWorker(this.cluster, traits);
+    this.workers.push(worker);
+    return worker;
+  }
+
+  /** Kills the coordinator; another one resumes from the last checkpoint. */
+  restartCoordinator(): void {
+    if (!this.owner.up) return;
+    this.#collect();
+    this.owner.crash();
+    this.cluster.owner = undefined;
+    this.world.after(this.world.integer(50, 1000), () => {
+      this.owner = this.#startCoordinator();
+    });
+  }
+
+  #startCoordinator(): Owner {
+    const { scenario } = this;
+    const owner = new Owner(this.world, scenario, this.#disk, {
+      config: {
+        parameterBuckets: scenario.parameterBuckets,
+        version: 0,
+        incarnation: ++this.#incarnation,
+        clips: scenario.clips,
+        minWorkers: scenario.minWorkers,
+        audit: scenario.audit,
+        seed: scenario.seed,
+        ownerBitClass: 'a',
+        exact: false,
+        policy: { ...DEFAULT_POLICY, sendWindow: 2 },
+      },
+      checkpointEvery: scenario.checkpointEvery,
+      mutation: this.mutation,
+      onAction: scenario.onAction && ((action) => scenario.onAction?.(action, this)),
+    });
+    this.cluster.owner = owner;
+    return owner;
+  }
+
+  #schedule(everyMs: number, run: () => void): void {
+    if (everyMs === 0) return;
+    this.world.after(-Math.log(1 - this.world.random()) * everyMs, () => {
+      if (this.cluster.calm) return;
+      run();
+      this.#schedule(everyMs, run);
+    });
+  }
+
+  #one(): SimulatedWorker | undefined {
+    const alive = this.workers.filter((w) => w.alive);
+    return alive.length > 0 ? this.world.pick(alive) : undefined;
+  }
+
+  #killOne(): void {
+    const victim = this.#one();
+    if (victim === undefined) return;
+    victim.kill(this.world.pick([0, 10, 10, 30_000]));
+    if (this.world.chance(0.8)) this.world.after(this.world.integer(50, 5000), () => this.spawn(victim.traits));
+  }
+
+  #collect(): void {
+    for (const note of this.owner.notes) this.#notes.set(note, (this.#notes.get(note) ?? 0) + 1);
+    const { parameterBuckets } = this.scenario;
+    // Each worker sends a bucket once an assignment, twice when it repeats itself, and all are taken in 20 ms.
+    const bound = 4 * (parameterBuckets + 1) * (this.workers.length + 1);
+    must(this.owner.mostHeld <= bound, `${this.owner.mostHeld} contributions were held at a time`);
+  }
+
+  run(): Outcome {
+    const { world, scenario } = this;
+    for (let events = 0; !this.owner.done && this.owner.stopped === undefined; events++) {
+      must(world.next(), 'nothing will ever happen again');
+      must(world.now < scenario.faultsUntilMs + PATIENCE_MS, `not done long after the last fault`);
+      must(events < MOST_EVENTS, 'too much happens');
+    }
+    this.#collect();
+    const { stopped, digest, round } = this.owner;
+    const expected = plainDigest(scenario);
+    if (stopped === undefined) {
+      must(digest === expected, `digest ${digest} instead of ${expected}`);
+      // The last answers are on their way; nothing is held for ever.
+      for (const end = world.now + 100; this.owner.held > 0 && world.now < end; ) must(world.next(), 'bytes are held');
+      must(this.owner.held === 0, `${this.owner.held} contributions are held for ever`);
+    }
+    const { counters } = round;
+    return {
+      stopped,
+      digest,
+      expected,
+      virtualMs: world.now,
+      counters,
+      notes: this.#notes,
+      incarnations: this.#incarnation,
+    };
+  }
+}
+
+/** A schedule of which everything is chosen by the seed. */
+export function scenarioOf(seed: number): Scenario {
+  const world = new World(seed ^ 0x5eed);
+  const { chance, integer, pick } = {
+    chance: (p: number) => world.chance(p),
+    integer: (a: number, b: number) => world.integer(a, b),
+    pick: <T>(all: readonly T[]) => world.pick(all),
+  };
+  const audit = chance(0.2) ? pick([0.2, 1]) : 0;
+  const sometimes = (p: number, value: number) => (chance(p) ? value : 0);
+  const traits = (): WorkerTraits => ({
+    bitClass: chance(0.15) ? 'b' : 'a',
+    microBatchMs: pick([5, 20, 100, 100, 1000, 8000]),
+    latencyMs: pick([1, 5, 50, 300]),
+    lifeMs: pick([0, 1000, 1000, 4000]),
+    corrupts: sometimes(0.15, 0.1),
+    duplicates: sometimes(0.3, 0.3),
+    replays: sometimes(0.3, 0.3),
+    lies: 0,
+    impossible: sometimes(0.1, 0.1),
+    spoilsWeights: sometimes(0.2, 0.1),
+    refuses: 0,
+  });
+  return {
+    seed,
+    steps: integer(1, 4),
+    microBatches: integer(1, 9),
+    parameterBuckets: integer(1, 5),
+    clips: chance(0.3),
+    evaluationMicroBatches: chance(0.3) ? integer(1, 4) : 0,
+    workers: Array.from({ length: integer(1, 4) }, traits),
+    minWorkers: 1,
+    audit,
+    checkpointEvery: integer(1, 3),
+    faultsUntilMs: pick([1000, 5000, 20_000]),
+    killEveryMs: sometimes(0.5, pick([200, 1000, 4000])),
+    pauseEveryMs: sometimes(0.4, pick([500, 2000])),
+    breakEveryMs: sometimes(0.4, pick([300, 2000])),
+    coordinatorKillEveryMs: sometimes(0.25, pick([2000, 6000])),
+  };
+}
+
+/** Runs a schedule to its end. Throws SimulationFailure, with the seed, when a promise is broken. */
+export function simulate(scenario: Scenario, mutation?: Mutation): Outcome {
+  try {
+    return new Simulation(scenario, mutation).run();
+  } catch (error) {
+    if (!(error instanceof Violation || error instanceof RangeError || error instanceof TypeError)) throw error;
+    throw new SimulationFailure(`seed ${scenario.seed}: ${error.message} (LANTRAIN_SEED=${scenario.seed} replays it)`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,414 @@
+import {
+  Round,
+  type RoundAction,
+  type RoundConfig,
+  type RoundEvent,
+  type StopReason,
+  sets,
+  type WorkerId,
+} from '../../../cluster/round.js';
+import type { Link } from './link.js';
+import { digestOf, hashOf, initialWeight, type Shape, updated, type World } from './world.js';
+
+export class Violation extends Error {}
+
+export function must(condition: boolean, what: string): asserts condition {
+  if (!condition) throw new Violation(what);
+}
+
+/** What the disk keeps of a run. */
+export interface Checkpoint {
+  readonly version: number;
+  readonly weights: Int32Array;
+  readonly losses: readonly number[];
+}
+
+export function freshRun(shape: Shape): Checkpoint {
+  const weights = Int32Array.from({ length: shape.parameterBuckets }, (_, b) => initialWeight(shape.seed, b));
+  return { version: 0, weights, losses: [] };
+}
+
+/** Faults of the program itself, which the simulator must find. */
+export type Mutation = 'count-twice' | 'forget-one' | 'commit-early' | 'overwrite-old-weights';
+
+export interface Contribution {
+  readonly incarnation: number;
+  readonly step: number;
+  readonly assignment: number;
+  readonly bucket: number;
+  readonly microBatches: sets.IdSet;
+  readonly value: number;
+  /** The payload does not verify. */
+  readonly corrupt: boolean;
+}
+
+export type FromWorker =
+  | ({ readonly type: 'contribution' } & Contribution)
+  | { readonly type: 'life' }
+  | { readonly type: 'progress'; readonly assignment: number; readonly begun: number }
+  | { readonly type: 'handed-back'; readonly assignment: number; readonly microBatches: sets.IdSet }
+  | {
+      readonly type: 'refused';
+      readonly assignment: number;
+      readonly microBatches: sets.IdSet;
+      readonly reason: string;
+    }
+  | { readonly type: 'bucket-wrong'; readonly bucket: number };
+
+export type ToWorker =
+  | Extract<RoundAction, { type: 'admit' | 'assign' | 'ask-back' | 'revoke' }>
+  | { readonly type: 'commit'; readonly step: number }
+  | {
+      readonly type: 'weights';
+      readonly bucket: number;
+      readonly version: number;
+      readonly form: 'whole' | 'difference';
+      readonly value: number;
+    };
+
+export interface OwnerOptions {
+  readonly config: RoundConfig;
+  readonly checkpointEvery: number;
+  readonly mutation?: Mutation;
+  /** Told of every action, after it was executed. */
+  readonly onAction?: (action: RoundAction, owner: Owner) => void;
+}
+
+/** One life of the coordinator: the shell around `Round`, with integers for tensors; checks what it is told to do. */
+export class Owner {
+  readonly round: Round;
+  readonly links = new Map<WorkerId, Link>();
+  up = true;
+  stopped: StopReason | undefined;
+  readonly notes: string[] = [];
+  /** The largest number of contributions whose bytes were held at one time. */
+  mostHeld = 0;
+  #weights: Int32Array;
+  #new: (number | undefined)[];
+  #differences: { version: number; delta: number }[] = [];
+  #sums: number[];
+  #times: Uint8Array[];
+  #norm = 0;
+  /** The version of `#weights`; the round's own goes up before its last actions are executed. */
+  #committed: number;
+  #losses: number[];
+  #job: 'step' | 'evaluate' | undefined;
+  #jobCount = 0;
+  #held = new Map<number, Contribution & { link: Link }>();
+  #nextContribution = 1;
+  #wakeAt = Number.POSITIVE_INFINITY;
+  /** Who has each (bucket, micro-batch): an assignment that is live, or -1 once it is in the sum or about to be. */
+  readonly #places = new Map<number, number>();
+  readonly #live = new Map<number, { worker: WorkerId; microBatches: sets.IdSet; buckets: sets.IdSet }>();
+
+  constructor(
+    readonly world: World,
+    readonly shape: Shape,
+    readonly disk: { checkpoint: Checkpoint },
+    readonly options: OwnerOptions,
+  ) {
+    const { version, weights, losses } = disk.checkpoint;
+    this.round = new Round({ ...options.config, version });
+    this.#committed = version;
+    this.#weights = weights.slice();
+    this.#losses = [...losses];
+    this.#new = new Array(shape.parameterBuckets).fill(undefined);
+    this.#sums = new Array(shape.parameterBuckets + 1).fill(0);
+    this.#times = this.#noTimes();
+    this.#soon(() => this.#beginStep());
+  }
+
+  get done(): boolean {
+    return this.#losses.length === this.shape.steps * (this.shape.evaluationMicroBatches > 0 ? 2 : 1);
+  }
+
+  get digest(): number {
+    return digestOf(this.#weights, this.#losses);
+  }
+
+  get held(): number {
+    return this.#held.size;
+  }
+
+  /** Buckets of the step in hand that are stepped. */
+  get stepped(): number {
+    return this.#new.filter((value) => value !== undefined).length;
+  }
+
+  crash(): void {
+    this.up = false;
+    for (const link of this.links.values()) link.cut(0);
+  }
+
+  #noTimes(): Uint8Array[] {
+    const most = Math.max(this.shape.microBatches, this.shape.evaluationMicroBatches);
+    return Array.from({ length: this.shape.parameterBuckets + 1 }, () => new Uint8Array(most));
+  }
+
+  /** Does something later, unless the coordinator is gone by then. */
+  #soon(run: () => void, most = 20): void {
+    this.world.after(this.world.integer(0, most), () => {
+      if (this.up && this.stopped === undefined) run();
+    });
+  }
+
+  #beginStep(): void {
+    if (this.round.version >= this.shape.steps) return;
+    this.#job = 'step';
+    this.#jobCount = this.shape.microBatches;
+    this.handle({
+      type: 'begin-step',
+      now: this.world.now,
+      step: this.round.version + 1,
+      microBatches: this.#jobCount,
+    });
+  }
+
+  #beginEvaluation(): void {
+    this.#job = 'evaluate';
+    this.#jobCount = this.shape.evaluationMicroBatches;
+    const evaluation = this.round.version;
+    this.handle({ type: 'begin-evaluation', now: this.world.now, evaluation, microBatches: this.#jobCount });
+  }
+
+  joined(link: Link, bitClass: string): void {
+    this.links.set(link.id, link);
+    this.handle({ type: 'worker-joined', now: this.world.now, worker: link.id, bitClass });
+  }
+
+  left(link: Link): void {
+    if (!this.links.delete(link.id)) return;
+    this.#free(link.id);
+    this.handle({ type: 'worker-left', now: this.world.now, worker: link.id, reason: 'connection lost' });
+  }
+
+  receive(link: Link, message: FromWorker): void {
+    if (!this.links.has(link.id)) return;
+    const { now } = this.world;
+    if (message.type === 'contribution') {
+      const contribution = this.#nextContribution++;
+      this.#held.set(contribution, { ...message, link });
+      this.mostHeld = Math.max(this.mostHeld, this.#held.size);
+      this.handle({ ...message, now, worker: link.id, contribution });
+      return;
+    }
+    if (message.type === 'handed-back') this.#handedBack(link.id, message.assignment, message.microBatches);
+    this.handle({ ...message, now, worker: link.id });
+  }
+
+  handle(event: RoundEvent): void {
+    if (!this.up) return;
+    // The refused assignment is over with this event, not with an action.
+    if (event.type === 'refused' && this.#live.get(event.assignment)?.worker === event.worker)
+      this.#end(event.assignment);
+    for (const action of this.#tamper(event, this.round.handle(event))) {
+      this.#execute(action);
+      this.options.onAction?.(action, this);
+    }
+    const wakeAt = this.round.wakeAt;
+    if (wakeAt === undefined || wakeAt >= this.#wakeAt) return;
+    this.#wakeAt = wakeAt;
+    this.world.after(Math.max(1, wakeAt - this.world.now), () => {
+      this.#wakeAt = Number.POSITIVE_INFINITY;
+      if (this.up && this.stopped === undefined) this.handle({ type: 'tick', now: this.world.now });
+    });
+  }
+
+  /** The program with one of its safeguards broken. */
+  #tamper(event: RoundEvent, actions: RoundAction[]): RoundAction[] {
+    const { mutation } = this.options;
+    if (mutation === 'commit-early' && event.type === 'bucket-stepped' && this.stepped === 1)
+      for (const link of this.links.values()) link.down({ type: 'commit', step: this.#committed + 1 });
+    if (event.type !== 'contribution') return actions;
+    const { contribution, bucket } = event;
+    const held = this.#held.get(contribution);
+    const answer = actions.find((a) => 'contribution' in a && a.contribution === contribution);
+    if (held === undefined || answer === undefined) return actions;
+    // What is stale of this very step is added all the same.
+    if (mutation === 'count-twice' && answer.type === 'release' && this.#job === 'step')
+      if (held.step === this.#committed + 1 && !held.corrupt) this.#sums[bucket] += held.value;
+    if (mutation === 'forget-one' && answer.type === 'add' && this.world.chance(0.05))
+      this.#held.set(contribution, { ...held, value: 0 });
+    return actions;
+  }
+
+  readonly #table: { readonly [T in RoundAction['type']]: (action: Extract<RoundAction, { type: T }>) => void } = {
+    admit: (action) => this.links.get(action.worker)?.down(action),
+    'ask-back': (action) => this.links.get(action.worker)?.down(action),
+    assign: (action) => {
+      this.#dealt(action);
+      this.links.get(action.worker)?.down(action);
+    },
+    revoke: (action) => {
+      this.#end(action.assignment);
+      this.links.get(action.worker)?.down(action);
+    },
+    close: ({ worker }) => {
+      const link = this.links.get(worker);
+      this.links.delete(worker);
+      this.#free(worker);
+      link?.cut(0);
+    },
+    send: (action) => this.#sendBucket(action),
+    add: ({ contribution, bucket }) => this.#add(contribution, bucket),
+    check: ({ contribution }) => this.#check(contribution),
+    release: ({ contribution }) => must(this.#held.delete(contribution), 'released what was not held'),
+    norm: () => {
+      for (let b = 0; b <= this.shape.parameterBuckets; b++) this.#mustBeWhole(b);
+      this.#soon(() => {
+        this.#norm = hashOf(this.#sums.slice(0, this.shape.parameterBuckets));
+        this.handle({ type: 'norm-known', now: this.world.now });
+      });
+    },
+    update: ({ step, bucket }) => this.#update(step, bucket),
+    commit: ({ step }) => this.#commit(step),
+    evaluated: () => this.#evaluated(),
+    stopped: ({ reason }) => {
+      this.stopped = reason;
+    },
+    log: ({ note }) => {
+      this.notes.push(note.note);
+      if (note.note === 'fence') must(this.links.size > 1, 'the only worker was fenced');
+    },
+  };
+
+  #execute(action: RoundAction): void {
+    (this.#table[action.type] as (action: RoundAction) => void)(action);
+  }
+
+  #add(contribution: number, bucket: number): void {
+    const held = this.#held.get(contribution);
+    must(held !== undefined && held.bucket === bucket, 'added what was not held');
+    this.#take(held);
+    this.#soon(() => {
+      this.#held.delete(contribution);
+      const { now } = this.world;
+      if (held.corrupt) {
+        for (const m of sets.membersOf(held.microBatches)) this.#places.delete(bucket * 1024 + m);
+        return this.handle({ type: 'summed', now, contribution, ok: false, reason: 'checksum' });
+      }
+      this.#sums[bucket] += held.value;
+      for (const m of sets.membersOf(held.microBatches))
+        must(++this.#times[bucket][m] === 1, `micro-batch ${m} is in bucket ${bucket} twice`);
+      this.handle({ type: 'summed', now, contribution, ok: true });
+    });
+  }
+
+  #check(contribution: number): void {
+    const held = this.#held.get(contribution);
+    must(held !== undefined, 'checked what was not held');
+    this.#soon(() => {
+      const digest = held.corrupt ? undefined : `${held.value}`;
+      this.handle({ type: 'checked', now: this.world.now, contribution, digest });
+    });
+  }
+
+  #mustBeWhole(bucket: number): void {
+    for (let m = 0; m < this.#jobCount; m++)
+      must(this.#times[bucket][m] === 1, `bucket ${bucket} lacks micro-batch ${m}`);
+  }
+
+  #update(step: number, bucket: number): void {
+    must(step === this.round.version + 1 && this.#job === 'step', `update of step ${step} at ${this.round.version}`);
+    must(this.#new[bucket] === undefined, `bucket ${bucket} is updated twice`);
+    this.#mustBeWhole(bucket);
+    this.#soon(() => {
+      const old = this.#weights[bucket];
+      const value = updated(old, this.#sums[bucket], this.#norm, step);
+      this.#new[bucket] = value;
+      this.#differences[bucket] = { version: step, delta: (value - old) | 0 };
+      if (this.options.mutation === 'overwrite-old-weights') this.#weights[bucket] = value;
+      this.#sums[bucket] = 0;
+      this.handle({ type: 'bucket-stepped', now: this.world.now, bucket });
+    });
+  }
+
+  #sendBucket({ worker, bucket, version, form }: Extract<RoundAction, { type: 'send' }>): void {
+    const link = this.links.get(worker);
+    must(link !== undefined, 'sends to a worker that is gone');
+    const committed = this.#committed;
+    must(version === committed || version === committed + 1, `sends version ${version} at ${committed}`);
+    let value: number;
+    if (form === 'difference') {
+      must(this.#differences[bucket]?.version === version, `no difference to version ${version}`);
+      value = this.#differences[bucket].delta;
+    } else {
+      const known = version === committed ? this.#weights[bucket] : this.#new[bucket];
+      must(known !== undefined, `bucket ${bucket} is not stepped`);
+      value = known;
+    }
+    link.down({ type: 'weights', bucket, version, form, value });
+    // A reader that is gone takes nothing, so its window stays shut.
+    this.#soon(() => {
+      if (link.open) this.handle({ type: 'sent', now: this.world.now, worker, bucket });
+    }, 30);
+  }
+
+  #commit(step: number): void {
+    must(step === this.#committed + 1, `commits ${step} after ${this.#committed}`);
+    this.#mustBeWhole(this.shape.parameterBuckets);
+    this.#new.forEach((value, b) => {
+      must(value !== undefined, `commits without bucket ${b}`);
+      this.#weights[b] = value;
+    });
+    this.#new.fill(undefined);
+    this.#committed = step;
+    this.#jobOver();
+    for (const link of this.links.values()) link.down({ type: 'commit', step });
+    if (step % this.options.checkpointEvery === 0 && this.shape.evaluationMicroBatches === 0) this.#save();
+    this.#soon(() => (this.shape.evaluationMicroBatches > 0 ? this.#beginEvaluation() : this.#beginStep()));
+  }
+
+  #evaluated(): void {
+    this.#mustBeWhole(this.shape.parameterBuckets);
+    this.#jobOver();
+    if (this.#committed % this.options.checkpointEvery === 0) this.#save();
+    this.#soon(() => this.#beginStep());
+  }
+
+  #jobOver(): void {
+    this.#losses.push(this.#sums[this.shape.parameterBuckets]);
+    this.#sums[this.shape.parameterBuckets] = 0;
+    this.#norm = 0;
+    this.#job = undefined;
+    this.#times = this.#noTimes();
+    this.#places.clear();
+    this.#live.clear();
+  }
+
+  #save(): void {
+    this.disk.checkpoint = { version: this.#committed, weights: this.#weights.slice(), losses: [...this.#losses] };
+  }
+
+  #dealt(action: Extract<RoundAction, { type: 'assign' }>): void {
+    must(this.links.has(action.worker), 'deals to a worker that is gone');
+    must(!sets.isEmpty(action.microBatches) && !sets.isEmpty(action.buckets), 'deals nothing');
+    if (this.options.config.audit > 0) return;
+    this.#live.set(action.assignment, { ...action, microBatches: sets.copySet(action.microBatches) });
+    for (const b of sets.membersOf(action.buckets))
+      for (const m of sets.membersOf(action.microBatches)) {
+        must(!this.#places.has(b * 1024 + m), `micro-batch ${m} of bucket ${b} is dealt twice`);
+        this.#places.set(b * 1024 + m, action.assignment);
+      }
+  }
+
+  #take(held: Contribution): void {
+    for (const m of sets.membersOf(held.microBatches)) this.#places.set(held.bucket * 1024 + m, -1);
+  }
+
+  #handedBack(worker: WorkerId, assignment: number, microBatches: sets.IdSet): void {
+    const live = this.#live.get(assignment);
+    if (live?.worker !== worker) return;
+    for (const [place, id] of this.#places)
+      if (id === assignment && sets.has(microBatches, place % 1024)) this.#places.delete(place);
+  }
+
+  #end(assignment: number): void {
+    this.#live.delete(assignment);
+    for (const [place, id] of this.#places) if (id === assignment) this.#places.delete(place);
+  }
+
+  #free(worker: WorkerId): void {
+    for (const [id, live] of this.#live) if (live.worker === worker) this.#end(id);
+  }
+}
