@@ -25,7 +25,10 @@ export interface Connection<In extends Message, Out extends Message> {
   readonly peer: string;
   readonly stats: ConnectionStats;
   readonly isOpen: boolean;
-  /** Handlers of control messages; a message without one closes the connection as malformed. */
+  /**
+   * Handlers of control messages; a message without one closes the connection as malformed. Nothing is handed out, and
+   * no frame is sent, before this is set.
+   */
   onControl: Handlers<In>;
   /** What frames may say; frames that arrive while it is absent close the connection as malformed. */
   frames: FrameContext | undefined;
@@ -39,8 +42,11 @@ export interface Connection<In extends Message, Out extends Message> {
    * is backpressure; rejects with LT_CLUSTER_CLOSED when the connection ends first. The bytes must stay as they are.
    */
   sendFrame(message: Uint8Array): Promise<void>;
-  /** Tells the other side why and closes, by force if it does not answer. Rejects frames that were not sent. */
-  close(error: LantrainError): void;
+  /**
+   * Tells the other side why (an error of ours arrives there with its code) and closes, by force if it does not answer.
+   * Rejects frames that were not sent. Without an error, or with LT_CLUSTER_CLOSED, it is an ordinary goodbye.
+   */
+  close(error?: LantrainError): void;
 }
 
 export type WorkerConnection = Connection<CoordinatorMessage, WorkerMessage>;

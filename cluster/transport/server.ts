@@ -117,7 +117,8 @@ export class ClusterServer {
 
   /** Says goodbye to every worker and frees the port. */
   async close(reason = 'the coordinator ended'): Promise<void> {
-    for (const connection of [...this.#connections, ...this.#pending]) connection.goodbye(reason);
+    const goodbye = new LantrainError('LT_CLUSTER_CLOSED', reason);
+    for (const connection of [...this.#connections, ...this.#pending]) connection.close(goodbye);
     const closed = new Promise<void>((resolve) => this.http.close(() => resolve()));
     const timer = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy();

@@ -168,13 +168,8 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     });
   }
 
-  close(error: LantrainError): void {
+  close(error = new LantrainError('LT_CLUSTER_CLOSED', 'the other side left')): void {
     this.#fail(error);
-  }
-
-  /** Ends a connection with nothing to complain of. */
-  goodbye(reason: string): void {
-    this.#fail(new LantrainError('LT_CLUSTER_CLOSED', reason), CLOSE_NORMAL);
   }
 
   #write(bytes: Uint8Array, done?: (error?: Error | null) => void): void {
@@ -324,10 +319,12 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     this.ws.terminate();
   }
 
-  #fail(error: LantrainError, code = CLOSE_ERROR): void {
+  #fail(error: LantrainError): void {
     if (this.#closed !== undefined) return;
     if (this.ws.isPaused) this.ws.resume();
-    this.ws.close(code, cutText(code === CLOSE_NORMAL ? error.message : `${error.code}: ${error.message}`));
+    const { code, message } = error;
+    if (code === 'LT_CLUSTER_CLOSED') this.ws.close(CLOSE_NORMAL, cutText(message));
+    else this.ws.close(CLOSE_ERROR, cutText(`${code}: ${message}`));
     setTimeout(() => this.ws.terminate(), CLOSE_MS).unref();
     this.#ended(error);
   }

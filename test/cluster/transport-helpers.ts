@@ -95,7 +95,7 @@ export async function rawWebSocket(server: ClusterServer, headers: Record<string
   return ws;
 }
 
-export async function closeCode(ws: WebSocket): Promise<string> {
+export async function closeReason(ws: WebSocket): Promise<string> {
   const [, reason] = (await once(ws, 'close')) as [number, Buffer];
   return reason.toString();
 }
