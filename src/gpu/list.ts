@@ -71,16 +71,22 @@ export class DispatchList {
     kernels.gpu.check();
   }
 
-  /** Appends the whole list to `encoder`, in one pass. */
-  encode(encoder: GPUCommandEncoder): void {
+  /** The number of dispatches after which no other binds anything of `view`: then what is in it is final. */
+  lastUse({ buffer, offset, size }: View): number {
+    const touches = (v: View) => v.buffer === buffer && v.offset < offset + size && offset < v.offset + v.size;
+    return this.#dispatches.findLastIndex((d) => Object.values(d.bindings).some(touches)) + 1;
+  }
+
+  /** Appends the list, or dispatches `from` to `to` of it, to `encoder`, in one pass. */
+  encode(encoder: GPUCommandEncoder, from = 0, to = this.length): void {
     const pass = encoder.beginComputePass();
-    for (const p of this.#prepared) issue(pass, p);
+    for (const p of this.#prepared.slice(from, to)) issue(pass, p);
     pass.end();
   }
 
-  submit(gpu: Gpu): void {
+  submit(gpu: Gpu, from = 0, to = this.length): void {
     const encoder = gpu.device.createCommandEncoder();
-    this.encode(encoder);
+    this.encode(encoder, from, to);
     gpu.device.queue.submit([encoder.finish()]);
   }
 

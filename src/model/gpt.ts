@@ -88,11 +88,16 @@ export class Gpt {
 
   /** Queues forward and backward of one micro-batch; its gradients are added to the sums. */
   submitGradient(batch: MicroBatch, context: StepContext): void {
+    this.loadGradient(batch, context);
+    this.gradient.submit(this.gpu);
+  }
+
+  /** Queues what the `gradient` list needs to know of a micro-batch; the list itself can then be submitted in parts. */
+  loadGradient(batch: MicroBatch, context: StepContext): void {
     this.#load(batch);
     this.gpu.write(this.view('lists'), tokenLists(batch.tokens));
     this.gpu.write(this.scale, Float32Array.of(context.lossScale));
     if (this.shape.dropout > 0) this.gpu.write(this.keys, dropoutKeys(this.config, this.shape, batch, context));
-    this.gradient.submit(this.gpu);
   }
 
   /** Queues the forward pass of one micro-batch, without dropout; its losses are added to the loss sum. */

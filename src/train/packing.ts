@@ -157,6 +157,19 @@ export class SumPacker {
     return this.packer.pack(this.packings[bucket], headroom);
   }
 
+  /**
+   * When the sums of each bucket are final: after how many dispatches of `list`, in this order. Backward goes from the
+   * last layer to the first, so most buckets can be packed while the rest of a list is still to come.
+   */
+  finals(list: DispatchList): { readonly bucket: number; readonly dispatches: number }[] {
+    return this.buckets
+      .map(({ slab, offset, size }, bucket) => {
+        const uses = [this.sums.low, this.sums.high].map((arena) => list.lastUse(arena.range(slab, offset, size)));
+        return { bucket, dispatches: Math.max(...uses) };
+      })
+      .sort((x, y) => x.dispatches - y.dispatches || x.bucket - y.bucket);
+  }
+
   /** Queues: the sums of a bucket are zero. */
   clear(bucket: number): void {
     const { slab, offset, size } = this.buckets[bucket];

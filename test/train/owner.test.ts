@@ -142,3 +142,28 @@ describe('a step bucket by bucket', () => {
     expect(await owner.readSquares()).toBeGreaterThan(0);
   });
 });
+
+it('sums of a bucket are final before the list that makes them is done, and can be packed then', async () => {
+  await begin();
+  const packer = await SumPacker.build(kernels, engine.sums);
+  const [batch] = goldenMicroBatches(golden, 0, 1);
+  const context = { seed: 1, step: 1, lossScale: 1 };
+  const { gradient } = engine.gpt;
+  engine.gpt.submitGradient(batch, context);
+  const whole = await Promise.all(packer.buckets.map((_, i) => packer.pack(i)));
+  engine.sums.clear(gpu);
+  const finals = packer.finals(gradient);
+  expect(finals.map((f) => f.bucket).sort((a, b) => a - b)).toEqual([...packer.buckets.keys()]);
+  expect(finals[0].dispatches).toBeLessThan(gradient.length);
+  engine.gpt.loadGradient(batch, context);
+  let done = 0;
+  for (const { bucket, dispatches } of finals) {
+    // Not a dispatch too many: without the last one something is missing.
+    gradient.submit(gpu, done, dispatches - 1);
+    if (dispatches > done) expect(await packer.pack(bucket)).not.toEqual(whole[bucket]);
+    gradient.submit(gpu, Math.max(done, dispatches - 1), dispatches);
+    expect(await packer.pack(bucket)).toEqual(whole[bucket]);
+    done = dispatches;
+  }
+  engine.sums.clear(gpu);
+});
