@@ -61,6 +61,18 @@ describe('the layout of the parameters', () => {
     );
   });
 
+  it("keeps LayerNorm's gain beside its bias where a slab has room for the gain alone", () => {
+    // 64 values each for wte and wpe, so that ln_1.weight would be the last of slab 0.
+    const layout = new ParameterLayout(MODEL, { windowValues: 64, slabValues: 192 });
+    const places = ['wpe.weight', 'h.0.ln_1.weight', 'h.0.ln_1.bias'].map((name) => layout.piecesOf(name)[0]);
+    expect(places.map(({ slab, offset }) => [slab, offset])).toEqual([
+      [0, 64],
+      [1, 0],
+      [1, 64],
+    ]);
+    expect(layout.slabSizes[0]).toBe(128);
+  });
+
   it('cuts the large tables of the 162M model in two, and all of it into buckets', () => {
     const layout = new ParameterLayout(VERDICT, PLAN);
     expect(parameterCount(VERDICT)).toBe(162_419_712);

@@ -99,7 +99,7 @@ describe('a step whose loss or gradient is not finite', () => {
     ['wte.weight', Number.NaN],
     ['h.1.mlp.c_fc.weight', Number.NaN],
     ['h.0.ln_1.bias', Number.POSITIVE_INFINITY],
-    // The loss stays finite: ln_f.bias moves the logits beyond what the grid holds.
+    // All is finite, but the loss is more than the grid holds.
     ['ln_f.bias', 1e6],
   ])('stops the run at %s %d, names the step and leaves the state alone', async (name, value) => {
     spoil(name, value);
@@ -108,6 +108,20 @@ describe('a step whose loss or gradient is not finite', () => {
     expect(error).toMatchObject({ code: 'LT_TRAIN_NONFINITE', message: expect.stringContaining('step 7: the ') });
     expect(await stateHash(engine)).toBe(before);
     expect(await engine.evaluate(globalBatch(0), 6 * golden.config.context)).toBeNaN();
+  });
+
+  it('stops the run at a gradient that the grid does not hold, and names its tensor', async () => {
+    // A huge activation that the next matrix ignores: the loss is as before, that matrix's gradient is not.
+    const bias = Float32Array.from(golden.weights.get('h.1.mlp.c_fc.bias') ?? []);
+    bias[7] = 1e12;
+    engine.optimizer.weights.write(gpu, 'h.1.mlp.c_fc.bias', bias);
+    const matrix = Float32Array.from(golden.weights.get('h.1.mlp.c_proj.weight') ?? []);
+    const { width } = golden.config;
+    matrix.fill(0, 7 * width, 8 * width);
+    engine.optimizer.weights.write(gpu, 'h.1.mlp.c_proj.weight', matrix);
+    await expect(engine.step(globalBatch(0), 3, SEED, RATE)).rejects.toThrow(
+      'step 3: the gradient of h.1.mlp.c_proj.weight is not finite (or 4096 and more)',
+    );
   });
 
   it('stops the step after a learning rate that is far too large', async () => {
