@@ -222,6 +222,22 @@ describe('malformed blocks are refused', () => {
     expect(() => unpackSums(bytes, 64)).toThrow(CODE);
   });
 
+  it('another number of words', () => {
+    const bytes = change((_, words) => {
+      words[0] += 1;
+    });
+    expect(() => unpackSums(bytes, 64)).toThrow(CODE);
+  });
+
+  it.each([6, 7, 9])('a width of %i with as many bytes', (width) => {
+    const length = 4 * (headWords(64) + 16 * width);
+    const bytes = change((b, words) => {
+      b[widths] = width;
+      words[0] = length / 4;
+    }, length);
+    expect(() => unpackSums(bytes, 64)).toThrow(CODE);
+  });
+
   it('a width of sums in differences', () => {
     const bytes = change(
       (b, w) => {

@@ -3,7 +3,7 @@ import { loadShaders } from '../../src/cli/shaders.js';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu, type View } from '../../src/gpu/device.js';
 import { KernelCache } from '../../src/gpu/kernel.js';
-import { ParameterArena } from '../../src/model/layout.js';
+import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { packDifferences, unpackSums } from '../../src/train/blocks.js';
 import type { Engine } from '../../src/train/engine.js';
 import { clipScaleOf } from '../../src/train/optimizer.js';
@@ -166,4 +166,23 @@ it('sums of a bucket are final before the list that makes them is done, and can 
     done = dispatches;
   }
   engine.sums.clear(gpu);
+});
+
+it('each bucket of a long slab finds its own decay bits', async () => {
+  // The embedding alone is longer than a bucket, so that biases and gains lie in the second.
+  const config = { ...golden.config, vocabSize: 2 ** 14, width: 68, heads: 1, layers: 1 };
+  const layout = new ParameterLayout(config);
+  const settings = { ...engine.options.adamw, weightDecay: 0.5, decay: 'matrices' } as const;
+  const large = await ClusterOwner.build(kernels, layout, settings);
+  expect(large.buckets.filter(({ slab }) => slab === 0).length).toBeGreaterThan(1);
+  for (const { name, size } of layout.parameters) large.state.weights.write(gpu, name, new Float32Array(size).fill(2));
+  large.beginUpdate(1, 1, 1);
+  large.buckets.forEach(({ size }, i) => {
+    large.submitUpdate(i, new Uint32Array(size), new Uint32Array(size));
+  });
+  large.commit();
+  for (const { name, kind } of layout.parameters) {
+    const expected = kind === 'matrix' || kind === 'embedding' ? 1 : 2;
+    expect((await large.state.weights.read(gpu, name)).every((w) => w === expected)).toBe(true);
+  }
 });
