@@ -86,10 +86,8 @@ export class ClusterEngine implements TrainingEngine {
   readonly members = new Map<WorkerId, Member>();
   readonly #round: Round;
   readonly #held = new Map<ContributionId, Held>();
-  readonly #assigned = new Map<
-    number,
-    { readonly microBatches: readonly number[]; readonly kind: 'step' | 'evaluate' }
-  >();
+  /** The micro-batches of each evaluation's assignments, less what was handed back. */
+  readonly #assigned = new Map<number, readonly number[]>();
   /** The sealed differences of each bucket to the newest version that is stepped. */
   readonly #differences: (Uint8Array | undefined)[] = [];
   readonly #timer: NodeJS.Timeout;
@@ -175,6 +173,9 @@ export class ClusterEngine implements TrainingEngine {
       },
       progress: (m) => this.#event({ type: 'progress', worker: id, assignment: m.assignment, begun: m.begun }),
       handedBack: (m) => {
+        const assigned = this.#assigned.get(m.assignment);
+        const kept = assigned?.filter((microBatch) => !m.microBatches.includes(microBatch));
+        if (kept) this.#assigned.set(m.assignment, kept);
         const microBatches = wordsOf(MicroBatchSet.of(m.microBatches));
         this.#event({ type: 'handed-back', worker: id, assignment: m.assignment, microBatches });
       },
@@ -312,8 +313,8 @@ export class ClusterEngine implements TrainingEngine {
 
   /** The result of an evaluation is a contribution to the loss bucket, small enough for a control message. */
   #evaluated(member: Member, m: Extract<WorkerMessage, { type: 'evaluated' }>): void {
-    const assigned = this.#assigned.get(m.assignment);
-    const microBatches = wordsOf(MicroBatchSet.of(assigned?.microBatches ?? []));
+    const microBatches = wordsOf(MicroBatchSet.of(this.#assigned.get(m.assignment) ?? []));
+    this.#assigned.delete(m.assignment);
     const { id: worker } = member;
     if (!m.finite) {
       this.#event({ type: 'refused', worker, assignment: m.assignment, microBatches, reason: 'the loss' });
@@ -430,8 +431,8 @@ export class ClusterEngine implements TrainingEngine {
       return { microBatch, slot, tokens: packTokens(tokens, vocabSize), targets: packTokens(targets, vocabSize) };
     });
     const { assignment } = action;
-    this.#assigned.set(assignment, { microBatches: indices, kind: action.kind });
     if (action.kind === 'evaluate') {
+      this.#assigned.set(assignment, indices);
       connection.send({ type: 'evaluate', assignment, version: action.step, microBatches });
       return;
     }
@@ -511,7 +512,6 @@ export class ClusterEngine implements TrainingEngine {
     const job = this.#job();
     this.#step = undefined;
     this.#version = step;
-    this.#assigned.clear();
     for (const { connection, joined } of this.members.values())
       if (joined && connection.isOpen) connection.send({ type: 'commit', step });
     const lossBucket = this.owner.buckets.length;
