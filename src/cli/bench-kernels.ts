@@ -98,12 +98,7 @@ async function timeKernels(
   return slowestFirst(medians);
 }
 
-/** An operation that runs at several sizes is a row for each, named with its work. */
+/** An operation that runs at several sizes is a row for each. */
 function summarizeSizes(timings: readonly Timing[]): KernelRow[] {
-  const sizes = new Map<string, Set<number | undefined>>();
-  for (const { label, flops } of timings) sizes.set(label, (sizes.get(label) ?? new Set()).add(flops));
-  const severalSizes = (label: string) => (sizes.get(label)?.size ?? 0) > 1;
-  return summarize(timings, ({ label, flops }) =>
-    severalSizes(label) ? `${label}, ${((flops ?? 0) / 1e6).toPrecision(4)} MFLOP` : label,
-  );
+  return summarize(timings, ({ label, shape }) => (shape === undefined ? label : `${label} ${shape}`));
 }

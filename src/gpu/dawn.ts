@@ -42,7 +42,10 @@ export function openDawn(adapterName?: string): GPU {
   if (instance === undefined) {
     Object.assign(globalThis, globals);
     curePolling();
-    instance = create(adapterName === undefined ? [] : [`adapter=${adapterName}`]);
+    // Dawn rounds timestamps to 65 microseconds unless told not to, which is longer than many kernels take.
+    const options = ['disable-dawn-features=timestamp_quantization'];
+    if (adapterName !== undefined) options.push(`adapter=${adapterName}`);
+    instance = create(options);
   }
   return instance;
 }

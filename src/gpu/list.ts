@@ -13,6 +13,8 @@ export interface Dispatch extends KernelId, Work {
   readonly groups: readonly [number, number?, number?];
   /** The name of the operation in profiles; the shader's own when absent. */
   readonly label?: string;
+  /** Its size in profiles, where one operation runs at several. */
+  readonly shape?: string;
 }
 
 interface Prepared {
@@ -35,6 +37,7 @@ export function linearGroups(count: number): [number, number] {
 
 export interface Timing extends Work {
   readonly label: string;
+  readonly shape?: string;
   readonly milliseconds: number;
 }
 
@@ -115,6 +118,7 @@ export class DispatchList {
     const milliseconds = gpu.has('timestamp-query') ? await this.#timestamps(gpu) : await this.#waits(gpu);
     return this.#prepared.map(({ dispatch: d }, i) => ({
       label: d.label ?? `${d.shader}.${d.entry}`,
+      shape: d.shape,
       milliseconds: milliseconds[i],
       flops: d.flops,
       bytes: d.bytes,

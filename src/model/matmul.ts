@@ -101,6 +101,7 @@ export function addMatmul(list: DispatchList, variant: MatmulVariant, args: Matm
     bindings: { a, a4: a, b, b4: b, ...target.bindings },
     groups: linearGroups(tilesDown * Math.ceil(n / tileColumns)),
     label: args.label,
+    shape: `${m}x${n}x${k}`,
     flops: 2 * m * n * k,
     bytes: 4 * (m * k + k * n + m * n),
   });
