@@ -315,8 +315,7 @@ export class Dealer {
     const holders = this.#holders;
     if (movedAt === undefined || holders.length === 0 || now - movedAt < this.#stallMs(holders)) return;
     for (const member of holders) {
-      const another = this.#able().some((m) => m !== member && m.live.length === 0);
-      if (another) this.#fenceOff(job, member, now - movedAt, 'its work stands still', now);
+      if (this.#idleBeside(member)) this.#fenceOff(job, member, now - movedAt, 'its work stands still', now);
     }
   }
 
@@ -325,8 +324,12 @@ export class Dealer {
     const holders = this.#holders;
     if (holders.length === 0) return undefined;
     const times = holders.filter((m) => this.#anotherCan(m)).map((m) => m.quietSince + this.#deadlineMs(m));
-    if (movedAt !== undefined) times.push(movedAt + this.#stallMs(holders));
+    if (movedAt !== undefined && holders.some((m) => this.#idleBeside(m))) times.push(movedAt + this.#stallMs(holders));
     return times.length > 0 ? Math.min(...times) : undefined;
+  }
+
+  #idleBeside(member: Member): boolean {
+    return this.#able().some((m) => m !== member && m.live.length === 0);
   }
 
   #anotherCan(member: Member): boolean {

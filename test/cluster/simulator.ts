@@ -1,4 +1,10 @@
-import { DEFAULT_POLICY, type RoundAction, type RoundCounters, type StopReason } from '../../cluster/round.js';
+import {
+  DEFAULT_POLICY,
+  type Round,
+  type RoundAction,
+  type RoundCounters,
+  type StopReason,
+} from '../../cluster/round.js';
 import { freshRun, type Mutation, must, Owner, Violation } from './simulator/owner.js';
 import { type Cluster, HONEST, SimulatedWorker, type WorkerTraits } from './simulator/worker.js';
 import { plainDigest, type Shape, World } from './simulator/world.js';
@@ -55,6 +61,7 @@ export class Simulation {
   constructor(
     readonly scenario: Scenario,
     readonly mutation?: Mutation,
+    readonly roundClass?: typeof Round,
   ) {
     this.world = new World(scenario.seed);
     const poisoned = scenario.poisoned ?? new Map();
@@ -81,11 +88,11 @@ export class Simulation {
     });
   }
 
-  spawn(traits: WorkerTraits): SimulatedWorker {
+  readonly spawn = (traits: WorkerTraits): SimulatedWorker => {
     const worker = new SimulatedWorker(this.cluster, traits);
     this.workers.push(worker);
     return worker;
-  }
+  };
 
   /** Kills the coordinator; another one resumes from the last checkpoint. */
   restartCoordinator(): void {
@@ -115,6 +122,7 @@ export class Simulation {
       },
       checkpointEvery: scenario.checkpointEvery,
       mutation: this.mutation,
+      roundClass: this.roundClass,
       onAction: scenario.onAction && ((action) => scenario.onAction?.(action, this)),
     });
     this.cluster.owner = owner;
@@ -193,6 +201,7 @@ export function scenarioOf(seed: number): Scenario {
     bitClass: chance(0.15) ? 'b' : 'a',
     microBatchMs: pick([5, 20, 100, 100, 1000, 8000]),
     latencyMs: pick([1, 5, 50, 300]),
+    readMs: pick([10, 30, 30, 3000]),
     lifeMs: pick([0, 1000, 1000, 4000]),
     corrupts: sometimes(0.15, 0.1),
     duplicates: sometimes(0.3, 0.3),
@@ -222,9 +231,9 @@ export function scenarioOf(seed: number): Scenario {
 }
 
 /** Runs a schedule to its end. Throws SimulationFailure, with the seed, when a promise is broken. */
-export function simulate(scenario: Scenario, mutation?: Mutation): Outcome {
+export function simulate(scenario: Scenario, mutation?: Mutation, roundClass?: typeof Round): Outcome {
   try {
-    return new Simulation(scenario, mutation).run();
+    return new Simulation(scenario, mutation, roundClass).run();
   } catch (error) {
     if (!(error instanceof Violation || error instanceof RangeError || error instanceof TypeError)) throw error;
     throw new SimulationFailure(`seed ${scenario.seed}: ${error.message} (LANTRAIN_SEED=${scenario.seed} replays it)`, {

@@ -70,6 +70,8 @@ export interface OwnerOptions {
   readonly config: RoundConfig;
   readonly checkpointEvery: number;
   readonly mutation?: Mutation;
+  /** Another one than the real one: broken on purpose. */
+  readonly roundClass?: typeof Round;
   /** Told of every action, after it was executed. */
   readonly onAction?: (action: RoundAction, owner: Owner) => void;
 }
@@ -108,7 +110,7 @@ export class Owner {
     readonly options: OwnerOptions,
   ) {
     const { version, weights, losses } = disk.checkpoint;
-    this.round = new Round({ ...options.config, version });
+    this.round = new (options.roundClass ?? Round)({ ...options.config, version });
     this.#committed = version;
     this.#weights = weights.slice();
     this.#losses = [...losses];
@@ -217,8 +219,6 @@ export class Owner {
   /** The program with one of its safeguards broken. */
   #tamper(event: RoundEvent, actions: RoundAction[]): RoundAction[] {
     const { mutation } = this.options;
-    if (mutation === 'commit-early' && event.type === 'bucket-stepped' && this.stepped === 1)
-      for (const link of this.links.values()) link.down({ type: 'commit', step: this.#committed + 1 });
     if (event.type !== 'contribution') return actions;
     const { contribution, bucket } = event;
     const held = this.#held.get(contribution);
@@ -280,6 +280,8 @@ export class Owner {
     const held = this.#held.get(contribution);
     must(held !== undefined && held.bucket === bucket, 'added what was not held');
     this.#take(held);
+    const early = this.options.mutation === 'commit-early' && !held.corrupt && this.world.chance(0.2);
+    if (early) this.#soon(() => this.handle({ type: 'summed', now: this.world.now, contribution, ok: true }), 0);
     this.#soon(() => {
       this.#held.delete(contribution);
       const { now } = this.world;
@@ -290,7 +292,7 @@ export class Owner {
       this.#sums[bucket] += held.value;
       for (const m of sets.membersOf(held.microBatches))
         must(++this.#times[bucket][m] === 1, `micro-batch ${m} is in bucket ${bucket} twice`);
-      this.handle({ type: 'summed', now, contribution, ok: true });
+      if (!early) this.handle({ type: 'summed', now, contribution, ok: true });
     });
   }
 
@@ -341,7 +343,7 @@ export class Owner {
     // A reader that is gone takes nothing, so its window stays shut.
     this.#soon(() => {
       if (link.open) this.handle({ type: 'sent', now: this.world.now, worker, bucket });
-    }, 30);
+    }, link.worker.traits.readMs);
   }
 
   #commit(step: number): void {

@@ -7,6 +7,8 @@ export interface WorkerTraits {
   readonly bitClass: string;
   readonly microBatchMs: number;
   readonly latencyMs: number;
+  /** The longest time in which it takes a bucket of weights off the coordinator's hands. */
+  readonly readMs: number;
   /** Milliseconds between its signs of life; 0: none but its work. */
   readonly lifeMs: number;
   /** How often it does each of these: per contribution, or per bucket of weights received. */
@@ -21,6 +23,7 @@ export interface WorkerTraits {
 }
 
 export const HONEST: Omit<WorkerTraits, 'bitClass' | 'microBatchMs' | 'latencyMs'> = {
+  readMs: 30,
   lifeMs: 1000,
   corrupts: 0,
   duplicates: 0,

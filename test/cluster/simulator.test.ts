@@ -1,0 +1,316 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { Round } from '../../cluster/round.js';
+import { HONEST, type Mutation, type Scenario, SimulationFailure, scenarioOf, simulate } from './simulator.js';
+
+const SCHEDULES = Number(process.env.LANTRAIN_SCHEDULES ?? 10_000);
+
+/** Three steps without faults, for a directed schedule to change. */
+function quiet(seed: number, changes: Partial<Scenario>): Scenario {
+  const worker = { ...HONEST, bitClass: 'a', microBatchMs: 100, latencyMs: 30 };
+  return {
+    seed,
+    steps: 3,
+    microBatches: 6,
+    parameterBuckets: 4,
+    clips: false,
+    evaluationMicroBatches: 0,
+    workers: [worker, worker],
+    minWorkers: 1,
+    audit: 0,
+    checkpointEvery: 1,
+    faultsUntilMs: 60_000,
+    killEveryMs: 0,
+    pauseEveryMs: 0,
+    breakEveryMs: 0,
+    coordinatorKillEveryMs: 0,
+    ...changes,
+  };
+}
+
+const slow = { ...HONEST, bitClass: 'a', microBatchMs: 2000, latencyMs: 30 };
+const fast = { ...HONEST, bitClass: 'a', microBatchMs: 50, latencyMs: 30 };
+const seeds = Array.from({ length: 40 }, (_, i) => i);
+
+describe('one run, one digest, whatever happens', () => {
+  const given = process.env.LANTRAIN_SEED;
+  it.runIf(given !== undefined)(`seed ${given} again`, () => {
+    simulate(scenarioOf(Number(given)));
+  });
+
+  it(`${SCHEDULES} schedules of crashes, pauses, broken connections, restarts and bad frames`, () => {
+    const notes = new Map<string, number>();
+    let incarnations = 0;
+    for (let seed = 0; seed < SCHEDULES; seed++) {
+      const outcome = simulate(scenarioOf(seed));
+      expect(outcome.stopped, `seed ${seed}`).toBeUndefined();
+      incarnations += outcome.incarnations;
+      for (const [note, count] of outcome.notes) notes.set(note, (notes.get(note) ?? 0) + count);
+    }
+    // Faults that never happen would prove nothing.
+    if (SCHEDULES < 1000) return;
+    for (const note of ['fence', 'unfence', 'leave', 'stale', 'refuse', 'mixed', 'waiting', 'unaudited'])
+      expect(notes.get(note) ?? 0, note).toBeGreaterThan(0);
+    expect(incarnations).toBeGreaterThan(SCHEDULES);
+  });
+
+  it('a worker is killed between the first stepped and the last complete bucket', () => {
+    let between = 0;
+    for (const seed of seeds) {
+      let killed = false;
+      const outcome = simulate(
+        quiet(seed, {
+          onAction: (action, { owner, workers }) => {
+            if (killed || action.type !== 'add' || owner.stepped === 0) return;
+            killed = true;
+            between++;
+            workers[seed % 2].kill(seed % 3 === 0 ? 30_000 : 5);
+          },
+        }),
+      );
+      expect(outcome.stopped).toBeUndefined();
+    }
+    expect(between).toBeGreaterThan(seeds.length / 2);
+  });
+
+  it('a paused worker wakes up with stale frames', () => {
+    let stale = 0;
+    for (const seed of seeds) {
+      let paused = false;
+      const outcome = simulate(
+        quiet(seed, {
+          steps: 6,
+          workers: [{ ...fast, latencyMs: 300, lifeMs: 0 }, slow],
+          onAction: (action, { workers }) => {
+            if (paused || action.type !== 'add') return;
+            paused = true;
+            workers[0].pause(15_000);
+          },
+        }),
+      );
+      expect(outcome.notes.get('fence')).toBeGreaterThan(0);
+      stale += outcome.counters.stale;
+    }
+    expect(stale).toBeGreaterThan(0);
+  });
+
+  it('all workers die in the middle of a step, and only new ones come', () => {
+    for (const seed of seeds) {
+      let adds = 0;
+      const outcome = simulate(
+        quiet(seed, {
+          onAction: (action, { workers, world, spawn }) => {
+            if (action.type !== 'add' || ++adds !== 8 + (seed % 5)) return;
+            for (const worker of workers) worker.kill(seed % 2 === 0 ? 5 : 30_000);
+            world.after(3000, () => spawn(fast));
+            world.after(3300, () => spawn(slow));
+          },
+        }),
+      );
+      expect(outcome.stopped).toBeUndefined();
+      expect(outcome.notes.get('join')).toBeGreaterThanOrEqual(4);
+    }
+  });
+
+  it('a lone slow worker that is silent while it computes is never fenced off', () => {
+    for (const seed of seeds) {
+      const workers = [{ ...slow, microBatchMs: 60_000, lifeMs: 0 }];
+      const outcome = simulate(quiet(seed, { steps: 2, microBatches: 3, workers, faultsUntilMs: 2_000_000 }));
+      expect(outcome.counters.fenced).toBe(0);
+    }
+  });
+
+  it('who joins in the middle of a step takes over what the slow one has not begun', () => {
+    for (const seed of seeds) {
+      let joined = false;
+      const outcome = simulate(
+        quiet(seed, {
+          steps: 1,
+          workers: [slow],
+          onAction: (action, { spawn, world }) => {
+            if (joined || action.type !== 'assign') return;
+            joined = true;
+            world.after(2500, () => spawn(fast));
+          },
+        }),
+      );
+      expect(outcome.counters.handedBack).toBeGreaterThan(0);
+      expect(outcome.virtualMs).toBeLessThan(10_000);
+    }
+  });
+
+  it('a hand-back races with the end of the share, a pause or a death', () => {
+    let asked = 0;
+    for (const seed of seeds)
+      simulate(
+        quiet(seed, {
+          steps: 4,
+          microBatches: 12,
+          workers: [{ ...fast, latencyMs: 400 }, { ...slow, microBatchMs: 400 }, fast],
+          onAction: (action, { workers, owner }) => {
+            if (action.type !== 'ask-back') return;
+            asked++;
+            const late = workers.find((w) => w.link === owner.links.get(action.worker));
+            if (seed % 4 === 1) late?.pause(9000);
+            if (seed % 4 === 2) late?.kill(20);
+          },
+        }),
+      );
+    expect(asked).toBeGreaterThan(0);
+  });
+
+  it('an audit finds the worker that lies, and nothing of it is in the weights', () => {
+    for (const seed of seeds) {
+      const liar = { ...fast, lies: seed % 2 === 0 ? 1 : 0.2 };
+      const outcome = simulate(quiet(seed, { audit: 1, minWorkers: 4, workers: [liar, fast, fast, slow] }));
+      expect(outcome.stopped).toBeUndefined();
+      if (seed % 2 === 0) expect(outcome.notes.get('audit')).toBeGreaterThan(0);
+    }
+  });
+
+  it('two workers that differ, and no third one, stop the run and are both named', () => {
+    for (const seed of seeds) {
+      const outcome = simulate(quiet(seed, { audit: 1, minWorkers: 2, workers: [{ ...fast, lies: 1 }, fast] }));
+      expect(outcome.stopped).toMatchObject({ why: 'audit', workers: expect.arrayContaining([1, 2]) });
+    }
+  });
+
+  it('a micro-batch that two workers refuse, or the only one twice, stops the run', () => {
+    for (const seed of seeds) {
+      const workers = seed % 2 === 0 ? [fast, slow] : [fast];
+      const outcome = simulate(quiet(seed, { workers, poisoned: new Map([[2, 3]]) }));
+      expect(outcome.stopped).toMatchObject({ why: 'refused', microBatch: 3 });
+      expect(outcome.counters.refused).toBe(2);
+    }
+  });
+
+  it('what one worker alone refuses is computed by another', () => {
+    for (const seed of seeds) {
+      const outcome = simulate(quiet(seed, { workers: [{ ...fast, refuses: 0.5 }, slow], clips: seed % 2 === 0 }));
+      expect(outcome.stopped).toBeUndefined();
+    }
+  });
+
+  it('the coordinator is killed in the middle of steps and resumes from its checkpoint', () => {
+    for (const seed of seeds) {
+      let adds = 0;
+      const outcome = simulate(
+        quiet(seed, {
+          checkpointEvery: 2,
+          evaluationMicroBatches: 3,
+          onAction: (action, simulation) => {
+            if (action.type === 'add' && ++adds % 29 === 28 && adds < 100) simulation.restartCoordinator();
+          },
+        }),
+      );
+      expect(outcome.incarnations).toBeGreaterThan(1);
+    }
+  });
+});
+
+/** The first seed whose run breaks a promise, as a message. */
+function firstFailure(most: number, mutation?: Mutation, roundClass?: typeof Round): string | undefined {
+  for (let seed = 0; seed < most; seed++) {
+    try {
+      simulate(scenarioOf(seed), mutation, roundClass);
+    } catch (error) {
+      if (error instanceof SimulationFailure) return error.message;
+      throw error;
+    }
+  }
+  return undefined;
+}
+
+describe('broken on purpose, the simulator finds it', () => {
+  const mutations: Mutation[] = ['count-twice', 'forget-one', 'commit-early', 'overwrite-old-weights'];
+  it.each(mutations)('in the shell: %s', (mutation) => {
+    expect(firstFailure(300, mutation)).toMatch(/^seed \d+: /);
+  });
+
+  const root = join(import.meta.dirname, '../..');
+  const folders: string[] = [];
+  afterAll(() => {
+    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  });
+
+  /** The round with texts of its source replaced. */
+  async function mutant(
+    changes: readonly (readonly [file: string, from: string, to: string])[],
+  ): Promise<typeof Round> {
+    const folder = mkdtempSync(join(tmpdir(), 'lantrain-mutant-'));
+    folders.push(folder);
+    for (const file of ['round.ts', 'round', 'assignment.ts'])
+      cpSync(join(root, 'cluster', file), join(folder, file), { recursive: true });
+    const audit = join(folder, 'round/audit.ts');
+    writeFileSync(
+      audit,
+      readFileSync(audit, 'utf8').replace("'../../src/random.js'", `'${join(root, 'src/random.ts')}'`),
+    );
+    for (const [file, from, to] of changes) {
+      const path = join(folder, file);
+      const text = readFileSync(path, 'utf8');
+      expect(text.split(from), `${file} has "${from}" once`).toHaveLength(2);
+      writeFileSync(
+        path,
+        text.replace(from, () => to),
+      );
+    }
+    return (await import(/* @vite-ignore */ join(folder, 'round.ts'))).Round;
+  }
+
+  it.each([
+    [
+      'a contribution is counted twice',
+      [
+        ['round.ts', 'if (!job.lacksAll(bucket, microBatches)) {', 'if (false) {'],
+        ['round.ts', 'if (sets.has(a.delivered, bucket)) {', 'if (false) {'],
+      ],
+    ],
+    [
+      'a bucket is complete with a micro-batch forgotten',
+      [['round/job.ts', 'if (!equalSets(this.#inside[bucket], this.microBatches)) return false;', '']],
+    ],
+    [
+      'a bucket is complete while it is being added to',
+      [['round/job.ts', 'if (this.#adding[bucket] > 0 || has(this.complete, bucket)) return false;', '']],
+    ],
+    [
+      'what failed to verify is forgotten',
+      [['round.ts', 'this.#dealer.reopenBucket(job, held.microBatches, bucket);', '']],
+    ],
+    [
+      'what a dead worker owed is forgotten',
+      [['round.ts', 'this.#dealer.reopen(job, a);\n    }\n    this.#heed', '}\n    this.#heed']],
+    ],
+    [
+      'the step commits before its last bucket is stepped',
+      [['round.ts', 'this.#steppedCount < this.config.parameterBuckets) return;', 'this.#steppedCount === 0) return;']],
+    ],
+    ['a bucket is updated before the norm is known', [['round.ts', 'if (!this.config.clips && bucket', 'if (bucket']]],
+    [
+      'the difference to the old weights is sent after it was overwritten',
+      [['round/weights.ts', ' && !has(weights.ordered, bucket))', ')']],
+    ],
+    [
+      'who was sent nothing is sent differences',
+      [['round/weights.ts', 'version === committed - 1 && committed > weights.first', 'committed > weights.first']],
+    ],
+    ['the only worker is fenced off', [['round/dealer.ts', ' && this.#anotherCan(member))', ')']]],
+    [
+      'a fenced worker keeps its share',
+      [['round/dealer.ts', '      this.revoke(a, now);\n      this.reopen(job, a);', '      this.reopen(job, a);']],
+    ],
+    [
+      'what was handed back stays in the share',
+      [['round/dealer.ts', 'sets.removeAll(a.microBatches, microBatches);\n    a.count', 'a.count']],
+    ],
+    [
+      'a set that was never dealt is taken',
+      [['round.ts', ' || !sets.equalSets(microBatches, a.microBatches)) {', ') {']],
+    ],
+  ] as const)('in the round: %s', async (_, changes) => {
+    expect(firstFailure(2000, undefined, await mutant(changes))).toMatch(/^seed \d+: /);
+  });
+});
