@@ -59,7 +59,7 @@ export function checkMessagePack(message: Uint8Array): void {
     return start;
   };
   const several = (count: number, depth: number): void => {
-    if (count > message.length - at) throw malformed('it ends too early');
+    // A count that lies runs into the message's end at once or soon.
     for (let i = 0; i < count; i++) value(depth + 1);
   };
   const long = (lead: Lead, depth: number): void => {

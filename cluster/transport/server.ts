@@ -171,8 +171,9 @@ export class ClusterServer {
         throw new LantrainError('LT_CLUSTER_LIMIT', `${this.#connections.size} workers are connected already`);
     } catch (error) {
       if (!(error instanceof LantrainError)) throw error;
-      connection.close(error);
-      this.options.onRefused?.(error, connection.peer);
+      const why = connection.endedBy ?? error;
+      connection.close(why);
+      this.options.onRefused?.(why, connection.peer);
       return;
     } finally {
       clearTimeout(timer);

@@ -113,6 +113,11 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     return this.#closed === undefined;
   }
 
+  /** Why it ended; undefined while it is open. */
+  get endedBy(): LantrainError | undefined {
+    return this.#closed;
+  }
+
   get stats(): ConnectionStats {
     return {
       bytesIn: this.#bytesIn,

@@ -195,6 +195,8 @@ test('before the token is proved, more than a handshake ends the connection', as
   const timer = setInterval(() => ws.readyState === WebSocket.OPEN && ws.send(Buffer.alloc(500), { fin: false }), 5);
   await closed;
   clearInterval(timer);
+  await until(() => under.refused.length === 3, 'all are refused');
+  for (const { message } of under.refused) expect(message).toContain('more than a handshake');
 });
 
 test('a handshake played again from a recording is refused', async () => {
