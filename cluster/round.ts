@@ -343,9 +343,10 @@ export class Round {
 
   #contribution(event: Event<'contribution'>): void {
     const { contribution, worker, bucket, microBatches, now } = event;
+    const isOfNow = event.incarnation === this.config.incarnation && event.step === this.#job?.step;
     const impossible = this.#impossible(event);
-    const [job, a] = impossible === undefined ? (this.#assignmentOf(event) ?? []) : [];
     if (impossible !== undefined) this.#close(worker, 'LT_CLUSTER_IMPOSSIBLE', impossible, now);
+    const [job, a] = isOfNow && impossible === undefined ? (this.#assignmentOf(event) ?? []) : [];
     if (job === undefined || a === undefined) {
       this.#stale(contribution, worker, 'its assignment is not live');
       return;
