@@ -29,7 +29,7 @@ export const MAX_MICRO_BATCHES = 1024;
 type Event<T extends RoundEvent['type']> = Extract<RoundEvent, { type: T }>;
 
 /** What keeps a job from beginning. */
-type Obstacle = 'resume' | 'min-workers';
+type Obstacle = 'resume' | 'workers' | 'min-workers';
 
 /** A contribution whose bytes the shell holds for the answer to `add` or `check`. */
 interface Held {
@@ -91,7 +91,7 @@ export class Round {
   #paused = false;
   #stopping = false;
   #stopped = false;
-  #waiting: Obstacle | 'workers' | undefined;
+  #waiting: Obstacle | undefined;
   #movedAt = 0;
   /** What the last refusal said. */
   #refusal = '';
@@ -225,12 +225,13 @@ export class Round {
     if (this.#paused) return 'resume';
     if (this.#anyStep || job.kind !== 'step') return undefined;
     const ready = [...this.#members.values()].filter((m) => m.ready).length;
-    return ready < this.config.minWorkers ? 'min-workers' : undefined;
+    if (ready >= this.config.minWorkers) return undefined;
+    return ready === 0 ? 'workers' : 'min-workers';
   }
 
   #sayWhatIsAwaited(): void {
     const job = this.#job;
-    let waiting: Obstacle | 'workers' | undefined;
+    let waiting: Obstacle | undefined;
     if (job !== undefined && !this.#working) waiting = this.#obstacle(job);
     else if (job !== undefined && this.#dealer.hasOpenWork && this.#dealer.idle) waiting = 'workers';
     if (waiting === this.#waiting) return;

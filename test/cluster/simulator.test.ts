@@ -297,6 +297,10 @@ describe('broken on purpose, the simulator finds it', () => {
       'who was sent nothing is sent differences',
       [['round/weights.ts', 'version === committed - 1 && committed > weights.first', 'committed > weights.first']],
     ],
+    [
+      'frames of an earlier incarnation and step are taken',
+      [['round.ts', 'event.incarnation === this.config.incarnation && event.step === this.#job?.step;', 'true;']],
+    ],
     ['the only worker is fenced off', [['round/dealer.ts', ' && this.#anotherCan(member))', ')']]],
     [
       'a fenced worker keeps its share',

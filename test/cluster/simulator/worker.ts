@@ -303,21 +303,22 @@ export class SimulatedWorker {
 
   #contribute(contribution: Contribution): void {
     const send = (c: Contribution) => this.#send({ type: 'contribution', ...c });
+    if (this.#chance(this.traits.impossible)) {
+      const { step, assignment, value } = contribution;
+      const forged: Partial<Contribution>[] = [
+        { step: step + 1 },
+        { assignment: assignment + 1000 },
+        { bucket: this.cluster.shape.parameterBuckets + 1 },
+        { bucket: -1 },
+        { microBatches: sets.setOf(1024, [1023]), value: value + 1 },
+        { incarnation: contribution.incarnation + 1 },
+      ];
+      send({ ...contribution, ...this.#world.pick(forged) });
+    }
     send(contribution);
     this.#sent.push(contribution);
     if (this.#sent.length > 20) this.#sent.shift();
     if (this.#chance(this.traits.duplicates)) send(contribution);
     if (this.#chance(this.traits.replays)) send(this.#world.pick(this.#sent));
-    if (!this.#chance(this.traits.impossible)) return;
-    const { step, assignment, bucket } = contribution;
-    const forged: Partial<Contribution>[] = [
-      { step: step + 1 },
-      { assignment: assignment + 1000 },
-      { bucket: this.cluster.shape.parameterBuckets + 1 },
-      { bucket: -1 },
-      { microBatches: sets.setOf(1024, [1023]), bucket },
-      { incarnation: contribution.incarnation + 1 },
-    ];
-    send({ ...contribution, ...this.#world.pick(forged) });
   }
 }
