@@ -62,7 +62,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     ? { ...saved.model, ...shapeOf(explicit) }
     : resolveModel(options, explicit, initModel?.config, tokenizer, init);
   checkModel(model);
-  checkBatch(options);
+  checkBatch(options, model.context);
   const data = await openDataset({
     source: options.data,
     tokenizer,
@@ -149,7 +149,15 @@ function resolveModel(
   return init;
 }
 
-function checkBatch({ batch, microBatch }: TrainOptions): void {
+/** Rows of one micro-batch at most: kernels put one workgroup row on each. */
+const MOST_ROWS = 65535;
+
+function checkBatch({ batch, microBatch }: TrainOptions, context: number): void {
+  if (microBatch * context > MOST_ROWS)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `a micro-batch of ${microBatch} x ${context} tokens exceeds ${MOST_ROWS}; lower --micro-batch`,
+    );
   if (batch % microBatch !== 0)
     throw new LantrainError(
       'LT_USAGE_BATCH',

@@ -250,7 +250,7 @@ function printHeader({ config, gpu, budget }: Job, reporter: Reporter): void {
   );
   reporter.note(`adapter  ${gpu.adapter.driver || gpu.adapter.name}, ${config.plan.matmul} kernels`);
   reporter.note(
-    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}, sampling ${gigabytes(budget.samplingBytes)}`,
+    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
   );
 }
 
