@@ -4,17 +4,23 @@ import { join } from 'node:path';
 import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.js';
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine } from '../../cluster/coordinator.js';
+import { MAX_PAYLOAD_BYTES, packTokens } from '../../cluster/protocol.js';
 import type { RoundNote } from '../../cluster/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { writeText } from '../checkpoint/atomic.js';
+import type { RunDirectory } from '../checkpoint/run.js';
+import { LantrainError } from '../errors.js';
 import { openDawn } from '../gpu/dawn.js';
 import { Gpu } from '../gpu/device.js';
+import { readMetrics } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
-import { adamwOf, type Job, shapeOfJob, version } from './job.js';
+import type { RunConfig } from '../train/run-config.js';
+import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { loadShaders } from './shaders.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
+import { version } from './version.js';
 
 export interface CoordinatorCommand extends TrainCommand {
   readonly host: string;
@@ -27,13 +33,32 @@ export interface CoordinatorCommand extends TrainCommand {
   readonly cert?: string;
   readonly key?: string;
   /** Told where workers can join, for whoever starts some. */
-  readonly onListening?: (url: string) => void;
+  readonly onListening?: (listening: Listening) => void;
+}
+
+export interface Listening {
+  readonly url: string;
+  /** Whether the owner's adapter is the processor itself. */
+  readonly software: boolean;
+  /** Prints a line among those of the run. */
+  note(line: string): void;
 }
 
 /** `lantrain coordinator`: owns the state and takes the steps; workers that join compute them. */
 export function coordinate(command: CoordinatorCommand): Promise<number> {
   return runTraining(command, new ClusterConductor(command));
 }
+
+/** Counters that are zero in a run without trouble. */
+const REMARKABLE: ReadonlySet<string> = new Set([
+  'stale',
+  'impossible',
+  'spoiled',
+  'refused',
+  'fenced',
+  'audited',
+  'wrongBuckets',
+]);
 
 /** Where a run keeps what workers join by: readable by the owner only, never part of reports. */
 const FOLDER = 'cluster';
@@ -52,8 +77,9 @@ class ClusterConductor implements Conductor {
     const { options, model, plan } = config;
     this.#incarnation = (await readIncarnation(path)) + 1;
     const shape = shapeOfJob(config);
+    checkMessages(config);
     // A device of its own, so that its memory is free again before the owner's is taken.
-    const probeGpu = await Gpu.open(openDawn());
+    const probeGpu = await Gpu.open(openDawn(this.command.adapter));
     const onProgress = loadingBar('compiling the kernels');
     const { reference, run } = await ownBitClass(probeGpu, loadShaders(), { model, plan, shape }, onProgress);
     probeGpu.device.destroy();
@@ -77,7 +103,7 @@ class ClusterConductor implements Conductor {
     return this.#engine;
   }
 
-  async begin(run: Parameters<NonNullable<Conductor['begin']>>[0], reporter: Reporter): Promise<void> {
+  async begin(run: RunDirectory, reporter: Reporter): Promise<void> {
     const engine = this.#engine as ClusterEngine;
     const { command } = this;
     const folder = join(run.path, FOLDER);
@@ -87,7 +113,7 @@ class ClusterConductor implements Conductor {
     this.#report = (note, step) => {
       const event = eventOf(note, step, engine);
       if (event === undefined) {
-        const line = lineOf(note);
+        const line = lineOf(note, engine);
         if (line) reporter.note(line);
         return;
       }
@@ -100,6 +126,7 @@ class ClusterConductor implements Conductor {
       port: command.port > 0 ? command.port : (access.port ?? 0),
       token: access.token,
       tls: command.plain ? undefined : access,
+      limits: LIFE,
       allowPlain: command.plain,
       version: version(),
       onConnection: (connection) => engine.admit(connection),
@@ -113,7 +140,28 @@ class ClusterConductor implements Conductor {
     reporter.note(
       `workers  any number, at any time${command.minWorkers > 1 ? `; ${command.minWorkers} to begin` : ''}`,
     );
-    command.onListening?.(this.#server.joinUrl(isAny(host) ? '127.0.0.1' : host));
+    command.onListening?.({
+      url: this.#server.joinUrl(isAny(host) ? '127.0.0.1' : host),
+      software: engine.gpu.adapter.software,
+      note: (line) => reporter.note(line),
+    });
+  }
+
+  abandon(): void {
+    this.#engine?.abandon();
+  }
+
+  /** What the reader of a digest should know of how it came about. */
+  remarks(run: RunDirectory): string[] {
+    const counted = Object.entries(this.#engine?.counters ?? {}).filter(
+      ([name, count]) => REMARKABLE.has(name) && count > 0,
+    );
+    const counters = counted.map(([name, count]) => `${name} ${count}`).join(', ');
+    const isMixed = readMetrics(join(run.path, 'metrics.jsonl')).some(({ event }) => event === 'mixed');
+    return [
+      ...(counters ? [`counters ${counters}`] : []),
+      ...(isMixed ? ['mixed    workers of other bit classes took part: the digest is not exact'] : []),
+    ];
   }
 
   async end(reason: string): Promise<void> {
@@ -136,6 +184,16 @@ class ClusterConductor implements Conductor {
   }
 }
 
+/** Throws LT_USAGE_BATCH where one worker's share of a step, ids and targets, could be more than a message. */
+function checkMessages({ model, options }: RunConfig): void {
+  const bytes = 2 * packTokens(new Uint32Array(1), model.vocabSize).length * options.batch * model.context;
+  if (bytes > MAX_PAYLOAD_BYTES)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `a cluster's step has at most ${Math.floor((MAX_PAYLOAD_BYTES * options.batch) / bytes)} sequences of ${model.context} tokens; lower --batch`,
+    );
+}
+
 async function readIncarnation(path: string): Promise<number> {
   try {
     return Number.parseInt(await readFile(join(path, FOLDER, 'incarnation'), 'utf8'), 10) || 0;
@@ -144,6 +202,9 @@ async function readIncarnation(path: string): Promise<number> {
     return 0;
   }
 }
+
+/** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */
+const LIFE = { pingMs: 1_000, missedPings: 30 };
 
 const isAny = (host: string) => host === '0.0.0.0' || host === '::';
 
@@ -154,12 +215,11 @@ function lanAddress(): string {
   return '127.0.0.1';
 }
 
+const nameOf = (engine: ClusterEngine, worker: number) => engine.members.get(worker)?.name ?? `worker ${worker}`;
+
 /** The metrics event of a note, for those notes that are events. */
 function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
-  const worker =
-    'worker' in note && note.worker !== undefined
-      ? (engine.members.get(note.worker)?.name ?? `${note.worker}`)
-      : undefined;
+  const worker = 'worker' in note && note.worker !== undefined ? nameOf(engine, note.worker) : undefined;
   switch (note.note) {
     case 'join':
       return { event: 'join', step, worker, reason: `bit class ${note.bitClass}` } as const;
@@ -179,8 +239,15 @@ function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
   }
 }
 
-function lineOf(note: RoundNote): string | undefined {
-  if (note.note === 'waiting') return note.for === 'resume' ? 'paused' : 'waiting for workers';
-  if (note.note === 'going-on') return 'going on';
-  return undefined;
+function lineOf(note: RoundNote, engine: ClusterEngine): string | undefined {
+  switch (note.note) {
+    case 'waiting':
+      return note.for === 'resume' ? 'paused' : 'waiting for workers';
+    case 'going-on':
+      return 'going on';
+    case 'audit':
+      return `audit    ${nameOf(engine, note.worker)}, bucket ${note.bucket}: ${note.reason}`;
+    default:
+      return undefined;
+  }
 }

@@ -2,8 +2,8 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { LantrainError } from '../errors.js';
 import { addBench } from './bench.js';
-import { version } from './job.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
+import { version } from './version.js';
 
 const whole = (least: number) => (text: string) => {
   const value = Number(text);
@@ -81,6 +81,15 @@ async function main(argv: readonly string[]): Promise<number> {
       const { work } = await import('./worker.js');
       code = await work({ ...options, url, plain: !!options.plain, quiet: !!options.quiet });
     });
+
+  const demo = program
+    .command('demo')
+    .description('train with a coordinator and workers, all on this machine')
+    .option('--workers <n>', 'workers to start', whole(1), 2);
+  addTrainOptions(demo).action(async (options, command: Command) => {
+    const { demo } = await import('./demo.js');
+    code = await demo({ ...trainCommand(options, command), workers: options.workers });
+  });
 
   program
     .command('generate')

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
-import { type JoinUrl, parseJoinUrl, tokenFromEnvironment } from '../../cluster/access.js';
+import { type JoinUrl, parseJoinUrl, readToken, tokenFromEnvironment } from '../../cluster/access.js';
+import { EngineKeeper } from '../../cluster/engine-keeper.js';
 import { connect } from '../../cluster/transport/client.js';
 import { discover } from '../../cluster/transport/discovery.js';
 import { Worker, type WorkerNote } from '../../cluster/worker.js';
@@ -7,8 +8,8 @@ import { LantrainError } from '../errors.js';
 import { openDawn } from '../gpu/dawn.js';
 import { Gpu } from '../gpu/device.js';
 import { formatCount } from '../report/format.js';
-import { version } from './job.js';
 import { loadShaders } from './shaders.js';
+import { version } from './version.js';
 
 export interface WorkerCommand {
   readonly url?: string;
@@ -30,41 +31,46 @@ const DISCOVERY_MS = 3000;
 /** `lantrain worker`: computes for a coordinator until the run is done; comes back by itself when the line breaks. */
 export async function work(command: WorkerCommand): Promise<number> {
   const url = command.url === undefined ? await find() : parseJoinUrl(command.url);
-  const token = url.token ?? tokenFromEnvironment();
-  if (token === undefined)
-    throw new LantrainError(
-      'LT_CLUSTER_TOKEN',
-      'the token is missing: set LANTRAIN_TOKEN, or pass the join URL that the coordinator printed',
-    );
+  const token = url.token ?? tokenFromEnvironment() ?? (await askForToken());
   const say = (line: string) => {
     if (!command.quiet) process.stdout.write(`${line}\n`);
   };
   const gpu = await Gpu.open(openDawn(command.adapter));
   say(`adapter  ${gpu.adapter.driver || gpu.adapter.name}`);
-  const shaders = loadShaders();
+  const engines = new EngineKeeper(gpu, loadShaders());
   let worker: Worker | undefined;
   let leaving = false;
+  let stopWaiting = () => {};
   const leave = () => {
     if (leaving) process.exit(130);
     leaving = true;
     say('leaving');
     worker?.leave('it was stopped');
+    stopWaiting();
   };
   process.on('SIGINT', leave).on('SIGTERM', leave);
+  // Who was started with a channel to its parent does not outlive it.
+  if (process.connected) process.on('disconnect', () => process.exit(130));
   let lostAt = performance.now();
+  let told = '';
   for (let retry = RETRY_MS; !leaving; ) {
     try {
       const connection = await connect(url, { token, version: version(), allowPlain: command.plain });
       say(`joined   ${url.host}:${url.port}`);
       retry = RETRY_MS;
+      told = '';
       worker = new Worker(connection, {
-        gpu,
-        shaders,
+        engines,
         name: command.name ?? `${hostname()}-${process.pid}`,
         drag: command.drag,
-        onNote: (note) => say(lineOf(note)),
+        onNote: (note) => {
+          const line = lineOf(note);
+          if (line) say(line);
+        },
       });
+      if (leaving) worker.leave('it was stopped');
       const end = await worker.run();
+      worker = undefined;
       gpu.check();
       lostAt = performance.now();
       if (leaving) break;
@@ -78,8 +84,15 @@ export async function work(command: WorkerCommand): Promise<number> {
       if (!(error instanceof LantrainError) || !RETRYABLE.has(error.code)) throw error;
       const seconds = (performance.now() - lostAt) / 1000;
       if (command.patience > 0 && seconds > command.patience) throw error;
+      // Once, not at every try.
+      if (error.message !== told) say(`${error.message}; trying again`);
+      told = error.message;
     }
-    await new Promise((go) => setTimeout(go, retry));
+    if (leaving) break;
+    await new Promise<void>((go) => {
+      stopWaiting = go;
+      setTimeout(go, retry);
+    });
     retry = Math.min(2 * retry, MOST_RETRY_MS);
   }
   return 130;
@@ -91,13 +104,27 @@ const RETRYABLE: ReadonlySet<string> = new Set([
   'LT_CLUSTER_CONNECT',
   'LT_CLUSTER_TIMEOUT',
   'LT_CLUSTER_LIMIT',
+  // It was stopped for a while, or swapped out, and wakes up.
+  'LT_CLUSTER_SLOW',
+  'LT_CLUSTER_SILENT',
 ]);
+
+/** From whoever sits here or pipes it in: a URL that was found, or is to be seen by others, has none. */
+function askForToken(): Promise<string> {
+  if (process.stdin.isTTY) process.stderr.write('token (LANTRAIN_TOKEN is not set): ');
+  return readToken(process.stdin);
+}
 
 /** A coordinator on the LAN; its URL has no token. */
 async function find(): Promise<JoinUrl> {
   process.stderr.write('looking for coordinators on this network ...\n');
   const found = await discover(DISCOVERY_MS);
   for (const { name, url } of found) process.stderr.write(`found    ${name} at ${url.host}:${url.port}\n`);
+  if (found.length > 1)
+    throw new LantrainError(
+      'LT_CLUSTER_CONNECT',
+      `there are ${found.length} coordinators on this network; pass the join URL of the one you mean: lantrain worker URL`,
+    );
   if (found.length === 0)
     throw new LantrainError(
       'LT_CLUSTER_CONNECT',
@@ -106,12 +133,12 @@ async function find(): Promise<JoinUrl> {
   return found[0].url;
 }
 
-function lineOf(note: WorkerNote): string {
+function lineOf(note: WorkerNote): string | undefined {
   switch (note.note) {
     case 'welcome':
       return `worker ${note.worker}, from step ${note.step} on`;
     case 'compiling':
-      return `compiling the kernels ${note.done}/${note.total}`;
+      return note.done >= note.total ? `compiled ${note.total} kernels` : undefined;
     case 'ready':
       return `weights of step ${note.version} are in place`;
     case 'computed':
