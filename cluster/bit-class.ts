@@ -26,9 +26,11 @@ const REFERENCE: ModelConfig = {
   qkvBias: true,
 };
 
+export type Probe = 'reference' | 'run';
+
 /** The hash of one probe on this adapter. `engine` is the run's, with no work in hand; its weights are overwritten. */
 export async function bitClassHash(
-  probe: 'reference' | 'run',
+  probe: Probe,
   { gpu, shaders }: { readonly gpu: Gpu; readonly shaders: ShaderTexts },
   engine: WorkerEngine,
   { model, shape }: WorkerShape,

@@ -7,7 +7,13 @@ import type { MicroBatch } from '../src/model/gpt.js';
 import { ParameterLayout } from '../src/model/layout.js';
 import { fromLossGrid } from '../src/model/sums.js';
 import { checksumOf, LOSS_BUCKET_VALUES, lossOf } from '../src/train/blocks.js';
-import { type EngineOptions, nonFinite, type StepOutcome, type TrainingEngine } from '../src/train/engine.js';
+import {
+  type EngineOptions,
+  nonFinite,
+  StepAbandoned,
+  type StepOutcome,
+  type TrainingEngine,
+} from '../src/train/engine.js';
 import { clipScaleOf, type TrainingState } from '../src/train/optimizer.js';
 import { ClusterOwner } from '../src/train/owner.js';
 import { bitClassOf } from './bit-class.js';
@@ -59,6 +65,8 @@ export interface Member {
   adapter: string;
   readonly hashes: Map<string, string>;
   joined: boolean;
+  /** Frames to it, in the order in which the round asked for them. */
+  sending: Promise<void>;
   /** Of its last assignment. */
   tokensPerSecond: number;
   computeMs: number;
@@ -68,7 +76,13 @@ export interface Member {
 /** A contribution whose bytes are still here. */
 type Held =
   | { readonly kind: 'frame'; readonly header: ContributionHeader; readonly frame: Frame; readonly free: () => void }
-  | { readonly kind: 'losses'; readonly sum: bigint; readonly finite: boolean; readonly free: () => void };
+  | { readonly kind: 'losses'; readonly sum: bigint; readonly free: () => void };
+
+/** What one worker has of an evaluation, less what it handed back. */
+interface Evaluating {
+  readonly worker: WorkerId;
+  microBatches: readonly number[];
+}
 
 interface Job<T> {
   readonly batches: readonly MicroBatch[];
@@ -76,7 +90,13 @@ interface Job<T> {
   readonly reject: (error: unknown) => void;
 }
 
+type Event = DistributiveOmit<RoundEvent, 'now'>;
+
 const TICK_MS = 200;
+/** Whole buckets in memory on their way to workers, of all workers together. */
+const MOST_WHOLES = 16;
+/** Micro-batches of one evaluation; longer lists go in parts. */
+const EVALUATION_MICRO_BATCHES = 128;
 
 /**
  * The shell around `Round`: sockets, the host's sums, the owner's adapter and the clock. It feeds events, carries out
@@ -86,21 +106,28 @@ export class ClusterEngine implements TrainingEngine {
   readonly members = new Map<WorkerId, Member>();
   readonly #round: Round;
   readonly #held = new Map<ContributionId, Held>();
-  /** The micro-batches of each evaluation's assignments, less what was handed back. */
-  readonly #assigned = new Map<number, readonly number[]>();
+  /** By assignment, of the evaluation in hand. */
+  readonly #evaluating = new Map<number, Evaluating>();
   /** The sealed differences of each bucket to the newest version that is stepped. */
-  readonly #differences: (Uint8Array | undefined)[] = [];
+  readonly #differences: ({ readonly version: number; readonly message: Uint8Array } | undefined)[] = [];
+  readonly #wholes = new Slots(MOST_WHOLES);
+  /** What happened while the actions of another event were carried out. */
+  readonly #events: Event[] = [];
+  #handling = false;
   readonly #timer: NodeJS.Timeout;
   #nextContribution = 1;
   #step: (Job<StepOutcome> & { readonly step: number; readonly learningRate: number }) | undefined;
   #evaluation: Job<bigint | undefined> | undefined;
   #evaluationSum = 0n;
   #evaluations = 0;
+  /** Updates that the round has committed, and those behind the weights on the adapter, which follow. */
   #version: number;
+  #weightsVersion: number;
   #updating = 0;
   /** Reads of whole buckets and commits, in the order in which the round asked for them. */
-  #ordered: Promise<unknown> = Promise.resolve();
+  #ordered: Promise<void> = Promise.resolve();
   #failure: unknown;
+  #closing = false;
   #decoder: Decoder | undefined;
 
   private constructor(
@@ -113,6 +140,7 @@ export class ClusterEngine implements TrainingEngine {
   ) {
     const { version, incarnation, clip, minWorkers, audit, seed, ownerBitClass, exact } = options;
     this.#version = version;
+    this.#weightsVersion = version;
     this.#round = new Round({
       parameterBuckets: owner.buckets.length,
       version,
@@ -157,6 +185,7 @@ export class ClusterEngine implements TrainingEngine {
       adapter: '',
       hashes: new Map(),
       joined: false,
+      sending: Promise.resolve(),
       tokensPerSecond: 0,
       computeMs: 0,
       uploadMs: 0,
@@ -173,15 +202,15 @@ export class ClusterEngine implements TrainingEngine {
       },
       progress: (m) => this.#event({ type: 'progress', worker: id, assignment: m.assignment, begun: m.begun }),
       handedBack: (m) => {
-        const assigned = this.#assigned.get(m.assignment);
-        const kept = assigned?.filter((microBatch) => !m.microBatches.includes(microBatch));
-        if (kept) this.#assigned.set(m.assignment, kept);
+        const evaluating = this.#evaluating.get(m.assignment);
+        if (evaluating?.worker === id)
+          evaluating.microBatches = evaluating.microBatches.filter((one) => !m.microBatches.includes(one));
         const microBatches = wordsOf(MicroBatchSet.of(m.microBatches));
         this.#event({ type: 'handed-back', worker: id, assignment: m.assignment, microBatches });
       },
       refuse: (m) => {
         const microBatches = wordsOf(MicroBatchSet.of([m.microBatch]));
-        this.#event({ type: 'refused', worker: id, assignment: m.assignment, microBatches, reason: m.what });
+        this.#event({ type: 'refused', worker: id, assignment: m.assignment, microBatches, reason: plain(m.what) });
       },
       evaluated: (m) => this.#evaluated(member, m),
       stats: (m) => {
@@ -189,14 +218,18 @@ export class ClusterEngine implements TrainingEngine {
         member.uploadMs = m.uploadMs;
         member.tokensPerSecond = m.computeMs > 0 ? (1000 * m.tokens) / m.computeMs : 0;
       },
-      error: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', `the worker says ${m.code}: ${m.message}`)),
-      leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', m.reason)),
+      error: (m) =>
+        connection.close(
+          new LantrainError('LT_CLUSTER_CLOSED', `the worker says ${plain(m.code)}: ${plain(m.message)}`),
+        ),
+      leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', plain(m.reason))),
     };
   }
 
   /** As `Engine.step`, by the workers. */
   step(batches: readonly MicroBatch[], step: number, _seed: number, learningRate: number): Promise<StepOutcome> {
     return new Promise((resolve, reject) => {
+      if (this.#failure !== undefined) throw this.#failure;
       this.#step = { batches, step, learningRate, resolve, reject };
       this.#updating = 0;
       this.#event({ type: 'begin-step', step, microBatches: batches.length });
@@ -205,12 +238,27 @@ export class ClusterEngine implements TrainingEngine {
 
   /** As `Engine.evaluate`, by the workers. */
   async evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
-    const sum = await new Promise<bigint | undefined>((resolve, reject) => {
+    let sum: bigint | undefined = 0n;
+    for (let at = 0; at < batches.length; at += EVALUATION_MICRO_BATCHES) {
+      const part = await this.#evaluatePart(batches.slice(at, at + EVALUATION_MICRO_BATCHES));
+      sum = sum === undefined || part === undefined ? undefined : sum + part;
+    }
+    return sum === undefined ? Number.NaN : fromLossGrid(sum) / tokens;
+  }
+
+  #evaluatePart(batches: readonly MicroBatch[]): Promise<bigint | undefined> {
+    return new Promise((resolve, reject) => {
+      if (this.#failure !== undefined) throw this.#failure;
       this.#evaluation = { batches, resolve, reject };
       this.#evaluationSum = 0n;
+      this.#evaluating.clear();
       this.#event({ type: 'begin-evaluation', evaluation: ++this.#evaluations, microBatches: batches.length });
     });
-    return sum === undefined ? Number.NaN : fromLossGrid(sum) / tokens;
+  }
+
+  /** Gives up on the step or the evaluation in hand, which ends with `StepAbandoned`; nothing happens between them. */
+  abandon(): void {
+    if (this.#step !== undefined || this.#evaluation !== undefined) this.#event({ type: 'stop', when: 'now' });
   }
 
   /** The sampling graph, on the owner's adapter. */
@@ -222,27 +270,42 @@ export class ClusterEngine implements TrainingEngine {
   /** Tells the workers that the run is over and frees the host's threads. */
   async close(reason: string): Promise<void> {
     clearInterval(this.#timer);
+    this.#closing = true;
     for (const { connection } of this.members.values())
       if (connection.isOpen) connection.send({ type: 'stop', reason });
     await this.#ordered;
     await this.reducer.close();
   }
 
-  #event(event: DistributiveOmit<RoundEvent, 'now'>): void {
-    if (this.#failure !== undefined) return;
+  /** Hands an event to the round; one at a time, since carrying out actions can close connections, which are events. */
+  #event(event: Event): void {
+    this.#events.push(event);
+    if (this.#handling) return;
+    this.#handling = true;
     try {
-      for (const action of this.#round.handle({ ...event, now: performance.now() } as RoundEvent))
-        this.#carryOut(action);
+      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) this.#handle(next);
     } catch (error) {
       this.#fail(error);
+    } finally {
+      this.#handling = false;
     }
   }
 
-  /** A defect or a failed adapter: the job in hand ends with it. */
+  #handle(event: Event): void {
+    if (this.#failure === undefined)
+      for (const action of this.#round.handle({ ...event, now: performance.now() } as RoundEvent))
+        this.#carryOut(action);
+    else if (event.type === 'contribution') this.#release(event.contribution);
+    // Not before its notes, which name it.
+    if (event.type === 'worker-left') this.members.delete(event.worker);
+  }
+
+  /** A defect or a failed adapter: the job in hand ends with it, and so does every later one. */
   #fail(error: unknown): void {
     this.#failure ??= error;
-    this.#step?.reject(error);
-    this.#evaluation?.reject(error);
+    this.#step?.reject(this.#failure);
+    this.#evaluation?.reject(this.#failure);
+    for (const contribution of [...this.#held.keys()]) this.#release(contribution);
   }
 
   #tick(): void {
@@ -254,8 +317,8 @@ export class ClusterEngine implements TrainingEngine {
   #welcome(member: Member, join: Extract<WorkerMessage, { type: 'join' }>): void {
     const { connection } = member;
     const { model, plan, shape, seed, incarnation, microBatches, tokensPerStep, exact } = this.options;
-    member.name = join.name;
-    member.adapter = join.adapter;
+    member.name = plain(join.name) || `worker ${member.id}`;
+    member.adapter = plain(join.adapter);
     const buckets = this.owner.buckets.length + 1;
     connection.frames = { incarnation, buckets, microBatches, kinds: ['contribution'] };
     connection.send({
@@ -285,8 +348,8 @@ export class ClusterEngine implements TrainingEngine {
   }
 
   #left(member: Member, reason: string): void {
-    this.members.delete(member.id);
-    if (member.joined) this.#event({ type: 'worker-left', worker: member.id, reason });
+    if (member.joined) this.#event({ type: 'worker-left', worker: member.id, reason: plain(reason) });
+    else this.members.delete(member.id);
   }
 
   /** The bytes count against the receive pool until the promise settles. */
@@ -313,16 +376,16 @@ export class ClusterEngine implements TrainingEngine {
 
   /** The result of an evaluation is a contribution to the loss bucket, small enough for a control message. */
   #evaluated(member: Member, m: Extract<WorkerMessage, { type: 'evaluated' }>): void {
-    const microBatches = wordsOf(MicroBatchSet.of(this.#assigned.get(m.assignment) ?? []));
-    this.#assigned.delete(m.assignment);
     const { id: worker } = member;
+    const evaluating = this.#evaluating.get(m.assignment);
+    const microBatches = wordsOf(MicroBatchSet.of(evaluating?.worker === worker ? evaluating.microBatches : []));
     if (!m.finite) {
       this.#event({ type: 'refused', worker, assignment: m.assignment, microBatches, reason: 'the loss' });
       return;
     }
     const contribution = this.#nextContribution++;
     const sum = (BigInt(m.high | 0) << 32n) + BigInt(m.low);
-    this.#held.set(contribution, { kind: 'losses', sum, finite: m.finite, free: () => {} });
+    this.#held.set(contribution, { kind: 'losses', sum, free: () => {} });
     this.#event({
       type: 'contribution',
       contribution,
@@ -378,12 +441,13 @@ export class ClusterEngine implements TrainingEngine {
       case 'evaluated':
         this.#evaluation?.resolve(action.finite ? this.#evaluationSum : undefined);
         this.#evaluation = undefined;
+        this.#evaluating.clear();
         break;
       case 'stopped':
         this.#stopped(action);
         break;
       case 'log':
-        this.options.onNote(action.note, action.step);
+        if (!this.#closing) this.options.onNote(action.note, action.step);
     }
   }
 
@@ -397,23 +461,45 @@ export class ClusterEngine implements TrainingEngine {
   }
 
   #send({ worker, bucket, version, form }: Extract<RoundAction, { type: 'send' }>): void {
-    const connection = this.members.get(worker)?.connection;
-    if (!connection) return;
+    const member = this.members.get(worker);
+    if (member === undefined) return;
+    const { connection } = member;
+    const kept = this.#differences[bucket];
+    const difference = form === 'difference' && kept?.version === version ? kept.message : undefined;
     const sent = () => this.#event({ type: 'sent', worker, bucket });
-    const difference = this.#differences[bucket];
-    // A connection that ends says so by itself.
-    if (form === 'difference' && difference) connection.sendFrame(difference).then(sent, () => {});
-    else
-      this.#inOrder(async () => {
-        const message = await this.owner.readWeights(bucket, HEADER_BYTES);
-        const [a, b] = checksumOf(new Uint32Array(message.buffer, HEADER_BYTES));
-        this.#seal(message, { kind: 'weights-whole', step: version, base: 0, bucket, weights: { a, b } });
-        connection.sendFrame(message).then(sent, () => {});
-      });
+    // Whole buckets are read first and differences lie ready, so each worker has a queue that keeps their order.
+    // Whoever is gone gets nothing: a connection that ends says so by itself.
+    if (difference) {
+      member.sending = member.sending.then(() => void connection.sendFrame(difference).then(sent, () => {}));
+      return;
+    }
+    member.sending = member.sending.then(async () => {
+      const free = await this.#wholes.take();
+      if (!connection.isOpen) return free();
+      const message = await this.#readWhole(bucket);
+      if (message === undefined) return free();
+      connection
+        .sendFrame(message)
+        .then(sent, () => {})
+        .finally(free);
+    });
   }
 
-  #inOrder(work: () => Promise<void>): void {
+  /** The bucket's weights, sealed as the version that they are by then: the one that was asked for or a later one. */
+  async #readWhole(bucket: number): Promise<Uint8Array | undefined> {
+    let message: Uint8Array | undefined;
+    await this.#inOrder(async () => {
+      message = await this.owner.readWeights(bucket, HEADER_BYTES);
+      const [a, b] = checksumOf(new Uint32Array(message.buffer, HEADER_BYTES));
+      this.#seal(message, { kind: 'weights-whole', step: this.#weightsVersion, base: 0, bucket, weights: { a, b } });
+    });
+    return this.#failure === undefined ? message : undefined;
+  }
+
+  /** Never rejects. */
+  #inOrder(work: () => Promise<void>): Promise<void> {
     this.#ordered = this.#ordered.then(work).catch((error) => this.#fail(error));
+    return this.#ordered;
   }
 
   #seal(message: Uint8Array, header: Omit<WeightsHeader, 'incarnation' | 'assignment'>): void {
@@ -432,7 +518,7 @@ export class ClusterEngine implements TrainingEngine {
     });
     const { assignment } = action;
     if (action.kind === 'evaluate') {
-      this.#assigned.set(assignment, indices);
+      this.#evaluating.set(assignment, { worker: action.worker, microBatches: indices });
       connection.send({ type: 'evaluate', assignment, version: action.step, microBatches });
       return;
     }
@@ -450,18 +536,20 @@ export class ClusterEngine implements TrainingEngine {
     };
     if (held.kind === 'losses') {
       this.#evaluationSum += held.sum;
-      // Not within the action that asked for it.
-      queueMicrotask(() => finish(true));
+      finish(true);
       return;
     }
     if (!payloadIntact(held.frame)) {
-      queueMicrotask(() => finish(false, 'its payload does not match its checksum'));
+      finish(false, 'its payload does not match its checksum');
       return;
     }
+    const { payload, bytes } = held.frame;
     const { size } = held.header.microBatches;
     const isLoss = bucket === this.owner.buckets.length;
     const terms = isLoss ? size * (this.options.tokensPerStep / this.options.microBatches) : size;
-    this.reducer.add(bucket, held.frame.payload, terms).then(
+    // A message that lies in a buffer of its own, as large ones do, is moved to the summing thread.
+    const owned = payload.buffer.byteLength === bytes;
+    this.reducer.add(bucket, payload, terms, owned).then(
       (added) => finish(added === 'added', added === 'added' ? undefined : added.refused),
       (error) => this.#fail(error),
     );
@@ -472,7 +560,7 @@ export class ClusterEngine implements TrainingEngine {
     if (held?.kind !== 'frame') return;
     const intact = payloadIntact(held.frame);
     const digest = intact ? createHash('sha256').update(held.frame.payload).digest('hex') : undefined;
-    queueMicrotask(() => this.#event({ type: 'checked', contribution, digest }));
+    this.#event({ type: 'checked', contribution, digest });
   }
 
   #release(contribution: ContributionId): void {
@@ -504,7 +592,7 @@ export class ClusterEngine implements TrainingEngine {
     const message = await this.owner.pack(bucket, HEADER_BYTES);
     const [a, b] = new Uint32Array(message.buffer, HEADER_BYTES + 8, 2);
     this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, weights: { a, b } });
-    this.#differences[bucket] = message;
+    this.#differences[bucket] = { version: step, message };
     this.#event({ type: 'bucket-stepped', bucket });
   }
 
@@ -515,11 +603,18 @@ export class ClusterEngine implements TrainingEngine {
     for (const { connection, joined } of this.members.values())
       if (joined && connection.isOpen) connection.send({ type: 'commit', step });
     const lossBucket = this.owner.buckets.length;
-    this.#inOrder(async () => {
-      this.owner.commit();
-      const loss = await this.reducer.take(lossBucket, lossOf);
-      const gradNorm = Math.sqrt(await this.owner.readSquares());
-      job.resolve({ loss: fromLossGrid(loss) / this.options.tokensPerStep, gradNorm });
+    void this.#inOrder(async () => {
+      try {
+        this.owner.commit();
+        this.#weightsVersion = step;
+        const loss = await this.reducer.take(lossBucket, lossOf);
+        const gradNorm = Math.sqrt(await this.owner.readSquares());
+        job.resolve({ loss: fromLossGrid(loss) / this.options.tokensPerStep, gradNorm });
+      } catch (error) {
+        // It is not in hand any more, so nobody else tells it.
+        job.reject(error);
+        throw error;
+      }
     });
   }
 
@@ -529,7 +624,8 @@ export class ClusterEngine implements TrainingEngine {
   }
 
   #stopped({ step, reason }: Extract<RoundAction, { type: 'stopped' }>): void {
-    if (reason.why === 'refused') {
+    if (reason.why === 'asked') this.#fail(new StepAbandoned(step));
+    else if (reason.why === 'refused') {
       this.#fail(nonFinite(step, `micro-batch ${reason.microBatch} (${reason.reason})`));
     } else if (reason.why === 'audit') {
       const names = reason.workers.map((id) => this.members.get(id)?.name ?? `worker ${id}`).join(' and ');
@@ -541,6 +637,32 @@ export class ClusterEngine implements TrainingEngine {
       );
     }
   }
+}
+
+/** So many at once; others wait their turn. */
+class Slots {
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(private free: number) {}
+
+  /** Resolves with what gives the slot back. */
+  async take(): Promise<() => void> {
+    if (this.free > 0) this.free--;
+    else await new Promise<void>((go) => this.#waiting.push(go));
+    return () => {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.free++;
+    };
+  }
+}
+
+/** What a worker says goes to terminals and logs: one line, no control characters. */
+function plain(text: string): string {
+  return text
+    .replace(/\p{C}+/gu, ' ')
+    .trim()
+    .slice(0, 200);
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;

@@ -1,9 +1,7 @@
 import { LantrainError } from '../src/errors.js';
-import type { Gpu } from '../src/gpu/device.js';
-import type { ShaderTexts } from '../src/gpu/kernel.js';
 import { IGNORED_TARGET, type MicroBatch } from '../src/model/gpt.js';
 import { packLoss } from '../src/train/blocks.js';
-import { bitClassHash } from './bit-class.js';
+import type { EngineKeeper } from './engine-keeper.js';
 import {
   type Assign,
   type CoordinatorMessage,
@@ -17,7 +15,7 @@ import {
   type Welcome,
 } from './protocol.js';
 import type { WorkerConnection } from './transport/connection.js';
-import { WorkerEngine } from './worker-engine.js';
+import type { WorkerEngine } from './worker-engine.js';
 
 /** What a worker tells of itself, for whoever shows it. */
 export type WorkerNote =
@@ -28,8 +26,8 @@ export type WorkerNote =
   | { readonly note: 'stopped'; readonly reason: string };
 
 export interface WorkerOptions {
-  readonly gpu: Gpu;
-  readonly shaders: ShaderTexts;
+  /** Outlives this connection. One worker at a time may use it. */
+  readonly engines: EngineKeeper;
   readonly name: string;
   readonly onNote?: (note: WorkerNote) => void;
   /** Milliseconds to sleep after each micro-batch: for tests, a slow worker. */
@@ -64,17 +62,18 @@ export class Worker {
   #bucketVersions: number[] = [];
   #expected: { readonly a: number; readonly b: number }[] = [];
   #verified = -1;
-  #waiting: { readonly version: number; readonly go: () => void }[] = [];
+  #waiting: { readonly version: number; readonly go: () => void; readonly stop: (error: unknown) => void }[] = [];
   #work: Promise<void> = Promise.resolve();
   #weights: Promise<void> = Promise.resolve();
-  #end: (reason: LantrainError) => void = () => {};
+  #over: LantrainError | undefined;
+  #tellEnd: (reason: LantrainError) => void = () => {};
   readonly #ended: Promise<LantrainError>;
 
   constructor(connection: WorkerConnection, options: WorkerOptions) {
     this.#connection = connection;
     this.#options = options;
     this.#ended = new Promise((end) => {
-      this.#end = end;
+      this.#tellEnd = end;
     });
     connection.onClose = (error) => this.#end(error);
     connection.onFrame = (frame) => this.#onFrame(frame);
@@ -100,14 +99,24 @@ export class Worker {
       stop: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator has stopped: ${m.reason}`)),
       error: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator says ${m.code}: ${m.message}`)),
     };
-    const { adapter } = options.gpu;
+    const { adapter } = options.engines.gpu;
     const described = (adapter.driver || adapter.name).slice(0, 1000);
     connection.send({ type: 'join', name: options.name, adapter: described, software: adapter.software });
   }
 
-  /** Works until the connection ends or the coordinator stops; resolves with the reason. */
-  run(): Promise<LantrainError> {
-    return this.#ended;
+  /** Works until the connection ends or the coordinator stops; resolves with the reason, and with no work in hand. */
+  async run(): Promise<LantrainError> {
+    const reason = await this.#ended;
+    await Promise.all([this.#work, this.#weights]);
+    return reason;
+  }
+
+  #end(reason: LantrainError): void {
+    if (this.#over !== undefined) return;
+    this.#over = reason;
+    for (const work of this.#works.values()) work.fenced = true;
+    for (const { stop } of this.#waiting.splice(0)) stop(reason);
+    this.#tellEnd(reason);
   }
 
   /** Leaves in good order. */
@@ -117,11 +126,15 @@ export class Worker {
   }
 
   #queueWork(task: () => Promise<void>): void {
-    this.#work = this.#work.then(task).catch((error) => this.#fail(error));
+    this.#work = this.#work.then(() => this.#unlessOver(task)).catch((error) => this.#fail(error));
   }
 
   #queueWeights(task: () => Promise<void>): void {
-    this.#weights = this.#weights.then(task).catch((error) => this.#fail(error));
+    this.#weights = this.#weights.then(() => this.#unlessOver(task)).catch((error) => this.#fail(error));
+  }
+
+  async #unlessOver(task: () => Promise<void>): Promise<void> {
+    if (this.#over === undefined) await task();
   }
 
   /** A failure of this worker's own: it says so and ends, nothing of the run is harmed. */
@@ -133,7 +146,8 @@ export class Worker {
   }
 
   async #setUp(welcome: Welcome): Promise<void> {
-    const { gpu, shaders, onNote } = this.#options;
+    const { engines, onNote } = this.#options;
+    const { gpu } = engines;
     const { plan } = welcome;
     if ((plan.matmul === 'subgroup8' || plan.attention === 'subgroup8') && gpu.adapter.subgroupSize !== 8)
       throw new LantrainError(
@@ -147,9 +161,7 @@ export class Worker {
       microBatches: welcome.microBatches,
       kinds: ['weights-whole', 'weights-difference'],
     };
-    this.#engine = await WorkerEngine.create(gpu, shaders, welcome, (done, total) =>
-      onNote?.({ note: 'compiling', done, total }),
-    );
+    this.#engine = await engines.get(welcome, (done, total) => onNote?.({ note: 'compiling', done, total }));
     this.#bucketVersions = this.#engine.layout.buckets().map(() => -1);
     this.#welcome = welcome;
   }
@@ -160,8 +172,8 @@ export class Worker {
   }
 
   async #probe(probe: 'reference' | 'run'): Promise<void> {
-    const { engine, welcome } = this.#ready();
-    const hash = await bitClassHash(probe, this.#options, engine, welcome);
+    this.#ready();
+    const hash = await this.#options.engines.probe(probe);
     this.#connection.send({ type: 'hashes', probe, hash });
   }
 
@@ -188,10 +200,16 @@ export class Worker {
         continue;
       }
       this.#held.splice(i, 1);
-      if (header.kind === 'weights-whole') engine.follower.load(bucket, payload);
-      // What the bucket is past already was meant for an earlier state: it came whole in the meantime.
-      else if (this.#bucketVersions[bucket] !== header.base) continue;
-      else engine.follower.apply(bucket, payload);
+      // What the bucket is past already was meant for an earlier state: it came, or will come, whole.
+      if (header.kind === 'weights-difference' && this.#bucketVersions[bucket] !== header.base) continue;
+      try {
+        if (header.kind === 'weights-whole') engine.follower.load(bucket, payload);
+        else engine.follower.apply(bucket, payload);
+      } catch (error) {
+        if (!(error instanceof LantrainError) || error.code !== 'LT_CLUSTER_FRAME') throw error;
+        this.#lacks(version, [bucket]);
+        continue;
+      }
       this.#bucketVersions[bucket] = version;
       this.#expected[bucket] = header.weights;
       moved = true;
@@ -199,13 +217,18 @@ export class Worker {
     if (moved && this.#bucketVersions.every((v) => v === this.#committed)) await this.#verify(this.#committed);
   }
 
+  /** These buckets are needed whole. */
+  #lacks(version: number, buckets: readonly number[]): void {
+    for (const bucket of buckets) this.#bucketVersions[bucket] = -1;
+    this.#connection.send({ type: 'mismatch', version, buckets: [...buckets] });
+  }
+
   async #verify(version: number): Promise<void> {
     const { engine } = this.#ready();
     const sums = await engine.checks.read();
     const wrong = sums.flatMap(([a, b], i) => (a === this.#expected[i].a && b === this.#expected[i].b ? [] : [i]));
     if (wrong.length > 0) {
-      for (const bucket of wrong) this.#bucketVersions[bucket] = -1;
-      this.#connection.send({ type: 'mismatch', version, buckets: wrong });
+      this.#lacks(version, wrong);
       return;
     }
     this.#verified = version;
@@ -220,7 +243,7 @@ export class Worker {
 
   #atVersion(version: number): Promise<void> {
     if (this.#verified >= version) return Promise.resolve();
-    return new Promise((go) => this.#waiting.push({ version, go }));
+    return new Promise((go, stop) => this.#waiting.push({ version, go, stop }));
   }
 
   #begin(assignment: number, microBatches: readonly MicroBatchData[]): Work {
@@ -297,14 +320,14 @@ export class Worker {
       }
       if (!work.fenced) await this.#connection.sendFrame(message);
     };
-    const flying = new Set<Promise<void>>();
-    for (const bucket of buckets) {
-      if (work.fenced) break;
-      const flight = send(bucket).finally(() => flying.delete(flight));
-      flying.add(flight);
-      if (flying.size >= UPLOADS_IN_FLIGHT) await Promise.race(flying);
-    }
-    await Promise.all(flying);
+    const waiting = buckets.values();
+    const lane = async () => {
+      for (const bucket of waiting) {
+        if (work.fenced) return;
+        await send(bucket);
+      }
+    };
+    await Promise.all(Array.from({ length: UPLOADS_IN_FLIGHT }, lane));
   }
 
   async #evaluate(message: Extract<CoordinatorMessage, { type: 'evaluate' }>, work: Work): Promise<void> {

@@ -1,6 +1,5 @@
 import { performance } from 'node:perf_hooks';
 import { multiplyAddCeiling } from '../gpu/ceiling.js';
-import { openDawn } from '../gpu/dawn.js';
 import { Gpu } from '../gpu/device.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameterCount, parameters } from '../model/parameters.js';
@@ -29,6 +28,7 @@ interface Measured {
 /** Times whole training steps on random tokens; nothing is written. Returns the exit code. */
 export async function benchTrain(command: BenchCommand): Promise<number> {
   const bench = benchShape(command.preset, command.explicit);
+  const { openDawn } = await import('../gpu/dawn.js');
   const gpu = await Gpu.open(openDawn(command.adapter));
   const engine = await benchEngine(gpu, bench);
   const batches = randomBatches(bench);

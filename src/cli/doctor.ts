@@ -15,9 +15,10 @@ import { defaultPlan, type Plan } from '../model/plan.js';
 import { PRESETS, type PresetName } from '../train/options.js';
 import { benchShape } from './bench-shape.js';
 import { rounded } from './bench-train.js';
-import { gigabytes, planHash, version } from './job.js';
+import { gigabytes, planHash } from './job.js';
 import { availableMemory } from './memory.js';
 import { loadShaders, packageRoot } from './shaders.js';
+import { version } from './version.js';
 
 export interface DoctorCommand {
   readonly adapter?: string;

@@ -1,11 +1,9 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { openModel } from '../checkpoint/huggingface.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
-import { openDawn } from '../gpu/dawn.js';
 import { Gpu } from '../gpu/device.js';
 import { type BatchShape, type MemoryBudget, memoryBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
@@ -15,7 +13,7 @@ import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOp
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { trainingWindows } from '../train/trainer.js';
 import { availableMemory } from './memory.js';
-import { packageRoot } from './shaders.js';
+import { version } from './version.js';
 
 /** A training run that is checked and can start: nothing has been written yet. */
 export interface Job {
@@ -38,10 +36,6 @@ export interface JobRequest {
   /** `auto`, or a JSON file. */
   readonly plan?: string;
   readonly onData?: (done: number, total: number) => void;
-}
-
-export function version(): string {
-  return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version;
 }
 
 /** SHA-256 of the plan's JSON, keys sorted. */
@@ -70,6 +64,8 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     valRatio: options.valRatio,
     onProgress: request.onData,
   });
+  // Not before: where Dawn has no binary for this machine, `doctor` and the checks above can still tell what is wrong.
+  const { openDawn } = await import('../gpu/dawn.js');
   const gpu = await Gpu.open(openDawn(request.adapter));
   const plan = resolvePlan(request, gpu);
   const shape: BatchShape = { batch: options.microBatch, context: model.context, dropout: options.dropout };

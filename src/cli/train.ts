@@ -11,14 +11,15 @@ import { parameterCount } from '../model/parameters.js';
 import { readMetrics } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
-import { Engine, initializeWeights, type TrainingEngine } from '../train/engine.js';
+import { Engine, initializeWeights, StepAbandoned, type TrainingEngine } from '../train/engine.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
 import { identityOf, type RunConfig, RunConfigSchema } from '../train/run-config.js';
 import { Trainer } from '../train/trainer.js';
-import { adamwOf, gigabytes, type Job, planHash, prepareJob, shapeOfJob, version } from './job.js';
+import { adamwOf, gigabytes, type Job, planHash, prepareJob, shapeOfJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
 import { loadShaders } from './shaders.js';
+import { version } from './version.js';
 
 export interface TrainCommand {
   readonly preset?: PresetName;
@@ -40,6 +41,10 @@ export interface Conductor {
   begin?(run: RunDirectory, reporter: Reporter): Promise<void>;
   /** After the last, or after a failure. */
   end?(reason: string): Promise<void>;
+  /** Makes the engine end the step in hand with `StepAbandoned`. Without it, the process ends at once instead. */
+  abandon?(): void;
+  /** Lines below the run's digest. */
+  remarks?(run: RunDirectory): string[];
   /** After the run's digest is printed. */
   profile?(): Promise<string>;
 }
@@ -86,7 +91,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   if (resumed) await restore(resumed.run, engine, from);
   else await begin(engine, config, command.init);
 
-  const stop = stopOnInterrupt(reporter, run.path);
+  const stop = stopOnInterrupt(reporter, run.path, conductor);
   const plot = async () =>
     run.writePlot(lossPlot(readMetrics(join(run.path, 'metrics.jsonl')), plotLabels(config, trainer)));
   let reason = 'it failed';
@@ -124,10 +129,16 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter);
     reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
+    for (const line of conductor.remarks?.(run) ?? []) reporter.note(line);
     if (command.profile && conductor.profile) reporter.note(await conductor.profile());
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();
+    if (error instanceof StepAbandoned) {
+      reason = 'the run was stopped';
+      reporter.note(`step ${error.step} was abandoned; ${lastCheckpoint(run)}`);
+      return 130;
+    }
     throw withLastCheckpoint(error, run);
   } finally {
     await conductor.end?.(reason);
@@ -214,16 +225,41 @@ function freeName(command: TrainCommand): string {
   }
 }
 
-/** The first Ctrl-C asks for an end after the step in hand, the second ends the process at once. */
-function stopOnInterrupt(reporter: Reporter, path: string): { readonly requested: boolean; release(): void } {
-  const state = { requested: false, release: () => process.off('SIGINT', listener).off('SIGTERM', listener) };
+/** How long a cluster may take to finish the step in hand. */
+const FINISH_MS = 30_000;
+
+/**
+ * The first Ctrl-C asks for an end after the step in hand. The second abandons the step, where workers compute it also
+ * time does; otherwise, and with the third, the process ends at once.
+ */
+function stopOnInterrupt(
+  reporter: Reporter,
+  path: string,
+  conductor: Conductor,
+): { readonly requested: boolean; release(): void } {
+  let timer: NodeJS.Timeout | undefined;
+  const release = () => {
+    clearTimeout(timer);
+    process.off('SIGINT', listener).off('SIGTERM', listener);
+  };
+  const state = { requested: false, release };
+  let abandoned = false;
+  const abandon = () => {
+    abandoned = true;
+    conductor.abandon?.();
+  };
   const listener = () => {
+    if (state.requested && conductor.abandon && !abandoned) {
+      abandon();
+      return;
+    }
     if (state.requested) {
       reporter.stop();
       process.stderr.write(`stopped at once; the last checkpoint in ${path} stands\n`);
       process.exit(130);
     }
     state.requested = true;
+    if (conductor.abandon) timer = setTimeout(abandon, FINISH_MS);
     reporter.note('stopping after this step, with a checkpoint (Ctrl-C again: at once)');
   };
   process.on('SIGINT', listener).on('SIGTERM', listener);
@@ -268,7 +304,10 @@ function printEnd(path: string, complete: boolean, step: number, config: RunConf
 /** A failed step says which checkpoint stands. */
 function withLastCheckpoint(error: unknown, run: RunDirectory): unknown {
   if (!(error instanceof LantrainError) || error.code !== 'LT_TRAIN_NONFINITE') return error;
+  return new LantrainError(error.code, `${error.message}; ${lastCheckpoint(run)}`, { cause: error });
+}
+
+function lastCheckpoint(run: RunDirectory): string {
   const last = run.list().at(-1);
-  const where = last ? `the last good checkpoint is ${last.path}` : 'there was no checkpoint yet';
-  return new LantrainError(error.code, `${error.message}; ${where}`, { cause: error });
+  return last ? `the last good checkpoint is ${last.path}` : 'there was no checkpoint yet';
 }

@@ -64,6 +64,7 @@ export class Gpu {
   #failure: LantrainError | undefined;
   #staging: { buffer: GPUBuffer; size: number } | undefined;
   #reading: Promise<ArrayBuffer> | undefined;
+  readonly #live = new Set<GPUBuffer>();
   #allocatedBytes = 0;
   #peakBytes = 0;
 
@@ -144,14 +145,25 @@ export class Gpu {
         'LT_GPU_MEMORY',
         `the adapter has no memory for ${label} (${size} bytes, ${this.#allocatedBytes} bytes in use already)`,
       );
+    this.#live.add(buffer);
     this.#allocatedBytes += size;
     this.#peakBytes = Math.max(this.#peakBytes, this.#allocatedBytes);
     return buffer;
   }
 
   release(view: View): void {
-    this.#allocatedBytes -= view.buffer.size;
-    view.buffer.destroy();
+    this.#destroy(view.buffer);
+  }
+
+  /** Frees every buffer there is. Only with no read pending, and for callers who forget all that was built on them. */
+  releaseAll(): void {
+    this.#staging = undefined;
+    for (const buffer of this.#live) this.#destroy(buffer);
+  }
+
+  #destroy(buffer: GPUBuffer): void {
+    if (this.#live.delete(buffer)) this.#allocatedBytes -= buffer.size;
+    buffer.destroy();
   }
 
   /** Queues a write of whole 32-bit values at the start of `view`; it is ordered with what is submitted later. */
@@ -173,10 +185,7 @@ export class Gpu {
   async #read(view: View): Promise<ArrayBuffer> {
     this.check();
     if (this.#staging === undefined || this.#staging.size < view.size) {
-      if (this.#staging) {
-        this.#allocatedBytes -= this.#staging.size;
-        this.#staging.buffer.destroy();
-      }
+      if (this.#staging) this.#destroy(this.#staging.buffer);
       this.#staging = { buffer: await this.staging('staging', view.size), size: view.size };
     }
     const encoder = this.device.createCommandEncoder();

@@ -45,6 +45,13 @@ export function initializeWeights({ gpu, layout, state }: TrainingEngine, how: I
   });
 }
 
+/** The step in hand was given up on because somebody asked; the state is not that of any step. */
+export class StepAbandoned extends Error {
+  constructor(readonly step: number) {
+    super(`step ${step} was abandoned`);
+  }
+}
+
 export function nonFinite(step: number, what: string): LantrainError {
   return new LantrainError(
     'LT_TRAIN_NONFINITE',
