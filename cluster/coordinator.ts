@@ -40,6 +40,7 @@ import {
   type RoundNote,
   type WorkerId,
 } from './round.js';
+import { addTotals, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
 import type { CoordinatorConnection } from './transport/connection.js';
 
 export interface ClusterOptions extends EngineOptions {
@@ -71,6 +72,8 @@ export interface Member {
   tokensPerSecond: number;
   computeMs: number;
   uploadMs: number;
+  /** Of all its assignments. */
+  readonly totals: WorkerTotals;
 }
 
 /** A contribution whose bytes are still here. */
@@ -103,6 +106,8 @@ const EVALUATION_MICRO_BATCHES = 128;
  * actions in their order, and decides nothing. To the training loop it is an engine like the single process's.
  */
 export class ClusterEngine implements TrainingEngine {
+  /** Taking contributions in, and updates with the packing of their differences. */
+  readonly times = { sum: new BusyTime(), update: new BusyTime() };
   readonly members = new Map<WorkerId, Member>();
   readonly #round: Round;
   readonly #held = new Map<ContributionId, Held>();
@@ -189,6 +194,7 @@ export class ClusterEngine implements TrainingEngine {
       tokensPerSecond: 0,
       computeMs: 0,
       uploadMs: 0,
+      totals: emptyTotals(),
     };
     this.members.set(id, member);
     connection.onClose = (error) => this.#left(member, error.message);
@@ -214,6 +220,7 @@ export class ClusterEngine implements TrainingEngine {
       },
       evaluated: (m) => this.#evaluated(member, m),
       stats: (m) => {
+        addTotals(member.totals, m);
         member.computeMs = m.computeMs;
         member.uploadMs = m.uploadMs;
         member.tokensPerSecond = m.computeMs > 0 ? (1000 * m.tokens) / m.computeMs : 0;
@@ -430,10 +437,10 @@ export class ClusterEngine implements TrainingEngine {
         this.#release(action.contribution);
         break;
       case 'norm':
-        this.#background(this.#norm());
+        this.#background(this.times.update.during(this.#norm()));
         break;
       case 'update':
-        this.#background(this.#update(action.step, action.bucket));
+        this.#background(this.times.update.during(this.#update(action.step, action.bucket)));
         break;
       case 'commit':
         this.#commit(action.step);
@@ -530,7 +537,9 @@ export class ClusterEngine implements TrainingEngine {
   #add(contribution: ContributionId, bucket: number): void {
     const held = this.#held.get(contribution);
     if (!held) return;
+    this.times.sum.begin();
     const finish = (ok: boolean, reason?: string) => {
+      this.times.sum.end();
       this.#release(contribution);
       this.#event({ type: 'summed', contribution, ok, reason });
     };

@@ -63,6 +63,8 @@ export class Worker {
   #expected: { readonly a: number; readonly b: number }[] = [];
   #verified = -1;
   #waiting: { readonly version: number; readonly go: () => void; readonly stop: (error: unknown) => void }[] = [];
+  /** When the last assignment was done, when the first weights after it came, and when they were in place. */
+  #times = { idle: performance.now(), weights: 0, verified: 0 };
   #work: Promise<void> = Promise.resolve();
   #weights: Promise<void> = Promise.resolve();
   #over: LantrainError | undefined;
@@ -81,7 +83,10 @@ export class Worker {
       welcome: (m) => this.#queueWork(() => this.#setUp(m)),
       probe: (m) => this.#queueWork(() => this.#probe(m.probe)),
       weights: (m) => this.#queueWeights(() => this.#commit(m.version)),
-      commit: (m) => this.#queueWeights(() => this.#commit(m.step)),
+      commit: (m) => {
+        this.#weightsCame();
+        this.#queueWeights(() => this.#commit(m.step));
+      },
       assign: (m) => {
         const work = this.#begin(m.assignment, m.microBatches);
         this.#queueWork(() => this.#compute(m, work));
@@ -178,8 +183,13 @@ export class Worker {
   }
 
   #onFrame(frame: Frame): void {
+    this.#weightsCame();
     this.#held.push(frame);
     this.#queueWeights(() => this.#applyHeld());
+  }
+
+  #weightsCame(): void {
+    if (this.#times.weights < this.#times.idle) this.#times.weights = performance.now();
   }
 
   async #commit(version: number): Promise<void> {
@@ -232,6 +242,7 @@ export class Worker {
       return;
     }
     this.#verified = version;
+    this.#times.verified = performance.now();
     this.#connection.send({ type: 'ready', version });
     this.#options.onNote?.({ note: 'ready', version });
     this.#waiting = this.#waiting.filter((w) => {
@@ -266,6 +277,9 @@ export class Worker {
     try {
       await this.#atVersion(step - 1);
       const started = performance.now();
+      const { idle, weights, verified } = this.#times;
+      const idleMs = started - idle;
+      const downloadMs = Math.max(0, verified - Math.max(weights, idle));
       const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
       const done: number[] = [];
       let loss = 0n;
@@ -295,8 +309,9 @@ export class Worker {
       this.#options.onNote?.({ note: 'computed', step, tokens, milliseconds: computed - started });
       await this.#upload(message, work, MicroBatchSet.of(done), loss);
       engine.sums.clear(engine.gpu);
-      const uploadMs = performance.now() - computed;
-      const times = { computeMs: computed - started, uploadMs, downloadMs: 0, waitMs: 0 };
+      this.#times.idle = performance.now();
+      const uploadMs = this.#times.idle - computed;
+      const times = { computeMs: computed - started, uploadMs, downloadMs, waitMs: idleMs - downloadMs };
       if (this.#connection.isOpen) this.#connection.send({ type: 'stats', step, ...times, tokens });
     } finally {
       this.#works.delete(assignment);

@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { closest } from 'fastest-levenshtein';
 import { LantrainError } from '../errors.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
+import { listenAddress } from './lan-address.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 
 export interface BenchCommand {
@@ -36,9 +37,9 @@ const BENCHES = {
   kernels: { description: 'time every kernel of a training step at its real shapes', steps: 'repetitions' },
 } as const;
 
-/** Adds `bench train` and `bench kernels`; `finish` is told the exit code. */
+/** Adds `bench train`, `bench kernels` and `bench cluster`; `finish` is told the exit code. */
 export function addBench(program: Command, finish: (code: number) => void): void {
-  const names = Object.keys(BENCHES);
+  const names = [...Object.keys(BENCHES), 'cluster'];
   const bench = program
     .command('bench')
     .description(`measure training on this machine: ${names.join(', ')}`)
@@ -62,6 +63,41 @@ export function addBench(program: Command, finish: (code: number) => void): void
         else finish(await (await import('./bench-kernels.js')).benchKernels(request));
       });
   }
+  addBenchCluster(bench, finish);
+}
+
+function addBenchCluster(bench: Command, finish: (code: number) => void): void {
+  const command = bench.command('cluster').description('time workers alone and together, on this machine or the LAN');
+  const names = new Set([...OPTIONS, 'data', 'valRatio']);
+  for (const option of addTrainOptions(new Command()).options)
+    if (names.has(option.attributeName())) command.addOption(option);
+  command
+    .option('--workers <list>', 'numbers of workers', workerCounts, [1, 2])
+    .option('--steps <n>', 'timed steps of a setting (default: what fits in about 20 seconds)', atLeastOne)
+    .option('--skip <n>', 'steps before them', atLeastOne, 3)
+    .option('--listen <host:port>', 'measure workers of other machines, which join here; starts none')
+    .option('--plain', 'ws without TLS, also to other machines')
+    .option('--no-intake', 'leave out how fast this machine takes gradients in')
+    .option('--svg <file>', 'draw the steps')
+    .option('--json', 'print JSON on stdout, nothing else')
+    .action(async (options) => {
+      const preset = presetNamed(options.preset ?? 'tiny');
+      const { steps: _, ...explicit } = explicitOptions(command);
+      const { workers, steps, skip, adapter, json, svg, intake } = options;
+      const [host, port] = options.listen === undefined ? [] : listenAddress(options.listen);
+      const listen = host === undefined || port === undefined ? undefined : { host, port };
+      const plain = options.plain === true;
+      const { benchCluster } = await import('./bench-cluster.js');
+      const shared = { preset, explicit, steps, adapter, json };
+      finish(await benchCluster({ ...shared, workers, skip, listen, plain, svg, intake }));
+    });
+}
+
+/** `1,2,4`, ascending. */
+function workerCounts(text: string): number[] {
+  const counts = [...new Set(text.split(',').map(atLeastOne))].sort((a, b) => a - b);
+  if (counts[counts.length - 1] > 64) throw new InvalidArgumentError('must be at most 64');
+  return counts;
 }
 
 function atLeastOne(text: string): number {

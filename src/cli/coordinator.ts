@@ -1,5 +1,5 @@
 import { mkdir, readFile } from 'node:fs/promises';
-import { hostname, networkInterfaces } from 'node:os';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.js';
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
@@ -17,6 +17,7 @@ import { readMetrics } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
 import type { RunConfig } from '../train/run-config.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
+import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
 import { loadShaders } from './shaders.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
@@ -207,13 +208,6 @@ async function readIncarnation(path: string): Promise<number> {
 const LIFE = { pingMs: 1_000, missedPings: 30 };
 
 const isAny = (host: string) => host === '0.0.0.0' || host === '::';
-
-/** The first address of this machine that others on its network can reach. */
-function lanAddress(): string {
-  for (const addresses of Object.values(networkInterfaces()))
-    for (const a of addresses ?? []) if (a.family === 'IPv4' && !a.internal) return a.address;
-  return '127.0.0.1';
-}
 
 const nameOf = (engine: ClusterEngine, worker: number) => engine.members.get(worker)?.name ?? `worker ${worker}`;
 

@@ -2,6 +2,7 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { LantrainError } from '../errors.js';
 import { addBench } from './bench.js';
+import { listenAddress } from './lan-address.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 import { version } from './version.js';
 
@@ -22,14 +23,6 @@ function trainCommand(options: Record<string, never>, command: Command) {
   const { preset, init, out, resume, adapter, plan, profile, json } = options;
   const named = preset === undefined ? undefined : presetNamed(preset);
   return { preset: named, explicit: explicitOptions(command), init, out, resume, adapter, plan, profile, json };
-}
-
-/** `HOST:PORT`; a host in brackets may be an IPv6 address. */
-function address(text: string): [string, number] {
-  const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text);
-  if (match === null || Number(match[3]) > 65535)
-    throw new LantrainError('LT_USAGE_OPTION', `--listen ${text} is not HOST:PORT, such as 0.0.0.0:7070`);
-  return [match[1] ?? (match[2] || '0.0.0.0'), Number(match[3])];
 }
 
 /** The exit code of the command that ran; commands load what they need when they are called. */
@@ -62,7 +55,7 @@ async function main(argv: readonly string[]): Promise<number> {
   addTrainOptions(coordinator).action(async (options, command: Command) => {
     const { coordinate } = await import('./coordinator.js');
     const { minWorkers, audit, cert, key } = options;
-    const [host, port] = address(options.listen);
+    const [host, port] = listenAddress(options.listen);
     const cluster = { host, port, minWorkers, audit, cert, key, exact: !!options.exact, plain: !!options.plain };
     code = await coordinate({ ...trainCommand(options, command), ...cluster });
   });

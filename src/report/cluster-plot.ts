@@ -1,0 +1,148 @@
+import * as Plot from '@observablehq/plot';
+import { parseHTML } from 'linkedom';
+
+/** One setting of `bench cluster`: milliseconds of a step, by what they go to. */
+export interface ClusterBar {
+  readonly label: string;
+  /** Said at the end of the bar. */
+  readonly figures: string;
+  readonly worker: {
+    readonly compute: number;
+    readonly upload: number;
+    readonly wait: number;
+    readonly download: number;
+  };
+  readonly coordinator: { readonly sum: number; readonly update: number };
+}
+
+/** The little of the DOM that is used here; this project is compiled without the DOM's types. */
+interface Element {
+  textContent: string | null;
+  readonly outerHTML: string;
+  setAttribute(name: string, value: string): void;
+  removeAttribute(name: string): void;
+  append(...children: Element[]): void;
+  prepend(...children: Element[]): void;
+  remove(): void;
+  querySelectorAll(selector: string): Iterable<Element>;
+}
+
+const WIDTH = 900;
+const ROW = 44;
+const MARGIN = { top: 78, right: 200, bottom: 52, left: 200 };
+const FONT = '-apple-system, "Segoe UI", Helvetica, Arial, "Liberation Sans", sans-serif';
+const COLORS = { paper: '#ffffff', ink: '#1f2328', faint: '#59636e', grid: '#e4e8ec' };
+const PARTS = {
+  compute: { color: '#1668c7', name: 'computing' },
+  upload: { color: '#e8890c', name: 'upload' },
+  wait: { color: '#d5dae0', name: 'waiting' },
+  download: { color: '#2f9e44', name: 'download' },
+  sum: { color: '#9c36b5', name: 'coordinator: sums' },
+  update: { color: '#c2255c', name: 'coordinator: update' },
+} as const;
+
+interface Piece {
+  readonly from: number;
+  readonly to: number;
+  readonly row: string;
+  readonly part: keyof typeof PARTS;
+}
+
+/**
+ * A step of each setting as a bar: what a worker does with it, and below, thin, what the coordinator does meanwhile. A
+ * standalone SVG with its own fonts and colours, fit for an <img>.
+ */
+export function clusterPlot(bars: readonly ClusterBar[], title: string): string {
+  const { document } = parseHTML('<!doctype html><html><body></body></html>');
+  const height = MARGIN.top + MARGIN.bottom + ROW * Math.max(1, bars.length);
+  // Labels may repeat; rows must not.
+  const rows = bars.map((_, i) => String(i));
+  const labelOf = (row: string) => bars[Number(row)].label;
+  const stack = (row: number, parts: Readonly<Record<string, number>>) => {
+    let at = 0;
+    return Object.entries(parts).map(([part, ms]): Piece => {
+      const from = at;
+      at += ms;
+      return { from, to: at, row: rows[row], part: part as keyof typeof PARTS };
+    });
+  };
+  const worker = bars.flatMap((bar, i) => stack(i, bar.worker));
+  const coordinator = bars.flatMap((bar, i) => stack(i, bar.coordinator));
+  const longest = [...worker, ...coordinator].reduce((most, { to }) => Math.max(most, to), 0) || 1;
+  const ends = bars.map((bar, i) => ({
+    row: rows[i],
+    at: Object.values(bar.worker).reduce((a, b) => a + b, 0),
+    text: bar.figures,
+  }));
+  const bar = (pieces: Piece[], insetTop: number, insetBottom: number) =>
+    Plot.barX(pieces, {
+      x1: 'from',
+      x2: 'to',
+      y: 'row',
+      fill: (piece: Piece) => PARTS[piece.part].color,
+      insetTop,
+      insetBottom,
+    });
+  const svg: Element = Plot.plot({
+    document,
+    width: WIDTH,
+    height,
+    marginTop: MARGIN.top,
+    marginRight: MARGIN.right,
+    marginBottom: MARGIN.bottom,
+    marginLeft: MARGIN.left,
+    x: { domain: [0, longest] },
+    y: { domain: rows, padding: 0.2 },
+    marks: [
+      Plot.gridX({ stroke: COLORS.grid, strokeOpacity: 1 }),
+      Plot.axisX({ fill: COLORS.ink, stroke: COLORS.faint, fontSize: 12, label: null, tickSize: 5 }),
+      Plot.axisY({ fill: COLORS.ink, fontSize: 13, label: null, tickSize: 0, tickFormat: labelOf }),
+      bar(worker, 0, 10),
+      bar(coordinator, 27, 0),
+      Plot.text(ends, {
+        x: 'at',
+        y: 'row',
+        text: 'text',
+        fill: COLORS.ink,
+        fontSize: 13,
+        textAnchor: 'start',
+        dx: 8,
+        dy: -4,
+      }),
+    ],
+  });
+
+  const draw = (name: string, attributes: Record<string, string | number>, content?: string) => {
+    const element: Element = document.createElementNS('http://www.w3.org/2000/svg', name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+    if (content !== undefined) element.textContent = content;
+    return element;
+  };
+  // Plot's style sheet serves pages; an <img> and librsvg want plain attributes.
+  for (const style of svg.querySelectorAll('style')) style.remove();
+  svg.removeAttribute('class');
+  const plain = {
+    xmlns: 'http://www.w3.org/2000/svg',
+    viewBox: `0 0 ${WIDTH} ${height}`,
+    width: WIDTH,
+    height,
+    role: 'img',
+    'font-family': FONT,
+    'font-size': 12,
+    fill: COLORS.ink,
+  };
+  for (const [key, value] of Object.entries(plain)) svg.setAttribute(key, String(value));
+  svg.prepend(draw('title', {}, title), draw('rect', { width: WIDTH, height, fill: COLORS.paper }));
+  const left = { fill: COLORS.ink, 'text-anchor': 'start' };
+  svg.append(draw('text', { ...left, x: 24, y: 28, 'font-size': 16, 'font-weight': 600 }, title));
+  let x = 24;
+  for (const { color, name } of Object.values(PARTS)) {
+    svg.append(draw('rect', { x, y: 43, width: 14, height: 12, fill: color }));
+    svg.append(draw('text', { ...left, x: x + 20, y: 53.5, 'font-size': 13 }, name));
+    x += 20 + 7.2 * name.length + 20;
+  }
+  const label = { fill: COLORS.faint, 'font-size': 13, 'text-anchor': 'middle' };
+  const center = (MARGIN.left + WIDTH - MARGIN.right) / 2;
+  svg.append(draw('text', { ...label, x: center, y: height - 12 }, 'Milliseconds of a step'));
+  return `${svg.outerHTML}\n`;
+}
