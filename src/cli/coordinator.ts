@@ -20,6 +20,7 @@ import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
 import { loadShaders } from './shaders.js';
+import { Throughput } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
 import { version } from './version.js';
 
@@ -61,6 +62,8 @@ const REMARKABLE: ReadonlySet<string> = new Set([
   'wrongBuckets',
 ]);
 
+const THROUGHPUT_MS = 10_000;
+
 /** Where a run keeps what workers join by: readable by the owner only, never part of reports. */
 const FOLDER = 'cluster';
 
@@ -70,6 +73,8 @@ class ClusterConductor implements Conductor {
   #withdraw: () => void = () => {};
   #report: (note: RoundNote, step: number) => void = () => {};
   #incarnation = 1;
+  readonly #throughput = new Throughput();
+  #throughputTimer: NodeJS.Timeout | undefined;
 
   constructor(readonly command: CoordinatorCommand) {}
 
@@ -141,6 +146,10 @@ class ClusterConductor implements Conductor {
     reporter.note(
       `workers  any number, at any time${command.minWorkers > 1 ? `; ${command.minWorkers} to begin` : ''}`,
     );
+    this.#throughputTimer = setInterval(() => {
+      const line = this.#throughput.line(engine.members.values());
+      if (line) reporter.note(line);
+    }, THROUGHPUT_MS);
     command.onListening?.({
       url: this.#server.joinUrl(isAny(host) ? '127.0.0.1' : host),
       software: engine.gpu.adapter.software,
@@ -154,18 +163,21 @@ class ClusterConductor implements Conductor {
 
   /** What the reader of a digest should know of how it came about. */
   remarks(run: RunDirectory): string[] {
-    const counted = Object.entries(this.#engine?.counters ?? {}).filter(
-      ([name, count]) => REMARKABLE.has(name) && count > 0,
-    );
+    const engine = this.#engine as ClusterEngine;
+    const counted = Object.entries(engine.counters).filter(([name, count]) => REMARKABLE.has(name) && count > 0);
     const counters = counted.map(([name, count]) => `${name} ${count}`).join(', ');
     const isMixed = readMetrics(join(run.path, 'metrics.jsonl')).some(({ event }) => event === 'mixed');
     return [
+      ...this.#throughput.summary([...engine.members.values()]),
       ...(counters ? [`counters ${counters}`] : []),
       ...(isMixed ? ['mixed    workers of other bit classes took part: the digest is not exact'] : []),
     ];
   }
 
   async end(reason: string): Promise<void> {
+    clearInterval(this.#throughputTimer);
+    // Everybody leaves now, which is no news.
+    this.#report = () => {};
     this.#withdraw();
     await this.#engine?.close(reason);
     await this.#server?.close(reason);

@@ -34,7 +34,12 @@ export async function demo(command: DemoCommand): Promise<number> {
     },
   });
   try {
-    return await Promise.race([run, failed]);
+    const code = await Promise.race([run, failed]);
+    if (code === 0 && !command.json)
+      process.stdout.write(
+        'more machines: npm run -s lantrain -- coordinator, then on each the command that it prints\n',
+      );
+    return code;
   } finally {
     await workers?.stop();
   }

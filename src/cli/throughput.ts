@@ -1,0 +1,36 @@
+import type { Member } from '../../cluster/coordinator.js';
+import { formatCount } from '../report/format.js';
+
+/** What each worker computes: its tokens by the time that it computed, so that waiting for others does not count. */
+export class Throughput {
+  readonly #tokens = new Map<number, number>();
+  readonly #computeMs = new Map<number, number>();
+
+  /** `workers  a 2.4k   b 2.5k tokens/s`, since the last call; undefined when nobody has computed since. */
+  line(members: Iterable<Member>): string | undefined {
+    const speeds: string[] = [];
+    for (const { id, name, totals } of members) {
+      const tokens = totals.tokens - (this.#tokens.get(id) ?? 0);
+      const milliseconds = totals.computeMs - (this.#computeMs.get(id) ?? 0);
+      this.#tokens.set(id, totals.tokens);
+      this.#computeMs.set(id, totals.computeMs);
+      if (tokens > 0) speeds.push(`${name} ${speed(tokens, milliseconds)}`);
+    }
+    return speeds.length > 0 ? `workers  ${speeds.join('   ')} tokens/s` : undefined;
+  }
+
+  /** One line for each worker that is there: its part of what they have computed, and its speed. */
+  summary(members: readonly Member[]): string[] {
+    const all = members.reduce((sum, { totals }) => sum + totals.tokens, 0);
+    return members
+      .filter(({ totals }) => totals.tokens > 0)
+      .map(({ name, totals: { tokens, computeMs } }) => {
+        const part = `${formatCount(tokens)} tokens (${((100 * tokens) / all).toFixed(0)} %)`;
+        return `worker   ${name}: ${part}, ${speed(tokens, computeMs)} tokens/s while computing`;
+      });
+  }
+}
+
+function speed(tokens: number, milliseconds: number): string {
+  return formatCount((1000 * tokens) / milliseconds);
+}
