@@ -1,0 +1,333 @@
+import { spawn } from 'node:child_process';
+import { readFileSync, statSync } from 'node:fs';
+import { join as joinPath, resolve } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator.js';
+import { EngineKeeper } from '../../cluster/engine-keeper.js';
+import {
+  type CoordinatorMessage,
+  encodeFrame,
+  type Frame,
+  MicroBatchSet,
+  type Welcome,
+  type WorkerMessage,
+} from '../../cluster/protocol.js';
+import type { RoundNote } from '../../cluster/round.js';
+import type { WorkerConnection } from '../../cluster/transport/connection.js';
+import { loadShaders } from '../../src/cli/shaders.js';
+import type { LantrainError } from '../../src/errors.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu } from '../../src/gpu/device.js';
+import type { ModelConfig } from '../../src/model/config.js';
+import type { MicroBatch } from '../../src/model/gpt.js';
+import { defaultPlan } from '../../src/model/plan.js';
+import { packLoss, packSums } from '../../src/train/blocks.js';
+import { initializeWeights, StepAbandoned } from '../../src/train/engine.js';
+import { SMALL, workFolder } from '../cli/run.js';
+import { closing, join, startServer, type TestServer, until } from './transport-helpers.js';
+
+const MODEL: ModelConfig = { vocabSize: 61, context: 8, width: 24, layers: 1, heads: 3, tie: false, qkvBias: true };
+const SHAPE = { batch: 1, context: 8, dropout: 0 };
+const MICRO_BATCHES = 4;
+const HASH = { reference: 'a'.repeat(64), run: 'b'.repeat(64) };
+const CLASS = `${'a'.repeat(12)}-${'b'.repeat(12)}`;
+
+let gpu: Gpu;
+
+beforeAll(async () => {
+  gpu = await Gpu.open(openDawn());
+});
+
+interface Cluster extends TestServer {
+  readonly engine: ClusterEngine;
+  /** Each note with the name that its worker had at that moment. */
+  readonly notes: (RoundNote & { readonly name?: string })[];
+}
+
+const open: Cluster[] = [];
+
+afterEach(async () => {
+  for (const { engine, server } of open.splice(0)) {
+    await engine.close('the test is over');
+    await server.close();
+  }
+});
+
+/** A real coordinator on loopback, with several small buckets. */
+async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
+  const notes: Cluster['notes'] = [];
+  const options: ClusterOptions = {
+    model: MODEL,
+    shape: SHAPE,
+    plan: { ...defaultPlan(gpu.adapter), windowValues: 2 ** 13, slabValues: 2 ** 13 },
+    adamw: { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'all' },
+    clip: 0,
+    seed: 1,
+    microBatches: MICRO_BATCHES,
+    tokensPerStep: MICRO_BATCHES * SHAPE.context,
+    version: 0,
+    incarnation: 1,
+    minWorkers: 1,
+    exact: false,
+    audit: 0,
+    ownerBitClass: CLASS,
+    onNote: (note) => {
+      const worker = 'worker' in note && note.worker !== undefined ? note.worker : 0;
+      notes.push({ ...note, name: engine.members.get(worker)?.name });
+    },
+    ...more,
+  };
+  const engine: ClusterEngine = await ClusterEngine.create(gpu, loadShaders(), options);
+  initializeWeights(engine, 'gpt2', 1);
+  const test = { ...(await startServer({}, { onConnection: (c) => engine.admit(c) })), engine, notes };
+  open.push(test);
+  return test;
+}
+
+const batches = (count = MICRO_BATCHES): MicroBatch[] =>
+  Array.from({ length: count }, (_, i) => ({
+    tokens: new Uint32Array(SHAPE.context).fill(i % 61),
+    targets: new Uint32Array(SHAPE.context).fill(1),
+    firstSlot: i,
+  }));
+
+type Received = CoordinatorMessage | Frame;
+type OnAssign = (worker: FakeWorker, message: Extract<CoordinatorMessage, { type: 'assign' }>) => void;
+
+/** A worker without an adapter, which says what the test wants. */
+class FakeWorker {
+  readonly received: Received[] = [];
+  readonly closed: Promise<LantrainError>;
+  welcome: Welcome | undefined;
+
+  private constructor(
+    readonly connection: WorkerConnection,
+    readonly name: string,
+    onAssign: OnAssign,
+    hash: typeof HASH,
+  ) {
+    this.closed = closing(connection);
+    connection.onFrame = (frame) => void this.received.push(frame);
+    const take = (message: CoordinatorMessage) => void this.received.push(message);
+    connection.onControl = {
+      welcome: (m) => {
+        this.welcome = m;
+        connection.frames = {
+          incarnation: m.incarnation,
+          buckets: m.buckets,
+          microBatches: m.microBatches,
+          kinds: ['weights-whole', 'weights-difference'],
+        };
+      },
+      probe: ({ probe }) => connection.send({ type: 'hashes', probe, hash: hash[probe] }),
+      weights: take,
+      commit: take,
+      assign: (m) => {
+        take(m);
+        onAssign(this, m);
+      },
+      evaluate: (m) => {
+        take(m);
+        const low = m.microBatches.length * 2 ** 20;
+        const high = 0;
+        this.say({ type: 'evaluated', assignment: m.assignment, low, high, tokens: 0, finite: true });
+      },
+      reclaim: (m) => this.say({ type: 'handedBack', assignment: m.assignment, microBatches: [] }),
+      fence: take,
+      stop: take,
+    };
+    this.say({ type: 'join', name, adapter: 'none', software: true });
+  }
+
+  static async join({ url }: TestServer, name: string, onAssign: OnAssign = () => {}, hash = HASH) {
+    return new FakeWorker(await join(url, {}, false), name, onAssign, hash);
+  }
+
+  say(message: WorkerMessage): void {
+    this.connection.send(message);
+  }
+
+  get frames(): Frame[] {
+    return this.received.filter((r): r is Frame => 'header' in r);
+  }
+}
+
+/** Contributes zeros for everything that it is dealt. */
+const contribute =
+  ({ engine }: Cluster): OnAssign =>
+  ({ connection }, { assignment, step, microBatches: dealt, buckets }) => {
+    const microBatches = MicroBatchSet.of(dealt.map((m) => m.microBatch));
+    const lossBucket = engine.owner.buckets.length;
+    for (const bucket of buckets ?? [...engine.owner.buckets.keys(), lossBucket]) {
+      const zeros = () => new Uint32Array(engine.owner.buckets[bucket].size);
+      const payload = bucket === lossBucket ? packLoss(0n) : packSums(zeros(), zeros());
+      const header = { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches } as const;
+      connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
+    }
+  };
+
+const refuse: OnAssign = (worker, { assignment, microBatches: [first] }) =>
+  worker.say({ type: 'refuse', assignment, microBatch: first.microBatch, status: 1, what: 'wte\u001b[2J\n.weight' });
+
+describe("the coordinator's shell", () => {
+  it('stops the run when two workers refuse a micro-batch, and no later step hangs', async () => {
+    const test = await cluster({ minWorkers: 2 });
+    await FakeWorker.join(test, 'a', refuse);
+    await FakeWorker.join(test, 'b', refuse);
+    const message = /^step 1: micro-batch \d \(wte \[2J \.weight\) is not finite/;
+    await expect(test.engine.step(batches(), 1, 1, 1e-3)).rejects.toMatchObject({
+      code: 'LT_TRAIN_NONFINITE',
+      message: expect.stringMatching(message),
+    });
+    await expect(test.engine.step(batches(), 1, 1, 1e-3)).rejects.toMatchObject({ code: 'LT_TRAIN_NONFINITE' });
+    await expect(test.engine.evaluate(batches(), 1)).rejects.toMatchObject({ code: 'LT_TRAIN_NONFINITE' });
+  });
+
+  it('refuses another bit class where exactness is asked for, and marks the run mixed where it is not', async () => {
+    const other = { ...HASH, run: 'c'.repeat(64) };
+    const exact = await cluster({ exact: true });
+    const refused = await FakeWorker.join(exact, 'other', undefined, other);
+    const { code, message } = await refused.closed;
+    expect(code).toBe('LT_CLUSTER_BIT_CLASS');
+    expect(message).not.toContain('\n');
+    expect(exact.notes).toContainEqual(expect.objectContaining({ note: 'refuse', name: 'other' }));
+    expect(exact.engine.workers).toHaveLength(0);
+
+    const mixed = await cluster();
+    await FakeWorker.join(mixed, 'other', undefined, other);
+    await until(() => mixed.engine.workers.length === 1, 'the worker joins');
+    expect(mixed.notes).toContainEqual(expect.objectContaining({ note: 'mixed', name: 'other' }));
+  });
+
+  it('names workers that leave, whoever ends the connection, and forgets them', async () => {
+    const test = await cluster();
+    const polite = await FakeWorker.join(test, 'polite');
+    const liar = await FakeWorker.join(test, 'li\u0007ar');
+    await until(() => test.engine.workers.length === 2, 'both join');
+    polite.say({ type: 'leave', reason: 'it was stopped' });
+    liar.say({ type: 'progress', assignment: 99, begun: 1, done: 0 });
+    expect((await liar.closed).code).toBe('LT_CLUSTER_IMPOSSIBLE');
+    await until(() => test.engine.members.size === 0, 'both are forgotten');
+    const leaves = test.notes.filter((n) => n.note === 'leave').map((n) => n.name);
+    expect(leaves.sort()).toEqual(['li ar', 'polite']);
+  });
+
+  it('abandons a step that nobody computes', async () => {
+    const test = await cluster();
+    const step = test.engine.step(batches(), 1, 1, 1e-3);
+    await until(() => test.notes.some((n) => n.note === 'waiting'), 'it waits');
+    test.engine.abandon();
+    await expect(step).rejects.toBeInstanceOf(StepAbandoned);
+  });
+
+  it('sends a bucket whole before the difference that builds on it', async () => {
+    const test = await cluster();
+    const { engine, notes } = test;
+    await FakeWorker.join(test, 'a', contribute(test));
+    await until(() => engine.workers.some((w) => w.ready), 'the first worker is ready');
+    const read = engine.owner.readWeights.bind(engine.owner);
+    engine.owner.readWeights = async (...args) => {
+      await new Promise((go) => setTimeout(go, 100));
+      return read(...args);
+    };
+    const late = await FakeWorker.join(test, 'late', contribute(test));
+    await until(() => notes.filter((n) => n.note === 'join').length === 2, 'the late worker joins');
+    for (const step of [1, 2]) await engine.step(batches(), step, 1, 1e-3);
+    const buckets = engine.owner.buckets.length;
+    expect(buckets).toBeGreaterThan(1);
+    const last = () => late.frames.filter((f) => f.header.step === 2).length;
+    await until(() => last() === buckets, 'it has all weights');
+    const versions = engine.owner.buckets.map(() => -1);
+    for (const { header } of late.frames) {
+      if (header.kind === 'contribution') throw new Error('a contribution came down');
+      if (header.kind === 'weights-difference') expect(versions[header.bucket]).toBeGreaterThanOrEqual(header.base);
+      versions[header.bucket] = Math.max(versions[header.bucket], header.step);
+    }
+    expect(versions).toEqual(versions.map(() => 2));
+  });
+
+  it('evaluates lists of any length in parts', async () => {
+    const test = await cluster();
+    await FakeWorker.join(test, 'a');
+    const count = 1100;
+    expect(await test.engine.evaluate(batches(count), count)).toBe(2 ** -20);
+  });
+
+  it('tells a step that is committed of a failed adapter, and frees what it held', async () => {
+    const test = await cluster();
+    await FakeWorker.join(test, 'a', contribute(test));
+    test.engine.owner.readSquares = () => Promise.reject(new Error('the adapter is gone'));
+    await expect(test.engine.step(batches(), 1, 1, 1e-3)).rejects.toThrow('the adapter is gone');
+    await until(() => test.server.pool.freeBytes === test.server.pool.totalBytes, 'all credit is back');
+  });
+
+  it('has all credit back when a worker vanishes while it sends', async () => {
+    const test = await cluster();
+    const step = test.engine.step(batches(), 1, 1, 1e-3);
+    await FakeWorker.join(test, 'a', (worker, message) => {
+      contribute(test)(worker, message);
+      setTimeout(() => worker.connection.close(), 5);
+    });
+    await until(() => test.notes.some((n) => n.note === 'leave'), 'it is gone');
+    await until(() => test.server.pool.freeBytes === test.server.pool.totalBytes, 'all credit is back');
+    await FakeWorker.join(test, 'b', contribute(test));
+    expect((await step).loss).toBe(0);
+  });
+});
+
+it("a worker's engine outlives its connection, and another shape takes its place", async () => {
+  const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
+  // The model of `SMALL`: compiling another takes a minute where the driver's cache is empty.
+  const model = { vocabSize: 256, context: 16, width: 32, layers: 1, heads: 2, tie: true, qkvBias: true };
+  const shape = { model, shape: { batch: 2, context: 16, dropout: 0 }, plan: defaultPlan(gpu.adapter) };
+  const first = await keeper.get(shape);
+  const hash = await keeper.probe('run');
+  const bytes = keeper.gpu.memory.allocatedBytes;
+  expect(await keeper.get(structuredClone(shape))).toBe(first);
+  expect(await keeper.probe('run')).toBe(hash);
+  expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
+  const other = await keeper.get({ ...shape, shape: { ...shape.shape, dropout: 0.1 } });
+  expect(other).not.toBe(first);
+  await keeper.get(shape);
+  expect(await keeper.probe('run')).toBe(hash);
+  expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
+  keeper.gpu.device.destroy();
+});
+
+describe('lantrain coordinator', () => {
+  const work = workFolder();
+  afterAll(() => work.remove());
+
+  /** Runs it until it listens, kills it, and returns what it printed. */
+  function untilJoinable(...args: string[]): Promise<string> {
+    return new Promise((done, fail) => {
+      const main = resolve('dist/src/cli/main.js');
+      const child = spawn(process.execPath, [main, 'coordinator', '--listen', '127.0.0.1:0', ...args], {
+        cwd: work.path,
+      });
+      let text = '';
+      const see = (data: Buffer) => {
+        text += data;
+        if (/^join .*$/m.test(text)) child.kill('SIGKILL');
+      };
+      child.stdout.on('data', see);
+      child.stderr.on('data', see);
+      child.on('error', fail);
+      child.on('close', () => done(text));
+    });
+  }
+
+  it('keeps its join URL over a crash, for its owner only, and out of the metrics', async () => {
+    const urlOf = (text: string) => /wss:\S+/.exec(text)?.[0];
+    const url = urlOf(await untilJoinable(...SMALL, '--steps', '5', '--out', 'run'));
+    expect(url).toMatch(/^wss:\/\/127\.0\.0\.1:\d+\/#[\w-]{32}\.[\w-]{43}$/);
+    expect(urlOf(await untilJoinable('--resume', 'run'))).toBe(url);
+    const folder = joinPath(work.path, 'run', 'cluster');
+    expect(readFileSync(joinPath(folder, 'incarnation'), 'utf8')).toBe('2\n');
+    expect(statSync(folder).mode & 0o077).toBe(0);
+    for (const file of ['token', 'key.pem', 'certificate.pem', 'port'])
+      expect(statSync(joinPath(folder, file)).mode & 0o077).toBe(0);
+    const token = readFileSync(joinPath(folder, 'token'), 'utf8');
+    expect(readFileSync(joinPath(work.path, 'run', 'config.json'), 'utf8')).not.toContain(token);
+  });
+});
