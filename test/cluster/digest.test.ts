@@ -1,0 +1,66 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { SMALL, workFolder } from '../cli/run.js';
+import { Lantrain, lossesOf, startCoordinator, startWorker } from './processes.js';
+
+const folder = workFolder();
+afterAll(() => folder.remove());
+
+/** Eight micro-batches a step, so that three workers have unequal shares. */
+const BASE = [...SMALL, '--batch', '8', '--micro-batch', '1', '--steps', '9'];
+
+async function alone(name: string, options: readonly string[]) {
+  const run = new Lantrain(['train', ...options, '--out', name, '--json'], folder.path);
+  expect(await run.ended, run.text).toBe(0);
+  return run;
+}
+
+/** One worker for each entry: what it is dragged by, in milliseconds a micro-batch. */
+async function together(name: string, options: readonly string[], drags: readonly number[]) {
+  const args = [...options, '--out', name, '--min-workers', String(drags.length)];
+  const { coordinator, url } = await startCoordinator(args, folder.path);
+  const workers = drags.map((drag, i) => startWorker(url, `w${i}`, folder.path, '--drag', String(drag)));
+  expect(await coordinator.ended, coordinator.text).toBe(0);
+  for (const worker of workers) expect(await worker.ended, worker.text).toBe(0);
+  return coordinator;
+}
+
+/** The tokens that a worker computed, in percent, by the coordinator's last lines. */
+function part(run: Lantrain, worker: string): number {
+  const match = new RegExp(`worker   ${worker}: .*\\((\\d+) %\\)`).exec(run.text);
+  return Number(match?.[1] ?? 0);
+}
+
+async function holds(
+  name: string,
+  options: readonly string[],
+  ...clusters: (readonly number[])[]
+): Promise<Lantrain[]> {
+  const single = await alone(`${name}-alone`, options);
+  expect(single.digest()).toMatch(/^[0-9a-f]{64}$/);
+  const runs: Lantrain[] = [];
+  for (const drags of clusters) {
+    const run = await together(`${name}-${runs.length}`, options, drags);
+    expect(lossesOf(run.events), `${drags.length} workers`).toEqual(lossesOf(single.events));
+    expect(run.digest(), `${drags.length} workers`).toBe(single.digest());
+    for (const i of drags.keys()) expect(part(run, `w${i}`), `tokens of worker ${i}: ${run.text}`).toBeGreaterThan(0);
+    runs.push(run);
+  }
+  return runs;
+}
+
+describe('a coordinator and its workers end with the digest and the losses of the single process', () => {
+  it('one, two and three workers: tied head, dropout', async () => {
+    await holds('tied', [...BASE, '--tie', '--dropout', '0.1'], [0], [0, 0], [0, 0, 0]);
+  });
+
+  it('shares that differ by speed: untied head, dropout, clipping', async () => {
+    const [run] = await holds('slow', [...BASE, '--no-tie', '--dropout', '0.1', '--clip', '0.5'], [0, 60]);
+    expect(part(run, 'w1')).toBeLessThan(part(run, 'w0'));
+  });
+
+  it('several buckets: the vocabulary of GPT-2, clipping, a cosine schedule', async () => {
+    const schedule = ['--schedule', 'cosine', '--warmup', '2', '--clip', '1'];
+    const text = ['--tokenizer', 'gpt2', '--no-tie', '--val-ratio', '0.3', '--batch', '4', '--steps', '4'];
+    await holds('buckets', [...BASE, ...schedule, ...text], [0, 0]);
+  });
+});

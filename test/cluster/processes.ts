@@ -1,0 +1,102 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+
+export interface Event {
+  readonly event: string;
+  readonly [key: string]: unknown;
+}
+
+const MAIN = resolve('dist/src/cli/main.js');
+
+/** A process of the built command line. It dies with this one. */
+export class Lantrain {
+  readonly child: ChildProcess;
+  readonly events: Event[] = [];
+  /** All that it wrote to standard error, and on standard output what is no event. */
+  text = '';
+  readonly #ended: Promise<number | null>;
+  #changed: () => void = () => {};
+
+  constructor(args: readonly string[], cwd: string, onEvent: (event: Event) => void = () => {}) {
+    // One driver thread each: several of them share the machine.
+    const env = { ...process.env, LP_NUM_THREADS: '1' };
+    this.child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const killIt = () => void this.child.kill('SIGKILL');
+    process.on('exit', killIt);
+    const { stdout, stderr } = this.child;
+    if (!stdout || !stderr) throw new Error('no pipes');
+    createInterface(stdout).on('line', (line) => {
+      if (line.startsWith('{')) {
+        const event = JSON.parse(line) as Event;
+        this.events.push(event);
+        onEvent(event);
+      } else this.text += `${line}\n`;
+      this.#changed();
+    });
+    stderr.on('data', (data) => {
+      this.text += data;
+      this.#changed();
+    });
+    this.#ended = new Promise((end, fail) => {
+      this.child.on('error', fail);
+      this.child.on('close', (code) => {
+        process.off('exit', killIt);
+        end(code);
+        this.#changed();
+      });
+    });
+  }
+
+  /** The exit code; null after a signal. */
+  get ended(): Promise<number | null> {
+    return this.#ended;
+  }
+
+  get running(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+
+  digest(): unknown {
+    return this.events.find((e) => e.event === 'done')?.digest;
+  }
+
+  /** Resolves with the first match in `text`; rejects when the process ends before. */
+  async printed(pattern: RegExp): Promise<string> {
+    for (;;) {
+      const match = pattern.exec(this.text);
+      if (match) return match[1] ?? match[0];
+      if (!this.running) throw new Error(`it ended before it printed ${pattern}:\n${this.text}`);
+      await new Promise<void>((go) => {
+        this.#changed = go;
+      });
+    }
+  }
+}
+
+const JOIN = /worker (wss?:\S+)/;
+
+/** A coordinator on this machine; resolves with it and its join URL once it listens. */
+export async function startCoordinator(
+  args: readonly string[],
+  cwd: string,
+  onEvent?: (event: Event) => void,
+): Promise<{ readonly coordinator: Lantrain; readonly url: string }> {
+  const coordinator = new Lantrain(['coordinator', '--listen', '127.0.0.1:0', ...args, '--json'], cwd, onEvent);
+  return { coordinator, url: await coordinator.printed(JOIN) };
+}
+
+export function startWorker(url: string, name: string, cwd: string, ...args: string[]): Lantrain {
+  return new Lantrain(['worker', url, '--name', name, ...args], cwd);
+}
+
+/** What a run says of its steps, without times. */
+export function lossesOf(events: readonly Event[]): readonly unknown[] {
+  return events
+    .filter(({ event }) => event === 'step' || event === 'eval')
+    .map(({ tokensPerSecond: _, ...rest }) => rest);
+}
