@@ -22,11 +22,13 @@ import {
   type CoordinatorMessage,
   type Frame,
   HEADER_BYTES,
+  MAX_TOKEN_BYTES,
   type MicroBatchData,
   MicroBatchSet,
   packTokens,
   payloadIntact,
   sealFrame,
+  tokenBytes,
   type WeightsHeader,
   type WorkerMessage,
 } from './protocol.js';
@@ -98,7 +100,7 @@ type Event = DistributiveOmit<RoundEvent, 'now'>;
 const TICK_MS = 200;
 /** Whole buckets in memory on their way to workers, of all workers together. */
 const MOST_WHOLES = 16;
-/** Micro-batches of one evaluation; longer lists go in parts. */
+/** Micro-batches of one evaluation, if they fit into a message; longer lists go in parts. */
 const EVALUATION_MICRO_BATCHES = 128;
 
 /**
@@ -245,9 +247,12 @@ export class ClusterEngine implements TrainingEngine {
 
   /** As `Engine.evaluate`, by the workers. */
   async evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
+    const { model, shape } = this.options;
+    const fitting = Math.floor(MAX_TOKEN_BYTES / tokenBytes(model.vocabSize, shape.batch * shape.context));
+    const most = Math.max(1, Math.min(EVALUATION_MICRO_BATCHES, fitting));
     let sum: bigint | undefined = 0n;
-    for (let at = 0; at < batches.length; at += EVALUATION_MICRO_BATCHES) {
-      const part = await this.#evaluatePart(batches.slice(at, at + EVALUATION_MICRO_BATCHES));
+    for (let at = 0; at < batches.length; at += most) {
+      const part = await this.#evaluatePart(batches.slice(at, at + most));
       sum = sum === undefined || part === undefined ? undefined : sum + part;
     }
     return sum === undefined ? Number.NaN : fromLossGrid(sum) / tokens;

@@ -22,7 +22,7 @@ import { Packr } from 'msgpackr/pack';
 import { z } from 'zod';
 import { IGNORED_TARGET } from '../src/model/gpt.js';
 import { PlanSchema, RunConfigSchema } from '../src/train/run-config.js';
-import { FRAME_VERSION, MAX_MICRO_BATCHES, malformed } from './frame.js';
+import { FRAME_VERSION, MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
 import { checkMessagePack } from './message-pack.js';
 
 export * from './frame.js';
@@ -235,6 +235,14 @@ export function decodeWorkerMessage(message: Uint8Array): WorkerMessage {
 /** Throws LT_CLUSTER_MALFORMED for anything but a message that a coordinator may send. */
 export function decodeCoordinatorMessage(message: Uint8Array): CoordinatorMessage {
   return decode(COORDINATOR_MESSAGES, message) as CoordinatorMessage;
+}
+
+/** What the ids of one message may take, so that it stays one with the rest of it. */
+export const MAX_TOKEN_BYTES = MAX_FRAME_BYTES - 2 ** 18;
+
+/** Bytes of a micro-batch's ids and targets. */
+export function tokenBytes(vocabSize: number, tokens: number): number {
+  return 2 * packTokens(new Uint32Array(1), vocabSize).length * tokens;
 }
 
 /** Ids in 2 little-endian bytes where they fit, else 4; an ignored target is the largest number. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.js';
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine } from '../../cluster/coordinator.js';
-import { MAX_PAYLOAD_BYTES, packTokens } from '../../cluster/protocol.js';
+import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol.js';
 import type { RoundNote } from '../../cluster/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
@@ -34,6 +34,8 @@ export interface CoordinatorCommand extends TrainCommand {
   readonly plain: boolean;
   readonly cert?: string;
   readonly key?: string;
+  /** What the user typed, where it was not `coordinator`. */
+  readonly verb?: string;
   /** Told where workers can join, for whoever starts some. */
   readonly onListening?: (listening: Listening) => void;
 }
@@ -73,15 +75,23 @@ class ClusterConductor implements Conductor {
   #withdraw: () => void = () => {};
   #report: (note: RoundNote, step: number) => void = () => {};
   #incarnation = 1;
+  #from = 0;
   readonly #throughput = new Throughput();
   #throughputTimer: NodeJS.Timeout | undefined;
 
   constructor(readonly command: CoordinatorCommand) {}
 
+  get verb(): string {
+    return this.command.verb ?? 'coordinator';
+  }
+
   async create(job: Job, from: number, path: string): Promise<ClusterEngine> {
     const { config, gpu } = job;
     const { options, model, plan } = config;
     this.#incarnation = (await readIncarnation(path)) + 1;
+    this.#from = from;
+    if (this.command.audit > 1)
+      throw new LantrainError('LT_USAGE_OPTION', `--audit ${this.command.audit}: it is a share, from 0 to 1`);
     const shape = shapeOfJob(config);
     checkMessages(config);
     // A device of its own, so that its memory is free again before the owner's is taken.
@@ -126,6 +136,11 @@ class ClusterConductor implements Conductor {
       run.append(event);
       reporter.event(event);
     };
+    if (this.#incarnation > 1) {
+      const resume = { event: 'resume', step: this.#from, reason: `incarnation ${this.#incarnation}` } as const;
+      run.append(resume);
+      reporter.event(resume);
+    }
     const { host } = command;
     this.#server = await ClusterServer.listen({
       host,
@@ -199,11 +214,11 @@ class ClusterConductor implements Conductor {
 
 /** Throws LT_USAGE_BATCH where one worker's share of a step, ids and targets, could be more than a message. */
 function checkMessages({ model, options }: RunConfig): void {
-  const bytes = 2 * packTokens(new Uint32Array(1), model.vocabSize).length * options.batch * model.context;
-  if (bytes > MAX_PAYLOAD_BYTES)
+  const bytes = tokenBytes(model.vocabSize, options.batch * model.context);
+  if (bytes > MAX_TOKEN_BYTES)
     throw new LantrainError(
       'LT_USAGE_BATCH',
-      `a cluster's step has at most ${Math.floor((MAX_PAYLOAD_BYTES * options.batch) / bytes)} sequences of ${model.context} tokens; lower --batch`,
+      `a cluster's step has at most ${Math.floor((MAX_TOKEN_BYTES * options.batch) / bytes)} sequences of ${model.context} tokens; lower --batch`,
     );
 }
 

@@ -21,6 +21,7 @@ export async function demo(command: DemoCommand): Promise<number> {
   });
   const run = coordinate({
     ...command,
+    verb: 'demo',
     host: '127.0.0.1',
     port: 0,
     minWorkers: 1,

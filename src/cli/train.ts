@@ -35,6 +35,8 @@ export interface TrainCommand {
 
 /** Who computes the steps of a run: this process, or a cluster that it coordinates. */
 export interface Conductor {
+  /** The command that goes on with its runs; `train` where it is not said. */
+  readonly verb?: string;
   /** The engine for updates `from + 1` on, of the run that lies (or will lie) at `path`. */
   create(job: Job, from: number, path: string): Promise<TrainingEngine>;
   /** Before the first step; the weights are in place. */
@@ -127,7 +129,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
       reporter.event(done);
     }
     reporter.stop();
-    printEnd(run.path, end.complete, end.step, config, reporter);
+    printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
     reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
     for (const line of conductor.remarks?.(run) ?? []) reporter.note(line);
     if (command.profile && conductor.profile) reporter.note(await conductor.profile());
@@ -290,15 +292,22 @@ function printHeader({ config, gpu, budget }: Job, reporter: Reporter): void {
   );
 }
 
-function printEnd(path: string, complete: boolean, step: number, config: RunConfig, reporter: Reporter): void {
+function printEnd(
+  path: string,
+  complete: boolean,
+  step: number,
+  config: RunConfig,
+  reporter: Reporter,
+  verb: string,
+): void {
   if (!complete) {
-    reporter.note(`stopped after step ${step} of ${config.totalSteps}; go on with: lantrain train --resume ${path}`);
+    reporter.note(`stopped after step ${step} of ${config.totalSteps}; go on with: lantrain ${verb} --resume ${path}`);
     return;
   }
   reporter.note(`the run lies in ${path}: loss.svg, samples.txt, metrics.jsonl, checkpoints/`);
   reporter.note(`try: npm run -s lantrain -- generate --run ${path} --prompt "${config.options.prompt}"`);
   if (config.options.schedule === 'constant')
-    reporter.note(`  or: npm run -s lantrain -- train --resume ${path} --steps ${2 * config.totalSteps}`);
+    reporter.note(`  or: npm run -s lantrain -- ${verb} --resume ${path} --steps ${2 * config.totalSteps}`);
 }
 
 /** A failed step says which checkpoint stands. */
