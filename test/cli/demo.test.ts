@@ -1,0 +1,87 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { lantrain, SMALL, workFolder } from './run.js';
+
+const folder = workFolder();
+afterAll(() => folder.remove());
+const options = [...SMALL, '--batch', '8', '--micro-batch', '1', '--dropout', '0.1'];
+
+/** Process ids of the workers that `demo` has started in this test's folder. */
+function workers(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+        const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
+        return args.includes('worker') && environment.includes(`DEMO_TEST=${folder.path}`);
+      } catch {
+        // It has ended.
+        return false;
+      }
+    });
+}
+
+async function none(): Promise<number[]> {
+  for (let tries = 0; tries < 50 && workers().length > 0; tries++) await new Promise((go) => setTimeout(go, 100));
+  return workers();
+}
+
+function demo(args: readonly string[], onOutput?: (text: string, signal: (s: NodeJS.Signals) => void) => void) {
+  const env = { DEMO_TEST: folder.path };
+  return lantrain(['demo', ...args, '--json'], { cwd: folder.path, env, onOutput });
+}
+
+// It looks for processes where only Linux shows them.
+describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
+  it('replaces a worker that is killed, ends with the digest of train and leaves no process', async () => {
+    const args = [...options, '--steps', '40'];
+    let killed = 0;
+    const run = await demo([...args, '--out', 'together'], (text) => {
+      if (killed > 0 || !text.includes('"step":3,')) return;
+      [killed] = workers();
+      process.kill(killed, 'SIGKILL');
+    });
+    expect(run.code, run.stderr).toBe(0);
+    expect(killed).toBeGreaterThan(0);
+    expect(run.stderr).toMatch(/worker [ab] fell: it ended by SIGKILL; starting another/);
+    expect(await none()).toEqual([]);
+    const alone = await lantrain(['train', ...args, '--json', '--out', 'alone'], { cwd: folder.path });
+    expect(run.events.at(-1)).toMatchObject({ event: 'done', digest: alone.events.at(-1)?.digest });
+  });
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGKILL', null],
+  ] as const)('leaves no process after %s', async (signal, code) => {
+    let sent = false;
+    let running = 0;
+    const run = await demo([...options, '--steps', '2000', '--out', signal], (text, send) => {
+      if (sent || !text.includes('"step":3,')) return;
+      sent = true;
+      running = workers().length;
+      send(signal);
+    });
+    expect(run.code, run.stderr).toBe(code);
+    expect(running).toBe(2);
+    expect(await none()).toEqual([]);
+    const checkpoints = readdirSync(join(folder.path, signal, 'checkpoints'));
+    expect(checkpoints).toHaveLength(signal === 'SIGINT' ? 1 : 0);
+  });
+
+  it('gives up in one line when no worker stays up', async () => {
+    const run = await lantrain(['demo', ...options, '--workers', '1', '--steps', '5', '--out', 'none'], {
+      cwd: folder.path,
+      // A name that is no adapter's, where only workers read it.
+      env: { DEMO_TEST: folder.path, NODE_OPTIONS: '' },
+      onOutput: () => {
+        for (const pid of workers()) process.kill(pid, 'SIGKILL');
+      },
+    });
+    expect(run.code).toBe(1);
+    expect(run.stderr).toContain('error LT_CLUSTER_WORKER: no worker stays up');
+    expect(await none()).toEqual([]);
+  });
+});
