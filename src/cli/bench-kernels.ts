@@ -1,12 +1,11 @@
 import { type Ceilings, measureCeilings } from '../gpu/ceiling.js';
-import { openDawn } from '../gpu/dawn.js';
-import { Gpu } from '../gpu/device.js';
 import type { DispatchList, Timing } from '../gpu/list.js';
 import type { Engine } from '../train/engine.js';
 import type { BenchCommand } from './bench.js';
 import { benchEngine, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
 import { rounded } from './bench-train.js';
 import { loadingBar } from './loading.js';
+import { openGpu } from './open-gpu.js';
 import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
 
 /** The lists are run so often, or as often as this time allows, at least once. */
@@ -16,7 +15,7 @@ const TIMED_MS = 30_000;
 /** Times every kernel of a training step at its real shapes; nothing is written. Returns the exit code. */
 export async function benchKernels(command: BenchCommand): Promise<number> {
   const bench = benchShape(command.preset, command.explicit);
-  const gpu = await Gpu.open(openDawn(command.adapter));
+  const gpu = await openGpu(command.adapter);
   const engine = await benchEngine(gpu, bench);
   const before = await measureCeilings(engine.kernels);
   const batches = randomBatches(bench);

@@ -1,6 +1,5 @@
 import { performance } from 'node:perf_hooks';
 import { multiplyAddCeiling } from '../gpu/ceiling.js';
-import { Gpu } from '../gpu/device.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameterCount, parameters } from '../model/parameters.js';
 import type { Engine } from '../train/engine.js';
@@ -8,6 +7,7 @@ import type { BenchCommand } from './bench.js';
 import { benchEngine, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
 import { gigabytes } from './job.js';
 import { loadingBar } from './loading.js';
+import { openGpu } from './open-gpu.js';
 
 /** Timed steps take this long together, unless `--steps` says otherwise. */
 const TIMED_MS = 30_000;
@@ -28,8 +28,7 @@ interface Measured {
 /** Times whole training steps on random tokens; nothing is written. Returns the exit code. */
 export async function benchTrain(command: BenchCommand): Promise<number> {
   const bench = benchShape(command.preset, command.explicit);
-  const { openDawn } = await import('../gpu/dawn.js');
-  const gpu = await Gpu.open(openDawn(command.adapter));
+  const gpu = await openGpu(command.adapter);
   const engine = await benchEngine(gpu, bench);
   const batches = randomBatches(bench);
   const { lr, seed, batch } = bench.options;

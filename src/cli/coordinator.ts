@@ -11,14 +11,13 @@ import { ClusterServer } from '../../cluster/transport/server.js';
 import { writeText } from '../checkpoint/atomic.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
-import { openDawn } from '../gpu/dawn.js';
-import { Gpu } from '../gpu/device.js';
 import { readMetrics } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
 import type { RunConfig } from '../train/run-config.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
+import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
 import { Throughput } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
@@ -95,7 +94,7 @@ class ClusterConductor implements Conductor {
     const shape = shapeOfJob(config);
     checkMessages(config);
     // A device of its own, so that its memory is free again before the owner's is taken.
-    const probeGpu = await Gpu.open(openDawn(this.command.adapter));
+    const probeGpu = await openGpu(this.command.adapter);
     const onProgress = loadingBar('compiling the kernels');
     const { reference, run } = await ownBitClass(probeGpu, loadShaders(), { model, plan, shape }, onProgress);
     probeGpu.device.destroy();

@@ -3,14 +3,13 @@ import { openModel } from '../checkpoint/huggingface.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { loadTokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
-import { openDawn } from '../gpu/dawn.js';
-import { Gpu } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernel.js';
 import { Decoder } from '../model/decoder.js';
 import { ParameterArena, ParameterLayout } from '../model/layout.js';
 import { defaultPlan } from '../model/plan.js';
 import { deriveKey, Stream } from '../random.js';
 import { sampleTokens } from '../train/sample.js';
+import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
 import { runConfigOf } from './train.js';
 
@@ -47,7 +46,7 @@ export async function generate(command: GenerateCommand): Promise<number> {
       'LT_DATA_TOKEN',
       `the prompt has token ${beyond}, but ${join(command.run, 'config.json')} has a vocabulary of ${config.model.vocabSize}`,
     );
-  const gpu = await Gpu.open(openDawn(command.adapter));
+  const gpu = await openGpu(command.adapter);
   const plan = defaultPlan(gpu.adapter);
   const weights = await ParameterArena.allocate(gpu, new ParameterLayout(config.model, plan), 'weights');
   const model = await openModel(await newestCheckpoint(run));

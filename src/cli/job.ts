@@ -4,7 +4,7 @@ import { openModel } from '../checkpoint/huggingface.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
-import { Gpu } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
 import { type BatchShape, type MemoryBudget, memoryBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, type Plan } from '../model/plan.js';
@@ -13,6 +13,7 @@ import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOp
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { trainingWindows } from '../train/trainer.js';
 import { availableMemory } from './memory.js';
+import { openGpu } from './open-gpu.js';
 import { version } from './version.js';
 
 /** A training run that is checked and can start: nothing has been written yet. */
@@ -64,9 +65,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     valRatio: options.valRatio,
     onProgress: request.onData,
   });
-  // Not before: where Dawn has no binary for this machine, `doctor` and the checks above can still tell what is wrong.
-  const { openDawn } = await import('../gpu/dawn.js');
-  const gpu = await Gpu.open(openDawn(request.adapter));
+  const gpu = await openGpu(request.adapter);
   const plan = resolvePlan(request, gpu);
   const shape: BatchShape = { batch: options.microBatch, context: model.context, dropout: options.dropout };
   const budget = memoryBudget(model, shape, plan);

@@ -5,9 +5,8 @@ import { connect } from '../../cluster/transport/client.js';
 import { discover } from '../../cluster/transport/discovery.js';
 import { Worker, type WorkerNote } from '../../cluster/worker.js';
 import { LantrainError } from '../errors.js';
-import { openDawn } from '../gpu/dawn.js';
-import { Gpu } from '../gpu/device.js';
 import { formatCount } from '../report/format.js';
+import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
 import { version } from './version.js';
 
@@ -35,7 +34,7 @@ export async function work(command: WorkerCommand): Promise<number> {
   const say = (line: string) => {
     if (!command.quiet) process.stdout.write(`${line}\n`);
   };
-  const gpu = await Gpu.open(openDawn(command.adapter));
+  const gpu = await openGpu(command.adapter);
   say(`adapter  ${gpu.adapter.driver || gpu.adapter.name}`);
   const engines = new EngineKeeper(gpu, loadShaders());
   let worker: Worker | undefined;
@@ -110,9 +109,17 @@ const RETRYABLE: ReadonlySet<string> = new Set([
 ]);
 
 /** From whoever sits here or pipes it in: a URL that was found, or is to be seen by others, has none. */
-function askForToken(): Promise<string> {
+async function askForToken(): Promise<string> {
   if (process.stdin.isTTY) process.stderr.write('token (LANTRAIN_TOKEN is not set): ');
-  return readToken(process.stdin);
+  try {
+    return await readToken(process.stdin);
+  } catch (cause) {
+    throw new LantrainError(
+      'LT_CLUSTER_TOKEN',
+      'no token: set LANTRAIN_TOKEN, give it on standard input, or pass the whole join URL that the coordinator printed',
+      { cause },
+    );
+  }
 }
 
 /** A coordinator on the LAN; its URL has no token. */

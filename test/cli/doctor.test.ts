@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { DoctorReport } from '../../src/cli/doctor.js';
 import { PRESETS } from '../../src/train/options.js';
-import { lantrain, workFolder } from './run.js';
+import { lantrain, SMALL, workFolder } from './run.js';
 
 const work = workFolder();
 afterAll(() => work.remove());
@@ -47,6 +47,22 @@ describe('doctor', () => {
       expect(hidden.stdout).not.toContain('can train here');
     },
   );
+
+  it('says so in one line when the webgpu package does not work, and so does training', async () => {
+    const hooks = `export const resolve = (name, context, next) => {
+      if (name === 'webgpu') throw new Error('no binary');
+      return next(name, context);
+    };`;
+    const url = (code: string) => `data:text/javascript,${encodeURIComponent(code)}`;
+    const register = `import { register } from 'node:module'; register(${JSON.stringify(url(hooks))});`;
+    const env = { NODE_OPTIONS: `--import ${url(register)}` };
+    const { code, report } = await doctorJson([], env);
+    expect(code).toBe(1);
+    expect(report.problems).toEqual(['the webgpu package does not work here: no binary']);
+    const trained = await lantrain(['train', ...SMALL], { cwd: work.path, env });
+    expect(trained.code).toBe(1);
+    expect(trained.stderr).toMatch(/^error LT_GPU_NONE: the webgpu package does not work here \(no binary\).*\n$/m);
+  });
 
   it('names the adapters there are when --adapter names none', async () => {
     const { code, report } = await doctorJson(['--adapter', 'no such adapter']);
