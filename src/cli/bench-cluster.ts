@@ -84,6 +84,7 @@ const FEWEST_STEPS = 3;
 const MOST_STEPS = 50;
 /** As the coordinator's. */
 const LIFE = { pingMs: 1_000, missedPings: 30 };
+const RETURN_MS = 15_000;
 const LOCAL_JOIN_MS = 120_000;
 const INTAKE_ROUNDS = 5;
 const INTAKE_FRAMES = 200;
@@ -167,6 +168,9 @@ class ClusterBench {
         await measure('strong', names.slice(0, count), batch);
         await measure('weak', names.slice(0, count), count * batch);
       }
+      // They come back after each setting; those who are here are told that it was the last.
+      const isBack = (waiting: readonly string[]) => names.every((name) => waiting.includes(name));
+      if (!isLocal) await this.#lobby.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
       this.#lobby.dismiss();
       await this.#server?.close('the run is done');
