@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import { chaos } from './chaos.js';
 
-const SEED = 1;
+/** Tied, with dropout and clipping. */
+const SEED = 8;
 
 it('kills, a stopped worker and a coordinator that starts again change no bit of the result', async () => {
   const lines: string[] = [];
