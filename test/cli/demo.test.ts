@@ -72,13 +72,8 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
   });
 
   it('gives up in one line when no worker stays up', async () => {
-    const run = await lantrain(['demo', ...options, '--workers', '1', '--steps', '5', '--out', 'none'], {
-      cwd: folder.path,
-      // A name that is no adapter's, where only workers read it.
-      env: { DEMO_TEST: folder.path, NODE_OPTIONS: '' },
-      onOutput: () => {
-        for (const pid of workers()) process.kill(pid, 'SIGKILL');
-      },
+    const run = await demo([...options, '--workers', '1', '--steps', '2000', '--out', 'none'], () => {
+      for (const pid of workers()) process.kill(pid, 'SIGKILL');
     });
     expect(run.code).toBe(1);
     expect(run.stderr).toContain('error LT_CLUSTER_WORKER: no worker stays up');
