@@ -599,10 +599,7 @@ export class ClusterEngine implements TrainingEngine {
       this.owner.beginUpdate(step, job.learningRate, 1);
       this.#updating = step;
     }
-    await this.reducer.take(bucket, (low, high) => {
-      if (this.options.clip === 0) this.owner.submitNorm(bucket, low, high);
-      this.owner.submitUpdate(bucket, low, high);
-    });
+    await this.reducer.take(bucket, (low, high) => this.owner.submitUpdate(bucket, low, high));
     const message = await this.owner.pack(bucket, HEADER_BYTES);
     const [a, b] = new Uint32Array(message.buffer, HEADER_BYTES + 8, 2);
     this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, weights: { a, b } });

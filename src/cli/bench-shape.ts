@@ -6,8 +6,8 @@ import type { MicroBatch } from '../model/gpt.js';
 import { defaultPlan, type Plan } from '../model/plan.js';
 import { deriveKey, Stream, uniformAt } from '../random.js';
 import { Engine, initializeWeights } from '../train/engine.js';
-import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
-import { adamwOf, gigabytes } from './job.js';
+import type { PresetName, TrainOptions } from '../train/options.js';
+import { adamwOf, checkBatch, gigabytes, resolveOptions } from './job.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { loadShaders } from './shaders.js';
@@ -24,15 +24,9 @@ export interface BenchShape {
 
 /** What `train` would take for these options. Throws LT_USAGE_MODEL, LT_USAGE_BATCH. */
 export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> = {}): BenchShape {
-  const options: TrainOptions = { ...BASE_OPTIONS, ...PRESETS[preset], ...explicit };
-  const { context, width, layers, heads, tie, qkvBias, batch, dropout } = options;
-  const fits = options.microBatch > 0 && batch % options.microBatch === 0;
-  if (!fits && explicit.microBatch)
-    throw new LantrainError(
-      'LT_USAGE_BATCH',
-      `batch ${batch} is not divisible by micro-batch ${options.microBatch}; choose --micro-batch ${defaultMicroBatch(batch)}`,
-    );
-  if (!fits) options.microBatch = defaultMicroBatch(batch);
+  const options = resolveOptions({ preset, explicit });
+  const { context, width, layers, heads, tie, qkvBias, dropout } = options;
+  checkBatch(options, context);
   const model = { vocabSize: VOCABULARY[options.tokenizer], context, width, layers, heads, tie, qkvBias };
   checkModel(model);
   return { options, model, shape: { batch: options.microBatch, context, dropout } };

@@ -98,7 +98,11 @@ export function shapeOfJob({ model, options }: RunConfig): BatchShape {
   return { batch: options.microBatch, context: model.context, dropout: options.dropout };
 }
 
-function resolveOptions(request: JobRequest, initModel: ModelConfig | undefined): TrainOptions {
+/** What holds in the end: base options, the preset's or the saved run's, and what was given. */
+export function resolveOptions(
+  request: Pick<JobRequest, 'saved' | 'explicit' | 'preset'>,
+  initModel?: ModelConfig,
+): TrainOptions {
   const { saved, explicit } = request;
   // Without a preset it is `tiny`; with weights from elsewhere its settings would fit neither shape nor tokens.
   const preset = request.preset ?? (saved || initModel ? undefined : 'tiny');
@@ -147,7 +151,8 @@ function resolveModel(
 /** Rows of one micro-batch at most: kernels put one workgroup row on each. */
 const MOST_ROWS = 65535;
 
-function checkBatch({ batch, microBatch }: TrainOptions, context: number): void {
+/** Throws LT_USAGE_BATCH. */
+export function checkBatch({ batch, microBatch }: TrainOptions, context: number): void {
   if (microBatch * context > MOST_ROWS)
     throw new LantrainError(
       'LT_USAGE_BATCH',
