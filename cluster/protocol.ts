@@ -16,7 +16,7 @@
  *                                  <-     credit, reclaim, fence, frames with differences, commit
  *
  * Control messages are maps in MessagePack, checked against these schemas; frames (`frame.ts`) carry the payloads. What
- * the transport itself answers is the handshake, `want` and `credit`.
+ * the transport itself answers is the handshake, `want`, `credit`, `ping` and `pong`.
  */
 import { Packr } from 'msgpackr/pack';
 import { z } from 'zod';
@@ -49,6 +49,9 @@ const MicroBatchData = z.strictObject({ microBatch, slot: u32, tokens: bytes, ta
 export type MicroBatchData = z.infer<typeof MicroBatchData>;
 
 const error = z.strictObject({ type: z.literal('error'), code: text, message: text });
+/** Between a browser and a coordinator, at any time after the handshake; the answer repeats the sender's clock. */
+const ping = z.strictObject({ type: z.literal('ping'), at: milliseconds });
+const pong = z.strictObject({ type: z.literal('pong'), at: milliseconds });
 
 /** Messages from a worker. */
 export const WORKER_MESSAGES = {
@@ -98,6 +101,8 @@ export const WORKER_MESSAGES = {
     waitMs: milliseconds,
     tokens: u32,
   }),
+  ping,
+  pong,
   error,
   leave: z.strictObject({ type: z.literal('leave'), reason: text }),
 } as const;
@@ -170,6 +175,8 @@ export const COORDINATOR_MESSAGES = {
   }),
   pause: z.strictObject({ type: z.literal('pause'), reason: text }),
   stop: z.strictObject({ type: z.literal('stop'), reason: text }),
+  ping,
+  pong,
   error,
 } as const;
 

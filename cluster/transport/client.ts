@@ -2,13 +2,15 @@ import { isIP, connect as netConnect, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import { isErrorCode, LantrainError } from '../../src/errors.js';
-import { fingerprintOf, type JoinUrl } from '../access.js';
+import { fingerprintOf } from '../access.js';
+import type { JoinUrl } from '../join-url.js';
 import { type CoordinatorMessage, decodeCoordinatorMessage, type WorkerMessage } from '../protocol.js';
 import type { WorkerConnection } from './connection.js';
 import { workerHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { checkPlain } from './loopback.js';
-import { SocketConnection } from './socket-connection.js';
+import { MessageConnection } from './message-connection.js';
+import { NodeWire } from './node-wire.js';
 
 export interface ConnectOptions {
   readonly token: string;
@@ -37,7 +39,7 @@ export async function connect(url: JoinUrl, options: ConnectOptions): Promise<Wo
   if (!secure) checkPlain(host, options.allowPlain ?? false);
   const { socket, fingerprint } = await openSocket(url, limits.handshakeMs);
   const ws = await upgrade(socket, host, port, limits);
-  const connection = new SocketConnection<CoordinatorMessage, WorkerMessage>(ws, socket, {
+  const connection = new MessageConnection<CoordinatorMessage, WorkerMessage>(new NodeWire(ws, socket), {
     decode: decodeCoordinatorMessage,
     limits,
     isGuarded: false,

@@ -4,14 +4,15 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { LantrainError } from '../../src/errors.js';
-import { formatJoinUrl } from '../access.js';
+import { formatJoinUrl } from '../join-url.js';
 import { type CoordinatorMessage, decodeWorkerMessage, type WorkerMessage } from '../protocol.js';
 import type { CoordinatorConnection } from './connection.js';
 import { coordinatorHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { checkPlain } from './loopback.js';
+import { MessageConnection } from './message-connection.js';
+import { NodeWire } from './node-wire.js';
 import { ReceivePool } from './receive-pool.js';
-import { SocketConnection } from './socket-connection.js';
 
 export interface ServerOptions {
   /** Address to listen on; `0.0.0.0` or `::` for all. */
@@ -39,7 +40,7 @@ const HEADER_BYTES = 8192;
 /** Sockets that are neither authenticated nor in a handshake: HTTP requests and TLS handshakes. */
 const SPARE_SOCKETS = 64;
 
-type WorkerSocket = SocketConnection<WorkerMessage, CoordinatorMessage>;
+type WorkerSocket = MessageConnection<WorkerMessage, CoordinatorMessage>;
 
 /** The coordinator's end: one port for WebSockets and, later, pages. */
 export class ClusterServer {
@@ -137,9 +138,16 @@ export class ClusterServer {
       return;
     }
     this.#webSockets.handleUpgrade(request, socket, head, (ws) => {
-      const { pool } = this;
-      const role = { decode: decodeWorkerMessage, limits: this.#limits, pool, isGuarded: true, needsCredit: false };
-      void this.#admit(new SocketConnection<WorkerMessage, CoordinatorMessage>(ws, socket, role));
+      const role = {
+        decode: decodeWorkerMessage,
+        limits: this.#limits,
+        pool: this.pool,
+        isGuarded: true,
+        needsCredit: false,
+        // Only browsers send an origin.
+        pingsByMessage: request.headers.origin !== undefined,
+      };
+      void this.#admit(new MessageConnection<WorkerMessage, CoordinatorMessage>(new NodeWire(ws, socket), role));
     });
   }
 

@@ -1,6 +1,6 @@
 /** The other process of `bench-intake.ts`: sends one packed bucket of gradients again and again. */
 import { WebSocket } from 'ws';
-import { parseJoinUrl } from '../../cluster/access.js';
+import { parseJoinUrl } from '../../cluster/join-url.js';
 import { encodeFrame, MicroBatchSet } from '../../cluster/protocol.js';
 import { connect } from '../../cluster/transport/client.js';
 import { BUCKET_VALUES } from '../model/layout.js';

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { formatJoinUrl, parseJoinUrl } from '../../cluster/access.js';
+import { formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { LantrainError } from '../errors.js';
 import { coordinate, type Listening } from './coordinator.js';
 import type { TrainCommand } from './train.js';

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
-import { type JoinUrl, parseJoinUrl, readToken, tokenFromEnvironment } from '../../cluster/access.js';
+import { readToken, tokenFromEnvironment } from '../../cluster/access.js';
 import { EngineKeeper } from '../../cluster/engine-keeper.js';
+import { type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { connect } from '../../cluster/transport/client.js';
 import { discover } from '../../cluster/transport/discovery.js';
 import { Worker, type WorkerNote } from '../../cluster/worker.js';

@@ -11,16 +11,14 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import {
   type Access,
-  checkToken,
   fingerprintOf,
-  formatJoinUrl,
   loadOrCreateAccess,
   newToken,
-  parseJoinUrl,
   readToken,
   savePort,
   tokenFromEnvironment,
 } from '../../cluster/access.js';
+import { checkToken, formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { encodeMessage, PROTOCOL_VERSION } from '../../cluster/protocol.js';
 import { advertise, discover, readService } from '../../cluster/transport/discovery.js';
 import { coordinatorHandshake, type MessageChannel, workerHandshake } from '../../cluster/transport/handshake.js';
@@ -54,7 +52,10 @@ test('a join URL comes back from its text, and means nothing to a shell', async 
   const urls = fc
     .sample(made, 50)
     .map((url) => ({ ...url, token: newToken(), fingerprint: fingerprintOf(new Uint8Array(3)) }));
-  for (const url of urls) expect(parseJoinUrl(formatJoinUrl(url))).toEqual(url);
+  for (const url of urls) {
+    expect(parseJoinUrl(formatJoinUrl(url))).toEqual(url);
+    expect(parseJoinUrl(formatJoinUrl(url).replace('wss:', 'https:')), 'the link of the page').toEqual(url);
+  }
   for (const [shell] of [['sh'], ['bash']]) {
     const [url] = urls.filter(({ host }) => !host.includes(':'));
     const { stdout } = await promisify(execFile)(shell, ['-c', `printf %s ${formatJoinUrl(url)}`]);
@@ -66,7 +67,7 @@ test('a join URL comes back from its text, and means nothing to a shell', async 
 
 test.each([
   'nonsense',
-  'http://a:1/#aaaaaaaaaaaaaaaaaaaaaa',
+  'ftp://a:1/#aaaaaaaaaaaaaaaaaaaaaa',
   'wss://a:1/path#aaaaaaaaaaaaaaaaaaaaaa',
   'wss://a:1/?x#aaaaaaaaaaaaaaaaaaaaaa',
   'wss://user@a:1/#aaaaaaaaaaaaaaaaaaaaaa',

@@ -4,7 +4,7 @@ import { connect as connectSocket } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, expect, it } from 'vitest';
 import { type RawData, WebSocket } from 'ws';
-import { type JoinUrl, parseJoinUrl } from '../../cluster/access.js';
+import { type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import {
   encodeFrame,
   encodeMessage,

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
 import { WebSocket } from 'ws';
-import { newToken, parseJoinUrl } from '../../cluster/access.js';
+import { newToken } from '../../cluster/access.js';
+import { parseJoinUrl } from '../../cluster/join-url.js';
 import { encodeFrame, type FrameHeader, MicroBatchSet } from '../../cluster/protocol.js';
 import { type ConnectOptions, connect } from '../../cluster/transport/client.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';

@@ -1,6 +1,3 @@
-import type { Socket } from 'node:net';
-import { performance } from 'node:perf_hooks';
-import type { RawData, WebSocket } from 'ws';
 import { isErrorCode, LantrainError } from '../../src/errors.js';
 import {
   decodeFrame,
@@ -17,6 +14,7 @@ import type { Connection, ConnectionStats } from './connection.js';
 import type { MessageChannel } from './handshake.js';
 import type { Limits } from './limits.js';
 import { MAX_WANTS, type PoolMember, type ReceivePool } from './receive-pool.js';
+import type { Wire, WireEvents } from './wire.js';
 
 /** Time for a polite goodbye before the socket is cut. */
 const CLOSE_MS = 2_000;
@@ -28,7 +26,7 @@ const BACKLOG_BYTES = 2 ** 20;
 const CLOSE_NORMAL = 1000;
 const CLOSE_ERROR = 4000;
 
-export interface SocketRole<In extends Message> {
+export interface Role<In extends Message> {
   readonly decode: (message: Uint8Array) => In;
   readonly limits: Limits;
   /** The pool that frames from the other side are taken into; absent where the other side needs no credit. */
@@ -37,6 +35,11 @@ export interface SocketRole<In extends Message> {
   readonly isGuarded: boolean;
   /** Whether frames to the other side need its credit. */
   readonly needsCredit: boolean;
+  /**
+   * Whether pings are messages, because one side is a browser: its WebSocket answers those of the protocol by itself,
+   * without the page, and shows it none.
+   */
+  readonly pingsByMessage?: boolean;
 }
 
 interface QueuedFrame {
@@ -47,11 +50,20 @@ interface QueuedFrame {
 
 let lastId = 0;
 
+/** Of Node (where it must not keep the process alive) or of a browser (a number). */
+type Timer = ReturnType<typeof setInterval>;
+
+function unref(timer: Timer): void {
+  if (typeof timer === 'object') timer.unref();
+}
+
 /**
- * A WebSocket of the package `ws`, from the moment it is open. It begins as a `MessageChannel` for the handshake, and
- * `authenticated` turns it into a `Connection`.
+ * What both sides make of an open WebSocket, whoever implements it (`wire.ts`). It begins as a `MessageChannel` for the
+ * handshake, and `authenticated` turns it into a `Connection`.
  */
-export class SocketConnection<In extends Message, Out extends Message> implements Connection<In, Out>, MessageChannel {
+export class MessageConnection<In extends Message, Out extends Message>
+  implements Connection<In, Out>, MessageChannel, WireEvents
+{
   readonly id = ++lastId;
   readonly peer: string;
   frames: FrameContext | undefined;
@@ -84,29 +96,21 @@ export class SocketConnection<In extends Message, Out extends Message> implement
   #rawBytesIn = 0;
   #lastByteAt = performance.now();
   #roundTripMs = Number.NaN;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Timer;
   #rawBytesAtPing = -1;
   #drainedAtPing = -1;
   #silentPings = 0;
   #stuckPings = 0;
 
   constructor(
-    private readonly ws: WebSocket,
-    socket: Socket,
-    private readonly role: SocketRole<In>,
+    private readonly wire: Wire,
+    private readonly role: Role<In>,
   ) {
-    this.peer = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? '?'}`;
+    this.peer = wire.peer;
     this.#member = role.pool?.member((bytes) => this.#granted(bytes));
-    socket.on('data', (chunk: Buffer) => this.#heard(chunk.length));
-    ws.binaryType = 'nodebuffer';
-    ws.on('message', (data, isBinary) => this.#guard(() => this.#arrived(data, isBinary)));
-    ws.on('pong', (data) => {
-      if (data.length === 8) this.#roundTripMs = performance.now() - data.readDoubleLE();
-    });
-    ws.on('error', (error) => this.#fail(socketError(error)));
-    ws.on('close', (code, reason) => this.#ended(closeReason(code, reason.toString())));
+    wire.listen(this);
     this.#timer = setInterval(() => this.#tick(), role.limits.pingMs);
-    this.#timer.unref();
+    unref(this.#timer);
   }
 
   get isOpen(): boolean {
@@ -122,7 +126,7 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     return {
       bytesIn: this.#bytesIn,
       bytesOut: this.#bytesOut,
-      bufferedAmount: this.ws.bufferedAmount,
+      bufferedAmount: this.wire.bufferedAmount,
       roundTripMs: this.#roundTripMs,
       silentMs: performance.now() - this.#lastByteAt,
     };
@@ -138,7 +142,7 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     this.#handlers = handlers;
     if (!isFirst) return;
     queueMicrotask(() => {
-      this.ws.resume();
+      this.wire.resume();
       for (const message of this.#backlog.splice(0)) this.#guard(() => this.#handle(message));
     });
   }
@@ -161,7 +165,7 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     if (this.#closed !== undefined) return;
     const bytes = message instanceof Uint8Array ? message : encodeMessage(message);
     this.#write(bytes);
-    if (this.ws.bufferedAmount > this.role.limits.maxQueueBytes) this.#cut(slow('its queue is full'));
+    if (this.wire.bufferedAmount > this.role.limits.maxQueueBytes) this.#cut(slow('its queue is full'));
   }
 
   sendFrame(message: Uint8Array): Promise<void> {
@@ -177,9 +181,9 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     this.#fail(error);
   }
 
-  #write(bytes: Uint8Array, done?: (error?: Error | null) => void): void {
+  #write(bytes: Uint8Array, done?: (error?: LantrainError) => void): void {
     this.#bytesOut += bytes.length;
-    this.ws.send(bytes, { binary: true, compress: false, fin: true }, done);
+    this.wire.send(bytes, done);
   }
 
   #askForCredit(): void {
@@ -191,7 +195,7 @@ export class SocketConnection<In extends Message, Out extends Message> implement
   }
 
   #pump(): void {
-    while (this.#queue.length > 0 && this.ws.bufferedAmount < this.role.limits.sendQueueBytes) {
+    while (this.#queue.length > 0 && this.wire.bufferedAmount < this.role.limits.sendQueueBytes) {
       const { message, resolve, reject } = this.#queue[0];
       if (this.role.needsCredit) {
         if (this.#credit < message.length) return;
@@ -201,7 +205,7 @@ export class SocketConnection<In extends Message, Out extends Message> implement
       this.#queue.shift();
       this.#askForCredit();
       this.#write(message, (error) => {
-        if (error) reject(this.#closed ?? socketError(error));
+        if (error) reject(this.#closed ?? error);
         else {
           resolve();
           this.#pump();
@@ -215,17 +219,37 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     if (this.#closed === undefined) this.#write(encodeMessage({ type: 'credit', bytes }));
   }
 
-  #heard(bytes: number): void {
+  /** @internal */
+  heard(bytes: number): void {
     this.#rawBytesIn += bytes;
     this.#lastByteAt = performance.now();
     if (this.role.isGuarded && !this.#authenticated && this.#rawBytesIn > this.role.limits.handshakeBytes)
       this.#cut(malformed('more than a handshake before it was over'));
   }
 
-  #arrived(data: RawData, isBinary: boolean): void {
+  /** @internal */
+  message(bytes: Uint8Array | undefined): void {
+    this.#guard(() => this.#arrived(bytes));
+  }
+
+  /** @internal */
+  pong(sentAt: number): void {
+    this.#roundTripMs = performance.now() - sentAt;
+  }
+
+  /** @internal */
+  broke(error: LantrainError): void {
+    this.#fail(error);
+  }
+
+  /** @internal */
+  closed(code: number, reason: string): void {
+    this.#ended(closeReason(code, reason));
+  }
+
+  #arrived(message: Uint8Array | undefined): void {
     if (this.#closed !== undefined) return;
-    if (!isBinary) throw malformed('text where bytes were due');
-    const message = data as Buffer;
+    if (message === undefined) throw malformed('text where bytes were due');
     this.#bytesIn += message.length;
     if (this.#receiver !== undefined) {
       const { resolve } = this.#receiver;
@@ -234,7 +258,7 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     } else if (this.#handlers === undefined || this.#backlog.length > 0) {
       this.#backlog.push(message);
       this.#backlogBytes += message.length;
-      if (this.#backlogBytes > BACKLOG_BYTES) this.ws.pause();
+      if (this.#backlogBytes > BACKLOG_BYTES) this.wire.pause();
     } else this.#handle(message);
   }
 
@@ -249,7 +273,9 @@ export class SocketConnection<In extends Message, Out extends Message> implement
     else if (message.type === 'credit' && this.role.needsCredit) {
       this.#credit += message.bytes;
       this.#pump();
-    } else if (!dispatch(this.onControl, message)) throw malformed(`${message.type} has no business here`);
+    } else if (message.type === 'ping') this.#write(encodeMessage({ type: 'pong', at: message.at }));
+    else if (message.type === 'pong') this.pong(message.at);
+    else if (!dispatch(this.onControl, message)) throw malformed(`${message.type} has no business here`);
   }
 
   #handleFrame(bytes: Uint8Array): void {
@@ -276,10 +302,10 @@ export class SocketConnection<In extends Message, Out extends Message> implement
   #hold(bytes: number): () => void {
     const limit = this.role.limits.receivePoolBytes;
     this.#heldBytes += bytes;
-    if (this.#heldBytes > limit) this.ws.pause();
+    if (this.#heldBytes > limit) this.wire.pause();
     return () => {
       this.#heldBytes -= bytes;
-      if (this.ws.isPaused && this.#heldBytes <= limit) this.ws.resume();
+      if (this.wire.isPaused && this.#heldBytes <= limit) this.wire.resume();
     };
   }
 
@@ -296,21 +322,23 @@ export class SocketConnection<In extends Message, Out extends Message> implement
   /** Counts pings rather than time: a process that was stopped for a while finds its peers' bytes waiting. */
   #tick(): void {
     const { limits } = this.role;
-    const isQuiet = this.#rawBytesIn === this.#rawBytesAtPing && !this.ws.isPaused;
+    const isQuiet = this.#rawBytesIn === this.#rawBytesAtPing && !this.wire.isPaused;
     this.#silentPings = isQuiet ? this.#silentPings + 1 : 0;
     this.#rawBytesAtPing = this.#rawBytesIn;
-    const drained = this.#bytesOut - this.ws.bufferedAmount;
-    const isStuck = this.ws.bufferedAmount > 0 && drained <= this.#drainedAtPing;
+    const drained = this.#bytesOut - this.wire.bufferedAmount;
+    const isStuck = this.wire.bufferedAmount > 0 && drained <= this.#drainedAtPing;
     this.#stuckPings = isStuck ? this.#stuckPings + 1 : 0;
     this.#drainedAtPing = drained;
     if (this.#stuckPings >= limits.missedPings) this.#cut(slow('it does not read what it is sent'));
     else if (this.#silentPings >= limits.missedPings) this.#cut(timeout('nothing was heard of the other side'));
     else if (this.#isHoarding()) this.#fail(silent());
-    else if (this.#closed === undefined) {
-      const now = Buffer.alloc(8);
-      now.writeDoubleLE(performance.now());
-      this.ws.ping(now);
-    }
+    else if (this.#closed === undefined) this.#ping();
+  }
+
+  #ping(): void {
+    const now = performance.now();
+    if (!this.role.pingsByMessage) this.wire.ping(now);
+    else if (this.#authenticated) this.#write(encodeMessage({ type: 'ping', at: now }));
   }
 
   #isHoarding(): boolean {
@@ -321,16 +349,16 @@ export class SocketConnection<In extends Message, Out extends Message> implement
   /** For a peer that may not take a goodbye. */
   #cut(error: LantrainError): void {
     this.#fail(error);
-    this.ws.terminate();
+    this.wire.terminate();
   }
 
   #fail(error: LantrainError): void {
     if (this.#closed !== undefined) return;
-    if (this.ws.isPaused) this.ws.resume();
+    if (this.wire.isPaused) this.wire.resume();
     const { code, message } = error;
-    if (code === 'LT_CLUSTER_CLOSED') this.ws.close(CLOSE_NORMAL, cutText(message));
-    else this.ws.close(CLOSE_ERROR, cutText(`${code}: ${message}`));
-    setTimeout(() => this.ws.terminate(), CLOSE_MS).unref();
+    if (code === 'LT_CLUSTER_CLOSED') this.wire.close(CLOSE_NORMAL, cutText(message));
+    else this.wire.close(CLOSE_ERROR, cutText(`${code}: ${message}`));
+    unref(setTimeout(() => this.wire.terminate(), CLOSE_MS));
     this.#ended(error);
   }
 
@@ -360,11 +388,6 @@ function closeReason(code: number, reason: string): LantrainError {
   if (code === CLOSE_ERROR && name !== undefined && isErrorCode(name)) return new LantrainError(name, message);
   const said = reason === '' ? 'the connection ended' : reason;
   return new LantrainError('LT_CLUSTER_CLOSED', said);
-}
-
-function socketError(error: Error & { code?: string }): LantrainError {
-  if (error.code?.startsWith('WS_ERR_')) return malformed(error.message, error);
-  return new LantrainError('LT_CLUSTER_CLOSED', `the connection broke: ${error.message}`, { cause: error });
 }
 
 const slow = (why: string) => new LantrainError('LT_CLUSTER_SLOW', `a connection was closed: ${why}`);
