@@ -1,5 +1,6 @@
 import { LantrainError } from '../src/errors.js';
 import { IGNORED_TARGET, type MicroBatch } from '../src/model/gpt.js';
+import { runnablePlan } from '../src/model/plan.js';
 import { packLoss } from '../src/train/blocks.js';
 import type { EngineKeeper } from './engine-keeper.js';
 import {
@@ -20,6 +21,9 @@ import type { WorkerEngine } from './worker-engine.js';
 /** What a worker tells of itself, for whoever shows it. */
 export type WorkerNote =
   | { readonly note: 'welcome'; readonly worker: number; readonly step: number }
+  | /** The adapter cannot run the plan's kernels and takes its own, whose bits differ. */ {
+      readonly note: 'own-kernels';
+    }
   | { readonly note: 'compiling'; readonly done: number; readonly total: number }
   | { readonly note: 'ready'; readonly version: number }
   | { readonly note: 'computed'; readonly step: number; readonly tokens: number; readonly milliseconds: number }
@@ -153,12 +157,7 @@ export class Worker {
   async #setUp(welcome: Welcome): Promise<void> {
     const { engines, onNote } = this.#options;
     const { gpu } = engines;
-    const { plan } = welcome;
-    if ((plan.matmul === 'subgroup8' || plan.attention === 'subgroup8') && gpu.adapter.subgroupSize !== 8)
-      throw new LantrainError(
-        'LT_CLUSTER_WORKER',
-        `the run's plan needs subgroups of 8, which ${gpu.adapter.driver || gpu.adapter.name} has not; start the coordinator with a plan that all adapters have`,
-      );
+    const plan = runnablePlan(welcome.plan, gpu.adapter);
     onNote?.({ note: 'welcome', worker: welcome.worker, step: welcome.step });
     this.#connection.frames = {
       incarnation: welcome.incarnation,
@@ -166,7 +165,10 @@ export class Worker {
       microBatches: welcome.microBatches,
       kinds: ['weights-whole', 'weights-difference'],
     };
-    this.#engine = await engines.get(welcome, (done, total) => onNote?.({ note: 'compiling', done, total }));
+    if (plan !== welcome.plan) onNote?.({ note: 'own-kernels' });
+    this.#engine = await engines.get({ ...welcome, plan }, (done, total) =>
+      onNote?.({ note: 'compiling', done, total }),
+    );
     this.#bucketVersions = this.#engine.layout.buckets().map(() => -1);
     this.#welcome = welcome;
   }

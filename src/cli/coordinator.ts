@@ -248,7 +248,7 @@ function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
         event: 'mixed',
         step,
         worker,
-        reason: `bit class ${note.bitClass}: the digest is not exact from here`,
+        reason: `bit class ${note.bitClass}, the owner's is ${engine.options.ownerBitClass}: the digest is not exact from here`,
       } as const;
     case 'leave':
     case 'fence':

@@ -7,7 +7,7 @@ import { LantrainError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { type BatchShape, type MemoryBudget, memoryBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
-import { defaultPlan, type Plan } from '../model/plan.js';
+import { defaultPlan, type Plan, runsPlan } from '../model/plan.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
@@ -188,11 +188,10 @@ function resolvePlan({ plan, saved }: JobRequest, gpu: Gpu): Plan {
     }
     chosen = parsed.data;
   }
-  const needsEight = chosen.matmul === 'subgroup8' || chosen.attention === 'subgroup8';
-  if (needsEight && gpu.adapter.subgroupSize !== 8)
+  if (!runsPlan(chosen, gpu.adapter))
     throw new LantrainError(
       'LT_RUN_MISMATCH',
-      `the plan needs subgroups of 8, which ${gpu.adapter.driver} has not; --plan auto takes this adapter's own plan, whose bits differ`,
+      `the plan (matrix products ${chosen.matmul}, attention ${chosen.attention}) needs subgroups that ${gpu.adapter.driver || gpu.adapter.name} has not; --plan auto takes this adapter's own plan, whose bits differ`,
     );
   return chosen;
 }

@@ -145,6 +145,8 @@ function lineOf(note: WorkerNote): string | undefined {
   switch (note.note) {
     case 'welcome':
       return `worker ${note.worker}, from step ${note.step} on`;
+    case 'own-kernels':
+      return "this adapter cannot run the plan's kernels and takes its own, whose bits differ";
     case 'compiling':
       return note.done >= note.total ? `compiled ${note.total} kernels` : undefined;
     case 'ready':

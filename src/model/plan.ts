@@ -31,3 +31,21 @@ export function defaultPlan(adapter: AdapterDescription): Plan {
     columnRows: 64,
   };
 }
+
+/** Whether the adapter has the subgroups that the plan's kernels need. */
+export function runsPlan({ matmul, attention }: Plan, { subgroupSize }: AdapterDescription): boolean {
+  return [matmul, attention].every((variant) => {
+    const lanes = /^subgroup(\d+)$/.exec(variant)?.[1];
+    return lanes === undefined || Number(lanes) === subgroupSize;
+  });
+}
+
+/**
+ * `plan` where the adapter can run it, else the adapter's own kernels in the plan's layout: the same buffers and
+ * chunks, other bits.
+ */
+export function runnablePlan(plan: Plan, adapter: AdapterDescription): Plan {
+  if (runsPlan(plan, adapter)) return plan;
+  const { matmul, attention, rowLanes, rowsPerGroup } = defaultPlan(adapter);
+  return { ...plan, matmul, attention, rowLanes, rowsPerGroup };
+}

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { SMALL, workFolder } from '../cli/run.js';
-import { Lantrain, lossesOf, startCoordinator, startWorker } from './processes.js';
+import { Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
 
 const folder = workFolder();
 afterAll(() => folder.remove());
@@ -24,12 +24,6 @@ async function together(name: string, options: readonly string[], drags: readonl
   return coordinator;
 }
 
-/** The tokens that a worker computed, in percent, by the coordinator's last lines. */
-function part(run: Lantrain, worker: string): number {
-  const match = new RegExp(`worker   ${worker}: .*\\((\\d+) %\\)`).exec(run.text);
-  return Number(match?.[1] ?? 0);
-}
-
 async function holds(
   name: string,
   options: readonly string[],
@@ -42,7 +36,7 @@ async function holds(
     const run = await together(`${name}-${runs.length}`, options, drags);
     expect(lossesOf(run.events), `${drags.length} workers`).toEqual(lossesOf(single.events));
     expect(run.digest(), `${drags.length} workers`).toBe(single.digest());
-    for (const i of drags.keys()) expect(part(run, `w${i}`), `tokens of worker ${i}: ${run.text}`).toBeGreaterThan(0);
+    for (const i of drags.keys()) expect(partOf(run, `w${i}`), `tokens of worker ${i}: ${run.text}`).toBeGreaterThan(0);
     runs.push(run);
   }
   return runs;
@@ -55,7 +49,7 @@ describe('a coordinator and its workers end with the digest and the losses of th
 
   it('shares that differ by speed: untied head, dropout, clipping', async () => {
     const [run] = await holds('slow', [...BASE, '--no-tie', '--dropout', '0.1', '--clip', '0.5'], [0, 60]);
-    expect(part(run, 'w1')).toBeLessThan(part(run, 'w0'));
+    expect(partOf(run, 'w1')).toBeLessThan(partOf(run, 'w0'));
   });
 
   it('several buckets: the vocabulary of GPT-2, clipping, a cosine schedule', async () => {

@@ -18,9 +18,14 @@ export class Lantrain {
   readonly #ended: Promise<number | null>;
   #changed: () => void = () => {};
 
-  constructor(args: readonly string[], cwd: string, onEvent: (event: Event) => void = () => {}) {
+  constructor(
+    args: readonly string[],
+    cwd: string,
+    onEvent: (event: Event) => void = () => {},
+    environment: Readonly<Record<string, string>> = {},
+  ) {
     // One driver thread each: several of them share the machine.
-    const env = { ...process.env, LP_NUM_THREADS: '1' };
+    const env = { ...process.env, LP_NUM_THREADS: '1', ...environment };
     this.child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     const killIt = () => void this.child.kill('SIGKILL');
     process.on('exit', killIt);
@@ -85,13 +90,21 @@ export async function startCoordinator(
   args: readonly string[],
   cwd: string,
   onEvent?: (event: Event) => void,
+  environment?: Readonly<Record<string, string>>,
 ): Promise<{ readonly coordinator: Lantrain; readonly url: string }> {
-  const coordinator = new Lantrain(['coordinator', '--listen', '127.0.0.1:0', ...args, '--json'], cwd, onEvent);
+  const all = ['coordinator', '--listen', '127.0.0.1:0', ...args, '--json'];
+  const coordinator = new Lantrain(all, cwd, onEvent, environment);
   return { coordinator, url: await coordinator.printed(JOIN) };
 }
 
 export function startWorker(url: string, name: string, cwd: string, ...args: string[]): Lantrain {
   return new Lantrain(['worker', url, '--name', name, ...args], cwd);
+}
+
+/** The tokens that a worker computed, in percent, by the coordinator's last lines. */
+export function partOf(coordinator: Lantrain, worker: string): number {
+  const match = new RegExp(`worker   ${worker}: .*\\((\\d+) %\\)`).exec(coordinator.text);
+  return Number(match?.[1] ?? 0);
 }
 
 /** What a run says of its steps, without times. */
