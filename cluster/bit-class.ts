@@ -4,6 +4,7 @@ import { DispatchList } from '../src/gpu/list.js';
 import type { ModelConfig } from '../src/model/config.js';
 import { ParameterLayout } from '../src/model/layout.js';
 import { addMatmul } from '../src/model/matmul.js';
+import { always } from '../src/model/matmul-plan.js';
 import type { Parameter } from '../src/model/parameters.js';
 import { ExactSums } from '../src/model/sums.js';
 import { deriveKey, fillUniform, Stream, threefry } from '../src/random.js';
@@ -103,7 +104,7 @@ async function referenceProduct(gpu: Gpu, kernels: KernelCache): Promise<Uint8Ar
   gpu.write(b, values(k * n, 2));
   const list = new DispatchList();
   const output = { kind: 'store', c, ldc: n, gelu: undefined } as const;
-  addMatmul(list, 'tile64', { layout: 'NN', m, n, k, a, lda: k, b, ldb: n, output });
+  addMatmul(list, always('tile64x64'), { layout: 'NN', m, n, k, a, lda: k, b, ldb: n, output });
   await list.prepare(kernels);
   list.submit(gpu);
   const result = new Uint8Array(await gpu.read(c));

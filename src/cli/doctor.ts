@@ -10,6 +10,7 @@ import { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
 import { memoryBudget } from '../model/activations.js';
 import { addMatmul } from '../model/matmul.js';
+import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { defaultPlan, type Plan } from '../model/plan.js';
 import { PRESETS, type PresetName } from '../train/options.js';
@@ -254,7 +255,7 @@ function adapterNotes({ adapter, limits }: Gpu, plan: Plan): string[] {
   if (adapter.software)
     notes.push('this is a software adapter: it trains on the CPU, which works, slowly; a GPU with a driver is faster');
   if (adapter.subgroupSize === undefined)
-    notes.push(`there are no subgroups of a fixed size; the ${plan.matmul} kernels do without`);
+    notes.push(`there are no subgroups of a fixed size; the kernels ${describeTable(plan.matmul)} do without`);
   else if (adapter.software && adapter.subgroupSize !== 8)
     notes.push(
       `subgroups of ${adapter.subgroupSize} have no kernels of their own yet; Mesa's software driver (lavapipe) is several times as fast`,
@@ -302,7 +303,7 @@ function describe(report: DoctorReport): string {
         `${limits.maxStorageBuffersPerShaderStage} storage buffers a stage, ` +
         `${limits.maxComputeWorkgroupStorageSize / 1024} KiB workgroup memory, ` +
         `${limits.maxComputeInvocationsPerWorkgroup} invocations a workgroup`,
-      `kernels    matrix products ${plan.matmul}, attention ${plan.attention} (plan ${report.planHash?.slice(0, 12)})`,
+      `kernels    matrix products ${describeTable(plan.matmul)}, attention ${plan.attention} (plan ${report.planHash?.slice(0, 12)})`,
       `self-test  ${selfTest ?? 'not run'}`,
     );
   } else lines.push('adapter    none');

@@ -8,10 +8,11 @@ import { Decoder } from '../model/decoder.js';
 import { ParameterArena, ParameterLayout } from '../model/layout.js';
 import { defaultPlan } from '../model/plan.js';
 import { deriveKey, Stream } from '../random.js';
+import { RunConfigSchema } from '../train/run-config.js';
 import { sampleTokens } from '../train/sample.js';
 import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
-import { runConfigOf } from './train.js';
+import { parseConfig } from './train.js';
 
 export interface GenerateCommand {
   readonly run: string;
@@ -35,7 +36,8 @@ export async function newestCheckpoint(run: RunDirectory): Promise<string> {
 /** Prints text of a run's newest checkpoint as it is drawn. */
 export async function generate(command: GenerateCommand): Promise<number> {
   const run = await RunDirectory.open(command.run, 'read');
-  const config = runConfigOf(run);
+  // Old plans do not matter here: sampling takes this adapter's own.
+  const config = parseConfig(run, RunConfigSchema.omit({ plan: true }));
   const tokenizer = await loadTokenizer(config.options.tokenizer);
   const prompt = tokenizer.encode(command.prompt);
   if (prompt.length === 0)

@@ -7,7 +7,7 @@ import { LantrainError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { type BatchShape, type MemoryBudget, memoryBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
-import { defaultPlan, type Plan, runsPlan } from '../model/plan.js';
+import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
@@ -188,10 +188,11 @@ function resolvePlan({ plan, saved }: JobRequest, gpu: Gpu): Plan {
     }
     chosen = parsed.data;
   }
-  if (!runsPlan(chosen, gpu.adapter))
+  const missing = missingFor(chosen, gpu.adapter);
+  if (missing !== undefined)
     throw new LantrainError(
       'LT_RUN_MISMATCH',
-      `the plan (matrix products ${chosen.matmul}, attention ${chosen.attention}) needs subgroups that ${gpu.adapter.driver || gpu.adapter.name} has not; --plan auto takes this adapter's own plan, whose bits differ`,
+      `the plan needs ${missing}, which ${gpu.adapter.driver || gpu.adapter.name} has not; --plan auto takes this adapter's own plan, whose bits differ`,
     );
   return chosen;
 }

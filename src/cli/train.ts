@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import type { z } from 'zod';
 import { restoreCheckpoint } from '../checkpoint/checkpoint.js';
 import type { StatePart } from '../checkpoint/digest.js';
 import { openModel } from '../checkpoint/huggingface.js';
@@ -7,6 +8,7 @@ import { checkIdentity } from '../checkpoint/identity.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import type { ParameterArena } from '../model/layout.js';
+import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { readMetrics } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
@@ -160,11 +162,24 @@ async function openRun(path: string): Promise<Resumed> {
   return { run, saved: runConfigOf(run) };
 }
 
-/** The whole configuration of a run. Throws LT_CHECKPOINT_CORRUPT where config.json lacks a part of it. */
+/**
+ * The whole configuration of a run. Throws LT_CHECKPOINT_CORRUPT where config.json lacks a part of it, LT_RUN_MISMATCH
+ * where its plan is of another version.
+ */
 export function runConfigOf(run: RunDirectory): RunConfig {
-  const parsed = RunConfigSchema.safeParse(run.config);
+  return parseConfig(run, RunConfigSchema);
+}
+
+/** A run's configuration as far as `schema` wants it. Throws as `runConfigOf` does. */
+export function parseConfig<T>(run: RunDirectory, schema: z.ZodType<T>): T {
+  const parsed = schema.safeParse(run.config);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
+  if (issue.path.join('.') === 'plan.version')
+    throw new LantrainError(
+      'LT_RUN_MISMATCH',
+      `${run.path} cannot go on: its ${issue.message}; export its weights and begin another run with --init, or go on with the lantrain that began it (${run.config.version})`,
+    );
   throw new LantrainError(
     'LT_CHECKPOINT_CORRUPT',
     `${join(run.path, 'config.json')}: ${issue.path.join('.')}: ${issue.message}`,
@@ -286,7 +301,9 @@ function printHeader({ config, gpu, budget }: Job, reporter: Reporter): void {
   reporter.note(
     `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch), AdamW ${options.lr}, seed ${options.seed}`,
   );
-  reporter.note(`adapter  ${gpu.adapter.driver || gpu.adapter.name}, ${config.plan.matmul} kernels`);
+  reporter.note(
+    `adapter  ${gpu.adapter.driver || gpu.adapter.name}, matrix products by ${describeTable(config.plan.matmul)}`,
+  );
   reporter.note(
     `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
   );

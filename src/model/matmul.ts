@@ -1,12 +1,7 @@
-import type { AdapterDescription, View } from '../gpu/device.js';
+import type { View } from '../gpu/device.js';
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
-
-/** NN: C[M,N] = A[M,K] B[K,N]; NT: C = A[M,K] B[N,K]^T; TN: C = A[K,M]^T B[K,N]. All row-major. */
-export type Layout = 'NN' | 'NT' | 'TN';
-
-/** `subgroup8` needs subgroups of exactly 8 lanes and suits lavapipe; `tile64` runs everywhere and suits GPUs. */
-export type MatmulVariant = 'subgroup8' | 'tile64';
+import { type Layout, type MatmulTable, matmulKernel, variantFor } from './matmul-plan.js';
 
 /**
  * c = residual + dropout((acc + bias) * geluDerivative(geluGradient)), each part where it is given, where acc is the
@@ -67,16 +62,12 @@ const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };
 /** Rows of A that a band of tiles reads should stay in a mebibyte of cache. */
 const BAND_BYTES = 1024 * 1024;
 
-export function defaultMatmulVariant(adapter: AdapterDescription): MatmulVariant {
-  return adapter.software && adapter.subgroupSize === 8 ? 'subgroup8' : 'tile64';
-}
-
-/** Appends C = A B to `list`. Throws RangeError for sizes or outputs that do not fit together. */
-export function addMatmul(list: DispatchList, variant: MatmulVariant, args: MatmulArguments): void {
+/** Appends C = A B to `list`, by the kernel that `table` names. Throws RangeError for sizes or outputs that do not fit. */
+export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulArguments): void {
   const { layout, m, n, k, lda, ldb, output } = args;
   check(args);
-  // More rows a tile are faster, but a product of few rows would compute what nobody stores.
-  const [tileRows, tileColumns] = variant === 'tile64' ? [64, 64] : [m > 16 ? 32 : m > 8 ? 16 : 8, 32];
+  const kernel = matmulKernel(variantFor(table, { layout, m, n, k, output: output.kind }));
+  const [tileRows, tileColumns] = kernel.tile(m);
   const tilesDown = Math.ceil(m / tileRows);
   const vector = lda % 4 === 0 && ldb % 4 === 0;
   const constants: Record<string, number | boolean> = {
@@ -90,12 +81,12 @@ export function addMatmul(list: DispatchList, variant: MatmulVariant, args: Matm
     VECTOR: vector,
     BAND: Math.min(tilesDown, Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4)))),
   };
-  if (variant === 'subgroup8') constants.ROWS = tileRows;
+  Object.assign(constants, kernel.constants?.(tileRows));
   const a = wholeVectors(args.a);
   const b = wholeVectors(args.b);
   const target = output.kind === 'grid' ? gridTarget(output) : storeTarget(output, a);
   list.add({
-    shader: `matmul_${variant}`,
+    shader: kernel.shader,
     entry: target.entry,
     constants: { ...constants, ...target.constants },
     bindings: { a, a4: a, b, b4: b, ...target.bindings },

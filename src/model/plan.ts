@@ -1,15 +1,18 @@
 import type { AdapterDescription } from '../gpu/device.js';
 import { type AttentionVariant, defaultAttentionVariant } from './attention.js';
 import { DEFAULT_LAYOUT_LIMITS, type LayoutLimits } from './layout.js';
-import { defaultMatmulVariant, type MatmulVariant } from './matmul.js';
+import { defaultMatmulTable, type MatmulTable, matmulKernel } from './matmul-plan.js';
+
+/** The form of plans; those of another one cannot be run. */
+export const PLAN_VERSION = 2;
 
 /**
  * Which kernel variant runs, and how large tensors are cut: all that decides the order of float operations apart from
  * the shape. Fixed once and kept in the run's configuration; never a timing, never an adapter's limit.
  */
 export interface Plan extends LayoutLimits {
-  readonly version: 1;
-  readonly matmul: MatmulVariant;
+  readonly version: typeof PLAN_VERSION;
+  readonly matmul: MatmulTable;
   readonly attention: AttentionVariant;
   /** Threads that share a row in LayerNorm and softmax, and rows that share a workgroup. */
   readonly rowLanes: number;
@@ -22,8 +25,8 @@ export interface Plan extends LayoutLimits {
 
 export function defaultPlan(adapter: AdapterDescription): Plan {
   return {
-    version: 1,
-    matmul: defaultMatmulVariant(adapter),
+    version: PLAN_VERSION,
+    matmul: defaultMatmulTable(adapter),
     attention: defaultAttentionVariant(adapter),
     ...(adapter.software ? { rowLanes: 1, rowsPerGroup: 8 } : { rowLanes: 64, rowsPerGroup: 1 }),
     ...DEFAULT_LAYOUT_LIMITS,
@@ -32,12 +35,13 @@ export function defaultPlan(adapter: AdapterDescription): Plan {
   };
 }
 
-/** Whether the adapter has the subgroups that the plan's kernels need. */
-export function runsPlan({ matmul, attention }: Plan, { subgroupSize }: AdapterDescription): boolean {
-  return [matmul, attention].every((variant) => {
-    const lanes = /^subgroup(\d+)$/.exec(variant)?.[1];
-    return lanes === undefined || Number(lanes) === subgroupSize;
-  });
+/** What a plan needs and `adapter` has not, in words; undefined where it runs. */
+export function missingFor(plan: Plan, adapter: AdapterDescription): string | undefined {
+  const sizes: (number | undefined)[] = plan.matmul.map(([, variant]) => matmulKernel(variant).subgroupSize);
+  const lanes = /^subgroup(\d+)$/.exec(plan.attention)?.[1];
+  if (lanes !== undefined) sizes.push(Number(lanes));
+  const missing = sizes.find((size) => size !== undefined && size !== adapter.subgroupSize);
+  return missing === undefined ? undefined : `subgroups of ${missing}`;
 }
 
 /**
@@ -45,7 +49,7 @@ export function runsPlan({ matmul, attention }: Plan, { subgroupSize }: AdapterD
  * chunks, other bits.
  */
 export function runnablePlan(plan: Plan, adapter: AdapterDescription): Plan {
-  if (runsPlan(plan, adapter)) return plan;
+  if (missingFor(plan, adapter) === undefined) return plan;
   const { matmul, attention, rowLanes, rowsPerGroup } = defaultPlan(adapter);
   return { ...plan, matmul, attention, rowLanes, rowsPerGroup };
 }

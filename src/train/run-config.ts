@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { ModelConfig } from '../model/config.js';
-import type { Plan } from '../model/plan.js';
+import { EVERY_PRODUCT, isMatmulVariant, MATMUL_PATTERN } from '../model/matmul-plan.js';
+import { PLAN_VERSION, type Plan } from '../model/plan.js';
 import { TrainOptionsSchema } from './options.js';
 
 const count = z.number().int().min(1);
@@ -15,9 +16,25 @@ const ModelSchema: z.ZodType<ModelConfig> = z.object({
   qkvBias: z.boolean(),
 });
 
+/** A model has some dozen products; this is far beyond. */
+const MOST_RULES = 1000;
+
+const MatmulTableSchema = z
+  .array(
+    z.tuple([
+      z.string().regex(MATMUL_PATTERN, 'no pattern of matrix products'),
+      z.string().refine(isMatmulVariant, { error: ({ input }) => `there is no matrix product kernel ${input}` }),
+    ]),
+  )
+  .min(1)
+  .max(MOST_RULES)
+  .refine((rules) => rules.at(-1)?.[0] === EVERY_PRODUCT, `the last pattern must be ${EVERY_PRODUCT}`);
+
 export const PlanSchema: z.ZodType<Plan> = z.object({
-  version: z.literal(1),
-  matmul: z.enum(['subgroup8', 'tile64']),
+  version: z.literal(PLAN_VERSION, {
+    error: ({ input }) => `kernel plan version ${input} is not that of this lantrain (${PLAN_VERSION})`,
+  }),
+  matmul: MatmulTableSchema,
   attention: z.enum(['subgroup8', 'tile']),
   rowLanes: count,
   rowsPerGroup: count,

@@ -1,4 +1,4 @@
-import { cpSync, existsSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lantrain, SMALL, workFolder } from './run.js';
@@ -21,6 +21,10 @@ beforeAll(async () => {
   truncateSync(at('cut/model.safetensors'), 5000);
   const { code } = await lantrain(['train', ...SMALL, '--steps', '2', '--out', 'there'], { cwd: folder.path });
   expect(code).toBe(0);
+  cpSync(at('there'), at('old'), { recursive: true });
+  const config = JSON.parse(readFileSync(at('old/config.json'), 'utf8'));
+  const plan = { ...config.plan, version: 1, matmul: 'tile64' };
+  writeFileSync(at('old/config.json'), JSON.stringify({ ...config, plan }));
 });
 
 /** what, arguments, exit code, what the one line must say. */
@@ -41,6 +45,7 @@ const cases: [string, string[], 1 | 2, RegExp][] = [
   ['a run directory that exists', ['--out', 'there'], 1, /LT_RUN_EXISTS.*there.*--resume/],
   ['a run that is not there', ['--resume', 'nowhere'], 1, /LT_RUN_MISSING.*nowhere/],
   ['a run that is done', ['--resume', 'there'], 1, /LT_RUN_MISMATCH.*done/],
+  ['a run of an older plan', ['--resume', 'old', '--steps', '9'], 1, /LT_RUN_MISMATCH.*old.*version 1.*--init/],
   [
     'a run resumed with another model',
     ['--resume', 'there', '--steps', '9', '--width', '64'],

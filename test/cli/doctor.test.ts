@@ -20,7 +20,7 @@ describe('doctor', () => {
     expect(report).toMatchObject({ event: 'doctor', usable: true, selfTest: 'passed', problems: [] });
     expect(report.node).toBe(process.versions.node);
     expect(report.adapter?.name).not.toBe('');
-    expect(report.plan?.version).toBe(1);
+    expect(report.plan?.version).toBe(2);
     expect(report.planHash).toMatch(/^[0-9a-f]{64}$/);
     expect(report.limits.maxStorageBufferBindingSize).toBeGreaterThanOrEqual(2 ** 27);
     expect(report.ceilings?.gflops).toBeGreaterThan(0.5);

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { MatmulArguments, MatmulVariant } from '../../src/model/matmul.js';
+import type { MatmulArguments } from '../../src/model/matmul.js';
+import type { MatmulVariant } from '../../src/model/matmul-plan.js';
 import { bench, LAYOUTS, openBench, operands, problem, product, run, variants } from './matmul-problem.js';
 
 beforeAll(openBench);

@@ -1,7 +1,8 @@
 import { expect } from 'vitest';
 import { slice, type View } from '../../src/gpu/device.js';
 import { DispatchList } from '../../src/gpu/list.js';
-import { addMatmul, type Layout, type MatmulArguments, type MatmulVariant } from '../../src/model/matmul.js';
+import { addMatmul, type MatmulArguments } from '../../src/model/matmul.js';
+import { always, type Layout, MATMUL_KERNELS, type MatmulVariant, matmulKernel } from '../../src/model/matmul-plan.js';
 import { Bench, noise } from '../gpu/harness.js';
 
 export let bench: Bench;
@@ -11,9 +12,12 @@ export let variants: MatmulVariant[];
 /** For beforeAll. */
 export async function openBench(): Promise<void> {
   bench = await Bench.open();
-  const runsSubgroup8 = bench.gpu.adapter.subgroupSize === 8;
-  if (!runsSubgroup8) console.warn('matmul: subgroup8 is not tested, the subgroups of this adapter have not 8 lanes');
-  variants = runsSubgroup8 ? ['subgroup8', 'tile64'] : ['tile64'];
+  const runs = (variant: MatmulVariant) =>
+    [undefined, bench.gpu.adapter.subgroupSize].includes(matmulKernel(variant).subgroupSize);
+  const all = Object.keys(MATMUL_KERNELS) as MatmulVariant[];
+  variants = all.filter(runs);
+  for (const variant of all)
+    if (!runs(variant)) console.warn(`matmul: ${variant} is not tested, this adapter's subgroups are not of its size`);
 }
 
 export const LAYOUTS: readonly Layout[] = ['NN', 'NT', 'TN'];
@@ -81,7 +85,7 @@ export async function get(view: View, rows: number, columns: number, ld = column
 
 export async function run(variant: MatmulVariant, ...products: MatmulArguments[]): Promise<void> {
   const list = new DispatchList();
-  for (const p of products) addMatmul(list, variant, p);
+  for (const p of products) addMatmul(list, always(variant), p);
   await list.prepare(bench.kernels);
   list.submit(bench.gpu);
   await bench.gpu.done();

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { DispatchList } from '../../src/gpu/list.js';
-import { addMatmul, defaultMatmulVariant, type MatmulArguments } from '../../src/model/matmul.js';
+import { addMatmul, type MatmulArguments } from '../../src/model/matmul.js';
+import { always } from '../../src/model/matmul-plan.js';
 import { noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import {
@@ -72,19 +73,12 @@ describe('refusals', () => {
     const args = { layout: 'NN', m: 4, n: 4, k: 4, a: view, lda: 4, b: view, ldb: 4 } as const;
     const output = { kind: 'store', c: view, ldc: 4 } as const;
     const add = (more: Partial<MatmulArguments>) => () =>
-      addMatmul(new DispatchList(), 'tile64', { ...args, output, ...more });
+      addMatmul(new DispatchList(), always('tile64x64'), { ...args, output, ...more });
     expect(add({})).not.toThrow();
     expect(add({ m: 0 })).toThrow(RangeError);
     expect(add({ m: 5 })).toThrow(RangeError);
     expect(add({ lda: 3 })).toThrow(RangeError);
     expect(add({ output: { ...output, ldc: 5 } })).toThrow(RangeError);
     expect(add({ output: { ...output, gelu: view, residual: view } })).toThrow(RangeError);
-  });
-
-  it('software with subgroups of 8 gets subgroup8, everything else tile64', () => {
-    const adapter = { name: '', vendor: '', architecture: '', driver: '' };
-    expect(defaultMatmulVariant({ ...adapter, software: true, subgroupSize: 8 })).toBe('subgroup8');
-    expect(defaultMatmulVariant({ ...adapter, software: true, subgroupSize: 4 })).toBe('tile64');
-    expect(defaultMatmulVariant({ ...adapter, software: false, subgroupSize: 8 })).toBe('tile64');
   });
 });

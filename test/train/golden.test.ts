@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { logitsStride } from '../../src/model/activations.js';
+import { always } from '../../src/model/matmul-plan.js';
 import type { Plan } from '../../src/model/plan.js';
 import type { Engine } from '../../src/train/engine.js';
 import { readGradient } from '../model/bench.js';
@@ -15,7 +16,7 @@ beforeAll(async () => {
 });
 
 /** What an adapter without subgroups runs, a GPU's way to share rows out. */
-const ANYWHERE: Partial<Plan> = { matmul: 'tile64', attention: 'tile', rowLanes: 64, rowsPerGroup: 1 };
+const ANYWHERE: Partial<Plan> = { matmul: always('tile64x64'), attention: 'tile', rowLanes: 64, rowsPerGroup: 1 };
 
 const CASES: [name: 'tied' | 'untied', microBatch: number, kernels: string, plan: Partial<Plan>][] = [
   ['tied', 2, "this adapter's kernels", {}],

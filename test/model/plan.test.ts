@@ -1,0 +1,78 @@
+import { describe, expect, it } from 'vitest';
+import {
+  always,
+  defaultMatmulTable,
+  describeTable,
+  isMatmulVariant,
+  MATMUL_PATTERN,
+  type MatmulTable,
+  shapeClass,
+  variantFor,
+} from '../../src/model/matmul-plan.js';
+import { defaultPlan, missingFor } from '../../src/model/plan.js';
+import { PlanSchema } from '../../src/train/run-config.js';
+
+const ADAPTER = { name: '', vendor: '', architecture: '', driver: '' };
+const LAVAPIPE = { ...ADAPTER, software: true, subgroupSize: 8 };
+const GPU = { ...ADAPTER, software: false, subgroupSize: undefined };
+
+describe('matrix products', () => {
+  it('are classed by layout, sizes up to powers of two, and output', () => {
+    expect(shapeClass({ layout: 'NN', m: 512, n: 2304, k: 768, output: 'store' })).toBe('NN 512x4096x1024 store');
+    expect(shapeClass({ layout: 'TN', m: 1, n: 50257, k: 2, output: 'grid' })).toBe('TN 1x65536x2 grid');
+  });
+
+  it('take the first rule of the table that fits', () => {
+    const table: MatmulTable = [
+      ['TN 16x16x64 grid', 'subgroup8'],
+      ['NT *x*x64 *', 'subgroup8'],
+      ['*', 'tile64x64'],
+    ];
+    for (const [pattern] of table) expect(pattern).toMatch(MATMUL_PATTERN);
+    const variant = (layout: 'NN' | 'NT' | 'TN', m: number, n: number, k: number, output: 'store' | 'grid') =>
+      variantFor(table, { layout, m, n, k, output });
+    expect(variant('TN', 16, 9, 33, 'grid')).toBe('subgroup8');
+    expect(variant('TN', 16, 9, 33, 'store')).toBe('tile64x64');
+    expect(variant('TN', 17, 9, 33, 'grid')).toBe('tile64x64');
+    expect(variant('NT', 1, 1000, 64, 'store')).toBe('subgroup8');
+    expect(variant('NN', 1, 1000, 64, 'store')).toBe('tile64x64');
+    expect(describeTable(table)).toBe('tile64x64, subgroup8');
+  });
+
+  it('go by subgroups on software with subgroups of 8, by tiles everywhere else', () => {
+    expect(defaultMatmulTable(LAVAPIPE)).toEqual(always('subgroup8'));
+    expect(defaultMatmulTable({ ...LAVAPIPE, software: false })).toEqual(always('tile64x64'));
+    expect(defaultMatmulTable(GPU)).toEqual(always('tile64x64'));
+  });
+});
+
+describe('a plan', () => {
+  it('says what an adapter lacks for it', () => {
+    expect(missingFor(defaultPlan(LAVAPIPE), LAVAPIPE)).toBeUndefined();
+    expect(missingFor(defaultPlan(GPU), LAVAPIPE)).toBeUndefined();
+    expect(missingFor(defaultPlan(LAVAPIPE), GPU)).toBe('subgroups of 8');
+    expect(missingFor({ ...defaultPlan(GPU), matmul: always('subgroup8') }, GPU)).toBe('subgroups of 8');
+    expect(missingFor({ ...defaultPlan(GPU), attention: 'subgroup8' }, GPU)).toBe('subgroups of 8');
+  });
+
+  it('comes back from JSON as it was', () => {
+    for (const plan of [defaultPlan(LAVAPIPE), defaultPlan(GPU)])
+      expect(PlanSchema.parse(JSON.parse(JSON.stringify(plan)))).toEqual(plan);
+  });
+
+  it('is refused where it is of another version, or names kernels or shapes that are not there', () => {
+    const plan = defaultPlan(LAVAPIPE);
+    const refusal = (changes: object) =>
+      PlanSchema.safeParse({ ...plan, ...changes })
+        .error?.issues.map((issue) => issue.message)
+        .join('; ');
+    expect(refusal({ version: 1, matmul: 'subgroup8' })).toMatch(/version 1 is not that of this lantrain/);
+    expect(refusal({ matmul: [['*', 'subgroup9']] })).toMatch(/no matrix product kernel subgroup9/);
+    expect(refusal({ matmul: [['*', 'toString']] })).toMatch(/no matrix product kernel toString/);
+    expect(refusal({ matmul: [['MM 1x1x1 store', 'tile64x64'], ...always('tile64x64')] })).toMatch(/no pattern/);
+    expect(refusal({ matmul: [['NN 1x1x1 store', 'tile64x64']] })).toMatch(/the last pattern must be \*/);
+    expect(refusal({ matmul: [] })).toBeDefined();
+    expect(refusal({})).toBeUndefined();
+    expect(isMatmulVariant('constructor')).toBe(false);
+  });
+});
