@@ -346,6 +346,7 @@ export class ClusterEngine implements TrainingEngine {
       tokensPerStep,
       buckets,
       exact,
+      ...(join.lacksShaders ? { shaders: { ...this.kernels.texts } } : {}),
     });
     connection.send({ type: 'probe', probe: 'reference' });
     connection.send({ type: 'probe', probe: 'run' });

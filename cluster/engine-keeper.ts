@@ -1,3 +1,4 @@
+import { LantrainError } from '../src/errors.js';
 import type { Gpu } from '../src/gpu/device.js';
 import type { ShaderTexts } from '../src/gpu/kernel.js';
 import { bitClassHash, type Probe } from './bit-class.js';
@@ -8,30 +9,41 @@ import { WorkerEngine, type WorkerShape } from './worker-engine.js';
  * there already, compiled, and the adapter's memory is taken once.
  */
 export class EngineKeeper {
-  #made: { readonly shape: WorkerShape; readonly name: string; readonly engine: WorkerEngine } | undefined;
+  #made:
+    | {
+        readonly shape: WorkerShape;
+        readonly shaders: ShaderTexts;
+        readonly name: string;
+        readonly engine: WorkerEngine;
+      }
+    | undefined;
   readonly #hashes = new Map<Probe, string>();
 
+  /** Without shaders of its own (in a browser) it takes those that come with a shape. */
   constructor(
     readonly gpu: Gpu,
-    readonly shaders: ShaderTexts,
+    private readonly own?: ShaderTexts,
   ) {}
+
+  get hasShaders(): boolean {
+    return this.own !== undefined;
+  }
 
   /** The engine of this shape, its sums zero; one of another shape is gone then. */
   async get(
-    { model, shape, plan }: WorkerShape,
+    { model, shape, plan, shaders: given }: WorkerShape & { readonly shaders?: ShaderTexts },
     onProgress?: (done: number, total: number) => void,
   ): Promise<WorkerEngine> {
-    const name = JSON.stringify([model, shape, plan]);
+    const shaders = this.own ?? given;
+    if (shaders === undefined) throw new LantrainError('LT_CLUSTER_MALFORMED', 'the coordinator sent no shaders');
+    const name = JSON.stringify([model, shape, plan, shaders]);
     if (this.#made?.name !== name) {
       this.#made = undefined;
       this.#hashes.clear();
       this.gpu.releaseAll();
       const wanted = { model, shape, plan };
-      this.#made = {
-        shape: wanted,
-        name,
-        engine: await WorkerEngine.create(this.gpu, this.shaders, wanted, onProgress),
-      };
+      const engine = await WorkerEngine.create(this.gpu, shaders, wanted, onProgress);
+      this.#made = { shape: wanted, shaders, name, engine };
     }
     const { engine } = this.#made;
     engine.sums.clear(this.gpu);
@@ -41,8 +53,9 @@ export class EngineKeeper {
   /** The hash of a probe by the engine that is here, whose weights it may overwrite. */
   async probe(probe: Probe): Promise<string> {
     if (this.#made === undefined) throw new Error('there is no engine to probe');
-    const { engine, shape } = this.#made;
-    const hash = this.#hashes.get(probe) ?? (await bitClassHash(probe, this, engine, shape));
+    const { engine, shape, shaders } = this.#made;
+    const { gpu } = this;
+    const hash = this.#hashes.get(probe) ?? (await bitClassHash(probe, { gpu, shaders }, engine, shape));
     this.#hashes.set(probe, hash);
     return hash;
   }

@@ -65,7 +65,14 @@ export const WORKER_MESSAGES = {
   proof: z.strictObject({ type: z.literal('proof'), proof: exactBytes(PROOF_BYTES) }),
   /** Asks for credit for one frame of so many bytes. */
   want: z.strictObject({ type: z.literal('want'), bytes: positive }),
-  join: z.strictObject({ type: z.literal('join'), name: text.min(1), adapter: text, software: z.boolean() }),
+  join: z.strictObject({
+    type: z.literal('join'),
+    name: text.min(1),
+    adapter: text,
+    software: z.boolean(),
+    /** Whether it has no shaders of its own: a browser takes the coordinator's. */
+    lacksShaders: z.boolean().optional(),
+  }),
   hashes: z.strictObject({ type: z.literal('hashes'), probe: z.enum(['reference', 'run']), hash }),
   /** The weights of `version` are in place, every bucket's checksum verified; `version` as in frames. */
   ready: z.strictObject({ type: z.literal('ready'), version: u32 }),
@@ -136,6 +143,8 @@ export const COORDINATOR_MESSAGES = {
     buckets: positive,
     /** Only workers of the owner's bit class may compute. */
     exact: z.boolean(),
+    /** By file name without `.wgsl`, for who asked. */
+    shaders: z.record(z.string().regex(/^[\w-]{1,100}$/), z.string()).optional(),
   }),
   probe: z.strictObject({ type: z.literal('probe'), probe: z.enum(['reference', 'run']) }),
   /**

@@ -110,7 +110,8 @@ export class Worker {
     };
     const { adapter } = options.engines.gpu;
     const described = (adapter.driver || adapter.name).slice(0, 1000);
-    connection.send({ type: 'join', name: options.name, adapter: described, software: adapter.software });
+    const lacksShaders = !options.engines.hasShaders;
+    connection.send({ type: 'join', name: options.name, adapter: described, software: adapter.software, lacksShaders });
   }
 
   /** Works until the connection ends or the coordinator stops; resolves with the reason, and with no work in hand. */

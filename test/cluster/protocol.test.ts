@@ -174,6 +174,8 @@ test('random bytes and truncated frames are malformed and nothing else', () => {
 test('control messages come out as they went in', () => {
   const messages: WorkerMessage[] = [
     { type: 'join', name: 'a', adapter: 'b', software: true },
+    { type: 'join', name: 'a', adapter: 'b', software: true, lacksShaders: true },
+    { type: 'ping', at: 1.5 },
     { type: 'progress', assignment: 4, begun: 3, done: 2 },
     { type: 'handedBack', assignment: 7, microBatches: [1, 5, 1023] },
     { type: 'evaluated', assignment: 1, low: 0xffffffff, high: 0x80000000, tokens: 512, finite: true },

@@ -246,6 +246,19 @@ describe("the coordinator's shell", () => {
     expect(versions).toEqual(versions.map(() => 2));
   });
 
+  it('hands its shaders, exactly, to a worker without any and to nobody else', async () => {
+    const test = await cluster();
+    const own = await FakeWorker.join(test, 'own');
+    await until(() => own.welcome !== undefined, 'the welcome');
+    expect(own.welcome?.shaders).toBeUndefined();
+    const connection = await join(test.url, {}, false);
+    const welcome = new Promise<Welcome>((resolve) => {
+      connection.onControl = { welcome: resolve, probe: () => {}, weights: () => {} };
+    });
+    connection.send({ type: 'join', name: 'tab', adapter: 'none', software: true, lacksShaders: true });
+    expect((await welcome).shaders).toEqual(loadShaders());
+  });
+
   it('evaluates lists of any length in parts', async () => {
     const test = await cluster();
     await FakeWorker.join(test, 'a');
@@ -291,6 +304,14 @@ it("a worker's engine outlives its connection, and another shape takes its place
   await keeper.get(shape);
   expect(await keeper.probe('run')).toBe(hash);
   expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
+  const without = new EngineKeeper(keeper.gpu);
+  await expect(without.get(shape)).rejects.toMatchObject({ code: 'LT_CLUSTER_MALFORMED' });
+  const shaders = loadShaders();
+  const sent = await without.get({ ...shape, shaders });
+  expect(await without.get({ ...shape, shaders: { ...shaders } })).toBe(sent);
+  expect(await without.probe('run')).toBe(hash);
+  const others = { ...shaders, gelu: `${shaders.gelu}\n` };
+  expect(await without.get({ ...shape, shaders: others }), 'other shaders').not.toBe(sent);
   keeper.gpu.device.destroy();
 });
 
