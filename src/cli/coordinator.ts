@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.js';
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine } from '../../cluster/coordinator.js';
+import { serveSite } from '../../cluster/dashboard/site.js';
 import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol.js';
 import type { RoundNote } from '../../cluster/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
@@ -18,7 +19,7 @@ import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
-import { loadShaders } from './shaders.js';
+import { loadShaders, packageRoot } from './shaders.js';
 import { Throughput } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
 import { version } from './version.js';
@@ -149,6 +150,7 @@ class ClusterConductor implements Conductor {
       limits: LIFE,
       allowPlain: command.plain,
       version: version(),
+      onRequest: serveSite(join(packageRoot(), 'dist', 'page')),
       onConnection: (connection) => engine.admit(connection),
       onRefused: (error, peer) => reporter.note(`refused ${peer}: ${error.message}`),
     });

@@ -16,6 +16,9 @@ const file = fileURLToPath(import.meta.url);
 const root = path.resolve(path.dirname(file), '..', '..');
 const sourceFolders = ['src', 'cluster'];
 const buildInputs = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json'];
+/** What runs in browsers: bundled, not compiled file by file. */
+const browserFolders = ['cluster/dashboard/page/', 'cluster/tab/'];
+const bundler = 'cluster/dashboard/bundle.mjs';
 const driverPackages = ['mesa-vulkan-drivers', 'libvulkan1'];
 /** Dawn refuses Mesa 22 ("shaderUniform*ArrayDynamicIndexing required"). */
 const oldestMesa = 24;
@@ -152,7 +155,10 @@ function listFiles(folder) {
 }
 
 const listSources = () =>
-  sourceFolders.flatMap(listFiles).filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'));
+  sourceFolders
+    .flatMap(listFiles)
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
+    .filter((name) => !browserFolders.some((folder) => name.startsWith(folder)));
 const stampFile = path.join(root, 'dist', '.setup-stamp');
 
 /** Contents, not times: a checkout of another commit and back again builds nothing. */
@@ -171,13 +177,17 @@ function built() {
 }
 
 async function build() {
-  say('building (tsc, into dist/)');
+  say('building (tsc and esbuild, into dist/)');
   const hash = hashSources();
   fs.rmSync(stampFile, { force: true });
   const args = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'];
   if (process.stderr.isTTY) args.push('--pretty');
   const result = await run(process.execPath, args);
   if (result.code !== 0) throw new Stop(`the build failed:\n${result.output.trim()}`);
+  if (fs.existsSync(path.join(root, bundler))) {
+    const bundled = await run(process.execPath, [bundler]);
+    if (bundled.code !== 0) throw new Stop(`bundling the page failed:\n${bundled.output.trim()}`);
+  }
   const sources = new Set(listSources());
   for (const name of [...sourceFolders, 'test'].flatMap((folder) => listFiles(`dist/${folder}`))) {
     const source = name.slice('dist/'.length).replace(/\.js(\.map)?$/, '.ts');
