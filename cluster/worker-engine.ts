@@ -14,6 +14,21 @@ export interface WorkerShape {
   readonly plan: Plan;
 }
 
+/** Dispatches of the gradient's list up to `dispatches` make the sums of these buckets final. */
+interface GradientPart {
+  readonly buckets: readonly number[];
+  readonly dispatches: number;
+}
+
+/** Parts of the list that are queued while one is computed. */
+const PARTS_AHEAD = 1;
+
+function partsOf(finals: readonly { readonly bucket: number; readonly dispatches: number }[]): GradientPart[] {
+  const parts = new Map<number, number[]>();
+  for (const { bucket, dispatches } of finals) parts.set(dispatches, [...(parts.get(dispatches) ?? []), bucket]);
+  return [...parts].map(([dispatches, buckets]) => ({ buckets, dispatches }));
+}
+
 /** What a worker holds on its adapter: a copy of the weights, the graph, exact sums, and the packing of both ways. */
 export class WorkerEngine {
   private constructor(
@@ -25,6 +40,7 @@ export class WorkerEngine {
     readonly packer: SumPacker,
     readonly follower: WeightFollower,
     readonly checks: WeightChecks,
+    private readonly parts: readonly GradientPart[],
   ) {}
 
   static async create(
@@ -43,13 +59,46 @@ export class WorkerEngine {
     const checks = await WeightChecks.build(kernels, weights);
     await gpt.gradient.warmUp(gpu, onProgress);
     sums.clear(gpu);
-    return new WorkerEngine(gpu, layout, weights, sums, gpt, packer, follower, checks);
+    const parts = partsOf(packer.finals(gpt.gradient));
+    return new WorkerEngine(gpu, layout, weights, sums, gpt, packer, follower, checks, parts);
   }
 
-  /** Adds the gradients and the losses of one micro-batch to the sums; resolves when the adapter is done with it. */
-  async gradient(batch: MicroBatch, context: StepContext): Promise<StepReport> {
+  /**
+   * Queues one micro-batch at once: its gradients and losses are added to the sums. Resolves when the adapter is done
+   * with it; its report counts from the last time the sums were cleared.
+   */
+  gradient(batch: MicroBatch, context: StepContext): Promise<StepReport> {
     this.gpt.submitGradient(batch, context);
-    return this.sums.takeReport(this.gpu);
+    return this.sums.readReport();
+  }
+
+  /**
+   * As `gradient`, and tells of each bucket as soon as its sums are final, while the rest still computes. It is silent
+   * from the first value on that is not finite or too large.
+   */
+  async gradientByBucket(
+    batch: MicroBatch,
+    context: StepContext,
+    onFinal: (bucket: number) => void,
+  ): Promise<StepReport> {
+    this.gpt.loadGradient(batch, context);
+    const { gradient } = this.gpt;
+    const reports: Promise<StepReport>[] = [];
+    let from = 0;
+    let good = true;
+    for (const { buckets, dispatches } of [...this.parts, { buckets: [], dispatches: gradient.length }]) {
+      if (dispatches > from) gradient.submit(this.gpu, from, dispatches);
+      from = dispatches;
+      const report = this.sums.readReport().then((r) => {
+        good &&= r.wrong.length === 0;
+        if (good) for (const bucket of buckets) onFinal(bucket);
+        return r;
+      });
+      reports.push(report);
+      // The adapter is never idle, and a bucket is packed soon after it is final.
+      if (reports.length > PARTS_AHEAD) await reports[reports.length - 1 - PARTS_AHEAD];
+    }
+    return (await Promise.all(reports))[reports.length - 1];
   }
 
   /** The losses of micro-batches by the weights as they are, without dropout. */

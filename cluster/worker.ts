@@ -1,6 +1,7 @@
 import { LantrainError } from '../src/errors.js';
 import { IGNORED_TARGET, type MicroBatch } from '../src/model/gpt.js';
 import { runnablePlan } from '../src/model/plan.js';
+import type { StepReport } from '../src/model/sums.js';
 import { packLoss } from '../src/train/blocks.js';
 import type { EngineKeeper } from './engine-keeper.js';
 import {
@@ -16,6 +17,7 @@ import {
   type Welcome,
 } from './protocol.js';
 import type { WorkerConnection } from './transport/connection.js';
+import { Upload } from './upload.js';
 import type { WorkerEngine } from './worker-engine.js';
 
 /** What a worker tells of itself, for whoever shows it. */
@@ -46,9 +48,6 @@ interface Work {
   fenced: boolean;
   readonly handedBack: Set<number>;
 }
-
-/** Sums packed on their way to the socket at once. */
-const UPLOADS_IN_FLIGHT = 3;
 
 /**
  * A worker: computes what it is dealt with the weights it is sent, and owns nothing. Two queues keep order: `work`
@@ -274,9 +273,16 @@ export class Worker {
     this.#connection.send({ type: 'handedBack', assignment, microBatches: given });
   }
 
+  /**
+   * Computes an assignment's micro-batches. Once nothing is left that could be handed back, their set is fixed: with
+   * the last one, each bucket goes up as soon as its sums are final.
+   */
   async #compute(message: Assign, work: Work): Promise<void> {
     const { engine, welcome } = this.#ready();
     const { assignment, step } = message;
+    const done: number[] = [];
+    const upload = new Upload(message.buckets);
+    let report: StepReport | undefined;
     try {
       await this.#atVersion(step - 1);
       const started = performance.now();
@@ -284,68 +290,70 @@ export class Worker {
       const idleMs = started - idle;
       const downloadMs = Math.max(0, verified - Math.max(weights, idle));
       const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
-      const done: number[] = [];
-      let loss = 0n;
+      const begin = () => {
+        const set = MicroBatchSet.of(done);
+        upload.begin((bucket) => this.#contribute(message, work, set, bucket, report));
+      };
       for (const data of work.microBatches) {
         if (work.fenced) break;
         work.begun++;
         if (work.handedBack.has(data.microBatch)) continue;
         this.#progress(work, done.length);
-        const report = await engine.gradient(this.#unpack(data), context);
+        done.push(data.microBatch);
+        const batch = this.#unpack(data);
+        if (work.microBatches.slice(work.begun).every((m) => work.handedBack.has(m.microBatch))) {
+          begin();
+          report = await engine.gradientByBucket(batch, context, (bucket) => upload.add(bucket));
+        } else report = await engine.gradient(batch, context);
         if (report.wrong.length > 0) {
-          engine.sums.clear(engine.gpu);
           const what = report.wrong.slice(0, 3).join(', ');
           this.#connection.send({ type: 'refuse', assignment, microBatch: data.microBatch, status: 1, what });
           return;
         }
-        loss += report.lossGrid;
-        done.push(data.microBatch);
         this.#progress(work, done.length);
         if (this.#options.drag) await new Promise((go) => setTimeout(go, this.#options.drag));
       }
-      if (work.fenced || done.length === 0) {
-        engine.sums.clear(engine.gpu);
-        return;
-      }
+      if (work.fenced || done.length === 0) return;
       const computed = performance.now();
       const tokens = done.length * engine.gpt.rows;
       this.#options.onNote?.({ note: 'computed', step, tokens, milliseconds: computed - started });
-      await this.#upload(message, work, MicroBatchSet.of(done), loss);
-      engine.sums.clear(engine.gpu);
+      if (!upload.begun) {
+        // What was left was handed back while the last one was computed.
+        begin();
+        for (const bucket of engine.packer.buckets.keys()) upload.add(bucket);
+      }
+      upload.add(welcome.buckets - 1);
+      await upload.end();
       this.#times.idle = performance.now();
       const uploadMs = this.#times.idle - computed;
       const times = { computeMs: computed - started, uploadMs, downloadMs, waitMs: idleMs - downloadMs };
       if (this.#connection.isOpen) this.#connection.send({ type: 'stats', step, ...times, tokens });
     } finally {
+      await upload.giveUp();
+      engine.sums.clear(engine.gpu);
       this.#works.delete(assignment);
     }
   }
 
-  /** Packs and sends the sums bucket by bucket, a few at once; the loss is the last. */
-  async #upload(message: Assign, work: Work, microBatches: MicroBatchSet, loss: bigint): Promise<void> {
+  /** Packs and sends the sums of one bucket; the last bucket is the loss. */
+  async #contribute(
+    { assignment, step }: Assign,
+    work: Work,
+    microBatches: MicroBatchSet,
+    bucket: number,
+    report: StepReport | undefined,
+  ): Promise<void> {
+    if (work.fenced) return;
     const { engine, welcome } = this.#ready();
-    const { assignment, step } = message;
-    const lossBucket = welcome.buckets - 1;
-    const buckets = message.buckets ?? Array.from({ length: welcome.buckets }, (_, i) => i);
-    const send = async (bucket: number) => {
-      const { incarnation } = welcome;
-      const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
-      let message: Uint8Array;
-      if (bucket === lossBucket) message = encodeFrame(header, packLoss(loss));
-      else {
-        message = await engine.packer.pack(bucket, HEADER_BYTES);
-        sealFrame(message, header);
-      }
-      if (!work.fenced) await this.#connection.sendFrame(message);
-    };
-    const waiting = buckets.values();
-    const lane = async () => {
-      for (const bucket of waiting) {
-        if (work.fenced) return;
-        await send(bucket);
-      }
-    };
-    await Promise.all(Array.from({ length: UPLOADS_IN_FLIGHT }, lane));
+    const { incarnation } = welcome;
+    const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
+    let message: Uint8Array;
+    if (bucket === welcome.buckets - 1) message = encodeFrame(header, packLoss(report?.lossGrid ?? 0n));
+    else {
+      message = await engine.packer.pack(bucket, HEADER_BYTES);
+      sealFrame(message, header);
+    }
+    if (!work.fenced) await this.#connection.sendFrame(message);
   }
 
   async #evaluate(message: Extract<CoordinatorMessage, { type: 'evaluate' }>, work: Work): Promise<void> {

@@ -1,8 +1,11 @@
-import { type Gpu, slice, type View } from '../gpu/device.js';
+import { type Gpu, Readback, slice, type View } from '../gpu/device.js';
 import { ParameterArena, type ParameterLayout } from './layout.js';
 
 /** The words a status view starts at are this many values apart, so that each can be bound. */
 const STATUS_STRIDE = 64;
+
+/** Reads of the report on their way at once. */
+const REPORTS_IN_FLIGHT = 2;
 
 /** What a status word says, by bit; the same constants as in `shaders/grid.wgsl`. */
 export const STATUS_NONFINITE = 1;
@@ -23,6 +26,7 @@ export class ExactSums {
     readonly low: ParameterArena,
     readonly high: ParameterArena,
     readonly report: View,
+    private readonly readback: Readback,
     readonly normChunks: number,
   ) {
     this.#index = new Map(low.layout.parameters.map((p, i) => [p.name, i]));
@@ -33,7 +37,9 @@ export class ExactSums {
     const high = await ParameterArena.allocate(gpu, layout, 'sumHigh');
     const normChunks = layout.slabSizes.reduce((n, size) => n + normChunksOf(size), 0);
     const values = STATUS_STRIDE * (layout.parameters.length + 2) + normViewValues(layout);
-    return new ExactSums(low, high, await gpu.buffer('report', values), normChunks);
+    const report = await gpu.buffer('report', values);
+    const readback = await Readback.create(gpu, 'staged report', report.size, REPORTS_IN_FLIGHT);
+    return new ExactSums(low, high, report, readback, normChunks);
   }
 
   /** The status word of a tensor. */
@@ -68,7 +74,23 @@ export class ExactSums {
 
   /** Reads the report, which waits for all that was submitted, and clears its statuses and the loss. */
   async takeReport(gpu: Gpu): Promise<StepReport> {
-    const bytes = await gpu.read(this.report);
+    const report = await this.readReport();
+    gpu.write(this.report, new Uint32Array(STATUS_STRIDE * (this.low.layout.parameters.length + 1) + 2));
+    return report;
+  }
+
+  /**
+   * The report as everything submitted so far leaves it, though more is submitted meanwhile: what is wrong and the loss
+   * add up from the last `clear` or `takeReport` on.
+   */
+  readReport(): Promise<StepReport> {
+    return this.readback.read(
+      () => this.report,
+      (bytes) => this.#parse(bytes),
+    );
+  }
+
+  #parse(bytes: ArrayBuffer): StepReport {
     const words = new Uint32Array(bytes);
     const floats = new Float32Array(bytes);
     const { parameters, slabSizes } = this.low.layout;
@@ -81,7 +103,6 @@ export class ExactSums {
       const { offset, size } = this.squares(s);
       for (let i = 0; i < size / 4; i++) squares += floats[offset / 4 + i];
     }
-    gpu.write(this.report, new Uint32Array(lossAt + 2));
     return { lossGrid, lossSum: fromLossGrid(lossGrid), squares, wrong };
   }
 }
