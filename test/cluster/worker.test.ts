@@ -1,0 +1,225 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { EngineKeeper } from '../../cluster/engine-keeper.js';
+import { decodeFrame, encodeFrame } from '../../cluster/frame.js';
+import { type Frame, type MicroBatchData, packTokens, type WorkerMessage } from '../../cluster/protocol.js';
+import type { WorkerConnection } from '../../cluster/transport/connection.js';
+import { Worker } from '../../cluster/worker.js';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu } from '../../src/gpu/device.js';
+import { ParameterLayout } from '../../src/model/layout.js';
+import { defaultPlan } from '../../src/model/plan.js';
+import { checksumOf } from '../../src/train/blocks.js';
+
+const MODEL = { vocabSize: 61, context: 8, width: 24, layers: 2, heads: 3, tie: false, qkvBias: true };
+const MICRO_BATCHES = 3;
+
+let gpu: Gpu;
+let keeper: EngineKeeper;
+
+beforeAll(async () => {
+  gpu = await Gpu.open(openDawn());
+  keeper = new EngineKeeper(gpu, loadShaders());
+});
+
+type Sent = WorkerMessage | Frame['header'];
+
+/** A worker with a connection that only takes notes. */
+class Bench {
+  readonly sent: Sent[] = [];
+  readonly payloads = new Map<number, Uint8Array>();
+  readonly layout = new ParameterLayout(MODEL, this.#plan);
+  readonly worker: Worker;
+  readonly connection: WorkerConnection;
+  onSent: (message: Sent) => void = () => {};
+  #fail: (error: unknown) => void = () => {};
+
+  constructor() {
+    const note = (message: Sent) => {
+      this.sent.push(message);
+      this.onSent(message);
+    };
+    this.connection = {
+      id: 1,
+      peer: 'nobody',
+      stats: { bytesIn: 0, bytesOut: 0, bufferedAmount: 0, roundTripMs: 0, silentMs: 0 },
+      isOpen: true,
+      onControl: {},
+      frames: undefined,
+      onFrame: () => {},
+      onClose: () => {},
+      send: note,
+      sendFrame: async (message) => {
+        const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: MICRO_BATCHES };
+        const { header, payload } = decodeFrame(message, { ...context, kinds: ['contribution'] });
+        this.payloads.set(header.bucket, payload.slice());
+        note(header);
+      },
+      close: (error) => this.#fail(error),
+    };
+    this.worker = new Worker(this.connection, { engines: keeper, name: 'bench' });
+  }
+
+  get #plan() {
+    return { ...defaultPlan(gpu.adapter), windowValues: 2 ** 12, slabValues: 2 ** 12 };
+  }
+
+  get buckets(): number {
+    return this.layout.buckets().length;
+  }
+
+  /** The worker is welcomed and has weights, all of this value. */
+  async begin(weight: number): Promise<void> {
+    const { onControl } = this.connection;
+    onControl.welcome?.({
+      type: 'welcome',
+      worker: 1,
+      incarnation: 1,
+      step: 1,
+      model: MODEL,
+      plan: this.#plan,
+      shape: { batch: 1, context: MODEL.context, dropout: 0 },
+      seed: 1,
+      microBatches: MICRO_BATCHES,
+      tokensPerStep: MICRO_BATCHES * MODEL.context,
+      buckets: this.buckets + 1,
+      exact: false,
+    });
+    const set = this.until((m) => 'type' in m && m.type === 'hashes');
+    onControl.probe?.({ type: 'probe', probe: 'run' });
+    await set;
+    onControl.weights?.({ type: 'weights', version: 0, mode: 'whole' });
+    const ready = this.until((m) => 'type' in m && m.type === 'ready');
+    this.layout.buckets().forEach(({ size }, bucket) => {
+      const values = new Float32Array(size).fill(weight);
+      const [a, b] = checksumOf(new Uint32Array(values.buffer));
+      const header = { kind: 'weights-whole', incarnation: 1, assignment: 0, step: 0, base: 0, bucket } as const;
+      const message = encodeFrame({ ...header, weights: { a, b } }, new Uint8Array(values.buffer));
+      const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: MICRO_BATCHES };
+      void this.connection.onFrame(decodeFrame(message, { ...context, kinds: ['weights-whole'] }));
+    });
+    await ready;
+  }
+
+  until(isIt: (message: Sent) => boolean): Promise<Sent> {
+    return new Promise((resolve, reject) => {
+      this.#fail = reject;
+      this.onSent = (message) => {
+        if (isIt(message)) resolve(message);
+      };
+    });
+  }
+
+  assign(count: number, buckets?: number[]): void {
+    const tokens = packTokens(new Uint32Array(MODEL.context).fill(3), MODEL.vocabSize);
+    const microBatches: MicroBatchData[] = Array.from({ length: count }, (_, microBatch) => ({
+      microBatch,
+      slot: microBatch,
+      tokens,
+      targets: tokens,
+    }));
+    this.connection.onControl.assign?.({ type: 'assign', assignment: 1, step: 1, microBatches, buckets });
+  }
+
+  get contributions() {
+    return this.sent.filter((m) => 'kind' in m && m.kind === 'contribution');
+  }
+
+  async end(): Promise<void> {
+    this.connection.onControl.stop?.({ type: 'stop', reason: 'the test is over' });
+    await this.worker.run();
+  }
+}
+
+const isStats = (m: Sent) => 'type' in m && m.type === 'stats';
+const isProgress = (m: Sent, done: number) => 'type' in m && m.type === 'progress' && m.done === done;
+
+describe('a worker', () => {
+  it('sends buckets up before its last micro-batch is computed, the same bytes as afterwards', async () => {
+    const bench = new Bench();
+    await bench.begin(0.02);
+    const stats = bench.until(isStats);
+    bench.assign(2);
+    await stats;
+    const computed = bench.sent.findIndex((m) => isProgress(m, 2));
+    const early = bench.sent.slice(0, computed).filter((m) => 'kind' in m).length;
+    expect(early).toBeGreaterThan(1);
+    expect(
+      bench.sent
+        .slice(
+          0,
+          bench.sent.findIndex((m) => isProgress(m, 1)),
+        )
+        .some((m) => 'kind' in m),
+    ).toBe(false);
+    const together = new Map(bench.payloads);
+    expect([...together.keys()].sort((a, b) => a - b)).toEqual([...Array(bench.buckets + 1).keys()]);
+
+    await bench.end();
+    // Where the last of three is asked back while the second is computed, the set is fixed too late for that.
+    const other = new Bench();
+    await other.begin(0.02);
+    const begun = other.until((m) => 'type' in m && m.type === 'progress' && m.begun === 2);
+    other.assign(3);
+    await begun;
+    const last = other.until(isStats);
+    other.connection.onControl.reclaim?.({ type: 'reclaim', assignment: 1, microBatches: [2] });
+    await last;
+    expect(other.sent.find((m) => 'type' in m && m.type === 'handedBack')).toMatchObject({ microBatches: [2] });
+    const done = other.sent.findIndex((m) => isProgress(m, 2));
+    expect(other.sent.slice(0, done).some((m) => 'kind' in m)).toBe(false);
+    expect(other.payloads).toEqual(together);
+    for (const m of other.contributions) expect('microBatches' in m && m.microBatches.indices()).toEqual([0, 1]);
+    await other.end();
+  });
+
+  it('sends only the buckets it is asked for', async () => {
+    const bench = new Bench();
+    await bench.begin(0.02);
+    const stats = bench.until(isStats);
+    bench.assign(1, [1, bench.buckets]);
+    await stats;
+    expect([...bench.payloads.keys()].sort((a, b) => a - b)).toEqual([1, bench.buckets]);
+    await bench.end();
+  });
+
+  it('refuses a micro-batch whose loss is not finite, with nothing of it sent', async () => {
+    const bench = new Bench();
+    await bench.begin(Number.NaN);
+    const refused = bench.until((m) => 'type' in m && m.type === 'refuse');
+    bench.assign(1);
+    expect(await refused).toMatchObject({ assignment: 1, microBatch: 0 });
+    expect(bench.contributions).toEqual([]);
+    await bench.end();
+  });
+});
+
+describe('the engine of a worker', () => {
+  it('is silent of buckets from the first wrong value on, and says what was wrong', async () => {
+    const bench = new Bench();
+    await bench.begin(0.02);
+    await bench.end();
+    const engine = await keeper.get({
+      model: MODEL,
+      shape: { batch: 1, context: MODEL.context, dropout: 0 },
+      plan: { ...defaultPlan(gpu.adapter), windowValues: 2 ** 12, slabValues: 2 ** 12 },
+    });
+    const tokens = new Uint32Array(MODEL.context).fill(3);
+    const batch = { tokens, targets: tokens, firstSlot: 0 };
+    const context = { seed: 1, step: 1, lossScale: 1 };
+    const told: number[] = [];
+    await engine.gradientByBucket(batch, context, (bucket) => told.push(bucket));
+    expect(told.sort((a, b) => a - b)).toEqual([...bench.layout.buckets().keys()]);
+    engine.sums.clear(gpu);
+    told.length = 0;
+    const report = await engine.gradientByBucket(batch, context, (bucket) => {
+      told.push(bucket);
+      // As a kernel would that finds an infinity among the gradients to come.
+      gpu.write(engine.sums.status('wpe.weight'), Uint32Array.of(1));
+    });
+    expect(report.wrong).toEqual(['wpe.weight']);
+    expect(told.length).toBeGreaterThan(0);
+    expect(told.length).toBeLessThan(bench.buckets);
+    engine.sums.clear(gpu);
+  });
+});
