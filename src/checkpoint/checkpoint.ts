@@ -147,7 +147,7 @@ export async function restoreCheckpoint(
  * makes the digest on the way. Throws LT_RUN_WRITE where the system refuses; nothing of it is left then and the
  * checkpoints before it stand.
  */
-export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
+async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
   const { model, step, read } = next;
   const path = join(dir, checkpointName(step));
   const temporary = path + PARTIAL;
@@ -182,6 +182,17 @@ export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise
     const refused = error instanceof LantrainError && error.code === 'LT_RUN_WRITE' ? error.cause : error;
     throw isSystemError(refused) ? writeFailure(path, refused, `; ${whatStands(dir)}`) : error;
   }
+}
+
+/** Writes the checkpoint of a step and then removes all but the newest `keep`. */
+export async function writeAndPrune(
+  dir: string,
+  next: NewCheckpoint,
+  keep: number,
+): Promise<{ path: string; digest: string }> {
+  const written = await writeCheckpoint(dir, next);
+  await pruneCheckpoints(dir, next.step, keep);
+  return written;
 }
 
 /** Gives `temporary` the name `path`. A folder cannot be renamed over another, so an older one steps aside first. */
@@ -225,7 +236,7 @@ export async function sweepCheckpoints(dir: string): Promise<void> {
 }
 
 /** Removes the checkpoints before `step` but for the newest `keep - 1` of them. Throws LT_RUN_WRITE. */
-export async function pruneCheckpoints(dir: string, step: number, keep: number): Promise<void> {
+async function pruneCheckpoints(dir: string, step: number, keep: number): Promise<void> {
   const older = listCheckpoints(dir).filter((checkpoint) => checkpoint.step < step);
   for (const { path } of older.slice(0, Math.max(0, older.length - (keep - 1)))) {
     try {

@@ -8,13 +8,14 @@ import {
   latestCheckpoint,
   listCheckpoints,
   type NewCheckpoint,
-  pruneCheckpoints,
   sweepCheckpoints,
-  writeCheckpoint,
+  writeAndPrune,
 } from './checkpoint.js';
 import { EventLog, type LoggedEvent } from './event-log.js';
 import { issues, readJson } from './huggingface-config.js';
 import { RunConfig } from './identity.js';
+import { type Saved, Saver } from './saver.js';
+import type { SharedState } from './shared-state.js';
 
 /** Checkpoints that stay: the newest, and the one before it should the newest turn out damaged. */
 export const KEPT_CHECKPOINTS = 2;
@@ -35,6 +36,7 @@ export const KEPT_CHECKPOINTS = 2;
 export class RunDirectory {
   readonly checkpoints: string;
   private readonly log: EventLog;
+  private saver: Saver | undefined;
 
   private constructor(
     readonly path: string,
@@ -131,11 +133,21 @@ export class RunDirectory {
    * Writes the checkpoint of a step and then removes all but the newest `keep`. On LT_RUN_WRITE nothing of the new one
    * is left and the ones before it stand.
    */
-  async writeCheckpoint(next: NewCheckpoint, keep = KEPT_CHECKPOINTS): Promise<{ path: string; digest: string }> {
+  async writeCheckpoint(next: NewCheckpoint, keep = KEPT_CHECKPOINTS): Promise<Saved> {
     this.log.sync();
-    const written = await writeCheckpoint(this.checkpoints, next);
-    await pruneCheckpoints(this.checkpoints, next.step, keep);
-    return written;
+    return writeAndPrune(this.checkpoints, next, keep);
+  }
+
+  /** As `writeCheckpoint`, in a thread of its own. `state` must not change until then, and only one is written at a time. */
+  async writeBeside(
+    checkpoint: Omit<NewCheckpoint, 'read'>,
+    state: SharedState,
+    keep = KEPT_CHECKPOINTS,
+  ): Promise<Saved> {
+    this.log.sync();
+    this.saver ??= new Saver();
+    const { memory, places } = state;
+    return this.saver.save({ dir: this.checkpoints, keep, checkpoint, state: { memory, places } });
   }
 
   /** Replaces loss.svg. Throws LT_RUN_WRITE. */
@@ -143,7 +155,9 @@ export class RunDirectory {
     return writeText(join(this.path, 'loss.svg'), svg);
   }
 
+  /** What is being written then is given up. */
   close(): void {
+    void this.saver?.close();
     this.log.close();
   }
 }

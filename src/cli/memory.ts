@@ -7,7 +7,11 @@ import type { AdapterDescription } from '../gpu/device.js';
  * process later. A real GPU refuses what it cannot hold, so nothing is known beforehand, and nothing needs to be.
  */
 export function availableMemory(adapter: AdapterDescription): number | undefined {
-  if (!adapter.software) return undefined;
+  return adapter.software ? hostMemory() : undefined;
+}
+
+/** Bytes of main memory that this machine can still give without swapping. */
+export function hostMemory(): number {
   try {
     const match = /^MemAvailable:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'));
     if (match) return Number(match[1]) * 1024;

@@ -2,12 +2,10 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { z } from 'zod';
 import { restoreCheckpoint } from '../checkpoint/checkpoint.js';
-import type { StatePart } from '../checkpoint/digest.js';
 import { openModel } from '../checkpoint/huggingface.js';
 import { checkIdentity } from '../checkpoint/identity.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
-import type { ParameterArena } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { readMetrics } from '../report/metrics.js';
@@ -17,11 +15,11 @@ import { Engine, initializeWeights, StepAbandoned, type TrainingEngine } from '.
 import type { PresetName, TrainOptions } from '../train/options.js';
 import { identityOf, type RunConfig, RunConfigSchema } from '../train/run-config.js';
 import { Trainer } from '../train/trainer.js';
+import { arenaOf, Checkpoints } from './checkpoints.js';
 import { adamwOf, gigabytes, type Job, planHash, prepareJob, shapeOfJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
 import { loadShaders } from './shaders.js';
-import { version } from './version.js';
 
 export interface TrainCommand {
   readonly preset?: PresetName;
@@ -98,6 +96,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   const stop = stopOnInterrupt(reporter, run.path, conductor);
   const plot = async () =>
     run.writePlot(lossPlot(readMetrics(join(run.path, 'metrics.jsonl')), plotLabels(config, trainer)));
+  const checkpoints = new Checkpoints(run, engine, job, reporter);
   let reason = 'it failed';
   try {
     await conductor.begin?.(run, reporter);
@@ -113,14 +112,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
         reporter.event(event);
         if (event.event === 'eval') await plot();
       },
-      checkpoint: (step) =>
-        run.writeCheckpoint({
-          model: config.model,
-          step,
-          version: version(),
-          tokensSeen: step * trainer.tokensPerStep,
-          read: (part, name) => arenaOf(engine, part).read(job.gpu, name),
-        }),
+      checkpoint: (step, final) => checkpoints.save(step, final),
       stopping: () => stop.requested,
     });
     reason = end.complete ? 'the run is done' : 'the run was stopped';
@@ -226,11 +218,6 @@ async function begin(engine: TrainingEngine, config: RunConfig, init: string | u
   } finally {
     model.close();
   }
-}
-
-export function arenaOf(engine: TrainingEngine, part: StatePart): ParameterArena {
-  const { weights, first, second } = engine.state;
-  return { weights, m: first, v: second }[part];
 }
 
 /** The first name of `runs/<preset>-1`, `-2` ... that is free. */

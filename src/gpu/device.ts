@@ -22,6 +22,14 @@ export function slice(view: View, start: number, count: number): View {
   return { buffer: view.buffer, offset: view.offset + start * 4, size: count * 4 };
 }
 
+/** Bytes that come to the host at once; larger reads go through two buffers of this size in turn. */
+export const READ_CHUNK_BYTES = 2 ** 24;
+
+/** Bytes of the staging buffers that reads of at most `bytes` take. */
+export function stagingBytes(bytes: number): number {
+  return Math.min(bytes, 2 * READ_CHUNK_BYTES);
+}
+
 export interface GpuOptions {
   /** Features not to use though the adapter has them: for tests, and to reproduce a smaller adapter. */
   readonly withoutFeatures?: readonly string[];
@@ -62,8 +70,8 @@ export interface AdapterDescription {
  */
 export class Gpu {
   #failure: LantrainError | undefined;
-  #staging: { buffer: GPUBuffer; size: number } | undefined;
-  #reading: Promise<ArrayBuffer> | undefined;
+  #staging: GPUBuffer[] = [];
+  #reading: Promise<void> | undefined;
   readonly #live = new Set<GPUBuffer>();
   #allocatedBytes = 0;
   #peakBytes = 0;
@@ -157,7 +165,7 @@ export class Gpu {
 
   /** Frees every buffer there is. Only with no read pending, and for callers who forget all that was built on them. */
   releaseAll(): void {
-    this.#staging = undefined;
+    this.#staging = [];
     for (const buffer of this.#live) this.#destroy(buffer);
   }
 
@@ -171,25 +179,54 @@ export class Gpu {
     this.device.queue.writeBuffer(view.buffer, view.offset, data.buffer, data.byteOffset, data.byteLength);
   }
 
-  /** The bytes of `view`, once everything submitted so far is done. One read at a time; others wait their turn. */
+  /** The bytes of `view`, once everything submitted so far is done. */
   async read(view: View): Promise<ArrayBuffer> {
+    const bytes = new Uint8Array(view.size);
+    await this.readInto(view, bytes);
+    return bytes.buffer;
+  }
+
+  /**
+   * Copies the bytes of `view` into `target`, once everything submitted so far is done. More than one chunk comes in
+   * several submits, so the view must not change meanwhile. One read at a time; others wait their turn.
+   */
+  async readInto(view: View, target: Uint8Array): Promise<void> {
     while (this.#reading) await this.#reading.catch(() => undefined);
-    this.#reading = this.#read(view);
+    this.#reading = this.#readInto(view, target);
     try {
-      return await this.#reading;
+      await this.#reading;
     } finally {
       this.#reading = undefined;
     }
   }
 
-  async #read(view: View): Promise<ArrayBuffer> {
+  /** The host copies out of one staging buffer while the adapter fills the other. */
+  async #readInto(view: View, target: Uint8Array): Promise<void> {
     this.check();
-    if (this.#staging === undefined || this.#staging.size < view.size) {
-      if (this.#staging) this.#destroy(this.#staging.buffer);
-      this.#staging = { buffer: await this.staging('staging', view.size), size: view.size };
+    if (target.length !== view.size) throw new RangeError(`${target.length} bytes for a view of ${view.size}`);
+    const stagings = await this.#stagingsFor(view.size);
+    const chunks: Promise<void>[] = [];
+    for (let at = 0; at < view.size; at += READ_CHUNK_BYTES) {
+      const i = chunks.length;
+      await chunks[i - stagings.length];
+      const chunk = { ...view, offset: view.offset + at, size: Math.min(READ_CHUNK_BYTES, view.size - at) };
+      const take = (bytes: ArrayBuffer) => target.set(new Uint8Array(bytes), at);
+      chunks.push(this.copyOut(this.device.createCommandEncoder(), chunk, stagings[i % stagings.length], take));
+      // Whoever waits for it below, or for an earlier one above, is told.
+      chunks[i].catch(() => undefined);
     }
-    const encoder = this.device.createCommandEncoder();
-    return this.copyOut(encoder, view, this.#staging.buffer, (bytes) => bytes.slice(0));
+    await Promise.all(chunks);
+  }
+
+  async #stagingsFor(bytes: number): Promise<readonly GPUBuffer[]> {
+    const size = Math.min(bytes, READ_CHUNK_BYTES);
+    if (this.#staging.length === 0 || this.#staging[0].size < size) {
+      for (const buffer of this.#staging.splice(0)) this.#destroy(buffer);
+      this.#staging.push(await this.staging('staging', size));
+    }
+    if (bytes > READ_CHUNK_BYTES && this.#staging.length < 2)
+      this.#staging.push(await this.staging('staging', READ_CHUNK_BYTES));
+    return this.#staging;
   }
 
   /**

@@ -1,5 +1,5 @@
 import { LantrainError } from '../errors.js';
-import { alignValues, type Gpu, type View } from '../gpu/device.js';
+import { alignValues, type Gpu, stagingBytes, type View } from '../gpu/device.js';
 import type { ModelConfig } from './config.js';
 import { ParameterLayout } from './layout.js';
 import type { Plan } from './plan.js';
@@ -99,7 +99,7 @@ export interface MemoryBudget {
   readonly activationBytes: number;
   /** Key/value cache and activations of the sampling graph. */
   readonly samplingBytes: number;
-  /** The buffer through which the host reads; a checkpoint needs it for the largest piece of the parameters. */
+  /** The buffers through which the host reads; a checkpoint reads the largest piece of the parameters at once. */
   readonly readingBytes: number;
   readonly totalBytes: number;
 }
@@ -110,7 +110,7 @@ export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan)
   const stateBytes = 20 * layout.allocatedValues;
   const activationBytes = sum(activationSizes(config, shape, plan, true));
   const samplingBytes = sum(decoderSizes(config));
-  const readingBytes = 4 * layout.pieces.reduce((most, piece) => Math.max(most, piece.size), 0);
+  const readingBytes = stagingBytes(4 * Math.max(...layout.pieces.map((piece) => piece.size)));
   const totalBytes = stateBytes + activationBytes + samplingBytes + readingBytes;
   return { stateBytes, activationBytes, samplingBytes, readingBytes, totalBytes };
 }

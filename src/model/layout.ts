@@ -144,7 +144,7 @@ export class ParameterArena {
     const all = new Float32Array(pieces[0].parameter.size);
     let at = 0;
     for (const piece of pieces) {
-      all.set(new Float32Array(await gpu.read(this.piece(piece))), at);
+      await gpu.readInto(this.piece(piece), new Uint8Array(all.buffer, 4 * at, 4 * piece.size));
       at += piece.size;
     }
     return all;

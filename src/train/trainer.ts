@@ -10,11 +10,19 @@ import type { RunConfig } from './run-config.js';
 import { sampleTokens } from './sample.js';
 import { learningRateAt } from './schedule.js';
 
+export interface SavedCheckpoint {
+  readonly digest: string;
+  readonly path: string;
+}
+
 /** What the loop hands out; the shell around it writes files and prints. */
 export interface TrainerHooks {
   event(event: MetricsEvent): void | Promise<void>;
-  /** Writes a checkpoint of the state after `step` updates and returns its digest and path. */
-  checkpoint(step: number): Promise<{ readonly digest: string; readonly path: string }>;
+  /**
+   * Takes the state after `step` updates, the loop's last ones if `final`: the loop goes on at once, and asks for the
+   * next only after `written`, which says that the checkpoint is on disk.
+   */
+  checkpoint(step: number, final: boolean): Promise<{ readonly written: Promise<SavedCheckpoint> }>;
   /** True once the run should end after the step in hand. */
   stopping(): boolean;
 }
@@ -51,45 +59,42 @@ export class Trainer {
   /** Runs updates `from + 1` to the last. Throws LT_TRAIN_NONFINITE as `Engine.step` does. */
   async run(from: number, hooks: TrainerHooks): Promise<TrainingEnd> {
     const { options, totalSteps } = this.config;
-    const interval = checkpointInterval(options.checkpointEvery);
     const started = performance.now();
     let stepStarted = started;
-    let lastCheckpoint = { at: started, step: -1, digest: '' };
+    const checkpoints = new Checkpoints(hooks, options.checkpointEvery);
     let step = from;
-    const save = async () => {
-      const saved = await hooks.checkpoint(step);
-      lastCheckpoint = { at: performance.now(), step, digest: saved.digest };
-      await hooks.event({ event: 'checkpoint', step, digest: saved.digest, path: saved.path });
-    };
-    while (step < totalSteps && !hooks.stopping()) {
-      step++;
-      const lr = this.#learningRate(step);
-      const { loss, gradNorm } = await this.engine.step(this.#globalBatch(step), step, options.seed, lr);
-      const now = performance.now();
-      const tokensPerSecond = this.tokensPerStep / ((now - stepStarted) / 1000);
-      await hooks.event({
-        event: 'step',
-        step,
-        loss,
-        tokens: this.tokensPerStep,
-        tokensPerSecond,
-        lr,
-        gradNorm,
-      });
-      const last = step === totalSteps;
-      if (options.evalEvery > 0 && ((step - 1) % options.evalEvery === 0 || last))
-        await hooks.event(await this.#evaluate(step));
-      if (this.#samplesAfter(step) || (last && options.sampleTokens > 0)) await this.#sample(step, hooks);
-      const due =
-        (interval.steps > 0 && step % interval.steps === 0) ||
-        (interval.milliseconds > 0 && performance.now() - lastCheckpoint.at >= interval.milliseconds);
-      if (due && !last) await save();
-      // Evaluation, samples and checkpoints do not count into the next step's speed.
-      stepStarted = performance.now();
+    try {
+      while (step < totalSteps && !hooks.stopping()) {
+        step++;
+        const lr = this.#learningRate(step);
+        const { loss, gradNorm } = await this.engine.step(this.#globalBatch(step), step, options.seed, lr);
+        const now = performance.now();
+        const tokensPerSecond = this.tokensPerStep / ((now - stepStarted) / 1000);
+        await hooks.event({
+          event: 'step',
+          step,
+          loss,
+          tokens: this.tokensPerStep,
+          tokensPerSecond,
+          lr,
+          gradNorm,
+        });
+        const last = step === totalSteps;
+        if (options.evalEvery > 0 && ((step - 1) % options.evalEvery === 0 || last))
+          await hooks.event(await this.#evaluate(step));
+        if (this.#samplesAfter(step) || (last && options.sampleTokens > 0)) await this.#sample(step, hooks);
+        if (!last) await checkpoints.after(step);
+        // Evaluation, samples and checkpoints do not count into the next step's speed.
+        stepStarted = performance.now();
+      }
+      const digest = await checkpoints.finish(step);
+      const seconds = (performance.now() - started) / 1000;
+      return { step, digest, complete: step >= totalSteps, seconds };
+    } catch (error) {
+      // What is still on its way to the disk is what the run goes on from.
+      await checkpoints.settled;
+      throw error;
     }
-    if (lastCheckpoint.step !== step) await save();
-    const seconds = (performance.now() - started) / 1000;
-    return { step, digest: lastCheckpoint.digest, complete: step >= totalSteps, seconds };
   }
 
   #learningRate(step: number): number {
@@ -136,6 +141,73 @@ export class Trainer {
     const tokens = [...prompt];
     for await (const token of sampleTokens(await this.engine.sampler(), prompt, sampling)) tokens.push(token);
     await hooks.event({ event: 'sample', step, text: this.tokenizer.decode(tokens) });
+  }
+}
+
+/** When the loop saves its state. At most one checkpoint is on its way to the disk while steps go on. */
+class Checkpoints {
+  readonly #interval: ReturnType<typeof checkpointInterval>;
+  #takenAt = performance.now();
+  #step = -1;
+  #digest = '';
+  #writing: Promise<void> | undefined;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(
+    private readonly hooks: TrainerHooks,
+    every: string,
+  ) {
+    this.#interval = checkpointInterval(every);
+  }
+
+  /** Resolves when nothing is on its way to the disk any more. */
+  get settled(): Promise<void> {
+    return this.#writing ?? Promise.resolve();
+  }
+
+  /**
+   * Saves the state after `step` updates where it is due. A step that was asked for by number waits for the checkpoint
+   * before it; by the clock, the next one is due once that is on disk. Throws what has failed since the last call.
+   */
+  async after(step: number): Promise<void> {
+    this.#check();
+    const { steps, milliseconds } = this.#interval;
+    const dueByClock = milliseconds > 0 && performance.now() - this.#takenAt >= milliseconds;
+    if ((steps > 0 && step % steps === 0) || (dueByClock && this.#writing === undefined)) await this.#save(step, false);
+  }
+
+  /** The digest of the state after the last step, once it is on disk. */
+  async finish(step: number): Promise<string> {
+    await this.settled;
+    this.#check();
+    if (this.#step !== step) await this.#save(step, true);
+    await this.settled;
+    this.#check();
+    return this.#digest;
+  }
+
+  async #save(step: number, final: boolean): Promise<void> {
+    await this.settled;
+    this.#check();
+    const { written } = await this.hooks.checkpoint(step, final);
+    this.#takenAt = performance.now();
+    this.#step = step;
+    this.#writing = this.#tell(step, written);
+  }
+
+  async #tell(step: number, written: Promise<SavedCheckpoint>): Promise<void> {
+    try {
+      const { digest, path } = await written;
+      this.#digest = digest;
+      await this.hooks.event({ event: 'checkpoint', step, digest, path });
+    } catch (error) {
+      this.#failure = { error };
+    }
+    this.#writing = undefined;
+  }
+
+  #check(): void {
+    if (this.#failure) throw this.#failure.error;
   }
 }
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadShaders } from '../../src/cli/shaders.js';
 import { LantrainError } from '../../src/errors.js';
 import { openDawn } from '../../src/gpu/dawn.js';
-import { Gpu, slice } from '../../src/gpu/device.js';
+import { Gpu, READ_CHUNK_BYTES, slice } from '../../src/gpu/device.js';
 import { composeShader, KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList, linearGroups } from '../../src/gpu/list.js';
 import { Bench } from './harness.js';
@@ -91,6 +91,16 @@ describe('buffers', () => {
     expect([...words.subarray(63, 68)]).toEqual([0, 1, 2, 3, 0]);
     expect([...(await bench.words(slice(view, 64, 2)))]).toEqual([1, 2]);
     expect(() => slice(view, 250, 7)).toThrow(RangeError);
+  });
+
+  it('longer than the host reads at once arrive whole', async () => {
+    const count = (2.5 * READ_CHUNK_BYTES) / 4;
+    const words = Uint32Array.from({ length: count }, (_, i) => i);
+    const view = await bench.gpu.buffer('long', count + 64);
+    bench.gpu.write(slice(view, 64, count), words);
+    const read = await bench.words(slice(view, 64, count));
+    expect(Buffer.compare(Buffer.from(read.buffer), Buffer.from(words.buffer))).toBe(0);
+    bench.gpu.release(view);
   });
 
   it('count towards the memory in use, and the peak stays', async () => {

@@ -1,0 +1,18 @@
+import { parentPort } from 'node:worker_threads';
+import { LantrainError } from '../errors.js';
+import { writeAndPrune } from './checkpoint.js';
+import type { SaveReply, SaveRequest } from './saver.js';
+import { readShared } from './shared-state.js';
+
+/** The thread of `Saver`: writes one checkpoint after the other. */
+parentPort?.on('message', ({ dir, keep, checkpoint, state }: SaveRequest) => {
+  writeAndPrune(dir, { ...checkpoint, read: readShared(state) }, keep).then(answer, (error) =>
+    answer({
+      failure: error instanceof LantrainError ? { code: error.code, message: error.message } : { message: error.stack },
+    }),
+  );
+});
+
+function answer(reply: SaveReply): void {
+  parentPort?.postMessage(reply);
+}

@@ -1,0 +1,38 @@
+import type { SharedState } from '../checkpoint/shared-state.js';
+import type { ParameterArena, ParameterLayout } from '../model/layout.js';
+import type { TrainingState } from './optimizer.js';
+
+/**
+ * A copy of the training state in host memory, 12 bytes a parameter, which another thread may read while the next steps
+ * change the state itself. Its memory is used again for every copy.
+ */
+export class StateSnapshot implements SharedState {
+  readonly memory: SharedState['memory'];
+  readonly places: SharedState['places'];
+
+  constructor(layout: ParameterLayout) {
+    const slabs = () => layout.slabSizes.map((values) => new SharedArrayBuffer(4 * values));
+    this.memory = { weights: slabs(), m: slabs(), v: slabs() };
+    this.places = Object.fromEntries(
+      layout.parameters.map(({ name }) => [
+        name,
+        layout.piecesOf(name).map(({ slab, offset, size }) => ({ slab, offset, size })),
+      ]),
+    );
+  }
+
+  static bytes(layout: ParameterLayout): number {
+    return 12 * layout.allocatedValues;
+  }
+
+  /** Reads the state as it is after everything submitted so far; nothing may change it until this is done. */
+  async take({ gpu, weights, first, second }: TrainingState): Promise<void> {
+    const read = async ({ layout, slabs }: ParameterArena, memory: readonly SharedArrayBuffer[]) => {
+      for (const [i, values] of layout.slabSizes.entries())
+        await gpu.readInto({ ...slabs[i], size: 4 * values }, new Uint8Array(memory[i]));
+    };
+    await read(weights, this.memory.weights);
+    await read(first, this.memory.m);
+    await read(second, this.memory.v);
+  }
+}
