@@ -1,8 +1,17 @@
 import { LantrainError } from '../src/errors.js';
 import type { Gpu } from '../src/gpu/device.js';
 import type { ShaderTexts } from '../src/gpu/kernel.js';
+import { memoryBudget } from '../src/model/activations.js';
 import { bitClassHash, type Probe } from './bit-class.js';
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
+
+/** What a worker decides by itself, as it changes no bit. */
+export interface WorkerMemory {
+  /** Computes layers again in backward, whether the coordinator asks for it or not. */
+  readonly recompute?: boolean;
+  /** What the adapter can still take, where that is known. */
+  readonly availableBytes?: () => number | undefined;
+}
 
 /**
  * A worker's engine, kept from one connection to the next: after a coordinator's restart or a break of the network it is
@@ -23,24 +32,30 @@ export class EngineKeeper {
   constructor(
     readonly gpu: Gpu,
     private readonly own?: ShaderTexts,
+    private readonly memory: WorkerMemory = {},
   ) {}
 
   get hasShaders(): boolean {
     return this.own !== undefined;
   }
 
-  /** The engine of this shape, its sums zero; one of another shape is gone then. */
+  /**
+   * The engine of this shape, its sums zero; one of another shape is gone then. Throws LT_GPU_MEMORY where the adapter
+   * is known to have too little.
+   */
   async get(
-    { model, shape, plan, shaders: given }: WorkerShape & { readonly shaders?: ShaderTexts },
+    { model, shape: asked, plan, shaders: given }: WorkerShape & { readonly shaders?: ShaderTexts },
     onProgress?: (done: number, total: number) => void,
   ): Promise<WorkerEngine> {
     const shaders = this.own ?? given;
     if (shaders === undefined) throw new LantrainError('LT_CLUSTER_MALFORMED', 'the coordinator sent no shaders');
+    const shape = { ...asked, recompute: asked.recompute || this.memory.recompute };
     const name = JSON.stringify([model, shape, plan, shaders]);
     if (this.#made?.name !== name) {
       this.#made = undefined;
       this.#hashes.clear();
       this.gpu.releaseAll();
+      this.#checkMemory({ model, shape, plan });
       const wanted = { model, shape, plan };
       const engine = await WorkerEngine.create(this.gpu, shaders, wanted, onProgress);
       this.#made = { shape: wanted, shaders, name, engine };
@@ -48,6 +63,22 @@ export class EngineKeeper {
     const { engine } = this.#made;
     engine.sums.clear(this.gpu);
     return engine;
+  }
+
+  #checkMemory({ model, shape, plan }: WorkerShape): void {
+    const available = this.memory.availableBytes?.();
+    const needed = (recompute?: boolean) => {
+      const { stateBytes, activationBytes } = memoryBudget(model, { ...shape, recompute }, plan);
+      // No moments here: 12 bytes a parameter of the 20 of whoever owns the state.
+      return 0.6 * stateBytes + activationBytes;
+    };
+    if (available === undefined || needed(shape.recompute) <= available) return;
+    const advice = needed(true) <= available ? '; lantrain worker --recompute fits, with the same bits' : '';
+    const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
+    throw new LantrainError(
+      'LT_GPU_MEMORY',
+      `the run needs ${gigabytes(needed(shape.recompute))} on this adapter, and there is ${gigabytes(available)}${advice}`,
+    );
   }
 
   /** The hash of a probe by the engine that is here, whose weights it may overwrite. */

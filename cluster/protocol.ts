@@ -133,8 +133,13 @@ export const COORDINATOR_MESSAGES = {
     step: positive,
     model: RunConfigSchema.shape.model,
     plan: PlanSchema,
-    /** One micro-batch: sequences, tokens of one, dropout. */
-    shape: z.strictObject({ batch: positive, context: positive, dropout: z.number().min(0).lt(1) }),
+    /** One micro-batch: sequences, tokens of one, dropout; and whether layers are to be computed again in backward. */
+    shape: z.strictObject({
+      batch: positive,
+      context: positive,
+      dropout: z.number().min(0).lt(1),
+      recompute: z.boolean().optional(),
+    }),
     seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
     microBatches: positive.max(MAX_MICRO_BATCHES),
     /** The factor of each token's loss is 1 / this. */

@@ -7,7 +7,7 @@ import { defaultPlan, type Plan } from '../model/plan.js';
 import { deriveKey, Stream, uniformAt } from '../random.js';
 import { Engine, initializeWeights } from '../train/engine.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
-import { adamwOf, checkBatch, gigabytes, resolveOptions } from './job.js';
+import { adamwOf, checkBatch, gigabytes, resolveOptions, shapeOfJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { loadShaders } from './shaders.js';
@@ -25,11 +25,11 @@ export interface BenchShape {
 /** What `train` would take for these options. Throws LT_USAGE_MODEL, LT_USAGE_BATCH. */
 export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> = {}): BenchShape {
   const options = resolveOptions({ preset, explicit });
-  const { context, width, layers, heads, tie, qkvBias, dropout } = options;
+  const { context, width, layers, heads, tie, qkvBias } = options;
   checkBatch(options, context);
   const model = { vocabSize: VOCABULARY[options.tokenizer], context, width, layers, heads, tie, qkvBias };
   checkModel(model);
-  return { options, model, shape: { batch: options.microBatch, context, dropout } };
+  return { options, model, shape: shapeOfJob({ model, options }) };
 }
 
 /** An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has. */
@@ -41,7 +41,7 @@ export async function benchEngine(gpu: Gpu, { options, model, shape }: BenchShap
     throw new LantrainError(
       'LT_GPU_MEMORY',
       `the model needs ${gigabytes(needed)} on the adapter, and there is ${gigabytes(available)}; ` +
-        'choose a smaller --micro-batch, --context or --preset',
+        `choose a smaller --micro-batch, --context or --preset${shape.recompute ? '' : ', or --recompute'}`,
     );
   const engine = await Engine.create(gpu, loadShaders(), {
     model,
@@ -78,6 +78,6 @@ export function describeShape({ options, model, shape }: BenchShape): string {
   const { layers, heads, width, context, vocabSize, tie } = model;
   return (
     `${layers} layers, ${heads} heads, width ${width}, context ${context}, vocabulary ${vocabSize}${tie ? ', tied' : ''}; ` +
-    `batch ${options.batch} in micro-batches of ${shape.batch}, dropout ${options.dropout}`
+    `batch ${options.batch} in micro-batches of ${shape.batch}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}`
   );
 }

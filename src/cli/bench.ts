@@ -27,6 +27,7 @@ const OPTIONS: ReadonlySet<string> = new Set([
   'batch',
   'microBatch',
   'dropout',
+  'recompute',
   'clip',
   'seed',
   'adapter',

@@ -67,7 +67,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   });
   const gpu = await openGpu(request.adapter);
   const plan = resolvePlan(request, gpu);
-  const shape: BatchShape = { batch: options.microBatch, context: model.context, dropout: options.dropout };
+  const shape = shapeOfJob({ model, options });
   const budget = memoryBudget(model, shape, plan);
   checkMemory(gpu, model, shape, plan, budget);
   const draft: RunConfig = {
@@ -94,8 +94,9 @@ export function adamwOf(options: TrainOptions): AdamWSettings {
   return { beta1, beta2, epsilon, weightDecay, decay };
 }
 
-export function shapeOfJob({ model, options }: RunConfig): BatchShape {
-  return { batch: options.microBatch, context: model.context, dropout: options.dropout };
+export function shapeOfJob({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
+  const { microBatch, dropout, recompute } = options;
+  return { batch: microBatch, context: model.context, dropout, recompute };
 }
 
 /** What holds in the end: base options, the preset's or the saved run's, and what was given. */
@@ -205,11 +206,14 @@ function checkMemory(gpu: Gpu, model: ModelConfig, shape: BatchShape, plan: Plan
   const smaller = (name: PresetName) => {
     const p: Partial<TrainOptions> = PRESETS[name];
     const m = { ...model, ...shapeOf({ ...BASE_OPTIONS, ...p }) };
-    return total(m, { batch: 1, context: m.context, dropout: shape.dropout }) <= available;
+    return total(m, { ...shape, batch: 1, context: m.context }) <= available;
   };
   const fits = (Object.keys(PRESETS) as PresetName[]).reverse().find(smaller);
   let advice = fits ? `--preset ${fits} fits` : 'choose a smaller --width or --layers';
-  if (total(model, { ...shape, batch: 1 }) <= available) advice = '--micro-batch 1 fits';
+  if (total(model, { ...shape, recompute: true }) <= available) advice = '--recompute fits, with the same bits';
+  else if (total(model, { ...shape, batch: 1 }) <= available) advice = '--micro-batch 1 fits';
+  else if (total(model, { ...shape, batch: 1, recompute: true }) <= available)
+    advice = '--micro-batch 1 --recompute fits';
   else if (total({ ...model, context: 128 }, { ...shape, batch: 1, context: 128 }) <= available)
     advice = '--micro-batch 1 --context 128 fits';
   throw new LantrainError(

@@ -68,11 +68,18 @@ async function main(argv: readonly string[]): Promise<number> {
     .option('--adapter <name>', 'the GPU whose name contains this')
     .option('--plain', 'ws without TLS, also to other machines')
     .option('--patience <seconds>', 'give up after so long without a coordinator; 0: never', amount, 0)
+    .option('--recompute', 'compute layers again in backward: less memory, more time, the same bits')
     .option('--quiet', 'print errors only')
     .option('--drag <ms>', 'sleep after each micro-batch, to try a slow worker', amount)
     .action(async (url, options) => {
       const { work } = await import('./worker.js');
-      code = await work({ ...options, url, plain: !!options.plain, quiet: !!options.quiet });
+      code = await work({
+        ...options,
+        url,
+        plain: !!options.plain,
+        quiet: !!options.quiet,
+        recompute: !!options.recompute,
+      });
     });
 
   const demo = program

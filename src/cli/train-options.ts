@@ -70,6 +70,8 @@ export function addTrainOptions(command: Command): Command {
     .option('--warmup <n>', 'updates over which the learning rate rises', number('warmup'))
     .option('--clip <norm>', 'largest norm of the gradient; 0: off', number('clip'))
     .option('--dropout <p>', 'probability that a value is dropped', number('dropout'))
+    .option('--recompute', 'compute layers again in backward: less memory, more time, the same bits')
+    .option('--no-recompute', 'keep them, where a resumed run did not')
     .option('--eval-every <n>', 'updates between evaluations; 0: none', number('evalEvery'))
     .option('--eval-batches <n>', 'batches of an evaluation', number('evalBatches'))
     .option('--sample-every <n>', 'updates between samples (0: after each epoch)', number('sampleEvery'))

@@ -6,6 +6,7 @@ import { openModel } from '../checkpoint/huggingface.js';
 import { checkIdentity } from '../checkpoint/identity.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
+import { memoryBudget } from '../model/activations.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { readMetrics } from '../report/metrics.js';
@@ -291,8 +292,10 @@ function printHeader({ config, gpu, budget }: Job, reporter: Reporter): void {
   reporter.note(
     `adapter  ${gpu.adapter.driver || gpu.adapter.name}, matrix products by ${describeTable(config.plan.matmul)}`,
   );
+  const kept = memoryBudget(model, { ...shapeOfJob(config), recompute: false }, config.plan).activationBytes;
+  const saved = options.recompute ? ` (recomputed; kept: ${gigabytes(kept)})` : '';
   reporter.note(
-    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
+    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}${saved}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
   );
 }
 

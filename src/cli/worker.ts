@@ -7,6 +7,7 @@ import { discover } from '../../cluster/transport/discovery.js';
 import { Worker, type WorkerNote } from '../../cluster/worker.js';
 import { LantrainError } from '../errors.js';
 import { formatCount } from '../report/format.js';
+import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
 import { version } from './version.js';
@@ -20,6 +21,8 @@ export interface WorkerCommand {
   /** Give up after so many seconds without a coordinator; 0: never. */
   readonly patience: number;
   readonly quiet: boolean;
+  /** Computes layers again in backward. */
+  readonly recompute: boolean;
   /** For tests: milliseconds to sleep after each micro-batch. */
   readonly drag?: number;
 }
@@ -37,7 +40,10 @@ export async function work(command: WorkerCommand): Promise<number> {
   };
   const gpu = await openGpu(command.adapter);
   say(`adapter  ${gpu.adapter.driver || gpu.adapter.name}`);
-  const engines = new EngineKeeper(gpu, loadShaders());
+  const engines = new EngineKeeper(gpu, loadShaders(), {
+    recompute: command.recompute,
+    availableBytes: () => availableMemory(gpu.adapter),
+  });
   let worker: Worker | undefined;
   let leaving = false;
   let stopWaiting = () => {};

@@ -12,6 +12,16 @@ export interface BatchShape {
   readonly context: number;
   /** The probability that dropout drops a value; 0 leaves dropout out of the graph. */
   readonly dropout: number;
+  /**
+   * Of every layer only the input is kept; backward computes the rest of it again, by the same kernels under the same
+   * dropout keys: less memory, more time, the same bits.
+   */
+  readonly recompute?: boolean;
+}
+
+/** The buffer that holds `name` of a layer: one a layer, or one for all where backward computes it again. */
+export function layerBuffer(shape: BatchShape, name: string, layer: number): string {
+  return shape.recompute ? name : `${name}.${layer}`;
 }
 
 /** Values that the logits of one chunk take a row, padded so that windows of the head start on aligned offsets. */
@@ -58,19 +68,18 @@ export function activationSizes(
   const sizes = new Map<string, number>();
   sizes.set('tokens', M).set('targets', M).set('losses', M);
   for (let l = 0; l < layers; l++) {
-    sizes
-      .set(`x.${l}`, M * C)
-      .set(`norm1.${l}`, M * C)
-      .set(`stats1.${l}`, 2 * M);
-    sizes
-      .set(`qkv.${l}`, 3 * M * C)
-      .set(`attention.${l}`, M * C)
-      .set(`logsumexp.${l}`, M * H);
-    sizes
-      .set(`middle.${l}`, M * C)
-      .set(`norm2.${l}`, M * C)
-      .set(`stats2.${l}`, 2 * M);
-    sizes.set(`hidden.${l}`, 4 * M * C).set(`gelu.${l}`, 4 * M * C);
+    const layer = (name: string, values: number) => void sizes.set(layerBuffer(shape, name, l), values);
+    sizes.set(`x.${l}`, M * C);
+    layer('norm1', M * C);
+    layer('stats1', 2 * M);
+    layer('qkv', 3 * M * C);
+    layer('attention', M * C);
+    layer('logsumexp', M * H);
+    layer('middle', M * C);
+    layer('norm2', M * C);
+    layer('stats2', 2 * M);
+    layer('hidden', 4 * M * C);
+    layer('gelu', 4 * M * C);
   }
   sizes
     .set(`x.${layers}`, M * C)

@@ -2,7 +2,15 @@ import { type Gpu, slice, type View } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
 import { deriveKey, Stream } from '../random.js';
-import { activationSizes, allocateSizes, type BatchShape, headChunks, logitsStride, Site } from './activations.js';
+import {
+  activationSizes,
+  allocateSizes,
+  type BatchShape,
+  headChunks,
+  layerBuffer,
+  logitsStride,
+  Site,
+} from './activations.js';
 import type { ModelConfig } from './config.js';
 import type { ParameterArena } from './layout.js';
 import { Operations } from './operations.js';
@@ -122,44 +130,56 @@ export class Gpt {
   }
 
   #addForward(op: Operations, training: boolean): void {
-    const { width, heads, layers } = this.config;
-    const { batch, context } = this.shape;
-    const { rows } = this;
+    const { layers } = this.config;
+    const { rows, shape } = this;
     const v = (name: string) => this.view(name);
-    const key = (site: number) => this.#key(training, site);
-    const dropout = (site: number) => {
-      const view = key(site);
-      return view && { key: view, rowsPerSequence: context };
-    };
-    const shape = { batch, context, heads, headSize: width / heads };
-
-    const embeddingKey = { key: this.#siteKey(Site.embedding), dropout: key(Site.embedding) !== undefined };
-    op.embedding({ tokens: v('tokens'), x: v('x.0'), rows, context, ...embeddingKey });
+    const dropout = this.#key(training, Site.embedding) !== undefined;
+    const embeddingKey = { key: this.#siteKey(Site.embedding), dropout };
+    op.embedding({ tokens: v('tokens'), x: v('x.0'), rows, context: shape.context, ...embeddingKey });
     for (let l = 0; l < layers; l++) {
-      const [h, x, middle] = [`h.${l}`, v(`x.${l}`), v(`middle.${l}`)];
-      const [norm1, qkv, attended] = [v(`norm1.${l}`), v(`qkv.${l}`), v(`attention.${l}`)];
-      op.layerNorm(`${h}.ln_1`, { x, y: norm1, stats: v(`stats1.${l}`), rows });
-      op.linear(`${h}.attn.c_attn`, { x: norm1, y: qkv, rows });
-      op.attention(shape, { qkv, out: attended, logsumexp: v(`logsumexp.${l}`), dropout: key(Site.attention(l)) });
-      op.linear(`${h}.attn.c_proj`, {
-        x: attended,
-        y: middle,
-        rows,
-        dropout: dropout(Site.attentionProjection(l)),
-        residual: x,
-      });
-      const [norm2, hidden, activated] = [v(`norm2.${l}`), v(`hidden.${l}`), v(`gelu.${l}`)];
-      op.layerNorm(`${h}.ln_2`, { x: middle, y: norm2, stats: v(`stats2.${l}`), rows });
-      op.linear(`${h}.mlp.c_fc`, { x: norm2, y: hidden, rows, gelu: activated });
-      op.linear(`${h}.mlp.c_proj`, {
-        x: activated,
-        y: v(`x.${l + 1}`),
-        rows,
-        dropout: dropout(Site.feedForward(l)),
-        residual: middle,
-      });
+      this.#addLayerInside(op, l, training);
+      this.#addLayerOutput(op, l, training);
     }
     op.layerNorm('ln_f', { x: v(`x.${layers}`), y: v('final'), stats: v('finalStats'), rows });
+  }
+
+  /** The view of `name` of layer `l`. */
+  #ofLayer(name: string, l: number): View {
+    return this.view(layerBuffer(this.shape, name, l));
+  }
+
+  #dropout(training: boolean, site: number): { key: View; rowsPerSequence: number } | undefined {
+    const key = this.#key(training, site);
+    return key && { key, rowsPerSequence: this.shape.context };
+  }
+
+  /** Layer `l` from its input `x.l` on, all that its backward reads. */
+  #addLayerInside(op: Operations, l: number, training: boolean): void {
+    const { rows } = this;
+    const { batch, context } = this.shape;
+    const { width, heads } = this.config;
+    const v = (name: string) => this.#ofLayer(name, l);
+    const shape = { batch, context, heads, headSize: width / heads };
+    const [h, x, middle] = [`h.${l}`, this.view(`x.${l}`), v('middle')];
+    const [norm1, qkv, attended, norm2] = [v('norm1'), v('qkv'), v('attention'), v('norm2')];
+    const key = this.#key(training, Site.attention(l));
+    const dropout = this.#dropout(training, Site.attentionProjection(l));
+    op.layerNorm(`${h}.ln_1`, { x, y: norm1, stats: v('stats1'), rows });
+    op.linear(`${h}.attn.c_attn`, { x: norm1, y: qkv, rows });
+    op.attention(shape, { qkv, out: attended, logsumexp: v('logsumexp'), dropout: key });
+    op.linear(`${h}.attn.c_proj`, { x: attended, y: middle, rows, dropout, residual: x });
+    op.layerNorm(`${h}.ln_2`, { x: middle, y: norm2, stats: v('stats2'), rows });
+    op.linear(`${h}.mlp.c_fc`, { x: norm2, y: v('hidden'), rows, gelu: v('gelu') });
+  }
+
+  #addLayerOutput(op: Operations, l: number, training: boolean): void {
+    op.linear(`h.${l}.mlp.c_proj`, {
+      x: this.#ofLayer('gelu', l),
+      y: this.view(`x.${l + 1}`),
+      rows: this.rows,
+      dropout: this.#dropout(training, Site.feedForward(l)),
+      residual: this.#ofLayer('middle', l),
+    });
   }
 
   /** The head and its loss in chunks of rows; with `training`, also the head's gradients, as far as dNorm. */
@@ -202,32 +222,35 @@ export class Gpt {
     const last = { x: v(`x.${layers}`), stats: v('finalStats'), dy: dNorm, dx, partial, rows };
     op.layerNormGradient('ln_f', { ...last, passing: false });
     for (let l = layers - 1; l >= 0; l--) {
-      const [h, attended, qkv] = [`h.${l}`, v(`attention.${l}`), v(`qkv.${l}`)];
+      // The last layer's is still there from the forward pass.
+      if (this.shape.recompute && l < layers - 1) this.#addLayerInside(op, l, true);
+      const layer = (name: string) => this.#ofLayer(name, l);
+      const [h, attended, qkv] = [`h.${l}`, layer('attention'), layer('qkv')];
       const norm = { dy: dNorm, dx, passing: true, partial, rows };
       const feedForward = dropped(Site.feedForward(l));
       op.linearGradient(`${h}.mlp.c_proj`, {
-        x: v(`gelu.${l}`),
+        x: layer('gelu'),
         dy: feedForward,
         dx: dHidden,
-        hidden: v(`hidden.${l}`),
+        hidden: layer('hidden'),
         partial,
         rows,
       });
-      op.linearGradient(`${h}.mlp.c_fc`, { x: v(`norm2.${l}`), dy: dHidden, dx: dNorm, partial, rows });
-      op.layerNormGradient(`${h}.ln_2`, { x: v(`middle.${l}`), stats: v(`stats2.${l}`), ...norm });
+      op.linearGradient(`${h}.mlp.c_fc`, { x: layer('norm2'), dy: dHidden, dx: dNorm, partial, rows });
+      op.layerNormGradient(`${h}.ln_2`, { x: layer('middle'), stats: layer('stats2'), ...norm });
       const projection = dropped(Site.attentionProjection(l));
       op.linearGradient(`${h}.attn.c_proj`, { x: attended, dy: projection, dx: dAttention, partial, rows });
       op.attentionGradient(shape, {
         qkv,
         out: attended,
-        logsumexp: v(`logsumexp.${l}`),
+        logsumexp: layer('logsumexp'),
         outGradient: dAttention,
         delta: v('delta'),
         qkvGradient: dQkv,
         dropout: this.#key(true, Site.attention(l)),
       });
-      op.linearGradient(`${h}.attn.c_attn`, { x: v(`norm1.${l}`), dy: dQkv, dx: dNorm, partial, rows });
-      op.layerNormGradient(`${h}.ln_1`, { x: v(`x.${l}`), stats: v(`stats1.${l}`), ...norm });
+      op.linearGradient(`${h}.attn.c_attn`, { x: layer('norm1'), dy: dQkv, dx: dNorm, partial, rows });
+      op.layerNormGradient(`${h}.ln_1`, { x: v(`x.${l}`), stats: layer('stats1'), ...norm });
     }
     op.embeddingGradient({ dx: dropped(Site.embedding), lists: v('lists'), rows, context });
   }

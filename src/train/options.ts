@@ -40,6 +40,8 @@ export const TrainOptionsSchema = z.object({
   /** Largest gradient norm; 0 is off. */
   clip: z.number().min(0),
   dropout: share,
+  /** Backward computes the layers again instead of keeping them: less memory, the same bits. */
+  recompute: z.boolean().default(false),
   /** Updates between evaluations, and batches of one; 0 is off. */
   evalEvery: countOrNone,
   evalBatches: count,
@@ -86,6 +88,7 @@ export const BASE_OPTIONS: TrainOptions = {
   warmup: 0,
   clip: 0,
   dropout: 0.1,
+  recompute: false,
   evalEvery: 50,
   evalBatches: 5,
   sampleEvery: 0,

@@ -62,9 +62,10 @@ export const RunConfigSchema = z.object({
 
 export type RunConfig = z.infer<typeof RunConfigSchema>;
 
-/** Options that say when and how a run reports; they change no bit of the state and may change on resume. */
-const REPORTING = [
+/** Options that change no bit of the state: how a run reports, and what memory it takes. They may change on resume. */
+const FREE = [
   'data',
+  'recompute',
   'evalEvery',
   'evalBatches',
   'sampleEvery',
@@ -81,7 +82,7 @@ const REPORTING = [
  */
 export function identityOf(config: RunConfig): Record<string, unknown> {
   const options: Record<string, unknown> = { ...config.options };
-  for (const name of [...REPORTING, 'steps', 'epochs']) delete options[name];
+  for (const name of [...FREE, 'steps', 'epochs']) delete options[name];
   const steps = config.options.schedule === 'constant' ? {} : { totalSteps: config.totalSteps };
   return { model: config.model, data: config.data.hash, options, plan: config.plan, ...steps };
 }

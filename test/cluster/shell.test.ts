@@ -291,7 +291,7 @@ describe("the coordinator's shell", () => {
 it("a worker's engine outlives its connection, and another shape takes its place", async () => {
   const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
   // The model of `SMALL`: compiling another takes a minute where the driver's cache is empty.
-  const model = { vocabSize: 256, context: 16, width: 32, layers: 1, heads: 2, tie: true, qkvBias: true };
+  const model = { vocabSize: 256, context: 16, width: 32, layers: 2, heads: 2, tie: true, qkvBias: true };
   const shape = { model, shape: { batch: 2, context: 16, dropout: 0 }, plan: defaultPlan(gpu.adapter) };
   const first = await keeper.get(shape);
   const hash = await keeper.probe('run');
@@ -299,6 +299,12 @@ it("a worker's engine outlives its connection, and another shape takes its place
   expect(await keeper.get(structuredClone(shape))).toBe(first);
   expect(await keeper.probe('run')).toBe(hash);
   expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
+  const recomputing = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), { recompute: true });
+  await recomputing.get(shape);
+  expect(await recomputing.probe('run')).toBe(hash);
+  expect(recomputing.gpu.memory.allocatedBytes).toBeLessThan(bytes);
+  recomputing.gpu.device.destroy();
+
   const other = await keeper.get({ ...shape, shape: { ...shape.shape, dropout: 0.1 } });
   expect(other).not.toBe(first);
   await keeper.get(shape);
@@ -313,6 +319,22 @@ it("a worker's engine outlives its connection, and another shape takes its place
   const others = { ...shaders, gelu: `${shaders.gelu}\n` };
   expect(await without.get({ ...shape, shaders: others }), 'other shaders').not.toBe(sent);
   keeper.gpu.device.destroy();
+});
+
+it('a worker whose adapter has too little memory says so, and whether --recompute would do', async () => {
+  const model = { vocabSize: 256, context: 64, width: 128, layers: 8, heads: 4, tie: true, qkvBias: true };
+  const plan = defaultPlan(gpu.adapter);
+  const refusal = async (availableBytes: number) => {
+    const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), {
+      availableBytes: () => availableBytes,
+    });
+    const error = await keeper.get({ model, shape: { batch: 8, context: 64, dropout: 0 }, plan }).catch((e) => e);
+    keeper.gpu.device.destroy();
+    return error;
+  };
+  const [few, some] = [await refusal(1e6), await refusal(50e6)];
+  expect(few).toMatchObject({ code: 'LT_GPU_MEMORY', message: expect.stringMatching(/needs 0\.\d+ GB.*is 0\.00 GB$/) });
+  expect(some).toMatchObject({ code: 'LT_GPU_MEMORY', message: expect.stringMatching(/worker --recompute fits/) });
 });
 
 describe('lantrain coordinator', () => {

@@ -12,14 +12,15 @@ export interface GoldenEngineOptions {
   readonly dropout?: number;
   readonly plan?: Partial<Plan>;
   readonly clip?: number;
+  readonly recompute?: boolean;
 }
 
 export function engineOptions(gpu: Gpu, golden: Golden, options: GoldenEngineOptions): EngineOptions {
   const { config: model, beta1, beta2, epsilon, weightDecay } = golden;
-  const { microBatch: batch, dropout = 0, plan, clip = 0 } = options;
+  const { microBatch: batch, dropout = 0, plan, clip = 0, recompute = false } = options;
   return {
     model,
-    shape: { batch, context: model.context, dropout },
+    shape: { batch, context: model.context, dropout, recompute },
     plan: { ...defaultPlan(gpu.adapter), ...plan },
     adamw: { beta1, beta2, epsilon, weightDecay, decay: 'all' },
     clip,
