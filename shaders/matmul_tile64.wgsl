@@ -14,7 +14,7 @@
 //
 // where place is the row or column in the tile; 17 in place of 16 keeps the threads of a subgroup on different banks.
 // Values beyond the matrices' edges are zero in the slabs. Each accumulator adds, k rising in steps of 4, the sum of
-// four products: the same fixed order as matmul_subgroup8.wgsl.
+// four products: the same fixed order as matmul_subgroup.wgsl.
 
 const SLAB = 272u;
 

@@ -24,15 +24,22 @@ export interface MatmulKernel {
   readonly subgroupSize?: number;
 }
 
+/** For software adapters, whose subgroups have `lanes` lanes. */
+function subgroupKernel(lanes: number): MatmulKernel {
+  return {
+    shader: 'matmul_subgroup',
+    // More rows a tile are faster, but a product of few rows would compute what nobody stores.
+    tile: (m) => [m > 16 ? 32 : m > 8 ? 16 : 8, 4 * lanes],
+    constants: (ROWS) => ({ LANES: lanes, ROWS }),
+    subgroupSize: lanes,
+  };
+}
+
 /** Every kernel that a plan can name. */
 export const MATMUL_KERNELS = {
-  // More rows a tile are faster, but a product of few rows would compute what nobody stores.
-  subgroup8: {
-    shader: 'matmul_subgroup8',
-    tile: (m) => [m > 16 ? 32 : m > 8 ? 16 : 8, 32],
-    constants: (ROWS) => ({ ROWS }),
-    subgroupSize: 8,
-  },
+  subgroup4: subgroupKernel(4),
+  subgroup8: subgroupKernel(8),
+  subgroup16: subgroupKernel(16),
   tile64x64: { shader: 'matmul_tile64', tile: () => [64, 64] },
 } as const satisfies Record<string, MatmulKernel>;
 
@@ -83,7 +90,8 @@ export function always(variant: MatmulVariant): MatmulTable {
 
 /** The table of an adapter of this kind. */
 export function defaultMatmulTable(adapter: AdapterDescription): MatmulTable {
-  return always(adapter.software && adapter.subgroupSize === 8 ? 'subgroup8' : 'tile64x64');
+  const variant = `subgroup${adapter.subgroupSize}`;
+  return always(adapter.software && isMatmulVariant(variant) ? variant : 'tile64x64');
 }
 
 /** The variants of a table in a few words. */

@@ -39,8 +39,11 @@ describe('matrix products', () => {
     expect(describeTable(table)).toBe('tile64x64, subgroup8');
   });
 
-  it('go by subgroups on software with subgroups of 8, by tiles everywhere else', () => {
+  it('go by subgroups on software with subgroups of 4, 8 or 16, by tiles everywhere else', () => {
     expect(defaultMatmulTable(LAVAPIPE)).toEqual(always('subgroup8'));
+    expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 4 })).toEqual(always('subgroup4'));
+    expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 16 })).toEqual(always('subgroup16'));
+    expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 32 })).toEqual(always('tile64x64'));
     expect(defaultMatmulTable({ ...LAVAPIPE, software: false })).toEqual(always('tile64x64'));
     expect(defaultMatmulTable(GPU)).toEqual(always('tile64x64'));
   });

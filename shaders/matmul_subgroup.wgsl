@@ -1,0 +1,332 @@
+enable subgroups;
+//! import matmul_operands
+// C = A B in three layouts (matmul_operands.wgsl) with the epilogues of epilogue.wgsl, for software adapters, whose
+// subgroups have LANES = 4 (SwiftShader), 8 (lavapipe) or 16 lanes, always.
+//
+// Workgroup = one subgroup = one tile of ROWS (8, 16 or 32) x 4 LANES of C; a lane owns 4 consecutive columns in every
+// row, one named vec4 accumulator a row. A step takes 4 values of k; with 8 lanes:
+//
+//            lane 0   lane 1  ...  lane 7
+//   row 0    xyzw     xyzw         xyzw     B: each lane loads its own 4 columns of 4 rows (NN, TN), or 4 consecutive
+//   row 1    xyzw     xyzw         xyzw        k of its 4 columns (NT)
+//   ...                                     A: lane i loads 4 consecutive k of row 8v + i into vector v (NN, NT), or
+//   row 31   xyzw     xyzw         xyzw        rows 4i to 4i + 3 of each k (TN); subgroupShuffle hands them to all
+//
+// Why: there, a load costs about as much as ten multiply-adds of the whole subgroup, whatever memory it reads, and
+// barriers spill, so tiling in workgroup memory gains nothing; a shuffle from a constant lane is one instruction. 32
+// rows give 512 multiply-adds to 32 loaded components; 64 rows, or 8 values of k a step, are slower again (too much
+// code). The product is unrolled by hand, and sizes are overrides, because the driver's compiler unrolls and hoists
+// little.
+//
+// Each accumulator adds, k rising in steps of 4, the sum of four products: a fixed order, the same for every ROWS and
+// LANES. Loads beyond the edge of C are moved inside (their results are dropped), terms beyond K are zero.
+
+override LANES = 8u;
+override ROWS = 32u;
+
+struct Rows4 {
+  r0: vec4f,
+  r1: vec4f,
+  r2: vec4f,
+  r3: vec4f,
+}
+
+struct Tile {
+  g0: Rows4,
+  g1: Rows4,
+  g2: Rows4,
+  g3: Rows4,
+  g4: Rows4,
+  g5: Rows4,
+  g6: Rows4,
+  g7: Rows4,
+}
+
+// Four rows of B, k to k + 3, in this lane's columns.
+struct Panel {
+  k0: vec4f,
+  k1: vec4f,
+  k2: vec4f,
+  k3: vec4f,
+}
+
+// One row of C; p holds its 4 values of A.
+fn add(acc: vec4f, p: vec4f, b: Panel) -> vec4f {
+  return acc + (p.x * b.k0 + p.y * b.k1 + p.z * b.k2 + p.w * b.k3);
+}
+
+// Four rows of C from A by rows: lanes `lane` to lane + 3 hold k to k + 3 of one row each.
+fn addRows(t: Rows4, v: vec4f, lane: u32, b: Panel) -> Rows4 {
+  return Rows4(
+    add(t.r0, subgroupShuffle(v, lane), b),
+    add(t.r1, subgroupShuffle(v, lane + 1u), b),
+    add(t.r2, subgroupShuffle(v, lane + 2u), b),
+    add(t.r3, subgroupShuffle(v, lane + 3u), b),
+  );
+}
+
+// Four rows of C from A by k: `lane` holds them all.
+fn addColumns(t: Rows4, v: Panel, lane: u32, b: Panel) -> Rows4 {
+  let p0 = subgroupShuffle(v.k0, lane);
+  let p1 = subgroupShuffle(v.k1, lane);
+  let p2 = subgroupShuffle(v.k2, lane);
+  let p3 = subgroupShuffle(v.k3, lane);
+  return Rows4(
+    add(t.r0, vec4f(p0.x, p1.x, p2.x, p3.x), b),
+    add(t.r1, vec4f(p0.y, p1.y, p2.y, p3.y), b),
+    add(t.r2, vec4f(p0.z, p1.z, p2.z, p3.z), b),
+    add(t.r3, vec4f(p0.w, p1.w, p2.w, p3.w), b),
+  );
+}
+
+// Where a lane reads, hoisted out of the loop.
+struct Place {
+  row: vec4u,   // for groups 0 to 3 of four rows: what this lane loads of the vector that holds them, a row of A (NN,
+  more: vec4u,  // NT) or the first of 4 columns of A (TN); `more` for groups 4 to 7
+  col: vec4u,   // NN, TN: .x is its first of 4 columns of B. NT: its 4 rows of B
+}
+
+fn placeOf(row: u32, col: u32, lane: u32) -> Place {
+  let first = 4u * vec4u(0u, 1u, 2u, 3u);
+  let second = first + 16u;
+  var p: Place;
+  if (LAYOUT == TN) {
+    let wide = 4u * LANES;
+    let last = vec4u((M - 1u) / 4u * 4u);
+    p.row = min(row + 4u * lane + first / wide * wide, last);
+    p.more = min(row + 4u * lane + second / wide * wide, last);
+  } else {
+    let last = vec4u(M - 1u);
+    p.row = min(row + lane + first / LANES * LANES, last);
+    p.more = min(row + lane + second / LANES * LANES, last);
+  }
+  if (LAYOUT == NT) {
+    p.col = min(vec4u(col) + vec4u(0u, 1u, 2u, 3u), vec4u(N - 1u));
+  } else {
+    p.col = vec4u(min(col, (N - 1u) / 4u * 4u));
+  }
+  return p;
+}
+
+// Both fold away where K is a multiple of 4.
+fn insideK(k: u32) -> u32 {
+  if (K % 4u == 0u) { return k; }
+  return min(k, K - 1u);
+}
+
+fn belowK(v: vec4f, k: u32) -> vec4f {
+  if (K % 4u == 0u) { return v; }
+  return below(v, k, K);
+}
+
+fn panelOfB(p: Place, k: u32) -> Panel {
+  if (LAYOUT == NT) {
+    let t0 = belowK(loadB(p.col.x * LDB + k), k);
+    let t1 = belowK(loadB(p.col.y * LDB + k), k);
+    let t2 = belowK(loadB(p.col.z * LDB + k), k);
+    let t3 = belowK(loadB(p.col.w * LDB + k), k);
+    return Panel(
+      vec4f(t0.x, t1.x, t2.x, t3.x),
+      vec4f(t0.y, t1.y, t2.y, t3.y),
+      vec4f(t0.z, t1.z, t2.z, t3.z),
+      vec4f(t0.w, t1.w, t2.w, t3.w),
+    );
+  }
+  return Panel(
+    loadB(insideK(k) * LDB + p.col.x),
+    loadB(insideK(k + 1u) * LDB + p.col.x),
+    loadB(insideK(k + 2u) * LDB + p.col.x),
+    loadB(insideK(k + 3u) * LDB + p.col.x),
+  );
+}
+
+// k to k + 3 of this lane's four rows of A from `row` on; zero beyond K.
+fn columnsOfA(row: u32, k: u32) -> Panel {
+  return Panel(columnOfA(row, k), columnOfA(row, k + 1u), columnOfA(row, k + 2u), columnOfA(row, k + 3u));
+}
+
+fn columnOfA(row: u32, k: u32) -> vec4f {
+  let v = loadA(insideK(k) * LDA + row);
+  if (K % 4u == 0u) { return v; }
+  return select(vec4f(), v, k < K);
+}
+
+// This lane's row of A, k to k + 3.
+fn rowOfA(row: u32, k: u32) -> vec4f {
+  return belowK(loadA(row * LDA + k), k);
+}
+
+// A step of all rows, NN and NT: a vector of A is loaded where the groups of rows it holds begin.
+fn stepRows(tile: Tile, p: Place, k: u32, b: Panel) -> Tile {
+  var t = tile;
+  var v = rowOfA(p.row.x, k);
+  t.g0 = addRows(t.g0, v, 0u, b);
+  if (LANES == 4u) { v = rowOfA(p.row.y, k); }
+  t.g1 = addRows(t.g1, v, 4u % LANES, b);
+  if (ROWS > 8u) {
+    if (LANES <= 8u) { v = rowOfA(p.row.z, k); }
+    t.g2 = addRows(t.g2, v, 8u % LANES, b);
+    if (LANES == 4u) { v = rowOfA(p.row.w, k); }
+    t.g3 = addRows(t.g3, v, 12u % LANES, b);
+  }
+  if (ROWS > 16u) {
+    v = rowOfA(p.more.x, k);
+    t.g4 = addRows(t.g4, v, 0u, b);
+    if (LANES == 4u) { v = rowOfA(p.more.y, k); }
+    t.g5 = addRows(t.g5, v, 4u % LANES, b);
+    if (LANES <= 8u) { v = rowOfA(p.more.z, k); }
+    t.g6 = addRows(t.g6, v, 8u % LANES, b);
+    if (LANES == 4u) { v = rowOfA(p.more.w, k); }
+    t.g7 = addRows(t.g7, v, 12u % LANES, b);
+  }
+  return t;
+}
+
+// The same for TN.
+fn stepColumns(tile: Tile, p: Place, k: u32, b: Panel) -> Tile {
+  var t = tile;
+  var v = columnsOfA(p.row.x, k);
+  t.g0 = addColumns(t.g0, v, 0u, b);
+  t.g1 = addColumns(t.g1, v, 1u, b);
+  if (ROWS > 8u) {
+    t.g2 = addColumns(t.g2, v, 2u, b);
+    t.g3 = addColumns(t.g3, v, 3u, b);
+  }
+  if (ROWS > 16u) {
+    if (LANES == 4u) { v = columnsOfA(p.more.x, k); }
+    t.g4 = addColumns(t.g4, v, 4u % LANES, b);
+    t.g5 = addColumns(t.g5, v, 5u % LANES, b);
+    t.g6 = addColumns(t.g6, v, 6u % LANES, b);
+    t.g7 = addColumns(t.g7, v, 7u % LANES, b);
+  }
+  return t;
+}
+
+// Accumulators on their way out, [row of the tile][lane]. A loop can index this, so that the code of an epilogue
+// is there once and not 32 times, which takes the driver minutes to compile. A lane meets only its own values: no
+// barrier.
+var<workgroup> staging: array<vec4f, 32u * LANES>;
+
+fn stage(row: u32, lane: u32, t: Rows4) {
+  staging[(row + 0u) * LANES + lane] = t.r0;
+  staging[(row + 1u) * LANES + lane] = t.r1;
+  staging[(row + 2u) * LANES + lane] = t.r2;
+  staging[(row + 3u) * LANES + lane] = t.r3;
+}
+
+// Where four rows start, with ACCUMULATE. A loop as well: a load is much code for this driver.
+fn beginRows(row: u32, col: u32) -> Rows4 {
+  var t: Rows4;
+  for (var i = 0u; i < 4u; i++) {
+    let v = begin4(row + i, col);
+    t.r0 = select(t.r0, v, i == 0u);
+    t.r1 = select(t.r1, v, i == 1u);
+    t.r2 = select(t.r2, v, i == 2u);
+    t.r3 = select(t.r3, v, i == 3u);
+  }
+  return t;
+}
+
+fn beginTile(row: u32, col: u32) -> Tile {
+  var t: Tile;
+  if (ACCUMULATE) {
+    t.g0 = beginRows(row, col);
+    t.g1 = beginRows(row + 4u, col);
+    if (ROWS > 8u) {
+      t.g2 = beginRows(row + 8u, col);
+      t.g3 = beginRows(row + 12u, col);
+    }
+    if (ROWS > 16u) {
+      t.g4 = beginRows(row + 16u, col);
+      t.g5 = beginRows(row + 20u, col);
+      t.g6 = beginRows(row + 24u, col);
+      t.g7 = beginRows(row + 28u, col);
+    }
+  }
+  return t;
+}
+
+// Leaves `begin` + A B at (row, col) in `staging`.
+fn multiply(begin: Tile, row: u32, col: u32, lane: u32) {
+  let p = placeOf(row, col, lane);
+  var t = begin;
+  for (var k = 0u; k < K; k += 4u) {
+    let panel = panelOfB(p, k);
+    if (LAYOUT == TN) {
+      t = stepColumns(t, p, k, panel);
+    } else {
+      t = stepRows(t, p, k, panel);
+    }
+  }
+  stage(0u, lane, t.g0);
+  stage(4u, lane, t.g1);
+  if (ROWS > 8u) {
+    stage(8u, lane, t.g2);
+    stage(12u, lane, t.g3);
+  }
+  if (ROWS > 16u) {
+    stage(16u, lane, t.g4);
+    stage(20u, lane, t.g5);
+    stage(24u, lane, t.g6);
+    stage(28u, lane, t.g7);
+  }
+}
+
+// The first row and column of the workgroup's tile. Where the line of tiles is folded (linearGroups), workgroups past
+// the last tile land outside C and store nothing; a branch round them costs every other workgroup a mask in its loops.
+fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
+  let id = group.x + group.y * groups.x;
+  return tileOf(id, (M + ROWS - 1u) / ROWS, (N + 4u * LANES - 1u) / (4u * LANES)) * vec2u(ROWS, 4u * LANES);
+}
+
+@compute @workgroup_size(LANES)
+fn store(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let corner = cornerOf(group, groups);
+  let row = corner.x;
+  let col = corner.y + lane * 4u;
+  multiply(beginTile(row, col), row, col, lane);
+  for (var i = 0u; i < ROWS; i++) { store4(row + i, col, staging[i * LANES + lane]); }
+}
+
+@compute @workgroup_size(LANES)
+fn storeGelu(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let corner = cornerOf(group, groups);
+  let row = corner.x;
+  let col = corner.y + lane * 4u;
+  multiply(beginTile(row, col), row, col, lane);
+  for (var i = 0u; i < ROWS; i++) { storeGelu4(row + i, col, staging[i * LANES + lane]); }
+}
+
+@compute @workgroup_size(LANES)
+fn storeDropout(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let corner = cornerOf(group, groups);
+  let row = corner.x;
+  let col = corner.y + lane * 4u;
+  multiply(beginTile(row, col), row, col, lane);
+  for (var i = 0u; i < ROWS; i++) { storeDropout4(row + i, col, staging[i * LANES + lane]); }
+}
+
+@compute @workgroup_size(LANES)
+fn grid(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let corner = cornerOf(group, groups);
+  let row = corner.x;
+  let col = corner.y + lane * 4u;
+  multiply(Tile(), row, col, lane);
+  for (var i = 0u; i < ROWS; i++) { grid4(row + i, col, staging[i * LANES + lane]); }
+}
