@@ -7,8 +7,8 @@ import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
 /** What a worker decides by itself, as it changes no bit. */
 export interface WorkerMemory {
-  /** Computes layers again in backward, whether the coordinator asks for it or not. */
-  readonly recompute?: boolean;
+  /** Computes layers again in backward, whether the coordinator asks for it or not, or only where memory is short. */
+  readonly recompute?: boolean | 'if-needed';
   /** What the adapter can still take, where that is known. */
   readonly availableBytes?: () => number | undefined;
 }
@@ -49,7 +49,7 @@ export class EngineKeeper {
   ): Promise<WorkerEngine> {
     const shaders = this.own ?? given;
     if (shaders === undefined) throw new LantrainError('LT_CLUSTER_MALFORMED', 'the coordinator sent no shaders');
-    const shape = { ...asked, recompute: asked.recompute || this.memory.recompute };
+    const shape = { ...asked, recompute: asked.recompute || this.#recomputes({ model, shape: asked, plan }) };
     const name = JSON.stringify([model, shape, plan, shaders]);
     if (this.#made?.name !== name) {
       this.#made = undefined;
@@ -65,19 +65,22 @@ export class EngineKeeper {
     return engine;
   }
 
-  #checkMemory({ model, shape, plan }: WorkerShape): void {
+  #recomputes(wanted: WorkerShape): boolean | undefined {
+    const { recompute } = this.memory;
+    if (recompute !== 'if-needed') return recompute;
+    return neededBytes(wanted) > (this.memory.availableBytes?.() ?? Number.POSITIVE_INFINITY);
+  }
+
+  #checkMemory(wanted: WorkerShape): void {
     const available = this.memory.availableBytes?.();
-    const needed = (recompute?: boolean) => {
-      const { stateBytes, activationBytes } = memoryBudget(model, { ...shape, recompute }, plan);
-      // No moments here: 12 bytes a parameter of the 20 of whoever owns the state.
-      return 0.6 * stateBytes + activationBytes;
-    };
-    if (available === undefined || needed(shape.recompute) <= available) return;
-    const advice = needed(true) <= available ? '; lantrain worker --recompute fits, with the same bits' : '';
+    const needed = neededBytes(wanted);
+    if (available === undefined || needed <= available) return;
+    const advice =
+      neededBytes(wanted, true) <= available ? '; lantrain worker --recompute fits, with the same bits' : '';
     const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
     throw new LantrainError(
       'LT_GPU_MEMORY',
-      `the run needs ${gigabytes(needed(shape.recompute))} on this adapter, and there is ${gigabytes(available)}${advice}`,
+      `the run needs ${gigabytes(needed)} on this adapter, and there is ${gigabytes(available)}${advice}`,
     );
   }
 
@@ -90,4 +93,11 @@ export class EngineKeeper {
     this.#hashes.set(probe, hash);
     return hash;
   }
+}
+
+/** What a worker holds on its adapter. */
+function neededBytes({ model, shape, plan }: WorkerShape, recompute = shape.recompute): number {
+  const { stateBytes, activationBytes } = memoryBudget(model, { ...shape, recompute }, plan);
+  // No moments here: 12 bytes a parameter of the 20 of whoever owns the state.
+  return 0.6 * stateBytes + activationBytes;
 }

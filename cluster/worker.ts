@@ -28,8 +28,14 @@ export type WorkerNote =
     }
   | { readonly note: 'compiling'; readonly done: number; readonly total: number }
   | { readonly note: 'ready'; readonly version: number }
-  | { readonly note: 'computed'; readonly step: number; readonly tokens: number; readonly milliseconds: number }
-  | { readonly note: 'stopped'; readonly reason: string };
+  | {
+      readonly note: 'computed';
+      readonly step: number;
+      readonly tokens: number;
+      readonly milliseconds: number;
+      /** Of the step's tokens. */
+      readonly share: number;
+    };
 
 export interface WorkerOptions {
   /** Outlives this connection. One worker at a time may use it. */
@@ -316,7 +322,8 @@ export class Worker {
       if (work.fenced || done.length === 0) return;
       const computed = performance.now();
       const tokens = done.length * engine.gpt.rows;
-      this.#options.onNote?.({ note: 'computed', step, tokens, milliseconds: computed - started });
+      const share = tokens / welcome.tokensPerStep;
+      this.#options.onNote?.({ note: 'computed', step, tokens, milliseconds: computed - started, share });
       if (!upload.begun) {
         // What was left was handed back while the last one was computed.
         begin();

@@ -4,12 +4,10 @@ import { WebSocket } from 'ws';
 import { isErrorCode, LantrainError } from '../../src/errors.js';
 import { fingerprintOf } from '../access.js';
 import type { JoinUrl } from '../join-url.js';
-import { type CoordinatorMessage, decodeCoordinatorMessage, type WorkerMessage } from '../protocol.js';
 import type { WorkerConnection } from './connection.js';
-import { workerHandshake } from './handshake.js';
+import { enter } from './enter.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { checkPlain } from './loopback.js';
-import { MessageConnection } from './message-connection.js';
 import { NodeWire } from './node-wire.js';
 
 export interface ConnectOptions {
@@ -39,25 +37,8 @@ export async function connect(url: JoinUrl, options: ConnectOptions): Promise<Wo
   if (!secure) checkPlain(host, options.allowPlain ?? false);
   const { socket, fingerprint } = await openSocket(url, limits.handshakeMs);
   const ws = await upgrade(socket, host, port, limits);
-  const connection = new MessageConnection<CoordinatorMessage, WorkerMessage>(new NodeWire(ws, socket), {
-    decode: decodeCoordinatorMessage,
-    limits,
-    isGuarded: false,
-    needsCredit: true,
-  });
-  const late = new LantrainError('LT_CLUSTER_TIMEOUT', `${host}:${port} did not finish the handshake in time`);
-  const timer = setTimeout(() => connection.close(late), limits.handshakeMs);
-  try {
-    const { token, version } = options;
-    await workerHandshake(connection, { token, version, fingerprint });
-  } catch (error) {
-    if (error instanceof LantrainError) connection.close(error);
-    throw error;
-  } finally {
-    clearTimeout(timer);
-  }
-  connection.authenticated();
-  return connection;
+  const { token, version } = options;
+  return enter(new NodeWire(ws, socket), { token, version, fingerprint }, limits);
 }
 
 interface OpenSocket {

@@ -50,10 +50,10 @@ interface QueuedFrame {
 
 let lastId = 0;
 
-/** Of Node (where it must not keep the process alive) or of a browser (a number). */
 type Timer = ReturnType<typeof setInterval>;
 
-function unref(timer: Timer): void {
+/** In Node a timer must not keep the process alive; a browser's is a number. */
+function unref(timer: number | { unref(): unknown }): void {
   if (typeof timer === 'object') timer.unref();
 }
 

@@ -2,9 +2,9 @@ import { hostname } from 'node:os';
 import { readToken, tokenFromEnvironment } from '../../cluster/access.js';
 import { EngineKeeper } from '../../cluster/engine-keeper.js';
 import { type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
+import { Membership, type MembershipNote } from '../../cluster/membership.js';
 import { connect } from '../../cluster/transport/client.js';
 import { discover } from '../../cluster/transport/discovery.js';
-import { Worker, type WorkerNote } from '../../cluster/worker.js';
 import { LantrainError } from '../errors.js';
 import { formatCount } from '../report/format.js';
 import { availableMemory } from './memory.js';
@@ -27,8 +27,6 @@ export interface WorkerCommand {
   readonly drag?: number;
 }
 
-const RETRY_MS = 1000;
-const MOST_RETRY_MS = 10_000;
 const DISCOVERY_MS = 3000;
 
 /** `lantrain worker`: computes for a coordinator until the run is done; comes back by itself when the line breaks. */
@@ -44,76 +42,31 @@ export async function work(command: WorkerCommand): Promise<number> {
     recompute: command.recompute,
     availableBytes: () => availableMemory(gpu.adapter),
   });
-  let worker: Worker | undefined;
+  const membership = new Membership({
+    connect: () => connect(url, { token, version: version(), allowPlain: command.plain }),
+    engines,
+    name: command.name ?? `${hostname()}-${process.pid}`,
+    drag: command.drag,
+    patienceMs: 1000 * command.patience,
+    onNote: (note) => {
+      const line = note.note === 'joined' ? `joined   ${url.host}:${url.port}` : lineOf(note);
+      if (line) say(line);
+    },
+  });
   let leaving = false;
-  let stopWaiting = () => {};
   const leave = () => {
     if (leaving) process.exit(130);
     leaving = true;
     say('leaving');
-    worker?.leave('it was stopped');
-    stopWaiting();
+    membership.leave();
   };
   process.on('SIGINT', leave).on('SIGTERM', leave);
   // Who was started with a channel to its parent does not outlive it.
   if (process.connected) process.on('disconnect', () => process.exit(130));
-  let lostAt = performance.now();
-  let told = '';
-  for (let retry = RETRY_MS; !leaving; ) {
-    try {
-      const connection = await connect(url, { token, version: version(), allowPlain: command.plain });
-      say(`joined   ${url.host}:${url.port}`);
-      retry = RETRY_MS;
-      told = '';
-      worker = new Worker(connection, {
-        engines,
-        name: command.name ?? `${hostname()}-${process.pid}`,
-        drag: command.drag,
-        onNote: (note) => {
-          const line = lineOf(note);
-          if (line) say(line);
-        },
-      });
-      if (leaving) worker.leave('it was stopped');
-      const end = await worker.run();
-      worker = undefined;
-      gpu.check();
-      lostAt = performance.now();
-      if (leaving) break;
-      if (/the coordinator has stopped: the run is done/.test(end.message)) {
-        say('the run is done');
-        return 0;
-      }
-      if (!RETRYABLE.has(end.code)) throw end;
-      say(`${end.message}; trying again`);
-    } catch (error) {
-      if (!(error instanceof LantrainError) || !RETRYABLE.has(error.code)) throw error;
-      const seconds = (performance.now() - lostAt) / 1000;
-      if (command.patience > 0 && seconds > command.patience) throw error;
-      // Once, not at every try.
-      if (error.message !== told) say(`${error.message}; trying again`);
-      told = error.message;
-    }
-    if (leaving) break;
-    await new Promise<void>((go) => {
-      stopWaiting = go;
-      setTimeout(go, retry);
-    });
-    retry = Math.min(2 * retry, MOST_RETRY_MS);
-  }
-  return 130;
+  if ((await membership.run()) === 'left') return 130;
+  say('the run is done');
+  return 0;
 }
-
-/** What a coordinator that starts again, or a network that comes back, mends. */
-const RETRYABLE: ReadonlySet<string> = new Set([
-  'LT_CLUSTER_CLOSED',
-  'LT_CLUSTER_CONNECT',
-  'LT_CLUSTER_TIMEOUT',
-  'LT_CLUSTER_LIMIT',
-  // It was stopped for a while, or swapped out, and wakes up.
-  'LT_CLUSTER_SLOW',
-  'LT_CLUSTER_SILENT',
-]);
 
 /** From whoever sits here or pipes it in: a URL that was found, or is to be seen by others, has none. */
 async function askForToken(): Promise<string> {
@@ -147,7 +100,7 @@ async function find(): Promise<JoinUrl> {
   return found[0].url;
 }
 
-function lineOf(note: WorkerNote): string | undefined {
+function lineOf(note: Exclude<MembershipNote, { readonly note: 'joined' }>): string | undefined {
   switch (note.note) {
     case 'welcome':
       return `worker ${note.worker}, from step ${note.step} on`;
@@ -159,7 +112,7 @@ function lineOf(note: WorkerNote): string | undefined {
       return `weights of step ${note.version} are in place`;
     case 'computed':
       return `step ${note.step}: ${note.tokens} tokens, ${formatCount((1000 * note.tokens) / note.milliseconds)} tokens/s`;
-    case 'stopped':
-      return note.reason;
+    case 'lost':
+      return `${note.reason}; trying again`;
   }
 }

@@ -1,4 +1,4 @@
-import type { MetricsEvent } from './metrics.js';
+import type { MetricsEvent } from './events.js';
 
 /** What a reporter knows of a run before its first event. */
 export interface RunInfo {

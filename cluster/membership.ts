@@ -1,0 +1,87 @@
+import { LantrainError } from '../src/errors.js';
+import type { WorkerConnection } from './transport/connection.js';
+import { Worker, type WorkerNote, type WorkerOptions } from './worker.js';
+
+export type MembershipNote =
+  | WorkerNote
+  | { readonly note: 'joined' }
+  /** It tries again. Told once, not at every try. */
+  | { readonly note: 'lost'; readonly reason: string };
+
+export interface MembershipOptions extends Omit<WorkerOptions, 'onNote'> {
+  readonly connect: () => Promise<WorkerConnection>;
+  /** Give up after so many milliseconds without a coordinator; 0: never. */
+  readonly patienceMs: number;
+  readonly onNote: (note: MembershipNote) => void;
+}
+
+const RETRY_MS = 1000;
+const MOST_RETRY_MS = 10_000;
+
+/** What a coordinator that starts again, or a network that comes back, mends. */
+const RETRYABLE: ReadonlySet<string> = new Set([
+  'LT_CLUSTER_CLOSED',
+  'LT_CLUSTER_CONNECT',
+  'LT_CLUSTER_TIMEOUT',
+  'LT_CLUSTER_LIMIT',
+  // It was stopped for a while, or swapped out, and wakes up.
+  'LT_CLUSTER_SLOW',
+  'LT_CLUSTER_SILENT',
+]);
+
+/** A worker's stay with a run, in Node as in a tab: it works until the run is done, and comes back when the line breaks. */
+export class Membership {
+  #worker: Worker | undefined;
+  #leaving = false;
+  #stopWaiting: () => void = () => {};
+
+  constructor(private readonly options: MembershipOptions) {}
+
+  /** Leaves in good order, as soon as it can. */
+  leave(): void {
+    this.#leaving = true;
+    this.#worker?.leave('it was stopped');
+    this.#stopWaiting();
+  }
+
+  /** Tries again now, where it waits to: the network is back, or the device awake. */
+  wake(): void {
+    this.#stopWaiting();
+  }
+
+  /** Throws what trying again does not mend. */
+  async run(): Promise<'done' | 'left'> {
+    const { engines, patienceMs, onNote } = this.options;
+    let lostAt = performance.now();
+    let told = '';
+    for (let retry = RETRY_MS; !this.#leaving; ) {
+      try {
+        const connection = await this.options.connect();
+        onNote({ note: 'joined' });
+        retry = RETRY_MS;
+        told = '';
+        this.#worker = new Worker(connection, this.options);
+        if (this.#leaving) this.#worker.leave('it was stopped');
+        const end = await this.#worker.run();
+        this.#worker = undefined;
+        engines.gpu.check();
+        lostAt = performance.now();
+        if (this.#leaving) break;
+        if (/the coordinator has stopped: the run is done/.test(end.message)) return 'done';
+        throw end;
+      } catch (error) {
+        if (!(error instanceof LantrainError) || !RETRYABLE.has(error.code)) throw error;
+        if (patienceMs > 0 && performance.now() - lostAt > patienceMs) throw error;
+        if (error.message !== told) onNote({ note: 'lost', reason: error.message });
+        told = error.message;
+      }
+      if (this.#leaving) break;
+      await new Promise<void>((go) => {
+        this.#stopWaiting = go;
+        setTimeout(go, retry);
+      });
+      retry = Math.min(2 * retry, MOST_RETRY_MS);
+    }
+    return 'left';
+  }
+}

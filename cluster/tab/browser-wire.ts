@@ -1,0 +1,79 @@
+import { LantrainError } from '../../src/errors.js';
+import { malformed } from '../frame.js';
+import type { Wire, WireEvents } from '../transport/wire.js';
+
+/** How often the socket's queue is looked at while somebody waits for it: a browser does not say when it drains. */
+const DRAIN_MS = 4;
+
+interface Waiting {
+  /** All bytes sent up to and with the message. */
+  readonly upTo: number;
+  readonly taken: (error?: LantrainError) => void;
+}
+
+/**
+ * A browser's WebSocket, from the moment it is open. It masks, answers pings and limits nothing by itself, and cannot
+ * stop reading: what arrives is bounded by what a coordinator sends, a step's weights.
+ */
+export class BrowserWire implements Wire {
+  readonly isPaused = false;
+  readonly #waiting: Waiting[] = [];
+  #sentBytes = 0;
+  #draining = false;
+
+  constructor(
+    private readonly ws: WebSocket,
+    readonly peer: string,
+    private readonly messageBytes: number,
+  ) {}
+
+  get bufferedAmount(): number {
+    return this.ws.bufferedAmount;
+  }
+
+  listen(events: WireEvents): void {
+    this.ws.onmessage = ({ data }) => {
+      if (!(data instanceof ArrayBuffer)) return events.message(undefined);
+      events.heard(data.byteLength);
+      if (data.byteLength > this.messageBytes) events.broke(malformed(`${data.byteLength} bytes in one message`));
+      else events.message(new Uint8Array(data));
+    };
+    // An error says nothing, and a close follows it.
+    this.ws.onclose = ({ code, reason }) => {
+      const gone = new LantrainError('LT_CLUSTER_CLOSED', 'the connection ended');
+      for (const { taken } of this.#waiting.splice(0)) taken(gone);
+      events.closed(code, reason);
+    };
+  }
+
+  send(bytes: Uint8Array, taken?: (error?: LantrainError) => void): void {
+    this.ws.send(bytes as Uint8Array<ArrayBuffer>);
+    this.#sentBytes += bytes.length;
+    if (taken === undefined) return;
+    this.#waiting.push({ upTo: this.#sentBytes, taken });
+    if (!this.#draining) this.#drain();
+  }
+
+  /** Settles who waits for bytes that the browser has sent. */
+  #drain(): void {
+    const gone = this.#sentBytes - this.ws.bufferedAmount;
+    while (this.#waiting.length > 0 && this.#waiting[0].upTo <= gone) this.#waiting.shift()?.taken();
+    this.#draining = this.#waiting.length > 0;
+    if (this.#draining) setTimeout(() => this.#drain(), DRAIN_MS);
+  }
+
+  /** Pings between a browser and a coordinator are messages. */
+  ping(): void {}
+
+  pause(): void {}
+
+  resume(): void {}
+
+  close(code: number, reason: string): void {
+    this.ws.close(code, reason);
+  }
+
+  terminate(): void {
+    this.ws.close();
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * The dedicated Web Worker of a tab that computes: device, connection and worker live here, beside the page's thread.
+ * The page starts it with a `join` and listens to its reports.
+ */
+import { version } from '../../package.json';
+import { LantrainError } from '../../src/errors.js';
+import { Gpu } from '../../src/gpu/device.js';
+import { EngineKeeper } from '../engine-keeper.js';
+import type { JoinUrl } from '../join-url.js';
+import { Membership } from '../membership.js';
+import { connectFromBrowser } from './browser-client.js';
+import type { TabReport, TabRequest } from './state.js';
+
+/** A device that was lost is opened again, but not one that is lost at once. */
+const LEAST_LIFE_MS = 30_000;
+
+const page = self as unknown as {
+  onmessage: (event: MessageEvent<TabRequest>) => void;
+  postMessage(report: TabReport): void;
+};
+
+let membership: Membership | undefined;
+let leaving = false;
+
+page.onmessage = ({ data }) => {
+  if (data.type === 'join') void work(data.url, data.name);
+  else if (data.type === 'wake') membership?.wake();
+  else {
+    leaving = true;
+    membership?.leave();
+  }
+};
+
+async function work(url: JoinUrl, name: string): Promise<void> {
+  try {
+    page.postMessage({ note: 'ended', how: await stay(url, name) });
+  } catch (error) {
+    const code = error instanceof LantrainError ? error.code : 'LT_CLUSTER_WORKER';
+    page.postMessage({ note: 'failed', code, message: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+async function stay(url: JoinUrl, name: string): Promise<'done' | 'left'> {
+  for (;;) {
+    const openedAt = performance.now();
+    const gpu = await openGpu();
+    const { adapter } = gpu;
+    page.postMessage({ note: 'adapter', adapter: adapterName(gpu), software: adapter.software });
+    membership = new Membership({
+      connect: () => connectFromBrowser(url, version),
+      engines: new EngineKeeper(gpu, undefined, { recompute: 'if-needed', availableBytes }),
+      name,
+      patienceMs: 0,
+      onNote: (note) => page.postMessage(note),
+    });
+    if (leaving) return 'left';
+    try {
+      return await membership.run();
+    } catch (error) {
+      const isLost = error instanceof LantrainError && error.code === 'LT_GPU_LOST';
+      if (!isLost || performance.now() - openedAt < LEAST_LIFE_MS) throw error;
+      page.postMessage({ note: 'lost', reason: error.message });
+    } finally {
+      gpu.device.destroy();
+    }
+  }
+}
+
+/**
+ * What a tab can take at most, where the browser tells: half of the device's memory, which it rounds, and does not tell
+ * beyond 8 GB (https://www.w3.org/TR/device-memory/). What a GPU of its own has, no browser tells.
+ */
+function availableBytes(): number | undefined {
+  const { deviceMemory } = navigator as { readonly deviceMemory?: number };
+  return deviceMemory === undefined || deviceMemory >= 8 ? undefined : (deviceMemory / 2) * 2 ** 30;
+}
+
+/** Throws LT_GPU_NONE. */
+async function openGpu(): Promise<Gpu> {
+  if (navigator.gpu === undefined) throw new LantrainError('LT_GPU_NONE', 'this browser has no WebGPU here');
+  return Gpu.open(navigator.gpu);
+}
+
+function adapterName({ adapter }: Gpu): string {
+  const { driver, name, vendor, architecture } = adapter;
+  return driver || [vendor, architecture].filter(Boolean).join(' ') || name;
+}
