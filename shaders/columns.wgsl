@@ -1,68 +1,107 @@
-// Sums over rows, for the gradients of biases and of LayerNorm's gain and bias: first each column over a chunk of
-// ROWS rows into scratch, then the chunks in order, rounded to the grid and added to the 64-bit sums.
-//
-// dy, x [M, N]; stats [M, 2] = mean, rstd; partial [chunks, WIDTH].
-//   bias  partial[k, n] = sum of dy[r, n]
-//   norm  partial[k, n] = sum of dy * xhat (the gain's gradient), partial[k, BIAS_AT + n] = sum of dy; gain and bias
-//         are neighbours in the flat array, BIAS_AT values apart, so that one `finish` serves both.
-//   finish  low, high [WIDTH] += the sum over the chunks
 //! import grid
+// Sums over rows, for the gradients of biases and of LayerNorm's gain and bias, rounded to the grid and added to the
+// 64-bit sums: each column over chunks of ROWS rows, the rows of a chunk in order, then the chunks in order.
+//
+// dy, x [M, N]; stats [M, 2] = mean, rstd; low, high [N] for `bias`, [BIAS_AT + N] for `norm`.
+//   bias  sum of dy[r, n]
+//   norm  sum of dy * xhat at n (the gain's gradient), sum of dy at BIAS_AT + n: gain and bias are neighbours in the flat
+//         array
+//
+// A thread takes four columns; SLICES threads share them and take a chunk each, then the next SLICES chunks. Their sums
+// meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is 1 there and all that
+// folds away. Both add in the same order.
 
 override M: u32 = 8u;
 override N: u32 = 4u;
 override ROWS: u32 = 64u;
-override WIDTH: u32 = 4u;
+override SLICES: u32 = 1u;
+override LANES: u32 = 8u;  // columns / 4 of a workgroup
 override BIAS_AT: u32 = 0u;
-override CHUNKS: u32 = 1u;
 
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;
 @group(0) @binding(2) var<storage, read> stats: array<vec2f>;
-@group(0) @binding(3) var<storage, read_write> partial: array<f32>;
-@group(0) @binding(4) var<storage, read> partials: array<f32>;
-@group(0) @binding(5) var<storage, read_write> low: array<u32>;
-@group(0) @binding(6) var<storage, read_write> high: array<u32>;
-@group(0) @binding(7) var<storage, read_write> status: atomic<u32>;
+@group(0) @binding(3) var<storage, read_write> low: array<u32>;
+@group(0) @binding(4) var<storage, read_write> high: array<u32>;
+@group(0) @binding(5) var<storage, read_write> status: atomic<u32>;
 
-@compute @workgroup_size(64)
-fn bias(@builtin(global_invocation_id) id: vec3u) {
-  let n = id.x;
-  if (n >= N) { return; }
-  var sum = 0.0;
-  let end = min(M, (id.y + 1u) * ROWS);
-  for (var row = id.y * ROWS; row < end; row++) { sum += dy[row * N + n]; }
-  partial[id.y * WIDTH + n] = sum;
+struct Sums { gain: vec4f, bias: vec4f }
+
+var<workgroup> slices: array<Sums, LANES * SLICES>;
+
+// The values from `at` on; where rows begin inside a vec4, one by one.
+fn dy4(at: u32) -> vec4f {
+  let i = at / 4u;
+  if (N % 4u == 0u) { return dy[i]; }
+  return vec4f(dy[i][at % 4u], dy[(at + 1u) / 4u][(at + 1u) % 4u], dy[(at + 2u) / 4u][(at + 2u) % 4u], dy[(at + 3u) / 4u][(at + 3u) % 4u]);
 }
 
-@compute @workgroup_size(64)
-fn norm(@builtin(global_invocation_id) id: vec3u) {
-  let n = id.x;
-  if (n >= N) { return; }
-  var gain = 0.0;
-  var sum = 0.0;
-  let end = min(M, (id.y + 1u) * ROWS);
-  for (var row = id.y * ROWS; row < end; row++) {
-    let s = stats[row];
-    let d = dy[row * N + n];
-    gain += d * (x[row * N + n] - s.x) * s.y;
-    sum += d;
+fn x4(at: u32) -> vec4f {
+  let i = at / 4u;
+  if (N % 4u == 0u) { return x[i]; }
+  return vec4f(x[i][at % 4u], x[(at + 1u) / 4u][(at + 1u) % 4u], x[(at + 2u) / 4u][(at + 2u) % 4u], x[(at + 3u) / 4u][(at + 3u) % 4u]);
+}
+
+fn add4(at: u32, n: u32, values: vec4f) {
+  for (var k = 0u; k < min(4u, N - n); k++) {
+    let bits = bitcast<u32>(values[k]);
+    let wrong = gridStatus(bits);
+    if (wrong != 0u) { atomicOr(&status, wrong); }
+    let total = add64(vec2u(low[at + k], high[at + k]), toGrid(bits));
+    low[at + k] = total.x;
+    high[at + k] = total.y;
   }
-  partial[id.y * WIDTH + n] = gain;
-  partial[id.y * WIDTH + BIAS_AT + n] = sum;
 }
 
-@compute @workgroup_size(64)
-fn finish(@builtin(global_invocation_id) id: vec3u) {
-  let n = id.x;
-  if (n >= WIDTH) { return; }
-  // between gain and bias
-  if (BIAS_AT > 0u && n >= N && n < BIAS_AT) { return; }
-  var sum = 0.0;
-  for (var k = 0u; k < CHUNKS; k++) { sum += partials[k * WIDTH + n]; }
-  let bits = bitcast<u32>(sum);
-  let wrong = gridStatus(bits);
-  if (wrong != 0u) { atomicOr(&status, wrong); }
-  let total = add64(vec2u(low[n], high[n]), toGrid(bits));
-  low[n] = total.x;
-  high[n] = total.y;
+// `sum` with the sums of the chunks chunk .. chunk + SLICES - 1, of which this thread has `own`.
+fn inOrder(sum: Sums, own: Sums, local: vec3u) -> Sums {
+  if (SLICES == 1u) { return Sums(sum.gain + own.gain, sum.bias + own.bias); }
+  workgroupBarrier();
+  slices[local.y * LANES + local.x] = own;
+  workgroupBarrier();
+  var total = sum;
+  if (local.y == 0u) {
+    for (var slice = 0u; slice < SLICES; slice++) {
+      total.gain += slices[slice * LANES + local.x].gain;
+      total.bias += slices[slice * LANES + local.x].bias;
+    }
+  }
+  return total;
+}
+
+@compute @workgroup_size(LANES, SLICES)
+fn bias(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let n = 4u * (group.x * LANES + local.x);
+  // Columns past the end are computed like the last ones and not stored, so that barriers stay uniform.
+  let column = min(n, (N - 1u) / 4u * 4u);
+  var sum = Sums();
+  for (var chunk = 0u; chunk < M; chunk += ROWS * SLICES) {
+    let start = chunk + local.y * ROWS;
+    var own = Sums();
+    for (var at = start * N + column; at < min(M, start + ROWS) * N; at += N) { own.bias += dy4(at); }
+    sum = inOrder(sum, own, local);
+  }
+  if (n < N && local.y == 0u) { add4(n, n, sum.bias); }
+}
+
+@compute @workgroup_size(LANES, SLICES)
+fn norm(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let n = 4u * (group.x * LANES + local.x);
+  let column = min(n, (N - 1u) / 4u * 4u);
+  var sum = Sums();
+  for (var chunk = 0u; chunk < M; chunk += ROWS * SLICES) {
+    let start = chunk + local.y * ROWS;
+    var own = Sums();
+    for (var row = start; row < min(M, start + ROWS); row++) {
+      let s = stats[row];
+      let d = dy4(row * N + column);
+      own.gain += d * (x4(row * N + column) - s.x) * s.y;
+      own.bias += d;
+    }
+    sum = inOrder(sum, own, local);
+  }
+  if (n < N && local.y == 0u) {
+    add4(n, n, sum.gain);
+    add4(BIAS_AT + n, n, sum.bias);
+  }
 }

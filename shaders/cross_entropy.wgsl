@@ -5,8 +5,9 @@
 //   total: the 64-bit sum of all losses on the grid
 //
 // logits [R, STRIDE], columns V and up are padding; targets, losses [R]; scale = 1 / (tokens of the global batch).
-// total [2] = low, high. LANES and ROWS as in layernorm.wgsl. A lane keeps its own running maximum and sum (online
-// softmax), so that the row is read twice and not three times. Loops begin at the row, as in layernorm.wgsl.
+// total [2] = low, high. LANES and ROWS as in layernorm.wgsl; a lane takes columns by fours, and the last few one by
+// one. It keeps its own running maximum and sum (online softmax), so that the row is read twice and not three times.
+// Loops begin at the row, as in layernorm.wgsl.
 //! import grid
 
 override R: u32 = 8u;
@@ -19,7 +20,7 @@ const LOWEST = -3.4e38;
 
 struct Scale { scale: f32 }
 
-@group(0) @binding(0) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(0) var<storage, read_write> logits: array<vec4f>;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;
 @group(0) @binding(2) var<storage, read_write> losses: array<f32>;
 @group(0) @binding(3) var<uniform> scale: Scale;
@@ -35,61 +36,69 @@ fn merge(a: vec2f, b: vec2f) -> vec2f {
   return vec2f(m, a.y * exp(a.x - m) + b.y * exp(b.x - m));
 }
 
-fn rowSoftmax(base: u32, local: vec3u) -> vec2f {
+// The softmax of the row whose first logit is `base`, a multiple of 4.
+fn rowSoftmax(base: u32, lane: u32, local: u32) -> vec2f {
   var own = vec2f(LOWEST, 0.0);
   // Eight values share one rescaling of the sum.
-  let whole = base + V / (8u * LANES) * 8u * LANES + local.x;
-  for (var at = base + local.x; at < whole; at += 8u * LANES) {
-    let a = vec4f(logits[at], logits[at + LANES], logits[at + 2u * LANES], logits[at + 3u * LANES]);
-    let b = vec4f(logits[at + 4u * LANES], logits[at + 5u * LANES], logits[at + 6u * LANES], logits[at + 7u * LANES]);
+  let whole = base / 4u + V / (8u * LANES) * 2u * LANES;
+  for (var i = base / 4u + lane; i < whole; i += 2u * LANES) {
+    let a = logits[i];
+    let b = logits[i + LANES];
     let highest = max(a, b);
     let m = max(own.x, max(max(highest.x, highest.y), max(highest.z, highest.w)));
     let e = exp(a - m) + exp(b - m);
     own = vec2f(m, own.y * exp(own.x - m) + (e.x + e.y) + (e.z + e.w));
   }
-  for (var at = whole; at < base + V; at += LANES) { own = merge(own, vec2f(logits[at], 1.0)); }
+  for (var at = 4u * whole + lane; at < base + V; at += LANES) { own = merge(own, vec2f(logits[at / 4u][at % 4u], 1.0)); }
   if (LANES == 1u) { return own; }
-  let at = local.y * LANES + local.x;
-  partial[at] = own;
+  partial[local] = own;
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
     workgroupBarrier();
-    if (local.x < half) { partial[at] = merge(partial[at], partial[at + half]); }
+    if (lane < half) { partial[local] = merge(partial[local], partial[local + half]); }
   }
   workgroupBarrier();
-  return partial[local.y * LANES];
+  return partial[local - lane];
 }
 
 fn rowLoss(row: u32, s: vec2f) -> f32 {
   let goal = targets[row];
   if (goal == IGNORED) { return 0.0; }
-  return s.x + log(s.y) - logits[row * STRIDE + min(goal, V - 1u)];
+  let at = row * STRIDE + min(goal, V - 1u);
+  return s.x + log(s.y) - logits[at / 4u][at % 4u];
 }
 
-@compute @workgroup_size(LANES, ROWS)
-fn loss(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let index = group.x * ROWS + local.y;
+@compute @workgroup_size(LANES * ROWS)
+fn loss(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let lane = local % LANES;
+  let index = group.x * ROWS + local / LANES;
   let row = min(index, R - 1u);
-  let s = rowSoftmax(row * STRIDE, local);
-  if (index < R && local.x == 0u) { losses[row] = rowLoss(row, s); }
+  let s = rowSoftmax(row * STRIDE, lane, local);
+  if (index < R && lane == 0u) { losses[row] = rowLoss(row, s); }
 }
 
-@compute @workgroup_size(LANES, ROWS)
-fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let index = group.x * ROWS + local.y;
+@compute @workgroup_size(LANES * ROWS)
+fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let lane = local % LANES;
+  let index = group.x * ROWS + local / LANES;
   let row = min(index, R - 1u);
   let base = row * STRIDE;
-  let s = rowSoftmax(base, local);
+  let s = rowSoftmax(base, lane, local);
   let goal = targets[row];
   let own = rowLoss(row, s);
   // The target's logit is read before any lane overwrites it.
   if (LANES > 1u) { workgroupBarrier(); }
   if (index >= R) { return; }
-  if (local.x == 0u) { losses[row] = own; }
+  if (lane == 0u) { losses[row] = own; }
   let factor = select(scale.scale, 0.0, goal == IGNORED);
   let inverse = factor / s.y;
-  for (var at = base + local.x; at < base + V; at += LANES) {
-    let p = exp(logits[at] - s.x) * inverse;
-    logits[at] = select(p, p - factor, at == base + goal);
+  let target4 = vec4u(base + goal) - vec4u(0u, 1u, 2u, 3u);
+  for (var i = base / 4u + lane; i < (base + V) / 4u; i += LANES) {
+    let p = exp(logits[i] - s.x) * inverse;
+    logits[i] = select(p, p - factor, vec4u(4u * i) == target4);
+  }
+  for (var at = (base + V) / 4u * 4u + lane; at < base + V; at += LANES) {
+    let p = exp(logits[at / 4u][at % 4u] - s.x) * inverse;
+    logits[at / 4u][at % 4u] = select(p, p - factor, at == base + goal);
   }
 }
 

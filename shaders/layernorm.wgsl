@@ -1,84 +1,179 @@
+//! import random
 // LayerNorm (Ba et al., arXiv 1607.06450) over rows of C values.
 //
 //   forward   y = (x - mean) * rstd * gain + bias,  rstd = 1 / sqrt(variance + 1e-5)
 //   backward  dx (+)= rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * gain,  xhat = (x - mean) * rstd
+//   backwardDropout  the same, and dropped = dx * the factors of the dropout that comes next on the way back
 //
-// x, y, dy, dx [M, C]; stats [M, 2] = mean, rstd; gain, bias [C]. With PASSING, `backward` adds to dx,
-// which then holds the gradient that passes by on the residual stream; else it overwrites it.
+// x, y, dy, dx, dropped [M, C]; stats [M, 2] = mean, rstd; gain, bias [C]. With PASSING, `backward` adds to dx,
+// which then holds the gradient that passes by on the residual stream; else it overwrites it. A sequence is T rows.
 //
 // LANES threads share a row and ROWS rows share a workgroup. On a GPU a row has 64 threads and a tree in workgroup
 // memory; on a software adapter barriers and workgroup memory cost more than they give, so each thread takes a row
-// and the branches on LANES fold away. Loops over columns begin at the row's first value, which the compiler does not
-// know: narrow rows would else be unrolled, which takes LLVM seconds.
+// and the branches on LANES fold away. Threads are counted along x, where such an adapter has its lanes.
+//
+// A thread takes four columns at once: lane l the columns 4 l to 4 l + 3, then those 4 LANES further on. Where C is no
+// multiple of 4, rows begin inside a vec4, and values go one by one; what is beyond the row counts as zero. Loops over
+// columns begin at the row's first value, which the compiler does not know: narrow rows would else be unrolled, which
+// takes LLVM seconds.
 
 override M: u32 = 8u;
 override C: u32 = 4u;
+override T: u32 = 1u;
 override LANES: u32 = 1u;
 override ROWS: u32 = 8u;
 override PASSING: bool = true;
 const EPSILON = 1e-5;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> gain: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read> gain: array<vec4f>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2f>;
 @group(0) @binding(5) var<storage, read> savedStats: array<vec2f>;
-@group(0) @binding(6) var<storage, read> dy: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(6) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(7) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(8) var<storage, read_write> dropped: array<vec4f>;
+@group(0) @binding(9) var<uniform> dropoutKey: DropoutKey;
 
 var<workgroup> partial: array<vec2f, LANES * ROWS>;
 
 // The sum over the row's lanes, to all of them.
-fn rowSum(value: vec2f, local: vec3u) -> vec2f {
+fn rowSum(value: vec2f, lane: u32, local: u32) -> vec2f {
   if (LANES == 1u) { return value; }
-  let at = local.y * LANES + local.x;
   workgroupBarrier();
-  partial[at] = value;
+  partial[local] = value;
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
     workgroupBarrier();
-    if (local.x < half) { partial[at] += partial[at + half]; }
+    if (lane < half) { partial[local] += partial[local + half]; }
   }
   workgroupBarrier();
-  return partial[local.y * LANES];
+  return partial[local - lane];
 }
 
-@compute @workgroup_size(LANES, ROWS)
-fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+
+// Which of the columns c to c + 3 a row has.
+fn inside(c: u32) -> vec4<bool> { return vec4u(c) + vec4u(0u, 1u, 2u, 3u) < vec4u(C); }
+
+fn insideOnly(c: u32, v: vec4f) -> vec4f {
+  if (C % 4u == 0u) { return v; }
+  return select(vec4f(), v, inside(c));
+}
+
+// The values at `at`, which are the columns c to c + 3 of a row.
+fn x4(at: u32) -> vec4f {
+  let i = at / 4u;
+  if (C % 4u == 0u) { return x[i]; }
+  return vec4f(x[i][at % 4u], x[(at + 1u) / 4u][(at + 1u) % 4u], x[(at + 2u) / 4u][(at + 2u) % 4u], x[(at + 3u) / 4u][(at + 3u) % 4u]);
+}
+
+fn dy4(at: u32) -> vec4f {
+  let i = at / 4u;
+  if (C % 4u == 0u) { return dy[i]; }
+  return vec4f(dy[i][at % 4u], dy[(at + 1u) / 4u][(at + 1u) % 4u], dy[(at + 2u) / 4u][(at + 2u) % 4u], dy[(at + 3u) / 4u][(at + 3u) % 4u]);
+}
+
+fn dx4(at: u32) -> vec4f {
+  let i = at / 4u;
+  if (C % 4u == 0u) { return dx[i]; }
+  return vec4f(dx[i][at % 4u], dx[(at + 1u) / 4u][(at + 1u) % 4u], dx[(at + 2u) / 4u][(at + 2u) % 4u], dx[(at + 3u) / 4u][(at + 3u) % 4u]);
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
   // Rows past the end are computed like the last and not stored, so that barriers stay uniform.
-  let index = group.x * ROWS + local.y;
+  let lane = local % LANES;
+  let index = group.x * ROWS + local / LANES;
   let row = min(index, M - 1u);
   let base = row * C;
-  var sum = 0.0;
-  for (var i = base + local.x; i < base + C; i += LANES) { sum += x[i]; }
-  let mean = rowSum(vec2f(sum), local).x / f32(C);
-  var squares = 0.0;
-  for (var i = base + local.x; i < base + C; i += LANES) {
-    let d = x[i] - mean;
+  let first = base + 4u * lane;
+  var sum = vec4f();
+  for (var at = first; at < base + C; at += 4u * LANES) { sum += insideOnly(at - base, x4(at)); }
+  let mean = rowSum(vec2f(sum4(sum)), lane, local).x / f32(C);
+  var squares = vec4f();
+  for (var at = first; at < base + C; at += 4u * LANES) {
+    let d = insideOnly(at - base, x4(at) - mean);
     squares += d * d;
   }
-  let rstd = inverseSqrt(rowSum(vec2f(squares), local).x / f32(C) + EPSILON);
+  let rstd = inverseSqrt(rowSum(vec2f(sum4(squares)), lane, local).x / f32(C) + EPSILON);
   if (index >= M) { return; }
-  if (local.x == 0u) { stats[row] = vec2f(mean, rstd); }
-  for (var i = base + local.x; i < base + C; i += LANES) { y[i] = (x[i] - mean) * rstd * gain[i - base] + bias[i - base]; }
+  if (lane == 0u) { stats[row] = vec2f(mean, rstd); }
+  for (var at = first; at < base + C; at += 4u * LANES) {
+    let c = at - base;
+    let v = (x4(at) - mean) * rstd * gain[c / 4u] + bias[c / 4u];
+    if (C % 4u == 0u) {
+      y[at / 4u] = v;
+    } else {
+      for (var k = 0u; k < min(4u, C - c); k++) { y[(at + k) / 4u][(at + k) % 4u] = v[k]; }
+    }
+  }
 }
 
-@compute @workgroup_size(LANES, ROWS)
-fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let index = group.x * ROWS + local.y;
-  let row = min(index, M - 1u);
-  let base = row * C;
-  let s = savedStats[row];
-  var sums = vec2f();
-  for (var i = base + local.x; i < base + C; i += LANES) {
-    let g = dy[i] * gain[i - base];
-    sums += vec2f(g, g * (x[i] - s.x) * s.y);
+// One thread's row in `backward`.
+struct Row {
+  lane: u32,
+  index: u32,  // M and more: the row is the last one, and nothing of it is stored
+  row: u32,
+  base: u32,
+  stats: vec2f,
+  means: vec2f,  // of g and of g * xhat
+}
+
+fn beginBackward(group: vec3u, local: u32) -> Row {
+  var r: Row;
+  r.lane = local % LANES;
+  r.index = group.x * ROWS + local / LANES;
+  r.row = min(r.index, M - 1u);
+  r.base = r.row * C;
+  r.stats = savedStats[r.row];
+  var sum = vec4f();
+  var product = vec4f();
+  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
+    let g = insideOnly(at - r.base, dy4(at) * gain[(at - r.base) / 4u]);
+    sum += g;
+    product += g * (x4(at) - r.stats.x) * r.stats.y;
   }
-  let means = rowSum(sums, local) / f32(C);
-  if (index >= M) { return; }
-  for (var i = base + local.x; i < base + C; i += LANES) {
-    let xhat = (x[i] - s.x) * s.y;
-    let own = s.y * (dy[i] * gain[i - base] - means.x - xhat * means.y);
-    if (PASSING) { dx[i] += own; } else { dx[i] = own; }
+  r.means = rowSum(vec2f(sum4(sum), sum4(product)), r.lane, local) / f32(C);
+  return r;
+}
+
+// dx at the columns c to c + 3, which it also stores.
+fn through(r: Row, at: u32) -> vec4f {
+  let c = at - r.base;
+  let xhat = (x4(at) - r.stats.x) * r.stats.y;
+  var v = r.stats.y * (dy4(at) * gain[c / 4u] - r.means.x - xhat * r.means.y);
+  if (PASSING) { v += dx4(at); }
+  if (C % 4u == 0u) {
+    dx[at / 4u] = v;
+  } else {
+    for (var k = 0u; k < min(4u, C - c); k++) { dx[(at + k) / 4u][(at + k) % 4u] = v[k]; }
+  }
+  return v;
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let r = beginBackward(group, local);
+  if (r.index >= M) { return; }
+  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) { through(r, at); }
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn backwardDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let r = beginBackward(group, local);
+  if (r.index >= M) { return; }
+  let slot = dropoutKey.firstSlot + r.row / T;
+  let place = (r.row % T) * C;
+  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
+    let c = at - r.base;
+    let v = through(r, at);
+    if (C % 4u == 0u) {
+      dropped[at / 4u] = v * dropoutFactor4(dropoutKey, slot, place + c);
+    } else {
+      for (var k = 0u; k < min(4u, C - c); k++) {
+        dropped[(at + k) / 4u][(at + k) % 4u] = v[k] * dropoutFactor(dropoutKey, slot, place + c + k);
+      }
+    }
   }
 }

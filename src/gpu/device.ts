@@ -30,6 +30,12 @@ export function stagingBytes(bytes: number): number {
   return Math.min(bytes, 2 * READ_CHUNK_BYTES);
 }
 
+/** `view` up to a multiple of 16 bytes where its buffer reaches so far, so that its last values are in a whole vec4. */
+export function wholeVectors(view: View): View {
+  const size = Math.min(Math.ceil(view.size / 16) * 16, view.buffer.size - view.offset);
+  return { buffer: view.buffer, offset: view.offset, size };
+}
+
 export interface GpuOptions {
   /** Features not to use though the adapter has them: for tests, and to reproduce a smaller adapter. */
   readonly withoutFeatures?: readonly string[];

@@ -48,11 +48,6 @@ export const Site = {
   count: (layers: number) => 1 + 3 * layers,
 } as const;
 
-/** Row chunks of sums over rows. */
-export function columnChunks(shape: BatchShape, plan: Plan): number {
-  return Math.ceil((shape.batch * shape.context) / plan.columnRows);
-}
-
 /**
  * The name and the number of 32-bit values of every buffer that one graph works in, besides the parameters. With
  * `gradients` false, only what the forward pass needs.
@@ -96,7 +91,6 @@ export function activationSizes(
     .set('dAttention', M * C)
     .set('delta', M * H)
     .set('dQkv', 3 * M * C);
-  sizes.set('partial', columnChunks(shape, plan) * Math.max(4 * C, 2 * alignValues(C)));
   if (shape.dropout > 0) sizes.set('dDropped', M * C);
   return sizes;
 }

@@ -209,37 +209,33 @@ export class Gpt {
     const { rows } = this;
     const v = (name: string) => this.view(name);
     const [dx, dNorm, dHidden, dAttention, dQkv] = [v('dx'), v('dNorm'), v('dHidden'), v('dAttention'), v('dQkv')];
-    const partial = v('partial');
-    /** The gradient dx as it is before the dropout of `site`. */
-    const dropped = (site: number): View => {
-      const key = this.#key(true, site);
-      if (key === undefined) return dx;
-      op.dropoutGradient({ source: dx, destination: v('dDropped'), key, batch, size: context * width });
-      return v('dDropped');
+    /** For the LayerNorm whose dx goes through the dropout of `site` next. */
+    const before = (site: number) => {
+      const dropout = this.#dropout(true, site);
+      return dropout && { ...dropout, gradient: v('dDropped') };
     };
+    const dropped = this.shape.dropout > 0 ? v('dDropped') : dx;
     const shape = { batch, context, heads, headSize: width / heads };
 
-    const last = { x: v(`x.${layers}`), stats: v('finalStats'), dy: dNorm, dx, partial, rows };
-    op.layerNormGradient('ln_f', { ...last, passing: false });
+    const last = { x: v(`x.${layers}`), stats: v('finalStats'), dy: dNorm, dx, rows };
+    op.layerNormGradient('ln_f', { ...last, passing: false, dropout: before(Site.feedForward(layers - 1)) });
     for (let l = layers - 1; l >= 0; l--) {
       // The last layer's is still there from the forward pass.
       if (this.shape.recompute && l < layers - 1) this.#addLayerInside(op, l, true);
       const layer = (name: string) => this.#ofLayer(name, l);
       const [h, attended, qkv] = [`h.${l}`, layer('attention'), layer('qkv')];
-      const norm = { dy: dNorm, dx, passing: true, partial, rows };
-      const feedForward = dropped(Site.feedForward(l));
+      const norm = { dy: dNorm, dx, passing: true, rows };
       op.linearGradient(`${h}.mlp.c_proj`, {
         x: layer('gelu'),
-        dy: feedForward,
+        dy: dropped,
         dx: dHidden,
         hidden: layer('hidden'),
-        partial,
         rows,
       });
-      op.linearGradient(`${h}.mlp.c_fc`, { x: layer('norm2'), dy: dHidden, dx: dNorm, partial, rows });
-      op.layerNormGradient(`${h}.ln_2`, { x: layer('middle'), stats: layer('stats2'), ...norm });
-      const projection = dropped(Site.attentionProjection(l));
-      op.linearGradient(`${h}.attn.c_proj`, { x: attended, dy: projection, dx: dAttention, partial, rows });
+      op.linearGradient(`${h}.mlp.c_fc`, { x: layer('norm2'), dy: dHidden, dx: dNorm, rows });
+      const toProjection = before(Site.attentionProjection(l));
+      op.layerNormGradient(`${h}.ln_2`, { x: layer('middle'), stats: layer('stats2'), ...norm, dropout: toProjection });
+      op.linearGradient(`${h}.attn.c_proj`, { x: attended, dy: dropped, dx: dAttention, rows });
       op.attentionGradient(shape, {
         qkv,
         out: attended,
@@ -249,10 +245,11 @@ export class Gpt {
         qkvGradient: dQkv,
         dropout: this.#key(true, Site.attention(l)),
       });
-      op.linearGradient(`${h}.attn.c_attn`, { x: layer('norm1'), dy: dQkv, dx: dNorm, partial, rows });
-      op.layerNormGradient(`${h}.ln_1`, { x: v(`x.${l}`), stats: layer('stats1'), ...norm });
+      op.linearGradient(`${h}.attn.c_attn`, { x: layer('norm1'), dy: dQkv, dx: dNorm, rows });
+      const below = before(l > 0 ? Site.feedForward(l - 1) : Site.embedding);
+      op.layerNormGradient(`${h}.ln_1`, { x: v(`x.${l}`), stats: layer('stats1'), ...norm, dropout: below });
     }
-    op.embeddingGradient({ dx: dropped(Site.embedding), lists: v('lists'), rows, context });
+    op.embeddingGradient({ dx: dropped, lists: v('lists'), rows, context });
   }
 }
 

@@ -1,4 +1,4 @@
-import type { View } from '../gpu/device.js';
+import { type View, wholeVectors } from '../gpu/device.js';
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
 import { type Layout, type MatmulTable, matmulKernel, variantFor } from './matmul-plan.js';
@@ -126,12 +126,6 @@ function storeTarget(output: StoreOutput, unused: View): Target {
     constants: { ...constants, RESIDUAL, GELU_GRADIENT: geluGradient !== undefined },
     bindings: { ...bindings, gradient: geluGradient ?? unused, residual: residual ?? unused },
   };
-}
-
-/** `view` up to a multiple of 16 bytes where its buffer reaches so far, so that its last values are in a whole vec4. */
-function wholeVectors(view: View): View {
-  const size = Math.min(Math.ceil(view.size / 16) * 16, view.buffer.size - view.offset);
-  return { buffer: view.buffer, offset: view.offset, size };
 }
 
 function check({ layout, m, n, k, a, lda, b, ldb, output }: MatmulArguments): void {

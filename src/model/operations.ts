@@ -1,4 +1,4 @@
-import { slice, type View } from '../gpu/device.js';
+import { slice, type View, wholeVectors } from '../gpu/device.js';
 import type { DispatchList } from '../gpu/list.js';
 import { type AttentionShape, addAttentionBackward, addAttentionForward } from './attention.js';
 import type { ParameterArena, Piece } from './layout.js';
@@ -7,6 +7,10 @@ import type { Plan } from './plan.js';
 import type { ExactSums } from './sums.js';
 
 const THREADS = 64;
+/** Threads side by side in sums of columns, four columns each, and the most that share those. */
+const COLUMN_LANES = 8;
+const COLUMN_SLICES = 16;
+
 const threadGroups = (n: number) => Math.ceil(n / THREADS);
 
 /** Launchers of one graph's operations: each names shapes and adds its dispatches to the list. */
@@ -91,10 +95,10 @@ export class Operations {
       entry: 'forward',
       constants: this.#rowConstants({ M: v.rows, C }),
       bindings: {
-        x: v.x,
-        gain: this.weights.tensor(`${name}.weight`),
-        bias: this.weights.tensor(`${name}.bias`),
-        y: v.y,
+        x: wholeVectors(v.x),
+        gain: wholeVectors(this.weights.tensor(`${name}.weight`)),
+        bias: wholeVectors(this.weights.tensor(`${name}.bias`)),
+        y: wholeVectors(v.y),
         stats: v.stats,
       },
       groups: [Math.ceil(v.rows / this.plan.rowsPerGroup)],
@@ -104,87 +108,85 @@ export class Operations {
 
   /**
    * dx = the gradient through LayerNorm, on top of what dx held where it is `passing` by; adds the gradients of its
-   * gain and bias.
+   * gain and bias. With `dropout`, its `gradient` becomes dx through that dropout as well.
    */
   layerNormGradient(
     name: string,
-    v: { x: View; stats: View; dy: View; dx: View; passing: boolean; partial: View; rows: number },
+    v: {
+      x: View;
+      stats: View;
+      dy: View;
+      dx: View;
+      passing: boolean;
+      rows: number;
+      dropout?: { key: View; rowsPerSequence: number; gradient: View };
+    },
   ): void {
     const { layout } = this.weights;
     const { width: C } = layout.config;
+    const { dropout } = v;
+    const [x, dy] = [wholeVectors(v.x), wholeVectors(v.dy)];
+    const bindings = {
+      x,
+      gain: wholeVectors(this.weights.tensor(`${name}.weight`)),
+      savedStats: v.stats,
+      dy,
+      dx: wholeVectors(v.dx),
+    };
     this.list.add({
       shader: 'layernorm',
-      entry: 'backward',
-      constants: { ...this.#rowConstants({ M: v.rows, C }), PASSING: v.passing },
-      bindings: { x: v.x, gain: this.weights.tensor(`${name}.weight`), savedStats: v.stats, dy: v.dy, dx: v.dx },
+      entry: dropout ? 'backwardDropout' : 'backward',
+      constants: {
+        ...this.#rowConstants({ M: v.rows, C }),
+        PASSING: v.passing,
+        ...(dropout && { T: dropout.rowsPerSequence }),
+      },
+      bindings: dropout ? { ...bindings, dropped: wholeVectors(dropout.gradient), dropoutKey: dropout.key } : bindings,
       groups: [Math.ceil(v.rows / this.plan.rowsPerGroup)],
-      bytes: 16 * v.rows * C,
+      label: 'layernorm.backward',
+      bytes: (12 + (v.passing ? 4 : 0) + (dropout ? 4 : 0)) * v.rows * C,
     });
     const [gain] = layout.piecesOf(`${name}.weight`);
     const [bias] = layout.piecesOf(`${name}.bias`);
     const biasAt = bias.offset - gain.offset;
-    const chunks = Math.ceil(v.rows / this.plan.columnRows);
-    const constants = { N: C, WIDTH: biasAt + C, BIAS_AT: biasAt };
+    const { low, high, status } = this.#gradients();
     this.list.add({
       shader: 'columns',
       entry: 'norm',
-      constants: { ...constants, M: v.rows, ROWS: this.plan.columnRows },
-      bindings: { dy: v.dy, x: v.x, stats: v.stats, partial: v.partial },
-      groups: [threadGroups(C), chunks],
-      bytes: 8 * v.rows * C,
-    });
-    const { low, high, status } = this.#gradients();
-    this.#finish(
-      { ...constants, CHUNKS: chunks },
-      {
-        partials: v.partial,
+      constants: { ...this.#columnConstants(v.rows, C), BIAS_AT: biasAt },
+      bindings: {
+        dy,
+        x,
+        stats: v.stats,
         low: low.range(gain.slab, gain.offset, biasAt + C),
         high: high.range(gain.slab, gain.offset, biasAt + C),
         status: status(`${name}.weight`),
       },
-    );
+      groups: [Math.ceil(C / 4 / COLUMN_LANES)],
+      bytes: 8 * v.rows * C + 32 * C,
+    });
   }
 
   /** Adds the gradient of the bias `name`: the column sums of dy [rows, N]. */
-  biasGradient(name: string, v: { dy: View; partial: View; rows: number }): void {
+  biasGradient(name: string, v: { dy: View; rows: number }): void {
     const [piece] = this.weights.layout.piecesOf(name);
     const N = piece.size;
-    const chunks = Math.ceil(v.rows / this.plan.columnRows);
+    const { low, high, status } = this.#gradients();
     this.list.add({
       shader: 'columns',
       entry: 'bias',
-      constants: { M: v.rows, N, WIDTH: N, ROWS: this.plan.columnRows },
-      bindings: { dy: v.dy, partial: v.partial },
-      groups: [threadGroups(N), chunks],
-      bytes: 4 * v.rows * N,
-    });
-    const { low, high, status } = this.#gradients();
-    this.#finish(
-      { N, WIDTH: N, BIAS_AT: 0, CHUNKS: chunks },
-      { partials: v.partial, low: low.piece(piece), high: high.piece(piece), status: status(name) },
-    );
-  }
-
-  #finish(constants: Record<string, number>, bindings: Record<string, View>): void {
-    this.list.add({
-      shader: 'columns',
-      entry: 'finish',
-      constants,
-      bindings,
-      groups: [threadGroups(constants.WIDTH)],
+      constants: this.#columnConstants(v.rows, N),
+      bindings: { dy: wholeVectors(v.dy), low: low.piece(piece), high: high.piece(piece), status: status(name) },
+      groups: [Math.ceil(N / 4 / COLUMN_LANES)],
+      bytes: 4 * v.rows * N + 16 * N,
     });
   }
 
-  /** destination = the gradient source [B, size a sequence] through the dropout of `key`. */
-  dropoutGradient(v: { source: View; destination: View; key: View; batch: number; size: number }): void {
-    this.list.add({
-      shader: 'dropout',
-      entry: 'backward',
-      constants: { SIZE: v.size },
-      bindings: { source: v.source, destination: v.destination, dropoutKey: v.key },
-      groups: [threadGroups(Math.ceil(v.size / 2)), v.batch],
-      bytes: 8 * v.batch * v.size,
-    });
+  /** Where a row has one thread, a column has one, too. */
+  #columnConstants(rows: number, N: number) {
+    const { columnRows, rowLanes } = this.plan;
+    const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, Math.ceil(rows / columnRows));
+    return { M: rows, N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices };
   }
 
   /**
@@ -230,7 +232,7 @@ export class Operations {
    * dx [rows, K] = dy [rows, N] W^T, times GELU's derivative at `hidden` where given; adds the gradients x^T dy of the
    * matrix and, where there is one, of the bias.
    */
-  linearGradient(name: string, v: { x: View; dy: View; dx: View; hidden?: View; partial: View; rows: number }): void {
+  linearGradient(name: string, v: { x: View; dy: View; dx: View; hidden?: View; rows: number }): void {
     const weight = `${name}.weight`;
     const [k, n] = this.#shape(weight);
     addMatmul(this.list, this.plan.matmul, {

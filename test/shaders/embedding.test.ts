@@ -97,23 +97,6 @@ describe('token lists', () => {
   });
 });
 
-describe('the gradient through dropout', () => {
-  it.each([
-    [1, 1, 0.5],
-    [2, 130, 0.1],
-    [3, 257, 0.1],
-  ])('%d sequences of %d values, p %d', async (batch, size, p) => {
-    const model = await OperationBench.create(bench, {});
-    const values = noise(batch * size, 4);
-    const [source, destination] = [await bench.put(values), await bench.zeros(batch * size)];
-    const key = await dropoutKey(p, 0xfffffffe - batch);
-    await model.run((op) => op.dropoutGradient({ source, destination, key, batch, size }));
-    const factors = dropoutFactors(KEY, p, 0xfffffffe - batch, batch, size);
-    // One product: equal up to the rounding of 1 / (1 - p) and of the product.
-    agree(await bench.floats(destination), multiply(values, factors), 2e-7);
-  });
-});
-
 it('two launches round on their own: the sum is that of the rounded parts', async () => {
   const model = await OperationBench.create(bench, CASES['one value']);
   const lists = await bench.put(tokenLists(Uint32Array.of(0)));

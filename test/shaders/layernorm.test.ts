@@ -2,15 +2,20 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench, ROW_PLANS } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
-import { add, layerNorm, layerNormBackward } from '../reference/operations.js';
+import { add, dropoutFactors, layerNorm, layerNormBackward, multiply } from '../reference/operations.js';
 
 let bench: Bench;
 beforeAll(async () => {
   bench = await Bench.open();
 });
 
+const KEY = [0x12345678, 0x9abcdef0] as const;
+
 const SHAPES = [
   { rows: 1, width: 1, columnRows: 64 },
+  { rows: 9, width: 64, columnRows: 4 },
+  // rows that begin inside a vec4
+  { rows: 12, width: 6, columnRows: 5 },
   // one past a workgroup of rows and of columns, chunks that do not fill up
   { rows: 9, width: 65, columnRows: 4 },
   { rows: 67, width: 130, columnRows: 64 },
@@ -29,7 +34,6 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
     const dyValues = noise(rows * C, 4);
     const [x, dy] = [await bench.put(values), await bench.put(dyValues)];
     const [y, stats] = [await bench.zeros(rows * C), await bench.zeros(2 * rows)];
-    const partial = await bench.zeros(Math.ceil(rows / columnRows) * Math.max(4 * C, 256));
     await model.run((op) => op.layerNorm('ln_f', { x, y, stats, rows }));
     const want = layerNorm(values, gain, bias, C);
     agree(await bench.floats(y), want.y, 2e-4, 'y');
@@ -51,29 +55,53 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
     const passingValues = noise(rows * C, 5);
     for (const passing of [false, true]) {
       const dx = await bench.put(passingValues);
-      await model.run((op) => op.layerNormGradient('ln_f', { x, stats, dy, dx, passing, partial, rows }));
+      await model.run((op) => op.layerNormGradient('ln_f', { x, stats, dy, dx, passing, rows }));
       agree(await bench.floats(dx), passing ? add(back.dx, passingValues) : back.dx, 2e-4, `dx, passing ${passing}`);
     }
-    // Both launches added theirs.
-    const twice = (g: Float64Array) => g.map((v) => 2 * v);
-    agree(await model.gradient('ln_f.weight'), twice(back.dGain), 2e-4, 'gain');
-    agree(await model.gradient('ln_f.bias'), twice(back.dBias), 1e-6, 'bias');
+    // Sequences of three rows where that goes in.
+    const rowsPerSequence = rows % 3 === 0 ? 3 : rows;
+    const [sequences, p, firstSlot] = [rows / rowsPerSequence, 0.25, 0xfffffffa];
+    const key = await bench.uniform([...KEY, firstSlot, p * 2 ** 32, { f32: 1 / (1 - p) }]);
+    const [dx, gradient] = [await bench.put(passingValues), await bench.zeros(rows * C)];
+    const dropout = { key, rowsPerSequence, gradient };
+    await model.run((op) => op.layerNormGradient('ln_f', { x, stats, dy, dx, passing: true, rows, dropout }));
+    const factors = dropoutFactors(KEY, p, firstSlot, sequences, rowsPerSequence * C);
+    const through = add(back.dx, passingValues);
+    agree(await bench.floats(dx), through, 2e-4, 'dx beside dropout');
+    agree(await bench.floats(gradient), multiply(through, factors), 2e-4, 'dx through dropout');
+
+    // All three launches added theirs.
+    const thrice = (g: Float64Array) => g.map((v) => 3 * v);
+    agree(await model.gradient('ln_f.weight'), thrice(back.dGain), 2e-4, 'gain');
+    agree(await model.gradient('ln_f.bias'), thrice(back.dBias), 1e-6, 'bias');
     expect((await model.report()).wrong).toEqual([]);
   });
 });
 
 describe('sums of columns', () => {
+  it.each(ROW_PLANS)('are the same bits, however many threads share them: $rowLanes lanes', async (rowPlan) => {
+    const [rows, width] = [61, 20];
+    const dy = await bench.put(noise(rows * 3 * width, 9));
+    const sums: Float64Array[] = [];
+    for (const plan of [ROW_PLANS[0], rowPlan]) {
+      const model = await OperationBench.create(bench, { width, heads: 1 }, { ...plan, columnRows: 3 });
+      await model.run((op) => op.biasGradient('h.0.attn.c_attn.bias', { dy, rows }));
+      sums.push(await model.gradient('h.0.attn.c_attn.bias'));
+    }
+    expect(sums[1]).toEqual(sums[0]);
+  });
+
   it.each([
     [1, 1, 64],
     [65, 15, 64],
     [67, 86, 8],
+    [130, 12, 8],
   ])('%d rows of a bias of 3 x %d, chunks of %d rows', async (rows, width, columnRows) => {
     const model = await OperationBench.create(bench, { width, heads: 1 }, { columnRows });
     const N = 3 * width;
     const values = noise(rows * N, 6);
     const dy = await bench.put(values);
-    const partial = await bench.zeros(Math.ceil(rows / columnRows) * N);
-    await model.run((op) => op.biasGradient('h.0.attn.c_attn.bias', { dy, partial, rows }));
+    await model.run((op) => op.biasGradient('h.0.attn.c_attn.bias', { dy, rows }));
     const want = new Float64Array(N);
     for (let i = 0; i < values.length; i++) want[i % N] += values[i];
     agree(await model.gradient('h.0.attn.c_attn.bias'), want, 1e-6);
@@ -83,17 +111,16 @@ describe('sums of columns', () => {
   it('a NaN in one row names the bias, and an infinity the LayerNorm', async () => {
     const model = await OperationBench.create(bench, { width: 65, heads: 1 }, { ...ROW_PLANS[0], columnRows: 4 });
     const rows = 9;
-    const partial = await bench.zeros(3 * 260);
     const bad = noise(rows * 65, 7);
     bad[5 * 65 + 64] = Number.NaN;
     const dy = await bench.put(bad);
-    await model.run((op) => op.biasGradient('h.0.attn.c_proj.bias', { dy, partial, rows }));
+    await model.run((op) => op.biasGradient('h.0.attn.c_proj.bias', { dy, rows }));
     expect((await model.report()).wrong).toEqual(['h.0.attn.c_proj.bias']);
     bad[5 * 65 + 64] = Number.POSITIVE_INFINITY;
     bench.gpu.write(dy, bad);
     const x = await bench.put(noise(rows * 65, 8));
     const [stats, dx] = [await bench.zeros(2 * rows), await bench.zeros(rows * 65)];
-    await model.run((op) => op.layerNormGradient('h.0.ln_2', { x, stats, dy, dx, passing: true, partial, rows }));
+    await model.run((op) => op.layerNormGradient('h.0.ln_2', { x, stats, dy, dx, passing: true, rows }));
     expect((await model.report()).wrong).toEqual(['h.0.ln_2.weight']);
   });
 });
