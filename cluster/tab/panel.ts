@@ -2,7 +2,7 @@ import { formatCount } from '../../src/report/format.js';
 import type { JoinUrl } from '../join-url.js';
 import type { TabState } from './state.js';
 import { TabWorker } from './tab-worker.js';
-import { CERTIFICATE, describePhase, deviceName, explain, obstacles } from './words.js';
+import { CERTIFICATE, describePhase, deviceName, explain, hexFingerprint, obstacles } from './words.js';
 
 /** Phases in which the device takes no part, and may join (again). */
 const IDLE: ReadonlySet<TabState['phase']> = new Set(['left', 'done', 'failed']);
@@ -74,12 +74,6 @@ function figuresOf(state: TabState, name: string): readonly (readonly [string, s
   if (share !== undefined) rows.push(['Share of the step', `${Math.round(100 * share)} %`]);
   if (tokens > 0) rows.push(['Computed', `${formatCount(tokens)} tokens`]);
   return rows;
-}
-
-/** As browsers show it: hexadecimal bytes with colons, from the base64url of the link. */
-export function hexFingerprint(fingerprint: string): string {
-  const binary = atob(fingerprint.replaceAll('-', '+').replaceAll('_', '/'));
-  return Array.from(binary, (c) => c.charCodeAt(0).toString(16).padStart(2, '0').toUpperCase()).join(':');
 }
 
 function element<K extends keyof HTMLElementTagNameMap>(

@@ -1,0 +1,165 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../browser.js';
+import { SMALL, workFolder } from '../cli/run.js';
+import { type Event, type Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
+
+/*
+ * Tabs compute on SwiftShader, the coordinator steps on the machine's own driver: with AdamW by one owner the result
+ * depends on the tabs' gradients only, so that runs of one tab and of several must end with one digest.
+ */
+
+const folder = workFolder();
+afterAll(() => folder.remove());
+
+/** Steps of a second, so that a tab that is closed in one leaves work behind. */
+const OPTIONS = [...SMALL, '--batch', '96', '--micro-batch', '1', '--steps', '6'];
+const TAB = /Chrome on Linux \w{3}/g;
+
+describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM}`, () => {
+  let browser: Browser;
+  let context: BrowserContext;
+  /** What the browser has said against the pages: errors, and code or connections that their policy forbids. */
+  const complaints: string[] = [];
+
+  beforeAll(async () => {
+    browser = await openBrowser();
+    // Somebody who compared the fingerprint and went on.
+    context = await browser.newContext({ ignoreHTTPSErrors: true });
+  });
+  afterAll(() => browser?.close());
+  afterEach(async () => {
+    for (const page of context.pages()) await page.close();
+  });
+
+  async function openTab(url: string): Promise<Page> {
+    const page = await context.newPage();
+    page.on('console', (message) => {
+      if (/Content.Security.Policy/i.test(message.text())) complaints.push(message.text());
+    });
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    await page.goto(url.replace(/^ws/, 'http'));
+    return page;
+  }
+
+  async function joinTab(url: string): Promise<Page> {
+    const page = await openTab(url);
+    await page.click('.device-join');
+    return page;
+  }
+
+  /** Of tabs alone, `tabs` of them; `onEvent` may close one. */
+  async function train(name: string, tabs: number, onEvent: (event: Event, pages: Page[]) => void = () => {}) {
+    const pages: Page[] = [];
+    const args = [...OPTIONS, '--out', name, '--min-workers', String(tabs)];
+    const { coordinator, url } = await startCoordinator(args, folder.path, (event) => onEvent(event, pages));
+    for (let i = 0; i < tabs; i++) pages.push(await joinTab(url));
+    expect(await coordinator.ended, coordinator.text).toBe(0);
+    expect(coordinator.digest()).toMatch(/^[0-9a-f]{64}$/);
+    return { coordinator, pages };
+  }
+
+  let shared: ReturnType<typeof train> | undefined;
+  /** What the others are compared with: trained once, by the test that comes first. */
+  const one = () => {
+    shared ??= train('one', 1);
+    return shared;
+  };
+
+  const partsOf = (run: Lantrain) =>
+    [...new Set(run.events.filter((e) => e.event === 'join').map((e) => String(e.worker)))].map((w) => partOf(run, w));
+
+  it('train a run: two end with the digest of one, also when one is closed in a step', async () => {
+    const alone = await one();
+    await expect.poll(() => alone.pages[0].textContent('.device-state')).toBe('The run is done.');
+    expect(await alone.pages[0].textContent('.device-figures')).toMatch(/swiftshader.*tokens\/s.*100 %/is);
+    expect(alone.coordinator.events.filter((e) => e.event === 'mixed')).toHaveLength(1);
+    const losses = alone.coordinator.events.filter((e) => e.event === 'step').map((e) => Number(e.loss));
+    expect(losses[5]).toBeLessThan(losses[0]);
+
+    const two = await train('two', 2);
+    expect(two.coordinator.digest()).toBe(alone.coordinator.digest());
+    expect(lossesOf(two.coordinator.events)).toEqual(lossesOf(alone.coordinator.events));
+    const parts = partsOf(two.coordinator);
+    expect(parts).toHaveLength(2);
+    for (const part of parts) expect(part, two.coordinator.text).toBeGreaterThan(10);
+
+    const closed = await train('closed', 2, ({ event, step }, pages) => {
+      // Well into step 4, which each computes a half of.
+      if (event === 'step' && step === 3) setTimeout(() => void pages[1].close(), 100);
+    });
+    expect(closed.coordinator.events).toContainEqual(expect.objectContaining({ event: 'leave', step: 4 }));
+    expect(closed.coordinator.digest()).toBe(alone.coordinator.digest());
+    expect(lossesOf(closed.coordinator.events)).toEqual(lossesOf(alone.coordinator.events));
+    expect(complaints).toEqual([]);
+  });
+
+  it('come back when the coordinator does', async () => {
+    const args = [...OPTIONS, '--out', 'again', '--checkpoint-every', '2'];
+    const first = await startCoordinator(args, folder.path, ({ event, step }) => {
+      if (event === 'step' && step === 3) first.coordinator.signal('SIGKILL');
+    });
+    const page = await joinTab(first.url);
+    await first.coordinator.ended;
+    await expect.poll(() => page.textContent('.device-state'), { timeout: 20_000 }).toMatch(/^Not connected; trying/);
+    const second = await startCoordinator(['--resume', 'again'], folder.path);
+    expect(second.url).toBe(first.url);
+    expect(await second.coordinator.ended, second.coordinator.text).toBe(0);
+    expect(second.coordinator.digest()).toBe((await one()).coordinator.digest());
+  });
+
+  it('train along with a worker of another driver, and the run is marked mixed', async () => {
+    const args = [...OPTIONS, '--steps', '4', '--out', 'mixed', '--min-workers', '2'];
+    const { coordinator, url } = await startCoordinator(args, folder.path);
+    const node = startWorker(url, 'node', folder.path, '--drag', '10');
+    await joinTab(url);
+    expect(await coordinator.ended, coordinator.text).toBe(0);
+    expect(await node.ended, node.text).toBe(0);
+    const [tab] = coordinator.text.match(TAB) ?? [];
+    for (const name of ['node', String(tab)]) expect(partOf(coordinator, name), coordinator.text).toBeGreaterThan(0);
+    expect(coordinator.events.filter((e) => e.event === 'mixed')).toEqual([expect.objectContaining({ worker: tab })]);
+    expect(coordinator.text).toContain('the digest is not exact');
+  });
+
+  it('get nothing with a wrong token, from another origin, or without a secure context', async () => {
+    const { coordinator, url } = await startCoordinator([...OPTIONS, '--out', 'closed-door'], folder.path);
+    const wrong = await joinTab(url.replace(/#.{32}/, `#${'w'.repeat(32)}`));
+    await expect.poll(() => wrong.textContent('.device-problem'), { timeout: 20_000 }).toMatch(/wrong token/);
+    expect(await wrong.textContent('.device-state')).toBe('This device cannot take part.');
+
+    const stranger = createServer((_, response) => {
+      response.writeHead(200, { 'Content-Type': 'text/html' });
+      response.end('<title>stranger</title>');
+    });
+    await new Promise<void>((ready) => stranger.listen(0, '127.0.0.1', ready));
+    const { port } = stranger.address() as AddressInfo;
+    const foreign = await context.newPage();
+    await foreign.goto(`http://127.0.0.1:${port}/`);
+    const tried = await foreign.evaluate(
+      async (address) => {
+        const Socket = (globalThis as unknown as { WebSocket: new (url: string) => EventTarget }).WebSocket;
+        const socket = new Socket(address);
+        const opened = await new Promise((tell) => {
+          for (const type of ['open', 'close']) socket.addEventListener(type, () => tell(type));
+        });
+        const page = address.replace(/^ws/, 'http');
+        return [opened, await fetch(page).then(String, String)];
+      },
+      url.replace(/#.*/, ''),
+    );
+    expect(tried).toEqual(['close', expect.stringContaining('TypeError')]);
+    await expect.poll(() => coordinator.text).toContain('a page of another origin asked for it');
+
+    const plain = await context.newPage();
+    await plain.addInitScript(() => Object.defineProperty(globalThis, 'isSecureContext', { value: false }));
+    await plain.goto(url.replace(/^ws/, 'http'));
+    await expect.poll(() => plain.textContent('#page')).toMatch(/only over HTTPS.*without --plain.*fingerprint/s);
+    expect(await plain.locator('.device-join').count()).toBe(0);
+
+    stranger.close();
+    coordinator.signal('SIGKILL');
+    await coordinator.ended;
+  });
+});
