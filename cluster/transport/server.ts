@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, createServer as createProbe, type Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { LantrainError } from '../../src/errors.js';
@@ -87,14 +87,15 @@ export class ClusterServer {
             onRequest,
           );
     const server = new ClusterServer(http, options);
-    await new Promise<void>((resolve, reject) => {
-      http.once('error', (cause: NodeJS.ErrnoException) => {
-        const message = `cannot listen on ${host}:${port} (${cause.code}); choose another --listen HOST:PORT`;
-        reject(new LantrainError('LT_CLUSTER_LISTEN', message, { cause }));
-      });
-      http.listen({ host, port }, resolve);
-    });
+    await listening(http, host, port);
     return server;
+  }
+
+  /** Throws LT_CLUSTER_LISTEN where the address cannot be had now; for those with long work before they listen. */
+  static async checkAddress(host: string, port: number): Promise<void> {
+    const probe = createProbe();
+    await listening(probe, host, port);
+    await new Promise((closed) => probe.close(closed));
   }
 
   get port(): number {
@@ -193,6 +194,16 @@ export class ClusterServer {
     connection.authenticated();
     this.options.onConnection(connection);
   }
+}
+
+async function listening(server: NetServer, host: string, port: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const message = `cannot listen on ${host}:${port} (${cause.code}); choose another --listen HOST:PORT`;
+      reject(new LantrainError('LT_CLUSTER_LISTEN', message, { cause }));
+    });
+    server.listen({ host, port }, resolve);
+  });
 }
 
 function peerOf(socket: Socket): string {

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { PARTIAL, syncDirectory, writeFailure, writeText } from './atomic.js';
+import { PARTIAL, removeQuietly, syncDirectory, writeFailure, writeText } from './atomic.js';
 import {
   type Checkpoint,
   type Found,
@@ -14,6 +14,7 @@ import {
 import { EventLog, type LoggedEvent } from './event-log.js';
 import { issues, readJson } from './huggingface-config.js';
 import { RunConfig } from './identity.js';
+import { LOCK_NAME, RunLock } from './lock.js';
 import { type Saved, Saver } from './saver.js';
 import type { SharedState } from './shared-state.js';
 
@@ -28,6 +29,7 @@ export const KEPT_CHECKPOINTS = 2;
  *     samples.txt     the samples among them
  *     loss.svg
  *     checkpoints/    see checkpoint.ts
+ *     lock            names the process that writes the run, see lock.ts
  *
  * A run goes on in this order: `open(path, 'write')`, `latest()`, identity checked, `restoreCheckpoint`, `cutBack(step)`.
  * Until `cutBack` a refused resume has changed nothing. Within a step, `append` what belongs to it before its
@@ -41,41 +43,49 @@ export class RunDirectory {
   private constructor(
     readonly path: string,
     readonly config: RunConfig,
+    private readonly lock?: RunLock,
   ) {
     this.checkpoints = join(path, 'checkpoints');
     this.log = new EventLog(path);
   }
 
-  /** Throws LT_RUN_EXISTS where something is there already. */
+  /** Throws LT_RUN_EXISTS where something is there already, LT_RUN_LOCKED where another process writes it. */
   static checkFree(path: string): void {
     if (!existsSync(path)) return;
     if (!statSync(path).isDirectory())
       throw new LantrainError('LT_RUN_EXISTS', `${path} is a file; choose another --out`);
-    if (readdirSync(path).some((name) => !name.endsWith(PARTIAL)))
+    RunLock.check(path);
+    if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
       throw new LantrainError(
         'LT_RUN_EXISTS',
         `${path} is there already and not empty; choose another --out, or go on with it by --resume ${path}`,
       );
   }
 
-  /** Makes a new run. Throws LT_RUN_EXISTS where something is there already, LT_RUN_WRITE where the system refuses. */
+  /** Makes a new run and locks it. Throws as `checkFree` does, and LT_RUN_WRITE where the system refuses. */
   static async create(path: string, config: RunConfig): Promise<RunDirectory> {
+    let lock: RunLock | undefined;
     try {
       RunDirectory.checkFree(path);
       mkdirSync(path, { recursive: true });
+      lock = RunLock.take(path);
+      // Another process may have been here in between.
+      RunDirectory.checkFree(path);
       await writeText(join(path, 'config.json'), `${JSON.stringify(RunConfig.parse(config), null, 1)}\n`);
       mkdirSync(join(path, 'checkpoints'), { recursive: true });
       await syncDirectory(path);
       await syncDirectory(dirname(path));
     } catch (error) {
+      lock?.release();
       throw writeFailure(path, error);
     }
-    return new RunDirectory(path, config);
+    return new RunDirectory(path, config, lock);
   }
 
   /**
-   * Opens a run: to read it, perhaps while another process writes it, or to write it, which sweeps what a crash left.
-   * Throws LT_RUN_MISSING where there is none, LT_CHECKPOINT_CORRUPT where its config.json is damaged.
+   * Opens a run: to read it, perhaps while another process writes it, or to write it, which locks it and sweeps what a
+   * crash left. Throws LT_RUN_MISSING where there is none, LT_CHECKPOINT_CORRUPT where its config.json is damaged,
+   * LT_RUN_LOCKED where another process writes it.
    */
   static async open(path: string, purpose: 'read' | 'write'): Promise<RunDirectory> {
     const configPath = join(path, 'config.json');
@@ -90,13 +100,14 @@ export class RunDirectory {
         'LT_CHECKPOINT_CORRUPT',
         `${configPath} is no run's config.json: ${issues(config.error)}`,
       );
-    const run = new RunDirectory(path, config.data);
-    if (purpose === 'write')
-      try {
-        await sweepCheckpoints(run.checkpoints);
-      } catch (error) {
-        throw writeFailure(run.checkpoints, error);
-      }
+    if (purpose === 'read') return new RunDirectory(path, config.data);
+    const run = new RunDirectory(path, config.data, RunLock.take(path));
+    try {
+      await sweepCheckpoints(run.checkpoints);
+    } catch (error) {
+      run.close();
+      throw writeFailure(run.checkpoints, error);
+    }
     return run;
   }
 
@@ -155,9 +166,16 @@ export class RunDirectory {
     return writeText(join(this.path, 'loss.svg'), svg);
   }
 
-  /** What is being written then is given up. */
+  /** What is being written then is given up. Another process may write the run from here on. */
   close(): void {
     void this.saver?.close();
     this.log.close();
+    this.lock?.release();
+  }
+
+  /** Closes a run that never began, and removes it. */
+  async discard(): Promise<void> {
+    this.close();
+    await removeQuietly(this.path);
   }
 }

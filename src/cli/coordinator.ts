@@ -92,6 +92,7 @@ class ClusterConductor implements Conductor {
     this.#from = from;
     if (this.command.audit > 1)
       throw new LantrainError('LT_USAGE_OPTION', `--audit ${this.command.audit}: it is a share, from 0 to 1`);
+    await ClusterServer.checkAddress(this.command.host, this.command.port);
     const shape = shapeOfJob(config);
     checkMessages(config);
     // A device of its own, so that its memory is free again before the owner's is taken.

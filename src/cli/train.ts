@@ -40,7 +40,7 @@ export interface Conductor {
   readonly verb?: string;
   /** The engine for updates `from + 1` on, of the run that lies (or will lie) at `path`. */
   create(job: Job, from: number, path: string): Promise<TrainingEngine>;
-  /** Before the first step; the weights are in place. */
+  /** Before the first step; the weights are in place. A new run goes again where it throws. */
   begin?(run: RunDirectory, reporter: Reporter): Promise<void>;
   /** After the last, or after a failure. */
   end?(reason: string): Promise<void>;
@@ -100,7 +100,12 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   const checkpoints = new Checkpoints(run, engine, job, reporter);
   let reason = 'it failed';
   try {
-    await conductor.begin?.(run, reporter);
+    try {
+      await conductor.begin?.(run, reporter);
+    } catch (error) {
+      if (!resumed) await run.discard();
+      throw error;
+    }
     reporter.start({
       title: `run      ${run.path}${from > 0 ? `, from step ${from}` : ''}`,
       steps: config.totalSteps,

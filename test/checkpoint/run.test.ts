@@ -46,7 +46,7 @@ describe('a run directory', () => {
   test('takes an empty directory, and one where making a run was cut off', async () => {
     const path = scratch();
     writeFileSync(join(path, 'config.json.partial'), '{');
-    await RunDirectory.create(path, CONFIG);
+    (await RunDirectory.create(path, CONFIG)).close();
     expect(readdirSync(path).sort()).toEqual(['checkpoints', 'config.json']);
   });
 
@@ -195,7 +195,7 @@ describe('metrics and samples', () => {
     await run.writePlot('<svg>1</svg>');
     await run.writePlot('<svg>2</svg>');
     expect(readFileSync(join(run.path, 'loss.svg'), 'utf8')).toBe('<svg>2</svg>');
-    expect(readdirSync(run.path).sort()).toEqual(['checkpoints', 'config.json', 'loss.svg']);
+    expect(readdirSync(run.path).sort()).toEqual(['checkpoints', 'config.json', 'lock', 'loss.svg']);
   });
 });
 

@@ -1,4 +1,5 @@
 import { cpSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lantrain, SMALL, workFolder } from './run.js';
@@ -82,6 +83,27 @@ describe('bad input gets one line, the right exit code, and writes nothing', () 
     expect(lines.filter((line) => /error/i.test(line))).toHaveLength(1);
     expect(existsSync(at('new'))).toBe(false);
     expect(readdirSync(at('there/checkpoints'))).toEqual(before);
+  });
+
+  it.each([
+    [
+      'a port that is taken',
+      (port: number) => ['--listen', `127.0.0.1:${port}`],
+      /LT_CLUSTER_LISTEN.*EADDRINUSE.*--listen/,
+    ],
+    ['an address of another machine', () => ['--listen', '192.0.2.1:0'], /LT_CLUSTER_LISTEN.*192\.0\.2\.1.*--listen/],
+    ['a certificate that is none', () => ['--cert', 'broken.json', '--key', 'broken.json'], /LT_CLUSTER_CERTIFICATE/],
+  ])('a coordinator with %s', async (_what, args, message) => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const listen = args((server.address() as AddressInfo).port);
+    const run = await lantrain(['coordinator', ...SMALL, '--steps', '2', '--out', 'new', ...listen], {
+      cwd: folder.path,
+    });
+    server.close();
+    expect(run.stderr.trim().split('\n').at(-1), run.stderr).toMatch(message);
+    expect(run.code).toBe(1);
+    expect(existsSync(at('new'))).toBe(false);
   });
 
   it('a prompt that is empty', async () => {

@@ -1,0 +1,184 @@
+import { randomBytes } from 'node:crypto';
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { LantrainError } from '../errors.js';
+import { isSystemError, PARTIAL, writeFailure } from './atomic.js';
+
+/** Names the process that writes a run. Readers never look at it. */
+export const LOCK_NAME = 'lock';
+
+const Holder = z.object({
+  pid: z.number().int().positive(),
+  host: z.string(),
+  /** Of the machine's boot and of the process's start, where the system tells: numbers of processes are used again. */
+  boot: z.string(),
+  start: z.string(),
+});
+type Holder = z.infer<typeof Holder>;
+
+/**
+ * The file `lock` in a run's directory: only one process writes a run. It is made under another name and linked, so it is
+ * there whole or not at all and one of two processes gets it. A lock whose process is gone is taken over.
+ */
+export class RunLock {
+  private constructor(private readonly path: string) {}
+
+  /** Throws LT_RUN_LOCKED where a process holds it, LT_RUN_WRITE where the system refuses. */
+  static take(dir: string): RunLock {
+    const path = join(dir, LOCK_NAME);
+    const mine = JSON.stringify(SELF);
+    try {
+      while (!createWhole(path, mine)) {
+        const found = readLock(path);
+        if (found === undefined) continue;
+        if (found === mine) break;
+        refuseLiving(dir, found);
+        remove(path, found);
+      }
+    } catch (error) {
+      throw writeFailure(path, error);
+    }
+    held.add(path);
+    return new RunLock(path);
+  }
+
+  /** Throws LT_RUN_LOCKED where another process holds the lock of `dir`. */
+  static check(dir: string): void {
+    const found = readLock(join(dir, LOCK_NAME));
+    if (found !== undefined) refuseLiving(dir, found);
+  }
+
+  release(): void {
+    releaseFile(this.path);
+  }
+}
+
+/** What this process holds, which goes with it on every way out but a kill. */
+const held = new Set<string>();
+process.on('exit', () => {
+  for (const path of held) releaseFile(path);
+});
+
+function releaseFile(path: string): void {
+  if (!held.delete(path)) return;
+  try {
+    if (readLock(path) === JSON.stringify(SELF)) rmSync(path);
+  } catch {
+    // It is found stale by the next one.
+  }
+}
+
+/** False where `path` is there already. */
+function createWhole(path: string, text: string): boolean {
+  const temporary = aside(path);
+  writeFileSync(temporary, text);
+  try {
+    linkSync(temporary, path);
+    return true;
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'EEXIST') return false;
+    return createWithoutLinks(path, text);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+/** For file systems that have no links: there a reader may meet a lock that is not whole yet. */
+function createWithoutLinks(path: string, text: string): boolean {
+  try {
+    writeFileSync(path, text, { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** Removes the lock if it still says `stale`: whoever was faster with that may have made another by now. */
+function remove(path: string, stale: string): void {
+  const moved = aside(path);
+  try {
+    renameSync(path, moved);
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return;
+    throw error;
+  }
+  try {
+    if (readLock(moved) !== stale) linkSync(moved, path);
+  } finally {
+    rmSync(moved, { force: true });
+  }
+}
+
+function aside(path: string): string {
+  return `${path}.${randomBytes(4).toString('hex')}${PARTIAL}`;
+}
+
+function readLock(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** A damaged lock is nobody's. */
+function refuseLiving(dir: string, text: string): void {
+  const holder = parse(text);
+  if (holder === undefined || !mayLive(holder)) return;
+  const { pid, host } = holder;
+  const elsewhere = host === SELF.host ? '' : `; if that process is gone, remove ${join(dir, LOCK_NAME)}`;
+  throw new LantrainError(
+    'LT_RUN_LOCKED',
+    `${dir} is being written by process ${pid} on ${host}; wait for its end or choose another --out${elsewhere}`,
+  );
+}
+
+function parse(text: string): Holder | undefined {
+  try {
+    return Holder.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of another machine nothing is known, so its process counts as alive. */
+function mayLive({ pid, host, boot, start }: Holder): boolean {
+  if (host !== SELF.host) return true;
+  if (boot !== SELF.boot) return false;
+  if (pid === SELF.pid) return false;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+  return start === startOf(pid);
+}
+
+/**
+ * Field 22 of /proc/<pid>/stat, which follows a name in brackets that may hold anything. A process that has ended, but
+ * that its parent has not asked for yet, is still there; it counts as gone.
+ */
+function startOf(pid: number): string {
+  const stat = readIfThere(`/proc/${pid}/stat`);
+  const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return state === 'Z' || state === 'X' ? 'ended' : (fields[18] ?? '');
+}
+
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
+
+const SELF: Holder = {
+  pid: process.pid,
+  host: hostname(),
+  boot: readIfThere('/proc/sys/kernel/random/boot_id'),
+  start: startOf(process.pid),
+};
