@@ -1,6 +1,7 @@
 import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { isSystemError, writeFailure, writeText } from './atomic.js';
+import { isSystemError } from '../files.js';
+import { writeFailure, writeText } from './atomic.js';
 
 /** Any metrics event, as far as a file of them needs to know it. */
 export interface LoggedEvent {

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
+import { isSystemError, reason } from '../files.js';
 import { checkModel, LAYER_NORM_EPSILON, type ModelConfig } from '../model/config.js';
-import { isSystemError, reason } from './atomic.js';
 
 const Count = z.number().int().positive();
 

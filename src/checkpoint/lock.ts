@@ -4,7 +4,8 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { isSystemError, PARTIAL, writeFailure } from './atomic.js';
+import { isSystemError } from '../files.js';
+import { PARTIAL, writeFailure } from './atomic.js';
 
 /** Names the process that writes a run. Readers never look at it. */
 export const LOCK_NAME = 'lock';

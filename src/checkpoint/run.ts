@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { PARTIAL, removeQuietly, syncDirectory, writeFailure, writeText } from './atomic.js';
+import { removeQuietly, syncDirectory } from '../files.js';
+import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import {
   type Checkpoint,
   type Found,

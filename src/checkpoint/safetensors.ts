@@ -2,7 +2,8 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { isSystemError, reason, writeWhole } from './atomic.js';
+import { isSystemError, reason } from '../files.js';
+import { writeWhole } from './atomic.js';
 
 /**
  * Safetensors, https://github.com/huggingface/safetensors#format:

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
+import { reason, replaceFile } from '../files.js';
 
 /** Where downloads and token caches live: $LANTRAIN_CACHE, $XDG_CACHE_HOME/lantrain, or the platform's own place. */
 export function cacheFolder(): string {
@@ -17,25 +18,17 @@ export function cacheFolder(): string {
 const STALE_MS = 3_600_000;
 
 /**
- * Writes the file `path` whole or not at all: `fill` writes to a temporary name beside it, which is then fsynced and
- * renamed. What a killed process left behind an hour ago or earlier is removed. Throws LT_RUN_WRITE where the folder
- * cannot be written or the disk is full.
+ * Writes the file `path` whole or not at all, by a name of its own, as several processes may write it at once. What a
+ * killed one left behind an hour ago or earlier is removed. Throws LT_RUN_WRITE where the folder cannot be written or
+ * the disk is full.
  */
 export async function writeWhole(path: string, fill: (fd: number) => void | Promise<void>): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     mkdirSync(dirname(path), { recursive: true });
     removeStale(path);
-    const fd = openSync(temporary, 'wx');
-    try {
-      await fill(fd);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, path);
+    await replaceFile(path, temporary, ({ fd }) => fill(fd));
   } catch (error) {
-    removeIfThere(temporary);
     if (error instanceof LantrainError || !(error as NodeJS.ErrnoException).code) throw error;
     throw new LantrainError(
       'LT_RUN_WRITE',
@@ -46,13 +39,6 @@ export async function writeWhole(path: string, fill: (fd: number) => void | Prom
   }
 }
 
-/** For the way out of a failure, which a second one must not hide. */
-function removeIfThere(path: string): void {
-  try {
-    rmSync(path, { force: true });
-  } catch {}
-}
-
 function removeStale(path: string): void {
   for (const name of readdirSync(dirname(path))) {
     if (!name.startsWith(`${basename(path)}.`) || !name.endsWith('.tmp')) continue;
@@ -60,12 +46,4 @@ function removeStale(path: string): void {
     const age = Date.now() - (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
     if (age > STALE_MS) rmSync(file, { force: true });
   }
-}
-
-/** What the operating system says, without the call and the path that Node adds to it. */
-export function reason(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
-  return code
-    ? (message?.replace(/^[A-Z0-9]+: /, '').replace(/, [a-z]+( '.*)?$/, '') ?? code)
-    : String(message ?? error);
 }

@@ -3,7 +3,8 @@ import { type Dirent, readdirSync, readFileSync, type Stats, statSync, writeSync
 import { createRequire } from 'node:module';
 import { basename, dirname, extname, join, relative, sep } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { cacheFolder, reason, writeWhole } from './cache-folder.js';
+import { reason } from '../files.js';
+import { cacheFolder, writeWhole } from './cache-folder.js';
 
 /** A file as it was when the corpus was resolved; reading it later checks that it still is that file. */
 export interface SourceFile {
