@@ -8,12 +8,15 @@ import { serveSite } from '../../cluster/dashboard/site.js';
 import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol.js';
 import type { RoundNote } from '../../cluster/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
+import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { writeText } from '../checkpoint/atomic.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
+import type { ParameterLayout } from '../model/layout.js';
 import { readMetrics } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
+import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { lanAddress } from './lan-address.js';
@@ -83,6 +86,12 @@ class ClusterConductor implements Conductor {
 
   get verb(): string {
     return this.command.verb ?? 'coordinator';
+  }
+
+  /** At most: differences are packed, and seldom as wide as here. */
+  hostMemory(layout: ParameterLayout): Record<string, number> {
+    const updates = layout.buckets().reduce((sum, { size }) => sum + 4 * mostWords(size, 'differences'), 0);
+    return { sums: 8 * layout.allocatedValues, updates, receiving: DEFAULT_LIMITS.receivePoolBytes };
   }
 
   async create(job: Job, from: number, path: string): Promise<ClusterEngine> {

@@ -7,14 +7,16 @@ import { checkIdentity } from '../checkpoint/identity.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import { memoryBudget } from '../model/activations.js';
+import { ParameterLayout } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { readMetrics } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
 import { Engine, initializeWeights, StepAbandoned, type TrainingEngine } from '../train/engine.js';
-import type { PresetName, TrainOptions } from '../train/options.js';
+import { checkpointInterval, type PresetName, type TrainOptions } from '../train/options.js';
 import { identityOf, type RunConfig, RunConfigSchema } from '../train/run-config.js';
+import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
 import { arenaOf, Checkpoints } from './checkpoints.js';
 import { adamwOf, gigabytes, type Job, planHash, prepareJob, shapeOfJob } from './job.js';
@@ -38,6 +40,8 @@ export interface TrainCommand {
 export interface Conductor {
   /** The command that goes on with its runs; `train` where it is not said. */
   readonly verb?: string;
+  /** What it keeps in main memory by the size of the model, at most: bytes by what they are for. */
+  hostMemory?(layout: ParameterLayout): Readonly<Record<string, number>>;
   /** The engine for updates `from + 1` on, of the run that lies (or will lie) at `path`. */
   create(job: Job, from: number, path: string): Promise<TrainingEngine>;
   /** Before the first step; the weights are in place. A new run goes again where it throws. */
@@ -87,6 +91,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   let from = 0;
   if (resumed) from = await checkResume(resumed, config, reporter, job);
   printHeader(job, reporter);
+  printHostMemory(config, conductor, reporter);
 
   const engine = await conductor.create(job, from, out);
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
@@ -302,6 +307,20 @@ function printHeader({ config, gpu, budget }: Job, reporter: Reporter): void {
   reporter.note(
     `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}${saved}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
   );
+}
+
+/** Of a cluster, 24 bytes a parameter and what is on its way in. */
+function printHostMemory({ model, plan, options }: RunConfig, conductor: Conductor, reporter: Reporter): void {
+  const layout = new ParameterLayout(model, plan);
+  const copies = checkpointInterval(options.checkpointEvery);
+  const parts = {
+    ...(copies.steps > 0 || copies.milliseconds > 0 ? { 'copy for checkpoints': StateSnapshot.bytes(layout) } : {}),
+    ...conductor.hostMemory?.(layout),
+  };
+  const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
+  if (total === 0) return;
+  const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${gigabytes(bytes)}`);
+  reporter.note(`host     ${gigabytes(total)} of main memory: ${listed.join(', ')}`);
 }
 
 function printEnd(

@@ -151,7 +151,7 @@ describe('the cache folder', () => {
     mkdirSync(join(folder, 'z'));
     const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
     const writeToFull = writeWhole.bind(null, join(folder, 'z', 'x'), () => Promise.reject(full));
-    await expectFailure(writeToFull, 'LT_RUN_WRITE', 'no space left on device;');
+    await expectFailure(writeToFull, 'LT_RUN_WRITE', 'no space left on device (ENOSPC);');
     expect(existsSync(join(folder, 'z', 'x'))).toBe(false);
   });
 });
