@@ -258,9 +258,7 @@ function adapterNotes({ adapter, limits }: Gpu, plan: Plan): string[] {
   if (adapter.subgroupSize === undefined)
     notes.push(`there are no subgroups of a fixed size; the kernels ${describeTable(plan.matmul)} do without`);
   else if (adapter.software && adapter.subgroupSize !== 8)
-    notes.push(
-      `subgroups of ${adapter.subgroupSize} have no kernels of their own yet; Mesa's software driver (lavapipe) is several times as fast`,
-    );
+    notes.push("Mesa's software driver (lavapipe) is several times as fast as this one");
   if (limits.maxStorageBufferBindingSize < 4 * plan.windowValues)
     notes.push(`bindings of ${gigabytes(limits.maxStorageBufferBindingSize)} are too small for the larger presets`);
   return notes;

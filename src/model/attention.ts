@@ -1,11 +1,16 @@
 import type { AdapterDescription, View } from '../gpu/device.js';
 import type { Dispatch, DispatchList } from '../gpu/list.js';
 
+/** Lanes that the adapter's subgroups must have, always, for a variant that relies on them. */
+const SUBGROUP_LANES = { subgroup4: 4, subgroup8: 8, subgroup16: 16, tile: undefined } as const;
+
 /**
- * `subgroup8` suits software adapters with subgroups of 8 lanes (lavapipe); `tile` runs anywhere. Heads whose size is not
- * a multiple of 4 go by `tile` whatever the variant.
+ * `subgroup4` to `subgroup16` suit software adapters; `tile` runs anywhere. Heads whose size is not a multiple of 4 go by
+ * `tile` whatever the variant.
  */
-export type AttentionVariant = 'subgroup8' | 'tile';
+export type AttentionVariant = keyof typeof SUBGROUP_LANES;
+
+export const ATTENTION_VARIANTS = ['subgroup4', 'subgroup8', 'subgroup16', 'tile'] as const;
 
 export interface AttentionShape {
   readonly batch: number;
@@ -40,12 +45,12 @@ export interface AttentionBackwardViews {
   readonly dropout?: View;
 }
 
-/** Rows that a workgroup owns. */
-const ROWS = { subgroup8: 16, tile: 32 } as const;
+const TILE_ROWS = 32;
 const DELTA_ROWS = 8;
 
 export function defaultAttentionVariant(adapter: AdapterDescription): AttentionVariant {
-  return adapter.software && adapter.subgroupSize === 8 ? 'subgroup8' : 'tile';
+  if (!adapter.software) return 'tile';
+  return ATTENTION_VARIANTS.find((v) => v !== 'tile' && SUBGROUP_LANES[v] === adapter.subgroupSize) ?? 'tile';
 }
 
 /**
@@ -60,7 +65,7 @@ export function addAttentionForward(
 ): void {
   const kind = variantFor(variant, shape);
   const { qkv, out, logsumexp, dropout } = v;
-  list.add(dispatch(kind, shape, 'forward', ROWS[kind], 2, { qkv, out, logsumexp }, dropout));
+  list.add(dispatch(kind, shape, 'forward', rowsOf(kind), 2, { qkv, out, logsumexp }, dropout));
 }
 
 /** The gradient of all that `addAttentionForward` computed, from its results and under the same dropout key. */
@@ -74,7 +79,7 @@ export function addAttentionBackward(
   const { qkv, outGradient, qkvGradient, delta, dropout } = v;
   const outRead = v.out;
   const logsumexpRead = v.logsumexp;
-  const rows = ROWS[kind];
+  const rows = rowsOf(kind);
   const common = { qkv, outGradient, logsumexpRead, qkvGradient };
   if (kind === 'tile') {
     list.add(dispatch(kind, shape, 'backwardDelta', DELTA_ROWS, 0, { outRead, outGradient, delta }));
@@ -83,6 +88,12 @@ export function addAttentionBackward(
     list.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, outRead, delta }, dropout));
   }
   list.add(dispatch(kind, shape, 'backwardKey', rows, 4, { ...common, deltaRead: delta }, dropout));
+}
+
+/** Rows that a workgroup owns. */
+function rowsOf(variant: AttentionVariant): number {
+  const lanes = SUBGROUP_LANES[variant];
+  return lanes === undefined ? TILE_ROWS : 2 * lanes;
 }
 
 function variantFor(variant: AttentionVariant, { headSize }: AttentionShape): AttentionVariant {
@@ -102,10 +113,12 @@ function dispatch(
   dropout?: View,
 ): Dispatch {
   const { batch, context, heads, headSize } = shape;
+  const lanes = SUBGROUP_LANES[variant];
   return {
-    shader: `attention-${variant}`,
+    shader: lanes === undefined ? 'attention-tile' : 'attention-subgroup',
     entry: dropout ? `${entry}Dropout` : entry,
     constants: {
+      ...(lanes !== undefined && { LANES: lanes }),
       T: context,
       HEADS: heads,
       D: headSize,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ATTENTION_VARIANTS } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { EVERY_PRODUCT, isMatmulVariant, MATMUL_PATTERN } from '../model/matmul-plan.js';
 import { PLAN_VERSION, type Plan } from '../model/plan.js';
@@ -35,7 +36,7 @@ export const PlanSchema: z.ZodType<Plan> = z.object({
     error: ({ input }) => `kernel plan version ${input} is not that of this lantrain (${PLAN_VERSION})`,
   }),
   matmul: MatmulTableSchema,
-  attention: z.enum(['subgroup8', 'tile']),
+  attention: z.enum(ATTENTION_VARIANTS),
   rowLanes: count,
   rowsPerGroup: count,
   windowValues: count,

@@ -1,6 +1,7 @@
 enable subgroups;
 //! import random
-// Causal multi-head attention, forward and backward, for software adapters with subgroups of 8 lanes (lavapipe).
+// Causal multi-head attention, forward and backward, for software adapters, whose subgroups have LANES = 4
+// (SwiftShader), 8 (lavapipe) or 16 lanes, always.
 // Formulas and buffers as in attention-tile.wgsl (FlashAttention, Dao et al., arXiv 2205.14135 and 2307.08691):
 //
 //   S = scale Q K^T (keys up to the query's own)      P = exp(S - L)      O = (F * P) V
@@ -11,15 +12,17 @@ enable subgroups;
 //   out (outRead), outGradient          [B * T, C]
 //   logsumexp (-Read), delta (-Read)    [B, HEADS, T]  delta is scratch: backwardQuery writes it, backwardKey reads it
 //
-// A workgroup is one subgroup and owns 16 rows: queries in forward and backwardQuery, keys in backwardKey. Lane n holds
-// the whole of rows n and n + 8, so softmax needs no other lane. Of the 16 rows that pass by, lane n loads rows n and
-// n + 8, and constant shuffles spread them. Here a load costs about ten multiply-adds (a loop over the lanes) and so
-// does one from workgroup memory, while a shuffle is one instruction: 16 loaded components feed 128 multiply-adds.
+// A workgroup is one subgroup and owns 2 LANES rows: queries in forward and backwardQuery, keys in backwardKey. Lane n
+// holds the whole of rows n and n + LANES, so softmax needs no other lane. 16 rows pass by at a time, of which lane n
+// loads n, n + LANES and so on, and constant shuffles spread them. Here a load costs about ten multiply-adds (a loop
+// over the lanes) and so does one from workgroup memory, while a shuffle is one instruction: with 8 lanes, 16 loaded
+// components feed 128 multiply-adds.
 // A head's columns go by in a loop over vec4s, and the result is read and written again for each block of 16 rows: with
 // q and the result held in registers it was no faster, and the unrolled code took LLVM many seconds to compile. With 32
 // passing rows the scores spill; so they would with S and dP in one loop. Loops over columns begin at the head's first
 // column, which the compiler does not know: from zero it would unroll them.
 
+override LANES: u32 = 8u;
 override T: u32 = 64u;
 override HEADS: u32 = 4u;
 override D: u32 = 32u;
@@ -37,7 +40,7 @@ override DROPOUT: bool = false;
 @group(0) @binding(8) var<storage, read_write> qkvGradient: array<vec4f>;
 @group(0) @binding(9) var<uniform> dropout: DropoutKey;
 
-const ROWS = 16u;
+const PASSING = 16u;
 const LOWEST = -1e30;  // stands for minus infinity
 
 // Only entry points with dropout read the uniform, so that the others need not bind it.
@@ -48,12 +51,19 @@ struct Scores { a: vec4f, b: vec4f, c: vec4f, d: vec4f, e: vec4f, f: vec4f, g: v
 
 struct Four { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
 
-// The vec4s that lanes 0 .. 3, or 4 .. 7, hold.
-fn lanes0to3(v: vec4f) -> Four {
-  return Four(subgroupShuffle(v, 0u), subgroupShuffle(v, 1u), subgroupShuffle(v, 2u), subgroupShuffle(v, 3u));
-}
-fn lanes4to7(v: vec4f) -> Four {
-  return Four(subgroupShuffle(v, 4u), subgroupShuffle(v, 5u), subgroupShuffle(v, 6u), subgroupShuffle(v, 7u));
+// What a lane holds of the passing rows: r0 of row `lane`, r1 of row lane + LANES ... r3 with 4 lanes only.
+struct Passing { r0: vec4f, r1: vec4f, r2: vec4f, r3: vec4f }
+
+// Passing rows n .. n + 3, for all lanes; n is a multiple of 4 and known to the compiler.
+fn spread(r: Passing, n: u32) -> Four {
+  var v = r.r0;
+  if (n / LANES == 1u) { v = r.r1; }
+  if (n / LANES == 2u) { v = r.r2; }
+  if (n / LANES == 3u) { v = r.r3; }
+  let lane = n % LANES;
+  return Four(
+    subgroupShuffle(v, lane), subgroupShuffle(v, lane + 1u),
+    subgroupShuffle(v, lane + 2u), subgroupShuffle(v, lane + 3u));
 }
 
 fn addDots(s: vec4f, l: vec4f, r: Four) -> vec4f {
@@ -61,12 +71,12 @@ fn addDots(s: vec4f, l: vec4f, r: Four) -> vec4f {
     + l.z * vec4f(r.a.z, r.b.z, r.c.z, r.d.z) + l.w * vec4f(r.a.w, r.b.w, r.c.w, r.d.w);
 }
 
-// The products of the lane's rows (l0, l1) with 16 rows (lane n holds r0 of row n, r1 of row n + 8), four dimensions.
-fn addScores(s: Scores, l0: vec4f, l1: vec4f, r0: vec4f, r1: vec4f) -> Scores {
-  let a = lanes0to3(r0);
-  let b = lanes4to7(r0);
-  let c = lanes0to3(r1);
-  let d = lanes4to7(r1);
+// The products of the lane's rows (l0, l1) with the passing rows, four dimensions.
+fn addScores(s: Scores, l0: vec4f, l1: vec4f, r: Passing) -> Scores {
+  let a = spread(r, 0u);
+  let b = spread(r, 4u);
+  let c = spread(r, 8u);
+  let d = spread(r, 12u);
   return Scores(
     addDots(s.a, l0, a), addDots(s.b, l0, b), addDots(s.c, l0, c), addDots(s.d, l0, d),
     addDots(s.e, l1, a), addDots(s.f, l1, b), addDots(s.g, l1, c), addDots(s.h, l1, d));
@@ -77,11 +87,11 @@ fn combine(s: vec4f, r: Four) -> vec4f { return s.x * r.a + s.y * r.b + s.z * r.
 struct Two { a: vec4f, b: vec4f }
 
 // Four dimensions of sum_n s_n r_n for the lane's two rows.
-fn weigh(s: Scores, r0: vec4f, r1: vec4f) -> Two {
-  let a = lanes0to3(r0);
-  let b = lanes4to7(r0);
-  let c = lanes0to3(r1);
-  let d = lanes4to7(r1);
+fn weigh(s: Scores, r: Passing) -> Two {
+  let a = spread(r, 0u);
+  let b = spread(r, 4u);
+  let c = spread(r, 8u);
+  let d = spread(r, 12u);
   return Two(
     combine(s.a, a) + combine(s.b, b) + combine(s.c, c) + combine(s.d, d),
     combine(s.e, a) + combine(s.f, b) + combine(s.g, c) + combine(s.h, d));
@@ -102,11 +112,11 @@ fn exponentials(s: Scores, x: f32, y: f32) -> Scores {
 
 fn four(n: u32) -> vec4u { return vec4u(n, n + 1u, n + 2u, n + 3u); }
 
-// `masked` where the key is later than the query: the lane's queries i, i + 8 and keys j .. j + 15.
+// `masked` where the key is later than the query: the lane's queries i, i + LANES and keys j .. j + 15.
 fn untilQuery(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
   let m = vec4f(masked);
   let x = vec4u(i);
-  let y = vec4u(i + 8u);
+  let y = vec4u(i + LANES);
   return Scores(
     select(m, s.a, four(j) <= x), select(m, s.b, four(j + 4u) <= x),
     select(m, s.c, four(j + 8u) <= x), select(m, s.d, four(j + 12u) <= x),
@@ -114,11 +124,11 @@ fn untilQuery(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
     select(m, s.g, four(j + 8u) <= y), select(m, s.h, four(j + 12u) <= y));
 }
 
-// The same with the lane's keys j, j + 8 and queries i .. i + 15, which must exist as well.
+// The same with the lane's keys j, j + LANES and queries i .. i + 15, which must exist as well.
 fn fromKey(s: Scores, j: u32, i: u32) -> Scores {
   let z = vec4f();
   let x = vec4u(j);
-  let y = vec4u(j + 8u);
+  let y = vec4u(j + LANES);
   let t = vec4u(T);
   let a = four(i);
   let b = four(i + 4u);
@@ -150,7 +160,7 @@ fn queryFactors(slot: u32, row: u32, j: u32) -> Scores {
   var r = Scores();
   for (var n = 0u; n < 4u; n++) {
     let x = factorsOfQuery(slot, row, j + 4u * n);
-    let y = factorsOfQuery(slot, row + 8u, j + 4u * n);
+    let y = factorsOfQuery(slot, row + LANES, j + 4u * n);
     if (n == 0u) { r.a = x; r.e = y; }
     if (n == 1u) { r.b = x; r.f = y; }
     if (n == 2u) { r.c = x; r.g = y; }
@@ -181,7 +191,7 @@ fn keyFactors(slot: u32, row: u32, j: u32) -> Scores {
   var r = Scores();
   for (var n = 0u; n < 4u; n++) {
     let x = factorsOfKey(slot, row + 4u * n, j);
-    let y = factorsOfKey(slot, row + 4u * n, j + 8u);
+    let y = factorsOfKey(slot, row + 4u * n, j + LANES);
     if (n == 0u) { r.a = x; r.e = y; }
     if (n == 1u) { r.b = x; r.f = y; }
     if (n == 2u) { r.c = x; r.g = y; }
@@ -198,25 +208,55 @@ fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 fn qkvRow(b: u32, i: u32) -> u32 { return (b * T + min(i, T - 1u)) * 3u * HEADS * (D / 4u); }
 fn outRow(b: u32, i: u32) -> u32 { return (b * T + min(i, T - 1u)) * HEADS * (D / 4u); }
 
+// Where the lane's passing rows start, of those from token i + lane on; what has no row is not read.
+fn qkvRows(b: u32, i: u32) -> vec4u {
+  return vec4u(qkvRow(b, i), qkvRow(b, i + LANES), qkvRow(b, i + 2u * LANES), qkvRow(b, i + 3u * LANES));
+}
+fn outRows(b: u32, i: u32) -> vec4u {
+  return vec4u(outRow(b, i), outRow(b, i + LANES), outRow(b, i + 2u * LANES), outRow(b, i + 3u * LANES));
+}
+
+fn passingQkv(rows: vec4u, c: u32) -> Passing {
+  var r: Passing;
+  r.r0 = qkv[rows.x + c];
+  if (LANES < 16u) { r.r1 = qkv[rows.y + c]; }
+  if (LANES < 8u) {
+    r.r2 = qkv[rows.z + c];
+    r.r3 = qkv[rows.w + c];
+  }
+  return r;
+}
+
+fn passingGradient(rows: vec4u, c: u32) -> Passing {
+  var r: Passing;
+  r.r0 = outGradient[rows.x + c];
+  if (LANES < 16u) { r.r1 = outGradient[rows.y + c]; }
+  if (LANES < 8u) {
+    r.r2 = outGradient[rows.z + c];
+    r.r3 = outGradient[rows.w + c];
+  }
+  return r;
+}
+
 fn runForward(group: vec3u, blocks: u32, lane: u32) {
   let b = group.z;
   let h = group.y;
-  let first = (blocks - 1u - group.x) * ROWS;  // the longest rows start first
+  let first = (blocks - 1u - group.x) * 2u * LANES;  // the longest rows start first
+  let endOfKeys = first + 2u * LANES;
   let i = first + lane;
   let start = h * (D / 4u);
   let end = start + D / 4u;
   let wide = HEADS * (D / 4u);  // from q to k, from k to v
   let q0 = qkvRow(b, i);
-  let q1 = qkvRow(b, i + 8u);
+  let q1 = qkvRow(b, i + LANES);
   let o0 = outRow(b, i);
-  let o1 = outRow(b, i + 8u);
+  let o1 = outRow(b, i + LANES);
   var m = vec2f(LOWEST);
   var l = vec2f();
-  for (var key = 0u; key <= first; key += ROWS) {
-    let k0 = qkvRow(b, key + lane) + wide;
-    let k1 = qkvRow(b, key + lane + 8u) + wide;
+  for (var key = 0u; key < endOfKeys; key += PASSING) {
+    let k = qkvRows(b, key + lane) + wide;
     var s = Scores();
-    for (var c = start; c < end; c++) { s = addScores(s, qkv[q0 + c], qkv[q1 + c], qkv[k0 + c], qkv[k1 + c]); }
+    for (var c = start; c < end; c++) { s = addScores(s, qkv[q0 + c], qkv[q1 + c], passingQkv(k, c)); }
     s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
     let top = max(m, vec2f(
       max4(max(max(s.a, s.b), max(s.c, s.d))), max4(max(max(s.e, s.f), max(s.g, s.h)))));
@@ -225,41 +265,42 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
     s = exponentials(s, m.x, m.y);
     l = l * shrink + vec2f(sum4((s.a + s.b) + (s.c + s.d)), sum4((s.e + s.f) + (s.g + s.h)));
     if (DROPOUT) { s = product(s, queryFactors(dropoutKey.firstSlot + b, h * T + i, key)); }
-    if (key == first) {  // the last block: divide by the sum
+    if (key + PASSING >= endOfKeys) {  // the last block: divide by the sum
       s = times(s, 1.0 / l.x, 1.0 / l.y);
       shrink /= l;
     }
     for (var c = start; c < end; c++) {
-      var r = weigh(s, qkv[k0 + wide + c], qkv[k1 + wide + c]);
+      var r = weigh(s, passingQkv(k, wide + c));
       if (key > 0u) {
         r.a += out[o0 + c] * shrink.x;
         r.b += out[o1 + c] * shrink.y;
       }
       if (i < T) { out[o0 + c] = r.a; }
-      if (i + 8u < T) { out[o1 + c] = r.b; }
+      if (i + LANES < T) { out[o1 + c] = r.b; }
     }
   }
   let at = (b * HEADS + h) * T + i;
   let value = m + log(l);
   if (i < T) { logsumexp[at] = value.x; }
-  if (i + 8u < T) { logsumexp[at + 8u] = value.y; }
+  if (i + LANES < T) { logsumexp[at + LANES] = value.y; }
 }
 
 fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
   let b = group.z;
   let h = group.y;
-  let first = (blocks - 1u - group.x) * ROWS;
+  let first = (blocks - 1u - group.x) * 2u * LANES;
+  let endOfKeys = first + 2u * LANES;
   let i = first + lane;
   let start = h * (D / 4u);
   let end = start + D / 4u;
   let wide = HEADS * (D / 4u);
   let q0 = qkvRow(b, i);
-  let q1 = qkvRow(b, i + 8u);
+  let q1 = qkvRow(b, i + LANES);
   let o0 = outRow(b, i);
-  let o1 = outRow(b, i + 8u);
+  let o1 = outRow(b, i + LANES);
   let at = (b * HEADS + h) * T;
   let lse0 = logsumexpRead[at + min(i, T - 1u)];
-  let lse1 = logsumexpRead[at + min(i + 8u, T - 1u)];
+  let lse1 = logsumexpRead[at + min(i + LANES, T - 1u)];
   var del0 = 0.0;
   var del1 = 0.0;
   for (var c = start; c < end; c++) {
@@ -267,17 +308,16 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
     del1 += dot(outRead[o1 + c], outGradient[o1 + c]);
   }
   if (i < T) { delta[at + i] = del0; }
-  if (i + 8u < T) { delta[at + i + 8u] = del1; }
-  for (var key = 0u; key <= first; key += ROWS) {
-    let k0 = qkvRow(b, key + lane) + wide;
-    let k1 = qkvRow(b, key + lane + 8u) + wide;
+  if (i + LANES < T) { delta[at + i + LANES] = del1; }
+  for (var key = 0u; key < endOfKeys; key += PASSING) {
+    let k = qkvRows(b, key + lane) + wide;
     var s = Scores();
     var dp = Scores();
     for (var c = start; c < end; c++) {
-      s = addScores(s, qkv[q0 + c], qkv[q1 + c], qkv[k0 + c], qkv[k1 + c]);
+      s = addScores(s, qkv[q0 + c], qkv[q1 + c], passingQkv(k, c));
     }
     for (var c = start; c < end; c++) {
-      dp = addScores(dp, outGradient[o0 + c], outGradient[o1 + c], qkv[k0 + wide + c], qkv[k1 + wide + c]);
+      dp = addScores(dp, outGradient[o0 + c], outGradient[o1 + c], passingQkv(k, wide + c));
     }
     s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
     s = exponentials(s, lse0, lse1);
@@ -287,13 +327,13 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
         dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
-      var r = weigh(s, qkv[k0 + c], qkv[k1 + c]);
+      var r = weigh(s, passingQkv(k, c));
       if (key > 0u) {
         r.a += qkvGradient[q0 + c];
         r.b += qkvGradient[q1 + c];
       }
       if (i < T) { qkvGradient[q0 + c] = r.a; }
-      if (i + 8u < T) { qkvGradient[q1 + c] = r.b; }
+      if (i + LANES < T) { qkvGradient[q1 + c] = r.b; }
     }
   }
 }
@@ -301,51 +341,75 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
 // exp(SCALE * s - lse) with one lse for each of four columns.
 fn probabilities(s: vec4f, lse: vec4f) -> vec4f { return exp(s * SCALE - lse); }
 
-// The four scalars of lanes 0 .. 3, or 4 .. 7.
-fn scalars0to3(x: f32) -> vec4f {
-  return vec4f(subgroupShuffle(x, 0u), subgroupShuffle(x, 1u), subgroupShuffle(x, 2u), subgroupShuffle(x, 3u));
+// As `spread`, for one scalar a row: v.x of row `lane`, v.y of row lane + LANES and so on.
+fn spreadScalars(r: vec4f, n: u32) -> vec4f {
+  var v = r.x;
+  if (n / LANES == 1u) { v = r.y; }
+  if (n / LANES == 2u) { v = r.z; }
+  if (n / LANES == 3u) { v = r.w; }
+  let lane = n % LANES;
+  return vec4f(
+    subgroupShuffle(v, lane), subgroupShuffle(v, lane + 1u),
+    subgroupShuffle(v, lane + 2u), subgroupShuffle(v, lane + 3u));
 }
-fn scalars4to7(x: f32) -> vec4f {
-  return vec4f(subgroupShuffle(x, 4u), subgroupShuffle(x, 5u), subgroupShuffle(x, 6u), subgroupShuffle(x, 7u));
+
+fn spreadAll(r: vec4f) -> Four {
+  return Four(spreadScalars(r, 0u), spreadScalars(r, 4u), spreadScalars(r, 8u), spreadScalars(r, 12u));
+}
+
+fn passingLogsumexp(at: u32, i: u32) -> vec4f {
+  let last = T - 1u;
+  var v = vec4f(logsumexpRead[at + min(i, last)]);
+  if (LANES < 16u) { v.y = logsumexpRead[at + min(i + LANES, last)]; }
+  if (LANES < 8u) {
+    v.z = logsumexpRead[at + min(i + 2u * LANES, last)];
+    v.w = logsumexpRead[at + min(i + 3u * LANES, last)];
+  }
+  return v;
+}
+
+fn passingDelta(at: u32, i: u32) -> vec4f {
+  let last = T - 1u;
+  var v = vec4f(deltaRead[at + min(i, last)]);
+  if (LANES < 16u) { v.y = deltaRead[at + min(i + LANES, last)]; }
+  if (LANES < 8u) {
+    v.z = deltaRead[at + min(i + 2u * LANES, last)];
+    v.w = deltaRead[at + min(i + 3u * LANES, last)];
+  }
+  return v;
 }
 
 fn runBackwardKey(group: vec3u, lane: u32) {
   let b = group.z;
   let h = group.y;
-  let first = group.x * ROWS;
+  let first = group.x * 2u * LANES;
   let j = first + lane;
   let start = h * (D / 4u);
   let end = start + D / 4u;
   let wide = HEADS * (D / 4u);
   let k0 = qkvRow(b, j) + wide;
-  let k1 = qkvRow(b, j + 8u) + wide;
+  let k1 = qkvRow(b, j + LANES) + wide;
   let at = (b * HEADS + h) * T;
-  for (var query = first; query < T; query += ROWS) {
-    let i0 = query + lane;
-    let i1 = i0 + 8u;
-    let q0 = qkvRow(b, i0);
-    let q1 = qkvRow(b, i1);
-    let o0 = outRow(b, i0);
-    let o1 = outRow(b, i1);
+  let begin = first / PASSING * PASSING;
+  for (var query = begin; query < T; query += PASSING) {
+    let i = query + lane;
+    let q = qkvRows(b, i);
+    let o = outRows(b, i);
     var s = Scores();
     var dp = Scores();
     for (var c = start; c < end; c++) {
-      s = addScores(s, qkv[k0 + c], qkv[k1 + c], qkv[q0 + c], qkv[q1 + c]);
+      s = addScores(s, qkv[k0 + c], qkv[k1 + c], passingQkv(q, c));
     }
     for (var c = start; c < end; c++) {
-      dp = addScores(dp, qkv[k0 + wide + c], qkv[k1 + wide + c], outGradient[o0 + c], outGradient[o1 + c]);
+      dp = addScores(dp, qkv[k0 + wide + c], qkv[k1 + wide + c], passingGradient(o, c));
     }
-    let lse0 = logsumexpRead[at + min(i0, T - 1u)];
-    let lse1 = logsumexpRead[at + min(i1, T - 1u)];
-    let lse = Four(scalars0to3(lse0), scalars4to7(lse0), scalars0to3(lse1), scalars4to7(lse1));
+    let lse = spreadAll(passingLogsumexp(at, i));
     // Masked after exp: an overflow beyond the diagonal is not looked at.
     s = fromKey(Scores(
       probabilities(s.a, lse.a), probabilities(s.b, lse.b), probabilities(s.c, lse.c), probabilities(s.d, lse.d),
       probabilities(s.e, lse.a), probabilities(s.f, lse.b), probabilities(s.g, lse.c), probabilities(s.h, lse.d)),
       j, query);
-    let del0 = deltaRead[at + min(i0, T - 1u)];
-    let del1 = deltaRead[at + min(i1, T - 1u)];
-    let del = Four(scalars0to3(del0), scalars4to7(del0), scalars0to3(del1), scalars4to7(del1));
+    let del = spreadAll(passingDelta(at, i));
     var p = s;
     if (DROPOUT) {
       let f = keyFactors(dropoutKey.firstSlot + b, h * T + query, j);
@@ -358,9 +422,9 @@ fn runBackwardKey(group: vec3u, lane: u32) {
         dp.e - del.a, dp.f - del.b, dp.g - del.c, dp.h - del.d)),
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
-      var v = weigh(p, outGradient[o0 + c], outGradient[o1 + c]);
-      var k = weigh(s, qkv[q0 + c], qkv[q1 + c]);
-      if (query > first) {
+      var v = weigh(p, passingGradient(o, c));
+      var k = weigh(s, passingQkv(q, c));
+      if (query > begin) {
         v.a += qkvGradient[k0 + wide + c];
         v.b += qkvGradient[k1 + wide + c];
         k.a += qkvGradient[k0 + c];
@@ -370,7 +434,7 @@ fn runBackwardKey(group: vec3u, lane: u32) {
         qkvGradient[k0 + wide + c] = v.a;
         qkvGradient[k0 + c] = k.a;
       }
-      if (j + 8u < T) {
+      if (j + LANES < T) {
         qkvGradient[k1 + wide + c] = v.b;
         qkvGradient[k1 + c] = k.b;
       }
@@ -378,14 +442,14 @@ fn runBackwardKey(group: vec3u, lane: u32) {
   }
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn forward(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32) {
   runForward(group, groups.x, lane);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn forwardDropout(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32) {
@@ -393,14 +457,14 @@ fn forwardDropout(
   runForward(group, groups.x, lane);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn backwardQuery(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32) {
   runBackwardQuery(group, groups.x, lane);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn backwardQueryDropout(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32) {
@@ -408,12 +472,12 @@ fn backwardQueryDropout(
   runBackwardQuery(group, groups.x, lane);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn backwardKey(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   runBackwardKey(group, lane);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn backwardKeyDropout(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   dropoutKey = dropout;
   runBackwardKey(group, lane);
