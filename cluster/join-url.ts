@@ -61,3 +61,9 @@ export function checkToken(text: string, source: string): string {
     `the token from ${source} is not one: it must be 22 or more of A-Z, a-z, 0-9, - and _`,
   );
 }
+
+/** A fingerprint as browsers show it: hexadecimal bytes with colons. */
+export function hexFingerprint(fingerprint: string): string {
+  const binary = atob(fingerprint.replaceAll('-', '+').replaceAll('_', '/'));
+  return Array.from(binary, (c) => c.charCodeAt(0).toString(16).padStart(2, '0').toUpperCase()).join(':');
+}

@@ -1,8 +1,8 @@
 import { formatCount } from '../../src/report/format.js';
-import type { JoinUrl } from '../join-url.js';
+import { hexFingerprint, type JoinUrl } from '../join-url.js';
 import type { TabState } from './state.js';
 import { TabWorker } from './tab-worker.js';
-import { CERTIFICATE, describePhase, deviceName, explain, hexFingerprint, obstacles } from './words.js';
+import { CERTIFICATE, describePhase, deviceName, explain, obstacles } from './words.js';
 
 /** Phases in which the device takes no part, and may join (again). */
 const IDLE: ReadonlySet<TabState['phase']> = new Set(['left', 'done', 'failed']);

@@ -30,12 +30,6 @@ export const CERTIFICATE =
   'Compare the SHA-256 fingerprint that the browser shows with the one that the coordinator printed; if they are equal, go on. ' +
   'To have no warning, give the coordinator a certificate that your devices trust: --cert FILE --key FILE, for example from mkcert.';
 
-/** As browsers show it: hexadecimal bytes with colons, from the base64url of the link. */
-export function hexFingerprint(fingerprint: string): string {
-  const binary = atob(fingerprint.replaceAll('-', '+').replaceAll('_', '/'));
-  return Array.from(binary, (c) => c.charCodeAt(0).toString(16).padStart(2, '0').toUpperCase()).join(':');
-}
-
 /** The state in a few words. */
 export function describePhase({ phase, compiled, step, worker }: TabState): string {
   switch (phase) {

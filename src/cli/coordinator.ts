@@ -5,6 +5,7 @@ import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine } from '../../cluster/coordinator.js';
 import { serveSite } from '../../cluster/dashboard/site.js';
+import { hexFingerprint } from '../../cluster/join-url.js';
 import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol.js';
 import type { RoundNote } from '../../cluster/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
@@ -169,6 +170,8 @@ class ClusterConductor implements Conductor {
     const shown = isAny(host) ? lanAddress() : host;
     const url = this.#server.joinUrl(shown);
     reporter.note(`join     npm run -s lantrain -- worker ${url}`);
+    // For who opens the page, to compare with what the browser's warning shows.
+    if (!command.plain) reporter.note(`SHA-256  ${hexFingerprint(access.fingerprint)} (certificate)`);
     reporter.note(
       `workers  any number, at any time${command.minWorkers > 1 ? `; ${command.minWorkers} to begin` : ''}`,
     );

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
+import { hexFingerprint } from '../../cluster/join-url.js';
 import { advance, INITIAL, type TabReport, type TabState } from '../../cluster/tab/state.js';
-import { describePhase, deviceName, explain, hexFingerprint, obstacles } from '../../cluster/tab/words.js';
+import { describePhase, deviceName, explain, obstacles } from '../../cluster/tab/words.js';
 
 const after = (...reports: TabReport[]): TabState => reports.reduce(advance, INITIAL);
 
