@@ -1,13 +1,30 @@
 import { defineConfig } from 'vitest/config';
+import { swiftShaderEnvironment, swiftShaderIcd } from './test/swiftshader.js';
+
+/** Kernels on a second driver: a few with every `npm test`, all with LANTRAIN_ALL_DRIVERS=1, which CI sets. */
+const KERNELS = process.env.LANTRAIN_ALL_DRIVERS
+  ? ['test/shaders/**/*.test.ts', 'test/gpu/**/*.test.ts', 'test/model/**/*.test.ts']
+  : ['attention', 'cross-entropy', 'grid', 'layernorm'].map((name) => `test/shaders/${name}.test.ts`);
+const ON_SWIFTSHADER = 'test/swiftshader.test.ts';
 
 // One process a file: a process holds at most one GPU device, and a lost device must not reach the next file.
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
     isolate: true,
     maxWorkers: 2,
     testTimeout: 300_000,
     hookTimeout: 300_000,
+    projects: [
+      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [ON_SWIFTSHADER] } },
+      {
+        extends: true,
+        test: {
+          name: 'swiftshader',
+          include: [ON_SWIFTSHADER, ...(swiftShaderIcd() ? KERNELS : [])],
+          env: swiftShaderEnvironment(),
+        },
+      },
+    ],
   },
 });

@@ -10,8 +10,7 @@ import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer } from '../data/tokenizer.js';
 import { Windows } from '../data/windows.js';
 import { LantrainError } from '../errors.js';
-import { openDawn } from '../gpu/dawn.js';
-import { Gpu } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
 import type { MicroBatch } from '../model/gpt.js';
 import { parameterCount } from '../model/parameters.js';
 import { defaultPlan } from '../model/plan.js';
@@ -27,6 +26,7 @@ import { rounded } from './bench-train.js';
 import { adamwOf } from './job.js';
 import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
+import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
 import { version } from './version.js';
 
@@ -180,7 +180,7 @@ class ClusterBench {
 
   /** A device is given back at once: its memory is needed again. */
   async #withGpu<T>(use: (gpu: Gpu) => T | Promise<T>): Promise<T> {
-    const gpu = await Gpu.open(openDawn(this.command.adapter));
+    const gpu = await openGpu(this.command.adapter);
     try {
       return await use(gpu);
     } finally {

@@ -1,0 +1,16 @@
+import { expect, it } from 'vitest';
+import { defaultPlan, missingFor } from '../src/model/plan.js';
+import { Bench } from './gpu/harness.js';
+import { NEEDS_SWIFTSHADER, swiftShaderIcd } from './swiftshader.js';
+
+it.skipIf(swiftShaderIcd() === undefined)(
+  `the kernel tests run on SwiftShader as well, by its own variants ${NEEDS_SWIFTSHADER}`,
+  async () => {
+    const { gpu } = await Bench.open();
+    expect(gpu.adapter.driver).toContain('SwiftShader');
+    expect(gpu.adapter.software).toBe(true);
+    const plan = defaultPlan(gpu.adapter);
+    expect(plan.attention).toBe('subgroup4');
+    expect(missingFor(plan, gpu.adapter)).toBeUndefined();
+  },
+);
