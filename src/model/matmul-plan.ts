@@ -18,39 +18,129 @@ export interface MatmulKernel {
   readonly shader: string;
   /** Rows and columns of a tile in a product of `m` rows. */
   readonly tile: (m: number) => readonly [rows: number, columns: number];
-  /** Override constants besides those that every product has; TILE_ROWS is the first of `tile`. */
-  readonly constants?: (tileRows: number) => Readonly<Record<string, number>>;
+  /** Override constants besides those that every product has. */
+  readonly constants?: (tileRows: number) => Readonly<Record<string, number | boolean>>;
   /** The subgroup size that it needs, which must be the adapter's only one. */
   readonly subgroupSize?: number;
+  /**
+   * In which order an accumulator adds its products: `one` by one, or `four` at a time. Kernels of one order give the
+   * same bits on most adapters; those of different orders do not.
+   */
+  readonly order: 'one' | 'four';
+  /** Where it can be split along K: the values of k that it takes at a time. */
+  readonly step?: number;
 }
 
-/** For software adapters, whose subgroups have `lanes` lanes. */
-function subgroupKernel(lanes: number): MatmulKernel {
+/** For software adapters, whose subgroups have `lanes` lanes; tiles of at most `mostRows` rows. */
+function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
   return {
     shader: 'matmul_subgroup',
     // More rows a tile are faster, but a product of few rows would compute what nobody stores.
-    tile: (m) => [m > 16 ? 32 : m > 8 ? 16 : 8, 4 * lanes],
+    tile: (m) => [Math.min(mostRows, m > 16 ? 32 : m > 8 ? 16 : 8), 4 * lanes],
     constants: (ROWS) => ({ LANES: lanes, ROWS }),
     subgroupSize: lanes,
+    order: 'four',
   };
 }
 
-/** Every kernel that a plan can name. */
-export const MATMUL_KERNELS = {
+/** shaders/matmul_tile.wgsl: a workgroup's tile, a thread's blocks of 4 x 4, values of k a step. */
+function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: number, slabs = true): MatmulKernel {
+  return {
+    shader: 'matmul_tile',
+    tile: () => [rows, columns],
+    constants: () => ({
+      TILE_ROWS: rows,
+      TILE_COLUMNS: columns,
+      ROW_BLOCKS: down,
+      COLUMN_BLOCKS: across,
+      STEP: step,
+      SLABS: slabs,
+    }),
+    order: 'one',
+    step,
+  };
+}
+
+/** The same without workgroup memory, in workgroups of 8 x 8 threads. */
+function registers(down: 1 | 2, across: 1 | 2): MatmulKernel {
+  return tiles(32 * down, 32 * across, down, across, 4, false);
+}
+
+const KERNELS = {
   subgroup4: subgroupKernel(4),
   subgroup8: subgroupKernel(8),
   subgroup16: subgroupKernel(16),
-  tile64x64: { shader: 'matmul_tile64', tile: () => [64, 64] },
+  'subgroup4/16': subgroupKernel(4, 16),
+  'subgroup8/16': subgroupKernel(8, 16),
+  'subgroup16/16': subgroupKernel(16, 16),
+  // Both slabs fit into 16 KiB, the least that an adapter has.
+  tile32x32: tiles(32, 32, 1, 1, 16),
+  tile32x64: tiles(32, 64, 1, 1, 16),
+  tile64x64: tiles(64, 64, 1, 1, 16),
+  'tile64x64/8x4': tiles(64, 64, 2, 1, 16),
+  'tile64x64/8x8': tiles(64, 64, 2, 2, 16),
+  tile64x128: tiles(64, 128, 1, 2, 16),
+  'tile64x128/8x8': tiles(64, 128, 2, 2, 16),
+  tile128x128: tiles(128, 128, 2, 2, 8),
+  register4x4: registers(1, 1),
+  register8x4: registers(2, 1),
+  register4x8: registers(1, 2),
+  register8x8: registers(2, 2),
+  /** Slow and simple. */
+  plain: { shader: 'matmul_plain', tile: () => [8, 32], order: 'one' },
 } as const satisfies Record<string, MatmulKernel>;
 
-export type MatmulVariant = keyof typeof MATMUL_KERNELS;
+type KernelName = keyof typeof KERNELS;
+
+/** Every kernel that a plan can name. */
+export const MATMUL_KERNELS: Readonly<Record<KernelName, MatmulKernel>> = KERNELS;
+
+/** Into how many parts K can be split. */
+const SPLITS = [2, 4, 8, 16, 32] as const;
+
+/** The name of a kernel, with `/k4` behind it for K in four parts: `tile64x64/k4`. */
+export type MatmulVariant = KernelName | `${KernelName}/k${(typeof SPLITS)[number]}`;
+
+function parse(name: string): { readonly kernel: MatmulKernel; readonly parts: number } | undefined {
+  const [, base, parts] = /^(.*?)(?:\/k(\d+))?$/.exec(name) ?? [];
+  if (!Object.hasOwn(KERNELS, base)) return undefined;
+  const kernel = MATMUL_KERNELS[base as KernelName];
+  if (parts === undefined) return { kernel, parts: 1 };
+  const known = kernel.step !== undefined && SPLITS.some((count) => String(count) === parts);
+  return known ? { kernel, parts: Number(parts) } : undefined;
+}
 
 export function isMatmulVariant(name: string): name is MatmulVariant {
-  return Object.hasOwn(MATMUL_KERNELS, name);
+  return parse(name) !== undefined;
+}
+
+function parsed(variant: MatmulVariant) {
+  const result = parse(variant);
+  if (result === undefined) throw new RangeError(`there is no matrix product kernel ${variant}`);
+  return result;
 }
 
 export function matmulKernel(variant: MatmulVariant): MatmulKernel {
-  return MATMUL_KERNELS[variant];
+  return parsed(variant).kernel;
+}
+
+/** Most values of the scratch that the parts of a product take: 64 MiB. */
+const SPLIT_VALUES = 2 ** 24;
+
+/** How K is split: in `parts` of `terms` each (the last may be shorter). Depends on variant and shape alone. */
+export function splitOf(variant: MatmulVariant, { m, n, k }: ProductShape): { parts: number; terms: number } {
+  const { kernel, parts: wanted } = parsed(variant);
+  const step = kernel.step ?? 1;
+  const parts = Math.min(wanted, Math.floor(SPLIT_VALUES / (m * 4 * Math.ceil(n / 4))));
+  if (parts < 2) return { parts: 1, terms: k };
+  const terms = Math.ceil(k / parts / step) * step;
+  return { parts: Math.ceil(k / terms), terms: Math.min(terms, k) };
+}
+
+/** Values of scratch that a product by `variant` needs. */
+export function scratchValues(variant: MatmulVariant, shape: ProductShape): number {
+  const { parts } = splitOf(variant, shape);
+  return parts === 1 ? 0 : parts * shape.m * 4 * Math.ceil(shape.n / 4);
 }
 
 /**

@@ -1,7 +1,7 @@
-import { type View, wholeVectors } from '../gpu/device.js';
+import { slice, type View, wholeVectors } from '../gpu/device.js';
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
-import { type Layout, type MatmulTable, matmulKernel, variantFor } from './matmul-plan.js';
+import { type Layout, type MatmulTable, matmulKernel, scratchValues, splitOf, variantFor } from './matmul-plan.js';
 
 /**
  * c = residual + dropout((acc + bias) * geluDerivative(geluGradient)), each part where it is given, where acc is the
@@ -14,7 +14,7 @@ export interface StoreOutput {
   readonly ldc: number;
   /**
    * The accumulators start from C. A product over windows of K, each but the last a multiple of 4, rising, gives the
-   * same bits as one pass.
+   * same bits as one pass, unless its variant splits K.
    */
   readonly accumulate?: boolean;
   /** [N] */
@@ -54,6 +54,8 @@ export interface MatmulArguments {
   readonly b: View;
   readonly ldb: number;
   readonly output: StoreOutput | GridOutput;
+  /** For variants that split K: at least `scratchValues` float32, free until the next dispatch. */
+  readonly scratch?: View;
   readonly label?: string;
 }
 
@@ -62,15 +64,20 @@ const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };
 /** Rows of A that a band of tiles reads should stay in a mebibyte of cache. */
 const BAND_BYTES = 1024 * 1024;
 
-/** Appends C = A B to `list`, by the kernel that `table` names. Throws RangeError for sizes or outputs that do not fit. */
+/**
+ * Appends C = A B to `list`, by the variant that `table` names. Throws RangeError for sizes or outputs that do not fit
+ * together, and where there is not enough scratch.
+ */
 export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulArguments): void {
   const { layout, m, n, k, lda, ldb, output } = args;
   check(args);
-  const kernel = matmulKernel(variantFor(table, { layout, m, n, k, output: output.kind }));
+  const shape = { layout, m, n, k, output: output.kind };
+  const variant = variantFor(table, shape);
+  const kernel = matmulKernel(variant);
   const [tileRows, tileColumns] = kernel.tile(m);
   const tilesDown = Math.ceil(m / tileRows);
-  const vector = lda % 4 === 0 && ldb % 4 === 0;
-  const constants: Record<string, number | boolean> = {
+  const { parts, terms } = splitOf(variant, shape);
+  const constants = {
     LAYOUT: LAYOUTS[layout],
     M: m,
     N: n,
@@ -78,24 +85,58 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     LDA: lda,
     LDB: ldb,
     LDC: output.ldc,
-    VECTOR: vector,
+    VECTOR: lda % 4 === 0 && ldb % 4 === 0,
     BAND: Math.min(tilesDown, Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4)))),
+    ...(kernel.step === undefined ? {} : { TERMS: terms }),
+    ...kernel.constants?.(tileRows),
   };
-  Object.assign(constants, kernel.constants?.(tileRows));
   const a = wholeVectors(args.a);
   const b = wholeVectors(args.b);
+  const operands = { a, a4: a, b, b4: b };
+  const groups = linearGroups(tilesDown * Math.ceil(n / tileColumns));
   const target = output.kind === 'grid' ? gridTarget(output) : storeTarget(output, a);
+  const profile = { label: args.label, shape: `${m}x${n}x${k}` };
+  const work = { flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n) };
+  if (parts === 1) {
+    list.add({
+      shader: kernel.shader,
+      entry: target.entry,
+      constants: { ...constants, ...target.constants },
+      bindings: { ...operands, ...target.bindings },
+      groups,
+      ...profile,
+      ...work,
+    });
+    return;
+  }
+  const partial = scratchFor(args, scratchValues(variant, shape));
   list.add({
     shader: kernel.shader,
-    entry: target.entry,
-    constants: { ...constants, ...target.constants },
-    bindings: { a, a4: a, b, b4: b, ...target.bindings },
-    groups: linearGroups(tilesDown * Math.ceil(n / tileColumns)),
-    label: args.label,
-    shape: `${m}x${n}x${k}`,
-    flops: 2 * m * n * k,
-    bytes: 4 * (m * k + k * n + m * n),
+    entry: 'parts',
+    constants,
+    bindings: { ...operands, partial },
+    groups: [...groups, parts],
+    ...profile,
+    ...work,
   });
+  list.add({
+    shader: 'matmul_reduce',
+    entry: target.entry,
+    constants: { M: m, N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
+    bindings: { partials: partial, ...target.bindings },
+    groups: linearGroups(Math.ceil((m * Math.ceil(n / 4)) / REDUCE_THREADS)),
+    ...profile,
+    bytes: partial.size + 4 * m * n,
+  });
+}
+
+/** A workgroup of shaders/matmul_reduce.wgsl, a thread for four values. */
+const REDUCE_THREADS = 64;
+
+function scratchFor({ layout, m, n, k, scratch }: MatmulArguments, values: number): View {
+  if (scratch === undefined || scratch.size < 4 * values)
+    throw new RangeError(`matmul ${layout} ${m}x${n}x${k}: in parts it needs ${values} values of scratch`);
+  return slice(scratch, 0, values);
 }
 
 interface Target {

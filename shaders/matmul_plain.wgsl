@@ -1,0 +1,73 @@
+//! import matmul_operands
+// C = A B in three layouts (matmul_operands.wgsl), as plainly as can be: what the tuner holds other kernels against. A
+// thread owns four consecutive values of a row and adds their products one by one, k rising.
+
+fn operandA(row: u32, k: u32) -> f32 {
+  return a[select(row * LDA + k, k * LDA + row, LAYOUT == TN)];
+}
+
+fn operandB(k: u32, col: u32) -> f32 {
+  return b[select(k * LDB + col, col * LDB + k, LAYOUT == NT)];
+}
+
+// Columns beyond the last are moved to it; their values are never stored.
+fn product(begin: vec4f, row: u32, col: u32) -> vec4f {
+  var sum = begin;
+  if (row >= M || col >= N) { return sum; }
+  for (var k = 0u; k < K; k++) {
+    let x = operandA(row, k);
+    sum += x * vec4f(
+      operandB(k, col),
+      operandB(k, min(col + 1u, N - 1u)),
+      operandB(k, min(col + 2u, N - 1u)),
+      operandB(k, min(col + 3u, N - 1u)),
+    );
+  }
+  return sum;
+}
+
+// Workgroup = 8 x 32 of C.
+fn placeOf(group: vec3u, groups: vec3u, i: u32) -> vec2u {
+  let id = group.x + group.y * groups.x;
+  return tileOf(id, (M + 7u) / 8u, (N + 31u) / 32u) * vec2u(8u, 32u) + vec2u(i / 8u, i % 8u * 4u);
+}
+
+@compute @workgroup_size(64)
+fn store(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let p = placeOf(group, groups, i);
+  store4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y));
+}
+
+@compute @workgroup_size(64)
+fn storeGelu(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let p = placeOf(group, groups, i);
+  storeGelu4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y));
+}
+
+@compute @workgroup_size(64)
+fn storeDropout(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let p = placeOf(group, groups, i);
+  storeDropout4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y));
+}
+
+@compute @workgroup_size(64)
+fn grid(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let p = placeOf(group, groups, i);
+  grid4(p.x, p.y, product(vec4f(), p.x, p.y));
+}

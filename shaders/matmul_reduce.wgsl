@@ -1,0 +1,65 @@
+//! import epilogue
+// The second half of a matrix product that is split along K (`parts` of matmul_tile.wgsl is the first): adds the parts
+// in their order, then does what epilogue.wgsl says. A thread owns four consecutive values of a row.
+
+override SPLITS = 2u;
+
+@group(0) @binding(0) var<storage, read> partials: array<vec4f>;  // [SPLITS, M, ceil(N / 4)]
+
+const THREADS = 64u;
+
+// (row, column); the row is M or more past the last one.
+fn placeOf(group: vec3u, groups: vec3u, i: u32) -> vec2u {
+  let at = (group.x + group.y * groups.x) * THREADS + i;
+  let across = (N + 3u) / 4u;
+  return vec2u(at / across, at % across * 4u);
+}
+
+fn total(begin: vec4f, place: vec2u) -> vec4f {
+  let across = (N + 3u) / 4u;
+  var sum = begin;
+  if (place.x < M) {
+    for (var s = 0u; s < SPLITS; s++) { sum += partials[(s * M + place.x) * across + place.y / 4u]; }
+  }
+  return sum;
+}
+
+@compute @workgroup_size(THREADS)
+fn store(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let p = placeOf(group, groups, i);
+  store4(p.x, p.y, total(begin4(p.x, p.y), p));
+}
+
+@compute @workgroup_size(THREADS)
+fn storeGelu(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let p = placeOf(group, groups, i);
+  storeGelu4(p.x, p.y, total(begin4(p.x, p.y), p));
+}
+
+@compute @workgroup_size(THREADS)
+fn storeDropout(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let p = placeOf(group, groups, i);
+  storeDropout4(p.x, p.y, total(begin4(p.x, p.y), p));
+}
+
+@compute @workgroup_size(THREADS)
+fn grid(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let p = placeOf(group, groups, i);
+  grid4(p.x, p.y, total(vec4f(), p));
+}

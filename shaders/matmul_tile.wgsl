@@ -1,0 +1,335 @@
+//! import matmul_operands
+// C = A B in three layouts (matmul_operands.wgsl) with the epilogues of epilogue.wgsl, for GPUs: no features needed,
+// WebGPU's default limits.
+//
+// Workgroup = one tile of TILE_ROWS x TILE_COLUMNS of C. A thread owns ROW_BLOCKS x COLUMN_BLOCKS (1 or 2 each) blocks
+// of 4 x 4, each four named vec4 accumulators; its blocks lie half a tile apart, so that neighbours in a workgroup read
+// neighbouring vec4:
+//
+//            ty | 4 rows |      tx: 4 columns  ...      4 columns
+//   row 0       |  block 00                    |  block 01
+//   TILE_ROWS/2 |  block 10                    |  block 11
+//
+// A step takes STEP values of k (a multiple of 4). With SLABS every thread brings its part of them into workgroup
+// memory: for 64 x 64 and 16 values, one vec4 of each operand for 32 that it reads and 256 multiply-adds. Without, each
+// thread loads its rows and columns itself and leaves it to the caches that its neighbours load the same: no barriers,
+// and all threads' registers hold accumulators; better where workgroup memory is slow or emulated.
+//
+// Slabs keep the direction of their matrix, so that no vec4 is taken apart by threads (place: row or column in a tile):
+//
+//   "by k"    (A of TN, B of NN and TN)   slab[k * tile / 4 + place / 4]                        vec4 = 4 places, one k
+//   "by place" (A of NN and NT, B of NT)  slab[place / 4 * (STEP + 1) + place % 4 * STEP / 4 + k / 4]   4 k, one place
+//
+// STEP + 1 in place of STEP keeps the threads of a subgroup on different banks. Values beyond the matrices' edges are
+// zero. Each accumulator adds its products one by one, k rising: the same order, whatever the sizes of tiles and steps.
+//
+// `parts` is the first half of a product that is split along K (matmul_reduce.wgsl is the second): workgroups with
+// z = s add the TERMS values of k from s * TERMS on.
+
+override TILE_ROWS = 64u;
+override TILE_COLUMNS = 64u;
+override ROW_BLOCKS = 1u;
+override COLUMN_BLOCKS = 1u;
+override STEP = 16u;
+override SLABS = true;
+// Terms of one part, a multiple of STEP; all of them where the product is not split.
+override TERMS: u32;
+
+override ROW_STRIDE = TILE_ROWS / ROW_BLOCKS;
+override COLUMN_STRIDE = TILE_COLUMNS / COLUMN_BLOCKS;
+override THREADS_X = TILE_COLUMNS / (4u * COLUMN_BLOCKS);
+override THREADS = THREADS_X * TILE_ROWS / (4u * ROW_BLOCKS);
+override SLAB_A = select(1u, TILE_ROWS / 4u * (STEP + 1u), SLABS);
+override SLAB_B = select(1u, TILE_COLUMNS / 4u * (STEP + 1u), SLABS);
+
+@group(0) @binding(13) var<storage, read_write> partial: array<vec4f>;  // [splits, M, ceil(N / 4)]
+
+var<workgroup> slabA: array<vec4f, SLAB_A>;
+var<workgroup> slabB: array<vec4f, SLAB_B>;
+
+struct Four {
+  i0: vec4f,
+  i1: vec4f,
+  i2: vec4f,
+  i3: vec4f,
+}
+
+struct Blocks {
+  b00: Four,
+  b01: Four,
+  b10: Four,
+  b11: Four,
+}
+
+fn transpose4(v: Four) -> Four {
+  return Four(
+    vec4f(v.i0.x, v.i1.x, v.i2.x, v.i3.x),
+    vec4f(v.i0.y, v.i1.y, v.i2.y, v.i3.y),
+    vec4f(v.i0.z, v.i1.z, v.i2.z, v.i3.z),
+    vec4f(v.i0.w, v.i1.w, v.i2.w, v.i3.w),
+  );
+}
+
+// A[row, first .. first + 3] of a row-major matrix of `rows` x `cols`, zero beyond its edges.
+fn edgeA(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
+  if (row >= rows || first >= cols) { return vec4f(); }
+  let v = loadA(row * LDA + first);
+  if (cols % 4u == 0u) { return v; }
+  return below(v, first, cols);
+}
+
+fn edgeB(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
+  if (row >= rows || first >= cols) { return vec4f(); }
+  let v = loadB(row * LDB + first);
+  if (cols % 4u == 0u) { return v; }
+  return below(v, first, cols);
+}
+
+// Thread `i` fills its part of both slabs with the values of k to k + STEP - 1 for the tile at `corner`.
+fn fill(i: u32, k: u32, corner: vec2u) {
+  for (var s = i; s < TILE_ROWS * STEP / 4u; s += THREADS) {
+    if (LAYOUT == TN) {
+      slabA[s] = edgeA(k + s / (TILE_ROWS / 4u), corner.x + s % (TILE_ROWS / 4u) * 4u, K, M);
+    } else {
+      slabA[s / STEP * (STEP + 1u) + s % STEP] = edgeA(corner.x + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, M, K);
+    }
+  }
+  for (var s = i; s < TILE_COLUMNS * STEP / 4u; s += THREADS) {
+    if (LAYOUT == NT) {
+      slabB[s / STEP * (STEP + 1u) + s % STEP] = edgeB(corner.y + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, N, K);
+    } else {
+      slabB[s] = edgeB(k + s / (TILE_COLUMNS / 4u), corner.y + s % (TILE_COLUMNS / 4u) * 4u, K, N);
+    }
+  }
+}
+
+// Four rows of A from row `place` of the tile on, each its values of k + j to k + j + 3.
+fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
+  if (!SLABS) {
+    let row = corner.x + place;
+    let first = k + j;
+    if (LAYOUT == TN) {
+      return transpose4(
+        Four(edgeA(first, row, K, M), edgeA(first + 1u, row, K, M), edgeA(first + 2u, row, K, M), edgeA(first + 3u, row, K, M)),
+      );
+    }
+    return Four(edgeA(row, first, M, K), edgeA(row + 1u, first, M, K), edgeA(row + 2u, first, M, K), edgeA(row + 3u, first, M, K));
+  }
+  if (LAYOUT == TN) {
+    let across = TILE_ROWS / 4u;
+    let at = j * across + place / 4u;
+    return transpose4(Four(slabA[at], slabA[at + across], slabA[at + 2u * across], slabA[at + 3u * across]));
+  }
+  let at = place / 4u * (STEP + 1u) + j / 4u;
+  return Four(slabA[at], slabA[at + STEP / 4u], slabA[at + STEP / 2u], slabA[at + STEP / 4u * 3u]);
+}
+
+// Four k of B, from k + j on, each its values of four columns from `place` on.
+fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
+  if (!SLABS) {
+    let col = corner.y + place;
+    let first = k + j;
+    if (LAYOUT == NT) {
+      return transpose4(
+        Four(edgeB(col, first, N, K), edgeB(col + 1u, first, N, K), edgeB(col + 2u, first, N, K), edgeB(col + 3u, first, N, K)),
+      );
+    }
+    return Four(edgeB(first, col, K, N), edgeB(first + 1u, col, K, N), edgeB(first + 2u, col, K, N), edgeB(first + 3u, col, K, N));
+  }
+  if (LAYOUT == NT) {
+    let at = place / 4u * (STEP + 1u) + j / 4u;
+    return transpose4(Four(slabB[at], slabB[at + STEP / 4u], slabB[at + STEP / 2u], slabB[at + STEP / 4u * 3u]));
+  }
+  let across = TILE_COLUMNS / 4u;
+  let at = j * across + place / 4u;
+  return Four(slabB[at], slabB[at + across], slabB[at + 2u * across], slabB[at + 3u * across]);
+}
+
+fn add(acc: vec4f, p: vec4f, b: Four) -> vec4f {
+  return acc + p.x * b.i0 + p.y * b.i1 + p.z * b.i2 + p.w * b.i3;
+}
+
+fn addBlock(t: Four, rows: Four, panel: Four) -> Four {
+  return Four(add(t.i0, rows.i0, panel), add(t.i1, rows.i1, panel), add(t.i2, rows.i2, panel), add(t.i3, rows.i3, panel));
+}
+
+fn addFour(t: Blocks, k: u32, j: u32, corner: vec2u, tx: u32, ty: u32) -> Blocks {
+  var sum = t;
+  let panel0 = panelOfB(k, j, corner, 4u * tx);
+  let rows0 = rowsOfA(k, j, corner, 4u * ty);
+  sum.b00 = addBlock(t.b00, rows0, panel0);
+  if (ROW_BLOCKS > 1u) {
+    let rows1 = rowsOfA(k, j, corner, ROW_STRIDE + 4u * ty);
+    sum.b10 = addBlock(t.b10, rows1, panel0);
+    if (COLUMN_BLOCKS > 1u) {
+      let panel1 = panelOfB(k, j, corner, COLUMN_STRIDE + 4u * tx);
+      sum.b01 = addBlock(t.b01, rows0, panel1);
+      sum.b11 = addBlock(t.b11, rows1, panel1);
+    }
+  } else if (COLUMN_BLOCKS > 1u) {
+    sum.b01 = addBlock(t.b01, rows0, panelOfB(k, j, corner, COLUMN_STRIDE + 4u * tx));
+  }
+  return sum;
+}
+
+fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32) -> Blocks {
+  let tx = i % THREADS_X;
+  let ty = i / THREADS_X;
+  var t = begin;
+  var first = 0u;
+  var end = K;
+  if (TERMS < K) {
+    first = split * TERMS;
+    end = min(K, first + TERMS);
+  }
+  for (var k = first; k < end; k += STEP) {
+    if (SLABS) {
+      fill(i, k, corner);
+      workgroupBarrier();
+    }
+    for (var j = 0u; j < STEP; j += 4u) { t = addFour(t, k, j, corner, tx, ty); }
+    if (SLABS) { workgroupBarrier(); }
+  }
+  return t;
+}
+
+// ---- The way in and out ----
+// A thread's accumulators are counted: four of block 00, then of 10, 01 and 11. Epilogues run in a loop over them:
+// unrolled, their code takes software drivers tens of seconds to compile.
+
+override PIECES = 4u * ROW_BLOCKS * COLUMN_BLOCKS;
+
+fn rowIn(block: Four, r: u32) -> vec4f {
+  return select(select(block.i3, block.i2, r == 2u), select(block.i1, block.i0, r == 0u), r < 2u);
+}
+
+fn piece(t: Blocks, p: u32) -> vec4f {
+  let r = p % 4u;
+  let b = p / 4u;
+  var v = rowIn(t.b00, r);
+  if (ROW_BLOCKS > 1u) {
+    v = select(v, rowIn(t.b10, r), b == 1u);
+    if (COLUMN_BLOCKS > 1u) {
+      v = select(v, rowIn(t.b01, r), b == 2u);
+      v = select(v, rowIn(t.b11, r), b == 3u);
+    }
+  } else if (COLUMN_BLOCKS > 1u) {
+    v = select(v, rowIn(t.b01, r), b == 1u);
+  }
+  return v;
+}
+
+// (row, column) of C of a piece, for the thread whose first is at `first`.
+fn placeOf(first: vec2u, p: u32) -> vec2u {
+  let b = p / 4u;
+  return first + vec2u(b % ROW_BLOCKS * ROW_STRIDE + p % 4u, b / ROW_BLOCKS * COLUMN_STRIDE);
+}
+
+fn beginBlock(row: u32, col: u32) -> Four {
+  return Four(begin4(row, col), begin4(row + 1u, col), begin4(row + 2u, col), begin4(row + 3u, col));
+}
+
+fn beginBlocks(first: vec2u) -> Blocks {
+  var t: Blocks;
+  if (!ACCUMULATE) { return t; }
+  t.b00 = beginBlock(first.x, first.y);
+  if (ROW_BLOCKS > 1u) { t.b10 = beginBlock(first.x + ROW_STRIDE, first.y); }
+  if (COLUMN_BLOCKS > 1u) { t.b01 = beginBlock(first.x, first.y + COLUMN_STRIDE); }
+  if (ROW_BLOCKS > 1u && COLUMN_BLOCKS > 1u) { t.b11 = beginBlock(first.x + ROW_STRIDE, first.y + COLUMN_STRIDE); }
+  return t;
+}
+
+// The first row and column of the workgroup's tile; the row is M or more past the last tile.
+fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
+  let down = (M + TILE_ROWS - 1u) / TILE_ROWS;
+  let across = (N + TILE_COLUMNS - 1u) / TILE_COLUMNS;
+  let id = group.x + group.y * groups.x;
+  if (id >= down * across) { return vec2u(M, N); }
+  return tileOf(id, down, across) * vec2u(TILE_ROWS, TILE_COLUMNS);
+}
+
+fn firstOf(corner: vec2u, i: u32) -> vec2u {
+  return corner + 4u * vec2u(i / THREADS_X, i % THREADS_X);
+}
+
+@compute @workgroup_size(THREADS)
+fn store(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let corner = cornerOf(group, groups);
+  if (corner.x >= M) { return; }
+  let first = firstOf(corner, i);
+  let t = multiply(beginBlocks(first), corner, 0u, i);
+  for (var p = 0u; p < PIECES; p++) {
+    let place = placeOf(first, p);
+    store4(place.x, place.y, piece(t, p));
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn storeGelu(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let corner = cornerOf(group, groups);
+  if (corner.x >= M) { return; }
+  let first = firstOf(corner, i);
+  let t = multiply(beginBlocks(first), corner, 0u, i);
+  for (var p = 0u; p < PIECES; p++) {
+    let place = placeOf(first, p);
+    storeGelu4(place.x, place.y, piece(t, p));
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn storeDropout(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let corner = cornerOf(group, groups);
+  if (corner.x >= M) { return; }
+  let first = firstOf(corner, i);
+  let t = multiply(beginBlocks(first), corner, 0u, i);
+  for (var p = 0u; p < PIECES; p++) {
+    let place = placeOf(first, p);
+    storeDropout4(place.x, place.y, piece(t, p));
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn grid(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let corner = cornerOf(group, groups);
+  if (corner.x >= M) { return; }
+  let first = firstOf(corner, i);
+  let t = multiply(Blocks(), corner, 0u, i);
+  for (var p = 0u; p < PIECES; p++) {
+    let place = placeOf(first, p);
+    grid4(place.x, place.y, piece(t, p));
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn parts(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) i: u32,
+) {
+  let corner = cornerOf(group, groups);
+  if (corner.x >= M) { return; }
+  let first = firstOf(corner, i);
+  let t = multiply(Blocks(), corner, group.z, i);
+  for (var p = 0u; p < PIECES; p++) {
+    let place = placeOf(first, p);
+    if (!outside(place.x, place.y)) {
+      partial[(group.z * M + place.x) * ((N + 3u) / 4u) + place.y / 4u] = piece(t, p);
+    }
+  }
+}

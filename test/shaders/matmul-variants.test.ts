@@ -1,0 +1,127 @@
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { View } from '../../src/gpu/device.js';
+import {
+  isMatmulVariant,
+  MATMUL_KERNELS,
+  type MatmulVariant,
+  type ProductShape,
+  scratchValues,
+  splitOf,
+} from '../../src/model/matmul-plan.js';
+import { threefry } from '../../src/random.js';
+import { agree } from '../reference/agree.js';
+import { toGrid } from '../reference/grid.js';
+import { bench, FILLER, get, openBench, operands, problem, put, random, run, runs } from './matmul-problem.js';
+
+beforeAll(openBench);
+
+const SPLIT: readonly MatmulVariant[] = ['tile64x64/k2', 'tile32x32/k8', 'register4x4/k4'];
+/** All that the other tests of matrix products leave out. */
+const OTHERS = [...(Object.keys(MATMUL_KERNELS) as MatmulVariant[]), ...SPLIT].filter(
+  (name) => !/^(subgroup\d+|tile64x64)$/.test(name),
+);
+
+function gelu(x: number): number {
+  return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+}
+
+const slope = (x: number) => (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
+
+// One more than a tile or a step, or odd; each layout and each epilogue comes up with every kernel.
+describe.each(OTHERS)('%s', (variant) => {
+  beforeEach(({ skip }) => skip(!runs(variant), "this adapter's subgroups are not of its size"));
+
+  it('stores with bias, the gradient of GELU and a residual, rows apart', async () => {
+    const [m, n, k, ldc] = [66, 131, 37, 135];
+    const p = problem('NN', m, n, k);
+    const [bias, other] = [random(1, n, 5), random(m, n, 6)];
+    const c = await put(random(m, n, 9), ldc, FILLER);
+    const otherView = await put(other, ldc);
+    const output = {
+      kind: 'store',
+      c,
+      ldc,
+      bias: await put(bias),
+      geluGradient: otherView,
+      residual: otherView,
+    } as const;
+    await run(variant, { ...(await operands(p, 3)), output });
+    const want = p.product.map((acc, i) => {
+      const x = other.values[i];
+      return (acc + bias.values[i % n]) * slope(x) + x;
+    });
+    agree(await get(c, m, n, ldc), want, 1e-6, variant);
+  });
+
+  it('stores GELU and its argument', async () => {
+    const [m, n, k] = [33, 36, 20];
+    const p = problem('NT', m, n, k);
+    const [c, g] = [await put(random(m, n, 9), n, FILLER), await put(random(m, n, 9), n, FILLER)];
+    await run(variant, { ...(await operands(p)), output: { kind: 'store', c, ldc: n, gelu: g } });
+    agree(await get(c, m, n), p.product, 1e-6, variant);
+    agree(await get(g, m, n), p.product.map(gelu), 1e-6, variant);
+  });
+
+  it('drops out, starting from what was there', async () => {
+    const [m, n, k] = [5, 70, 9];
+    const p = problem('TN', m, n, k);
+    const before = random(m, n, 8);
+    const [firstSlot, threshold, scale] = [41, 0x60000000, 1.5];
+    const key: View = await bench.uniform([7, 8, firstSlot, threshold, { f32: scale }]);
+    const c = await put(before, n, FILLER);
+    const dropout = { key, rowsPerSequence: 2 };
+    await run(variant, { ...(await operands(p, 2)), output: { kind: 'store', c, ldc: n, accumulate: true, dropout } });
+    const want = p.product.map((acc, i) => {
+      const [row, column] = [Math.floor(i / n), i % n];
+      const place = (row % 2) * n + column;
+      const word = threefry([7, 8], firstSlot + Math.floor(row / 2), place >> 1)[place & 1];
+      return word < threshold ? 0 : (before.values[i] + acc) * scale;
+    });
+    agree(await get(c, m, n), want, 1e-6, variant);
+  });
+
+  it('adds integers of the grid', async () => {
+    const [m, n, k, start] = [35, 34, 67, -12345n];
+    const p = problem('TN', m, n, k);
+    const words = (shift: bigint) => new Uint32Array(m * n).fill(Number((start >> shift) & 0xffffffffn));
+    const [low, high] = [await bench.put(words(0n)), await bench.put(words(32n))];
+    const status = await bench.put(new Uint32Array([0]));
+    const c = await put(random(m, n, 9), n, FILLER);
+    const args = await operands(p);
+    await run(
+      variant,
+      { ...args, output: { kind: 'store', c, ldc: n } },
+      { ...args, output: { kind: 'grid', low, high, status, ldc: n } },
+    );
+    const stored = await get(c, m, n);
+    agree(stored, p.product, 1e-6, variant);
+    const [l, h] = [await bench.words(low), await bench.words(high)];
+    const sums = Array.from(l.subarray(0, m * n), (_, i) => BigInt.asIntN(64, (BigInt(h[i]) << 32n) | BigInt(l[i])));
+    expect(sums).toEqual(Array.from(stored, (value) => start + toGrid(value)));
+    expect((await bench.words(status))[0]).toBe(0);
+  });
+});
+
+describe('a split along K', () => {
+  const shape = (m: number, n: number, k: number): ProductShape => ({ layout: 'TN', m, n, k, output: 'grid' });
+
+  it('makes parts of whole steps that cover K, as many as asked for or fewer', () => {
+    expect(splitOf('tile64x64/k4', shape(64, 64, 512))).toEqual({ parts: 4, terms: 128 });
+    expect(splitOf('tile64x64/k4', shape(64, 64, 100))).toEqual({ parts: 4, terms: 32 });
+    expect(splitOf('tile64x64/k32', shape(64, 64, 100))).toEqual({ parts: 7, terms: 16 });
+    expect(splitOf('tile64x64/k8', shape(64, 64, 7))).toEqual({ parts: 1, terms: 7 });
+    expect(splitOf('tile64x64', shape(64, 64, 512))).toEqual({ parts: 1, terms: 512 });
+  });
+
+  it('takes no more than 64 MiB of scratch', () => {
+    expect(scratchValues('tile64x64/k4', shape(64, 63, 512))).toBe(4 * 64 * 64);
+    expect(splitOf('tile64x64/k8', shape(2048, 2048, 512)).parts).toBe(4);
+    expect(splitOf('tile64x64/k8', shape(4096, 4096, 512)).parts).toBe(1);
+  });
+
+  it('is refused for kernels and numbers that do not split', () => {
+    for (const name of ['subgroup8/k2', 'plain/k2', 'tile64x64/k3', 'tile64x64/k', 'tile64x64/k2/k2'])
+      expect(isMatmulVariant(name), name).toBe(false);
+    expect(isMatmulVariant('tile64x128/8x8/k16')).toBe(true);
+  });
+});
