@@ -18,6 +18,7 @@ import { loadShaders } from '../../src/cli/shaders.js';
 import type { LantrainError } from '../../src/errors.js';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
+import { memoryBudget } from '../../src/model/activations.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
@@ -304,6 +305,20 @@ it("a worker's engine outlives its connection, and another shape takes its place
   expect(await recomputing.probe('run')).toBe(hash);
   expect(recomputing.gpu.memory.allocatedBytes).toBeLessThan(bytes);
   recomputing.gpu.device.destroy();
+  const ifNeeded = async (availableBytes: number) => {
+    const own = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), {
+      recompute: 'if-needed',
+      availableBytes: () => availableBytes,
+    });
+    await own.get(shape);
+    await own.probe('run');
+    own.gpu.device.destroy();
+    return own.gpu.memory.allocatedBytes;
+  };
+  const { stateBytes, activationBytes } = memoryBudget(model, shape.shape, shape.plan);
+  const needed = 0.6 * stateBytes + activationBytes;
+  expect(await ifNeeded(needed)).toBe(bytes);
+  expect(await ifNeeded(needed - 1)).toBe(recomputing.gpu.memory.allocatedBytes);
 
   const other = await keeper.get({ ...shape, shape: { ...shape.shape, dropout: 0.1 } });
   expect(other).not.toBe(first);

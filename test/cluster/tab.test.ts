@@ -123,7 +123,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(coordinator.text).toContain('the digest is not exact');
   });
 
-  it('get nothing with a wrong token, from another origin, or without a secure context', async () => {
+  it('leave when asked; get nothing with a wrong token, from another origin, or without a secure context', async () => {
     const { coordinator, url } = await startCoordinator([...OPTIONS, '--out', 'closed-door'], folder.path);
     const wrong = await joinTab(url.replace(/#.{32}/, `#${'w'.repeat(32)}`));
     await expect.poll(() => wrong.textContent('.device-problem'), { timeout: 20_000 }).toMatch(/wrong token/);
@@ -157,6 +157,14 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     await plain.goto(url.replace(/^ws/, 'http'));
     await expect.poll(() => plain.textContent('#page')).toMatch(/only over HTTPS.*without --plain.*fingerprint/s);
     expect(await plain.locator('.device-join').count()).toBe(0);
+
+    const leaver = await joinTab(url);
+    await expect
+      .poll(() => leaver.textContent('.device-state'), { timeout: 20_000 })
+      .toBe('Getting ready for the run.');
+    await leaver.click('.device-join');
+    await expect.poll(() => leaver.textContent('.device-state'), { timeout: 20_000 }).toMatch(/has left the run/);
+    expect(await leaver.textContent('.device-join')).toBe('Join again');
 
     stranger.close();
     coordinator.signal('SIGKILL');

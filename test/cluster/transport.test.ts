@@ -1,8 +1,13 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { parseJoinUrl } from '../../cluster/join-url.js';
 import { encodeFrame, type Frame, payloadIntact } from '../../cluster/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
+import { enter } from '../../cluster/transport/enter.js';
+import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
+import { NodeWire } from '../../cluster/transport/node-wire.js';
 import { MAX_WANTS, ReceivePool } from '../../cluster/transport/receive-pool.js';
 import { LantrainError } from '../../src/errors.js';
 import {
@@ -15,6 +20,7 @@ import {
   startServer,
   type TestServer,
   until,
+  VERSION,
 } from './transport-helpers.js';
 
 const MIB = 2 ** 20;
@@ -171,6 +177,32 @@ test('pings measure the round trip and keep a quiet connection open', async () =
   expect(accepted[0].stats.roundTripMs).toBeGreaterThan(0);
   expect(worker.stats.roundTripMs).toBeLessThan(1000);
   expect(accepted[0].stats.silentMs).toBeLessThan(500);
+});
+
+test("a browser's page is pinged by messages, so that one that is frozen counts as silent", async () => {
+  const limits = { pingMs: 40, missedPings: 4 };
+  const { url, accepted, ended } = await start(limits);
+  const { port, token = '' } = parseJoinUrl(url);
+  const asBrowser = async (pingMs: number) => {
+    const ws = new WebSocket(`ws://127.0.0.1:${port}/`, { origin: `http://127.0.0.1:${port}` });
+    const socket = once(ws, 'upgrade');
+    await once(ws, 'open');
+    const wire = new NodeWire(ws, (await socket)[0].socket);
+    const secrets = { token, version: VERSION, fingerprint: '' };
+    const connection = await enter(wire, secrets, { ...DEFAULT_LIMITS, ...limits, pingMs }, { pingsByMessage: true });
+    connection.onControl = {};
+    return { ws, connection };
+  };
+  const awake = await asBrowser(limits.pingMs);
+  // Its script does not run; its WebSocket still answers pings of the protocol.
+  const frozen = await asBrowser(1e6);
+  frozen.ws.removeAllListeners('message');
+  await until(() => ended.length === 1, 'the end of the frozen one');
+  expect(ended).toEqual([code('LT_CLUSTER_TIMEOUT')]);
+  expect(accepted[1].isOpen).toBe(false);
+  expect(awake.connection.isOpen && accepted[0].isOpen).toBe(true);
+  expect(accepted[0].stats.roundTripMs).toBeLessThan(1000);
+  expect(awake.connection.stats.roundTripMs).toBeLessThan(1000);
 });
 
 test('two processes exchange frames of 4 MiB both ways', async () => {
