@@ -6,9 +6,13 @@
 //   w = w - stepSize * m / (sqrt(v) * inverseSqrtCorrection2 + eps)
 //
 // with stepSize = lr / (1 - beta1^t) and inverseSqrtCorrection2 = 1 / sqrt(1 - beta2^t), both from the host in float64.
-// The sums are set to zero in the same pass, ready for the next step.
-// weights, first, second, low, high [n], n any multiple of 64; decayBits: one bit for each block of 64 values.
+// The sums are set to zero in the same pass, ready for the next step, and the squares of the gradients (before clipScale)
+// are added up by chunks (squares.wgsl), whose eight threads walk through the chunk side by side: a software adapter
+// reads memory in order so, and computes an address once for many values.
+// weights, first, second, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
+// each block of 64 values.
 //! import grid
+//! import squares
 
 struct Step {
   clipScale: f32,
@@ -28,22 +32,28 @@ struct Step {
 @group(0) @binding(4) var<storage, read_write> high: array<vec4u>;
 @group(0) @binding(5) var<storage, read> decayBits: array<u32>;
 @group(0) @binding(6) var<uniform> step: Step;
+@group(0) @binding(7) var<storage, read_write> squares: array<f32>;
 
-@compute @workgroup_size(64)
-fn update(@builtin(global_invocation_id) id: vec3u) {
-  let i = id.x;
-  if (i >= arrayLength(&weights)) { return; }
-  let l = low[i];
-  let h = high[i];
-  low[i] = vec4u();
-  high[i] = vec4u();
-  let g = step.clipScale * vec4f(fromGrid(l.x, h.x), fromGrid(l.y, h.y), fromGrid(l.z, h.z), fromGrid(l.w, h.w));
-  let block = i / 16u;
-  let decays = ((decayBits[block / 32u] >> (block % 32u)) & 1u) == 1u;
-  let w = weights[i] * select(1.0, step.decayFactor, decays);
-  let m = first[i] + (g - first[i]) * step.oneMinusBeta1;
-  let v = second[i] * step.beta2 + g * g * step.oneMinusBeta2;
-  first[i] = m;
-  second[i] = v;
-  weights[i] = w - step.stepSize * (m / (sqrt(v) * step.inverseSqrtCorrection2 + step.epsilon));
+@compute @workgroup_size(CHUNK_LANES, CHUNKS)
+fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let chunk = group.x * CHUNKS + local.y;
+  let end = min(arrayLength(&weights), (chunk + 1u) * CHUNK_VECTORS);
+  var own = vec4f();
+  for (var i = chunk * CHUNK_VECTORS + local.x; i < end; i += CHUNK_LANES) {
+    let gradient = fromGrid(low[i], high[i]);
+    low[i] = vec4u();
+    high[i] = vec4u();
+    own += gradient * gradient;
+    let g = step.clipScale * gradient;
+    let block = i / 16u;
+    let decays = ((decayBits[block / 32u] >> (block % 32u)) & 1u) == 1u;
+    let w = weights[i] * select(1.0, step.decayFactor, decays);
+    let m = first[i] + (g - first[i]) * step.oneMinusBeta1;
+    let v = second[i] * step.beta2 + g * g * step.oneMinusBeta2;
+    first[i] = m;
+    second[i] = v;
+    weights[i] = w - step.stepSize * (m / (sqrt(v) * step.inverseSqrtCorrection2 + step.epsilon));
+  }
+  let total = chunkSquares(own, local);
+  if (local.x == 0u && chunk < arrayLength(&squares)) { squares[chunk] = total; }
 }

@@ -37,33 +37,27 @@ fn toGrid(bits: u32) -> vec2u {
   return vec2u(low, high);
 }
 
-// The float32 nearest (ties to even) to the 64-bit integer, times 2^-40. Rounded in integers: f32(high) * 2^32 + low
-// would round twice. The smallest magnitude, 2^-40, is a normal float.
-fn fromGrid(low: u32, high: u32) -> f32 {
-  let negative = (high >> 31u) == 1u;
-  var l = select(low, ~low + 1u, negative);
-  var h = select(high, ~high + u32(l == 0u), negative);
-  if ((l | h) == 0u) { return 0.0; }
+// The float32 nearest (ties to even) to each 64-bit integer, times 2^-40. Rounded in integers: f32(high) * 2^32 + low
+// would round twice. The smallest magnitude, 2^-40, is a normal float. Without branches, which lanes would take in turn.
+fn fromGrid(low: vec4u, high: vec4u) -> vec4f {
+  let sign = bitcast<vec4u>(bitcast<vec4i>(high) >> vec4u(31u));  // all ones where negative
+  let l0 = (low ^ sign) - sign;
+  let h0 = (high ^ sign) + (sign & select(vec4u(), vec4u(1u), l0 == vec4u()));
   // normalise so that the top bit of h is set
-  var zeros = countLeadingZeros(h);
-  if (h == 0u) {
-    h = l;
-    l = 0u;
-    zeros = countLeadingZeros(h) + 32u;
-  }
-  let s = zeros & 31u;
-  if (s > 0u) {
-    h = (h << s) | (l >> (32u - s));
-    l = l << s;
-  }
-  // 24 bits are kept; the 8 low bits of h and all of l round
-  let rest = h & 255u;
-  let kept = h >> 8u;
-  let up = rest > 128u || (rest == 128u && (l != 0u || (kept & 1u) == 1u));
-  // the implicit bit adds one to the exponent field, and a carry out of the mantissa adds another
-  let exponent = 63u - zeros + 127u - u32(GRID_EXPONENT) - 1u;
-  let bits = (exponent << 23u) + kept + u32(up);
-  return bitcast<f32>(bits | select(0u, 0x80000000u, negative));
+  let small = h0 == vec4u();
+  let a = select(h0, l0, small);
+  let b = select(l0, vec4u(), small);
+  let zeros = countLeadingZeros(a);
+  let s = zeros & vec4u(31u);
+  let h = (a << s) | ((b >> vec4u(1u)) >> (vec4u(31u) - s));
+  // 24 bits are kept; the 8 low bits of h and all that is below, which one more bit stands for, round
+  let kept = h >> vec4u(8u);
+  let rest = ((h & vec4u(255u)) << vec4u(1u)) | select(vec4u(), vec4u(1u), (b << s) != vec4u());
+  let up = select(vec4u(), vec4u(1u), rest + (kept & vec4u(1u)) > vec4u(256u));
+  // The implicit bit adds one to the exponent field, and a carry out of the mantissa adds another.
+  let exponent = select(vec4u(63u), vec4u(31u), small) - zeros + vec4u(127u - u32(GRID_EXPONENT) - 1u);
+  let bits = ((exponent << vec4u(23u)) + kept + up) | (sign & vec4u(0x80000000u));
+  return select(bitcast<vec4f>(bits), vec4f(), a == vec4u());
 }
 
 // The sum of two 64-bit integers, each (low, high).

@@ -57,12 +57,12 @@ export class ExactSums {
     return slice(this.report, (this.low.layout.parameters.length + 1) * STATUS_STRIDE, 2);
   }
 
-  /** The squares of slab `slab`: one value for each chunk of 65,536. */
-  squares(slab: number): View {
+  /** The squares of slab `slab`, or of the chunks of `size` values of it from `offset` on, a multiple of 64 chunks. */
+  squares(slab: number, offset = 0, size = this.low.layout.slabSizes[slab] - offset): View {
     const { slabSizes, parameters } = this.low.layout;
     let at = STATUS_STRIDE * (parameters.length + 2);
     for (let s = 0; s < slab; s++) at += alignedChunks(slabSizes[s]);
-    return slice(this.report, at, normChunksOf(slabSizes[slab]));
+    return slice(this.report, at + offset / NORM_CHUNK_VALUES, normChunksOf(size));
   }
 
   /** Sets all sums, statuses and the loss to zero. */
@@ -117,13 +117,14 @@ export interface StepReport {
   readonly lossGrid: bigint;
   /** The sum of all token losses, in nats. */
   readonly lossSum: number;
-  /** The sum of the squares of all gradients; only after `addNorm` ran. */
+  /** The sum of the squares of all gradients; only after the norm or an update ran. */
   readonly squares: number;
   /** The tensors (or `loss`) that had a NaN, an infinity or a value of 2^12 and more. */
   readonly wrong: readonly string[];
 }
 
-export const NORM_CHUNK_VALUES = 65536;
+/** Squares of gradients are added by chunks of so many values (`shaders/squares.wgsl`). */
+export const NORM_CHUNK_VALUES = 4096;
 
 export function normChunksOf(slabValues: number): number {
   return Math.ceil(slabValues / NORM_CHUNK_VALUES);

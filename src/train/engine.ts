@@ -101,7 +101,8 @@ export class Engine implements TrainingEngine {
     const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
     const context: StepContext = { seed, step, lossScale: 1 / tokens };
     for (const batch of batches) this.gpt.submitGradient(batch, context);
-    this.optimizer.submitNorm();
+    const { clip } = this.options;
+    if (clip > 0) this.optimizer.submitNorm();
     const report = await this.sums.takeReport(this.gpu);
     if (report.wrong.length > 0) {
       this.sums.clear(this.gpu);
@@ -109,9 +110,10 @@ export class Engine implements TrainingEngine {
       const what = report.wrong[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
       throw nonFinite(step, what);
     }
-    const gradNorm = Math.sqrt(report.squares);
-    this.optimizer.submitUpdate(step, learningRate, clipScaleOf(this.options.clip, gradNorm));
-    return { loss: report.lossSum / tokens, gradNorm };
+    this.optimizer.submitUpdate(step, learningRate, clipScaleOf(clip, Math.sqrt(report.squares)));
+    // Without clipping nobody needs the norm before the update, which reads the gradients anyway.
+    const { squares } = clip > 0 ? report : await this.sums.readReport();
+    return { loss: report.lossSum / tokens, gradNorm: Math.sqrt(squares) };
   }
 
   /** The mean token loss of micro-batches without dropout; targets that are ignored do not count. */

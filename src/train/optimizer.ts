@@ -3,7 +3,7 @@ import type { KernelCache } from '../gpu/kernel.js';
 import { type Dispatch, DispatchList } from '../gpu/list.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../model/layout.js';
 import type { Parameter } from '../model/parameters.js';
-import { type ExactSums, NORM_CHUNK_VALUES, normChunksOf } from '../model/sums.js';
+import { type ExactSums, normChunksOf } from '../model/sums.js';
 
 export interface AdamWSettings {
   readonly beta1: number;
@@ -63,12 +63,15 @@ export class TrainingState {
     return this.weights.layout;
   }
 
-  /** The update of one bucket, in place in `weights` (which hold the bucket's old values); sets `sums` to zero. */
-  update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View): Dispatch {
+  /**
+   * The update of one bucket, in place in `weights` (which hold the bucket's old values); sets `sums` to zero, and
+   * `squares` to the sums of their squares, one a chunk.
+   */
+  update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View, squares: View): Dispatch {
     return {
       shader: 'adamw',
       entry: 'update',
-      constants: {},
+      ...chunkWork(this.gpu, size),
       bindings: {
         weights,
         first: this.first.range(slab, offset, size),
@@ -77,8 +80,8 @@ export class TrainingState {
         high: sums.high,
         decayBits: slice(this.decayBits[slab], offset / DECAY_BLOCK / 32, Math.ceil(size / DECAY_BLOCK / 32)),
         step: this.uniform,
+        squares,
       },
-      groups: [Math.ceil(size / 4 / 64)],
       bytes: 40 * size,
     };
   }
@@ -102,14 +105,19 @@ export class TrainingState {
   }
 }
 
-/** The squares of `size` gradients, one sum a chunk, into `squares` from place `first` on. */
-export function normDispatch(size: number, sums: Gradients, squares: View, first: number): Dispatch {
+/** How the threads of a kernel that walks by chunks are shared out; no bit depends on it. */
+function chunkWork({ adapter }: Gpu, size: number): Pick<Dispatch, 'constants' | 'groups'> {
+  const CHUNKS = adapter.software ? 1 : 8;
+  return { constants: { CHUNKS }, groups: [Math.ceil(normChunksOf(size) / CHUNKS)] };
+}
+
+/** The squares of `size` gradients, one sum a chunk. */
+export function normDispatch(gpu: Gpu, size: number, sums: Gradients, squares: View): Dispatch {
   return {
     shader: 'gradient_norm',
     entry: 'chunk_squares',
-    constants: { FIRST: first },
+    ...chunkWork(gpu, size),
     bindings: { low: sums.low, high: sums.high, squares },
-    groups: [normChunksOf(size)],
     bytes: 8 * size,
   };
 }
@@ -153,31 +161,31 @@ export class Optimizer {
     for (const bucket of this.state.layout.buckets()) {
       const { slab, offset, size } = bucket;
       const of = (arena: ParameterArena) => arena.range(slab, offset, size);
-      this.#update.add(this.state.update(bucket, { low: of(sums.low), high: of(sums.high) }, of(this.weights)));
+      const gradients = { low: of(sums.low), high: of(sums.high) };
+      this.#update.add(this.state.update(bucket, gradients, of(this.weights), sums.squares(slab, offset, size)));
     }
   }
 
   #addNorm(sums: ExactSums): void {
     const { slabSizes, limits } = this.state.layout;
     slabSizes.forEach((used, slab) => {
-      const squares = sums.squares(slab);
       // One dispatch a binding; the limit is a multiple of the bucket, so chunks fall the same way under any limit.
       const most = Math.max(BUCKET_VALUES, limits.windowValues);
       for (let offset = 0; offset < used; offset += most) {
         const size = Math.min(most, used - offset);
         const of = (arena: ParameterArena) => arena.range(slab, offset, size);
         const gradients = { low: of(sums.low), high: of(sums.high) };
-        this.#norm.add(normDispatch(size, gradients, squares, offset / NORM_CHUNK_VALUES));
+        this.#norm.add(normDispatch(this.state.gpu, size, gradients, sums.squares(slab, offset, size)));
       }
     });
   }
 
-  /** Queues the squares of all gradients into the sums' report. */
+  /** Queues the squares of all gradients into the sums' report, for clipping: an update does so as well. */
   submitNorm(): void {
     this.#norm.submit(this.state.gpu);
   }
 
-  /** Queues update number `step` (1 is the first) of all weights and moments; sets the sums to zero. */
+  /** Queues update number `step` (1 is the first) of all weights and moments; sets the sums to zero, the squares to theirs. */
   submitUpdate(step: number, learningRate: number, clipScale: number): void {
     this.state.writeStep(step, learningRate, clipScale);
     this.#update.submit(this.state.gpu);

@@ -2,13 +2,13 @@ import type { View } from '../gpu/device.js';
 import { slice } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
-import { ParameterArena, type ParameterLayout } from '../model/layout.js';
+import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../model/layout.js';
 import { normChunksOf } from '../model/sums.js';
 import { type AdamWSettings, type FlatRange, normDispatch, TrainingState } from './optimizer.js';
 import { BlockPacker, largest, type Packing } from './packing.js';
 
 /** The squares of a bucket lie this many values after those of the one before, so that they can be bound. */
-const SQUARES_STRIDE = 64;
+const SQUARES_STRIDE = normChunksOf(BUCKET_VALUES);
 
 /** What the owner does with one bucket of complete sums. */
 interface BucketWork extends FlatRange {
@@ -34,8 +34,7 @@ interface BucketWork extends FlatRange {
  * norm are those of `Optimizer`, so the bits are.
  */
 export class ClusterOwner {
-  /** Buckets of this step whose squares and whose updates are queued. */
-  readonly #squared = new Set<number>();
+  /** Buckets of this step whose updates are queued. */
   readonly #updated = new Set<number>();
   #words: Uint32Array | undefined;
 
@@ -64,10 +63,11 @@ export class ClusterOwner {
       const weights = state.weights.range(slab, offset, size);
       const next = nextWeights.range(slab, offset, size);
       const norm = new DispatchList();
-      norm.add(normDispatch(size, sums, slice(squares, SQUARES_STRIDE * i, normChunksOf(size)), 0));
+      const own = slice(squares, SQUARES_STRIDE * i, normChunksOf(size));
+      norm.add(normDispatch(gpu, size, sums, own));
       await norm.prepare(kernels);
       const update = new DispatchList();
-      update.add(state.update(bucket, sums, next));
+      update.add(state.update(bucket, sums, next, own));
       await update.prepare(kernels);
       work.push({ ...bucket, weights, next, ...sums, norm, update, packing: await packer.prepare(weights, next) });
     }
@@ -76,12 +76,11 @@ export class ClusterOwner {
 
   /**
    * Queues the squares of a bucket's gradients, given as the words of their sums. The arrays are free again on return.
-   * Needed with clipping only, for all buckets before `beginUpdate`: an update does it where it was not done.
+   * Needed with clipping only, for all buckets before `beginUpdate`: an update does it as well.
    */
   submitNorm(bucket: number, low: Uint32Array, high: Uint32Array): void {
     const work = this.work[bucket];
     this.#upload(work, low, high);
-    this.#squared.add(bucket);
     work.norm.submit(this.state.gpu);
   }
 
@@ -110,8 +109,6 @@ export class ClusterOwner {
     this.#upload(work, low, high);
     this.#updated.add(bucket);
     const encoder = this.state.gpu.device.createCommandEncoder();
-    if (!this.#squared.has(bucket)) work.norm.encode(encoder);
-    this.#squared.add(bucket);
     copy(encoder, work.weights, work.next);
     work.update.encode(encoder);
     this.state.gpu.device.queue.submit([encoder.finish()]);
@@ -131,7 +128,6 @@ export class ClusterOwner {
     if (this.#updated.size !== this.buckets.length)
       throw new RangeError(`commit with ${this.#updated.size} of ${this.buckets.length} buckets updated`);
     this.#updated.clear();
-    this.#squared.clear();
     const encoder = this.state.gpu.device.createCommandEncoder();
     for (const { weights, next } of this.work) copy(encoder, next, weights);
     this.state.gpu.device.queue.submit([encoder.finish()]);

@@ -23,7 +23,12 @@ fn to_grid(@builtin(global_invocation_id) id: vec3u) {
 
 @compute @workgroup_size(64)
 fn from_grid(@builtin(global_invocation_id) id: vec3u) {
-  out[id.x] = bitcast<u32>(fromGrid(a[2u * id.x], a[2u * id.x + 1u]));
+  let i = 4u * id.x;
+  if (i >= arrayLength(&out)) { return; }
+  let low = vec4u(a[2u * i], a[2u * i + 2u], a[2u * i + 4u], a[2u * i + 6u]);
+  let high = vec4u(a[2u * i + 1u], a[2u * i + 3u], a[2u * i + 5u], a[2u * i + 7u]);
+  let floats = bitcast<vec4u>(fromGrid(low, high));
+  for (var k = 0u; k < 4u; k++) { out[i + k] = floats[k]; }
 }
 
 @compute @workgroup_size(64)

@@ -51,8 +51,9 @@ describe('memory', () => {
     await stateHash(engine);
     const { model, shape, plan } = engineOptions(gpu, golden, OPTIONS);
     const { totalBytes } = memoryBudget(model, shape, plan);
-    // Not in the budget: a report and uniforms of 256 bytes for each tensor and dropout site, a decay bit for 64 values.
-    const small = 256 * (2 * engine.layout.parameters.length + 16);
+    // Not in the budget: 256 bytes for each tensor in the report and in its two copies for the host, uniforms of dropout
+    // sites, a decay bit for 64 values.
+    const small = 256 * (3 * engine.layout.parameters.length + 24);
     expect(gpu.memory.peakBytes).toBeLessThanOrEqual(totalBytes + small);
     expect(gpu.memory.peakBytes).toBeGreaterThan(totalBytes - small);
   });
