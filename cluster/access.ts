@@ -57,7 +57,13 @@ export interface AccessOptions {
   readonly token?: string;
 }
 
-const FILES = { token: 'token', certificate: 'certificate.pem', key: 'key.pem', port: 'port' } as const;
+const FILES = {
+  token: 'token',
+  admin: 'admin-token',
+  certificate: 'certificate.pem',
+  key: 'key.pem',
+  port: 'port',
+} as const;
 
 /**
  * Reads token, certificate, key and port from `folder`, makes what is missing and keeps it there, readable by the owner
@@ -65,7 +71,7 @@ const FILES = { token: 'token', certificate: 'certificate.pem', key: 'key.pem', 
  */
 export async function loadOrCreateAccess(folder: string, options: AccessOptions = {}): Promise<Access> {
   await accessible(folder, () => mkdir(folder, { recursive: true, mode: 0o700 }));
-  const kept = await keptToken(folder);
+  const kept = await keptToken(folder, FILES.token);
   const token = options.token ?? kept ?? newToken();
   if (token !== kept) await write(folder, FILES.token, token);
   const pair = options.cert === undefined ? await keptPair(folder) : await ownPair(options.cert, options.key);
@@ -77,9 +83,18 @@ export async function savePort(folder: string, port: number): Promise<void> {
   await write(folder, FILES.port, String(port));
 }
 
-async function keptToken(folder: string): Promise<string | undefined> {
-  const text = await read(folder, FILES.token);
-  return text === undefined ? undefined : checkToken(text, join(folder, FILES.token));
+/** The token that lets who watches the run control it as well; made on first use. Throws as `loadOrCreateAccess`. */
+export async function loadOrCreateAdminToken(folder: string): Promise<string> {
+  const kept = await keptToken(folder, FILES.admin);
+  if (kept !== undefined) return kept;
+  const made = newToken();
+  await write(folder, FILES.admin, made);
+  return made;
+}
+
+async function keptToken(folder: string, name: string): Promise<string | undefined> {
+  const text = await read(folder, name);
+  return text === undefined ? undefined : checkToken(text, join(folder, name));
 }
 
 type Pair = Pick<Access, 'certificate' | 'key' | 'fingerprint'>;

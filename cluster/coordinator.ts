@@ -70,6 +70,8 @@ export interface Member {
   joined: boolean;
   /** Frames to it, in the order in which the round asked for them. */
   sending: Promise<void>;
+  /** The newest assignment, as far as it has told of it; for whoever shows it. */
+  doing: Doing;
   /** Of its last assignment. */
   tokensPerSecond: number;
   computeMs: number;
@@ -77,6 +79,17 @@ export interface Member {
   /** Of all its assignments. */
   readonly totals: WorkerTotals;
 }
+
+export interface Doing {
+  readonly kind: 'nothing' | 'step' | 'evaluate';
+  readonly assignment: number;
+  readonly dealt: number;
+  done: number;
+  /** Contributions come in. */
+  uploading: boolean;
+}
+
+const NOTHING: Doing = { kind: 'nothing', assignment: 0, dealt: 0, done: 0, uploading: false };
 
 /** A contribution whose bytes are still here. */
 type Held =
@@ -193,6 +206,7 @@ export class ClusterEngine implements TrainingEngine {
       hashes: new Map(),
       joined: false,
       sending: Promise.resolve(),
+      doing: NOTHING,
       tokensPerSecond: 0,
       computeMs: 0,
       uploadMs: 0,
@@ -208,7 +222,10 @@ export class ClusterEngine implements TrainingEngine {
       mismatch: (m) => {
         for (const bucket of m.buckets) this.#event({ type: 'bucket-wrong', worker: id, bucket });
       },
-      progress: (m) => this.#event({ type: 'progress', worker: id, assignment: m.assignment, begun: m.begun }),
+      progress: (m) => {
+        if (member.doing.assignment === m.assignment) member.doing.done = Math.min(m.done, member.doing.dealt);
+        this.#event({ type: 'progress', worker: id, assignment: m.assignment, begun: m.begun });
+      },
       handedBack: (m) => {
         const evaluating = this.#evaluating.get(m.assignment);
         if (evaluating?.worker === id)
@@ -222,6 +239,7 @@ export class ClusterEngine implements TrainingEngine {
       },
       evaluated: (m) => this.#evaluated(member, m),
       stats: (m) => {
+        member.doing = NOTHING;
         addTotals(member.totals, m);
         member.computeMs = m.computeMs;
         member.uploadMs = m.uploadMs;
@@ -233,6 +251,16 @@ export class ClusterEngine implements TrainingEngine {
         ),
       leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', plain(m.reason))),
     };
+  }
+
+  /** Ends a worker's connection, for good as far as it is honest. Returns its name; false when it is gone. */
+  drop(worker: WorkerId): string | false {
+    const member = this.members.get(worker);
+    if (member === undefined) return false;
+    member.connection.close(
+      new LantrainError('LT_CLUSTER_DROPPED', 'whoever controls the run has dropped this worker'),
+    );
+    return member.name;
   }
 
   /** As `Engine.step`, by the workers. */
@@ -373,6 +401,7 @@ export class ClusterEngine implements TrainingEngine {
       const contribution = this.#nextContribution++;
       this.#held.set(contribution, { kind: 'frame', header, frame, free });
       const { incarnation, step, assignment, bucket } = header;
+      if (member.doing.assignment === assignment) member.doing.uploading = true;
       const microBatches = wordsOf(header.microBatches);
       this.#event({
         type: 'contribution',
@@ -390,6 +419,7 @@ export class ClusterEngine implements TrainingEngine {
   /** The result of an evaluation is a contribution to the loss bucket, small enough for a control message. */
   #evaluated(member: Member, m: Extract<WorkerMessage, { type: 'evaluated' }>): void {
     const { id: worker } = member;
+    if (member.doing.assignment === m.assignment) member.doing = NOTHING;
     const evaluating = this.#evaluating.get(m.assignment);
     const microBatches = wordsOf(MicroBatchSet.of(evaluating?.worker === worker ? evaluating.microBatches : []));
     if (!m.finite) {
@@ -520,10 +550,13 @@ export class ClusterEngine implements TrainingEngine {
   }
 
   #assign(action: Extract<RoundAction, { type: 'assign' }>): void {
-    const connection = this.members.get(action.worker)?.connection;
+    const member = this.members.get(action.worker);
     const batches = (action.kind === 'step' ? this.#step : this.#evaluation)?.batches;
-    if (!connection || !batches) return;
+    if (!member || !batches) return;
+    const { connection } = member;
     const indices = [...membersOf(action.microBatches)];
+    const { kind } = action;
+    member.doing = { kind, assignment: action.assignment, dealt: indices.length, done: 0, uploading: false };
     const { vocabSize } = this.options.model;
     const microBatches: MicroBatchData[] = indices.map((microBatch) => {
       const { tokens, targets, firstSlot: slot } = batches[microBatch];

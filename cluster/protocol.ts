@@ -24,14 +24,12 @@ import { IGNORED_TARGET } from '../src/model/gpt.js';
 import { PlanSchema, RunConfigSchema } from '../src/train/run-config.js';
 import { FRAME_VERSION, MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
 import { checkMessagePack } from './message-pack.js';
+import { NONCE_BYTES, PROOF_BYTES } from './transport/proof.js';
 
 export * from './frame.js';
 
 /** Counts every change of a message or of the frame's header. */
 export const PROTOCOL_VERSION = FRAME_VERSION;
-
-export const NONCE_BYTES = 32;
-export const PROOF_BYTES = 32;
 
 const u32 = z.number().int().min(0).max(0xffffffff);
 const positive = u32.min(1);

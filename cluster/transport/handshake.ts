@@ -11,11 +11,11 @@ import {
   encodeMessage,
   type Message,
   malformed,
-  NONCE_BYTES,
   PROTOCOL_VERSION,
   peekVersion,
   type WorkerMessage,
 } from '../protocol.js';
+import { importToken, randomNonce, type Statement, sign, verify } from './proof.js';
 
 /** What a handshake runs over. */
 export interface MessageChannel {
@@ -41,10 +41,10 @@ export async function workerHandshake(channel: MessageChannel, secrets: Handshak
   const challenge = expect(decodeCoordinatorMessage(answer), 'challenge');
   const transcript = { worker: nonce, coordinator: challenge.nonce };
   const key = await importToken(secrets.token);
-  const proof = await sign(key, 'worker', transcript, secrets.fingerprint);
+  const proof = await sign(key, statement('worker', transcript, secrets.fingerprint));
   channel.send(encodeMessage({ type: 'proof', proof }));
   const accepted = expect(decodeCoordinatorMessage(await channel.receive()), 'accepted');
-  if (!(await verify(key, 'coordinator', transcript, secrets.fingerprint, accepted.proof)))
+  if (!(await verify(key, statement('coordinator', transcript, secrets.fingerprint), accepted.proof)))
     throw new LantrainError('LT_CLUSTER_TOKEN', 'the coordinator does not know the token; check the join URL');
 }
 
@@ -59,9 +59,9 @@ export async function coordinatorHandshake(channel: MessageChannel, secrets: Han
   const { proof } = expect(decodeWorkerMessage(await channel.receive()), 'proof');
   const transcript = { worker: hello.nonce, coordinator: nonce };
   const key = await importToken(secrets.token);
-  if (!(await verify(key, 'worker', transcript, secrets.fingerprint, proof)))
+  if (!(await verify(key, statement('worker', transcript, secrets.fingerprint), proof)))
     throw new LantrainError('LT_CLUSTER_TOKEN', 'wrong token; use the join URL that the coordinator prints');
-  const own = await sign(key, 'coordinator', transcript, secrets.fingerprint);
+  const own = await sign(key, statement('coordinator', transcript, secrets.fingerprint));
   channel.send(encodeMessage({ type: 'accepted', proof: own }));
 }
 
@@ -87,31 +87,6 @@ interface Transcript {
   readonly coordinator: Uint8Array;
 }
 
-function randomNonce(): Uint8Array<ArrayBuffer> {
-  return crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
-}
-
-function importToken(token: string) {
-  const algorithm = { name: 'HMAC', hash: 'SHA-256' };
-  return crypto.subtle.importKey('raw', new TextEncoder().encode(token), algorithm, false, ['sign', 'verify']);
-}
-
-type TokenKey = Awaited<ReturnType<typeof importToken>>;
-
-function statement(role: string, { worker, coordinator }: Transcript, fingerprint: string): Uint8Array<ArrayBuffer> {
-  const prefix = new TextEncoder().encode(`lantrain ${PROTOCOL_VERSION} ${role} ${fingerprint} `);
-  const bytes = new Uint8Array(prefix.length + 2 * NONCE_BYTES);
-  bytes.set(prefix);
-  bytes.set(worker, prefix.length);
-  bytes.set(coordinator, prefix.length + NONCE_BYTES);
-  return bytes;
-}
-
-async function sign(key: TokenKey, role: string, nonces: Transcript, fingerprint: string): Promise<Uint8Array> {
-  return new Uint8Array(await crypto.subtle.sign('HMAC', key, statement(role, nonces, fingerprint)));
-}
-
-/** Takes the same time whatever the proof is: WebCrypto's verification of an HMAC does. */
-function verify(key: TokenKey, role: string, nonces: Transcript, fingerprint: string, proof: Uint8Array) {
-  return crypto.subtle.verify('HMAC', key, Uint8Array.from(proof), statement(role, nonces, fingerprint));
+function statement(role: string, { worker, coordinator }: Transcript, fingerprint: string): Statement {
+  return { words: `lantrain ${PROTOCOL_VERSION} ${role} ${fingerprint} `, nonces: [worker, coordinator] };
 }

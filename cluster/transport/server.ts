@@ -4,6 +4,8 @@ import { type AddressInfo, createServer as createProbe, type Server as NetServer
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { LantrainError } from '../../src/errors.js';
+import { WATCH_PATH } from '../dashboard/messages.js';
+import type { Watchers } from '../dashboard/watchers.js';
 import { formatJoinUrl } from '../join-url.js';
 import { type CoordinatorMessage, decodeWorkerMessage, type WorkerMessage } from '../protocol.js';
 import type { CoordinatorConnection } from './connection.js';
@@ -13,6 +15,7 @@ import { checkPlain } from './loopback.js';
 import { MessageConnection } from './message-connection.js';
 import { NodeWire } from './node-wire.js';
 import { ReceivePool } from './receive-pool.js';
+import { foreignOrigin, peerOf, refuseUpgrade, type UpgradeRefusal, upgradeRefusal } from './upgrade.js';
 
 export interface ServerOptions {
   /** Address to listen on; `0.0.0.0` or `::` for all. */
@@ -32,6 +35,8 @@ export interface ServerOptions {
   readonly onRefused?: (error: LantrainError, peer: string) => void;
   /** Plain HTTP requests, say for a page; by default they are told what this is. */
   readonly onRequest?: RequestListener;
+  /** Take the WebSockets of the page. */
+  readonly watchers?: Watchers;
 }
 
 /** What an HTTP request may take before it becomes a WebSocket. */
@@ -42,7 +47,7 @@ const SPARE_SOCKETS = 64;
 
 type WorkerSocket = MessageConnection<WorkerMessage, CoordinatorMessage>;
 
-/** The coordinator's end: one port for WebSockets and, later, pages. */
+/** The coordinator's end: one port for the WebSockets of workers and, where there are `watchers`, for the page. */
 export class ClusterServer {
   readonly pool: ReceivePool;
   readonly #connections = new Set<WorkerSocket>();
@@ -63,7 +68,8 @@ export class ClusterServer {
       perMessageDeflate: false,
       maxPayload: this.#limits.messageBytes,
     });
-    http.maxConnections = this.#limits.connections + this.#limits.pending + SPARE_SOCKETS;
+    http.maxConnections =
+      this.#limits.connections + this.#limits.pending + (options.watchers?.most ?? 0) + SPARE_SOCKETS;
     http.headersTimeout = HTTP_MS;
     http.requestTimeout = HTTP_MS;
     http.on('connection', (socket) => {
@@ -120,6 +126,7 @@ export class ClusterServer {
   /** Says goodbye to every worker and frees the port. */
   async close(reason = 'the coordinator ended'): Promise<void> {
     const goodbye = new LantrainError('LT_CLUSTER_CLOSED', reason);
+    this.options.watchers?.close(reason);
     for (const connection of [...this.#connections, ...this.#pending]) connection.close(goodbye);
     const closed = new Promise<void>((resolve) => this.http.close(() => resolve()));
     const timer = setTimeout(() => {
@@ -131,11 +138,16 @@ export class ClusterServer {
 
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
     socket.on('error', () => {});
-    const refusal = this.#refusal(request);
+    const { watchers, tls } = this.options;
+    const foreign = foreignOrigin(request, tls !== undefined);
+    if (foreign === undefined && watchers !== undefined && request.url === WATCH_PATH) {
+      watchers.upgrade(request, socket, head);
+      return;
+    }
+    const refusal = foreign ?? this.#refusal(request);
     if (refusal !== undefined) {
       this.options.onRefused?.(refusal.error, peerOf(socket));
-      socket.end(`HTTP/1.1 ${refusal.status}\r\nConnection: close\r\nX-Lantrain: ${refusal.error.code}\r\n\r\n`);
-      setTimeout(() => socket.destroy(), 1_000).unref();
+      refuseUpgrade(socket, refusal);
       return;
     }
     this.#webSockets.handleUpgrade(request, socket, head, (ws) => {
@@ -152,20 +164,12 @@ export class ClusterServer {
     });
   }
 
-  #refusal(request: IncomingMessage): { readonly status: string; readonly error: LantrainError } | undefined {
-    const refuse = (status: string, code: 'LT_CLUSTER_LIMIT' | 'LT_CLUSTER_URL', why: string) => ({
-      status,
-      error: new LantrainError(code, `a connection was refused: ${why}`),
-    });
-    const { origin, host } = request.headers;
-    const own = `${this.options.tls === undefined ? 'http' : 'https'}://${host}`;
-    if (origin !== undefined && origin.toLowerCase() !== own.toLowerCase())
-      return refuse('403 Forbidden', 'LT_CLUSTER_URL', 'a page of another origin asked for it');
-    if (request.url !== '/') return refuse('404 Not Found', 'LT_CLUSTER_URL', 'there is nothing at that path');
+  #refusal({ url }: IncomingMessage): UpgradeRefusal | undefined {
+    if (url !== '/') return upgradeRefusal('404 Not Found', 'LT_CLUSTER_URL', 'there is nothing at that path');
+    const full = (why: string) => upgradeRefusal('503 Service Unavailable', 'LT_CLUSTER_LIMIT', why);
     if (this.#connections.size >= this.#limits.connections)
-      return refuse('503 Service Unavailable', 'LT_CLUSTER_LIMIT', `${this.#connections.size} workers are connected`);
-    if (this.#pending.size >= this.#limits.pending)
-      return refuse('503 Service Unavailable', 'LT_CLUSTER_LIMIT', `${this.#pending.size} joins are pending`);
+      return full(`${this.#connections.size} workers are connected`);
+    if (this.#pending.size >= this.#limits.pending) return full(`${this.#pending.size} joins are pending`);
     return undefined;
   }
 
@@ -204,10 +208,6 @@ async function listening(server: NetServer, host: string, port: number): Promise
     });
     server.listen({ host, port }, resolve);
   });
-}
-
-function peerOf(socket: Socket): string {
-  return `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? '?'}`;
 }
 
 const refuseRequest: RequestListener = (_, response) => {

@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.js';
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine } from '../../cluster/coordinator.js';
+import { clusterSource } from '../../cluster/dashboard/cluster-source.js';
 import { serveSite } from '../../cluster/dashboard/site.js';
 import { hexFingerprint } from '../../cluster/join-url.js';
 import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol.js';
 import type { RoundNote } from '../../cluster/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
+import { isLoopback } from '../../cluster/transport/loopback.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { writeText } from '../checkpoint/atomic.js';
 import type { RunDirectory } from '../checkpoint/run.js';
@@ -23,10 +25,20 @@ import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
-import { loadShaders, packageRoot } from './shaders.js';
+import { loadShaders } from './shaders.js';
 import { Throughput } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
 import { version } from './version.js';
+import {
+  ACCESS_FOLDER,
+  announcePage,
+  isAny,
+  pageAddress,
+  secretsOf,
+  siteFolder,
+  type Watched,
+  watchersOf,
+} from './watch.js';
 
 export interface CoordinatorCommand extends TrainCommand {
   readonly host: string;
@@ -69,9 +81,6 @@ const REMARKABLE: ReadonlySet<string> = new Set([
 ]);
 
 const THROUGHPUT_MS = 10_000;
-
-/** Where a run keeps what workers join by: readable by the owner only, never part of reports. */
-const FOLDER = 'cluster';
 
 class ClusterConductor implements Conductor {
   #engine: ClusterEngine | undefined;
@@ -130,29 +139,40 @@ class ClusterConductor implements Conductor {
     return this.#engine;
   }
 
-  async begin(run: RunDirectory, reporter: Reporter): Promise<void> {
+  async begin(run: RunDirectory, reporter: Reporter, watched: Watched): Promise<void> {
     const engine = this.#engine as ClusterEngine;
+    const { telemetry } = watched;
     const { command } = this;
-    const folder = join(run.path, FOLDER);
+    const folder = join(run.path, ACCESS_FOLDER);
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     await writeText(join(folder, 'incarnation'), `${this.#incarnation}\n`);
     this.#report = (note, step) => {
       const event = eventOf(note, step, engine);
-      if (event === undefined) {
-        const line = lineOf(note, engine);
-        if (line) reporter.note(line);
+      if (event !== undefined) {
+        run.append(event);
+        reporter.event(event);
+        telemetry.event(event);
         return;
       }
-      run.append(event);
-      reporter.event(event);
+      const line = lineOf(note, engine);
+      if (line) reporter.note(line);
+      if (note.note === 'waiting') telemetry.state = 'waiting';
+      else if (note.note === 'going-on') telemetry.state = 'running';
+      if (note.note in RETRIES) {
+        const worker = 'worker' in note && note.worker !== undefined ? nameOf(engine, note.worker) : undefined;
+        telemetry.log(note.note, 'reason' in note ? note.reason : RETRIES[note.note], worker);
+      }
     };
     if (this.#incarnation > 1) {
       const resume = { event: 'resume', step: this.#from, reason: `incarnation ${this.#incarnation}` } as const;
       run.append(resume);
       reporter.event(resume);
+      telemetry.event(resume);
     }
     const { host } = command;
+    const secrets = await secretsOf(folder, access, !command.plain);
+    telemetry.live = clusterSource(engine);
     this.#server = await ClusterServer.listen({
       host,
       port: command.port > 0 ? command.port : (access.port ?? 0),
@@ -161,9 +181,13 @@ class ClusterConductor implements Conductor {
       limits: LIFE,
       allowPlain: command.plain,
       version: version(),
-      onRequest: serveSite(join(packageRoot(), 'dist', 'page')),
+      onRequest: serveSite(siteFolder()),
+      watchers: watchersOf(watched, secrets, reporter),
       onConnection: (connection) => engine.admit(connection),
-      onRefused: (error, peer) => reporter.note(`refused ${peer}: ${error.message}`),
+      onRefused: (error, peer) => {
+        reporter.note(`refused ${peer}: ${error.message}`);
+        telemetry.log('refuse', `${peer}: ${error.message}`);
+      },
     });
     await savePort(folder, this.#server.port);
     this.#withdraw = this.#advertise(access);
@@ -175,6 +199,9 @@ class ClusterConductor implements Conductor {
     reporter.note(
       `workers  any number, at any time${command.minWorkers > 1 ? `; ${command.minWorkers} to begin` : ''}`,
     );
+    const address = pageAddress(shown, this.#server.port, !command.plain);
+    if (!isLoopback(host)) telemetry.address = address;
+    await announcePage(reporter, address, secrets, !isLoopback(host));
     this.#throughputTimer = setInterval(() => {
       const line = this.#throughput.line(engine.members.values());
       if (line) reporter.note(line);
@@ -188,6 +215,10 @@ class ClusterConductor implements Conductor {
 
   abandon(): void {
     this.#engine?.abandon();
+  }
+
+  drop(worker: number): string | false {
+    return this.#engine?.drop(worker) ?? false;
   }
 
   /** What the reader of a digest should know of how it came about. */
@@ -238,7 +269,7 @@ function checkMessages({ model, options }: RunConfig): void {
 
 async function readIncarnation(path: string): Promise<number> {
   try {
-    return Number.parseInt(await readFile(join(path, FOLDER, 'incarnation'), 'utf8'), 10) || 0;
+    return Number.parseInt(await readFile(join(path, ACCESS_FOLDER, 'incarnation'), 'utf8'), 10) || 0;
   } catch {
     // A new run, or one that `train` began.
     return 0;
@@ -248,9 +279,15 @@ async function readIncarnation(path: string): Promise<number> {
 /** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */
 const LIFE = { pingMs: 1_000, missedPings: 30 };
 
-const isAny = (host: string) => host === '0.0.0.0' || host === '::';
-
 const nameOf = (engine: ClusterEngine, worker: number) => engine.members.get(worker)?.name ?? `worker ${worker}`;
+
+/** Notes that are no metrics events and yet tell of work that was done again, with what to say of them. */
+const RETRIES: Readonly<Record<string, string>> = {
+  stale: '',
+  audit: '',
+  unfence: 'works again in the same step',
+  unaudited: 'used unaudited: there is no second worker of its bit class',
+};
 
 /** The metrics event of a note, for those notes that are events. */
 function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {

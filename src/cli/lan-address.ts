@@ -2,10 +2,10 @@ import { networkInterfaces } from 'node:os';
 import { LantrainError } from '../errors.js';
 
 /** `HOST:PORT`; a host in brackets may be an IPv6 address. */
-export function listenAddress(text: string): [string, number] {
+export function listenAddress(text: string, option = '--listen'): [string, number] {
   const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text);
   if (match === null || Number(match[3]) > 65535)
-    throw new LantrainError('LT_USAGE_OPTION', `--listen ${text} is not HOST:PORT, such as 0.0.0.0:7070`);
+    throw new LantrainError('LT_USAGE_OPTION', `${option} ${text} is not HOST:PORT, such as 0.0.0.0:7070`);
   return [match[1] ?? (match[2] || '0.0.0.0'), Number(match[3])];
 }
 

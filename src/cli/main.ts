@@ -35,12 +35,14 @@ async function main(argv: readonly string[]): Promise<number> {
     .configureOutput({ writeErr: () => {} })
     .showSuggestionAfterError();
 
-  addTrainOptions(program.command('train').description('train a model, or go on with a run (--resume)')).action(
-    async (options, command: Command) => {
+  addTrainOptions(program.command('train').description('train a model, or go on with a run (--resume)'))
+    .option('--watch [host:port]', 'serve a page that shows the run (default: 127.0.0.1, a free port)')
+    .action(async (options, command: Command) => {
       const { train } = await import('./train.js');
-      code = await train(trainCommand(options, command));
-    },
-  );
+      const where = options.watch === true ? '127.0.0.1:0' : options.watch;
+      const watch = where === undefined ? undefined : listenAddress(where, '--watch');
+      code = await train({ ...trainCommand(options, command), watch });
+    });
 
   const coordinator = program
     .command('coordinator')

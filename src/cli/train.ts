@@ -1,6 +1,9 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { z } from 'zod';
+import { RunControls } from '../../cluster/dashboard/controls.js';
+import type { PageServer } from '../../cluster/dashboard/page-server.js';
+import { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import { restoreCheckpoint } from '../checkpoint/checkpoint.js';
 import { openModel } from '../checkpoint/huggingface.js';
 import { checkIdentity } from '../checkpoint/identity.js';
@@ -22,7 +25,9 @@ import { arenaOf, Checkpoints } from './checkpoints.js';
 import { adamwOf, gigabytes, type Job, planHash, prepareJob, shapeOfJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
+import { modelLine } from './run-facts.js';
 import { loadShaders } from './shaders.js';
+import { factsOf, type Watched, watchTraining } from './watch.js';
 
 export interface TrainCommand {
   readonly preset?: PresetName;
@@ -34,6 +39,8 @@ export interface TrainCommand {
   readonly plan?: string;
   readonly profile?: boolean;
   readonly json?: boolean;
+  /** Where the page of the run is served, where that is not the conductor's business. */
+  readonly watch?: readonly [host: string, port: number];
 }
 
 /** Who computes the steps of a run: this process, or a cluster that it coordinates. */
@@ -45,9 +52,11 @@ export interface Conductor {
   /** The engine for updates `from + 1` on, of the run that lies (or will lie) at `path`. */
   create(job: Job, from: number, path: string): Promise<TrainingEngine>;
   /** Before the first step; the weights are in place. A new run goes again where it throws. */
-  begin?(run: RunDirectory, reporter: Reporter): Promise<void>;
+  begin?(run: RunDirectory, reporter: Reporter, watched: Watched): Promise<void>;
   /** After the last, or after a failure. */
   end?(reason: string): Promise<void>;
+  /** Ends a worker's connection and returns its name; false when it is gone. Absent where there are no workers. */
+  drop?(worker: number): string | false;
   /** Makes the engine end the step in hand with `StepAbandoned`. Without it, the process ends at once instead. */
   abandon?(): void;
   /** Lines below the run's digest. */
@@ -59,7 +68,12 @@ export interface Conductor {
 /** `lantrain train`: this process computes everything itself. */
 export function train(command: TrainCommand): Promise<number> {
   let engine: Engine | undefined;
+  let page: PageServer | undefined;
   return runTraining(command, {
+    begin: async (run, reporter, watched) => {
+      if (command.watch) page = await watchTraining(run, reporter, watched, command.watch);
+    },
+    end: async (reason) => page?.close(reason),
     create: async ({ config, gpu }) => {
       engine = await Engine.create(gpu, loadShaders(), {
         model: config.model,
@@ -99,14 +113,24 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   if (resumed) await restore(resumed.run, engine, from);
   else await begin(engine, config, command.init);
 
-  const stop = stopOnInterrupt(reporter, run.path, conductor);
+  const controls = new RunControls({
+    stop: () => stop.ask(),
+    drop: conductor.drop && ((worker) => conductor.drop?.(worker) ?? false),
+    changed: () => {
+      telemetry.paused = controls.paused;
+      telemetry.stopping = controls.stopping;
+    },
+  });
+  const facts = factsOf(config, run.path, conductor.drop ? 'cluster' : 'single');
+  const telemetry = new Telemetry(facts, readMetrics(join(run.path, 'metrics.jsonl')));
+  const stop = stopOnInterrupt(reporter, run.path, conductor, () => controls.stop());
   const plot = async () =>
     run.writePlot(lossPlot(readMetrics(join(run.path, 'metrics.jsonl')), plotLabels(config, trainer)));
   const checkpoints = new Checkpoints(run, engine, job, reporter);
   let reason = 'it failed';
   try {
     try {
-      await conductor.begin?.(run, reporter);
+      await conductor.begin?.(run, reporter, { telemetry, controls });
     } catch (error) {
       if (!resumed) await run.discard();
       throw error;
@@ -121,10 +145,12 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
       event: async (event) => {
         run.append(event);
         reporter.event(event);
+        telemetry.event(event);
         if (event.event === 'eval') await plot();
       },
       checkpoint: (step, final) => checkpoints.save(step, final),
       stopping: () => stop.requested,
+      between: () => controls.between(),
     });
     reason = end.complete ? 'the run is done' : 'the run was stopped';
     await plot();
@@ -132,7 +158,9 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
       const done = { event: 'done', step: end.step, digest: end.digest, seconds: end.seconds } as const;
       run.append(done);
       reporter.event(done);
+      telemetry.event(done);
     }
+    telemetry.state = end.complete ? 'done' : 'stopped';
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
     reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
@@ -141,6 +169,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();
+    telemetry.state = error instanceof StepAbandoned ? 'stopped' : 'failed';
     if (error instanceof StepAbandoned) {
       reason = 'the run was stopped';
       reporter.note(`step ${error.step} was abandoned; ${lastCheckpoint(run)}`);
@@ -251,13 +280,24 @@ function stopOnInterrupt(
   reporter: Reporter,
   path: string,
   conductor: Conductor,
-): { readonly requested: boolean; release(): void } {
+  onRequest: () => void,
+): { readonly requested: boolean; ask(): void; release(): void } {
   let timer: NodeJS.Timeout | undefined;
   const release = () => {
     clearTimeout(timer);
     process.off('SIGINT', listener).off('SIGTERM', listener);
   };
-  const state = { requested: false, release };
+  const state = {
+    requested: false,
+    release,
+    ask: () => {
+      if (state.requested) return;
+      state.requested = true;
+      if (conductor.abandon) timer = setTimeout(abandon, FINISH_MS);
+      reporter.note('stopping after this step, with a checkpoint (Ctrl-C again: at once)');
+      onRequest();
+    },
+  };
   let abandoned = false;
   const abandon = () => {
     abandoned = true;
@@ -273,9 +313,7 @@ function stopOnInterrupt(
       process.stderr.write(`stopped at once; the last checkpoint in ${path} stands\n`);
       process.exit(130);
     }
-    state.requested = true;
-    if (conductor.abandon) timer = setTimeout(abandon, FINISH_MS);
-    reporter.note('stopping after this step, with a checkpoint (Ctrl-C again: at once)');
+    state.ask();
   };
   process.on('SIGINT', listener).on('SIGTERM', listener);
   return state;
@@ -291,10 +329,7 @@ function plotLabels(config: RunConfig, trainer: Trainer) {
 
 function printHeader({ config, gpu, budget }: Job, reporter: Reporter): void {
   const { model, options, totalSteps, stepsPerEpoch } = config;
-  const names = parameterCount(model).toLocaleString('en');
-  reporter.note(
-    `model    ${names} parameters: ${model.layers} layers, ${model.heads} heads, width ${model.width}, context ${model.context}, vocabulary ${model.vocabSize}${model.tie ? ', tied' : ''}`,
-  );
+  reporter.note(`model    ${modelLine(config)}`);
   reporter.note(`data     ${config.data.description}`);
   reporter.note(
     `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch), AdamW ${options.lr}, seed ${options.seed}`,

@@ -25,6 +25,8 @@ export interface TrainerHooks {
   checkpoint(step: number, final: boolean): Promise<{ readonly written: Promise<SavedCheckpoint> }>;
   /** True once the run should end after the step in hand. */
   stopping(): boolean;
+  /** After each step but the last: waits while the run is paused; asked again after a checkpoint that it asks for. */
+  between?(): Promise<'go' | 'checkpoint'>;
 }
 
 export interface TrainingEnd {
@@ -83,7 +85,10 @@ export class Trainer {
         if (options.evalEvery > 0 && ((step - 1) % options.evalEvery === 0 || last))
           await hooks.event(await this.#evaluate(step));
         if (this.#samplesAfter(step) || (last && options.sampleTokens > 0)) await this.#sample(step, hooks);
-        if (!last) await checkpoints.after(step);
+        if (!last) {
+          await checkpoints.after(step);
+          while ((await hooks.between?.()) === 'checkpoint') await checkpoints.now(step);
+        }
         // Evaluation, samples and checkpoints do not count into the next step's speed.
         stepStarted = performance.now();
       }
@@ -174,6 +179,11 @@ class Checkpoints {
     const { steps, milliseconds } = this.#interval;
     const dueByClock = milliseconds > 0 && performance.now() - this.#takenAt >= milliseconds;
     if ((steps > 0 && step % steps === 0) || (dueByClock && this.#writing === undefined)) await this.#save(step, false);
+  }
+
+  /** Saves the state after `step` updates, unless that is done. */
+  async now(step: number): Promise<void> {
+    if (this.#step !== step) await this.#save(step, false);
   }
 
   /** The digest of the state after the last step, once it is on disk. */

@@ -1,0 +1,70 @@
+import { createServer } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import { LantrainError } from '../../src/errors.js';
+import { foreignOrigin, peerOf, refuseUpgrade, upgradeRefusal } from '../transport/upgrade.js';
+import { WATCH_PATH } from './messages.js';
+import { serveSite } from './site.js';
+import type { Watchers } from './watchers.js';
+
+export interface PageServerOptions {
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  readonly tls?: { readonly certificate: string; readonly key: string };
+  /** The folder of the bundled page. */
+  readonly site: string;
+  readonly watchers: Watchers;
+  readonly onRefused?: (error: LantrainError, peer: string) => void;
+}
+
+export interface PageServer {
+  readonly port: number;
+  close(reason: string): Promise<void>;
+}
+
+const HTTP_MS = 10_000;
+/** Sockets beside those of the watchers: HTTP requests and TLS handshakes. */
+const SPARE_SOCKETS = 64;
+
+/** A port with the page of a run and nothing else, where no coordinator listens. Throws LT_CLUSTER_LISTEN. */
+export async function servePage(options: PageServerOptions): Promise<PageServer> {
+  const { host, port, tls, watchers } = options;
+  const common = { maxHeaderSize: 8192, keepAliveTimeout: 5_000 };
+  const site = serveSite(options.site);
+  const http =
+    tls === undefined
+      ? createServer(common, site)
+      : createSecureServer({ ...common, cert: tls.certificate, key: tls.key, minVersion: 'TLSv1.3' }, site);
+  http.maxConnections = watchers.most + SPARE_SOCKETS;
+  http.headersTimeout = HTTP_MS;
+  http.requestTimeout = HTTP_MS;
+  http.on('upgrade', (request, duplex, head) => {
+    const socket = duplex as Socket;
+    socket.on('error', () => {});
+    const nothing = upgradeRefusal('404 Not Found', 'LT_CLUSTER_URL', 'there is nothing at that path');
+    const refusal = foreignOrigin(request, tls !== undefined) ?? (request.url === WATCH_PATH ? undefined : nothing);
+    if (refusal === undefined) watchers.upgrade(request, socket, head);
+    else {
+      options.onRefused?.(refusal.error, peerOf(socket));
+      refuseUpgrade(socket, refusal);
+    }
+  });
+  await new Promise<void>((resolve, reject) => {
+    http.once('error', (cause: NodeJS.ErrnoException) => {
+      const message = `cannot listen on ${host}:${port} (${cause.code}); choose another HOST:PORT`;
+      reject(new LantrainError('LT_CLUSTER_LISTEN', message, { cause }));
+    });
+    http.listen({ host, port }, resolve);
+  });
+  return {
+    port: (http.address() as AddressInfo).port,
+    close: async (reason) => {
+      watchers.close(reason);
+      const closed = new Promise<void>((resolve) => http.close(() => resolve()));
+      const timer = setTimeout(() => http.closeAllConnections(), 1_000);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}

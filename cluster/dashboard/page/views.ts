@@ -1,0 +1,283 @@
+import { formatCount, formatDuration } from '../../../src/report/format.js';
+import type { LogEntry, RunState, Split, WorkerInfo, WorkerState } from '../messages.js';
+import { byId, create, setData, setHidden, setText } from './dom.js';
+import type { Model } from './model.js';
+
+const STATES: Readonly<Record<RunState, string>> = {
+  starting: 'Starting',
+  waiting: 'Waiting for workers',
+  running: 'Training',
+  paused: 'Paused',
+  stopping: 'Stopping',
+  done: 'Done',
+  stopped: 'Stopped',
+  failed: 'Failed',
+  past: 'Not finished',
+};
+
+const WORKER_STATES: Readonly<Record<WorkerState, string>> = {
+  joining: 'joins',
+  loading: 'takes in the weights',
+  waiting: 'waits',
+  computing: 'computes',
+  uploading: 'uploads',
+  evaluating: 'evaluates',
+  fenced: 'is silent: its work goes to others',
+};
+
+const UNKNOWN = '–';
+export const percent = (share: number) => `${Math.round(100 * share)} %`;
+export const formatMs = (ms: number) =>
+  ms >= 10_000
+    ? `${(ms / 1000).toFixed(0)} s`
+    : ms >= 1000
+      ? `${(ms / 1000).toFixed(2)} s`
+      : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+
+/** What each view needs of the page besides the model. */
+export interface ViewContext {
+  readonly model: Model;
+  /** Whether this page may control the run. */
+  readonly isAdmin: () => boolean;
+  readonly onDrop: (worker: number) => void;
+}
+
+export function drawRun({ model }: ViewContext): void {
+  const { run } = model;
+  if (run === undefined) return;
+  setText(byId('name'), run.name);
+  document.title = `${run.name} · lantrain`;
+  setHidden(byId('workers-card'), run.kind !== 'cluster');
+  setHidden(byId('split-card'), run.kind !== 'cluster');
+  setHidden(byId('f-workers-box'), run.kind !== 'cluster');
+  setHidden(byId('f-efficiency-box'), run.kind !== 'cluster');
+  setData(document.body, 'kind', run.kind);
+  byId('settings').replaceChildren(
+    ...run.settings.map(([name, value]) => create('div', '', create('dt', '', name), create('dd', '', value))),
+  );
+}
+
+export function drawStatus({ model }: ViewContext): void {
+  const { run, status } = model;
+  if (run === undefined || status === undefined) return;
+  const { step, state, secondsLeft, tokensPerSecond, efficiency } = status;
+  setText(byId('state'), STATES[state]);
+  setData(byId('state'), 'state', state);
+  const progress = byId<HTMLProgressElement>('progress');
+  progress.max = run.totalSteps;
+  progress.value = step;
+  const epochs = Math.ceil(run.totalSteps / run.stepsPerEpoch);
+  const epoch = Math.max(1, Math.ceil(step / run.stepsPerEpoch));
+  const left = secondsLeft === null ? '' : ` · ${formatDuration(secondsLeft)} left`;
+  setText(
+    byId('way'),
+    `step ${step.toLocaleString('en')} of ${run.totalSteps.toLocaleString('en')} · epoch ${epoch} of ${epochs}${left}`,
+  );
+  setText(byId('f-loss'), model.loss?.toFixed(3) ?? UNKNOWN);
+  setText(byId('f-val'), model.validation?.toFixed(3) ?? UNKNOWN);
+  setText(byId('f-speed'), tokensPerSecond === null ? UNKNOWN : formatCount(tokensPerSecond));
+  setText(byId('f-efficiency'), efficiency === null ? UNKNOWN : percent(efficiency));
+  setText(byId('f-tokens'), formatCount(step * run.tokensPerStep));
+  setText(byId('f-left'), secondsLeft === null ? UNKNOWN : formatDuration(secondsLeft));
+}
+
+interface Row {
+  readonly row: HTMLTableRowElement;
+  readonly name: HTMLElement;
+  readonly adapter: HTMLElement;
+  readonly now: HTMLElement;
+  readonly done: HTMLElement;
+  readonly share: HTMLElement;
+  readonly bar: HTMLElement;
+  readonly speed: HTMLElement;
+  readonly trip: HTMLElement;
+  readonly bits: HTMLElement;
+  readonly drop: HTMLElement;
+}
+
+const rows = new Map<number, Row>();
+
+export function drawWorkers({ model, isAdmin, onDrop }: ViewContext): void {
+  const body = byId('workers');
+  const { workers } = model;
+  const there = new Set(workers.map(({ id }) => id));
+  for (const [id, { row }] of rows)
+    if (!there.has(id)) {
+      row.remove();
+      rows.delete(id);
+    }
+  for (const worker of workers) {
+    const row = rows.get(worker.id) ?? newRow(worker, body, onDrop);
+    drawRow(row, worker, isAdmin());
+  }
+  setHidden(byId('drop-column'), !isAdmin());
+  setHidden(byId('no-workers'), workers.length > 0);
+  setText(byId('f-workers'), String(workers.length));
+  const mixed = workers.filter(({ exact }) => !exact).length;
+  setText(byId('workers-note'), mixed > 0 ? `${mixed} of another bit class: the digest is not exact` : '');
+}
+
+function newRow(worker: WorkerInfo, body: HTMLElement, onDrop: (worker: number) => void): Row {
+  const cell = (className = '', ...children: (Node | string)[]) => create('td', className, ...children);
+  const name = create('b');
+  const adapter = create('small');
+  const bar = create('i');
+  const share = create('span');
+  const now = create('span', 'now');
+  const done = create('small');
+  const button = create('button', 'small', 'Drop');
+  button.type = 'button';
+  button.addEventListener('click', () => onDrop(worker.id));
+  const [speed, trip, bits] = [cell('number'), cell('number'), cell('bits')];
+  const drop = cell('drop', button);
+  const head = create('th', '', name, adapter);
+  head.scope = 'row';
+  const row = create('tr', '', head, cell('', now, ' ', done), cell('bar-column', bar, share), speed, trip, bits, drop);
+  for (const [element, label] of [
+    [speed, 'Tokens/s'],
+    [trip, 'Round trip'],
+    [bits, 'Bit class'],
+  ] as const)
+    element.dataset.label = label;
+  body.append(row);
+  const made = { row, name, adapter, now, done, share, bar, speed, trip, bits, drop };
+  rows.set(worker.id, made);
+  return made;
+}
+
+function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean): void {
+  setText(row.name, worker.name);
+  setText(row.adapter, worker.adapter);
+  setText(row.now, WORKER_STATES[worker.state]);
+  setData(row.now, 'state', worker.state);
+  const works = worker.state === 'computing' || worker.state === 'evaluating';
+  setText(row.done, works && worker.dealt > 0 ? `${worker.done} of ${worker.dealt}` : '');
+  setText(row.share, worker.share === null ? '' : percent(worker.share));
+  row.bar.style.setProperty('--part', String(worker.share ?? 0));
+  setText(row.speed, worker.tokensPerSecond === null ? UNKNOWN : formatCount(worker.tokensPerSecond));
+  setText(row.trip, worker.roundTripMs === null ? UNKNOWN : formatMs(worker.roundTripMs));
+  setText(row.bits, worker.bitClass === '' ? UNKNOWN : worker.bitClass.slice(0, 12));
+  row.bits.title = worker.exact ? `${worker.bitClass}, as the owner's` : `${worker.bitClass}, not the owner's`;
+  setData(row.bits, 'exact', String(worker.exact));
+  setHidden(row.drop, !isAdmin);
+  const button = row.drop.firstElementChild;
+  if (button?.getAttribute('aria-label') !== `Drop ${worker.name}`)
+    button?.setAttribute('aria-label', `Drop ${worker.name}`);
+}
+
+const WORK = { compute: 'Compute', upload: 'Upload', wait: 'Wait', download: 'Download' } as const;
+const OWNER = { sum: 'Sum', update: 'Update' } as const;
+
+/** Two bars on one scale: a worker's step, and what the coordinator does meanwhile. */
+export function drawSplit({ model }: ViewContext): void {
+  const box = byId('split');
+  const { split } = model;
+  setText(byId('split-step'), split === null ? '' : formatMs(split.step));
+  if (split === null) {
+    box.replaceChildren(create('p', 'faint', 'Known after some steps.'));
+    return;
+  }
+  const worker = (Object.keys(WORK) as (keyof typeof WORK)[]).map((key) => [key, WORK[key], split[key]] as const);
+  const owner = (Object.keys(OWNER) as (keyof typeof OWNER)[]).map((key) => [key, OWNER[key], split[key]] as const);
+  const sum = (parts: readonly (readonly [string, string, number])[]) => parts.reduce((all, [, , ms]) => all + ms, 0);
+  const longest = Math.max(sum(worker), sum(owner), 1e-3);
+  const bars = [bar('A worker, on average', worker, longest), bar('The coordinator', owner, longest)];
+  box.replaceChildren(...bars, ...[keyOf([...worker, ...owner], split)]);
+}
+
+type Part = readonly [key: string, name: string, ms: number];
+
+function bar(title: string, parts: readonly Part[], longest: number): HTMLElement {
+  const pieces = parts.map(([key, , ms]) => {
+    const piece = create('i', `part-${key}`);
+    piece.style.setProperty('--part', String(ms / longest));
+    return piece;
+  });
+  const stack = create('div', 'stack', ...pieces);
+  stack.setAttribute('aria-hidden', 'true');
+  return create('div', 'stacked', create('p', 'faint', title), stack);
+}
+
+function keyOf(parts: readonly Part[], split: Split): HTMLElement {
+  return create(
+    'dl',
+    'key',
+    ...parts.map(([key, name, ms]) => {
+      const share = split.step > 0 ? ` ${percent(ms / split.step)}` : '';
+      return create(
+        'div',
+        '',
+        create('dt', '', create('i', `part-${key}`), name),
+        create('dd', '', formatMs(ms), create('small', '', share)),
+      );
+    }),
+  );
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  join: 'joined',
+  leave: 'left',
+  fence: 'fenced',
+  unfence: 'back',
+  refuse: 'refused',
+  mixed: 'mixed',
+  resume: 'resumed',
+  stale: 'stale',
+  audit: 'audit',
+  unaudited: 'unaudited',
+  checkpoint: 'checkpoint',
+  admin: 'admin',
+  done: 'done',
+};
+const SHOWN_LOG = 120;
+let logged: LogEntry | undefined;
+
+/** Only what is new is added, so that a screen reader says that and no more. */
+export function drawLog({ model }: ViewContext): void {
+  const list = byId('log');
+  const from = logged === undefined ? 0 : model.log.lastIndexOf(logged) + 1;
+  if (from === 0) list.replaceChildren();
+  for (const entry of model.log.slice(Math.max(from, model.log.length - SHOWN_LOG))) {
+    const when = entry.at === null ? `step ${entry.step}` : new Date(entry.at).toLocaleTimeString();
+    const kind = create('b', '', KINDS[entry.kind] ?? entry.kind);
+    kind.dataset.kind = entry.kind;
+    const who = entry.worker === undefined ? [] : [create('span', 'who', entry.worker), ' '];
+    const time = create('time', '', when);
+    time.title = `step ${entry.step}`;
+    list.prepend(create('li', '', time, kind, create('span', '', ...who, entry.text)));
+  }
+  while (list.childElementCount > SHOWN_LOG) list.lastElementChild?.remove();
+  logged = model.log.at(-1);
+}
+
+export function drawCheckpoints({ model }: ViewContext): void {
+  byId('checkpoints').replaceChildren(
+    ...(model.checkpoints.length === 0 ? [create('li', 'faint', 'None yet.')] : []),
+    ...model.checkpoints
+      .slice(-30)
+      .reverse()
+      .map(({ step, digest, path }) => {
+        const code = create('code', '', digest);
+        const entry = create('li', '', create('b', '', `step ${step.toLocaleString('en')}`), code);
+        entry.title = path;
+        return entry;
+      }),
+  );
+}
+
+/** Which sample is shown: counted from the newest, so that the newest stays shown. */
+let sampleFromEnd = 0;
+
+export function moveSample(model: Model, by: number): void {
+  sampleFromEnd = Math.min(Math.max(0, sampleFromEnd - by), Math.max(0, model.samples.length - 1));
+}
+
+export function drawSample({ model }: ViewContext): void {
+  const { samples } = model;
+  const index = samples.length - 1 - sampleFromEnd;
+  const sample = samples[index];
+  setText(byId('sample'), sample?.text ?? 'No sample yet.');
+  setText(byId('sample-step'), sample === undefined ? '' : `step ${sample.step.toLocaleString('en')}`);
+  byId<HTMLButtonElement>('sample-before').disabled = index <= 0;
+  byId<HTMLButtonElement>('sample-after').disabled = sampleFromEnd === 0;
+}

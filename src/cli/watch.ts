@@ -1,0 +1,110 @@
+import { basename, join } from 'node:path';
+import QRCode from 'qrcode';
+import { type Access, loadOrCreateAccess, loadOrCreateAdminToken } from '../../cluster/access.js';
+import type { RunControls } from '../../cluster/dashboard/controls.js';
+import { formatFragment, type PageSecrets, type RunFacts } from '../../cluster/dashboard/messages.js';
+import { type PageServer, servePage } from '../../cluster/dashboard/page-server.js';
+import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
+import { Watchers } from '../../cluster/dashboard/watchers.js';
+import { isLoopback } from '../../cluster/transport/loopback.js';
+import type { RunDirectory } from '../checkpoint/run.js';
+import type { Reporter } from '../report/progress.js';
+import type { RunConfig } from '../train/run-config.js';
+import { lanAddress } from './lan-address.js';
+import { modelLine, settingsOf } from './run-facts.js';
+import { packageRoot } from './shaders.js';
+import { version } from './version.js';
+
+/** A run as its page shows it, and what the page may ask of it. */
+export interface Watched {
+  readonly telemetry: Telemetry;
+  readonly controls: RunControls;
+}
+
+/** Where a run keeps tokens, certificate and port: readable by the owner only, never part of reports. */
+export const ACCESS_FOLDER = 'cluster';
+
+export function factsOf(config: RunConfig, path: string, kind: RunFacts['kind']): RunFacts {
+  return {
+    type: 'run',
+    name: basename(path),
+    version: version(),
+    kind,
+    model: modelLine(config),
+    data: config.data.description,
+    adapter: config.adapter,
+    totalSteps: config.totalSteps,
+    tokensPerStep: config.options.batch * config.model.context,
+    stepsPerEpoch: config.stepsPerEpoch,
+    settings: settingsOf(config),
+  };
+}
+
+/** The bundled page. */
+export function siteFolder(): string {
+  return join(packageRoot(), 'dist', 'page');
+}
+
+export function watchersOf({ telemetry, controls }: Watched, secrets: PageSecrets, reporter: Reporter): Watchers {
+  return new Watchers({
+    secrets,
+    telemetry,
+    controls,
+    onRefused: (error, peer) => {
+      reporter.note(`refused ${peer}: ${error.message}`);
+      telemetry.log('refuse', `a page of ${peer}: ${error.message}`);
+    },
+    onControl: (text) => {
+      reporter.note(`admin    ${text}`);
+      telemetry.log('admin', text);
+    },
+  });
+}
+
+/** Where a page is, as a browser takes it. `host` is a name or an address, IPv6 without brackets. */
+export function pageAddress(host: string, port: number, secure: boolean): string {
+  return `${secure ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}/`;
+}
+
+export const isAny = (host: string) => host === '0.0.0.0' || host === '::';
+
+/** Says where the run can be watched and controlled; on a terminal also as a QR code for a phone. */
+export async function announcePage(reporter: Reporter, address: string, secrets: PageSecrets, reachable: boolean) {
+  const watch = `${address}${formatFragment({ ...secrets, admin: '' })}`;
+  reporter.note(`watch    ${watch}`);
+  reporter.note(`admin    ${address}${formatFragment(secrets)}`);
+  if (!reachable || !process.stdout.isTTY) return;
+  for (const line of (await QRCode.toString(watch, { type: 'utf8', errorCorrectionLevel: 'L' })).split('\n'))
+    if (line.trim() !== '') reporter.note(line);
+}
+
+/** `train --watch`: the page of a run without a coordinator, by TLS unless it is for this machine only. */
+export async function watchTraining(
+  run: RunDirectory,
+  reporter: Reporter,
+  watched: Watched,
+  [host, port]: readonly [string, number],
+): Promise<PageServer> {
+  const folder = join(run.path, ACCESS_FOLDER);
+  const access = await loadOrCreateAccess(folder);
+  const secure = !isLoopback(host);
+  const secrets = await secretsOf(folder, access, secure);
+  const server = await servePage({
+    host,
+    port,
+    tls: secure ? access : undefined,
+    site: siteFolder(),
+    watchers: watchersOf(watched, secrets, reporter),
+  });
+  const address = pageAddress(isAny(host) ? lanAddress() : host, server.port, secure);
+  await announcePage(reporter, address, secrets, secure);
+  return server;
+}
+
+export async function secretsOf(folder: string, access: Access, secure: boolean): Promise<PageSecrets> {
+  return {
+    token: access.token,
+    fingerprint: secure ? access.fingerprint : '',
+    admin: await loadOrCreateAdminToken(folder),
+  };
+}
