@@ -2,7 +2,7 @@
  * Bundles what runs in browsers into dist/page/, part of `npm run build`: the page, and scripts that it loads when they
  * are needed. Each file lies there compressed as well, so that the server only reads.
  */
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -19,23 +19,8 @@ const entries = {
 };
 
 rmSync(folder, { recursive: true, force: true });
-await build({
-  absWorkingDir: root,
-  entryPoints: Object.fromEntries(Object.entries(entries).filter(([, file]) => existsSync(join(root, file)))),
-  outdir: folder,
-  bundle: true,
-  // What the page imports dynamically is loaded when it is asked for.
-  splitting: true,
-  chunkNames: '[name]-[hash]',
-  format: 'esm',
-  platform: 'browser',
-  target: ['chrome113', 'firefox121', 'safari17'],
-  minify: true,
-  legalComments: 'none',
-  logLevel: 'warning',
-  // Code made from text is forbidden to the page, so zod need not try.
-  banner: { js: 'globalThis.__zod_globalConfig={jitless:true};' },
-});
+// Each by itself: what they share, the page would otherwise load whole.
+for (const [name, file] of Object.entries(entries)) await bundle(name, file);
 await build({
   absWorkingDir: root,
   entryPoints: { page: 'cluster/dashboard/page/page.css' },
@@ -49,4 +34,24 @@ writeFileSync(join(folder, 'index.html'), html);
 for (const name of readdirSync(folder)) {
   const path = join(folder, name);
   writeFileSync(`${path}.gz`, gzipSync(readFileSync(path), { level: 9 }));
+}
+
+function bundle(name, file) {
+  return build({
+    absWorkingDir: root,
+    entryPoints: { [name]: file },
+    outdir: folder,
+    bundle: true,
+    // What the page imports dynamically is loaded when it is asked for.
+    splitting: true,
+    chunkNames: '[name]-[hash]',
+    format: 'esm',
+    platform: 'browser',
+    target: ['chrome113', 'firefox121', 'safari17'],
+    minify: true,
+    legalComments: 'none',
+    logLevel: 'warning',
+    // Code made from text is forbidden to the page, so zod need not try.
+    banner: { js: 'globalThis.__zod_globalConfig={jitless:true};' },
+  });
 }
