@@ -229,6 +229,8 @@ export class Telemetry {
       case 'done':
         this.#log.push({ at, step: event.step, kind: 'done', text: `digest ${event.digest}` });
         break;
+      case 'workers':
+        break;
       default: {
         const { event: kind, worker, reason = '', step = this.step } = event;
         this.#log.push({ at, step, kind, text: reason, ...(worker === undefined ? {} : { worker }) });

@@ -29,6 +29,7 @@ export const KEPT_CHECKPOINTS = 2;
  *     metrics.jsonl   events, one a line
  *     samples.txt     the samples among them
  *     loss.svg
+ *     report.html     all of it for people, written at the end
  *     checkpoints/    see checkpoint.ts
  *     lock            names the process that writes the run, see lock.ts
  *
@@ -165,6 +166,11 @@ export class RunDirectory {
   /** Replaces loss.svg. Throws LT_RUN_WRITE. */
   writePlot(svg: string): Promise<void> {
     return writeText(join(this.path, 'loss.svg'), svg);
+  }
+
+  /** Replaces report.html. Throws LT_RUN_WRITE. */
+  writeReport(html: string): Promise<void> {
+    return writeText(join(this.path, 'report.html'), html);
   }
 
   /** What is being written then is given up. Another process may write the run from here on. */

@@ -17,7 +17,7 @@ import { writeText } from '../checkpoint/atomic.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import type { ParameterLayout } from '../model/layout.js';
-import { readMetrics } from '../report/metrics.js';
+import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
 import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
@@ -219,6 +219,15 @@ class ClusterConductor implements Conductor {
 
   drop(worker: number): string | false {
     return this.#engine?.drop(worker) ?? false;
+  }
+
+  workers(step: number): WorkersEvent {
+    const members = [...(this.#engine?.members.values() ?? [])].filter(({ totals }) => totals.tokens > 0);
+    const bitClasses = new Map(this.#engine?.workers.map((view) => [view.worker, view.bitClass]));
+    const workers = members.map(({ id, name, adapter, totals: { tokens, computeMs } }) => {
+      return { name, adapter, bitClass: bitClasses.get(id) ?? '', tokens, computeMs: Math.round(computeMs) };
+    });
+    return { event: 'workers', step, workers };
   }
 
   /** What the reader of a digest should know of how it came about. */

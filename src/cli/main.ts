@@ -119,6 +119,25 @@ async function main(argv: readonly string[]): Promise<number> {
     });
 
   program
+    .command('view')
+    .description('serve the page of a run that lies on the disk, for this machine')
+    .argument('<dir>', 'the run directory')
+    .option('--port <n>', 'the port; 0 takes a free one', whole(0), 0)
+    .action(async (dir, options) => {
+      const { view } = await import('./view.js');
+      code = await view(dir, options.port);
+    });
+
+  program
+    .command('report')
+    .description("write a run's report.html: curves, samples, workers, configuration, digests")
+    .argument('<dir>', 'the run directory')
+    .action(async (dir) => {
+      const { report } = await import('./report.js');
+      code = await report(dir);
+    });
+
+  program
     .command('doctor')
     .description('what this machine can do, and what is wrong if something is')
     .option('--adapter <name>', 'the GPU whose name contains this')

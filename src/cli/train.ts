@@ -13,7 +13,7 @@ import { memoryBudget } from '../model/activations.js';
 import { ParameterLayout } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
-import { readMetrics } from '../report/metrics.js';
+import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
 import { Engine, initializeWeights, StepAbandoned, type TrainingEngine } from '../train/engine.js';
@@ -25,6 +25,7 @@ import { arenaOf, Checkpoints } from './checkpoints.js';
 import { adamwOf, gigabytes, type Job, planHash, prepareJob, shapeOfJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
+import { writeReport } from './report.js';
 import { modelLine } from './run-facts.js';
 import { loadShaders } from './shaders.js';
 import { factsOf, type Watched, watchTraining } from './watch.js';
@@ -59,6 +60,8 @@ export interface Conductor {
   drop?(worker: number): string | false;
   /** Makes the engine end the step in hand with `StepAbandoned`. Without it, the process ends at once instead. */
   abandon?(): void;
+  /** Who has computed so far, for the run's metrics. */
+  workers?(step: number): WorkersEvent;
   /** Lines below the run's digest. */
   remarks?(run: RunDirectory): string[];
   /** After the run's digest is printed. */
@@ -154,6 +157,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     });
     reason = end.complete ? 'the run is done' : 'the run was stopped';
     await plot();
+    if (conductor.workers) run.append(conductor.workers(end.step));
     if (end.complete) {
       const done = { event: 'done', step: end.step, digest: end.digest, seconds: end.seconds } as const;
       run.append(done);
@@ -161,6 +165,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
       telemetry.event(done);
     }
     telemetry.state = end.complete ? 'done' : 'stopped';
+    await writeReport(run, config);
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
     reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
@@ -370,7 +375,7 @@ function printEnd(
     reporter.note(`stopped after step ${step} of ${config.totalSteps}; go on with: lantrain ${verb} --resume ${path}`);
     return;
   }
-  reporter.note(`the run lies in ${path}: loss.svg, samples.txt, metrics.jsonl, checkpoints/`);
+  reporter.note(`the run lies in ${path}: report.html, loss.svg, samples.txt, metrics.jsonl, checkpoints/`);
   reporter.note(`try: npm run -s lantrain -- generate --run ${path} --prompt "${config.options.prompt}"`);
   if (config.options.schedule === 'constant')
     reporter.note(`  or: npm run -s lantrain -- ${verb} --resume ${path} --steps ${2 * config.totalSteps}`);

@@ -43,6 +43,20 @@ const ClusterEvent = z.looseObject({
   worker: z.string().optional(),
   reason: z.string().optional(),
 });
+/** Who was there at the end of a part of a run, and what they had computed in it. */
+const WorkersEvent = z.looseObject({
+  event: z.literal('workers'),
+  step: Step,
+  workers: z.array(
+    z.looseObject({
+      name: z.string(),
+      adapter: z.string(),
+      bitClass: z.string(),
+      tokens: z.number(),
+      computeMs: z.number(),
+    }),
+  ),
+});
 
 const MetricsEvent = z.discriminatedUnion('event', [
   StepEvent,
@@ -51,6 +65,7 @@ const MetricsEvent = z.discriminatedUnion('event', [
   CheckpointEvent,
   DoneEvent,
   ClusterEvent,
+  WorkersEvent,
 ]);
 const KINDS: ReadonlySet<unknown> = new Set([
   'step',
@@ -58,6 +73,7 @@ const KINDS: ReadonlySet<unknown> = new Set([
   'sample',
   'checkpoint',
   'done',
+  'workers',
   ...ClusterEvent.shape.event.options,
 ]);
 
@@ -66,6 +82,7 @@ export type EvalEvent = z.infer<typeof EvalEvent>;
 export type SampleEvent = z.infer<typeof SampleEvent>;
 export type CheckpointEvent = z.infer<typeof CheckpointEvent>;
 export type DoneEvent = z.infer<typeof DoneEvent>;
+export type WorkersEvent = z.infer<typeof WorkersEvent>;
 export type ClusterEvent = z.infer<typeof ClusterEvent>;
 /** A line of metrics.jsonl and of `--json`. */
 export type MetricsEvent = z.infer<typeof MetricsEvent>;

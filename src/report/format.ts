@@ -46,6 +46,7 @@ export function formatLoss(loss: number): string {
 export function describe(event: MetricsEvent, { stepsPerEpoch }: RunInfo): string | undefined {
   switch (event.event) {
     case 'step':
+    case 'workers':
       return undefined;
     case 'eval': {
       const validation = event.valLoss === null ? '' : `   validation loss ${formatLoss(event.valLoss)}`;
@@ -72,7 +73,7 @@ export function describe(event: MetricsEvent, { stepsPerEpoch }: RunInfo): strin
 }
 
 /** A model may write control characters, even terminal commands: they are shown, not obeyed. */
-function printable(text: string): string {
+export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
   return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, (c) =>
     c === '\t' ? '  ' : String.fromCharCode(0x2400 + (c.charCodeAt(0) & 31)),

@@ -1,0 +1,28 @@
+import { basename, join } from 'node:path';
+import { RunDirectory } from '../checkpoint/run.js';
+import { readMetrics } from '../report/metrics.js';
+import { htmlReport } from '../report/report.js';
+import type { RunConfig } from '../train/run-config.js';
+import { settingsOf } from './run-facts.js';
+import { runConfigOf } from './train.js';
+
+/** Writes report.html of a run as far as it has come. */
+export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
+  return run.writeReport(
+    htmlReport(readMetrics(join(run.path, 'metrics.jsonl')), {
+      name: basename(run.path),
+      settings: settingsOf(config),
+      totalSteps: config.totalSteps,
+      tokensPerStep: config.options.batch * config.model.context,
+      stepsPerEpoch: config.stepsPerEpoch,
+    }),
+  );
+}
+
+/** `lantrain report DIR`. */
+export async function report(path: string): Promise<number> {
+  const run = await RunDirectory.open(path, 'read');
+  await writeReport(run, runConfigOf(run));
+  process.stdout.write(`${join(path, 'report.html')}\n`);
+  return 0;
+}

@@ -1,0 +1,27 @@
+import { join } from 'node:path';
+import { newToken } from '../../cluster/access.js';
+import { formatFragment } from '../../cluster/dashboard/messages.js';
+import { servePage } from '../../cluster/dashboard/page-server.js';
+import { Telemetry } from '../../cluster/dashboard/telemetry.js';
+import { Watchers } from '../../cluster/dashboard/watchers.js';
+import { RunDirectory } from '../checkpoint/run.js';
+import { readMetrics } from '../report/metrics.js';
+import { runConfigOf } from './train.js';
+import { factsOf, pageAddress, siteFolder } from './watch.js';
+
+const HOST = '127.0.0.1';
+
+/** `lantrain view DIR`: the page of a run as it lies on the disk, for this machine, until Ctrl-C. */
+export async function view(path: string, port: number): Promise<number> {
+  const run = await RunDirectory.open(path, 'read');
+  const facts = factsOf(runConfigOf(run), path, 'past');
+  const secrets = { token: newToken(), fingerprint: '', admin: '' };
+  const telemetry = new Telemetry(facts, readMetrics(join(path, 'metrics.jsonl')));
+  const watchers = new Watchers({ secrets, telemetry });
+  const server = await servePage({ host: HOST, port, site: siteFolder(), watchers });
+  const address = pageAddress(HOST, server.port, false);
+  process.stdout.write(`view     ${address}${formatFragment(secrets)}\nCtrl-C ends it\n`);
+  await new Promise<void>((stop) => process.once('SIGINT', stop).once('SIGTERM', stop));
+  await server.close('the view was closed');
+  return 0;
+}
