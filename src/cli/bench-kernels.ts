@@ -63,7 +63,7 @@ function event(row: KernelRow, total: number, ceilings: Ceilings) {
 
 /** The kernels of one step; the time of each is the median over the repetitions. */
 async function timeKernels(
-  { gpu, gpt, optimizer }: Engine,
+  { gpu, gpt, updateLists }: Engine,
   microBatches: number,
   asked?: number,
 ): Promise<KernelRow[]> {
@@ -86,7 +86,7 @@ async function timeKernels(
   for (let i = 0; i < repetitions; i++) {
     progress(i, repetitions);
     await time(gpt.gradient, microBatches);
-    for (const list of optimizer.lists) await time(list, 1);
+    for (const list of updateLists) await time(list, 1);
     if (asked === undefined && performance.now() - start > TIMED_MS) break;
   }
   progress(repetitions, repetitions);

@@ -102,8 +102,8 @@ export function productParameters(model: ModelConfig): number {
   return matrices.reduce((sum, p) => sum + p.size, head);
 }
 
-function dispatchesPerStep({ gpt, optimizer }: Engine, microBatches: number): number {
-  return optimizer.lists.reduce((sum, list) => sum + list.length, microBatches * gpt.gradient.length);
+function dispatchesPerStep({ gpt, updateLists }: Engine, microBatches: number): number {
+  return updateLists.reduce((sum, list) => sum + list.length, microBatches * gpt.gradient.length);
 }
 
 export function rounded(value: number, digits: number): number {

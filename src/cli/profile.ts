@@ -49,10 +49,10 @@ export function ceilingShare(row: KernelRow, ceilings: Ceilings): number | undef
  * micro-batch at hand is run once more and an update is taken.
  */
 export async function profileTable(engine: Engine): Promise<string> {
-  const { gpu, gpt, optimizer } = engine;
+  const { gpu, gpt, updateLists } = engine;
   const gradient = await gpt.gradient.profile(gpu);
   const update: Timing[] = [];
-  for (const list of optimizer.lists) update.push(...(await list.profile(gpu)));
+  for (const list of updateLists) update.push(...(await list.profile(gpu)));
   return [
     kernelTable('one micro-batch, forward and backward', summarize(gradient)),
     kernelTable('one update', summarize(update)),

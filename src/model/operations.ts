@@ -391,6 +391,7 @@ export class Operations {
       constants: {},
       bindings: { allLosses: v.losses, total: v.total, status: v.status },
       groups: [1],
+      bytes: v.losses.size,
     });
   }
 

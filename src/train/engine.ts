@@ -1,6 +1,7 @@
 import { LantrainError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../gpu/kernel.js';
+import type { DispatchList } from '../gpu/list.js';
 import type { BatchShape } from '../model/activations.js';
 import type { ModelConfig } from '../model/config.js';
 import { Decoder } from '../model/decoder.js';
@@ -90,6 +91,11 @@ export class Engine implements TrainingEngine {
 
   get state(): TrainingState {
     return this.optimizer.state;
+  }
+
+  /** What `step` runs after the gradients of all micro-batches. */
+  get updateLists(): readonly DispatchList[] {
+    return this.optimizer.lists(this.options.clip > 0);
   }
 
   /**

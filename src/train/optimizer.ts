@@ -191,8 +191,9 @@ export class Optimizer {
     this.#update.submit(this.state.gpu);
   }
 
-  get lists(): readonly DispatchList[] {
-    return [this.#norm, this.#update];
+  /** What a step runs after its gradients. */
+  lists(clips: boolean): readonly DispatchList[] {
+    return clips ? [this.#norm, this.#update] : [this.#update];
   }
 }
 
