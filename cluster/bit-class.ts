@@ -116,6 +116,7 @@ async function runHash(engine: WorkerEngine, model: ModelConfig, dropout: boolea
   const { gpu, gpt, layout, packer, sums } = engine;
   for (const [i, parameter] of layout.parameters.entries())
     engine.weights.write(gpu, parameter.name, generated(parameter, i));
+  gpt.submitWeights();
   const key = deriveKey(0, Stream.probe, 2);
   const ids = (c1: number) =>
     Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, c1)[0] % model.vocabSize);

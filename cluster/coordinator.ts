@@ -14,6 +14,7 @@ import {
   type StepOutcome,
   type TrainingEngine,
 } from '../src/train/engine.js';
+import { FIRST_LOSS_SCALE, type LossScale, nextLossScale } from '../src/train/loss-scale.js';
 import { clipScaleOf, type TrainingState } from '../src/train/optimizer.js';
 import { ClusterOwner } from '../src/train/owner.js';
 import { bitClassOf } from './bit-class.js';
@@ -124,6 +125,7 @@ export class ClusterEngine implements TrainingEngine {
   /** Taking contributions in, and updates with the packing of their differences. */
   readonly times = { sum: new BusyTime(), update: new BusyTime() };
   readonly members = new Map<WorkerId, Member>();
+  lossScale: LossScale | undefined;
   readonly #round: Round;
   readonly #held = new Map<ContributionId, Held>();
   /** By assignment, of the evaluation in hand. */
@@ -159,6 +161,7 @@ export class ClusterEngine implements TrainingEngine {
     readonly reducer: Reducer,
   ) {
     const { version, incarnation, clip, minWorkers, audit, seed, ownerBitClass, exact } = options;
+    if (options.shape.precision === 'f16') this.lossScale = FIRST_LOSS_SCALE;
     this.#version = version;
     this.#weightsVersion = version;
     this.#round = new Round({
@@ -570,7 +573,14 @@ export class ClusterEngine implements TrainingEngine {
     }
     const buckets = [...membersOf(action.buckets)];
     const all = buckets.length === this.owner.buckets.length + 1;
-    connection.send({ type: 'assign', assignment, step: action.step, microBatches, ...(all ? {} : { buckets }) });
+    connection.send({
+      type: 'assign',
+      assignment,
+      step: action.step,
+      microBatches,
+      ...(all ? {} : { buckets }),
+      ...(this.lossScale ? { scaleExponent: this.lossScale.exponent } : {}),
+    });
   }
 
   #add(contribution: ContributionId, bucket: number): void {
@@ -652,7 +662,8 @@ export class ClusterEngine implements TrainingEngine {
       try {
         this.owner.commit();
         this.#weightsVersion = step;
-        const loss = await this.reducer.take(lossBucket, lossOf);
+        const { loss, halvings } = await this.reducer.take(lossBucket, lossOf);
+        if (this.lossScale) this.lossScale = nextLossScale(this.lossScale, halvings, this.options.microBatches);
         const gradNorm = Math.sqrt(await this.owner.readSquares());
         job.resolve({ loss: fromLossGrid(loss) / this.options.tokensPerStep, gradNorm });
       } catch (error) {

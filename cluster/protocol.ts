@@ -20,6 +20,7 @@
  */
 import { Packr } from 'msgpackr/pack';
 import { z } from 'zod';
+import { PRECISIONS } from '../src/model/activations.js';
 import { IGNORED_TARGET } from '../src/model/gpt.js';
 import { PlanSchema, RunConfigSchema } from '../src/train/run-config.js';
 import { FRAME_VERSION, MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
@@ -137,6 +138,7 @@ export const COORDINATOR_MESSAGES = {
       context: positive,
       dropout: z.number().min(0).lt(1),
       recompute: z.boolean().optional(),
+      precision: z.enum(PRECISIONS).optional(),
     }),
     seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
     microBatches: positive.max(MAX_MICRO_BATCHES),
@@ -160,6 +162,8 @@ export const COORDINATOR_MESSAGES = {
     step: positive,
     microBatches: z.array(MicroBatchData).min(1).max(MAX_MICRO_BATCHES),
     buckets: buckets.optional(),
+    /** In mixed precision: the loss scale to begin with is 2 to this power. */
+    scaleExponent: z.number().int().min(0).max(64).optional(),
   }),
   /** Asks for micro-batches back; answered by `handedBack` with those that were not begun. */
   reclaim: z.strictObject({ type: z.literal('reclaim'), assignment: positive, microBatches }),

@@ -6,6 +6,8 @@ import { Gpt, type MicroBatch, type StepContext } from '../src/model/gpt.js';
 import { ParameterArena, ParameterLayout } from '../src/model/layout.js';
 import type { Plan } from '../src/model/plan.js';
 import { ExactSums, type StepReport } from '../src/model/sums.js';
+import { overflowed } from '../src/train/engine.js';
+import { LEAST_EXPONENT } from '../src/train/loss-scale.js';
 import { SumPacker, WeightChecks, WeightFollower } from '../src/train/packing.js';
 
 export interface WorkerShape {
@@ -18,6 +20,12 @@ export interface WorkerShape {
 interface GradientPart {
   readonly buckets: readonly number[];
   readonly dispatches: number;
+}
+
+/** A micro-batch and the exponent of the loss scale by which its gradients are finite. */
+export interface ScaledBatch {
+  readonly batch: MicroBatch;
+  readonly exponent: number;
 }
 
 /** Parts of the list that are queued while one is computed. */
@@ -70,6 +78,28 @@ export class WorkerEngine {
   gradient(batch: MicroBatch, context: StepContext): Promise<StepReport> {
     this.gpt.submitGradient(batch, context);
     return this.sums.readReport();
+  }
+
+  /**
+   * As `gradient` in mixed precision, after those of `done`, which it joins: with the largest loss scale, from 2 **
+   * `first` down, by which nothing overflows. As a sum cannot be taken apart, those before it are computed again then.
+   */
+  async gradientByScale(
+    batch: MicroBatch,
+    context: StepContext,
+    first: number,
+    done: ScaledBatch[],
+  ): Promise<StepReport> {
+    let exponent = first;
+    let report = await this.gradient(batch, { ...context, scaleExponent: exponent });
+    while (overflowed(report) && exponent > LEAST_EXPONENT) {
+      exponent--;
+      this.sums.clear(this.gpu);
+      for (const before of done) this.gpt.submitGradient(before.batch, { ...context, scaleExponent: before.exponent });
+      report = await this.gradient(batch, { ...context, scaleExponent: exponent });
+    }
+    done.push({ batch, exponent });
+    return report;
   }
 
   /**

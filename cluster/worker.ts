@@ -18,7 +18,7 @@ import {
 } from './protocol.js';
 import type { WorkerConnection } from './transport/connection.js';
 import { Upload } from './upload.js';
-import type { WorkerEngine } from './worker-engine.js';
+import type { ScaledBatch, WorkerEngine } from './worker-engine.js';
 
 /** What a worker tells of itself, for whoever shows it. */
 export type WorkerNote =
@@ -164,6 +164,11 @@ export class Worker {
     const { engines, onNote } = this.#options;
     const { gpu } = engines;
     const plan = runnablePlan(welcome.plan, gpu.adapter);
+    if (welcome.shape.precision === 'f16' && !gpu.has('shader-f16'))
+      throw new LantrainError(
+        'LT_CLUSTER_WORKER',
+        `the run computes in float16, which needs shader-f16, and ${gpu.adapter.driver || gpu.adapter.name} has not that feature`,
+      );
     onNote?.({ note: 'welcome', worker: welcome.worker, step: welcome.step });
     this.#connection.frames = {
       incarnation: welcome.incarnation,
@@ -291,14 +296,17 @@ export class Worker {
     let report: StepReport | undefined;
     try {
       await this.#atVersion(step - 1);
+      engine.gpt.submitWeights();
       const started = performance.now();
       const { idle, weights, verified } = this.#times;
       const idleMs = started - idle;
       const downloadMs = Math.max(0, verified - Math.max(weights, idle));
       const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
+      const scaled: ScaledBatch[] = [];
+      let halvings = 0;
       const begin = () => {
         const set = MicroBatchSet.of(done);
-        upload.begin((bucket) => this.#contribute(message, work, set, bucket, report));
+        upload.begin((bucket) => this.#contribute(message, work, set, bucket, report, halvings));
       };
       for (const data of work.microBatches) {
         if (work.fenced) break;
@@ -307,7 +315,10 @@ export class Worker {
         this.#progress(work, done.length);
         done.push(data.microBatch);
         const batch = this.#unpack(data);
-        if (work.microBatches.slice(work.begun).every((m) => work.handedBack.has(m.microBatch))) {
+        if (message.scaleExponent !== undefined) {
+          report = await engine.gradientByScale(batch, context, message.scaleExponent, scaled);
+          halvings += message.scaleExponent - scaled[scaled.length - 1].exponent;
+        } else if (work.microBatches.slice(work.begun).every((m) => work.handedBack.has(m.microBatch))) {
           begin();
           report = await engine.gradientByBucket(batch, context, (bucket) => upload.add(bucket));
         } else report = await engine.gradient(batch, context);
@@ -349,13 +360,14 @@ export class Worker {
     microBatches: MicroBatchSet,
     bucket: number,
     report: StepReport | undefined,
+    halvings: number,
   ): Promise<void> {
     if (work.fenced) return;
     const { engine, welcome } = this.#ready();
     const { incarnation } = welcome;
     const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
     let message: Uint8Array;
-    if (bucket === welcome.buckets - 1) message = encodeFrame(header, packLoss(report?.lossGrid ?? 0n));
+    if (bucket === welcome.buckets - 1) message = encodeFrame(header, packLoss(report?.lossGrid ?? 0n, halvings));
     else {
       message = await engine.packer.pack(bucket, HEADER_BYTES);
       sealFrame(message, header);
@@ -368,6 +380,7 @@ export class Worker {
     const { assignment } = message;
     try {
       await this.#atVersion(message.version);
+      engine.gpt.submitWeights();
       let [low, high, tokens, finite] = [0n, 0, 0, true];
       for (const data of work.microBatches) {
         if (work.fenced) return;

@@ -1,4 +1,5 @@
 //! import random
+//! import half_range
 // Causal multi-head attention, forward and backward, for any adapter: workgroup memory, no features, default limits.
 //
 //   S = scale Q K^T (keys up to the query's own)      P = softmax(S)      O = (F * P) V
@@ -23,21 +24,26 @@
 // reads feed 64 multiply-adds. The pieces are swizzled against bank conflicts. Three of them and the reduction take
 // 13 KiB. Rows are loaded by scalars, so that D may be any number.
 
+// With `half`, qkv, out and their gradients are float16; workgroup memory, scores and sums are float32 always.
+
+alias Value = f32;  //! half: alias Value = f16;
+fn toValue(v: f32) -> f32 { return v; }  //! half: fn toValue(v: f32) -> f16 { return f16(halfRange(v)); }
+
 override T: u32 = 64u;
 override HEADS: u32 = 4u;
 override D: u32 = 32u;  // 1 .. 128
 override SCALE: f32 = 0.17677669529663687;
 override DROPOUT: bool = false;
 
-@group(0) @binding(0) var<storage, read> qkv: array<f32>;
-@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+@group(0) @binding(0) var<storage, read> qkv: array<Value>;
+@group(0) @binding(1) var<storage, read_write> out: array<Value>;
 @group(0) @binding(2) var<storage, read_write> logsumexp: array<f32>;
-@group(0) @binding(3) var<storage, read> outRead: array<f32>;
+@group(0) @binding(3) var<storage, read> outRead: array<Value>;
 @group(0) @binding(4) var<storage, read> logsumexpRead: array<f32>;
-@group(0) @binding(5) var<storage, read> outGradient: array<f32>;
+@group(0) @binding(5) var<storage, read> outGradient: array<Value>;
 @group(0) @binding(6) var<storage, read_write> delta: array<f32>;
 @group(0) @binding(7) var<storage, read> deltaRead: array<f32>;
-@group(0) @binding(8) var<storage, read_write> qkvGradient: array<f32>;
+@group(0) @binding(8) var<storage, read_write> qkvGradient: array<Value>;
 @group(0) @binding(9) var<uniform> dropout: DropoutKey;
 
 const ROWS = 32u;  // of a block, and the dimensions of a piece
@@ -71,10 +77,10 @@ fn qkvAt(p: Place, part: u32, i: u32, d: u32) -> vec4f {
   var v = vec4f();
   if (i < T && d < D) {
     let at = ((p.b * T + i) * 3u + part) * HEADS * D + p.h * D + d;
-    v.x = qkv[at];
-    if (d + 1u < D) { v.y = qkv[at + 1u]; }
-    if (d + 2u < D) { v.z = qkv[at + 2u]; }
-    if (d + 3u < D) { v.w = qkv[at + 3u]; }
+    v.x = f32(qkv[at]);
+    if (d + 1u < D) { v.y = f32(qkv[at + 1u]); }
+    if (d + 2u < D) { v.z = f32(qkv[at + 2u]); }
+    if (d + 3u < D) { v.w = f32(qkv[at + 3u]); }
   }
   return v;
 }
@@ -83,10 +89,10 @@ fn outGradientAt(p: Place, i: u32, d: u32) -> vec4f {
   var v = vec4f();
   if (i < T && d < D) {
     let at = ((p.b * T + i) * HEADS + p.h) * D + d;
-    v.x = outGradient[at];
-    if (d + 1u < D) { v.y = outGradient[at + 1u]; }
-    if (d + 2u < D) { v.z = outGradient[at + 2u]; }
-    if (d + 3u < D) { v.w = outGradient[at + 3u]; }
+    v.x = f32(outGradient[at]);
+    if (d + 1u < D) { v.y = f32(outGradient[at + 1u]); }
+    if (d + 2u < D) { v.z = f32(outGradient[at + 2u]); }
+    if (d + 3u < D) { v.w = f32(outGradient[at + 3u]); }
   }
   return v;
 }
@@ -196,10 +202,10 @@ fn max4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 fn storeOutRow(p: Place, i: u32, d: u32, v: vec4f) {
   if (i >= T || d >= D) { return; }
   let at = ((p.b * T + i) * HEADS + p.h) * D + d;
-  out[at] = v.x;
-  if (d + 1u < D) { out[at + 1u] = v.y; }
-  if (d + 2u < D) { out[at + 2u] = v.z; }
-  if (d + 3u < D) { out[at + 3u] = v.w; }
+  out[at] = toValue(v.x);
+  if (d + 1u < D) { out[at + 1u] = toValue(v.y); }
+  if (d + 2u < D) { out[at + 2u] = toValue(v.z); }
+  if (d + 3u < D) { out[at + 3u] = toValue(v.w); }
 }
 
 fn storeOut(p: Place, i: u32, piece: u32, o: Four) {
@@ -213,10 +219,10 @@ fn storeOut(p: Place, i: u32, piece: u32, o: Four) {
 fn storeGradientRow(p: Place, part: u32, i: u32, d: u32, v: vec4f) {
   if (i >= T || d >= D) { return; }
   let at = ((p.b * T + i) * 3u + part) * HEADS * D + p.h * D + d;
-  qkvGradient[at] = v.x;
-  if (d + 1u < D) { qkvGradient[at + 1u] = v.y; }
-  if (d + 2u < D) { qkvGradient[at + 2u] = v.z; }
-  if (d + 3u < D) { qkvGradient[at + 3u] = v.w; }
+  qkvGradient[at] = toValue(v.x);
+  if (d + 1u < D) { qkvGradient[at + 1u] = toValue(v.y); }
+  if (d + 2u < D) { qkvGradient[at + 2u] = toValue(v.z); }
+  if (d + 3u < D) { qkvGradient[at + 3u] = toValue(v.w); }
 }
 
 fn storeGradient(p: Place, part: u32, i: u32, piece: u32, o: Four) {
@@ -414,7 +420,7 @@ fn backwardDelta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
   var sum = 0.0;
   if (i < T) {
     let at = ((p.b * T + i) * HEADS + p.h) * D;
-    for (var d = p.x; d < D; d += 8u) { sum += outRead[at + d] * outGradient[at + d]; }
+    for (var d = p.x; d < D; d += 8u) { sum += f32(outRead[at + d]) * f32(outGradient[at + d]); }
   }
   reduction[thread] = vec4f(sum);
   workgroupBarrier();

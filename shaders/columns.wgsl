@@ -1,4 +1,5 @@
 //! import grid
+//! import unit
 // Sums over rows, for the gradients of biases and of LayerNorm's gain and bias, rounded to the grid and added to the
 // 64-bit sums: each column over chunks of ROWS rows, the rows of a chunk in order, then the chunks in order.
 //
@@ -11,6 +12,8 @@
 // meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is 1 there and all that
 // folds away. Both add in the same order.
 
+alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
+
 override M: u32 = 8u;
 override N: u32 = 4u;
 override ROWS: u32 = 64u;
@@ -18,7 +21,7 @@ override SLICES: u32 = 1u;
 override LANES: u32 = 8u;  // columns / 4 of a workgroup
 override BIAS_AT: u32 = 0u;
 
-@group(0) @binding(0) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(0) var<storage, read> dy: array<vec4<Gradient>>;
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;
 @group(0) @binding(2) var<storage, read> stats: array<vec2f>;
 @group(0) @binding(3) var<storage, read_write> low: array<u32>;
@@ -32,8 +35,8 @@ var<workgroup> slices: array<Sums, LANES * SLICES>;
 // The values from `at` on; where rows begin inside a vec4, one by one.
 fn dy4(at: u32) -> vec4f {
   let i = at / 4u;
-  if (N % 4u == 0u) { return dy[i]; }
-  return vec4f(dy[i][at % 4u], dy[(at + 1u) / 4u][(at + 1u) % 4u], dy[(at + 2u) / 4u][(at + 2u) % 4u], dy[(at + 3u) / 4u][(at + 3u) % 4u]);
+  if (N % 4u == 0u) { return vec4f(dy[i]); }
+  return vec4f(vec4(dy[i][at % 4u], dy[(at + 1u) / 4u][(at + 1u) % 4u], dy[(at + 2u) / 4u][(at + 2u) % 4u], dy[(at + 3u) / 4u][(at + 3u) % 4u]));
 }
 
 fn x4(at: u32) -> vec4f {
@@ -44,7 +47,7 @@ fn x4(at: u32) -> vec4f {
 
 fn add4(at: u32, n: u32, values: vec4f) {
   for (var k = 0u; k < min(4u, N - n); k++) {
-    let bits = bitcast<u32>(values[k]);
+    let bits = bitcast<u32>(inUnits(values[k]));
     let wrong = gridStatus(bits);
     if (wrong != 0u) { atomicOr(&status, wrong); }
     let total = add64(vec2u(low[at + k], high[at + k]), toGrid(bits));

@@ -11,6 +11,9 @@
 // sorted by (token, row); the rows of token u are those from its start up to the next start or M.
 //! import random
 //! import grid
+//! import unit
+
+alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
 
 override M: u32 = 8u;
 override T: u32 = 4u;
@@ -24,7 +27,7 @@ override DROPOUT: bool = false;
 @group(0) @binding(2) var<storage, read> wpe: array<f32>;
 @group(0) @binding(3) var<storage, read_write> x: array<f32>;
 @group(0) @binding(4) var<uniform> dropoutKey: DropoutKey;
-@group(0) @binding(5) var<storage, read> dx: array<f32>;
+@group(0) @binding(5) var<storage, read> dx: array<Gradient>;
 @group(0) @binding(6) var<storage, read> lists: array<u32>;
 @group(0) @binding(7) var<storage, read_write> low: array<u32>;
 @group(0) @binding(8) var<storage, read_write> high: array<u32>;
@@ -43,7 +46,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
 }
 
 fn accumulate(at: u32, value: f32) {
-  let bits = bitcast<u32>(value);
+  let bits = bitcast<u32>(inUnits(value));
   let wrong = gridStatus(bits);
   if (wrong != 0u) { atomicOr(&status, wrong); }
   let sum = add64(vec2u(low[at], high[at]), toGrid(bits));
@@ -62,7 +65,7 @@ fn token_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation
   var end = M;
   if (u + 1u < unique) { end = lists[1u + M + u + 1u]; }
   var sum = 0.0;
-  for (var i = lists[1u + M + u]; i < end; i++) { sum += dx[lists[1u + 2u * M + i] * C + c]; }
+  for (var i = lists[1u + M + u]; i < end; i++) { sum += f32(dx[lists[1u + 2u * M + i] * C + c]); }
   accumulate(token * C + c, sum);
 }
 
@@ -72,6 +75,6 @@ fn position_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocat
   let t = group.y;
   if (c >= C) { return; }
   var sum = 0.0;
-  for (var row = t; row < M; row += T) { sum += dx[row * C + c]; }
+  for (var row = t; row < M; row += T) { sum += f32(dx[row * C + c]); }
   accumulate(t * C + c, sum);
 }

@@ -1,4 +1,5 @@
 //! import random
+//! import half_range
 // LayerNorm (Ba et al., arXiv 1607.06450) over rows of C values.
 //
 //   forward   y = (x - mean) * rstd * gain + bias,  rstd = 1 / sqrt(variance + 1e-5)
@@ -16,6 +17,14 @@
 // multiple of 4, rows begin inside a vec4, and values go one by one; what is beyond the row counts as zero. Loops over
 // columns begin at the row's first value, which the compiler does not know: narrow rows would else be unrolled, which
 // takes LLVM seconds.
+//
+// y (`halfY`), dy (`halfGradient`) and dropped (`halfDropped`) may be float16.
+
+alias ValueY = f32;  //! halfY: alias ValueY = f16;
+alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
+alias Dropped = f32;  //! halfDropped: alias Dropped = f16;
+fn toY(v: vec4f) -> vec4f { return v; }  //! halfY: fn toY(v: vec4f) -> vec4<f16> { return vec4<f16>(halfRange4(v)); }
+fn toDropped(v: vec4f) -> vec4f { return v; }  //! halfDropped: fn toDropped(v: vec4f) -> vec4<f16> { return vec4<f16>(halfRange4(v)); }
 
 override M: u32 = 8u;
 override C: u32 = 4u;
@@ -28,12 +37,12 @@ const EPSILON = 1e-5;
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read> gain: array<vec4f>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<ValueY>>;
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2f>;
 @group(0) @binding(5) var<storage, read> savedStats: array<vec2f>;
-@group(0) @binding(6) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(6) var<storage, read> dy: array<vec4<Gradient>>;
 @group(0) @binding(7) var<storage, read_write> dx: array<vec4f>;
-@group(0) @binding(8) var<storage, read_write> dropped: array<vec4f>;
+@group(0) @binding(8) var<storage, read_write> dropped: array<vec4<Dropped>>;
 @group(0) @binding(9) var<uniform> dropoutKey: DropoutKey;
 
 var<workgroup> partial: array<vec2f, LANES * ROWS>;
@@ -70,8 +79,8 @@ fn x4(at: u32) -> vec4f {
 
 fn dy4(at: u32) -> vec4f {
   let i = at / 4u;
-  if (C % 4u == 0u) { return dy[i]; }
-  return vec4f(dy[i][at % 4u], dy[(at + 1u) / 4u][(at + 1u) % 4u], dy[(at + 2u) / 4u][(at + 2u) % 4u], dy[(at + 3u) / 4u][(at + 3u) % 4u]);
+  if (C % 4u == 0u) { return vec4f(dy[i]); }
+  return vec4f(vec4(dy[i][at % 4u], dy[(at + 1u) / 4u][(at + 1u) % 4u], dy[(at + 2u) / 4u][(at + 2u) % 4u], dy[(at + 3u) / 4u][(at + 3u) % 4u]));
 }
 
 fn dx4(at: u32) -> vec4f {
@@ -101,7 +110,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   if (lane == 0u) { stats[row] = vec2f(mean, rstd); }
   for (var at = first; at < base + C; at += 4u * LANES) {
     let c = at - base;
-    let v = (x4(at) - mean) * rstd * gain[c / 4u] + bias[c / 4u];
+    let v = toY((x4(at) - mean) * rstd * gain[c / 4u] + bias[c / 4u]);
     if (C % 4u == 0u) {
       y[at / 4u] = v;
     } else {
@@ -169,10 +178,10 @@ fn backwardDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocatio
     let c = at - r.base;
     let v = through(r, at);
     if (C % 4u == 0u) {
-      dropped[at / 4u] = v * dropoutFactor4(dropoutKey, slot, place + c);
+      dropped[at / 4u] = toDropped(v * dropoutFactor4(dropoutKey, slot, place + c));
     } else {
       for (var k = 0u; k < min(4u, C - c); k++) {
-        dropped[(at + k) / 4u][(at + k) % 4u] = v[k] * dropoutFactor(dropoutKey, slot, place + c + k);
+        dropped[(at + k) / 4u][(at + k) % 4u] = toDropped(v * dropoutFactor(dropoutKey, slot, place + c + k))[k];
       }
     }
   }

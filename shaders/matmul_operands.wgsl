@@ -6,7 +6,7 @@
 //   LAYOUT 2, TN: C[M, N] = A[K, M]^T B[K, N]
 //
 // a and a4 are the same view, b and b4 as well. Leading dimensions that are multiples of 4 (VECTOR) are read through
-// the vec4 arrays: one load in place of four.
+// the vec4 arrays: one load in place of four. Either may be float16 (`halfA`, `halfB`); sums are float32 always.
 
 const NN = 0u;
 const NT = 1u;
@@ -18,20 +18,22 @@ override LDA: u32;
 override LDB: u32;
 override VECTOR: bool;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> a4: array<vec4f>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read> b4: array<vec4f>;
+alias OperandA = f32;  //! halfA: alias OperandA = f16;
+alias OperandB = f32;  //! halfB: alias OperandB = f16;
+@group(0) @binding(0) var<storage, read> a: array<OperandA>;
+@group(0) @binding(1) var<storage, read> a4: array<vec4<OperandA>>;
+@group(0) @binding(2) var<storage, read> b: array<OperandB>;
+@group(0) @binding(3) var<storage, read> b4: array<vec4<OperandB>>;
 
 // Four consecutive values; with VECTOR, `at` is a multiple of 4.
 fn loadA(at: u32) -> vec4f {
-  if (VECTOR) { return a4[at / 4u]; }
-  return vec4f(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
+  if (VECTOR) { return vec4f(a4[at / 4u]); }
+  return vec4f(vec4(a[at], a[at + 1u], a[at + 2u], a[at + 3u]));
 }
 
 fn loadB(at: u32) -> vec4f {
-  if (VECTOR) { return b4[at / 4u]; }
-  return vec4f(b[at], b[at + 1u], b[at + 2u], b[at + 3u]);
+  if (VECTOR) { return vec4f(b4[at / 4u]); }
+  return vec4f(vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u]));
 }
 
 // `v`'s components at places from `first` on below `end`, zero for the others.

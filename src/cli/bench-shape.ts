@@ -7,7 +7,7 @@ import { defaultPlan, type Plan } from '../model/plan.js';
 import { deriveKey, Stream, uniformAt } from '../random.js';
 import { Engine, initializeWeights } from '../train/engine.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
-import { adamwOf, checkBatch, gigabytes, resolveOptions, shapeOfJob } from './job.js';
+import { adamwOf, checkBatch, checkPrecision, gigabytes, resolveOptions, shapeOfJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { loadShaders } from './shaders.js';
@@ -35,6 +35,7 @@ export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> =
 /** An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has. */
 export async function benchEngine(gpu: Gpu, { options, model, shape }: BenchShape): Promise<Engine> {
   const plan: Plan = defaultPlan(gpu.adapter);
+  checkPrecision(gpu, shape, model.width);
   const { totalBytes, samplingBytes } = memoryBudget(model, shape, plan);
   const [needed, available] = [totalBytes - samplingBytes, availableMemory(gpu.adapter)];
   if (available !== undefined && needed > available)
@@ -78,6 +79,6 @@ export function describeShape({ options, model, shape }: BenchShape): string {
   const { layers, heads, width, context, vocabSize, tie } = model;
   return (
     `${layers} layers, ${heads} heads, width ${width}, context ${context}, vocabulary ${vocabSize}${tie ? ', tied' : ''}; ` +
-    `batch ${options.batch} in micro-batches of ${shape.batch}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}`
+    `batch ${options.batch} in micro-batches of ${shape.batch}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}${shape.precision === 'f16' ? ', float16' : ''}`
   );
 }

@@ -28,6 +28,7 @@ const OPTIONS: ReadonlySet<string> = new Set([
   'microBatch',
   'dropout',
   'recompute',
+  'precision',
   'clip',
   'seed',
   'adapter',

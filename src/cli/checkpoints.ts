@@ -1,3 +1,4 @@
+import type { NewCheckpoint } from '../checkpoint/checkpoint.js';
 import type { StatePart } from '../checkpoint/digest.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import type { Saved } from '../checkpoint/saver.js';
@@ -39,7 +40,10 @@ export class Checkpoints {
   async save(step: number, final: boolean): Promise<{ readonly written: Promise<Saved> }> {
     const { run, engine, job } = this;
     const { model, options } = job.config;
-    const checkpoint = { model, step, version: version(), tokensSeen: step * options.batch * model.context };
+    const { lossScale } = engine;
+    const trainer: NewCheckpoint['trainer'] = lossScale ? { lossScale: { ...lossScale } } : {};
+    const tokensSeen = step * options.batch * model.context;
+    const checkpoint = { model, step, version: version(), tokensSeen, trainer };
     const snapshot = final ? undefined : this.#memory();
     if (snapshot === undefined) {
       const read = (part: StatePart, name: string) => arenaOf(engine, part).read(engine.gpu, name);

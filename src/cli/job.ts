@@ -68,6 +68,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const gpu = await openGpu(request.adapter);
   const plan = resolvePlan(request, gpu);
   const shape = shapeOfJob({ model, options });
+  checkPrecision(gpu, shape, model.width);
   const budget = memoryBudget(model, shape, plan);
   checkMemory(gpu, model, shape, plan, budget);
   const draft: RunConfig = {
@@ -95,8 +96,8 @@ export function adamwOf(options: TrainOptions): AdamWSettings {
 }
 
 export function shapeOfJob({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
-  const { microBatch, dropout, recompute } = options;
-  return { batch: microBatch, context: model.context, dropout, recompute };
+  const { microBatch, dropout, recompute, precision } = options;
+  return { batch: microBatch, context: model.context, dropout, recompute, precision };
 }
 
 /** What holds in the end: base options, the preset's or the saved run's, and what was given. */
@@ -196,6 +197,18 @@ function resolvePlan({ plan, saved }: JobRequest, gpu: Gpu): Plan {
       `the plan needs ${missing}, which ${gpu.adapter.driver || gpu.adapter.name} has not; --plan auto takes this adapter's own plan, whose bits differ`,
     );
   return chosen;
+}
+
+/** Throws LT_USAGE_OPTION where float16 is asked for and cannot be had. */
+export function checkPrecision(gpu: Gpu, { precision }: BatchShape, width: number): void {
+  if (precision !== 'f16') return;
+  if (!gpu.has('shader-f16'))
+    throw new LantrainError(
+      'LT_USAGE_OPTION',
+      `--precision f16 needs the feature shader-f16, which ${gpu.adapter.driver || gpu.adapter.name} has not; --precision f32 runs everywhere`,
+    );
+  if (width % 2 !== 0)
+    throw new LantrainError('LT_USAGE_OPTION', `--precision f16 needs an even --width, not ${width}`);
 }
 
 /** Throws LT_GPU_MEMORY, with the option that would help, when the budget is more than the adapter has. */

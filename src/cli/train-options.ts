@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { closest } from 'fastest-levenshtein';
 import { LantrainError } from '../errors.js';
+import { PRECISIONS } from '../model/activations.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
 import { PRESETS, type PresetName, type TrainOptions, TrainOptionsSchema } from '../train/options.js';
 import { SCHEDULES } from '../train/schedule.js';
@@ -72,6 +73,11 @@ export function addTrainOptions(command: Command): Command {
     .option('--dropout <p>', 'probability that a value is dropped', number('dropout'))
     .option('--recompute', 'compute layers again in backward: less memory, more time, the same bits')
     .option('--no-recompute', 'keep them, where a resumed run did not')
+    .addOption(
+      new Option('--precision <type>', 'f16: products and attention read float16, sums stay float32').choices(
+        PRECISIONS,
+      ),
+    )
     .option('--eval-every <n>', 'updates between evaluations; 0: none', number('evalEvery'))
     .option('--eval-batches <n>', 'batches of an evaluation', number('evalBatches'))
     .option('--sample-every <n>', 'updates between samples (0: after each epoch)', number('sampleEvery'))

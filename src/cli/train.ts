@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { RunControls } from '../../cluster/dashboard/controls.js';
 import type { PageServer } from '../../cluster/dashboard/page-server.js';
 import { Telemetry } from '../../cluster/dashboard/telemetry.js';
-import { restoreCheckpoint } from '../checkpoint/checkpoint.js';
+import { type Checkpoint, restoreCheckpoint } from '../checkpoint/checkpoint.js';
 import { openModel } from '../checkpoint/huggingface.js';
 import { checkIdentity } from '../checkpoint/identity.js';
 import { RunDirectory } from '../checkpoint/run.js';
@@ -17,7 +17,10 @@ import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
 import { Engine, initializeWeights, StepAbandoned, type TrainingEngine } from '../train/engine.js';
+import { type LossScale, LossScaleSchema } from '../train/loss-scale.js';
+
 import { checkpointInterval, type PresetName, type TrainOptions } from '../train/options.js';
+
 import { identityOf, type RunConfig, RunConfigSchema } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
@@ -247,11 +250,22 @@ async function restore(run: RunDirectory, engine: TrainingEngine, from: number):
   if (found) {
     try {
       await restoreCheckpoint(found, (part, name, values) => arenaOf(engine, part).write(engine.gpu, name, values));
+      if (engine.lossScale) engine.lossScale = lossScaleOf(found);
     } finally {
       found.close();
     }
   } else await begin(engine, runConfigOf(run), runConfigOf(run).init);
   await run.cutBack(from);
+}
+
+/** Throws LT_CHECKPOINT_CORRUPT where a checkpoint of a run in mixed precision has none. */
+function lossScaleOf({ path, state }: Checkpoint): LossScale {
+  const parsed = LossScaleSchema.safeParse(state.trainer.lossScale);
+  if (parsed.success) return parsed.data;
+  throw new LantrainError(
+    'LT_CHECKPOINT_CORRUPT',
+    `${join(path, 'state.json')}: trainer.lossScale is missing or wrong`,
+  );
 }
 
 async function begin(engine: TrainingEngine, config: RunConfig, init: string | undefined): Promise<void> {

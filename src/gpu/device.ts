@@ -7,6 +7,8 @@ export interface View {
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
+  /** Its values are float16; else they are 32-bit. */
+  readonly half?: boolean;
 }
 
 /** The alignment of bound offsets that every adapter accepts, in float32 values (256 bytes). */
@@ -16,10 +18,22 @@ export function alignValues(values: number): number {
   return Math.ceil(values / ALIGN_VALUES) * ALIGN_VALUES;
 }
 
-/** `count` 32-bit values of `view`, from value `start` on. */
+/** How many values `view` holds. */
+export function valuesIn(view: View): number {
+  return view.size / (view.half ? 2 : 4);
+}
+
+/** Bytes of a buffer for `values` values. */
+export function bufferBytes(values: number, half = false): number {
+  return 4 * alignValues(Math.max(half ? Math.ceil(values / 2) : values, 1));
+}
+
+/** `count` values of `view`, from value `start` on; an odd number of float16 values is rounded up. */
 export function slice(view: View, start: number, count: number): View {
-  if ((start + count) * 4 > view.size) throw new RangeError(`slice ${start}+${count} of a view of ${view.size / 4}`);
-  return { buffer: view.buffer, offset: view.offset + start * 4, size: count * 4 };
+  if (start + count > valuesIn(view)) throw new RangeError(`slice ${start}+${count} of a view of ${valuesIn(view)}`);
+  const { buffer, offset } = view;
+  if (view.half) return { buffer, offset: offset + start * 2, size: 4 * Math.ceil(count / 2), half: true };
+  return { buffer, offset: offset + start * 4, size: count * 4 };
 }
 
 /** Bytes that come to the host at once; larger reads go through two buffers of this size in turn. */
@@ -30,10 +44,15 @@ export function stagingBytes(bytes: number): number {
   return Math.min(bytes, 2 * READ_CHUNK_BYTES);
 }
 
+/** The names of those shader switches (`KernelId.switches`) whose view is float16. */
+export function switched(views: Readonly<Record<string, View | undefined>>): string[] {
+  return Object.keys(views).filter((name) => views[name]?.half);
+}
+
 /** `view` up to a multiple of 16 bytes where its buffer reaches so far, so that its last values are in a whole vec4. */
 export function wholeVectors(view: View): View {
   const size = Math.min(Math.ceil(view.size / 16) * 16, view.buffer.size - view.offset);
-  return { buffer: view.buffer, offset: view.offset, size };
+  return { ...view, size };
 }
 
 export interface GpuOptions {
@@ -128,10 +147,11 @@ export class Gpu {
     return { allocatedBytes: this.#allocatedBytes, peakBytes: this.#peakBytes };
   }
 
-  /** A zeroed storage buffer of `values` 32-bit values. Throws LT_GPU_MEMORY when there is not enough memory. */
-  async buffer(label: string, values: number): Promise<View> {
-    const size = alignValues(Math.max(values, 1)) * 4;
-    return { buffer: await this.#create(label, size, USAGE.storage | USAGE.copySrc | USAGE.copyDst), offset: 0, size };
+  /** A zeroed storage buffer of `values` values. Throws LT_GPU_MEMORY when there is not enough memory. */
+  async buffer(label: string, values: number, half = false): Promise<View> {
+    const size = bufferBytes(values, half);
+    const buffer = await this.#create(label, size, USAGE.storage | USAGE.copySrc | USAGE.copyDst);
+    return half ? { buffer, offset: 0, size, half } : { buffer, offset: 0, size };
   }
 
   /** A uniform buffer of `bytes`. */

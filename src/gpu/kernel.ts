@@ -12,6 +12,8 @@ export interface KernelId {
   readonly shader: string;
   readonly entry: string;
   readonly constants: Constants;
+  /** Names of the lines of the shader that are replaced: see `composeShader`. */
+  readonly switches?: readonly string[];
 }
 
 type Access = 'uniform' | 'read' | 'read_write';
@@ -35,13 +37,17 @@ export interface Kernel {
 
 const IMPORT = /^\/\/! import (\w+)$/gm;
 const DECLARATION = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:\s*,\s*(read|read_write))?>\s*(\w+)/g;
+/** `line  //! name: other line` */
+const SWITCH = /^(.*?) *\/\/! (\w+): (.+)$/gm;
 const ENABLE = /^enable [\w, ]+;$/gm;
 
 /**
  * `name`'s text with the shaders it imports (`//! import random`, each once, before it). Shared functions stand in one
- * file each; every file compiles once its imports stand before it.
+ * file each; every file compiles once its imports stand before it. What overrides cannot say, types and bindings, is
+ * switched by lines: `alias Out = f32;  //! halfOut: alias Out = f16;` reads as its end where `halfOut` is among
+ * `switches`, else as its beginning.
  */
-export function composeShader(texts: ShaderTexts, name: string): string {
+export function composeShader(texts: ShaderTexts, name: string, switches: readonly string[] = []): string {
   const seen = new Set<string>();
   const parts: string[] = [];
   const visit = (file: string) => {
@@ -53,9 +59,12 @@ export function composeShader(texts: ShaderTexts, name: string): string {
     parts.push(text);
   };
   visit(name);
-  const joined = parts.join('\n');
+  const switched = (_line: string, before: string, name: string, after: string) =>
+    switches.includes(name) ? after : before;
+  const joined = parts.join('\n').replace(SWITCH, switched);
   // Directives must come before every declaration.
   const enables = [...new Set(joined.match(ENABLE))];
+  if (/\bf16\b/.test(joined.replace(/\/\/.*$/gm, '')) && !enables.includes('enable f16;')) enables.push('enable f16;');
   return `${enables.join('\n')}\n${joined.replace(ENABLE, '')}`;
 }
 
@@ -71,7 +80,8 @@ export class KernelCache {
 
   /** The pipeline for `id` with a bind group layout of just the variables `names`. Throws LT_GPU_SHADER. */
   get(id: KernelId, names: readonly string[]): Promise<Kernel> {
-    const key = JSON.stringify([id.shader, id.entry, Object.entries(id.constants).sort(), [...names].sort()]);
+    const switches = [...(id.switches ?? [])].sort();
+    const key = JSON.stringify([id.shader, id.entry, Object.entries(id.constants).sort(), [...names].sort(), switches]);
     let kernel = this.#kernels.get(key);
     if (kernel === undefined) {
       kernel = this.#build(id, names);
@@ -85,10 +95,12 @@ export class KernelCache {
   }
 
   async #build(id: KernelId, names: readonly string[]): Promise<Kernel> {
-    let shader = this.#shaders.get(id.shader);
+    const switches = [...(id.switches ?? [])].sort();
+    const text = [id.shader, ...switches].join(' ');
+    let shader = this.#shaders.get(text);
     if (shader === undefined) {
-      shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader));
-      this.#shaders.set(id.shader, shader);
+      shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader, switches));
+      this.#shaders.set(text, shader);
     }
     const { module, declared } = await shader;
     const bindings = new Map<string, number>();

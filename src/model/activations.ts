@@ -1,7 +1,7 @@
 import { LantrainError } from '../errors.js';
-import { alignValues, type Gpu, stagingBytes, type View } from '../gpu/device.js';
+import { alignValues, bufferBytes, type Gpu, stagingBytes, type View } from '../gpu/device.js';
 import type { ModelConfig } from './config.js';
-import { ParameterLayout } from './layout.js';
+import { halfPieces, ParameterLayout } from './layout.js';
 import type { Plan } from './plan.js';
 
 /** The fixed shape of one micro-batch. */
@@ -17,6 +17,19 @@ export interface BatchShape {
    * dropout keys: less memory, more time, the same bits.
    */
   readonly recompute?: boolean;
+  /** `f16`: what matrix products and attention read is kept in float16. */
+  readonly precision?: Precision;
+}
+
+export const PRECISIONS = ['f32', 'f16'] as const;
+export type Precision = (typeof PRECISIONS)[number];
+
+/** What is float16 in mixed precision: all that matrix products and attention read, but for the logits. */
+const HALVES = new Set('norm1 qkv attention norm2 hidden gelu final dNorm dHidden dAttention dQkv dDropped'.split(' '));
+
+/** Whether the buffer `name` (of any layer) of a graph holds float16. */
+export function isHalf(shape: BatchShape, name: string): boolean {
+  return shape.precision === 'f16' && HALVES.has(name.split('.')[0]);
 }
 
 /** The buffer that holds `name` of a layer: one a layer, or one for all where backward computes it again. */
@@ -99,6 +112,7 @@ export function activationSizes(
 export interface MemoryBudget {
   /** Weights, moments and 64-bit sums: 20 bytes a parameter, gaps included. */
   readonly stateBytes: number;
+  /** In mixed precision with the weights' float16 copies. */
   readonly activationBytes: number;
   /** Key/value cache and activations of the sampling graph. */
   readonly samplingBytes: number;
@@ -108,10 +122,13 @@ export interface MemoryBudget {
 }
 
 export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan): MemoryBudget {
-  const sum = (sizes: Map<string, number>) => [...sizes.values()].reduce((a, n) => a + 4 * alignValues(n), 0);
+  const sum = (sizes: Map<string, number>, half: (name: string) => boolean = () => false) =>
+    [...sizes].reduce((a, [name, n]) => a + bufferBytes(n, half(name)), 0);
   const layout = new ParameterLayout(config, plan);
   const stateBytes = 20 * layout.allocatedValues;
-  const activationBytes = sum(activationSizes(config, shape, plan, true));
+  const copies = shape.precision === 'f16' ? halfPieces(layout) : [];
+  const copyBytes = copies.reduce((a, { size }) => a + bufferBytes(size, true), 0);
+  const activationBytes = copyBytes + sum(activationSizes(config, shape, plan, true), (name) => isHalf(shape, name));
   const samplingBytes = sum(decoderSizes(config));
   const readingBytes = stagingBytes(4 * Math.max(...layout.pieces.map((piece) => piece.size)));
   const totalBytes = stateBytes + activationBytes + samplingBytes + readingBytes;
@@ -140,7 +157,12 @@ export function decoderSizes(config: ModelConfig): Map<string, number> {
 }
 
 /** Creates a buffer for each entry. Throws LT_GPU_MEMORY when one exceeds what a binding may hold. */
-export async function allocateSizes(gpu: Gpu, sizes: Map<string, number>, plan: Plan): Promise<Map<string, View>> {
+export async function allocateSizes(
+  gpu: Gpu,
+  sizes: Map<string, number>,
+  plan: Plan,
+  half: (name: string) => boolean = () => false,
+): Promise<Map<string, View>> {
   const views = new Map<string, View>();
   for (const [name, values] of sizes) {
     if (values > plan.windowValues && name !== 'logits')
@@ -148,7 +170,7 @@ export async function allocateSizes(gpu: Gpu, sizes: Map<string, number>, plan: 
         'LT_GPU_MEMORY',
         `activation ${name} of ${4 * values} bytes exceeds one binding (${4 * plan.windowValues}); lower --micro-batch`,
       );
-    views.set(name, await gpu.buffer(name, values));
+    views.set(name, await gpu.buffer(name, values, half(name)));
   }
   return views;
 }

@@ -5,8 +5,9 @@ import type { Dispatch, DispatchList } from '../gpu/list.js';
 const SUBGROUP_LANES = { subgroup4: 4, subgroup8: 8, subgroup16: 16, tile: undefined } as const;
 
 /**
- * `subgroup4` to `subgroup16` suit software adapters; `tile` runs anywhere. Heads whose size is not a multiple of 4 go by
- * `tile` whatever the variant.
+ * `subgroup4` to `subgroup16` suit software adapters; `tile` runs anywhere. Heads whose size is not a multiple of 4, and
+ * float16 views, go by `tile` whatever the variant. Either all views of queries, keys, values, outputs and their gradients
+ * are float16 or none.
  */
 export type AttentionVariant = keyof typeof SUBGROUP_LANES;
 
@@ -63,7 +64,7 @@ export function addAttentionForward(
   shape: AttentionShape,
   v: AttentionForwardViews,
 ): void {
-  const kind = variantFor(variant, shape);
+  const kind = variantFor(variant, shape, v.qkv.half);
   const { qkv, out, logsumexp, dropout } = v;
   list.add(dispatch(kind, shape, 'forward', rowsOf(kind), 2, { qkv, out, logsumexp }, dropout));
 }
@@ -75,7 +76,7 @@ export function addAttentionBackward(
   shape: AttentionShape,
   v: AttentionBackwardViews,
 ): void {
-  const kind = variantFor(variant, shape);
+  const kind = variantFor(variant, shape, v.qkv.half);
   const { qkv, outGradient, qkvGradient, delta, dropout } = v;
   const outRead = v.out;
   const logsumexpRead = v.logsumexp;
@@ -96,10 +97,10 @@ function rowsOf(variant: AttentionVariant): number {
   return lanes === undefined ? TILE_ROWS : 2 * lanes;
 }
 
-function variantFor(variant: AttentionVariant, { headSize }: AttentionShape): AttentionVariant {
+function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, half = false): AttentionVariant {
   if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
     throw new RangeError(`attention heads hold 1 to 128 values, not ${headSize}`);
-  return headSize % 4 === 0 ? variant : 'tile';
+  return headSize % 4 === 0 && !half ? variant : 'tile';
 }
 
 /** `products` counts the T x T x D matrix products, of which the causal half is computed. */
@@ -125,6 +126,7 @@ function dispatch(
       SCALE: 1 / Math.sqrt(headSize),
       DROPOUT: dropout !== undefined,
     },
+    switches: Object.values(bindings).some((view) => view.half) ? ['half'] : [],
     bindings: dropout ? { ...bindings, dropout } : bindings,
     groups: [Math.ceil(context / rows), heads, batch],
     label: `attention.${entry}`,

@@ -7,11 +7,13 @@ import {
   allocateSizes,
   type BatchShape,
   headChunks,
+  isHalf,
   layerBuffer,
   logitsStride,
   Site,
 } from './activations.js';
 import type { ModelConfig } from './config.js';
+import { HalfWeights } from './half.js';
 import type { ParameterArena } from './layout.js';
 import { Operations } from './operations.js';
 import type { Plan } from './plan.js';
@@ -34,6 +36,8 @@ export interface StepContext {
   readonly step: number;
   /** 1 / (tokens of the global batch). */
   readonly lossScale: number;
+  /** Gradients carry 2 to this power on their way to the grid; 0 in float32. */
+  readonly scaleExponent?: number;
 }
 
 const KEY_WORDS = 64;
@@ -56,6 +60,7 @@ export class Gpt {
     readonly buffers: ReadonlyMap<string, View>,
     private readonly keys: View,
     private readonly scale: View,
+    private readonly mixed: { readonly copies: HalfWeights; readonly unit: View } | undefined,
   ) {}
 
   /** Allocates the buffers and compiles every pipeline. */
@@ -68,15 +73,20 @@ export class Gpt {
   ): Promise<Gpt> {
     const { gpu } = kernels;
     const { config } = weights.layout;
-    const buffers = await allocateSizes(gpu, activationSizes(config, shape, plan, true), plan);
+    const sizes = activationSizes(config, shape, plan, true);
+    const buffers = await allocateSizes(gpu, sizes, plan, (name) => isHalf(shape, name));
     const keys = await gpu.uniform('dropout keys', 256 * Site.count(config.layers));
     const scale = await gpu.uniform('loss scale', 16);
-    const gpt = new Gpt(gpu, config, shape, plan, weights, sums, buffers, keys, scale);
-    const gradient = new Operations(gpt.gradient, plan, weights, sums);
+    const mixed =
+      shape.precision === 'f16'
+        ? { copies: await HalfWeights.build(kernels, weights), unit: await gpu.uniform('gradient unit', 16) }
+        : undefined;
+    const gpt = new Gpt(gpu, config, shape, plan, weights, sums, buffers, keys, scale, mixed);
+    const gradient = new Operations(gpt.gradient, plan, weights, sums, mixed);
     gpt.#addForward(gradient, true);
     gpt.#addHead(gradient, true);
     gpt.#addBackward(gradient);
-    const loss = new Operations(gpt.loss, plan, weights, sums);
+    const loss = new Operations(gpt.loss, plan, weights, sums, mixed);
     gpt.#addForward(loss, false);
     gpt.#addHead(loss, false);
     await gpt.gradient.prepare(kernels);
@@ -94,6 +104,11 @@ export class Gpt {
     return view;
   }
 
+  /** Queues what follows from changed weights; to be called after every change, before what is to see it. */
+  submitWeights(): void {
+    this.mixed?.copies.submit(this.gpu);
+  }
+
   /** Queues forward and backward of one micro-batch; its gradients are added to the sums. */
   submitGradient(batch: MicroBatch, context: StepContext): void {
     this.loadGradient(batch, context);
@@ -104,7 +119,9 @@ export class Gpt {
   loadGradient(batch: MicroBatch, context: StepContext): void {
     this.#load(batch);
     this.gpu.write(this.view('lists'), tokenLists(batch.tokens));
-    this.gpu.write(this.scale, Float32Array.of(context.lossScale));
+    const { lossScale, scaleExponent = 0 } = context;
+    this.gpu.write(this.scale, Float32Array.of(lossScale * 2 ** scaleExponent));
+    if (this.mixed) this.gpu.write(this.mixed.unit, Float32Array.of(2 ** -scaleExponent));
     if (this.shape.dropout > 0) this.gpu.write(this.keys, dropoutKeys(this.config, this.shape, batch, context));
   }
 

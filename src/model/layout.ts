@@ -90,6 +90,12 @@ export class ParameterLayout {
   }
 }
 
+/** What has a float16 copy in mixed precision: the matrices of the linear layers and of the head. */
+export function halfPieces(layout: ParameterLayout): readonly Piece[] {
+  const head = layout.config.tie ? 'wte.weight' : 'lm_head.weight';
+  return layout.pieces.filter(({ parameter }) => parameter.kind === 'matrix' || parameter.name === head);
+}
+
 /** Row ranges [start, count] of windows that are as equal as multiples of 64 rows allow. */
 function windowsOf(parameter: Parameter, windowValues: number): [number, number][] {
   const [rows] = parameter.shape;

@@ -1,4 +1,4 @@
-import { slice, type View, wholeVectors } from '../gpu/device.js';
+import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/device.js';
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
 import { type Layout, type MatmulTable, matmulKernel, scratchValues, splitOf, variantFor } from './matmul-plan.js';
@@ -41,6 +41,8 @@ export interface GridOutput {
   /** One u32: what is wrong with a value is OR-ed into it. */
   readonly status: View;
   readonly ldc: number;
+  /** A uniform float32, a power of two that every value is multiplied by first. */
+  readonly unit?: View;
 }
 
 export interface MatmulArguments {
@@ -93,6 +95,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const a = wholeVectors(args.a);
   const b = wholeVectors(args.b);
   const operands = { a, a4: a, b, b4: b };
+  const halves = switched({ halfA: a, halfB: b });
   const groups = linearGroups(tilesDown * Math.ceil(n / tileColumns));
   const target = output.kind === 'grid' ? gridTarget(output) : storeTarget(output, a);
   const profile = { label: args.label, shape: `${m}x${n}x${k}` };
@@ -102,6 +105,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
       shader: kernel.shader,
       entry: target.entry,
       constants: { ...constants, ...target.constants },
+      switches: [...halves, ...target.switches],
       bindings: { ...operands, ...target.bindings },
       groups,
       ...profile,
@@ -114,6 +118,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     shader: kernel.shader,
     entry: 'parts',
     constants,
+    switches: halves,
     bindings: { ...operands, partial },
     groups: [...groups, parts],
     ...profile,
@@ -123,6 +128,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     shader: 'matmul_reduce',
     entry: target.entry,
     constants: { M: m, N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
+    switches: target.switches,
     bindings: { partials: partial, ...target.bindings },
     groups: linearGroups(Math.ceil((m * Math.ceil(n / 4)) / REDUCE_THREADS)),
     ...profile,
@@ -143,10 +149,13 @@ interface Target {
   readonly entry: string;
   readonly constants: Constants;
   readonly bindings: Readonly<Record<string, View>>;
+  readonly switches: readonly string[];
 }
 
-function gridTarget({ low, high, status }: GridOutput): Target {
-  return { entry: 'grid', constants: {}, bindings: { low, high, status } };
+function gridTarget({ low, high, status, unit }: GridOutput): Target {
+  const bindings = { low, high, status };
+  if (unit === undefined) return { entry: 'grid', constants: {}, bindings, switches: [] };
+  return { entry: 'grid', constants: {}, bindings: { ...bindings, gradientUnit: unit }, switches: ['scaled'] };
 }
 
 /** `unused` stands in for optional inputs that are not given. */
@@ -154,16 +163,20 @@ function storeTarget(output: StoreOutput, unused: View): Target {
   const { c, accumulate, bias, gelu, geluGradient, dropout, residual } = output;
   const constants = { ACCUMULATE: accumulate ?? false, BIAS: bias !== undefined };
   const bindings = { c, bias: bias ?? unused };
-  if (gelu !== undefined) return { entry: 'storeGelu', constants, bindings: { ...bindings, geluOutput: gelu } };
+  const switches = switched({ halfC: c, halfGelu: gelu, halfGradient: geluGradient });
+  if (gelu !== undefined)
+    return { entry: 'storeGelu', constants, switches, bindings: { ...bindings, geluOutput: gelu } };
   const RESIDUAL = residual !== undefined;
   if (dropout !== undefined)
     return {
       entry: 'storeDropout',
+      switches,
       constants: { ...constants, RESIDUAL, ROWS_PER_SEQUENCE: dropout.rowsPerSequence },
       bindings: { ...bindings, residual: residual ?? unused, key: dropout.key },
     };
   return {
     entry: 'store',
+    switches,
     constants: { ...constants, RESIDUAL, GELU_GRADIENT: geluGradient !== undefined },
     bindings: { ...bindings, gradient: geluGradient ?? unused, residual: residual ?? unused },
   };
@@ -176,7 +189,8 @@ function check({ layout, m, n, k, a, lda, b, ldb, output }: MatmulArguments): vo
   const matrix = (name: string, view: View, rows: number, columns: number, ld: number) => {
     if (ld < columns) throw new RangeError(`${what}: the leading dimension of ${name} is ${ld}, below ${columns}`);
     const values = (rows - 1) * ld + columns;
-    if (values * 4 > view.size) throw new RangeError(`${what}: ${name} needs ${values} values, has ${view.size / 4}`);
+    const has = valuesIn(view);
+    if (values > has) throw new RangeError(`${what}: ${name} needs ${values} values, has ${has}`);
   };
   const [aRows, aColumns] = layout === 'TN' ? [k, m] : [m, k];
   const [bRows, bColumns] = layout === 'NT' ? [n, k] : [k, n];

@@ -1,6 +1,7 @@
-import { slice, type View, wholeVectors } from '../gpu/device.js';
+import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/device.js';
 import type { DispatchList } from '../gpu/list.js';
 import { type AttentionShape, addAttentionBackward, addAttentionForward } from './attention.js';
+import type { HalfWeights } from './half.js';
 import type { ParameterArena, Piece } from './layout.js';
 import { addMatmul } from './matmul.js';
 import type { Plan } from './plan.js';
@@ -20,7 +21,20 @@ export class Operations {
     readonly plan: Plan,
     readonly weights: ParameterArena,
     readonly sums: ExactSums | undefined,
+    /** In mixed precision: the float16 copies of the weights, and 1 / the loss scale that gradients carry. */
+    readonly mixed?: { readonly copies: HalfWeights; readonly unit: View },
   ) {}
+
+  /** The matrix as products read it. */
+  #operand(piece: Piece): View {
+    return this.mixed?.copies.piece(piece) ?? this.weights.piece(piece);
+  }
+
+  /** What a dispatch needs that rounds gradients to the grid. */
+  #scaled(): { switches: string[]; bindings: Record<string, View> } {
+    const { mixed } = this;
+    return mixed ? { switches: ['scaled'], bindings: { gradientUnit: mixed.unit } } : { switches: [], bindings: {} };
+  }
 
   #gradients(): ExactSums {
     if (this.sums === undefined) throw new Error('this graph was built without gradients');
@@ -60,10 +74,13 @@ export class Operations {
     const { width: C } = this.weights.layout.config;
     const { low, high, status } = this.#gradients();
     const constants = { M: v.rows, T: v.context, C };
+    const scaled = this.#scaled();
+    const switches = [...scaled.switches, ...switched({ halfGradient: v.dx })];
     for (const piece of this.weights.layout.piecesOf('wte.weight')) {
       this.list.add({
         shader: 'embedding',
         entry: 'token_gradient',
+        switches,
         constants: { ...constants, ROW_START: piece.rowStart, ROWS: piece.rows },
         bindings: {
           dx: v.dx,
@@ -71,6 +88,7 @@ export class Operations {
           low: low.piece(piece),
           high: high.piece(piece),
           status: status('wte.weight'),
+          ...scaled.bindings,
         },
         groups: [threadGroups(C), v.rows],
         bytes: 20 * v.rows * C,
@@ -81,7 +99,14 @@ export class Operations {
       shader: 'embedding',
       entry: 'position_gradient',
       constants,
-      bindings: { dx: v.dx, low: low.tensor(name), high: high.tensor(name), status: status(name) },
+      switches,
+      bindings: {
+        dx: v.dx,
+        low: low.tensor(name),
+        high: high.tensor(name),
+        status: status(name),
+        ...scaled.bindings,
+      },
       groups: [threadGroups(C), v.context],
       bytes: 4 * v.rows * C + 16 * v.context * C,
     });
@@ -93,6 +118,7 @@ export class Operations {
     this.list.add({
       shader: 'layernorm',
       entry: 'forward',
+      switches: switched({ halfY: v.y }),
       constants: this.#rowConstants({ M: v.rows, C }),
       bindings: {
         x: wholeVectors(v.x),
@@ -135,6 +161,7 @@ export class Operations {
     };
     this.list.add({
       shader: 'layernorm',
+      switches: switched({ halfGradient: v.dy, halfDropped: dropout?.gradient }),
       entry: dropout ? 'backwardDropout' : 'backward',
       constants: {
         ...this.#rowConstants({ M: v.rows, C }),
@@ -149,10 +176,13 @@ export class Operations {
     const [gain] = layout.piecesOf(`${name}.weight`);
     const [bias] = layout.piecesOf(`${name}.bias`);
     const biasAt = bias.offset - gain.offset;
+    const scaled = this.#scaled();
+    const switches = [...scaled.switches, ...switched({ halfGradient: dy })];
     const { low, high, status } = this.#gradients();
     this.list.add({
       shader: 'columns',
       entry: 'norm',
+      switches,
       constants: { ...this.#columnConstants(v.rows, C), BIAS_AT: biasAt },
       bindings: {
         dy,
@@ -161,6 +191,7 @@ export class Operations {
         low: low.range(gain.slab, gain.offset, biasAt + C),
         high: high.range(gain.slab, gain.offset, biasAt + C),
         status: status(`${name}.weight`),
+        ...scaled.bindings,
       },
       groups: [Math.ceil(C / 4 / COLUMN_LANES)],
       bytes: 8 * v.rows * C + 32 * C,
@@ -171,12 +202,20 @@ export class Operations {
   biasGradient(name: string, v: { dy: View; rows: number }): void {
     const [piece] = this.weights.layout.piecesOf(name);
     const N = piece.size;
+    const scaled = this.#scaled();
     const { low, high, status } = this.#gradients();
     this.list.add({
       shader: 'columns',
       entry: 'bias',
+      switches: [...scaled.switches, ...switched({ halfGradient: v.dy })],
       constants: this.#columnConstants(v.rows, N),
-      bindings: { dy: wholeVectors(v.dy), low: low.piece(piece), high: high.piece(piece), status: status(name) },
+      bindings: {
+        dy: wholeVectors(v.dy),
+        low: low.piece(piece),
+        high: high.piece(piece),
+        status: status(name),
+        ...scaled.bindings,
+      },
       groups: [Math.ceil(N / 4 / COLUMN_LANES)],
       bytes: 4 * v.rows * N + 16 * N,
     });
@@ -213,7 +252,7 @@ export class Operations {
       k,
       a: v.x,
       lda: k,
-      b: this.weights.tensor(weight),
+      b: this.#operand(this.#matrix(weight)),
       ldb: n,
       output: {
         kind: 'store',
@@ -242,7 +281,7 @@ export class Operations {
       k: n,
       a: v.dy,
       lda: n,
-      b: this.weights.tensor(weight),
+      b: this.#operand(this.#matrix(weight)),
       ldb: n,
       output: { kind: 'store', c: v.dx, ldc: k, geluGradient: v.hidden },
       label: 'linear input gradient',
@@ -257,7 +296,14 @@ export class Operations {
       lda: k,
       b: v.dy,
       ldb: n,
-      output: { kind: 'grid', low: low.tensor(weight), high: high.tensor(weight), status: status(weight), ldc: n },
+      output: {
+        kind: 'grid',
+        low: low.tensor(weight),
+        high: high.tensor(weight),
+        status: status(weight),
+        ldc: n,
+        unit: this.mixed?.unit,
+      },
       label: 'linear weight gradient',
     });
     if (this.#hasBias(name)) this.biasGradient(`${name}.bias`, v);
@@ -274,7 +320,7 @@ export class Operations {
         k: C,
         a: v.x,
         lda: C,
-        b: this.weights.piece(piece),
+        b: this.#operand(piece),
         ldb: C,
         output: { kind: 'store', c: columnsFrom(v.logits, piece.rowStart), ldc: v.stride },
         label: 'head',
@@ -295,7 +341,7 @@ export class Operations {
         k: piece.rows,
         a,
         lda: v.stride,
-        b: this.weights.piece(piece),
+        b: this.#operand(piece),
         ldb: C,
         output: { kind: 'store', c: v.dx, ldc: C, accumulate: i > 0 },
         label: 'head input gradient',
@@ -315,6 +361,7 @@ export class Operations {
           high: high.piece(piece),
           status: status(piece.parameter.name),
           ldc: C,
+          unit: this.mixed?.unit,
         },
         label: 'head weight gradient',
       });
@@ -324,6 +371,13 @@ export class Operations {
   #headPieces(): readonly Piece[] {
     const { layout } = this.weights;
     return layout.piecesOf(layout.config.tie ? 'wte.weight' : 'lm_head.weight');
+  }
+
+  /** A matrix that is one piece. */
+  #matrix(name: string): Piece {
+    const pieces = this.weights.layout.piecesOf(name);
+    if (pieces.length !== 1) throw new RangeError(`${name} is bound in ${pieces.length} windows`);
+    return pieces[0];
   }
 
   #shape(weight: string): readonly number[] {
@@ -402,5 +456,5 @@ export class Operations {
 
 /** The columns of a row-major matrix from `column` on (a multiple of 64), with the same stride. */
 function columnsFrom(matrix: View, column: number): View {
-  return slice(matrix, column, matrix.size / 4 - column);
+  return slice(matrix, column, valuesIn(matrix) - column);
 }

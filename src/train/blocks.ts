@@ -101,21 +101,22 @@ export function packSums(low: Uint32Array, high: Uint32Array): Uint8Array {
   return pack(low, high, [0, 0]);
 }
 
-/** The loss sum is one more bucket: its one value comes first, the others are zero. */
+/** The loss sum is one more bucket: it comes first, then how often loss scales were halved; the others are zero. */
 export const LOSS_BUCKET_VALUES = GRANULE;
 
-/** Packs a loss sum (`StepReport.lossGrid`) as the loss bucket. */
-export function packLoss(sum: bigint): Uint8Array {
+/** Packs a loss sum (`StepReport.lossGrid`) and the halvings of loss scales as the loss bucket. */
+export function packLoss(sum: bigint, halvings = 0): Uint8Array {
   const low = new Uint32Array(LOSS_BUCKET_VALUES);
   const high = new Uint32Array(LOSS_BUCKET_VALUES);
   low[0] = Number(BigInt.asUintN(32, sum));
   high[0] = Number(BigInt.asUintN(32, sum >> 32n));
+  low[1] = halvings;
   return packSums(low, high);
 }
 
-/** The loss sum, given as the words of the loss bucket. */
-export function lossOf(low: Uint32Array, high: Uint32Array): bigint {
-  return (BigInt(high[0] | 0) << 32n) + BigInt(low[0]);
+/** What the loss bucket says, given as its words. */
+export function lossOf(low: Uint32Array, high: Uint32Array): { readonly loss: bigint; readonly halvings: number } {
+  return { loss: (BigInt(high[0] | 0) << 32n) + BigInt(low[0]), halvings: low[1] };
 }
 
 /** Packs what turns the weights `before` into the weights `after`, both given as their bits. */

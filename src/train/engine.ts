@@ -9,7 +9,8 @@ import { Gpt, type MicroBatch, type StepContext } from '../model/gpt.js';
 import { freshTensor, type Initialization } from '../model/initialize.js';
 import { ParameterLayout } from '../model/layout.js';
 import type { Plan } from '../model/plan.js';
-import { ExactSums } from '../model/sums.js';
+import { ExactSums, type StepReport } from '../model/sums.js';
+import { FIRST_LOSS_SCALE, LEAST_EXPONENT, type LossScale, nextLossScale } from './loss-scale.js';
 import { type AdamWSettings, clipScaleOf, Optimizer, type TrainingState } from './optimizer.js';
 
 export interface StepOutcome {
@@ -34,6 +35,8 @@ export interface TrainingEngine {
   readonly gpu: Gpu;
   readonly layout: ParameterLayout;
   readonly state: TrainingState;
+  /** Before the next step; in float32 there is none. A run that goes on puts its own here. */
+  lossScale: LossScale | undefined;
   step(batches: readonly MicroBatch[], step: number, seed: number, learningRate: number): Promise<StepOutcome>;
   evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number>;
   sampler(): Promise<Decoder>;
@@ -53,6 +56,11 @@ export class StepAbandoned extends Error {
   }
 }
 
+/** Whether gradients are not finite though the losses are: then a smaller loss scale may help. */
+export function overflowed({ wrong }: StepReport): boolean {
+  return wrong.length > 0 && wrong[0] !== 'loss';
+}
+
 export function nonFinite(step: number, what: string): LantrainError {
   return new LantrainError(
     'LT_TRAIN_NONFINITE',
@@ -66,6 +74,8 @@ export function nonFinite(step: number, what: string): LantrainError {
  * update is taken. A cluster splits the two: workers hold `Gpt` and `ExactSums`, the owner `Optimizer`.
  */
 export class Engine implements TrainingEngine {
+  lossScale: LossScale | undefined;
+
   private constructor(
     readonly gpu: Gpu,
     readonly kernels: KernelCache,
@@ -75,7 +85,9 @@ export class Engine implements TrainingEngine {
     readonly optimizer: Optimizer,
     readonly gpt: Gpt,
     private decoder: Decoder | undefined,
-  ) {}
+  ) {
+    if (options.shape.precision === 'f16') this.lossScale = FIRST_LOSS_SCALE;
+  }
 
   static async create(gpu: Gpu, shaders: ShaderTexts, options: EngineOptions): Promise<Engine> {
     const kernels = new KernelCache(gpu, shaders);
@@ -106,24 +118,60 @@ export class Engine implements TrainingEngine {
   async step(batches: readonly MicroBatch[], step: number, seed: number, learningRate: number): Promise<StepOutcome> {
     const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
     const context: StepContext = { seed, step, lossScale: 1 / tokens };
-    for (const batch of batches) this.gpt.submitGradient(batch, context);
-    const { clip } = this.options;
-    if (clip > 0) this.optimizer.submitNorm();
-    const report = await this.sums.takeReport(this.gpu);
+    this.gpt.submitWeights();
+    const { lossScale } = this;
+    let exponents = batches.map(() => lossScale?.exponent ?? 0);
+    let report = await this.#gradients(batches, context, exponents);
+    if (lossScale && overflowed(report)) {
+      exponents = await this.#findExponents(batches, context, lossScale.exponent);
+      report = await this.#gradients(batches, context, exponents);
+    }
     if (report.wrong.length > 0) {
       this.sums.clear(this.gpu);
       const shown = report.wrong.slice(0, 3).join(', ');
       const what = report.wrong[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
       throw nonFinite(step, what);
     }
+    if (lossScale) {
+      const halvings = exponents.reduce((n, exponent) => n + lossScale.exponent - exponent, 0);
+      this.lossScale = nextLossScale(lossScale, halvings, batches.length);
+    }
+    const { clip } = this.options;
     this.optimizer.submitUpdate(step, learningRate, clipScaleOf(clip, Math.sqrt(report.squares)));
     // Without clipping nobody needs the norm before the update, which reads the gradients anyway.
     const { squares } = clip > 0 ? report : await this.sums.readReport();
     return { loss: report.lossSum / tokens, gradNorm: Math.sqrt(squares) };
   }
 
+  /** The sums are those of these micro-batches then, each computed by its own scale. */
+  #gradients(batches: readonly MicroBatch[], context: StepContext, exponents: readonly number[]): Promise<StepReport> {
+    for (const [i, batch] of batches.entries())
+      this.gpt.submitGradient(batch, { ...context, scaleExponent: exponents[i] });
+    if (this.options.clip > 0) this.optimizer.submitNorm();
+    return this.sums.takeReport(this.gpu);
+  }
+
+  /** The largest scale of each micro-batch, from `first` down, by which nothing overflows. Leaves the sums zero. */
+  async #findExponents(batches: readonly MicroBatch[], context: StepContext, first: number): Promise<number[]> {
+    const exponents: number[] = [];
+    for (const batch of batches) {
+      let exponent = first + 1;
+      let report: StepReport;
+      do {
+        exponent--;
+        this.sums.clear(this.gpu);
+        this.gpt.submitGradient(batch, { ...context, scaleExponent: exponent });
+        report = await this.sums.takeReport(this.gpu);
+      } while (overflowed(report) && exponent > LEAST_EXPONENT);
+      exponents.push(exponent);
+    }
+    this.sums.clear(this.gpu);
+    return exponents;
+  }
+
   /** The mean token loss of micro-batches without dropout; targets that are ignored do not count. */
   async evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
+    this.gpt.submitWeights();
     for (const batch of batches) this.gpt.submitLoss(batch);
     const report = await this.sums.takeReport(this.gpu);
     return report.wrong.length > 0 ? Number.NaN : report.lossSum / tokens;

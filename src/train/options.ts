@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PRECISIONS } from '../model/activations.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
 import { SCHEDULES } from './schedule.js';
 
@@ -42,6 +43,8 @@ export const TrainOptionsSchema = z.object({
   dropout: share,
   /** Backward computes the layers again instead of keeping them: less memory, the same bits. */
   recompute: z.boolean().default(false),
+  /** `f16`: mixed precision. */
+  precision: z.enum(PRECISIONS).default('f32'),
   /** Updates between evaluations, and batches of one; 0 is off. */
   evalEvery: countOrNone,
   evalBatches: count,
@@ -89,6 +92,7 @@ export const BASE_OPTIONS: TrainOptions = {
   clip: 0,
   dropout: 0.1,
   recompute: false,
+  precision: 'f32',
   evalEvery: 50,
   evalBatches: 5,
   sampleEvery: 0,

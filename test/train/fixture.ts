@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { loadShaders } from '../../src/cli/shaders.js';
 import type { Gpu } from '../../src/gpu/device.js';
+import type { Precision } from '../../src/model/activations.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { Engine, type EngineOptions } from '../../src/train/engine.js';
@@ -13,14 +14,15 @@ export interface GoldenEngineOptions {
   readonly plan?: Partial<Plan>;
   readonly clip?: number;
   readonly recompute?: boolean;
+  readonly precision?: Precision;
 }
 
 export function engineOptions(gpu: Gpu, golden: Golden, options: GoldenEngineOptions): EngineOptions {
   const { config: model, beta1, beta2, epsilon, weightDecay } = golden;
-  const { microBatch: batch, dropout = 0, plan, clip = 0, recompute = false } = options;
+  const { microBatch: batch, dropout = 0, plan, clip = 0, recompute = false, precision = 'f32' } = options;
   return {
     model,
-    shape: { batch, context: model.context, dropout, recompute },
+    shape: { batch, context: model.context, dropout, recompute, precision },
     plan: { ...defaultPlan(gpu.adapter), ...plan },
     adamw: { beta1, beta2, epsilon, weightDecay, decay: 'all' },
     clip,

@@ -1,0 +1,40 @@
+import { z } from 'zod';
+
+/**
+ * The dynamic loss scale of mixed precision: gradients are computed times 2 ** exponent, so that small ones are not lost
+ * in float16. It is part of the run's state, and all that changes it is a function of the data and of itself.
+ *
+ * A micro-batch whose gradients overflow is computed again with half the scale, and again, until they are finite; the
+ * others are not concerned, as the scale is taken out before the sum. So whoever computes a micro-batch comes to the
+ * same bits.
+ */
+export interface LossScale {
+  readonly exponent: number;
+  /** Steps since the last overflow or the last growth. */
+  readonly goodSteps: number;
+}
+
+/** As checkpoints and messages have it. */
+export const LossScaleSchema: z.ZodType<LossScale> = z.object({
+  exponent: z.number().int().min(0).max(64),
+  goodSteps: z.number().int().min(0),
+});
+
+export const FIRST_LOSS_SCALE: LossScale = { exponent: 16, goodSteps: 0 };
+
+/** Below it an overflow is not one of float16: the step fails. */
+export const LEAST_EXPONENT = 0;
+export const MOST_EXPONENT = 24;
+/** Steps without overflow after which the scale doubles. */
+export const GROWTH_STEPS = 1000;
+
+/**
+ * The scale after a step whose micro-batches were halved `halvings` times in all: less by the mean of them, rounded up,
+ * so that one huge scale is found out in one step.
+ */
+export function nextLossScale({ exponent, goodSteps }: LossScale, halvings: number, microBatches: number): LossScale {
+  if (halvings > 0)
+    return { exponent: Math.max(LEAST_EXPONENT, exponent - Math.ceil(halvings / microBatches)), goodSteps: 0 };
+  if (goodSteps + 1 < GROWTH_STEPS) return { exponent, goodSteps: goodSteps + 1 };
+  return { exponent: Math.min(MOST_EXPONENT, exponent + 1), goodSteps: 0 };
+}

@@ -1,0 +1,188 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { WorkerEngine } from '../../cluster/worker-engine.js';
+import { checkPrecision } from '../../src/cli/job.js';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu, slice } from '../../src/gpu/device.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import type { BatchShape } from '../../src/model/activations.js';
+import { addMatmul } from '../../src/model/matmul.js';
+import { always, type Layout, MATMUL_KERNELS, type MatmulVariant, matmulKernel } from '../../src/model/matmul-plan.js';
+import type { Engine } from '../../src/train/engine.js';
+import { FIRST_LOSS_SCALE, GROWTH_STEPS, nextLossScale } from '../../src/train/loss-scale.js';
+import { Bench, noise } from '../gpu/harness.js';
+import { readGradient } from '../model/bench.js';
+import { agree } from '../reference/agree.js';
+import { type Golden, loadGolden } from '../reference/golden.js';
+import { engineOptions, goldenEngine, goldenMicroBatches, restart, stateHash } from './fixture.js';
+
+/** Half of the distance from 1 to the next float16. */
+const HALF = 2 ** -11;
+const OPTIONS = { microBatch: 1, dropout: 0.1, precision: 'f16' } as const;
+
+let bench: Bench;
+let golden: Golden;
+let has: boolean;
+beforeAll(async () => {
+  bench = await Bench.open();
+  golden = loadGolden('tied');
+  has = bench.gpu.has('shader-f16');
+  if (!has) console.warn('mixed precision is not tested: this adapter has no shader-f16');
+});
+
+describe('matrix products of float16', () => {
+  /** The copy of `values` that products read, and what it holds, in float64. */
+  async function half(values: Float32Array) {
+    const source = await bench.put(values);
+    const destination = await bench.gpu.buffer('half', values.length, true);
+    const groups: [number] = [Math.ceil(values.length / 256)];
+    const constants = { N: values.length };
+    const bindings = { source, destination };
+    await bench.run({ shader: 'half', entry: 'convert', constants, switches: ['half'], bindings, groups });
+    return slice(destination, 0, values.length);
+  }
+
+  it.each(['NN', 'NT', 'TN'] as Layout[])(
+    'agree with float64, stored as float32 and as float16: %s',
+    async (layout) => {
+      if (!has) return;
+      const [m, n, k] = [35, 44, 52];
+      const [aValues, bValues] = [noise(m * k, 1), noise(k * n, 2)];
+      const want = new Float64Array(m * n);
+      for (let r = 0; r < m; r++)
+        for (let c = 0; c < n; c++)
+          for (let i = 0; i < k; i++)
+            want[r * n + c] +=
+              aValues[layout === 'TN' ? i * m + r : r * k + i] * bValues[layout === 'NT' ? c * k + i : i * n + c];
+      const operands = {
+        ...{ layout, m, n, k, a: await half(aValues), b: await half(bValues) },
+        ...{ scratch: await bench.zeros(2 ** 18), lda: layout === 'TN' ? m : k, ldb: layout === 'NT' ? k : n },
+      };
+      for (const variant of Object.keys(MATMUL_KERNELS) as MatmulVariant[]) {
+        if (![undefined, bench.gpu.adapter.subgroupSize].includes(matmulKernel(variant).subgroupSize)) continue;
+        const c = await bench.zeros(m * n);
+        const rounded = await bench.gpu.buffer('c', m * n, true);
+        const list = new DispatchList();
+        addMatmul(list, always(variant), { ...operands, output: { kind: 'store', c, ldc: n } });
+        addMatmul(list, always(variant), { ...operands, output: { kind: 'store', c: rounded, ldc: n } });
+        await list.prepare(bench.kernels);
+        list.submit(bench.gpu);
+        const got = await bench.floats(c);
+        // Two operands, each rounded once.
+        agree(got, want, 2 * HALF, `${variant} ${layout}`);
+        expect(got.some((v, i) => Math.abs(v - want[i]) > 1e-5)).toBe(true);
+        const words = new Uint16Array(await bench.gpu.read(slice(rounded, 0, m * n)));
+        agree(Float64Array.from(words, fromHalf), got, HALF, `${variant} ${layout}, stored as float16`);
+      }
+    },
+  );
+
+  it('make NaN of what float16 does not hold', async () => {
+    if (!has) return;
+    const view = await half(Float32Array.of(65504, 65505, -1e30, Number.NaN));
+    const words = [...new Uint16Array(await bench.gpu.read(view))];
+    expect(words[0]).toBe(0x7bff);
+    for (const word of words.slice(1)) expect(fromHalf(word)).toBeNaN();
+  });
+});
+
+/** The value of a float16. */
+function fromHalf(bits: number): number {
+  const [sign, exponent, mantissa] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25));
+}
+
+describe('the loss scale', () => {
+  it('doubles after enough good steps and falls by the mean of the halvings', () => {
+    let scale = FIRST_LOSS_SCALE;
+    for (let step = 0; step < GROWTH_STEPS; step++) scale = nextLossScale(scale, 0, 4);
+    expect(scale).toEqual({ exponent: FIRST_LOSS_SCALE.exponent + 1, goodSteps: 0 });
+    expect(nextLossScale({ exponent: 20, goodSteps: 7 }, 1, 4)).toEqual({ exponent: 19, goodSteps: 0 });
+    expect(nextLossScale({ exponent: 40, goodSteps: 7 }, 60, 4)).toEqual({ exponent: 25, goodSteps: 0 });
+  });
+});
+
+describe('training in mixed precision', () => {
+  const build = (more: object = {}) => goldenEngine(bench.gpu, golden, { ...OPTIONS, ...more });
+  const steps = async (engine: Engine, from: number, to: number, rate = 1e-3) => {
+    const losses: number[] = [];
+    for (let step = from; step <= to; step++)
+      losses.push((await engine.step(goldenMicroBatches(golden, step, 1), step, 3, rate)).loss);
+    return losses;
+  };
+
+  it('has gradients near those of float32, and learns as it does', async () => {
+    if (!has) return;
+    const [mixed, full] = [await build({ dropout: 0 }), await build({ dropout: 0, precision: 'f32' })];
+    const [batch] = goldenMicroBatches(golden, 0, 1);
+    const context = { seed: 1, step: 1, lossScale: 1 / batch.tokens.length };
+    mixed.gpt.submitWeights();
+    mixed.gpt.submitGradient(batch, { ...context, scaleExponent: 10 });
+    full.gpt.submitGradient(batch, context);
+    for (const { name } of full.layout.parameters) {
+      const want = await readGradient(bench.gpu, full.sums, name);
+      const got = await readGradient(bench.gpu, mixed.sums, name);
+      agree(got, want, 0.02, name);
+      expect(got).not.toEqual(want);
+    }
+    for (const engine of [mixed, full]) engine.sums.clear(bench.gpu);
+    const [a, b] = [await steps(mixed, 1, 100), await steps(full, 1, 100)];
+    expect(b[99]).toBeLessThan(0.8 * b[0]);
+    for (const [i, loss] of a.entries()) expect(Math.abs(loss / b[i] - 1)).toBeLessThan(0.03);
+  });
+
+  it('gives the same bits again, resumed, with layers recomputed, and after an overflow as by a worker', async () => {
+    if (!has) return;
+    const engine = await build();
+    await steps(engine, 1, 4);
+    const hash = await stateHash(engine);
+    restart(engine, golden);
+    engine.lossScale = FIRST_LOSS_SCALE;
+    await steps(engine, 1, 4);
+    expect(await stateHash(engine)).toBe(hash);
+    expect(engine.lossScale).toEqual({ ...FIRST_LOSS_SCALE, goodSteps: 4 });
+    const again = await build({ recompute: true });
+    await steps(again, 1, 4);
+    expect(await stateHash(again)).toBe(hash);
+
+    // A scale that float16 cannot hold: every micro-batch finds its own, and the next step begins lower.
+    restart(engine, golden);
+    engine.lossScale = { exponent: 40, goodSteps: 5 };
+    const batches = goldenMicroBatches(golden, 1, 1);
+    const context = { seed: 3, step: 1, lossScale: 1 / (golden.batch * golden.config.context) };
+    const { model, shape, plan } = engineOptions(bench.gpu, golden, OPTIONS);
+    const own = await Gpu.open(openDawn());
+    const worker = await WorkerEngine.create(own, loadShaders(), { model, shape, plan });
+    for (const { name } of worker.layout.parameters)
+      worker.weights.write(own, name, golden.weights.get(name) ?? new Float32Array());
+    worker.gpt.submitWeights();
+    const done: { batch: (typeof batches)[0]; exponent: number }[] = [];
+    for (const batch of batches) await worker.gradientByScale(batch, context, 40, done);
+    const halvings = done.reduce((n, { exponent }) => n + 40 - exponent, 0);
+    expect(halvings).toBeGreaterThan(0);
+
+    await steps(engine, 1, 1);
+    expect(engine.lossScale).toEqual(nextLossScale({ exponent: 40, goodSteps: 5 }, halvings, batches.length));
+    // One update from zero moments: the first moment is the gradient times (1 - beta1).
+    for (const { name } of worker.layout.parameters) {
+      const gradient = await readGradient(own, worker.sums, name);
+      agree(
+        await engine.optimizer.first.read(bench.gpu, name),
+        gradient.map((g) => g * (1 - golden.beta1)),
+        1e-6,
+        name,
+      );
+    }
+    own.device.destroy();
+    expect((await steps(engine, 2, 3)).every(Number.isFinite)).toBe(true);
+  });
+
+  it('is refused in one line where the adapter has no shader-f16', async () => {
+    const without = await Gpu.open(openDawn(), { withoutFeatures: ['shader-f16'] });
+    const shape: BatchShape = { batch: 1, context: 8, dropout: 0, precision: 'f16' };
+    expect(() => checkPrecision(without, shape, 16)).toThrow(/--precision f16 needs the feature shader-f16/);
+    expect(() => checkPrecision(without, { ...shape, precision: 'f32' }, 16)).not.toThrow();
+    without.device.destroy();
+  });
+});
