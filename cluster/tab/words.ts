@@ -10,18 +10,22 @@ export interface Surroundings {
 
 /** Why this page cannot compute at all, a paragraph a string; nothing where it can try. */
 export function obstacles({ isSecureContext, hasWebGpu, host }: Surroundings): readonly string[] {
-  if (!isSecureContext)
-    return [
-      `Browsers let a page use the GPU only over HTTPS, or on the machine itself. This page came over plain HTTP from ${host}.`,
-      'Start the coordinator without --plain and open the https:// link that it prints.',
-      CERTIFICATE,
-    ];
+  if (!isSecureContext) return insecure(host);
   if (!hasWebGpu)
     return [
       'This browser has no WebGPU, or it is switched off. Chrome and Edge have it from version 113 on (on Android from 121), Safari from 26, Firefox on Windows from 141. On Linux, Chrome may need --enable-unsafe-webgpu or the setting chrome://flags/#enable-unsafe-webgpu.',
       'Any machine can also compute without a browser: npm run -s lantrain -- worker, with the link of this page.',
     ];
   return [];
+}
+
+/** What to do about a page that came over plain HTTP. */
+export function insecure(host: string): readonly string[] {
+  return [
+    `Browsers let a page prove its token and use the GPU only over HTTPS, or on the machine itself. This page came over plain HTTP from ${host}.`,
+    'Start the coordinator without --plain and open the https:// link that it prints.',
+    CERTIFICATE,
+  ];
 }
 
 /** What the browser's warning about the coordinator's certificate means. */

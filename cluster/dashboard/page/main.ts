@@ -1,4 +1,5 @@
 import { formatCount } from '../../../src/report/format.js';
+import { insecure } from '../../tab/words.js';
 import { formatFragment, parseFragment } from '../messages.js';
 import { Chart, type Horizontal, horizontalOf, joined, type Table } from './charts.js';
 import { Connection, type ConnectionState } from './connection.js';
@@ -300,10 +301,9 @@ function begin(): void {
     onState({ state: 'refused', why: 'This link has no token. Open the whole link that the coordinator printed.' });
     return;
   }
-  if (crypto.subtle === undefined) {
-    const why =
-      'Browsers prove a token on secure pages only: open this by https, or on the machine itself by localhost.';
-    onState({ state: 'refused', why });
+  if (!isSecureContext) {
+    // Nor is there WebCrypto, to prove the token.
+    onState({ state: 'refused', why: insecure(location.host).join(' ') });
     return;
   }
   connection = new Connection(
