@@ -3,11 +3,11 @@
 // thread owns four consecutive values of a row and adds their products one by one, k rising.
 
 fn operandA(row: u32, k: u32) -> f32 {
-  return a[select(row * LDA + k, k * LDA + row, LAYOUT == TN)];
+  return f32(a[select(row * LDA + k, k * LDA + row, LAYOUT == TN)]);
 }
 
 fn operandB(k: u32, col: u32) -> f32 {
-  return b[select(k * LDB + col, col * LDB + k, LAYOUT == NT)];
+  return f32(b[select(k * LDB + col, col * LDB + k, LAYOUT == NT)]);
 }
 
 // Columns beyond the last are moved to it; their values are never stored.
