@@ -105,8 +105,8 @@ class ClusterConductor implements Conductor {
   }
 
   async create(job: Job, from: number, path: string): Promise<ClusterEngine> {
-    const { config, gpu } = job;
-    const { options, model, plan } = config;
+    const { config, gpu, plan } = job;
+    const { options, model } = config;
     this.#incarnation = (await readIncarnation(path)) + 1;
     this.#from = from;
     if (this.command.audit > 1)

@@ -12,8 +12,11 @@ import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { trainingWindows } from '../train/trainer.js';
+import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
+import { loadShaders } from './shaders.js';
+import { tune, tunesByItself } from './tuning.js';
 import { version } from './version.js';
 
 /** A training run that is checked and can start: nothing has been written yet. */
@@ -23,6 +26,8 @@ export interface Job {
   /** Undefined where the model's tokens have no text. */
   readonly tokenizer: Tokenizer | undefined;
   readonly gpu: Gpu;
+  /** What this adapter runs: the run's plan, with kernels in it that were found faster here and bit-equal. */
+  readonly plan: Plan;
   readonly budget: MemoryBudget;
 }
 
@@ -36,6 +41,9 @@ export interface JobRequest {
   readonly adapter?: string;
   /** `auto`, or a JSON file. */
   readonly plan?: string;
+  /** True: take the fastest kernels, whatever their bits; false: those of the plan; undefined: of the same bits only. */
+  readonly tune?: boolean;
+  readonly onNote?: (line: string) => void;
   readonly onData?: (done: number, total: number) => void;
 }
 
@@ -49,6 +57,7 @@ export function planHash(plan: Plan): string {
 /** Checks everything that can be checked before anything is written. Throws the LantrainError that says what is wrong. */
 export async function prepareJob(request: JobRequest): Promise<Job> {
   const { saved, init, explicit } = request;
+  checkTuning(request);
   const initModel = init === undefined ? undefined : await openModel(init);
   initModel?.close();
   const options = resolveOptions(request, initModel?.config);
@@ -69,13 +78,14 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const plan = resolvePlan(request, gpu);
   const shape = shapeOfJob({ model, options });
   checkPrecision(gpu, shape, model.width);
-  const budget = memoryBudget(model, shape, plan);
-  checkMemory(gpu, model, shape, plan, budget);
+  checkMemory(gpu, model, shape, plan, memoryBudget(model, shape, plan));
+  const tuned = await tunedPlan(request, gpu, model, shape, plan);
+  const budget = memoryBudget(model, shape, tuned);
   const draft: RunConfig = {
     version: saved?.version ?? version(),
     model,
     options,
-    plan,
+    plan: request.tune ? tuned : plan,
     data: { hash: data.hash, description: data.description },
     init: saved?.init ?? init,
     adapter: saved?.adapter ?? gpu.adapter.driver,
@@ -87,7 +97,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const config = { ...draft, totalSteps, stepsPerEpoch };
   // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
   const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
-  return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, budget };
+  return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan: tuned, budget };
 }
 
 export function adamwOf(options: TrainOptions): AdamWSettings {
@@ -172,6 +182,28 @@ export function checkBatch({ batch, microBatch }: TrainOptions, context: number)
     );
 }
 
+/** Throws LT_USAGE_OPTION where a plan is asked for twice. */
+function checkTuning({ tune: asked, plan, saved }: JobRequest): void {
+  if (!asked || (plan === undefined && saved === undefined)) return;
+  const other = plan === undefined ? '--resume goes on with its kernels' : '--plan names them';
+  throw new LantrainError('LT_USAGE_OPTION', `--tune chooses kernels, and ${other}; leave one of the two out`);
+}
+
+async function tunedPlan(
+  { tune: asked, onNote }: JobRequest,
+  gpu: Gpu,
+  model: ModelConfig,
+  shape: BatchShape,
+  plan: Plan,
+): Promise<Plan> {
+  // Kernels are timed on float32: what they say of float16 is not known.
+  if (shape.precision === 'f16' && asked !== true) return plan;
+  if (asked === false || (asked === undefined && !tunesByItself())) return plan;
+  const onProgress = loadingBar('timing kernels, once on this adapter');
+  const request = { gpu, shaders: loadShaders(), model, shape, plan, anyBits: asked === true, onProgress, onNote };
+  return (await tune(request)).plan;
+}
+
 function resolvePlan({ plan, saved }: JobRequest, gpu: Gpu): Plan {
   const own = defaultPlan(gpu.adapter);
   let chosen = plan === 'auto' ? own : (saved?.plan ?? own);
@@ -183,7 +215,9 @@ function resolvePlan({ plan, saved }: JobRequest, gpu: Gpu): Plan {
     } catch (cause) {
       throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan} is not JSON`, { cause });
     }
-    const parsed = PlanSchema.safeParse(json);
+    // A run's config.json has its plan inside.
+    const inside = (json as { plan?: unknown } | null)?.plan;
+    const parsed = PlanSchema.safeParse(inside ?? json);
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
       throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${issue.path.join('.')}: ${issue.message}`);

@@ -20,9 +20,9 @@ const amount = (text: string) => {
 };
 
 function trainCommand(options: Record<string, never>, command: Command) {
-  const { preset, init, out, resume, adapter, plan, profile, json } = options;
+  const { preset, init, out, resume, adapter, plan, tune, profile, json } = options;
   const named = preset === undefined ? undefined : presetNamed(preset);
-  return { preset: named, explicit: explicitOptions(command), init, out, resume, adapter, plan, profile, json };
+  return { preset: named, explicit: explicitOptions(command), init, out, resume, adapter, plan, tune, profile, json };
 }
 
 /** The exit code of the command that ran; commands load what they need when they are called. */
@@ -142,7 +142,15 @@ async function main(argv: readonly string[]): Promise<number> {
     .description('what this machine can do, and what is wrong if something is')
     .option('--adapter <name>', 'the GPU whose name contains this')
     .option('--json', 'print one JSON line')
+    .option('--tune', 'time the kernels that could compute a preset, and print the table')
+    .option('--preset <name>', 'the preset to tune (default: tiny)')
+    .option('--plan-out <file>', 'write the plan of the winners, for train --plan')
     .action(async (options) => {
+      if (options.tune) {
+        const { doctorTune } = await import('./doctor-tune.js');
+        code = await doctorTune({ ...options, preset: presetNamed(options.preset ?? 'tiny') });
+        return;
+      }
       const { doctor } = await import('./doctor.js');
       code = await doctor(options);
     });

@@ -89,6 +89,8 @@ export function addTrainOptions(command: Command): Command {
     .option('--seed <n>', 'of weights, order, dropout and samples', number('seed'))
     .option('--adapter <name>', 'the GPU whose name contains this')
     .option('--plan <file>', 'kernel plan: a JSON file, or auto for the one made for this adapter')
+    .option('--tune', "time kernels first and take the fastest that are right, even with other bits than the table's")
+    .option('--no-tune', 'take the kernels of the table as they are')
     .option('--profile', 'print the time of every kernel at the end')
     .option('--json', 'print metrics events as JSON lines on stdout, nothing else');
 }

@@ -41,6 +41,8 @@ export interface TrainCommand {
   readonly resume?: string;
   readonly adapter?: string;
   readonly plan?: string;
+  /** Undefined: only kernels of equal bits. */
+  readonly tune?: boolean;
   readonly profile?: boolean;
   readonly json?: boolean;
   /** Where the page of the run is served, where that is not the conductor's business. */
@@ -80,11 +82,11 @@ export function train(command: TrainCommand): Promise<number> {
       if (command.watch) page = await watchTraining(run, reporter, watched, command.watch);
     },
     end: async (reason) => page?.close(reason),
-    create: async ({ config, gpu }) => {
+    create: async ({ config, gpu, plan }) => {
       engine = await Engine.create(gpu, loadShaders(), {
         model: config.model,
         shape: shapeOfJob(config),
-        plan: config.plan,
+        plan,
         adamw: adamwOf(config.options),
         clip: config.options.clip,
         onProgress: loadingBar('compiling the kernels'),
@@ -106,7 +108,12 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
   const out = command.resume ?? command.out ?? freeName(command);
   if (!resumed) RunDirectory.checkFree(out);
-  const job = await prepareJob({ ...command, saved: resumed?.saved, onData: loadingBar('reading the data') });
+  const job = await prepareJob({
+    ...command,
+    saved: resumed?.saved,
+    onData: loadingBar('reading the data'),
+    onNote: (line) => reporter.note(line),
+  });
   const { config } = job;
   let from = 0;
   if (resumed) from = await checkResume(resumed, config, reporter, job);
@@ -346,16 +353,14 @@ function plotLabels(config: RunConfig, trainer: Trainer) {
   };
 }
 
-function printHeader({ config, gpu, budget }: Job, reporter: Reporter): void {
+function printHeader({ config, gpu, plan, budget }: Job, reporter: Reporter): void {
   const { model, options, totalSteps, stepsPerEpoch } = config;
   reporter.note(`model    ${modelLine(config)}`);
   reporter.note(`data     ${config.data.description}`);
   reporter.note(
     `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch), AdamW ${options.lr}, seed ${options.seed}`,
   );
-  reporter.note(
-    `adapter  ${gpu.adapter.driver || gpu.adapter.name}, matrix products by ${describeTable(config.plan.matmul)}`,
-  );
+  reporter.note(`adapter  ${gpu.adapter.driver || gpu.adapter.name}, matrix products by ${describeTable(plan.matmul)}`);
   const kept = memoryBudget(model, { ...shapeOfJob(config), recompute: false }, config.plan).activationBytes;
   const saved = options.recompute ? ` (recomputed; kept: ${gigabytes(kept)})` : '';
   reporter.note(

@@ -3,6 +3,7 @@ import { alignValues, bufferBytes, type Gpu, stagingBytes, type View } from '../
 import type { ModelConfig } from './config.js';
 import { halfPieces, ParameterLayout } from './layout.js';
 import type { Plan } from './plan.js';
+import { samplingScratch, trainingScratch } from './products.js';
 
 /** The fixed shape of one micro-batch. */
 export interface BatchShape {
@@ -94,6 +95,8 @@ export function activationSizes(
     .set('final', M * C)
     .set('finalStats', 2 * M);
   sizes.set('logits', headChunks(config, shape, plan)[0][1] * logitsStride(config));
+  const scratch = trainingScratch(config, shape, plan);
+  if (scratch > 0) sizes.set('scratch', scratch);
   if (!gradients) return sizes;
   sizes
     .set('lists', 1 + 3 * M)
@@ -129,14 +132,14 @@ export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan)
   const copies = shape.precision === 'f16' ? halfPieces(layout) : [];
   const copyBytes = copies.reduce((a, { size }) => a + bufferBytes(size, true), 0);
   const activationBytes = copyBytes + sum(activationSizes(config, shape, plan, true), (name) => isHalf(shape, name));
-  const samplingBytes = sum(decoderSizes(config));
+  const samplingBytes = sum(decoderSizes(config, plan));
   const readingBytes = stagingBytes(4 * Math.max(...layout.pieces.map((piece) => piece.size)));
   const totalBytes = stateBytes + activationBytes + samplingBytes + readingBytes;
   return { stateBytes, activationBytes, samplingBytes, readingBytes, totalBytes };
 }
 
 /** The buffers of the sampling graph: one token at a time, keys and values of all earlier ones kept. */
-export function decoderSizes(config: ModelConfig): Map<string, number> {
+export function decoderSizes(config: ModelConfig, plan: Plan): Map<string, number> {
   const { width: C, heads: H, layers, context: T } = config;
   const sizes = new Map<string, number>();
   sizes
@@ -152,6 +155,8 @@ export function decoderSizes(config: ModelConfig): Map<string, number> {
     .set('gelu', 4 * C)
     .set('scores', H * T);
   sizes.set('logits', logitsStride(config));
+  const scratch = samplingScratch(config, plan);
+  if (scratch > 0) sizes.set('scratch', scratch);
   for (let l = 0; l < layers; l++) sizes.set(`cache.${l}`, T * 2 * C);
   return sizes;
 }

@@ -21,9 +21,9 @@ export class Decoder {
   ) {}
 
   static async build(kernels: KernelCache, plan: Plan, weights: ParameterArena): Promise<Decoder> {
-    const buffers = await allocateSizes(kernels.gpu, decoderSizes(weights.layout.config), plan);
+    const buffers = await allocateSizes(kernels.gpu, decoderSizes(weights.layout.config, plan), plan);
     const decoder = new Decoder(kernels.gpu, weights, buffers);
-    decoder.#add(new Operations(decoder.#list, plan, weights, undefined));
+    decoder.#add(new Operations(decoder.#list, plan, weights, undefined, undefined, buffers.get('scratch')));
     await decoder.#list.prepare(kernels);
     return decoder;
   }

@@ -82,11 +82,11 @@ export class Gpt {
         ? { copies: await HalfWeights.build(kernels, weights), unit: await gpu.uniform('gradient unit', 16) }
         : undefined;
     const gpt = new Gpt(gpu, config, shape, plan, weights, sums, buffers, keys, scale, mixed);
-    const gradient = new Operations(gpt.gradient, plan, weights, sums, mixed);
+    const gradient = new Operations(gpt.gradient, plan, weights, sums, mixed, buffers.get('scratch'));
     gpt.#addForward(gradient, true);
     gpt.#addHead(gradient, true);
     gpt.#addBackward(gradient);
-    const loss = new Operations(gpt.loss, plan, weights, sums, mixed);
+    const loss = new Operations(gpt.loss, plan, weights, sums, mixed, buffers.get('scratch'));
     gpt.#addForward(loss, false);
     gpt.#addHead(loss, false);
     await gpt.gradient.prepare(kernels);

@@ -3,7 +3,7 @@ import type { DispatchList } from '../gpu/list.js';
 import { type AttentionShape, addAttentionBackward, addAttentionForward } from './attention.js';
 import type { HalfWeights } from './half.js';
 import type { ParameterArena, Piece } from './layout.js';
-import { addMatmul } from './matmul.js';
+import { addMatmul, type MatmulArguments } from './matmul.js';
 import type { Plan } from './plan.js';
 import type { ExactSums } from './sums.js';
 
@@ -23,7 +23,13 @@ export class Operations {
     readonly sums: ExactSums | undefined,
     /** In mixed precision: the float16 copies of the weights, and 1 / the loss scale that gradients carry. */
     readonly mixed?: { readonly copies: HalfWeights; readonly unit: View },
+    /** Of matrix products that split K. */
+    readonly scratch?: View,
   ) {}
+
+  #matmul(args: MatmulArguments): void {
+    addMatmul(this.list, this.plan.matmul, { ...args, scratch: this.scratch });
+  }
 
   /** The matrix as products read it. */
   #operand(piece: Piece): View {
@@ -245,7 +251,7 @@ export class Operations {
   ): void {
     const weight = `${name}.weight`;
     const [k, n] = this.#shape(weight);
-    addMatmul(this.list, this.plan.matmul, {
+    this.#matmul({
       layout: 'NN',
       m: v.rows,
       n,
@@ -274,7 +280,7 @@ export class Operations {
   linearGradient(name: string, v: { x: View; dy: View; dx: View; hidden?: View; rows: number }): void {
     const weight = `${name}.weight`;
     const [k, n] = this.#shape(weight);
-    addMatmul(this.list, this.plan.matmul, {
+    this.#matmul({
       layout: 'NT',
       m: v.rows,
       n: k,
@@ -287,7 +293,7 @@ export class Operations {
       label: 'linear input gradient',
     });
     const { low, high, status } = this.#gradients();
-    addMatmul(this.list, this.plan.matmul, {
+    this.#matmul({
       layout: 'TN',
       m: k,
       n,
@@ -313,7 +319,7 @@ export class Operations {
   head(v: { x: View; logits: View; rows: number; stride: number }): void {
     const { width: C } = this.weights.layout.config;
     for (const piece of this.#headPieces()) {
-      addMatmul(this.list, this.plan.matmul, {
+      this.#matmul({
         layout: 'NT',
         m: v.rows,
         n: piece.rows,
@@ -334,7 +340,7 @@ export class Operations {
     const { low, high, status } = this.#gradients();
     for (const [i, piece] of this.#headPieces().entries()) {
       const a = columnsFrom(v.dLogits, piece.rowStart);
-      addMatmul(this.list, this.plan.matmul, {
+      this.#matmul({
         layout: 'NN',
         m: v.rows,
         n: C,
@@ -346,7 +352,7 @@ export class Operations {
         output: { kind: 'store', c: v.dx, ldc: C, accumulate: i > 0 },
         label: 'head input gradient',
       });
-      addMatmul(this.list, this.plan.matmul, {
+      this.#matmul({
         layout: 'TN',
         m: piece.rows,
         n: C,

@@ -1,0 +1,45 @@
+import { writeText } from '../checkpoint/atomic.js';
+import { defaultPlan } from '../model/plan.js';
+import type { PresetName } from '../train/options.js';
+import { benchShape, describeShape } from './bench-shape.js';
+import { planHash } from './job.js';
+import { loadingBar } from './loading.js';
+import { openGpu } from './open-gpu.js';
+import { loadShaders } from './shaders.js';
+import { tune, tuningTable } from './tuning.js';
+
+export interface DoctorTuneCommand {
+  readonly preset: PresetName;
+  readonly adapter?: string;
+  readonly json?: boolean;
+  readonly planOut?: string;
+}
+
+/** Times every candidate for the matrix products of a preset and prints what came of it. Returns the exit code. */
+export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneCommand): Promise<number> {
+  const bench = benchShape(preset);
+  const gpu = await openGpu(adapter);
+  const { plan, tuned } = await tune({
+    gpu,
+    shaders: loadShaders(),
+    model: bench.model,
+    shape: bench.shape,
+    plan: defaultPlan(gpu.adapter),
+    anyBits: true,
+    onProgress: loadingBar('timing kernels'),
+    onNote: (line) => process.stderr.write(`${line}\n`),
+  });
+  if (planOut) await writeText(planOut, `${JSON.stringify(plan, null, 1)}\n`);
+  if (json) {
+    process.stdout.write(`${JSON.stringify({ event: 'tune', preset, plan, planHash: planHash(plan), tuned })}\n`);
+    return 0;
+  }
+  const lines = [
+    `model    ${describeShape(bench)}`,
+    `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
+    tuningTable(tuned),
+    `plan     ${planHash(plan).slice(0, 12)}${planOut ? `, written to ${planOut}: train --plan ${planOut}` : ''}`,
+  ];
+  process.stdout.write(`${lines.join('\n')}\n`);
+  return 0;
+}

@@ -1,0 +1,234 @@
+import { type AdapterDescription, type Gpu, slice, type View } from '../gpu/device.js';
+import type { KernelCache } from '../gpu/kernel.js';
+import { DispatchList } from '../gpu/list.js';
+import type { Contest, Examined } from '../gpu/tune.js';
+import { addMatmul } from './matmul.js';
+import {
+  always,
+  MATMUL_KERNELS,
+  type MatmulVariant,
+  matmulKernel,
+  scratchValues,
+  shapeClass,
+  splitOf,
+  variantFor,
+} from './matmul-plan.js';
+import { missingFor, type Plan } from './plan.js';
+import type { Product } from './products.js';
+
+/** The candidates for a product on this adapter, `base` left out; without `anyBits` those that may have its bits. */
+export function matmulCandidates(
+  adapter: AdapterDescription,
+  product: Product,
+  base: MatmulVariant,
+  anyBits: boolean,
+): MatmulVariant[] {
+  const all = Object.keys(MATMUL_KERNELS) as MatmulVariant[];
+  const runs = all.filter((variant) => {
+    const { subgroupSize } = matmulKernel(variant);
+    if (variant === 'plain' || variant === base) return false;
+    // On software, tiles in workgroup memory lose by far and take long to compile: one of each kind will do.
+    if (adapter.software && subgroupSize === undefined) return anyBits && /^(tile64x64|register4x4)$/.test(variant);
+    return subgroupSize === undefined || subgroupSize === adapter.subgroupSize;
+  });
+  const isSplit = splitOf(base, product).parts > 1;
+  if (!anyBits) return isSplit ? [] : runs.filter((v) => matmulKernel(v).order === matmulKernel(base).order);
+  const tiles = Math.ceil(product.m / 64) * Math.ceil(product.n / 64);
+  if (adapter.software || tiles > FEW_TILES) return runs;
+  const split: MatmulVariant[] = ['tile32x32/k4', 'tile64x64/k2', 'tile64x64/k4', 'tile64x64/k8'];
+  return [...runs, ...split.filter((v) => v !== base && splitOf(v, product).parts > 1)];
+}
+
+/** Below so many tiles a large GPU is not full, and parts of K fill it. */
+const FEW_TILES = 512;
+
+/** One product of each shape class, the one with the most work; the classes with the most work first. */
+export function matmulClasses(products: readonly Product[]): Product[] {
+  const work = ({ m, n, k, count }: Product) => m * n * k * count;
+  const classes = new Map<string, { product: Product; work: number }>();
+  for (const product of products) {
+    const name = shapeClass(product);
+    const known = classes.get(name);
+    const largest = known && work(known.product) >= work(product) ? known.product : product;
+    classes.set(name, { product: largest, work: (known?.work ?? 0) + work(product) });
+  }
+  return [...classes.values()].sort((a, b) => b.work - a.work).map(({ product }) => product);
+}
+
+/** `plan` with other variants for some shape classes. */
+export function withVariants(plan: Plan, variants: ReadonlyMap<string, MatmulVariant>): Plan {
+  const kept = plan.matmul.filter(([pattern]) => !variants.has(pattern));
+  return { ...plan, matmul: [...variants, ...kept] };
+}
+
+/** Rows of the output that the plain kernel computes: at least so many, and more while they cost little. */
+const CHECKED_ROWS = 16;
+const CHECKED_FLOPS = 2 ** 28;
+
+/** |error| over the largest value: float32 sums of some 10^4 products stay far below, a wrong kernel far above. */
+const TOLERANCE = 1e-4;
+
+/** One run should last so long that its submission hardly counts. */
+const SAMPLE_MS = 5;
+
+/** A matrix product as a contest. To be closed. */
+export class MatmulContest implements Contest {
+  readonly name: string;
+  #wanted: Float64Array | undefined;
+  #baseWords: Uint32Array | undefined;
+  readonly #lists = new Map<string, { list: DispatchList; runs: number }>();
+
+  private constructor(
+    readonly kernels: KernelCache,
+    readonly product: Product,
+    readonly base: MatmulVariant,
+    readonly candidates: readonly MatmulVariant[],
+    private readonly views: readonly View[],
+    private readonly a: View,
+    private readonly b: View,
+    private readonly output: Parameters<typeof addMatmul>[2]['output'],
+    private readonly scratch: View | undefined,
+  ) {
+    this.name = shapeClass(product);
+  }
+
+  static async open(kernels: KernelCache, plan: Plan, product: Product, anyBits: boolean): Promise<MatmulContest> {
+    const { gpu } = kernels;
+    const base = variantFor(plan.matmul, product);
+    const candidates = matmulCandidates(gpu.adapter, product, base, anyBits).filter(
+      (v) => missingFor({ ...plan, matmul: always(v), attention: 'tile' }, gpu.adapter) === undefined,
+    );
+    const { layout, m, n, k, lda, ldb, ldc, output: kind } = product;
+    const views: View[] = [];
+    const buffer = async (label: string, values: number) => {
+      const view = await gpu.buffer(`tuning ${label}`, values);
+      views.push(view);
+      return { ...view, size: 4 * values };
+    };
+    const a = await buffer('a', (layout === 'TN' ? k : m) * lda);
+    const b = await buffer('b', (layout === 'NT' ? n : k) * ldb);
+    gpu.write(a, generated(a.size / 4, 1));
+    gpu.write(b, generated(b.size / 4, 2));
+    const output =
+      kind === 'store'
+        ? { kind, c: await buffer('c', m * ldc), ldc }
+        : {
+            kind,
+            low: await buffer('low', m * ldc),
+            high: await buffer('high', m * ldc),
+            status: await buffer('status', 1),
+            ldc,
+          };
+    const values = [base, ...candidates].reduce((most, v) => Math.max(most, scratchValues(v, product)), 0);
+    const scratch = values > 0 ? await buffer('scratch', values) : undefined;
+    return new MatmulContest(kernels, product, base, candidates, views, a, b, output, scratch);
+  }
+
+  /** The names that a plan may hold. */
+  variant(name: string): MatmulVariant {
+    return [this.base, ...this.candidates].find((v) => v === name) ?? this.base;
+  }
+
+  async examine(name: string): Promise<Examined> {
+    const { gpu } = this.kernels;
+    this.#wanted ??= await this.#plain();
+    const words = await this.#compute(this.variant(name), this.product.m);
+    // The first dispatch compiled; this one tells how many make a sample.
+    const entry = this.#lists.get(name);
+    if (entry) {
+      const start = performance.now();
+      entry.list.submit(gpu);
+      await gpu.done();
+      entry.runs = Math.max(1, Math.ceil(SAMPLE_MS / (performance.now() - start)));
+    }
+    const isBase = name === this.base;
+    if (isBase) this.#baseWords = words;
+    const equal = isBase || (this.#baseWords?.every((word, i) => word === words[i]) ?? false);
+    const got = this.#values(words);
+    let error = relativeError(got, this.#wanted);
+    // Beyond what the plain kernel computed, another kernel's word must do.
+    if (!equal && this.#baseWords) error = Math.max(error, relativeError(got, this.#values(this.#baseWords)));
+    return error < TOLERANCE ? { equal } : { equal: false, wrong: `its output is wrong by ${error.toPrecision(2)}` };
+  }
+
+  async time(name: string): Promise<number> {
+    const { gpu } = this.kernels;
+    const { list, runs } = this.#lists.get(name) ?? { list: new DispatchList(), runs: 1 };
+    const start = performance.now();
+    const encoder = gpu.device.createCommandEncoder();
+    for (let i = 0; i < runs; i++) list.encode(encoder);
+    gpu.device.queue.submit([encoder.finish()]);
+    await gpu.done();
+    return (performance.now() - start) / runs;
+  }
+
+  close(): void {
+    for (const view of this.views) this.kernels.gpu.release(view);
+  }
+
+  /** The first rows by the plain kernel. */
+  async #plain(): Promise<Float64Array> {
+    const { m, n, k } = this.product;
+    const rows = Math.min(m, Math.max(CHECKED_ROWS, Math.floor(CHECKED_FLOPS / (2 * n * k))));
+    return this.#values(await this.#compute('plain', rows));
+  }
+
+  /** The output's words, `rows` rows of it. */
+  async #compute(variant: MatmulVariant, rows: number): Promise<Uint32Array> {
+    const { gpu } = this.kernels;
+    const { layout, n, k, lda, ldb } = this.product;
+    const list = new DispatchList();
+    const { a, b, output, scratch } = this;
+    addMatmul(list, always(variant), { layout, m: rows, n, k, a, lda, b, ldb, output, scratch });
+    await list.prepare(this.kernels);
+    const outputs = output.kind === 'store' ? [output.c] : [output.low, output.high, output.status];
+    clear(gpu, outputs);
+    list.submit(gpu);
+    const parts: Uint32Array[] = [];
+    for (const view of outputs.slice(0, 2))
+      parts.push(new Uint32Array(await gpu.read(slice(view, 0, rows * output.ldc))));
+    if (rows === this.product.m) this.#lists.set(variant, { list, runs: 1 });
+    const words = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0));
+    words.set(parts[0]);
+    if (parts.length > 1) words.set(parts[1], parts[0].length);
+    return words;
+  }
+
+  #values(words: Uint32Array): Float64Array {
+    if (this.output.kind === 'store') return Float64Array.from(new Float32Array(words.buffer));
+    const half = words.length / 2;
+    return Float64Array.from({ length: half }, (_, i) => (words[half + i] | 0) * 2 ** -8 + words[i] * 2 ** -40);
+  }
+}
+
+/** How far `got` is from `want`, as far as `want` goes, over the largest of it; infinite for NaN. */
+function relativeError(got: Float64Array, want: Float64Array): number {
+  let largest = 1e-30;
+  let error = 0;
+  for (let i = 0; i < want.length; i++) {
+    largest = Math.max(largest, Math.abs(want[i]));
+    const distance = Math.abs(got[i] - want[i]);
+    if (Number.isNaN(distance)) return Number.POSITIVE_INFINITY;
+    if (distance > error) error = distance;
+  }
+  return error / largest;
+}
+
+function clear(gpu: Gpu, views: readonly View[]): void {
+  const encoder = gpu.device.createCommandEncoder();
+  for (const { buffer } of views) encoder.clearBuffer(buffer);
+  gpu.device.queue.submit([encoder.finish()]);
+}
+
+/** Values in [-1, 1) that are cheap to make and do not repeat within a row. */
+function generated(count: number, seed: number): Float32Array {
+  const values = new Float32Array(count);
+  let state = Math.imul(seed, 0x9e3779b9) | 1;
+  for (let i = 0; i < count; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    values[i] = state / 2 ** 31;
+  }
+  return values;
+}

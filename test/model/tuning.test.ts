@@ -1,0 +1,98 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { KernelCache } from '../../src/gpu/kernel.js';
+import { holdContest, winnerOf } from '../../src/gpu/tune.js';
+import { always, type MatmulVariant, scratchValues, shapeClass, variantFor } from '../../src/model/matmul-plan.js';
+import { defaultPlan, type Plan } from '../../src/model/plan.js';
+import { type Product, trainingProducts } from '../../src/model/products.js';
+import { MatmulContest, matmulCandidates, matmulClasses, withVariants } from '../../src/model/tuning.js';
+import { Bench } from '../gpu/harness.js';
+
+let bench: Bench;
+let plan: Plan;
+beforeAll(async () => {
+  bench = await Bench.open();
+  plan = { ...defaultPlan(bench.gpu.adapter), matmul: always('tile64x64') };
+});
+
+const product = (changes: Partial<Product>): Product => ({
+  layout: 'NN',
+  m: 37,
+  n: 35,
+  k: 19,
+  output: 'store',
+  label: 'linear',
+  lda: 19,
+  ldb: 35,
+  ldc: 35,
+  count: 1,
+  ...changes,
+});
+
+async function hold(kernels: KernelCache, p: Product) {
+  const contest = await MatmulContest.open(kernels, plan, p, true);
+  try {
+    return await holdContest(contest, 60_000, () => performance.now());
+  } finally {
+    contest.close();
+  }
+}
+
+it('finds right what is right, and register tiles bit-equal to workgroup tiles, for both kinds of output', async () => {
+  const weights = { layout: 'TN', output: 'grid', lda: 37 } as const;
+  for (const p of [product({}), product(weights)]) {
+    const entries = await hold(bench.kernels, p);
+    expect(entries.length).toBeGreaterThan(1);
+    for (const { candidate, examined } of entries) expect(examined?.wrong, candidate).toBeUndefined();
+    expect(entries.find((e) => e.candidate === 'register4x4')?.examined).toEqual({ equal: true });
+  }
+});
+
+it('rejects a kernel that was broken on purpose, by its name', async () => {
+  const shaders = loadShaders();
+  // Register tiles lose the second of four terms; tiles in workgroup memory stay as they are.
+  const broken = shaders.matmul_tile.replace('acc + p.x * b.i0 + p.y', 'acc + p.x * b.i0 + select(0.0, p.y, SLABS)');
+  expect(broken).not.toBe(shaders.matmul_tile);
+  const entries = await hold(new KernelCache(bench.gpu, { ...shaders, matmul_tile: broken }), product({}));
+  const rejected = entries.filter(({ examined }) => examined?.wrong !== undefined);
+  expect(rejected.map(({ candidate }) => candidate)).toEqual(['register4x4']);
+  expect(rejected[0].examined?.wrong).toMatch(/wrong by/);
+  expect(winnerOf(entries, true)).not.toBe('register4x4');
+});
+
+describe('what is contested', () => {
+  const adapter = { name: '', vendor: '', architecture: '', driver: '' };
+  const gpu = { ...adapter, software: false, subgroupSize: undefined };
+  const lavapipe = { ...adapter, software: true, subgroupSize: 8 };
+  const model = { vocabSize: 77, context: 8, width: 16, layers: 3, heads: 2, tie: true, qkvBias: true };
+  const shape = { batch: 2, context: 8, dropout: 0, recompute: false };
+
+  it('is one product of each shape class, of the most work first', () => {
+    const products = trainingProducts(model, shape, defaultPlan(gpu));
+    expect(products.length).toBe(15);
+    const classes = matmulClasses(products);
+    expect(new Set(classes.map(shapeClass)).size).toBe(classes.length);
+    expect(new Set(products.map(shapeClass)).size).toBe(classes.length);
+    expect(classes[0].label).toMatch(/linear/);
+  });
+
+  it('depends on the adapter, and by itself on the order of additions', () => {
+    const candidates = (a: typeof gpu | typeof lavapipe, base: MatmulVariant, anyBits: boolean) =>
+      matmulCandidates(a, product({}), base, anyBits);
+    expect(candidates(lavapipe, 'subgroup8', false)).toEqual(['subgroup8/16']);
+    expect(candidates(lavapipe, 'subgroup8', true)).toEqual(['subgroup8/16', 'tile64x64', 'register4x4']);
+    expect(candidates(gpu, 'tile64x64', false)).toContain('tile128x128');
+    expect(candidates(gpu, 'tile64x64', false).some((v) => v.startsWith('subgroup'))).toBe(false);
+    expect(candidates(gpu, 'tile64x64/k4', false)).toEqual([]);
+    expect(matmulCandidates(gpu, product({ k: 512 }), 'tile64x64', true)).toContain('tile64x64/k4');
+  });
+
+  it('puts winners before the other rules, and gives the graph the scratch they need', () => {
+    const base = defaultPlan(gpu);
+    const [first] = matmulClasses(trainingProducts(model, shape, base));
+    const tuned = withVariants(base, new Map([[shapeClass(first), 'tile64x64/k4']]));
+    expect(variantFor(tuned.matmul, first)).toBe('tile64x64/k4');
+    expect(variantFor(tuned.matmul, product({}))).toBe('tile64x64');
+    expect(scratchValues('tile64x64/k4', { ...first, k: 64 })).toBeGreaterThan(0);
+  });
+});
