@@ -18,8 +18,7 @@ enable subgroups;
 // code). The product is unrolled by hand, and sizes are overrides, because the driver's compiler unrolls and hoists
 // little.
 //
-// Each accumulator adds, k rising in steps of 4, the sum of four products: a fixed order, the same for every ROWS and
-// LANES. Loads beyond the edge of C are moved inside (their results are dropped), terms beyond K are zero.
+// Each accumulator adds its products one by one, k rising: a fixed order, the same for every ROWS and LANES. Loads beyond the edge of C are moved inside (their results are dropped), terms beyond K are zero.
 
 override LANES = 8u;
 override ROWS = 32u;
@@ -52,7 +51,7 @@ struct Panel {
 
 // One row of C; p holds its 4 values of A.
 fn add(acc: vec4f, p: vec4f, b: Panel) -> vec4f {
-  return acc + (p.x * b.k0 + p.y * b.k1 + p.z * b.k2 + p.w * b.k3);
+  return (((acc + p.x * b.k0) + p.y * b.k1) + p.z * b.k2) + p.w * b.k3;
 }
 
 // Four rows of C from A by rows: lanes `lane` to lane + 3 hold k to k + 3 of one row each.

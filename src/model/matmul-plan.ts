@@ -17,7 +17,9 @@ export interface MatmulKernel {
   /** File in `shaders/` without `.wgsl`; its entry points are those of shaders/epilogue.wgsl. */
   readonly shader: string;
   /** Rows and columns of a tile in a product of `m` rows. */
-  readonly tile: (m: number) => readonly [rows: number, columns: number];
+  readonly tile: (m: number, layout: Layout) => readonly [rows: number, columns: number];
+  /** Its shader for other shapes: what computes this product, if not the kernel itself. */
+  readonly instead?: (shape: ProductShape) => MatmulKernel | undefined;
   /** Override constants besides those that every product has. */
   readonly constants?: (tileRows: number) => Readonly<Record<string, number | boolean>>;
   /** The subgroup size that it needs, which must be the adapter's only one. */
@@ -33,13 +35,20 @@ export interface MatmulKernel {
 
 /** For software adapters, whose subgroups have `lanes` lanes; tiles of at most `mostRows` rows. */
 function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
+  const tall: MatmulKernel = {
+    shader: 'matmul_subgroup_tall',
+    tile: (_, layout) => (layout === 'NN' ? [4 * lanes, 64] : [64, 4 * lanes]),
+    constants: () => ({ LANES: lanes }),
+    order: 'one',
+  };
   return {
     shader: 'matmul_subgroup',
     // More rows a tile are faster, but a product of few rows would compute what nobody stores.
     tile: (m) => [Math.min(mostRows, m > 16 ? 32 : m > 8 ? 16 : 8), 4 * lanes],
     constants: (ROWS) => ({ LANES: lanes, ROWS }),
     subgroupSize: lanes,
-    order: 'four',
+    order: 'one',
+    instead: mostRows < 32 ? undefined : ({ layout, m }) => (layout !== 'NT' && m > 16 ? tall : undefined),
   };
 }
 

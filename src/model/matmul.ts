@@ -75,8 +75,9 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   check(args);
   const shape = { layout, m, n, k, output: output.kind };
   const variant = variantFor(table, shape);
-  const kernel = matmulKernel(variant);
-  const [tileRows, tileColumns] = kernel.tile(m);
+  const named = matmulKernel(variant);
+  const kernel = named.instead?.(shape) ?? named;
+  const [tileRows, tileColumns] = kernel.tile(m, layout);
   const tilesDown = Math.ceil(m / tileRows);
   const { parts, terms } = splitOf(variant, shape);
   const constants = {
