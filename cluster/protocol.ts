@@ -20,8 +20,8 @@
  */
 import { Packr } from 'msgpackr/pack';
 import { z } from 'zod';
-import { PRECISIONS } from '../src/model/activations.js';
 import { IGNORED_TARGET } from '../src/model/gpt.js';
+import { PRECISIONS } from '../src/model/shape.js';
 import { PlanSchema, RunConfigSchema } from '../src/train/run-config.js';
 import { FRAME_VERSION, MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
 import { checkMessagePack } from './message-pack.js';

@@ -1,10 +1,10 @@
 import type { Gpu } from '../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../src/gpu/kernel.js';
-import type { BatchShape } from '../src/model/activations.js';
 import type { ModelConfig } from '../src/model/config.js';
 import { Gpt, type MicroBatch, type StepContext } from '../src/model/gpt.js';
 import { ParameterArena, ParameterLayout } from '../src/model/layout.js';
 import type { Plan } from '../src/model/plan.js';
+import type { BatchShape } from '../src/model/shape.js';
 import { ExactSums, type StepReport } from '../src/model/sums.js';
 import { overflowed } from '../src/train/engine.js';
 import { LEAST_EXPONENT } from '../src/train/loss-scale.js';

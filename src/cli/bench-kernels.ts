@@ -4,6 +4,7 @@ import type { Engine } from '../train/engine.js';
 import type { BenchCommand } from './bench.js';
 import { benchEngine, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
 import { rounded } from './bench-train.js';
+import { resolvePlan } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
@@ -16,7 +17,7 @@ const TIMED_MS = 30_000;
 export async function benchKernels(command: BenchCommand): Promise<number> {
   const bench = benchShape(command.preset, command.explicit);
   const gpu = await openGpu(command.adapter);
-  const engine = await benchEngine(gpu, bench);
+  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: command.plan }, gpu));
   const before = await measureCeilings(engine.kernels);
   const batches = randomBatches(bench);
   // Loads the tokens and compiles the update's kernels.

@@ -1,9 +1,10 @@
 import { LantrainError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
-import { type BatchShape, memoryBudget } from '../model/activations.js';
+import { memoryBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
 import type { MicroBatch } from '../model/gpt.js';
-import { defaultPlan, type Plan } from '../model/plan.js';
+import type { Plan } from '../model/plan.js';
+import type { BatchShape } from '../model/shape.js';
 import { deriveKey, Stream, uniformAt } from '../random.js';
 import { Engine, initializeWeights } from '../train/engine.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
@@ -33,8 +34,7 @@ export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> =
 }
 
 /** An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has. */
-export async function benchEngine(gpu: Gpu, { options, model, shape }: BenchShape): Promise<Engine> {
-  const plan: Plan = defaultPlan(gpu.adapter);
+export async function benchEngine(gpu: Gpu, { options, model, shape }: BenchShape, plan: Plan): Promise<Engine> {
   checkPrecision(gpu, shape, model.width);
   const { totalBytes, samplingBytes } = memoryBudget(model, shape, plan);
   const [needed, available] = [totalBytes - samplingBytes, availableMemory(gpu.adapter)];

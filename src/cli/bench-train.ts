@@ -5,7 +5,7 @@ import { parameterCount, parameters } from '../model/parameters.js';
 import type { Engine } from '../train/engine.js';
 import type { BenchCommand } from './bench.js';
 import { benchEngine, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
-import { gigabytes } from './job.js';
+import { gigabytes, resolvePlan } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 
@@ -29,7 +29,7 @@ interface Measured {
 export async function benchTrain(command: BenchCommand): Promise<number> {
   const bench = benchShape(command.preset, command.explicit);
   const gpu = await openGpu(command.adapter);
-  const engine = await benchEngine(gpu, bench);
+  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: command.plan }, gpu));
   const batches = randomBatches(bench);
   const { lr, seed, batch } = bench.options;
   const step = (number: number) => engine.step(batches, number, seed, lr);

@@ -11,6 +11,8 @@ export interface BenchCommand {
   /** Timed steps, or repetitions; chosen by time when absent. */
   readonly steps?: number;
   readonly adapter?: string;
+  /** `auto`, or a JSON file. */
+  readonly plan?: string;
   readonly json?: boolean;
 }
 
@@ -34,6 +36,9 @@ const OPTIONS: ReadonlySet<string> = new Set([
   'adapter',
 ]);
 
+/** Of `bench train` and `bench kernels`; workers of a cluster get the coordinator's plan. */
+const OWN_OPTIONS: ReadonlySet<string> = new Set([...OPTIONS, 'plan']);
+
 const BENCHES = {
   train: { description: 'time whole training steps on random tokens', steps: 'timed steps' },
   kernels: { description: 'time every kernel of a training step at its real shapes', steps: 'repetitions' },
@@ -50,7 +55,7 @@ export function addBench(program: Command, finish: (code: number) => void): void
       const hint = what === undefined ? `name one of ${names.join(', ')}` : `did you mean ${closest(what, names)}?`;
       throw new LantrainError('LT_USAGE_OPTION', `there is no bench ${what ?? 'without a name'}; ${hint}`);
     });
-  const trainOptions = addTrainOptions(new Command()).options.filter((o) => OPTIONS.has(o.attributeName()));
+  const trainOptions = addTrainOptions(new Command()).options.filter((o) => OWN_OPTIONS.has(o.attributeName()));
   for (const [name, { description, steps }] of Object.entries(BENCHES)) {
     const command = bench.command(name).description(description);
     for (const option of trainOptions) command.addOption(option);
@@ -60,7 +65,8 @@ export function addBench(program: Command, finish: (code: number) => void): void
       .action(async (options) => {
         const preset = presetNamed(options.preset ?? 'tiny');
         const { steps: _, ...explicit } = explicitOptions(command);
-        const request = { preset, explicit, steps: options.steps, adapter: options.adapter, json: options.json };
+        const { steps: count, adapter, plan, json } = options;
+        const request = { preset, explicit, steps: count, adapter, plan, json };
         if (name === 'train') finish(await (await import('./bench-train.js')).benchTrain(request));
         else finish(await (await import('./bench-kernels.js')).benchKernels(request));
       });

@@ -11,8 +11,8 @@ import { deriveKey, Stream } from '../random.js';
 import { RunConfigSchema } from '../train/run-config.js';
 import { sampleTokens } from '../train/sample.js';
 import { openGpu } from './open-gpu.js';
+import { parseConfig } from './saved-config.js';
 import { loadShaders } from './shaders.js';
-import { parseConfig } from './train.js';
 
 export interface GenerateCommand {
   readonly run: string;

@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { openModel } from '../checkpoint/huggingface.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
+import { reason } from '../files.js';
 import type { Gpu } from '../gpu/device.js';
-import { type BatchShape, type MemoryBudget, memoryBudget } from '../model/activations.js';
+import { type MemoryBudget, memoryBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
+import type { BatchShape } from '../model/shape.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
@@ -61,6 +63,11 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const initModel = init === undefined ? undefined : await openModel(init);
   initModel?.close();
   const options = resolveOptions(request, initModel?.config);
+  if (request.tune && options.precision === 'f16')
+    throw new LantrainError(
+      'LT_USAGE_OPTION',
+      '--tune times kernels on float32, which says nothing of --precision f16; leave one of the two out',
+    );
   const tokenizer = await loadTokenizer(options.tokenizer);
   const model = saved
     ? { ...saved.model, ...shapeOf(explicit) }
@@ -197,30 +204,37 @@ async function tunedPlan(
   plan: Plan,
 ): Promise<Plan> {
   // Kernels are timed on float32: what they say of float16 is not known.
-  if (shape.precision === 'f16' && asked !== true) return plan;
+  if (shape.precision === 'f16') return plan;
   if (asked === false || (asked === undefined && !tunesByItself())) return plan;
   const onProgress = loadingBar('timing kernels, once on this adapter');
   const request = { gpu, shaders: loadShaders(), model, shape, plan, anyBits: asked === true, onProgress, onNote };
   return (await tune(request)).plan;
 }
 
-function resolvePlan({ plan, saved }: JobRequest, gpu: Gpu): Plan {
+/**
+ * The plan asked for, or the adapter's own. Throws LT_USAGE_OPTION where a file holds none, LT_RUN_MISMATCH where this
+ * adapter cannot run it.
+ */
+export function resolvePlan({ plan, saved }: Pick<JobRequest, 'plan' | 'saved'>, gpu: Gpu): Plan {
   const own = defaultPlan(gpu.adapter);
   let chosen = plan === 'auto' ? own : (saved?.plan ?? own);
   if (plan !== undefined && plan !== 'auto') {
-    if (!existsSync(plan)) throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: there is no such file`);
     let json: unknown;
     try {
       json = JSON.parse(readFileSync(plan, 'utf8'));
     } catch (cause) {
-      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan} is not JSON`, { cause });
+      const why = cause instanceof SyntaxError ? 'this is not JSON' : reason(cause);
+      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${why}; doctor --tune --plan-out writes one`, {
+        cause,
+      });
     }
     // A run's config.json has its plan inside.
     const inside = (json as { plan?: unknown } | null)?.plan;
     const parsed = PlanSchema.safeParse(inside ?? json);
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
-      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${issue.path.join('.')}: ${issue.message}`);
+      const place = issue.path.length > 0 ? `${issue.path.join('.')}: ` : '';
+      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${place}${issue.message}`);
     }
     chosen = parsed.data;
   }

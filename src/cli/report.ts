@@ -4,7 +4,7 @@ import { readMetrics } from '../report/metrics.js';
 import { htmlReport } from '../report/report.js';
 import type { RunConfig } from '../train/run-config.js';
 import { settingsOf } from './run-facts.js';
-import { runConfigOf } from './train.js';
+import { runConfigOf } from './saved-config.js';
 
 /** Writes report.html of a run as far as it has come. */
 export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {

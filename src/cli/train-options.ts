@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { closest } from 'fastest-levenshtein';
 import { LantrainError } from '../errors.js';
-import { PRECISIONS } from '../model/activations.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
+import { PRECISIONS } from '../model/shape.js';
 import { PRESETS, type PresetName, type TrainOptions, TrainOptionsSchema } from '../train/options.js';
 import { SCHEDULES } from '../train/schedule.js';
 

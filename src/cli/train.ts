@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { z } from 'zod';
 import { RunControls } from '../../cluster/dashboard/controls.js';
 import type { PageServer } from '../../cluster/dashboard/page-server.js';
 import { Telemetry } from '../../cluster/dashboard/telemetry.js';
@@ -21,7 +20,7 @@ import { type LossScale, LossScaleSchema } from '../train/loss-scale.js';
 
 import { checkpointInterval, type PresetName, type TrainOptions } from '../train/options.js';
 
-import { identityOf, type RunConfig, RunConfigSchema } from '../train/run-config.js';
+import { identityOf, type RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
 import { arenaOf, Checkpoints } from './checkpoints.js';
@@ -30,6 +29,7 @@ import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
 import { modelLine } from './run-facts.js';
+import { runConfigOf } from './saved-config.js';
 import { loadShaders } from './shaders.js';
 import { factsOf, type Watched, watchTraining } from './watch.js';
 
@@ -207,30 +207,6 @@ interface Resumed {
 async function openRun(path: string): Promise<Resumed> {
   const run = await RunDirectory.open(path, 'write');
   return { run, saved: runConfigOf(run) };
-}
-
-/**
- * The whole configuration of a run. Throws LT_CHECKPOINT_CORRUPT where config.json lacks a part of it, LT_RUN_MISMATCH
- * where its plan is of another version.
- */
-export function runConfigOf(run: RunDirectory): RunConfig {
-  return parseConfig(run, RunConfigSchema);
-}
-
-/** A run's configuration as far as `schema` wants it. Throws as `runConfigOf` does. */
-export function parseConfig<T>(run: RunDirectory, schema: z.ZodType<T>): T {
-  const parsed = schema.safeParse(run.config);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  if (issue.path.join('.') === 'plan.version')
-    throw new LantrainError(
-      'LT_RUN_MISMATCH',
-      `${run.path} cannot go on: its ${issue.message}; export its weights and begin another run with --init, or go on with the lantrain that began it (${run.config.version})`,
-    );
-  throw new LantrainError(
-    'LT_CHECKPOINT_CORRUPT',
-    `${join(run.path, 'config.json')}: ${issue.path.join('.')}: ${issue.message}`,
-  );
 }
 
 /** The step to go on from. Throws LT_RUN_MISMATCH before anything has changed. */

@@ -9,11 +9,11 @@ import { reason } from '../files.js';
 import type { Gpu } from '../gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../gpu/kernel.js';
 import { type Entry, holdContest, winnerOf } from '../gpu/tune.js';
-import type { BatchShape } from '../model/activations.js';
 import type { ModelConfig } from '../model/config.js';
 import { isMatmulVariant, type MatmulVariant, shapeClass, variantFor } from '../model/matmul-plan.js';
 import type { Plan } from '../model/plan.js';
 import { type Product, trainingProducts } from '../model/products.js';
+import type { BatchShape } from '../model/shape.js';
 import { MatmulContest, matmulCandidates, matmulClasses, withVariants } from '../model/tuning.js';
 import { version } from './version.js';
 

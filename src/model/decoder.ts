@@ -1,10 +1,11 @@
 import { type Gpu, slice, type View } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
-import { allocateSizes, decoderSizes, logitsStride } from './activations.js';
+import { allocateSizes, decoderSizes } from './activations.js';
 import type { ParameterArena } from './layout.js';
 import { Operations } from './operations.js';
 import type { Plan } from './plan.js';
+import { logitsStride } from './shape.js';
 
 /**
  * The sampling graph: one token goes in, the logits of the next come out; keys and values of the tokens before are

@@ -2,21 +2,13 @@ import { type Gpu, slice, type View } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
 import { deriveKey, Stream } from '../random.js';
-import {
-  activationSizes,
-  allocateSizes,
-  type BatchShape,
-  headChunks,
-  isHalf,
-  layerBuffer,
-  logitsStride,
-  Site,
-} from './activations.js';
+import { activationSizes, allocateSizes, isHalf, layerBuffer, Site } from './activations.js';
 import type { ModelConfig } from './config.js';
 import { HalfWeights } from './half.js';
 import type { ParameterArena } from './layout.js';
 import { Operations } from './operations.js';
 import type { Plan } from './plan.js';
+import { type BatchShape, headChunks, logitsStride } from './shape.js';
 import type { ExactSums } from './sums.js';
 
 /** A target that has no loss: padding of incomplete micro-batches in evaluation. */

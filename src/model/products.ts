@@ -1,8 +1,8 @@
-import { type BatchShape, headChunks, logitsStride } from './activations.js';
 import type { ModelConfig } from './config.js';
 import { ParameterLayout } from './layout.js';
 import { type ProductShape, scratchValues, variantFor } from './matmul-plan.js';
 import type { Plan } from './plan.js';
+import { type BatchShape, headChunks, logitsStride } from './shape.js';
 
 /** A matrix product of a graph. */
 export interface Product extends ProductShape {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { PRECISIONS } from '../model/activations.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
+import { PRECISIONS } from '../model/shape.js';
 import { SCHEDULES } from './schedule.js';
 
 const count = z.number().int().min(1);

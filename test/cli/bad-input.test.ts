@@ -26,6 +26,12 @@ beforeAll(async () => {
   const config = JSON.parse(readFileSync(at('old/config.json'), 'utf8'));
   const plan = { ...config.plan, version: 1, matmul: 'tile64' };
   writeFileSync(at('old/config.json'), JSON.stringify({ ...config, plan }));
+  const planned = (matmul: string) => JSON.stringify({ ...config.plan, matmul: [['*', matmul]] });
+  writeFileSync(at('unknown.json'), planned('tile7x7'));
+  writeFileSync(
+    at('wide.json'),
+    planned(config.plan.matmul[0][1].startsWith('subgroup4') ? 'subgroup16' : 'subgroup4'),
+  );
 });
 
 /** what, arguments, exit code, what the one line must say. */
@@ -60,7 +66,12 @@ const cases: [string, string[], 1 | 2, RegExp][] = [
     /LT_RUN_MISMATCH.*data/,
   ],
   ['a truncated safetensors file', ['--init', 'cut'], 1, /LT_CHECKPOINT_CORRUPT.*model\.safetensors/],
-  ['a plan that is no JSON', ['--plan', 'broken.json'], 2, /LT_USAGE_OPTION.*broken\.json/],
+  ['a plan that is no JSON', ['--plan', 'broken.json'], 2, /LT_USAGE_OPTION.*broken\.json.*not JSON/],
+  ['a plan that is not there', ['--plan', 'nowhere.json'], 2, /LT_USAGE_OPTION.*nowhere\.json.*no such file/],
+  ['a plan of a kernel that is none', ['--plan', 'unknown.json'], 2, /LT_USAGE_OPTION.*unknown\.json.*tile7x7/],
+  ['a plan that this adapter cannot run', ['--plan', 'wide.json'], 1, /LT_RUN_MISMATCH.*subgroups of.*--plan auto/],
+  ['a plan and --tune', ['--plan', 'wide.json', '--tune'], 2, /LT_USAGE_OPTION.*--tune.*--plan/],
+  ['--tune in mixed precision', ['--precision', 'f16', '--tune'], 2, /LT_USAGE_OPTION.*--tune.*--precision f16/],
   [
     'a model too large for the adapter',
     ['--layers', '4000', '--width', '2048', '--heads', '16'],

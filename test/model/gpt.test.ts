@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type BatchShape, headChunks, logitsStride } from '../../src/model/activations.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import { Decoder } from '../../src/model/decoder.js';
 import { Gpt, IGNORED_TARGET, type MicroBatch } from '../../src/model/gpt.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { parameters } from '../../src/model/parameters.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
+import { type BatchShape, headChunks, logitsStride } from '../../src/model/shape.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { deriveKey, uniformAt } from '../../src/random.js';
 import { Bench, noise } from '../gpu/harness.js';

@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { headChunks, logitsStride, memoryBudget } from '../../src/model/activations.js';
+import { memoryBudget } from '../../src/model/activations.js';
 import { checkModel, type ModelConfig } from '../../src/model/config.js';
 import { freshTensor } from '../../src/model/initialize.js';
 import { BUCKET_VALUES, ParameterLayout } from '../../src/model/layout.js';
 import { parameterCount, parameters } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
+import { headChunks, logitsStride } from '../../src/model/shape.js';
 import { MODEL } from './bench.js';
 
 const ADAPTER = { name: '', vendor: '', architecture: '', driver: '', software: true, subgroupSize: 8 };

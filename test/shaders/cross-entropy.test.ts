@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { logitsStride } from '../../src/model/activations.js';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
+import { logitsStride } from '../../src/model/shape.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench, ROW_PLANS } from '../model/bench.js';
 import { agree } from '../reference/agree.js';

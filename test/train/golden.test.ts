@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
-import { logitsStride } from '../../src/model/activations.js';
 import { always } from '../../src/model/matmul-plan.js';
 import type { Plan } from '../../src/model/plan.js';
+import { logitsStride } from '../../src/model/shape.js';
 import type { Engine } from '../../src/train/engine.js';
 import { readGradient } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
