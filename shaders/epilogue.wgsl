@@ -70,11 +70,6 @@ fn begin4(row: u32, col: u32) -> vec4f {
   return vec4f(vec4(c[at], c[at + 1u], c[at + 2u], c[at + 3u]));
 }
 
-fn begin1(row: u32, col: u32) -> f32 {
-  if (!ACCUMULATE || outside(row, col)) { return 0.0; }
-  return c[row * LDC + col];
-}
-
 fn store4(row: u32, col: u32, acc: vec4f) {
   if (outside(row, col)) { return; }
   let at = row * LDC + col;

@@ -92,8 +92,8 @@ fn placesOf(at: vec4u, k: u32) -> Pair {
   if (LAYOUT == TN) {
     v = Pair(loadB(k * LDB + at.x), loadB(next * LDB + at.x));
   } else {
-    v.k0 = vec4f(a[at.x + k], a[at.y + k], a[at.z + k], a[at.w + k]);
-    v.k1 = vec4f(a[at.x + next], a[at.y + next], a[at.z + next], a[at.w + next]);
+    v.k0 = vec4f(vec4(a[at.x + k], a[at.y + k], a[at.z + k], a[at.w + k]));
+    v.k1 = vec4f(vec4(a[at.x + next], a[at.y + next], a[at.z + next], a[at.w + next]));
   }
   if (K % 2u == 1u) { v.k1 = select(v.k1, vec4f(), k + 1u >= K); }
   return v;
@@ -110,25 +110,13 @@ fn stage(line: u32, lane: u32, t: Lines4) {
   staging[(line + 3u) * LANES + lane] = t.r3;
 }
 
-// Where four lines start, with ACCUMULATE.
-fn beginLines(line: u32, place: u32) -> Lines4 {
-  var t: Lines4;
-  for (var i = 0u; i < 4u; i++) {
-    var v: vec4f;
-    if (LAYOUT == TN) {
-      v = begin4(line + i, place);
-    } else {
-      v.x = begin1(place, line + i);
-      v.y = begin1(place + 1u, line + i);
-      v.z = begin1(place + 2u, line + i);
-      v.w = begin1(place + 3u, line + i);
-    }
-    t.r0 = select(t.r0, v, i == 0u);
-    t.r1 = select(t.r1, v, i == 1u);
-    t.r2 = select(t.r2, v, i == 2u);
-    t.r3 = select(t.r3, v, i == 3u);
-  }
-  return t;
+fn staged(line: u32, lane: u32) -> Lines4 {
+  return Lines4(
+    staging[(line + 0u) * LANES + lane],
+    staging[(line + 1u) * LANES + lane],
+    staging[(line + 2u) * LANES + lane],
+    staging[(line + 3u) * LANES + lane],
+  );
 }
 
 // The first row and column of the workgroup's tile; past the last tile they lie outside C, and nothing is stored.
@@ -139,31 +127,40 @@ fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   return tileOf(id, (M + size.x - 1u) / size.x, (N + size.y - 1u) / size.y) * size;
 }
 
+// Where the accumulators start. C comes in through `staging`, so that its loads are there once: written out for every
+// line, they take the driver minutes to compile.
 fn beginTile(corner: vec2u, lane: u32) -> Tile {
   var t: Tile;
   if (!ACCUMULATE) { return t; }
-  var line = corner.x;
-  var place = corner.y + 4u * lane;
-  if (LAYOUT == NN) {
-    line = corner.y;
-    place = corner.x + 4u * lane;
+  for (var i = 0u; i < 64u; i++) {
+    if (LAYOUT == TN) {
+      staging[i * LANES + lane] = begin4(corner.x + i, corner.y + 4u * lane);
+    } else {
+      let place = i / 16u;
+      let line = i % 16u * 4u;
+      let v = begin4(corner.x + 4u * lane + place, corner.y + line);
+      staging[line * LANES + lane][place] = v.x;
+      staging[(line + 1u) * LANES + lane][place] = v.y;
+      staging[(line + 2u) * LANES + lane][place] = v.z;
+      staging[(line + 3u) * LANES + lane][place] = v.w;
+    }
   }
-  t.g0 = beginLines(line + 0u, place);
-  t.g1 = beginLines(line + 4u, place);
-  t.g2 = beginLines(line + 8u, place);
-  t.g3 = beginLines(line + 12u, place);
-  t.g4 = beginLines(line + 16u, place);
-  t.g5 = beginLines(line + 20u, place);
-  t.g6 = beginLines(line + 24u, place);
-  t.g7 = beginLines(line + 28u, place);
-  t.g8 = beginLines(line + 32u, place);
-  t.g9 = beginLines(line + 36u, place);
-  t.g10 = beginLines(line + 40u, place);
-  t.g11 = beginLines(line + 44u, place);
-  t.g12 = beginLines(line + 48u, place);
-  t.g13 = beginLines(line + 52u, place);
-  t.g14 = beginLines(line + 56u, place);
-  t.g15 = beginLines(line + 60u, place);
+  t.g0 = staged(0u, lane);
+  t.g1 = staged(4u, lane);
+  t.g2 = staged(8u, lane);
+  t.g3 = staged(12u, lane);
+  t.g4 = staged(16u, lane);
+  t.g5 = staged(20u, lane);
+  t.g6 = staged(24u, lane);
+  t.g7 = staged(28u, lane);
+  t.g8 = staged(32u, lane);
+  t.g9 = staged(36u, lane);
+  t.g10 = staged(40u, lane);
+  t.g11 = staged(44u, lane);
+  t.g12 = staged(48u, lane);
+  t.g13 = staged(52u, lane);
+  t.g14 = staged(56u, lane);
+  t.g15 = staged(60u, lane);
   return t;
 }
 
