@@ -1,0 +1,134 @@
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../../browser.js';
+import { SMALL, workFolder } from '../../cli/run.js';
+import { type Lantrain, startCoordinator, startWorker } from '../processes.js';
+
+/** More steps than anybody waits for: the test stops the run by the page. */
+const OPTIONS = [...SMALL, '--eval-every', '20', '--steps', '100000', '--plain', '--out', 'watched'];
+/** What this test needs of a canvas, whose type only browsers know. */
+interface Canvas {
+  toDataURL(): string;
+}
+
+const SOON = { timeout: 60_000 };
+
+describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIUM}`, () => {
+  const folder = workFolder();
+  let browser: Browser;
+  let context: BrowserContext;
+  let coordinator: Lantrain;
+  const workers = new Map<string, Lantrain>();
+  const complaints: string[] = [];
+
+  beforeAll(async () => {
+    browser = await openBrowser();
+    context = await browser.newContext();
+    const started = await startCoordinator(OPTIONS, folder.path);
+    coordinator = started.coordinator;
+    for (const name of ['ahab', 'starbuck']) workers.set(name, startWorker(started.url, name, folder.path, '--plain'));
+  });
+  afterAll(async () => {
+    await browser?.close();
+    for (const process of [coordinator, ...workers.values()]) {
+      process?.signal('SIGKILL');
+      await process?.ended;
+    }
+    folder.remove();
+  });
+
+  /** The page, and what its WebSocket has brought. */
+  async function openPage(link: string): Promise<{ readonly page: Page; readonly received: string[] }> {
+    const page = await context.newPage();
+    const received: string[] = [];
+    page.on('websocket', (ws) => ws.on('framereceived', ({ payload }) => received.push(String(payload))));
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    page.on('console', (message) => {
+      if (message.type() === 'error') complaints.push(message.text());
+    });
+    await page.goto(link);
+    return { page, received };
+  }
+
+  const openAdmin = async () => openPage(await coordinator.printed(/admin {4}(http\S+)/));
+  const openWatch = async () => openPage(await coordinator.printed(/watch {4}(http\S+)/));
+
+  const stepOf = async (page: Page) =>
+    Number(/^step ([\d,]+)/.exec((await page.textContent('#way')) ?? '')?.[1].replaceAll(',', '') ?? 0);
+  const curveOf = (page: Page, chart: string) =>
+    page.locator(`#${chart} canvas`).evaluate((canvas) => (canvas as unknown as Canvas).toDataURL());
+  const workersOf = (page: Page) => page.locator('#workers th b').allTextContents();
+
+  it('moves its curves, and lists workers as they come and go', async () => {
+    const { page } = await openWatch();
+    await expect.poll(() => page.textContent('#state'), SOON).toBe('Training');
+    await expect.poll(async () => (await workersOf(page)).toSorted(), SOON).toEqual(['ahab', 'starbuck']);
+    await expect.poll(() => stepOf(page), SOON).toBeGreaterThan(20);
+    expect(await page.textContent('#f-loss')).toMatch(/^\d\.\d{3}$/);
+    for (const chart of ['loss', 'speed', 'norm']) {
+      const before = await curveOf(page, chart);
+      await expect.poll(() => curveOf(page, chart), SOON).not.toBe(before);
+    }
+    await page.click('#table summary');
+    await expect.poll(() => page.locator('#rows tr').count(), SOON).toBeGreaterThan(10);
+
+    workers.get('ahab')?.signal('SIGKILL');
+    await expect.poll(() => workersOf(page), SOON).toEqual(['starbuck']);
+    expect(await page.textContent('#log')).toMatch(/left.*ahab/);
+    const left = await stepOf(page);
+    await expect.poll(() => stepOf(page), SOON).toBeGreaterThan(left);
+    const url = await coordinator.printed(/worker (wss?:\S+)/);
+    workers.set('queequeg', startWorker(url, 'queequeg', folder.path, '--plain'));
+    await expect.poll(() => workersOf(page), SOON).toEqual(['starbuck', 'queequeg']);
+    await page.close();
+  });
+
+  it('gives the admin link controls, and the other one none', async () => {
+    const [{ page: reader }, { page: admin }] = [await openWatch(), await openAdmin()];
+    await expect.poll(() => admin.isVisible('#pause'), SOON).toBe(true);
+    await admin.click('#pause');
+    await expect.poll(() => admin.textContent('#state'), SOON).toBe('Paused');
+    expect(await admin.textContent('#pause')).toBe('Resume');
+    await expect.poll(() => reader.textContent('#state'), SOON).toBe('Paused');
+    expect(await reader.isVisible('#controls')).toBe(false);
+    expect(await reader.getByRole('button', { name: /pause|resume|stop|drop/i }).count()).toBe(0);
+    expect(await admin.getByRole('button', { name: 'Drop starbuck' }).count()).toBe(1);
+
+    const [stands, curve] = [await stepOf(admin), await curveOf(admin, 'loss')];
+    await new Promise((wait) => setTimeout(wait, 1500));
+    expect(await stepOf(admin)).toBe(stands);
+    expect(await curveOf(admin, 'loss')).toBe(curve);
+    await admin.click('#pause');
+    await expect.poll(() => stepOf(reader), SOON).toBeGreaterThan(stands + 5);
+    expect(await reader.textContent('#state')).toBe('Training');
+  });
+
+  it('shows and receives nothing with a wrong token', async () => {
+    const link = await coordinator.printed(/admin {4}(http\S+)/);
+    const [, token] = /#(.{32})/.exec(link) ?? [];
+    for (const wrong of [link.replace(String(token), 'w'.repeat(32)), `${link.slice(0, -4)}wwww`]) {
+      expect(wrong).not.toBe(link);
+      const { page, received } = await openPage(wrong);
+      await expect.poll(() => page.textContent('#state'), SOON).toBe('Refused');
+      expect(received.map((text) => JSON.parse(text).type)).toEqual(['challenge']);
+      expect(Object.keys(JSON.parse(received[0])).toSorted()).toEqual(['nonce', 'type', 'version']);
+      expect(await page.isVisible('main')).toBe(false);
+      expect(await page.textContent('body')).not.toMatch(/watched|starbuck|queequeg/);
+      expect(await page.textContent('#notice')).toMatch(/token/);
+      await page.close();
+    }
+    const { page, received } = await openPage(link.replace(/#.*/, ''));
+    await expect.poll(() => page.textContent('#notice')).toMatch(/no token/);
+    expect(received).toEqual([]);
+  });
+
+  it('stops the run for the admin, who sees the digest', async () => {
+    const { page } = await openAdmin();
+    page.on('dialog', (dialog) => void dialog.accept());
+    await page.click('#stop');
+    expect(await coordinator.ended, coordinator.text).not.toBeNull();
+    await expect.poll(() => page.textContent('#state'), SOON).toBe('Stopped');
+    expect(await page.textContent('#checkpoints')).toMatch(/[0-9a-f]{64}/);
+    expect(complaints.filter((text) => !/ERR_CONNECTION_REFUSED/.test(text))).toEqual([]);
+  });
+});
