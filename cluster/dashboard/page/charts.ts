@@ -17,6 +17,8 @@ export interface Curve {
   /** Drawn, but not named: an edge of a band. */
   readonly edge?: boolean;
   readonly format: (value: number) => string;
+  /** Of the axis; else with as many decimals as its ticks need. */
+  readonly formatTick?: (value: number) => string;
 }
 
 export interface ChartOptions {
@@ -115,7 +117,7 @@ export class Chart {
       padding: [8, right === undefined ? 10 : 0, 0, 0],
       axes: [
         { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((x) => formatHorizontal(x, horizontal)) },
-        { ...axis, size: 46, space: 34, values: (_, ticks) => ticks.map((y) => first?.format(y) ?? '') },
+        { ...axis, size: 46, space: 34, values: ticksOf(first) },
         ...(right === undefined
           ? []
           : [
@@ -126,7 +128,7 @@ export class Chart {
                 size: 50,
                 space: 34,
                 grid: { show: false },
-                values: (_: uPlot, ticks: number[]) => ticks.map((y) => second?.format(y) ?? ''),
+                values: ticksOf(second),
               },
             ]),
       ],
@@ -159,6 +161,13 @@ export class Chart {
       },
     };
   }
+}
+
+function ticksOf(curve: Curve | undefined): uPlot.Axis.DynamicValues {
+  return (_, ticks, _axis, _space, increment) => {
+    const decimals = Math.max(0, Math.ceil(-Math.log10(increment) - 1e-9));
+    return ticks.map((y) => curve?.formatTick?.(y) ?? y.toFixed(decimals));
+  };
 }
 
 /** The value at an index, or the one before it: evaluations are rarer than steps. */

@@ -49,7 +49,7 @@ const loss = new Chart(byId('loss'), {
   onZoom: zoomBetween,
 });
 const speed = new Chart(byId('speed'), {
-  curves: [{ label: 'Tokens/s', color: '--speed', format: formatCount }],
+  curves: [{ label: 'Tokens/s', color: '--speed', format: formatCount, formatTick: formatCount }],
   height: 168,
   onZoom: zoomBetween,
 });

@@ -27,17 +27,21 @@ interface TraceEvent {
 }
 
 /** Events of Chromium's timeline in which scripts run. */
+const LOADING = new Set(['EvaluateScript', 'v8.evaluateModule']);
 const SCRIPT = new Set([
-  'EvaluateScript',
-  'v8.evaluateModule',
+  ...LOADING,
   'FunctionCall',
   'FireAnimationFrame',
   'EventDispatch',
   'TimerFire',
   'RunMicrotasks',
-  'WebSocketReceive',
+  'V8.RunMicrotasks',
+  'v8.callFunction',
 ]);
-const FRAME = 'BeginMainThreadFrame';
+/** The last thing that the main thread does for a frame. */
+const FRAME = 'Layerize';
+/** Anything that the main thread does: scripts, style, layout and painting. */
+const TASK = 'RunTask';
 
 const { server, telemetry } = await testPage({ updateMs: DEFAULT_WATCH_LIMITS.updateMs });
 let step = 0;
@@ -83,7 +87,7 @@ async function traced(session: CDPSession, work: () => Promise<void>): Promise<T
   const events: TraceEvent[] = [];
   session.on('Tracing.dataCollected', ({ value }) => events.push(...(value as unknown as TraceEvent[])));
   const done = new Promise<void>((resolve) => session.once('Tracing.tracingComplete', () => resolve()));
-  const includedCategories = ['devtools.timeline', 'devtools.timeline.frame', 'v8'];
+  const includedCategories = ['devtools.timeline', 'disabled-by-default-devtools.timeline', 'v8'];
   await session.send('Tracing.start', { traceConfig: { includedCategories } });
   await work();
   await session.send('Tracing.end');
@@ -99,30 +103,42 @@ function say(events: readonly TraceEvent[]): void {
     if (event.name === 'FireAnimationFrame') counts.set(threadOf(event), (counts.get(threadOf(event)) ?? 0) + 1);
   const [main] = [...counts].toSorted(([, a], [, b]) => b - a)[0] ?? [];
   const own = events.filter((event) => threadOf(event) === main).toSorted((a, b) => a.ts - b.ts);
-  const frames: { clock: number; core: number; readonly at: number; readonly parts: string[] }[] = [];
-  let end = 0;
+  const ends = own.filter(({ name }) => name === FRAME).map(({ ts }) => ts);
+  const frames = [...ends, Number.POSITIVE_INFINITY].map((end) => ({ end, script: 0, clock: 0, all: 0, parts: '' }));
+  let index = 0;
+  let until = 0;
+  let loading = 0;
   for (const { name, ph, ts, dur = 0, tdur = 0 } of own) {
-    if (name === FRAME || frames.length === 0) frames.push({ clock: 0, core: 0, at: ts, parts: [] });
+    while (ts > frames[index].end) index++;
+    const frame = frames[index];
+    if (ph !== 'X') continue;
+    if (name === TASK) frame.all += tdur / 1000;
     // One inside another counts once.
-    if (ph !== 'X' || !SCRIPT.has(name) || ts < end) continue;
-    end = ts + dur;
-    const frame = frames[frames.length - 1];
+    if (!SCRIPT.has(name) || ts < until) continue;
+    until = ts + dur;
+    if (LOADING.has(name)) {
+      loading += tdur / 1000;
+      continue;
+    }
+    frame.script += tdur / 1000;
     frame.clock += dur / 1000;
-    frame.core += tdur / 1000;
-    if (tdur > 2000) frame.parts.push(`${name} ${(tdur / 1000).toFixed(1)}`);
+    if (tdur > 1000) frame.parts += ` ${name} ${(tdur / 1000).toFixed(1)}`;
   }
   const print = (line: string) => process.stdout.write(`${line}\n`);
-  print(`${WORKERS} workers, ${STEPS} steps and ${SECONDS} s more: ${frames.length} frames`);
-  for (const key of ['core', 'clock'] as const) {
+  print(`${WORKERS} workers, ${STEPS} steps and what came after: ${frames.length} frames`);
+  print(`loading: ${loading.toFixed(1)} ms in which the page's own script is compiled and run for the first time`);
+  for (const [key, what] of [
+    ['script', 'scripts, CPU time'],
+    ['clock', 'scripts, by the clock'],
+    ['all', 'the whole main thread, CPU time'],
+  ] as const) {
     const sorted = frames.map((frame) => frame[key]).toSorted((a, b) => b - a);
     const at = (share: number) => sorted[Math.floor(share * sorted.length)].toFixed(2);
     const over = sorted.filter((ms) => ms > 16).length;
     print(
-      `script ms a frame, ${key.padEnd(5)}: most ${at(0)}, 1 in 100 ${at(0.01)}, 1 in 20 ${at(0.05)}, median ${at(0.5)}; over 16: ${over}`,
+      `ms a frame, ${what}: most ${at(0)}, 1 in 100 ${at(0.01)}, 1 in 20 ${at(0.05)}, median ${at(0.5)}; over 16: ${over}`,
     );
   }
-  for (const frame of frames.toSorted((a, b) => b.core - a.core).slice(0, 5))
-    print(
-      `  at ${((frame.at - frames[0].at) / 1e6).toFixed(2)} s: ${frame.core.toFixed(2)} ms (${frame.parts.join(', ')})`,
-    );
+  for (const { end, script, parts } of frames.toSorted((a, b) => b.script - a.script).slice(0, 4))
+    print(`  at ${((end - frames[0].end) / 1e6).toFixed(2)} s ${script.toFixed(2)} ms:${parts}`);
 }

@@ -11,14 +11,14 @@ import { workFolder } from '../../cli/run.js';
 import { type Lantrain, startCoordinator, startWorker } from '../processes.js';
 
 const MODEL = ['--layers', '2', '--heads', '4', '--width', '64', '--context', '32', '--batch', '16'];
-const REPORTS = ['--eval-every', '20', '--sample-every', '60', '--prompt', 'The whale ', '--sample-tokens', '220'];
-const STEPS = ['--steps', '400', '--warmup', '30', '--checkpoint-every', '100'];
+const REPORTS = ['--eval-every', '20', '--sample-every', '60', '--prompt', 'The whale ', '--sample-tokens', '400'];
+const STEPS = ['--steps', '700', '--warmup', '30', '--checkpoint-every', '100'];
 const KILLED_AT = 120;
-const TAKEN_AT = 320;
+const TAKEN_AT = 400;
 
 const SHOTS = [
   { name: 'desktop', width: 1280, height: 900, scale: 1 },
-  { name: 'phone', width: 390, height: 844, scale: 1.5 },
+  { name: 'phone', width: 390, height: 844, scale: 2 },
 ] as const;
 
 const folder = workFolder();
