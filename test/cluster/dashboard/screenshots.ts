@@ -17,8 +17,8 @@ const KILLED_AT = 120;
 const TAKEN_AT = 400;
 
 const SHOTS = [
-  { name: 'desktop', width: 1280, height: 900, scale: 1 },
-  { name: 'phone', width: 390, height: 844, scale: 2 },
+  { name: 'desktop', width: 1280, height: 788, scale: 1 },
+  { name: 'phone', width: 390, height: 702, scale: 2 },
 ] as const;
 
 const folder = workFolder();
