@@ -26,6 +26,7 @@ export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneC
     shape: bench.shape,
     plan: defaultPlan(gpu.adapter),
     anyBits: true,
+    again: true,
     onProgress: loadingBar('timing kernels'),
     onNote: (line) => process.stderr.write(`${line}\n`),
   });

@@ -14,11 +14,11 @@ import { isMatmulVariant, type MatmulVariant, shapeClass, variantFor } from '../
 import type { Plan } from '../model/plan.js';
 import { type Product, trainingProducts } from '../model/products.js';
 import type { BatchShape } from '../model/shape.js';
-import { MatmulContest, matmulCandidates, matmulClasses, withVariants } from '../model/tuning.js';
+import { hasLongShots, MatmulContest, matmulCandidates, matmulClasses, withVariants } from '../model/tuning.js';
 import { version } from './version.js';
 
 /** All contests of a model together may take so long. By itself, tuning must not be felt much. */
-const ASKED_MS = 50_000;
+const ASKED_MS = 40_000;
 const OWN_MS = { software: 8_000, hardware: 20_000 };
 
 const EntrySchema: z.ZodType<Entry> = z.object({
@@ -45,6 +45,10 @@ export interface TuningRequest {
   readonly plan: Plan;
   /** Also variants whose bits are others than the plan's. */
   readonly anyBits: boolean;
+  /** Also where candidates were left untried before, for want of time. */
+  readonly again?: boolean;
+  /** How long it may take, where that is not what commands take. */
+  readonly budgetMs?: number;
   /** Told before each contest that is held now, not for what the cache knows. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly onNote?: (line: string) => void;
@@ -52,7 +56,7 @@ export interface TuningRequest {
 
 /** The best plan found on this adapter, now or before. Throws LT_GPU_ERROR where a kernel of `plan` computes wrongly. */
 export async function tune(request: TuningRequest): Promise<{ readonly plan: Plan; readonly tuned: readonly Tuned[] }> {
-  const { gpu, shaders, model, shape, plan, anyBits, onProgress, onNote } = request;
+  const { gpu, shaders, model, shape, plan, anyBits, again, onProgress, onNote } = request;
   const cache = openCache(gpu, shaders, onNote);
   const products = matmulClasses(trainingProducts(model, shape, plan));
   const keyOf = (product: Product) =>
@@ -61,14 +65,21 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
     const base = variantFor(plan.matmul, product);
     return matmulCandidates(gpu.adapter, product, base, anyBits).length > 0;
   };
-  const open = products.filter((product) => isContested(product) && !(keyOf(product) in cache.contests));
+  const isOpen = (product: Product) => {
+    const entries: readonly Entry[] | undefined = cache.contests[keyOf(product)];
+    return entries === undefined || (again && entries.some(({ examined }) => examined === undefined));
+  };
+  const open = products.filter((product) => isContested(product) && isOpen(product));
+  // Long shots get one class, the last, when all others are settled.
+  const longShot = anyBits && hasLongShots(gpu.adapter) ? products.at(-1) : undefined;
   const kernels = new KernelCache(gpu, shaders);
-  const budget = anyBits ? ASKED_MS : gpu.adapter.software ? OWN_MS.software : OWN_MS.hardware;
+  const own = gpu.adapter.software ? OWN_MS.software : OWN_MS.hardware;
   const now = () => performance.now();
-  const end = now() + budget;
+  const start = now();
+  const end = start + (request.budgetMs ?? (anyBits ? ASKED_MS : own));
   for (const [i, product] of open.entries()) {
     onProgress?.(i, open.length);
-    const contest = await MatmulContest.open(kernels, plan, product, anyBits);
+    const contest = await MatmulContest.open(kernels, plan, product, anyBits, product === longShot);
     try {
       const share = Math.max(0, end - now()) / (open.length - i);
       cache.contests[keyOf(product)] = await holdContest(contest, share, now);
@@ -95,6 +106,14 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
           `${entries[0].examined?.wrong}; update its driver${anyBits ? '' : ', or try --tune'}`,
       );
     if (winner !== entries[0].candidate && isMatmulVariant(winner)) winners.set(shapeClass(product), winner);
+  }
+  if (open.length > 0) {
+    const untried = open.filter((p) => cache.contests[keyOf(p)].some(({ examined }) => examined === undefined)).length;
+    onNote?.(
+      `tuning   ${open.length} kinds of matrix products in ${((now() - start) / 1000).toFixed(1)} s: ` +
+        `${winners.size} of ${products.length} get another kernel than the table's` +
+        (untried > 0 ? `; for ${untried} the time did not reach to try all` : ''),
+    );
   }
   return { plan: winners.size > 0 ? withVariants(plan, winners) : plan, tuned };
 }

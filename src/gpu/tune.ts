@@ -3,13 +3,16 @@
  *
  * The policy: the base (what the table says) is examined first, then each candidate: it is compiled, run and its output
  * checked; one that is wrong or does not compile never runs again. The others are timed in rounds, each once a round,
- * in an order that turns from round to round, so that a disturbance hits all alike. After the second round, whoever's
- * best time is beyond DROP of the leader's is out. It ends after ROUNDS, or when the time is up: then what was not
- * examined yet is not tried, and the others are timed FEWEST_ROUNDS times all the same. A winner's median must be below GAIN of the base's.
+ * in an order that turns from round to round, so that a disturbance hits all alike. Whoever's best time is beyond
+ * HOPELESS of the leader's after the first round, or beyond DROP after the second, is out. It ends after ROUNDS, or when
+ * the time is up: then what was not examined yet is not tried, and the others are timed FEWEST_ROUNDS times all the same,
+ * unless that takes half as long again; who was timed less often then wins nothing. A winner's median must be below GAIN
+ * of the base's. Candidates come in the order of their promise.
  */
 
 const ROUNDS = 7;
 const FEWEST_ROUNDS = 3;
+const HOPELESS = 3;
 const DROP = 1.25;
 const GAIN = 0.97;
 
@@ -38,28 +41,32 @@ export interface Entry {
   readonly milliseconds?: number;
 }
 
-/** The base first, then the candidates in their order. */
+/** The base first, then the candidates in their order. Without time nothing is tried. */
 export async function holdContest(contest: Contest, budgetMs: number, now: () => number): Promise<Entry[]> {
   const end = now() + budgetMs;
+  const late = end + budgetMs / 2;
   const names = [contest.base, ...contest.candidates.filter((name) => name !== contest.base)];
   const examined = new Map<string, Examined>();
-  for (const [i, name] of names.entries()) {
-    if (i > 0 && now() >= end) break;
+  for (const name of names) {
+    if (now() >= end) break;
     examined.set(name, await contest.examine(name).catch((error) => ({ wrong: oneLine(error), equal: false })));
   }
   const times = new Map<string, number[]>();
   let running = names.filter((name) => examined.get(name)?.wrong === undefined && examined.has(name));
   const best = (name: string) => Math.min(...(times.get(name) ?? []));
-  for (let round = 0; round < ROUNDS && running.length > 1; round++) {
-    if (round >= FEWEST_ROUNDS && now() >= end) break;
-    for (let i = 0; i < running.length; i++) {
+  let round = 0;
+  const isOver = () => now() >= (round < FEWEST_ROUNDS ? late : end);
+  for (; round < ROUNDS && running.length > 1 && !isOver(); round++) {
+    for (let i = 0; i < running.length && !isOver(); i++) {
       const name = running[(i + round) % running.length];
       times.set(name, [...(times.get(name) ?? []), await contest.time(name)]);
     }
     const leader = Math.min(...running.map(best));
+    const limit = (round === 0 ? HOPELESS : DROP) * leader;
     // The base stays: winners are held against it.
-    if (round > 0) running = running.filter((name) => name === contest.base || best(name) <= DROP * leader);
+    running = running.filter((name) => name === contest.base || best(name) <= limit);
   }
+  if (round < FEWEST_ROUNDS && running.length > 1) for (const name of running) times.delete(name);
   return names.map((candidate) => {
     const measured = times.get(candidate);
     return {

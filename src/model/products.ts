@@ -33,8 +33,10 @@ export function trainingProducts(config: ModelConfig, shape: BatchShape, plan: P
     const lda = ld.a ?? (layout === 'TN' ? m : k);
     products.push({ ...p, label, count, lda, ldb: layout === 'NT' ? k : n, ldc: ld.c ?? n });
   };
-  for (const [k, n] of linearShapes(config)) {
-    add('linear', { layout: 'NN', m: rows, n, k, output: 'store' }, config.layers);
+  for (const [i, [k, n]] of linearShapes(config).entries()) {
+    // Computed again in backward: of all layers but the last, what comes before the last map.
+    const again = shape.recompute && i < 3 ? config.layers - 1 : 0;
+    add('linear', { layout: 'NN', m: rows, n, k, output: 'store' }, config.layers + again);
     add('linear input gradient', { layout: 'NT', m: rows, n: k, k: n, output: 'store' }, config.layers);
     add('linear weight gradient', { layout: 'TN', m: k, n, k: rows, output: 'grid' }, config.layers);
   }

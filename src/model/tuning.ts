@@ -16,27 +16,48 @@ import {
 import { missingFor, type Plan } from './plan.js';
 import type { Product } from './products.js';
 
-/** The candidates for a product on this adapter, `base` left out; without `anyBits` those that may have its bits. */
+/**
+ * The candidates for a product on this adapter, the most promising first, `base` left out; without `anyBits` those that
+ * may have its bits, without `longShots` those that may well be fast.
+ */
 export function matmulCandidates(
   adapter: AdapterDescription,
   product: Product,
   base: MatmulVariant,
   anyBits: boolean,
+  longShots = true,
 ): MatmulVariant[] {
   const all = Object.keys(MATMUL_KERNELS) as MatmulVariant[];
   const runs = all.filter((variant) => {
     const { subgroupSize } = matmulKernel(variant);
     if (variant === 'plain' || variant === base) return false;
-    // On software, tiles in workgroup memory lose by far and take long to compile: one of each kind will do.
-    if (adapter.software && subgroupSize === undefined) return anyBits && /^(tile64x64|register4x4)$/.test(variant);
+    // On software, tiles lose by far and take long to compile: one of each kind will do.
+    if (adapter.software && subgroupSize === undefined)
+      return anyBits && (longShots || !hasLongShots(adapter)) && /^(tile64x64|register4x4)$/.test(variant);
     return subgroupSize === undefined || subgroupSize === adapter.subgroupSize;
   });
   const isSplit = splitOf(base, product).parts > 1;
   if (!anyBits) return isSplit ? [] : runs.filter((v) => matmulKernel(v).order === matmulKernel(base).order);
+  if (adapter.software) return runs;
   const tiles = Math.ceil(product.m / 64) * Math.ceil(product.n / 64);
-  if (adapter.software || tiles > FEW_TILES) return runs;
+  // Subgroup kernels are made for software; among tiles, the larger load less.
+  if (tiles > FEW_TILES) return runs.reverse();
   const split: MatmulVariant[] = ['tile32x32/k4', 'tile64x64/k2', 'tile64x64/k4', 'tile64x64/k8'];
-  return [...runs, ...split.filter((v) => v !== base && splitOf(v, product).parts > 1)];
+  const isSubgroup = (v: MatmulVariant) => matmulKernel(v).subgroupSize !== undefined;
+  return [
+    ...split.filter((v) => v !== base && splitOf(v, product).parts > 1),
+    ...runs.filter((v) => !isSubgroup(v)),
+    ...runs.filter(isSubgroup),
+  ];
+}
+
+/** Whether tiles are long shots: on software that has subgroup kernels. */
+export function hasLongShots({ software, subgroupSize }: AdapterDescription): boolean {
+  return (
+    software &&
+    subgroupSize !== undefined &&
+    Object.values(MATMUL_KERNELS).some((kernel) => kernel.subgroupSize === subgroupSize)
+  );
 }
 
 /** Below so many tiles a large GPU is not full, and parts of K fill it. */
@@ -92,10 +113,16 @@ export class MatmulContest implements Contest {
     this.name = shapeClass(product);
   }
 
-  static async open(kernels: KernelCache, plan: Plan, product: Product, anyBits: boolean): Promise<MatmulContest> {
+  static async open(
+    kernels: KernelCache,
+    plan: Plan,
+    product: Product,
+    anyBits: boolean,
+    longShots = true,
+  ): Promise<MatmulContest> {
     const { gpu } = kernels;
     const base = variantFor(plan.matmul, product);
-    const candidates = matmulCandidates(gpu.adapter, product, base, anyBits).filter(
+    const candidates = matmulCandidates(gpu.adapter, product, base, anyBits, longShots).filter(
       (v) => missingFor({ ...plan, matmul: always(v), attention: 'tile' }, gpu.adapter) === undefined,
     );
     const { layout, m, n, k, lda, ldb, ldc, output: kind } = product;

@@ -50,12 +50,12 @@ describe('a contest', () => {
     expect(winnerOf(await new Fake({ base: 10, other: 9.8 }).hold(), true)).toBe('base');
   });
 
-  it('times in turns that rotate, and drops after two rounds who is far behind, never the base', async () => {
-    const fake = new Fake({ base: 20, fast: 10, slow: 40 });
+  it('times in turns that rotate, and drops who is hopeless after one round or far behind after two, never the base', async () => {
+    const fake = new Fake({ base: 20, fast: 10, slow: 25, hopeless: 40 });
     await fake.hold();
-    expect(fake.log.slice(0, 6)).toEqual(['base', 'fast', 'slow', 'fast', 'slow', 'base']);
+    expect(fake.log.slice(0, 7)).toEqual(['base', 'fast', 'slow', 'hopeless', 'fast', 'slow', 'base']);
     const count = (name: string) => fake.log.filter((n) => n === name).length;
-    expect([count('base'), count('fast'), count('slow')]).toEqual([7, 7, 2]);
+    expect(['base', 'fast', 'slow', 'hopeless'].map(count)).toEqual([7, 7, 2, 1]);
   });
 
   it('rejects what is wrong or does not compile, and never times it', async () => {
@@ -91,9 +91,15 @@ describe('a contest', () => {
 
   it('keeps to its time: first what is examined, then how often it is timed', async () => {
     const late = new Fake({ base: 10, a: 5, b: 5 }, {}, 100);
-    const entries = await late.hold(150);
+    const entries = await late.hold(190);
     expect(entries.map((e) => e.examined !== undefined)).toEqual([true, true, false]);
     expect(late.log.length).toBe(6);
+    // Timing gets half as long again; who is cut short wins nothing.
+    const slow = new Fake({ base: 100, a: 50 }, {}, 10);
+    const cut = await slow.hold(200);
+    expect(slow.log).toEqual(['base', 'a', 'a', 'base']);
+    expect(cut.map((e) => e.milliseconds)).toEqual([undefined, undefined]);
+    expect(winnerOf(cut, true)).toBe('base');
     const none = await new Fake({ base: 10, a: 5 }, {}, 100).hold(0);
     expect(none.map((e) => e.milliseconds)).toEqual([undefined, undefined]);
     expect(winnerOf(none, true)).toBe('base');

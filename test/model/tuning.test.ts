@@ -81,10 +81,18 @@ describe('what is contested', () => {
       matmulCandidates(a, product({}), base, anyBits);
     expect(candidates(lavapipe, 'subgroup8', false)).toEqual(['subgroup8/16']);
     expect(candidates(lavapipe, 'subgroup8', true)).toEqual(['subgroup8/16', 'tile64x64', 'register4x4']);
+    expect(matmulCandidates(lavapipe, product({}), 'subgroup8', true, false)).toEqual(['subgroup8/16']);
+    expect(matmulCandidates({ ...gpu, software: true }, product({}), 'tile64x64', true, false)).toEqual([
+      'register4x4',
+    ]);
     expect(candidates(gpu, 'tile64x64', false)).toContain('tile128x128');
     expect(candidates(gpu, 'tile64x64', false).some((v) => v.startsWith('subgroup'))).toBe(false);
     expect(candidates(gpu, 'tile64x64/k4', false)).toEqual([]);
-    expect(matmulCandidates(gpu, product({ k: 512 }), 'tile64x64', true)).toContain('tile64x64/k4');
+    // Where few tiles leave a GPU idle, parts of K are tried first; else large tiles.
+    expect(matmulCandidates(gpu, product({ k: 512 }), 'tile64x64', true)[0]).toBe('tile32x32/k4');
+    expect(matmulCandidates(gpu, product({ m: 8192, n: 8192 }), 'tile64x64', true).slice(0, 5)).toContain(
+      'tile128x128',
+    );
   });
 
   it('puts winners before the other rules, and gives the graph the scratch they need', () => {

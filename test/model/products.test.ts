@@ -1,0 +1,71 @@
+import { beforeAll, expect, it, vi } from 'vitest';
+import { DispatchList } from '../../src/gpu/list.js';
+import { Gpt } from '../../src/model/gpt.js';
+import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
+import { defaultPlan, type Plan } from '../../src/model/plan.js';
+import { trainingProducts } from '../../src/model/products.js';
+import { ExactSums } from '../../src/model/sums.js';
+import { Bench } from '../gpu/harness.js';
+
+let bench: Bench;
+beforeAll(async () => {
+  bench = await Bench.open();
+});
+
+const LAYOUTS = ['NN', 'NT', 'TN'];
+
+/** How often each product is computed. */
+function counted(products: readonly (readonly [product: string, count: number])[]): [string, number][] {
+  const counts = new Map<string, number>();
+  for (const [product, count] of products) counts.set(product, (counts.get(product) ?? 0) + count);
+  return [...counts].sort();
+}
+
+const words = (...parts: readonly unknown[]) => parts.join(' ');
+
+/** Windows of the head and chunks of its rows, more than one of each. */
+const CUT: Partial<Plan> = { windowValues: 8192, logitsValues: 64 * 704 };
+
+it.each([
+  ['tied', false, {}],
+  ['tied', true, CUT],
+  ['untied', false, CUT],
+  ['untied', true, {}],
+] as const)(
+  'the products that are tuned are those that the graph launches: %s, recompute %s',
+  async (tie, recompute, cut) => {
+    const config = { vocabSize: 701, context: 24, width: 16, layers: 3, heads: 2, tie: tie === 'tied', qkvBias: true };
+    const shape = { batch: 4, context: 24, dropout: 0.1, recompute };
+    const plan = { ...defaultPlan(bench.gpu.adapter), ...cut };
+    const layout = new ParameterLayout(config, plan);
+    const weights = await ParameterArena.allocate(bench.gpu, layout, 'weights');
+    const sums = await ExactSums.allocate(bench.gpu, layout);
+    const add = vi.spyOn(DispatchList.prototype, 'add');
+    const gpt = await Gpt.build(bench.kernels, shape, plan, weights, sums);
+    const launched = add.mock.calls
+      .filter((_, i) => add.mock.contexts[i] === gpt.gradient)
+      .flatMap(([{ shader, entry, label, constants: c }]) =>
+        shader.startsWith('matmul') && c
+          ? [
+              words(
+                label,
+                LAYOUTS[Number(c.LAYOUT)],
+                c.M,
+                c.N,
+                c.K,
+                c.LDA,
+                c.LDB,
+                c.LDC,
+                entry === 'grid' ? 'grid' : 'store',
+              ),
+            ]
+          : [],
+      );
+    add.mockRestore();
+    const said = trainingProducts(config, shape, plan).map(
+      (p) => [words(p.label, p.layout, p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.output), p.count] as const,
+    );
+    expect(launched.length).toBeGreaterThan(36);
+    expect(counted(said)).toEqual(counted(launched.map((product) => [product, 1])));
+  },
+);
