@@ -77,6 +77,8 @@ describe('bench', () => {
       [['bench', 'train', '--preset', 'verdikt'], /did you mean verdict/],
       [['bench', 'train', '--batch', '3', '--micro-batch', '2'], /not divisible/],
       [['bench', 'train', '--steps', '0'], /at least 1/],
+      [['bench', 'train', '--plan', 'nowhere.json'], /LT_USAGE_OPTION.*nowhere\.json.*no such file/],
+      [['bench', 'kernels', '--plan', 'package.json'], /LT_USAGE_OPTION.*package\.json.*version/],
     ] as const) {
       const { code, stderr, stdout } = await lantrain(args);
       expect(code).toBe(2);

@@ -32,3 +32,19 @@ it("a run within WebGPU's default limits, without optional features, ends with t
   expect(small.plan).toEqual(full.plan);
   expect(small.hash).toBe(full.hash);
 });
+
+it('an adapter with nothing but the default limits, without subgroups, trains by kernels that need none', async () => {
+  const withoutFeatures = ['subgroups', 'shader-f16', 'timestamp-query'];
+  const gpu = await Gpu.open(openDawn(), { defaultLimits: true, withoutFeatures });
+  expect(withoutFeatures.filter((feature) => gpu.device.features.has(feature))).toEqual([]);
+  expect(gpu.limits.maxStorageBuffersPerShaderStage).toBe(8);
+  expect(gpu.limits.maxStorageBufferBindingSize).toBe(2 ** 27);
+  expect(gpu.adapter.subgroupSize).toBeUndefined();
+  expect(JSON.stringify(defaultPlan(gpu.adapter))).not.toContain('subgroup');
+  const engine = await goldenEngine(gpu, golden, { microBatch: 2, dropout: 0.1, clip: 1 });
+  const losses: number[] = [];
+  for (let step = 1; step <= 5; step++)
+    losses.push((await engine.step(goldenMicroBatches(golden, 0, 2), step, 5, 1e-2)).loss);
+  expect(losses[4]).toBeLessThan(losses[0] - 0.3);
+  gpu.device.destroy();
+});
