@@ -41,7 +41,7 @@ export const DEFAULT_WATCH_LIMITS: WatchLimits = {
   messagesPerSecond: 40,
   queueBytes: 2 ** 20,
   behindMs: 20_000,
-  updateMs: 250,
+  updateMs: 500,
   beatMs: 5_000,
 };
 

@@ -74,7 +74,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
 
     workers.get('ahab')?.signal('SIGKILL');
     await expect.poll(() => workersOf(page), SOON).toEqual(['starbuck']);
-    expect(await page.textContent('#log')).toMatch(/left.*ahab/);
+    await expect.poll(() => page.textContent('#log'), SOON).toMatch(/left.*ahab/);
     const left = await stepOf(page);
     await expect.poll(() => stepOf(page), SOON).toBeGreaterThan(left);
     const url = await coordinator.printed(/worker (wss?:\S+)/);
@@ -88,19 +88,21 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     await expect.poll(() => admin.isVisible('#pause'), SOON).toBe(true);
     await admin.click('#pause');
     await expect.poll(() => admin.textContent('#state'), SOON).toBe('Paused');
-    expect(await admin.textContent('#pause')).toBe('Resume');
+    await expect.poll(() => admin.textContent('#pause'), SOON).toBe('Resume');
     await expect.poll(() => reader.textContent('#state'), SOON).toBe('Paused');
     expect(await reader.isVisible('#controls')).toBe(false);
     expect(await reader.getByRole('button', { name: /pause|resume|stop|drop/i }).count()).toBe(0);
-    expect(await admin.getByRole('button', { name: 'Drop starbuck' }).count()).toBe(1);
+    await expect.poll(() => admin.getByRole('button', { name: 'Drop starbuck' }).count(), SOON).toBe(1);
 
+    // What was under way when it was paused still comes.
+    await new Promise((wait) => setTimeout(wait, 1500));
     const [stands, curve] = [await stepOf(admin), await curveOf(admin, 'loss')];
     await new Promise((wait) => setTimeout(wait, 1500));
     expect(await stepOf(admin)).toBe(stands);
     expect(await curveOf(admin, 'loss')).toBe(curve);
     await admin.click('#pause');
     await expect.poll(() => stepOf(reader), SOON).toBeGreaterThan(stands + 5);
-    expect(await reader.textContent('#state')).toBe('Training');
+    await expect.poll(() => reader.textContent('#state'), SOON).toBe('Training');
   });
 
   it('shows and receives nothing with a wrong token', async () => {
@@ -128,7 +130,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     await page.click('#stop');
     expect(await coordinator.ended, coordinator.text).not.toBeNull();
     await expect.poll(() => page.textContent('#state'), SOON).toBe('Stopped');
-    expect(await page.textContent('#checkpoints')).toMatch(/[0-9a-f]{64}/);
+    await expect.poll(() => page.textContent('#checkpoints'), SOON).toMatch(/[0-9a-f]{64}/);
     expect(complaints.filter((text) => !/ERR_CONNECTION_REFUSED/.test(text))).toEqual([]);
   });
 });

@@ -1,11 +1,11 @@
 /**
  * What a page that watches costs the coordinator: one run with two workers, in which stretches with a client that reads
- * all that the page reads alternate with stretches without. Prints the coordinator's CPU time a step of both, by
- * Linux's own count for its process, and their ratio.
+ * all that the page reads alternate with stretches without. Prints by how much its CPU time a step is more with the
+ * client, by Linux's own count.
  *
  *     npm run watch-cost -- --pairs 12 --seconds 4
  */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { parseFragment } from '../../../cluster/dashboard/messages.js';
 import { workFolder } from '../../cli/run.js';
@@ -17,23 +17,34 @@ const { values } = parseArgs({
 });
 const [pairs, stretchMs] = [Number(values.pairs), 1000 * Number(values.seconds)];
 
-/** Of clock ticks, in which Linux counts. */
-const TICK_MS = 10;
+/** Nothing but steps: what happens now and then would be in some stretches only. */
+const QUIET = ['--eval-every', '0', '--sample-tokens', '0', '--checkpoint-every', '100000'];
 
-/** User and system time of a process with all its threads, those of the driver too. */
-function cpuMs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // Counted after the name, which may hold spaces: utime and stime are fields 14 and 15.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return TICK_MS * (Number(fields[11]) + Number(fields[12]));
+interface Cpu {
+  readonly all: number;
+  /** Of the thread that runs the coordinator's JavaScript, which does all that a page asks for. */
+  readonly main: number;
 }
+
+/** Milliseconds that a process's threads, those of the driver too, have been on a core. */
+function cpuOf(pid: number): Cpu {
+  const ms = (thread: string) =>
+    Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return { all: threads.reduce((sum, thread) => sum + ms(thread), 0), main: ms(String(pid)) };
+}
+
+const percents = (x: number) => `${x.toFixed(2)} %`;
+const mean = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0) / xs.length;
+/** Standard error of the mean. */
+const error = (xs: readonly number[]) => Math.sqrt(mean(xs.map((x) => (x - mean(xs)) ** 2)) / (xs.length - 1));
 
 const folder = workFolder();
 const started: Lantrain[] = [];
 let step = 0;
 let onStep = () => {};
 try {
-  const args = ['--preset', 'tiny', '--data', 'text.txt', '--steps', '100000', '--plain', '--out', 'watched'];
+  const args = ['--preset', 'tiny', '--data', 'text.txt', '--steps', '100000', ...QUIET, '--plain', '--out', 'watched'];
   const { coordinator, url } = await startCoordinator(args, folder.path, (event) => {
     if (event.event !== 'step') return;
     step = Number(event.step);
@@ -50,44 +61,42 @@ try {
     });
 
   /** CPU time a step, from the end of one step to the end of another. */
-  const stretch = async () => {
+  const stretch = async (): Promise<Cpu> => {
     await nextStep();
-    const [cpu, first, until] = [cpuMs(pid), step, performance.now() + stretchMs];
+    const [before, first, until] = [cpuOf(pid), step, performance.now() + stretchMs];
     while (performance.now() < until) await nextStep();
-    return { cpu: cpuMs(pid) - cpu, steps: step - first };
+    const after = cpuOf(pid);
+    const steps = step - first;
+    return { all: (after.all - before.all) / steps, main: (after.main - before.main) / steps };
   };
 
   while (step < 20) await nextStep();
-  const totals = { with: { cpu: 0, steps: 0 }, without: { cpu: 0, steps: 0 } };
-  const ratios: number[] = [];
-  let bytes = 0;
+  const [watched, alone]: [Cpu[], Cpu[]] = [[], []];
   for (let pair = 0; pair < pairs; pair++) {
-    const eachMs = { with: 0, without: 0 };
     // Which comes first alternates, so that a drift of the machine favours neither.
-    for (const key of pair % 2 === 0 ? (['without', 'with'] as const) : (['with', 'without'] as const)) {
-      const page = key === 'with' ? await enter() : undefined;
-      const { cpu, steps } = await stretch();
-      bytes += page?.bytes ?? 0;
+    for (const isWatched of pair % 2 === 0 ? [false, true] : [true, false]) {
+      const page = isWatched ? await enter() : undefined;
+      (isWatched ? watched : alone).push(await stretch());
+      if (page?.messages.length === 0) throw new Error('the client has read nothing');
       page?.ws.close();
       await page?.closed;
-      totals[key].cpu += cpu;
-      totals[key].steps += steps;
-      eachMs[key] = cpu / steps;
     }
-    ratios.push(eachMs.with / eachMs.without);
   }
-  const each = ({ cpu, steps }: { readonly cpu: number; readonly steps: number }) => cpu / steps;
-  const sorted = ratios.toSorted((a, b) => a - b);
-  const mean = ratios.reduce((a, b) => a + b, 0) / pairs;
-  const error = Math.sqrt(ratios.reduce((sum, r) => sum + (r - mean) ** 2, 0) / (pairs - 1) / pairs);
-  process.stdout.write(
-    `${[
-      `${pairs} pairs of ${stretchMs / 1000} s; ${totals.with.steps} steps with a watching client, ${totals.without.steps} without`,
-      `it read ${Math.round(bytes / totals.with.steps)} bytes a step`,
-      `the coordinator's CPU time a step: with ${each(totals.with).toFixed(2)} ms, without ${each(totals.without).toFixed(2)} ms`,
-      `ratio: of the sums ${(each(totals.with) / each(totals.without)).toFixed(4)}, of pairs: median ${sorted[Math.floor(pairs / 2)].toFixed(4)}, mean ${mean.toFixed(4)} +- ${error.toFixed(4)}`,
-    ].join('\n')}\n`,
+  const eachMs = mean(alone.map(({ all }) => all));
+  const print = (line: string) => process.stdout.write(`${line}\n`);
+  print(
+    `${pairs} pairs of ${stretchMs / 1000} s, ${step} steps; CPU time a step without a page ${eachMs.toFixed(2)} ms`,
   );
+  for (const [key, what] of [
+    ['all', 'of the process'],
+    ['main', "of its main thread, where a page's cost arises"],
+  ] as const) {
+    const more = watched.map((cpu, i) => (100 * (cpu[key] - alone[i][key])) / eachMs);
+    const median = more.toSorted((a, b) => a - b)[Math.floor(pairs / 2)];
+    print(
+      `with a page, CPU time ${what}: ${percents(mean(more))} of that more, +- ${percents(error(more))}; median ${percents(median)}`,
+    );
+  }
 } finally {
   for (const process of started) {
     process.signal('SIGKILL');
