@@ -1,5 +1,6 @@
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
+import { drawIn, type Element, standAlone } from './svg.js';
 
 /** One setting of `bench cluster`: milliseconds of a step, by what they go to. */
 export interface ClusterBar {
@@ -15,22 +16,9 @@ export interface ClusterBar {
   readonly coordinator: { readonly sum: number; readonly update: number };
 }
 
-/** The little of the DOM that is used here; this project is compiled without the DOM's types. */
-interface Element {
-  textContent: string | null;
-  readonly outerHTML: string;
-  setAttribute(name: string, value: string): void;
-  removeAttribute(name: string): void;
-  append(...children: Element[]): void;
-  prepend(...children: Element[]): void;
-  remove(): void;
-  querySelectorAll(selector: string): Iterable<Element>;
-}
-
 const WIDTH = 900;
 const ROW = 44;
 const MARGIN = { top: 78, right: 200, bottom: 52, left: 200 };
-const FONT = '-apple-system, "Segoe UI", Helvetica, Arial, "Liberation Sans", sans-serif';
 const COLORS = { paper: '#ffffff', ink: '#1f2328', faint: '#59636e', grid: '#e4e8ec' };
 const PARTS = {
   compute: { color: '#1668c7', name: 'computing' },
@@ -112,27 +100,8 @@ export function clusterPlot(bars: readonly ClusterBar[], title: string): string 
     ],
   });
 
-  const draw = (name: string, attributes: Record<string, string | number>, content?: string) => {
-    const element: Element = document.createElementNS('http://www.w3.org/2000/svg', name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
-    if (content !== undefined) element.textContent = content;
-    return element;
-  };
-  // Plot's style sheet serves pages; an <img> and librsvg want plain attributes.
-  for (const style of svg.querySelectorAll('style')) style.remove();
-  svg.removeAttribute('class');
-  const plain = {
-    xmlns: 'http://www.w3.org/2000/svg',
-    viewBox: `0 0 ${WIDTH} ${height}`,
-    width: WIDTH,
-    height,
-    role: 'img',
-    'font-family': FONT,
-    'font-size': 12,
-    fill: COLORS.ink,
-  };
-  for (const [key, value] of Object.entries(plain)) svg.setAttribute(key, String(value));
-  svg.prepend(draw('title', {}, title), draw('rect', { width: WIDTH, height, fill: COLORS.paper }));
+  const draw = drawIn(document);
+  standAlone(svg, draw, { title, width: WIDTH, height, ink: COLORS.ink, paper: COLORS.paper });
   const left = { fill: COLORS.ink, 'text-anchor': 'start' };
   svg.append(draw('text', { ...left, x: 24, y: 28, 'font-size': 16, 'font-weight': 600 }, title));
   let x = 24;

@@ -2,6 +2,7 @@ import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 import { formatCount } from './format.js';
 import type { MetricsEvent } from './metrics.js';
+import { drawIn, type Element, standAlone } from './svg.js';
 
 export interface LossPlotOptions {
   readonly tokensPerStep: number;
@@ -15,18 +16,6 @@ interface Point {
   readonly loss: number;
 }
 
-/** The little of the DOM that is used here; this project is compiled without the DOM's types. */
-interface Element {
-  textContent: string | null;
-  readonly outerHTML: string;
-  setAttribute(name: string, value: string): void;
-  removeAttribute(name: string): void;
-  append(...children: Element[]): void;
-  prepend(...children: Element[]): void;
-  remove(): void;
-  querySelectorAll(selector: string): Iterable<Element>;
-}
-
 const WIDTH = 760;
 const HEIGHT = 440;
 const MARGIN = { top: 104, right: 32, bottom: 56, left: 64 };
@@ -34,7 +23,6 @@ const MARGIN = { top: 104, right: 32, bottom: 56, left: 64 };
 const MOST_POINTS = 400;
 /** Up to so many evaluations each one is marked. */
 const MOST_DOTS = 40;
-const FONT = '-apple-system, "Segoe UI", Helvetica, Arial, "Liberation Sans", sans-serif';
 const THEMES = {
   light: { paper: '#ffffff', ink: '#1f2328', faint: '#59636e', grid: '#e4e8ec', train: '#1668c7', val: '#d9480f' },
   dark: { paper: '#0d1117', ink: '#e6edf3', faint: '#9198a1', grid: '#262c36', train: '#58a6ff', val: '#ff9a5c' },
@@ -101,32 +89,13 @@ export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptio
     ],
   });
 
-  const draw = (name: string, attributes: Record<string, string | number>, content?: string) => {
-    const element: Element = document.createElementNS('http://www.w3.org/2000/svg', name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
-    if (content !== undefined) element.textContent = content;
-    return element;
-  };
+  const draw = drawIn(document);
   const center = (MARGIN.left + WIDTH - MARGIN.right) / 2;
   const middle = (MARGIN.top + HEIGHT - MARGIN.bottom) / 2;
   const left = { fill: colors.ink, 'text-anchor': 'start' };
   const label = { fill: colors.faint, 'font-size': 13, 'text-anchor': 'middle' };
 
-  // Plot's style sheet serves pages; an <img> and librsvg want plain attributes.
-  for (const style of svg.querySelectorAll('style')) style.remove();
-  const plain = {
-    xmlns: 'http://www.w3.org/2000/svg',
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
-    width: WIDTH,
-    height: HEIGHT,
-    role: 'img',
-    'font-family': FONT,
-    'font-size': 12,
-    fill: colors.ink,
-  };
-  svg.removeAttribute('class');
-  for (const [key, value] of Object.entries(plain)) svg.setAttribute(key, String(value));
-  svg.prepend(draw('title', {}, title), draw('rect', { width: WIDTH, height: HEIGHT, fill: colors.paper }));
+  standAlone(svg, draw, { title, width: WIDTH, height: HEIGHT, ink: colors.ink, paper: colors.paper });
 
   svg.append(
     draw('text', { ...left, x: MARGIN.left, y: 27, 'font-size': 16, 'font-weight': 600 }, title),
