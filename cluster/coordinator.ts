@@ -138,7 +138,8 @@ export class ClusterEngine implements TrainingEngine {
   #handling = false;
   readonly #timer: NodeJS.Timeout;
   #nextContribution = 1;
-  #step: (Job<StepOutcome> & { readonly step: number; readonly learningRate: number }) | undefined;
+  /** With clipping the norm is known before the updates. */
+  #step: (Job<StepOutcome> & { readonly step: number; readonly learningRate: number; gradNorm?: number }) | undefined;
   #evaluation: Job<bigint | undefined> | undefined;
   #evaluationSum = 0n;
   #evaluations = 0;
@@ -632,6 +633,7 @@ export class ClusterEngine implements TrainingEngine {
     for (const bucket of this.owner.buckets.keys())
       await this.reducer.read(bucket, (low, high) => this.owner.submitNorm(bucket, low, high));
     const gradNorm = Math.sqrt(await this.owner.readSquares());
+    job.gradNorm = gradNorm;
     this.owner.beginUpdate(job.step, job.learningRate, clipScaleOf(this.options.clip, gradNorm));
     this.#updating = job.step;
     this.#event({ type: 'norm-known' });
@@ -664,7 +666,7 @@ export class ClusterEngine implements TrainingEngine {
         this.#weightsVersion = step;
         const { loss, halvings } = await this.reducer.take(lossBucket, lossOf);
         if (this.lossScale) this.lossScale = nextLossScale(this.lossScale, halvings, this.options.microBatches);
-        const gradNorm = Math.sqrt(await this.owner.readSquares());
+        const gradNorm = job.gradNorm ?? Math.sqrt(await this.owner.readSquares());
         job.resolve({ loss: fromLossGrid(loss) / this.options.tokensPerStep, gradNorm });
       } catch (error) {
         // It is not in hand any more, so nobody else tells it.
