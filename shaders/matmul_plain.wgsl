@@ -69,5 +69,5 @@ fn grid(
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  grid4(p.x, p.y, product(vec4f(), p.x, p.y));
+  reportWrong(grid4(p.x, p.y, product(vec4f(), p.x, p.y)));
 }

@@ -327,5 +327,7 @@ fn grid(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   multiply(Tile(), row, col, lane);
-  for (var i = 0u; i < ROWS; i++) { grid4(row + i, col, staging[i * LANES + lane]); }
+  var wrong = 0u;
+  for (var i = 0u; i < ROWS; i++) { wrong |= grid4(row + i, col, staging[i * LANES + lane]); }
+  reportWrong(wrong);
 }

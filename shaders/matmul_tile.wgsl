@@ -310,10 +310,12 @@ fn grid(
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
   let t = multiply(Blocks(), corner, 0u, i);
+  var wrong = 0u;
   for (var p = 0u; p < PIECES; p++) {
     let place = placeOf(first, p);
-    grid4(place.x, place.y, piece(t, p));
+    wrong |= grid4(place.x, place.y, piece(t, p));
   }
+  reportWrong(wrong);
 }
 
 @compute @workgroup_size(THREADS)

@@ -45,7 +45,7 @@ const ENABLE = /^enable [\w, ]+;$/gm;
  * `name`'s text with the shaders it imports (`//! import random`, each once, before it). Shared functions stand in one
  * file each; every file compiles once its imports stand before it. What overrides cannot say, types and bindings, is
  * switched by lines: `alias Out = f32;  //! halfOut: alias Out = f16;` reads as its end where `halfOut` is among
- * `switches`, else as its beginning.
+ * `switches`, else as its beginning. An import may be such a line.
  */
 export function composeShader(texts: ShaderTexts, name: string, switches: readonly string[] = []): string {
   const seen = new Set<string>();
@@ -55,13 +55,14 @@ export function composeShader(texts: ShaderTexts, name: string, switches: readon
     seen.add(file);
     const text = texts[file];
     if (text === undefined) throw new LantrainError('LT_GPU_SHADER', `there is no shader ${file}.wgsl`);
-    for (const match of text.matchAll(IMPORT)) visit(match[1]);
-    parts.push(text);
+    const own = text.replace(SWITCH, switched);
+    for (const match of own.matchAll(IMPORT)) visit(match[1]);
+    parts.push(own);
   };
-  visit(name);
   const switched = (_line: string, before: string, name: string, after: string) =>
     switches.includes(name) ? after : before;
-  const joined = parts.join('\n').replace(SWITCH, switched);
+  visit(name);
+  const joined = parts.join('\n');
   // Directives must come before every declaration.
   const enables = [...new Set(joined.match(ENABLE))];
   if (/\bf16\b/.test(joined.replace(/\/\/.*$/gm, '')) && !enables.includes('enable f16;')) enables.push('enable f16;');

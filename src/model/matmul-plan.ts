@@ -1,4 +1,4 @@
-import type { AdapterDescription } from '../gpu/device.js';
+import { type AdapterDescription, alignValues } from '../gpu/device.js';
 
 /** NN: C[M,N] = A[M,K] B[K,N]; NT: C = A[M,K] B[N,K]^T; TN: C = A[K,M]^T B[K,N]. All row-major. */
 export type Layout = 'NN' | 'NT' | 'TN';
@@ -20,6 +20,10 @@ export interface MatmulKernel {
   readonly tile: (m: number, layout: Layout) => readonly [rows: number, columns: number];
   /** Its shader for other shapes: what computes this product, if not the kernel itself. */
   readonly instead?: (shape: ProductShape) => MatmulKernel | undefined;
+  /** How many tiles one below the other are computed before those to their right (shaders/matmul_operands.wgsl). */
+  readonly band?: (shape: ProductShape) => number;
+  /** Copies of its operands that it reads in their place. */
+  readonly copies?: (shape: ProductShape) => OperandCopies;
   /** Override constants besides those that every product has. */
   readonly constants?: (tileRows: number) => Readonly<Record<string, number | boolean>>;
   /** The subgroup size that it needs, which must be the adapter's only one. */
@@ -33,12 +37,41 @@ export interface MatmulKernel {
   readonly step?: number;
 }
 
+/** How an operand is copied before a product (shaders/arrange.wgsl): `spaced` has rows of another length. */
+export interface OperandCopies {
+  readonly a?: 'transposed' | 'spaced';
+  readonly b?: 'spaced';
+}
+
+/**
+ * Whether rows of `k` float32 begin in so few sets of a processor's first cache (64 sets, 8 ways, lines of 64 bytes) that
+ * 32 of them drive each other out.
+ */
+function collides(k: number): boolean {
+  return k % 512 === 0;
+}
+
+/** What stays in a core's second cache beside all else. */
+const PANEL_BYTES = 256 * 1024;
+
+/** Products below this gain less than the copies cost. */
+const FEWEST_COLUMNS = 256;
+
 /** For software adapters, whose subgroups have `lanes` lanes; tiles of at most `mostRows` rows. */
 function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
   const tall: MatmulKernel = {
     shader: 'matmul_subgroup_tall',
     tile: (_, layout) => (layout === 'NN' ? [4 * lanes, 64] : [64, 4 * lanes]),
     constants: () => ({ LANES: lanes }),
+    // A processor foresees the addresses of its places, each a row, but not of its lines, a few in every row: the panel
+    // of 64 lines is what should stay in the second cache.
+    band: ({ layout, k }) => (layout === 'NN' && 64 * 4 * k <= PANEL_BYTES ? Number.POSITIVE_INFINITY : 1),
+    copies: ({ layout, n, k }) => {
+      const spaced = collides(k) && n >= FEWEST_COLUMNS ? 'spaced' : undefined;
+      if (layout === 'NN') return { a: spaced };
+      if (layout === 'NT') return { a: 'transposed', b: n * k > SPLIT_VALUES ? undefined : spaced };
+      return {};
+    },
     order: 'one',
   };
   return {
@@ -48,7 +81,10 @@ function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
     constants: (ROWS) => ({ LANES: lanes, ROWS }),
     subgroupSize: lanes,
     order: 'one',
-    instead: mostRows < 32 ? undefined : ({ layout, m }) => (layout !== 'NT' && m > 16 ? tall : undefined),
+    instead:
+      mostRows < 32
+        ? undefined
+        : ({ layout, m, n }) => (m > 16 && (layout !== 'NT' || n >= FEWEST_COLUMNS) ? tall : undefined),
   };
 }
 
@@ -146,10 +182,55 @@ export function splitOf(variant: MatmulVariant, { m, n, k }: ProductShape): { pa
   return { parts: Math.ceil(k / terms), terms: Math.min(terms, k) };
 }
 
-/** Values of scratch that a product by `variant` needs. */
+/** A copy of an operand: its leading dimension and size in values, its place in the scratch in values of 32 bits. */
+export interface OperandCopy {
+  readonly how: 'transposed' | 'spaced';
+  readonly ld: number;
+  readonly offset: number;
+  readonly values: number;
+}
+
+/** A row of a spaced copy is longer by a line of the cache. */
+const SPACE = 16;
+
+/** Where the copies lie that `kernel` wants of operands with these leading dimensions. */
+export function operandCopies(
+  kernel: MatmulKernel,
+  shape: ProductShape,
+  lda: number,
+  ldb: number,
+): { readonly a?: OperandCopy; readonly b?: OperandCopy; readonly values: number } {
+  const { m, n, k } = shape;
+  const wanted = kernel.copies?.(shape) ?? {};
+  const isTight = (ld: number) => ld === k;
+  let values = 0;
+  const copy = (how: OperandCopy['how'], rows: number, ld: number): OperandCopy => {
+    const offset = alignValues(values);
+    values = offset + rows * ld;
+    return { how, ld, offset, values: rows * ld };
+  };
+  const spacedLd = 4 * Math.ceil(k / 4) + SPACE;
+  const a =
+    wanted.a === 'transposed'
+      ? copy('transposed', k, 4 * Math.ceil(m / 4))
+      : wanted.a && isTight(lda)
+        ? copy('spaced', m, spacedLd)
+        : undefined;
+  const b = wanted.b && isTight(ldb) ? copy('spaced', n, spacedLd) : undefined;
+  return { a, b, values };
+}
+
+/** The kernel that computes a product of this shape. */
+export function kernelFor(variant: MatmulVariant, shape: ProductShape): MatmulKernel {
+  const named = matmulKernel(variant);
+  return named.instead?.(shape) ?? named;
+}
+
+/** Values of scratch that a product by `variant` needs, at most. */
 export function scratchValues(variant: MatmulVariant, shape: ProductShape): number {
   const { parts } = splitOf(variant, shape);
-  return parts === 1 ? 0 : parts * shape.m * 4 * Math.ceil(shape.n / 4);
+  if (parts > 1) return parts * shape.m * 4 * Math.ceil(shape.n / 4);
+  return operandCopies(kernelFor(variant, shape), shape, shape.k, shape.k).values;
 }
 
 /**

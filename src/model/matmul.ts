@@ -1,7 +1,16 @@
 import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/device.js';
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
-import { type Layout, type MatmulTable, matmulKernel, scratchValues, splitOf, variantFor } from './matmul-plan.js';
+import {
+  kernelFor,
+  type Layout,
+  type MatmulTable,
+  type OperandCopy,
+  operandCopies,
+  scratchValues,
+  splitOf,
+  variantFor,
+} from './matmul-plan.js';
 
 /**
  * c = residual + dropout((acc + bias) * geluDerivative(geluGradient)), each part where it is given, where acc is the
@@ -71,12 +80,18 @@ const BAND_BYTES = 1024 * 1024;
  * together, and where there is not enough scratch.
  */
 export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulArguments): void {
-  const { layout, m, n, k, lda, ldb, output } = args;
+  const { layout, m, n, k, output } = args;
   check(args);
   const shape = { layout, m, n, k, output: output.kind };
   const variant = variantFor(table, shape);
-  const named = matmulKernel(variant);
-  const kernel = named.instead?.(shape) ?? named;
+  const kernel = kernelFor(variant, shape);
+  const copies = operandCopies(kernel, shape, args.lda, args.ldb);
+  const scratch = copies.values > 0 ? scratchFor(args, copies.values) : undefined;
+  // NN and NT: both copies are of matrices with k columns.
+  const arranged = (source: View, ld: number, rows: number, copy?: OperandCopy) =>
+    copy && scratch ? { view: addCopy(list, source, ld, [rows, k], copy, scratch), ld: copy.ld } : { view: source, ld };
+  const { view: aView, ld: lda } = arranged(args.a, args.lda, m, copies.a);
+  const { view: bView, ld: ldb } = arranged(args.b, args.ldb, n, copies.b);
   const [tileRows, tileColumns] = kernel.tile(m, layout);
   const tilesDown = Math.ceil(m / tileRows);
   const { parts, terms } = splitOf(variant, shape);
@@ -89,16 +104,17 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     LDB: ldb,
     LDC: output.ldc,
     VECTOR: lda % 4 === 0 && ldb % 4 === 0,
-    BAND: Math.min(tilesDown, Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4)))),
+    BAND: Math.min(tilesDown, kernel.band?.(shape) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4)))),
     ...(kernel.step === undefined ? {} : { TERMS: terms }),
     ...kernel.constants?.(tileRows),
   };
-  const a = wholeVectors(args.a);
-  const b = wholeVectors(args.b);
+  const a = wholeVectors(aView);
+  const b = wholeVectors(bView);
   const operands = { a, a4: a, b, b4: b };
   const halves = switched({ halfA: a, halfB: b });
   const groups = linearGroups(tilesDown * Math.ceil(n / tileColumns));
   const target = output.kind === 'grid' ? gridTarget(output) : storeTarget(output, a);
+  const switches = [...target.switches, ...(n % 4 === 0 && output.ldc % 4 === 0 ? ['quads'] : [])];
   const profile = { label: args.label, shape: `${m}x${n}x${k}` };
   const work = { flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n) };
   if (parts === 1) {
@@ -106,7 +122,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
       shader: kernel.shader,
       entry: target.entry,
       constants: { ...constants, ...target.constants },
-      switches: [...halves, ...target.switches],
+      switches: [...halves, ...switches],
       bindings: { ...operands, ...target.bindings },
       groups,
       ...profile,
@@ -129,13 +145,43 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     shader: 'matmul_reduce',
     entry: target.entry,
     constants: { M: m, N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
-    switches: target.switches,
+    switches,
     bindings: { partials: partial, ...target.bindings },
     groups: linearGroups(Math.ceil((m * Math.ceil(n / 4)) / REDUCE_THREADS)),
     ...profile,
     bytes: partial.size + 4 * m * n,
   });
 }
+
+/** Adds a copy of `source` [rows, columns] in `scratch`; returns its view. */
+function addCopy(
+  list: DispatchList,
+  source: View,
+  ld: number,
+  [rows, columns]: readonly [number, number],
+  copy: OperandCopy,
+  scratch: View,
+): View {
+  const isTransposed = copy.how === 'transposed';
+  const words = source.half ? Math.ceil(copy.values / 2) : copy.values;
+  const target = { ...slice(scratch, copy.offset, words), ...(source.half ? { half: true } : {}) };
+  const threads = Math.ceil(columns / 4) * (isTransposed ? Math.ceil(rows / 4) : rows);
+  const whole = wholeVectors(source);
+  list.add({
+    shader: 'arrange',
+    entry: isTransposed ? 'transpose' : 'space',
+    constants: { ROWS: rows, COLS: columns, LDS: ld, LDT: copy.ld, VECTOR: ld % 4 === 0 },
+    switches: switched({ half: source }),
+    bindings: { source: whole, source4: whole, target4: target },
+    groups: linearGroups(Math.ceil(threads / ARRANGE_THREADS)),
+    shape: `${rows}x${columns}`,
+    bytes: 2 * (source.half ? 2 : 4) * rows * columns,
+  });
+  return target;
+}
+
+/** Workgroups of shaders/arrange.wgsl. */
+const ARRANGE_THREADS = 64;
 
 /** A workgroup of shaders/matmul_reduce.wgsl, a thread for four values. */
 const REDUCE_THREADS = 64;

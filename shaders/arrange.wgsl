@@ -1,0 +1,64 @@
+// Copies of a matrix in the order in which a product's kernel reads it (matmul.ts): the same values, other places.
+//
+//   transpose   target[COLS, ROWS] = source[ROWS, COLS]^T    a thread moves a block of 4 x 4
+//   space       target[ROWS, COLS] = source[ROWS, COLS]      a thread moves four values of a row
+//
+// LDT is a multiple of 4. What lies between a row's end and the next multiple of 4 is filled with values that nobody uses.
+
+override ROWS: u32;
+override COLS: u32;
+override LDS: u32;
+override LDT: u32;
+override VECTOR: bool;  // LDS is a multiple of 4
+
+const THREADS = 64u;
+
+alias Value = f32;  //! half: alias Value = f16;
+@group(0) @binding(0) var<storage, read> source: array<Value>;
+@group(0) @binding(1) var<storage, read> source4: array<vec4<Value>>;  // the same view
+@group(0) @binding(2) var<storage, read_write> target4: array<vec4<Value>>;
+
+fn load(row: u32, col: u32) -> vec4<Value> {
+  let at = min(row, ROWS - 1u) * LDS + col;
+  if (VECTOR) { return source4[at / 4u]; }
+  return vec4(source[at], source[at + 1u], source[at + 2u], source[at + 3u]);
+}
+
+fn store(row: u32, col: u32, v: vec4<Value>) {
+  if (row < COLS) { target4[(row * LDT + col) / 4u] = v; }
+}
+
+@compute @workgroup_size(THREADS)
+fn transpose(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let across = (COLS + 3u) / 4u;
+  let id = (group.x + group.y * groups.x) * THREADS + thread;
+  let row = id / across * 4u;
+  let col = id % across * 4u;
+  if (row >= ROWS) { return; }
+  let r0 = load(row, col);
+  let r1 = load(row + 1u, col);
+  let r2 = load(row + 2u, col);
+  let r3 = load(row + 3u, col);
+  store(col, row, vec4(r0.x, r1.x, r2.x, r3.x));
+  store(col + 1u, row, vec4(r0.y, r1.y, r2.y, r3.y));
+  store(col + 2u, row, vec4(r0.z, r1.z, r2.z, r3.z));
+  store(col + 3u, row, vec4(r0.w, r1.w, r2.w, r3.w));
+}
+
+@compute @workgroup_size(THREADS)
+fn space(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let across = (COLS + 3u) / 4u;
+  let id = (group.x + group.y * groups.x) * THREADS + thread;
+  let row = id / across;
+  let col = id % across * 4u;
+  if (row >= ROWS) { return; }
+  target4[(row * LDT + col) / 4u] = load(row, col);
+}

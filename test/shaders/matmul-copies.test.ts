@@ -1,0 +1,97 @@
+import { beforeAll, beforeEach, expect, it } from 'vitest';
+import type { View } from '../../src/gpu/device.js';
+import { isMatmulVariant, type Layout, type MatmulVariant, scratchValues } from '../../src/model/matmul-plan.js';
+import { noise } from '../gpu/harness.js';
+import { agree } from '../reference/agree.js';
+import { bench, FILLER, get, openBench, operands, problem, product, put, random, run } from './matmul-problem.js';
+
+let tall: MatmulVariant;
+/** The same products one by one, from the operands as they are. */
+let short: MatmulVariant;
+
+beforeAll(openBench);
+beforeEach(({ skip }) => {
+  const name = `subgroup${bench.gpu.adapter.subgroupSize}`;
+  const other = `${name}/16`;
+  if (!isMatmulVariant(name) || !isMatmulVariant(other)) return skip('only subgroups of one size copy operands');
+  [tall, short] = [name, other];
+});
+
+// A is transposed for NT, rows that begin in the same sets of a cache are spaced; more than a tile, and odd.
+it.each([
+  ['NT', 33, 260, 67, 0],
+  ['NT', 70, 257, 66, 3],
+  ['NT', 18, 256, 512, 0],
+  ['NT', 18, 259, 512, 4],
+  ['NN', 40, 256, 512, 0],
+  ['NN', 37, 301, 1024, 0],
+  ['NN', 37, 301, 512, 2],
+] as const)(
+  '%s %ix%ix%i, rows %i values apart: the bits of the kernel without copies',
+  async (layout, m, n, k, pad) => {
+    const p = problem(layout, m, n, k);
+    const got = await product(tall, p, pad);
+    agree(got, p.product, 3e-6, tall);
+    const other = await product(short, p, pad);
+    expect(got.findIndex((v, i) => v !== other[i])).toBe(-1);
+  },
+);
+
+it('copies of float16, beside an operand that is not', async ({ skip }) => {
+  if (!bench.gpu.has('shader-f16')) return skip('this adapter has no float16');
+  // Quarters from -2 to 2: float16 holds them, and sums of their products are exact.
+  const quarters = (count: number, seed: number) => noise(count, seed).map((v) => Math.round(8 * v) / 4);
+  for (const [layout, m, n, k] of [
+    ['NT', 21, 257, 512],
+    ['NN', 34, 256, 512],
+  ] as const) {
+    const p = { ...problem(layout, m, n, k), a: matrix(m, k, 1), b: matrix(...sizeOfB(layout, n, k), 2) };
+    const c = await put(random(m, n, 9), n, FILLER);
+    const half = await putHalf(p.a.values);
+    await run(tall, { ...(await operands(p)), a: half, output: { kind: 'store', c, ldc: n } });
+    const got = await get(c, m, n);
+    const want = await product(short, p);
+    expect(want.some((v) => v !== 0)).toBe(true);
+    expect(got).toEqual(want);
+  }
+
+  function matrix(rows: number, columns: number, seed: number) {
+    return { rows, columns, values: quarters(rows * columns, seed) };
+  }
+});
+
+function sizeOfB(layout: Layout, n: number, k: number): [rows: number, columns: number] {
+  return layout === 'NT' ? [n, k] : [k, n];
+}
+
+/** Quarters between -2 and 2 as float16. */
+async function putHalf(values: Float32Array): Promise<View> {
+  const bits = (v: number) => {
+    if (v === 0) return 0;
+    const exponent = Math.floor(Math.log2(Math.abs(v)));
+    const mantissa = Math.abs(v) / 2 ** exponent - 1;
+    return (v < 0 ? 0x8000 : 0) | ((exponent + 15) << 10) | (mantissa * 1024);
+  };
+  const words = new Uint16Array(2 * Math.ceil(values.length / 2));
+  values.forEach((v, i) => {
+    words[i] = bits(v);
+  });
+  return { ...(await bench.put(new Uint32Array(words.buffer))), half: true };
+}
+
+it('the scratch that copies take', () => {
+  const values = (layout: Layout, m: number, n: number, k: number) =>
+    scratchValues('subgroup8', { layout, m, n, k, output: 'store' });
+  expect(values('NT', 33, 260, 67)).toBe(67 * 36);
+  // Spaced rows are 16 longer and begin at a multiple of 64.
+  expect(values('NT', 33, 260, 512)).toBe(512 * 36 + 260 * 528);
+  expect(values('NN', 33, 260, 512)).toBe(33 * 528);
+  // No copy: few columns, few rows, rows that do not collide, another layout.
+  expect(values('NN', 33, 255, 512)).toBe(0);
+  expect(values('NT', 33, 255, 67)).toBe(0);
+  expect(values('NT', 16, 260, 512)).toBe(0);
+  expect(values('NN', 33, 260, 768)).toBe(0);
+  expect(values('TN', 512, 512, 512)).toBe(0);
+  // B is left where it is beyond 64 MiB.
+  expect(values('NT', 32, 32769, 512)).toBe(512 * 32);
+});
