@@ -12,7 +12,10 @@ export interface ProductShape {
   readonly output: 'store' | 'grid';
 }
 
-/** A kernel for matrix products: one shader and how it cuts C into tiles, a workgroup each. */
+/**
+ * A kernel for matrix products: one shader and how it cuts C into tiles, a workgroup each. All of them add an element's
+ * products one by one, k rising, so that on most adapters all give the same bits, unless K is split.
+ */
 export interface MatmulKernel {
   /** File in `shaders/` without `.wgsl`; its entry points are those of shaders/epilogue.wgsl. */
   readonly shader: string;
@@ -28,11 +31,6 @@ export interface MatmulKernel {
   readonly constants?: (tileRows: number) => Readonly<Record<string, number | boolean>>;
   /** The subgroup size that it needs, which must be the adapter's only one. */
   readonly subgroupSize?: number;
-  /**
-   * In which order an accumulator adds its products: `one` by one, or `four` at a time. Kernels of one order give the
-   * same bits on most adapters; those of different orders do not.
-   */
-  readonly order: 'one' | 'four';
   /** Where it can be split along K: the values of k that it takes at a time. */
   readonly step?: number;
 }
@@ -72,7 +70,6 @@ function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
       if (layout === 'NT') return { a: 'transposed', b: n * k > SPLIT_VALUES ? undefined : spaced };
       return {};
     },
-    order: 'one',
   };
   return {
     shader: 'matmul_subgroup',
@@ -80,7 +77,6 @@ function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
     tile: (m) => [Math.min(mostRows, m > 16 ? 32 : m > 8 ? 16 : 8), 4 * lanes],
     constants: (ROWS) => ({ LANES: lanes, ROWS }),
     subgroupSize: lanes,
-    order: 'one',
     instead:
       mostRows < 32
         ? undefined
@@ -101,7 +97,6 @@ function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: 
       STEP: step,
       SLABS: slabs,
     }),
-    order: 'one',
     step,
   };
 }
@@ -132,7 +127,7 @@ const KERNELS = {
   register4x8: registers(1, 2),
   register8x8: registers(2, 2),
   /** Slow and simple. */
-  plain: { shader: 'matmul_plain', tile: () => [8, 32], order: 'one' },
+  plain: { shader: 'matmul_plain', tile: () => [8, 32] },
 } as const satisfies Record<string, MatmulKernel>;
 
 type KernelName = keyof typeof KERNELS;

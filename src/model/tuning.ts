@@ -37,7 +37,7 @@ export function matmulCandidates(
     return subgroupSize === undefined || subgroupSize === adapter.subgroupSize;
   });
   const isSplit = splitOf(base, product).parts > 1;
-  if (!anyBits) return isSplit ? [] : runs.filter((v) => matmulKernel(v).order === matmulKernel(base).order);
+  if (!anyBits) return isSplit ? [] : runs;
   if (adapter.software) return runs;
   const tiles = Math.ceil(product.m / 64) * Math.ceil(product.n / 64);
   // Subgroup kernels are made for software; among tiles, the larger load less.
