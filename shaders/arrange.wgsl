@@ -28,16 +28,22 @@ fn store(row: u32, col: u32, v: vec4<Value>) {
   if (row < COLS) { target4[(row * LDT + col) / 4u] = v; }
 }
 
+// Threads are counted in a line, across rows of blocks of four columns: (row, column) of this one's.
+fn blockOf(group: vec3u, groups: vec3u, thread: u32) -> vec2u {
+  let across = (COLS + 3u) / 4u;
+  let id = (group.x + group.y * groups.x) * THREADS + thread;
+  return vec2u(id / across, id % across);
+}
+
 @compute @workgroup_size(THREADS)
 fn transpose(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let across = (COLS + 3u) / 4u;
-  let id = (group.x + group.y * groups.x) * THREADS + thread;
-  let row = id / across * 4u;
-  let col = id % across * 4u;
+  let block = blockOf(group, groups, thread);
+  let row = block.x * 4u;
+  let col = block.y * 4u;
   if (row >= ROWS) { return; }
   let r0 = load(row, col);
   let r1 = load(row + 1u, col);
@@ -55,10 +61,9 @@ fn space(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let across = (COLS + 3u) / 4u;
-  let id = (group.x + group.y * groups.x) * THREADS + thread;
-  let row = id / across;
-  let col = id % across * 4u;
+  let block = blockOf(group, groups, thread);
+  let row = block.x;
+  let col = block.y * 4u;
   if (row >= ROWS) { return; }
   target4[(row * LDT + col) / 4u] = load(row, col);
 }
