@@ -1,9 +1,17 @@
 import { LantrainError } from '../src/errors.js';
 import type { Gpu } from '../src/gpu/device.js';
 import type { ShaderTexts } from '../src/gpu/kernel.js';
-import { memoryBudget } from '../src/model/activations.js';
+import { type MemoryBudget, memoryBudget } from '../src/model/activations.js';
+import type { BatchShape } from '../src/model/shape.js';
+import { chooseStack } from '../src/model/stack.js';
 import { bitClassHash, type Probe } from './bit-class.js';
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
+
+/** The engine that a run wants, whose steps have `microBatches`. */
+export interface WantedEngine extends WorkerShape {
+  readonly shaders?: ShaderTexts;
+  readonly microBatches: number;
+}
 
 /** What a worker decides by itself, as it changes no bit. */
 export interface WorkerMemory {
@@ -12,6 +20,9 @@ export interface WorkerMemory {
   /** What the adapter can still take, where that is known. */
   readonly availableBytes?: () => number | undefined;
 }
+
+/** A worker computes at most this part of a step at once, so that shares can be any number of micro-batches. */
+const LARGEST_PART = 1 / 4;
 
 /**
  * A worker's engine, kept from one connection to the next: after a coordinator's restart or a break of the network it is
@@ -44,25 +55,35 @@ export class EngineKeeper {
    * is known to have too little.
    */
   async get(
-    { model, shape: asked, plan, shaders: given }: WorkerShape & { readonly shaders?: ShaderTexts },
+    { model, shape: asked, plan, shaders: given, microBatches }: WantedEngine,
     onProgress?: (done: number, total: number) => void,
   ): Promise<WorkerEngine> {
     const shaders = this.own ?? given;
     if (shaders === undefined) throw new LantrainError('LT_CLUSTER_MALFORMED', 'the coordinator sent no shaders');
-    const shape = { ...asked, recompute: asked.recompute || this.#recomputes({ model, shape: asked, plan }) };
-    const name = JSON.stringify([model, shape, plan, shaders]);
+    const single = { ...asked, recompute: asked.recompute || this.#recomputes({ model, shape: asked, plan }) };
+    const name = JSON.stringify([model, single, plan, shaders, microBatches]);
     if (this.#made?.name !== name) {
       this.#made = undefined;
       this.#hashes.clear();
       this.gpu.releaseAll();
-      this.#checkMemory({ model, shape, plan });
-      const wanted = { model, shape, plan };
+      this.#checkMemory({ model, shape: single, plan });
+      const wanted = { model, shape: this.#stacked({ model, shape: single, plan }, microBatches), plan };
       const engine = await WorkerEngine.create(this.gpu, shaders, wanted, onProgress);
       this.#made = { shape: wanted, shaders, name, engine };
     }
     const { engine } = this.#made;
     engine.sums.clear(this.gpu);
     return engine;
+  }
+
+  /** The shape with a stack that pays and fits. */
+  #stacked({ model, shape, plan }: WorkerShape, microBatches: number): BatchShape {
+    // A micro-batch of mixed precision finds its own loss scale.
+    if (shape.precision === 'f16') return shape;
+    const available = this.memory.availableBytes?.() ?? Number.POSITIVE_INFINITY;
+    const most = Math.max(1, Math.floor(LARGEST_PART * microBatches));
+    const fits = (budget: MemoryBudget) => heldBytes(budget) <= available;
+    return { ...shape, stack: chooseStack(model, shape, plan, most, this.gpu.adapter, fits) };
   }
 
   #recomputes(wanted: WorkerShape): boolean | undefined {
@@ -95,9 +116,12 @@ export class EngineKeeper {
   }
 }
 
-/** What a worker holds on its adapter. */
 function neededBytes({ model, shape, plan }: WorkerShape, recompute = shape.recompute): number {
-  const { stateBytes, activationBytes } = memoryBudget(model, { ...shape, recompute }, plan);
+  return heldBytes(memoryBudget(model, { ...shape, recompute }, plan));
+}
+
+/** What a worker holds on its adapter. */
+function heldBytes({ stateBytes, activationBytes }: MemoryBudget): number {
   // No moments here: 12 bytes a parameter of the 20 of whoever owns the state.
   return 0.6 * stateBytes + activationBytes;
 }

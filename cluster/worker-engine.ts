@@ -48,7 +48,8 @@ export class WorkerEngine {
     readonly packer: SumPacker,
     readonly follower: WeightFollower,
     readonly checks: WeightChecks,
-    private readonly parts: readonly GradientPart[],
+    /** Of the lists for one micro-batch and for a stack. */
+    private readonly parts: ReadonlyMap<number, readonly GradientPart[]>,
   ) {}
 
   static async create(
@@ -65,18 +66,22 @@ export class WorkerEngine {
     const packer = await SumPacker.build(kernels, sums);
     const follower = await WeightFollower.build(kernels, weights);
     const checks = await WeightChecks.build(kernels, weights);
-    await gpt.gradient.warmUp(gpu, onProgress);
+    const parts = new Map<number, readonly GradientPart[]>();
+    for (const size of new Set([1, gpt.stack])) {
+      const list = gpt.gradientList({ stack: size, fresh: false });
+      await list.warmUp(gpu, onProgress);
+      parts.set(size, partsOf(packer.finals(list)));
+    }
     sums.clear(gpu);
-    const parts = partsOf(packer.finals(gpt.gradient));
     return new WorkerEngine(gpu, layout, weights, sums, gpt, packer, follower, checks, parts);
   }
 
   /**
-   * Queues one micro-batch at once: its gradients and losses are added to the sums. Resolves when the adapter is done
-   * with it; its report counts from the last time the sums were cleared.
+   * Queues one micro-batch, or a whole stack: its gradients and losses are added to the sums. Resolves when the adapter is
+   * done with it; its report counts from the last time the sums were cleared.
    */
-  gradient(batch: MicroBatch, context: StepContext): Promise<StepReport> {
-    this.gpt.submitGradient(batch, context);
+  gradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext): Promise<StepReport> {
+    this.gpt.submitGradient(batches, context);
     return this.sums.readReport();
   }
 
@@ -107,16 +112,18 @@ export class WorkerEngine {
    * from the first value on that is not finite or too large.
    */
   async gradientByBucket(
-    batch: MicroBatch,
+    batches: readonly MicroBatch[],
     context: StepContext,
     onFinal: (bucket: number) => void,
   ): Promise<StepReport> {
-    this.gpt.loadGradient(batch, context);
-    const { gradient } = this.gpt;
+    this.gpt.loadGradient(batches, context);
+    const stack = batches.length;
+    const gradient = this.gpt.gradientList({ stack, fresh: false });
+    const parts = this.parts.get(stack) ?? [];
     const reports: Promise<StepReport>[] = [];
     let from = 0;
     let good = true;
-    for (const { buckets, dispatches } of [...this.parts, { buckets: [], dispatches: gradient.length }]) {
+    for (const { buckets, dispatches } of [...parts, { buckets: [], dispatches: gradient.length }]) {
       if (dispatches > from) gradient.submit(this.gpu, from, dispatches);
       from = dispatches;
       const report = this.sums.readReport().then((r) => {
@@ -129,6 +136,19 @@ export class WorkerEngine {
       if (reports.length > PARTS_AHEAD) await reports[reports.length - 1 - PARTS_AHEAD];
     }
     return (await Promise.all(reports))[reports.length - 1];
+  }
+
+  /** Which of a stack has a gradient or a loss that is not finite or too large, each computed alone. Leaves the sums zero. */
+  async wrongOf(batches: readonly MicroBatch[], context: StepContext): Promise<number> {
+    let wrong = 0;
+    for (const [i, batch] of batches.length > 1 ? batches.entries() : []) {
+      this.sums.clear(this.gpu);
+      const report = await this.gradient(batch, context);
+      wrong = i;
+      if (report.wrong.length > 0) break;
+    }
+    this.sums.clear(this.gpu);
+    return wrong;
   }
 
   /** The losses of micro-batches by the weights as they are, without dropout. */

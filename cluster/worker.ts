@@ -308,27 +308,27 @@ export class Worker {
         const set = MicroBatchSet.of(done);
         upload.begin((bucket) => this.#contribute(message, work, set, bucket, report, halvings));
       };
-      for (const data of work.microBatches) {
-        if (work.fenced) break;
-        work.begun++;
-        if (work.handedBack.has(data.microBatch)) continue;
+      for (let next = this.#take(work); next.length > 0 && !work.fenced; next = this.#take(work)) {
         this.#progress(work, done.length);
-        done.push(data.microBatch);
-        const batch = this.#unpack(data);
+        const ids = next.map((data) => data.microBatch);
+        done.push(...ids);
+        const batches = next.map((data) => this.#unpack(data));
         if (message.scaleExponent !== undefined) {
-          report = await engine.gradientByScale(batch, context, message.scaleExponent, scaled);
+          report = await engine.gradientByScale(batches[0], context, message.scaleExponent, scaled);
           halvings += message.scaleExponent - scaled[scaled.length - 1].exponent;
         } else if (work.microBatches.slice(work.begun).every((m) => work.handedBack.has(m.microBatch))) {
           begin();
-          report = await engine.gradientByBucket(batch, context, (bucket) => upload.add(bucket));
-        } else report = await engine.gradient(batch, context);
+          report = await engine.gradientByBucket(batches, context, (bucket) => upload.add(bucket));
+        } else report = await engine.gradient(batches, context);
         if (report.wrong.length > 0) {
           const what = report.wrong.slice(0, 3).join(', ');
-          this.#connection.send({ type: 'refuse', assignment, microBatch: data.microBatch, status: 1, what });
+          await upload.giveUp();
+          const microBatch = ids[await engine.wrongOf(batches, context)];
+          this.#connection.send({ type: 'refuse', assignment, microBatch, status: 1, what });
           return;
         }
         this.#progress(work, done.length);
-        if (this.#options.drag) await new Promise((go) => setTimeout(go, this.#options.drag));
+        if (this.#options.drag) await new Promise((go) => setTimeout(go, ids.length * (this.#options.drag ?? 0)));
       }
       if (work.fenced || done.length === 0) return;
       const computed = performance.now();
@@ -351,6 +351,21 @@ export class Worker {
       engine.sums.clear(engine.gpu);
       this.#works.delete(assignment);
     }
+  }
+
+  /** What to compute next, begun with that: a whole stack where one is left, else one; none at the end. */
+  #take(work: Work): MicroBatchData[] {
+    const { engine } = this.#ready();
+    const { stack, shape } = engine.gpt;
+    const { microBatches } = work;
+    while (microBatches[work.begun] && work.handedBack.has(microBatches[work.begun].microBatch)) work.begun++;
+    const next = microBatches.slice(work.begun, work.begun + stack);
+    const isWhole =
+      next.length === stack &&
+      next.every((m, i) => m.slot === next[0].slot + i * shape.batch && !work.handedBack.has(m.microBatch));
+    const taken = isWhole ? next : next.slice(0, 1);
+    work.begun += taken.length;
+    return taken;
   }
 
   /** Packs and sends the sums of one bucket; the last bucket is the loss. */

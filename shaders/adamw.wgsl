@@ -6,9 +6,9 @@
 //   w = w - stepSize * m / (sqrt(v) * inverseSqrtCorrection2 + eps)
 //
 // with stepSize = lr / (1 - beta1^t) and inverseSqrtCorrection2 = 1 / sqrt(1 - beta2^t), both from the host in float64.
-// The sums are set to zero in the same pass, ready for the next step, and the squares of the gradients (before clipScale)
-// are added up by chunks (squares.wgsl), whose eight threads walk through the chunk side by side: a software adapter
-// reads memory in order so, and computes an address once for many values.
+// The same pass adds up the squares of the gradients (before clipScale) by chunks (squares.wgsl), whose eight threads walk
+// through the chunk side by side: a software adapter reads memory in order so, and computes an address once for many
+// values. With CLEAR it also sets the sums to zero, for a next step that adds to them.
 // weights, first, second, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
 // each block of 64 values.
 //! import grid
@@ -25,6 +25,8 @@ struct Step {
   epsilon: f32,
 }
 
+override CLEAR: bool = true;
+
 @group(0) @binding(0) var<storage, read_write> weights: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> first: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> second: array<vec4f>;
@@ -38,17 +40,23 @@ struct Step {
 fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let chunk = group.x * CHUNKS + local.y;
   let end = min(arrayLength(&weights), (chunk + 1u) * CHUNK_VECTORS);
+  // A chunk has 64 blocks. All that a software adapter loads, it loads lane by lane: so once, before the loop.
+  let decays0 = decayBits[2u * chunk];
+  let decays1 = decayBits[2u * chunk + 1u];
   var own = vec4f();
   for (var i = chunk * CHUNK_VECTORS + local.x; i < end; i += CHUNK_LANES) {
     let gradient = fromGrid(low[i], high[i]);
-    low[i] = vec4u();
-    high[i] = vec4u();
+    if (CLEAR) {
+      low[i] = vec4u();
+      high[i] = vec4u();
+    }
     own += gradient * gradient;
     let g = step.clipScale * gradient;
-    let block = i / 16u;
-    let decays = ((decayBits[block / 32u] >> (block % 32u)) & 1u) == 1u;
+    let block = i / 16u % 64u;
+    let decays = ((select(decays0, decays1, block >= 32u) >> (block % 32u)) & 1u) == 1u;
     let w = weights[i] * select(1.0, step.decayFactor, decays);
-    let m = first[i] + (g - first[i]) * step.oneMinusBeta1;
+    let before = first[i];
+    let m = before + (g - before) * step.oneMinusBeta1;
     let v = second[i] * step.beta2 + g * g * step.oneMinusBeta2;
     first[i] = m;
     second[i] = v;

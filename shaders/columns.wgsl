@@ -3,10 +3,13 @@
 // Sums over rows, for the gradients of biases and of LayerNorm's gain and bias, rounded to the grid and added to the
 // 64-bit sums: each column over chunks of ROWS rows, the rows of a chunk in order, then the chunks in order.
 //
-// dy, x [M, N]; stats [M, 2] = mean, rstd; low, high [N] for `bias`, [BIAS_AT + N] for `norm`.
+// dy, x [STACK * M, N]; stats [STACK * M, 2] = mean, rstd; low, high [N] for `bias`, [BIAS_AT + N] for `norm`.
 //   bias  sum of dy[r, n]
 //   norm  sum of dy * xhat at n (the gain's gradient), sum of dy at BIAS_AT + n: gain and bias are neighbours in the flat
 //         array
+//
+// Of a stack of micro-batches, whose STACK x M rows lie one below another, each is summed and rounded by itself. With FRESH
+// the first one's sums take the place of what was there.
 //
 // A thread takes four columns; SLICES threads share them and take a chunk each, then the next SLICES chunks. Their sums
 // meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is 1 there and all that
@@ -15,6 +18,8 @@
 alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
 
 override M: u32 = 8u;
+override STACK: u32 = 1u;
+override FRESH: bool = false;
 override N: u32 = 4u;
 override ROWS: u32 = 64u;
 override SLICES: u32 = 1u;
@@ -45,12 +50,13 @@ fn x4(at: u32) -> vec4f {
   return vec4f(x[i][at % 4u], x[(at + 1u) / 4u][(at + 1u) % 4u], x[(at + 2u) / 4u][(at + 2u) % 4u], x[(at + 3u) / 4u][(at + 3u) % 4u]);
 }
 
-fn add4(at: u32, n: u32, values: vec4f) {
+fn add4(at: u32, n: u32, values: vec4f, begins: bool) {
   for (var k = 0u; k < min(4u, N - n); k++) {
     let bits = bitcast<u32>(inUnits(values[k]));
     let wrong = gridStatus(bits);
     if (wrong != 0u) { atomicOr(&status, wrong); }
-    let total = add64(vec2u(low[at + k], high[at + k]), toGrid(bits));
+    var total = toGrid(bits);
+    if (!begins) { total = add64(vec2u(low[at + k], high[at + k]), total); }
     low[at + k] = total.x;
     high[at + k] = total.y;
   }
@@ -77,34 +83,40 @@ fn bias(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   let n = 4u * (group.x * LANES + local.x);
   // Columns past the end are computed like the last ones and not stored, so that barriers stay uniform.
   let column = min(n, (N - 1u) / 4u * 4u);
-  var sum = Sums();
-  for (var chunk = 0u; chunk < M; chunk += ROWS * SLICES) {
-    let start = chunk + local.y * ROWS;
-    var own = Sums();
-    for (var at = start * N + column; at < min(M, start + ROWS) * N; at += N) { own.bias += dy4(at); }
-    sum = inOrder(sum, own, local);
+  for (var s = 0u; s < STACK; s++) {
+    let end = (s + 1u) * M;
+    var sum = Sums();
+    for (var chunk = s * M; chunk < end; chunk += ROWS * SLICES) {
+      let start = chunk + local.y * ROWS;
+      var own = Sums();
+      for (var at = start * N + column; at < min(end, start + ROWS) * N; at += N) { own.bias += dy4(at); }
+      sum = inOrder(sum, own, local);
+    }
+    if (n < N && local.y == 0u) { add4(n, n, sum.bias, FRESH && s == 0u); }
   }
-  if (n < N && local.y == 0u) { add4(n, n, sum.bias); }
 }
 
 @compute @workgroup_size(LANES, SLICES)
 fn norm(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let n = 4u * (group.x * LANES + local.x);
   let column = min(n, (N - 1u) / 4u * 4u);
-  var sum = Sums();
-  for (var chunk = 0u; chunk < M; chunk += ROWS * SLICES) {
-    let start = chunk + local.y * ROWS;
-    var own = Sums();
-    for (var row = start; row < min(M, start + ROWS); row++) {
-      let s = stats[row];
-      let d = dy4(row * N + column);
-      own.gain += d * (x4(row * N + column) - s.x) * s.y;
-      own.bias += d;
+  for (var s = 0u; s < STACK; s++) {
+    let end = (s + 1u) * M;
+    var sum = Sums();
+    for (var chunk = s * M; chunk < end; chunk += ROWS * SLICES) {
+      let start = chunk + local.y * ROWS;
+      var own = Sums();
+      for (var row = start; row < min(end, start + ROWS); row++) {
+        let meanRstd = stats[row];
+        let d = dy4(row * N + column);
+        own.gain += d * (x4(row * N + column) - meanRstd.x) * meanRstd.y;
+        own.bias += d;
+      }
+      sum = inOrder(sum, own, local);
     }
-    sum = inOrder(sum, own, local);
-  }
-  if (n < N && local.y == 0u) {
-    add4(n, n, sum.gain);
-    add4(BIAS_AT + n, n, sum.bias);
+    if (n < N && local.y == 0u) {
+      add4(n, n, sum.gain, FRESH && s == 0u);
+      add4(BIAS_AT + n, n, sum.bias, FRESH && s == 0u);
+    }
   }
 }

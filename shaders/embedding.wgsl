@@ -5,10 +5,13 @@
 //   gradient  wte[v] collects the rows of dx whose token is v; the host lists them sorted by token, so that each
 //             element has one thread that adds its rows in order: no float atomics.
 //
-// tokens [M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [M, C]; low, high: the sums of wte's
+// Of a stack of micro-batches, whose STACK x M rows lie one below another, each is summed and rounded by itself. With FRESH
+// the first one's sums take the place of what was there; the token gradient, which meets few rows of the table, adds always.
+//
+// tokens [STACK * M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [STACK * M, C]; low, high: the sums of wte's
 // window or of wpe.
-// lists [1 + 3 M] u32: U, then U tokens in rising order, then at 1 + M their U starts, then at 1 + 2 M the M rows
-// sorted by (token, row); the rows of token u are those from its start up to the next start or M.
+// lists [1 + 3 R] u32, R = STACK * M: U, then U tokens in rising order, then at 1 + R their U starts, then at 1 + 2 R the R
+// rows sorted by (token, row); the rows of token u are those from its start up to the next start or R.
 //! import random
 //! import grid
 //! import unit
@@ -21,6 +24,8 @@ override C: u32 = 4u;
 override ROW_START: u32 = 0u;
 override ROWS: u32 = 16u;
 override DROPOUT: bool = false;
+override STACK: u32 = 1u;
+override FRESH: bool = false;
 
 @group(0) @binding(0) var<storage, read> tokens: array<u32>;
 @group(0) @binding(1) var<storage, read> wte: array<f32>;
@@ -45,11 +50,12 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
   x[row * C + c] = value;
 }
 
-fn accumulate(at: u32, value: f32) {
+fn accumulate(at: u32, value: f32, begins: bool) {
   let bits = bitcast<u32>(inUnits(value));
   let wrong = gridStatus(bits);
   if (wrong != 0u) { atomicOr(&status, wrong); }
-  let sum = add64(vec2u(low[at], high[at]), toGrid(bits));
+  var sum = toGrid(bits);
+  if (!begins) { sum = add64(vec2u(low[at], high[at]), sum); }
   low[at] = sum.x;
   high[at] = sum.y;
 }
@@ -62,11 +68,21 @@ fn token_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation
   if (c >= C || u >= unique) { return; }
   let token = lists[1u + u] - ROW_START;
   if (token >= ROWS) { return; }
-  var end = M;
-  if (u + 1u < unique) { end = lists[1u + M + u + 1u]; }
+  let rows = STACK * M;
+  var end = rows;
+  if (u + 1u < unique) { end = lists[1u + rows + u + 1u]; }
   var sum = 0.0;
-  for (var i = lists[1u + M + u]; i < end; i++) { sum += f32(dx[lists[1u + 2u * M + i] * C + c]); }
-  accumulate(token * C + c, sum);
+  var batch = 0u;
+  for (var i = lists[1u + rows + u]; i < end; i++) {
+    let row = lists[1u + 2u * rows + i];
+    if (STACK > 1u && row / M != batch) {
+      accumulate(token * C + c, sum, false);
+      sum = 0.0;
+      batch = row / M;
+    }
+    sum += f32(dx[row * C + c]);
+  }
+  accumulate(token * C + c, sum, false);
 }
 
 @compute @workgroup_size(64)
@@ -74,7 +90,9 @@ fn position_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocat
   let c = group.x * 64u + local.x;
   let t = group.y;
   if (c >= C) { return; }
-  var sum = 0.0;
-  for (var row = t; row < M; row += T) { sum += f32(dx[row * C + c]); }
-  accumulate(t * C + c, sum);
+  for (var s = 0u; s < STACK; s++) {
+    var sum = 0.0;
+    for (var row = s * M + t; row < (s + 1u) * M; row += T) { sum += f32(dx[row * C + c]); }
+    accumulate(t * C + c, sum, FRESH && s == 0u);
+  }
 }

@@ -7,7 +7,8 @@
 //   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part behind its flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
-//   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`
+//   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. With FRESH the
+//                  first product of a stack takes the place of what was there
 //
 // Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
 // its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are
@@ -21,6 +22,7 @@ override RESIDUAL = false;
 // The accumulators start from C.
 override ACCUMULATE = false;
 override ROWS_PER_SEQUENCE = 1u;
+override FRESH = false;
 
 @group(0) @binding(9) var<uniform> key: DropoutKey;
 @group(0) @binding(12) var<storage, read_write> status: array<atomic<u32>>;
@@ -83,15 +85,23 @@ fn storeDropout4(row: u32, col: u32, acc: vec4f) {
   putC(at, col, addResidual4(at, addBias4(col, acc) * factor));
 }
 
-// Returns what is wrong with the values, for `reportWrong`: a thread tells once, not with every value.
-fn grid4(row: u32, col: u32, acc: vec4f) -> u32 {
+// Of product `s` of a stack. Returns what is wrong with the values, for `reportWrong`: a thread tells once, not with
+// every value.
+fn grid4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
   if (outside(row, col)) { return 0u; }
   let bits = bitcast<vec4u>(vec4f(inUnits(acc.x), inUnits(acc.y), inUnits(acc.z), inUnits(acc.w)));
   let x = toGrid(bits.x);
   let y = toGrid(bits.y);
   let z = toGrid(bits.z);
   let w = toGrid(bits.w);
-  addToSums(row * LDC + col, col, vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y));
+  let at = row * LDC + col;
+  let l = vec4u(x.x, y.x, z.x, w.x);
+  let h = vec4u(x.y, y.y, z.y, w.y);
+  if (FRESH && s == 0u) {
+    putSums(at, col, l, h);
+  } else {
+    addToSums(at, col, l, h);
+  }
   var wrong = gridStatus(bits.x);
   if (col + 1u < N) { wrong |= gridStatus(bits.y); }
   if (col + 2u < N) { wrong |= gridStatus(bits.z); }

@@ -5,6 +5,10 @@
 //   LAYOUT 1, NT: C[M, N] = A[M, K] B[N, K]^T
 //   LAYOUT 2, TN: C[M, N] = A[K, M]^T B[K, N]
 //
+// A product may be one of a stack of STACK, whose rows lie one below another. NN and NT are one product of STACK times as
+// many rows, which M counts. In TN, A and B have K rows for each: each is a product of its own, rounded to the grid by
+// itself, one after the other.
+//
 // a and a4 are the same view, b and b4 as well. Leading dimensions that are multiples of 4 (VECTOR) are read through
 // the vec4 arrays: one load in place of four. Either may be float16 (`halfA`, `halfB`); sums are float32 always.
 
@@ -17,6 +21,7 @@ override K: u32;
 override LDA: u32;
 override LDB: u32;
 override VECTOR: bool;
+override STACK = 1u;
 
 alias OperandA = f32;  //! halfA: alias OperandA = f16;
 alias OperandB = f32;  //! halfB: alias OperandB = f16;

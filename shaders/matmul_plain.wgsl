@@ -10,11 +10,11 @@ fn operandB(k: u32, col: u32) -> f32 {
   return f32(b[select(k * LDB + col, col * LDB + k, LAYOUT == NT)]);
 }
 
-// Columns beyond the last are moved to it; their values are never stored.
-fn product(begin: vec4f, row: u32, col: u32) -> vec4f {
+// Columns beyond the last are moved to it; their values are never stored. TN: of product `s` of the stack.
+fn product(begin: vec4f, row: u32, col: u32, s: u32) -> vec4f {
   var sum = begin;
   if (row >= M || col >= N) { return sum; }
-  for (var k = 0u; k < K; k++) {
+  for (var k = s * K; k < (s + 1u) * K; k++) {
     let x = operandA(row, k);
     sum += x * vec4f(
       operandB(k, col),
@@ -39,7 +39,7 @@ fn store(
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  store4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y));
+  store4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y, 0u));
 }
 
 @compute @workgroup_size(64)
@@ -49,7 +49,7 @@ fn storeGelu(
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  storeGelu4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y));
+  storeGelu4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y, 0u));
 }
 
 @compute @workgroup_size(64)
@@ -59,7 +59,7 @@ fn storeDropout(
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  storeDropout4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y));
+  storeDropout4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y, 0u));
 }
 
 @compute @workgroup_size(64)
@@ -69,5 +69,7 @@ fn grid(
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  reportWrong(grid4(p.x, p.y, product(vec4f(), p.x, p.y)));
+  var wrong = 0u;
+  for (var s = 0u; s < STACK; s++) { wrong |= grid4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
+  reportWrong(wrong);
 }

@@ -61,5 +61,5 @@ fn grid(
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  reportWrong(grid4(p.x, p.y, total(vec4f(), p)));
+  reportWrong(grid4(p.x, p.y, total(vec4f(), p), 0u));
 }

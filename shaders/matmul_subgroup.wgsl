@@ -85,15 +85,16 @@ struct Place {
   col: vec4u,   // NN, TN: .x is its first of 4 columns of B. NT: its 4 rows of B
 }
 
-fn placeOf(row: u32, col: u32, lane: u32) -> Place {
+// TN: of product `s` of the stack.
+fn placeOf(row: u32, col: u32, lane: u32, s: u32) -> Place {
   let first = 4u * vec4u(0u, 1u, 2u, 3u);
   let second = first + 16u;
   var p: Place;
   if (LAYOUT == TN) {
     let wide = 4u * LANES;
     let last = vec4u((M - 1u) / 4u * 4u);
-    p.row = min(row + 4u * lane + first / wide * wide, last);
-    p.more = min(row + 4u * lane + second / wide * wide, last);
+    p.row = s * K * LDA + min(row + 4u * lane + first / wide * wide, last);
+    p.more = s * K * LDA + min(row + 4u * lane + second / wide * wide, last);
   } else {
     let last = vec4u(M - 1u);
     p.row = min(row + lane + first / LANES * LANES, last);
@@ -103,6 +104,7 @@ fn placeOf(row: u32, col: u32, lane: u32) -> Place {
     p.col = min(vec4u(col) + vec4u(0u, 1u, 2u, 3u), vec4u(N - 1u));
   } else {
     p.col = vec4u(min(col, (N - 1u) / 4u * 4u));
+    if (LAYOUT == TN) { p.col += s * K * LDB; }
   }
   return p;
 }
@@ -245,9 +247,9 @@ fn beginTile(row: u32, col: u32) -> Tile {
   return t;
 }
 
-// Leaves `begin` + A B at (row, col) in `staging`.
-fn multiply(begin: Tile, row: u32, col: u32, lane: u32) {
-  let p = placeOf(row, col, lane);
+// Leaves `begin` + A B at (row, col) in `staging`; TN: of product `s` of the stack.
+fn multiply(begin: Tile, row: u32, col: u32, lane: u32, s: u32) {
+  let p = placeOf(row, col, lane, s);
   var t = begin;
   for (var k = 0u; k < K; k += 4u) {
     let panel = panelOfB(p, k);
@@ -287,7 +289,7 @@ fn store(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  multiply(beginTile(row, col), row, col, lane);
+  multiply(beginTile(row, col), row, col, lane, 0u);
   for (var i = 0u; i < ROWS; i++) { store4(row + i, col, staging[i * LANES + lane]); }
 }
 
@@ -300,7 +302,7 @@ fn storeGelu(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  multiply(beginTile(row, col), row, col, lane);
+  multiply(beginTile(row, col), row, col, lane, 0u);
   for (var i = 0u; i < ROWS; i++) { storeGelu4(row + i, col, staging[i * LANES + lane]); }
 }
 
@@ -313,7 +315,7 @@ fn storeDropout(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  multiply(beginTile(row, col), row, col, lane);
+  multiply(beginTile(row, col), row, col, lane, 0u);
   for (var i = 0u; i < ROWS; i++) { storeDropout4(row + i, col, staging[i * LANES + lane]); }
 }
 
@@ -326,8 +328,10 @@ fn grid(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  multiply(Tile(), row, col, lane);
   var wrong = 0u;
-  for (var i = 0u; i < ROWS; i++) { wrong |= grid4(row + i, col, staging[i * LANES + lane]); }
+  for (var s = 0u; s < STACK; s++) {
+    multiply(Tile(), row, col, lane, s);
+    for (var i = 0u; i < ROWS; i++) { wrong |= grid4(row + i, col, staging[i * LANES + lane], s); }
+  }
   reportWrong(wrong);
 }

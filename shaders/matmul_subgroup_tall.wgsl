@@ -168,14 +168,16 @@ fn beginTile(corner: vec2u, lane: u32) -> Tile {
   return t;
 }
 
-// Leaves the tile at `corner` in `staging`, on top of `begin`.
-fn multiply(begin: Tile, corner: vec2u, lane: u32) {
+// Leaves the tile at `corner` in `staging`, on top of `begin`; TN: of product `s` of the stack.
+fn multiply(begin: Tile, corner: vec2u, lane: u32, s: u32) {
   var line = corner.x;
   var place = corner.y + 4u * lane;
   var lines = M;
   var at: vec4u;
+  var firstLine = 0u;
   if (LAYOUT == TN) {
-    at = vec4u(min(place, (N - 1u) / 4u * 4u));
+    at = vec4u(s * K * LDB + min(place, (N - 1u) / 4u * 4u));
+    firstLine = s * K * LDA;
   } else if (LAYOUT == NT) {
     at = min(place + vec4u(0u, 1u, 2u, 3u), vec4u(N - 1u)) * LDB;
   } else {
@@ -186,10 +188,10 @@ fn multiply(begin: Tile, corner: vec2u, lane: u32) {
   }
   let last = (lines - 1u) / 4u * 4u;
   // A vector holds 4 LANES lines.
-  let line0 = min(line + 4u * lane, last);
-  let line1 = min(line + 4u * (LANES + lane), last);
-  let line2 = min(line + 4u * (2u * LANES + lane), last);
-  let line3 = min(line + 4u * (3u * LANES + lane), last);
+  let line0 = firstLine + min(line + 4u * lane, last);
+  let line1 = firstLine + min(line + 4u * (LANES + lane), last);
+  let line2 = firstLine + min(line + 4u * (2u * LANES + lane), last);
+  let line3 = firstLine + min(line + 4u * (3u * LANES + lane), last);
   var t = begin;
   for (var k = 0u; k < K; k += 2u) {
     let b = placesOf(at, k);
@@ -260,7 +262,7 @@ fn store(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  multiply(beginTile(corner, lane), corner, lane);
+  multiply(beginTile(corner, lane), corner, lane, 0u);
   for (var i = 0u; i < 64u; i++) {
     let q = quadOf(i, corner, lane);
     store4(q.row, q.col, q.v);
@@ -274,7 +276,7 @@ fn storeGelu(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  multiply(beginTile(corner, lane), corner, lane);
+  multiply(beginTile(corner, lane), corner, lane, 0u);
   for (var i = 0u; i < 64u; i++) {
     let q = quadOf(i, corner, lane);
     storeGelu4(q.row, q.col, q.v);
@@ -288,7 +290,7 @@ fn storeDropout(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  multiply(beginTile(corner, lane), corner, lane);
+  multiply(beginTile(corner, lane), corner, lane, 0u);
   for (var i = 0u; i < 64u; i++) {
     let q = quadOf(i, corner, lane);
     storeDropout4(q.row, q.col, q.v);
@@ -315,11 +317,14 @@ fn grid(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  multiply(Tile(), corner, lane);
-  var wrong = fetchSums(corner, lane, groups);
-  for (var i = 0u; i < 64u; i++) {
-    let q = quadOf(i, corner, lane);
-    wrong |= grid4(q.row, q.col, q.v);
+  var wrong = 0u;
+  for (var s = 0u; s < STACK; s++) {
+    multiply(Tile(), corner, lane, s);
+    if (s == 0u) { wrong = fetchSums(corner, lane, groups); }
+    for (var i = 0u; i < 64u; i++) {
+      let q = quadOf(i, corner, lane);
+      wrong |= grid4(q.row, q.col, q.v, s);
+    }
   }
   reportWrong(wrong);
 }

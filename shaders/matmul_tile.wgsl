@@ -70,17 +70,20 @@ fn transpose4(v: Four) -> Four {
   );
 }
 
+// The first row of A and B of the product in hand (TN, of a stack).
+var<private> firstRow = 0u;
+
 // A[row, first .. first + 3] of a row-major matrix of `rows` x `cols`, zero beyond its edges.
 fn edgeA(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
   if (row >= rows || first >= cols) { return vec4f(); }
-  let v = loadA(row * LDA + first);
+  let v = loadA((firstRow + row) * LDA + first);
   if (cols % 4u == 0u) { return v; }
   return below(v, first, cols);
 }
 
 fn edgeB(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
   if (row >= rows || first >= cols) { return vec4f(); }
-  let v = loadB(row * LDB + first);
+  let v = loadB((firstRow + row) * LDB + first);
   if (cols % 4u == 0u) { return v; }
   return below(v, first, cols);
 }
@@ -309,11 +312,14 @@ fn grid(
   let corner = cornerOf(group, groups);
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(Blocks(), corner, 0u, i);
   var wrong = 0u;
-  for (var p = 0u; p < PIECES; p++) {
-    let place = placeOf(first, p);
-    wrong |= grid4(place.x, place.y, piece(t, p));
+  for (var s = 0u; s < STACK; s++) {
+    firstRow = s * K;
+    let t = multiply(Blocks(), corner, 0u, i);
+    for (var p = 0u; p < PIECES; p++) {
+      let place = placeOf(first, p);
+      wrong |= grid4(place.x, place.y, piece(t, p), s);
+    }
   }
   reportWrong(wrong);
 }

@@ -40,6 +40,11 @@ fn addToSums(at: u32, _col: u32, l: vec4u, h: vec4u) {
   high[at / 4u] += h + select(vec4u(), vec4u(1u), sum < l);
 }
 
+fn putSums(at: u32, _col: u32, l: vec4u, h: vec4u) {
+  low[at / 4u] = l;
+  high[at / 4u] = h;
+}
+
 fn wordOfSums(at: u32) -> u32 {
   return low[at / 4u].x | high[at / 4u].x;
 }

@@ -54,6 +54,24 @@ fn addToSums(at: u32, col: u32, l: vec4u, h: vec4u) {
   if (col + 3u < N) { addToSum(at + 3u, vec2u(l.w, h.w)); }
 }
 
+// The sums are these integers.
+fn putSums(at: u32, col: u32, l: vec4u, h: vec4u) {
+  low[at] = l.x;
+  high[at] = h.x;
+  if (col + 1u < N) {
+    low[at + 1u] = l.y;
+    high[at + 1u] = h.y;
+  }
+  if (col + 2u < N) {
+    low[at + 2u] = l.z;
+    high[at + 2u] = h.z;
+  }
+  if (col + 3u < N) {
+    low[at + 3u] = l.w;
+    high[at + 3u] = h.w;
+  }
+}
+
 // A word of the sums near `at`, for those who want them in a cache.
 fn wordOfSums(at: u32) -> u32 {
   return low[at] | high[at];

@@ -32,7 +32,7 @@ export async function benchKernels(command: BenchCommand): Promise<number> {
   const { gflops, gigabytesPerSecond } = ceilings;
   process.stdout.write(
     `${[
-      `model    ${describeShape(bench)}`,
+      `model    ${describeShape(bench, engine.gpt.stack)}`,
       `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
       `limits   ${gflops.toFixed(1)} GFLOP/s multiply-add, ${gigabytesPerSecond.toFixed(1)} GB/s copying`,
       kernelTable('one training step, kernel by kernel', rows, ceilings),
@@ -60,31 +60,31 @@ function event(row: KernelRow, total: number, ceilings: Ceilings) {
  * the time: medians over the repetitions.
  */
 async function timeKernels(
-  { gpu, gpt, kernels, updateLists }: Engine,
+  engine: Engine,
   microBatches: number,
   asked?: number,
 ): Promise<{ readonly rows: KernelRow[]; readonly ceilings: Ceilings }> {
-  const samples = new Map<string, KernelRow[]>();
-  const time = async (list: DispatchList, times: number) => {
-    for (const row of summarizeSizes(await list.profile(gpu))) {
-      const scaled = {
-        label: row.label,
-        count: row.count * times,
-        milliseconds: row.milliseconds * times,
-        flops: row.flops * times,
-        bytes: row.bytes * times,
-      };
-      samples.set(row.label, [...(samples.get(row.label) ?? []), scaled]);
+  const { gpu, kernels } = engine;
+  const lists = new Map<DispatchList, number>();
+  for (const list of [...engine.gradientLists(microBatches), ...engine.updateLists])
+    lists.set(list, (lists.get(list) ?? 0) + 1);
+  /** The step's dispatches, each distinct list run once and counted as often as a step runs it. */
+  const time = async () => {
+    const timings: Timing[] = [];
+    for (const [list, times] of lists) {
+      const once = await list.profile(gpu);
+      for (let i = 0; i < times; i++) timings.push(...once);
     }
+    return summarizeSizes(timings);
   };
+  const samples = new Map<string, KernelRow[]>();
   const repetitions = asked ?? MOST_REPETITIONS;
   const measured = [await measureCeilings(kernels)];
   const progress = loadingBar('timing the kernels');
   const start = performance.now();
   for (let i = 0; i < repetitions; i++) {
     progress(i, repetitions);
-    await time(gpt.gradient, microBatches);
-    for (const list of updateLists) await time(list, 1);
+    for (const row of await time()) samples.set(row.label, [...(samples.get(row.label) ?? []), row]);
     measured.push(await measureCeilings(kernels));
     if (asked === undefined && performance.now() - start > TIMED_MS) break;
   }

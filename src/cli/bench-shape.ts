@@ -8,7 +8,7 @@ import type { BatchShape } from '../model/shape.js';
 import { deriveKey, Stream, uniformAt } from '../random.js';
 import { Engine, initializeWeights } from '../train/engine.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
-import { adamwOf, checkBatch, checkPrecision, gigabytes, resolveOptions, shapeOfJob } from './job.js';
+import { adamwOf, checkBatch, checkPrecision, gigabytes, resolveOptions, shapeOfJob, stackedShape } from './job.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { loadShaders } from './shaders.js';
@@ -33,9 +33,14 @@ export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> =
   return { options, model, shape: shapeOfJob({ model, options }) };
 }
 
-/** An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has. */
-export async function benchEngine(gpu: Gpu, { options, model, shape }: BenchShape, plan: Plan): Promise<Engine> {
-  checkPrecision(gpu, shape, model.width);
+/**
+ * An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has, and
+ * LT_USAGE_BATCH.
+ */
+export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan): Promise<Engine> {
+  const { options, model } = bench;
+  checkPrecision(gpu, bench.shape, model.width);
+  const shape = stackedShape(gpu, model, bench.shape, plan, options);
   const { totalBytes, samplingBytes } = memoryBudget(model, shape, plan);
   const [needed, available] = [totalBytes - samplingBytes, availableMemory(gpu.adapter)];
   if (available !== undefined && needed > available)
@@ -75,10 +80,10 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-export function describeShape({ options, model, shape }: BenchShape): string {
+export function describeShape({ options, model, shape }: BenchShape, stack = 1): string {
   const { layers, heads, width, context, vocabSize, tie } = model;
   return (
     `${layers} layers, ${heads} heads, width ${width}, context ${context}, vocabulary ${vocabSize}${tie ? ', tied' : ''}; ` +
-    `batch ${options.batch} in micro-batches of ${shape.batch}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}${shape.precision === 'f16' ? ', float16' : ''}`
+    `batch ${options.batch} in micro-batches of ${shape.batch}${stack > 1 ? `, ${stack} at once` : ''}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}${shape.precision === 'f16' ? ', float16' : ''}`
   );
 }

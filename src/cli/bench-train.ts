@@ -59,7 +59,7 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
   };
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   const text = [
-    `model    ${result.parameters.toLocaleString('en')} parameters: ${describeShape(bench)}`,
+    `model    ${result.parameters.toLocaleString('en')} parameters: ${describeShape(bench, engine.gpt.stack)}`,
     `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
     `step     ${stepMs.toFixed(1)} ms (median of ${steps}), ${result.tokensPerSecond} tokens/s`,
     `work     ${modelGflops.toFixed(1)} GFLOP/s in matrix products, ${percent(result.ceilingShare)} of the adapter's ${ceilingGflops.toFixed(1)}`,
@@ -102,8 +102,8 @@ export function productParameters(model: ModelConfig): number {
   return matrices.reduce((sum, p) => sum + p.size, head);
 }
 
-function dispatchesPerStep({ gpt, updateLists }: Engine, microBatches: number): number {
-  return updateLists.reduce((sum, list) => sum + list.length, microBatches * gpt.gradient.length);
+function dispatchesPerStep(engine: Engine, microBatches: number): number {
+  return [...engine.gradientLists(microBatches), ...engine.updateLists].reduce((sum, list) => sum + list.length, 0);
 }
 
 export function rounded(value: number, digits: number): number {

@@ -37,7 +37,7 @@ const OPTIONS: ReadonlySet<string> = new Set([
 ]);
 
 /** Of `bench train` and `bench kernels`; workers of a cluster get the coordinator's plan. */
-const OWN_OPTIONS: ReadonlySet<string> = new Set([...OPTIONS, 'plan']);
+const OWN_OPTIONS: ReadonlySet<string> = new Set([...OPTIONS, 'plan', 'stack']);
 
 const BENCHES = {
   train: { description: 'time whole training steps on random tokens', steps: 'timed steps' },

@@ -2,7 +2,7 @@ import { writeText } from '../checkpoint/atomic.js';
 import { defaultPlan } from '../model/plan.js';
 import type { PresetName } from '../train/options.js';
 import { benchShape, describeShape } from './bench-shape.js';
-import { planHash } from './job.js';
+import { planHash, stackedShape } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
@@ -19,12 +19,14 @@ export interface DoctorTuneCommand {
 export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneCommand): Promise<number> {
   const bench = benchShape(preset);
   const gpu = await openGpu(adapter);
+  const base = defaultPlan(gpu.adapter);
+  const shape = stackedShape(gpu, bench.model, bench.shape, base, bench.options);
   const { plan, tuned } = await tune({
     gpu,
     shaders: loadShaders(),
     model: bench.model,
-    shape: bench.shape,
-    plan: defaultPlan(gpu.adapter),
+    shape,
+    plan: base,
     anyBits: true,
     again: true,
     onProgress: loadingBar('timing kernels'),
@@ -36,7 +38,7 @@ export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneC
     return 0;
   }
   const lines = [
-    `model    ${describeShape(bench)}`,
+    `model    ${describeShape(bench, shape.stack)}`,
     `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
     tuningTable(tuned),
     `plan     ${planHash(plan).slice(0, 12)}${planOut ? `, written to ${planOut}: train --plan ${planOut}` : ''}`,

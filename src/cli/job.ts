@@ -10,6 +10,7 @@ import { type MemoryBudget, memoryBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
+import { chooseStack, MOST_ROWS, possibleStacks } from '../model/stack.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
@@ -30,6 +31,8 @@ export interface Job {
   readonly gpu: Gpu;
   /** What this adapter runs: the run's plan, with kernels in it that were found faster here and bit-equal. */
   readonly plan: Plan;
+  /** What this process computes at once. */
+  readonly shape: BatchShape;
   readonly budget: MemoryBudget;
 }
 
@@ -83,8 +86,9 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   });
   const gpu = await openGpu(request.adapter);
   const plan = resolvePlan(request, gpu);
-  const shape = shapeOfJob({ model, options });
-  checkPrecision(gpu, shape, model.width);
+  const single = shapeOfJob({ model, options });
+  checkPrecision(gpu, single, model.width);
+  const shape = stackedShape(gpu, model, single, plan, options);
   checkMemory(gpu, model, shape, plan, memoryBudget(model, shape, plan));
   const tuned = await tunedPlan(request, gpu, model, shape, plan);
   const budget = memoryBudget(model, shape, tuned);
@@ -104,7 +108,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const config = { ...draft, totalSteps, stepsPerEpoch };
   // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
   const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
-  return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan: tuned, budget };
+  return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan: tuned, shape, budget };
 }
 
 export function adamwOf(options: TrainOptions): AdamWSettings {
@@ -115,6 +119,29 @@ export function adamwOf(options: TrainOptions): AdamWSettings {
 export function shapeOfJob({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
   const { microBatch, dropout, recompute, precision } = options;
   return { batch: microBatch, context: model.context, dropout, recompute, precision };
+}
+
+/** `shape` with the stack asked for, or the best one here. Throws LT_USAGE_BATCH for a stack that cannot be. */
+export function stackedShape(
+  { adapter }: Gpu,
+  model: ModelConfig,
+  shape: BatchShape,
+  plan: Plan,
+  { batch, microBatch, stack }: TrainOptions,
+): BatchShape {
+  const microBatches = batch / microBatch;
+  if (stack === 0) {
+    const available = availableMemory(adapter) ?? Number.POSITIVE_INFINITY;
+    const fits = ({ totalBytes }: MemoryBudget) => totalBytes <= available;
+    return { ...shape, stack: chooseStack(model, shape, plan, microBatches, adapter, fits) };
+  }
+  const possible = possibleStacks(model, shape, plan, microBatches);
+  if (!possible.includes(stack))
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `--stack ${stack} cannot be computed: of the step's ${microBatches} micro-batches so many can be stacked: ${possible.toReversed().join(', ')}`,
+    );
+  return { ...shape, stack };
 }
 
 /** What holds in the end: base options, the preset's or the saved run's, and what was given. */
@@ -166,9 +193,6 @@ function resolveModel(
   }
   return init;
 }
-
-/** Rows of one micro-batch at most: kernels put one workgroup row on each. */
-const MOST_ROWS = 65535;
 
 /** Throws LT_USAGE_BATCH. */
 export function checkBatch({ batch, microBatch }: TrainOptions, context: number): void {
@@ -264,18 +288,20 @@ function checkMemory(gpu: Gpu, model: ModelConfig, shape: BatchShape, plan: Plan
   const available = availableMemory(gpu.adapter);
   if (available === undefined || budget.totalBytes <= available) return;
   const total = (m: ModelConfig, s: BatchShape) => memoryBudget(m, s, plan).totalBytes;
+  const single = { ...shape, stack: 1 };
   const smaller = (name: PresetName) => {
     const p: Partial<TrainOptions> = PRESETS[name];
     const m = { ...model, ...shapeOf({ ...BASE_OPTIONS, ...p }) };
-    return total(m, { ...shape, batch: 1, context: m.context }) <= available;
+    return total(m, { ...single, batch: 1, context: m.context }) <= available;
   };
   const fits = (Object.keys(PRESETS) as PresetName[]).reverse().find(smaller);
   let advice = fits ? `--preset ${fits} fits` : 'choose a smaller --width or --layers';
-  if (total(model, { ...shape, recompute: true }) <= available) advice = '--recompute fits, with the same bits';
-  else if (total(model, { ...shape, batch: 1 }) <= available) advice = '--micro-batch 1 fits';
-  else if (total(model, { ...shape, batch: 1, recompute: true }) <= available)
+  if (total(model, single) <= available) advice = '--stack 1 fits, with the same bits';
+  else if (total(model, { ...single, recompute: true }) <= available) advice = '--recompute fits, with the same bits';
+  else if (total(model, { ...single, batch: 1 }) <= available) advice = '--micro-batch 1 fits';
+  else if (total(model, { ...single, batch: 1, recompute: true }) <= available)
     advice = '--micro-batch 1 --recompute fits';
-  else if (total({ ...model, context: 128 }, { ...shape, batch: 1, context: 128 }) <= available)
+  else if (total({ ...model, context: 128 }, { ...single, batch: 1, context: 128 }) <= available)
     advice = '--micro-batch 1 --context 128 fits';
   throw new LantrainError(
     'LT_GPU_MEMORY',

@@ -45,16 +45,20 @@ export function ceilingShare(row: KernelRow, ceilings: Ceilings): number | undef
 }
 
 /**
- * Times every kernel of one micro-batch and one update, as a table. The state is not to be used after that: the
- * micro-batch at hand is run once more and an update is taken.
+ * Times every kernel of one stack of micro-batches and one update, as a table. The state is not to be used after that:
+ * what is at hand is run once more and an update is taken.
  */
 export async function profileTable(engine: Engine): Promise<string> {
   const { gpu, gpt, updateLists } = engine;
-  const gradient = await gpt.gradient.profile(gpu);
+  const { stack } = gpt;
+  const gradient = await gpt.gradientList({ stack, fresh: true }).profile(gpu);
   const update: Timing[] = [];
   for (const list of updateLists) update.push(...(await list.profile(gpu)));
   return [
-    kernelTable('one micro-batch, forward and backward', summarize(gradient)),
+    kernelTable(
+      `${stack > 1 ? `${stack} micro-batches at once` : 'one micro-batch'}, forward and backward`,
+      summarize(gradient),
+    ),
     kernelTable('one update', summarize(update)),
   ].join('\n');
 }

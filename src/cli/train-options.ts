@@ -54,7 +54,7 @@ export function addTrainOptions(command: Command): Command {
     .option('--epochs <n>', 'passes over the training text', number('epochs'))
     .option('--steps <n>', 'updates, instead of epochs', number('steps'))
     .option('--batch <n>', 'sequences of a step', number('batch'))
-    .option('--micro-batch <n>', 'sequences computed at once; divides the batch', number('microBatch'))
+    .option('--micro-batch <n>', 'sequences of a share of work; divides the batch', number('microBatch'))
     .option('--stride <n>', 'tokens from one sequence to the next (default: the context)', number('stride'))
     .option('--val-ratio <share>', 'the part at the end kept for validation; 0: none', number('valRatio'))
     .option('--shuffle', 'another order in every epoch, from the seed')
@@ -73,6 +73,7 @@ export function addTrainOptions(command: Command): Command {
     .option('--dropout <p>', 'probability that a value is dropped', number('dropout'))
     .option('--recompute', 'compute layers again in backward: less memory, more time, the same bits')
     .option('--no-recompute', 'keep them, where a resumed run did not')
+    .option('--stack <n>', 'micro-batches computed at once, the same bits (default: as many as pay)', number('stack'))
     .addOption(
       new Option('--precision <type>', 'f16: products and attention read float16, sums stay float32').choices(
         PRECISIONS,

@@ -24,7 +24,7 @@ import { identityOf, type RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
 import { arenaOf, Checkpoints } from './checkpoints.js';
-import { adamwOf, gigabytes, type Job, planHash, prepareJob, shapeOfJob } from './job.js';
+import { adamwOf, gigabytes, type Job, planHash, prepareJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
@@ -82,10 +82,10 @@ export function train(command: TrainCommand): Promise<number> {
       if (command.watch) page = await watchTraining(run, reporter, watched, command.watch);
     },
     end: async (reason) => page?.close(reason),
-    create: async ({ config, gpu, plan }) => {
+    create: async ({ config, gpu, plan, shape }) => {
       engine = await Engine.create(gpu, loadShaders(), {
         model: config.model,
-        shape: shapeOfJob(config),
+        shape,
         plan,
         adamw: adamwOf(config.options),
         clip: config.options.clip,
@@ -329,7 +329,7 @@ function plotLabels(config: RunConfig, trainer: Trainer) {
   };
 }
 
-function printHeader({ config, gpu, plan, budget }: Job, reporter: Reporter): void {
+function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Reporter): void {
   const { model, options, totalSteps, stepsPerEpoch } = config;
   reporter.note(`model    ${modelLine(config)}`);
   reporter.note(`data     ${config.data.description}`);
@@ -337,7 +337,7 @@ function printHeader({ config, gpu, plan, budget }: Job, reporter: Reporter): vo
     `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch), AdamW ${options.lr}, seed ${options.seed}`,
   );
   reporter.note(`adapter  ${gpu.adapter.driver || gpu.adapter.name}, matrix products by ${describeTable(plan.matmul)}`);
-  const kept = memoryBudget(model, { ...shapeOfJob(config), recompute: false }, config.plan).activationBytes;
+  const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;
   const saved = options.recompute ? ` (recomputed; kept: ${gigabytes(kept)})` : '';
   reporter.note(
     `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}${saved}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,

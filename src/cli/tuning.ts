@@ -14,7 +14,14 @@ import { isMatmulVariant, type MatmulVariant, shapeClass, variantFor } from '../
 import type { Plan } from '../model/plan.js';
 import { type Product, trainingProducts } from '../model/products.js';
 import type { BatchShape } from '../model/shape.js';
-import { hasLongShots, MatmulContest, matmulCandidates, matmulClasses, withVariants } from '../model/tuning.js';
+import {
+  flopsOf,
+  hasLongShots,
+  MatmulContest,
+  matmulCandidates,
+  matmulClasses,
+  withVariants,
+} from '../model/tuning.js';
 import { version } from './version.js';
 
 /** All contests of a model together may take so long. By itself, tuning must not be felt much. */
@@ -60,7 +67,7 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
   const cache = openCache(gpu, shaders, onNote);
   const products = matmulClasses(trainingProducts(model, shape, plan));
   const keyOf = (product: Product) =>
-    `${shapeClass(product)} ${variantFor(plan.matmul, product)} ${anyBits ? 'any bits' : 'equal bits'}`;
+    `${shapeClass(product)}${times(product)} ${variantFor(plan.matmul, product)} ${anyBits ? 'any bits' : 'equal bits'}`;
   const isContested = (product: Product) => {
     const base = variantFor(plan.matmul, product);
     return matmulCandidates(gpu.adapter, product, base, anyBits).length > 0;
@@ -159,12 +166,13 @@ export function tuningTable(tuned: readonly Tuned[]): string {
   for (const { product, entries, winner } of tuned)
     entries.forEach(({ candidate, examined, milliseconds }, i) => {
       const { m, n, k } = product;
+      const name = `${product.label} ${product.layout} ${m}x${n}x${k}${times(product)}`;
       lines.push(
         row([
-          i === 0 ? `${product.label} ${product.layout} ${m}x${n}x${k}` : '',
+          i === 0 ? name : '',
           candidate,
           milliseconds?.toFixed(3) ?? '',
-          milliseconds === undefined ? '' : ((2 * m * n * k) / milliseconds / 1e6).toFixed(1),
+          milliseconds === undefined ? '' : (flopsOf(product) / milliseconds / 1e6).toFixed(1),
           examined === undefined ? 'not tried' : (examined.wrong ?? 'right'),
           examined === undefined || examined.wrong !== undefined ? '' : examined.equal ? 'equal' : 'others',
           candidate === winner ? 'winner' : i === 0 ? 'table' : '',
@@ -172,6 +180,11 @@ export function tuningTable(tuned: readonly Tuned[]): string {
       );
     });
   return lines.join('\n');
+}
+
+/** How many are computed at once, where it is more than one. */
+function times({ stack = 1 }: Product): string {
+  return stack > 1 ? ` x ${stack}` : '';
 }
 
 function row([product, candidate, ms, gflops, ...rest]: readonly string[]): string {

@@ -4,7 +4,7 @@ import type { ModelConfig } from './config.js';
 import { halfPieces, ParameterLayout } from './layout.js';
 import type { Plan } from './plan.js';
 import { samplingScratch, trainingScratch } from './products.js';
-import { type BatchShape, headChunks, logitsStride } from './shape.js';
+import { type BatchShape, headPasses, logitsStride } from './shape.js';
 
 /** What is float16 in mixed precision: all that matrix products and attention read, but for the logits. */
 const HALVES = new Set('norm1 qkv attention norm2 hidden gelu final dNorm dHidden dAttention dQkv dDropped'.split(' '));
@@ -39,7 +39,7 @@ export function activationSizes(
   gradients: boolean,
 ): Map<string, number> {
   const { width: C, heads: H, layers } = config;
-  const M = shape.batch * shape.context;
+  const M = (shape.stack ?? 1) * shape.batch * shape.context;
   const sizes = new Map<string, number>();
   sizes.set('tokens', M).set('targets', M).set('losses', M);
   for (let l = 0; l < layers; l++) {
@@ -60,7 +60,8 @@ export function activationSizes(
     .set(`x.${layers}`, M * C)
     .set('final', M * C)
     .set('finalStats', 2 * M);
-  sizes.set('logits', headChunks(config, shape, plan)[0][1] * logitsStride(config));
+  const logitsRows = Math.max(...headPasses(config, shape, plan).map(({ rows, stack }) => rows * stack));
+  sizes.set('logits', logitsRows * logitsStride(config));
   const scratch = trainingScratch(config, shape, plan);
   if (scratch > 0) sizes.set('scratch', scratch);
   if (!gradients) return sizes;

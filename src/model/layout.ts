@@ -96,6 +96,14 @@ export function halfPieces(layout: ParameterLayout): readonly Piece[] {
   return layout.pieces.filter(({ parameter }) => parameter.kind === 'matrix' || parameter.name === head);
 }
 
+/**
+ * Pieces of whose gradient a step touches some rows only: the token embedding's, where the head has no part in it. What
+ * their sums held stays, where all others get new values.
+ */
+export function sparsePieces(layout: ParameterLayout): readonly Piece[] {
+  return layout.config.tie ? [] : layout.piecesOf('wte.weight');
+}
+
 /** Row ranges [start, count] of windows that are as equal as multiples of 64 rows allow. */
 function windowsOf(parameter: Parameter, windowValues: number): [number, number][] {
   const [rows] = parameter.shape;

@@ -3,13 +3,20 @@ import { type AdapterDescription, alignValues } from '../gpu/device.js';
 /** NN: C[M,N] = A[M,K] B[K,N]; NT: C = A[M,K] B[N,K]^T; TN: C = A[K,M]^T B[K,N]. All row-major. */
 export type Layout = 'NN' | 'NT' | 'TN';
 
-/** What a choice of kernel depends on. */
+/** What a choice of kernel depends on; `stack` aside, of which no bit may depend. */
 export interface ProductShape {
   readonly layout: Layout;
   readonly m: number;
   readonly n: number;
   readonly k: number;
   readonly output: 'store' | 'grid';
+  /** So many products are computed at once (shaders/matmul_operands.wgsl): m, n and k are those of one. Default 1. */
+  readonly stack?: number;
+}
+
+/** The rows of C that are computed at once. */
+export function rowsOf({ layout, m, stack = 1 }: ProductShape): number {
+  return layout === 'TN' ? m : m * stack;
 }
 
 /**
@@ -195,7 +202,8 @@ export function operandCopies(
   lda: number,
   ldb: number,
 ): { readonly a?: OperandCopy; readonly b?: OperandCopy; readonly values: number } {
-  const { m, n, k } = shape;
+  const { n, k } = shape;
+  const m = rowsOf(shape);
   const wanted = kernel.copies?.(shape) ?? {};
   const isTight = (ld: number) => ld === k;
   let values = 0;

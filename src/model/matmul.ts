@@ -7,6 +7,7 @@ import {
   type MatmulTable,
   type OperandCopy,
   operandCopies,
+  rowsOf,
   scratchValues,
   splitOf,
   variantFor,
@@ -52,6 +53,8 @@ export interface GridOutput {
   readonly ldc: number;
   /** A uniform float32, a power of two that every value is multiplied by first. */
   readonly unit?: View;
+  /** The sums become these values, whatever they were; of a stack, the first one's. */
+  readonly fresh?: boolean;
 }
 
 export interface MatmulArguments {
@@ -59,6 +62,11 @@ export interface MatmulArguments {
   readonly m: number;
   readonly n: number;
   readonly k: number;
+  /**
+   * So many products at once, whose rows lie one below another, of A and C (NN and NT, `store`) or of A and B (TN,
+   * `grid`: each is rounded by itself): the same bits as one by one. Default 1; not with a variant that splits K.
+   */
+  readonly stack?: number;
   readonly a: View;
   /** Leading dimensions are in values. Where lda and ldb are multiples of 4, loads are several times as fast. */
   readonly lda: number;
@@ -80,26 +88,29 @@ const BAND_BYTES = 1024 * 1024;
  * together, and where there is not enough scratch.
  */
 export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulArguments): void {
-  const { layout, m, n, k, output } = args;
+  const { layout, m, n, k, stack = 1, output } = args;
   check(args);
-  const shape = { layout, m, n, k, output: output.kind };
+  const shape = { layout, m, n, k, output: output.kind, stack };
   const variant = variantFor(table, shape);
+  const rows = rowsOf(shape);
   const kernel = kernelFor(variant, shape);
   const copies = operandCopies(kernel, shape, args.lda, args.ldb);
   const scratch = copies.values > 0 ? scratchFor(args, copies.values) : undefined;
   // NN and NT: both copies are of matrices with k columns.
   const arranged = (source: View, ld: number, rows: number, copy?: OperandCopy) =>
     copy && scratch ? { view: addCopy(list, source, ld, [rows, k], copy, scratch), ld: copy.ld } : { view: source, ld };
-  const { view: aView, ld: lda } = arranged(args.a, args.lda, m, copies.a);
+  const { view: aView, ld: lda } = arranged(args.a, args.lda, rows, copies.a);
   const { view: bView, ld: ldb } = arranged(args.b, args.ldb, n, copies.b);
   const [tileRows, tileColumns] = kernel.tile(m, layout);
-  const tilesDown = Math.ceil(m / tileRows);
+  const tilesDown = Math.ceil(rows / tileRows);
   const { parts, terms } = splitOf(variant, shape);
+  if (parts > 1 && stack > 1) throw new RangeError(`${describe(args)}: ${variant} splits K, which goes with no stack`);
   const constants = {
     LAYOUT: LAYOUTS[layout],
-    M: m,
+    M: rows,
     N: n,
     K: k,
+    STACK: layout === 'TN' ? stack : 1,
     LDA: lda,
     LDB: ldb,
     LDC: output.ldc,
@@ -115,8 +126,9 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const groups = linearGroups(tilesDown * Math.ceil(n / tileColumns));
   const target = output.kind === 'grid' ? gridTarget(output) : storeTarget(output, a);
   const switches = [...target.switches, ...(n % 4 === 0 && output.ldc % 4 === 0 ? ['quads'] : [])];
-  const profile = { label: args.label, shape: `${m}x${n}x${k}` };
-  const work = { flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n) };
+  const profile = { label: args.label, shape: `${rows}x${n}x${layout === 'TN' ? stack * k : k}` };
+  const operandValues = layout === 'TN' ? stack * k * (m + n) : rows * k + k * n;
+  const work = { flops: 2 * stack * m * n * k, bytes: 4 * (operandValues + rows * n) };
   if (parts === 1) {
     list.add({
       shader: kernel.shader,
@@ -186,9 +198,10 @@ const ARRANGE_THREADS = 64;
 /** A workgroup of shaders/matmul_reduce.wgsl, a thread for four values. */
 const REDUCE_THREADS = 64;
 
-function scratchFor({ layout, m, n, k, scratch }: MatmulArguments, values: number): View {
+function scratchFor(args: MatmulArguments, values: number): View {
+  const { scratch } = args;
   if (scratch === undefined || scratch.size < 4 * values)
-    throw new RangeError(`matmul ${layout} ${m}x${n}x${k}: in parts it needs ${values} values of scratch`);
+    throw new RangeError(`${describe(args)}: it needs ${values} values of scratch`);
   return slice(scratch, 0, values);
 }
 
@@ -199,10 +212,11 @@ interface Target {
   readonly switches: readonly string[];
 }
 
-function gridTarget({ low, high, status, unit }: GridOutput): Target {
+function gridTarget({ low, high, status, unit, fresh }: GridOutput): Target {
   const bindings = { low, high, status };
-  if (unit === undefined) return { entry: 'grid', constants: {}, bindings, switches: [] };
-  return { entry: 'grid', constants: {}, bindings: { ...bindings, gradientUnit: unit }, switches: ['scaled'] };
+  const constants = { FRESH: fresh ?? false };
+  if (unit === undefined) return { entry: 'grid', constants, bindings, switches: [] };
+  return { entry: 'grid', constants, bindings: { ...bindings, gradientUnit: unit }, switches: ['scaled'] };
 }
 
 /** `unused` stands in for optional inputs that are not given. */
@@ -229,9 +243,14 @@ function storeTarget(output: StoreOutput, unused: View): Target {
   };
 }
 
-function check({ layout, m, n, k, a, lda, b, ldb, output }: MatmulArguments): void {
-  const what = `matmul ${layout} ${m}x${n}x${k}`;
-  for (const size of [m, n, k])
+function describe({ layout, m, n, k, stack = 1 }: MatmulArguments): string {
+  return `matmul ${layout} ${stack > 1 ? `${stack} times ` : ''}${m}x${n}x${k}`;
+}
+
+function check(args: MatmulArguments): void {
+  const { layout, n, stack = 1, a, lda, b, ldb, output } = args;
+  const what = describe(args);
+  for (const size of [args.m, n, args.k, stack])
     if (!Number.isInteger(size) || size < 1) throw new RangeError(`${what}: sizes must be whole numbers from 1 on`);
   const matrix = (name: string, view: View, rows: number, columns: number, ld: number) => {
     if (ld < columns) throw new RangeError(`${what}: the leading dimension of ${name} is ${ld}, below ${columns}`);
@@ -239,6 +258,10 @@ function check({ layout, m, n, k, a, lda, b, ldb, output }: MatmulArguments): vo
     const has = valuesIn(view);
     if (values > has) throw new RangeError(`${what}: ${name} needs ${values} values, has ${has}`);
   };
+  if (stack > 1 && (layout === 'TN') !== (output.kind === 'grid'))
+    throw new RangeError(`${what}: a stack of TN goes to the grid, one of NN or NT is stored`);
+  // Of the whole stack.
+  const [m, k] = layout === 'TN' ? [args.m, stack * args.k] : [stack * args.m, args.k];
   const [aRows, aColumns] = layout === 'TN' ? [k, m] : [m, k];
   const [bRows, bColumns] = layout === 'NT' ? [n, k] : [k, n];
   matrix('A', a, aRows, aColumns, lda);

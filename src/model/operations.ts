@@ -14,7 +14,19 @@ const COLUMN_SLICES = 16;
 
 const threadGroups = (n: number) => Math.ceil(n / THREADS);
 
-/** Launchers of one graph's operations: each names shapes and adds its dispatches to the list. */
+/** Activations of `stack` micro-batches (default 1), one below another, of `rows` rows each. */
+interface Extent {
+  readonly rows: number;
+  readonly stack?: number;
+}
+
+/** The rows of all of them. */
+const rowsIn = ({ rows, stack = 1 }: Extent) => rows * stack;
+
+/**
+ * Launchers of one graph's operations: each names shapes and adds its dispatches to the list. Where shapes below say M,
+ * that is the rows of the whole stack.
+ */
 export class Operations {
   constructor(
     readonly list: DispatchList,
@@ -23,8 +35,10 @@ export class Operations {
     readonly sums: ExactSums | undefined,
     /** In mixed precision: the float16 copies of the weights, and 1 / the loss scale that gradients carry. */
     readonly mixed?: { readonly copies: HalfWeights; readonly unit: View },
-    /** Of matrix products that split K. */
+    /** Of matrix products that split K or copy operands. */
     readonly scratch?: View,
+    /** Gradients take the place of what the sums held, but for the token embedding's, which are added always. */
+    readonly fresh = false,
   ) {}
 
   #matmul(args: MatmulArguments): void {
@@ -47,15 +61,15 @@ export class Operations {
     return this.sums;
   }
 
-  /** x [M, C] = dropout(wte[tokens] + wpe), M = B x T. */
-  embedding(v: { tokens: View; x: View; rows: number; context: number; key: View; dropout: boolean }): void {
+  /** x [M, C] = dropout(wte[tokens] + wpe). */
+  embedding(v: Extent & { tokens: View; x: View; context: number; key: View; dropout: boolean }): void {
     const { width: C } = this.weights.layout.config;
     for (const piece of this.weights.layout.piecesOf('wte.weight')) {
       this.list.add({
         shader: 'embedding',
         entry: 'forward',
         constants: {
-          M: v.rows,
+          M: rowsIn(v),
           T: v.context,
           C,
           ROW_START: piece.rowStart,
@@ -69,17 +83,17 @@ export class Operations {
           x: v.x,
           dropoutKey: v.key,
         },
-        groups: [threadGroups(C), v.rows],
-        bytes: 12 * v.rows * C,
+        groups: [threadGroups(C), rowsIn(v)],
+        bytes: 12 * rowsIn(v) * C,
       });
     }
   }
 
   /** Adds the gradients of both tables; dx [M, C] has passed the dropout already. */
-  embeddingGradient(v: { dx: View; lists: View; rows: number; context: number }): void {
+  embeddingGradient(v: Extent & { dx: View; lists: View; context: number }): void {
     const { width: C } = this.weights.layout.config;
     const { low, high, status } = this.#gradients();
-    const constants = { M: v.rows, T: v.context, C };
+    const constants = { M: v.rows, STACK: v.stack ?? 1, T: v.context, C };
     const scaled = this.#scaled();
     const switches = [...scaled.switches, ...switched({ halfGradient: v.dx })];
     for (const piece of this.weights.layout.piecesOf('wte.weight')) {
@@ -96,15 +110,15 @@ export class Operations {
           status: status('wte.weight'),
           ...scaled.bindings,
         },
-        groups: [threadGroups(C), v.rows],
-        bytes: 20 * v.rows * C,
+        groups: [threadGroups(C), rowsIn(v)],
+        bytes: 20 * rowsIn(v) * C,
       });
     }
     const name = 'wpe.weight';
     this.list.add({
       shader: 'embedding',
       entry: 'position_gradient',
-      constants,
+      constants: { ...constants, FRESH: this.fresh },
       switches,
       bindings: {
         dx: v.dx,
@@ -114,18 +128,18 @@ export class Operations {
         ...scaled.bindings,
       },
       groups: [threadGroups(C), v.context],
-      bytes: 4 * v.rows * C + 16 * v.context * C,
+      bytes: 4 * rowsIn(v) * C + 16 * v.context * C,
     });
   }
 
-  /** y = LayerNorm(x) with the parameters `name`; x, y [rows, C], stats [rows, 2]. */
-  layerNorm(name: string, v: { x: View; y: View; stats: View; rows: number }): void {
+  /** y = LayerNorm(x) with the parameters `name`; x, y [M, C], stats [M, 2]. */
+  layerNorm(name: string, v: Extent & { x: View; y: View; stats: View }): void {
     const { width: C } = this.weights.layout.config;
     this.list.add({
       shader: 'layernorm',
       entry: 'forward',
       switches: switched({ halfY: v.y }),
-      constants: this.#rowConstants({ M: v.rows, C }),
+      constants: this.#rowConstants({ M: rowsIn(v), C }),
       bindings: {
         x: wholeVectors(v.x),
         gain: wholeVectors(this.weights.tensor(`${name}.weight`)),
@@ -133,8 +147,8 @@ export class Operations {
         y: wholeVectors(v.y),
         stats: v.stats,
       },
-      groups: [Math.ceil(v.rows / this.plan.rowsPerGroup)],
-      bytes: 8 * v.rows * C,
+      groups: [Math.ceil(rowsIn(v) / this.plan.rowsPerGroup)],
+      bytes: 8 * rowsIn(v) * C,
     });
   }
 
@@ -144,13 +158,12 @@ export class Operations {
    */
   layerNormGradient(
     name: string,
-    v: {
+    v: Extent & {
       x: View;
       stats: View;
       dy: View;
       dx: View;
       passing: boolean;
-      rows: number;
       dropout?: { key: View; rowsPerSequence: number; gradient: View };
     },
   ): void {
@@ -170,14 +183,14 @@ export class Operations {
       switches: switched({ halfGradient: v.dy, halfDropped: dropout?.gradient }),
       entry: dropout ? 'backwardDropout' : 'backward',
       constants: {
-        ...this.#rowConstants({ M: v.rows, C }),
+        ...this.#rowConstants({ M: rowsIn(v), C }),
         PASSING: v.passing,
         ...(dropout && { T: dropout.rowsPerSequence }),
       },
       bindings: dropout ? { ...bindings, dropped: wholeVectors(dropout.gradient), dropoutKey: dropout.key } : bindings,
-      groups: [Math.ceil(v.rows / this.plan.rowsPerGroup)],
+      groups: [Math.ceil(rowsIn(v) / this.plan.rowsPerGroup)],
       label: 'layernorm.backward',
-      bytes: (12 + (v.passing ? 4 : 0) + (dropout ? 4 : 0)) * v.rows * C,
+      bytes: (12 + (v.passing ? 4 : 0) + (dropout ? 4 : 0)) * rowsIn(v) * C,
     });
     const [gain] = layout.piecesOf(`${name}.weight`);
     const [bias] = layout.piecesOf(`${name}.bias`);
@@ -189,7 +202,7 @@ export class Operations {
       shader: 'columns',
       entry: 'norm',
       switches,
-      constants: { ...this.#columnConstants(v.rows, C), BIAS_AT: biasAt },
+      constants: { ...this.#columnConstants(v, C), BIAS_AT: biasAt },
       bindings: {
         dy,
         x,
@@ -200,12 +213,12 @@ export class Operations {
         ...scaled.bindings,
       },
       groups: [Math.ceil(C / 4 / COLUMN_LANES)],
-      bytes: 8 * v.rows * C + 32 * C,
+      bytes: 8 * rowsIn(v) * C + 32 * C,
     });
   }
 
-  /** Adds the gradient of the bias `name`: the column sums of dy [rows, N]. */
-  biasGradient(name: string, v: { dy: View; rows: number }): void {
+  /** Adds the gradient of the bias `name`: the column sums of dy [M, N]. */
+  biasGradient(name: string, v: Extent & { dy: View }): void {
     const [piece] = this.weights.layout.piecesOf(name);
     const N = piece.size;
     const scaled = this.#scaled();
@@ -214,7 +227,7 @@ export class Operations {
       shader: 'columns',
       entry: 'bias',
       switches: [...scaled.switches, ...switched({ halfGradient: v.dy })],
-      constants: this.#columnConstants(v.rows, N),
+      constants: this.#columnConstants(v, N),
       bindings: {
         dy: wholeVectors(v.dy),
         low: low.piece(piece),
@@ -223,27 +236,26 @@ export class Operations {
         ...scaled.bindings,
       },
       groups: [Math.ceil(N / 4 / COLUMN_LANES)],
-      bytes: 4 * v.rows * N + 16 * N,
+      bytes: 4 * rowsIn(v) * N + 16 * N,
     });
   }
 
   /** Where a row has one thread, a column has one, too. */
-  #columnConstants(rows: number, N: number) {
+  #columnConstants({ rows, stack = 1 }: Extent, N: number) {
     const { columnRows, rowLanes } = this.plan;
     const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, Math.ceil(rows / columnRows));
-    return { M: rows, N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices };
+    return { M: rows, STACK: stack, FRESH: this.fresh, N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices };
   }
 
   /**
-   * y [rows, N] = x [rows, K] W + b by the linear layer `name` (W is K x N; b where the model has one), then
+   * y [M, N] = x [M, K] W + b by the linear layer `name` (W is K x N; b where the model has one), then
    * either `gelu` (y keeps the pre-activation), or dropout and the residual.
    */
   linear(
     name: string,
-    v: {
+    v: Extent & {
       x: View;
       y: View;
-      rows: number;
       gelu?: View;
       dropout?: { key: View; rowsPerSequence: number };
       residual?: View;
@@ -256,6 +268,7 @@ export class Operations {
       m: v.rows,
       n,
       k,
+      stack: v.stack,
       a: v.x,
       lda: k,
       b: this.#operand(this.#matrix(weight)),
@@ -274,10 +287,10 @@ export class Operations {
   }
 
   /**
-   * dx [rows, K] = dy [rows, N] W^T, times GELU's derivative at `hidden` where given; adds the gradients x^T dy of the
+   * dx [M, K] = dy [M, N] W^T, times GELU's derivative at `hidden` where given; adds the gradients x^T dy of the
    * matrix and, where there is one, of the bias.
    */
-  linearGradient(name: string, v: { x: View; dy: View; dx: View; hidden?: View; rows: number }): void {
+  linearGradient(name: string, v: Extent & { x: View; dy: View; dx: View; hidden?: View }): void {
     const weight = `${name}.weight`;
     const [k, n] = this.#shape(weight);
     this.#matmul({
@@ -285,6 +298,7 @@ export class Operations {
       m: v.rows,
       n: k,
       k: n,
+      stack: v.stack,
       a: v.dy,
       lda: n,
       b: this.#operand(this.#matrix(weight)),
@@ -298,6 +312,7 @@ export class Operations {
       m: k,
       n,
       k: v.rows,
+      stack: v.stack,
       a: v.x,
       lda: k,
       b: v.dy,
@@ -309,14 +324,15 @@ export class Operations {
         status: status(weight),
         ldc: n,
         unit: this.mixed?.unit,
+        fresh: this.fresh,
       },
       label: 'linear weight gradient',
     });
     if (this.#hasBias(name)) this.biasGradient(`${name}.bias`, v);
   }
 
-  /** logits [rows, stride] = x [rows, C] times the head's matrix [V, C] transposed, window by window. */
-  head(v: { x: View; logits: View; rows: number; stride: number }): void {
+  /** logits [M, stride] = x [M, C] times the head's matrix [V, C] transposed, window by window. */
+  head(v: Extent & { x: View; logits: View; stride: number }): void {
     const { width: C } = this.weights.layout.config;
     for (const piece of this.#headPieces()) {
       this.#matmul({
@@ -324,6 +340,7 @@ export class Operations {
         m: v.rows,
         n: piece.rows,
         k: C,
+        stack: v.stack,
         a: v.x,
         lda: C,
         b: this.#operand(piece),
@@ -334,8 +351,8 @@ export class Operations {
     }
   }
 
-  /** dx [rows, C] = dLogits [rows, stride] times the head's matrix; adds the matrix's gradient. */
-  headGradient(v: { x: View; dLogits: View; dx: View; rows: number; stride: number }): void {
+  /** dx [M, C] = dLogits [M, stride] times the head's matrix; adds the matrix's gradient, of which this `isFirst` or not. */
+  headGradient(v: Extent & { x: View; dLogits: View; dx: View; stride: number; isFirst: boolean }): void {
     const { width: C } = this.weights.layout.config;
     const { low, high, status } = this.#gradients();
     for (const [i, piece] of this.#headPieces().entries()) {
@@ -345,6 +362,7 @@ export class Operations {
         m: v.rows,
         n: C,
         k: piece.rows,
+        stack: v.stack,
         a,
         lda: v.stride,
         b: this.#operand(piece),
@@ -357,6 +375,7 @@ export class Operations {
         m: piece.rows,
         n: C,
         k: v.rows,
+        stack: v.stack,
         a,
         lda: v.stride,
         b: v.x,
@@ -368,6 +387,7 @@ export class Operations {
           status: status(piece.parameter.name),
           ldc: C,
           unit: this.mixed?.unit,
+          fresh: this.fresh && v.isFirst,
         },
         label: 'head weight gradient',
       });
@@ -429,17 +449,17 @@ export class Operations {
   }
 
   /**
-   * The losses of `rows` rows of logits (stride values apart); with `scale`, the logits become their own gradients.
+   * The losses of M rows of logits (stride values apart); with `scale`, the logits become their own gradients.
    */
-  crossEntropy(v: { logits: View; targets: View; losses: View; rows: number; stride: number; scale?: View }): void {
+  crossEntropy(v: Extent & { logits: View; targets: View; losses: View; stride: number; scale?: View }): void {
     const { vocabSize: V } = this.weights.layout.config;
     this.list.add({
       shader: 'cross_entropy',
       entry: v.scale ? 'gradient' : 'loss',
-      constants: this.#rowConstants({ R: v.rows, V, STRIDE: v.stride }),
+      constants: this.#rowConstants({ R: rowsIn(v), V, STRIDE: v.stride }),
       bindings: { logits: v.logits, targets: v.targets, losses: v.losses, ...(v.scale && { scale: v.scale }) },
-      groups: [Math.ceil(v.rows / this.plan.rowsPerGroup)],
-      bytes: (v.scale ? 12 : 4) * v.rows * V,
+      groups: [Math.ceil(rowsIn(v) / this.plan.rowsPerGroup)],
+      bytes: (v.scale ? 12 : 4) * rowsIn(v) * V,
     });
   }
 

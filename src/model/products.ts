@@ -2,7 +2,7 @@ import type { ModelConfig } from './config.js';
 import { ParameterLayout } from './layout.js';
 import { type ProductShape, scratchValues, variantFor } from './matmul-plan.js';
 import type { Plan } from './plan.js';
-import { type BatchShape, headChunks, logitsStride } from './shape.js';
+import { type BatchShape, headPasses, logitsStride } from './shape.js';
 
 /** A matrix product of a graph. */
 export interface Product extends ProductShape {
@@ -10,7 +10,7 @@ export interface Product extends ProductShape {
   readonly lda: number;
   readonly ldb: number;
   readonly ldc: number;
-  /** How often a micro-batch computes it. */
+  /** How often a stack of micro-batches computes it. */
   readonly count: number;
 }
 
@@ -24,8 +24,9 @@ function linearShapes({ width: C }: ModelConfig): [number, number][] {
   ];
 }
 
-/** Every matrix product of a micro-batch, forward and backward; `operations.ts` launches them. */
+/** Every matrix product of a stack of micro-batches, forward and backward; `operations.ts` launches them. */
 export function trainingProducts(config: ModelConfig, shape: BatchShape, plan: Plan): Product[] {
+  const { stack = 1 } = shape;
   const rows = shape.batch * shape.context;
   const products: Product[] = [];
   const add = (label: string, p: ProductShape, count: number, ld: { a?: number; c?: number } = {}) => {
@@ -36,17 +37,17 @@ export function trainingProducts(config: ModelConfig, shape: BatchShape, plan: P
   for (const [i, [k, n]] of linearShapes(config).entries()) {
     // Computed again in backward: of all layers but the last, what comes before the last map.
     const again = shape.recompute && i < 3 ? config.layers - 1 : 0;
-    add('linear', { layout: 'NN', m: rows, n, k, output: 'store' }, config.layers + again);
-    add('linear input gradient', { layout: 'NT', m: rows, n: k, k: n, output: 'store' }, config.layers);
-    add('linear weight gradient', { layout: 'TN', m: k, n, k: rows, output: 'grid' }, config.layers);
+    add('linear', { layout: 'NN', m: rows, n, k, output: 'store', stack }, config.layers + again);
+    add('linear input gradient', { layout: 'NT', m: rows, n: k, k: n, output: 'store', stack }, config.layers);
+    add('linear weight gradient', { layout: 'TN', m: k, n, k: rows, output: 'grid', stack }, config.layers);
   }
   const stride = logitsStride(config);
   const C = config.width;
-  for (const [, m] of headChunks(config, shape, plan))
+  for (const { rows: m, stack } of headPasses(config, shape, plan))
     for (const { rows: words } of headPieces(config, plan)) {
-      add('head', { layout: 'NT', m, n: words, k: C, output: 'store' }, 1, { c: stride });
-      add('head input gradient', { layout: 'NN', m, n: C, k: words, output: 'store' }, 1, { a: stride });
-      add('head weight gradient', { layout: 'TN', m: words, n: C, k: m, output: 'grid' }, 1, { a: stride });
+      add('head', { layout: 'NT', m, n: words, k: C, output: 'store', stack }, 1, { c: stride });
+      add('head input gradient', { layout: 'NN', m, n: C, k: words, output: 'store', stack }, 1, { a: stride });
+      add('head weight gradient', { layout: 'TN', m: words, n: C, k: m, output: 'grid', stack }, 1, { a: stride });
     }
   return products;
 }
@@ -55,7 +56,7 @@ function headPieces(config: ModelConfig, plan: Plan) {
   return new ParameterLayout(config, plan).piecesOf(config.tie ? 'wte.weight' : 'lm_head.weight');
 }
 
-/** Values of scratch that products need which split K, at most; 0 where none does. */
+/** Values of scratch that products need, for parts of K or copies of operands, at most; 0 where none needs any. */
 export function trainingScratch(config: ModelConfig, shape: BatchShape, plan: Plan): number {
   return most(plan, trainingProducts(config, shape, plan));
 }

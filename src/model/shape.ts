@@ -1,4 +1,4 @@
-import { alignValues } from '../gpu/device.js';
+import { ALIGN_VALUES, alignValues } from '../gpu/device.js';
 import type { ModelConfig } from './config.js';
 import type { Plan } from './plan.js';
 
@@ -17,6 +17,11 @@ export interface BatchShape {
   readonly recompute?: boolean;
   /** `f16`: what matrix products and attention read is kept in float16. */
   readonly precision?: Precision;
+  /**
+   * Micro-batches that one pass over the weights computes at once, their rows one below another (default 1). Each one's
+   * gradients are rounded to the grid by themselves: the same bits, in more memory and less time.
+   */
+  readonly stack?: number;
 }
 
 export const PRECISIONS = ['f32', 'f16'] as const;
@@ -27,7 +32,7 @@ export function logitsStride(config: ModelConfig): number {
   return alignValues(config.vocabSize);
 }
 
-/** Row chunks [start, rows] of the head, as equal as multiples of 64 (aligned offsets of one value a row) allow. */
+/** Row chunks [start, rows] of one micro-batch's head, as equal as multiples of 64 (aligned offsets of one value a row) allow. */
 export function headChunks(config: ModelConfig, shape: BatchShape, plan: Plan): [number, number][] {
   const rows = shape.batch * shape.context;
   const most = Math.max(1, Math.floor(plan.logitsValues / logitsStride(config) / 64)) * 64;
@@ -35,4 +40,36 @@ export function headChunks(config: ModelConfig, shape: BatchShape, plan: Plan): 
   const chunks: [number, number][] = [];
   for (let start = 0; start < rows; start += each) chunks.push([start, Math.min(each, rows - start)]);
   return chunks;
+}
+
+/** What the head computes at once: rows from `start` on, of `stack` micro-batches `rows` each. */
+export interface HeadPass {
+  readonly start: number;
+  readonly rows: number;
+  readonly stack: number;
+}
+
+/**
+ * The passes of the head over a stack of micro-batches: their chunks one by one, or, where a chunk is a whole
+ * micro-batch, as many at once as one binding holds the logits of.
+ */
+export function headPasses(config: ModelConfig, shape: BatchShape, plan: Plan): HeadPass[] {
+  const { batch, context, stack = 1 } = shape;
+  const rows = batch * context;
+  const chunks = headChunks(config, shape, plan);
+  const most = Math.floor(plan.windowValues / (rows * logitsStride(config)));
+  const together = divisorsOf(stack).find((n) => chunks.length === 1 && n <= most && isAligned(n, stack, rows)) ?? 1;
+  return Array.from({ length: stack / together }, (_, i) => i * together * rows).flatMap((first) =>
+    chunks.map(([start, count]) => ({ start: first + start, rows: count, stack: together })),
+  );
+}
+
+/** Whether passes of `n` micro-batches start on offsets that can be bound, at one value a row. */
+function isAligned(n: number, stack: number, rows: number): boolean {
+  return n === stack || (n * rows) % ALIGN_VALUES === 0;
+}
+
+/** The divisors of `n`, the largest first. */
+export function divisorsOf(n: number): number[] {
+  return Array.from({ length: n }, (_, i) => n - i).filter((d) => n % d === 0);
 }

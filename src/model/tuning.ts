@@ -8,6 +8,8 @@ import {
   MATMUL_KERNELS,
   type MatmulVariant,
   matmulKernel,
+  type ProductShape,
+  rowsOf,
   scratchValues,
   shapeClass,
   splitOf,
@@ -39,9 +41,9 @@ export function matmulCandidates(
   const isSplit = splitOf(base, product).parts > 1;
   if (!anyBits) return isSplit ? [] : runs;
   if (adapter.software) return runs;
-  const tiles = Math.ceil(product.m / 64) * Math.ceil(product.n / 64);
-  // Subgroup kernels are made for software; among tiles, the larger load less.
-  if (tiles > FEW_TILES) return runs.reverse();
+  const tiles = Math.ceil(rowsOf(product) / 64) * Math.ceil(product.n / 64);
+  // Subgroup kernels are made for software; among tiles, the larger load less. What is stacked is not split.
+  if (tiles > FEW_TILES || (product.stack ?? 1) > 1) return runs.reverse();
   const split: MatmulVariant[] = ['tile32x32/k4', 'tile64x64/k2', 'tile64x64/k4', 'tile64x64/k8'];
   const isSubgroup = (v: MatmulVariant) => matmulKernel(v).subgroupSize !== undefined;
   return [
@@ -65,7 +67,7 @@ const FEW_TILES = 512;
 
 /** One product of each shape class, the one with the most work; the classes with the most work first. */
 export function matmulClasses(products: readonly Product[]): Product[] {
-  const work = ({ m, n, k, count }: Product) => m * n * k * count;
+  const work = (product: Product) => flopsOf(product) * product.count;
   const classes = new Map<string, { product: Product; work: number }>();
   for (const product of products) {
     const name = shapeClass(product);
@@ -74,6 +76,11 @@ export function matmulClasses(products: readonly Product[]): Product[] {
     classes.set(name, { product: largest, work: (known?.work ?? 0) + work(product) });
   }
   return [...classes.values()].sort((a, b) => b.work - a.work).map(({ product }) => product);
+}
+
+/** Floating-point operations of a product, of the whole stack. */
+export function flopsOf({ m, n, k, stack = 1 }: ProductShape): number {
+  return 2 * m * n * k * stack;
 }
 
 /** `plan` with other variants for some shape classes. */
@@ -125,24 +132,25 @@ export class MatmulContest implements Contest {
     const candidates = matmulCandidates(gpu.adapter, product, base, anyBits, longShots).filter(
       (v) => missingFor({ ...plan, matmul: always(v), attention: 'tile' }, gpu.adapter) === undefined,
     );
-    const { layout, m, n, k, lda, ldb, ldc, output: kind } = product;
+    const { layout, n, k, stack = 1, lda, ldb, ldc, output: kind } = product;
+    const rows = rowsOf(product);
     const views: View[] = [];
     const buffer = async (label: string, values: number) => {
       const view = await gpu.buffer(`tuning ${label}`, values);
       views.push(view);
       return { ...view, size: 4 * values };
     };
-    const a = await buffer('a', (layout === 'TN' ? k : m) * lda);
-    const b = await buffer('b', (layout === 'NT' ? n : k) * ldb);
+    const a = await buffer('a', (layout === 'TN' ? stack * k : rows) * lda);
+    const b = await buffer('b', { NN: k, NT: n, TN: stack * k }[layout] * ldb);
     gpu.write(a, generated(a.size / 4, 1));
     gpu.write(b, generated(b.size / 4, 2));
     const output =
       kind === 'store'
-        ? { kind, c: await buffer('c', m * ldc), ldc }
+        ? { kind, c: await buffer('c', rows * ldc), ldc }
         : {
             kind,
-            low: await buffer('low', m * ldc),
-            high: await buffer('high', m * ldc),
+            low: await buffer('low', rows * ldc),
+            high: await buffer('high', rows * ldc),
             status: await buffer('status', 1),
             ldc,
           };
@@ -159,7 +167,7 @@ export class MatmulContest implements Contest {
   async examine(name: string): Promise<Examined> {
     const { gpu } = this.kernels;
     this.#wanted ??= await this.#plain();
-    const words = await this.#compute(this.variant(name), this.product.m);
+    const words = await this.#compute(this.variant(name), rowsOf(this.product));
     // The first dispatch compiled; this one tells how many make a sample.
     const entry = this.#lists.get(name);
     if (entry) {
@@ -195,18 +203,23 @@ export class MatmulContest implements Contest {
 
   /** The first rows by the plain kernel. */
   async #plain(): Promise<Float64Array> {
-    const { m, n, k } = this.product;
-    const rows = Math.min(m, Math.max(CHECKED_ROWS, Math.floor(CHECKED_FLOPS / (2 * n * k))));
+    const all = rowsOf(this.product);
+    const rows = Math.min(all, Math.max(CHECKED_ROWS, Math.floor(CHECKED_FLOPS / (flopsOf(this.product) / all))));
     return this.#values(await this.#compute('plain', rows));
   }
 
   /** The output's words, `rows` rows of it. */
   async #compute(variant: MatmulVariant, rows: number): Promise<Uint32Array> {
     const { gpu } = this.kernels;
-    const { layout, n, k, lda, ldb } = this.product;
+    const { product } = this;
+    const { layout, n, k, lda, ldb } = product;
+    // Some rows of a stack of NN or NT are those of one product that is as tall.
+    const isWhole = rows === rowsOf(product);
+    const stack = isWhole || layout === 'TN' ? product.stack : 1;
+    const m = isWhole ? product.m : rows;
     const list = new DispatchList();
     const { a, b, output, scratch } = this;
-    addMatmul(list, always(variant), { layout, m: rows, n, k, a, lda, b, ldb, output, scratch });
+    addMatmul(list, always(variant), { layout, m, n, k, stack, a, lda, b, ldb, output, scratch });
     await list.prepare(this.kernels);
     const outputs = output.kind === 'store' ? [output.c] : [output.low, output.high, output.status];
     clear(gpu, outputs);
@@ -214,7 +227,7 @@ export class MatmulContest implements Contest {
     const parts: Uint32Array[] = [];
     for (const view of outputs.slice(0, 2))
       parts.push(new Uint32Array(await gpu.read(slice(view, 0, rows * output.ldc))));
-    if (rows === this.product.m) this.#lists.set(variant, { list, runs: 1 });
+    if (isWhole) this.#lists.set(variant, { list, runs: 1 });
     const words = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0));
     words.set(parts[0]);
     if (parts.length > 1) words.set(parts[1], parts[0].length);

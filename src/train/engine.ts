@@ -96,13 +96,21 @@ export class Engine implements TrainingEngine {
     const optimizer = await Optimizer.build(kernels, layout, sums, options.adamw);
     const { shape, plan, onProgress } = options;
     const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums);
-    await gpt.gradient.warmUp(gpu, onProgress);
+    await gpt.gradientList({ stack: gpt.stack, fresh: true }).warmUp(gpu, onProgress);
     sums.clear(gpu);
     return new Engine(gpu, kernels, layout, options, sums, optimizer, gpt, undefined);
   }
 
   get state(): TrainingState {
     return this.optimizer.state;
+  }
+
+  /** What `step` runs for the gradients of so many micro-batches whose slots follow one another. */
+  gradientLists(microBatches: number): readonly DispatchList[] {
+    const { stack } = this.gpt;
+    const sizes = Array.from({ length: Math.floor(microBatches / stack) }, () => stack);
+    const rest = Array.from({ length: microBatches % stack }, () => 1);
+    return [...sizes, ...rest].map((size, i) => this.gpt.gradientList({ stack: size, fresh: i === 0 }));
   }
 
   /** What `step` runs after the gradients of all micro-batches. */
@@ -115,7 +123,13 @@ export class Engine implements TrainingEngine {
    * LT_TRAIN_NONFINITE, before anything of the state has changed, when a loss or a gradient is NaN, infinite or too
    * large for the grid.
    */
-  async step(batches: readonly MicroBatch[], step: number, seed: number, learningRate: number): Promise<StepOutcome> {
+  async step(
+    globalBatch: readonly MicroBatch[],
+    step: number,
+    seed: number,
+    learningRate: number,
+  ): Promise<StepOutcome> {
+    const batches = globalBatch.toSorted((a, b) => a.firstSlot - b.firstSlot);
     const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
     const context: StepContext = { seed, step, lossScale: 1 / tokens };
     this.gpt.submitWeights();
@@ -145,8 +159,11 @@ export class Engine implements TrainingEngine {
 
   /** The sums are those of these micro-batches then, each computed by its own scale. */
   #gradients(batches: readonly MicroBatch[], context: StepContext, exponents: readonly number[]): Promise<StepReport> {
-    for (const [i, batch] of batches.entries())
-      this.gpt.submitGradient(batch, { ...context, scaleExponent: exponents[i] });
+    for (let i = 0; i < batches.length; ) {
+      const all = this.gpt.stackFrom(batches, i, (j) => exponents[j] === exponents[i]);
+      this.gpt.submitGradient(all, { ...context, scaleExponent: exponents[i] }, i === 0);
+      i += all.length;
+    }
     if (this.options.clip > 0) this.optimizer.submitNorm();
     return this.sums.takeReport(this.gpu);
   }
@@ -172,7 +189,11 @@ export class Engine implements TrainingEngine {
   /** The mean token loss of micro-batches without dropout; targets that are ignored do not count. */
   async evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
     this.gpt.submitWeights();
-    for (const batch of batches) this.gpt.submitLoss(batch);
+    for (let i = 0; i < batches.length; ) {
+      const all = this.gpt.stackFrom(batches, i);
+      this.gpt.submitLoss(all);
+      i += all.length;
+    }
     const report = await this.sums.takeReport(this.gpu);
     return report.wrong.length > 0 ? Number.NaN : report.lossSum / tokens;
   }

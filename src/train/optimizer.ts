@@ -1,7 +1,7 @@
 import { type Gpu, slice, type View } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { type Dispatch, DispatchList } from '../gpu/list.js';
-import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../model/layout.js';
+import { BUCKET_VALUES, ParameterArena, type ParameterLayout, sparsePieces } from '../model/layout.js';
 import type { Parameter } from '../model/parameters.js';
 import { type ExactSums, normChunksOf } from '../model/sums.js';
 
@@ -64,14 +64,16 @@ export class TrainingState {
   }
 
   /**
-   * The update of one bucket, in place in `weights` (which hold the bucket's old values); sets `sums` to zero, and
-   * `squares` to the sums of their squares, one a chunk.
+   * The update of one bucket, in place in `weights` (which hold the bucket's old values); sets `squares` to the sums of
+   * the gradients' squares, one a chunk, and `sums` to zero where it `clears`.
    */
-  update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View, squares: View): Dispatch {
+  update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View, squares: View, clears: boolean): Dispatch {
+    const { constants, groups } = chunkWork(this.gpu, size);
     return {
       shader: 'adamw',
       entry: 'update',
-      ...chunkWork(this.gpu, size),
+      constants: { ...constants, CLEAR: clears },
+      groups,
       bindings: {
         weights,
         first: this.first.range(slab, offset, size),
@@ -82,7 +84,7 @@ export class TrainingState {
         step: this.uniform,
         squares,
       },
-      bytes: 40 * size,
+      bytes: (clears ? 40 : 32) * size,
     };
   }
 
@@ -158,11 +160,14 @@ export class Optimizer {
   }
 
   #addUpdate(sums: ExactSums): void {
+    const sparse = sparsePieces(this.state.layout);
     for (const bucket of this.state.layout.buckets()) {
       const { slab, offset, size } = bucket;
+      const clears = sparse.some((p) => p.slab === slab && p.offset < offset + size && offset < p.offset + p.size);
       const of = (arena: ParameterArena) => arena.range(slab, offset, size);
       const gradients = { low: of(sums.low), high: of(sums.high) };
-      this.#update.add(this.state.update(bucket, gradients, of(this.weights), sums.squares(slab, offset, size)));
+      const squares = sums.squares(slab, offset, size);
+      this.#update.add(this.state.update(bucket, gradients, of(this.weights), squares, clears));
     }
   }
 
@@ -185,7 +190,10 @@ export class Optimizer {
     this.#norm.submit(this.state.gpu);
   }
 
-  /** Queues update number `step` (1 is the first) of all weights and moments; sets the sums to zero, the squares to theirs. */
+  /**
+   * Queues update number `step` (1 is the first) of all weights and moments; sets the squares to those of the gradients,
+   * and the sums to zero that the next step adds to without beginning anew (`sparsePieces`).
+   */
   submitUpdate(step: number, learningRate: number, clipScale: number): void {
     this.state.writeStep(step, learningRate, clipScale);
     this.#update.submit(this.state.gpu);

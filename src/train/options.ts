@@ -43,6 +43,8 @@ export const TrainOptionsSchema = z.object({
   dropout: share,
   /** Backward computes the layers again instead of keeping them: less memory, the same bits. */
   recompute: z.boolean().default(false),
+  /** Micro-batches computed at once (0: as many as pay and fit): more memory, less time, the same bits. */
+  stack: countOrNone.default(0),
   /** `f16`: mixed precision. */
   precision: z.enum(PRECISIONS).default('f32'),
   /** Updates between evaluations, and batches of one; 0 is off. */
@@ -92,6 +94,7 @@ export const BASE_OPTIONS: TrainOptions = {
   clip: 0,
   dropout: 0.1,
   recompute: false,
+  stack: 0,
   precision: 'f32',
   evalEvery: 50,
   evalBatches: 5,

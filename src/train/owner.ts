@@ -67,7 +67,7 @@ export class ClusterOwner {
       norm.add(normDispatch(gpu, size, sums, own));
       await norm.prepare(kernels);
       const update = new DispatchList();
-      update.add(state.update(bucket, sums, next, own));
+      update.add(state.update(bucket, sums, next, own, false));
       await update.prepare(kernels);
       work.push({ ...bucket, weights, next, ...sums, norm, update, packing: await packer.prepare(weights, next) });
     }

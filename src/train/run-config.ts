@@ -67,6 +67,7 @@ export type RunConfig = z.infer<typeof RunConfigSchema>;
 const FREE = [
   'data',
   'recompute',
+  'stack',
   'evalEvery',
   'evalBatches',
   'sampleEvery',

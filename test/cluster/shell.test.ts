@@ -293,7 +293,8 @@ it("a worker's engine outlives its connection, and another shape takes its place
   const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
   // The model of `SMALL`: compiling another takes a minute where the driver's cache is empty.
   const model = { vocabSize: 256, context: 16, width: 32, layers: 2, heads: 2, tie: true, qkvBias: true };
-  const shape = { model, shape: { batch: 2, context: 16, dropout: 0 }, plan: defaultPlan(gpu.adapter) };
+  const one = { batch: 2, context: 16, dropout: 0 };
+  const shape = { model, shape: one, plan: defaultPlan(gpu.adapter), microBatches: 1 };
   const first = await keeper.get(shape);
   const hash = await keeper.probe('run');
   const bytes = keeper.gpu.memory.allocatedBytes;
@@ -343,7 +344,8 @@ it('a worker whose adapter has too little memory says so, and whether --recomput
     const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), {
       availableBytes: () => availableBytes,
     });
-    const error = await keeper.get({ model, shape: { batch: 8, context: 64, dropout: 0 }, plan }).catch((e) => e);
+    const shape = { batch: 8, context: 64, dropout: 0 };
+    const error = await keeper.get({ model, shape, plan, microBatches: 1 }).catch((e) => e);
     keeper.gpu.device.destroy();
     return error;
   };

@@ -4,6 +4,7 @@ import { decodeFrame, encodeFrame } from '../../cluster/frame.js';
 import { type Frame, type MicroBatchData, packTokens, type WorkerMessage } from '../../cluster/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { Worker } from '../../cluster/worker.js';
+import type { WorkerEngine } from '../../cluster/worker-engine.js';
 import { loadShaders } from '../../src/cli/shaders.js';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
@@ -34,7 +35,8 @@ class Bench {
   onSent: (message: Sent) => void = () => {};
   #fail: (error: unknown) => void = () => {};
 
-  constructor() {
+  /** Of a run whose steps have `count` micro-batches. */
+  constructor(readonly count = MICRO_BATCHES) {
     const note = (message: Sent) => {
       this.sent.push(message);
       this.onSent(message);
@@ -50,7 +52,7 @@ class Bench {
       onClose: () => {},
       send: note,
       sendFrame: async (message) => {
-        const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: MICRO_BATCHES };
+        const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: this.count };
         const { header, payload } = decodeFrame(message, { ...context, kinds: ['contribution'] });
         this.payloads.set(header.bucket, payload.slice());
         note(header);
@@ -62,6 +64,12 @@ class Bench {
 
   get #plan() {
     return { ...defaultPlan(gpu.adapter), windowValues: 2 ** 12, slabValues: 2 ** 12 };
+  }
+
+  /** The worker's own, its sums zero. */
+  engine(): Promise<WorkerEngine> {
+    const shape = { batch: 1, context: MODEL.context, dropout: 0 };
+    return keeper.get({ model: MODEL, shape, plan: this.#plan, microBatches: this.count });
   }
 
   get buckets(): number {
@@ -80,8 +88,8 @@ class Bench {
       plan: this.#plan,
       shape: { batch: 1, context: MODEL.context, dropout: 0 },
       seed: 1,
-      microBatches: MICRO_BATCHES,
-      tokensPerStep: MICRO_BATCHES * MODEL.context,
+      microBatches: this.count,
+      tokensPerStep: this.count * MODEL.context,
       buckets: this.buckets + 1,
       exact: false,
     });
@@ -95,7 +103,7 @@ class Bench {
       const [a, b] = checksumOf(new Uint32Array(values.buffer));
       const header = { kind: 'weights-whole', incarnation: 1, assignment: 0, step: 0, base: 0, bucket } as const;
       const message = encodeFrame({ ...header, weights: { a, b } }, new Uint8Array(values.buffer));
-      const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: MICRO_BATCHES };
+      const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: this.count };
       void this.connection.onFrame(decodeFrame(message, { ...context, kinds: ['weights-whole'] }));
     });
     await ready;
@@ -110,14 +118,17 @@ class Bench {
     });
   }
 
-  assign(count: number, buckets?: number[]): void {
-    const tokens = packTokens(new Uint32Array(MODEL.context).fill(3), MODEL.vocabSize);
-    const microBatches: MicroBatchData[] = Array.from({ length: count }, (_, microBatch) => ({
-      microBatch,
-      slot: microBatch,
-      tokens,
-      targets: tokens,
-    }));
+  /** Micro-batches 0 to `count` - 1, all of one token each, in slots `slotOf`. */
+  assign(
+    count: number,
+    buckets?: number[],
+    tokenOf: (microBatch: number) => number = () => 3,
+    slotOf: (microBatch: number) => number = (microBatch) => microBatch,
+  ): void {
+    const microBatches: MicroBatchData[] = Array.from({ length: count }, (_, microBatch) => {
+      const tokens = packTokens(new Uint32Array(MODEL.context).fill(tokenOf(microBatch)), MODEL.vocabSize);
+      return { microBatch, slot: slotOf(microBatch), tokens, targets: tokens };
+    });
     this.connection.onControl.assign?.({ type: 'assign', assignment: 1, step: 1, microBatches, buckets });
   }
 
@@ -194,25 +205,76 @@ describe('a worker', () => {
   });
 });
 
+describe('a worker whose share is many micro-batches', () => {
+  /** Of a step of 12, three at once. */
+  const MANY = 12;
+
+  it('computes three at once, to the bytes of one at a time, and what is left over alone', async () => {
+    const begun: number[][] = [];
+    const payloads: Map<number, Uint8Array>[] = [];
+    for (const slotOf of [(m: number) => m, (m: number) => 2 * m]) {
+      const bench = new Bench(MANY);
+      await bench.begin(0.02);
+      expect((await bench.engine()).gpt.stack).toBe(3);
+      const stats = bench.until(isStats);
+      bench.assign(8, undefined, (microBatch) => 5 * microBatch, slotOf);
+      await stats;
+      const counts = bench.sent.flatMap((m) => ('type' in m && m.type === 'progress' ? [m.begun] : []));
+      begun.push([...new Set(counts)]);
+      payloads.push(new Map(bench.payloads));
+      await bench.end();
+    }
+    expect(begun).toEqual([
+      [3, 6, 7, 8],
+      [1, 2, 3, 4, 5, 6, 7, 8],
+    ]);
+    expect(payloads[0].size).toBeGreaterThan(3);
+    expect(payloads[0]).toEqual(payloads[1]);
+  });
+
+  it('leaves out of a stack what was asked back', async () => {
+    const bench = new Bench(MANY);
+    await bench.begin(0.02);
+    const first = bench.until((m) => 'type' in m && m.type === 'progress' && m.begun === 3);
+    bench.assign(6);
+    await first;
+    const stats = bench.until(isStats);
+    bench.connection.onControl.reclaim?.({ type: 'reclaim', assignment: 1, microBatches: [4] });
+    await stats;
+    for (const m of bench.contributions)
+      expect('microBatches' in m && m.microBatches.indices()).toEqual([0, 1, 2, 3, 5]);
+    await bench.end();
+  });
+
+  it('names the one of a stack that is not finite, with nothing sent that holds it', async () => {
+    const bench = new Bench(MANY);
+    await bench.begin(0.02);
+    const { gpt, weights } = await bench.engine();
+    const wte = await weights.read(gpu, 'wte.weight');
+    weights.write(gpu, 'wte.weight', wte.fill(Number.NaN, 20 * MODEL.width, 21 * MODEL.width));
+    expect(gpt.stack).toBe(3);
+    const refused = bench.until((m) => 'type' in m && m.type === 'refuse');
+    bench.assign(6, undefined, (microBatch) => (microBatch === 4 ? 20 : 3));
+    expect(await refused).toMatchObject({ assignment: 1, microBatch: 4 });
+    await bench.end();
+  });
+});
+
 describe('the engine of a worker', () => {
   it('is silent of buckets from the first wrong value on, and says what was wrong', async () => {
     const bench = new Bench();
     await bench.begin(0.02);
     await bench.end();
-    const engine = await keeper.get({
-      model: MODEL,
-      shape: { batch: 1, context: MODEL.context, dropout: 0 },
-      plan: { ...defaultPlan(gpu.adapter), windowValues: 2 ** 12, slabValues: 2 ** 12 },
-    });
+    const engine = await bench.engine();
     const tokens = new Uint32Array(MODEL.context).fill(3);
     const batch = { tokens, targets: tokens, firstSlot: 0 };
     const context = { seed: 1, step: 1, lossScale: 1 };
     const told: number[] = [];
-    await engine.gradientByBucket(batch, context, (bucket) => told.push(bucket));
+    await engine.gradientByBucket([batch], context, (bucket) => told.push(bucket));
     expect(told.sort((a, b) => a - b)).toEqual([...bench.layout.buckets().keys()]);
     engine.sums.clear(gpu);
     told.length = 0;
-    const report = await engine.gradientByBucket(batch, context, (bucket) => {
+    const report = await engine.gradientByBucket([batch], context, (bucket) => {
       told.push(bucket);
       // As a kernel would that finds an infinity among the gradients to come.
       gpu.write(engine.sums.status('wpe.weight'), Uint32Array.of(1));

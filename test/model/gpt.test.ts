@@ -2,10 +2,11 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../src/model/config.js';
 import { Decoder } from '../../src/model/decoder.js';
 import { Gpt, IGNORED_TARGET, type MicroBatch } from '../../src/model/gpt.js';
-import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
+import { ParameterArena, ParameterLayout, sparsePieces } from '../../src/model/layout.js';
 import { parameters } from '../../src/model/parameters.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { type BatchShape, headChunks, logitsStride } from '../../src/model/shape.js';
+import { possibleStacks } from '../../src/model/stack.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { deriveKey, uniformAt } from '../../src/random.js';
 import { Bench, noise } from '../gpu/harness.js';
@@ -83,6 +84,14 @@ const CASES: Record<string, Case> = {
     slabs: 4,
     chunks: 2,
   },
+  'windows and row chunks on aligned rows': {
+    config: { vocabSize: 1500, context: 8, width: 15, layers: 1, heads: 3, tie: false, qkvBias: true },
+    shape: { batch: 16, context: 8, dropout: 0.3 },
+    plan: { windowValues: 8 * 128 * 15, slabValues: 32768, logitsValues: 64 * 1536, columnRows: 50 },
+    windows: 2,
+    slabs: 2,
+    chunks: 2,
+  },
   'a tied model of width 12': {
     config: { vocabSize: 67, context: 9, width: 12, layers: 1, heads: 3, tie: true, qkvBias: false },
     shape: { batch: 2, context: 9, dropout: 0.5 },
@@ -126,6 +135,42 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     expect(Math.abs(lossSum / wantLoss - 1)).toBeLessThan(1e-6);
     for (const [name, gradient] of want) agree(await readGradient(bench.gpu, sums, name), gradient, 2e-5, name);
     sums.clear(bench.gpu);
+  });
+
+  it('has the same sums and losses, bit by bit, from micro-batches computed at once, whatever the sums held', async () => {
+    const { gpu } = bench;
+    const context = { seed: 5, step: 2, lossScale: 1 / 50 };
+    const names = parameters(config).map((p) => p.name);
+    const batches = microBatches(config, shape);
+    const result = async ({ sums }: Built) => {
+      const gradients: Record<string, Float64Array> = {};
+      for (const name of names) gradients[name] = await readGradient(gpu, sums, name);
+      return { gradients, ...(await sums.takeReport(gpu)) };
+    };
+    for (const batch of batches) built.gpt.submitGradient(batch, context);
+    const wanted = await result(built);
+    for (const batch of batches) built.gpt.submitLoss(batch);
+    const { lossGrid } = await built.sums.takeReport(gpu);
+    built.sums.clear(gpu);
+
+    const possible = possibleStacks(config, shape, built.plan, 2);
+    expect(possible).toEqual(cut.chunks > 1 && (shape.batch * shape.context) % 64 !== 0 ? [1] : [2, 1]);
+    const stacked = await build(config, { ...shape, stack: possible[0] }, changes);
+    const { gpt, sums } = stacked;
+    gpt.submitGradient(batches[1], context);
+    await sums.takeReport(gpu);
+    for (const { parameter } of sparsePieces(sums.low.layout))
+      for (const arena of [sums.low, sums.high]) arena.write(gpu, parameter.name, new Float32Array(parameter.size));
+    for (let i = 0; i < 2; ) {
+      const all = gpt.stackFrom(batches, i);
+      gpt.submitGradient(all, context, i === 0);
+      i += all.length;
+    }
+    expect(await result(stacked)).toEqual(wanted);
+    if (gpt.stack === 2) {
+      gpt.submitLoss(batches);
+      expect((await sums.takeReport(gpu)).lossGrid).toBe(lossGrid);
+    }
   });
 
   it('has the loss of float64 without dropout in evaluation', async () => {

@@ -2,7 +2,7 @@ import { beforeAll, expect, it, vi } from 'vitest';
 import { DispatchList } from '../../src/gpu/list.js';
 import { Gpt } from '../../src/model/gpt.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
-import { always } from '../../src/model/matmul-plan.js';
+import { always, rowsOf } from '../../src/model/matmul-plan.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { trainingProducts } from '../../src/model/products.js';
 import { ExactSums } from '../../src/model/sums.js';
@@ -28,15 +28,17 @@ const words = (...parts: readonly unknown[]) => parts.join(' ');
 const CUT: Partial<Plan> = { windowValues: 8192, logitsValues: 64 * 704 };
 
 it.each([
-  ['tied', false, {}],
-  ['tied', true, CUT],
-  ['untied', false, CUT],
-  ['untied', true, {}],
+  ['tied', false, 1, {}],
+  ['tied', true, 1, CUT],
+  ['tied', false, 2, {}],
+  ['untied', false, 1, CUT],
+  ['untied', true, 1, {}],
+  ['untied', true, 3, { windowValues: 3 * 96 * 704 }],
 ] as const)(
-  'the products that are tuned are those that the graph launches: %s, recompute %s',
-  async (tie, recompute, cut) => {
+  'the products that are tuned are those that the graph launches: %s, recompute %s, %d at once',
+  async (tie, recompute, stack, cut) => {
     const config = { vocabSize: 701, context: 24, width: 16, layers: 3, heads: 2, tie: tie === 'tied', qkvBias: true };
-    const shape = { batch: 4, context: 24, dropout: 0.1, recompute };
+    const shape = { batch: 4, context: 24, dropout: 0.1, recompute, stack };
     // A kernel that reads the operands where they are.
     const plan = { ...defaultPlan(bench.gpu.adapter), matmul: always('plain'), ...cut };
     const layout = new ParameterLayout(config, plan);
@@ -45,7 +47,7 @@ it.each([
     const add = vi.spyOn(DispatchList.prototype, 'add');
     const gpt = await Gpt.build(bench.kernels, shape, plan, weights, sums);
     const launched = add.mock.calls
-      .filter((_, i) => add.mock.contexts[i] === gpt.gradient)
+      .filter((_, i) => add.mock.contexts[i] === gpt.gradientList({ stack, fresh: true }))
       .flatMap(([{ shader, entry, label, constants: c }]) =>
         shader.startsWith('matmul') && c
           ? [
@@ -55,6 +57,7 @@ it.each([
                 c.M,
                 c.N,
                 c.K,
+                c.STACK,
                 c.LDA,
                 c.LDB,
                 c.LDC,
@@ -64,9 +67,12 @@ it.each([
           : [],
       );
     add.mockRestore();
-    const said = trainingProducts(config, shape, plan).map(
-      (p) => [words(p.label, p.layout, p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.output), p.count] as const,
-    );
+    const said = trainingProducts(config, shape, plan).map((p) => {
+      const isGrid = p.output === 'grid';
+      const atOnce = isGrid ? (p.stack ?? 1) : 1;
+      const launch = [p.label, p.layout, rowsOf(p), p.n, p.k, atOnce, p.lda, p.ldb, p.ldc, p.output];
+      return [words(...launch), p.count] as const;
+    });
     expect(launched.length).toBeGreaterThan(36);
     expect(counted(said)).toEqual(counted(launched.map((product) => [product, 1])));
   },

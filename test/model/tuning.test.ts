@@ -40,7 +40,7 @@ async function hold(kernels: KernelCache, p: Product) {
 
 it('finds right what is right, and register tiles bit-equal to workgroup tiles, for both kinds of output', async () => {
   const weights = { layout: 'TN', output: 'grid', lda: 37 } as const;
-  for (const p of [product({}), product(weights)]) {
+  for (const p of [product({}), product(weights), product({ stack: 3 }), product({ ...weights, stack: 3 })]) {
     const entries = await hold(bench.kernels, p);
     expect(entries.length).toBeGreaterThan(1);
     for (const { candidate, examined } of entries) expect(examined?.wrong, candidate).toBeUndefined();
@@ -90,6 +90,7 @@ describe('what is contested', () => {
     expect(candidates(gpu, 'tile64x64/k4', false)).toEqual([]);
     // Where few tiles leave a GPU idle, parts of K are tried first; else large tiles.
     expect(matmulCandidates(gpu, product({ k: 512 }), 'tile64x64', true)[0]).toBe('tile32x32/k4');
+    expect(matmulCandidates(gpu, product({ k: 512, stack: 2 }), 'tile64x64', true)[0]).not.toContain('/k');
     expect(matmulCandidates(gpu, product({ m: 8192, n: 8192 }), 'tile64x64', true).slice(0, 5)).toContain(
       'tile128x128',
     );

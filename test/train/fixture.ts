@@ -15,14 +15,15 @@ export interface GoldenEngineOptions {
   readonly clip?: number;
   readonly recompute?: boolean;
   readonly precision?: Precision;
+  readonly stack?: number;
 }
 
 export function engineOptions(gpu: Gpu, golden: Golden, options: GoldenEngineOptions): EngineOptions {
   const { config: model, beta1, beta2, epsilon, weightDecay } = golden;
-  const { microBatch: batch, dropout = 0, plan, clip = 0, recompute = false, precision = 'f32' } = options;
+  const { microBatch: batch, dropout = 0, plan, clip = 0, recompute = false, precision = 'f32', stack } = options;
   return {
     model,
-    shape: { batch, context: model.context, dropout, recompute, precision },
+    shape: { batch, context: model.context, dropout, recompute, precision, stack },
     plan: { ...defaultPlan(gpu.adapter), ...plan },
     adamw: { beta1, beta2, epsilon, weightDecay, decay: 'all' },
     clip,

@@ -148,7 +148,7 @@ it('sums of a bucket are final before the list that makes them is done, and can 
   const packer = await SumPacker.build(kernels, engine.sums);
   const [batch] = goldenMicroBatches(golden, 0, 1);
   const context = { seed: 1, step: 1, lossScale: 1 };
-  const { gradient } = engine.gpt;
+  const gradient = engine.gpt.gradientList();
   engine.gpt.submitGradient(batch, context);
   const whole = await Promise.all(packer.buckets.map((_, i) => packer.pack(i)));
   engine.sums.clear(gpu);

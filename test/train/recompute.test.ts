@@ -28,7 +28,7 @@ async function train(golden: Golden, recompute: boolean): Promise<Outcome> {
     losses.push((await engine.step(batches, step, 3, 1e-3)).loss);
     losses.push(await engine.evaluate(batches, golden.batch * golden.config.context));
   }
-  return { hash: await stateHash(engine), losses, bytes, dispatches: engine.gpt.gradient.length };
+  return { hash: await stateHash(engine), losses, bytes, dispatches: engine.gpt.gradientList().length };
 }
 
 it.each(['tied', 'untied'] as const)(

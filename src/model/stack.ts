@@ -1,0 +1,58 @@
+import { type AdapterDescription, ALIGN_VALUES } from '../gpu/device.js';
+import { type MemoryBudget, memoryBudget } from './activations.js';
+import type { ModelConfig } from './config.js';
+import { splitOf, variantFor } from './matmul-plan.js';
+import type { Plan } from './plan.js';
+import { trainingProducts } from './products.js';
+import { type BatchShape, divisorsOf, headPasses } from './shape.js';
+
+/*
+ * How many micro-batches are computed at once. The weights are read once for all of them, the gradients' sums are met
+ * once, and kernels are larger and fewer; what it costs is activations. No bit depends on it, so every process chooses for
+ * itself.
+ */
+
+/** Rows at once beyond which kernels hardly gain: software adapters are full with few, GPUs with many. */
+const ENOUGH_ROWS = { software: 1024, hardware: 8192 };
+
+/** What may be spent on it without being asked for, in bytes of activations. */
+const MOST_EXTRA_BYTES = 2 ** 29;
+
+/** Kernels put one workgroup row on each row. */
+export const MOST_ROWS = 65535;
+
+/** The stacks that divide a step's `microBatches` and that the graph can be built for, the largest first; 1 always is. */
+export function possibleStacks(config: ModelConfig, shape: BatchShape, plan: Plan, microBatches: number): number[] {
+  return divisorsOf(microBatches).filter((stack) => stack === 1 || isPossible(config, { ...shape, stack }, plan));
+}
+
+function isPossible(config: ModelConfig, shape: BatchShape & { readonly stack: number }, plan: Plan): boolean {
+  const rows = shape.stack * shape.batch * shape.context;
+  const passes = headPasses(config, shape, plan);
+  return (
+    rows <= MOST_ROWS &&
+    4 * rows * config.width <= plan.windowValues &&
+    passes.every(({ start }) => start % ALIGN_VALUES === 0) &&
+    trainingProducts(config, shape, plan).every((p) => splitOf(variantFor(plan.matmul, p), p).parts === 1)
+  );
+}
+
+/** The best of the possible stacks on this adapter, of those that fit its memory. */
+export function chooseStack(
+  config: ModelConfig,
+  shape: BatchShape,
+  plan: Plan,
+  microBatches: number,
+  adapter: AdapterDescription,
+  fits: (budget: MemoryBudget) => boolean,
+): number {
+  const enough = ENOUGH_ROWS[adapter.software ? 'software' : 'hardware'];
+  const budget = (stack: number) => memoryBudget(config, { ...shape, stack }, plan);
+  const most = budget(1).activationBytes + MOST_EXTRA_BYTES;
+  const pays = (stack: number) => {
+    if (stack * shape.batch * shape.context > enough) return false;
+    const needed = budget(stack);
+    return needed.activationBytes <= most && fits(needed);
+  };
+  return possibleStacks(config, shape, plan, microBatches).find((stack) => stack === 1 || pays(stack)) ?? 1;
+}

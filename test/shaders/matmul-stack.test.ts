@@ -1,0 +1,90 @@
+import { beforeAll, expect, it } from 'vitest';
+import type { View } from '../../src/gpu/device.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import { addMatmul, type MatmulArguments } from '../../src/model/matmul.js';
+import { always, MATMUL_KERNELS, type MatmulVariant } from '../../src/model/matmul-plan.js';
+import { noise } from '../gpu/harness.js';
+import { bench, FILLER, openBench, run, runs, variants } from './matmul-problem.js';
+
+beforeAll(openBench);
+
+const STACK = 3;
+
+/** M, N, K, and by how much leading dimensions are longer than rows. */
+const SIZES = [
+  [37, 35, 9, 1],
+  [64, 64, 20, 0],
+  [5, 300, 7, 0],
+] as const;
+
+/** Every kernel that runs on this adapter; of those for GPUs, which compile slowly on others, the default. */
+function stackable(): MatmulVariant[] {
+  const all = Object.keys(MATMUL_KERNELS) as MatmulVariant[];
+  return all.filter((v) => runs(v) && (variants.includes(v) || !/^(tile|register)/.test(v)));
+}
+
+/** Matrices of `rows` rows of `ld` values one below another: all of them, and each by itself. */
+async function stackOf(rows: number, ld: number, seed: number): Promise<{ all: View; each: View[] }> {
+  const values = noise(STACK * rows * ld, seed);
+  const each: View[] = [];
+  for (let i = 0; i < STACK; i++) each.push(await bench.put(values.slice(i * rows * ld, (i + 1) * rows * ld)));
+  return { all: await bench.put(values), each };
+}
+
+it.each(['NN', 'NT'] as const)('a stack of stored products has the bits of each: %s', async (layout) => {
+  for (const variant of stackable())
+    for (const [m, n, k, pad] of SIZES) {
+      const [lda, ldb, ldc] = [k + pad, (layout === 'NT' ? k : n) + pad, n + pad];
+      const a = await stackOf(m, lda, 1);
+      const b = await bench.put(noise((layout === 'NT' ? n : k) * ldb, 2));
+      const args = { layout, m, n, k, lda, b, ldb } as const;
+      const empty = (rows: number) => bench.put(new Float32Array(rows * ldc).fill(FILLER));
+      const c = await empty(STACK * m);
+      await run(variant, { ...args, stack: STACK, a: a.all, output: { kind: 'store', c, ldc } });
+      const want: number[] = [];
+      for (const own of a.each) {
+        const single = await empty(m);
+        await run(variant, { ...args, a: own, output: { kind: 'store', c: single, ldc } });
+        want.push(...(await bench.floats(single)));
+      }
+      expect([...(await bench.floats(c))], `${variant} ${m}x${n}x${k}`).toEqual(want);
+    }
+});
+
+it.each([false, true])('a stack of weight gradients is rounded product by product; fresh: %s', async (fresh) => {
+  for (const variant of stackable())
+    for (const [m, n, k, pad] of SIZES) {
+      const [lda, ldb, ldc] = [m + pad, n + pad, n + pad];
+      const [a, b] = [await stackOf(k, lda, 1), await stackOf(k, ldb, 2)];
+      const args = { layout: 'TN', m, n, k, lda, ldb } as const;
+      const start = new Uint32Array(noise(m * ldc, 5).buffer);
+      const status = await bench.put(new Uint32Array([0]));
+      const sums = async () => ({ low: await bench.put(start), high: await bench.put(start) });
+      const output = { kind: 'grid', status, ldc } as const;
+      const got = await sums();
+      await run(variant, { ...args, stack: STACK, a: a.all, b: b.all, output: { ...output, ...got, fresh } });
+      const want = await sums();
+      for (let i = 0; i < STACK; i++) {
+        const own = { ...output, ...want, fresh: fresh && i === 0 };
+        await run(variant, { ...args, a: a.each[i], b: b.each[i], output: own });
+      }
+      const name = `${variant} ${m}x${n}x${k}`;
+      for (const half of ['low', 'high'] as const)
+        expect(await bench.words(got[half]), name).toEqual(await bench.words(want[half]));
+      expect(await bench.words(got.low), name).not.toEqual(start);
+      expect([...(await bench.words(status))], name).toEqual([0]);
+    }
+});
+
+it('what cannot be stacked is refused', async () => {
+  const view = await bench.zeros(4096);
+  const base = { m: 4, n: 4, k: 64, a: view, lda: 64, b: view, ldb: 64, stack: 2 } as const;
+  const store = { kind: 'store', c: view, ldc: 4 } as const;
+  const grid = { kind: 'grid', low: view, high: view, status: view, ldc: 4 } as const;
+  const add = (args: MatmulArguments, variant: MatmulVariant = 'plain') =>
+    addMatmul(new DispatchList(), always(variant), args);
+  expect(() => add({ ...base, layout: 'TN', output: store })).toThrow('TN goes to the grid');
+  expect(() => add({ ...base, layout: 'NN', output: grid })).toThrow('one of NN or NT is stored');
+  expect(() => add({ ...base, layout: 'NT', output: store }, 'tile64x64/k2')).toThrow('splits K');
+  expect(() => add({ ...base, layout: 'NT', m: 600, output: store })).toThrow(/2 times 600x4x64: A needs/);
+});
