@@ -331,10 +331,12 @@ function plotLabels(config: RunConfig, trainer: Trainer) {
 
 function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Reporter): void {
   const { model, options, totalSteps, stepsPerEpoch } = config;
+  const { stack = 1 } = shape;
+  const atOnce = stack > 1 ? `, ${stack} micro-batches at once` : '';
   reporter.note(`model    ${modelLine(config)}`);
   reporter.note(`data     ${config.data.description}`);
   reporter.note(
-    `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch), AdamW ${options.lr}, seed ${options.seed}`,
+    `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch)${atOnce}, AdamW ${options.lr}, seed ${options.seed}`,
   );
   reporter.note(`adapter  ${gpu.adapter.driver || gpu.adapter.name}, matrix products by ${describeTable(plan.matmul)}`);
   const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;

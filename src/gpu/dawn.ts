@@ -5,10 +5,34 @@ import { create, globals } from 'webgpu';
  *
  * While a map or a fence is pending, Dawn's binding polls by handing a native callback to `setImmediate` again and
  * again. That keeps a core busy, which a software driver needs for itself (matrix products run half as fast). The
- * binding looks the global up at each call, so the wrapper below sends its callbacks, and nobody else's, through a
- * timer of one millisecond.
+ * binding looks the global up at each call, so the wrapper below sends its callbacks, and nobody else's, through a timer:
+ * of a millisecond at first, of more the longer a wait has lasted, as every poll takes a core from the driver for a moment.
  */
 const POLL_MS = 1;
+const SLOWEST_POLL_MS = 8;
+
+/** A wait is noticed late by this part of what it has lasted at most. */
+const LATE = 1 / 200;
+
+let waitBegan = 0;
+
+/** Milliseconds until the next poll. */
+function pollDelay(): number {
+  return Math.min(SLOWEST_POLL_MS, Math.max(POLL_MS, LATE * (performance.now() - waitBegan)));
+}
+
+/** Notes when a wait begins, whoever waits for what. */
+function watchWaits(): void {
+  const noted = <A extends unknown[], R>(wait: (...args: A) => R) =>
+    function (this: unknown, ...args: A): R {
+      waitBegan = performance.now();
+      return wait.apply(this, args);
+    };
+  const { prototype: buffer } = globalThis.GPUBuffer;
+  buffer.mapAsync = noted(buffer.mapAsync);
+  const { prototype: queue } = globalThis.GPUQueue;
+  queue.onSubmittedWorkDone = noted(queue.onSubmittedWorkDone);
+}
 
 /**
  * Functions of native add-ons have a prototype of their own. Bound functions and the resolving functions of promises,
@@ -25,7 +49,7 @@ function isNativeCallback(callback: unknown): boolean {
 function curePolling(): void {
   const original = globalThis.setImmediate;
   const wrapper = (callback: (...args: unknown[]) => void, ...args: unknown[]) =>
-    isNativeCallback(callback) ? setTimeout(callback, POLL_MS, ...args) : original(callback, ...args);
+    isNativeCallback(callback) ? setTimeout(callback, pollDelay(), ...args) : original(callback, ...args);
   // util.promisify(setImmediate) looks for the symbols that the original carries.
   for (const symbol of Object.getOwnPropertySymbols(original))
     Object.defineProperty(wrapper, symbol, Object.getOwnPropertyDescriptor(original, symbol) as PropertyDescriptor);
@@ -41,6 +65,7 @@ let instance: GPU | undefined;
 export function openDawn(adapterName?: string): GPU {
   if (instance === undefined) {
     Object.assign(globalThis, globals);
+    watchWaits();
     curePolling();
     // Dawn rounds timestamps to 65 microseconds unless told not to, which is longer than many kernels take.
     const options = ['disable-dawn-features=timestamp_quantization'];

@@ -44,6 +44,7 @@ const cases: [string, string[], 1 | 2, RegExp][] = [
   ['a token file of odd length', ['--data', 'odd.bin'], 1, /LT_DATA_CORRUPT.*odd\.bin/],
   ['a width that heads do not divide', ['--width', '33'], 2, /LT_USAGE_MODEL.*33.*2 heads/],
   ['a batch that the micro-batch does not divide', ['--micro-batch', '3'], 2, /LT_USAGE_BATCH.*4.*3/],
+  ['a stack that the step does not divide into', ['--stack', '3'], 2, /LT_USAGE_BATCH.*--stack 3.*: 1, 2/],
   ['an unknown preset, with the nearest name', ['--preset', 'verdit'], 2, /LT_USAGE_PRESET.*verdict/],
   ['an unknown option, with the nearest name', ['--bacth', '4'], 2, /unknown option.*--batch/],
   ['a number that is none', ['--lr', 'fast'], 2, /--lr.*fast.*number/],
