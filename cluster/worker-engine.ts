@@ -1,5 +1,6 @@
 import type { Gpu } from '../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../src/gpu/kernel.js';
+import { DispatchList } from '../src/gpu/list.js';
 import type { ModelConfig } from '../src/model/config.js';
 import { Gpt, type MicroBatch, type StepContext } from '../src/model/gpt.js';
 import { ParameterArena, ParameterLayout } from '../src/model/layout.js';
@@ -66,13 +67,11 @@ export class WorkerEngine {
     const packer = await SumPacker.build(kernels, sums);
     const follower = await WeightFollower.build(kernels, weights);
     const checks = await WeightChecks.build(kernels, weights);
-    const parts = new Map<number, readonly GradientPart[]>();
-    for (const size of new Set([1, gpt.stack])) {
-      const list = gpt.gradientList({ stack: size, fresh: false });
-      await list.warmUp(gpu, onProgress);
-      parts.set(size, partsOf(packer.finals(list)));
-    }
+    const sizes = [...new Set([1, gpt.stack])];
+    const lists = sizes.map((stack) => gpt.gradientList({ stack, fresh: false }));
+    await DispatchList.warmUp(gpu, lists, onProgress);
     sums.clear(gpu);
+    const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
     return new WorkerEngine(gpu, layout, weights, sums, gpt, packer, follower, checks, parts);
   }
 

@@ -55,6 +55,7 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan): Prom
     plan,
     adamw: adamwOf(options),
     clip: options.clip,
+    microBatches: options.batch / options.microBatch,
     onProgress: loadingBar('compiling the kernels'),
   });
   initializeWeights(engine, options.weights, options.seed);

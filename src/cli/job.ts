@@ -48,6 +48,8 @@ export interface JobRequest {
   readonly plan?: string;
   /** True: take the fastest kernels, whatever their bits; false: those of the plan; undefined: of the same bits only. */
   readonly tune?: boolean;
+  /** This process computes a step alone; else others do, who choose for themselves how. */
+  readonly alone: boolean;
   readonly onNote?: (line: string) => void;
   readonly onData?: (done: number, total: number) => void;
 }
@@ -88,7 +90,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const plan = resolvePlan(request, gpu);
   const single = shapeOfJob({ model, options });
   checkPrecision(gpu, single, model.width);
-  const shape = stackedShape(gpu, model, single, plan, options);
+  const shape = request.alone ? stackedShape(gpu, model, single, plan, options) : single;
   checkMemory(gpu, model, shape, plan, memoryBudget(model, shape, plan));
   const tuned = await tunedPlan(request, gpu, model, shape, plan);
   const budget = memoryBudget(model, shape, tuned);

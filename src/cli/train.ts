@@ -89,6 +89,7 @@ export function train(command: TrainCommand): Promise<number> {
         plan,
         adamw: adamwOf(config.options),
         clip: config.options.clip,
+        microBatches: config.options.batch / config.options.microBatch,
         onProgress: loadingBar('compiling the kernels'),
       });
       return engine;
@@ -111,6 +112,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   const job = await prepareJob({
     ...command,
     saved: resumed?.saved,
+    alone: conductor.workers === undefined,
     onData: loadingBar('reading the data'),
     onNote: (line) => reporter.note(line),
   });

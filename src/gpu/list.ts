@@ -94,11 +94,15 @@ export class DispatchList {
   }
 
   /**
-   * Runs each pipeline once, waiting for it: drivers compile at the first dispatch, on a software adapter for about half
-   * a second each. What the dispatches write is to be thrown away.
+   * Runs each pipeline of some lists once, waiting for it: drivers compile at the first dispatch, on a software adapter for
+   * about half a second each. What the dispatches write is to be thrown away.
    */
-  async warmUp(gpu: Gpu, onProgress?: (done: number, total: number) => void): Promise<void> {
-    const firsts = [...new Map(this.#prepared.map((p) => [p.kernel, p])).values()];
+  static async warmUp(
+    gpu: Gpu,
+    lists: readonly DispatchList[],
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<void> {
+    const firsts = [...new Map(lists.flatMap((list) => list.#prepared).map((p) => [p.kernel, p])).values()];
     for (const [i, first] of firsts.entries()) {
       const encoder = gpu.device.createCommandEncoder();
       const pass = encoder.beginComputePass();

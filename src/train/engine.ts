@@ -1,7 +1,7 @@
 import { LantrainError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../gpu/kernel.js';
-import type { DispatchList } from '../gpu/list.js';
+import { DispatchList } from '../gpu/list.js';
 import type { ModelConfig } from '../model/config.js';
 import { Decoder } from '../model/decoder.js';
 import { Gpt, type MicroBatch, type StepContext } from '../model/gpt.js';
@@ -26,6 +26,8 @@ export interface EngineOptions {
   readonly adamw: AdamWSettings;
   /** Largest norm of the gradient; 0 leaves it as it is. */
   readonly clip: number;
+  /** Of a step, where that is known: just what a step needs is compiled beforehand. */
+  readonly microBatches?: number;
   /** Told how many of the kernels are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -94,9 +96,11 @@ export class Engine implements TrainingEngine {
     const layout = new ParameterLayout(options.model, options.plan);
     const sums = await ExactSums.allocate(gpu, layout);
     const optimizer = await Optimizer.build(kernels, layout, sums, options.adamw);
-    const { shape, plan, onProgress } = options;
+    const { shape, plan, microBatches, onProgress } = options;
     const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums);
-    await gpt.gradientList({ stack: gpt.stack, fresh: true }).warmUp(gpu, onProgress);
+    const { stack } = gpt;
+    const used = [true, ...(microBatches === stack ? [] : [false])].map((fresh) => gpt.gradientList({ stack, fresh }));
+    await DispatchList.warmUp(gpu, used, onProgress);
     sums.clear(gpu);
     return new Engine(gpu, kernels, layout, options, sums, optimizer, gpt, undefined);
   }

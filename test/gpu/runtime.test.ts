@@ -317,7 +317,7 @@ describe('dispatch lists', () => {
     const { list, out } = await listOf(bench, ['idle', 'busy', 'idle', 'idle']);
     bench.gpu.write(out, Uint32Array.of(5));
     const progress: [number, number][] = [];
-    await list.warmUp(bench.gpu, (...p) => progress.push(p));
+    await DispatchList.warmUp(bench.gpu, [list], (...p) => progress.push(p));
     expect(progress).toEqual([
       [1, 2],
       [2, 2],
@@ -332,7 +332,7 @@ describe('dispatch lists', () => {
     }
     expect(own.gpu.has('timestamp-query')).toBe(timestamps);
     const { list, out } = await listOf(own, ['idle', 'busy', 'idle']);
-    await list.warmUp(own.gpu);
+    await DispatchList.warmUp(own.gpu, [list]);
     const timings = await list.profile(own.gpu);
     expect(timings.map((t) => t.label)).toEqual(['idle!', 'busy!', 'idle!']);
     expect(timings.map((t) => t.flops)).toEqual([7, 7, 7]);
