@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { benchShape } from '../../src/cli/bench-shape.js';
+import type { MemoryBudget } from '../../src/model/activations.js';
+import { memoryBudget } from '../../src/model/activations.js';
+import { defaultPlan, type Plan } from '../../src/model/plan.js';
+import { chooseStack, MOST_ROWS, possibleStacks } from '../../src/model/stack.js';
+import type { PresetName, TrainOptions } from '../../src/train/options.js';
+
+const SOFTWARE = { name: '', vendor: '', architecture: '', driver: '', software: true, subgroupSize: 8 };
+const HARDWARE = { ...SOFTWARE, software: false, subgroupSize: undefined };
+
+function chosen(
+  preset: PresetName,
+  adapter: typeof SOFTWARE | typeof HARDWARE,
+  changes: Partial<TrainOptions> = {},
+  fits: (budget: MemoryBudget) => boolean = () => true,
+): number {
+  const { model, shape, options } = benchShape(preset, changes);
+  const count = options.batch / options.microBatch;
+  return chooseStack(model, shape, defaultPlan(adapter), count, adapter, fits);
+}
+
+describe('the stack that is chosen', () => {
+  it('is as large as pays on this kind of adapter', () => {
+    expect(chosen('tiny', SOFTWARE)).toBe(8);
+    expect(chosen('tiny', SOFTWARE, { batch: 64 })).toBe(8);
+    expect(chosen('tiny', HARDWARE, { batch: 64 })).toBe(32);
+    expect(chosen('verdict', SOFTWARE)).toBe(2);
+    expect(chosen('verdict', SOFTWARE, { batch: 8, context: 128 })).toBe(4);
+    expect(chosen('gpt2', SOFTWARE)).toBe(1);
+  });
+
+  it('divides the micro-batches of a step', () => {
+    expect(chosen('verdict', SOFTWARE, { batch: 6 })).toBe(3);
+    expect(chosen('verdict', SOFTWARE, { batch: 7 })).toBe(1);
+  });
+
+  it('takes no more memory than half a gigabyte on top, nor than there is', () => {
+    // A sequence of 1,024 tokens takes 0.66 GB, and 0.14 GB where layers are computed again.
+    expect(chosen('gpt2', HARDWARE)).toBe(1);
+    expect(chosen('gpt2', HARDWARE, { recompute: true })).toBe(4);
+    const { model, shape } = benchShape('tiny');
+    const plan = defaultPlan(SOFTWARE);
+    const four = memoryBudget(model, { ...shape, stack: 4 }, plan).totalBytes;
+    expect(chosen('tiny', SOFTWARE, {}, ({ totalBytes }) => totalBytes <= four)).toBe(4);
+    expect(chosen('tiny', SOFTWARE, {}, ({ totalBytes }) => totalBytes < four)).toBe(2);
+    expect(chosen('tiny', SOFTWARE, {}, () => false)).toBe(1);
+  });
+});
+
+describe('the stacks that are possible', () => {
+  const { model, shape } = benchShape('tiny');
+  const possible = (changes: Partial<Plan>, count: number, batch = shape.batch, context = shape.context) =>
+    possibleStacks(model, { ...shape, batch, context }, { ...defaultPlan(SOFTWARE), ...changes }, count);
+
+  it('divide the step, and are one where a kernel splits K', () => {
+    expect(possible({}, 12)).toEqual([12, 6, 4, 3, 2, 1]);
+    expect(
+      possible(
+        {
+          matmul: [
+            ['TN *x*x* *', 'tile64x64/k2'],
+            ['*', 'tile64x64'],
+          ],
+        },
+        12,
+      ),
+    ).toEqual([1]);
+  });
+
+  it('stay within rows of workgroups and within a binding', () => {
+    expect(MOST_ROWS).toBeLessThan(1024 * 64);
+    expect(possible({}, 1024, 1, 64)).not.toContain(1024);
+    expect(possible({}, 1024, 1, 64)).toContain(512);
+    // The wider activations of 128 rows.
+    expect(possible({ windowValues: 4 * 4 * 128 * 128 }, 12)).toEqual([4, 3, 2, 1]);
+  });
+
+  it('are one where the head works in chunks that do not begin on aligned rows', () => {
+    expect(possible({ logitsValues: 64 * 256 }, 4, 2, 64)).toEqual([4, 2, 1]);
+    expect(possible({ logitsValues: 64 * 256 }, 4, 2, 50)).toEqual([1]);
+  });
+});
