@@ -9,6 +9,7 @@
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
 //   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. With FRESH the
 //                  first product of a stack takes the place of what was there
+//   gridPair4      grid4 for two products of a stack at once, which meets the sums once
 //
 // Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
 // its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are
@@ -85,27 +86,54 @@ fn storeDropout4(row: u32, col: u32, acc: vec4f) {
   putC(at, col, addResidual4(at, addBias4(col, acc) * factor));
 }
 
-// Of product `s` of a stack. Returns what is wrong with the values, for `reportWrong`: a thread tells once, not with
-// every value.
-fn grid4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
-  if (outside(row, col)) { return 0u; }
+// Four values on the grid.
+struct Integers {
+  low: vec4u,
+  high: vec4u,
+  // What is wrong with those within C.
+  wrong: u32,
+}
+
+fn integersOf(col: u32, acc: vec4f) -> Integers {
   let bits = bitcast<vec4u>(vec4f(inUnits(acc.x), inUnits(acc.y), inUnits(acc.z), inUnits(acc.w)));
   let x = toGrid(bits.x);
   let y = toGrid(bits.y);
   let z = toGrid(bits.z);
   let w = toGrid(bits.w);
-  let at = row * LDC + col;
-  let l = vec4u(x.x, y.x, z.x, w.x);
-  let h = vec4u(x.y, y.y, z.y, w.y);
-  if (FRESH && s == 0u) {
-    putSums(at, col, l, h);
-  } else {
-    addToSums(at, col, l, h);
-  }
   var wrong = gridStatus(bits.x);
   if (col + 1u < N) { wrong |= gridStatus(bits.y); }
   if (col + 2u < N) { wrong |= gridStatus(bits.z); }
   if (col + 3u < N) { wrong |= gridStatus(bits.w); }
+  return Integers(vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y), wrong);
+}
+
+fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
+  let at = row * LDC + col;
+  if (FRESH && isFirst) {
+    putSums(at, col, v.low, v.high);
+  } else {
+    addToSums(at, col, v.low, v.high);
+  }
+}
+
+// Of product `s` of a stack. Returns what is wrong with the values, for `reportWrong`: a thread tells once, not with
+// every value.
+fn grid4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
+  if (outside(row, col)) { return 0u; }
+  let v = integersOf(col, acc);
+  intoSums(row, col, v, s == 0u);
+  return v.wrong;
+}
+
+// Of two products of a stack, the first of which is `s`.
+fn gridPair4(row: u32, col: u32, acc: vec4f, next: vec4f, s: u32) -> u32 {
+  if (outside(row, col)) { return 0u; }
+  let v = integersOf(col, acc);
+  let w = integersOf(col, next);
+  let low = v.low + w.low;
+  let high = v.high + w.high + select(vec4u(), vec4u(1u), low < w.low);
+  let wrong = v.wrong | w.wrong;
+  intoSums(row, col, Integers(low, high, wrong), s == 0u);
   return wrong;
 }
 
