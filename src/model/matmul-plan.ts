@@ -42,10 +42,12 @@ export interface MatmulKernel {
   readonly step?: number;
 }
 
-/** How an operand is copied before a product (shaders/arrange.wgsl): `spaced` has rows of another length. */
+/** How operands are copied before a product (shaders/arrange.wgsl): `spaced` has rows of another length. */
 export interface OperandCopies {
   readonly a?: 'transposed' | 'spaced';
-  readonly b?: 'spaced';
+  readonly b?: 'transposed' | 'spaced';
+  /** The layout that the kernel then computes, where it is another one than the product's. */
+  readonly layout?: Layout;
 }
 
 /**
@@ -59,8 +61,34 @@ function collides(k: number): boolean {
 /** What stays in a core's second cache beside all else. */
 const PANEL_BYTES = 256 * 1024;
 
-/** Products below this gain less than the copies cost. */
+/** Products below this gain less than a copy of A costs. */
 const FEWEST_COLUMNS = 256;
+
+/** Those of fewer columns or rows gain less than a transposed copy costs of what meets them, A or B. */
+const FEWEST_TRANSPOSED = 512;
+
+/** Most values of the copy of an operand: 64 MiB. Larger ones, of the head's weights, gain less than they cost. */
+const COPY_VALUES = 2 ** 24;
+
+/**
+ * For shaders/matmul_subgroup_tall.wgsl, which loads what has k one below another most cheaply: a lane's four values lie
+ * side by side. Where that gains more than the copies cost, a product becomes TN.
+ */
+function tallCopies(shape: ProductShape): OperandCopies {
+  const { layout, n, k } = shape;
+  const rows = rowsOf(shape);
+  if (layout === 'TN') return {};
+  const spaced = collides(k) && n >= FEWEST_COLUMNS ? 'spaced' : undefined;
+  // What would be spaced costs a copy either way.
+  const fewest = spaced ? FEWEST_COLUMNS : FEWEST_TRANSPOSED;
+  if (layout === 'NN') {
+    if (n >= fewest && rows * k <= COPY_VALUES) return { a: 'transposed', layout: 'TN' };
+    return { a: spaced };
+  }
+  if (n * k > COPY_VALUES) return { a: 'transposed' };
+  if (rows >= fewest) return { a: 'transposed', b: 'transposed', layout: 'TN' };
+  return { a: 'transposed', b: spaced };
+}
 
 /** For software adapters, whose subgroups have `lanes` lanes; tiles of at most `mostRows` rows. */
 function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
@@ -71,12 +99,7 @@ function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
     // A processor foresees the addresses of its places, each a row, but not of its lines, a few in every row: the panel
     // of 64 lines is what should stay in the second cache.
     band: ({ layout, k }) => (layout === 'NN' && 64 * 4 * k <= PANEL_BYTES ? Number.POSITIVE_INFINITY : 1),
-    copies: ({ layout, n, k }) => {
-      const spaced = collides(k) && n >= FEWEST_COLUMNS ? 'spaced' : undefined;
-      if (layout === 'NN') return { a: spaced };
-      if (layout === 'NT') return { a: 'transposed', b: n * k > SPLIT_VALUES ? undefined : spaced };
-      return {};
-    },
+    copies: tallCopies,
   };
   return {
     shader: 'matmul_subgroup',
@@ -192,35 +215,35 @@ export interface OperandCopy {
   readonly values: number;
 }
 
-/** A row of a spaced copy is longer by a line of the cache. */
+/** A row of a spaced copy is longer by a line of the cache, so that rows begin in different sets of it. */
 const SPACE = 16;
 
-/** Where the copies lie that `kernel` wants of operands with these leading dimensions. */
+function vectors(values: number): number {
+  return 4 * Math.ceil(values / 4);
+}
+
+/** Where the copies lie that `kernel` wants of operands with these leading dimensions, and what it then computes. */
 export function operandCopies(
   kernel: MatmulKernel,
   shape: ProductShape,
   lda: number,
   ldb: number,
-): { readonly a?: OperandCopy; readonly b?: OperandCopy; readonly values: number } {
+): { readonly a?: OperandCopy; readonly b?: OperandCopy; readonly layout: Layout; readonly values: number } {
   const { n, k } = shape;
-  const m = rowsOf(shape);
   const wanted = kernel.copies?.(shape) ?? {};
-  const isTight = (ld: number) => ld === k;
   let values = 0;
-  const copy = (how: OperandCopy['how'], rows: number, ld: number): OperandCopy => {
+  // Of rows of k values.
+  const copy = (how: OperandCopy['how'] | undefined, rows: number, isTight: boolean): OperandCopy | undefined => {
+    if (how === undefined || (how === 'spaced' && !isTight)) return undefined;
     const offset = alignValues(values);
-    values = offset + rows * ld;
-    return { how, ld, offset, values: rows * ld };
+    const ld = how === 'transposed' ? vectors(rows) : vectors(k) + SPACE;
+    const size = (how === 'transposed' ? k : rows) * ld;
+    values = offset + size;
+    return { how, ld, offset, values: size };
   };
-  const spacedLd = 4 * Math.ceil(k / 4) + SPACE;
-  const a =
-    wanted.a === 'transposed'
-      ? copy('transposed', k, 4 * Math.ceil(m / 4))
-      : wanted.a && isTight(lda)
-        ? copy('spaced', m, spacedLd)
-        : undefined;
-  const b = wanted.b && isTight(ldb) ? copy('spaced', n, spacedLd) : undefined;
-  return { a, b, values };
+  const a = copy(wanted.a, rowsOf(shape), lda === k);
+  const b = copy(wanted.b, n, ldb === k);
+  return { a, b, layout: wanted.layout ?? shape.layout, values };
 }
 
 /** The kernel that computes a product of this shape. */

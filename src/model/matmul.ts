@@ -96,17 +96,17 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const kernel = kernelFor(variant, shape);
   const copies = operandCopies(kernel, shape, args.lda, args.ldb);
   const scratch = copies.values > 0 ? scratchFor(args, copies.values) : undefined;
-  // NN and NT: both copies are of matrices with k columns.
+  // Both copies are of matrices with k columns.
   const arranged = (source: View, ld: number, rows: number, copy?: OperandCopy) =>
     copy && scratch ? { view: addCopy(list, source, ld, [rows, k], copy, scratch), ld: copy.ld } : { view: source, ld };
   const { view: aView, ld: lda } = arranged(args.a, args.lda, rows, copies.a);
   const { view: bView, ld: ldb } = arranged(args.b, args.ldb, n, copies.b);
-  const [tileRows, tileColumns] = kernel.tile(m, layout);
+  const [tileRows, tileColumns] = kernel.tile(m, copies.layout);
   const tilesDown = Math.ceil(rows / tileRows);
   const { parts, terms } = splitOf(variant, shape);
   if (parts > 1 && stack > 1) throw new RangeError(`${describe(args)}: ${variant} splits K, which goes with no stack`);
   const constants = {
-    LAYOUT: LAYOUTS[layout],
+    LAYOUT: LAYOUTS[copies.layout],
     M: rows,
     N: n,
     K: k,
@@ -115,7 +115,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     LDB: ldb,
     LDC: output.ldc,
     VECTOR: lda % 4 === 0 && ldb % 4 === 0,
-    BAND: Math.min(tilesDown, kernel.band?.(shape) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4)))),
+    BAND: Math.min(tilesDown, kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4)))),
     ...(kernel.step === undefined ? {} : { TERMS: terms }),
     ...kernel.constants?.(tileRows),
   };

@@ -17,12 +17,16 @@ beforeEach(({ skip }) => {
   [tall, short] = [name, other];
 });
 
-// A is transposed for NT, rows that begin in the same sets of a cache are spaced; more than a tile, and odd.
+// A is transposed, B as well where there are many rows; rows that begin in the same sets of a cache are spaced where
+// they are not transposed; more than a tile, and odd.
 it.each([
   ['NT', 33, 260, 67, 0],
   ['NT', 70, 257, 66, 3],
   ['NT', 18, 256, 512, 0],
   ['NT', 18, 259, 512, 4],
+  ['NT', 513, 257, 35, 0],
+  ['NT', 257, 259, 512, 5],
+  ['NN', 21, 514, 67, 0],
   ['NN', 40, 256, 512, 0],
   ['NN', 37, 301, 1024, 0],
   ['NN', 37, 301, 512, 2],
@@ -80,18 +84,24 @@ async function putHalf(values: Float32Array): Promise<View> {
 }
 
 it('the scratch that copies take', () => {
-  const values = (layout: Layout, m: number, n: number, k: number) =>
-    scratchValues('subgroup8', { layout, m, n, k, output: 'store' });
+  const values = (layout: Layout, m: number, n: number, k: number, stack = 1) =>
+    scratchValues('subgroup8', { layout, m, n, k, output: 'store', stack });
   expect(values('NT', 33, 260, 67)).toBe(67 * 36);
-  // Spaced rows are 16 longer and begin at a multiple of 64.
+  expect(values('NN', 33, 513, 67)).toBe(67 * 36);
+  // Many rows, of a stack as well: both are transposed, and the second begins at a multiple of 64.
+  expect(values('NT', 513, 260, 67)).toBe(64 * Math.ceil((67 * 516) / 64) + 67 * 260);
+  expect(values('NT', 256, 260, 68, 2)).toBe(68 * 512 + 68 * 260);
+  // Rows that collide are copied anyway: transposed, or spaced, 16 longer.
+  expect(values('NN', 33, 260, 512)).toBe(512 * 36);
+  expect(values('NT', 256, 260, 512)).toBe(512 * 256 + 512 * 260);
   expect(values('NT', 33, 260, 512)).toBe(512 * 36 + 260 * 528);
-  expect(values('NN', 33, 260, 512)).toBe(33 * 528);
-  // No copy: few columns, few rows, rows that do not collide, another layout.
+  // No copy: few columns, few rows, another layout.
   expect(values('NN', 33, 255, 512)).toBe(0);
   expect(values('NT', 33, 255, 67)).toBe(0);
   expect(values('NT', 16, 260, 512)).toBe(0);
   expect(values('NN', 33, 260, 768)).toBe(0);
   expect(values('TN', 512, 512, 512)).toBe(0);
-  // B is left where it is beyond 64 MiB.
-  expect(values('NT', 32, 32769, 512)).toBe(512 * 32);
+  // Beyond 64 MiB A is not transposed, and B left where it is.
+  expect(values('NN', 32769, 512, 512)).toBe(32769 * 528);
+  expect(values('NT', 1024, 32769, 512)).toBe(512 * 1024);
 });
