@@ -11,8 +11,11 @@ import { openGpu } from './open-gpu.js';
 
 /** Timed steps take this long together, unless `--steps` says otherwise. */
 const TIMED_MS = 30_000;
-const FEWEST_STEPS = 2;
+const FEWEST_STEPS = 5;
 const MOST_STEPS = 50;
+
+/** The ceiling is measured after this much time of steps, again and again: what slows a machine down slows both. */
+const CEILING_EVERY_MS = 3000;
 
 /** Steps before the timed ones: at least one, since a driver compiles the update's kernels in it. */
 const WARM_UP_STEPS = 3;
@@ -23,6 +26,8 @@ interface Measured {
   readonly steps: number;
   /** Time a step in which the JS thread was at work, not waiting. */
   readonly hostMs: number;
+  /** The median of ceilings measured between the steps. */
+  readonly ceilingGflops: number;
 }
 
 /** Times whole training steps on random tokens; nothing is written. Returns the exit code. */
@@ -32,16 +37,14 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
   const engine = await benchEngine(gpu, bench, resolvePlan({ plan: command.plan }, gpu));
   const batches = randomBatches(bench);
   const { lr, seed, batch } = bench.options;
-  const step = (number: number) => engine.step(batches, number, seed, lr);
-
-  const before = await multiplyAddCeiling(engine.kernels);
-  const measured = await timeSteps(step, command.steps);
-  // The last update is queued, not done, when the last step returns.
-  await gpu.done();
-  // Whatever else the machine does can only lower what is measured.
-  const ceilingGflops = Math.max(before, await multiplyAddCeiling(engine.kernels));
-
-  const { stepMs, steps, hostMs } = measured;
+  const { stepMs, steps, hostMs, ceilingGflops } = await timeSteps(
+    {
+      step: (number) => engine.step(batches, number, seed, lr),
+      done: () => gpu.done(),
+      ceiling: () => multiplyAddCeiling(engine.kernels),
+    },
+    command.steps,
+  );
   const tokens = batch * bench.model.context;
   const modelGflops = (6 * productParameters(bench.model) * tokens) / stepMs / 1e6;
   const dispatches = dispatchesPerStep(engine, batches.length);
@@ -70,29 +73,46 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
   return 0;
 }
 
-async function timeSteps(step: (number: number) => Promise<unknown>, asked?: number): Promise<Measured> {
+interface Work {
+  readonly step: (number: number) => Promise<unknown>;
+  /** A step's update is queued, not done, when it returns. */
+  readonly done: () => Promise<void>;
+  readonly ceiling: () => Promise<number>;
+}
+
+async function timeSteps({ step, done, ceiling }: Work, asked?: number): Promise<Measured> {
   let number = 0;
-  let lastMs = 0;
-  const timed = async () => {
+  const timed = async (what: () => Promise<unknown>) => {
     const start = performance.now();
-    await step(++number);
-    lastMs = performance.now() - start;
-    return lastMs;
+    await what();
+    return performance.now() - start;
   };
+  const next = () => timed(() => step(++number));
   const began = performance.now();
-  while (number < WARM_UP_STEPS && (number === 0 || performance.now() - began < WARM_UP_MS)) await timed();
+  let lastMs = 0;
+  while (number < WARM_UP_STEPS && (number === 0 || performance.now() - began < WARM_UP_MS)) lastMs = await next();
+  await done();
 
   const steps = asked ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
   const progress = loadingBar(`timing ${steps} steps`);
   const times: number[] = [];
-  const idle = performance.eventLoopUtilization();
-  for (let i = 0; i < steps; i++) {
-    progress(i, steps);
-    times.push(await timed());
+  const ceilings = [await ceiling()];
+  let hostMs = 0;
+  while (times.length < steps) {
+    const first = times.length;
+    const busy = performance.eventLoopUtilization();
+    const start = performance.now();
+    while (times.length < steps && performance.now() - start < CEILING_EVERY_MS) {
+      progress(times.length, steps);
+      times.push(await next());
+    }
+    // The first step had no update before it: the last one's counts in its place.
+    times[first] += await timed(done);
+    hostMs += performance.eventLoopUtilization(busy).active;
+    ceilings.push(await ceiling());
   }
-  const { active } = performance.eventLoopUtilization(idle);
   progress(steps, steps);
-  return { stepMs: median(times), steps, hostMs: active / steps };
+  return { stepMs: median(times), steps, hostMs: hostMs / steps, ceilingGflops: median(ceilings) };
 }
 
 /** Parameters that take part in matrix products: the matrices of all linear layers, and the head, tied or not. */

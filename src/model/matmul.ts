@@ -115,7 +115,10 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     LDB: ldb,
     LDC: output.ldc,
     VECTOR: lda % 4 === 0 && ldb % 4 === 0,
-    BAND: Math.min(tilesDown, kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4)))),
+    BAND: Math.min(
+      tilesDown,
+      kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4))),
+    ),
     ...(kernel.step === undefined ? {} : { TERMS: terms }),
     ...kernel.constants?.(tileRows),
   };
