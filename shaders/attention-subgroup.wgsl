@@ -18,7 +18,8 @@ enable subgroups;
 // over the lanes) and so does one from workgroup memory, while a shuffle is one instruction: with 8 lanes, 16 loaded
 // components feed 128 multiply-adds.
 // A head's columns go by in a loop over vec4s, and the result is read and written again for each block of 16 rows: with
-// q and the result held in registers it was no faster, and the unrolled code took LLVM many seconds to compile. With 32
+// q and the result held in registers it was no faster, and the unrolled code took LLVM many seconds to compile. What a
+// lane meets again and again lies in workgroup memory where that suffices (KEPT): no bounds are checked there. With 32
 // passing rows the scores spill; so they would with S and dP in one loop. Loops over columns begin at the head's first
 // column, which the compiler does not know: from zero it would unroll them.
 
@@ -28,6 +29,9 @@ override HEADS: u32 = 4u;
 override D: u32 = 32u;
 override SCALE: f32 = 0.17677669529663687;
 override DROPOUT: bool = false;
+
+// 8 rows of D values a lane fit into workgroup memory.
+override KEPT: bool = false;
 
 @group(0) @binding(0) var<storage, read> qkv: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> out: array<vec4f>;
@@ -200,6 +204,11 @@ fn keyFactors(slot: u32, row: u32, j: u32) -> Scores {
   return r;
 }
 
+// A lane's own rows and results, [column][row][lane]. A lane meets only its own: no barrier.
+var<workgroup> kept: array<vec4f, select(1u, 2u * D * LANES, KEPT)>;
+
+fn keptAt(c: u32, row: u32, lane: u32) -> u32 { return (c * 8u + row) * LANES + lane; }
+
 fn max4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 
@@ -238,6 +247,47 @@ fn passingGradient(rows: vec4u, c: u32) -> Passing {
   return r;
 }
 
+// Two of a lane's own rows of qkv, from where they are kept.
+fn ownRows(at: u32, row0: u32, row1: u32) -> Two {
+  if (KEPT) { return Two(kept[at], kept[at + LANES]); }
+  return Two(qkv[row0], qkv[row1]);
+}
+
+fn ownGradients(at: u32, row0: u32, row1: u32) -> Two {
+  if (KEPT) { return Two(kept[at], kept[at + LANES]); }
+  return Two(outGradient[row0], outGradient[row1]);
+}
+
+fn keep(at: u32, first: vec4f, second: vec4f) {
+  kept[at] = first;
+  kept[at + LANES] = second;
+}
+
+// Adds to two of a lane's rows of qkvGradient, or begins them.
+fn addResult(r: Two, at: u32, rows: vec2u, isStored: vec2<bool>, begins: bool) {
+  var v = r;
+  if (KEPT) {
+    if (!begins) {
+      v.a += kept[at];
+      v.b += kept[at + LANES];
+    }
+    keep(at, v.a, v.b);
+  } else {
+    if (!begins) {
+      v.a += qkvGradient[rows.x];
+      v.b += qkvGradient[rows.y];
+    }
+    if (isStored.x) { qkvGradient[rows.x] = v.a; }
+    if (isStored.y) { qkvGradient[rows.y] = v.b; }
+  }
+}
+
+// Stores what `addResult` kept.
+fn storeResult(at: u32, rows: vec2u, isStored: vec2<bool>) {
+  if (isStored.x) { qkvGradient[rows.x] = kept[at]; }
+  if (isStored.y) { qkvGradient[rows.y] = kept[at + LANES]; }
+}
+
 fn runForward(group: vec3u, blocks: u32, lane: u32) {
   let b = group.z;
   let h = group.y;
@@ -253,10 +303,18 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
   let o1 = outRow(b, i + LANES);
   var m = vec2f(LOWEST);
   var l = vec2f();
+  if (KEPT) {
+    for (var c = start; c < end; c++) {
+      keep(keptAt(c - start, 0u, lane), qkv[q0 + c], qkv[q1 + c]);
+    }
+  }
   for (var key = 0u; key < endOfKeys; key += PASSING) {
     let k = qkvRows(b, key + lane) + wide;
     var s = Scores();
-    for (var c = start; c < end; c++) { s = addScores(s, qkv[q0 + c], qkv[q1 + c], passingQkv(k, c)); }
+    for (var c = start; c < end; c++) {
+      let own = ownRows(keptAt(c - start, 0u, lane), q0 + c, q1 + c);
+      s = addScores(s, own.a, own.b, passingQkv(k, c));
+    }
     s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
     let top = max(m, vec2f(
       max4(max(max(s.a, s.b), max(s.c, s.d))), max4(max(max(s.e, s.f), max(s.g, s.h)))));
@@ -271,12 +329,28 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
     }
     for (var c = start; c < end; c++) {
       var r = weigh(s, passingQkv(k, wide + c));
-      if (key > 0u) {
-        r.a += out[o0 + c] * shrink.x;
-        r.b += out[o1 + c] * shrink.y;
+      let at = keptAt(c - start, 2u, lane);
+      if (KEPT) {
+        if (key > 0u) {
+          r.a += kept[at] * shrink.x;
+          r.b += kept[at + LANES] * shrink.y;
+        }
+        keep(at, r.a, r.b);
+      } else {
+        if (key > 0u) {
+          r.a += out[o0 + c] * shrink.x;
+          r.b += out[o1 + c] * shrink.y;
+        }
+        if (i < T) { out[o0 + c] = r.a; }
+        if (i + LANES < T) { out[o1 + c] = r.b; }
       }
-      if (i < T) { out[o0 + c] = r.a; }
-      if (i + LANES < T) { out[o1 + c] = r.b; }
+    }
+  }
+  if (KEPT) {
+    for (var c = start; c < end; c++) {
+      let at = keptAt(c - start, 2u, lane);
+      if (i < T) { out[o0 + c] = kept[at]; }
+      if (i + LANES < T) { out[o1 + c] = kept[at + LANES]; }
     }
   }
   let at = (b * HEADS + h) * T + i;
@@ -301,11 +375,18 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
   let at = (b * HEADS + h) * T;
   let lse0 = logsumexpRead[at + min(i, T - 1u)];
   let lse1 = logsumexpRead[at + min(i + LANES, T - 1u)];
+  let exists = vec2(i < T, i + LANES < T);
   var del0 = 0.0;
   var del1 = 0.0;
   for (var c = start; c < end; c++) {
-    del0 += dot(outRead[o0 + c], outGradient[o0 + c]);
-    del1 += dot(outRead[o1 + c], outGradient[o1 + c]);
+    let g0 = outGradient[o0 + c];
+    let g1 = outGradient[o1 + c];
+    del0 += dot(outRead[o0 + c], g0);
+    del1 += dot(outRead[o1 + c], g1);
+    if (KEPT) {
+      keep(keptAt(c - start, 0u, lane), qkv[q0 + c], qkv[q1 + c]);
+      keep(keptAt(c - start, 2u, lane), g0, g1);
+    }
   }
   if (i < T) { delta[at + i] = del0; }
   if (i + LANES < T) { delta[at + i + LANES] = del1; }
@@ -314,10 +395,12 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
     var s = Scores();
     var dp = Scores();
     for (var c = start; c < end; c++) {
-      s = addScores(s, qkv[q0 + c], qkv[q1 + c], passingQkv(k, c));
+      let own = ownRows(keptAt(c - start, 0u, lane), q0 + c, q1 + c);
+      s = addScores(s, own.a, own.b, passingQkv(k, c));
     }
     for (var c = start; c < end; c++) {
-      dp = addScores(dp, outGradient[o0 + c], outGradient[o1 + c], passingQkv(k, wide + c));
+      let own = ownGradients(keptAt(c - start, 2u, lane), o0 + c, o1 + c);
+      dp = addScores(dp, own.a, own.b, passingQkv(k, wide + c));
     }
     s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
     s = exponentials(s, lse0, lse1);
@@ -327,14 +410,11 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
         dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
-      var r = weigh(s, passingQkv(k, c));
-      if (key > 0u) {
-        r.a += qkvGradient[q0 + c];
-        r.b += qkvGradient[q1 + c];
-      }
-      if (i < T) { qkvGradient[q0 + c] = r.a; }
-      if (i + LANES < T) { qkvGradient[q1 + c] = r.b; }
+      addResult(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key == 0u);
     }
+  }
+  if (KEPT) {
+    for (var c = start; c < end; c++) { storeResult(keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists); }
   }
 }
 
@@ -391,6 +471,13 @@ fn runBackwardKey(group: vec3u, lane: u32) {
   let k1 = qkvRow(b, j + LANES) + wide;
   let at = (b * HEADS + h) * T;
   let begin = first / PASSING * PASSING;
+  let exists = vec2(j < T, j + LANES < T);
+  if (KEPT) {
+    for (var c = start; c < end; c++) {
+      keep(keptAt(c - start, 0u, lane), qkv[k0 + c], qkv[k1 + c]);
+      keep(keptAt(c - start, 2u, lane), qkv[k0 + wide + c], qkv[k1 + wide + c]);
+    }
+  }
   for (var query = begin; query < T; query += PASSING) {
     let i = query + lane;
     let q = qkvRows(b, i);
@@ -398,10 +485,12 @@ fn runBackwardKey(group: vec3u, lane: u32) {
     var s = Scores();
     var dp = Scores();
     for (var c = start; c < end; c++) {
-      s = addScores(s, qkv[k0 + c], qkv[k1 + c], passingQkv(q, c));
+      let own = ownRows(keptAt(c - start, 0u, lane), k0 + c, k1 + c);
+      s = addScores(s, own.a, own.b, passingQkv(q, c));
     }
     for (var c = start; c < end; c++) {
-      dp = addScores(dp, qkv[k0 + wide + c], qkv[k1 + wide + c], passingGradient(o, c));
+      let own = ownRows(keptAt(c - start, 2u, lane), k0 + wide + c, k1 + wide + c);
+      dp = addScores(dp, own.a, own.b, passingGradient(o, c));
     }
     let lse = spreadAll(passingLogsumexp(at, i));
     // Masked after exp: an overflow beyond the diagonal is not looked at.
@@ -422,22 +511,16 @@ fn runBackwardKey(group: vec3u, lane: u32) {
         dp.e - del.a, dp.f - del.b, dp.g - del.c, dp.h - del.d)),
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
-      var v = weigh(p, passingGradient(o, c));
-      var k = weigh(s, passingQkv(q, c));
-      if (query > begin) {
-        v.a += qkvGradient[k0 + wide + c];
-        v.b += qkvGradient[k1 + wide + c];
-        k.a += qkvGradient[k0 + c];
-        k.b += qkvGradient[k1 + c];
-      }
-      if (j < T) {
-        qkvGradient[k0 + wide + c] = v.a;
-        qkvGradient[k0 + c] = k.a;
-      }
-      if (j + LANES < T) {
-        qkvGradient[k1 + wide + c] = v.b;
-        qkvGradient[k1 + c] = k.b;
-      }
+      let at = vec2u(k0, k1) + c;
+      addResult(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query == begin);
+      addResult(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query == begin);
+    }
+  }
+  if (KEPT) {
+    for (var c = start; c < end; c++) {
+      let at = vec2u(k0, k1) + c;
+      storeResult(keptAt(c - start, 4u, lane), at, exists);
+      storeResult(keptAt(c - start, 6u, lane), at + wide, exists);
     }
   }
 }

@@ -47,6 +47,10 @@ export interface AttentionBackwardViews {
 }
 
 const TILE_ROWS = 32;
+
+/** The workgroup memory that every adapter has. */
+const KEPT_BYTES = 16384;
+
 const DELTA_ROWS = 8;
 
 export function defaultAttentionVariant(adapter: AdapterDescription): AttentionVariant {
@@ -119,7 +123,7 @@ function dispatch(
     shader: lanes === undefined ? 'attention-tile' : 'attention-subgroup',
     entry: dropout ? `${entry}Dropout` : entry,
     constants: {
-      ...(lanes !== undefined && { LANES: lanes }),
+      ...(lanes !== undefined && { LANES: lanes, KEPT: 8 * headSize * 4 * lanes <= KEPT_BYTES }),
       T: context,
       HEADS: heads,
       D: headSize,
