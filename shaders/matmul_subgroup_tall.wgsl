@@ -15,7 +15,8 @@ enable subgroups;
 // Why: every lane of every component is loaded by itself, with a check of its own, some dozen instructions, so a tile
 // should be large; but the loop must stay within the processor's instruction caches, hence 2 values of k. The 64 lines
 // are side by side in memory, which is why NN is transposed and NT wants a transposed copy of A: 64 rows thousands of bytes
-// apart would share few sets of the first cache and drive each other out.
+// apart would share few sets of the first cache and drive each other out. Places that lie side by side as well, TN's, are
+// loaded four at a time, two thirds of the instructions: NN and NT become TN where the copies cost less (matmul-plan.ts).
 //
 // Each accumulator adds its products one by one, k rising. Loads beyond the edge of C are moved inside (their results
 // are dropped), terms beyond K are zero.
@@ -170,7 +171,7 @@ fn beginTile(corner: vec2u, lane: u32) -> Tile {
   return t;
 }
 
-// Leaves the tile at `corner` in `staging`, on top of `begin`; TN: of product `s` of the stack, the odd ones behind the even.
+// Leaves the tile at `corner` in `staging`, on top of `begin`; TN: of product `s` of the stack, an odd one behind an even.
 fn multiply(begin: Tile, corner: vec2u, lane: u32, s: u32) {
   var line = corner.x;
   var place = corner.y + 4u * lane;

@@ -58,6 +58,11 @@ function collides(k: number): boolean {
   return k % 512 === 0;
 }
 
+/** `values` rounded up to whole vec4s. */
+function vectors(values: number): number {
+  return 4 * Math.ceil(values / 4);
+}
+
 /** What stays in a core's second cache beside all else. */
 const PANEL_BYTES = 256 * 1024;
 
@@ -201,7 +206,7 @@ const SPLIT_VALUES = 2 ** 24;
 export function splitOf(variant: MatmulVariant, { m, n, k }: ProductShape): { parts: number; terms: number } {
   const { kernel, parts: wanted } = parsed(variant);
   const step = kernel.step ?? 1;
-  const parts = Math.min(wanted, Math.floor(SPLIT_VALUES / (m * 4 * Math.ceil(n / 4))));
+  const parts = Math.min(wanted, Math.floor(SPLIT_VALUES / (m * vectors(n))));
   if (parts < 2) return { parts: 1, terms: k };
   const terms = Math.ceil(k / parts / step) * step;
   return { parts: Math.ceil(k / terms), terms: Math.min(terms, k) };
@@ -217,10 +222,6 @@ export interface OperandCopy {
 
 /** A row of a spaced copy is longer by a line of the cache, so that rows begin in different sets of it. */
 const SPACE = 16;
-
-function vectors(values: number): number {
-  return 4 * Math.ceil(values / 4);
-}
 
 /** Where the copies lie that `kernel` wants of operands with these leading dimensions, and what it then computes. */
 export function operandCopies(
@@ -255,7 +256,7 @@ export function kernelFor(variant: MatmulVariant, shape: ProductShape): MatmulKe
 /** Values of scratch that a product by `variant` needs, at most. */
 export function scratchValues(variant: MatmulVariant, shape: ProductShape): number {
   const { parts } = splitOf(variant, shape);
-  if (parts > 1) return parts * shape.m * 4 * Math.ceil(shape.n / 4);
+  if (parts > 1) return parts * shape.m * vectors(shape.n);
   return operandCopies(kernelFor(variant, shape), shape, shape.k, shape.k).values;
 }
 
