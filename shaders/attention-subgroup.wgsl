@@ -15,8 +15,8 @@ enable subgroups;
 // A workgroup is one subgroup and owns 2 LANES rows: queries in forward and backwardQuery, keys in backwardKey. Lane n
 // holds the whole of rows n and n + LANES, so softmax needs no other lane. 16 rows pass by at a time, of which lane n
 // loads n, n + LANES and so on, and constant shuffles spread them. Here a load costs about ten multiply-adds (a loop
-// over the lanes) and so does one from workgroup memory, while a shuffle is one instruction: with 8 lanes, 16 loaded
-// components feed 128 multiply-adds.
+// over the lanes), one from workgroup memory six, and a shuffle one instruction: with 8 lanes, 16 loaded components feed
+// 128 multiply-adds.
 // A head's columns go by in a loop over vec4s, and the result is read and written again for each block of 16 rows: with
 // q and the result held in registers it was no faster, and the unrolled code took LLVM many seconds to compile. What a
 // lane meets again and again lies in workgroup memory where that suffices (KEPT): no bounds are checked there. With 32
@@ -247,45 +247,57 @@ fn passingGradient(rows: vec4u, c: u32) -> Passing {
   return r;
 }
 
-// Two of a lane's own rows of qkv, from where they are kept.
-fn ownRows(at: u32, row0: u32, row1: u32) -> Two {
-  if (KEPT) { return Two(kept[at], kept[at + LANES]); }
-  return Two(qkv[row0], qkv[row1]);
+fn keep(at: u32, rows: Two) {
+  kept[at] = rows.a;
+  kept[at + LANES] = rows.b;
 }
 
-fn ownGradients(at: u32, row0: u32, row1: u32) -> Two {
-  if (KEPT) { return Two(kept[at], kept[at + LANES]); }
-  return Two(outGradient[row0], outGradient[row1]);
+fn keptRows(at: u32) -> Two { return Two(kept[at], kept[at + LANES]); }
+
+// Two of a lane's own rows, from where they are kept.
+fn ownRows(at: u32, rows: vec2u) -> Two {
+  if (KEPT) { return keptRows(at); }
+  return Two(qkv[rows.x], qkv[rows.y]);
 }
 
-fn keep(at: u32, first: vec4f, second: vec4f) {
-  kept[at] = first;
-  kept[at + LANES] = second;
+fn ownGradients(at: u32, rows: vec2u) -> Two {
+  if (KEPT) { return keptRows(at); }
+  return Two(outGradient[rows.x], outGradient[rows.y]);
+}
+
+fn ownOutputs(at: u32, rows: vec2u) -> Two {
+  if (KEPT) { return keptRows(at); }
+  return Two(out[rows.x], out[rows.y]);
+}
+
+fn ownResults(at: u32, rows: vec2u) -> Two {
+  if (KEPT) { return keptRows(at); }
+  return Two(qkvGradient[rows.x], qkvGradient[rows.y]);
+}
+
+fn storeOutputs(v: Two, rows: vec2u, exists: vec2<bool>) {
+  if (exists.x) { out[rows.x] = v.a; }
+  if (exists.y) { out[rows.y] = v.b; }
+}
+
+fn storeResults(v: Two, rows: vec2u, exists: vec2<bool>) {
+  if (exists.x) { qkvGradient[rows.x] = v.a; }
+  if (exists.y) { qkvGradient[rows.y] = v.b; }
 }
 
 // Adds to two of a lane's rows of qkvGradient, or begins them.
-fn addResult(r: Two, at: u32, rows: vec2u, isStored: vec2<bool>, begins: bool) {
+fn addResults(r: Two, at: u32, rows: vec2u, exists: vec2<bool>, begins: bool) {
   var v = r;
-  if (KEPT) {
-    if (!begins) {
-      v.a += kept[at];
-      v.b += kept[at + LANES];
-    }
-    keep(at, v.a, v.b);
-  } else {
-    if (!begins) {
-      v.a += qkvGradient[rows.x];
-      v.b += qkvGradient[rows.y];
-    }
-    if (isStored.x) { qkvGradient[rows.x] = v.a; }
-    if (isStored.y) { qkvGradient[rows.y] = v.b; }
+  if (!begins) {
+    let before = ownResults(at, rows);
+    v.a += before.a;
+    v.b += before.b;
   }
-}
-
-// Stores what `addResult` kept.
-fn storeResult(at: u32, rows: vec2u, isStored: vec2<bool>) {
-  if (isStored.x) { qkvGradient[rows.x] = kept[at]; }
-  if (isStored.y) { qkvGradient[rows.y] = kept[at + LANES]; }
+  if (KEPT) {
+    keep(at, v);
+  } else {
+    storeResults(v, rows, exists);
+  }
 }
 
 fn runForward(group: vec3u, blocks: u32, lane: u32) {
@@ -301,18 +313,19 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
   let q1 = qkvRow(b, i + LANES);
   let o0 = outRow(b, i);
   let o1 = outRow(b, i + LANES);
+  let exists = vec2(i < T, i + LANES < T);
   var m = vec2f(LOWEST);
   var l = vec2f();
   if (KEPT) {
     for (var c = start; c < end; c++) {
-      keep(keptAt(c - start, 0u, lane), qkv[q0 + c], qkv[q1 + c]);
+      keep(keptAt(c - start, 0u, lane), Two(qkv[q0 + c], qkv[q1 + c]));
     }
   }
   for (var key = 0u; key < endOfKeys; key += PASSING) {
     let k = qkvRows(b, key + lane) + wide;
     var s = Scores();
     for (var c = start; c < end; c++) {
-      let own = ownRows(keptAt(c - start, 0u, lane), q0 + c, q1 + c);
+      let own = ownRows(keptAt(c - start, 0u, lane), vec2u(q0, q1) + c);
       s = addScores(s, own.a, own.b, passingQkv(k, c));
     }
     s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
@@ -330,33 +343,28 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
     for (var c = start; c < end; c++) {
       var r = weigh(s, passingQkv(k, wide + c));
       let at = keptAt(c - start, 2u, lane);
+      let rows = vec2u(o0, o1) + c;
+      if (key > 0u) {
+        let before = ownOutputs(at, rows);
+        r.a += before.a * shrink.x;
+        r.b += before.b * shrink.y;
+      }
       if (KEPT) {
-        if (key > 0u) {
-          r.a += kept[at] * shrink.x;
-          r.b += kept[at + LANES] * shrink.y;
-        }
-        keep(at, r.a, r.b);
+        keep(at, r);
       } else {
-        if (key > 0u) {
-          r.a += out[o0 + c] * shrink.x;
-          r.b += out[o1 + c] * shrink.y;
-        }
-        if (i < T) { out[o0 + c] = r.a; }
-        if (i + LANES < T) { out[o1 + c] = r.b; }
+        storeOutputs(r, rows, exists);
       }
     }
   }
   if (KEPT) {
     for (var c = start; c < end; c++) {
-      let at = keptAt(c - start, 2u, lane);
-      if (i < T) { out[o0 + c] = kept[at]; }
-      if (i + LANES < T) { out[o1 + c] = kept[at + LANES]; }
+      storeOutputs(keptRows(keptAt(c - start, 2u, lane)), vec2u(o0, o1) + c, exists);
     }
   }
   let at = (b * HEADS + h) * T + i;
   let value = m + log(l);
-  if (i < T) { logsumexp[at] = value.x; }
-  if (i + LANES < T) { logsumexp[at + LANES] = value.y; }
+  if (exists.x) { logsumexp[at] = value.x; }
+  if (exists.y) { logsumexp[at + LANES] = value.y; }
 }
 
 fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
@@ -384,22 +392,22 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
     del0 += dot(outRead[o0 + c], g0);
     del1 += dot(outRead[o1 + c], g1);
     if (KEPT) {
-      keep(keptAt(c - start, 0u, lane), qkv[q0 + c], qkv[q1 + c]);
-      keep(keptAt(c - start, 2u, lane), g0, g1);
+      keep(keptAt(c - start, 0u, lane), Two(qkv[q0 + c], qkv[q1 + c]));
+      keep(keptAt(c - start, 2u, lane), Two(g0, g1));
     }
   }
-  if (i < T) { delta[at + i] = del0; }
-  if (i + LANES < T) { delta[at + i + LANES] = del1; }
+  if (exists.x) { delta[at + i] = del0; }
+  if (exists.y) { delta[at + i + LANES] = del1; }
   for (var key = 0u; key < endOfKeys; key += PASSING) {
     let k = qkvRows(b, key + lane) + wide;
     var s = Scores();
     var dp = Scores();
     for (var c = start; c < end; c++) {
-      let own = ownRows(keptAt(c - start, 0u, lane), q0 + c, q1 + c);
+      let own = ownRows(keptAt(c - start, 0u, lane), vec2u(q0, q1) + c);
       s = addScores(s, own.a, own.b, passingQkv(k, c));
     }
     for (var c = start; c < end; c++) {
-      let own = ownGradients(keptAt(c - start, 2u, lane), o0 + c, o1 + c);
+      let own = ownGradients(keptAt(c - start, 2u, lane), vec2u(o0, o1) + c);
       dp = addScores(dp, own.a, own.b, passingQkv(k, wide + c));
     }
     s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
@@ -410,11 +418,13 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
         dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
-      addResult(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key == 0u);
+      addResults(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key == 0u);
     }
   }
   if (KEPT) {
-    for (var c = start; c < end; c++) { storeResult(keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists); }
+    for (var c = start; c < end; c++) {
+      storeResults(keptRows(keptAt(c - start, 4u, lane)), vec2u(q0, q1) + c, exists);
+    }
   }
 }
 
@@ -474,8 +484,8 @@ fn runBackwardKey(group: vec3u, lane: u32) {
   let exists = vec2(j < T, j + LANES < T);
   if (KEPT) {
     for (var c = start; c < end; c++) {
-      keep(keptAt(c - start, 0u, lane), qkv[k0 + c], qkv[k1 + c]);
-      keep(keptAt(c - start, 2u, lane), qkv[k0 + wide + c], qkv[k1 + wide + c]);
+      keep(keptAt(c - start, 0u, lane), Two(qkv[k0 + c], qkv[k1 + c]));
+      keep(keptAt(c - start, 2u, lane), Two(qkv[k0 + wide + c], qkv[k1 + wide + c]));
     }
   }
   for (var query = begin; query < T; query += PASSING) {
@@ -485,11 +495,11 @@ fn runBackwardKey(group: vec3u, lane: u32) {
     var s = Scores();
     var dp = Scores();
     for (var c = start; c < end; c++) {
-      let own = ownRows(keptAt(c - start, 0u, lane), k0 + c, k1 + c);
+      let own = ownRows(keptAt(c - start, 0u, lane), vec2u(k0, k1) + c);
       s = addScores(s, own.a, own.b, passingQkv(q, c));
     }
     for (var c = start; c < end; c++) {
-      let own = ownRows(keptAt(c - start, 2u, lane), k0 + wide + c, k1 + wide + c);
+      let own = ownRows(keptAt(c - start, 2u, lane), vec2u(k0, k1) + wide + c);
       dp = addScores(dp, own.a, own.b, passingGradient(o, c));
     }
     let lse = spreadAll(passingLogsumexp(at, i));
@@ -512,15 +522,15 @@ fn runBackwardKey(group: vec3u, lane: u32) {
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
       let at = vec2u(k0, k1) + c;
-      addResult(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query == begin);
-      addResult(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query == begin);
+      addResults(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query == begin);
+      addResults(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query == begin);
     }
   }
   if (KEPT) {
     for (var c = start; c < end; c++) {
       let at = vec2u(k0, k1) + c;
-      storeResult(keptAt(c - start, 4u, lane), at, exists);
-      storeResult(keptAt(c - start, 6u, lane), at + wide, exists);
+      storeResults(keptRows(keptAt(c - start, 4u, lane)), at, exists);
+      storeResults(keptRows(keptAt(c - start, 6u, lane)), at + wide, exists);
     }
   }
 }
