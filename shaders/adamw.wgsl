@@ -6,9 +6,8 @@
 //   w = w - stepSize * m / (sqrt(v) * inverseSqrtCorrection2 + eps)
 //
 // with stepSize = lr / (1 - beta1^t) and inverseSqrtCorrection2 = 1 / sqrt(1 - beta2^t), both from the host in float64.
-// The same pass adds up the squares of the gradients (before clipScale) by chunks (squares.wgsl), whose eight threads walk
-// through the chunk side by side: a software adapter reads memory in order so, and computes an address once for many
-// values. With CLEAR it also sets the sums to zero, for a next step that adds to them.
+// The same pass adds up the squares of the gradients (before clipScale) by chunks (squares.wgsl), whose threads walk through
+// the chunk side by side: a software adapter reads memory in order so, and computes an address once for many values. With CLEAR it also sets the sums to zero, for a next step that adds to them.
 // weights, first, second, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
 // each block of 64 values.
 //! import grid
@@ -36,32 +35,50 @@ override CLEAR: bool = true;
 @group(0) @binding(6) var<uniform> step: Step;
 @group(0) @binding(7) var<storage, read_write> squares: array<f32>;
 
-@compute @workgroup_size(CHUNK_LANES, CHUNKS)
-fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let chunk = group.x * CHUNKS + local.y;
-  let end = min(arrayLength(&weights), (chunk + 1u) * CHUNK_VECTORS);
-  // A chunk has 64 blocks. All that a software adapter loads, it loads lane by lane: so once, before the loop.
-  let decays0 = decayBits[2u * chunk];
-  let decays1 = decayBits[2u * chunk + 1u];
-  var own = vec4f();
-  for (var i = chunk * CHUNK_VECTORS + local.x; i < end; i += CHUNK_LANES) {
-    let gradient = fromGrid(low[i], high[i]);
-    if (CLEAR) {
-      low[i] = vec4u();
-      high[i] = vec4u();
-    }
-    own += gradient * gradient;
-    let g = step.clipScale * gradient;
-    let block = i / 16u % 64u;
-    let decays = ((select(decays0, decays1, block >= 32u) >> (block % 32u)) & 1u) == 1u;
-    let w = weights[i] * select(1.0, step.decayFactor, decays);
-    let before = first[i];
-    let m = before + (g - before) * step.oneMinusBeta1;
-    let v = second[i] * step.beta2 + g * g * step.oneMinusBeta2;
-    first[i] = m;
-    second[i] = v;
-    weights[i] = w - step.stepSize * (m / (sqrt(v) * step.inverseSqrtCorrection2 + step.epsilon));
+// Which of the chunk's 64 blocks decay. All that a software adapter loads, it loads lane by lane: so once, before the loop.
+fn decaysOf(chunk: u32) -> vec2u {
+  return vec2u(decayBits[2u * chunk], decayBits[2u * chunk + 1u]);
+}
+
+// Updates four values; returns their gradient before clipScale.
+fn updateAt(i: u32, decaying: vec2u) -> vec4f {
+  let gradient = fromGrid(low[i], high[i]);
+  if (CLEAR) {
+    low[i] = vec4u();
+    high[i] = vec4u();
   }
-  let total = chunkSquares(own, local);
-  if (local.x == 0u && chunk < arrayLength(&squares)) { squares[chunk] = total; }
+  let g = step.clipScale * gradient;
+  let block = i / 16u % 64u;
+  let decays = ((select(decaying.x, decaying.y, block >= 32u) >> (block % 32u)) & 1u) == 1u;
+  let w = weights[i] * select(1.0, step.decayFactor, decays);
+  let before = first[i];
+  let m = before + (g - before) * step.oneMinusBeta1;
+  let v = second[i] * step.beta2 + g * g * step.oneMinusBeta2;
+  first[i] = m;
+  second[i] = v;
+  weights[i] = w - step.stepSize * (m / (sqrt(v) * step.inverseSqrtCorrection2 + step.epsilon));
+  return gradient;
+}
+
+@compute @workgroup_size(CHUNK_THREADS)
+fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let begin = group.x * CHUNK_VECTORS;
+  let end = min(arrayLength(&weights), begin + CHUNK_VECTORS);
+  let decaying = decaysOf(group.x);
+  var own = vec4f();
+  if (CHUNK_THREADS == CHUNK_LANES) {
+    for (var i = begin + thread; i < end; i += CHUNK_LANES) {
+      let gradient = updateAt(i, decaying);
+      own += gradient * gradient;
+    }
+  } else {
+    for (var at = begin; at < begin + CHUNK_VECTORS; at += SLAB) {
+      for (var i = thread; i < SLAB; i += CHUNK_THREADS) {
+        if (at + i < end) { slab[i] = updateAt(at + i, decaying); } else { slab[i] = vec4f(); }
+      }
+      own = addSlab(own, thread);
+    }
+  }
+  let total = chunkSquares(own, thread);
+  if (thread == 0u) { squares[group.x] = total; }
 }

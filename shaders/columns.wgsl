@@ -11,9 +11,9 @@
 // Of a stack of micro-batches, whose STACK x M rows lie one below another, each is summed and rounded by itself. With FRESH
 // the first one's sums take the place of what was there.
 //
-// A thread takes four columns; SLICES threads share them and take a chunk each, then the next SLICES chunks. Their sums
-// meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is 1 there and all that
-// folds away. Both add in the same order.
+// A thread takes four columns; SLICES threads share them and take a chunk each, of all that the stack has, then the next
+// SLICES chunks. Their sums meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is
+// 1 there and all that folds away. Both add in the same order.
 
 alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
 
@@ -62,61 +62,97 @@ fn add4(at: u32, n: u32, values: vec4f, begins: bool) {
   }
 }
 
-// `sum` with the sums of the chunks chunk .. chunk + SLICES - 1, of which this thread has `own`.
-fn inOrder(sum: Sums, own: Sums, local: vec3u) -> Sums {
-  if (SLICES == 1u) { return Sums(sum.gain + own.gain, sum.bias + own.bias); }
+fn plus(a: Sums, b: Sums) -> Sums {
+  return Sums(a.gain + b.gain, a.bias + b.bias);
+}
+
+// Chunks of a product, and of all of the stack.
+override CHUNKS_EACH = (M + ROWS - 1u) / ROWS;
+override CHUNKS = CHUNKS_EACH * STACK;
+
+// Rows of a chunk: the first, and the one past the last. No rows past the last chunk.
+fn rowsOf(chunk: u32, groups: vec3u) -> vec2u {
+  let product = chunk / CHUNKS_EACH;
+  let start = product * M + chunk % CHUNKS_EACH * ROWS;
+  // groups.z is 1, which the compiler does not know: it would write loops of few rounds out.
+  let end = min((product + 1u) * M, start + ROWS) * groups.z;
+  return select(vec2u(start, end), vec2u(), chunk >= CHUNKS);
+}
+
+fn finish(n: u32, product: u32, sum: Sums, isNorm: bool) {
+  let begins = FRESH && product == 0u;
+  if (n >= N) { return; }
+  if (!isNorm) {
+    add4(n, n, sum.bias, begins);
+  } else {
+    add4(n, n, sum.gain, begins);
+    add4(BIAS_AT + n, n, sum.bias, begins);
+  }
+}
+
+// `sum`, of the chunks before `first` of their product, with those from `first` on, of which this thread has `own`; what is
+// complete goes to the grid.
+fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool) -> Sums {
+  var total = sum;
+  if (SLICES == 1u) {
+    total = plus(sum, own);
+    if ((first + 1u) % CHUNKS_EACH == 0u) {
+      finish(n, first / CHUNKS_EACH, total, isNorm);
+      total = Sums();
+    }
+    return total;
+  }
   workgroupBarrier();
   slices[local.y * LANES + local.x] = own;
   workgroupBarrier();
-  var total = sum;
   if (local.y == 0u) {
-    for (var slice = 0u; slice < SLICES; slice++) {
-      total.gain += slices[slice * LANES + local.x].gain;
-      total.bias += slices[slice * LANES + local.x].bias;
+    for (var chunk = first; chunk < min(first + SLICES, CHUNKS); chunk++) {
+      total = plus(total, slices[(chunk - first) * LANES + local.x]);
+      if ((chunk + 1u) % CHUNKS_EACH == 0u) {
+        finish(n, chunk / CHUNKS_EACH, total, isNorm);
+        total = Sums();
+      }
     }
   }
   return total;
 }
 
 @compute @workgroup_size(LANES, SLICES)
-fn bias(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+fn bias(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_id) local: vec3u,
+) {
   let n = 4u * (group.x * LANES + local.x);
   // Columns past the end are computed like the last ones and not stored, so that barriers stay uniform.
   let column = min(n, (N - 1u) / 4u * 4u);
-  for (var s = 0u; s < STACK; s++) {
-    let end = (s + 1u) * M;
-    var sum = Sums();
-    for (var chunk = s * M; chunk < end; chunk += ROWS * SLICES) {
-      let start = chunk + local.y * ROWS;
-      var own = Sums();
-      for (var at = start * N + column; at < min(end, start + ROWS) * N; at += N) { own.bias += dy4(at); }
-      sum = inOrder(sum, own, local);
-    }
-    if (n < N && local.y == 0u) { add4(n, n, sum.bias, FRESH && s == 0u); }
+  var sum = Sums();
+  for (var first = 0u; first < CHUNKS * groups.z; first += SLICES) {
+    let rows = rowsOf(first + local.y, groups);
+    var own = Sums();
+    for (var at = rows.x * N + column; at < rows.y * N; at += N) { own.bias += dy4(at); }
+    sum = inOrder(sum, own, first, n, local, false);
   }
 }
 
 @compute @workgroup_size(LANES, SLICES)
-fn norm(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+fn norm(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_id) local: vec3u,
+) {
   let n = 4u * (group.x * LANES + local.x);
   let column = min(n, (N - 1u) / 4u * 4u);
-  for (var s = 0u; s < STACK; s++) {
-    let end = (s + 1u) * M;
-    var sum = Sums();
-    for (var chunk = s * M; chunk < end; chunk += ROWS * SLICES) {
-      let start = chunk + local.y * ROWS;
-      var own = Sums();
-      for (var row = start; row < min(end, start + ROWS); row++) {
-        let meanRstd = stats[row];
-        let d = dy4(row * N + column);
-        own.gain += d * (x4(row * N + column) - meanRstd.x) * meanRstd.y;
-        own.bias += d;
-      }
-      sum = inOrder(sum, own, local);
+  var sum = Sums();
+  for (var first = 0u; first < CHUNKS * groups.z; first += SLICES) {
+    let rows = rowsOf(first + local.y, groups);
+    var own = Sums();
+    for (var row = rows.x; row < rows.y; row++) {
+      let meanRstd = stats[row];
+      let d = dy4(row * N + column);
+      own.gain += d * (x4(row * N + column) - meanRstd.x) * meanRstd.y;
+      own.bias += d;
     }
-    if (n < N && local.y == 0u) {
-      add4(n, n, sum.gain, FRESH && s == 0u);
-      add4(BIAS_AT + n, n, sum.bias, FRESH && s == 0u);
-    }
+    sum = inOrder(sum, own, first, n, local, true);
   }
 }

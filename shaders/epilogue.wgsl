@@ -9,7 +9,6 @@
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
 //   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. With FRESH the
 //                  first product of a stack takes the place of what was there
-//   gridPair4      grid4 for two products of a stack at once, which meets the sums once
 //
 // Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
 // its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are
@@ -107,6 +106,12 @@ fn integersOf(col: u32, acc: vec4f) -> Integers {
   return Integers(vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y), wrong);
 }
 
+fn sumOf(a: Integers, b: Integers) -> Integers {
+  let low = a.low + b.low;
+  let carry = select(vec4u(), vec4u(1u), low < b.low);
+  return Integers(low, a.high + b.high + carry, a.wrong | b.wrong);
+}
+
 fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
   let at = row * LDC + col;
   if (FRESH && isFirst) {
@@ -123,18 +128,6 @@ fn grid4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
   let v = integersOf(col, acc);
   intoSums(row, col, v, s == 0u);
   return v.wrong;
-}
-
-// Of two products of a stack, the first of which is `s`.
-fn gridPair4(row: u32, col: u32, acc: vec4f, next: vec4f, s: u32) -> u32 {
-  if (outside(row, col)) { return 0u; }
-  let v = integersOf(col, acc);
-  let w = integersOf(col, next);
-  let low = v.low + w.low;
-  let high = v.high + w.high + select(vec4u(), vec4u(1u), low < w.low);
-  let wrong = v.wrong | w.wrong;
-  intoSums(row, col, Integers(low, high, wrong), s == 0u);
-  return wrong;
 }
 
 fn reportWrong(wrong: u32) {

@@ -7,15 +7,28 @@
 @group(0) @binding(1) var<storage, read> high: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> squares: array<f32>;
 
-@compute @workgroup_size(CHUNK_LANES, CHUNKS)
-fn chunk_squares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let chunk = group.x * CHUNKS + local.y;
-  let end = min(arrayLength(&low), (chunk + 1u) * CHUNK_VECTORS);
+fn gradientAt(i: u32) -> vec4f {
+  return fromGrid(low[i], high[i]);
+}
+
+@compute @workgroup_size(CHUNK_THREADS)
+fn chunk_squares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let begin = group.x * CHUNK_VECTORS;
+  let end = min(arrayLength(&low), begin + CHUNK_VECTORS);
   var own = vec4f();
-  for (var i = chunk * CHUNK_VECTORS + local.x; i < end; i += CHUNK_LANES) {
-    let g = fromGrid(low[i], high[i]);
-    own += g * g;
+  if (CHUNK_THREADS == CHUNK_LANES) {
+    for (var i = begin + thread; i < end; i += CHUNK_LANES) {
+      let g = gradientAt(i);
+      own += g * g;
+    }
+  } else {
+    for (var at = begin; at < begin + CHUNK_VECTORS; at += SLAB) {
+      for (var i = thread; i < SLAB; i += CHUNK_THREADS) {
+        if (at + i < end) { slab[i] = gradientAt(at + i); } else { slab[i] = vec4f(); }
+      }
+      own = addSlab(own, thread);
+    }
   }
-  let total = chunkSquares(own, local);
-  if (local.x == 0u && chunk < arrayLength(&squares)) { squares[chunk] = total; }
+  let total = chunkSquares(own, thread);
+  if (thread == 0u) { squares[group.x] = total; }
 }

@@ -290,7 +290,7 @@ fn store(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   multiply(beginTile(row, col), row, col, lane, 0u);
-  for (var i = 0u; i < ROWS; i++) { store4(row + i, col, staging[i * LANES + lane]); }
+  for (var i = 0u; i < ROWS * groups.z; i++) { store4(row + i, col, staging[i * LANES + lane]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -303,7 +303,7 @@ fn storeGelu(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   multiply(beginTile(row, col), row, col, lane, 0u);
-  for (var i = 0u; i < ROWS; i++) { storeGelu4(row + i, col, staging[i * LANES + lane]); }
+  for (var i = 0u; i < ROWS * groups.z; i++) { storeGelu4(row + i, col, staging[i * LANES + lane]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -316,7 +316,7 @@ fn storeDropout(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   multiply(beginTile(row, col), row, col, lane, 0u);
-  for (var i = 0u; i < ROWS; i++) { storeDropout4(row + i, col, staging[i * LANES + lane]); }
+  for (var i = 0u; i < ROWS * groups.z; i++) { storeDropout4(row + i, col, staging[i * LANES + lane]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -331,7 +331,7 @@ fn grid(
   var wrong = 0u;
   for (var s = 0u; s < STACK; s++) {
     multiply(Tile(), row, col, lane, s);
-    for (var i = 0u; i < ROWS; i++) { wrong |= grid4(row + i, col, staging[i * LANES + lane], s); }
+    for (var i = 0u; i < ROWS * groups.z; i++) { wrong |= grid4(row + i, col, staging[i * LANES + lane], s); }
   }
   reportWrong(wrong);
 }

@@ -23,31 +23,10 @@ enable subgroups;
 
 override LANES = 8u;
 
-struct Lines4 {
-  r0: vec4f,
-  r1: vec4f,
-  r2: vec4f,
-  r3: vec4f,
-}
-
-struct Tile {
-  g0: Lines4,
-  g1: Lines4,
-  g2: Lines4,
-  g3: Lines4,
-  g4: Lines4,
-  g5: Lines4,
-  g6: Lines4,
-  g7: Lines4,
-  g8: Lines4,
-  g9: Lines4,
-  g10: Lines4,
-  g11: Lines4,
-  g12: Lines4,
-  g13: Lines4,
-  g14: Lines4,
-  g15: Lines4,
-}
+// The accumulators, one a line. A software driver keeps an array in memory, in the order of the program, and compiles that
+// in a fraction of the time that it takes to place 64 named values, which would be in memory most of the time as well; a
+// loop can index it, so that the code of an epilogue is there once.
+alias Tile = array<vec4f, 64>;
 
 // Two values of k of four consecutive lines or places.
 struct Pair {
@@ -59,16 +38,14 @@ fn add(acc: vec4f, x: f32, y: f32, b: Pair) -> vec4f {
   return (acc + x * b.k0) + y * b.k1;
 }
 
-// Four lines, whose values `lane` holds.
-fn addLines(t: Lines4, v: Pair, lane: u32, b: Pair) -> Lines4 {
+// Four lines from `line` on, whose values `lane` holds.
+fn addLines(t: ptr<function, Tile>, line: u32, v: Pair, lane: u32, b: Pair) {
   let p = subgroupShuffle(v.k0, lane);
   let q = subgroupShuffle(v.k1, lane);
-  return Lines4(
-    add(t.r0, p.x, q.x, b),
-    add(t.r1, p.y, q.y, b),
-    add(t.r2, p.z, q.z, b),
-    add(t.r3, p.w, q.w, b),
-  );
+  (*t)[line] = add((*t)[line], p.x, q.x, b);
+  (*t)[line + 1u] = add((*t)[line + 1u], p.y, q.y, b);
+  (*t)[line + 2u] = add((*t)[line + 2u], p.z, q.z, b);
+  (*t)[line + 3u] = add((*t)[line + 3u], p.w, q.w, b);
 }
 
 // Folds away where K is even.
@@ -104,28 +81,6 @@ fn placesOf(at: vec4u, k: u32) -> Pair {
   return v;
 }
 
-// Accumulators on their way out, [line][lane]: a loop can index this, so that the code of an epilogue is there once. A
-// lane meets only its own values: no barrier. A stack goes to the sums two products at a time, which lie one behind the
-// other, so that the sums are met half as often.
-override STAGED = select(1u, 2u, STACK > 1u);
-var<workgroup> staging: array<vec4f, 64u * LANES * STAGED>;
-
-fn stage(line: u32, lane: u32, t: Lines4) {
-  staging[(line + 0u) * LANES + lane] = t.r0;
-  staging[(line + 1u) * LANES + lane] = t.r1;
-  staging[(line + 2u) * LANES + lane] = t.r2;
-  staging[(line + 3u) * LANES + lane] = t.r3;
-}
-
-fn staged(line: u32, lane: u32) -> Lines4 {
-  return Lines4(
-    staging[(line + 0u) * LANES + lane],
-    staging[(line + 1u) * LANES + lane],
-    staging[(line + 2u) * LANES + lane],
-    staging[(line + 3u) * LANES + lane],
-  );
-}
-
 // The first row and column of the workgroup's tile; past the last tile they lie outside C, and nothing is stored.
 fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   let id = group.x + group.y * groups.x;
@@ -134,45 +89,26 @@ fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   return tileOf(id, (M + size.x - 1u) / size.x, (N + size.y - 1u) / size.y) * size;
 }
 
-// Where the accumulators start. C comes in through `staging`, so that its loads are there once: written out for every
-// line, they take the driver minutes to compile.
-fn beginTile(corner: vec2u, lane: u32) -> Tile {
-  var t: Tile;
-  if (!ACCUMULATE) { return t; }
-  for (var i = 0u; i < 64u; i++) {
+// Where the accumulators start.
+fn begin(t: ptr<function, Tile>, corner: vec2u, lane: u32, groups: vec3u) {
+  if (!ACCUMULATE) { return; }
+  for (var i = 0u; i < 64u * groups.z; i++) {
     if (LAYOUT != NN) {
-      staging[i * LANES + lane] = begin4(corner.x + i, corner.y + 4u * lane);
+      (*t)[i] = begin4(corner.x + i, corner.y + 4u * lane);
     } else {
       let place = i / 16u;
       let line = i % 16u * 4u;
       let v = begin4(corner.x + 4u * lane + place, corner.y + line);
-      staging[line * LANES + lane][place] = v.x;
-      staging[(line + 1u) * LANES + lane][place] = v.y;
-      staging[(line + 2u) * LANES + lane][place] = v.z;
-      staging[(line + 3u) * LANES + lane][place] = v.w;
+      (*t)[line][place] = v.x;
+      (*t)[line + 1u][place] = v.y;
+      (*t)[line + 2u][place] = v.z;
+      (*t)[line + 3u][place] = v.w;
     }
   }
-  t.g0 = staged(0u, lane);
-  t.g1 = staged(4u, lane);
-  t.g2 = staged(8u, lane);
-  t.g3 = staged(12u, lane);
-  t.g4 = staged(16u, lane);
-  t.g5 = staged(20u, lane);
-  t.g6 = staged(24u, lane);
-  t.g7 = staged(28u, lane);
-  t.g8 = staged(32u, lane);
-  t.g9 = staged(36u, lane);
-  t.g10 = staged(40u, lane);
-  t.g11 = staged(44u, lane);
-  t.g12 = staged(48u, lane);
-  t.g13 = staged(52u, lane);
-  t.g14 = staged(56u, lane);
-  t.g15 = staged(60u, lane);
-  return t;
 }
 
-// Leaves the tile at `corner` in `staging`, on top of `begin`; TN: of product `s` of the stack, an odd one behind an even.
-fn multiply(begin: Tile, corner: vec2u, lane: u32, s: u32) {
+// Adds the products of the tile at `corner`; TN: of product `s` of the stack.
+fn multiply(t: ptr<function, Tile>, corner: vec2u, lane: u32, s: u32) {
   var line = corner.x;
   var place = corner.y + 4u * lane;
   var lines = M;
@@ -195,48 +131,30 @@ fn multiply(begin: Tile, corner: vec2u, lane: u32, s: u32) {
   let line1 = firstLine + min(line + 4u * (LANES + lane), last);
   let line2 = firstLine + min(line + 4u * (2u * LANES + lane), last);
   let line3 = firstLine + min(line + 4u * (3u * LANES + lane), last);
-  var t = begin;
   for (var k = 0u; k < K; k += 2u) {
     let b = placesOf(at, k);
     var v = linesOf(line0, k);
-    t.g0 = addLines(t.g0, v, 0u % LANES, b);
-    t.g1 = addLines(t.g1, v, 1u % LANES, b);
-    t.g2 = addLines(t.g2, v, 2u % LANES, b);
-    t.g3 = addLines(t.g3, v, 3u % LANES, b);
+    addLines(t, 0u, v, 0u % LANES, b);
+    addLines(t, 4u, v, 1u % LANES, b);
+    addLines(t, 8u, v, 2u % LANES, b);
+    addLines(t, 12u, v, 3u % LANES, b);
     if (LANES == 4u) { v = linesOf(line1, k); }
-    t.g4 = addLines(t.g4, v, 4u % LANES, b);
-    t.g5 = addLines(t.g5, v, 5u % LANES, b);
-    t.g6 = addLines(t.g6, v, 6u % LANES, b);
-    t.g7 = addLines(t.g7, v, 7u % LANES, b);
+    addLines(t, 16u, v, 4u % LANES, b);
+    addLines(t, 20u, v, 5u % LANES, b);
+    addLines(t, 24u, v, 6u % LANES, b);
+    addLines(t, 28u, v, 7u % LANES, b);
     if (LANES == 4u) { v = linesOf(line2, k); }
     if (LANES == 8u) { v = linesOf(line1, k); }
-    t.g8 = addLines(t.g8, v, 8u % LANES, b);
-    t.g9 = addLines(t.g9, v, 9u % LANES, b);
-    t.g10 = addLines(t.g10, v, 10u % LANES, b);
-    t.g11 = addLines(t.g11, v, 11u % LANES, b);
+    addLines(t, 32u, v, 8u % LANES, b);
+    addLines(t, 36u, v, 9u % LANES, b);
+    addLines(t, 40u, v, 10u % LANES, b);
+    addLines(t, 44u, v, 11u % LANES, b);
     if (LANES == 4u) { v = linesOf(line3, k); }
-    t.g12 = addLines(t.g12, v, 12u % LANES, b);
-    t.g13 = addLines(t.g13, v, 13u % LANES, b);
-    t.g14 = addLines(t.g14, v, 14u % LANES, b);
-    t.g15 = addLines(t.g15, v, 15u % LANES, b);
+    addLines(t, 48u, v, 12u % LANES, b);
+    addLines(t, 52u, v, 13u % LANES, b);
+    addLines(t, 56u, v, 14u % LANES, b);
+    addLines(t, 60u, v, 15u % LANES, b);
   }
-  let out = 64u * (s % STAGED);
-  stage(out, lane, t.g0);
-  stage(out + 4u, lane, t.g1);
-  stage(out + 8u, lane, t.g2);
-  stage(out + 12u, lane, t.g3);
-  stage(out + 16u, lane, t.g4);
-  stage(out + 20u, lane, t.g5);
-  stage(out + 24u, lane, t.g6);
-  stage(out + 28u, lane, t.g7);
-  stage(out + 32u, lane, t.g8);
-  stage(out + 36u, lane, t.g9);
-  stage(out + 40u, lane, t.g10);
-  stage(out + 44u, lane, t.g11);
-  stage(out + 48u, lane, t.g12);
-  stage(out + 52u, lane, t.g13);
-  stage(out + 56u, lane, t.g14);
-  stage(out + 60u, lane, t.g15);
 }
 
 // Four values of a row of C that this lane holds; there are 64 such in the tile.
@@ -246,16 +164,11 @@ struct Quad {
   v: vec4f,
 }
 
-fn quadOf(i: u32, corner: vec2u, lane: u32) -> Quad {
-  if (LAYOUT != NN) { return Quad(corner.x + i, corner.y + 4u * lane, staging[i * LANES + lane]); }
+fn quadOf(t: ptr<function, Tile>, i: u32, corner: vec2u, lane: u32) -> Quad {
+  if (LAYOUT != NN) { return Quad(corner.x + i, corner.y + 4u * lane, (*t)[i]); }
   let place = i / 16u;
   let line = i % 16u * 4u;
-  let v = vec4f(
-    staging[line * LANES + lane][place],
-    staging[(line + 1u) * LANES + lane][place],
-    staging[(line + 2u) * LANES + lane][place],
-    staging[(line + 3u) * LANES + lane][place],
-  );
+  let v = vec4f((*t)[line][place], (*t)[line + 1u][place], (*t)[line + 2u][place], (*t)[line + 3u][place]);
   return Quad(corner.x + 4u * lane + place, corner.y + line, v);
 }
 
@@ -266,9 +179,11 @@ fn store(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  multiply(beginTile(corner, lane), corner, lane, 0u);
-  for (var i = 0u; i < 64u; i++) {
-    let q = quadOf(i, corner, lane);
+  var t: Tile;
+  begin(&t, corner, lane, groups);
+  multiply(&t, corner, lane, 0u);
+  for (var i = 0u; i < 64u * groups.z; i++) {
+    let q = quadOf(&t, i, corner, lane);
     store4(q.row, q.col, q.v);
   }
 }
@@ -280,9 +195,11 @@ fn storeGelu(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  multiply(beginTile(corner, lane), corner, lane, 0u);
-  for (var i = 0u; i < 64u; i++) {
-    let q = quadOf(i, corner, lane);
+  var t: Tile;
+  begin(&t, corner, lane, groups);
+  multiply(&t, corner, lane, 0u);
+  for (var i = 0u; i < 64u * groups.z; i++) {
+    let q = quadOf(&t, i, corner, lane);
     storeGelu4(q.row, q.col, q.v);
   }
 }
@@ -294,9 +211,11 @@ fn storeDropout(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  multiply(beginTile(corner, lane), corner, lane, 0u);
-  for (var i = 0u; i < 64u; i++) {
-    let q = quadOf(i, corner, lane);
+  var t: Tile;
+  begin(&t, corner, lane, groups);
+  multiply(&t, corner, lane, 0u);
+  for (var i = 0u; i < 64u * groups.z; i++) {
+    let q = quadOf(&t, i, corner, lane);
     storeDropout4(q.row, q.col, q.v);
   }
 }
@@ -323,17 +242,24 @@ fn grid(
 ) {
   let corner = cornerOf(group, groups);
   var wrong = 0u;
-  for (var s = 0u; s < STACK; s += STAGED) {
-    for (var i = s; i < min(s + STAGED, STACK); i++) { multiply(Tile(), corner, lane, i); }
+  // A stack goes to the sums two products at a time, so that the sums are met half as often.
+  var first: array<Integers, 64>;
+  for (var s = 0u; s < STACK; s++) {
+    var t = Tile();
+    multiply(&t, corner, lane, s);
     if (s == 0u) { wrong = fetchSums(corner, lane, groups); }
-    for (var i = 0u; i < 64u; i++) {
-      let q = quadOf(i, corner, lane);
-      if (STAGED == 1u) {
-        wrong |= grid4(q.row, q.col, q.v, s);
-      } else {
-        let next = select(vec4f(), staging[(64u + i) * LANES + lane], s + 1u < STACK);
-        wrong |= gridPair4(q.row, q.col, q.v, next, s);
+    let isFirst = STACK > 1u && s % 2u == 0u && s + 1u < STACK;
+    for (var i = 0u; i < 64u * groups.z; i++) {
+      let q = quadOf(&t, i, corner, lane);
+      if (outside(q.row, q.col)) { continue; }
+      var v = integersOf(q.col, q.v);
+      if (isFirst) {
+        first[i] = v;
+        continue;
       }
+      if (STACK > 1u && s % 2u == 1u) { v = sumOf(first[i], v); }
+      wrong |= v.wrong;
+      intoSums(q.row, q.col, v, s < 2u);
     }
   }
   reportWrong(wrong);

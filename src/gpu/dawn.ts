@@ -67,8 +67,12 @@ export function openDawn(adapterName?: string): GPU {
     Object.assign(globalThis, globals);
     watchWaits();
     curePolling();
-    // Dawn rounds timestamps to 65 microseconds unless told not to, which is longer than many kernels take.
-    const options = ['disable-dawn-features=timestamp_quantization'];
+    const options = [
+      // Dawn rounds timestamps to 65 microseconds unless told not to, which is longer than many kernels take.
+      'disable-dawn-features=timestamp_quantization',
+      // Dawn hides float16 of NVIDIA's Vulkan driver unless asked.
+      'enable-dawn-features=vulkan_enable_f16_on_nvidia',
+    ];
     if (adapterName !== undefined) options.push(`adapter=${adapterName}`);
     instance = create(options);
   }

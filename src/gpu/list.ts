@@ -57,20 +57,21 @@ export class DispatchList {
     return this.#dispatches.length;
   }
 
-  /** Builds all pipelines and bind groups. */
+  /** Builds all pipelines and bind groups. Pipelines are asked for at once: Dawn compiles them on several threads. */
   async prepare(kernels: KernelCache): Promise<void> {
-    this.#prepared = [];
-    for (const dispatch of this.#dispatches) {
-      const names = Object.keys(dispatch.bindings);
-      const kernel = await kernels.get(dispatch, names);
-      const entries = names.map((name) => {
-        const { buffer, offset, size } = dispatch.bindings[name];
-        return { binding: kernel.bindings.get(name) as number, resource: { buffer, offset, size } };
-      });
-      const { device } = kernels.gpu;
-      const group = device.createBindGroup({ label: dispatch.shader, layout: kernel.layout, entries });
-      this.#prepared.push({ kernel, group, dispatch });
-    }
+    const { device } = kernels.gpu;
+    this.#prepared = await Promise.all(
+      this.#dispatches.map(async (dispatch) => {
+        const names = Object.keys(dispatch.bindings);
+        const kernel = await kernels.get(dispatch, names);
+        const entries = names.map((name) => {
+          const { buffer, offset, size } = dispatch.bindings[name];
+          return { binding: kernel.bindings.get(name) as number, resource: { buffer, offset, size } };
+        });
+        const group = device.createBindGroup({ label: dispatch.shader, layout: kernel.layout, entries });
+        return { kernel, group, dispatch };
+      }),
+    );
     kernels.gpu.check();
   }
 
@@ -81,8 +82,13 @@ export class DispatchList {
   }
 
   /** Appends the list, or dispatches `from` to `to` of it, to `encoder`, in one pass. */
-  encode(encoder: GPUCommandEncoder, from = 0, to = this.length): void {
-    const pass = encoder.beginComputePass();
+  encode(
+    encoder: GPUCommandEncoder,
+    from = 0,
+    to = this.length,
+    timestampWrites?: GPUComputePassTimestampWrites,
+  ): void {
+    const pass = encoder.beginComputePass(timestampWrites && { timestampWrites });
     for (const p of this.#prepared.slice(from, to)) issue(pass, p);
     pass.end();
   }
@@ -129,27 +135,33 @@ export class DispatchList {
     }));
   }
 
+  /** Milliseconds of one run on the adapter, of `runs` in a row; needs timestamp queries. */
+  async time(gpu: Gpu, runs: number): Promise<number> {
+    const [begin, end] = await readTimestamps(gpu, 2, (encoder, querySet) => {
+      for (let i = 0; i < runs; i++) {
+        const first = i === 0 ? { beginningOfPassWriteIndex: 0 } : {};
+        const last = i === runs - 1 ? { endOfPassWriteIndex: 1 } : {};
+        const isEdge = i === 0 || i === runs - 1;
+        this.encode(encoder, 0, this.length, isEdge ? { querySet, ...first, ...last } : undefined);
+      }
+    });
+    return Number(end - begin) / 1e6 / runs;
+  }
+
   async #timestamps(gpu: Gpu): Promise<number[]> {
     const BATCH = 2000;
     const result: number[] = [];
     for (let from = 0; from < this.#prepared.length; from += BATCH) {
       const part = this.#prepared.slice(from, from + BATCH);
-      const querySet = gpu.device.createQuerySet({ type: 'timestamp', count: 2 * part.length });
-      const size = Math.ceil((16 * part.length) / 256) * 256;
-      const buffer = gpu.device.createBuffer({ size, usage: 0x200 | 0x4 });
-      const encoder = gpu.device.createCommandEncoder();
-      part.forEach((p, i) => {
-        const timestampWrites = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
-        const pass = encoder.beginComputePass({ timestampWrites });
-        issue(pass, p);
-        pass.end();
-      });
-      encoder.resolveQuerySet(querySet, 0, 2 * part.length, buffer, 0);
-      gpu.device.queue.submit([encoder.finish()]);
-      const stamps = new BigUint64Array(await gpu.read({ buffer, offset: 0, size }));
+      const stamps = await readTimestamps(gpu, 2 * part.length, (encoder, querySet) =>
+        part.forEach((p, i) => {
+          const timestampWrites = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+          const pass = encoder.beginComputePass({ timestampWrites });
+          issue(pass, p);
+          pass.end();
+        }),
+      );
       part.forEach((_, i) => void result.push(Number(stamps[2 * i + 1] - stamps[2 * i]) / 1e6));
-      buffer.destroy();
-      querySet.destroy();
     }
     return result;
   }
@@ -168,6 +180,25 @@ export class DispatchList {
     }
     return result;
   }
+}
+
+/** Submits what `encode` puts into an encoder; the `count` timestamps of the query set, in nanoseconds. */
+async function readTimestamps(
+  gpu: Gpu,
+  count: number,
+  encode: (encoder: GPUCommandEncoder, querySet: GPUQuerySet) => void,
+): Promise<BigUint64Array> {
+  const querySet = gpu.device.createQuerySet({ type: 'timestamp', count });
+  const size = Math.ceil((8 * count) / 256) * 256;
+  const buffer = gpu.device.createBuffer({ size, usage: 0x200 | 0x4 });
+  const encoder = gpu.device.createCommandEncoder();
+  encode(encoder, querySet);
+  encoder.resolveQuerySet(querySet, 0, count, buffer, 0);
+  gpu.device.queue.submit([encoder.finish()]);
+  const stamps = new BigUint64Array(await gpu.read({ buffer, offset: 0, size }));
+  buffer.destroy();
+  querySet.destroy();
+  return stamps;
 }
 
 function issue(pass: GPUComputePassEncoder, { kernel, group, dispatch }: Prepared): void {

@@ -38,8 +38,8 @@ export interface MatmulKernel {
   readonly constants?: (tileRows: number) => Readonly<Record<string, number | boolean>>;
   /** The subgroup size that it needs, which must be the adapter's only one. */
   readonly subgroupSize?: number;
-  /** Where it can be split along K: the values of k that it takes at a time. */
-  readonly step?: number;
+  /** It can be split along K. */
+  readonly splits?: boolean;
 }
 
 /** How operands are copied before a product (shaders/arrange.wgsl): `spaced` has rows of another length. */
@@ -132,7 +132,7 @@ function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: 
       STEP: step,
       SLABS: slabs,
     }),
-    step,
+    splits: true,
   };
 }
 
@@ -170,19 +170,19 @@ type KernelName = keyof typeof KERNELS;
 /** Every kernel that a plan can name. */
 export const MATMUL_KERNELS: Readonly<Record<KernelName, MatmulKernel>> = KERNELS;
 
-/** Into how many parts K can be split. */
-const SPLITS = [2, 4, 8, 16, 32] as const;
+/** Into how many parts K can be split; `fit`: into as many as fill a GPU (`fittingParts`). */
+const SPLITS = [2, 4, 8, 16, 32, 'fit'] as const;
 
 /** The name of a kernel, with `/k4` behind it for K in four parts: `tile64x64/k4`. */
 export type MatmulVariant = KernelName | `${KernelName}/k${(typeof SPLITS)[number]}`;
 
-function parse(name: string): { readonly kernel: MatmulKernel; readonly parts: number } | undefined {
-  const [, base, parts] = /^(.*?)(?:\/k(\d+))?$/.exec(name) ?? [];
+function parse(name: string): { readonly kernel: MatmulKernel; readonly parts: number | 'fit' } | undefined {
+  const [, base, parts] = /^(.*?)(?:\/k(\d+|fit))?$/.exec(name) ?? [];
   if (!Object.hasOwn(KERNELS, base)) return undefined;
   const kernel = MATMUL_KERNELS[base as KernelName];
   if (parts === undefined) return { kernel, parts: 1 };
-  const known = kernel.step !== undefined && SPLITS.some((count) => String(count) === parts);
-  return known ? { kernel, parts: Number(parts) } : undefined;
+  const known = kernel.splits ? SPLITS.find((count) => String(count) === parts) : undefined;
+  return known === undefined ? undefined : { kernel, parts: known };
 }
 
 export function isMatmulVariant(name: string): name is MatmulVariant {
@@ -202,13 +202,27 @@ export function matmulKernel(variant: MatmulVariant): MatmulKernel {
 /** Most values of the scratch that the parts of a product take: 64 MiB. */
 const SPLIT_VALUES = 2 ** 24;
 
+/** A part has a multiple of so many terms, which is one of every kernel's step: the same parts, the same bits. */
+const SPLIT_STEP = 16;
+
+/** Workgroups that fill a large GPU, and tiles of 64 x 64 with fewer terms than these gain less than the parts' sum costs. */
+const FULL = 512;
+const FEWEST_TERMS = 128;
+
+/** Parts of a stored product of few tiles, whichever kernel computes it. Weight gradients have tiles enough, and stacks. */
+function fittingParts({ layout, m, n, k }: ProductShape): number {
+  if (layout === 'TN') return 1;
+  const tiles = Math.ceil(m / 64) * Math.ceil(n / 64);
+  return Math.min(Math.floor(FULL / tiles), Math.floor(k / FEWEST_TERMS));
+}
+
 /** How K is split: in `parts` of `terms` each (the last may be shorter). Depends on variant and shape alone. */
-export function splitOf(variant: MatmulVariant, { m, n, k }: ProductShape): { parts: number; terms: number } {
-  const { kernel, parts: wanted } = parsed(variant);
-  const step = kernel.step ?? 1;
-  const parts = Math.min(wanted, Math.floor(SPLIT_VALUES / (m * vectors(n))));
+export function splitOf(variant: MatmulVariant, shape: ProductShape): { parts: number; terms: number } {
+  const { m, n, k } = shape;
+  const { parts: wanted } = parsed(variant);
+  const parts = Math.min(wanted === 'fit' ? fittingParts(shape) : wanted, Math.floor(SPLIT_VALUES / (m * vectors(n))));
   if (parts < 2) return { parts: 1, terms: k };
-  const terms = Math.ceil(k / parts / step) * step;
+  const terms = Math.ceil(k / parts / SPLIT_STEP) * SPLIT_STEP;
   return { parts: Math.ceil(k / terms), terms: Math.min(terms, k) };
 }
 
@@ -256,7 +270,7 @@ export function kernelFor(variant: MatmulVariant, shape: ProductShape): MatmulKe
 /** Values of scratch that a product by `variant` needs, at most. */
 export function scratchValues(variant: MatmulVariant, shape: ProductShape): number {
   const { parts } = splitOf(variant, shape);
-  if (parts > 1) return parts * shape.m * vectors(shape.n);
+  if (parts > 1) return parts * rowsOf(shape) * vectors(shape.n);
   return operandCopies(kernelFor(variant, shape), shape, shape.k, shape.k).values;
 }
 
@@ -298,7 +312,8 @@ export function always(variant: MatmulVariant): MatmulTable {
 /** The table of an adapter of this kind. */
 export function defaultMatmulTable(adapter: AdapterDescription): MatmulTable {
   const variant = `subgroup${adapter.subgroupSize}`;
-  return always(adapter.software && isMatmulVariant(variant) ? variant : 'tile64x64');
+  if (!adapter.software) return always('tile64x64/kfit');
+  return always(isMatmulVariant(variant) ? variant : 'tile64x64');
 }
 
 /** The variants of a table in a few words. */

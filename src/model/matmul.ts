@@ -104,7 +104,8 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const [tileRows, tileColumns] = kernel.tile(m, copies.layout);
   const tilesDown = Math.ceil(rows / tileRows);
   const { parts, terms } = splitOf(variant, shape);
-  if (parts > 1 && stack > 1) throw new RangeError(`${describe(args)}: ${variant} splits K, which goes with no stack`);
+  if (parts > 1 && layout === 'TN' && stack > 1)
+    throw new RangeError(`${describe(args)}: ${variant} splits K, which goes with no stack of TN`);
   const constants = {
     LAYOUT: LAYOUTS[copies.layout],
     M: rows,
@@ -119,7 +120,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
       tilesDown,
       kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4))),
     ),
-    ...(kernel.step === undefined ? {} : { TERMS: terms }),
+    ...(kernel.splits ? { TERMS: terms } : {}),
     ...kernel.constants?.(tileRows),
   };
   const a = wholeVectors(aView);
@@ -159,12 +160,12 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   list.add({
     shader: 'matmul_reduce',
     entry: target.entry,
-    constants: { M: m, N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
+    constants: { M: rows, N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
     switches,
     bindings: { partials: partial, ...target.bindings },
-    groups: linearGroups(Math.ceil((m * Math.ceil(n / 4)) / REDUCE_THREADS)),
+    groups: linearGroups(Math.ceil((rows * Math.ceil(n / 4)) / REDUCE_THREADS)),
     ...profile,
-    bytes: partial.size + 4 * m * n,
+    bytes: partial.size + 4 * rows * n,
   });
 }
 

@@ -243,7 +243,7 @@ export class Operations {
   /** Where a row has one thread, a column has one, too. */
   #columnConstants({ rows, stack = 1 }: Extent, N: number) {
     const { columnRows, rowLanes } = this.plan;
-    const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, Math.ceil(rows / columnRows));
+    const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, stack * Math.ceil(rows / columnRows));
     return { M: rows, STACK: stack, FRESH: this.fresh, N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices };
   }
 

@@ -28,10 +28,11 @@ export function defaultPlan(adapter: AdapterDescription): Plan {
     version: PLAN_VERSION,
     matmul: defaultMatmulTable(adapter),
     attention: defaultAttentionVariant(adapter),
-    ...(adapter.software ? { rowLanes: 1, rowsPerGroup: 8 } : { rowLanes: 64, rowsPerGroup: 1 }),
+    ...(adapter.software
+      ? { rowLanes: 1, rowsPerGroup: 8, columnRows: 64 }
+      : { rowLanes: 64, rowsPerGroup: 1, columnRows: 16 }),
     ...DEFAULT_LAYOUT_LIMITS,
     logitsValues: 2 ** 24,
-    columnRows: 64,
   };
 }
 

@@ -33,7 +33,9 @@ function isPossible(config: ModelConfig, shape: BatchShape & { readonly stack: n
     rows <= MOST_ROWS &&
     4 * rows * config.width <= plan.windowValues &&
     passes.every(({ start }) => start % ALIGN_VALUES === 0) &&
-    trainingProducts(config, shape, plan).every((p) => splitOf(variantFor(plan.matmul, p), p).parts === 1)
+    trainingProducts(config, shape, plan).every(
+      (p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).parts === 1,
+    )
   );
 }
 

@@ -29,23 +29,26 @@ export function matmulCandidates(
   anyBits: boolean,
   longShots = true,
 ): MatmulVariant[] {
-  const all = Object.keys(MATMUL_KERNELS) as MatmulVariant[];
+  const isSubgroup = (v: MatmulVariant) => matmulKernel(v).subgroupSize !== undefined;
+  // The same parts of K give the same bits.
+  const isFitted = base.endsWith('/kfit');
+  const all = (Object.keys(MATMUL_KERNELS) as MatmulVariant[])
+    .map((v) => (isFitted && matmulKernel(v).splits ? (`${v}/kfit` as MatmulVariant) : v))
+    .filter((v) => v !== 'plain' && v !== base);
   const runs = all.filter((variant) => {
     const { subgroupSize } = matmulKernel(variant);
-    if (variant === 'plain' || variant === base) return false;
     // On software, tiles lose by far and take long to compile: one of each kind will do.
     if (adapter.software && subgroupSize === undefined)
-      return anyBits && (longShots || !hasLongShots(adapter)) && /^(tile64x64|register4x4)$/.test(variant);
+      return anyBits && (longShots || !hasLongShots(adapter)) && /^(tile64x64|register4x4)(\/kfit)?$/.test(variant);
     return subgroupSize === undefined || subgroupSize === adapter.subgroupSize;
   });
   const isSplit = splitOf(base, product).parts > 1;
-  if (!anyBits) return isSplit ? [] : runs;
+  if (!anyBits) return isSplit ? runs.filter((v) => isFitted && !isSubgroup(v)) : runs;
   if (adapter.software) return runs;
   const tiles = Math.ceil(rowsOf(product) / 64) * Math.ceil(product.n / 64);
-  // Subgroup kernels are made for software; among tiles, the larger load less. What is stacked is not split.
-  if (tiles > FEW_TILES || (product.stack ?? 1) > 1) return runs.reverse();
+  // Subgroup kernels are made for software; among tiles, the larger load less. Stacked weight gradients are not split.
+  if (tiles > FEW_TILES || (product.layout === 'TN' && (product.stack ?? 1) > 1)) return runs.reverse();
   const split: MatmulVariant[] = ['tile32x32/k4', 'tile64x64/k2', 'tile64x64/k4', 'tile64x64/k8'];
-  const isSubgroup = (v: MatmulVariant) => matmulKernel(v).subgroupSize !== undefined;
   return [
     ...split.filter((v) => v !== base && splitOf(v, product).parts > 1),
     ...runs.filter((v) => !isSubgroup(v)),
@@ -96,8 +99,9 @@ const CHECKED_FLOPS = 2 ** 28;
 /** |error| over the largest value: float32 sums of some 10^4 products stay far below, a wrong kernel far above. */
 const TOLERANCE = 1e-4;
 
-/** One run should last so long that its submission hardly counts. */
+/** One sample should last so long that its submission hardly counts. */
 const SAMPLE_MS = 5;
+const MOST_RUNS = 200;
 
 /** A matrix product as a contest. To be closed. */
 export class MatmulContest implements Contest {
@@ -165,16 +169,13 @@ export class MatmulContest implements Contest {
   }
 
   async examine(name: string): Promise<Examined> {
-    const { gpu } = this.kernels;
     this.#wanted ??= await this.#plain();
     const words = await this.#compute(this.variant(name), rowsOf(this.product));
     // The first dispatch compiled; this one tells how many make a sample.
     const entry = this.#lists.get(name);
     if (entry) {
-      const start = performance.now();
-      entry.list.submit(gpu);
-      await gpu.done();
-      entry.runs = Math.max(1, Math.ceil(SAMPLE_MS / (performance.now() - start)));
+      entry.runs = 1;
+      entry.runs = Math.max(1, Math.min(MOST_RUNS, Math.ceil(SAMPLE_MS / (await this.time(name)))));
     }
     const isBase = name === this.base;
     if (isBase) this.#baseWords = words;
@@ -189,6 +190,8 @@ export class MatmulContest implements Contest {
   async time(name: string): Promise<number> {
     const { gpu } = this.kernels;
     const { list, runs } = this.#lists.get(name) ?? { list: new DispatchList(), runs: 1 };
+    // A wait is noticed a millisecond late, in which a large GPU computes many products.
+    if (gpu.has('timestamp-query') && !gpu.adapter.software) return list.time(gpu, runs);
     const start = performance.now();
     const encoder = gpu.device.createCommandEncoder();
     for (let i = 0; i < runs; i++) list.encode(encoder);
@@ -235,9 +238,10 @@ export class MatmulContest implements Contest {
   }
 
   #values(words: Uint32Array): Float64Array {
-    if (this.output.kind === 'store') return Float64Array.from(new Float32Array(words.buffer));
-    const half = words.length / 2;
-    return Float64Array.from({ length: half }, (_, i) => (words[half + i] | 0) * 2 ** -8 + words[i] * 2 ** -40);
+    if (this.output.kind === 'store') return new Float64Array(new Float32Array(words.buffer));
+    const values = new Float64Array(words.length / 2);
+    for (let i = 0; i < values.length; i++) values[i] = (words[values.length + i] | 0) * 2 ** -8 + words[i] * 2 ** -40;
+    return values;
   }
 }
 

@@ -107,10 +107,14 @@ export class TrainingState {
   }
 }
 
-/** How the threads of a kernel that walks by chunks are shared out; no bit depends on it. */
+/** Threads that share a chunk: those that add it up are all that software needs, a GPU wants more (shaders/squares.wgsl). */
+const NORM_CHUNK_LANES = 8;
+const GPU_CHUNK_THREADS = 128;
+
+/** How a kernel that walks by chunks is shared out; no bit depends on it. */
 function chunkWork({ adapter }: Gpu, size: number): Pick<Dispatch, 'constants' | 'groups'> {
-  const CHUNKS = adapter.software ? 1 : 8;
-  return { constants: { CHUNKS }, groups: [Math.ceil(normChunksOf(size) / CHUNKS)] };
+  const CHUNK_THREADS = adapter.software ? NORM_CHUNK_LANES : GPU_CHUNK_THREADS;
+  return { constants: { CHUNK_THREADS }, groups: [normChunksOf(size)] };
 }
 
 /** The squares of `size` gradients, one sum a chunk. */
@@ -159,15 +163,24 @@ export class Optimizer {
     return this.state.second;
   }
 
+  /** Neighbouring buckets share a dispatch as far as a binding reaches, where both clear or neither: GPUs want many threads. */
   #addUpdate(sums: ExactSums): void {
-    const sparse = sparsePieces(this.state.layout);
-    for (const bucket of this.state.layout.buckets()) {
-      const { slab, offset, size } = bucket;
+    const { layout } = this.state;
+    const sparse = sparsePieces(layout);
+    const ranges: (FlatRange & { readonly clears: boolean })[] = [];
+    for (const { slab, offset, size } of layout.buckets()) {
       const clears = sparse.some((p) => p.slab === slab && p.offset < offset + size && offset < p.offset + p.size);
+      const last = ranges.at(-1);
+      if (last?.slab === slab && last.clears === clears && last.size + size <= layout.limits.windowValues)
+        ranges[ranges.length - 1] = { ...last, size: last.size + size };
+      else ranges.push({ slab, offset, size, clears });
+    }
+    for (const range of ranges) {
+      const { slab, offset, size, clears } = range;
       const of = (arena: ParameterArena) => arena.range(slab, offset, size);
       const gradients = { low: of(sums.low), high: of(sums.high) };
       const squares = sums.squares(slab, offset, size);
-      this.#update.add(this.state.update(bucket, gradients, of(this.weights), squares, clears));
+      this.#update.add(this.state.update(range, gradients, of(this.weights), squares, clears));
     }
   }
 

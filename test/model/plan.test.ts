@@ -44,8 +44,8 @@ describe('matrix products', () => {
     expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 4 })).toEqual(always('subgroup4'));
     expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 16 })).toEqual(always('subgroup16'));
     expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 32 })).toEqual(always('tile64x64'));
-    expect(defaultMatmulTable({ ...LAVAPIPE, software: false })).toEqual(always('tile64x64'));
-    expect(defaultMatmulTable(GPU)).toEqual(always('tile64x64'));
+    expect(defaultMatmulTable({ ...LAVAPIPE, software: false })).toEqual(always('tile64x64/kfit'));
+    expect(defaultMatmulTable(GPU)).toEqual(always('tile64x64/kfit'));
   });
 });
 

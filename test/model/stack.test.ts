@@ -53,8 +53,9 @@ describe('the stacks that are possible', () => {
   const possible = (changes: Partial<Plan>, count: number, batch = shape.batch, context = shape.context) =>
     possibleStacks(model, { ...shape, batch, context }, { ...defaultPlan(SOFTWARE), ...changes }, count);
 
-  it('divide the step, and are one where a kernel splits K', () => {
+  it('divide the step, and are one where a kernel splits K of weight gradients', () => {
     expect(possible({}, 12)).toEqual([12, 6, 4, 3, 2, 1]);
+    expect(possible({ matmul: [['*', 'tile64x64/kfit']] }, 12)).toEqual([12, 6, 4, 3, 2, 1]);
     expect(
       possible(
         {

@@ -113,8 +113,22 @@ describe('a split along K', () => {
     expect(splitOf('tile64x64', shape(64, 64, 512))).toEqual({ parts: 1, terms: 512 });
   });
 
+  it('fills a GPU where it fits: stored products of few tiles, no other, whatever the kernel and the stack', () => {
+    const stored = (m: number, n: number, k: number): ProductShape => ({ layout: 'NN', m, n, k, output: 'store' });
+    for (const variant of ['tile64x64/kfit', 'tile128x128/kfit', 'register4x4/kfit'] as const) {
+      expect(splitOf(variant, stored(256, 768, 3072))).toEqual({ parts: 10, terms: 320 });
+      expect(splitOf(variant, { ...stored(256, 768, 3072), stack: 2 })).toEqual({ parts: 10, terms: 320 });
+      expect(splitOf(variant, stored(64, 64, 300))).toEqual({ parts: 2, terms: 160 });
+      expect(splitOf(variant, stored(64, 64, 255)).parts).toBe(1);
+      expect(splitOf(variant, stored(256, 25152, 768)).parts).toBe(1);
+      expect(splitOf(variant, shape(64, 64, 3072)).parts).toBe(1);
+    }
+  });
+
   it('takes no more than 64 MiB of scratch', () => {
     expect(scratchValues('tile64x64/k4', shape(64, 63, 512))).toBe(4 * 64 * 64);
+    const stacked = { layout: 'NN', m: 64, n: 63, k: 512, output: 'store', stack: 3 } as const;
+    expect(scratchValues('tile64x64/k4', stacked)).toBe(3 * 4 * 64 * 64);
     expect(splitOf('tile64x64/k8', shape(2048, 2048, 512)).parts).toBe(4);
     expect(splitOf('tile64x64/k8', shape(4096, 4096, 512)).parts).toBe(1);
   });
@@ -122,6 +136,7 @@ describe('a split along K', () => {
   it('is refused for kernels and numbers that do not split', () => {
     for (const name of ['subgroup8/k2', 'plain/k2', 'tile64x64/k3', 'tile64x64/k', 'tile64x64/k2/k2'])
       expect(isMatmulVariant(name), name).toBe(false);
+    expect(isMatmulVariant('subgroup8/kfit')).toBe(false);
     expect(isMatmulVariant('tile64x128/8x8/k16')).toBe(true);
   });
 });

@@ -2,7 +2,7 @@ import { beforeAll, expect, it } from 'vitest';
 import { type LayoutLimits, type ParameterArena, sparsePieces } from '../../src/model/layout.js';
 import { parameters } from '../../src/model/parameters.js';
 import { NORM_CHUNK_VALUES } from '../../src/model/sums.js';
-import { type AdamWSettings, Optimizer } from '../../src/train/optimizer.js';
+import { type AdamWSettings, normDispatch, Optimizer, TrainingState } from '../../src/train/optimizer.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench } from '../model/bench.js';
 import { adamW, freshAdamW } from '../reference/adamw.js';
@@ -124,4 +124,39 @@ it.each(Object.entries(LIMITS))('the gradient norm by chunks: %s', async (_, lim
   }
   const { squares } = await model.report();
   expect(Math.abs(squares - total) / total).toBeLessThan(1e-5);
+});
+
+it('the threads that share a chunk change no bit', async () => {
+  const adamw = { ...SETTINGS, decay: 'matrices' } as const;
+  const results: Uint32Array[][] = [];
+  for (const CHUNK_THREADS of [8, 128]) {
+    // Of three chunks, the last one partial.
+    const model = await OperationBench.create(bench, { vocabSize: 100, width: 67 });
+    const { layout } = model.weights;
+    const state = await TrainingState.allocate(bench.gpu, layout, adamw);
+    layout.parameters.forEach(({ name, size }, i) => {
+      state.weights.write(bench.gpu, name, noise(size, 100 + i));
+      putSums(model, name, gradientValues(size, i));
+    });
+    state.writeStep(1, 0.1, 0.5);
+    const [bucket] = layout.buckets();
+    const { slab, offset, size } = bucket;
+    expect(size % NORM_CHUNK_VALUES).toBeGreaterThan(0);
+    const of = (arena: ParameterArena) => arena.range(slab, offset, size);
+    const gradients = { low: of(model.sums.low), high: of(model.sums.high) };
+    const squares = model.sums.squares(slab, offset, size);
+    const outputs = [squares, of(state.weights), of(state.first), of(state.second)];
+    const words: Uint32Array[] = [];
+    for (const dispatch of [
+      normDispatch(bench.gpu, size, gradients, squares),
+      state.update(bucket, gradients, of(state.weights), squares, true),
+    ]) {
+      await bench.run({ ...dispatch, constants: { ...dispatch.constants, CHUNK_THREADS } });
+      for (const view of outputs) words.push(await bench.words(view));
+    }
+    expect(words[4]).toEqual(words[0]);
+    expect(words[0].every((w) => w > 0)).toBe(true);
+    results.push([...words, await bench.words(gradients.low), await bench.words(gradients.high)]);
+  }
+  expect(results[1]).toEqual(results[0]);
 });

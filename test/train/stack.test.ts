@@ -54,21 +54,26 @@ describe.each<[string, 'tied' | 'untied', Omit<GoldenEngineOptions, 'stack'>, re
 ])('micro-batches computed at once: %s', (_, name, options, stacks) => {
   const golden = loadGolden(name);
   let single: Outcome;
+  const runs = () => options.precision !== 'f16' || gpu.has('shader-f16');
   beforeAll(async () => {
-    single = await train(golden, options);
+    if (runs()) single = await train(golden, options);
   });
 
-  it.each(stacks)('%d at a time give the bits of one at a time, in the memory that the budget says', async (stack) => {
-    const { hash, losses, bytes } = await train(golden, { ...options, stack });
-    expect(losses).toEqual(single.losses);
-    expect(hash).toBe(single.hash);
-    const budget = (s: number) => {
-      const { model, shape, plan } = engineOptions(gpu, golden, { ...options, stack: s });
-      return memoryBudget(model, shape, plan).totalBytes;
-    };
-    expect(bytes - single.bytes).toBe(budget(stack) - budget(1));
-    expect(bytes).toBeGreaterThan(single.bytes);
-  });
+  it.for(stacks)(
+    '%d at a time give the bits of one at a time, in the memory of the budget',
+    async (stack, { skip }) => {
+      if (!runs()) return skip('this adapter has no float16');
+      const { hash, losses, bytes } = await train(golden, { ...options, stack });
+      expect(losses).toEqual(single.losses);
+      expect(hash).toBe(single.hash);
+      const budget = (s: number) => {
+        const { model, shape, plan } = engineOptions(gpu, golden, { ...options, stack: s });
+        return memoryBudget(model, shape, plan).totalBytes;
+      };
+      expect(bytes - single.bytes).toBe(budget(stack) - budget(1));
+      expect(bytes).toBeGreaterThan(single.bytes);
+    },
+  );
 });
 
 describe('a stack of two', () => {
