@@ -313,6 +313,20 @@ describe('dispatch lists', () => {
     expect([...(await bench.words(out))]).toEqual([15]);
   });
 
+  it.for([1, 2, 5])('are timed by the adapter in %d runs in a row', async (runs, { skip }) => {
+    if (!bench.gpu.has('timestamp-query')) return skip('this adapter has no timestamps');
+    const { list, out } = await listOf(bench, ['idle', 'busy', 'idle']);
+    await DispatchList.warmUp(bench.gpu, [list]);
+    const start = performance.now();
+    const each = await list.time(bench.gpu, runs);
+    expect(each).toBeGreaterThan(5);
+    expect(each * runs).toBeLessThan(performance.now() - start);
+    const single = await listOf(bench, ['idle', 'idle']);
+    await single.list.time(bench.gpu, runs);
+    expect([...(await bench.words(single.out))]).toEqual([2 * runs]);
+    expect((await bench.words(out))[0]).not.toBe(0);
+  });
+
   it('warm up with each pipeline once', async () => {
     const { list, out } = await listOf(bench, ['idle', 'busy', 'idle', 'idle']);
     bench.gpu.write(out, Uint32Array.of(5));
