@@ -1,4 +1,5 @@
 //! import random
+//! import loops
 //! import half_range
 // Causal multi-head attention, forward and backward, for any adapter: workgroup memory, no features, default limits.
 //
@@ -60,10 +61,10 @@ var<workgroup> reduction: array<vec4f, 64>;
 var<private> dropoutKey: DropoutKey;
 
 // The block that a thread works on: sequence b, head h, thread (y, x) of 8 x 8.
-struct Place { b: u32, h: u32, y: u32, x: u32, thread: u32 }
+struct Place { b: u32, h: u32, y: u32, x: u32, thread: u32, batch: u32 }
 
-fn placeOf(group: vec3u, thread: u32) -> Place {
-  return Place(group.z, group.y, thread >> 3u, thread & 7u, thread);
+fn placeOf(group: vec3u, groups: vec3u, thread: u32) -> Place {
+  return Place(group.z, group.y, thread >> 3u, thread & 7u, thread, groups.z);
 }
 
 // Four rows of four values: scores, or one piece of a result.
@@ -98,13 +99,13 @@ fn outGradientAt(p: Place, i: u32, d: u32) -> vec4f {
 }
 
 fn loadQkv(piece: u32, p: Place, part: u32, row: u32, d: u32) {
-  for (var n = p.thread; n < 256u; n += 64u) {
+  for (var n = p.thread; n < rounds(256u, p.batch); n += 64u) {
     pieces[piece + swizzled(n >> 3u, n & 7u)] = qkvAt(p, part, row + (n >> 3u), d + (n & 7u) * 4u);
   }
 }
 
 fn loadOutGradient(piece: u32, p: Place, row: u32, d: u32) {
-  for (var n = p.thread; n < 256u; n += 64u) {
+  for (var n = p.thread; n < rounds(256u, p.batch); n += 64u) {
     pieces[piece + swizzled(n >> 3u, n & 7u)] = outGradientAt(p, row + (n >> 3u), d + (n & 7u) * 4u);
   }
 }
@@ -120,7 +121,7 @@ fn rowsOf(piece: u32, row: u32, q: u32) -> Four {
 // s + LEFT RIGHT^T, summed over the 32 dimensions at hand.
 fn addProductTransposed(s: Four, p: Place) -> Four {
   var t = s;
-  for (var q = 0u; q < 8u; q++) {
+  for (var q = 0u; q < rounds(8u, p.batch); q++) {
     let l = rowsOf(LEFT, p.y * 4u, q);
     let r = rowsOf(RIGHT, p.x * 4u, q);
     t.a += dots(l.a, r);
@@ -136,7 +137,7 @@ fn combine(s: vec4f, r: Four) -> vec4f { return s.x * r.a + s.y * r.b + s.z * r.
 // o + SCORES RIGHT, summed over the 32 rows of RIGHT.
 fn addProduct(o: Four, p: Place) -> Four {
   var t = o;
-  for (var q = 0u; q < 8u; q++) {
+  for (var q = 0u; q < rounds(8u, p.batch); q++) {
     let s = rowsOf(SCORES, p.y * 4u, q);
     let r = rowsOf(RIGHT, q * 4u, p.x);
     t.a += combine(s.a, r);
@@ -233,9 +234,9 @@ fn storeGradient(p: Place, part: u32, i: u32, piece: u32, o: Four) {
   storeGradientRow(p, part, i + 3u, d, o.d);
 }
 
-fn runForward(group: vec3u, blocks: u32, thread: u32) {
-  let p = placeOf(group, thread);
-  let first = (blocks - 1u - group.x) * ROWS;  // the longest rows start first
+fn runForward(group: vec3u, groups: vec3u, thread: u32) {
+  let p = placeOf(group, groups, thread);
+  let first = (groups.x - 1u - group.x) * ROWS;  // the longest rows start first
   let i = first + p.y * 4u;
   var m = vec4f(LOWEST);  // of the four rows
   var l = vec4f();        // of the thread's own columns
@@ -250,7 +251,7 @@ fn runForward(group: vec3u, blocks: u32, thread: u32) {
     reduction[p.x * 8u + p.y] = vec4f(max4(s.a), max4(s.b), max4(s.c), max4(s.d));
     workgroupBarrier();
     var top = m;
-    for (var x = 0u; x < 8u; x++) { top = max(top, reduction[x * 8u + p.y]); }
+    for (var x = 0u; x < rounds(8u, p.batch); x++) { top = max(top, reduction[x * 8u + p.y]); }
     let shrink = exp(m - top);
     m = top;
     s = Four(exp(s.a - m.x), exp(s.b - m.y), exp(s.c - m.z), exp(s.d - m.w));
@@ -270,7 +271,7 @@ fn runForward(group: vec3u, blocks: u32, thread: u32) {
   reduction[p.x * 8u + p.y] = l;
   workgroupBarrier();
   var sum = vec4f();
-  for (var x = 0u; x < 8u; x++) { sum += reduction[x * 8u + p.y]; }
+  for (var x = 0u; x < rounds(8u, p.batch); x++) { sum += reduction[x * 8u + p.y]; }
   let inverse = 1.0 / sum;
   storeOut(p, i, 0u, scaled(o0, inverse));
   if (D > 32u) { storeOut(p, i, 1u, scaled(o1, inverse)); }
@@ -307,9 +308,9 @@ fn scoreGradient(p: Place, i: u32, j: u32, s: vec4f, dp: vec4f, lse: f32, delta:
   return select(vec4f(), exp(s - lse) * (factorsOf(p, i, j) * dp - delta), keysUpTo(i, j));
 }
 
-fn runBackwardQuery(group: vec3u, blocks: u32, thread: u32) {
-  let p = placeOf(group, thread);
-  let first = (blocks - 1u - group.x) * ROWS;
+fn runBackwardQuery(group: vec3u, groups: vec3u, thread: u32) {
+  let p = placeOf(group, groups, thread);
+  let first = (groups.x - 1u - group.x) * ROWS;
   let i = first + p.y * 4u;
   let lse = logsumexpsAt(p, i);
   let del = deltasAt(p, i);
@@ -340,8 +341,8 @@ fn runBackwardQuery(group: vec3u, blocks: u32, thread: u32) {
 }
 
 // Here a thread's rows are keys j .. j + 3 and its columns queries i .. i + 3.
-fn runBackwardKey(group: vec3u, thread: u32) {
-  let p = placeOf(group, thread);
+fn runBackwardKey(group: vec3u, groups: vec3u, thread: u32) {
+  let p = placeOf(group, groups, thread);
   let first = group.x * ROWS;
   let j = first + p.y * 4u;
   var v0 = Four(); var v1 = Four(); var v2 = Four(); var v3 = Four();
@@ -401,7 +402,7 @@ fn runBackwardKey(group: vec3u, thread: u32) {
 fn forward(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) thread: u32) {
-  runForward(group, groups.x, thread);
+  runForward(group, groups, thread);
 }
 
 @compute @workgroup_size(64)
@@ -409,13 +410,15 @@ fn forwardDropout(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) thread: u32) {
   dropoutKey = dropout;
-  runForward(group, groups.x, thread);
+  runForward(group, groups, thread);
 }
 
 // delta of 8 tokens, 8 threads each.
 @compute @workgroup_size(64)
-fn backwardDelta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let p = placeOf(group, thread);
+fn backwardDelta(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32) {
+  let p = placeOf(group, groups, thread);
   let i = group.x * 8u + p.y;
   var sum = 0.0;
   if (i < T) {
@@ -426,7 +429,7 @@ fn backwardDelta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
   workgroupBarrier();
   if (p.x == 0u && i < T) {
     var total = 0.0;
-    for (var x = 0u; x < 8u; x++) { total += reduction[thread + x].x; }
+    for (var x = 0u; x < rounds(8u, p.batch); x++) { total += reduction[thread + x].x; }
     delta[(p.b * HEADS + p.h) * T + i] = total;
   }
 }
@@ -435,7 +438,7 @@ fn backwardDelta(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
 fn backwardQuery(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) thread: u32) {
-  runBackwardQuery(group, groups.x, thread);
+  runBackwardQuery(group, groups, thread);
 }
 
 @compute @workgroup_size(64)
@@ -443,16 +446,20 @@ fn backwardQueryDropout(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) thread: u32) {
   dropoutKey = dropout;
-  runBackwardQuery(group, groups.x, thread);
+  runBackwardQuery(group, groups, thread);
 }
 
 @compute @workgroup_size(64)
-fn backwardKey(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  runBackwardKey(group, thread);
+fn backwardKey(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32) {
+  runBackwardKey(group, groups, thread);
 }
 
 @compute @workgroup_size(64)
-fn backwardKeyDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+fn backwardKeyDropout(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) thread: u32) {
   dropoutKey = dropout;
-  runBackwardKey(group, thread);
+  runBackwardKey(group, groups, thread);
 }

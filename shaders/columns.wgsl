@@ -1,4 +1,5 @@
 //! import grid
+//! import loops
 //! import unit
 // Sums over rows, for the gradients of biases and of LayerNorm's gain and bias, rounded to the grid and added to the
 // 64-bit sums: each column over chunks of ROWS rows, the rows of a chunk in order, then the chunks in order.
@@ -74,8 +75,7 @@ override CHUNKS = CHUNKS_EACH * STACK;
 fn rowsOf(chunk: u32, groups: vec3u) -> vec2u {
   let product = chunk / CHUNKS_EACH;
   let start = product * M + chunk % CHUNKS_EACH * ROWS;
-  // groups.z is 1, which the compiler does not know: it would write loops of few rounds out.
-  let end = min((product + 1u) * M, start + ROWS) * groups.z;
+  let end = min(rounds((product + 1u) * M, groups.z), start + ROWS);
   return select(vec2u(start, end), vec2u(), chunk >= CHUNKS);
 }
 
@@ -127,7 +127,7 @@ fn bias(
   // Columns past the end are computed like the last ones and not stored, so that barriers stay uniform.
   let column = min(n, (N - 1u) / 4u * 4u);
   var sum = Sums();
-  for (var first = 0u; first < CHUNKS * groups.z; first += SLICES) {
+  for (var first = 0u; first < rounds(CHUNKS, groups.z); first += SLICES) {
     let rows = rowsOf(first + local.y, groups);
     var own = Sums();
     for (var at = rows.x * N + column; at < rows.y * N; at += N) { own.bias += dy4(at); }
@@ -144,7 +144,7 @@ fn norm(
   let n = 4u * (group.x * LANES + local.x);
   let column = min(n, (N - 1u) / 4u * 4u);
   var sum = Sums();
-  for (var first = 0u; first < CHUNKS * groups.z; first += SLICES) {
+  for (var first = 0u; first < rounds(CHUNKS, groups.z); first += SLICES) {
     let rows = rowsOf(first + local.y, groups);
     var own = Sums();
     for (var row = rows.x; row < rows.y; row++) {

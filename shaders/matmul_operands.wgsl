@@ -1,4 +1,5 @@
 //! import epilogue
+//! import loops
 // The operands of a matrix product, row-major:
 //
 //   LAYOUT 0, NN: C[M, N] = A[M, K] B[K, N]

@@ -4,7 +4,7 @@ enable subgroups;
 // subgroups have LANES = 4 (SwiftShader), 8 (lavapipe) or 16 lanes, always.
 //
 // Workgroup = one subgroup = one tile of ROWS (8, 16 or 32) x 4 LANES of C; a lane owns 4 consecutive columns in every
-// row, one named vec4 accumulator a row. A step takes 4 values of k; with 8 lanes:
+// row, one vec4 accumulator a row. A step takes 4 values of k; with 8 lanes:
 //
 //            lane 0   lane 1  ...  lane 7
 //   row 0    xyzw     xyzw         xyzw     B: each lane loads its own 4 columns of 4 rows (NN, TN), or 4 consecutive
@@ -23,23 +23,8 @@ enable subgroups;
 override LANES = 8u;
 override ROWS = 32u;
 
-struct Rows4 {
-  r0: vec4f,
-  r1: vec4f,
-  r2: vec4f,
-  r3: vec4f,
-}
-
-struct Tile {
-  g0: Rows4,
-  g1: Rows4,
-  g2: Rows4,
-  g3: Rows4,
-  g4: Rows4,
-  g5: Rows4,
-  g6: Rows4,
-  g7: Rows4,
-}
+// The accumulators, one a row (matmul_subgroup_tall.wgsl says why they are an array).
+alias Tile = array<vec4f, 32>;
 
 // Four rows of B, k to k + 3, in this lane's columns.
 struct Panel {
@@ -55,27 +40,23 @@ fn add(acc: vec4f, p: vec4f, b: Panel) -> vec4f {
 }
 
 // Four rows of C from A by rows: lanes `lane` to lane + 3 hold k to k + 3 of one row each.
-fn addRows(t: Rows4, v: vec4f, lane: u32, b: Panel) -> Rows4 {
-  return Rows4(
-    add(t.r0, subgroupShuffle(v, lane), b),
-    add(t.r1, subgroupShuffle(v, lane + 1u), b),
-    add(t.r2, subgroupShuffle(v, lane + 2u), b),
-    add(t.r3, subgroupShuffle(v, lane + 3u), b),
-  );
+fn addRows(t: ptr<function, Tile>, row: u32, v: vec4f, lane: u32, b: Panel) {
+  (*t)[row] = add((*t)[row], subgroupShuffle(v, lane), b);
+  (*t)[row + 1u] = add((*t)[row + 1u], subgroupShuffle(v, lane + 1u), b);
+  (*t)[row + 2u] = add((*t)[row + 2u], subgroupShuffle(v, lane + 2u), b);
+  (*t)[row + 3u] = add((*t)[row + 3u], subgroupShuffle(v, lane + 3u), b);
 }
 
 // Four rows of C from A by k: `lane` holds them all.
-fn addColumns(t: Rows4, v: Panel, lane: u32, b: Panel) -> Rows4 {
+fn addColumns(t: ptr<function, Tile>, row: u32, v: Panel, lane: u32, b: Panel) {
   let p0 = subgroupShuffle(v.k0, lane);
   let p1 = subgroupShuffle(v.k1, lane);
   let p2 = subgroupShuffle(v.k2, lane);
   let p3 = subgroupShuffle(v.k3, lane);
-  return Rows4(
-    add(t.r0, vec4f(p0.x, p1.x, p2.x, p3.x), b),
-    add(t.r1, vec4f(p0.y, p1.y, p2.y, p3.y), b),
-    add(t.r2, vec4f(p0.z, p1.z, p2.z, p3.z), b),
-    add(t.r3, vec4f(p0.w, p1.w, p2.w, p3.w), b),
-  );
+  (*t)[row] = add((*t)[row], vec4f(p0.x, p1.x, p2.x, p3.x), b);
+  (*t)[row + 1u] = add((*t)[row + 1u], vec4f(p0.y, p1.y, p2.y, p3.y), b);
+  (*t)[row + 2u] = add((*t)[row + 2u], vec4f(p0.z, p1.z, p2.z, p3.z), b);
+  (*t)[row + 3u] = add((*t)[row + 3u], vec4f(p0.w, p1.w, p2.w, p3.w), b);
 }
 
 // Where a lane reads, hoisted out of the loop.
@@ -158,119 +139,68 @@ fn rowOfA(row: u32, k: u32) -> vec4f {
 }
 
 // A step of all rows, NN and NT: a vector of A is loaded where the groups of rows it holds begin.
-fn stepRows(tile: Tile, p: Place, k: u32, b: Panel) -> Tile {
-  var t = tile;
+fn stepRows(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   var v = rowOfA(p.row.x, k);
-  t.g0 = addRows(t.g0, v, 0u, b);
+  addRows(t, 0u, v, 0u, b);
   if (LANES == 4u) { v = rowOfA(p.row.y, k); }
-  t.g1 = addRows(t.g1, v, 4u % LANES, b);
+  addRows(t, 4u, v, 4u % LANES, b);
   if (ROWS > 8u) {
     if (LANES <= 8u) { v = rowOfA(p.row.z, k); }
-    t.g2 = addRows(t.g2, v, 8u % LANES, b);
+    addRows(t, 8u, v, 8u % LANES, b);
     if (LANES == 4u) { v = rowOfA(p.row.w, k); }
-    t.g3 = addRows(t.g3, v, 12u % LANES, b);
+    addRows(t, 12u, v, 12u % LANES, b);
   }
   if (ROWS > 16u) {
     v = rowOfA(p.more.x, k);
-    t.g4 = addRows(t.g4, v, 0u, b);
+    addRows(t, 16u, v, 0u, b);
     if (LANES == 4u) { v = rowOfA(p.more.y, k); }
-    t.g5 = addRows(t.g5, v, 4u % LANES, b);
+    addRows(t, 20u, v, 4u % LANES, b);
     if (LANES <= 8u) { v = rowOfA(p.more.z, k); }
-    t.g6 = addRows(t.g6, v, 8u % LANES, b);
+    addRows(t, 24u, v, 8u % LANES, b);
     if (LANES == 4u) { v = rowOfA(p.more.w, k); }
-    t.g7 = addRows(t.g7, v, 12u % LANES, b);
+    addRows(t, 28u, v, 12u % LANES, b);
   }
-  return t;
 }
 
 // The same for TN.
-fn stepColumns(tile: Tile, p: Place, k: u32, b: Panel) -> Tile {
-  var t = tile;
+fn stepColumns(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   var v = columnsOfA(p.row.x, k);
-  t.g0 = addColumns(t.g0, v, 0u, b);
-  t.g1 = addColumns(t.g1, v, 1u, b);
+  addColumns(t, 0u, v, 0u, b);
+  addColumns(t, 4u, v, 1u, b);
   if (ROWS > 8u) {
-    t.g2 = addColumns(t.g2, v, 2u, b);
-    t.g3 = addColumns(t.g3, v, 3u, b);
+    addColumns(t, 8u, v, 2u, b);
+    addColumns(t, 12u, v, 3u, b);
   }
   if (ROWS > 16u) {
     if (LANES == 4u) { v = columnsOfA(p.more.x, k); }
-    t.g4 = addColumns(t.g4, v, 4u % LANES, b);
-    t.g5 = addColumns(t.g5, v, 5u % LANES, b);
-    t.g6 = addColumns(t.g6, v, 6u % LANES, b);
-    t.g7 = addColumns(t.g7, v, 7u % LANES, b);
+    addColumns(t, 16u, v, 4u % LANES, b);
+    addColumns(t, 20u, v, 5u % LANES, b);
+    addColumns(t, 24u, v, 6u % LANES, b);
+    addColumns(t, 28u, v, 7u % LANES, b);
   }
-  return t;
 }
 
-// Accumulators on their way out, [row of the tile][lane]. A loop can index this, so that the code of an epilogue
-// is there once and not 32 times, which takes the driver minutes to compile. A lane meets only its own values: no
-// barrier.
-var<workgroup> staging: array<vec4f, 32u * LANES>;
-
-fn stage(row: u32, lane: u32, t: Rows4) {
-  staging[(row + 0u) * LANES + lane] = t.r0;
-  staging[(row + 1u) * LANES + lane] = t.r1;
-  staging[(row + 2u) * LANES + lane] = t.r2;
-  staging[(row + 3u) * LANES + lane] = t.r3;
-}
-
-// Where four rows start, with ACCUMULATE. A loop as well: a load is much code for this driver.
-fn beginRows(row: u32, col: u32) -> Rows4 {
-  var t: Rows4;
-  for (var i = 0u; i < 4u; i++) {
-    let v = begin4(row + i, col);
-    t.r0 = select(t.r0, v, i == 0u);
-    t.r1 = select(t.r1, v, i == 1u);
-    t.r2 = select(t.r2, v, i == 2u);
-    t.r3 = select(t.r3, v, i == 3u);
-  }
-  return t;
-}
-
-fn beginTile(row: u32, col: u32) -> Tile {
-  var t: Tile;
-  if (ACCUMULATE) {
-    t.g0 = beginRows(row, col);
-    t.g1 = beginRows(row + 4u, col);
-    if (ROWS > 8u) {
-      t.g2 = beginRows(row + 8u, col);
-      t.g3 = beginRows(row + 12u, col);
-    }
-    if (ROWS > 16u) {
-      t.g4 = beginRows(row + 16u, col);
-      t.g5 = beginRows(row + 20u, col);
-      t.g6 = beginRows(row + 24u, col);
-      t.g7 = beginRows(row + 28u, col);
-    }
-  }
-  return t;
-}
-
-// Leaves `begin` + A B at (row, col) in `staging`; TN: of product `s` of the stack.
-fn multiply(begin: Tile, row: u32, col: u32, lane: u32, s: u32) {
+// Adds the products of the tile at (row, col); TN: of product `s` of the stack.
+fn multiply(t: ptr<function, Tile>, row: u32, col: u32, lane: u32, s: u32) {
   let p = placeOf(row, col, lane, s);
-  var t = begin;
   for (var k = 0u; k < K; k += 4u) {
     let panel = panelOfB(p, k);
     if (LAYOUT == TN) {
-      t = stepColumns(t, p, k, panel);
+      stepColumns(t, p, k, panel);
     } else {
-      t = stepRows(t, p, k, panel);
+      stepRows(t, p, k, panel);
     }
   }
-  stage(0u, lane, t.g0);
-  stage(4u, lane, t.g1);
-  if (ROWS > 8u) {
-    stage(8u, lane, t.g2);
-    stage(12u, lane, t.g3);
+}
+
+// The accumulators of the tile at (row, col), from what C holds on where they ACCUMULATE.
+fn product(row: u32, col: u32, lane: u32, groups: vec3u) -> Tile {
+  var t: Tile;
+  if (ACCUMULATE) {
+    for (var i = 0u; i < rounds(ROWS, groups.z); i++) { t[i] = begin4(row + i, col); }
   }
-  if (ROWS > 16u) {
-    stage(16u, lane, t.g4);
-    stage(20u, lane, t.g5);
-    stage(24u, lane, t.g6);
-    stage(28u, lane, t.g7);
-  }
+  multiply(&t, row, col, lane, 0u);
+  return t;
 }
 
 // The first row and column of the workgroup's tile. Where the line of tiles is folded (linearGroups), workgroups past
@@ -289,8 +219,8 @@ fn store(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  multiply(beginTile(row, col), row, col, lane, 0u);
-  for (var i = 0u; i < ROWS * groups.z; i++) { store4(row + i, col, staging[i * LANES + lane]); }
+  let t = product(row, col, lane, groups);
+  for (var i = 0u; i < rounds(ROWS, groups.z); i++) { store4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -302,8 +232,8 @@ fn storeGelu(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  multiply(beginTile(row, col), row, col, lane, 0u);
-  for (var i = 0u; i < ROWS * groups.z; i++) { storeGelu4(row + i, col, staging[i * LANES + lane]); }
+  let t = product(row, col, lane, groups);
+  for (var i = 0u; i < rounds(ROWS, groups.z); i++) { storeGelu4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -315,8 +245,8 @@ fn storeDropout(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  multiply(beginTile(row, col), row, col, lane, 0u);
-  for (var i = 0u; i < ROWS * groups.z; i++) { storeDropout4(row + i, col, staging[i * LANES + lane]); }
+  let t = product(row, col, lane, groups);
+  for (var i = 0u; i < rounds(ROWS, groups.z); i++) { storeDropout4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -330,8 +260,9 @@ fn grid(
   let col = corner.y + lane * 4u;
   var wrong = 0u;
   for (var s = 0u; s < STACK; s++) {
-    multiply(Tile(), row, col, lane, s);
-    for (var i = 0u; i < ROWS * groups.z; i++) { wrong |= grid4(row + i, col, staging[i * LANES + lane], s); }
+    var t = Tile();
+    multiply(&t, row, col, lane, s);
+    for (var i = 0u; i < rounds(ROWS, groups.z); i++) { wrong |= grid4(row + i, col, t[i], s); }
   }
   reportWrong(wrong);
 }

@@ -92,7 +92,7 @@ fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
 // Where the accumulators start.
 fn begin(t: ptr<function, Tile>, corner: vec2u, lane: u32, groups: vec3u) {
   if (!ACCUMULATE) { return; }
-  for (var i = 0u; i < 64u * groups.z; i++) {
+  for (var i = 0u; i < rounds(64u, groups.z); i++) {
     if (LAYOUT != NN) {
       (*t)[i] = begin4(corner.x + i, corner.y + 4u * lane);
     } else {
@@ -182,7 +182,7 @@ fn store(
   var t: Tile;
   begin(&t, corner, lane, groups);
   multiply(&t, corner, lane, 0u);
-  for (var i = 0u; i < 64u * groups.z; i++) {
+  for (var i = 0u; i < rounds(64u, groups.z); i++) {
     let q = quadOf(&t, i, corner, lane);
     store4(q.row, q.col, q.v);
   }
@@ -198,7 +198,7 @@ fn storeGelu(
   var t: Tile;
   begin(&t, corner, lane, groups);
   multiply(&t, corner, lane, 0u);
-  for (var i = 0u; i < 64u * groups.z; i++) {
+  for (var i = 0u; i < rounds(64u, groups.z); i++) {
     let q = quadOf(&t, i, corner, lane);
     storeGelu4(q.row, q.col, q.v);
   }
@@ -214,7 +214,7 @@ fn storeDropout(
   var t: Tile;
   begin(&t, corner, lane, groups);
   multiply(&t, corner, lane, 0u);
-  for (var i = 0u; i < 64u * groups.z; i++) {
+  for (var i = 0u; i < rounds(64u, groups.z); i++) {
     let q = quadOf(&t, i, corner, lane);
     storeDropout4(q.row, q.col, q.v);
   }
@@ -249,7 +249,7 @@ fn grid(
     multiply(&t, corner, lane, s);
     if (s == 0u) { wrong = fetchSums(corner, lane, groups); }
     let isFirst = STACK > 1u && s % 2u == 0u && s + 1u < STACK;
-    for (var i = 0u; i < 64u * groups.z; i++) {
+    for (var i = 0u; i < rounds(64u, groups.z); i++) {
       let q = quadOf(&t, i, corner, lane);
       if (outside(q.row, q.col)) { continue; }
       var v = integersOf(q.col, q.v);

@@ -265,7 +265,7 @@ fn store(
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
   let t = multiply(beginBlocks(first), corner, 0u, i);
-  for (var p = 0u; p < PIECES; p++) {
+  for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
     let place = placeOf(first, p);
     store4(place.x, place.y, piece(t, p));
   }
@@ -281,7 +281,7 @@ fn storeGelu(
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
   let t = multiply(beginBlocks(first), corner, 0u, i);
-  for (var p = 0u; p < PIECES; p++) {
+  for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
     let place = placeOf(first, p);
     storeGelu4(place.x, place.y, piece(t, p));
   }
@@ -297,7 +297,7 @@ fn storeDropout(
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
   let t = multiply(beginBlocks(first), corner, 0u, i);
-  for (var p = 0u; p < PIECES; p++) {
+  for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
     let place = placeOf(first, p);
     storeDropout4(place.x, place.y, piece(t, p));
   }
@@ -316,7 +316,7 @@ fn grid(
   for (var s = 0u; s < STACK; s++) {
     firstRow = s * K;
     let t = multiply(Blocks(), corner, 0u, i);
-    for (var p = 0u; p < PIECES; p++) {
+    for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
       let place = placeOf(first, p);
       wrong |= grid4(place.x, place.y, piece(t, p), s);
     }
@@ -334,7 +334,7 @@ fn parts(
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
   let t = multiply(Blocks(), corner, group.z, i);
-  for (var p = 0u; p < PIECES; p++) {
+  for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
     let place = placeOf(first, p);
     if (!outside(place.x, place.y)) {
       partial[(group.z * M + place.x) * ((N + 3u) / 4u) + place.y / 4u] = piece(t, p);

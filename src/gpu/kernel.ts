@@ -26,6 +26,8 @@ interface Declared {
 interface Shader {
   readonly module: GPUShaderModule;
   readonly declared: ReadonlyMap<string, Declared>;
+  /** It declares the override KEEP_LOOPS. */
+  readonly keepsLoops: boolean;
 }
 
 export interface Kernel {
@@ -103,7 +105,7 @@ export class KernelCache {
       shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader, switches));
       this.#shaders.set(text, shader);
     }
-    const { module, declared } = await shader;
+    const { module, declared, keepsLoops } = await shader;
     const bindings = new Map<string, number>();
     const entries: GPUBindGroupLayoutEntry[] = names.map((name) => {
       const d = declared.get(name);
@@ -116,6 +118,8 @@ export class KernelCache {
     const layout = device.createBindGroupLayout({ label: id.shader, entries });
     const constants: Record<string, number> = {};
     for (const [name, value] of Object.entries(id.constants)) constants[name] = Number(value);
+    // shaders/loops.wgsl; no bit depends on it.
+    if (keepsLoops) constants.KEEP_LOOPS = Number(this.gpu.adapter.software);
     try {
       const pipeline = await device.createComputePipelineAsync({
         label: `${id.shader}.${id.entry}`,
@@ -156,5 +160,5 @@ async function compile(gpu: Gpu, name: string, code: string): Promise<Shader> {
       access: space === 'uniform' ? 'uniform' : ((access ?? 'read') as Access),
     });
   }
-  return { module, declared };
+  return { module, declared, keepsLoops: /^override KEEP_LOOPS\b/m.test(code) };
 }
