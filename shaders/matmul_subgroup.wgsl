@@ -15,10 +15,11 @@ enable subgroups;
 // Why: there, a load costs about as much as ten multiply-adds of the whole subgroup, whatever memory it reads, and
 // barriers spill, so tiling in workgroup memory gains nothing; a shuffle from a constant lane is one instruction. 32
 // rows give 512 multiply-adds to 32 loaded components; 64 rows far apart, or 8 values of k a step, are slower again (rows that
-// lie side by side: matmul_subgroup_tall.wgsl). The product is unrolled by hand, and sizes are overrides, because the driver's compiler unrolls and hoists
-// little.
+// lie side by side: matmul_subgroup_tall.wgsl). The product is unrolled by hand, and sizes are overrides, because the driver's
+// compiler unrolls and hoists little that matters.
 //
-// Each accumulator adds its products one by one, k rising: a fixed order, the same for every ROWS and LANES. Loads beyond the edge of C are moved inside (their results are dropped), terms beyond K are zero.
+// Each accumulator adds its products one by one, k rising: a fixed order, the same for every ROWS and LANES. Loads beyond the
+// edge of C are moved inside (their results are dropped), terms beyond K are zero.
 
 override LANES = 8u;
 override ROWS = 32u;

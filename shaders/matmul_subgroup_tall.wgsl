@@ -4,7 +4,7 @@ enable subgroups;
 // tall, for products that are large enough.
 //
 // Workgroup = one subgroup of LANES (4, 8 or 16) lanes = a tile of 64 lines x 4 LANES places; a lane owns 4 consecutive
-// places of every line, one named vec4 accumulator a line. A step takes 2 values of k:
+// places of every line, one vec4 accumulator a line. A step takes 2 values of k:
 //
 //   TN: line = row of C, place = column of C; A^T [K, M] by lines, B [K, N] by places
 //   NN: line = column of C, place = row of C; B [K, N] by lines, A [M, K] by places: the tile is C's, transposed
