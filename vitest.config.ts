@@ -7,6 +7,13 @@ const KERNELS = process.env.LANTRAIN_ALL_DRIVERS
   : ['attention', 'cross-entropy', 'grid', 'layernorm'].map((name) => `test/shaders/${name}.test.ts`);
 const ON_SWIFTSHADER = 'test/swiftshader.test.ts';
 
+/**
+ * These compile hundreds of kernels for a few values each. Without LLVM's optimization lavapipe does that in half of the
+ * time, with the same bits; everything else, and CI, which sets LANTRAIN_ALL_DRIVERS=1, runs what users run.
+ */
+const COMPILES_MUCH = ['shaders', 'model', 'train'].map((folder) => `test/${folder}/**/*.test.ts`);
+const QUICK_COMPILER = process.env.LANTRAIN_ALL_DRIVERS ? {} : { GALLIVM_PERF: 'nopt' };
+
 // One process a file: a process holds at most one GPU device, and a lost device must not reach the next file.
 export default defineConfig({
   test: {
@@ -18,7 +25,11 @@ export default defineConfig({
     testTimeout: 300_000,
     hookTimeout: 300_000,
     projects: [
-      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [ON_SWIFTSHADER] } },
+      {
+        extends: true,
+        test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [ON_SWIFTSHADER, ...COMPILES_MUCH] },
+      },
+      { extends: true, test: { name: 'kernels', include: COMPILES_MUCH, env: QUICK_COMPILER } },
       {
         extends: true,
         test: {

@@ -7,7 +7,8 @@
 //
 // with stepSize = lr / (1 - beta1^t) and inverseSqrtCorrection2 = 1 / sqrt(1 - beta2^t), both from the host in float64.
 // The same pass adds up the squares of the gradients (before clipScale) by chunks (squares.wgsl), whose threads walk through
-// the chunk side by side: a software adapter reads memory in order so, and computes an address once for many values. With CLEAR it also sets the sums to zero, for a next step that adds to them.
+// the chunk side by side: a software adapter reads memory in order so, and computes an address once for many values. With
+// CLEAR it also sets the sums to zero, for a next step that adds to them.
 // weights, first, second, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
 // each block of 64 values.
 //! import grid

@@ -8,7 +8,7 @@
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
 //   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. With FRESH the
-//                  first product of a stack takes the place of what was there
+//                  first product of a stack takes the place of what was there. In halves: integersOf, intoSums
 //
 // Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
 // its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are

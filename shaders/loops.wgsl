@@ -1,6 +1,6 @@
-// Software drivers write a loop of up to 32 known rounds out, which gains them nothing and takes seconds to compile. There
-// `rounds` hides how many they are: `some` is 1 or more, which the compiler does not know if it is a number of workgroups. On
-// GPUs it is `count`, and compilers do what they think best.
+// Software drivers write loops of few known rounds out, which gains them nothing and takes seconds to compile. There `rounds`
+// hides how many they are, or where they end: `some` is 1 or more, which the compiler does not know if it is a number of
+// workgroups. On GPUs it is `count`, and compilers do what they think best.
 
 // Set for every kernel that has it (src/gpu/kernel.ts).
 override KEEP_LOOPS = false;

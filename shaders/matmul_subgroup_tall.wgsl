@@ -221,7 +221,7 @@ fn storeDropout(
 }
 
 // Reads a word of every line of the cache (16 values) that the tile's sums lie in, each lane another: so they come from
-// memory together. One after the other, as grid4 reads them, they cost a fifth of the product's time. Sums that begin
+// memory together. One after the other, as the epilogue meets them, they cost a fifth of the product's time. Sums that begin
 // anew are not read. Returns 0, which the compiler does not know.
 fn fetchSums(corner: vec2u, lane: u32, groups: vec3u) -> u32 {
   if (FRESH) { return 0u; }

@@ -101,7 +101,7 @@ export class DispatchList {
 
   /**
    * Runs each pipeline of some lists once, waiting for it: drivers compile at the first dispatch, on a software adapter for
-   * about half a second each. What the dispatches write is to be thrown away.
+   * half a second to two seconds each. What the dispatches write is to be thrown away.
    */
   static async warmUp(
     gpu: Gpu,

@@ -199,21 +199,23 @@ export function matmulKernel(variant: MatmulVariant): MatmulKernel {
   return parsed(variant).kernel;
 }
 
-/** Most values of the scratch that the parts of a product take: 64 MiB. */
+/** Most values of the scratch that the parts of a product take, of one micro-batch: 64 MiB. */
 const SPLIT_VALUES = 2 ** 24;
 
 /** A part has a multiple of so many terms, which is one of every kernel's step: the same parts, the same bits. */
 const SPLIT_STEP = 16;
 
-/** Workgroups that fill a large GPU, and tiles of 64 x 64 with fewer terms than these gain less than the parts' sum costs. */
-const FULL = 512;
+/** So many tiles of 64 x 64 fill a large GPU. */
+export const ENOUGH_TILES = 512;
+
+/** Parts of fewer terms gain less than their sum costs. */
 const FEWEST_TERMS = 128;
 
-/** Parts of a stored product of few tiles, whichever kernel computes it. Weight gradients have tiles enough, and stacks. */
+/** Parts of a product of few tiles, whichever kernel computes it; not of TN: weight gradients, whose stacks are not split. */
 function fittingParts({ layout, m, n, k }: ProductShape): number {
   if (layout === 'TN') return 1;
   const tiles = Math.ceil(m / 64) * Math.ceil(n / 64);
-  return Math.min(Math.floor(FULL / tiles), Math.floor(k / FEWEST_TERMS));
+  return Math.min(Math.floor(ENOUGH_TILES / tiles), Math.floor(k / FEWEST_TERMS));
 }
 
 /** How K is split: in `parts` of `terms` each (the last may be shorter). Depends on variant and shape alone. */

@@ -64,7 +64,7 @@ export interface MatmulArguments {
   readonly k: number;
   /**
    * So many products at once, whose rows lie one below another, of A and C (NN and NT, `store`) or of A and B (TN,
-   * `grid`: each is rounded by itself): the same bits as one by one. Default 1; not with a variant that splits K.
+   * `grid`: each is rounded by itself): the same bits as one by one. Default 1; not TN with a variant that splits K.
    */
   readonly stack?: number;
   readonly a: View;
@@ -164,7 +164,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     switches,
     bindings: { partials: partial, ...target.bindings },
     groups: linearGroups(Math.ceil((rows * Math.ceil(n / 4)) / REDUCE_THREADS)),
-    ...profile,
+    shape: profile.shape,
     bytes: partial.size + 4 * rows * n,
   });
 }

@@ -3,7 +3,7 @@ import { type MemoryBudget, memoryBudget } from './activations.js';
 import type { ModelConfig } from './config.js';
 import { splitOf, variantFor } from './matmul-plan.js';
 import type { Plan } from './plan.js';
-import { trainingProducts } from './products.js';
+import { trainingProducts, trainingScratch } from './products.js';
 import { type BatchShape, divisorsOf, headPasses } from './shape.js';
 
 /*
@@ -33,6 +33,7 @@ function isPossible(config: ModelConfig, shape: BatchShape & { readonly stack: n
     rows <= MOST_ROWS &&
     4 * rows * config.width <= plan.windowValues &&
     passes.every(({ start }) => start % ALIGN_VALUES === 0) &&
+    trainingScratch(config, shape, plan) <= plan.windowValues &&
     trainingProducts(config, shape, plan).every(
       (p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).parts === 1,
     )

@@ -5,6 +5,7 @@ import type { Contest, Examined } from '../gpu/tune.js';
 import { addMatmul } from './matmul.js';
 import {
   always,
+  ENOUGH_TILES,
   MATMUL_KERNELS,
   type MatmulVariant,
   matmulKernel,
@@ -43,13 +44,16 @@ export function matmulCandidates(
     return subgroupSize === undefined || subgroupSize === adapter.subgroupSize;
   });
   const isSplit = splitOf(base, product).parts > 1;
-  if (!anyBits) return isSplit ? runs.filter((v) => isFitted && !isSubgroup(v)) : runs;
+  // Of a class, which shares a winner, some may be split and some not: kernels that split alike serve all of them.
+  if (!anyBits && isFitted) return runs.filter((v) => matmulKernel(v).splits);
+  if (!anyBits) return isSplit ? [] : runs;
   if (adapter.software) return runs;
   const tiles = Math.ceil(rowsOf(product) / 64) * Math.ceil(product.n / 64);
   // Subgroup kernels are made for software; among tiles, the larger load less. Stacked weight gradients are not split.
-  if (tiles > FEW_TILES || (product.layout === 'TN' && (product.stack ?? 1) > 1)) return runs.reverse();
+  if (tiles > ENOUGH_TILES || (product.layout === 'TN' && (product.stack ?? 1) > 1)) return runs.reverse();
   const split: MatmulVariant[] = ['tile32x32/k4', 'tile64x64/k2', 'tile64x64/k4', 'tile64x64/k8'];
   return [
+    ...(isSplit ? (['tile64x64'] as const) : []),
     ...split.filter((v) => v !== base && splitOf(v, product).parts > 1),
     ...runs.filter((v) => !isSubgroup(v)),
     ...runs.filter(isSubgroup),
@@ -64,9 +68,6 @@ export function hasLongShots({ software, subgroupSize }: AdapterDescription): bo
     Object.values(MATMUL_KERNELS).some((kernel) => kernel.subgroupSize === subgroupSize)
   );
 }
-
-/** Below so many tiles a large GPU is not full, and parts of K fill it. */
-const FEW_TILES = 512;
 
 /** One product of each shape class, the one with the most work; the classes with the most work first. */
 export function matmulClasses(products: readonly Product[]): Product[] {
@@ -191,7 +192,11 @@ export class MatmulContest implements Contest {
     const { gpu } = this.kernels;
     const { list, runs } = this.#lists.get(name) ?? { list: new DispatchList(), runs: 1 };
     // A wait is noticed a millisecond late, in which a large GPU computes many products.
-    if (gpu.has('timestamp-query') && !gpu.adapter.software) return list.time(gpu, runs);
+    if (gpu.has('timestamp-query') && !gpu.adapter.software) {
+      const milliseconds = await list.time(gpu, runs);
+      // WebGPU promises no clock that only rises.
+      if (milliseconds > 0) return milliseconds;
+    }
     const start = performance.now();
     const encoder = gpu.device.createCommandEncoder();
     for (let i = 0; i < runs; i++) list.encode(encoder);

@@ -107,7 +107,7 @@ export class TrainingState {
   }
 }
 
-/** Threads that share a chunk: those that add it up are all that software needs, a GPU wants more (shaders/squares.wgsl). */
+/** Threads that share a chunk: the CHUNK_LANES of shaders/squares.wgsl are all that software needs, a GPU wants more. */
 const NORM_CHUNK_LANES = 8;
 const GPU_CHUNK_THREADS = 128;
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { benchShape } from '../../src/cli/bench-shape.js';
 import type { MemoryBudget } from '../../src/model/activations.js';
 import { memoryBudget } from '../../src/model/activations.js';
+import { always, type MatmulVariant } from '../../src/model/matmul-plan.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { chooseStack, MOST_ROWS, possibleStacks } from '../../src/model/stack.js';
 import type { PresetName, TrainOptions } from '../../src/train/options.js';
@@ -67,6 +68,19 @@ describe('the stacks that are possible', () => {
         12,
       ),
     ).toEqual([1]);
+  });
+
+  it('leave room for the parts of all products of a stack in a binding', () => {
+    const gpt2 = benchShape('gpt2');
+    const stacks = (variant: MatmulVariant) =>
+      possibleStacks(
+        gpt2.model,
+        { ...gpt2.shape, context: 256 },
+        { ...defaultPlan(SOFTWARE), matmul: always(variant) },
+        32,
+      );
+    expect(stacks('tile64x64')).toEqual([32, 16, 8, 4, 2, 1]);
+    expect(stacks('tile64x64/kfit')).toEqual([16, 8, 4, 2, 1]);
   });
 
   it('stay within rows of workgroups and within a binding', () => {
