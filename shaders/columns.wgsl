@@ -51,8 +51,8 @@ fn x4(at: u32) -> vec4f {
   return vec4f(x[i][at % 4u], x[(at + 1u) / 4u][(at + 1u) % 4u], x[(at + 2u) / 4u][(at + 2u) % 4u], x[(at + 3u) / 4u][(at + 3u) % 4u]);
 }
 
-fn add4(at: u32, n: u32, values: vec4f, begins: bool) {
-  for (var k = 0u; k < min(4u, N - n); k++) {
+fn add4(at: u32, n: u32, values: vec4f, begins: bool, groups: vec3u) {
+  for (var k = 0u; k < rounds(min(4u, N - n), groups.z); k++) {
     let bits = bitcast<u32>(inUnits(values[k]));
     let wrong = gridStatus(bits);
     if (wrong != 0u) { atomicOr(&status, wrong); }
@@ -79,25 +79,25 @@ fn rowsOf(chunk: u32, groups: vec3u) -> vec2u {
   return select(vec2u(start, end), vec2u(), chunk >= CHUNKS);
 }
 
-fn finish(n: u32, product: u32, sum: Sums, isNorm: bool) {
+fn finish(n: u32, product: u32, sum: Sums, isNorm: bool, groups: vec3u) {
   let begins = FRESH && product == 0u;
   if (n >= N) { return; }
   if (!isNorm) {
-    add4(n, n, sum.bias, begins);
+    add4(n, n, sum.bias, begins, groups);
   } else {
-    add4(n, n, sum.gain, begins);
-    add4(BIAS_AT + n, n, sum.bias, begins);
+    add4(n, n, sum.gain, begins, groups);
+    add4(BIAS_AT + n, n, sum.bias, begins, groups);
   }
 }
 
 // `sum`, of the chunks before `first` of their product, with those from `first` on, of which this thread has `own`; what is
 // complete goes to the grid.
-fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool) -> Sums {
+fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool, groups: vec3u) -> Sums {
   var total = sum;
   if (SLICES == 1u) {
     total = plus(sum, own);
     if ((first + 1u) % CHUNKS_EACH == 0u) {
-      finish(n, first / CHUNKS_EACH, total, isNorm);
+      finish(n, first / CHUNKS_EACH, total, isNorm, groups);
       total = Sums();
     }
     return total;
@@ -109,7 +109,7 @@ fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool)
     for (var chunk = first; chunk < min(first + SLICES, CHUNKS); chunk++) {
       total = plus(total, slices[(chunk - first) * LANES + local.x]);
       if ((chunk + 1u) % CHUNKS_EACH == 0u) {
-        finish(n, chunk / CHUNKS_EACH, total, isNorm);
+        finish(n, chunk / CHUNKS_EACH, total, isNorm, groups);
         total = Sums();
       }
     }
@@ -131,7 +131,7 @@ fn bias(
     let rows = rowsOf(first + local.y, groups);
     var own = Sums();
     for (var at = rows.x * N + column; at < rows.y * N; at += N) { own.bias += dy4(at); }
-    sum = inOrder(sum, own, first, n, local, false);
+    sum = inOrder(sum, own, first, n, local, false, groups);
   }
 }
 
@@ -153,6 +153,6 @@ fn norm(
       own.gain += d * (x4(row * N + column) - meanRstd.x) * meanRstd.y;
       own.bias += d;
     }
-    sum = inOrder(sum, own, first, n, local, true);
+    sum = inOrder(sum, own, first, n, local, true, groups);
   }
 }

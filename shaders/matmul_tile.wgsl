@@ -175,7 +175,7 @@ fn addFour(t: Blocks, k: u32, j: u32, corner: vec2u, tx: u32, ty: u32) -> Blocks
   return sum;
 }
 
-fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32) -> Blocks {
+fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32, groups: vec3u) -> Blocks {
   let tx = i % THREADS_X;
   let ty = i / THREADS_X;
   var t = begin;
@@ -190,7 +190,7 @@ fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32) -> Blocks {
       fill(i, k, corner);
       workgroupBarrier();
     }
-    for (var j = 0u; j < STEP; j += 4u) { t = addFour(t, k, j, corner, tx, ty); }
+    for (var j = 0u; j < rounds(STEP, groups.z); j += 4u) { t = addFour(t, k, j, corner, tx, ty); }
     if (SLABS) { workgroupBarrier(); }
   }
   return t;
@@ -264,7 +264,7 @@ fn store(
   let corner = cornerOf(group, groups);
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(beginBlocks(first), corner, 0u, i);
+  let t = multiply(beginBlocks(first), corner, 0u, i, groups);
   for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
     let place = placeOf(first, p);
     store4(place.x, place.y, piece(t, p));
@@ -280,7 +280,7 @@ fn storeGelu(
   let corner = cornerOf(group, groups);
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(beginBlocks(first), corner, 0u, i);
+  let t = multiply(beginBlocks(first), corner, 0u, i, groups);
   for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
     let place = placeOf(first, p);
     storeGelu4(place.x, place.y, piece(t, p));
@@ -296,7 +296,7 @@ fn storeDropout(
   let corner = cornerOf(group, groups);
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(beginBlocks(first), corner, 0u, i);
+  let t = multiply(beginBlocks(first), corner, 0u, i, groups);
   for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
     let place = placeOf(first, p);
     storeDropout4(place.x, place.y, piece(t, p));
@@ -315,7 +315,7 @@ fn grid(
   var wrong = 0u;
   for (var s = 0u; s < STACK; s++) {
     firstRow = s * K;
-    let t = multiply(Blocks(), corner, 0u, i);
+    let t = multiply(Blocks(), corner, 0u, i, groups);
     for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
       let place = placeOf(first, p);
       wrong |= grid4(place.x, place.y, piece(t, p), s);
@@ -333,7 +333,7 @@ fn parts(
   let corner = cornerOf(group, groups);
   if (corner.x >= M) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(Blocks(), corner, group.z, i);
+  let t = multiply(Blocks(), corner, group.z, i, groups);
   for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
     let place = placeOf(first, p);
     if (!outside(place.x, place.y)) {

@@ -27,6 +27,7 @@ import { adamwOf } from './job.js';
 import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
+import { describeAdapter } from './processor.js';
 import { loadShaders } from './shaders.js';
 import { version } from './version.js';
 
@@ -140,7 +141,7 @@ class ClusterBench {
     const { command, bench, say } = this;
     const adapter = await this.#withGpu((gpu) => gpu.adapter);
     const cores = availableParallelism();
-    say(`adapter  ${adapter.driver || adapter.name}`);
+    say(`adapter  ${describeAdapter(adapter)}`);
     const [load] = loadavg();
     if (load > 0.5) say(`busy     the load is ${load.toFixed(1)} on ${cores} cores before anything is measured`);
     const { data } = command.explicit;

@@ -7,6 +7,7 @@ import { rounded } from './bench-train.js';
 import { resolvePlan } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
+import { describeAdapter } from './processor.js';
 import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
 
 /** The lists are run so often, or as often as this time allows, at least once. */
@@ -33,7 +34,7 @@ export async function benchKernels(command: BenchCommand): Promise<number> {
   process.stdout.write(
     `${[
       `model    ${describeShape(bench, engine.gpt.stack)}`,
-      `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
+      `adapter  ${describeAdapter(gpu.adapter)}`,
       `limits   ${gflops.toFixed(1)} GFLOP/s multiply-add, ${gigabytesPerSecond.toFixed(1)} GB/s copying`,
       kernelTable('one training step, kernel by kernel', rows, ceilings),
     ].join('\n')}\n`,

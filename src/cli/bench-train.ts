@@ -8,6 +8,7 @@ import { benchEngine, benchShape, describeShape, median, randomBatches } from '.
 import { gigabytes, resolvePlan } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
+import { describeAdapter } from './processor.js';
 
 /** Timed steps take this long together, unless `--steps` says otherwise. */
 const TIMED_MS = 30_000;
@@ -63,7 +64,7 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   const text = [
     `model    ${result.parameters.toLocaleString('en')} parameters: ${describeShape(bench, engine.gpt.stack)}`,
-    `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
+    `adapter  ${describeAdapter(gpu.adapter)}`,
     `step     ${stepMs.toFixed(1)} ms (median of ${steps}), ${result.tokensPerSecond} tokens/s`,
     `work     ${modelGflops.toFixed(1)} GFLOP/s in matrix products, ${percent(result.ceilingShare)} of the adapter's ${ceilingGflops.toFixed(1)}`,
     `memory   ${gigabytes(result.peakBytes)} on the adapter`,

@@ -19,6 +19,7 @@ import { benchShape } from './bench-shape.js';
 import { rounded } from './bench-train.js';
 import { gigabytes, planHash } from './job.js';
 import { availableMemory } from './memory.js';
+import { processor } from './processor.js';
 import { loadShaders, packageRoot } from './shaders.js';
 import { version } from './version.js';
 
@@ -53,6 +54,8 @@ export interface DoctorReport {
   readonly lantrain: string;
   readonly node: string;
   readonly platform: string;
+  /** Its name and vector instructions. */
+  readonly processor: string;
   readonly cores: number;
   readonly adapter: AdapterDescription | null;
   readonly features: readonly string[];
@@ -120,6 +123,7 @@ async function examine({ adapter: wanted }: DoctorCommand): Promise<DoctorReport
     lantrain: version(),
     node: process.versions.node,
     platform: `${process.platform} ${process.arch}`,
+    processor: processor(),
     cores: availableParallelism(),
     adapter: gpu?.adapter ?? null,
     features: gpu ? FEATURES.filter((f) => gpu.has(f)) : [],
@@ -286,7 +290,8 @@ function messageOf(error: unknown): string {
 function describe(report: DoctorReport): string {
   const { adapter, limits, plan, ceilings, selfTest, availableBytes } = report;
   const lines = [
-    `lantrain   ${report.lantrain}, Node ${report.node}, ${report.platform}, ${report.cores} cores`,
+    `lantrain   ${report.lantrain}, Node ${report.node}, ${report.platform}`,
+    `processor  ${report.processor}, ${report.cores} cores`,
     `cache      ${report.cacheFolder}`,
   ];
   if (adapter && plan) {

@@ -115,7 +115,11 @@ function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
     instead:
       mostRows < 32
         ? undefined
-        : ({ layout, m, n }) => (m > 16 && (layout !== 'NT' || n >= FEWEST_COLUMNS) ? tall : undefined),
+        : ({ layout, m, n }) => {
+            // Of a tile of 64 lines, half would be nobody's.
+            const lines = layout === 'NN' ? n : m;
+            return m > 16 && lines > 32 && (layout !== 'NT' || n >= FEWEST_COLUMNS) ? tall : undefined;
+          },
   };
 }
 

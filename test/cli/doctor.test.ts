@@ -20,6 +20,8 @@ describe('doctor', () => {
     expect(report).toMatchObject({ event: 'doctor', usable: true, selfTest: 'passed', problems: [] });
     expect(report.node).toBe(process.versions.node);
     expect(report.adapter?.name).not.toBe('');
+    expect(report.processor).not.toBe('');
+    if (process.platform === 'linux' && process.arch === 'x64') expect(report.processor).toMatch(/ with AVX(2|-512)$/);
     expect(report.plan?.version).toBe(2);
     expect(report.planHash).toMatch(/^[0-9a-f]{64}$/);
     expect(report.limits.maxStorageBufferBindingSize).toBeGreaterThanOrEqual(2 ** 27);
@@ -43,6 +45,7 @@ describe('doctor', () => {
         /^wrong: no usable GPU adapter: .*VK_DRIVER_FILES=\/nonexistent hides '.+', which works/,
       );
       expect(hidden.stdout).toMatch(/^lantrain +0\./m);
+      expect(hidden.stdout).toMatch(/^processor +.+, \d+ cores$/m);
       expect(hidden.stdout).toMatch(/^gpt2 .* GB at micro-batch 1$/m);
       expect(hidden.stdout).not.toContain('can train here');
     },

@@ -1,0 +1,79 @@
+import { beforeAll, expect, it } from 'vitest';
+import { slice } from '../../src/gpu/device.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import { addMatmul } from '../../src/model/matmul.js';
+import { always, type Layout, MATMUL_KERNELS, type MatmulVariant, matmulKernel } from '../../src/model/matmul-plan.js';
+import { Bench, noise } from '../gpu/harness.js';
+import { agree } from '../reference/agree.js';
+
+/** Half of the distance from 1 to the next float16. */
+const HALF = 2 ** -11;
+
+let bench: Bench;
+let has: boolean;
+beforeAll(async () => {
+  bench = await Bench.open();
+  has = bench.gpu.has('shader-f16');
+  if (!has) console.warn('products of float16 are not tested: this adapter has no shader-f16');
+});
+
+/** The value of a float16. */
+function fromHalf(bits: number): number {
+  const [sign, exponent, mantissa] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25));
+}
+
+/** The copy of `values` that products read, and what it holds, in float64. */
+async function half(values: Float32Array) {
+  const source = await bench.put(values);
+  const destination = await bench.gpu.buffer('half', values.length, true);
+  const groups: [number] = [Math.ceil(values.length / 256)];
+  const constants = { N: values.length };
+  const bindings = { source, destination };
+  await bench.run({ shader: 'half', entry: 'convert', constants, switches: ['half'], bindings, groups });
+  return slice(destination, 0, values.length);
+}
+
+it.each(['NN', 'NT', 'TN'] as Layout[])(
+  'products of float16 agree with float64, stored as float32 and as float16: %s',
+  async (layout) => {
+    if (!has) return;
+    const [m, n, k] = [35, 44, 52];
+    const [aValues, bValues] = [noise(m * k, 1), noise(k * n, 2)];
+    const want = new Float64Array(m * n);
+    for (let r = 0; r < m; r++)
+      for (let c = 0; c < n; c++)
+        for (let i = 0; i < k; i++)
+          want[r * n + c] +=
+            aValues[layout === 'TN' ? i * m + r : r * k + i] * bValues[layout === 'NT' ? c * k + i : i * n + c];
+    const operands = {
+      ...{ layout, m, n, k, a: await half(aValues), b: await half(bValues) },
+      ...{ scratch: await bench.zeros(2 ** 18), lda: layout === 'TN' ? m : k, ldb: layout === 'NT' ? k : n },
+    };
+    for (const variant of Object.keys(MATMUL_KERNELS) as MatmulVariant[]) {
+      if (![undefined, bench.gpu.adapter.subgroupSize].includes(matmulKernel(variant).subgroupSize)) continue;
+      const c = await bench.zeros(m * n);
+      const rounded = await bench.gpu.buffer('c', m * n, true);
+      const list = new DispatchList();
+      addMatmul(list, always(variant), { ...operands, output: { kind: 'store', c, ldc: n } });
+      addMatmul(list, always(variant), { ...operands, output: { kind: 'store', c: rounded, ldc: n } });
+      await list.prepare(bench.kernels);
+      list.submit(bench.gpu);
+      const got = await bench.floats(c);
+      // Two operands, each rounded once.
+      agree(got, want, 2 * HALF, `${variant} ${layout}`);
+      expect(got.some((v, i) => Math.abs(v - want[i]) > 1e-5)).toBe(true);
+      const words = new Uint16Array(await bench.gpu.read(slice(rounded, 0, m * n)));
+      agree(Float64Array.from(words, fromHalf), got, HALF, `${variant} ${layout}, stored as float16`);
+    }
+  },
+);
+
+it('a copy makes NaN of what float16 does not hold', async () => {
+  if (!has) return;
+  const view = await half(Float32Array.of(65504, 65505, -1e30, Number.NaN));
+  const words = [...new Uint16Array(await bench.gpu.read(view))];
+  expect(words[0]).toBe(0x7bff);
+  for (const word of words.slice(1)) expect(fromHalf(word)).toBeNaN();
+});
