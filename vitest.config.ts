@@ -8,10 +8,10 @@ const KERNELS = process.env.LANTRAIN_ALL_DRIVERS
 const ON_SWIFTSHADER = 'test/swiftshader.test.ts';
 
 /**
- * These compile hundreds of kernels for a few values each. Without LLVM's optimization lavapipe does that in half of the
- * time, with the same bits; everything else, and CI, which sets LANTRAIN_ALL_DRIVERS=1, runs what users run.
+ * These compile hundreds of kernels for a few values each. Without LLVM's optimization lavapipe does that in two thirds of
+ * the time, with the same bits; everything else, and CI, which sets LANTRAIN_ALL_DRIVERS=1, runs what users run.
  */
-const COMPILES_MUCH = ['shaders', 'model'].map((folder) => `test/${folder}/**/*.test.ts`);
+const COMPILES_MUCH = ['shaders', 'model', 'train'].map((folder) => `test/${folder}/**/*.test.ts`);
 const QUICK_COMPILER = process.env.LANTRAIN_ALL_DRIVERS ? {} : { GALLIVM_PERF: 'nopt' };
 
 // One process a file: a process holds at most one GPU device, and a lost device must not reach the next file.
