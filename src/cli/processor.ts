@@ -9,8 +9,8 @@ const INSTRUCTIONS: readonly (readonly [flag: string, name: string])[] = [
 ];
 
 /**
- * What kernels run on where the adapter is software, `AMD EPYC with AVX2`. The instructions decide about a factor
- * of two and are told where Linux tells them: AVX-512 has 32 vector registers and masks, AVX2 half as many and none.
+ * What kernels run on where the adapter is software, `AMD EPYC with AVX2`. The instructions decide about a factor of two
+ * to four and are told where Linux tells them: AVX-512 has 32 vector registers and masks, AVX2 half as many and none.
  */
 export function processor(): string {
   const model = cpus()[0]?.model.trim() || 'unknown processor';
