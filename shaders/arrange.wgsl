@@ -1,3 +1,4 @@
+//! import extent
 // Copies of a matrix in the order in which a product's kernel reads it (matmul.ts): the same values, other places.
 //
 //   transpose   target[COLS, ROWS] = source[ROWS, COLS]^T    a thread moves a block of 4 x 4
@@ -5,7 +6,6 @@
 //
 // LDT is a multiple of 4. What lies between a row's end and the next multiple of 4 is filled with values that nobody uses.
 
-override ROWS: u32;
 override COLS: u32;
 override LDS: u32;
 override LDT: u32;
@@ -19,7 +19,7 @@ alias Value = f32;  //! half: alias Value = f16;
 @group(0) @binding(2) var<storage, read_write> target4: array<vec4<Value>>;
 
 fn load(row: u32, col: u32) -> vec4<Value> {
-  let at = min(row, ROWS - 1u) * LDS + col;
+  let at = min(row, extent.rows - 1u) * LDS + col;
   if (VECTOR) { return source4[at / 4u]; }
   return vec4(source[at], source[at + 1u], source[at + 2u], source[at + 3u]);
 }
@@ -44,7 +44,7 @@ fn transpose(
   let block = blockOf(group, groups, thread);
   let row = block.x * 4u;
   let col = block.y * 4u;
-  if (row >= ROWS) { return; }
+  if (row >= extent.rows) { return; }
   let r0 = load(row, col);
   let r1 = load(row + 1u, col);
   let r2 = load(row + 2u, col);
@@ -64,6 +64,6 @@ fn space(
   let block = blockOf(group, groups, thread);
   let row = block.x;
   let col = block.y * 4u;
-  if (row >= ROWS) { return; }
+  if (row >= extent.rows) { return; }
   target4[(row * LDT + col) / 4u] = load(row, col);
 }

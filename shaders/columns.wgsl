@@ -1,16 +1,17 @@
+//! import extent
 //! import grid
 //! import loops
 //! import unit
 // Sums over rows, for the gradients of biases and of LayerNorm's gain and bias, rounded to the grid and added to the
 // 64-bit sums: each column over chunks of ROWS rows, the rows of a chunk in order, then the chunks in order.
 //
-// dy, x [STACK * M, N]; stats [STACK * M, 2] = mean, rstd; low, high [N] for `bias`, [BIAS_AT + N] for `norm`.
+// dy, x [S * M, N]; stats [S * M, 2] = mean, rstd; low, high [N] for `bias`, [BIAS_AT + N] for `norm`.
 //   bias  sum of dy[r, n]
 //   norm  sum of dy * xhat at n (the gain's gradient), sum of dy at BIAS_AT + n: gain and bias are neighbours in the flat
 //         array
 //
-// Of a stack of micro-batches, whose STACK x M rows lie one below another, each is summed and rounded by itself. With FRESH
-// the first one's sums take the place of what was there.
+// Of a stack of S = extent.stack micro-batches, whose M = extent.rows rows each lie one below another, each is summed and
+// rounded by itself. If the extent is fresh, the first one's sums take the place of what was there.
 //
 // A thread takes four columns; SLICES threads share them and take a chunk each, of all that the stack has, then the next
 // SLICES chunks. Their sums meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is
@@ -18,9 +19,6 @@
 
 alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
 
-override M: u32 = 8u;
-override STACK: u32 = 1u;
-override FRESH: bool = false;
 override N: u32 = 4u;
 override ROWS: u32 = 64u;
 override SLICES: u32 = 1u;
@@ -51,8 +49,8 @@ fn x4(at: u32) -> vec4f {
   return vec4f(x[i][at % 4u], x[(at + 1u) / 4u][(at + 1u) % 4u], x[(at + 2u) / 4u][(at + 2u) % 4u], x[(at + 3u) / 4u][(at + 3u) % 4u]);
 }
 
-fn add4(at: u32, n: u32, values: vec4f, begins: bool, groups: vec3u) {
-  for (var k = 0u; k < rounds(min(4u, N - n), groups.z); k++) {
+fn add4(at: u32, n: u32, values: vec4f, begins: bool) {
+  for (var k = 0u; k < rounds(min(4u, N - n), extent.stack); k++) {
     let bits = bitcast<u32>(inUnits(values[k]));
     let wrong = gridStatus(bits);
     if (wrong != 0u) { atomicOr(&status, wrong); }
@@ -67,37 +65,38 @@ fn plus(a: Sums, b: Sums) -> Sums {
   return Sums(a.gain + b.gain, a.bias + b.bias);
 }
 
-// Chunks of a product, and of all of the stack.
-override CHUNKS_EACH = (M + ROWS - 1u) / ROWS;
-override CHUNKS = CHUNKS_EACH * STACK;
+// Chunks of a micro-batch, and of all of the stack.
+fn chunksEach() -> u32 { return (extent.rows + ROWS - 1u) / ROWS; }
+
+fn chunks() -> u32 { return chunksEach() * extent.stack; }
 
 // Rows of a chunk: the first, and the one past the last. No rows past the last chunk.
-fn rowsOf(chunk: u32, groups: vec3u) -> vec2u {
-  let product = chunk / CHUNKS_EACH;
-  let start = product * M + chunk % CHUNKS_EACH * ROWS;
-  let end = min(rounds((product + 1u) * M, groups.z), start + ROWS);
-  return select(vec2u(start, end), vec2u(), chunk >= CHUNKS);
+fn rowsOf(chunk: u32) -> vec2u {
+  let batch = chunk / chunksEach();
+  let start = batch * extent.rows + chunk % chunksEach() * ROWS;
+  let end = min((batch + 1u) * extent.rows, start + ROWS);
+  return select(vec2u(start, end), vec2u(), chunk >= chunks());
 }
 
-fn finish(n: u32, product: u32, sum: Sums, isNorm: bool, groups: vec3u) {
-  let begins = FRESH && product == 0u;
+fn finish(n: u32, batch: u32, sum: Sums, isNorm: bool) {
+  let begins = extent.fresh != 0u && batch == 0u;
   if (n >= N) { return; }
   if (!isNorm) {
-    add4(n, n, sum.bias, begins, groups);
+    add4(n, n, sum.bias, begins);
   } else {
-    add4(n, n, sum.gain, begins, groups);
-    add4(BIAS_AT + n, n, sum.bias, begins, groups);
+    add4(n, n, sum.gain, begins);
+    add4(BIAS_AT + n, n, sum.bias, begins);
   }
 }
 
-// `sum`, of the chunks before `first` of their product, with those from `first` on, of which this thread has `own`; what is
+// `sum`, of the chunks before `first` of their micro-batch, with those from `first` on, of which this thread has `own`; what is
 // complete goes to the grid.
-fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool, groups: vec3u) -> Sums {
+fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool) -> Sums {
   var total = sum;
   if (SLICES == 1u) {
     total = plus(sum, own);
-    if ((first + 1u) % CHUNKS_EACH == 0u) {
-      finish(n, first / CHUNKS_EACH, total, isNorm, groups);
+    if ((first + 1u) % chunksEach() == 0u) {
+      finish(n, first / chunksEach(), total, isNorm);
       total = Sums();
     }
     return total;
@@ -106,10 +105,10 @@ fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool,
   slices[local.y * LANES + local.x] = own;
   workgroupBarrier();
   if (local.y == 0u) {
-    for (var chunk = first; chunk < min(first + SLICES, CHUNKS); chunk++) {
+    for (var chunk = first; chunk < min(first + SLICES, chunks()); chunk++) {
       total = plus(total, slices[(chunk - first) * LANES + local.x]);
-      if ((chunk + 1u) % CHUNKS_EACH == 0u) {
-        finish(n, chunk / CHUNKS_EACH, total, isNorm, groups);
+      if ((chunk + 1u) % chunksEach() == 0u) {
+        finish(n, chunk / chunksEach(), total, isNorm);
         total = Sums();
       }
     }
@@ -118,34 +117,26 @@ fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool,
 }
 
 @compute @workgroup_size(LANES, SLICES)
-fn bias(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_id) local: vec3u,
-) {
+fn bias(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let n = 4u * (group.x * LANES + local.x);
   // Columns past the end are computed like the last ones and not stored, so that barriers stay uniform.
   let column = min(n, (N - 1u) / 4u * 4u);
   var sum = Sums();
-  for (var first = 0u; first < rounds(CHUNKS, groups.z); first += SLICES) {
-    let rows = rowsOf(first + local.y, groups);
+  for (var first = 0u; first < chunks(); first += SLICES) {
+    let rows = rowsOf(first + local.y);
     var own = Sums();
     for (var at = rows.x * N + column; at < rows.y * N; at += N) { own.bias += dy4(at); }
-    sum = inOrder(sum, own, first, n, local, false, groups);
+    sum = inOrder(sum, own, first, n, local, false);
   }
 }
 
 @compute @workgroup_size(LANES, SLICES)
-fn norm(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_id) local: vec3u,
-) {
+fn norm(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let n = 4u * (group.x * LANES + local.x);
   let column = min(n, (N - 1u) / 4u * 4u);
   var sum = Sums();
-  for (var first = 0u; first < rounds(CHUNKS, groups.z); first += SLICES) {
-    let rows = rowsOf(first + local.y, groups);
+  for (var first = 0u; first < chunks(); first += SLICES) {
+    let rows = rowsOf(first + local.y);
     var own = Sums();
     for (var row = rows.x; row < rows.y; row++) {
       let meanRstd = stats[row];
@@ -153,6 +144,6 @@ fn norm(
       own.gain += d * (x4(row * N + column) - meanRstd.x) * meanRstd.y;
       own.bias += d;
     }
-    sum = inOrder(sum, own, first, n, local, true, groups);
+    sum = inOrder(sum, own, first, n, local, true);
   }
 }

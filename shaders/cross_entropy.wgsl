@@ -4,15 +4,15 @@
 //   gradient: logits[r, v] <- (softmax(logits[r, :])[v] - [v = target]) * scale, in place
 //   total: the 64-bit sum of all losses on the grid
 //
-// logits [R, STRIDE], columns V and up are padding; targets, losses [R]; scale = 1 / (tokens of the global batch).
+// logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R]; scale = 1 / (tokens of the global batch).
 // total [2] = low, high. LANES and ROWS as in layernorm.wgsl; a lane takes columns by fours, and the last few one by
 // one. It keeps its own running maximum and sum (online softmax), so that the row is read twice and not three times.
 // Loops begin at the row, as in layernorm.wgsl.
 // What max and exp make of a NaN is the driver's choice (SwiftShader: something finite), so the largest magnitude goes
 // along as bits, and becomes the loss where it is not finite.
+//! import extent
 //! import grid
 
-override R: u32 = 8u;
 override V: u32 = 16u;
 override STRIDE: u32 = 64u;
 override LANES: u32 = 1u;
@@ -90,23 +90,23 @@ fn rowLoss(row: u32, s: Softmax) -> f32 {
 fn loss(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
   let lane = local % LANES;
   let index = group.x * ROWS + local / LANES;
-  let row = min(index, R - 1u);
+  let row = min(index, extent.rows - 1u);
   let s = rowSoftmax(row * STRIDE, lane, local);
-  if (index < R && lane == 0u) { losses[row] = rowLoss(row, s); }
+  if (index < extent.rows && lane == 0u) { losses[row] = rowLoss(row, s); }
 }
 
 @compute @workgroup_size(LANES * ROWS)
 fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
   let lane = local % LANES;
   let index = group.x * ROWS + local / LANES;
-  let row = min(index, R - 1u);
+  let row = min(index, extent.rows - 1u);
   let base = row * STRIDE;
   let s = rowSoftmax(base, lane, local);
   let goal = targets[row];
   let own = rowLoss(row, s);
   // The target's logit is read before any lane overwrites it.
   if (LANES > 1u) { workgroupBarrier(); }
-  if (index >= R) { return; }
+  if (index >= extent.rows) { return; }
   if (lane == 0u) { losses[row] = own; }
   let factor = select(scale.scale, 0.0, goal == IGNORED);
   let inverse = factor / s.sum.y;

@@ -5,27 +5,25 @@
 //   gradient  wte[v] collects the rows of dx whose token is v; the host lists them sorted by token, so that each
 //             element has one thread that adds its rows in order: no float atomics.
 //
-// Of a stack of micro-batches, whose STACK x M rows lie one below another, each is summed and rounded by itself. With FRESH
-// the first one's sums take the place of what was there; the token gradient, which meets few rows of the table, adds always.
+// Of a stack of S = extent.stack micro-batches, whose M = extent.rows rows each lie one below another, each is summed and
+// rounded by itself. If the extent is fresh, the first one's sums take the place of what was there; the token gradient, which meets few rows of the table, adds always.
 //
-// tokens [STACK * M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [STACK * M, C]; low, high: the sums of wte's
-// window or of wpe.
-// lists [1 + 3 R] u32, R = STACK * M: U, then U tokens in rising order, then at 1 + R their U starts, then at 1 + 2 R the R
+// tokens [S * M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [S * M, C]; low, high: the sums of
+// wte's window or of wpe.
+// lists [1 + 3 R] u32, R = S * M: U, then U tokens in rising order, then at 1 + R their U starts, then at 1 + 2 R the R
 // rows sorted by (token, row); the rows of token u are those from its start up to the next start or R.
+//! import extent
 //! import random
 //! import grid
 //! import unit
 
 alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
 
-override M: u32 = 8u;
 override T: u32 = 4u;
 override C: u32 = 4u;
 override ROW_START: u32 = 0u;
 override ROWS: u32 = 16u;
 override DROPOUT: bool = false;
-override STACK: u32 = 1u;
-override FRESH: bool = false;
 
 @group(0) @binding(0) var<storage, read> tokens: array<u32>;
 @group(0) @binding(1) var<storage, read> wte: array<f32>;
@@ -68,17 +66,17 @@ fn token_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation
   if (c >= C || u >= unique) { return; }
   let token = lists[1u + u] - ROW_START;
   if (token >= ROWS) { return; }
-  let rows = STACK * M;
+  let rows = extent.stack * extent.rows;
   var end = rows;
   if (u + 1u < unique) { end = lists[1u + rows + u + 1u]; }
   var sum = 0.0;
-  var batch = 0u;
+  var batchEnd = extent.rows;
   for (var i = lists[1u + rows + u]; i < end; i++) {
     let row = lists[1u + 2u * rows + i];
-    if (STACK > 1u && row / M != batch) {
+    if (row >= batchEnd) {
       accumulate(token * C + c, sum, false);
       sum = 0.0;
-      batch = row / M;
+      batchEnd = (row / extent.rows + 1u) * extent.rows;
     }
     sum += f32(dx[row * C + c]);
   }
@@ -90,9 +88,9 @@ fn position_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocat
   let c = group.x * 64u + local.x;
   let t = group.y;
   if (c >= C) { return; }
-  for (var s = 0u; s < STACK; s++) {
+  for (var s = 0u; s < extent.stack; s++) {
     var sum = 0.0;
-    for (var row = s * M + t; row < (s + 1u) * M; row += T) { sum += f32(dx[row * C + c]); }
-    accumulate(t * C + c, sum, FRESH && s == 0u);
+    for (var row = s * extent.rows + t; row < (s + 1u) * extent.rows; row += T) { sum += f32(dx[row * C + c]); }
+    accumulate(t * C + c, sum, extent.fresh != 0u && s == 0u);
   }
 }

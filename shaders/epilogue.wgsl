@@ -1,20 +1,20 @@
+//! import extent
 //! import random
 //! import gelu
 //! import output_values  //! quads: //! import output_quads
 // What happens to a matrix product on its way out, in one place for all of its kernels. A call takes four consecutive
-// values of one row of C[M, N], from column `col` (a multiple of 4) on; rows and columns beyond C are left out.
+// values of one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on; rows and columns beyond C are left out.
 //
 //   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part behind its flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
-//   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. With FRESH the
-//                  first product of a stack takes the place of what was there. In halves: integersOf, intoSums
+//   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. If the extent
+//                  is fresh, the first product of a stack takes the place of what was there. In halves: integersOf, intoSums
 //
 // Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
 // its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are
 // one access to memory, on software adapters several times as fast.
 
-override M: u32;
 override LDC: u32;
 override BIAS = false;
 override GELU_GRADIENT = false;
@@ -22,13 +22,12 @@ override RESIDUAL = false;
 // The accumulators start from C.
 override ACCUMULATE = false;
 override ROWS_PER_SEQUENCE = 1u;
-override FRESH = false;
 
 @group(0) @binding(9) var<uniform> key: DropoutKey;
 @group(0) @binding(12) var<storage, read_write> status: array<atomic<u32>>;
 
 fn outside(row: u32, col: u32) -> bool {
-  return row >= M || col >= N;
+  return row >= extent.rows || col >= N;
 }
 
 fn addBias4(col: u32, v: vec4f) -> vec4f {
@@ -114,7 +113,7 @@ fn sumOf(a: Integers, b: Integers) -> Integers {
 
 fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
   let at = row * LDC + col;
-  if (FRESH && isFirst) {
+  if (extent.fresh != 0u && isFirst) {
     putSums(at, col, v.low, v.high);
   } else {
     addToSums(at, col, v.low, v.high);

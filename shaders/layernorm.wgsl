@@ -1,3 +1,4 @@
+//! import extent
 //! import random
 //! import half_range
 // LayerNorm (Ba et al., arXiv 1607.06450) over rows of C values.
@@ -6,7 +7,7 @@
 //   backward  dx (+)= rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * gain,  xhat = (x - mean) * rstd
 //   backwardDropout  the same, and dropped = dx * the factors of the dropout that comes next on the way back
 //
-// x, y, dy, dx, dropped [M, C]; stats [M, 2] = mean, rstd; gain, bias [C]. With PASSING, `backward` adds to dx,
+// x, y, dy, dx, dropped [M, C], M = extent.rows; stats [M, 2] = mean, rstd; gain, bias [C]. With PASSING, `backward` adds to dx,
 // which then holds the gradient that passes by on the residual stream; else it overwrites it. A sequence is T rows.
 //
 // LANES threads share a row and ROWS rows share a workgroup. On a GPU a row has 64 threads and a tree in workgroup
@@ -26,7 +27,6 @@ alias Dropped = f32;  //! halfDropped: alias Dropped = f16;
 fn toY(v: vec4f) -> vec4f { return v; }  //! halfY: fn toY(v: vec4f) -> vec4<f16> { return vec4<f16>(halfRange4(v)); }
 fn toDropped(v: vec4f) -> vec4f { return v; }  //! halfDropped: fn toDropped(v: vec4f) -> vec4<f16> { return vec4<f16>(halfRange4(v)); }
 
-override M: u32 = 8u;
 override C: u32 = 4u;
 override T: u32 = 1u;
 override LANES: u32 = 1u;
@@ -94,7 +94,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   // Rows past the end are computed like the last and not stored, so that barriers stay uniform.
   let lane = local % LANES;
   let index = group.x * ROWS + local / LANES;
-  let row = min(index, M - 1u);
+  let row = min(index, extent.rows - 1u);
   let base = row * C;
   let first = base + 4u * lane;
   var sum = vec4f();
@@ -106,7 +106,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     squares += d * d;
   }
   let rstd = inverseSqrt(rowSum(vec2f(sum4(squares)), lane, local).x / f32(C) + EPSILON);
-  if (index >= M) { return; }
+  if (index >= extent.rows) { return; }
   if (lane == 0u) { stats[row] = vec2f(mean, rstd); }
   for (var at = first; at < base + C; at += 4u * LANES) {
     let c = at - base;
@@ -133,7 +133,7 @@ fn beginBackward(group: vec3u, local: u32) -> Row {
   var r: Row;
   r.lane = local % LANES;
   r.index = group.x * ROWS + local / LANES;
-  r.row = min(r.index, M - 1u);
+  r.row = min(r.index, extent.rows - 1u);
   r.base = r.row * C;
   r.stats = savedStats[r.row];
   var sum = vec4f();
@@ -164,14 +164,14 @@ fn through(r: Row, at: u32) -> vec4f {
 @compute @workgroup_size(LANES * ROWS)
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
   let r = beginBackward(group, local);
-  if (r.index >= M) { return; }
+  if (r.index >= extent.rows) { return; }
   for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) { through(r, at); }
 }
 
 @compute @workgroup_size(LANES * ROWS)
 fn backwardDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
   let r = beginBackward(group, local);
-  if (r.index >= M) { return; }
+  if (r.index >= extent.rows) { return; }
   let slot = dropoutKey.firstSlot + r.row / T;
   let place = (r.row % T) * C;
   for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {

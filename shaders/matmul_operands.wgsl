@@ -6,8 +6,8 @@
 //   LAYOUT 1, NT: C[M, N] = A[M, K] B[N, K]^T
 //   LAYOUT 2, TN: C[M, N] = A[K, M]^T B[K, N]
 //
-// A product may be one of a stack of STACK, whose rows lie one below another. NN and NT are one product of STACK times as
-// many rows, which M counts. In TN, A and B have K rows for each: each is a product of its own, rounded to the grid by
+// A product may be one of a stack (extent.stack), whose rows lie one below another. NN and NT are one product of so many
+// times as many rows, which M = extent.rows counts, and their stack is 1. In TN, A and B have K rows for each: each is a product of its own, rounded to the grid by
 // itself, one after the other.
 //
 // a and a4 are the same view, b and b4 as well. Leading dimensions that are multiples of 4 (VECTOR) are read through
@@ -22,7 +22,6 @@ override K: u32;
 override LDA: u32;
 override LDB: u32;
 override VECTOR: bool;
-override STACK = 1u;
 
 alias OperandA = f32;  //! halfA: alias OperandA = f16;
 alias OperandB = f32;  //! halfB: alias OperandB = f16;
@@ -47,14 +46,12 @@ fn below(v: vec4f, first: u32, end: u32) -> vec4f {
   return select(vec4f(), v, vec4u(first) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
 }
 
-// Workgroups are counted in a line; `tilesAcross` times `tilesDown` tiles cover C. Down a band of BAND tiles first,
+// Workgroups are counted in a line; `tilesAcross` times `tilesDown` tiles cover C. Down a band of so many tiles first,
 // then to the right: the rows of A that a band reads stay in a cache while each column panel of B is read once a band.
-override BAND = 8u;
-
 // (tile row, tile column)
 fn tileOf(id: u32, tilesDown: u32, tilesAcross: u32) -> vec2u {
-  let band = id / (BAND * tilesAcross);
-  let rest = id - band * BAND * tilesAcross;
-  let height = min(BAND, tilesDown - band * BAND);
-  return vec2u(band * BAND + rest % height, rest / height);
+  let first = id / (extent.band * tilesAcross) * extent.band;
+  let rest = id - first * tilesAcross;
+  let height = min(extent.band, tilesDown - first);
+  return vec2u(first + rest % height, rest / height);
 }

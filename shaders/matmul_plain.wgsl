@@ -13,7 +13,7 @@ fn operandB(k: u32, col: u32) -> f32 {
 // Columns beyond the last are moved to it; their values are never stored. TN: of product `s` of the stack.
 fn product(begin: vec4f, row: u32, col: u32, s: u32) -> vec4f {
   var sum = begin;
-  if (row >= M || col >= N) { return sum; }
+  if (row >= extent.rows || col >= N) { return sum; }
   for (var k = s * K; k < (s + 1u) * K; k++) {
     let x = operandA(row, k);
     sum += x * vec4f(
@@ -29,7 +29,7 @@ fn product(begin: vec4f, row: u32, col: u32, s: u32) -> vec4f {
 // Workgroup = 8 x 32 of C.
 fn placeOf(group: vec3u, groups: vec3u, i: u32) -> vec2u {
   let id = group.x + group.y * groups.x;
-  return tileOf(id, (M + 7u) / 8u, (N + 31u) / 32u) * vec2u(8u, 32u) + vec2u(i / 8u, i % 8u * 4u);
+  return tileOf(id, (extent.rows + 7u) / 8u, (N + 31u) / 32u) * vec2u(8u, 32u) + vec2u(i / 8u, i % 8u * 4u);
 }
 
 @compute @workgroup_size(64)
@@ -70,6 +70,6 @@ fn grid(
 ) {
   let p = placeOf(group, groups, i);
   var wrong = 0u;
-  for (var s = 0u; s < STACK; s++) { wrong |= grid4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
+  for (var s = 0u; s < extent.stack; s++) { wrong |= grid4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
   reportWrong(wrong);
 }

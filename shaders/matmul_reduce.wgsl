@@ -18,8 +18,8 @@ fn placeOf(group: vec3u, groups: vec3u, i: u32) -> vec2u {
 fn total(begin: vec4f, place: vec2u) -> vec4f {
   let across = (N + 3u) / 4u;
   var sum = begin;
-  if (place.x < M) {
-    for (var s = 0u; s < SPLITS; s++) { sum += partials[(s * M + place.x) * across + place.y / 4u]; }
+  if (place.x < extent.rows) {
+    for (var s = 0u; s < SPLITS; s++) { sum += partials[(s * extent.rows + place.x) * across + place.y / 4u]; }
   }
   return sum;
 }

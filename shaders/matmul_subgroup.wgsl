@@ -74,11 +74,11 @@ fn placeOf(row: u32, col: u32, lane: u32, s: u32) -> Place {
   var p: Place;
   if (LAYOUT == TN) {
     let wide = 4u * LANES;
-    let last = vec4u((M - 1u) / 4u * 4u);
+    let last = vec4u((extent.rows - 1u) / 4u * 4u);
     p.row = s * K * LDA + min(row + 4u * lane + first / wide * wide, last);
     p.more = s * K * LDA + min(row + 4u * lane + second / wide * wide, last);
   } else {
-    let last = vec4u(M - 1u);
+    let last = vec4u(extent.rows - 1u);
     p.row = min(row + lane + first / LANES * LANES, last);
     p.more = min(row + lane + second / LANES * LANES, last);
   }
@@ -195,10 +195,10 @@ fn multiply(t: ptr<function, Tile>, row: u32, col: u32, lane: u32, s: u32) {
 }
 
 // The accumulators of the tile at (row, col), from what C holds on where they ACCUMULATE.
-fn product(row: u32, col: u32, lane: u32, groups: vec3u) -> Tile {
+fn product(row: u32, col: u32, lane: u32) -> Tile {
   var t: Tile;
   if (ACCUMULATE) {
-    for (var i = 0u; i < rounds(ROWS, groups.z); i++) { t[i] = begin4(row + i, col); }
+    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { t[i] = begin4(row + i, col); }
   }
   multiply(&t, row, col, lane, 0u);
   return t;
@@ -208,14 +208,14 @@ fn product(row: u32, col: u32, lane: u32, groups: vec3u) -> Tile {
 // the last tile land outside C and store nothing; a branch round them costs every other workgroup a mask in its loops.
 fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   let id = group.x + group.y * groups.x;
-  return tileOf(id, (M + ROWS - 1u) / ROWS, (N + 4u * LANES - 1u) / (4u * LANES)) * vec2u(ROWS, 4u * LANES);
+  return tileOf(id, (extent.rows + ROWS - 1u) / ROWS, (N + 4u * LANES - 1u) / (4u * LANES)) * vec2u(ROWS, 4u * LANES);
 }
 
 // An array that a loop indexes stays in memory, which costs products of 32 rows a tenth of their time: there the loop is
 // written out. Products of fewer rows gain more from compiling in a fraction of the time.
-fn rowsToStore(some: u32) -> u32 {
+fn rowsToStore() -> u32 {
   if (ROWS > 16u) { return ROWS; }
-  return rounds(ROWS, some);
+  return rounds(ROWS, extent.stack);
 }
 
 @compute @workgroup_size(LANES)
@@ -227,8 +227,8 @@ fn store(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  let t = product(row, col, lane, groups);
-  for (var i = 0u; i < rowsToStore(groups.z); i++) { store4(row + i, col, t[i]); }
+  let t = product(row, col, lane);
+  for (var i = 0u; i < rowsToStore(); i++) { store4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -240,8 +240,8 @@ fn storeGelu(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  let t = product(row, col, lane, groups);
-  for (var i = 0u; i < rowsToStore(groups.z); i++) { storeGelu4(row + i, col, t[i]); }
+  let t = product(row, col, lane);
+  for (var i = 0u; i < rowsToStore(); i++) { storeGelu4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -253,8 +253,8 @@ fn storeDropout(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  let t = product(row, col, lane, groups);
-  for (var i = 0u; i < rowsToStore(groups.z); i++) { storeDropout4(row + i, col, t[i]); }
+  let t = product(row, col, lane);
+  for (var i = 0u; i < rowsToStore(); i++) { storeDropout4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -267,10 +267,10 @@ fn grid(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   var wrong = 0u;
-  for (var s = 0u; s < STACK; s++) {
+  for (var s = 0u; s < extent.stack; s++) {
     var t = Tile();
     multiply(&t, row, col, lane, s);
-    for (var i = 0u; i < rounds(ROWS, groups.z); i++) { wrong |= grid4(row + i, col, t[i], s); }
+    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { wrong |= grid4(row + i, col, t[i], s); }
   }
   reportWrong(wrong);
 }

@@ -86,13 +86,13 @@ fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   let id = group.x + group.y * groups.x;
   var size = vec2u(64u, 4u * LANES);
   if (LAYOUT == NN) { size = size.yx; }
-  return tileOf(id, (M + size.x - 1u) / size.x, (N + size.y - 1u) / size.y) * size;
+  return tileOf(id, (extent.rows + size.x - 1u) / size.x, (N + size.y - 1u) / size.y) * size;
 }
 
 // Where the accumulators start.
-fn begin(t: ptr<function, Tile>, corner: vec2u, lane: u32, groups: vec3u) {
+fn begin(t: ptr<function, Tile>, corner: vec2u, lane: u32) {
   if (!ACCUMULATE) { return; }
-  for (var i = 0u; i < rounds(64u, groups.z); i++) {
+  for (var i = 0u; i < rounds(64u, extent.stack); i++) {
     if (LAYOUT != NN) {
       (*t)[i] = begin4(corner.x + i, corner.y + 4u * lane);
     } else {
@@ -111,7 +111,7 @@ fn begin(t: ptr<function, Tile>, corner: vec2u, lane: u32, groups: vec3u) {
 fn multiply(t: ptr<function, Tile>, corner: vec2u, lane: u32, s: u32) {
   var line = corner.x;
   var place = corner.y + 4u * lane;
-  var lines = M;
+  var lines = extent.rows;
   var at: vec4u;
   var firstLine = 0u;
   if (LAYOUT == TN) {
@@ -123,7 +123,7 @@ fn multiply(t: ptr<function, Tile>, corner: vec2u, lane: u32, s: u32) {
     line = corner.y;
     place = corner.x + 4u * lane;
     lines = N;
-    at = min(place + vec4u(0u, 1u, 2u, 3u), vec4u(M - 1u)) * LDA;
+    at = min(place + vec4u(0u, 1u, 2u, 3u), vec4u(extent.rows - 1u)) * LDA;
   }
   let last = (lines - 1u) / 4u * 4u;
   // A vector holds 4 LANES lines.
@@ -180,9 +180,9 @@ fn store(
 ) {
   let corner = cornerOf(group, groups);
   var t: Tile;
-  begin(&t, corner, lane, groups);
+  begin(&t, corner, lane);
   multiply(&t, corner, lane, 0u);
-  for (var i = 0u; i < rounds(64u, groups.z); i++) {
+  for (var i = 0u; i < rounds(64u, extent.stack); i++) {
     let q = quadOf(&t, i, corner, lane);
     store4(q.row, q.col, q.v);
   }
@@ -196,9 +196,9 @@ fn storeGelu(
 ) {
   let corner = cornerOf(group, groups);
   var t: Tile;
-  begin(&t, corner, lane, groups);
+  begin(&t, corner, lane);
   multiply(&t, corner, lane, 0u);
-  for (var i = 0u; i < rounds(64u, groups.z); i++) {
+  for (var i = 0u; i < rounds(64u, extent.stack); i++) {
     let q = quadOf(&t, i, corner, lane);
     storeGelu4(q.row, q.col, q.v);
   }
@@ -212,9 +212,9 @@ fn storeDropout(
 ) {
   let corner = cornerOf(group, groups);
   var t: Tile;
-  begin(&t, corner, lane, groups);
+  begin(&t, corner, lane);
   multiply(&t, corner, lane, 0u);
-  for (var i = 0u; i < rounds(64u, groups.z); i++) {
+  for (var i = 0u; i < rounds(64u, extent.stack); i++) {
     let q = quadOf(&t, i, corner, lane);
     storeDropout4(q.row, q.col, q.v);
   }
@@ -223,15 +223,15 @@ fn storeDropout(
 // Reads a word of every line of the cache (16 values) that the tile's sums lie in, each lane another: so they come from
 // memory together. One after the other, as the epilogue meets them, they cost a fifth of the product's time. Sums that begin
 // anew are not read. Returns 0, which the compiler does not know.
-fn fetchSums(corner: vec2u, lane: u32, groups: vec3u) -> u32 {
-  if (FRESH) { return 0u; }
+fn fetchSums(corner: vec2u, lane: u32) -> u32 {
+  if (extent.fresh != 0u) { return 0u; }
   let across = max(4u * LANES / 16u, 1u);
   var words = 0u;
   for (var i = lane; i < 64u * across; i += LANES) {
-    let at = min(corner.x + i / across, M - 1u) * LDC + min(corner.y + i % across * 16u, N - 1u);
+    let at = min(corner.x + i / across, extent.rows - 1u) * LDC + min(corner.y + i % across * 16u, N - 1u);
     words |= wordOfSums(at);
   }
-  return select(0u, words, groups.z == 0u);
+  return select(0u, words, extent.stack == 0u);
 }
 
 @compute @workgroup_size(LANES)
@@ -244,12 +244,12 @@ fn grid(
   var wrong = 0u;
   // A stack goes to the sums two products at a time, so that the sums are met half as often.
   var first: array<Integers, 64>;
-  for (var s = 0u; s < STACK; s++) {
+  for (var s = 0u; s < extent.stack; s++) {
     var t = Tile();
     multiply(&t, corner, lane, s);
-    if (s == 0u) { wrong = fetchSums(corner, lane, groups); }
-    let isFirst = STACK > 1u && s % 2u == 0u && s + 1u < STACK;
-    for (var i = 0u; i < rounds(64u, groups.z); i++) {
+    if (s == 0u) { wrong = fetchSums(corner, lane); }
+    let isFirst = s % 2u == 0u && s + 1u < extent.stack;
+    for (var i = 0u; i < rounds(64u, extent.stack); i++) {
       let q = quadOf(&t, i, corner, lane);
       if (outside(q.row, q.col)) { continue; }
       var v = integersOf(q.col, q.v);
@@ -257,7 +257,7 @@ fn grid(
         first[i] = v;
         continue;
       }
-      if (STACK > 1u && s % 2u == 1u) { v = sumOf(first[i], v); }
+      if (s % 2u == 1u) { v = sumOf(first[i], v); }
       wrong |= v.wrong;
       intoSums(q.row, q.col, v, s < 2u);
     }

@@ -20,7 +20,7 @@
 //   "by k"    (A of TN, B of NN and TN)   slab[k * tile / 4 + place / 4]                        vec4 = 4 places, one k
 //   "by place" (A of NN and NT, B of NT)  slab[place / 4 * (STEP + 1) + place % 4 * STEP / 4 + k / 4]   4 k, one place
 //
-// STEP + 1 in place of STEP keeps the threads of a subgroup on different banks. Values beyond the matrices' edges are
+// STEP + 1 in place of STEP keeps the threads of a subgroup on different banks. Values beyond K are
 // zero. Each accumulator adds its products one by one, k rising: the same order, whatever the sizes of tiles and steps.
 //
 // `parts` is the first half of a product that is split along K (matmul_reduce.wgsl is the second): workgroups with
@@ -73,18 +73,19 @@ fn transpose4(v: Four) -> Four {
 // The first row of A and B of the product in hand (TN, of a stack).
 var<private> firstRow = 0u;
 
-// A[row, first .. first + 3] of a row-major matrix of `rows` x `cols`, zero beyond its edges.
+// A[row, first .. first + 3] of a row-major matrix of `rows` x `cols`, zero beyond K. What is beyond M or N may be anything:
+// nobody stores what becomes of it.
 fn edgeA(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
   if (row >= rows || first >= cols) { return vec4f(); }
   let v = loadA((firstRow + row) * LDA + first);
-  if (cols % 4u == 0u) { return v; }
+  if (LAYOUT == TN || K % 4u == 0u) { return v; }
   return below(v, first, cols);
 }
 
 fn edgeB(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
   if (row >= rows || first >= cols) { return vec4f(); }
   let v = loadB((firstRow + row) * LDB + first);
-  if (cols % 4u == 0u) { return v; }
+  if (LAYOUT != NT || K % 4u == 0u) { return v; }
   return below(v, first, cols);
 }
 
@@ -92,9 +93,9 @@ fn edgeB(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
 fn fill(i: u32, k: u32, corner: vec2u) {
   for (var s = i; s < TILE_ROWS * STEP / 4u; s += THREADS) {
     if (LAYOUT == TN) {
-      slabA[s] = edgeA(k + s / (TILE_ROWS / 4u), corner.x + s % (TILE_ROWS / 4u) * 4u, K, M);
+      slabA[s] = edgeA(k + s / (TILE_ROWS / 4u), corner.x + s % (TILE_ROWS / 4u) * 4u, K, extent.rows);
     } else {
-      slabA[s / STEP * (STEP + 1u) + s % STEP] = edgeA(corner.x + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, M, K);
+      slabA[s / STEP * (STEP + 1u) + s % STEP] = edgeA(corner.x + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, extent.rows, K);
     }
   }
   for (var s = i; s < TILE_COLUMNS * STEP / 4u; s += THREADS) {
@@ -113,10 +114,10 @@ fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
     let first = k + j;
     if (LAYOUT == TN) {
       return transpose4(
-        Four(edgeA(first, row, K, M), edgeA(first + 1u, row, K, M), edgeA(first + 2u, row, K, M), edgeA(first + 3u, row, K, M)),
+        Four(edgeA(first, row, K, extent.rows), edgeA(first + 1u, row, K, extent.rows), edgeA(first + 2u, row, K, extent.rows), edgeA(first + 3u, row, K, extent.rows)),
       );
     }
-    return Four(edgeA(row, first, M, K), edgeA(row + 1u, first, M, K), edgeA(row + 2u, first, M, K), edgeA(row + 3u, first, M, K));
+    return Four(edgeA(row, first, extent.rows, K), edgeA(row + 1u, first, extent.rows, K), edgeA(row + 2u, first, extent.rows, K), edgeA(row + 3u, first, extent.rows, K));
   }
   if (LAYOUT == TN) {
     let across = TILE_ROWS / 4u;
@@ -175,7 +176,7 @@ fn addFour(t: Blocks, k: u32, j: u32, corner: vec2u, tx: u32, ty: u32) -> Blocks
   return sum;
 }
 
-fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32, groups: vec3u) -> Blocks {
+fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32) -> Blocks {
   let tx = i % THREADS_X;
   let ty = i / THREADS_X;
   var t = begin;
@@ -190,7 +191,7 @@ fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32, groups: vec3u) -> 
       fill(i, k, corner);
       workgroupBarrier();
     }
-    for (var j = 0u; j < rounds(STEP, groups.z); j += 4u) { t = addFour(t, k, j, corner, tx, ty); }
+    for (var j = 0u; j < rounds(STEP, extent.stack); j += 4u) { t = addFour(t, k, j, corner, tx, ty); }
     if (SLABS) { workgroupBarrier(); }
   }
   return t;
@@ -244,10 +245,10 @@ fn beginBlocks(first: vec2u) -> Blocks {
 
 // The first row and column of the workgroup's tile; the row is M or more past the last tile.
 fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
-  let down = (M + TILE_ROWS - 1u) / TILE_ROWS;
+  let down = (extent.rows + TILE_ROWS - 1u) / TILE_ROWS;
   let across = (N + TILE_COLUMNS - 1u) / TILE_COLUMNS;
   let id = group.x + group.y * groups.x;
-  if (id >= down * across) { return vec2u(M, N); }
+  if (id >= down * across) { return vec2u(extent.rows, N); }
   return tileOf(id, down, across) * vec2u(TILE_ROWS, TILE_COLUMNS);
 }
 
@@ -262,10 +263,10 @@ fn store(
   @builtin(local_invocation_index) i: u32,
 ) {
   let corner = cornerOf(group, groups);
-  if (corner.x >= M) { return; }
+  if (corner.x >= extent.rows) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(beginBlocks(first), corner, 0u, i, groups);
-  for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
+  let t = multiply(beginBlocks(first), corner, 0u, i);
+  for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
     let place = placeOf(first, p);
     store4(place.x, place.y, piece(t, p));
   }
@@ -278,10 +279,10 @@ fn storeGelu(
   @builtin(local_invocation_index) i: u32,
 ) {
   let corner = cornerOf(group, groups);
-  if (corner.x >= M) { return; }
+  if (corner.x >= extent.rows) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(beginBlocks(first), corner, 0u, i, groups);
-  for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
+  let t = multiply(beginBlocks(first), corner, 0u, i);
+  for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
     let place = placeOf(first, p);
     storeGelu4(place.x, place.y, piece(t, p));
   }
@@ -294,10 +295,10 @@ fn storeDropout(
   @builtin(local_invocation_index) i: u32,
 ) {
   let corner = cornerOf(group, groups);
-  if (corner.x >= M) { return; }
+  if (corner.x >= extent.rows) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(beginBlocks(first), corner, 0u, i, groups);
-  for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
+  let t = multiply(beginBlocks(first), corner, 0u, i);
+  for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
     let place = placeOf(first, p);
     storeDropout4(place.x, place.y, piece(t, p));
   }
@@ -310,13 +311,13 @@ fn grid(
   @builtin(local_invocation_index) i: u32,
 ) {
   let corner = cornerOf(group, groups);
-  if (corner.x >= M) { return; }
+  if (corner.x >= extent.rows) { return; }
   let first = firstOf(corner, i);
   var wrong = 0u;
-  for (var s = 0u; s < STACK; s++) {
+  for (var s = 0u; s < extent.stack; s++) {
     firstRow = s * K;
-    let t = multiply(Blocks(), corner, 0u, i, groups);
-    for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
+    let t = multiply(Blocks(), corner, 0u, i);
+    for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
       let place = placeOf(first, p);
       wrong |= grid4(place.x, place.y, piece(t, p), s);
     }
@@ -331,13 +332,13 @@ fn parts(
   @builtin(local_invocation_index) i: u32,
 ) {
   let corner = cornerOf(group, groups);
-  if (corner.x >= M) { return; }
+  if (corner.x >= extent.rows) { return; }
   let first = firstOf(corner, i);
-  let t = multiply(Blocks(), corner, group.z, i, groups);
-  for (var p = 0u; p < rounds(PIECES, groups.z); p++) {
+  let t = multiply(Blocks(), corner, group.z, i);
+  for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
     let place = placeOf(first, p);
     if (!outside(place.x, place.y)) {
-      partial[(group.z * M + place.x) * ((N + 3u) / 4u) + place.y / 4u] = piece(t, p);
+      partial[(group.z * extent.rows + place.x) * ((N + 3u) / 4u) + place.y / 4u] = piece(t, p);
     }
   }
 }

@@ -71,10 +71,11 @@ export function composeShader(texts: ShaderTexts, name: string, switches: readon
   return `${enables.join('\n')}\n${joined.replace(ENABLE, '')}`;
 }
 
-/** Compiles shaders and pipelines, each once. */
+/** Compiles shaders and pipelines, each once, and keeps the constant numbers that dispatches bind. */
 export class KernelCache {
   readonly #shaders = new Map<string, Promise<Shader>>();
   readonly #kernels = new Map<string, Promise<Kernel>>();
+  readonly #numbers = new Map<string, GPUBuffer>();
 
   constructor(
     readonly gpu: Gpu,
@@ -91,6 +92,20 @@ export class KernelCache {
       this.#kernels.set(key, kernel);
     }
     return kernel;
+  }
+
+  /** A uniform buffer of u32 numbers that nobody writes; a few dozen bytes that no budget counts. */
+  numbers(values: readonly number[]): GPUBuffer {
+    const key = values.join();
+    let buffer = this.#numbers.get(key);
+    if (buffer === undefined) {
+      const size = Math.ceil(values.length / 4) * 16;
+      buffer = this.gpu.device.createBuffer({ label: 'numbers', size, usage: 0x40, mappedAtCreation: true });
+      new Uint32Array(buffer.getMappedRange()).set(values);
+      buffer.unmap();
+      this.#numbers.set(key, buffer);
+    }
+    return buffer;
   }
 
   get pipelineCount(): number {

@@ -10,6 +10,8 @@ export interface Work {
 export interface Dispatch extends KernelId, Work {
   /** Views by the names of the WGSL variables. */
   readonly bindings: Readonly<Record<string, View>>;
+  /** What uniform variables hold, always: u32 numbers by the names of the WGSL variables. */
+  readonly uniforms?: Readonly<Record<string, readonly number[]>>;
   readonly groups: readonly [number, number?, number?];
   /** The name of the operation in profiles; the shader's own when absent. */
   readonly label?: string;
@@ -62,12 +64,14 @@ export class DispatchList {
     const { device } = kernels.gpu;
     this.#prepared = await Promise.all(
       this.#dispatches.map(async (dispatch) => {
-        const names = Object.keys(dispatch.bindings);
-        const kernel = await kernels.get(dispatch, names);
-        const entries = names.map((name) => {
-          const { buffer, offset, size } = dispatch.bindings[name];
-          return { binding: kernel.bindings.get(name) as number, resource: { buffer, offset, size } };
-        });
+        const resources: Record<string, GPUBufferBinding> = { ...dispatch.bindings };
+        for (const [name, numbers] of Object.entries(dispatch.uniforms ?? {}))
+          resources[name] = { buffer: kernels.numbers(numbers) };
+        const kernel = await kernels.get(dispatch, Object.keys(resources));
+        const entries = Object.entries(resources).map(([name, { buffer, offset, size }]) => ({
+          binding: kernel.bindings.get(name) as number,
+          resource: { buffer, offset, size },
+        }));
         const group = device.createBindGroup({ label: dispatch.shader, layout: kernel.layout, entries });
         return { kernel, group, dispatch };
       }),

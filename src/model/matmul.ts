@@ -1,6 +1,7 @@
 import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/device.js';
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
+import { extentUniform } from './extent.js';
 import {
   kernelFor,
   type Layout,
@@ -108,21 +109,24 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     throw new RangeError(`${describe(args)}: ${variant} splits K, which goes with no stack of TN`);
   const constants = {
     LAYOUT: LAYOUTS[copies.layout],
-    M: rows,
     N: n,
     K: k,
-    STACK: layout === 'TN' ? stack : 1,
     LDA: lda,
     LDB: ldb,
     LDC: output.ldc,
     VECTOR: lda % 4 === 0 && ldb % 4 === 0,
-    BAND: Math.min(
-      tilesDown,
-      kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4))),
-    ),
     ...(kernel.splits ? { TERMS: terms } : {}),
     ...kernel.constants?.(tileRows),
   };
+  const uniforms = extentUniform({
+    rows,
+    stack: layout === 'TN' ? stack : 1,
+    fresh: output.kind === 'grid' && output.fresh,
+    band: Math.min(
+      tilesDown,
+      kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4))),
+    ),
+  });
   const a = wholeVectors(aView);
   const b = wholeVectors(bView);
   const operands = { a, a4: a, b, b4: b };
@@ -140,6 +144,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
       constants: { ...constants, ...target.constants },
       switches: [...halves, ...switches],
       bindings: { ...operands, ...target.bindings },
+      uniforms,
       groups,
       ...profile,
       ...work,
@@ -153,6 +158,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     constants,
     switches: halves,
     bindings: { ...operands, partial },
+    uniforms,
     groups: [...groups, parts],
     ...profile,
     ...work,
@@ -160,9 +166,10 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   list.add({
     shader: 'matmul_reduce',
     entry: target.entry,
-    constants: { M: rows, N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
+    constants: { N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
     switches,
     bindings: { partials: partial, ...target.bindings },
+    uniforms,
     groups: linearGroups(Math.ceil((rows * Math.ceil(n / 4)) / REDUCE_THREADS)),
     shape: profile.shape,
     bytes: partial.size + 4 * rows * n,
@@ -186,9 +193,10 @@ function addCopy(
   list.add({
     shader: 'arrange',
     entry: isTransposed ? 'transpose' : 'space',
-    constants: { ROWS: rows, COLS: columns, LDS: ld, LDT: copy.ld, VECTOR: ld % 4 === 0 },
+    constants: { COLS: columns, LDS: ld, LDT: copy.ld, VECTOR: ld % 4 === 0 },
     switches: switched({ half: source }),
     bindings: { source: whole, source4: whole, target4: target },
+    uniforms: extentUniform({ rows }),
     groups: linearGroups(Math.ceil(threads / ARRANGE_THREADS)),
     shape: `${rows}x${columns}`,
     bytes: 2 * (source.half ? 2 : 4) * rows * columns,
@@ -216,11 +224,10 @@ interface Target {
   readonly switches: readonly string[];
 }
 
-function gridTarget({ low, high, status, unit, fresh }: GridOutput): Target {
+function gridTarget({ low, high, status, unit }: GridOutput): Target {
   const bindings = { low, high, status };
-  const constants = { FRESH: fresh ?? false };
-  if (unit === undefined) return { entry: 'grid', constants, bindings, switches: [] };
-  return { entry: 'grid', constants, bindings: { ...bindings, gradientUnit: unit }, switches: ['scaled'] };
+  if (unit === undefined) return { entry: 'grid', constants: {}, bindings, switches: [] };
+  return { entry: 'grid', constants: {}, bindings: { ...bindings, gradientUnit: unit }, switches: ['scaled'] };
 }
 
 /** `unused` stands in for optional inputs that are not given. */

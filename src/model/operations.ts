@@ -1,6 +1,7 @@
 import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/device.js';
 import type { DispatchList } from '../gpu/list.js';
 import { type AttentionShape, addAttentionBackward, addAttentionForward } from './attention.js';
+import { extentUniform } from './extent.js';
 import type { HalfWeights } from './half.js';
 import type { ParameterArena, Piece } from './layout.js';
 import { addMatmul, type MatmulArguments } from './matmul.js';
@@ -15,13 +16,13 @@ const COLUMN_SLICES = 16;
 const threadGroups = (n: number) => Math.ceil(n / THREADS);
 
 /** Activations of `stack` micro-batches (default 1), one below another, of `rows` rows each. */
-interface Extent {
+interface Rows {
   readonly rows: number;
   readonly stack?: number;
 }
 
 /** The rows of all of them. */
-const rowsIn = ({ rows, stack = 1 }: Extent) => rows * stack;
+const rowsIn = ({ rows, stack = 1 }: Rows) => rows * stack;
 
 /**
  * Launchers of one graph's operations: each names shapes and adds its dispatches to the list. Where shapes below say M,
@@ -62,14 +63,13 @@ export class Operations {
   }
 
   /** x [M, C] = dropout(wte[tokens] + wpe). */
-  embedding(v: Extent & { tokens: View; x: View; context: number; key: View; dropout: boolean }): void {
+  embedding(v: Rows & { tokens: View; x: View; context: number; key: View; dropout: boolean }): void {
     const { width: C } = this.weights.layout.config;
     for (const piece of this.weights.layout.piecesOf('wte.weight')) {
       this.list.add({
         shader: 'embedding',
         entry: 'forward',
         constants: {
-          M: rowsIn(v),
           T: v.context,
           C,
           ROW_START: piece.rowStart,
@@ -90,10 +90,10 @@ export class Operations {
   }
 
   /** Adds the gradients of both tables; dx [M, C] has passed the dropout already. */
-  embeddingGradient(v: Extent & { dx: View; lists: View; context: number }): void {
+  embeddingGradient(v: Rows & { dx: View; lists: View; context: number }): void {
     const { width: C } = this.weights.layout.config;
     const { low, high, status } = this.#gradients();
-    const constants = { M: v.rows, STACK: v.stack ?? 1, T: v.context, C };
+    const constants = { T: v.context, C };
     const scaled = this.#scaled();
     const switches = [...scaled.switches, ...switched({ halfGradient: v.dx })];
     for (const piece of this.weights.layout.piecesOf('wte.weight')) {
@@ -110,6 +110,7 @@ export class Operations {
           status: status('wte.weight'),
           ...scaled.bindings,
         },
+        uniforms: extentUniform(v),
         groups: [threadGroups(C), rowsIn(v)],
         bytes: 20 * rowsIn(v) * C,
       });
@@ -118,7 +119,7 @@ export class Operations {
     this.list.add({
       shader: 'embedding',
       entry: 'position_gradient',
-      constants: { ...constants, FRESH: this.fresh },
+      constants,
       switches,
       bindings: {
         dx: v.dx,
@@ -127,19 +128,20 @@ export class Operations {
         status: status(name),
         ...scaled.bindings,
       },
+      uniforms: this.#stackExtent(v),
       groups: [threadGroups(C), v.context],
       bytes: 4 * rowsIn(v) * C + 16 * v.context * C,
     });
   }
 
   /** y = LayerNorm(x) with the parameters `name`; x, y [M, C], stats [M, 2]. */
-  layerNorm(name: string, v: Extent & { x: View; y: View; stats: View }): void {
+  layerNorm(name: string, v: Rows & { x: View; y: View; stats: View }): void {
     const { width: C } = this.weights.layout.config;
     this.list.add({
       shader: 'layernorm',
       entry: 'forward',
       switches: switched({ halfY: v.y }),
-      constants: this.#rowConstants({ M: rowsIn(v), C }),
+      constants: this.#rowConstants({ C }),
       bindings: {
         x: wholeVectors(v.x),
         gain: wholeVectors(this.weights.tensor(`${name}.weight`)),
@@ -147,6 +149,7 @@ export class Operations {
         y: wholeVectors(v.y),
         stats: v.stats,
       },
+      uniforms: extentUniform({ rows: rowsIn(v) }),
       groups: [Math.ceil(rowsIn(v) / this.plan.rowsPerGroup)],
       bytes: 8 * rowsIn(v) * C,
     });
@@ -158,7 +161,7 @@ export class Operations {
    */
   layerNormGradient(
     name: string,
-    v: Extent & {
+    v: Rows & {
       x: View;
       stats: View;
       dy: View;
@@ -183,11 +186,12 @@ export class Operations {
       switches: switched({ halfGradient: v.dy, halfDropped: dropout?.gradient }),
       entry: dropout ? 'backwardDropout' : 'backward',
       constants: {
-        ...this.#rowConstants({ M: rowsIn(v), C }),
+        ...this.#rowConstants({ C }),
         PASSING: v.passing,
         ...(dropout && { T: dropout.rowsPerSequence }),
       },
       bindings: dropout ? { ...bindings, dropped: wholeVectors(dropout.gradient), dropoutKey: dropout.key } : bindings,
+      uniforms: extentUniform({ rows: rowsIn(v) }),
       groups: [Math.ceil(rowsIn(v) / this.plan.rowsPerGroup)],
       label: 'layernorm.backward',
       bytes: (12 + (v.passing ? 4 : 0) + (dropout ? 4 : 0)) * rowsIn(v) * C,
@@ -212,13 +216,14 @@ export class Operations {
         status: status(`${name}.weight`),
         ...scaled.bindings,
       },
+      uniforms: this.#stackExtent(v),
       groups: [Math.ceil(C / 4 / COLUMN_LANES)],
       bytes: 8 * rowsIn(v) * C + 32 * C,
     });
   }
 
   /** Adds the gradient of the bias `name`: the column sums of dy [M, N]. */
-  biasGradient(name: string, v: Extent & { dy: View }): void {
+  biasGradient(name: string, v: Rows & { dy: View }): void {
     const [piece] = this.weights.layout.piecesOf(name);
     const N = piece.size;
     const scaled = this.#scaled();
@@ -235,16 +240,22 @@ export class Operations {
         status: status(name),
         ...scaled.bindings,
       },
+      uniforms: this.#stackExtent(v),
       groups: [Math.ceil(N / 4 / COLUMN_LANES)],
       bytes: 4 * rowsIn(v) * N + 16 * N,
     });
   }
 
+  /** Of kernels that add up the micro-batches of a stack one by one. */
+  #stackExtent({ rows, stack }: Rows) {
+    return extentUniform({ rows, stack, fresh: this.fresh });
+  }
+
   /** Where a row has one thread, a column has one, too. */
-  #columnConstants({ rows, stack = 1 }: Extent, N: number) {
+  #columnConstants({ rows, stack = 1 }: Rows, N: number) {
     const { columnRows, rowLanes } = this.plan;
     const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, stack * Math.ceil(rows / columnRows));
-    return { M: rows, STACK: stack, FRESH: this.fresh, N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices };
+    return { N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices };
   }
 
   /**
@@ -253,7 +264,7 @@ export class Operations {
    */
   linear(
     name: string,
-    v: Extent & {
+    v: Rows & {
       x: View;
       y: View;
       gelu?: View;
@@ -290,7 +301,7 @@ export class Operations {
    * dx [M, K] = dy [M, N] W^T, times GELU's derivative at `hidden` where given; adds the gradients x^T dy of the
    * matrix and, where there is one, of the bias.
    */
-  linearGradient(name: string, v: Extent & { x: View; dy: View; dx: View; hidden?: View }): void {
+  linearGradient(name: string, v: Rows & { x: View; dy: View; dx: View; hidden?: View }): void {
     const weight = `${name}.weight`;
     const [k, n] = this.#shape(weight);
     this.#matmul({
@@ -332,7 +343,7 @@ export class Operations {
   }
 
   /** logits [M, stride] = x [M, C] times the head's matrix [V, C] transposed, window by window. */
-  head(v: Extent & { x: View; logits: View; stride: number }): void {
+  head(v: Rows & { x: View; logits: View; stride: number }): void {
     const { width: C } = this.weights.layout.config;
     for (const piece of this.#headPieces()) {
       this.#matmul({
@@ -352,7 +363,7 @@ export class Operations {
   }
 
   /** dx [M, C] = dLogits [M, stride] times the head's matrix; adds the matrix's gradient, of which this `isFirst` or not. */
-  headGradient(v: Extent & { x: View; dLogits: View; dx: View; stride: number; isFirst: boolean }): void {
+  headGradient(v: Rows & { x: View; dLogits: View; dx: View; stride: number; isFirst: boolean }): void {
     const { width: C } = this.weights.layout.config;
     const { low, high, status } = this.#gradients();
     for (const [i, piece] of this.#headPieces().entries()) {
@@ -451,13 +462,14 @@ export class Operations {
   /**
    * The losses of M rows of logits (stride values apart); with `scale`, the logits become their own gradients.
    */
-  crossEntropy(v: Extent & { logits: View; targets: View; losses: View; stride: number; scale?: View }): void {
+  crossEntropy(v: Rows & { logits: View; targets: View; losses: View; stride: number; scale?: View }): void {
     const { vocabSize: V } = this.weights.layout.config;
     this.list.add({
       shader: 'cross_entropy',
       entry: v.scale ? 'gradient' : 'loss',
-      constants: this.#rowConstants({ R: rowsIn(v), V, STRIDE: v.stride }),
+      constants: this.#rowConstants({ V, STRIDE: v.stride }),
       bindings: { logits: v.logits, targets: v.targets, losses: v.losses, ...(v.scale && { scale: v.scale }) },
+      uniforms: extentUniform({ rows: rowsIn(v) }),
       groups: [Math.ceil(rowsIn(v) / this.plan.rowsPerGroup)],
       bytes: (v.scale ? 12 : 4) * rowsIn(v) * V,
     });

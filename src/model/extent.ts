@@ -1,0 +1,16 @@
+/** How much a dispatch computes: shaders/extent.wgsl. Numbers of the dispatch, so that pipelines serve all graphs. */
+export interface Extent {
+  /** Of a product's C; of activations, those of one micro-batch where the kernel knows of stacks, else all. */
+  readonly rows: number;
+  /** Micro-batches or products whose rows lie one below another. Default 1. */
+  readonly stack?: number;
+  /** Sums of the first of them take the place of what was there. Default false. */
+  readonly fresh?: boolean;
+  /** Of tiles (shaders/matmul_operands.wgsl). Default 1. */
+  readonly band?: number;
+}
+
+/** The `uniforms` of a dispatch with this extent. */
+export function extentUniform({ rows, stack = 1, fresh = false, band = 1 }: Extent): { extent: readonly number[] } {
+  return { extent: [rows, stack, Number(fresh), band] };
+}
