@@ -1,4 +1,5 @@
 import { LantrainError } from '../src/errors.js';
+import { adapterTitle } from '../src/gpu/device.js';
 import { IGNORED_TARGET, type MicroBatch } from '../src/model/gpt.js';
 import { runnablePlan } from '../src/model/plan.js';
 import type { StepReport } from '../src/model/sums.js';
@@ -114,7 +115,7 @@ export class Worker {
       error: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator says ${m.code}: ${m.message}`)),
     };
     const { adapter } = options.engines.gpu;
-    const described = (adapter.driver || adapter.name).slice(0, 1000);
+    const described = adapterTitle(adapter).slice(0, 1000);
     const lacksShaders = !options.engines.hasShaders;
     connection.send({ type: 'join', name: options.name, adapter: described, software: adapter.software, lacksShaders });
   }
@@ -167,7 +168,7 @@ export class Worker {
     if (welcome.shape.precision === 'f16' && !gpu.has('shader-f16'))
       throw new LantrainError(
         'LT_CLUSTER_WORKER',
-        `the run computes in float16, which needs shader-f16, and ${gpu.adapter.driver || gpu.adapter.name} has not that feature`,
+        `the run computes in float16, which needs shader-f16, and ${adapterTitle(gpu.adapter)} has not that feature`,
       );
     onNote?.({ note: 'welcome', worker: welcome.worker, step: welcome.step });
     this.#connection.frames = {

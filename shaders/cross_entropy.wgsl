@@ -4,7 +4,8 @@
 //   gradient: logits[r, v] <- (softmax(logits[r, :])[v] - [v = target]) * scale, in place
 //   total: the 64-bit sum of all losses on the grid
 //
-// logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R]; scale = 1 / (tokens of the global batch).
+// logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R];
+// scale = 1 / (tokens of the global batch).
 // total [2] = low, high. LANES and ROWS as in layernorm.wgsl; a lane takes columns by fours, and the last few one by
 // one. It keeps its own running maximum and sum (online softmax), so that the row is read twice and not three times.
 // Loops begin at the row, as in layernorm.wgsl.

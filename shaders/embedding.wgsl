@@ -6,7 +6,8 @@
 //             element has one thread that adds its rows in order: no float atomics.
 //
 // Of a stack of S = extent.stack micro-batches, whose M = extent.rows rows each lie one below another, each is summed and
-// rounded by itself. If the extent is fresh, the first one's sums take the place of what was there; the token gradient, which meets few rows of the table, adds always.
+// rounded by itself. If the extent is fresh, the first one's sums take the place of what was there; the token
+// gradient, which meets few rows of the table, adds always.
 //
 // tokens [S * M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [S * M, C]; low, high: the sums of
 // wte's window or of wpe.

@@ -3,13 +3,15 @@
 //! import gelu
 //! import output_values  //! quads: //! import output_quads
 // What happens to a matrix product on its way out, in one place for all of its kernels. A call takes four consecutive
-// values of one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on; rows and columns beyond C are left out.
+// values of one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on; rows and columns beyond C are
+// left out.
 //
 //   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part behind its flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
 //   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. If the extent
-//                  is fresh, the first product of a stack takes the place of what was there. In halves: integersOf, intoSums
+//                  is fresh, the first product of a stack takes the place of what was there. In halves: integersOf,
+//                  intoSums
 //
 // Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
 // its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are

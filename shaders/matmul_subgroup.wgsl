@@ -194,11 +194,18 @@ fn multiply(t: ptr<function, Tile>, row: u32, col: u32, lane: u32, s: u32) {
   }
 }
 
+// An array that a loop indexes stays in memory, which costs products of 32 rows a tenth of their time: there loops over
+// rows are written out. Products of fewer rows gain more from compiling in a fraction of the time.
+fn tileRows() -> u32 {
+  if (ROWS > 16u) { return ROWS; }
+  return rounds(ROWS, extent.stack);
+}
+
 // The accumulators of the tile at (row, col), from what C holds on where they ACCUMULATE.
 fn product(row: u32, col: u32, lane: u32) -> Tile {
   var t: Tile;
   if (ACCUMULATE) {
-    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { t[i] = begin4(row + i, col); }
+    for (var i = 0u; i < tileRows(); i++) { t[i] = begin4(row + i, col); }
   }
   multiply(&t, row, col, lane, 0u);
   return t;
@@ -211,13 +218,6 @@ fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   return tileOf(id, (extent.rows + ROWS - 1u) / ROWS, (N + 4u * LANES - 1u) / (4u * LANES)) * vec2u(ROWS, 4u * LANES);
 }
 
-// An array that a loop indexes stays in memory, which costs products of 32 rows a tenth of their time: there the loop is
-// written out. Products of fewer rows gain more from compiling in a fraction of the time.
-fn rowsToStore() -> u32 {
-  if (ROWS > 16u) { return ROWS; }
-  return rounds(ROWS, extent.stack);
-}
-
 @compute @workgroup_size(LANES)
 fn store(
   @builtin(workgroup_id) group: vec3u,
@@ -228,7 +228,7 @@ fn store(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   let t = product(row, col, lane);
-  for (var i = 0u; i < rowsToStore(); i++) { store4(row + i, col, t[i]); }
+  for (var i = 0u; i < tileRows(); i++) { store4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -241,7 +241,7 @@ fn storeGelu(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   let t = product(row, col, lane);
-  for (var i = 0u; i < rowsToStore(); i++) { storeGelu4(row + i, col, t[i]); }
+  for (var i = 0u; i < tileRows(); i++) { storeGelu4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)
@@ -254,7 +254,7 @@ fn storeDropout(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   let t = product(row, col, lane);
-  for (var i = 0u; i < rowsToStore(); i++) { storeDropout4(row + i, col, t[i]); }
+  for (var i = 0u; i < tileRows(); i++) { storeDropout4(row + i, col, t[i]); }
 }
 
 @compute @workgroup_size(LANES)

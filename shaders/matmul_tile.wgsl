@@ -89,6 +89,25 @@ fn edgeB(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
   return below(v, first, cols);
 }
 
+// Four rows from `row` on.
+fn fourOfA(row: u32, first: u32, rows: u32, cols: u32) -> Four {
+  return Four(
+    edgeA(row, first, rows, cols),
+    edgeA(row + 1u, first, rows, cols),
+    edgeA(row + 2u, first, rows, cols),
+    edgeA(row + 3u, first, rows, cols),
+  );
+}
+
+fn fourOfB(row: u32, first: u32, rows: u32, cols: u32) -> Four {
+  return Four(
+    edgeB(row, first, rows, cols),
+    edgeB(row + 1u, first, rows, cols),
+    edgeB(row + 2u, first, rows, cols),
+    edgeB(row + 3u, first, rows, cols),
+  );
+}
+
 // Thread `i` fills its part of both slabs with the values of k to k + STEP - 1 for the tile at `corner`.
 fn fill(i: u32, k: u32, corner: vec2u) {
   for (var s = i; s < TILE_ROWS * STEP / 4u; s += THREADS) {
@@ -113,11 +132,9 @@ fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
     let row = corner.x + place;
     let first = k + j;
     if (LAYOUT == TN) {
-      return transpose4(
-        Four(edgeA(first, row, K, extent.rows), edgeA(first + 1u, row, K, extent.rows), edgeA(first + 2u, row, K, extent.rows), edgeA(first + 3u, row, K, extent.rows)),
-      );
+      return transpose4(fourOfA(first, row, K, extent.rows));
     }
-    return Four(edgeA(row, first, extent.rows, K), edgeA(row + 1u, first, extent.rows, K), edgeA(row + 2u, first, extent.rows, K), edgeA(row + 3u, first, extent.rows, K));
+    return fourOfA(row, first, extent.rows, K);
   }
   if (LAYOUT == TN) {
     let across = TILE_ROWS / 4u;
@@ -134,11 +151,9 @@ fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
     let col = corner.y + place;
     let first = k + j;
     if (LAYOUT == NT) {
-      return transpose4(
-        Four(edgeB(col, first, N, K), edgeB(col + 1u, first, N, K), edgeB(col + 2u, first, N, K), edgeB(col + 3u, first, N, K)),
-      );
+      return transpose4(fourOfB(col, first, N, K));
     }
-    return Four(edgeB(first, col, K, N), edgeB(first + 1u, col, K, N), edgeB(first + 2u, col, K, N), edgeB(first + 3u, col, K, N));
+    return fourOfB(first, col, K, N);
   }
   if (LAYOUT == NT) {
     let at = place / 4u * (STEP + 1u) + j / 4u;

@@ -5,6 +5,7 @@ import { benchShape, describeShape } from './bench-shape.js';
 import { planHash, stackedShape } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
+import { describeAdapter } from './processor.js';
 import { loadShaders } from './shaders.js';
 import { tune, tuningTable } from './tuning.js';
 
@@ -39,7 +40,7 @@ export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneC
   }
   const lines = [
     `model    ${describeShape(bench, shape.stack)}`,
-    `adapter  ${gpu.adapter.driver || gpu.adapter.name}`,
+    `adapter  ${describeAdapter(gpu.adapter)}`,
     tuningTable(tuned),
     `plan     ${planHash(plan).slice(0, 12)}${planOut ? `, written to ${planOut}: train --plan ${planOut}` : ''}`,
   ];

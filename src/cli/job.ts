@@ -5,7 +5,7 @@ import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files.js';
-import type { Gpu } from '../gpu/device.js';
+import { adapterTitle, type Gpu } from '../gpu/device.js';
 import { type MemoryBudget, memoryBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
@@ -268,7 +268,7 @@ export function resolvePlan({ plan, saved }: Pick<JobRequest, 'plan' | 'saved'>,
   if (missing !== undefined)
     throw new LantrainError(
       'LT_RUN_MISMATCH',
-      `the plan needs ${missing}, which ${gpu.adapter.driver || gpu.adapter.name} has not; --plan auto takes this adapter's own plan, whose bits differ`,
+      `the plan needs ${missing}, which ${adapterTitle(gpu.adapter)} has not; --plan auto takes this adapter's own plan, whose bits differ`,
     );
   return chosen;
 }
@@ -279,7 +279,7 @@ export function checkPrecision(gpu: Gpu, { precision }: BatchShape, width: numbe
   if (!gpu.has('shader-f16'))
     throw new LantrainError(
       'LT_USAGE_OPTION',
-      `--precision f16 needs the feature shader-f16, which ${gpu.adapter.driver || gpu.adapter.name} has not; --precision f32 runs everywhere`,
+      `--precision f16 needs the feature shader-f16, which ${adapterTitle(gpu.adapter)} has not; --precision f32 runs everywhere`,
     );
   if (width % 2 !== 0)
     throw new LantrainError('LT_USAGE_OPTION', `--precision f16 needs an even --width, not ${width}`);

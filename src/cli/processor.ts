@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import type { AdapterDescription } from '../gpu/device.js';
+import { type AdapterDescription, adapterTitle } from '../gpu/device.js';
 
 /** The widest vector instructions first, by the names that Linux has for them. */
 const INSTRUCTIONS: readonly (readonly [flag: string, name: string])[] = [
@@ -18,8 +18,8 @@ export function processor(): string {
 }
 
 /** The adapter in a line of a benchmark: its driver, and the processor of a software adapter. */
-export function describeAdapter({ driver, name, software }: AdapterDescription): string {
-  return `${driver || name}${software ? ` on ${processor()}` : ''}`;
+export function describeAdapter(adapter: AdapterDescription): string {
+  return `${adapterTitle(adapter)}${adapter.software ? ` on ${processor()}` : ''}`;
 }
 
 function vectorInstructions(): string {

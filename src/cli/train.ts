@@ -8,6 +8,7 @@ import { openModel } from '../checkpoint/huggingface.js';
 import { checkIdentity } from '../checkpoint/identity.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
+import { adapterTitle } from '../gpu/device.js';
 import { memoryBudget } from '../model/activations.js';
 import { ParameterLayout } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
@@ -340,7 +341,7 @@ function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Report
   reporter.note(
     `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch)${atOnce}, AdamW ${options.lr}, seed ${options.seed}`,
   );
-  reporter.note(`adapter  ${gpu.adapter.driver || gpu.adapter.name}, matrix products by ${describeTable(plan.matmul)}`);
+  reporter.note(`adapter  ${adapterTitle(gpu.adapter)}, matrix products by ${describeTable(plan.matmul)}`);
   const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;
   const saved = options.recompute ? ` (recomputed; kept: ${gigabytes(kept)})` : '';
   reporter.note(

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { cacheFolder, writeWhole } from '../data/cache-folder.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files.js';
-import type { Gpu } from '../gpu/device.js';
+import { adapterTitle, type Gpu } from '../gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../gpu/kernel.js';
 import { type Entry, holdContest, winnerOf } from '../gpu/tune.js';
 import type { ModelConfig } from '../model/config.js';
@@ -145,7 +145,7 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
   return {
     contests: { ...contests },
     async save() {
-      const text = JSON.stringify({ adapter: adapter.driver || adapter.name, contests: this.contests }, null, 1);
+      const text = JSON.stringify({ adapter: adapterTitle(adapter), contests: this.contests }, null, 1);
       try {
         await writeWhole(path, (fd) => void writeSync(fd, text));
       } catch (error) {

@@ -6,6 +6,7 @@ import { Membership, type MembershipNote } from '../../cluster/membership.js';
 import { connect } from '../../cluster/transport/client.js';
 import { discover } from '../../cluster/transport/discovery.js';
 import { LantrainError } from '../errors.js';
+import { adapterTitle } from '../gpu/device.js';
 import { formatCount } from '../report/format.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
@@ -37,7 +38,7 @@ export async function work(command: WorkerCommand): Promise<number> {
     if (!command.quiet) process.stdout.write(`${line}\n`);
   };
   const gpu = await openGpu(command.adapter);
-  say(`adapter  ${gpu.adapter.driver || gpu.adapter.name}`);
+  say(`adapter  ${adapterTitle(gpu.adapter)}`);
   const engines = new EngineKeeper(gpu, loadShaders(), {
     recompute: command.recompute,
     availableBytes: () => availableMemory(gpu.adapter),

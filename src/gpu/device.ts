@@ -89,6 +89,11 @@ export interface AdapterDescription {
   readonly subgroupSize: number | undefined;
 }
 
+/** The adapter in a few words: what its driver says of itself, or its name where that says nothing. */
+export function adapterTitle({ driver, name }: AdapterDescription): string {
+  return driver || name;
+}
+
 /**
  * A device with every useful feature and limit of its adapter. Errors that WebGPU reports on the side (uncaptured
  * errors, a lost device) are kept and thrown at the next `check`, which every read and wait makes.
