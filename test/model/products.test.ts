@@ -48,16 +48,16 @@ it.each([
     const gpt = await Gpt.build(bench.kernels, shape, plan, weights, sums);
     const launched = add.mock.calls
       .filter((_, i) => add.mock.contexts[i] === gpt.gradientList({ stack, fresh: true }))
-      .flatMap(([{ shader, entry, label, constants: c }]) =>
-        shader.startsWith('matmul') && c
+      .flatMap(([{ shader, entry, label, constants: c, uniforms }]) =>
+        shader.startsWith('matmul') && uniforms
           ? [
               words(
                 label,
                 LAYOUTS[Number(c.LAYOUT)],
-                c.M,
+                uniforms.extent[0],
                 c.N,
                 c.K,
-                c.STACK,
+                uniforms.extent[1],
                 c.LDA,
                 c.LDB,
                 c.LDC,
