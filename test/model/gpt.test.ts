@@ -223,3 +223,12 @@ it('the logits of the whole pass lie a stride of whole windows apart', async () 
   agree(logits, forward(config, someWeights(config), batch.tokens, batch.targets).logits, 1e-5);
   await sums.takeReport(bench.gpu);
 });
+
+it('micro-batches computed at once take no other pipelines than one by one', async () => {
+  const { config, shape } = CASES['a tied model of width 12'];
+  const plan = { rowLanes: 1, rowsPerGroup: 8 };
+  await build(config, shape, plan);
+  const { pipelineCount } = bench.kernels;
+  await build(config, { ...shape, stack: 5 }, plan);
+  expect(bench.kernels.pipelineCount).toBe(pipelineCount);
+});
