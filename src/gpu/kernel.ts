@@ -94,7 +94,7 @@ export class KernelCache {
     return kernel;
   }
 
-  /** A uniform buffer of u32 numbers that nobody writes; a few dozen bytes that no budget counts. */
+  /** A uniform buffer of these u32 numbers, which nobody writes, one for all that bind them; no budget counts its bytes. */
   numbers(values: readonly number[]): GPUBuffer {
     const key = values.join();
     let buffer = this.#numbers.get(key);
