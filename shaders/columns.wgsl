@@ -89,8 +89,8 @@ fn finish(n: u32, batch: u32, sum: Sums, isNorm: bool) {
   }
 }
 
-// `sum`, of the chunks before `first` of their micro-batch, with those from `first` on, of which this thread has `own`; what is
-// complete goes to the grid.
+// `sum`, of the chunks before `first` of their micro-batch, with those from `first` on, of which this thread has `own`; what
+// is complete goes to the grid.
 fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool) -> Sums {
   var total = sum;
   if (SLICES == 1u) {

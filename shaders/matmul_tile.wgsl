@@ -20,8 +20,8 @@
 //   "by k"    (A of TN, B of NN and TN)   slab[k * tile / 4 + place / 4]                        vec4 = 4 places, one k
 //   "by place" (A of NN and NT, B of NT)  slab[place / 4 * (STEP + 1) + place % 4 * STEP / 4 + k / 4]   4 k, one place
 //
-// STEP + 1 in place of STEP keeps the threads of a subgroup on different banks. Values beyond K are
-// zero. Each accumulator adds its products one by one, k rising: the same order, whatever the sizes of tiles and steps.
+// STEP + 1 in place of STEP keeps the threads of a subgroup on different banks. Values beyond K are zero.
+// Each accumulator adds its products one by one, k rising: the same order, whatever the sizes of tiles and steps.
 //
 // `parts` is the first half of a product that is split along K (matmul_reduce.wgsl is the second): workgroups with
 // z = s add the TERMS values of k from s * TERMS on.

@@ -225,9 +225,8 @@ interface Target {
 }
 
 function gridTarget({ low, high, status, unit }: GridOutput): Target {
-  const bindings = { low, high, status };
-  if (unit === undefined) return { entry: 'grid', constants: {}, bindings, switches: [] };
-  return { entry: 'grid', constants: {}, bindings: { ...bindings, gradientUnit: unit }, switches: ['scaled'] };
+  const bindings = { low, high, status, ...(unit && { gradientUnit: unit }) };
+  return { entry: 'grid', constants: {}, bindings, switches: unit ? ['scaled'] : [] };
 }
 
 /** `unused` stands in for optional inputs that are not given. */
