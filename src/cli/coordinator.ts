@@ -62,6 +62,8 @@ export interface Listening {
   readonly software: boolean;
   /** Prints a line among those of the run. */
   note(line: string): void;
+  /** Ends the run with an error; what it has done is saved first. */
+  fail(why: LantrainError): void;
 }
 
 /** `lantrain coordinator`: owns the state and takes the steps; workers that join compute them. */
@@ -139,7 +141,15 @@ class ClusterConductor implements Conductor {
     return this.#engine;
   }
 
-  async begin(run: RunDirectory, reporter: Reporter, watched: Watched): Promise<void> {
+  /** The workers' step in hand may take so long once the end is asked for. */
+  readonly patienceMs = 30_000;
+
+  async begin(
+    run: RunDirectory,
+    reporter: Reporter,
+    watched: Watched,
+    waiting: (waits: boolean) => void,
+  ): Promise<void> {
     const engine = this.#engine as ClusterEngine;
     const { telemetry } = watched;
     const { command } = this;
@@ -157,8 +167,8 @@ class ClusterConductor implements Conductor {
       }
       const line = lineOf(note, engine);
       if (line) reporter.note(line);
-      if (note.note === 'waiting') telemetry.state = 'waiting';
-      else if (note.note === 'going-on') telemetry.state = 'running';
+      if (note.note === 'waiting') waiting(true);
+      else if (note.note === 'going-on') waiting(false);
       if (note.note in RETRIES) {
         const worker = 'worker' in note && note.worker !== undefined ? nameOf(engine, note.worker) : undefined;
         telemetry.log(note.note, 'reason' in note ? note.reason : RETRIES[note.note], worker);
@@ -210,11 +220,8 @@ class ClusterConductor implements Conductor {
       url: this.#server.joinUrl(isAny(host) ? '127.0.0.1' : host),
       software: engine.gpu.adapter.software,
       note: (line) => reporter.note(line),
+      fail: (why) => engine.abandon(why),
     });
-  }
-
-  abandon(): void {
-    this.#engine?.abandon();
   }
 
   drop(worker: number): string | false {

@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { LantrainError } from '../errors.js';
 import { addBench } from './bench.js';
 import { listenAddress } from './lan-address.js';
+import { guardOutput } from './output.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 import { version } from './version.js';
 
@@ -178,6 +179,9 @@ function report(error: unknown): number {
   return 1;
 }
 
+guardOutput();
+// Only runs do something with these; elsewhere Node would open a debugger, or die.
+for (const signal of ['SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => {});
 // Dawn keeps the process alive, so it is ended here, once both streams are flushed.
 const code = await main(process.argv).catch(report);
 process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));

@@ -28,7 +28,7 @@ beforeAll(async () => {
   golden = loadGolden('untied');
   engine = await goldenEngine(gpu, golden, { microBatch: 1, plan: LIMITS, clip: CLIP });
   kernels = new KernelCache(gpu, loadShaders());
-  owner = await ClusterOwner.build(kernels, engine.layout, engine.options.adamw);
+  owner = await ClusterOwner.build(kernels, engine.layout, engine.options.adamw, true);
 });
 
 const bits = async (view: View) => new Uint32Array(await gpu.read(view));
@@ -173,7 +173,7 @@ it('each bucket of a long slab finds its own decay bits', async () => {
   const config = { ...golden.config, vocabSize: 2 ** 14, width: 68, heads: 1, layers: 1 };
   const layout = new ParameterLayout(config);
   const settings = { ...engine.options.adamw, weightDecay: 0.5, decay: 'matrices' } as const;
-  const large = await ClusterOwner.build(kernels, layout, settings);
+  const large = await ClusterOwner.build(kernels, layout, settings, false);
   expect(large.buckets.filter(({ slab }) => slab === 0).length).toBeGreaterThan(1);
   for (const { name, size } of layout.parameters) large.state.weights.write(gpu, name, new Float32Array(size).fill(2));
   large.beginUpdate(1, 1, 1);
