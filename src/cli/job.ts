@@ -6,7 +6,7 @@ import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files.js';
 import { adapterTitle, type Gpu } from '../gpu/device.js';
-import { type MemoryBudget, memoryBudget } from '../model/activations.js';
+import { type MemoryBudget, memoryBudget, ownerBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
@@ -91,9 +91,11 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const single = shapeOfJob({ model, options });
   checkPrecision(gpu, single, model.width);
   const shape = request.alone ? stackedShape(gpu, model, single, plan, options) : single;
+  // Who owns a cluster's state computes a probe of a whole step first, on a device of its own.
   checkMemory(gpu, model, shape, plan, memoryBudget(model, shape, plan));
   const tuned = await tunedPlan(request, gpu, model, shape, plan);
-  const budget = memoryBudget(model, shape, tuned);
+  const budget = request.alone ? memoryBudget(model, shape, tuned) : ownerBudget(model, tuned, options.clip === 0);
+  if (!request.alone) checkMemory(gpu, model, shape, plan, budget);
   const draft: RunConfig = {
     version: saved?.version ?? version(),
     model,

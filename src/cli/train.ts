@@ -356,8 +356,9 @@ function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Report
   reporter.note(`adapter  ${adapterTitle(gpu.adapter)}, matrix products by ${describeTable(plan.matmul)}`);
   const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;
   const saved = options.recompute ? ` (recomputed; kept: ${gigabytes(kept)})` : '';
+  const activations = budget.activationBytes > 0 ? `, activations ${gigabytes(budget.activationBytes)}${saved}` : '';
   reporter.note(
-    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}${saved}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
+    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}${activations}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
   );
 }
 

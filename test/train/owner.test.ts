@@ -3,6 +3,7 @@ import { loadShaders } from '../../src/cli/shaders.js';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu, type View } from '../../src/gpu/device.js';
 import { KernelCache } from '../../src/gpu/kernel.js';
+import { ownerBudget } from '../../src/model/activations.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { packDifferences, unpackSums } from '../../src/train/blocks.js';
 import type { Engine } from '../../src/train/engine.js';
@@ -185,4 +186,16 @@ it('each bucket of a long slab finds its own decay bits', async () => {
     const expected = kind === 'matrix' || kind === 'embedding' ? 1 : 2;
     expect((await large.state.weights.read(gpu, name)).every((w) => w === expected)).toBe(true);
   }
+});
+
+it('moments that are kept take the memory that is budgeted for them', async () => {
+  const { layout, options } = engine;
+  const taken = async (keepsMoments: boolean) => {
+    const before = gpu.memory.allocatedBytes;
+    await ClusterOwner.build(kernels, layout, options.adamw, keepsMoments);
+    return gpu.memory.allocatedBytes - before;
+  };
+  const budget = (keepsMoments: boolean) => ownerBudget(layout.config, options.plan, keepsMoments).stateBytes;
+  expect((await taken(true)) - (await taken(false))).toBe(budget(true) - budget(false));
+  expect(await taken(true)).toBeGreaterThanOrEqual(budget(true));
 });
