@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
+import { fileKind } from '../file-kind.js';
 import { isSystemError, reason } from '../files.js';
 import { writeWhole } from './atomic.js';
 
@@ -73,8 +74,13 @@ function readHeader(path: string, fd: number) {
   if (fileBytes < 8) throw corrupt(path, `is cut off: ${fileBytes} bytes, the length of its header takes 8`);
   const length = readBytes(path, fd, 0, new Uint8Array(8));
   const headerBytes = Number(new DataView(length.buffer).getBigUint64(0, true));
-  if (headerBytes < 2 || headerBytes > MAX_HEADER_BYTES)
-    throw corrupt(path, `is no safetensors file: it begins with a header length of ${headerBytes}`);
+  if (headerBytes < 2 || headerBytes > MAX_HEADER_BYTES) {
+    const head = readBytes(path, fd, 0, new Uint8Array(Math.min(fileBytes, 512)));
+    throw corrupt(
+      path,
+      `is no safetensors file: ${otherKind(head) ?? `it begins with a header length of ${headerBytes}`}`,
+    );
+  }
   const dataStart = 8 + headerBytes;
   if (dataStart > fileBytes)
     throw corrupt(path, `is cut off: its header ends at byte ${dataStart}, the file at ${fileBytes}`);
@@ -117,6 +123,13 @@ function readHeader(path: string, fd: number) {
   if (dataStart + position < fileBytes)
     throw corrupt(path, `has ${fileBytes - dataStart - position} bytes too many at its end`);
   return { tensors, metadata };
+}
+
+function otherKind(head: Uint8Array): string | undefined {
+  const kind = fileKind(head);
+  if (kind) return `it is ${kind.name}; ${kind.advice}`;
+  const isPage = /^\s*<(!doctype\s+)?html/i.test(Buffer.from(head).toString('latin1'));
+  return isPage ? 'it is an HTML page, as a failed download leaves; fetch it again' : undefined;
 }
 
 function parseHeader(path: string, bytes: Uint8Array): object {

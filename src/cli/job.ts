@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { openModel } from '../checkpoint/huggingface.js';
+import { existsSync, readFileSync } from 'node:fs';
+import { checkFinite, type ModelFolder, openModel } from '../checkpoint/huggingface.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
@@ -65,8 +65,7 @@ export function planHash(plan: Plan): string {
 export async function prepareJob(request: JobRequest): Promise<Job> {
   const { saved, init, explicit } = request;
   checkTuning(request);
-  const initModel = init === undefined ? undefined : await openModel(init);
-  initModel?.close();
+  const initModel = init === undefined ? undefined : await openInit(init, request);
   const options = resolveOptions(request, initModel?.config);
   if (request.tune && options.precision === 'f16')
     throw new LantrainError(
@@ -111,6 +110,27 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
   const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
   return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan: tuned, shape, budget };
+}
+
+/** The model that a run begins with, all of whose weights are numbers. Throws as `openModel` and `checkFinite` do. */
+async function openInit(dir: string, { onNote }: JobRequest): Promise<ModelFolder> {
+  if (!existsSync(dir))
+    throw new LantrainError(
+      'LT_CHECKPOINT_CORRUPT',
+      `there is no folder ${dir}: --init takes a Hugging Face folder that lies on this machine; fetch the model first`,
+    );
+  const model = await openModel(dir);
+  try {
+    checkFinite(dir, model);
+  } finally {
+    model.close();
+  }
+  const others = model.passedOver;
+  if (others.length > 0)
+    onNote?.(
+      `init     ${dir}: ${others.join(', ')} ${others.length > 1 ? 'are' : 'is'} no part of the model and left out`,
+    );
+  return model;
 }
 
 export function adamwOf(options: TrainOptions): AdamWSettings {

@@ -1,0 +1,37 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { writeModel } from '../../src/checkpoint/huggingface.js';
+import { prepareJob } from '../../src/cli/job.js';
+import type { ErrorCode } from '../../src/errors.js';
+import { parameters } from '../../src/model/parameters.js';
+import { failure } from '../checkpoint/helpers.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'lantrain-job-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** What a run is refused with before any GPU is opened; the tests would find none otherwise. */
+const refused = (code: ErrorCode, request: Partial<Parameters<typeof prepareJob>[0]>) =>
+  failure(code, () => prepareJob({ explicit: {}, alone: true, adapter: 'no such adapter', ...request }));
+
+describe('weights to begin with', () => {
+  const MODEL = { vocabSize: 256, context: 8, width: 8, layers: 1, heads: 1, tie: true, qkvBias: true };
+
+  it('are refused where one is NaN, with its tensor', async () => {
+    const init = join(folder, 'nan');
+    await writeModel(init, MODEL, (name) => {
+      const { size } = parameters(MODEL).find((one) => one.name === name) ?? expect.fail();
+      return new Float32Array(size).fill(name === 'h.0.mlp.c_fc.bias' ? Number.NaN : 0);
+    });
+    expect(await refused('LT_CHECKPOINT_TENSOR', { init })).toContain(
+      `${init} has weights that are NaN or infinite: h.0.mlp.c_fc.bias (32 of 32)`,
+    );
+  });
+
+  it('are refused where there is no such folder, say for a name of the hub', async () => {
+    expect(await refused('LT_CHECKPOINT_CORRUPT', { init: 'openai-community/gpt2' })).toContain(
+      'there is no folder openai-community/gpt2: --init takes',
+    );
+  });
+});
