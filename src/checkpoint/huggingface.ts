@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LantrainError } from '../errors.js';
+import { makeFolder } from '../files.js';
 import type { ModelConfig } from '../model/config.js';
 import { type Parameter, parameters } from '../model/parameters.js';
 import { writeFailure, writeText } from './atomic.js';
@@ -81,7 +81,7 @@ export async function writeModel(
   read: (name: string) => Float32Array | Promise<Float32Array>,
 ): Promise<void> {
   try {
-    await mkdir(dir, { recursive: true });
+    makeFolder(dir);
   } catch (error) {
     throw writeFailure(dir, error);
   }

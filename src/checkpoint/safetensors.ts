@@ -43,7 +43,8 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
   /**
    * `count` values of a tensor from its value `from` on, all by default, as float32 (F16 and BF16 are widened). Only
-   * these are read from the file. Throws LT_CHECKPOINT_TENSOR where there is no such tensor or it is no float tensor.
+   * these are read from the file. Throws LT_CHECKPOINT_TENSOR where there is no such tensor or it is no float tensor,
+   * LT_CHECKPOINT_CORRUPT where the disk does not give it.
    */
   read(name: string, from?: number, count?: number): Float32Array;
   close(): void;
@@ -60,12 +61,18 @@ export function openSafetensors(path: string): SafetensorsFile {
       path,
       tensors,
       metadata,
-      read: (name, from, count) => readTensor(path, open, tensors.get(name), name, from, count),
+      read: (name, from, count) => {
+        try {
+          return readTensor(path, open, tensors.get(name), name, from, count);
+        } catch (error) {
+          throw unreadable(path, error);
+        }
+      },
       close: () => closeSync(open),
     };
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
-    throw isSystemError(error) ? corrupt(path, `cannot be read: ${reason(error)}`, error) : error;
+    throw unreadable(path, error);
   }
 }
 
@@ -225,6 +232,11 @@ async function writeBytes(file: FileHandle, bytes: Uint8Array): Promise<void> {
     const { bytesWritten } = await file.write(bytes, done, Math.min(bytes.length - done, CHUNK_BYTES));
     done += bytesWritten;
   }
+}
+
+/** LT_CHECKPOINT_CORRUPT for an error of the operating system; any other error as it is. */
+function unreadable(path: string, error: unknown): unknown {
+  return isSystemError(error) ? corrupt(path, `cannot be read: ${reason(error)}`, error) : error;
 }
 
 function corrupt(path: string, what: string, cause?: unknown): LantrainError {

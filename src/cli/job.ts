@@ -14,7 +14,7 @@ import { chooseStack, MOST_ROWS, possibleStacks } from '../model/stack.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
-import { trainingWindows } from '../train/trainer.js';
+import { trainingWindows, validationWindows } from '../train/trainer.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
@@ -85,6 +85,9 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     valRatio: options.valRatio,
     onProgress: request.onData,
   });
+  // Before any kernel is compiled.
+  const { stepsPerEpoch } = trainingWindows({ model, options }, data);
+  validationWindows({ model, options }, data);
   const gpu = await openGpu(request.adapter);
   const plan = resolvePlan(request, gpu);
   const single = shapeOfJob({ model, options });
@@ -93,7 +96,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   checkMemory(gpu, model, shape, plan, memoryBudget(model, shape, plan));
   const tuned = await tunedPlan(request, gpu, model, shape, plan);
   const budget = memoryBudget(model, shape, tuned);
-  const draft: RunConfig = {
+  const config: RunConfig = {
     version: saved?.version ?? version(),
     model,
     options,
@@ -101,12 +104,9 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     data: { hash: data.hash, description: data.description },
     init: saved?.init ?? init,
     adapter: saved?.adapter ?? gpu.adapter.driver,
-    totalSteps: 1,
-    stepsPerEpoch: 1,
+    totalSteps: options.steps > 0 ? options.steps : options.epochs * stepsPerEpoch,
+    stepsPerEpoch,
   };
-  const { stepsPerEpoch } = trainingWindows(draft, data);
-  const totalSteps = options.steps > 0 ? options.steps : options.epochs * stepsPerEpoch;
-  const config = { ...draft, totalSteps, stepsPerEpoch };
   // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
   const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
   return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan: tuned, shape, budget };

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { LantrainError } from '../errors.js';
+import { isSystemError, reason } from '../files.js';
 import { addBench } from './bench.js';
 import { listenAddress } from './lan-address.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
@@ -173,6 +174,11 @@ function report(error: unknown): number {
   if (error instanceof LantrainError) {
     process.stderr.write(`error ${error.code}: ${error.message}\n`);
     return error.exitCode;
+  }
+  if (isSystemError(error)) {
+    const where = error.path === undefined ? '' : ` of ${error.path}`;
+    process.stderr.write(`error LT_SYSTEM: the system refuses ${error.syscall}${where}: ${reason(error)}\n`);
+    return 1;
   }
   process.stderr.write(`unexpected error: ${error instanceof Error ? error.stack : String(error)}\n`);
   return 1;

@@ -108,7 +108,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
   if (resumed && command.init !== undefined)
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
-  const out = command.resume ?? command.out ?? freeName(command);
+  const out = command.resume ?? command.out ?? freeNames(command).next().value;
   if (!resumed) RunDirectory.checkFree(out);
   const job = await prepareJob({
     ...command,
@@ -125,9 +125,14 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
 
   const engine = await conductor.create(job, from, out);
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
-  const run = resumed?.run ?? (await RunDirectory.create(out, config));
-  if (resumed) await restore(resumed.run, engine, from);
-  else await begin(engine, config, command.init);
+  const run = resumed?.run ?? (await createRun(command, config));
+  try {
+    if (resumed) await restore(resumed.run, engine, from);
+    else await begin(engine, config, command.init);
+  } catch (error) {
+    if (!resumed) await run.discard();
+    throw error;
+  }
 
   const controls = new RunControls({
     stop: () => stop.ask(),
@@ -215,7 +220,7 @@ async function openRun(path: string): Promise<Resumed> {
 /** The step to go on from. Throws LT_RUN_MISMATCH before anything has changed. */
 async function checkResume({ run, saved }: Resumed, wanted: RunConfig, reporter: Reporter, job: Job): Promise<number> {
   checkIdentity(run.path, identityOf(saved), identityOf(wanted));
-  const { found, warnings } = await run.latest();
+  const { found, warnings } = await run.latest(loadingBar('checking the checkpoint'));
   for (const warning of warnings) reporter.note(warning);
   if (saved.adapter !== job.gpu.adapter.driver)
     reporter.note(
@@ -265,12 +270,18 @@ async function begin(engine: TrainingEngine, config: RunConfig, init: string | u
   }
 }
 
-/** The first name of `runs/<preset>-1`, `-2` ... that is free. */
-function freeName(command: TrainCommand): string {
+/** At `--out`, else under the first free name, which another process may have taken since it was first looked for. */
+function createRun(command: TrainCommand, config: RunConfig): Promise<RunDirectory> {
+  if (command.out !== undefined) return RunDirectory.create(command.out, config);
+  return RunDirectory.createFirst(freeNames(command), config);
+}
+
+/** Those of `runs/<preset>-1`, `-2` ... that are free. */
+function* freeNames(command: TrainCommand): Generator<string, never> {
   const base = command.preset ?? (command.init === undefined ? 'tiny' : 'run');
   for (let n = 1; ; n++) {
     const path = join('runs', `${base}-${n}`);
-    if (!existsSync(path)) return path;
+    if (!existsSync(path)) yield path;
   }
 }
 

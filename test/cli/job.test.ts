@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -33,5 +33,28 @@ describe('weights to begin with', () => {
     expect(await refused('LT_CHECKPOINT_CORRUPT', { init: 'openai-community/gpt2' })).toContain(
       'there is no folder openai-community/gpt2: --init takes',
     );
+  });
+});
+
+describe('a part of the data that is too short', () => {
+  const data = join(folder, 'text.txt');
+  writeFileSync(data, 'Call me Ishmael. '.repeat(40));
+  const explicit = {
+    data,
+    tokenizer: 'bytes' as const,
+    layers: 1,
+    heads: 1,
+    width: 8,
+    context: 64,
+    batch: 2,
+    microBatch: 1,
+  };
+
+  it('is refused before a GPU is opened, and of the validation part only where it is evaluated', async () => {
+    const short = { ...explicit, valRatio: 0.02 };
+    expect(await refused('LT_DATA_SHORT', { explicit: short })).toContain('the validation part has 14 tokens');
+    expect(await refused('LT_DATA_SHORT', { explicit: { ...explicit, batch: 50 } })).toContain('the training part');
+    await refused('LT_GPU_NONE', { explicit: { ...short, evalEvery: 0 } });
+    await refused('LT_GPU_NONE', { explicit: { ...explicit, valRatio: 0 } });
   });
 });
