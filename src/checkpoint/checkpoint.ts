@@ -1,6 +1,6 @@
-import { type Dirent, existsSync, readdirSync, statSync } from 'node:fs';
+import { type Dirent, readdirSync, statSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { isSystemError, makeFolder, removeQuietly, syncDirectory } from '../files.js';
@@ -23,8 +23,7 @@ import { openSafetensors, writeSafetensors } from './safetensors.js';
  *     000120.damaged                 was passed over when the run went on; nothing reads, counts or removes it
  *     000180.partial                 being written, or removed
  */
-const REPLACED = '.replaced';
-const DAMAGED = '.damaged';
+export const REPLACED = '.replaced';
 const STEP_DIGITS = 6;
 
 /** state.json. `step` counts updates: the state after the step of that number. */
@@ -177,7 +176,7 @@ function damaged(path: string, why: string): LantrainError {
  * makes the digest on the way. Throws LT_RUN_WRITE where the system refuses; nothing of it is left then and the
  * checkpoints before it stand.
  */
-async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
+export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
   const { model, step, read } = next;
   const path = join(dir, checkpointName(step));
   const temporary = path + PARTIAL;
@@ -214,17 +213,6 @@ async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path
   }
 }
 
-/** Writes the checkpoint of a step and then removes all but the newest `keep` that are whole. */
-export async function writeAndPrune(
-  dir: string,
-  next: NewCheckpoint,
-  keep: number,
-): Promise<{ path: string; digest: string }> {
-  const written = await writeCheckpoint(dir, next);
-  await pruneCheckpoints(dir, next.step, keep);
-  return written;
-}
-
 /** Gives `temporary` the name `path`. A folder cannot be renamed over another, so an older one steps aside first. */
 async function moveInto(temporary: string, path: string): Promise<void> {
   const aside = path + REPLACED;
@@ -249,71 +237,8 @@ function whatStands(dir: string): string {
   return last ? `the last good checkpoint is ${last.path}` : 'there is no earlier checkpoint';
 }
 
-/**
- * Removes what a crash left: partial checkpoints, and older ones set aside whose successor arrived; one whose successor
- * did not arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written.
- */
-export async function sweepCheckpoints(dir: string): Promise<void> {
-  const names = entries(dir).map(({ name }) => name);
-  for (const name of names) {
-    const path = join(dir, name);
-    if (name.endsWith(PARTIAL)) await removeQuietly(path);
-    if (!name.endsWith(REPLACED)) continue;
-    const original = name.slice(0, -REPLACED.length);
-    if (names.includes(original)) await removeQuietly(path);
-    else await rename(path, join(dir, original));
-  }
-}
-
-/**
- * Of the checkpoints before `step`, the newest `keep - 1` that open stay and the older ones go. One that does not open
- * takes no other's place: it is set aside. Throws LT_RUN_WRITE.
- */
-async function pruneCheckpoints(dir: string, step: number, keep: number): Promise<void> {
-  let stays = keep - 1;
-  for (const { path } of listCheckpoints(dir).reverse()) {
-    if (Number(basename(path)) >= step) continue;
-    if (stays > 0) {
-      if (await opens(path)) stays--;
-      else await setAside(path);
-      continue;
-    }
-    try {
-      await rename(path, path + PARTIAL);
-    } catch (error) {
-      throw writeFailure(path, error);
-    }
-    await removeQuietly(path + PARTIAL);
-  }
-}
-
-async function opens(path: string): Promise<boolean> {
-  try {
-    (await openCheckpoint(path)).close();
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** The name that a damaged checkpoint gets when it is set aside. */
-export function nameAside(path: string): string {
-  for (let n = 1; ; n++) {
-    const name = path + DAMAGED + (n > 1 ? `-${n}` : '');
-    if (!existsSync(name)) return name;
-  }
-}
-
-/** Takes a damaged checkpoint out of the list without removing it. Throws LT_RUN_WRITE. */
-export async function setAside(path: string): Promise<void> {
-  try {
-    await rename(path, nameAside(path));
-  } catch (error) {
-    throw writeFailure(path, error);
-  }
-}
-
-function entries(dir: string): Dirent[] {
+/** What lies in the folder of checkpoints; nothing where there is none yet. */
+export function entries(dir: string): Dirent[] {
   try {
     return readdirSync(dir, { withFileTypes: true });
   } catch (error) {

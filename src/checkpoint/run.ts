@@ -8,16 +8,13 @@ import {
   latestCheckpoint,
   listCheckpoints,
   type NewCheckpoint,
-  nameAside,
   type OnProgress,
-  setAside,
   stampOf,
-  sweepCheckpoints,
-  writeAndPrune,
 } from './checkpoint.js';
 import { EventLog, type LoggedEvent } from './event-log.js';
 import { issues, readJson } from './huggingface-config.js';
 import { RunConfig } from './identity.js';
+import { nameAside, setAside, sweepCheckpoints, writeAndPrune } from './kept.js';
 import { LOCK_NAME, RunLock } from './lock.js';
 import { type Saved, Saver } from './saver.js';
 import type { SharedState } from './shared-state.js';
@@ -184,14 +181,10 @@ export class RunDirectory {
    * none is whole.
    */
   async latest(onProgress?: OnProgress): Promise<Latest> {
-    const isLong = (total: number) => total >= LONG_READING;
-    const { found, passedOver } = await latestCheckpoint(
-      this.checkpoints,
-      (path) => this.whole.has(stampOf(path)),
-      (done, total) => {
-        if (isLong(total)) onProgress?.(done, total);
-      },
-    );
+    const onLong: OnProgress = (done, total) => {
+      if (total >= LONG_READING) onProgress?.(done, total);
+    };
+    const { found, passedOver } = await latestCheckpoint(this.checkpoints, (path) => this.isKnown(path), onLong);
     if (!found && passedOver.length > 0)
       throw new LantrainError(
         'LT_CHECKPOINT_CORRUPT',

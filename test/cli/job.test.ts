@@ -4,8 +4,13 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { writeModel } from '../../src/checkpoint/huggingface.js';
 import { prepareJob } from '../../src/cli/job.js';
+import { memoryTokens } from '../../src/data/token-file.js';
 import type { ErrorCode } from '../../src/errors.js';
 import { parameters } from '../../src/model/parameters.js';
+import type { TrainingEngine } from '../../src/train/engine.js';
+import { BASE_OPTIONS } from '../../src/train/options.js';
+import type { RunConfig } from '../../src/train/run-config.js';
+import { Trainer } from '../../src/train/trainer.js';
 import { failure } from '../checkpoint/helpers.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lantrain-job-'));
@@ -56,5 +61,17 @@ describe('a part of the data that is too short', () => {
     expect(await refused('LT_DATA_SHORT', { explicit: { ...explicit, batch: 50 } })).toContain('the training part');
     await refused('LT_GPU_NONE', { explicit: { ...short, evalEvery: 0 } });
     await refused('LT_GPU_NONE', { explicit: { ...explicit, valRatio: 0 } });
+  });
+
+  it('stops no training that never looks at it', () => {
+    const part = (length: number) => memoryTokens(new Uint16Array(length));
+    const data = { train: part(500), validation: part(3), hash: '', description: '', tokens: 503, close: () => {} };
+    const model = { vocabSize: 256, context: 64, width: 8, layers: 1, heads: 1, tie: true, qkvBias: true };
+    const trainer = (evalEvery: number) => {
+      const options = { ...BASE_OPTIONS, ...explicit, stride: 64, evalEvery };
+      return new Trainer({} as TrainingEngine, { model, options } as RunConfig, data, undefined);
+    };
+    expect(trainer(0).windows.windowCount).toBe(7);
+    expect(() => trainer(1)).toThrow('validation part has 3 tokens');
   });
 });
