@@ -10,6 +10,7 @@ import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import { type ReadState, STATE_PARTS, StateDigest, type StatePart } from './digest.js';
 import { openModel, writeModel } from './huggingface.js';
 import { issues, readJson } from './huggingface-config.js';
+import { compareIdentity } from './identity.js';
 import { openSafetensors, writeSafetensors } from './safetensors.js';
 
 /**
@@ -116,10 +117,12 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
 }
 
 /**
- * The newest checkpoint in `dir` that is whole: it opens and has its digest, unless `isKnown` says so. The caller closes it.
+ * The newest checkpoint in `dir` that is whole: it opens, is of `model`, and has its digest, unless `isKnown` says so. The
+ * caller closes it.
  */
 export async function latestCheckpoint(
   dir: string,
+  model: ModelConfig,
   isKnown: (path: string) => boolean = () => false,
   onProgress?: OnProgress,
 ): Promise<Found> {
@@ -129,6 +132,9 @@ export async function latestCheckpoint(
     try {
       opened = await openCheckpoint(path);
       if (opened.state.step !== step) throw damaged(path, `its state.json says step ${opened.state.step}`);
+      const differences = compareIdentity(model, opened.config);
+      if (differences.length > 0)
+        throw damaged(path, `its config.json is of another model (${differences.join(', ')})`);
       if (!isKnown(path)) await restoreCheckpoint(opened, () => {}, onProgress);
       return { found: opened, passedOver };
     } catch (error) {

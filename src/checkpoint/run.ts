@@ -184,7 +184,12 @@ export class RunDirectory {
     const onLong: OnProgress = (done, total) => {
       if (total >= LONG_READING) onProgress?.(done, total);
     };
-    const { found, passedOver } = await latestCheckpoint(this.checkpoints, (path) => this.isKnown(path), onLong);
+    const { found, passedOver } = await latestCheckpoint(
+      this.checkpoints,
+      this.config.model,
+      (path) => this.isKnown(path),
+      onLong,
+    );
     if (!found && passedOver.length > 0)
       throw new LantrainError(
         'LT_CHECKPOINT_CORRUPT',

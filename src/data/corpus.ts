@@ -73,20 +73,24 @@ function empty(name: string): LantrainError {
 
 function textFilesIn(folder: string): string[] {
   const found: string[] = [];
+  let tokenFile: string | undefined;
   const walk = (current: string) => {
     for (const entry of list(current)) {
       if (entry.name.startsWith('.')) continue;
       const path = join(current, entry.name);
       if (entry.isDirectory()) walk(path);
+      else if (/\.(bin|npy)$/i.test(entry.name)) tokenFile ??= path;
       else if (TEXT_EXTENSIONS.has(extname(entry.name).toLowerCase()) && look(path).isFile()) found.push(path);
     }
   };
   walk(folder);
   if (found.length === 0) {
+    const instead = tokenFile
+      ? `give --data one file of token ids, such as ${tokenFile}`
+      : 'give --data another folder, or the path of a single file, which may have any extension';
     throw new LantrainError(
       'LT_DATA_MISSING',
-      `the folder ${folder} holds no text files (${[...TEXT_EXTENSIONS].join(', ')}): give --data another folder, or ` +
-        'the path of a single file, which may have any extension',
+      `the folder ${folder} holds no text files (${[...TEXT_EXTENSIONS].join(', ')}): ${instead}`,
     );
   }
   const key = (path: string) => relative(folder, path).split(sep).join('/');

@@ -96,6 +96,20 @@ describe('a checkpoint with a changed bit', () => {
     expect(contents(path)).toEqual(before);
   });
 
+  test('that is of another model is passed over as well', async () => {
+    const [path, other] = [
+      await runWith(2, 4),
+      await RunDirectory.create(join(scratch(), 'b'), { ...CONFIG, model: { ...TINY, heads: 2 } }),
+    ];
+    await other.writeCheckpoint({ ...next(6), model: other.config.model });
+    cpSync(checkpoint(other.path, 6), checkpoint(path, 6), { recursive: true });
+    other.close();
+    const { found, warnings } = await (await RunDirectory.open(path, 'read')).latest();
+    expect(found?.state.step).toBe(4);
+    found?.close();
+    expect(warnings).toEqual([expect.stringContaining('of another model (heads is 3 in the run, 2 now)')]);
+  });
+
   test('whose bytes the disk does not give is damaged as well', async () => {
     const file = openSafetensors(join(checkpoint(await runWith(2), 2), 'model.safetensors'));
     file.close();

@@ -141,6 +141,23 @@ describe('a token file of another layout', () => {
   });
 });
 
+it('ids called .txt are refused with the name that they need', async () => {
+  for (const content of [uint16(IDS), uint32(IDS), int64(IDS)])
+    await expectFailure(() => open(fileOf(content, 'x.txt')), 'LT_DATA_CORRUPT', 'x.txt', 'call it .bin');
+});
+
+it('a folder of token files says that one of them is wanted', async () => {
+  const folder = folderWith({ 'train.bin': uint16(IDS), 'val.bin': uint16(IDS), 'meta.pkl': 'x' });
+  await expectFailure(
+    () => open(folder),
+    'LT_DATA_MISSING',
+    folder,
+    'no text files',
+    'train.bin',
+    'one file of token ids',
+  );
+});
+
 describe('a .bin of uint16 ids is never taken for another', () => {
   const layoutOf = async (content: Uint8Array) => {
     const corpus = await resolveCorpus(fileOf(content));
@@ -153,6 +170,10 @@ describe('a .bin of uint16 ids is never taken for another', () => {
     ['four letters', Array.from({ length: 4000 }, (_, i) => (i * i * 7 + (i >> 3)) % 4)],
     ['zeros and ones, mostly zeros', Array.from({ length: 4000 }, (_, i) => (i % 37 === 0 ? 1 : 0))],
     ['zero as every second id but once', Array.from({ length: 400 }, (_, i) => (i % 2 && i !== 301 ? 0 : 300 + i))],
+    [
+      'zero as every second id but once, late',
+      Array.from({ length: 90_000 }, (_, i) => (i % 2 && i !== 80_001 ? 0 : 300 + (i % 50))),
+    ],
     ['bytes of a binary file', [...readFileSync(process.execPath).subarray(0, 20_000)]],
     ['the magic of a gzip file', [0x8b1f, 0x0008, 5, 700]],
     ['the magic of a zip file', [0x4b50, 0x0403, ...IDS]],
