@@ -74,7 +74,15 @@ const FEWEST_TEXT_BYTES = 64;
 /** Whether bytes, of which the last character may be cut off, are surely text: UTF-8 without control characters. */
 export function looksLikeText(head: Uint8Array): boolean {
   if (head.length < FEWEST_TEXT_BYTES || head.some((byte) => isControl(byte))) return false;
-  return [0, 1, 2, 3].some((cut) => isUtf8(head.subarray(0, head.length - cut)));
+  return isUtf8(cut(head));
+}
+
+/** UTF-8 without a character at its end that is cut off. */
+function cut(head: Uint8Array): Uint8Array {
+  for (let from = head.length - 1; from >= 0 && from >= head.length - 3; from--)
+    if (head[from] >= 0xc0) return head.subarray(0, from);
+    else if (head[from] < 0x80) break;
+  return head;
 }
 
 function isControl(code: number): boolean {
@@ -92,7 +100,7 @@ export function isFullOfNuls(nuls: number, bytes: number): boolean {
 
 /**
  * The encoding of text in 16- or 32-bit units, told by its mark or, without one, by where its NUL bytes stand: half of
- * every unit of Latin text, and of every blank and line end of any other. Undefined where it is none of these.
+ * every unit of Latin text, and of blanks and line ends of any other. Undefined where it is none of these.
  */
 export function wideEncoding(head: Uint8Array): 'UTF-16LE' | 'UTF-16BE' | 'UTF-32LE' | 'UTF-32BE' | undefined {
   const [a, b, c, d] = head;
@@ -109,8 +117,8 @@ export function wideEncoding(head: Uint8Array): 'UTF-16LE' | 'UTF-16BE' | 'UTF-3
   if (units >= 2 && full(0) && full(1) && nuls[3] === 0) return 'UTF-32BE';
   const [even, odd] = [nuls[0] + nuls[2], nuls[1] + nuls[3]];
   const most = Math.max(even, odd);
-  // Latin text has them in every unit; of other scripts it takes more to be sure.
-  const enough = (most >= 4 && most >= whole / 4) || isFullOfNuls(most, whole);
+  // Latin text has them in every unit. Others have fewer, but what is no UTF-8 and has any is no text of 8-bit units.
+  const enough = (most >= 4 && most >= whole / 4) || isFullOfNuls(most, whole) || (most > 0 && !isUtf8(cut(head)));
   if (!enough || Math.min(even, odd) > 0.05 * most) return undefined;
   const order = odd > even ? 'UTF-16LE' : 'UTF-16BE';
   return isPlausible(head.subarray(0, whole), order) ? order : undefined;
@@ -120,9 +128,8 @@ export function wideEncoding(head: Uint8Array): 'UTF-16LE' | 'UTF-16BE' | 'UTF-3
 function isPlausible(bytes: Uint8Array, order: 'UTF-16LE' | 'UTF-16BE'): boolean {
   try {
     const text = new TextDecoder(order, { fatal: true }).decode(bytes, { stream: true });
-    let odd = 0;
-    for (let i = 0; i < text.length; i++) if (isControl(text.charCodeAt(i))) odd++;
-    return odd <= 0.01 * text.length;
+    const strange = text.match(/[\p{Cc}\p{Cn}\p{Co}]/gu)?.filter((character) => !LAYOUT.has(character.charCodeAt(0)));
+    return (strange?.length ?? 0) <= 0.01 * text.length;
   } catch {
     return false;
   }

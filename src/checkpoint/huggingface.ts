@@ -151,8 +151,9 @@ function checkTensors(dir: string, wanted: readonly Parameter[], tensors: Readon
 export function checkFinite(dir: string, model: ModelFolder): void {
   const faults: string[] = [];
   for (const { name, size } of parameters(model.config)) {
+    const values = model.read(name);
     let bad = 0;
-    for (const value of model.read(name)) if (!Number.isFinite(value)) bad++;
+    for (let i = 0; i < size; i++) if (!Number.isFinite(values[i])) bad++;
     if (bad > 0) faults.push(`${name} (${bad} of ${size})`);
   }
   if (faults.length === 0) return;

@@ -197,7 +197,8 @@ export class RunDirectory {
       );
     if (found && this.lock) this.whole.add(stampOf(found.path));
     this.passedOver = passedOver.map(({ path }) => path);
-    const fate = (path: string) => (this.lock ? `; it is set aside as ${basename(nameAside(path))}` : '');
+    const fate = (path: string) =>
+      this.lock ? `; when the run goes on, it is set aside as ${basename(nameAside(path))}` : '';
     return { found, warnings: passedOver.map(({ path, why }) => `${path} is passed over: ${why}${fate(path)}`) };
   }
 

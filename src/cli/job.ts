@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { checkFinite, type ModelFolder, openModel } from '../checkpoint/huggingface.js';
+import { readFileSync } from 'node:fs';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
@@ -15,6 +14,7 @@ import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { trainingWindows, validationWindows } from '../train/trainer.js';
+import { checkInit } from './init-model.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
@@ -65,8 +65,8 @@ export function planHash(plan: Plan): string {
 export async function prepareJob(request: JobRequest): Promise<Job> {
   const { saved, init, explicit } = request;
   checkTuning(request);
-  const initModel = init === undefined ? undefined : await openInit(init, request);
-  const options = resolveOptions(request, initModel?.config);
+  const initModel = init === undefined ? undefined : await checkInit(init, request.onNote);
+  const options = resolveOptions(request, initModel);
   if (request.tune && options.precision === 'f16')
     throw new LantrainError(
       'LT_USAGE_OPTION',
@@ -75,7 +75,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const tokenizer = await loadTokenizer(options.tokenizer);
   const model = saved
     ? { ...saved.model, ...shapeOf(explicit) }
-    : resolveModel(options, explicit, initModel?.config, tokenizer, init);
+    : resolveModel(options, explicit, initModel, tokenizer, init);
   checkModel(model);
   checkBatch(options, model.context);
   const data = await openDataset({
@@ -110,27 +110,6 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
   const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
   return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan: tuned, shape, budget };
-}
-
-/** The model that a run begins with, all of whose weights are numbers. Throws as `openModel` and `checkFinite` do. */
-async function openInit(dir: string, { onNote }: JobRequest): Promise<ModelFolder> {
-  if (!existsSync(dir))
-    throw new LantrainError(
-      'LT_CHECKPOINT_CORRUPT',
-      `there is no folder ${dir}: --init takes a Hugging Face folder that lies on this machine; fetch the model first`,
-    );
-  const model = await openModel(dir);
-  try {
-    checkFinite(dir, model);
-  } finally {
-    model.close();
-  }
-  const others = model.passedOver;
-  if (others.length > 0)
-    onNote?.(
-      `init     ${dir}: ${others.join(', ')} ${others.length > 1 ? 'are' : 'is'} no part of the model and left out`,
-    );
-  return model;
 }
 
 export function adamwOf(options: TrainOptions): AdamWSettings {

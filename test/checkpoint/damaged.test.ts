@@ -127,7 +127,9 @@ describe('a damaged checkpoint, when the run goes on from the one before', () =>
     const run = await RunDirectory.open(path, 'write');
     const { found, warnings } = await run.latest();
     found?.close();
-    expect(warnings).toEqual([expect.stringMatching(/000006 is passed over: .*; it is set aside as 000006\.damaged$/)]);
+    expect(warnings).toEqual([
+      expect.stringMatching(/000006 is passed over: .*; when the run goes on, it is set aside as 000006\.damaged$/),
+    ]);
     await run.cutBack(4);
     expect(names(path)).toEqual(['000002', '000004', '000006.damaged']);
     expect(run.list().map(({ step }) => step)).toEqual([2, 4]);

@@ -33,6 +33,13 @@ describe('a document that is no plain text is named for what it is, alone and in
     ['a few words in UTF-16LE', utf16('Ahoy!', 'LE'), 'UTF-16LE'],
     ['Russian in UTF-16LE, which is valid UTF-8', utf16(RUSSIAN, 'LE'), 'UTF-16LE'],
     ['Russian in UTF-16BE', utf16(RUSSIAN, 'BE'), 'UTF-16BE'],
+    ['Chinese in UTF-16LE', utf16(CHINESE, 'LE'), 'no valid character', 'UTF-16LE'],
+    ['Chinese in UTF-16BE', utf16(CHINESE, 'BE'), 'UTF-16BE'],
+    [
+      'French in UTF-16LE, cut in a character',
+      utf16('Où est la baleine? Là-bas, près du récif.\n', 'LE').subarray(0, -1),
+      'UTF-16LE',
+    ],
     ['UTF-16LE with a mark', utf16(`\ufeff${CHINESE}`, 'LE'), 'byte 0 ', 'UTF-16LE'],
     ['UTF-16BE with a mark', utf16(`\ufeff${CHINESE}`, 'BE'), 'byte 0 ', 'UTF-16BE'],
     ['UTF-32LE', utf32(ENGLISH), 'UTF-32LE'],
@@ -54,6 +61,23 @@ describe('a document that is no plain text is named for what it is, alone and in
     await expectFailure(() => open(path), 'LT_DATA_CORRUPT', path, ...parts);
     await expectFailure(() => open(folder), 'LT_DATA_CORRUPT', path, ...parts);
   });
+});
+
+it.each<[string, Uint8Array]>([
+  ['Latin-1', Buffer.from('Où est la baleine? Là-bas, près du récif.\n'.repeat(20), 'latin1')],
+  ['Shift-JIS', Buffer.from('82b182ea82cd8c7e82c582b781420a'.repeat(20), 'hex')],
+  ['GBK', Buffer.from('bdd0ced2d2d4caaaa1a30a'.repeat(20), 'hex')],
+  ['noise', Buffer.from(Uint8Array.from({ length: 4000 }, (_, i) => (i * i * 31 + (i >> 3) * 17) & 0xff))],
+])('what is no UTF-8 and not UTF-16 is not called that: %s', async (_, content) => {
+  const path = join(folderWith({ 'x.txt': content }), 'x.txt');
+  const { message } = await expectFailure(
+    () => open(path),
+    'LT_DATA_CORRUPT',
+    path,
+    'not UTF-8',
+    'convert it to UTF-8',
+  );
+  expect(message).not.toContain('UTF-16');
 });
 
 describe('text stays text', () => {
