@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname, isAbsolute } from 'node:path';
+import { LantrainError } from './errors.js';
 
 /**
  * Writes the file `path` whole or not at all: `fill` writes to the name `temporary` in the same folder, which is fsynced
@@ -92,6 +93,15 @@ export async function removeQuietly(path: string): Promise<void> {
 
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'code' in error && 'syscall' in error;
+}
+
+/** LT_SYSTEM for an error of the operating system that nobody gave a meaning; any other error as it is. */
+export function systemFailure(error: unknown): unknown {
+  if (!isSystemError(error)) return error;
+  const where = error.path === undefined ? '' : ` of ${error.path}`;
+  return new LantrainError('LT_SYSTEM', `the system refuses ${error.syscall}${where}: ${reason(error)}`, {
+    cause: error,
+  });
 }
 
 /** What the operating system says, with its code, without the call and the path that Node adds to it. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { LantrainError } from '../errors.js';
-import { isSystemError, reason } from '../files.js';
+import { systemFailure } from '../files.js';
 import { addBench } from './bench.js';
 import { listenAddress } from './lan-address.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
@@ -165,7 +165,8 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 /** One line for what a user can meet; anything else is a defect of ours and shows where it is. */
-function report(error: unknown): number {
+function report(thrown: unknown): number {
+  const error = systemFailure(thrown);
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     process.stderr.write(`${error.message.replace(/\s*\n\s*/g, ' ')} (lantrain --help)\n`);
@@ -174,11 +175,6 @@ function report(error: unknown): number {
   if (error instanceof LantrainError) {
     process.stderr.write(`error ${error.code}: ${error.message}\n`);
     return error.exitCode;
-  }
-  if (isSystemError(error)) {
-    const where = error.path === undefined ? '' : ` of ${error.path}`;
-    process.stderr.write(`error LT_SYSTEM: the system refuses ${error.syscall}${where}: ${reason(error)}\n`);
-    return 1;
   }
   process.stderr.write(`unexpected error: ${error instanceof Error ? error.stack : String(error)}\n`);
   return 1;

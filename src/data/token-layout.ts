@@ -145,7 +145,7 @@ function isReally(name: string, head: Buffer, { bytes }: SourceFile): boolean {
   } catch {
     return false;
   }
-  // The first file's name follows a local header of 30 bytes; that of 8 zero bytes would be none.
+  // A zip begins with a header of 30 bytes and the name of a file, which can be read.
   return name.startsWith('a zip') && bytes > 100 && looksLikeName(head.subarray(30, 30 + head.readUInt16LE(26)));
 }
 

@@ -25,7 +25,7 @@ it('a run whose newest checkpoint has a changed bit goes on from the one before,
 
   const resumed = await train(['--resume', 'run']);
   expect(resumed.stderr).toMatch(
-    /000006 is passed over: .*000006 is damaged: its digest is .*; it is set aside as 000006\.damaged/,
+    /000006 is passed over: .*000006 is damaged: its digest is .*; when the run goes on, it is set aside as 000006\.damaged/,
   );
   expect(resumed.events[0]).toMatchObject({ event: 'step', step: 4 });
   expect(resumed.events.at(-1)).toMatchObject({ event: 'done', digest });
