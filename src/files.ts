@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, rmdirSync, statSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname, isAbsolute } from 'node:path';
 import { LantrainError } from './errors.js';
@@ -42,7 +42,12 @@ export function makeFolder(path: string, mode?: number): string | undefined {
     const parent = dirname(path);
     if (code === 'ENOENT' && parent !== path) {
       const outermost = makeFolder(parent, mode);
-      return makeFolderIn(path, mode) ? (outermost ?? path) : outermost;
+      try {
+        return makeFolderIn(path, mode) ? (outermost ?? path) : outermost;
+      } catch (refused) {
+        removeEmpty(parent, outermost);
+        throw refused;
+      }
     }
     if (isFolder(path)) return undefined;
     throw error;
@@ -60,6 +65,16 @@ function makeFolderIn(path: string, mode?: number): boolean {
   }
 }
 
+/** Removes `path` and the folders above it up to `outermost`, as far as they are empty. */
+export function removeEmpty(path: string, outermost: string | undefined): void {
+  if (outermost === undefined) return;
+  try {
+    for (let folder = path; folder.startsWith(outermost); folder = dirname(folder)) rmdirSync(folder);
+  } catch {
+    // Something lies in it.
+  }
+}
+
 function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
@@ -72,7 +87,8 @@ export function checkWritable(path: string): void {
   if (!isAbsolute(path)) process.cwd();
   let there = path;
   while (!existsSync(there) && dirname(there) !== there) there = dirname(there);
-  accessSync(there, constants.W_OK);
+  // What lies in a file, and not in a folder, cannot be made either.
+  accessSync(`${there}/.`, constants.W_OK | constants.X_OK);
 }
 
 /** Makes the names in `path` durable. Windows has no such call: there the rename itself is journalled. */
@@ -106,6 +122,7 @@ export function systemFailure(error: unknown): unknown {
 
 /** What the operating system says, with its code, without the call and the path that Node adds to it. */
 export function reason(error: unknown): string {
+  if (error instanceof LantrainError) return error.message;
   const { code, message } = error as NodeJS.ErrnoException;
   if (!code) return String(message ?? error);
   const text = message?.replace(/^[A-Z0-9]+: /, '').replace(/, [a-z_]+( '.*)?$/, '');

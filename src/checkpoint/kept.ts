@@ -26,8 +26,8 @@ export async function writeAndPrune(
 }
 
 /**
- * Removes what a crash left: partial checkpoints, and older ones set aside whose successor arrived; one whose successor
- * did not arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written.
+ * Removes what a crash left: partial checkpoints, and replaced ones whose successor arrived; one whose successor did not
+ * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written.
  */
 export async function sweepCheckpoints(dir: string): Promise<void> {
   const names = entries(dir).map(({ name }) => name);

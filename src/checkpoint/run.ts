@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { checkWritable, isSystemError, makeFolder, removeQuietly, syncDirectory } from '../files.js';
+import { checkWritable, isSystemError, makeFolder, removeEmpty, removeQuietly, syncDirectory } from '../files.js';
 import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import {
   type Checkpoint,
@@ -228,8 +228,8 @@ export class RunDirectory {
   }
 
   /**
-   * Writes the checkpoint of a step and then removes all but the newest `keep` that are whole. On LT_RUN_WRITE nothing of the new one
-   * is left and the ones before it stand.
+   * Writes the checkpoint of a step and then removes all but the newest `keep` that are whole. On LT_RUN_WRITE nothing of
+   * the new one is left and the ones before it stand.
    */
   async writeCheckpoint(next: NewCheckpoint, keep = KEPT_CHECKPOINTS): Promise<Saved> {
     this.log.sync();
@@ -281,15 +281,5 @@ function makeNew(path: string): boolean {
   } catch (error) {
     if (isSystemError(error) && error.code === 'EEXIST') return false;
     throw error;
-  }
-}
-
-/** Removes `path` and the folders above it up to `outermost`, as far as they are empty. */
-function removeEmpty(path: string, outermost: string | undefined): void {
-  if (outermost === undefined) return;
-  try {
-    for (let folder = path; folder.startsWith(outermost); folder = dirname(folder)) rmdirSync(folder);
-  } catch {
-    // Something lies in it.
   }
 }

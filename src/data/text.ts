@@ -141,7 +141,7 @@ function checkText(bytes: Buffer, file: SourceFile, offset: number): void {
     throw corrupt(file, `is not text: it is ${kind.name}; ${kind.advice}`);
   const encoding = isValid && !bytes.includes(0) ? undefined : wideEncoding(head);
   const remedy = encoding
-    ? `it is ${encoding}: convert it (iconv -f ${encoding} -t UTF-8), or call it .bin if it holds token ids`
+    ? `it is ${encoding}; convert it (iconv -f ${encoding} -t UTF-8), or call it .bin if it holds token ids`
     : 'convert it to UTF-8, or call it .bin if it holds token ids';
   if (!isValid)
     throw corrupt(file, `is not UTF-8 text: byte ${offset + firstInvalid(bytes)} begins no valid character; ${remedy}`);

@@ -91,6 +91,15 @@ describe('a folder', () => {
     expect(() => makeFolder(join(dir, 'file/x'))).toThrow('ENOTDIR');
   });
 
+  test.skipIf(process.platform === 'win32')('in a file is refused before any work is done', async () => {
+    const file = join(scratch(), 'file');
+    writeFileSync(file, '');
+    const path = join(file, 'deep', 'run');
+    expect(await failure('LT_RUN_WRITE', () => RunDirectory.checkFree(path))).toBe(
+      `cannot write ${path}: not a directory (ENOTDIR)`,
+    );
+  });
+
   test.skipIf(process.platform === 'win32')('is refused at once where the current folder was removed', () => {
     const script = `
       const gone = process.argv[1];
