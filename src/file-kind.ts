@@ -93,7 +93,7 @@ function isControl(code: number): boolean {
 const NUL_SHARE = 1 / 32;
 const FEWEST_NULS = 32;
 
-/** Whether a document is no text for its NUL bytes, though NUL is a character of UTF-8. One here and there is let through. */
+/** Whether a document has too many NULs for a text. NUL is a character of UTF-8: one here and there is let through. */
 export function isFullOfNuls(nuls: number, bytes: number): boolean {
   return nuls >= FEWEST_NULS && nuls >= bytes * NUL_SHARE;
 }

@@ -37,9 +37,10 @@ const VERDICT = {
 } as const;
 
 /**
- * Resolves `source`: a name of NAMED_CORPORA, a file of token ids (whatever says so in its head, else a `.bin` file), any
- * other file as text, or a folder, of which every text file (TEXT_EXTENSIONS) is a document, at any depth, in the order of the paths' UTF-16 code units with `/`
- * as separator, the same on every machine. Names that begin with a dot, linked folders and empty files are passed over.
+ * Resolves `source`: a name of NAMED_CORPORA, a file of token ids (what says so in its head, else a `.bin` file), any
+ * other file as text, or a folder, of which every text file (TEXT_EXTENSIONS) is a document, at any depth, in the order
+ * of the paths' UTF-16 code units with `/` as separator, the same on every machine. Names that begin with a dot, linked
+ * folders and empty files are passed over.
  *
  * Throws LT_DATA_MISSING (nothing there, not readable, no text in the folder), LT_DATA_EMPTY, LT_DATA_CORRUPT (a file
  * of token ids that is damaged or of another kind), LT_DATA_DOWNLOAD.

@@ -56,7 +56,7 @@ function numpyLayout(file: SourceFile, head: Buffer): TokenLayout | undefined {
   const header = head.subarray(8 + fields, start).toString('latin1');
   const descr = /'descr': *('[^']*'|\[)/.exec(header)?.[1];
   const order = /'fortran_order': *(True|False)/.exec(header)?.[1];
-  const shape = /'shape': *\(([\d, ]*)\)/.exec(header)?.[1].match(/\d+/g);
+  const shape = /'shape': *\(([\dL, ]*)\)/.exec(header)?.[1].match(/\d+/g);
   if (descr === undefined || order === undefined || !header.includes("'shape'")) throw refuse('with a damaged header');
   const dtype = NUMPY_DTYPES[descr.slice(1, -1)];
   if (dtype === undefined)

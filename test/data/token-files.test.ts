@@ -67,6 +67,7 @@ describe('a token file of another layout', () => {
       'numpy int32',
     ],
     ["numpy's int64", 'x.npy', npy(int64(IDS), "'<i8'", `(${n},)`), 'numpy int64'],
+    ["numpy's of Python 2", 'x.npy', npy(uint16(IDS), "'<u2'", `(${n}L,)`), 'numpy uint16'],
     ["llm.c's for GPT-2", 'x.bin', llmc(uint16(IDS), 20240520, 1, n), 'llm.c uint16'],
     ["llm.c's for Llama 3", 'x.bin', llmc(uint32(IDS), 20240801, 7, n), 'llm.c uint32'],
   ])('has the ids that it holds, in memory and not: %s', async (_, name, content, layout) => {
