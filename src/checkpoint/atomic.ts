@@ -1,4 +1,6 @@
+import { accessSync, constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { isSystemError, reason, replaceFile } from '../files.js';
 
@@ -16,6 +18,15 @@ export async function writeWhole(path: string, fill: (file: FileHandle) => Promi
 
 export function writeText(path: string, text: string): Promise<void> {
   return writeWhole(path, (file) => file.writeFile(text));
+}
+
+/** For a file that is written at the end of long work. Throws LT_RUN_WRITE where it is plain that it cannot be. */
+export function checkWritableFile(path: string): void {
+  try {
+    accessSync(dirname(path), constants.W_OK);
+  } catch (error) {
+    throw writeFailure(path, error);
+  }
 }
 
 /** LT_RUN_WRITE for an error of the operating system; any other error as it is. */

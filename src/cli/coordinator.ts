@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.js';
@@ -109,7 +109,8 @@ class ClusterConductor implements Conductor {
   async create(job: Job, from: number, path: string): Promise<ClusterEngine> {
     const { config, gpu, plan } = job;
     const { options, model } = config;
-    this.#incarnation = (await readIncarnation(path)) + 1;
+    // What lies at the path of a new run now is another's, who was faster: this one will get another name.
+    this.#incarnation = (this.command.resume === undefined ? 0 : await readIncarnation(path)) + 1;
     this.#from = from;
     if (this.command.audit > 1)
       throw new LantrainError('LT_USAGE_OPTION', `--audit ${this.command.audit}: it is a share, from 0 to 1`);
@@ -154,7 +155,6 @@ class ClusterConductor implements Conductor {
     const { telemetry } = watched;
     const { command } = this;
     const folder = join(run.path, ACCESS_FOLDER);
-    await mkdir(folder, { recursive: true, mode: 0o700 });
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     await writeText(join(folder, 'incarnation'), `${this.#incarnation}\n`);
     this.#report = (note, step) => {

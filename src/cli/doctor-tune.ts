@@ -1,4 +1,4 @@
-import { writeText } from '../checkpoint/atomic.js';
+import { checkWritableFile, writeText } from '../checkpoint/atomic.js';
 import { defaultPlan } from '../model/plan.js';
 import type { PresetName } from '../train/options.js';
 import { benchShape, describeShape } from './bench-shape.js';
@@ -18,6 +18,7 @@ export interface DoctorTuneCommand {
 
 /** Times every candidate for the matrix products of a preset and prints what came of it. Returns the exit code. */
 export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneCommand): Promise<number> {
+  if (planOut !== undefined) checkWritableFile(planOut);
   const bench = benchShape(preset);
   const gpu = await openGpu(adapter);
   const base = defaultPlan(gpu.adapter);

@@ -12,7 +12,12 @@ const OWN: Started = {
   argv: process.argv,
   env: process.env,
   get cwd() {
-    return process.cwd();
+    try {
+      return process.cwd();
+    } catch {
+      // It was removed: no path is shorter from there.
+      return '/';
+    }
   },
   platform: process.platform,
 };

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { LantrainError } from '../errors.js';
+import { systemFailure } from '../files.js';
 import { addBench } from './bench.js';
 import { listenAddress } from './lan-address.js';
 import { guardOutput } from './output.js';
@@ -165,7 +166,8 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 /** One line for what a user can meet; anything else is a defect of ours and shows where it is. */
-function report(error: unknown): number {
+function report(thrown: unknown): number {
+  const error = systemFailure(thrown);
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     process.stderr.write(`${error.message.replace(/\s*\n\s*/g, ' ')} (lantrain --help)\n`);

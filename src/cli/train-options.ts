@@ -43,7 +43,7 @@ export function addTrainOptions(command: Command): Command {
   choice('--weights <how>', 'how fresh weights are drawn', INITIALIZATIONS);
   command.option(
     '--data <source>',
-    'a text file, a folder of them, a .bin of token ids, moby-dick or verdict',
+    'a text file, a folder of them, token ids (.bin, .npy), moby-dick or verdict',
     text('data'),
   );
   choice('--tokenizer <name>', 'how text becomes tokens', ['gpt2', 'bytes']);

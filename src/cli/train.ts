@@ -119,7 +119,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
   if (resumed && command.init !== undefined)
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
-  const out = command.resume ?? command.out ?? freeName(command);
+  const out = command.resume ?? command.out ?? freeNames(command).next().value;
   if (!resumed) RunDirectory.checkFree(out);
   const job = await prepareJob({
     ...command,
@@ -137,9 +137,14 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   const engine = await conductor.create(job, from, out);
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
   isNew = resumed === undefined;
-  run = resumed?.run ?? (await RunDirectory.create(out, config));
-  if (resumed) await restore(resumed.run, engine, from);
-  else await begin(engine, config, command.init);
+  run = resumed?.run ?? (await createRun(command, config));
+  try {
+    if (resumed) await restore(resumed.run, engine, from);
+    else await begin(engine, config, command.init);
+  } catch (error) {
+    if (isNew) await run.discard();
+    throw error;
+  }
   return runLoop({ command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from });
 }
 
@@ -277,7 +282,7 @@ async function openRun(path: string): Promise<Resumed> {
 /** The step to go on from. Throws LT_RUN_MISMATCH before anything has changed. */
 async function checkResume({ run, saved }: Resumed, wanted: RunConfig, reporter: Reporter, job: Job): Promise<number> {
   checkIdentity(run.path, identityOf(saved), identityOf(wanted));
-  const { found, warnings } = await run.latest();
+  const { found, warnings } = await run.latest(loadingBar('checking the checkpoint'));
   for (const warning of warnings) reporter.note(warning);
   if (saved.adapter !== job.gpu.adapter.driver)
     reporter.note(
@@ -327,12 +332,18 @@ async function begin(engine: TrainingEngine, config: RunConfig, init: string | u
   }
 }
 
-/** The first name of `runs/<preset>-1`, `-2` ... that is free. */
-function freeName(command: TrainCommand): string {
+/** At `--out`, else under the first free name, which another process may have taken since it was first looked for. */
+function createRun(command: TrainCommand, config: RunConfig): Promise<RunDirectory> {
+  if (command.out !== undefined) return RunDirectory.create(command.out, config);
+  return RunDirectory.createFirst(freeNames(command), config);
+}
+
+/** Those of `runs/<preset>-1`, `-2` ... that are free. */
+function* freeNames(command: TrainCommand): Generator<string, never> {
   const base = command.preset ?? (command.init === undefined ? 'tiny' : 'run');
   for (let n = 1; ; n++) {
     const path = join('runs', `${base}-${n}`);
-    if (!existsSync(path)) return path;
+    if (!existsSync(path)) yield path;
   }
 }
 

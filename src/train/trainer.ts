@@ -49,8 +49,7 @@ export class Trainer {
     readonly tokenizer: Tokenizer | undefined,
   ) {
     this.windows = trainingWindows(config, data);
-    if (data.validation.length > 0)
-      this.#validation = new Windows({ ...windowOptions(config, data.validation), part: 'validation' });
+    this.#validation = validationWindows(config, data);
   }
 
   get tokensPerStep(): number {
@@ -176,12 +175,24 @@ export class Trainer {
   }
 }
 
-function windowOptions(config: RunConfig, source: TokenSource) {
+/** What the order of windows depends on. */
+type WindowSettings = Pick<RunConfig, 'model' | 'options'>;
+
+function windowOptions(config: WindowSettings, source: TokenSource) {
   const { batch, stride, shuffle, seed } = config.options;
   return { tokens: source.length, context: config.model.context, stride, batch, shuffle, seed };
 }
 
 /** The windows of the training part. Throws LT_DATA_SHORT when it is shorter than one batch needs. */
-export function trainingWindows(config: RunConfig, data: Dataset): Windows {
+export function trainingWindows(config: WindowSettings, data: Dataset): Windows {
   return new Windows({ ...windowOptions(config, data.train), part: 'training' });
+}
+
+/**
+ * The windows of the validation part; undefined where there is none, or nobody looks at it. Throws LT_DATA_SHORT when it is
+ * shorter than one window.
+ */
+export function validationWindows(config: WindowSettings, data: Dataset): Windows | undefined {
+  if (config.options.evalEvery === 0 || data.validation.length === 0) return undefined;
+  return new Windows({ ...windowOptions(config, data.validation), part: 'validation' });
 }
