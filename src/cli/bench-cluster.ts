@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type Access, loadOrCreateAccess } from '../../cluster/access.js';
 import { ClusterEngine, type Member } from '../../cluster/coordinator.js';
+import { RUN_DONE } from '../../cluster/protocol.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer } from '../data/tokenizer.js';
@@ -174,7 +175,7 @@ class ClusterBench {
       if (!isLocal) await this.#lobby.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
       this.#lobby.dismiss();
-      await this.#server?.close('the run is done');
+      await this.#server?.close(RUN_DONE);
       this.#data?.close();
     }
   }

@@ -46,8 +46,8 @@ async function secureServer(access: Access) {
   return test;
 }
 
-test('a join URL comes back from its text, and means nothing to a shell', async () => {
-  const host = fc.constantFrom('127.0.0.1', 'a-b.example', '::1', 'fe80::1');
+test('a join URL comes back from its text, and without brackets means nothing to a shell', async () => {
+  const host = fc.constantFrom('127.0.0.1', 'a-b.example', '::1', 'fe80::1', 'fe80::1%eth0', 'fe80::1%25');
   const made = fc.record({ secure: fc.constant(true), host, port: fc.integer({ min: 1, max: 65535 }) });
   const urls = fc
     .sample(made, 50)
@@ -163,7 +163,7 @@ test('without a fingerprint, a certificate must be vouched for by an authority',
   const access = await loadOrCreateAccess(folder);
   const { server } = await secureServer(access);
   const url = formatJoinUrl({ secure: true, host: '127.0.0.1', port: server.port, token: access.token });
-  await expect(join(url)).rejects.toThrow(code('LT_CLUSTER_CONNECT'));
+  await expect(join(url)).rejects.toThrow(code('LT_CLUSTER_URL'));
   expect(server.connections.size).toBe(0);
 });
 
