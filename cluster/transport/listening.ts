@@ -33,6 +33,6 @@ export async function listening(
 export function isTaken(error: unknown): boolean {
   if (!(error instanceof LantrainError) || error.code !== 'LT_CLUSTER_LISTEN') return false;
   const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
-  // Windows keeps ranges of ports for itself.
-  return code === 'EADDRINUSE' || code === 'EACCES';
+  // Windows keeps ranges of ports for itself and says so.
+  return code === 'EADDRINUSE' || (code === 'EACCES' && process.platform === 'win32');
 }

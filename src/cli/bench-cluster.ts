@@ -25,7 +25,7 @@ import { Child, Lobby } from './bench-lobby.js';
 import { type BenchShape, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
 import { rounded } from './bench-train.js';
 import { adamwOf } from './job.js';
-import { lanAddress } from './lan-address.js';
+import { joinCommand, ownAddress } from './joining.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { describeAdapter } from './processor.js';
@@ -221,8 +221,9 @@ class ClusterBench {
   /** Workers of other machines, as many as are asked for. */
   async #gather(count: number): Promise<string[]> {
     const { host } = this.command.listen ?? { host: '127.0.0.1' };
-    const shown = host === '0.0.0.0' || host === '::' ? lanAddress() : host;
-    this.say(`join     npm run -s lantrain -- worker ${this.#listening.joinUrl(shown)}`);
+    const { host: shown, remark } = await ownAddress(host);
+    this.say(`join     ${joinCommand(this.#listening.joinUrl(shown), shown, this.command.plain)}`);
+    if (remark !== undefined) this.say(remark);
     this.say(`waiting  for ${count} workers`);
     await this.#lobby.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
     return this.#lobby.names.slice(0, count);

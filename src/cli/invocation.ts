@@ -25,9 +25,18 @@ export function pasteable(words: readonly string[], started: Started = OWN): str
   return [...program(started), ...words].map((word) => shellQuote(word, started.platform)).join(' ');
 }
 
+/** The same for another machine, in a checkout there: where lantrain lies here says nothing of it. */
+export function pasteableElsewhere(words: readonly string[], started: Started = OWN): string {
+  const [first, second] = program(started);
+  const byName = first === 'npx' ? [first, second] : first === 'lantrain' ? [first] : undefined;
+  const own = byName ?? ['npm', 'run', '-s', 'lantrain', '--'];
+  return [...own, ...words].map((word) => shellQuote(word, started.platform)).join(' ');
+}
+
 /** A word as a shell takes it: POSIX shells, and on Windows both cmd.exe and PowerShell. */
 export function shellQuote(word: string, platform: NodeJS.Platform = process.platform): string {
-  if (/^[\w@%+=:,./-]+$/.test(word) && !(platform === 'win32' && word.includes('%'))) return word;
+  // Inside of a word, # begins no comment.
+  if (/^[\w@%+=:,./-][\w@%+=:,./#-]*$/.test(word) && !(platform === 'win32' && word.includes('%'))) return word;
   if (platform === 'win32') return `"${word.replaceAll('"', '\\"')}"`;
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
