@@ -29,18 +29,20 @@ export function formatJoinUrl({ secure, host, port, token, fingerprint }: JoinUr
 }
 
 /** A zone as it is printed and as people type it; the URL standard knows none. */
-const ZONE = /^(\s*\w+:\/\/\[[0-9a-f:.]+)%(?:25)?([\w.~-]+)\]/i;
+const ZONE = /^(\w+:\/\/\[[0-9a-f:.]+)%(?:25)?([\w.~-]+)\]/i;
 
 /** Takes the page's link (`https://...`) as well. Throws LT_CLUSTER_URL, which never shows the token. */
 export function parseJoinUrl(text: string): JoinUrl {
   const bad = (why: string) =>
     new LantrainError('LT_CLUSTER_URL', `not a join URL (${why}); it looks like wss://host:port/#TOKEN.FINGERPRINT`);
-  const [, , zone] = ZONE.exec(text) ?? [];
+  // Windows' cmd hands quotes of other shells on, and mails put URLs in angle brackets.
+  const bare = text.trim().replace(/^['"<]+|['">]+$/g, '');
+  const [, , zone] = ZONE.exec(bare) ?? [];
   let url: URL;
   try {
-    url = new URL(text.trim().replace(ZONE, '$1]'));
+    url = new URL(bare.replace(ZONE, '$1]'));
   } catch {
-    throw bad(/:\/\//.test(text) ? 'it cannot be parsed' : 'it is a part of one, or none: copy all of it');
+    throw bad(/:\/\//.test(bare) ? 'it cannot be parsed' : 'it is a part of one, or none: copy all of it');
   }
   const secure = url.protocol === 'wss:' || url.protocol === 'https:';
   if (!secure && url.protocol !== 'ws:' && url.protocol !== 'http:') throw bad('it must begin with wss:// or ws://');

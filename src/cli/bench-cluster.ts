@@ -25,7 +25,7 @@ import { Child, Lobby } from './bench-lobby.js';
 import { type BenchShape, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
 import { rounded } from './bench-train.js';
 import { adamwOf } from './job.js';
-import { joinCommand, ownAddress } from './joining.js';
+import { joinLines, ownAddress } from './joining.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { describeAdapter } from './processor.js';
@@ -222,8 +222,8 @@ class ClusterBench {
   async #gather(count: number): Promise<string[]> {
     const { host } = this.command.listen ?? { host: '127.0.0.1' };
     const { host: shown, remark } = await ownAddress(host);
-    this.say(`join     ${joinCommand(this.#listening.joinUrl(shown), shown, this.command.plain)}`);
-    if (remark !== undefined) this.say(remark);
+    const lines = joinLines(this.#listening.joinUrl(shown), shown, this.command.plain);
+    for (const line of [...lines, ...(remark ? [remark] : [])]) this.say(line);
     this.say(`waiting  for ${count} workers`);
     await this.#lobby.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
     return this.#lobby.names.slice(0, count);

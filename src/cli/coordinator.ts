@@ -22,7 +22,7 @@ import type { Reporter } from '../report/progress.js';
 import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
-import { isAny, joinCommand, ownAddress, pageAddress } from './joining.js';
+import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor } from './listen-port.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
@@ -193,8 +193,8 @@ class ClusterConductor implements Conductor {
     await savePort(folder, this.#server.port);
     this.#withdraw = this.#advertise(access, basename(run.path));
     const { host: shown, remark } = await ownAddress(host);
-    reporter.note(`join     ${joinCommand(this.#server.joinUrl(shown), shown, command.plain)}`);
-    if (remark !== undefined) reporter.note(remark);
+    const lines = joinLines(this.#server.joinUrl(shown), shown, command.plain);
+    for (const line of [...lines, ...(remark ? [remark] : [])]) reporter.note(line);
     if (command.port === undefined && this.#server.port !== DEFAULT_PORT && !this.#ports.isKept)
       reporter.note(`port     ${this.#server.port}, as ${DEFAULT_PORT} is taken; open it where there is a firewall`);
     // For who opens the page, to compare with what the browser's warning shows.

@@ -25,11 +25,13 @@ export function pasteable(words: readonly string[], started: Started = OWN): str
   return [...program(started), ...words].map((word) => shellQuote(word, started.platform)).join(' ');
 }
 
-/** The same for another machine, in a checkout there: where lantrain lies here says nothing of it. */
+/**
+ * The same for another machine, in a checkout there, which may be fresh: where lantrain lies here says nothing of it, and
+ * `npx` would ask the registry where there is no checkout.
+ */
 export function pasteableElsewhere(words: readonly string[], started: Started = OWN): string {
-  const [first, second] = program(started);
-  const byName = first === 'npx' ? [first, second] : first === 'lantrain' ? [first] : undefined;
-  const own = byName ?? ['npm', 'run', '-s', 'lantrain', '--'];
+  const byName = program(started)[0] === 'lantrain';
+  const own = byName ? ['lantrain'] : ['npm', 'run', '-s', 'lantrain', '--'];
   return [...own, ...words].map((word) => shellQuote(word, started.platform)).join(' ');
 }
 

@@ -45,10 +45,14 @@ export async function ownAddress(host: string): Promise<ShownAddress> {
   return shownAddress(host, isAny(host) ? await reachableAddresses(host) : []);
 }
 
-/** What to paste on the machine that is to join. */
-export function joinCommand(url: string, host: string, plain: boolean): string {
-  if (isLoopback(host)) return pasteable(['worker', url]);
-  return pasteableElsewhere(['worker', url, ...(plain ? ['--plain'] : [])]);
+/** What to paste on the machine that is to join, each line with what it is. */
+export function joinLines(url: string, host: string, plain: boolean): string[] {
+  const paste = isLoopback(host) ? pasteable : pasteableElsewhere;
+  const more = plain && !isLoopback(host) ? ['--plain'] : [];
+  const quoted = paste(['worker', url, ...more]);
+  const bare = [paste(['worker']), url, ...more].join(' ');
+  // Of all shells, only zsh takes brackets that match no file for a mistake.
+  return [`join     ${bare}`, ...(quoted === bare ? [] : [`in zsh   ${quoted}`])];
 }
 
 /** Where a page is, as a browser takes it; undefined for an address with an interface, which browsers do not take. */

@@ -6,7 +6,7 @@ import type { Discovered } from '../../cluster/transport/discovery.js';
 import { listening } from '../../cluster/transport/listening.js';
 import { checkPlain } from '../../cluster/transport/loopback.js';
 import { pasteableElsewhere, shellQuote } from '../../src/cli/invocation.js';
-import { joinCommand, pageAddress, shownAddress } from '../../src/cli/joining.js';
+import { joinLines, pageAddress, shownAddress } from '../../src/cli/joining.js';
 import { listenAddress } from '../../src/cli/lan-address.js';
 import { DEFAULT_PORT, listenOn, portsFor } from '../../src/cli/listen-port.js';
 import type { Reachable } from '../../src/cli/reachable.js';
@@ -65,25 +65,28 @@ test('the likeliest address is printed, the others in one line below it', () => 
   });
 });
 
-test('the printed command can be pasted: brackets are quoted, and plain ws says so', () => {
+test('the printed command can be pasted elsewhere: brackets are quoted where a shell wants it, and plain ws says so', () => {
   const url = (host: string, secure = true): JoinUrl => ({ secure, host, port: 7070, token: newToken() });
   const four = formatJoinUrl({ ...url('192.168.1.20'), fingerprint: FINGERPRINT });
-  expect(joinCommand(four, '192.168.1.20', false)).toMatch(new RegExp(` worker ${four.replaceAll('.', '\\.')}$`));
-  const six = formatJoinUrl(url('fe80::1%eth0'));
-  const command = joinCommand(six, 'fe80::1%eth0', false);
-  expect(command).toContain(process.platform === 'win32' ? `"${six}"` : `'${six}'`);
-  expect(parseJoinUrl(six).host).toBe('fe80::1%eth0');
+  expect(joinLines(four, '192.168.1.20', false)).toEqual([expect.stringMatching(/^join {5}npm .*worker wss:/)]);
+  const six = formatJoinUrl({ ...url('fe80::1%eth0'), fingerprint: FINGERPRINT });
+  const [bare, zsh] = joinLines(six, 'fe80::1%eth0', false);
+  expect(bare.endsWith(` worker ${six}`)).toBe(true);
+  const quoted = process.platform === 'win32' ? `"${six}"` : `'${six}'`;
+  expect(zsh.startsWith('in zsh   ') && zsh.endsWith(` worker ${quoted}`)).toBe(true);
+  for (const pasted of [six, quoted, `<${six}>`, ` ${six}\n`]) expect(parseJoinUrl(pasted).host).toBe('fe80::1%eth0');
   // Another machine has lantrain in another folder.
-  expect(command).not.toContain('/dist/');
+  expect(bare).not.toContain('/dist/');
   const started = { argv: ['node', '/home/me/lantrain/dist/src/cli/main.js'], cwd: '/tmp', platform: 'linux' } as const;
   expect(pasteableElsewhere(['worker', four], { ...started, env: {} })).toBe(`npm run -s lantrain -- worker ${four}`);
-  expect(pasteableElsewhere(['worker', four], { ...started, env: { npm_command: 'exec' } })).toBe(
-    `npx lantrain worker ${four}`,
-  );
+  const byNpx = pasteableElsewhere(['worker', four], { ...started, env: { npm_command: 'exec' } });
+  expect(byNpx).toBe(`npm run -s lantrain -- worker ${four}`);
+  const byName = { ...started, argv: ['node', '/usr/bin/lantrain'], env: { PATH: '/usr/bin' } };
+  expect(pasteableElsewhere(['worker', four], byName)).toBe(`lantrain worker ${four}`);
   expect(shellQuote('#first', 'linux')).toBe("'#first'");
   const plain = formatJoinUrl(url('192.168.1.20', false));
-  expect(joinCommand(plain, '192.168.1.20', true)).toMatch(/ --plain$/);
-  expect(joinCommand(plain, '127.0.0.1', true)).not.toContain('--plain');
+  expect(joinLines(plain, '192.168.1.20', true)).toEqual([expect.stringMatching(/ --plain$/)]);
+  expect(joinLines(plain, '127.0.0.1', true)[0]).not.toContain('--plain');
   expect(() => checkPlain('192.168.1.20', false)).toThrow(/on both sides, --plain$/);
 });
 
