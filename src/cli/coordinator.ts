@@ -23,7 +23,7 @@ import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
-import { DEFAULT_PORT, listenOn, type Ports, portsFor } from './listen-port.js';
+import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './listen-port.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
@@ -172,7 +172,7 @@ class ClusterConductor implements Conductor {
     telemetry.live = clusterSource(engine);
     this.#server = await listenOn(host, this.#ports, async (port) => {
       // Where a socket for IPv6 does not see that IPv4's is taken.
-      if (port > 0 && host === '::') await ClusterServer.checkAddress('0.0.0.0', port);
+      if (port > 0 && host === '::') await ClusterServer.checkAddress('0.0.0.0', port).catch(throwIfTaken);
       return ClusterServer.listen({
         host,
         port,

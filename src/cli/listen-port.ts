@@ -42,3 +42,8 @@ export async function listenOn<T>(
   }
   throw new Error('there is always a port to try');
 }
+
+/** For an address that need not be had, but must not be another program's. */
+export function throwIfTaken(error: unknown): void {
+  if (isTaken(error)) throw error;
+}
