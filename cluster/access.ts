@@ -76,8 +76,14 @@ export async function loadOrCreateAccess(folder: string, options: AccessOptions 
   const token = options.token ?? kept ?? newToken();
   if (token !== kept) await write(folder, FILES.token, token);
   const pair = options.cert === undefined ? await keptPair(folder) : await ownPair(options.cert, options.key);
+  const port = await readPort(folder);
+  return { token, ...pair, ...(port === undefined ? {} : { port }) };
+}
+
+/** The port of the last start, if there was one. Throws LT_CLUSTER_ACCESS. */
+export async function readPort(folder: string): Promise<number | undefined> {
   const port = Number(await read(folder, FILES.port));
-  return { token, ...pair, ...(Number.isInteger(port) && port > 0 && port < 65536 ? { port } : {}) };
+  return Number.isInteger(port) && port > 0 && port < 65536 ? port : undefined;
 }
 
 export async function savePort(folder: string, port: number): Promise<void> {

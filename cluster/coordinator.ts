@@ -29,6 +29,7 @@ import {
   MicroBatchSet,
   packTokens,
   payloadIntact,
+  RUN_DONE,
   sealFrame,
   tokenBytes,
   type WeightsHeader,
@@ -327,12 +328,12 @@ export class ClusterEngine implements TrainingEngine {
     return this.#decoder;
   }
 
-  /** Tells the workers that the run is over and frees the host's threads. */
+  /** Sends the workers away, for good if the `reason` is `RUN_DONE`, and frees the host's threads. */
   async close(reason: string): Promise<void> {
     clearInterval(this.#timer);
     this.#closing = true;
     for (const { connection } of this.members.values())
-      if (connection.isOpen) connection.send({ type: 'stop', reason });
+      if (connection.isOpen) connection.send({ type: 'stop', reason, final: reason === RUN_DONE });
     await this.#ordered;
     await this.reducer.close();
   }

@@ -14,7 +14,7 @@ import { LantrainError } from '../src/errors.js';
 import { BUCKET_VALUES } from '../src/model/layout.js';
 import { type Checksum, checksum, checksumBytes, equalChecksums } from './checksum.js';
 
-export const FRAME_VERSION = 1;
+export const FRAME_VERSION = 2;
 export const HEADER_BYTES = 168;
 export const MAX_MICRO_BATCHES = 1024;
 /** A bucket of 64-bit sums whose every block needs 8 bytes a value, with its width bytes and some room. */

@@ -8,7 +8,7 @@ const FINGERPRINT = /^[A-Za-z0-9_-]{43}$/;
 /** Where a coordinator is, and what it takes to be let in. */
 export interface JoinUrl {
   readonly secure: boolean;
-  /** A name, an IPv4 address, or an IPv6 address without brackets. */
+  /** A name, an IPv4 address, or an IPv6 address without brackets, with its zone if it has one (`fe80::1%eth0`). */
   readonly host: string;
   readonly port: number;
   /** Absent in a URL that was found or is to be shown: then it comes by environment or standard input. */
@@ -17,35 +17,52 @@ export interface JoinUrl {
   readonly fingerprint?: string;
 }
 
-/** `ws(s)://host:port/#TOKEN.FINGERPRINT`: nothing in it means anything to a shell. */
-export function formatJoinUrl({ secure, host, port, token, fingerprint }: JoinUrl): string {
-  const authority = `${host.includes(':') ? `[${host}]` : host}:${port}`;
-  const secret = [token ?? '', ...(fingerprint === undefined ? [] : [fingerprint])].join('.');
-  return `${secure ? 'wss' : 'ws'}://${authority}/${secret === '' ? '' : `#${secret}`}`;
+/** `host:port` of a URL: IPv6 in brackets, the zone after `%25` (RFC 6874). */
+export function authorityOf(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host.replace('%', '%25')}]` : host}:${port}`;
 }
+
+/** `ws(s)://host:port/#TOKEN.FINGERPRINT`. A shell may take the brackets of IPv6 for its own, nothing else in it. */
+export function formatJoinUrl({ secure, host, port, token, fingerprint }: JoinUrl): string {
+  const secret = [token ?? '', ...(fingerprint === undefined ? [] : [fingerprint])].join('.');
+  return `${secure ? 'wss' : 'ws'}://${authorityOf(host, port)}/${secret === '' ? '' : `#${secret}`}`;
+}
+
+/** A zone as it is printed and as people type it; the URL standard knows none. */
+const ZONE = /^(\w+:\/\/\[[0-9a-f:.]+)%(?:25)?([\w.~-]+)\]/i;
 
 /** Takes the page's link (`https://...`) as well. Throws LT_CLUSTER_URL, which never shows the token. */
 export function parseJoinUrl(text: string): JoinUrl {
   const bad = (why: string) =>
     new LantrainError('LT_CLUSTER_URL', `not a join URL (${why}); it looks like wss://host:port/#TOKEN.FINGERPRINT`);
+  // Windows' cmd hands quotes of other shells on, and mails put URLs in angle brackets.
+  const bare = text.trim().replace(/^['"<]+|['">]+$/g, '');
+  const [, , zone] = ZONE.exec(bare) ?? [];
   let url: URL;
   try {
-    url = new URL(text.trim());
+    url = new URL(bare.replace(ZONE, '$1]'));
   } catch {
-    throw bad('it cannot be parsed');
+    throw bad(/:\/\//.test(bare) ? 'it cannot be parsed' : 'it is a part of one, or none: copy all of it');
   }
   const secure = url.protocol === 'wss:' || url.protocol === 'https:';
   if (!secure && url.protocol !== 'ws:' && url.protocol !== 'http:') throw bad('it must begin with wss:// or ws://');
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.pathname !== '/')
     throw bad('nothing may stand between the port and #');
+  if (url.port === '0') throw bad('nobody listens on port 0');
   const [token, fingerprint, ...rest] = url.hash.slice(1).split('.');
-  if (rest.length > 0) throw bad('there is more than a token and a fingerprint');
+  if (rest.length > 0)
+    throw bad(
+      rest.length === 1 && TOKEN.test(rest[0])
+        ? "it is the page's admin link, which is for you alone: take the one of the line join"
+        : 'there is more than a token and a fingerprint',
+    );
   if (token !== '' && !TOKEN.test(token)) throw bad('its token is cut off or damaged');
+  if (fingerprint !== undefined && fingerprint !== '' && !secure)
+    throw bad('a fingerprint belongs to wss://, as the coordinator printed it');
   if (fingerprint !== undefined && !FINGERPRINT.test(fingerprint)) throw bad('its fingerprint is cut off or damaged');
-  if (fingerprint !== undefined && !secure) throw bad('a fingerprint belongs to wss://');
   return {
     secure,
-    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    host: url.hostname.replace(/^\[(.*)\]$/, '$1') + (zone === undefined ? '' : `%${zone}`),
     port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
     ...(token === '' ? {} : { token }),
     ...(fingerprint === undefined ? {} : { fingerprint }),

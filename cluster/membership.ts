@@ -29,6 +29,12 @@ const RETRYABLE: ReadonlySet<string> = new Set([
   'LT_CLUSTER_SILENT',
 ]);
 
+/** Whether an error may pass, of a worker whose URL has been right before or not. */
+function mayPass({ code }: LantrainError, wasIn: boolean): boolean {
+  // Another network, or another program that took the port for a while.
+  return RETRYABLE.has(code) || (wasIn && code === 'LT_CLUSTER_FOREIGN');
+}
+
 /** A worker's stay with a run, in Node as in a tab: it works until the run is done, and comes back when the line breaks. */
 export class Membership {
   #worker: Worker | undefined;
@@ -54,10 +60,12 @@ export class Membership {
     const { engines, patienceMs, onNote } = this.options;
     let lostAt = performance.now();
     let told = '';
+    let wasIn = false;
     for (let retry = RETRY_MS; !this.#leaving; ) {
       try {
         const connection = await this.options.connect();
         onNote({ note: 'joined' });
+        wasIn = true;
         retry = RETRY_MS;
         told = '';
         this.#worker = new Worker(connection, this.options);
@@ -67,10 +75,10 @@ export class Membership {
         engines.gpu.check();
         lostAt = performance.now();
         if (this.#leaving) break;
-        if (/the coordinator has stopped: the run is done/.test(end.message)) return 'done';
+        if (end.code === 'LT_CLUSTER_DONE') return 'done';
         throw end;
       } catch (error) {
-        if (!(error instanceof LantrainError) || !RETRYABLE.has(error.code)) throw error;
+        if (!(error instanceof LantrainError) || !mayPass(error, wasIn)) throw error;
         if (patienceMs > 0 && performance.now() - lostAt > patienceMs) throw error;
         if (error.message !== told) onNote({ note: 'lost', reason: error.message });
         told = error.message;

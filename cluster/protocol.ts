@@ -32,6 +32,9 @@ export * from './frame.js';
 /** Counts every change of a message or of the frame's header. */
 export const PROTOCOL_VERSION = FRAME_VERSION;
 
+/** The reason of a stop that is final: `stop.final` says so to workers, this text to people. */
+export const RUN_DONE = 'the run is done';
+
 const u32 = z.number().int().min(0).max(0xffffffff);
 const positive = u32.min(1);
 const text = z.string().max(1000);
@@ -190,7 +193,8 @@ export const COORDINATOR_MESSAGES = {
     buckets: buckets.optional(),
   }),
   pause: z.strictObject({ type: z.literal('pause'), reason: text }),
-  stop: z.strictObject({ type: z.literal('stop'), reason: text }),
+  /** Whoever is sent away need not come back after a `final` one: the run is done. */
+  stop: z.strictObject({ type: z.literal('stop'), reason: text, final: z.boolean() }),
   ping,
   pong,
   error,

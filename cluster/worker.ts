@@ -111,7 +111,10 @@ export class Worker {
         if (work) work.fenced = true;
       },
       pause: () => {},
-      stop: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator has stopped: ${m.reason}`)),
+      stop: ({ final, reason }) => {
+        const code = final ? 'LT_CLUSTER_DONE' : 'LT_CLUSTER_CLOSED';
+        this.#end(new LantrainError(code, `the coordinator has stopped: ${reason}`));
+      },
       error: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator says ${m.code}: ${m.message}`)),
     };
     const { adapter } = options.engines.gpu;

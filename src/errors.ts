@@ -55,8 +55,10 @@ const FAILURES = [
   'LT_CLUSTER_CLOSED',
   'LT_CLUSTER_CONNECT',
   'LT_CLUSTER_CREDIT',
+  'LT_CLUSTER_DONE',
   'LT_CLUSTER_DROPPED',
   'LT_CLUSTER_FINGERPRINT',
+  'LT_CLUSTER_FOREIGN',
   'LT_CLUSTER_IMPOSSIBLE',
   'LT_CLUSTER_LIMIT',
   'LT_CLUSTER_LISTEN',
@@ -75,9 +77,9 @@ const FAILURES = [
 export type ErrorCode = (typeof USAGE)[number] | (typeof FAILURES)[number];
 
 const USAGE_CODES: ReadonlySet<string> = new Set(USAGE);
-const ALL_CODES: ReadonlySet<string> = new Set([...USAGE, ...FAILURES]);
+export const ERROR_CODES: ReadonlySet<string> = new Set([...USAGE, ...FAILURES]);
 
 /** Whether a text (from another process) is a code of this table. */
 export function isErrorCode(text: string): text is ErrorCode {
-  return ALL_CODES.has(text);
+  return ERROR_CODES.has(text);
 }

@@ -1,7 +1,8 @@
 import { createServer } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import { LantrainError } from '../../src/errors.js';
+import type { LantrainError } from '../../src/errors.js';
+import { listening } from '../transport/listening.js';
 import { foreignOrigin, peerOf, refuseUpgrade, upgradeRefusal } from '../transport/upgrade.js';
 import { WATCH_PATH } from './messages.js';
 import { serveSite } from './site.js';
@@ -50,13 +51,7 @@ export async function servePage(options: PageServerOptions): Promise<PageServer>
       refuseUpgrade(socket, refusal);
     }
   });
-  await new Promise<void>((resolve, reject) => {
-    http.once('error', (cause: NodeJS.ErrnoException) => {
-      const message = `cannot listen on ${host}:${port} (${cause.code}); choose another HOST:PORT`;
-      reject(new LantrainError('LT_CLUSTER_LISTEN', message, { cause }));
-    });
-    http.listen({ host, port }, resolve);
-  });
+  await listening(http, host, port, 'choose another HOST:PORT');
   return {
     port: (http.address() as AddressInfo).port,
     close: async (reason) => {

@@ -31,6 +31,8 @@ const HEADERS = {
   'X-Content-Type-Options': 'nosniff',
   // The files of a build go together: each is asked for again, and mostly not sent again.
   'Cache-Control': 'no-cache',
+  // What a worker that was told the page's URL, or ws for wss, knows it by.
+  Server: 'lantrain',
 };
 
 interface Asset {

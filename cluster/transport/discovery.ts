@@ -9,7 +9,9 @@ import type { JoinUrl } from '../join-url.js';
 const SERVICE = 'lantrain';
 
 export interface Advertisement {
-  readonly name: string;
+  /** The machine's name, and the run's. */
+  readonly host: string;
+  readonly run: string;
   readonly port: number;
   /** Absent: plain ws. */
   readonly fingerprint?: string;
@@ -18,20 +20,43 @@ export interface Advertisement {
 }
 
 export interface Discovered {
+  /** Of the service; two on one machine have two. */
   readonly name: string;
   readonly version: string;
   /** Without a token. */
   readonly url: JoinUrl;
 }
 
+/** What a label of DNS carries. */
+const LABEL_BYTES = 63;
+const MARK = / [\w-]{6}$/;
+
+/**
+ * The name of a coordinator's service. No two of a network may be equal, or one is not seen: on one machine the port
+ * tells them apart, on machines of one name the certificate's mark at the end, which people are not shown.
+ */
+export function serviceName({ host, run, port, fingerprint }: Omit<Advertisement, 'version'>): string {
+  const begin = `lantrain on ${cut(host.replace(/\..*/, ''), 16)} (run `;
+  const end = `, port ${port}) ${(fingerprint ?? 'no-TLS').slice(0, 6)}`;
+  return `${begin}${cut(run, LABEL_BYTES - begin.length - end.length)}${end}`;
+}
+
+/** ASCII without dots, which end a label where a library is careless, and not longer than this. */
+function cut(text: string, most: number): string {
+  const plain = text.replace(/[^\x20-\x7e]|\./g, '_');
+  return plain.length <= most ? plain : `${plain.slice(0, most - 1)}~`;
+}
+
 /** Answers questions for coordinators until `stop`. Where multicast is impossible, `onTrouble` hears of it once. */
 export function advertise(
-  { name, port, fingerprint, version }: Advertisement,
+  { host, run, port, fingerprint, version }: Advertisement,
   onTrouble: (error: Error) => void = () => {},
 ): { stop(): Promise<void> } {
   const bonjour = open(onTrouble);
   const txt = { version, ...(fingerprint === undefined ? {} : { fingerprint }) };
-  bonjour?.publish({ name, type: SERVICE, port, txt, probe: false }).on('error', onTrouble);
+  bonjour
+    ?.publish({ name: serviceName({ host, run, port, fingerprint }), type: SERVICE, port, txt, probe: false })
+    .on('error', onTrouble);
   return { stop: () => close(bonjour) };
 }
 
@@ -69,7 +94,7 @@ export function readService({ name, port, addresses, referer, txt }: ServiceReco
   if (fingerprint !== undefined && !(typeof fingerprint === 'string' && /^[A-Za-z0-9_-]{43}$/.test(fingerprint)))
     return undefined;
   return {
-    name: printable(name),
+    name: printable(name).replace(MARK, ''),
     version: printable(String(version ?? '?')),
     url: { secure: fingerprint !== undefined, host, port, ...(fingerprint === undefined ? {} : { fingerprint }) },
   };
@@ -79,7 +104,7 @@ export function readService({ name, port, addresses, referer, txt }: ServiceReco
 const isUsable = (address: string) => /^[0-9.]+$/.test(address) || /^(?!fe80)[0-9a-f:]+$/i.test(address);
 
 /** A name goes to a terminal: no control characters. */
-const printable = (text: string) => text.replace(/[^\x20-\x7e]/g, '?').slice(0, 60);
+const printable = (text: string) => text.replace(/[^\x20-\x7e]/g, '?').slice(0, LABEL_BYTES);
 
 type Mdns = { on(event: string, listener: (error: Error) => void): void };
 

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import { LantrainError } from '../../src/errors.js';
 import { malformed } from '../protocol.js';
+import { peerOf } from './upgrade.js';
 import type { Wire, WireEvents } from './wire.js';
 
 /** A WebSocket of the package `ws`, on `socket`, from the moment it is open. */
@@ -12,7 +13,7 @@ export class NodeWire implements Wire {
     private readonly ws: WebSocket,
     private readonly socket: Socket,
   ) {
-    this.peer = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? '?'}`;
+    this.peer = peerOf(socket);
   }
 
   get bufferedAmount(): number {

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
-import { type AddressInfo, createServer as createProbe, type Server as NetServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer as createProbe, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { LantrainError } from '../../src/errors.js';
@@ -11,6 +11,7 @@ import { type CoordinatorMessage, decodeWorkerMessage, type WorkerMessage } from
 import type { CoordinatorConnection } from './connection.js';
 import { coordinatorHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
+import { listening } from './listening.js';
 import { checkPlain } from './loopback.js';
 import { MessageConnection } from './message-connection.js';
 import { NodeWire } from './node-wire.js';
@@ -200,17 +201,7 @@ export class ClusterServer {
   }
 }
 
-async function listening(server: NetServer, host: string, port: number): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const message = `cannot listen on ${host}:${port} (${cause.code}); choose another --listen HOST:PORT`;
-      reject(new LantrainError('LT_CLUSTER_LISTEN', message, { cause }));
-    });
-    server.listen({ host, port }, resolve);
-  });
-}
-
 const refuseRequest: RequestListener = (_, response) => {
-  response.writeHead(426, { 'Content-Type': 'text/plain', Connection: 'close' });
+  response.writeHead(426, { 'Content-Type': 'text/plain', Connection: 'close', Server: 'lantrain' });
   response.end('This is a lantrain coordinator. Join it with: lantrain worker URL\n');
 };

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ErrorCode, LantrainError } from '../../src/errors.js';
+import { authorityOf } from '../join-url.js';
 
 /** Why a request does not become a WebSocket. */
 export interface UpgradeRefusal {
@@ -25,6 +26,8 @@ export function refuseUpgrade(socket: Socket, { status, error }: UpgradeRefusal)
   setTimeout(() => socket.destroy(), 1_000).unref();
 }
 
-export function peerOf(socket: Socket): string {
-  return `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? '?'}`;
+/** The other side's address and port; IPv4 as such also where a socket for IPv6 took it. */
+export function peerOf({ remoteAddress, remotePort }: Socket): string {
+  const address = remoteAddress?.replace(/^::ffff:(?=[0-9.]+$)/i, '');
+  return address === undefined ? '?' : authorityOf(address, remotePort ?? 0);
 }

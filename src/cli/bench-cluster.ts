@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type Access, loadOrCreateAccess } from '../../cluster/access.js';
 import { ClusterEngine, type Member } from '../../cluster/coordinator.js';
+import { RUN_DONE } from '../../cluster/protocol.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { checkWritableFile, writeText } from '../checkpoint/atomic.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
@@ -24,7 +25,7 @@ import { Child, Lobby } from './bench-lobby.js';
 import { type BenchShape, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
 import { rounded } from './bench-train.js';
 import { adamwOf } from './job.js';
-import { lanAddress } from './lan-address.js';
+import { joinLines, ownAddress } from './joining.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { describeAdapter } from './processor.js';
@@ -175,7 +176,7 @@ class ClusterBench {
       if (!isLocal) await this.#lobby.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
       this.#lobby.dismiss();
-      await this.#server?.close('the run is done');
+      await this.#server?.close(RUN_DONE);
       this.#data?.close();
     }
   }
@@ -221,8 +222,9 @@ class ClusterBench {
   /** Workers of other machines, as many as are asked for. */
   async #gather(count: number): Promise<string[]> {
     const { host } = this.command.listen ?? { host: '127.0.0.1' };
-    const shown = host === '0.0.0.0' || host === '::' ? lanAddress() : host;
-    this.say(`join     npm run -s lantrain -- worker ${this.#listening.joinUrl(shown)}`);
+    const { host: shown, remark } = await ownAddress(host);
+    const lines = joinLines(this.#listening.joinUrl(shown), shown, this.command.plain);
+    for (const line of [...lines, ...(remark ? [remark] : [])]) this.say(line);
     this.say(`waiting  for ${count} workers`);
     await this.#lobby.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
     return this.#lobby.names.slice(0, count);

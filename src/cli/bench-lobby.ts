@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import type { ClusterEngine } from '../../cluster/coordinator.js';
-import type { WorkerMessage } from '../../cluster/protocol.js';
+import { RUN_DONE, type WorkerMessage } from '../../cluster/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
 import { LantrainError } from '../errors.js';
 import { packageRoot } from './shaders.js';
@@ -71,7 +71,8 @@ export class Lobby {
 
   /** Sends those who still wait home. */
   dismiss(): void {
-    for (const { connection } of this.#waiting.values()) connection.send({ type: 'stop', reason: 'the run is done' });
+    for (const { connection } of this.#waiting.values())
+      connection.send({ type: 'stop', reason: RUN_DONE, final: true });
   }
 }
 

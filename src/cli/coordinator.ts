@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
-import { type Access, loadOrCreateAccess, savePort } from '../../cluster/access.js';
+import { basename, join } from 'node:path';
+import { type Access, loadOrCreateAccess, readPort, savePort } from '../../cluster/access.js';
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine } from '../../cluster/coordinator.js';
 import { clusterSource } from '../../cluster/dashboard/cluster-source.js';
@@ -22,27 +22,20 @@ import type { Reporter } from '../report/progress.js';
 import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
-import { lanAddress } from './lan-address.js';
+import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
+import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './listen-port.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
 import { Throughput } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
 import { version } from './version.js';
-import {
-  ACCESS_FOLDER,
-  announcePage,
-  isAny,
-  pageAddress,
-  secretsOf,
-  siteFolder,
-  type Watched,
-  watchersOf,
-} from './watch.js';
+import { ACCESS_FOLDER, announcePage, secretsOf, siteFolder, type Watched, watchersOf } from './watch.js';
 
 export interface CoordinatorCommand extends TrainCommand {
   readonly host: string;
-  readonly port: number;
+  /** 0 takes a free one; absent, the default port or the next that is free. */
+  readonly port?: number;
   readonly minWorkers: number;
   readonly exact: boolean;
   readonly audit: number;
@@ -91,6 +84,7 @@ class ClusterConductor implements Conductor {
   #report: (note: RoundNote, step: number) => void = () => {};
   #incarnation = 1;
   #from = 0;
+  #ports: Ports = portsFor(0, undefined);
   readonly #throughput = new Throughput();
   #throughputTimer: NodeJS.Timeout | undefined;
 
@@ -114,7 +108,10 @@ class ClusterConductor implements Conductor {
     this.#from = from;
     if (this.command.audit > 1)
       throw new LantrainError('LT_USAGE_OPTION', `--audit ${this.command.audit}: it is a share, from 0 to 1`);
-    await ClusterServer.checkAddress(this.command.host, this.command.port);
+    const { host, port } = this.command;
+    // Before the long work of what follows. A folder that cannot be read is told of when the run begins.
+    this.#ports = portsFor(port, await readPort(join(path, ACCESS_FOLDER)).catch(() => undefined));
+    await listenOn(host, this.#ports, (one) => ClusterServer.checkAddress(host, one));
     const shape = shapeOfJob(config);
     checkMessages(config);
     // A device of its own, so that its memory is free again before the owner's is taken.
@@ -183,35 +180,41 @@ class ClusterConductor implements Conductor {
     const { host } = command;
     const secrets = await secretsOf(folder, access, !command.plain);
     telemetry.live = clusterSource(engine);
-    this.#server = await ClusterServer.listen({
-      host,
-      port: command.port > 0 ? command.port : (access.port ?? 0),
-      token: access.token,
-      tls: command.plain ? undefined : access,
-      limits: LIFE,
-      allowPlain: command.plain,
-      version: version(),
-      onRequest: serveSite(siteFolder()),
-      watchers: watchersOf(watched, secrets, reporter),
-      onConnection: (connection) => engine.admit(connection),
-      onRefused: (error, peer) => {
-        reporter.note(`refused ${peer}: ${error.message}`);
-        telemetry.log('refuse', `${peer}: ${error.message}`);
-      },
+    this.#server = await listenOn(host, this.#ports, async (port) => {
+      // Where a socket for IPv6 does not see that IPv4's is taken.
+      if (port > 0 && host === '::') await ClusterServer.checkAddress('0.0.0.0', port).catch(throwIfTaken);
+      return ClusterServer.listen({
+        host,
+        port,
+        token: access.token,
+        tls: command.plain ? undefined : access,
+        limits: LIFE,
+        allowPlain: command.plain,
+        version: version(),
+        onRequest: serveSite(siteFolder()),
+        watchers: watchersOf(watched, secrets, reporter),
+        onConnection: (connection) => engine.admit(connection),
+        onRefused: (error, peer) => {
+          reporter.note(`refused ${peer}: ${error.message}`);
+          telemetry.log('refuse', `${peer}: ${error.message}`);
+        },
+      });
     });
     await savePort(folder, this.#server.port);
-    this.#withdraw = this.#advertise(access);
-    const shown = isAny(host) ? lanAddress() : host;
-    const url = this.#server.joinUrl(shown);
-    reporter.note(`join     npm run -s lantrain -- worker ${url}`);
+    this.#withdraw = this.#advertise(access, basename(run.path));
+    const { host: shown, remark } = await ownAddress(host);
+    const lines = joinLines(this.#server.joinUrl(shown), shown, command.plain);
+    for (const line of [...lines, ...(remark ? [remark] : [])]) reporter.note(line);
+    if (command.port === undefined && this.#server.port !== DEFAULT_PORT && !this.#ports.isKept)
+      reporter.note(`port     ${this.#server.port}, as ${DEFAULT_PORT} is taken; open it where there is a firewall`);
     // For who opens the page, to compare with what the browser's warning shows.
     if (!command.plain) reporter.note(`SHA-256  ${hexFingerprint(access.fingerprint)} (certificate)`);
     reporter.note(
       `workers  any number, at any time${command.minWorkers > 1 ? `; ${command.minWorkers} to begin` : ''}`,
     );
     const address = pageAddress(shown, this.#server.port, !command.plain);
-    if (!isLoopback(host)) telemetry.address = address;
-    await announcePage(reporter, address, secrets, !isLoopback(host));
+    if (!isLoopback(shown)) telemetry.address = address;
+    await announcePage(reporter, shown, address, secrets);
     this.#throughputTimer = setInterval(() => {
       const line = this.#throughput.line(engine.members.values());
       if (line) reporter.note(line);
@@ -259,13 +262,14 @@ class ClusterConductor implements Conductor {
     await this.#server?.close(reason);
   }
 
-  #advertise(access: Access): () => void {
+  #advertise(access: Access, run: string): () => void {
     const { host, plain } = this.command;
-    if (!this.#server || host === '127.0.0.1' || host === 'localhost') return () => {};
+    if (!this.#server || isLoopback(host)) return () => {};
     const fingerprint = plain ? undefined : access.fingerprint;
     const advertisement = advertise({
       port: this.#server.port,
-      name: `lantrain on ${hostname()}`,
+      host: hostname(),
+      run,
       fingerprint,
       version: version(),
     });

@@ -30,9 +30,20 @@ export function pasteable(words: readonly string[], started: Started = OWN): str
   return [...program(started), ...words].map((word) => shellQuote(word, started.platform)).join(' ');
 }
 
+/**
+ * The same for another machine, in a checkout there, which may be fresh: where lantrain lies here says nothing of it, and
+ * `npx` would ask the registry where there is no checkout.
+ */
+export function pasteableElsewhere(words: readonly string[], started: Started = OWN): string {
+  const byName = program(started)[0] === 'lantrain';
+  const own = byName ? ['lantrain'] : ['npm', 'run', '-s', 'lantrain', '--'];
+  return [...own, ...words].map((word) => shellQuote(word, started.platform)).join(' ');
+}
+
 /** A word as a shell takes it: POSIX shells, and on Windows both cmd.exe and PowerShell. */
 export function shellQuote(word: string, platform: NodeJS.Platform = process.platform): string {
-  if (/^[\w@%+=:,./-]+$/.test(word) && !(platform === 'win32' && word.includes('%'))) return word;
+  // Inside of a word, # begins no comment.
+  if (/^[\w@%+=:,./-][\w@%+=:,./#-]*$/.test(word) && !(platform === 'win32' && word.includes('%'))) return word;
   if (platform === 'win32') return `"${word.replaceAll('"', '\\"')}"`;
   return `'${word.replaceAll("'", "'\\''")}'`;
 }

@@ -1,17 +1,20 @@
-import { networkInterfaces } from 'node:os';
+import { isIPv6 } from 'node:net';
 import { LantrainError } from '../errors.js';
+import { anyAddress } from './reachable.js';
 
-/** `HOST:PORT`; a host in brackets may be an IPv6 address. */
+/** `HOST:PORT`; an IPv6 address in brackets, with its interface after `%` if it is link-local; no host: all addresses. */
 export function listenAddress(text: string, option = '--listen'): [string, number] {
-  const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text);
-  if (match === null || Number(match[3]) > 65535)
-    throw new LantrainError('LT_USAGE_OPTION', `${option} ${text} is not HOST:PORT, such as 0.0.0.0:7070`);
-  return [match[1] ?? (match[2] || '0.0.0.0'), Number(match[3])];
-}
-
-/** The first address of this machine that others on its network can reach. */
-export function lanAddress(): string {
-  for (const addresses of Object.values(networkInterfaces()))
-    for (const a of addresses ?? []) if (a.family === 'IPv4' && !a.internal) return a.address;
-  return '127.0.0.1';
+  const bad = (why: string) => new LantrainError('LT_USAGE_OPTION', `${option} ${text} ${why}`);
+  const match = /^(?:\[([^\]]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
+  const bare = text.replace(/%.*/, '');
+  if (match === null && (isIPv6(bare) || isIPv6(bare.replace(/:\d{1,5}$/, ''))))
+    throw bad('is not HOST:PORT: an IPv6 address stands in brackets, such as [::1]:7070');
+  if (match === null || Number(match[3]) > 65535) throw bad('is not HOST:PORT, such as 0.0.0.0:7070 or [::]:7070');
+  const [, bracketed, name, port] = match;
+  if (bracketed === undefined) return [name || anyAddress(), Number(port)];
+  const [address, zone] = bracketed.split(/%(?:25)?(.*)/);
+  if (!isIPv6(address)) throw bad(`is not HOST:PORT: ${bracketed} is no IPv6 address, so it has no brackets`);
+  // As others write it: lower case, the longest run of zeros left out.
+  const short = new URL(`http://[${address}]`).hostname.slice(1, -1);
+  return [zone ? `${short}%${zone}` : short, Number(port)];
 }

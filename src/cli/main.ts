@@ -5,6 +5,7 @@ import { systemFailure } from '../files.js';
 import { addBench } from './bench.js';
 import { listenAddress } from './lan-address.js';
 import { guardOutput } from './output.js';
+import { anyAddress } from './reachable.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 import { version } from './version.js';
 
@@ -49,7 +50,10 @@ async function main(argv: readonly string[]): Promise<number> {
   const coordinator = program
     .command('coordinator')
     .description('own a run that workers on this network compute')
-    .option('--listen <host:port>', 'where workers join; port 0 takes a free one', '0.0.0.0:0')
+    .option(
+      '--listen <host:port>',
+      'where workers join; port 0 takes a free one (default: every address, port 7070 or the next free one)',
+    )
     .option('--min-workers <n>', 'workers that must be there before the first step', whole(1), 1)
     .option('--exact', "refuse workers that compute other bits than this machine's adapter")
     .option('--audit <share>', 'contributions that a second worker confirms, 0 to 1', amount, 0)
@@ -59,7 +63,7 @@ async function main(argv: readonly string[]): Promise<number> {
   addTrainOptions(coordinator).action(async (options, command: Command) => {
     const { coordinate } = await import('./coordinator.js');
     const { minWorkers, audit, cert, key } = options;
-    const [host, port] = listenAddress(options.listen);
+    const [host, port] = options.listen === undefined ? [anyAddress()] : listenAddress(options.listen);
     const cluster = { host, port, minWorkers, audit, cert, key, exact: !!options.exact, plain: !!options.plain };
     code = await coordinate({ ...trainCommand(options, command), ...cluster });
   });

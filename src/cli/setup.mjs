@@ -1,6 +1,6 @@
 /**
- * Set-up, run by `npm start` and `npm test` before anything else: dependencies, build, a usable WebGPU adapter.
- * `--build` stops after the build (`npm run build`). What is in place already is left alone, in silence.
+ * Set-up, run by `npm start`, `npm test` and `npm run lantrain` before anything else: dependencies, build, a usable WebGPU
+ * adapter. `--build` stops after the build (`npm run build`). What is in place already is left alone, in silence.
  *
  * An old Node must get as far as the version check, so this file keeps to what Node 12 can parse: default imports, no
  * optional chaining, no top-level await. It imports nothing that has to be installed first.
@@ -112,9 +112,17 @@ function readJson(name) {
   }
 }
 
-function dependenciesInstalled() {
-  const installed = readJson('node_modules/.package-lock.json');
-  if (installed === undefined || !dependenciesMatch(readJson('package-lock.json'), installed)) return false;
+/** An npm list without what only development needs. */
+function runtimeOf(list) {
+  return { packages: Object.fromEntries(Object.entries(list.packages).filter(([, one]) => one.dev !== true)) };
+}
+
+function dependenciesInstalled(runtimeOnly = false) {
+  const part = runtimeOnly ? runtimeOf : (list) => list;
+  const found = readJson('node_modules/.package-lock.json');
+  if (found === undefined) return false;
+  const installed = part(found);
+  if (!dependenciesMatch(part(readJson('package-lock.json')), installed)) return false;
   // An npm that was killed can leave its list without the packages.
   return Object.keys(installed.packages).every((name) => fs.existsSync(path.join(root, name, 'package.json')));
 }
@@ -572,15 +580,49 @@ async function withLock(work) {
 }
 
 async function main(args) {
+  await ensureBuilt();
+  if (!args.includes('--build')) await ensureAdapter();
+}
+
+/** @returns whether there was something to do. */
+async function ensureBuilt() {
   const refusal = refuseNode(process.versions.node);
   if (refusal !== undefined) throw new Stop(refusal);
-  if (!dependenciesInstalled() || !built()) {
-    await withLock(async () => {
-      if (!dependenciesInstalled()) await installDependencies();
-      if (!built()) await build();
-    });
+  if (dependenciesInstalled() && built()) return false;
+  await withLock(async () => {
+    if (!dependenciesInstalled()) await installDependencies();
+    if (!built()) await build();
+  });
+  return true;
+}
+
+/**
+ * For `launch.mjs`, which is lantrain itself afterwards: what it needs to run, in this process. Ends the process with one
+ * message where that cannot be had.
+ * @param needsAdapter whether a missing adapter is an end; else it is looked for only after other work, and lacked with
+ *   a message: not every command needs one
+ */
+export async function prepare(needsAdapter) {
+  const stopped = { SIGINT: () => stopAt(130), SIGTERM: () => stopAt(143) };
+  for (const [signal, stop] of Object.entries(stopped)) process.on(signal, stop);
+  process.on('exit', cleanUp);
+  try {
+    // What only development needs may be left out of an installation that is built.
+    const isReady = dependenciesInstalled(true) && built();
+    const worked = isReady ? false : await ensureBuilt();
+    if (needsAdapter) await ensureAdapter();
+    else if (worked) await ensureAdapter().catch(tell);
+  } catch (error) {
+    tell(error);
+    process.exit(1);
   }
-  if (!args.includes('--build')) await ensureAdapter();
+  for (const [signal, stop] of Object.entries(stopped)) process.removeListener(signal, stop);
+  process.removeListener('exit', cleanUp);
+}
+
+function tell(error) {
+  const expected = error instanceof Stop || typeof error.code === 'string';
+  say(expected ? error.message : error.stack);
 }
 
 function cleanUp() {
@@ -599,8 +641,7 @@ if (process.argv[1] !== undefined && fs.realpathSync(process.argv[1]) === file) 
   process.on('SIGINT', () => stopAt(130));
   process.on('SIGTERM', () => stopAt(143));
   main(process.argv.slice(2)).catch((error) => {
-    const expected = error instanceof Stop || typeof error.code === 'string';
-    say(expected ? error.message : error.stack);
+    tell(error);
     process.exit(1);
   });
 }

@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { RunControls } from '../../cluster/dashboard/controls.js';
 import type { PageServer } from '../../cluster/dashboard/page-server.js';
 import { Telemetry } from '../../cluster/dashboard/telemetry.js';
+import { RUN_DONE } from '../../cluster/protocol.js';
 import { type Checkpoint, restoreCheckpoint } from '../checkpoint/checkpoint.js';
 import { openModel } from '../checkpoint/huggingface.js';
 import { checkIdentity } from '../checkpoint/identity.js';
@@ -240,7 +241,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
       stopping: () => stop.requested,
       pause: () => controls.pause(),
     });
-    reason = end.complete ? 'the run is done' : 'the run was stopped';
+    reason = end.complete ? RUN_DONE : 'the run was stopped';
     await plot();
     if (conductor.workers) run.append(conductor.workers(end.step));
     if (end.complete) {

@@ -6,8 +6,9 @@ import { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import { Watchers } from '../../cluster/dashboard/watchers.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
+import { pageAddress } from './joining.js';
 import { runConfigOf } from './saved-config.js';
-import { factsOf, pageAddress, siteFolder } from './watch.js';
+import { factsOf, siteFolder } from './watch.js';
 
 const HOST = '127.0.0.1';
 

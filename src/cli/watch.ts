@@ -10,7 +10,7 @@ import { isLoopback } from '../../cluster/transport/loopback.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import type { Reporter } from '../report/progress.js';
 import type { RunConfig } from '../train/run-config.js';
-import { lanAddress } from './lan-address.js';
+import { ownAddress, pageAddress } from './joining.js';
 import { modelLine, settingsOf } from './run-facts.js';
 import { packageRoot } from './shaders.js';
 import { version } from './version.js';
@@ -61,19 +61,26 @@ export function watchersOf({ telemetry, controls }: Watched, secrets: PageSecret
   });
 }
 
-/** Where a page is, as a browser takes it. `host` is a name or an address, IPv6 without brackets. */
-export function pageAddress(host: string, port: number, secure: boolean): string {
-  return `${secure ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}/`;
-}
-
-export const isAny = (host: string) => host === '0.0.0.0' || host === '::';
-
-/** Says where the run can be watched and controlled; on a terminal also as a QR code for a phone. */
-export async function announcePage(reporter: Reporter, address: string, secrets: PageSecrets, reachable: boolean) {
+/**
+ * Says where the run can be watched and controlled; on a terminal also as a QR code for a phone. `address` is the page's
+ * on `host`; it is absent where browsers take no address of that kind.
+ */
+export async function announcePage(
+  reporter: Reporter,
+  host: string,
+  address: string | undefined,
+  secrets: PageSecrets,
+) {
+  if (address === undefined) {
+    reporter.note(
+      `watch    browsers open no address with an interface in it (${host}); [::]:PORT has one for them too`,
+    );
+    return;
+  }
   const watch = `${address}${formatFragment({ ...secrets, admin: '' })}`;
   reporter.note(`watch    ${watch}`);
   reporter.note(`admin    ${address}${formatFragment(secrets)}`);
-  if (!reachable || !process.stdout.isTTY) return;
+  if (isLoopback(host) || !process.stdout.isTTY) return;
   for (const line of (await QRCode.toString(watch, { type: 'utf8', errorCorrectionLevel: 'L' })).split('\n'))
     if (line.trim() !== '') reporter.note(line);
 }
@@ -96,8 +103,9 @@ export async function watchTraining(
     site: siteFolder(),
     watchers: watchersOf(watched, secrets, reporter),
   });
-  const address = pageAddress(isAny(host) ? lanAddress() : host, server.port, secure);
-  await announcePage(reporter, address, secrets, secure);
+  const { host: shown, remark } = await ownAddress(host);
+  await announcePage(reporter, shown, pageAddress(shown, server.port, secure), secrets);
+  if (remark !== undefined) reporter.note(remark);
   return server;
 }
 

@@ -1,13 +1,14 @@
 import { hostname } from 'node:os';
 import { readToken, tokenFromEnvironment } from '../../cluster/access.js';
 import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import { type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
+import { authorityOf, formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { Membership, type MembershipNote } from '../../cluster/membership.js';
 import { connect } from '../../cluster/transport/client.js';
-import { discover } from '../../cluster/transport/discovery.js';
+import { type Discovered, discover } from '../../cluster/transport/discovery.js';
 import { LantrainError } from '../errors.js';
 import { adapterTitle } from '../gpu/device.js';
 import { formatCount } from '../report/format.js';
+import { pasteable } from './invocation.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
 import { outputIsOptional, outputLost } from './output.js';
@@ -33,7 +34,7 @@ const DISCOVERY_MS = 3000;
 
 /** `lantrain worker`: computes for a coordinator until the run is done; comes back by itself when the line breaks. */
 export async function work(command: WorkerCommand): Promise<number> {
-  const url = command.url === undefined ? await find() : parseJoinUrl(command.url);
+  const url = command.url === undefined ? await find(command.plain) : parseJoinUrl(command.url);
   const token = url.token ?? tokenFromEnvironment() ?? (await askForToken());
   const say = (line: string) => {
     if (!command.quiet) process.stdout.write(`${line}\n`);
@@ -51,7 +52,7 @@ export async function work(command: WorkerCommand): Promise<number> {
     drag: command.drag,
     patienceMs: 1000 * command.patience,
     onNote: (note) => {
-      const line = note.note === 'joined' ? `joined   ${url.host}:${url.port}` : lineOf(note);
+      const line = note.note === 'joined' ? `joined   ${authorityOf(url.host, url.port)}` : lineOf(note);
       if (line) say(line);
     },
   });
@@ -88,21 +89,42 @@ async function askForToken(): Promise<string> {
 }
 
 /** A coordinator on the LAN; its URL has no token. */
-async function find(): Promise<JoinUrl> {
+async function find(plain: boolean): Promise<JoinUrl> {
   process.stderr.write('looking for coordinators on this network ...\n');
-  const found = await discover(DISCOVERY_MS);
-  for (const { name, url } of found) process.stderr.write(`found    ${name} at ${url.host}:${url.port}\n`);
-  if (found.length > 1)
-    throw new LantrainError(
-      'LT_CLUSTER_CONNECT',
-      `there are ${found.length} coordinators on this network; pass the join URL of the one you mean: lantrain worker URL`,
-    );
+  const { lines, url } = choose(await discover(DISCOVERY_MS), plain);
+  for (const line of lines) process.stderr.write(`${line}\n`);
+  return url();
+}
+
+/** Of those that were found, the only one; where there are several, a command for each, and `url` throws. */
+export function choose(
+  found: readonly Discovered[],
+  plain: boolean,
+): { readonly lines: readonly string[]; url(): JoinUrl } {
+  const fail = (message: string) => () => {
+    throw new LantrainError('LT_CLUSTER_CONNECT', message);
+  };
+  if (found.length === 1) {
+    const [{ name, url }] = found;
+    return { lines: [`found    ${name} at ${authorityOf(url.host, url.port)}`], url: () => url };
+  }
+  const example = pasteable(['worker', 'URL']);
   if (found.length === 0)
-    throw new LantrainError(
-      'LT_CLUSTER_CONNECT',
-      'no coordinator answered on this network; pass the join URL that it printed: lantrain worker URL',
-    );
-  return found[0].url;
+    return {
+      lines: [],
+      url: fail(`no coordinator answered on this network; pass the join URL that it printed: ${example}`),
+    };
+  const lines = found.flatMap(({ name, url }) => [
+    `found    ${name}`,
+    `         ${pasteable(['worker', formatJoinUrl(url), ...(plain || !url.secure ? ['--plain'] : [])])}`,
+  ]);
+  return {
+    lines,
+    url: fail(
+      `there are ${found.length} coordinators on this network; start one of the commands above, with the token of its ` +
+        'join URL (between # and the dot) in LANTRAIN_TOKEN or on standard input',
+    ),
+  };
 }
 
 function lineOf(note: Exclude<MembershipNote, { readonly note: 'joined' }>): string | undefined {

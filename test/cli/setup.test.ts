@@ -1,21 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { checkout, removeTemporaryFolders, smallCheckout, temporaryFolder } from './checkout.js';
 
 interface Stanza {
   uris: string[];
@@ -43,38 +31,11 @@ interface Setup {
   }): string[];
 }
 
-const checkout = resolve(import.meta.dirname, '../..');
 // By URL: set-up is plain JavaScript outside of the TypeScript project, so an import by name has no types.
 const setupUrl = pathToFileURL(join(checkout, 'src/cli/setup.mjs')).href;
 const setup: Setup = await import(setupUrl);
 
-const temporary: string[] = [];
-afterAll(() => {
-  for (const folder of temporary) rmSync(folder, { recursive: true, force: true });
-});
-
-function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'lantrain-setup-test-'));
-  temporary.push(folder);
-  return folder;
-}
-
-/** A checkout with one source file and this checkout's dependencies. */
-function smallCheckout(): string {
-  const folder = temporaryFolder();
-  for (const name of [
-    'package.json',
-    'package-lock.json',
-    'tsconfig.json',
-    'tsconfig.build.json',
-    'src/cli/setup.mjs',
-  ]) {
-    cpSync(join(checkout, name), join(folder, name));
-  }
-  symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'), 'junction');
-  writeFileSync(join(folder, 'src/cli/main.ts'), "console.log('built');\n");
-  return folder;
-}
+afterAll(removeTemporaryFolders);
 
 function runNode(args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', ...options });

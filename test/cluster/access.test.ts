@@ -20,7 +20,7 @@ import {
 } from '../../cluster/access.js';
 import { checkToken, formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { encodeMessage, PROTOCOL_VERSION } from '../../cluster/protocol.js';
-import { advertise, discover, readService } from '../../cluster/transport/discovery.js';
+import { advertise, discover, readService, serviceName } from '../../cluster/transport/discovery.js';
 import { coordinatorHandshake, type MessageChannel, workerHandshake } from '../../cluster/transport/handshake.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { answers, join, startServer, VERSION } from './transport-helpers.js';
@@ -46,8 +46,8 @@ async function secureServer(access: Access) {
   return test;
 }
 
-test('a join URL comes back from its text, and means nothing to a shell', async () => {
-  const host = fc.constantFrom('127.0.0.1', 'a-b.example', '::1', 'fe80::1');
+test('a join URL comes back from its text, and without brackets means nothing to a shell', async () => {
+  const host = fc.constantFrom('127.0.0.1', 'a-b.example', '::1', 'fe80::1', 'fe80::1%eth0', 'fe80::1%25');
   const made = fc.record({ secure: fc.constant(true), host, port: fc.integer({ min: 1, max: 65535 }) });
   const urls = fc
     .sample(made, 50)
@@ -163,7 +163,7 @@ test('without a fingerprint, a certificate must be vouched for by an authority',
   const access = await loadOrCreateAccess(folder);
   const { server } = await secureServer(access);
   const url = formatJoinUrl({ secure: true, host: '127.0.0.1', port: server.port, token: access.token });
-  await expect(join(url)).rejects.toThrow(code('LT_CLUSTER_CONNECT'));
+  await expect(join(url)).rejects.toThrow(code('LT_CLUSTER_URL'));
   expect(server.connections.size).toBe(0);
 });
 
@@ -250,18 +250,45 @@ test('a port that is taken and a coordinator that is not there are named', async
 test('discovery finds what is advertised, without a token, or finds nothing in peace', async () => {
   const fingerprint = fingerprintOf(new Uint8Array(2));
   const troubles: Error[] = [];
-  const advertised = advertise({ name: 'run \u001b[31m', port: 7041, fingerprint, version: '1.2.3' }, (e) =>
-    troubles.push(e),
+  const host = 'h\u001b[31m';
+  const advertised = [7041, 7042].map((port) =>
+    advertise({ host, run: 'tiny-1', port, fingerprint, version: '1.2.3' }, (e) => troubles.push(e)),
   );
-  const found = (await discover(2_000, (error) => troubles.push(error))).filter(({ url }) => url.port === 7041);
-  await advertised.stop();
+  const all = await discover(2_000, (error) => troubles.push(error));
+  const found = all.filter(({ url }) => url.port === 7041 || url.port === 7042);
+  for (const one of advertised) await one.stop();
   if (found.length === 0) console.log('multicast does not come back on this machine:', troubles.map(String).join('; '));
+  else
+    expect(found.map(({ name }) => name).sort()).toEqual(
+      [7041, 7042].map((port) => `lantrain on h_[31m (run tiny-1, port ${port})`),
+    );
   for (const one of found) {
-    expect(one.url).toMatchObject({ secure: true, port: 7041, fingerprint });
+    expect(one.url).toMatchObject({ secure: true, fingerprint });
     expect(one.version).toBe('1.2.3');
-    expect(one.name).toBe('run ?[31m');
     expect(one.url.token).toBeUndefined();
   }
+});
+
+test("coordinators' services have names of their own, one label of DNS each", () => {
+  const one = { host: 'raspberrypi.local', run: 'tiny-1', port: 7070, fingerprint: 'a'.repeat(43) };
+  const others = [{ port: 7071 }, { run: 'big' }, { fingerprint: 'b'.repeat(43) }].map((change) => ({
+    ...one,
+    ...change,
+  }));
+  const names = [one, ...others].map(serviceName);
+  expect(new Set(names).size).toBe(4);
+  expect(names[0]).toBe('lantrain on raspberrypi (run tiny-1, port 7070) aaaaaa');
+  const long = serviceName({
+    host: 'm'.repeat(200),
+    run: `\u00fc.${'r'.repeat(200)}`,
+    port: 65535,
+    fingerprint: undefined,
+  });
+  expect(long.length).toBeLessThanOrEqual(63);
+  expect(long).toMatch(/^[\x20-\x7e]+, port 65535\) no-TLS$/);
+  expect(long).not.toContain('.');
+  const read = readService({ name: names[0], port: 7070, addresses: ['10.0.0.1'], txt: {} });
+  expect(read?.name).toBe('lantrain on raspberrypi (run tiny-1, port 7070)');
 });
 
 test('records that make no sense are left out', () => {

@@ -288,7 +288,7 @@ test('who never reads control messages is closed when its queue is full', async 
   const ws = await insider();
   ws.pause();
   const owner = under.accepted[1];
-  const message = { type: 'stop' as const, reason: 'x'.repeat(1000) };
+  const message = { type: 'stop' as const, reason: 'x'.repeat(1000), final: false };
   let most = 0;
   for (let i = 0; i < 30_000 && owner.isOpen; i++) {
     owner.send(message);

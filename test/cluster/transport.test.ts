@@ -227,6 +227,6 @@ test('two processes exchange frames of 4 MiB both ways', async () => {
   const exit = once(peer, 'exit');
   await until(() => report !== undefined && intact === count, 'all frames', 60_000);
   expect(report).toBe(String(count));
-  accepted[0].send({ type: 'stop', reason: 'done' });
+  accepted[0].send({ type: 'stop', reason: 'done', final: true });
   expect((await exit)[0]).toBe(0);
 });

@@ -137,7 +137,7 @@ class Bench {
   }
 
   async end(): Promise<void> {
-    this.connection.onControl.stop?.({ type: 'stop', reason: 'the test is over' });
+    this.connection.onControl.stop?.({ type: 'stop', reason: 'the test is over', final: false });
     await this.worker.run();
   }
 }

@@ -1,0 +1,29 @@
+/**
+ * What `npm run lantrain` and `npm start` start: sets up a checkout that is not, or not any more, ready to run, and is the
+ * command line then, in this same process. With package.json's `exec` it is the one process below npm, so that a signal
+ * to npm (docker stop, systemd) reaches the run, and npm waits for its last checkpoint.
+ *
+ * As `setup.mjs`, it keeps to what an old Node can parse.
+ */
+import { prepare } from './setup.mjs';
+
+/** A signal that comes again within this time is the same one. */
+const copyMs = 500;
+const copied = ['SIGINT', 'SIGTERM'];
+const lastAt = new Map();
+
+/**
+ * Ctrl-C reaches every process of a terminal, npm as well, and npm hands it on to this one: it comes twice, and a second
+ * one means haste. So does SIGTERM where a service manager sends it to all processes of the service.
+ */
+const emit = process.emit;
+process.emit = function (name, ...rest) {
+  if (copied.includes(name)) {
+    const now = Date.now();
+    if (now - (lastAt.get(name) || 0) < copyMs) return true;
+    lastAt.set(name, now);
+  }
+  return emit.call(this, name, ...rest);
+};
+
+prepare(process.env.npm_lifecycle_event === 'start').then(() => import('../../dist/src/cli/main.js'));

@@ -1,0 +1,161 @@
+import { type AddressInfo, createServer, type Server } from 'node:net';
+import { afterEach, expect, test } from 'vitest';
+import { newToken } from '../../cluster/access.js';
+import { formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
+import type { Discovered } from '../../cluster/transport/discovery.js';
+import { listening } from '../../cluster/transport/listening.js';
+import { checkPlain } from '../../cluster/transport/loopback.js';
+import { pasteableElsewhere, shellQuote } from '../../src/cli/invocation.js';
+import { joinLines, pageAddress, shownAddress } from '../../src/cli/joining.js';
+import { listenAddress } from '../../src/cli/lan-address.js';
+import { DEFAULT_PORT, listenOn, portsFor } from '../../src/cli/listen-port.js';
+import type { Reachable } from '../../src/cli/reachable.js';
+import { announcePage } from '../../src/cli/watch.js';
+import { choose } from '../../src/cli/worker.js';
+import type { Reporter } from '../../src/report/progress.js';
+
+const code = (name: string) => expect.objectContaining({ code: name });
+const at = (...addresses: string[]): Reachable[] =>
+  addresses.map((address, i) => ({ address, interface: i === 0 ? 'eth0' : `if${i}` }));
+const FINGERPRINT = 'f'.repeat(43);
+
+test.each([
+  ['0.0.0.0:7070', '0.0.0.0', 7070],
+  ['127.0.0.1:0', '127.0.0.1', 0],
+  ['my-host:7070', 'my-host', 7070],
+  ['[::1]:0', '::1', 0],
+  ['[0:0:0:0:0:0:0:1]:0', '::1', 0],
+  ['[::]:7070', '::', 7070],
+  ['[FE80::1%eth0]:0', 'fe80::1%eth0', 0],
+  ['[fe80::1%25eth0]:0', 'fe80::1%eth0', 0],
+])('--listen %s', (text, host, port) => {
+  expect(listenAddress(text)).toEqual([host, port]);
+});
+
+test.each([
+  ['::1:7070', /brackets/],
+  ['fe80::1%eth0:7070', /brackets/],
+  ['[127.0.0.1]:7070', /no IPv6 address/],
+  ['7070', /HOST:PORT/],
+  ['127.0.0.1', /HOST:PORT/],
+  ['127.0.0.1:70000', /HOST:PORT/],
+])('--listen %s is named as what it is', (text, message) => {
+  expect(() => listenAddress(text)).toThrow(message);
+  expect(() => listenAddress(text)).toThrow(code('LT_USAGE_OPTION'));
+});
+
+test('the likeliest address is printed, the others in one line below it', () => {
+  expect(shownAddress('192.168.1.20', at('10.0.0.1'))).toEqual({ host: '192.168.1.20' });
+  expect(shownAddress('0.0.0.0', at('192.168.1.20'))).toEqual({ host: '192.168.1.20' });
+  const { host, remark } = shownAddress('::', at('192.168.1.20', '10.8.0.2', 'fd00::2'));
+  expect(host).toBe('192.168.1.20');
+  expect(remark).toBe(
+    'also     reachable at 10.8.0.2 (if1), [fd00::2] (if2): for the URL, where 192.168.1.20 is not reached',
+  );
+  const many = shownAddress('::', at('192.168.1.20', ...Array.from({ length: 20 }, (_, i) => `172.17.${i}.1`)));
+  expect(many.remark).toMatch(/\(if6\) and 14 more:/);
+  expect(shownAddress('::', [])).toMatchObject({
+    host: '127.0.0.1',
+    remark: expect.stringMatching(/none but loopback/),
+  });
+  expect(shownAddress('0.0.0.0', []).remark).toMatch(/no IPv4.*\[::\]/);
+  expect(shownAddress('::', at('fe80::1%eth0'))).toMatchObject({
+    host: 'fe80::1%eth0',
+    remark: expect.stringMatching(/link-local.*eth0/),
+  });
+});
+
+test('the printed command can be pasted elsewhere: brackets are quoted where a shell wants it, and plain ws says so', () => {
+  const url = (host: string, secure = true): JoinUrl => ({ secure, host, port: 7070, token: newToken() });
+  const four = formatJoinUrl({ ...url('192.168.1.20'), fingerprint: FINGERPRINT });
+  expect(joinLines(four, '192.168.1.20', false)).toEqual([expect.stringMatching(/^join {5}npm .*worker wss:/)]);
+  const six = formatJoinUrl({ ...url('fe80::1%eth0'), fingerprint: FINGERPRINT });
+  const [bare, zsh] = joinLines(six, 'fe80::1%eth0', false);
+  expect(bare.endsWith(` worker ${six}`)).toBe(true);
+  const quoted = process.platform === 'win32' ? `"${six}"` : `'${six}'`;
+  expect(zsh.startsWith('in zsh   ') && zsh.endsWith(` worker ${quoted}`)).toBe(true);
+  for (const pasted of [six, quoted, `<${six}>`, ` ${six}\n`]) expect(parseJoinUrl(pasted).host).toBe('fe80::1%eth0');
+  // Another machine has lantrain in another folder.
+  expect(bare).not.toContain('/dist/');
+  const started = { argv: ['node', '/home/me/lantrain/dist/src/cli/main.js'], cwd: '/tmp', platform: 'linux' } as const;
+  expect(pasteableElsewhere(['worker', four], { ...started, env: {} })).toBe(`npm run -s lantrain -- worker ${four}`);
+  const byNpx = pasteableElsewhere(['worker', four], { ...started, env: { npm_command: 'exec' } });
+  expect(byNpx).toBe(`npm run -s lantrain -- worker ${four}`);
+  const byName = { ...started, argv: ['node', '/usr/bin/lantrain'], env: { PATH: '/usr/bin' } };
+  expect(pasteableElsewhere(['worker', four], byName)).toBe(`lantrain worker ${four}`);
+  expect(shellQuote('#first', 'linux')).toBe("'#first'");
+  const plain = formatJoinUrl(url('192.168.1.20', false));
+  expect(joinLines(plain, '192.168.1.20', true)).toEqual([expect.stringMatching(/ --plain$/)]);
+  expect(joinLines(plain, '127.0.0.1', true)[0]).not.toContain('--plain');
+  expect(() => checkPlain('192.168.1.20', false)).toThrow(/on both sides, --plain$/);
+});
+
+test('a browser is given no address that it cannot open', async () => {
+  const lines: string[] = [];
+  const reporter = { note: (line: string) => void lines.push(line) } as Reporter;
+  const secrets = { token: newToken(), fingerprint: FINGERPRINT, admin: newToken() };
+  await announcePage(reporter, '::1', pageAddress('::1', 7070, false), secrets);
+  expect(lines.map((line) => line.split('#')[0])).toEqual([
+    'watch    http://[::1]:7070/',
+    'admin    http://[::1]:7070/',
+  ]);
+  lines.length = 0;
+  await announcePage(reporter, 'fe80::1%eth0', pageAddress('fe80::1%eth0', 7070, true), secrets);
+  expect(lines).toEqual([expect.stringMatching(/^watch .*browsers.*fe80::1%eth0.*\[::\]:PORT/)]);
+});
+
+const servers: Server[] = [];
+afterEach(async () => {
+  for (const server of servers.splice(0)) await new Promise((closed) => server.close(closed));
+});
+
+async function listen(port: number): Promise<number> {
+  const server = createServer();
+  await listening(server, '127.0.0.1', port);
+  servers.push(server);
+  return (server.address() as AddressInfo).port;
+}
+
+test('the default port is 7070 or the next free one; what was asked for or known to workers is kept to', async () => {
+  expect(DEFAULT_PORT).toBe(7070);
+  expect(portsFor(undefined, undefined).ports.slice(0, 3)).toEqual([7070, 7071, 7072]);
+  expect(portsFor(8000, 7041)).toEqual({ ports: [8000], isKept: false });
+  expect(portsFor(0, undefined)).toEqual({ ports: [0], isKept: false });
+  for (const asked of [0, undefined]) expect(portsFor(asked, 7041)).toEqual({ ports: [7041], isKept: true });
+
+  const taken = await listen(0);
+  const free = await listen(0);
+  await new Promise((closed) => servers.pop()?.close(closed));
+  expect(await listenOn('127.0.0.1', { ports: [taken, free], isKept: false }, listen)).toBe(free);
+  const listenAt = (ports: number[], isKept: boolean) => listenOn('127.0.0.1', { ports, isKept }, listen);
+  await expect(listenAt([taken], false)).rejects.toThrow(/EADDRINUSE: another program.*--listen/);
+  await expect(listenAt([taken, free], false)).rejects.toThrow(/are all taken.*--listen/);
+  await expect(listenAt([taken], true)).rejects.toThrow(/workers know.*another program's.*--listen/);
+  await expect(listenAt([taken], true)).rejects.toThrow(code('LT_CLUSTER_LISTEN'));
+  const elsewhere = (port: number) => listening(createServer(), '192.0.2.1', port);
+  await expect(listenOn('192.0.2.1', portsFor(undefined, undefined), elsewhere)).rejects.toThrow(
+    /192\.0\.2\.1:7070.*no interface/,
+  );
+});
+
+test('several coordinators on the network: a command for each, without a token, and how to give it', () => {
+  const url = (host: string): JoinUrl => ({ secure: true, host, port: 7070, fingerprint: FINGERPRINT });
+  const found: Discovered[] = [
+    { name: 'lantrain on a (run x, port 7070)', version: '1', url: url('192.168.1.20') },
+    {
+      name: 'lantrain on b (run y, port 7070)',
+      version: '1',
+      url: { secure: false, host: '192.168.1.21', port: 7070 },
+    },
+  ];
+  const several = choose(found, false);
+  const text = several.lines.join('\n');
+  for (const { name } of found) expect(text).toContain(name);
+  const command = / worker (\S+)$/.exec(several.lines[1])?.[1] ?? '';
+  expect(parseJoinUrl(command)).toEqual(found[0].url);
+  expect(several.lines[3]).toMatch(/ worker ws:\/\/192\.168\.1\.21:7070\/ --plain$/);
+  expect(several.url).toThrow(/LANTRAIN_TOKEN.*standard input/);
+  expect(several.url).toThrow(code('LT_CLUSTER_CONNECT'));
+  expect(choose(found.slice(0, 1), false).url()).toEqual(found[0].url);
+  expect(choose([], false).url).toThrow(/ worker URL/);
+});
