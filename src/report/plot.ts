@@ -1,8 +1,11 @@
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
-import { formatCount } from './format.js';
+import { courseOf } from './course.js';
+import { formatLoss } from './format.js';
 import type { MetricsEvent } from './metrics.js';
 import { drawIn, type Element, standAlone } from './svg.js';
+import { thin } from './thin.js';
+import { countTick } from './ticks.js';
 
 export interface LossPlotOptions {
   readonly tokensPerStep: number;
@@ -19,7 +22,7 @@ interface Point {
 const WIDTH = 760;
 const HEIGHT = 440;
 const MARGIN = { top: 104, right: 32, bottom: 56, left: 64 };
-/** More points than this show no more on the paper. */
+/** More points than this show no more on the paper, if they have every spike. */
 const MOST_POINTS = 400;
 /** Up to so many evaluations each one is marked. */
 const MOST_DOTS = 40;
@@ -38,12 +41,12 @@ export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptio
   const colors = THEMES[theme];
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
 
+  const course = courseOf(events);
   const point = (step: number, loss: number): Point => ({ epoch: step / stepsPerEpoch, loss });
-  const evaluations = events.filter((event) => event.event === 'eval');
-  const everyStep = finite(events.flatMap((e) => (e.event === 'step' ? [point(e.step, e.loss)] : [])));
-  const steps = thin(everyStep);
-  const train = thin(finite(evaluations.map((e) => point(e.step, e.trainLoss))));
-  const val = thin(finite(evaluations.map((e) => point(e.step, e.valLoss ?? Number.NaN))));
+  const evaluations = course.filter((event) => event.event === 'eval');
+  const steps = curve(course.flatMap((e) => (e.event === 'step' ? [point(e.step, e.loss)] : [])));
+  const train = curve(evaluations.map((e) => point(e.step, e.trainLoss)));
+  const val = curve(evaluations.map((e) => point(e.step, e.valLoss ?? Number.NaN)));
   const all = [...steps, ...train, ...val];
   const lastEpoch = all.reduce((most, { epoch }) => Math.max(most, epoch), 0) || 1;
   const losses = all.map(({ loss }) => loss);
@@ -78,7 +81,7 @@ export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptio
         ...axis,
         anchor: 'top',
         tickSize: 5,
-        tickFormat: (epoch: number) => formatCount(Math.round(epoch * tokensPerEpoch)),
+        tickFormat: (epoch: number) => countTick(epoch * tokensPerEpoch),
       }),
       Plot.axisY(lossTicks, { ...axis, tickSize: 0, tickFormat: String }),
       line(steps, colors.train, { strokeWidth: 1, strokeOpacity: 0.3 }),
@@ -106,16 +109,12 @@ export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptio
   const legend: readonly [string, Point[], Record<string, string | number>][] = [
     ['Training loss', train, { stroke: colors.train, 'stroke-width': 2.2 }],
     ['Validation loss', val, { stroke: colors.val, 'stroke-width': 2.2, 'stroke-dasharray': '7 4' }],
-    [
-      steps.length < everyStep.length ? 'Loss of the steps, averaged' : 'Loss of each step',
-      steps,
-      { stroke: colors.train, 'stroke-width': 1, 'stroke-opacity': 0.5 },
-    ],
+    ['Loss of each step', steps, { stroke: colors.train, 'stroke-width': 1, 'stroke-opacity': 0.5 }],
   ];
   let x = MARGIN.left;
   for (const [name, points, stroke] of legend) {
     if (points.length === 0) continue;
-    const entry = points === steps ? name : `${name} ${points[points.length - 1].loss.toFixed(3)}`;
+    const entry = points === steps ? name : `${name} ${formatLoss(points[points.length - 1].loss)}`;
     svg.append(draw('line', { x1: x, x2: x + 28, y1: 47, y2: 47, ...stroke }));
     svg.append(draw('text', { ...left, x: x + 35, y: 51.5, 'font-size': 13 }, entry));
     x += 35 + 7 * entry.length + 24;
@@ -125,22 +124,10 @@ export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptio
   return `${svg.outerHTML}\n`;
 }
 
-function finite(points: Point[]): Point[] {
-  return points.filter(({ loss }) => Number.isFinite(loss));
-}
-
-/** Means of runs of equally many neighbours; the first and the last point stay what they are. */
-function thin(points: Point[]): Point[] {
-  if (points.length <= MOST_POINTS) return points;
-  const run = Math.ceil((points.length - 2) / (MOST_POINTS - 2));
-  const thinned = [points[0]];
-  for (let begin = 1; begin < points.length - 1; begin += run) {
-    const group = points.slice(begin, Math.min(begin + run, points.length - 1));
-    const mean = (key: keyof Point) => group.reduce((sum, p) => sum + p[key], 0) / group.length;
-    thinned.push({ epoch: mean('epoch'), loss: mean('loss') });
-  }
-  thinned.push(points[points.length - 1]);
-  return thinned;
+/** What is finite of them; of many points, those that show as much on the paper. */
+function curve(points: readonly Point[]): Point[] {
+  const finite = points.filter(({ loss }) => Number.isFinite(loss));
+  return thin(finite, MOST_POINTS, [({ loss }) => loss]);
 }
 
 /** From the least to the greatest loss with some air, at least 0.4 in all: one point is a range too. */
