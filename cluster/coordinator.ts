@@ -122,8 +122,9 @@ const EVALUATION_MICRO_BATCHES = 128;
  * actions in their order, and decides nothing. To the training loop it is an engine like the single process's.
  */
 export class ClusterEngine implements TrainingEngine {
-  /** Taking contributions in, and updates with the packing of their differences. */
-  readonly times = { sum: new BusyTime(), update: new BusyTime() };
+  /** Taking contributions in, updates with the packing of their differences, and waiting for workers. */
+  readonly times = { sum: new BusyTime(), update: new BusyTime(), wait: new BusyTime() };
+  #waits = false;
   readonly members = new Map<WorkerId, Member>();
   lossScale: LossScale | undefined;
   readonly #round: Round;
@@ -197,6 +198,10 @@ export class ClusterEngine implements TrainingEngine {
 
   get workers() {
     return this.#round.workers();
+  }
+
+  get waitedMs(): number {
+    return this.times.wait.milliseconds;
   }
 
   /** A worker that the transport has authenticated. */
@@ -494,8 +499,17 @@ export class ClusterEngine implements TrainingEngine {
         this.#stopped(action);
         break;
       case 'log':
+        this.#noteWaiting(action.note.note);
         if (!this.#closing) this.options.onNote(action.note, action.step);
     }
+  }
+
+  /** Waiting may change what it waits for before it ends. */
+  #noteWaiting(note: string): void {
+    if (this.#waits ? note !== 'going-on' : note !== 'waiting') return;
+    this.#waits = !this.#waits;
+    if (this.#waits) this.times.wait.begin();
+    else this.times.wait.end();
   }
 
   #tell(worker: WorkerId, message: CoordinatorMessage): void {

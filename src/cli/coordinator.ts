@@ -13,6 +13,7 @@ import { advertise } from '../../cluster/transport/discovery.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
+import { WorkerTally } from '../../cluster/worker-tally.js';
 import { writeText } from '../checkpoint/atomic.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
@@ -90,6 +91,7 @@ class ClusterConductor implements Conductor {
   #incarnation = 1;
   #from = 0;
   readonly #throughput = new Throughput();
+  readonly #tally = new WorkerTally();
   #throughputTimer: NodeJS.Timeout | undefined;
 
   constructor(readonly command: CoordinatorCommand) {}
@@ -148,6 +150,7 @@ class ClusterConductor implements Conductor {
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     await writeText(join(folder, 'incarnation'), `${this.#incarnation}\n`);
     this.#report = (note, step) => {
+      if (note.note === 'leave') for (const total of totalsOf(engine, note.worker)) this.#tally.left(total);
       const event = eventOf(note, step, engine);
       if (event !== undefined) {
         run.append(event);
@@ -172,7 +175,7 @@ class ClusterConductor implements Conductor {
     }
     const { host } = command;
     const secrets = await secretsOf(folder, access, !command.plain);
-    telemetry.live = clusterSource(engine);
+    telemetry.live = clusterSource(engine, this.#tally);
     this.#server = await ClusterServer.listen({
       host,
       port: command.port > 0 ? command.port : (access.port ?? 0),
@@ -222,12 +225,8 @@ class ClusterConductor implements Conductor {
   }
 
   workers(step: number): WorkersEvent {
-    const members = [...(this.#engine?.members.values() ?? [])].filter(({ totals }) => totals.tokens > 0);
-    const bitClasses = new Map(this.#engine?.workers.map((view) => [view.worker, view.bitClass]));
-    const workers = members.map(({ id, name, adapter, totals: { tokens, computeMs } }) => {
-      return { name, adapter, bitClass: bitClasses.get(id) ?? '', tokens, computeMs: Math.round(computeMs) };
-    });
-    return { event: 'workers', step, workers };
+    const present = this.#engine === undefined ? [] : totalsOf(this.#engine);
+    return { event: 'workers', step, workers: this.#tally.takeNews(present).map((total) => ({ ...total })) };
   }
 
   /** What the reader of a digest should know of how it came about. */
@@ -289,6 +288,17 @@ async function readIncarnation(path: string): Promise<number> {
 const LIFE = { pingMs: 1_000, missedPings: 30 };
 
 const nameOf = (engine: ClusterEngine, worker: number) => engine.members.get(worker)?.name ?? `worker ${worker}`;
+
+/** What those workers have computed that are there, or one of them. */
+function totalsOf(engine: ClusterEngine, worker?: number) {
+  return [...engine.members.values()]
+    .filter(({ id, totals }) => totals.tokens > 0 && (worker === undefined || id === worker))
+    .map(({ name, adapter, hashes, totals: { tokens, computeMs } }) => {
+      // Not of the round's view, where one that leaves is no more.
+      const bitClass = bitClassOf(hashes.get('reference') ?? '', hashes.get('run') ?? '');
+      return { name, adapter, bitClass, tokens, computeMs };
+    });
+}
 
 /** Notes that are no metrics events and yet tell of work that was done again, with what to say of them. */
 const RETRIES: Readonly<Record<string, string>> = {

@@ -30,6 +30,7 @@ import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
 import { modelLine } from './run-facts.js';
+import { noteEnd, noteWorkers } from './run-notes.js';
 import { runConfigOf } from './saved-config.js';
 import { loadShaders } from './shaders.js';
 import { factsOf, type Watched, watchTraining } from './watch.js';
@@ -164,20 +165,22 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
         telemetry.event(event);
         if (event.event === 'eval') await plot();
       },
-      checkpoint: (step, final) => checkpoints.save(step, final),
+      checkpoint: (step, final) => {
+        noteWorkers(run, conductor, step);
+        return checkpoints.save(step, final);
+      },
       stopping: () => stop.requested,
       between: () => controls.between(),
     });
     reason = end.complete ? 'the run is done' : 'the run was stopped';
     await plot();
-    if (conductor.workers) run.append(conductor.workers(end.step));
+    noteWorkers(run, conductor, end.step);
     if (end.complete) {
       const done = { event: 'done', step: end.step, digest: end.digest, seconds: end.seconds } as const;
       run.append(done);
       reporter.event(done);
       telemetry.event(done);
-    }
-    telemetry.state = end.complete ? 'done' : 'stopped';
+    } else noteEnd(run, telemetry, 'stopped');
     await writeReport(run, config);
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
@@ -187,7 +190,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();
-    telemetry.state = error instanceof StepAbandoned ? 'stopped' : 'failed';
+    noteEnd(run, telemetry, error instanceof StepAbandoned ? 'stopped' : 'failed', error);
     if (error instanceof StepAbandoned) {
       reason = 'the run was stopped';
       reporter.note(`step ${error.step} was abandoned; ${lastCheckpoint(run)}`);

@@ -39,6 +39,8 @@ export interface TrainingEngine {
   readonly state: TrainingState;
   /** Before the next step; in float32 there is none. A run that goes on puts its own here. */
   lossScale: LossScale | undefined;
+  /** Time so far in which there was nobody to compute what was asked for: no part of any step's time. */
+  readonly waitedMs?: number;
   step(batches: readonly MicroBatch[], step: number, seed: number, learningRate: number): Promise<StepOutcome>;
   evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number>;
   sampler(): Promise<Decoder>;

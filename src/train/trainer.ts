@@ -69,9 +69,11 @@ export class Trainer {
       while (step < totalSteps && !hooks.stopping()) {
         step++;
         const lr = this.#learningRate(step);
+        const waitedBefore = this.engine.waitedMs ?? 0;
         const { loss, gradNorm } = await this.engine.step(this.#globalBatch(step), step, options.seed, lr);
         const now = performance.now();
-        const tokensPerSecond = this.tokensPerStep / ((now - stepStarted) / 1000);
+        const waited = (this.engine.waitedMs ?? 0) - waitedBefore;
+        const tokensPerSecond = this.tokensPerStep / ((now - stepStarted - waited) / 1000);
         await hooks.event({
           event: 'step',
           step,

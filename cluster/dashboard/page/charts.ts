@@ -1,7 +1,13 @@
 import uPlot from 'uplot';
-import { formatCount, formatDuration } from '../../../src/report/format.js';
+import {
+  countTick,
+  DURATION_INCREMENTS,
+  durationTick,
+  numberTick,
+  WHOLE_INCREMENTS,
+} from '../../../src/report/ticks.js';
 import type { Columns } from '../messages.js';
-import { create, setText } from './dom.js';
+import { create, setData, setHidden, setText } from './dom.js';
 
 export type Horizontal = 'step' | 'tokens' | 'time';
 
@@ -13,9 +19,10 @@ export interface Curve {
   readonly scale?: string;
   readonly width?: number;
   readonly dash?: number[];
-  readonly points?: boolean;
-  /** Drawn, but not named: an edge of a band. */
+  /** Drawn thin, but not named: an edge of a band. */
   readonly edge?: boolean;
+  /** The curves of the least and the greatest of what an entry is the mean of, by index from 0. */
+  readonly spread?: readonly [number, number];
   readonly format: (value: number) => string;
   /** Of the axis; else with as many decimals as its ticks need. */
   readonly formatTick?: (value: number) => string;
@@ -24,7 +31,7 @@ export interface Curve {
 export interface ChartOptions {
   readonly curves: readonly Curve[];
   /** Pairs of curves (upper, lower, by index from 0) whose space between is filled. */
-  readonly bands?: readonly (readonly [number, number])[];
+  readonly bands?: readonly { readonly edges: readonly [number, number]; readonly color: string }[];
   readonly height: number;
   /** Scales beside the one at the left, with their axis at the right. */
   readonly right?: string;
@@ -33,6 +40,12 @@ export interface ChartOptions {
 
 type Values = (number | null | undefined)[];
 export type Table = [x: number[], ...Values[]];
+export type Range = readonly [from: number, to: number];
+
+/** Between labels of an axis, and of what is beside a tick: its mark and a gap. */
+const LABEL_SPACE = 16;
+const TICK_SPACE = 12;
+const FONT_SIZE = 11;
 
 const color = (element: Element, name: string) => getComputedStyle(element).getPropertyValue(name).trim();
 
@@ -41,7 +54,12 @@ export class Chart {
   #plot: uPlot | undefined;
   #data: Table | undefined;
   #horizontal: Horizontal = 'step';
+  #window: Range | undefined;
+  /** The newest label of the horizontal axis, which may reach over its end. */
+  #lastLabel = '';
+  readonly #pen = document.createElement('canvas').getContext('2d');
   readonly #values: HTMLElement[] = [];
+  readonly #where: HTMLElement;
   readonly #body: HTMLElement;
 
   constructor(
@@ -57,7 +75,9 @@ export class Chart {
       swatch.style.setProperty('--swatch', `var(${curve.color})`);
       legend.append(create('span', '', swatch, curve.label, ' ', value));
     }
-    this.#body = create('div', 'plot');
+    this.#where = create('div', 'where');
+    this.#where.hidden = true;
+    this.#body = create('div', 'plot', this.#where);
     this.#body.style.height = `${options.height}px`;
     box.append(legend, this.#body);
     new ResizeObserver(() => this.#resize()).observe(this.#body);
@@ -65,13 +85,15 @@ export class Chart {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#rebuild());
   }
 
-  draw(data: Table, horizontal: Horizontal): void {
+  /** Only what lies in `window` is seen, if there is one; entries beside it say where lines leave it. */
+  draw(data: Table, horizontal: Horizontal, window?: Range): void {
     this.#data = data;
+    this.#window = window;
     if (this.#plot === undefined || horizontal !== this.#horizontal) {
       this.#horizontal = horizontal;
       this.#rebuild();
     } else this.#plot.setData(data as uPlot.AlignedData);
-    this.#tell(null);
+    this.#tell();
   }
 
   #rebuild(): void {
@@ -85,22 +107,72 @@ export class Chart {
     if (width > 0 && width !== this.#plot?.width) this.#plot?.setSize({ width, height: this.options.height });
   }
 
-  /** The values at an index, or the newest. */
-  #tell(index: number | null): void {
-    for (const [i, { format }] of this.options.curves.entries()) {
-      const values = this.#data?.[i + 1] ?? [];
-      const value = index === null ? values.findLast((v) => v != null) : nearest(values, index);
-      setText(this.#values[i], value == null ? '' : format(value));
+  /** The values that the cursor's points mark, and where they are; else the newest that are seen. */
+  #tell(): void {
+    const cursor = this.#plot?.cursor;
+    const isOn = cursor?.idx != null && (cursor.left ?? -1) >= 0;
+    const x = this.#data?.[0] ?? [];
+    const place = (index: number) => nameOf(this.#horizontal, formatHorizontal(x[index], this.#horizontal));
+    const lines = isOn ? [place(cursor.idx as number)] : [];
+    const elsewhere = new Map<string, string[]>();
+    for (const [i, curve] of this.options.curves.entries()) {
+      const index = isOn ? cursor.idxs?.[i + 1] : this.#newest(i);
+      const value = index == null ? undefined : this.#data?.[i + 1]?.[index];
+      setText(this.#values[i], value == null ? '' : curve.format(value));
+      if (!isOn || index == null || value == null || curve.edge) continue;
+      const spread = this.#spreadAt(curve, index);
+      if (spread !== '') lines.push(`${curve.label} ${spread}`);
+      // Evaluations are rarer than steps: the one that is marked is of another step.
+      if (x[index] !== x[cursor.idx as number])
+        elsewhere.set(place(index), [...(elsewhere.get(place(index)) ?? []), curve.label]);
     }
+    for (const [where, labels] of elsewhere) lines.push(`${labels.join(', ')}: ${where}`);
+    setHidden(this.#where, lines.length === 0);
+    setText(this.#where, lines.join('\n'));
+    const isLeft = (cursor?.left ?? 0) > this.#body.clientWidth / 2;
+    setData(this.#where, 'side', isLeft ? 'left' : 'right');
+  }
+
+  /** The last entry of a curve that lies in the window. */
+  #newest(curve: number): number | undefined {
+    const [x, values] = [this.#data?.[0] ?? [], this.#data?.[curve + 1] ?? []];
+    const index = x.findLastIndex(
+      (at, i) => values[i] != null && (this.#window === undefined || at <= this.#window[1]),
+    );
+    return index < 0 ? undefined : index;
+  }
+
+  /** From the least to the greatest, where an entry is of several steps. */
+  #spreadAt({ spread, format }: Curve, index: number): string {
+    if (spread === undefined) return '';
+    const [least, most] = spread.map((i) => this.#data?.[i + 1]?.[index]);
+    return least == null || most == null || least === most ? '' : `${format(least)} to ${format(most)}`;
+  }
+
+  #widthOf(text: string): number {
+    if (this.#pen === null) return 0;
+    this.#pen.font = this.#font;
+    return this.#pen.measureText(text).width;
+  }
+
+  get #font(): string {
+    return `${FONT_SIZE}px ${getComputedStyle(this.box).fontFamily}`;
   }
 
   #settings(): uPlot.Options {
     const { curves, bands = [], height, right, onZoom } = this.options;
     const faint = color(this.box, '--faint');
     const line = color(this.box, '--line');
-    const font = `11px ${getComputedStyle(this.box).fontFamily}`;
     const horizontal = this.#horizontal;
-    const axis = { stroke: faint, font, ticks: { stroke: line, width: 1, size: 4 }, grid: { stroke: line, width: 1 } };
+    const axis = {
+      stroke: faint,
+      font: this.#font,
+      ticks: { stroke: line, width: 1, size: 4 },
+      grid: { stroke: line, width: 1 },
+    };
+    // As wide as its labels: of another run they are longer.
+    const size = (least: number) => (_: uPlot, labels: string[] | null) =>
+      Math.max(least, ...(labels ?? []).map((label) => Math.ceil(this.#widthOf(label)) + TICK_SPACE));
     const first = curves.find(({ scale }) => scale === undefined);
     const second = curves.find(({ scale }) => scale === right && right !== undefined);
     return {
@@ -108,16 +180,40 @@ export class Chart {
       height,
       pxAlign: 0,
       legend: { show: false },
-      scales: { x: { time: false } },
+      scales: {
+        x: { time: false, range: (_, from, to) => (this.#window ? [...this.#window] : [from, to]) },
+      },
       cursor: {
         y: false,
         drag: { x: true, y: false, setScale: false },
         points: { size: 6, width: 1.5 },
       },
-      padding: [8, right === undefined ? 10 : 0, 0, 0],
+      // The last label may be at the very end, and half of it beyond.
+      padding: [
+        8,
+        () => (right === undefined ? Math.max(10, Math.ceil(this.#widthOf(this.#lastLabel) / 2) + 2) : 0),
+        0,
+        0,
+      ],
       axes: [
-        { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((x) => formatHorizontal(x, horizontal)) },
-        { ...axis, size: 46, space: 34, values: ticksOf(first) },
+        {
+          ...axis,
+          size: 26,
+          space: (_, _axis, from, to) => {
+            const increments = horizontal === 'time' ? DURATION_INCREMENTS : WHOLE_INCREMENTS;
+            // Of some ticks of this range: those of a shorter one have more digits.
+            const grain = increments.findLast((increment) => increment <= (to - from) / 5) ?? increments[0];
+            const ends = [from, to].map((x) => formatHorizontal(Math.round(x / grain) * grain, horizontal));
+            return Math.max(38, ...ends.map((label) => this.#widthOf(label))) + LABEL_SPACE;
+          },
+          incrs: [...(horizontal === 'time' ? DURATION_INCREMENTS : WHOLE_INCREMENTS)],
+          values: (_, ticks) => {
+            const labels = ticks.map((x) => formatHorizontal(x, horizontal));
+            this.#lastLabel = labels.at(-1) ?? '';
+            return labels;
+          },
+        },
+        { ...axis, size: size(46), space: 34, values: ticksOf(first) },
         ...(right === undefined
           ? []
           : [
@@ -125,7 +221,7 @@ export class Chart {
                 ...axis,
                 scale: right,
                 side: 1,
-                size: 50,
+                size: size(50),
                 space: 34,
                 grid: { show: false },
                 values: ticksOf(second),
@@ -138,19 +234,19 @@ export class Chart {
           const stroke = color(this.box, curve.color);
           return {
             scale: curve.scale ?? 'y',
-            stroke: curve.edge ? 'transparent' : stroke,
-            width: curve.edge ? 0 : (curve.width ?? 1.75),
+            stroke,
+            width: curve.edge ? 1 : (curve.width ?? 1.75),
             dash: curve.dash,
-            points: { show: curve.points === true, size: 5, fill: stroke, stroke },
+            points: { show: false, size: 5, fill: stroke, stroke },
           };
         }),
       ],
-      bands: bands.map(([upper, lower]) => ({
+      bands: bands.map(({ edges: [upper, lower], color: name }) => ({
         series: [upper + 1, lower + 1],
-        fill: color(this.box, '--band'),
+        fill: color(this.box, name),
       })),
       hooks: {
-        setCursor: [(plot) => this.#tell(plot.cursor.idx ?? null)],
+        setCursor: [() => this.#tell()],
         setSelect: [
           (plot) => {
             const { left, width } = plot.select;
@@ -164,21 +260,17 @@ export class Chart {
 }
 
 function ticksOf(curve: Curve | undefined): uPlot.Axis.DynamicValues {
-  return (_, ticks, _axis, _space, increment) => {
-    const decimals = Math.max(0, Math.ceil(-Math.log10(increment) - 1e-9));
-    return ticks.map((y) => curve?.formatTick?.(y) ?? y.toFixed(decimals));
-  };
+  return (_, ticks, _axis, _space, increment) => ticks.map((y) => curve?.formatTick?.(y) ?? numberTick(y, increment));
 }
 
-/** The value at an index, or the one before it: evaluations are rarer than steps. */
-function nearest(values: readonly (number | null | undefined)[], index: number): number | null | undefined {
-  for (let i = index; i >= 0; i--) if (values[i] != null) return values[i];
-  return undefined;
-}
-
+/** All of it: the label of a tick, which must not say another place than it stands at. */
 export function formatHorizontal(x: number, horizontal: Horizontal): string {
-  if (horizontal === 'time') return formatDuration(x);
-  return horizontal === 'tokens' ? formatCount(x) : x.toLocaleString('en');
+  if (horizontal === 'time') return durationTick(x);
+  return horizontal === 'tokens' ? countTick(x) : x.toLocaleString('en', { maximumFractionDigits: 12 });
+}
+
+function nameOf(horizontal: Horizontal, text: string): string {
+  return { step: `step ${text}`, tokens: `${text} tokens`, time: text }[horizontal];
 }
 
 /** The x of each entry. */
@@ -197,4 +289,18 @@ export function joined(one: Table, other: Table): Table {
   return other[0].length === 0
     ? ([...one, ...other.slice(1).map(() => [])] as unknown as Table)
     : (uPlot.join([one as uPlot.AlignedData, other as uPlot.AlignedData]) as unknown as Table);
+}
+
+/** Where steps `from` to `to` begin and end on the axis, if entries have these x. */
+export function windowOf(from: number, to: number, step: readonly number[], x: readonly number[]): Range {
+  return [placeOf(from, step, x), placeOf(to, step, x)];
+}
+
+function placeOf(at: number, step: readonly number[], x: readonly number[]): number {
+  const after = step.findIndex((one) => one >= at);
+  if (after < 0) return x[x.length - 1] ?? at;
+  // The first step begins where everything does.
+  const [s0, x0] = after === 0 ? [0, 0] : [step[after - 1], x[after - 1]];
+  const [s1, x1] = [step[after], x[after]];
+  return s1 === s0 ? x1 : x0 + ((x1 - x0) * (at - s0)) / (s1 - s0);
 }

@@ -1,9 +1,10 @@
-import { formatCount } from '../../../src/report/format.js';
+import { formatCount, formatDuration, formatLoss, formatReal, UNKNOWN } from '../../../src/report/format.js';
+import { countTick } from '../../../src/report/ticks.js';
 import { insecure } from '../../tab/words.js';
 import { formatFragment, parseFragment } from '../messages.js';
-import { Chart, type Horizontal, horizontalOf, joined, type Table } from './charts.js';
+import { Chart, type Horizontal, horizontalOf, joined, type Table, windowOf } from './charts.js';
 import { Connection, type ConnectionState } from './connection.js';
-import { byId, create, Frames, setHidden, setText, type View } from './dom.js';
+import { byId, create, Frames, setData, setHidden, setText, type View } from './dom.js';
 import { Model, type Part } from './model.js';
 import {
   drawCheckpoints,
@@ -27,6 +28,8 @@ let horizontal: Horizontal = 'step';
 const context: ViewContext = {
   model,
   isAdmin: () => admin,
+  isLost: () => lostWhy !== undefined && !isOver(),
+  lostFor: () => formatDuration((Date.now() - heardAt) / 1000),
   onDrop: (worker) => {
     const name = model.workers.find(({ id }) => id === worker)?.name ?? 'this worker';
     if (confirm(`Drop ${name}? It does not come back by itself.`))
@@ -38,26 +41,34 @@ const context: ViewContext = {
 
 const loss = new Chart(byId('loss'), {
   curves: [
-    { label: 'Each step', color: '--train-faint', width: 1, format: (v) => v.toFixed(3) },
-    { label: 'least', color: '--train-faint', edge: true, format: String },
-    { label: 'most', color: '--train-faint', edge: true, format: String },
-    { label: 'Training', color: '--train', width: 2.25, points: false, format: (v) => v.toFixed(3) },
-    { label: 'Validation', color: '--val', width: 2.25, dash: [7, 4], format: (v) => v.toFixed(3) },
+    { label: 'least', color: '--train-faint', edge: true, format: formatLoss },
+    { label: 'most', color: '--train-faint', edge: true, format: formatLoss },
+    { label: 'Each step', color: '--train-faint', width: 1, spread: [0, 1], format: formatLoss },
+    { label: 'Training', color: '--train', width: 2.25, format: formatLoss },
+    { label: 'Validation', color: '--val', width: 2.25, dash: [7, 4], format: formatLoss },
   ],
-  bands: [[2, 1]],
+  bands: [{ edges: [1, 0], color: '--band' }],
   height: 292,
   onZoom: zoomBetween,
 });
 const speed = new Chart(byId('speed'), {
-  curves: [{ label: 'Tokens/s', color: '--speed', format: formatCount, formatTick: formatCount }],
+  curves: [
+    { label: 'slowest', color: '--speed-faint', edge: true, format: formatCount, formatTick: countTick },
+    { label: 'fastest', color: '--speed-faint', edge: true, format: formatCount },
+    { label: 'Tokens/s', color: '--speed', spread: [0, 1], format: formatCount },
+  ],
+  bands: [{ edges: [1, 0], color: '--speed-band' }],
   height: 168,
   onZoom: zoomBetween,
 });
 const norm = new Chart(byId('norm'), {
   curves: [
-    { label: 'Gradient norm', color: '--norm', format: (v) => Number(v.toPrecision(3)).toString() },
-    { label: 'Learning rate', color: '--rate', scale: 'rate', dash: [5, 4], format: (v) => v.toPrecision(2) },
+    { label: 'least', color: '--norm-faint', edge: true, format: formatReal },
+    { label: 'most', color: '--norm-faint', edge: true, format: formatReal },
+    { label: 'Gradient norm', color: '--norm', spread: [0, 1], format: formatReal },
+    { label: 'Learning rate', color: '--rate', scale: 'rate', dash: [5, 4], format: formatReal },
   ],
+  bands: [{ edges: [1, 0], color: '--norm-band' }],
   right: 'rate',
   height: 168,
   onZoom: zoomBetween,
@@ -69,40 +80,40 @@ function shownColumns() {
   return zoom?.columns ?? history;
 }
 
-const drawLoss: View = () => {
-  const { run } = model;
+/** Draws a chart of `columns`; `more` is joined to them, for a table of other steps. */
+function drawChart(chart: Chart, values: readonly (number | null)[][], more?: Table): void {
+  const { run, zoom } = model;
   if (run === undefined) return;
   const columns = shownColumns();
-  const { zoom } = model;
-  const evaluations = model.evaluations.filter(
-    ({ step }) => zoom === undefined || (step >= zoom.from && step <= zoom.to),
-  );
-  const each: Table = [
-    horizontalOf(columns, horizontal, run.tokensPerStep),
-    columns.loss,
-    columns.lossMin,
-    columns.lossMax,
-  ];
-  const x = { step: evaluations.map((e) => e.step), seconds: evaluations.map((e) => e.seconds) };
-  loss.draw(
-    joined(each, [
-      horizontalOf(x, horizontal, run.tokensPerStep),
+  const x = horizontalOf(columns, horizontal, run.tokensPerStep);
+  const table: Table = [x, ...values];
+  const window = zoom && windowOf(zoom.from, zoom.to, columns.step, x);
+  chart.draw(more === undefined ? table : joined(table, more), horizontal, window);
+}
+
+const drawLoss: View = () => {
+  const { run, shownEvaluations: evaluations } = model;
+  if (run === undefined) return;
+  const { lossMin, lossMax, loss: mean } = shownColumns();
+  const places = { step: evaluations.map((e) => e.step), seconds: evaluations.map((e) => e.seconds) };
+  drawChart(
+    loss,
+    [lossMin, lossMax, mean],
+    [
+      horizontalOf(places, horizontal, run.tokensPerStep),
       evaluations.map((e) => e.train),
       evaluations.map((e) => e.val),
-    ]),
-    horizontal,
+    ],
   );
-  byId<HTMLButtonElement>('zoom-all').disabled = zoom === undefined;
+  byId<HTMLButtonElement>('zoom-all').disabled = model.zoom === undefined;
 };
 const drawSpeed: View = () => {
-  if (model.run === undefined) return;
-  const columns = shownColumns();
-  speed.draw([horizontalOf(columns, horizontal, model.run.tokensPerStep), columns.tokensPerSecond], horizontal);
+  const { tokensPerSecondMin, tokensPerSecondMax, tokensPerSecond } = shownColumns();
+  drawChart(speed, [tokensPerSecondMin, tokensPerSecondMax, tokensPerSecond]);
 };
 const drawNorm: View = () => {
-  if (model.run === undefined) return;
-  const columns = shownColumns();
-  norm.draw([horizontalOf(columns, horizontal, model.run.tokensPerStep), columns.gradNorm, columns.lr], horizontal);
+  const { gradNormMin, gradNormMax, gradNorm, lr } = shownColumns();
+  drawChart(norm, [gradNormMin, gradNormMax, gradNorm, lr]);
 };
 
 /** Rows of the table: enough to read, and no more than a screen reader can walk through. */
@@ -114,19 +125,24 @@ const drawTable: View = () => {
   const { length } = columns.step;
   const every = Math.max(1, Math.ceil(length / MOST_ROWS));
   const rows: HTMLTableRowElement[] = [];
+  const say = (value: number | null | undefined, format: (value: number) => string) =>
+    value == null ? UNKNOWN : format(value);
   for (let i = length - 1; i >= 0; i -= every) {
-    const before = i - every < 0 ? -1 : columns.step[i - every];
+    const first = Math.max(0, i - every + 1);
+    const before = first === 0 ? -1 : columns.step[first - 1];
     const evaluation = model.evaluations.findLast(({ step }) => step > before && step <= columns.step[i]);
+    const highest = columns.lossMax.slice(first, i + 1).reduce((a, b) => (b === null || (a ?? b) > b ? a : b), null);
     const cells = [
-      columns.loss[i]?.toFixed(3),
-      evaluation?.val?.toFixed(3),
-      columns.tokensPerSecond[i] === null ? undefined : formatCount(columns.tokensPerSecond[i] ?? Number.NaN),
-      columns.lr[i]?.toPrecision(3),
-      columns.gradNorm[i]?.toPrecision(3),
+      say(columns.loss[i], formatLoss),
+      say(highest, formatLoss),
+      say(evaluation?.val, formatLoss),
+      say(columns.tokensPerSecond[i], formatCount),
+      say(columns.lr[i], formatReal),
+      say(columns.gradNorm[i], formatReal),
     ];
-    const head = create('th', '', columns.step[i].toLocaleString('en'));
+    const head = create('th', 'number', columns.step[i].toLocaleString('en'));
     head.scope = 'row';
-    rows.push(create('tr', '', head, ...cells.map((text) => create('td', 'number', text ?? '–'))));
+    rows.push(create('tr', '', head, ...cells.map((text) => create('td', 'number', text))));
   }
   byId('rows').replaceChildren(...rows);
 };
@@ -163,8 +179,8 @@ function zoomBy(factor: number, move = 0): void {
   const last = model.history.step.at(-1) ?? 0;
   const { from, to } = model.zoom ?? { from: 0, to: last };
   const width = (to - from) * factor;
-  // From the whole run one zooms in on what is newest.
-  const middle = model.zoom === undefined ? last - width / 2 : (from + to) / 2 + move * (to - from);
+  // What is newest stays in sight.
+  const middle = move === 0 && to >= last ? last - width / 2 : (from + to) / 2 + move * (to - from);
   const begin = Math.min(Math.max(0, middle - width / 2), Math.max(0, last - width));
   zoomToSteps(begin, begin + width);
 }
@@ -186,33 +202,62 @@ function show(part: Part): void {
   for (const view of VIEWS[part]) frames.request(view);
 }
 
+/** In which a run is over, as far as this page will see. */
+const OVER: ReadonlySet<string> = new Set(['done', 'stopped', 'failed', 'past']);
+const isOver = () => OVER.has(model.status?.state ?? '');
+
 function drawControls(): void {
   const state = model.status?.state;
-  const isLive = state !== undefined && !['done', 'stopped', 'failed', 'past'].includes(state);
+  const isLive = state !== undefined && !isOver();
   setHidden(byId('controls'), !admin || !isLive);
-  setHidden(byId('join'), model.run?.kind !== 'cluster' || !isLive);
+  const canJoin = model.run?.kind === 'cluster' && isLive;
+  setHidden(byId('join'), !canJoin);
+  setHidden(byId('how-to-join'), !canJoin);
+  byId<HTMLFieldSetElement>('controls').disabled = context.isLost();
+  byId<HTMLButtonElement>('join').disabled = context.isLost();
   setText(byId('pause'), state === 'paused' ? 'Resume' : 'Pause');
 }
 
+/** When the run was heard of last, while it is not. */
+let heardAt = Date.now();
+let lostWhy: string | undefined;
+let lostTimer: ReturnType<typeof setInterval> | undefined;
+
 function onState(now: ConnectionState): void {
   const notice = byId('notice');
-  document.body.dataset.line = now.state;
+  // That it tries again is no better news than that it is lost.
+  if (now.state === 'connecting' && lostWhy !== undefined) return;
+  document.body.dataset.line = now.state === 'lost' && isOver() ? 'over' : now.state;
+  clearInterval(lostTimer);
+  lostWhy = undefined;
   if (now.state === 'open') {
     admin = now.admin;
     setHidden(notice, true);
     setHidden(byId('main'), false);
   } else if (now.state === 'lost') {
-    setText(notice, `Not connected: ${now.why}. Trying again by itself.`);
+    lostWhy = now.why;
+    // What is over stays as it was.
     setHidden(notice, isOver());
+    lostTimer = setInterval(drawLost, 1000);
+    drawLost();
   } else if (now.state === 'refused') {
     setText(notice, now.why);
     setHidden(notice, false);
     setHidden(byId('main'), true);
     setText(byId('state'), 'Refused');
+    setData(byId('state'), 'state', 'failed');
   }
+  show('status');
+  show('workers');
+  frames.request(drawControls);
 }
 
-const isOver = () => ['done', 'stopped', 'failed'].includes(model.status?.state ?? '');
+/** The notice tells why once, for who hears it; how long ago it was stands beside the state. */
+function drawLost(): void {
+  if (lostWhy === undefined) return;
+  setText(byId('notice'), `Not connected: ${lostWhy}. Trying again by itself.`);
+  drawStatus(context);
+}
 
 let answerTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -309,6 +354,7 @@ function begin(): void {
   connection = new Connection(
     secrets,
     (message) => {
+      heardAt = Date.now();
       if (message.type === 'answer') showAnswer(message.text);
       for (const part of model.apply(message)) show(part);
       const whole = model.wantsWhole();

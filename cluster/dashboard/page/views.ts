@@ -1,4 +1,11 @@
-import { formatCount, formatDuration } from '../../../src/report/format.js';
+import {
+  epochOf,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  formatPercent as percent,
+  UNKNOWN,
+} from '../../../src/report/format.js';
 import type { LogEntry, RunState, Split, WorkerInfo, WorkerState } from '../messages.js';
 import { byId, create, setData, setHidden, setText } from './dom.js';
 import type { Model } from './model.js';
@@ -22,11 +29,15 @@ const WORKER_STATES: Readonly<Record<WorkerState, string>> = {
   computing: 'computes',
   uploading: 'uploads',
   evaluating: 'evaluates',
-  fenced: 'is silent: its work goes to others',
+  fenced: 'is silent',
+  left: 'has left',
+};
+/** What is said of a state to whoever asks. */
+const WORKER_TITLES: Partial<Readonly<Record<WorkerState, string>>> = {
+  fenced: 'Nothing is heard of it: its work goes to others',
+  left: 'It has taken part and is not there any more',
 };
 
-const UNKNOWN = '–';
-export const percent = (share: number) => `${Math.round(100 * share)} %`;
 export const formatMs = (ms: number) =>
   ms >= 10_000
     ? `${(ms / 1000).toFixed(0)} s`
@@ -39,6 +50,9 @@ export interface ViewContext {
   readonly model: Model;
   /** Whether this page may control the run. */
   readonly isAdmin: () => boolean;
+  /** Whether a run that goes on is not heard of, so that nothing here is known to be so still; and for how long. */
+  readonly isLost: () => boolean;
+  readonly lostFor: () => string;
   readonly onDrop: (worker: number) => void;
 }
 
@@ -47,7 +61,6 @@ export function drawRun({ model }: ViewContext): void {
   if (run === undefined) return;
   setText(byId('name'), run.name);
   document.title = `${run.name} · lantrain`;
-  setHidden(byId('workers-card'), run.kind !== 'cluster');
   setHidden(byId('split-card'), run.kind !== 'cluster');
   setHidden(byId('f-workers-box'), run.kind !== 'cluster');
   setHidden(byId('f-efficiency-box'), run.kind !== 'cluster');
@@ -57,28 +70,35 @@ export function drawRun({ model }: ViewContext): void {
   );
 }
 
-export function drawStatus({ model }: ViewContext): void {
+export function drawStatus({ model, isLost, lostFor }: ViewContext): void {
   const { run, status } = model;
   if (run === undefined || status === undefined) return;
-  const { step, state, secondsLeft, tokensPerSecond, efficiency } = status;
-  setText(byId('state'), STATES[state]);
-  setData(byId('state'), 'state', state);
+  const { step, state, reason, secondsLeft, tokensPerSecond, efficiency, mixed } = status;
+  const lost = isLost();
+  const pill = byId('state');
+  setText(pill, lost ? 'Lost' : STATES[state]);
+  setData(pill, 'state', lost ? 'lost' : state);
+  setHidden(byId('mixed'), !mixed);
+  setText(byId('reason'), reason === undefined || lost ? '' : `Failed: ${reason}`);
+  setHidden(byId('reason'), reason === undefined || lost);
   const progress = byId<HTMLProgressElement>('progress');
   progress.max = run.totalSteps;
   progress.value = step;
-  const epochs = Math.ceil(run.totalSteps / run.stepsPerEpoch);
-  const epoch = Math.max(1, Math.ceil(step / run.stepsPerEpoch));
+  const epochs = epochOf(run.totalSteps, run.stepsPerEpoch);
   const left = secondsLeft === null ? '' : ` · ${formatDuration(secondsLeft)} left`;
+  const end = lost ? ` · last heard of ${lostFor()} ago` : left;
   setText(
     byId('way'),
-    `step ${step.toLocaleString('en')} of ${run.totalSteps.toLocaleString('en')} · epoch ${epoch} of ${epochs}${left}`,
+    `step ${step.toLocaleString('en')} of ${run.totalSteps.toLocaleString('en')} · epoch ${epochOf(step, run.stepsPerEpoch)} of ${epochs}${end}`,
   );
-  setText(byId('f-loss'), model.loss?.toFixed(3) ?? UNKNOWN);
-  setText(byId('f-val'), model.validation?.toFixed(3) ?? UNKNOWN);
-  setText(byId('f-speed'), tokensPerSecond === null ? UNKNOWN : formatCount(tokensPerSecond));
-  setText(byId('f-efficiency'), efficiency === null ? UNKNOWN : percent(efficiency));
-  setText(byId('f-tokens'), formatCount(step * run.tokensPerStep));
-  setText(byId('f-left'), secondsLeft === null ? UNKNOWN : formatDuration(secondsLeft));
+  const say = (id: string, value: number | null | undefined, format: (value: number) => string) =>
+    setText(byId(id), value == null ? UNKNOWN : format(value));
+  say('f-loss', model.loss, formatLoss);
+  say('f-val', model.validation, formatLoss);
+  say('f-speed', lost ? null : tokensPerSecond, formatCount);
+  say('f-efficiency', lost ? null : efficiency, percent);
+  say('f-tokens', step * run.tokensPerStep, formatCount);
+  say('f-left', lost ? null : secondsLeft, formatDuration);
 }
 
 interface Row {
@@ -90,6 +110,7 @@ interface Row {
   readonly share: HTMLElement;
   readonly bar: HTMLElement;
   readonly speed: HTMLElement;
+  readonly tokens: HTMLElement;
   readonly trip: HTMLElement;
   readonly bits: HTMLElement;
   readonly drop: HTMLElement;
@@ -97,7 +118,7 @@ interface Row {
 
 const rows = new Map<number, Row>();
 
-export function drawWorkers({ model, isAdmin, onDrop }: ViewContext): void {
+export function drawWorkers({ model, isAdmin, isLost, onDrop }: ViewContext): void {
   const body = byId('workers');
   const { workers } = model;
   const there = new Set(workers.map(({ id }) => id));
@@ -108,13 +129,14 @@ export function drawWorkers({ model, isAdmin, onDrop }: ViewContext): void {
     }
   for (const worker of workers) {
     const row = rows.get(worker.id) ?? newRow(worker, body, onDrop);
-    drawRow(row, worker, isAdmin());
+    drawRow(row, worker, isAdmin(), isLost());
   }
   setHidden(byId('drop-column'), !isAdmin());
-  setHidden(byId('no-workers'), workers.length > 0);
-  setText(byId('f-workers'), String(workers.length));
-  const mixed = workers.filter(({ exact }) => !exact).length;
-  setText(byId('workers-note'), mixed > 0 ? `${mixed} of another bit class: the digest is not exact` : '');
+  const present = workers.filter(({ state }) => state !== 'left').length;
+  setHidden(byId('no-workers'), present > 0 || model.run?.kind !== 'cluster');
+  setHidden(byId('workers-card'), model.run?.kind !== 'cluster' && workers.length === 0);
+  setText(byId('f-workers'), String(present));
+  setText(byId('workers-note'), model.status?.mixed ? 'of several bit classes: the digest is not exact' : '');
 }
 
 function newRow(worker: WorkerInfo, body: HTMLElement, onDrop: (worker: number) => void): Row {
@@ -128,27 +150,33 @@ function newRow(worker: WorkerInfo, body: HTMLElement, onDrop: (worker: number) 
   const button = create('button', 'small', 'Drop');
   button.type = 'button';
   button.addEventListener('click', () => onDrop(worker.id));
-  const [speed, trip, bits] = [cell('number'), cell('number'), cell('bits')];
+  const [speed, tokens, trip, bits] = [cell('number'), cell('number'), cell('number'), cell('bits')];
   const drop = cell('drop', button);
   const head = create('th', '', name, adapter);
   head.scope = 'row';
-  const row = create('tr', '', head, cell('', now, ' ', done), cell('bar-column', bar, share), speed, trip, bits, drop);
+  const state = cell('now-column', now, ' ', done);
+  const row = create('tr', '', head, state, cell('bar-column', bar, share), speed, tokens, trip, bits, drop);
   for (const [element, label] of [
     [speed, 'Tokens/s'],
+    [tokens, 'Tokens'],
     [trip, 'Round trip'],
     [bits, 'Bit class'],
   ] as const)
     element.dataset.label = label;
   body.append(row);
-  const made = { row, name, adapter, now, done, share, bar, speed, trip, bits, drop };
+  const made = { row, name, adapter, now, done, share, bar, speed, tokens, trip, bits, drop };
   rows.set(worker.id, made);
   return made;
 }
 
-function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean): void {
+function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean, isLost: boolean): void {
   setText(row.name, worker.name);
   setText(row.adapter, worker.adapter);
+  row.name.title = worker.name;
+  row.adapter.title = worker.adapter;
+  setData(row.row, 'state', worker.state);
   setText(row.now, WORKER_STATES[worker.state]);
+  row.now.title = WORKER_TITLES[worker.state] ?? '';
   setData(row.now, 'state', worker.state);
   const works = worker.state === 'computing' || worker.state === 'evaluating';
   setText(row.done, works && worker.dealt > 0 ? `${worker.done} of ${worker.dealt}` : '');
@@ -156,11 +184,16 @@ function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean): void {
   row.bar.style.setProperty('--part', String(worker.share ?? 0));
   setText(row.speed, worker.tokensPerSecond === null ? UNKNOWN : formatCount(worker.tokensPerSecond));
   setText(row.trip, worker.roundTripMs === null ? UNKNOWN : formatMs(worker.roundTripMs));
-  setText(row.bits, worker.bitClass === '' ? UNKNOWN : worker.bitClass.slice(0, 12));
+  setText(row.tokens, formatCount(worker.tokens));
+  setText(row.bits, worker.bits || UNKNOWN);
   row.bits.title = worker.exact ? `${worker.bitClass}, as the owner's` : `${worker.bitClass}, not the owner's`;
   setData(row.bits, 'exact', String(worker.exact));
   setHidden(row.drop, !isAdmin);
-  const button = row.drop.firstElementChild;
+  const button = row.drop.firstElementChild as HTMLButtonElement | null;
+  if (button !== null) {
+    setHidden(button, worker.state === 'left');
+    button.disabled = isLost;
+  }
   if (button?.getAttribute('aria-label') !== `Drop ${worker.name}`)
     button?.setAttribute('aria-label', `Drop ${worker.name}`);
 }
@@ -228,6 +261,8 @@ const KINDS: Readonly<Record<string, string>> = {
   checkpoint: 'checkpoint',
   admin: 'admin',
   done: 'done',
+  stopped: 'stopped',
+  failed: 'failed',
 };
 const SHOWN_LOG = 120;
 let logged: LogEntry | undefined;

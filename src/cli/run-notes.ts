@@ -1,0 +1,35 @@
+import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
+import type { RunDirectory } from '../checkpoint/run.js';
+import { printable } from '../report/format.js';
+import type { WorkersEvent } from '../report/metrics.js';
+import { StepAbandoned } from '../train/engine.js';
+
+/**
+ * Notes what workers have computed since the last time, before the checkpoint of that step: a run that is killed later
+ * goes on from there, and what they computed after it is computed again.
+ */
+export function noteWorkers(
+  run: RunDirectory,
+  conductor: { workers?(step: number): WorkersEvent },
+  step: number,
+): void {
+  const event = conductor.workers?.(step);
+  if (event !== undefined && event.workers.length > 0) run.append(event);
+}
+
+/** Says in the run's metrics and on its page that it has ended before its last step, and why it failed. */
+export function noteEnd(run: RunDirectory, telemetry: Telemetry, state: 'stopped' | 'failed', error?: unknown): void {
+  const reason = error === undefined || error instanceof StepAbandoned ? undefined : reasonOf(error);
+  telemetry.end(state, reason);
+  try {
+    run.append({ event: state, step: telemetry.step, ...(reason === undefined ? {} : { reason }) });
+  } catch {
+    // A full disk may be why it ended; that is told already.
+  }
+}
+
+/** The first line of an error, which is one line if it is of this program. */
+function reasonOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return printable(text.split('\n')[0]).slice(0, 500);
+}
