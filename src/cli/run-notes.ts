@@ -1,8 +1,12 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { printable } from '../report/format.js';
 import type { WorkersEvent } from '../report/metrics.js';
 import { StepAbandoned } from '../train/engine.js';
+import { writeReport } from './report.js';
+import { runConfigOf } from './saved-config.js';
 
 /**
  * Notes what workers have computed since the last time, before the checkpoint of that step: a run that is killed later
@@ -17,15 +21,24 @@ export function noteWorkers(
   if (event !== undefined && event.workers.length > 0) run.append(event);
 }
 
-/** Says in the run's metrics and on its page that it has ended before its last step, and why it failed. */
-export function noteEnd(run: RunDirectory, telemetry: Telemetry, state: 'stopped' | 'failed', error?: unknown): void {
+/**
+ * Says in the run's metrics, in its report and on its page that it has ended before its last step, and why it failed.
+ * Never throws: a full disk may be why it ended, and that is told already.
+ */
+export async function noteEnd(
+  run: RunDirectory,
+  telemetry: Telemetry,
+  state: 'stopped' | 'failed',
+  error?: unknown,
+): Promise<void> {
   const reason = error === undefined || error instanceof StepAbandoned ? undefined : reasonOf(error);
   telemetry.end(state, reason);
+  // A new run that could not begin is gone again.
+  if (!existsSync(join(run.path, 'config.json'))) return;
   try {
     run.append({ event: state, step: telemetry.step, ...(reason === undefined ? {} : { reason }) });
-  } catch {
-    // A full disk may be why it ended; that is told already.
-  }
+    if (error !== undefined) await writeReport(run, runConfigOf(run));
+  } catch {}
 }
 
 /** The first line of an error, which is one line if it is of this program. */

@@ -180,7 +180,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
       run.append(done);
       reporter.event(done);
       telemetry.event(done);
-    } else noteEnd(run, telemetry, 'stopped');
+    } else await noteEnd(run, telemetry, 'stopped');
     await writeReport(run, config);
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
@@ -190,7 +190,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();
-    noteEnd(run, telemetry, error instanceof StepAbandoned ? 'stopped' : 'failed', error);
+    await noteEnd(run, telemetry, error instanceof StepAbandoned ? 'stopped' : 'failed', error);
     if (error instanceof StepAbandoned) {
       reason = 'the run was stopped';
       reporter.note(`step ${error.step} was abandoned; ${lastCheckpoint(run)}`);

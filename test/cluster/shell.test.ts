@@ -221,6 +221,21 @@ describe("the coordinator's shell", () => {
     await expect(step).rejects.toBeInstanceOf(StepAbandoned);
   });
 
+  it('counts as waited the time in which nobody computes, and no other', async () => {
+    const test = await cluster();
+    const begin = performance.now();
+    const step = test.engine.step(batches(), 1, 1, 1e-3);
+    await until(() => test.notes.some((n) => n.note === 'waiting'), 'it waits');
+    await new Promise((go) => setTimeout(go, 150));
+    await FakeWorker.join(test, 'a', contribute(test));
+    await step;
+    expect(test.engine.waitedMs).toBeGreaterThan(140);
+    expect(test.engine.waitedMs).toBeLessThanOrEqual(performance.now() - begin);
+    const before = test.engine.waitedMs;
+    await test.engine.step(batches(), 2, 1, 1e-3);
+    expect(test.engine.waitedMs).toBe(before);
+  });
+
   it('sends a bucket whole before the difference that builds on it', async () => {
     const test = await cluster();
     const { engine, notes } = test;
