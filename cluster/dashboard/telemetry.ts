@@ -95,6 +95,8 @@ export class Telemetry {
   /** Steps that updates have told of. */
   #told = 0;
   readonly #rates = new Rates();
+  /** Steps of earlier starts. */
+  #own = 0;
   #pace: Pace;
   /** What workers computed in earlier starts. */
   readonly #before: readonly WorkerTotal[];
@@ -115,6 +117,7 @@ export class Telemetry {
     this.#pace = new Pace(now);
     for (const event of course) this.#record(event, null);
     this.#pace = new Pace(now);
+    this.#own = this.history.length;
     this.#drain();
     this.#before = workersOf(course);
     const { classes, mixed } = bitClassesOf(course);
@@ -273,20 +276,20 @@ export class Telemetry {
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
       step: this.step,
       secondsLeft: isOver || isIdle || left === undefined ? null : Math.round(left),
-      tokensPerSecond: isIdle ? null : brief(this.#speed(isOver ? Number.POSITIVE_INFINITY : RATES_MS / 1000)),
+      tokensPerSecond: isIdle ? null : brief(this.#speed(isOver ? undefined : RATES_MS / 1000)),
       efficiency: isOver || isIdle || efficiency === undefined ? null : brief(efficiency),
       mixed: this.#mixed,
     };
   }
 
-  /** Tokens of the steps of the last `seconds` over the time of those steps. */
-  #speed(seconds: number): number {
+  /** Tokens of the steps of this start's last `seconds` over the time of those steps; without it, of all the run's steps. */
+  #speed(seconds?: number): number {
     const { length } = this.history;
-    if (length === 0) return Number.NaN;
+    const least = seconds === undefined ? 0 : this.#own;
+    if (length <= least) return Number.NaN;
     const end = this.history.at(length - 1);
-    let first = length - 1;
-    if (seconds === Number.POSITIVE_INFINITY) first = 0;
-    while (first > 0 && end.seconds - this.history.at(first - 1).seconds < seconds) first--;
+    let first = seconds === undefined ? 0 : length - 1;
+    while (first > least && end.seconds - this.history.at(first - 1).seconds < (seconds ?? 0)) first--;
     const begin = first > 0 ? this.history.at(first - 1) : { seconds: 0, step: this.history.at(0).step - 1 };
     return ((end.step - begin.step) * this.facts.tokensPerStep) / (end.seconds - begin.seconds);
   }

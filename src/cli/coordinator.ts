@@ -18,8 +18,10 @@ import { writeText } from '../checkpoint/atomic.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import type { ParameterLayout } from '../model/layout.js';
+import { courseOf } from '../report/course.js';
 import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
+import { workersOf } from '../report/workers.js';
 import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
@@ -27,7 +29,7 @@ import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
-import { Throughput } from './throughput.js';
+import { Throughput, workerLines } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
 import { version } from './version.js';
 import {
@@ -234,9 +236,10 @@ class ClusterConductor implements Conductor {
     const engine = this.#engine as ClusterEngine;
     const counted = Object.entries(engine.counters).filter(([name, count]) => REMARKABLE.has(name) && count > 0);
     const counters = counted.map(([name, count]) => `${name} ${count}`).join(', ');
-    const isMixed = readMetrics(join(run.path, 'metrics.jsonl')).some(({ event }) => event === 'mixed');
+    const course = courseOf(readMetrics(join(run.path, 'metrics.jsonl')));
+    const isMixed = course.some(({ event }) => event === 'mixed');
     return [
-      ...this.#throughput.summary([...engine.members.values()]),
+      ...workerLines(workersOf(course)),
       ...(counters ? [`counters ${counters}`] : []),
       ...(isMixed ? ['mixed    workers of other bit classes took part: the digest is not exact'] : []),
     ];

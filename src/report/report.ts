@@ -112,7 +112,7 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
       table(
         ['Step', 'Event', 'Worker', ''],
         events
-          .flatMap((e) => ('worker' in e || 'reason' in e ? [e] : []))
+          .flatMap((e) => ('worker' in e || 'reason' in e || e.event === 'stopped' ? [e] : []))
           .slice(-MOST_EVENTS)
           .map((e) => [String(e.step ?? ''), e.event, String(e.worker ?? ''), String(e.reason ?? '')]),
       ),

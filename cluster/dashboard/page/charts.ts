@@ -1,4 +1,5 @@
 import uPlot from 'uplot';
+import { formatCount, formatDuration } from '../../../src/report/format.js';
 import {
   countTick,
   DURATION_INCREMENTS,
@@ -57,6 +58,7 @@ export class Chart {
   #window: Range | undefined;
   /** The newest label of the horizontal axis, which may reach over its end. */
   #lastLabel = '';
+  #font = '';
   readonly #pen = document.createElement('canvas').getContext('2d');
   readonly #values: HTMLElement[] = [];
   readonly #where: HTMLElement;
@@ -112,7 +114,7 @@ export class Chart {
     const cursor = this.#plot?.cursor;
     const isOn = cursor?.idx != null && (cursor.left ?? -1) >= 0;
     const x = this.#data?.[0] ?? [];
-    const place = (index: number) => nameOf(this.#horizontal, formatHorizontal(x[index], this.#horizontal));
+    const place = (index: number) => nameOf(x[index], this.#horizontal);
     const lines = isOn ? [place(cursor.idx as number)] : [];
     const elsewhere = new Map<string, string[]>();
     for (const [i, curve] of this.options.curves.entries()) {
@@ -149,14 +151,17 @@ export class Chart {
     return least == null || most == null || least === most ? '' : `${format(least)} to ${format(most)}`;
   }
 
+  /** Whether a curve (counted from 1, as uPlot does) has one value and no more. */
+  #isAlone(curve: number): boolean {
+    const values = this.#data?.[curve] ?? [];
+    const first = values.findIndex((value) => value != null);
+    return first >= 0 && first === values.findLastIndex((value) => value != null);
+  }
+
   #widthOf(text: string): number {
     if (this.#pen === null) return 0;
     this.#pen.font = this.#font;
     return this.#pen.measureText(text).width;
-  }
-
-  get #font(): string {
-    return `${FONT_SIZE}px ${getComputedStyle(this.box).fontFamily}`;
   }
 
   #settings(): uPlot.Options {
@@ -164,6 +169,7 @@ export class Chart {
     const faint = color(this.box, '--faint');
     const line = color(this.box, '--line');
     const horizontal = this.#horizontal;
+    this.#font = `${FONT_SIZE}px ${getComputedStyle(this.box).fontFamily}`;
     const axis = {
       stroke: faint,
       font: this.#font,
@@ -237,7 +243,8 @@ export class Chart {
             stroke,
             width: curve.edge ? 1 : (curve.width ?? 1.75),
             dash: curve.dash,
-            points: { show: false, size: 5, fill: stroke, stroke },
+            // One alone makes no line.
+            points: { show: (_, index) => !curve.edge && this.#isAlone(index), size: 5, fill: stroke, stroke },
           };
         }),
       ],
@@ -269,8 +276,10 @@ export function formatHorizontal(x: number, horizontal: Horizontal): string {
   return horizontal === 'tokens' ? countTick(x) : x.toLocaleString('en', { maximumFractionDigits: 12 });
 }
 
-function nameOf(horizontal: Horizontal, text: string): string {
-  return { step: `step ${text}`, tokens: `${text} tokens`, time: text }[horizontal];
+/** A place on the axis, in few digits. */
+function nameOf(x: number, horizontal: Horizontal): string {
+  if (horizontal === 'time') return formatDuration(x);
+  return horizontal === 'tokens' ? `${formatCount(x)} tokens` : `step ${x.toLocaleString('en')}`;
 }
 
 /** The x of each entry. */

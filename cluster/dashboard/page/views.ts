@@ -286,9 +286,11 @@ export function drawLog({ model }: ViewContext): void {
 }
 
 export function drawCheckpoints({ model }: ViewContext): void {
+  // One that was written again is one still.
+  const checkpoints = [...new Map(model.checkpoints.map((checkpoint) => [checkpoint.step, checkpoint])).values()];
   byId('checkpoints').replaceChildren(
-    ...(model.checkpoints.length === 0 ? [create('li', 'faint', 'None yet.')] : []),
-    ...model.checkpoints
+    ...(checkpoints.length === 0 ? [create('li', 'faint', 'None yet.')] : []),
+    ...checkpoints
       .slice(-30)
       .reverse()
       .map(({ step, digest, path }) => {

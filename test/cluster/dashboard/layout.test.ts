@@ -366,6 +366,20 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     }
   });
 
+  it('shows the first evaluation, which makes no line yet, and a checkpoint once that was written twice', async () => {
+    const first = await testPage({}, { secure: true });
+    first.telemetry.event(stepEvent(1));
+    first.telemetry.event({ event: 'eval', step: 1, trainLoss: 5.5, valLoss: 5.1, tokensSeen: 1024 });
+    for (const digest of ['c'.repeat(64), DIGEST])
+      first.telemetry.event({ event: 'checkpoint', step: 1, digest, path: 'checkpoints/1' });
+    const page = await openPage(first);
+    await drawn(page);
+    for (const color of ['--train', '--val']) expect(await hasColor(page, 'loss', color, {}), color).toBe(true);
+    await expect.poll(() => page.locator('#checkpoints li').allTextContents(), SOON).toEqual([`step 1${DIGEST}`]);
+    await page.close();
+    await first.server.close('the test is over');
+  });
+
   it('names no button and no link that is not there', async () => {
     const empty = await testPage();
     const page = await openPage(empty);

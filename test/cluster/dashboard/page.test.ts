@@ -142,6 +142,9 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     page.on('dialog', (dialog) => void dialog.accept());
     await page.click('#stop');
     expect(await coordinator.ended, coordinator.text).not.toBeNull();
+    // As the report does, whoever has left meanwhile.
+    for (const name of ['ahab', 'starbuck', 'queequeg'])
+      expect(coordinator.text).toMatch(new RegExp(`worker {3}${name}: .* tokens \\(\\d+ %\\)`));
     await expect.poll(() => page.textContent('#state'), SOON).toBe('Stopped');
     await expect.poll(() => page.textContent('#checkpoints'), SOON).toMatch(/[0-9a-f]{64}/);
     expect(complaints.filter((text) => !/ERR_CONNECTION_REFUSED/.test(text))).toEqual([]);

@@ -113,6 +113,15 @@ describe('speed and forecast', () => {
     expect(run.telemetry.status.tokensPerSecond).toBeCloseTo((80 * TOKENS) / 140, 1);
   });
 
+  it('say nothing of a start before its first step, and nothing of the starts before it', () => {
+    const past = [1, 2, 3].map((step) => ({ ...stepEvent(step), tokensPerSecond: 9e6 }));
+    const run = new Played(past);
+    run.telemetry.state = 'running';
+    expect(run.telemetry.status).toMatchObject({ step: 3, secondsLeft: null, tokensPerSecond: null });
+    run.train(2);
+    expect(run.telemetry.status).toMatchObject({ step: 5, secondsLeft: toGo(5), tokensPerSecond: TOKENS });
+  });
+
   it('do not take one worker for two when another has just left', () => {
     const run = new Played();
     let names = ['a', 'b'];
