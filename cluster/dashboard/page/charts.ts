@@ -59,6 +59,7 @@ export class Chart {
   /** The newest label of the horizontal axis, which may reach over its end. */
   #lastLabel = '';
   #font = '';
+  readonly #widths = new Map<string, number>();
   readonly #pen = document.createElement('canvas').getContext('2d');
   readonly #values: HTMLElement[] = [];
   readonly #where: HTMLElement;
@@ -131,7 +132,7 @@ export class Chart {
     for (const [where, labels] of elsewhere) lines.push(`${labels.join(', ')}: ${where}`);
     setHidden(this.#where, lines.length === 0);
     setText(this.#where, lines.join('\n'));
-    const isLeft = (cursor?.left ?? 0) > this.#body.clientWidth / 2;
+    const isLeft = (cursor?.left ?? 0) > (this.#plot?.width ?? 0) / 2;
     setData(this.#where, 'side', isLeft ? 'left' : 'right');
   }
 
@@ -159,9 +160,11 @@ export class Chart {
   }
 
   #widthOf(text: string): number {
-    if (this.#pen === null) return 0;
-    this.#pen.font = this.#font;
-    return this.#pen.measureText(text).width;
+    const known = this.#widths.get(text);
+    if (known !== undefined || this.#pen === null) return known ?? 0;
+    const { width } = this.#pen.measureText(text);
+    this.#widths.set(text, width);
+    return width;
   }
 
   #settings(): uPlot.Options {
@@ -170,6 +173,8 @@ export class Chart {
     const line = color(this.box, '--line');
     const horizontal = this.#horizontal;
     this.#font = `${FONT_SIZE}px ${getComputedStyle(this.box).fontFamily}`;
+    this.#widths.clear();
+    if (this.#pen !== null) this.#pen.font = this.#font;
     const axis = {
       stroke: faint,
       font: this.#font,
