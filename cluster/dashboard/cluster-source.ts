@@ -1,7 +1,7 @@
 import type { ClusterEngine } from '../coordinator.js';
 import type { WorkerTally } from '../worker-tally.js';
 import type { WorkerState } from './messages.js';
-import type { LiveSource } from './telemetry.js';
+import type { LiveSource } from './worker-list.js';
 
 /** The workers of a coordinator, as the page shows them. */
 export function clusterSource(engine: ClusterEngine, tally: WorkerTally): LiveSource {

@@ -15,7 +15,7 @@ export interface Mark {
   readonly updateMs: number;
 }
 
-interface Rate {
+export interface Rate {
   readonly id: number;
   readonly spent: WorkerTotals;
   /** Tokens/s while computing. */

@@ -1,10 +1,8 @@
-import { bitClassesOf, nameBitClasses } from '../../src/report/bit-classes.js';
+import { bitClassesOf } from '../../src/report/bit-classes.js';
 import { courseOf, endOf } from '../../src/report/course.js';
 import type { MetricsEvent } from '../../src/report/metrics.js';
 import { secondsOf } from '../../src/report/speed.js';
 import { thin } from '../../src/report/thin.js';
-import { sumWorkers, type WorkerTotal, workerKey, workersOf } from '../../src/report/workers.js';
-import type { WorkerTotals } from '../times.js';
 import type {
   Checkpoint,
   Evaluation,
@@ -15,35 +13,17 @@ import type {
   ServerMessage,
   Status,
   Update,
-  WorkerInfo,
 } from './messages.js';
 import { Pace } from './pace.js';
 import { RATES_MS, Rates } from './rates.js';
 import { brief, StepHistory } from './step-history.js';
-
-/** A worker as its coordinator sees it now. */
-export interface LiveWorker extends Omit<WorkerInfo, 'share' | 'tokensPerSecond' | 'tokens' | 'bits'> {
-  readonly totals: Readonly<WorkerTotals>;
-}
-
-/** Asked only while somebody watches. */
-export interface LiveSource {
-  workers(): readonly LiveWorker[];
-  /** What those computed that have left since the start. */
-  departed?(): readonly WorkerTotal[];
-  /** The owner's bit class. */
-  readonly bitClass?: string;
-  /** In which the owner summed and updated, since the start. */
-  times(): { readonly sumMs: number; readonly updateMs: number };
-}
+import { type LiveSource, WorkerList } from './worker-list.js';
 
 /** Buckets of the whole history, and of its evaluations. */
 const HISTORY_POINTS = 800;
 const MOST_LOG = 300;
 const MOST_SAMPLES = 60;
 const MOST_CHECKPOINTS = 200;
-/** Workers that have left and are still named: those that computed the most. */
-const MOST_LEFT = 50;
 
 const OVER: ReadonlySet<RunState> = new Set(['done', 'stopped', 'failed', 'past']);
 /** In which no step is computed. */
@@ -98,11 +78,7 @@ export class Telemetry {
   /** Steps of earlier starts. */
   #own = 0;
   #pace: Pace;
-  /** What workers computed in earlier starts. */
-  readonly #before: readonly WorkerTotal[];
-  /** All that have been seen, the owner's first as far as it is known. */
-  #bitClasses: readonly string[];
-  #names: ReadonlyMap<string, string>;
+  readonly #workerList: WorkerList;
   #mixed: boolean;
   #status = '';
   #workers = '';
@@ -119,11 +95,8 @@ export class Telemetry {
     this.#pace = new Pace(now);
     this.#own = this.history.length;
     this.#drain();
-    this.#before = workersOf(course);
-    const { classes, mixed } = bitClassesOf(course);
-    this.#bitClasses = classes;
-    this.#names = nameBitClasses(classes);
-    this.#mixed = mixed;
+    this.#workerList = new WorkerList(course);
+    this.#mixed = bitClassesOf(course).mixed;
     if (facts.kind !== 'past') return;
     const { state, reason } = endOf(course);
     this.#state = state === 'unfinished' ? 'past' : state;
@@ -177,7 +150,7 @@ export class Telemetry {
         type: 'update',
         status: this.status,
         evaluations: thin(this.#evaluations.all, HISTORY_POINTS, [lossOf('train'), lossOf('val')]),
-        workers: this.#currentWorkers(),
+        workers: this.#workerList.all(this.live, this.#rates.workers()),
         split: this.#rates.split(),
         log: this.#log.all,
         samples: this.#samples.all,
@@ -201,7 +174,7 @@ export class Telemetry {
       samples: this.#samples.takeFresh(),
       checkpoints: this.#checkpoints.takeFresh(),
     };
-    const workers = this.#currentWorkers();
+    const workers = this.#workerList.all(this.live, this.#rates.workers());
     const shown = JSON.stringify(workers);
     const { status } = this;
     const said = JSON.stringify(status);
@@ -300,60 +273,7 @@ export class Telemetry {
     const { step = 0, seconds = 0 } = this.history.last ?? {};
     this.#rates.note({ at: this.now(), step, seconds, workers, ...this.live.times() });
   }
-
-  #currentWorkers(): WorkerInfo[] {
-    const rates = new Map(this.#rates.workers().map((rate) => [rate.id, rate]));
-    const all = [...rates.values()].reduce((sum, { spent }) => sum + spent.tokens, 0);
-    const live = this.live?.workers() ?? [];
-    const gone = sumWorkers([...this.#before, ...(this.live?.departed?.() ?? [])]);
-    const left = new Map(gone.map((total) => [workerKey(total), total]));
-    this.#learn([this.live?.bitClass ?? '', ...live.map(({ bitClass }) => bitClass)]);
-    const present = live.map(({ totals, ...worker }) => {
-      const { spent, rate } = rates.get(worker.id) ?? { spent: undefined, rate: Number.NaN };
-      const before = left.get(workerKey(worker));
-      // Once: of two that are called alike, one has come back.
-      left.delete(workerKey(worker));
-      return {
-        ...worker,
-        bits: this.#names.get(worker.bitClass) ?? '',
-        share: spent && all > 0 ? brief(spent.tokens / all) : null,
-        tokensPerSecond: brief(rate),
-        tokens: totals.tokens + (before?.tokens ?? 0),
-      };
-    });
-    const most = [...left.values()].toSorted((a, b) => b.tokens - a.tokens).slice(0, MOST_LEFT);
-    return [...present, ...most.map((total, i) => this.#leftWorker(total, i))];
-  }
-
-  /** Its number is none that a live one has. */
-  #leftWorker({ name, adapter, bitClass, tokens, computeMs }: WorkerTotal, index: number): WorkerInfo {
-    return {
-      id: LEFT_IDS + index,
-      name,
-      adapter,
-      bitClass,
-      bits: this.#names.get(bitClass) ?? '',
-      exact: bitClass === '' || bitClass === (this.live?.bitClass ?? this.#bitClasses[0]),
-      state: 'left',
-      dealt: 0,
-      done: 0,
-      share: null,
-      tokensPerSecond: brief((1000 * tokens) / computeMs),
-      roundTripMs: null,
-      tokens,
-    };
-  }
-
-  #learn(bitClasses: readonly string[]): void {
-    const unknown = bitClasses.filter((one) => one !== '' && !this.#names.has(one));
-    if (unknown.length === 0) return;
-    this.#bitClasses = [...new Set([...this.#bitClasses, ...unknown])];
-    this.#names = nameBitClasses(this.#bitClasses);
-  }
 }
-
-/** Numbers of workers that are not there begin here. */
-const LEFT_IDS = 2 ** 40;
 
 /** What is not a number was null. */
 const lossOf = (key: 'train' | 'val') => (evaluation: Evaluation) => evaluation[key] ?? Number.NaN;

@@ -1,16 +1,7 @@
 import uPlot from 'uplot';
-import { formatCount, formatDuration } from '../../../src/report/format.js';
-import {
-  countTick,
-  DURATION_INCREMENTS,
-  durationTick,
-  numberTick,
-  WHOLE_INCREMENTS,
-} from '../../../src/report/ticks.js';
-import type { Columns } from '../messages.js';
+import { DURATION_INCREMENTS, numberTick, WHOLE_INCREMENTS } from '../../../src/report/ticks.js';
+import { formatHorizontal, formatPlace, type Horizontal, type Range } from './axis.js';
 import { create, setData, setHidden, setText } from './dom.js';
-
-export type Horizontal = 'step' | 'tokens' | 'time';
 
 /** A curve of a chart. */
 export interface Curve {
@@ -41,7 +32,6 @@ export interface ChartOptions {
 
 type Values = (number | null | undefined)[];
 export type Table = [x: number[], ...Values[]];
-export type Range = readonly [from: number, to: number];
 
 /** Between labels of an axis, and of what is beside a tick: its mark and a gap. */
 const LABEL_SPACE = 16;
@@ -115,7 +105,7 @@ export class Chart {
     const cursor = this.#plot?.cursor;
     const isOn = cursor?.idx != null && (cursor.left ?? -1) >= 0;
     const x = this.#data?.[0] ?? [];
-    const place = (index: number) => nameOf(x[index], this.#horizontal);
+    const place = (index: number) => formatPlace(x[index], this.#horizontal);
     const lines = isOn ? [place(cursor.idx as number)] : [];
     const elsewhere = new Map<string, string[]>();
     for (const [i, curve] of this.options.curves.entries()) {
@@ -275,46 +265,9 @@ function ticksOf(curve: Curve | undefined): uPlot.Axis.DynamicValues {
   return (_, ticks, _axis, _space, increment) => ticks.map((y) => curve?.formatTick?.(y) ?? numberTick(y, increment));
 }
 
-/** All of it: the label of a tick, which must not say another place than it stands at. */
-export function formatHorizontal(x: number, horizontal: Horizontal): string {
-  if (horizontal === 'time') return durationTick(x);
-  return horizontal === 'tokens' ? countTick(x) : x.toLocaleString('en', { maximumFractionDigits: 12 });
-}
-
-/** A place on the axis, in few digits. */
-function nameOf(x: number, horizontal: Horizontal): string {
-  if (horizontal === 'time') return formatDuration(x);
-  return horizontal === 'tokens' ? `${formatCount(x)} tokens` : `step ${x.toLocaleString('en')}`;
-}
-
-/** The x of each entry. */
-export function horizontalOf(
-  columns: Pick<Columns, 'step' | 'seconds'>,
-  by: Horizontal,
-  tokensPerStep: number,
-): number[] {
-  if (by === 'step') return columns.step;
-  if (by === 'tokens') return columns.step.map((step) => step * tokensPerStep);
-  return columns.seconds.map((seconds) => seconds ?? 0);
-}
-
 /** Both tables over the union of their x; what one lacks there is no gap in it. */
 export function joined(one: Table, other: Table): Table {
   return other[0].length === 0
     ? ([...one, ...other.slice(1).map(() => [])] as unknown as Table)
     : (uPlot.join([one as uPlot.AlignedData, other as uPlot.AlignedData]) as unknown as Table);
-}
-
-/** Where steps `from` to `to` begin and end on the axis, if entries have these x. */
-export function windowOf(from: number, to: number, step: readonly number[], x: readonly number[]): Range {
-  return [placeOf(from, step, x), placeOf(to, step, x)];
-}
-
-function placeOf(at: number, step: readonly number[], x: readonly number[]): number {
-  const after = step.findIndex((one) => one >= at);
-  if (after < 0) return x[x.length - 1] ?? at;
-  // The first step begins where everything does.
-  const [s0, x0] = after === 0 ? [0, 0] : [step[after - 1], x[after - 1]];
-  const [s1, x1] = [step[after], x[after]];
-  return s1 === s0 ? x1 : x0 + ((x1 - x0) * (at - s0)) / (s1 - s0);
 }

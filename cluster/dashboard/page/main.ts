@@ -1,10 +1,10 @@
-import { formatCount, formatDuration, formatLoss, formatReal, UNKNOWN } from '../../../src/report/format.js';
-import { countTick } from '../../../src/report/ticks.js';
+import { formatDuration } from '../../../src/report/format.js';
 import { insecure } from '../../tab/words.js';
 import { formatFragment, parseFragment } from '../messages.js';
-import { Chart, type Horizontal, horizontalOf, joined, type Table, windowOf } from './charts.js';
+import type { Horizontal } from './axis.js';
 import { Connection, type ConnectionState } from './connection.js';
-import { byId, create, Frames, setData, setHidden, setText, type View } from './dom.js';
+import { Curves } from './curves.js';
+import { byId, Frames, setData, setHidden, setText, type View } from './dom.js';
 import { Model, type Part } from './model.js';
 import {
   drawCheckpoints,
@@ -13,17 +13,16 @@ import {
   drawSample,
   drawSplit,
   drawStatus,
-  drawWorkers,
   moveSample,
   type ViewContext,
 } from './views.js';
+import { drawWorkers } from './worker-rows.js';
 
 const secrets = parseFragment(location.hash);
 const model = new Model();
 const frames = new Frames();
 let admin = false;
 let connection: Connection | undefined;
-let horizontal: Horizontal = 'step';
 
 const context: ViewContext = {
   model,
@@ -37,160 +36,18 @@ const context: ViewContext = {
   },
 };
 
-// ---- The curves ----
-
-const loss = new Chart(byId('loss'), {
-  curves: [
-    { label: 'least', color: '--train-faint', edge: true, format: formatLoss },
-    { label: 'most', color: '--train-faint', edge: true, format: formatLoss },
-    { label: 'Each step', color: '--train-faint', width: 1, spread: [0, 1], format: formatLoss },
-    { label: 'Training', color: '--train', width: 2.25, format: formatLoss },
-    { label: 'Validation', color: '--val', width: 2.25, dash: [7, 4], format: formatLoss },
-  ],
-  bands: [{ edges: [1, 0], color: '--band' }],
-  height: 292,
-  onZoom: zoomBetween,
-});
-const speed = new Chart(byId('speed'), {
-  curves: [
-    { label: 'slowest', color: '--speed-faint', edge: true, format: formatCount, formatTick: countTick },
-    { label: 'fastest', color: '--speed-faint', edge: true, format: formatCount },
-    { label: 'Tokens/s', color: '--speed', spread: [0, 1], format: formatCount },
-  ],
-  bands: [{ edges: [1, 0], color: '--speed-band' }],
-  height: 168,
-  onZoom: zoomBetween,
-});
-const norm = new Chart(byId('norm'), {
-  curves: [
-    { label: 'least', color: '--norm-faint', edge: true, format: formatReal },
-    { label: 'most', color: '--norm-faint', edge: true, format: formatReal },
-    { label: 'Gradient norm', color: '--norm', spread: [0, 1], format: formatReal },
-    { label: 'Learning rate', color: '--rate', scale: 'rate', dash: [5, 4], format: formatReal },
-  ],
-  bands: [{ edges: [1, 0], color: '--norm-band' }],
-  right: 'rate',
-  height: 168,
-  onZoom: zoomBetween,
-});
-
-/** The columns that are shown: of the zoom, as soon as they are there. */
-function shownColumns() {
-  const { zoom, history } = model;
-  return zoom?.columns ?? history;
-}
-
-/** Draws a chart of `columns`; `more` is joined to them, for a table of other steps. */
-function drawChart(chart: Chart, values: readonly (number | null)[][], more?: Table): void {
-  const { run, zoom } = model;
-  if (run === undefined) return;
-  const columns = shownColumns();
-  const x = horizontalOf(columns, horizontal, run.tokensPerStep);
-  const table: Table = [x, ...values];
-  const window = zoom && windowOf(zoom.from, zoom.to, columns.step, x);
-  chart.draw(more === undefined ? table : joined(table, more), horizontal, window);
-}
-
-const drawLoss: View = () => {
-  const { run, shownEvaluations: evaluations } = model;
-  if (run === undefined) return;
-  const { lossMin, lossMax, loss: mean } = shownColumns();
-  const places = { step: evaluations.map((e) => e.step), seconds: evaluations.map((e) => e.seconds) };
-  drawChart(
-    loss,
-    [lossMin, lossMax, mean],
-    [
-      horizontalOf(places, horizontal, run.tokensPerStep),
-      evaluations.map((e) => e.train),
-      evaluations.map((e) => e.val),
-    ],
-  );
-  byId<HTMLButtonElement>('zoom-all').disabled = model.zoom === undefined;
-};
-const drawSpeed: View = () => {
-  const { tokensPerSecondMin, tokensPerSecondMax, tokensPerSecond } = shownColumns();
-  drawChart(speed, [tokensPerSecondMin, tokensPerSecondMax, tokensPerSecond]);
-};
-const drawNorm: View = () => {
-  const { gradNormMin, gradNormMax, gradNorm, lr } = shownColumns();
-  drawChart(norm, [gradNormMin, gradNormMax, gradNorm, lr]);
-};
-
-/** Rows of the table: enough to read, and no more than a screen reader can walk through. */
-const MOST_ROWS = 50;
-
-const drawTable: View = () => {
-  if (!byId<HTMLDetailsElement>('table').open) return;
-  const columns = shownColumns();
-  const { length } = columns.step;
-  const every = Math.max(1, Math.ceil(length / MOST_ROWS));
-  const rows: HTMLTableRowElement[] = [];
-  const say = (value: number | null | undefined, format: (value: number) => string) =>
-    value == null ? UNKNOWN : format(value);
-  for (let i = length - 1; i >= 0; i -= every) {
-    const first = Math.max(0, i - every + 1);
-    const before = first === 0 ? -1 : columns.step[first - 1];
-    const evaluation = model.evaluations.findLast(({ step }) => step > before && step <= columns.step[i]);
-    const highest = columns.lossMax.slice(first, i + 1).reduce((a, b) => (b === null || (a ?? b) > b ? a : b), null);
-    const cells = [
-      say(columns.loss[i], formatLoss),
-      say(highest, formatLoss),
-      say(evaluation?.val, formatLoss),
-      say(columns.tokensPerSecond[i], formatCount),
-      say(columns.lr[i], formatReal),
-      say(columns.gradNorm[i], formatReal),
-    ];
-    const head = create('th', 'number', columns.step[i].toLocaleString('en'));
-    head.scope = 'row';
-    rows.push(create('tr', '', head, ...cells.map((text) => create('td', 'number', text))));
-  }
-  byId('rows').replaceChildren(...rows);
-};
-
-/** Steps of an x of the charts. */
-function stepAt(x: number): number {
-  if (horizontal === 'step' || model.run === undefined) return x;
-  if (horizontal === 'tokens') return x / model.run.tokensPerStep;
-  const columns = shownColumns();
-  const i = columns.seconds.findIndex((seconds) => (seconds ?? 0) >= x);
-  return columns.step[i < 0 ? columns.step.length - 1 : i] ?? 0;
-}
-
-function zoomBetween(from: number, to: number): void {
-  zoomToSteps(stepAt(from), stepAt(to));
-}
-
-function zoomToSteps(from: number, to: number): void {
-  const last = model.history.step.at(-1) ?? 0;
-  const begin = Math.max(0, Math.floor(from));
-  const end = Math.min(last, Math.ceil(to));
-  if (end - begin < 2) return;
-  if (begin <= 1 && end >= last) showWhole();
-  else connection?.send({ type: 'range', ...model.zoomTo(begin, end) });
-}
-
-function showWhole(): void {
-  model.zoom = undefined;
-  show('history');
-}
-
-/** Zooms by a factor about the middle, or moves by a part of what is seen. */
-function zoomBy(factor: number, move = 0): void {
-  const last = model.history.step.at(-1) ?? 0;
-  const { from, to } = model.zoom ?? { from: 0, to: last };
-  const width = (to - from) * factor;
-  // What is newest stays in sight.
-  const middle = move === 0 && to >= last ? last - width / 2 : (from + to) / 2 + move * (to - from);
-  const begin = Math.min(Math.max(0, middle - width / 2), Math.max(0, last - width));
-  zoomToSteps(begin, begin + width);
-}
+const curves = new Curves(
+  model,
+  (range) => connection?.send({ type: 'range', ...range }),
+  () => show('history'),
+);
 
 // ---- What is drawn when ----
 
 const VIEWS: Readonly<Record<Part, readonly View[]>> = {
   run: [() => drawRun(context)],
   status: [() => drawStatus(context)],
-  history: [drawLoss, drawSpeed, drawNorm, drawTable],
+  history: curves.views,
   workers: [() => drawWorkers(context)],
   split: [() => drawSplit(context)],
   log: [() => drawLog(context)],
@@ -276,9 +133,19 @@ function joinLink(): string {
   return `${model.run?.address ?? `${location.origin}/`}${formatFragment({ ...secrets, admin: '' })}`;
 }
 
+/** Says that it is copied only once it is: browsers may forbid it. */
+async function copyLink(): Promise<void> {
+  const copied = await navigator.clipboard?.writeText(joinLink()).then(
+    () => true,
+    () => false,
+  );
+  setText(byId('copy'), copied ? 'Copied' : 'This browser forbids it: scan the code, or share the page');
+}
+
 async function openJoin(): Promise<void> {
   const { run } = model;
   if (run === undefined) return;
+  setText(byId('copy'), 'Copy the link');
   setText(byId('join-link'), run.address ?? `${location.origin}/`);
   const hint =
     run.address === undefined
@@ -310,11 +177,11 @@ function listen(): void {
   on('stop', () => {
     if (confirm('Stop the run after this step, with a checkpoint?')) control('stop');
   });
-  on('zoom-in', () => zoomBy(0.5));
-  on('zoom-out', () => zoomBy(2));
-  on('zoom-left', () => zoomBy(1, -0.5));
-  on('zoom-right', () => zoomBy(1, 0.5));
-  on('zoom-all', showWhole);
+  on('zoom-in', () => curves.zoomBy(0.5));
+  on('zoom-out', () => curves.zoomBy(2));
+  on('zoom-left', () => curves.zoomBy(1, -0.5));
+  on('zoom-right', () => curves.zoomBy(1, 0.5));
+  on('zoom-all', () => curves.showWhole());
   on('sample-before', () => {
     moveSample(model, -1);
     show('samples');
@@ -324,15 +191,12 @@ function listen(): void {
     show('samples');
   });
   on('join', () => void openJoin());
-  on('copy', () => {
-    void navigator.clipboard?.writeText(joinLink());
-    setText(byId('copy'), 'Copied');
-  });
-  byId('loss').addEventListener('dblclick', showWhole);
-  byId('table').addEventListener('toggle', () => frames.request(drawTable));
+  on('copy', () => void copyLink());
+  byId('loss').addEventListener('dblclick', () => curves.showWhole());
+  byId('table').addEventListener('toggle', () => show('history'));
   for (const input of document.querySelectorAll<HTMLInputElement>('input[name=by]'))
     input.addEventListener('change', () => {
-      horizontal = input.value as Horizontal;
+      curves.horizontal = input.value as Horizontal;
       show('history');
     });
   addEventListener('hashchange', () => location.reload());

@@ -19,8 +19,9 @@ import {
   watchStatement,
 } from '../../../cluster/dashboard/messages.js';
 import { type PageServer, servePage } from '../../../cluster/dashboard/page-server.js';
-import { type LiveWorker, Telemetry } from '../../../cluster/dashboard/telemetry.js';
+import { Telemetry } from '../../../cluster/dashboard/telemetry.js';
 import { Watchers, type WatchLimits } from '../../../cluster/dashboard/watchers.js';
+import type { LiveWorker } from '../../../cluster/dashboard/worker-list.js';
 import { importToken, randomNonce, sign, verify } from '../../../cluster/transport/proof.js';
 import type { LantrainError } from '../../../src/errors.js';
 import type { MetricsEvent, StepEvent } from '../../../src/report/metrics.js';

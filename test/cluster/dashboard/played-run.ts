@@ -1,5 +1,6 @@
 import type { WorkerState } from '../../../cluster/dashboard/messages.js';
-import type { LiveWorker, Telemetry } from '../../../cluster/dashboard/telemetry.js';
+import type { Telemetry } from '../../../cluster/dashboard/telemetry.js';
+import type { LiveWorker } from '../../../cluster/dashboard/worker-list.js';
 import { stepEvent } from './helpers.js';
 
 /** A loss that shows in the middle of smooth ones. */

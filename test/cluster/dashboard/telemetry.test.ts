@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Update } from '../../../cluster/dashboard/messages.js';
-import { type LiveWorker, Telemetry } from '../../../cluster/dashboard/telemetry.js';
+import { Telemetry } from '../../../cluster/dashboard/telemetry.js';
+import type { LiveWorker } from '../../../cluster/dashboard/worker-list.js';
 import type { MetricsEvent } from '../../../src/report/metrics.js';
 import { FACTS, liveWorkers, stepEvent } from './helpers.js';
 
