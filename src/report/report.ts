@@ -27,17 +27,22 @@ const STYLE = `
   .light { display: none }
 }
 @media (prefers-color-scheme: light) { .dark { display: none } }
+@media (min-width: 561px) { .narrow { display: none } }
+@media (max-width: 560px) { .wide { display: none } }
 body { max-width: 820px; margin: 0 auto; padding: 24px 20px 60px; background: var(--paper); color: var(--ink);
   font: 15px/1.5 -apple-system, "Segoe UI", Roboto, Helvetica, Arial, "Liberation Sans", sans-serif }
 h1 { margin: 0; font-size: 26px } h2 { margin: 34px 0 10px; font-size: 17px }
 .faint, th, dt, figcaption { color: var(--faint); font-weight: 400 }
 svg { display: block; width: 100%; height: auto }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 14px; margin: 20px 0 }
-.figures dd { margin: 0; font-size: 22px; font-weight: 600 }
+.figures dt, .figures dd { white-space: nowrap } .figures dd { margin: 0; font-size: 22px; font-weight: 600 }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
 th, td { padding: 4px 12px 4px 0; border-top: 1px solid var(--line); text-align: left; vertical-align: top;
   overflow-wrap: anywhere }
+td, th[scope="row"] { min-width: 5.5em } th[scope="col"] { overflow-wrap: normal } .short { overflow-wrap: normal; white-space: nowrap; min-width: 0 !important }
 h1, p { overflow-wrap: anywhere } code { font-size: 12.5px; overflow-wrap: anywhere }
+@media (max-width: 400px) { body { padding: 16px 12px 40px } table { font-size: 13px } th, td { padding-right: 8px } }
+@media (max-width: 350px) { .short { white-space: normal } td, th[scope="row"] { min-width: 0 } }
 .band { fill: var(--accent); opacity: .25 }
 blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--line); white-space: pre-wrap;
   overflow-wrap: anywhere; font-family: Georgia, "Liberation Serif", serif }
@@ -60,10 +65,14 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
   const { classes, mixed } = bitClassesOf(course);
   const nameOfClass = nameBitClasses(classes);
   const digest = done?.digest ?? checkpoints.at(-1)?.digest;
-  const plot = (theme: 'light' | 'dark') =>
-    `<div class="${theme}">${lossPlot(course, { tokensPerStep, stepsPerEpoch, title: name, theme })}</div>`;
+  const plots = (['light', 'dark'] as const).flatMap((theme) =>
+    [false, true].map((narrow) => {
+      const svg = lossPlot(course, { tokensPerStep, stepsPerEpoch, title: name, theme, narrow });
+      return `<div class="${theme}"><div class="${narrow ? 'narrow' : 'wide'}">${svg}</div></div>`;
+    }),
+  );
   const figures: [string, string][] = [
-    ['Steps', `${(last?.step ?? 0).toLocaleString('en')} of ${totalSteps.toLocaleString('en')}`],
+    [`Steps of ${totalSteps.toLocaleString('en')}`, (last?.step ?? 0).toLocaleString('en')],
     ['Training loss', shown(evaluation?.trainLoss ?? last?.loss, formatLoss)],
     ['Validation loss', shown(evaluation?.valLoss, formatLoss)],
     ['Tokens seen', formatCount((last?.step ?? 0) * tokensPerStep)],
@@ -74,8 +83,7 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
     `<h1>${escapeHtml(name)}</h1>`,
     `<p class="faint">${escapeHtml(sentence(endOf(course)))} A run of lantrain.</p>`,
     `<dl class="figures">${figures.map(([k, v]) => `<div><dt>${k}</dt><dd>${escapeHtml(v)}</dd></div>`).join('')}</dl>`,
-    plot('light'),
-    plot('dark'),
+    ...plots,
     section('Digest', [
       `<p><code>${escapeHtml(digest ?? 'none yet: there is no checkpoint')}</code></p>`,
       mixed ? '<p>Workers of other bit classes took part: the digest is not exact.</p>' : '',
@@ -83,14 +91,14 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
     section('Throughput', [speedPlot(steps)]),
     section('Workers', [
       table(
-        ['Worker', 'Adapter', 'Bit class', 'Tokens', 'Tokens/s while computing'],
+        ['Worker', 'Bit class', 'Tokens', 'Tokens/s while computing'],
         workers.map((w) => [
-          w.name,
-          w.adapter,
+          `${w.name}\n${w.adapter}`,
           nameOfClass.get(w.bitClass) ?? UNKNOWN,
           formatCount(w.tokens),
           formatCount((1000 * w.tokens) / w.computeMs),
         ]),
+        [1, 2, 3],
       ),
       classes.length > 1 ? bitClassTable(nameOfClass) : '',
     ]),
@@ -99,13 +107,17 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
       samples
         .slice(-MOST_SAMPLES)
         .reverse()
-        .map(({ step, text }) => `<blockquote><b>step ${step}</b>${escapeHtml(printable(text))}</blockquote>`),
+        .map(
+          ({ step, text }) =>
+            `<blockquote><b>step ${step.toLocaleString('en')}</b>${escapeHtml(printable(text))}</blockquote>`,
+        ),
     ),
     section('Configuration', [table([], settings)]),
     section('Checkpoints', [
       table(
         ['Step', 'SHA-256 of the state'],
-        checkpoints.map((c) => [String(c.step), c.digest]),
+        checkpoints.map((c) => [c.step.toLocaleString('en'), c.digest]),
+        [0],
       ),
     ]),
     section('Events', [
@@ -114,7 +126,8 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
         events
           .flatMap((e) => ('worker' in e || 'reason' in e || e.event === 'stopped' ? [e] : []))
           .slice(-MOST_EVENTS)
-          .map((e) => [String(e.step ?? ''), e.event, String(e.worker ?? ''), String(e.reason ?? '')]),
+          .map((e) => [e.step?.toLocaleString('en') ?? '', e.event, String(e.worker ?? ''), String(e.reason ?? '')]),
+        [0, 1],
       ),
     ]),
   ];
@@ -139,15 +152,18 @@ function section(title: string, parts: readonly string[]): string {
   return content === '' ? '' : `<section><h2>${title}</h2>\n${content}</section>`;
 }
 
-/** Empty where there are no rows. The first cell of each names it. */
-function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
+/** Empty where there are no rows. The first cell of each names it; columns of `short` words are not broken. */
+function table(heads: readonly string[], rows: readonly (readonly string[])[], short: readonly number[] = []): string {
   if (rows.length === 0) return '';
   const head =
     heads.length > 0 ? `<thead><tr>${heads.map((h) => `<th scope="col">${h}</th>`).join('')}</tr></thead>` : '';
-  const body = rows.map(
-    ([first, ...rest]) =>
-      `<tr><th scope="row">${escapeHtml(first)}</th>${rest.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}</tr>`,
-  );
+  const cell = (text: string, i: number) => {
+    const [first, ...more] = text.split('\n').map(escapeHtml);
+    const content = first + more.map((line) => `<br><small>${line}</small>`).join('');
+    const look = short.includes(i) ? ' class="short"' : '';
+    return i === 0 ? `<th scope="row"${look}>${content}</th>` : `<td${look}>${content}</td>`;
+  };
+  const body = rows.map((row) => `<tr>${row.map(cell).join('')}</tr>`);
   return `<table>${head}<tbody>${body.join('')}</tbody></table>`;
 }
 
@@ -156,6 +172,7 @@ function bitClassTable(names: ReadonlyMap<string, string>): string {
   return table(
     ['Bit class', 'Hashes of what its adapters compute'],
     [...names].map(([bitClass, name]) => [name, bitClass]),
+    [0],
   );
 }
 

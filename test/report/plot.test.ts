@@ -121,6 +121,24 @@ test('a tick of half a token says so', () => {
   expect(labels.slice(labels.lastIndexOf('0'))).toEqual(['0', '0.5', '1', '1.5', '2', '2.5', '3', '3.5', '4']);
 });
 
+test('for a phone, all of it is on half the width: names below each other, no text over the edge', () => {
+  const events = [...run(90, 5), evaluation(90, 9, 12.345)];
+  const { svg, lines } = draw(events, { narrow: true, title: 'a title that is longer than a phone is wide, by far' });
+  const width = Number(/viewBox="0 0 (\d+) /.exec(svg)?.[1]);
+  expect(width).toBeLessThan(400);
+  expect(lines.map((points) => points.length)).toEqual([90, 18, 18]);
+  const entries = [...svg.matchAll(/<text([^>]*)>([^<]*)<\/text>/g)].flatMap(([, attributes, text]) => {
+    const place = (name: string) => Number(new RegExp(`(?<![\\w-])${name}="([\\d.]+)"`).exec(attributes)?.[1]);
+    return /^(a title|Training|Validation|Loss of)/.test(text) ? [{ x: place('x'), y: place('y'), text }] : [];
+  });
+  expect(entries).toHaveLength(4);
+  for (const { x, text } of entries) expect(x + 6.2 * text.length, text).toBeLessThan(width);
+  const ys = entries.map(({ y }) => y);
+  expect(new Set(ys).size).toBeGreaterThan(2);
+  const plotTop = Math.min(...lines.flat().map(([, y]) => y));
+  expect(plotTop).toBeGreaterThan(Math.max(...ys) + 20);
+});
+
 test('a dark page gets a dark paper', () => {
   expect(draw(run(9, 3), { theme: 'dark' }).svg).toContain('fill="#0d1117"');
   expect(draw(run(9, 3)).svg).toContain('fill="#ffffff"');

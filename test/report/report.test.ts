@@ -27,8 +27,9 @@ const report = (events: readonly object[]) =>
 
 it('a report holds curves, samples, workers, throughput, configuration and digests in one file', () => {
   const html = report(EVENTS);
-  expect(html.match(/<svg/g)).toHaveLength(3);
-  for (const text of ['1.234', '1.456', '3 of 3', 'd'.repeat(64), 'whales', '42', '>192<', 'tokens/s from'])
+  // Of the loss for light and dark, desk and phone; of the throughput.
+  expect(html.match(/<svg/g)).toHaveLength(5);
+  for (const text of ['1.234', '1.456', 'steps of 3', 'd'.repeat(64), 'whales', '42', '>192<', 'tokens/s from'])
     expect(html.toLowerCase()).toContain(text);
 });
 
@@ -79,9 +80,9 @@ it("workers' figures are those of all starts of the run", () => {
     workersEvent(3, ['a', 'y-2', 10, 10]),
   ]);
   expect(cellsOf(html, 'Workers')).toEqual([
-    ['a', 'none', 'A x-1', '4k', '2k'],
-    ['b', 'none', 'A x-1', '500', '500'],
-    ['a', 'none', 'B y-2', '10', '1k'],
+    ['a<br><small>none</small>', 'A x-1', '4k', '2k'],
+    ['b<br><small>none</small>', 'A x-1', '500', '500'],
+    ['a<br><small>none</small>', 'B y-2', '10', '1k'],
   ]);
 });
 

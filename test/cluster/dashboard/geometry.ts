@@ -68,6 +68,19 @@ export function wrapped(page: Page): Promise<string[]> {
   })`);
 }
 
+/** Words that have room on a line and are broken all the same. */
+export function brokenWords(page: Page): Promise<string[]> {
+  return page.evaluate(`[...document.querySelectorAll('td, th, dt, dd, p')].flatMap((e) =>
+    [...e.childNodes].filter((node) => node.nodeType === 3).flatMap((node) =>
+      [...node.data.matchAll(/[^\\s-]+/g)].flatMap(({ 0: word, index }) => {
+        const range = document.createRange();
+        range.setStart(node, index);
+        range.setEnd(node, index + word.length);
+        const lines = new Set([...range.getClientRects()].map(({ top }) => Math.round(top)));
+        return word.length < 12 && lines.size > 1 ? [word] : [];
+      })))`);
+}
+
 /** Heads of columns that do not stand above what they name: at its left, or at its right where it is of numbers. */
 export function headsBeside(page: Page): Promise<string[]> {
   return page.evaluate(`[...document.querySelectorAll('table')].flatMap((table) => {

@@ -6,7 +6,7 @@ import { formatLoss } from '../../../src/report/format.js';
 import { parseMetrics } from '../../../src/report/metrics.js';
 import { htmlReport } from '../../../src/report/report.js';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../../browser.js';
-import { clipped, hasColor, headsBeside, type Label, labelsOf, noteLabels, wrapped } from './geometry.js';
+import { brokenWords, clipped, hasColor, headsBeside, type Label, labelsOf, noteLabels, wrapped } from './geometry.js';
 import { stepEvent, type TestPage, testPage } from './helpers.js';
 import {
   DIGEST,
@@ -403,6 +403,12 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
       { event: 'checkpoint', step: 2, digest: DIGEST, path: 'p' },
       { event: 'sample', step: 2, text: long },
       { event: 'join', step: 1, worker: long, reason: `bit class ${OWN_CLASS}` },
+      {
+        event: 'leave',
+        step: 1,
+        worker: 'ishmael',
+        reason: 'it left, after it had said for a long while why it would',
+      },
       { event: 'mixed', step: 1, worker: 'b', reason: `bit class ${OTHER_CLASS}, the owner's is ${OWN_CLASS}: x` },
       { event: 'workers', step: 2, workers: [0, 1, 2].map((i) => ({ ...played(i), tokens: 1e9, computeMs: 7 })) },
     ];
@@ -422,6 +428,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
         e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 || e.getBoundingClientRect().right > innerWidth + 0.5
           ? [e.tagName + ' ' + e.scrollWidth + ' of ' + e.clientWidth] : [])`);
       expect(wide, `at ${width}`).toEqual([]);
+      if (width >= 390) expect(await brokenWords(page), `at ${width}`).toEqual([]);
     }
     await page.close();
   });
