@@ -1,10 +1,13 @@
 import type { ClusterEngine } from '../coordinator.js';
+import type { WorkerTally } from '../worker-tally.js';
 import type { WorkerState } from './messages.js';
-import type { LiveSource } from './telemetry.js';
+import type { LiveSource } from './worker-list.js';
 
 /** The workers of a coordinator, as the page shows them. */
-export function clusterSource(engine: ClusterEngine): LiveSource {
+export function clusterSource(engine: ClusterEngine, tally: WorkerTally): LiveSource {
   return {
+    bitClass: engine.options.ownerBitClass,
+    departed: () => tally.departed,
     workers: () => {
       const views = new Map(engine.workers.map((view) => [view.worker, view]));
       return [...engine.members.values()].map(({ id, name, adapter, doing, connection, totals }) => {

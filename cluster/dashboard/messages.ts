@@ -17,7 +17,7 @@
 import * as z from 'zod';
 
 /** Counts every change of a message. */
-export const WATCH_VERSION = 1;
+export const WATCH_VERSION = 2;
 export const WATCH_PATH = '/watch';
 
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
@@ -33,22 +33,40 @@ export type Action = (typeof ACTIONS)[number];
 const Columns = z.object({
   /** The last step of the bucket. */
   step: z.array(count),
-  /** Time spent in steps up to there; evaluations and pauses do not count. */
+  /** Time spent in steps up to there; evaluations, pauses and waiting for workers do not count. */
   seconds: z.array(real),
   loss: z.array(real),
   lossMin: z.array(real),
   lossMax: z.array(real),
   tokensPerSecond: z.array(real),
+  tokensPerSecondMin: z.array(real),
+  tokensPerSecondMax: z.array(real),
   lr: z.array(real),
   gradNorm: z.array(real),
+  gradNormMin: z.array(real),
   gradNormMax: z.array(real),
 });
 export type Columns = z.infer<typeof Columns>;
 
+export function emptyColumns(): Columns {
+  const names = Object.keys(Columns.shape) as (keyof Columns)[];
+  return Object.fromEntries(names.map((name) => [name, []])) as unknown as Columns;
+}
+
 const Evaluation = z.object({ step: count, seconds: real, train: real, val: real });
 export type Evaluation = z.infer<typeof Evaluation>;
 
-const WORKER_STATES = ['joining', 'loading', 'waiting', 'computing', 'uploading', 'evaluating', 'fenced'] as const;
+const WORKER_STATES = [
+  'joining',
+  'loading',
+  'waiting',
+  'computing',
+  'uploading',
+  'evaluating',
+  'fenced',
+  // It has taken part and is not there any more.
+  'left',
+] as const;
 export type WorkerState = (typeof WORKER_STATES)[number];
 
 const Worker = z.object({
@@ -56,6 +74,8 @@ const Worker = z.object({
   name: text,
   adapter: text,
   bitClass: text,
+  /** What to call its bit class: like no other one of the run. */
+  bits: text,
   /** Of the owner's bit class. */
   exact: z.boolean(),
   state: z.enum(WORKER_STATES),
@@ -67,7 +87,7 @@ const Worker = z.object({
   /** While computing. */
   tokensPerSecond: real,
   roundTripMs: real,
-  /** Since it joined. */
+  /** In all starts of the run. */
   tokens: count,
 });
 export type WorkerInfo = z.infer<typeof Worker>;
@@ -104,11 +124,17 @@ export type RunState = (typeof STATES)[number];
 
 const Status = z.object({
   state: z.enum(STATES),
+  /** Why it failed. */
+  reason: text.optional(),
   step: count,
+  /** Null where nothing goes on, or nothing is known yet. */
   secondsLeft: real,
+  /** Of the last seconds; once the run is over, of all its steps. Null while nothing goes on. */
   tokensPerSecond: real,
   /** The run's tokens/s over the sum of its workers' own; null where there are none. */
   efficiency: real,
+  /** Workers of other bit classes took part, whether they are still there or not. */
+  mixed: z.boolean(),
 });
 export type Status = z.infer<typeof Status>;
 

@@ -1,4 +1,4 @@
-import type { Columns } from './messages.js';
+import { type Columns, emptyColumns } from './messages.js';
 
 /** What is kept of each step. */
 export interface StepRecord {
@@ -59,28 +59,19 @@ export class StepHistory {
   }
 
   /**
-   * Entries `begin` to `end` (without) in at most `points` buckets of equally many steps: means, and of the loss the
-   * extremes as well, so that no spike is lost. A speed's mean is that of the bucket's tokens over its time.
+   * Entries `begin` to `end` (without) in at most `points` buckets of equally many steps: means, and of what can
+   * spike the extremes as well, so that none is lost. A speed's mean is that of the bucket's tokens over its time.
    */
   columns(begin = 0, end = this.#length, points = Number.POSITIVE_INFINITY): Columns {
     const count = Math.max(0, end - begin);
     const size = Math.max(1, Math.ceil(count / points));
-    const view: Columns = {
-      step: [],
-      seconds: [],
-      loss: [],
-      lossMin: [],
-      lossMax: [],
-      tokensPerSecond: [],
-      lr: [],
-      gradNorm: [],
-      gradNormMax: [],
-    };
+    const view = emptyColumns();
     const { step, seconds, loss, tokensPerSecond, lr, gradNorm } = this.#columns;
     for (let from = begin; from < end; from += size) {
       const to = Math.min(from + size, end);
       const losses = spread(loss, from, to);
       const norms = spread(gradNorm, from, to);
+      const speeds = spread(tokensPerSecond, from, to);
       let slowness = 0;
       for (let i = from; i < to; i++) slowness += 1 / tokensPerSecond[i];
       view.step.push(step[to - 1]);
@@ -89,8 +80,11 @@ export class StepHistory {
       view.lossMin.push(brief(losses.min));
       view.lossMax.push(brief(losses.max));
       view.tokensPerSecond.push(brief((to - from) / slowness));
+      view.tokensPerSecondMin.push(brief(speeds.min));
+      view.tokensPerSecondMax.push(brief(speeds.max));
       view.lr.push(brief(lr[to - 1]));
       view.gradNorm.push(brief(norms.mean));
+      view.gradNormMin.push(brief(norms.min));
       view.gradNormMax.push(brief(norms.max));
     }
     return view;

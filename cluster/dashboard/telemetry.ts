@@ -1,5 +1,8 @@
+import { bitClassesOf } from '../../src/report/bit-classes.js';
+import { courseOf, endOf } from '../../src/report/course.js';
 import type { MetricsEvent } from '../../src/report/metrics.js';
-import { emptyTotals, type WorkerTotals } from '../times.js';
+import { secondsOf } from '../../src/report/speed.js';
+import { thin } from '../../src/report/thin.js';
 import type {
   Checkpoint,
   Evaluation,
@@ -8,42 +11,23 @@ import type {
   RunState,
   Sample,
   ServerMessage,
-  Split,
   Status,
   Update,
-  WorkerInfo,
 } from './messages.js';
+import { Pace } from './pace.js';
+import { RATES_MS, Rates } from './rates.js';
 import { brief, StepHistory } from './step-history.js';
+import { type LiveSource, WorkerList } from './worker-list.js';
 
-/** A worker as its coordinator sees it now. */
-export interface LiveWorker extends Omit<WorkerInfo, 'share' | 'tokensPerSecond' | 'tokens'> {
-  readonly totals: Readonly<WorkerTotals>;
-}
-
-/** Asked only while somebody watches. */
-export interface LiveSource {
-  workers(): readonly LiveWorker[];
-  /** In which the owner summed and updated, since the start. */
-  times(): { readonly sumMs: number; readonly updateMs: number };
-}
-
-/** Figures are means of so long. */
-const WINDOW_MS = 10_000;
-const LEFT_MS = 60_000;
 /** Buckets of the whole history, and of its evaluations. */
 const HISTORY_POINTS = 800;
 const MOST_LOG = 300;
 const MOST_SAMPLES = 60;
 const MOST_CHECKPOINTS = 200;
 
-/** The totals at one moment. */
-interface Mark {
-  readonly at: number;
-  readonly step: number;
-  readonly workers: ReadonlyMap<number, WorkerTotals>;
-  readonly sumMs: number;
-  readonly updateMs: number;
-}
+const OVER: ReadonlySet<RunState> = new Set(['done', 'stopped', 'failed', 'past']);
+/** In which no step is computed. */
+const IDLE: ReadonlySet<RunState> = new Set(['starting', 'waiting', 'paused']);
 
 /** A list whose newest entries are kept, and where the last update ended. */
 class Feed<T> {
@@ -81,6 +65,7 @@ export class Telemetry {
   /** Where other machines reach the page. */
   address: string | undefined;
   #state: RunState = 'starting';
+  #reason: string | undefined;
   #paused = false;
   #stopping = false;
   readonly #evaluations = new Feed<Evaluation>(Number.POSITIVE_INFINITY);
@@ -89,9 +74,12 @@ export class Telemetry {
   readonly #checkpoints = new Feed<Checkpoint>(MOST_CHECKPOINTS);
   /** Steps that updates have told of. */
   #told = 0;
-  #marks: Mark[] = [];
-  /** Ends of steps, for the time that is left. */
-  #ends: { readonly at: number; readonly step: number }[] = [];
+  readonly #rates = new Rates();
+  /** Steps of earlier starts. */
+  #own = 0;
+  #pace: Pace;
+  readonly #workerList: WorkerList;
+  #mixed: boolean;
   #status = '';
   #workers = '';
 
@@ -101,11 +89,18 @@ export class Telemetry {
     past: readonly MetricsEvent[] = [],
     private readonly now: () => number = () => performance.now(),
   ) {
-    for (const event of past) this.#record(event, null);
-    this.#ends = [];
+    const course = courseOf(past);
+    this.#pace = new Pace(now);
+    for (const event of course) this.#record(event, null);
+    this.#pace = new Pace(now);
+    this.#own = this.history.length;
     this.#drain();
-    const last = past.at(-1);
-    this.#state = facts.kind !== 'past' ? 'starting' : last?.event === 'done' ? 'done' : 'past';
+    this.#workerList = new WorkerList(course);
+    this.#mixed = bitClassesOf(course).mixed;
+    if (facts.kind !== 'past') return;
+    const { state, reason } = endOf(course);
+    this.#state = state === 'unfinished' ? 'past' : state;
+    this.#reason = reason;
   }
 
   get step(): number {
@@ -113,8 +108,9 @@ export class Telemetry {
   }
 
   event(event: MetricsEvent): void {
-    if (event.event === 'step') this.#state = 'running';
-    else if (event.event === 'done') this.#state = 'done';
+    if (event.event === 'step') this.state = 'running';
+    else if (event.event === 'done') this.state = 'done';
+    else if (event.event === 'mixed') this.#mixed = true;
     this.#record(event, Date.now());
   }
 
@@ -125,12 +121,19 @@ export class Telemetry {
 
   set state(state: RunState) {
     this.#state = state;
+    this.#pace.idle = this.#paused || IDLE.has(state);
   }
 
   set paused(paused: boolean) {
     this.#paused = paused;
-    // What came before the pause says nothing of the time after it.
-    this.#ends = [];
+    this.#pace.idle = paused || IDLE.has(this.#state);
+  }
+
+  /** The run is over before its end. */
+  end(state: 'stopped' | 'failed', reason?: string): void {
+    this.state = state;
+    this.#reason = reason;
+    this.log(state, reason ?? '');
   }
 
   set stopping(stopping: boolean) {
@@ -146,9 +149,9 @@ export class Telemetry {
       {
         type: 'update',
         status: this.status,
-        evaluations: everyNth(this.#evaluations.all, HISTORY_POINTS),
-        workers: this.#currentWorkers(),
-        split: this.#currentSplit(),
+        evaluations: thin(this.#evaluations.all, HISTORY_POINTS, [lossOf('train'), lossOf('val')]),
+        workers: this.#workerList.all(this.live, this.#rates.workers()),
+        split: this.#rates.split(),
         log: this.#log.all,
         samples: this.#samples.all,
         checkpoints: this.#checkpoints.all,
@@ -171,7 +174,7 @@ export class Telemetry {
       samples: this.#samples.takeFresh(),
       checkpoints: this.#checkpoints.takeFresh(),
     };
-    const workers = this.#currentWorkers();
+    const workers = this.#workerList.all(this.live, this.#rates.workers());
     const shown = JSON.stringify(workers);
     const { status } = this;
     const said = JSON.stringify(status);
@@ -187,7 +190,7 @@ export class Telemetry {
     return {
       type: 'update',
       status,
-      ...(steps === undefined ? {} : { steps, split: this.#currentSplit() }),
+      ...(steps === undefined ? {} : { steps, split: this.#rates.split() }),
       ...(isSame ? {} : { workers }),
       ...lists,
     };
@@ -199,16 +202,13 @@ export class Telemetry {
   }
 
   #record(event: MetricsEvent, at: number | null): void {
+    if (event.event !== 'step') this.#pace.between();
     switch (event.event) {
       case 'step': {
-        const { step, loss, tokens, tokensPerSecond, lr, gradNorm = Number.NaN } = event;
-        const before = this.history.last?.seconds ?? 0;
-        const took = tokens / tokensPerSecond;
-        const seconds = before + (Number.isFinite(took) ? took : 0);
+        const { step, loss, tokensPerSecond, lr, gradNorm = Number.NaN } = event;
+        const seconds = (this.history.last?.seconds ?? 0) + secondsOf(event);
         this.history.append({ step, seconds, loss, tokensPerSecond, lr, gradNorm });
-        const now = this.now();
-        this.#ends.push({ at: now, step });
-        if (this.#ends.length > 1 && now - this.#ends[1].at > LEFT_MS) this.#ends.shift();
+        this.#pace.step(step, seconds);
         break;
       }
       case 'eval': {
@@ -239,104 +239,41 @@ export class Telemetry {
   }
 
   get status(): Status {
-    const speed = this.#speed();
-    const own = this.#rates().reduce((sum, { rate }) => sum + rate, 0);
-    const state = this.#state;
-    const isOver = state === 'done' || state === 'stopped' || state === 'failed' || state === 'past';
+    const isOver = OVER.has(this.#state);
+    const state = isOver ? this.#state : this.#stopping ? 'stopping' : this.#paused ? 'paused' : this.#state;
+    const isIdle = IDLE.has(this.#state) || state === 'paused';
+    const efficiency = this.#rates.efficiency(this.facts.tokensPerStep);
+    const left = this.#pace.secondsLeft(this.facts.totalSteps);
     return {
-      state: isOver ? state : this.#stopping ? 'stopping' : this.#paused ? 'paused' : state,
+      state,
+      ...(this.#reason === undefined ? {} : { reason: this.#reason }),
       step: this.step,
-      secondsLeft: isOver || this.#paused ? null : this.#secondsLeft(),
-      tokensPerSecond: brief(speed),
-      efficiency: own > 0 ? brief(speed / own) : null,
+      secondsLeft: isOver || isIdle || left === undefined ? null : Math.round(left),
+      tokensPerSecond: isIdle ? null : brief(this.#speed(isOver ? undefined : RATES_MS / 1000)),
+      efficiency: isOver || isIdle || efficiency === undefined ? null : brief(efficiency),
+      mixed: this.#mixed,
     };
   }
 
-  /** Tokens of the last steps over the time of those steps. */
-  #speed(): number {
+  /** Tokens of the steps of this start's last `seconds` over the time of those steps; without it, of all the run's steps. */
+  #speed(seconds?: number): number {
     const { length } = this.history;
-    if (length === 0) return Number.NaN;
+    const least = seconds === undefined ? 0 : this.#own;
+    if (length <= least) return Number.NaN;
     const end = this.history.at(length - 1);
-    let first = length - 1;
-    while (first > 0 && end.seconds - this.history.at(first - 1).seconds < WINDOW_MS / 1000) first--;
+    let first = seconds === undefined ? 0 : length - 1;
+    while (first > least && end.seconds - this.history.at(first - 1).seconds < (seconds ?? 0)) first--;
     const begin = first > 0 ? this.history.at(first - 1) : { seconds: 0, step: this.history.at(0).step - 1 };
     return ((end.step - begin.step) * this.facts.tokensPerStep) / (end.seconds - begin.seconds);
   }
 
-  #secondsLeft(): number | null {
-    const first = this.#ends.at(0);
-    const last = this.#ends.at(-1);
-    if (!first || !last || last.step === first.step) return null;
-    const each = (last.at - first.at) / (last.step - first.step);
-    return Math.round((each * (this.facts.totalSteps - last.step)) / 1000);
-  }
-
   #mark(): void {
     if (this.live === undefined) return;
-    const now = this.now();
-    const { step } = this;
-    if (this.#marks.at(-1)?.step === step) return;
     const workers = new Map(this.live.workers().map(({ id, totals }) => [id, { ...totals }]));
-    this.#marks.push({ at: now, step, workers, ...this.live.times() });
-    while (this.#marks.length > 2 && now - this.#marks[0].at > WINDOW_MS) this.#marks.shift();
-  }
-
-  /** What each worker did in the time of the marks, and how fast it computed. */
-  #rates(): { readonly id: number; readonly spent: WorkerTotals; readonly rate: number }[] {
-    const first = this.#marks.at(0);
-    const last = this.#marks.at(-1);
-    if (!first || !last || first === last) return [];
-    return [...last.workers].flatMap(([id, totals]) => {
-      const before = first.workers.get(id) ?? emptyTotals();
-      const spent = emptyTotals();
-      for (const key of Object.keys(spent) as (keyof WorkerTotals)[]) spent[key] = totals[key] - before[key];
-      return spent.tokens > 0 ? [{ id, spent, rate: (1000 * spent.tokens) / spent.computeMs }] : [];
-    });
-  }
-
-  #currentWorkers(): WorkerInfo[] {
-    const rates = new Map(this.#rates().map((rate) => [rate.id, rate]));
-    const all = [...rates.values()].reduce((sum, { spent }) => sum + spent.tokens, 0);
-    return (this.live?.workers() ?? []).map(({ totals, ...worker }) => {
-      const { spent, rate } = rates.get(worker.id) ?? { spent: undefined, rate: Number.NaN };
-      return {
-        ...worker,
-        share: spent && all > 0 ? brief(spent.tokens / all) : null,
-        tokensPerSecond: brief(rate),
-        tokens: totals.tokens,
-      };
-    });
-  }
-
-  #currentSplit(): Split | null {
-    const first = this.#marks.at(0);
-    const last = this.#marks.at(-1);
-    const rates = this.#rates();
-    if (!first || !last || rates.length === 0) return null;
-    const steps = last.step - first.step;
-    const each = steps * rates.length;
-    const mean = (key: keyof WorkerTotals) => round(rates.reduce((sum, { spent }) => sum + spent[key], 0) / each);
-    const history = this.history;
-    const end = history.at(history.indexOf(last.step));
-    const begin = first.step > 0 ? history.at(history.indexOf(first.step)) : { seconds: 0 };
-    const step = round((1000 * (end.seconds - begin.seconds)) / steps);
-    const [compute, upload, download] = [mean('computeMs'), mean('uploadMs'), mean('downloadMs')];
-    return {
-      step,
-      compute,
-      upload,
-      // What a worker calls waiting has evaluations, checkpoints and pauses in it, which are no part of a step.
-      wait: round(step - compute - upload - download),
-      download,
-      sum: round((last.sumMs - first.sumMs) / steps),
-      update: round((last.updateMs - first.updateMs) / steps),
-    };
+    const { step = 0, seconds = 0 } = this.history.last ?? {};
+    this.#rates.note({ at: this.now(), step, seconds, workers, ...this.live.times() });
   }
 }
 
-const round = (ms: number) => Math.round(100 * Math.max(0, ms)) / 100;
-
-function everyNth<T>(items: readonly T[], most: number): T[] {
-  const n = Math.ceil(items.length / most);
-  return n <= 1 ? [...items] : items.filter((_, i) => i % n === 0 || i === items.length - 1);
-}
+/** What is not a number was null. */
+const lossOf = (key: 'train' | 'val') => (evaluation: Evaluation) => evaluation[key] ?? Number.NaN;

@@ -1,4 +1,4 @@
-import { formatCount } from '../../src/report/format.js';
+import { formatCount, formatPercent } from '../../src/report/format.js';
 import { hexFingerprint, type JoinUrl } from '../join-url.js';
 import type { TabState } from './state.js';
 import { TabWorker } from './tab-worker.js';
@@ -41,7 +41,8 @@ export function mountDevicePanel(container: HTMLElement, url: JoinUrl): void {
         element('dd', '', value),
       ]),
     );
-    setText(note, now === undefined ? invitation(url) : isIn ? STAY : '');
+    if (now === undefined) note.replaceChildren(...invitation(url));
+    else setText(note, isIn ? STAY : '');
     for (const part of [state, problem, figures, note]) part.hidden = !part.hasChildNodes();
     container.dataset.phase = now?.phase ?? 'idle';
   };
@@ -58,11 +59,13 @@ export function mountDevicePanel(container: HTMLElement, url: JoinUrl): void {
 const STAY =
   'Keep this page open. Browsers slow down or stop pages that are hidden for long; the run goes on without them, and this device comes back by itself.';
 
-function invitation({ secure, fingerprint }: JoinUrl): string {
+function invitation({ secure, fingerprint }: JoinUrl): readonly (string | Node)[] {
   const what = "It computes a part of each step on this device's GPU, and needs power and network traffic for it.";
-  if (!secure || fingerprint === undefined) return what;
-  const shown = hexFingerprint(fingerprint);
-  return `${what} ${CERTIFICATE} The link names the fingerprint ${shown}.`;
+  if (!secure || fingerprint === undefined) return [what];
+  const shown = element('code', '');
+  // It breaks between bytes.
+  for (const byte of hexFingerprint(fingerprint).split(/(?<=:)/)) shown.append(byte, element('wbr', ''));
+  return [`${what} ${CERTIFICATE} The link names the fingerprint `, shown, '.'];
 }
 
 function figuresOf(state: TabState, name: string): readonly (readonly [string, string])[] {
@@ -71,7 +74,7 @@ function figuresOf(state: TabState, name: string): readonly (readonly [string, s
   if (adapter) rows.push(['GPU', adapter]);
   if (ownKernels) rows.push(['Kernels', "its own, as it cannot run the coordinator's: the run is mixed"]);
   if (tokensPerSecond !== undefined) rows.push(['Speed', `${formatCount(tokensPerSecond)} tokens/s`]);
-  if (share !== undefined) rows.push(['Share of the step', `${Math.round(100 * share)} %`]);
+  if (share !== undefined) rows.push(['Share of the step', formatPercent(share)]);
   if (tokens > 0) rows.push(['Computed', `${formatCount(tokens)} tokens`]);
   return rows;
 }

@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { isSystemError } from '../files.js';
 import { writeFailure, writeText } from './atomic.js';
 
+/** Events that say that a run is not being trained any more. */
+const ENDS: ReadonlySet<string> = new Set(['done', 'stopped', 'failed']);
+
 /** Any metrics event, as far as a file of them needs to know it. */
 export interface LoggedEvent {
   readonly event: string;
@@ -54,12 +57,12 @@ export class EventLog {
 
   /**
    * Back to the state after `step` updates, for a run that goes on from there: events of later steps, a half-written
-   * line and `done` (it is no longer) go. Each file is replaced whole. Throws LT_RUN_WRITE.
+   * line and how the run ended (it goes on) go. Each file is replaced whole. Throws LT_RUN_WRITE.
    */
   async cutBack(step: number): Promise<void> {
     this.close();
     const kept = readEvents(this.metricsPath).filter(
-      (event) => event.event !== 'done' && (event.step === undefined || event.step <= step),
+      (event) => !ENDS.has(event.event) && (event.step === undefined || event.step <= step),
     );
     await writeText(this.metricsPath, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
     const samples = kept.filter(({ event }) => event === 'sample');

@@ -13,12 +13,15 @@ import { advertise } from '../../cluster/transport/discovery.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
+import { WorkerTally } from '../../cluster/worker-tally.js';
 import { writeText } from '../checkpoint/atomic.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import type { ParameterLayout } from '../model/layout.js';
+import { courseOf } from '../report/course.js';
 import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
+import { workersOf } from '../report/workers.js';
 import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
@@ -27,7 +30,7 @@ import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './li
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
-import { Throughput } from './throughput.js';
+import { Throughput, workerLines } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
 import { version } from './version.js';
 import { ACCESS_FOLDER, announcePage, secretsOf, siteFolder, type Watched, watchersOf } from './watch.js';
@@ -86,6 +89,7 @@ class ClusterConductor implements Conductor {
   #from = 0;
   #ports: Ports = portsFor(0, undefined);
   readonly #throughput = new Throughput();
+  readonly #tally = new WorkerTally();
   #throughputTimer: NodeJS.Timeout | undefined;
 
   constructor(readonly command: CoordinatorCommand) {}
@@ -155,6 +159,7 @@ class ClusterConductor implements Conductor {
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     await writeText(join(folder, 'incarnation'), `${this.#incarnation}\n`);
     this.#report = (note, step) => {
+      if (note.note === 'leave') for (const total of totalsOf(engine, note.worker)) this.#tally.left(total);
       const event = eventOf(note, step, engine);
       if (event !== undefined) {
         run.append(event);
@@ -179,7 +184,7 @@ class ClusterConductor implements Conductor {
     }
     const { host } = command;
     const secrets = await secretsOf(folder, access, !command.plain);
-    telemetry.live = clusterSource(engine);
+    telemetry.live = clusterSource(engine, this.#tally);
     this.#server = await listenOn(host, this.#ports, async (port) => {
       // Where a socket for IPv6 does not see that IPv4's is taken.
       if (port > 0 && host === '::') await ClusterServer.checkAddress('0.0.0.0', port).catch(throwIfTaken);
@@ -232,12 +237,8 @@ class ClusterConductor implements Conductor {
   }
 
   workers(step: number): WorkersEvent {
-    const members = [...(this.#engine?.members.values() ?? [])].filter(({ totals }) => totals.tokens > 0);
-    const bitClasses = new Map(this.#engine?.workers.map((view) => [view.worker, view.bitClass]));
-    const workers = members.map(({ id, name, adapter, totals: { tokens, computeMs } }) => {
-      return { name, adapter, bitClass: bitClasses.get(id) ?? '', tokens, computeMs: Math.round(computeMs) };
-    });
-    return { event: 'workers', step, workers };
+    const present = this.#engine === undefined ? [] : totalsOf(this.#engine);
+    return { event: 'workers', step, workers: this.#tally.takeNews(present).map((total) => ({ ...total })) };
   }
 
   /** What the reader of a digest should know of how it came about. */
@@ -245,9 +246,10 @@ class ClusterConductor implements Conductor {
     const engine = this.#engine as ClusterEngine;
     const counted = Object.entries(engine.counters).filter(([name, count]) => REMARKABLE.has(name) && count > 0);
     const counters = counted.map(([name, count]) => `${name} ${count}`).join(', ');
-    const isMixed = readMetrics(join(run.path, 'metrics.jsonl')).some(({ event }) => event === 'mixed');
+    const course = courseOf(readMetrics(join(run.path, 'metrics.jsonl')));
+    const isMixed = course.some(({ event }) => event === 'mixed');
     return [
-      ...this.#throughput.summary([...engine.members.values()]),
+      ...workerLines(workersOf(course)),
       ...(counters ? [`counters ${counters}`] : []),
       ...(isMixed ? ['mixed    workers of other bit classes took part: the digest is not exact'] : []),
     ];
@@ -300,6 +302,17 @@ async function readIncarnation(path: string): Promise<number> {
 const LIFE = { pingMs: 1_000, missedPings: 30 };
 
 const nameOf = (engine: ClusterEngine, worker: number) => engine.members.get(worker)?.name ?? `worker ${worker}`;
+
+/** What those workers have computed that are there, or one of them. */
+function totalsOf(engine: ClusterEngine, worker?: number) {
+  return [...engine.members.values()]
+    .filter(({ id, totals }) => totals.tokens > 0 && (worker === undefined || id === worker))
+    .map(({ name, adapter, hashes, totals: { tokens, computeMs } }) => {
+      // Not of the round's view, where one that leaves is no more.
+      const bitClass = bitClassOf(hashes.get('reference') ?? '', hashes.get('run') ?? '');
+      return { name, adapter, bitClass, tokens, computeMs };
+    });
+}
 
 /** Notes that are no metrics events and yet tell of work that was done again, with what to say of them. */
 const RETRIES: Readonly<Record<string, string>> = {

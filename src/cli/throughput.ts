@@ -1,5 +1,6 @@
 import type { Member } from '../../cluster/coordinator.js';
-import { formatCount } from '../report/format.js';
+import { formatCount, formatPercent } from '../report/format.js';
+import type { WorkerTotal } from '../report/workers.js';
 
 /** What each worker computes: its tokens by the time that it computed, so that waiting for others does not count. */
 export class Throughput {
@@ -18,17 +19,15 @@ export class Throughput {
     }
     return speeds.length > 0 ? `workers  ${speeds.join('   ')} tokens/s` : undefined;
   }
+}
 
-  /** One line for each worker that is there: its part of what they have computed, and its speed. */
-  summary(members: readonly Member[]): string[] {
-    const all = members.reduce((sum, { totals }) => sum + totals.tokens, 0);
-    return members
-      .filter(({ totals }) => totals.tokens > 0)
-      .map(({ name, totals: { tokens, computeMs } }) => {
-        const part = `${formatCount(tokens)} tokens (${((100 * tokens) / all).toFixed(0)} %)`;
-        return `worker   ${name}: ${part}, ${speed(tokens, computeMs)} tokens/s while computing`;
-      });
-  }
+/** One line for each worker of a run: its part of what all have computed, and its speed. */
+export function workerLines(workers: readonly WorkerTotal[]): string[] {
+  const all = workers.reduce((sum, { tokens }) => sum + tokens, 0);
+  return workers.map(({ name, tokens, computeMs }) => {
+    const part = `${formatCount(tokens)} tokens (${formatPercent(tokens / all)})`;
+    return `worker   ${name}: ${part}, ${speed(tokens, computeMs)} tokens/s while computing`;
+  });
 }
 
 function speed(tokens: number, milliseconds: number): string {

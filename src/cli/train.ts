@@ -33,6 +33,7 @@ import { outputIsOptional, outputLost } from './output.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
 import { modelLine } from './run-facts.js';
+import { noteEnd, noteWorkers } from './run-notes.js';
 import { runConfigOf } from './saved-config.js';
 import { loadShaders } from './shaders.js';
 import { StopSignals } from './stop-signals.js';
@@ -237,20 +238,22 @@ async function runLoop(ready: ReadyRun): Promise<number> {
         telemetry.event(event);
         if (event.event === 'eval') await plot();
       },
-      checkpoint: (step, final) => checkpoints.save(step, final),
+      checkpoint: (step, final) => {
+        noteWorkers(run, conductor, step);
+        return checkpoints.save(step, final);
+      },
       stopping: () => stop.requested,
       pause: () => controls.pause(),
     });
     reason = end.complete ? RUN_DONE : 'the run was stopped';
     await plot();
-    if (conductor.workers) run.append(conductor.workers(end.step));
+    noteWorkers(run, conductor, end.step);
     if (end.complete) {
       const done = { event: 'done', step: end.step, digest: end.digest, seconds: end.seconds } as const;
       run.append(done);
       reporter.event(done);
       telemetry.event(done);
-    }
-    telemetry.state = end.complete ? 'done' : 'stopped';
+    } else await noteEnd(run, telemetry, 'stopped');
     await writeReport(run, config);
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
@@ -260,7 +263,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();
-    telemetry.state = 'failed';
+    await noteEnd(run, telemetry, 'failed', error);
     throw reason === 'it failed' ? withStanding(error, standing()) : error;
   } finally {
     await conductor.end?.(reason);

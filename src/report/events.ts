@@ -39,12 +39,15 @@ const CheckpointEvent = z.looseObject({
 const DoneEvent = z.looseObject({ event: z.literal('done'), step: Step, digest: z.string(), seconds: z.number() });
 /** What happens to a run beside its steps. `output`: standard output or error is gone, and the run goes on without it. */
 const ClusterEvent = z.looseObject({
-  event: z.enum(['join', 'leave', 'fence', 'refuse', 'mixed', 'resume', 'output']),
+  event: z.enum(['join', 'leave', 'fence', 'refuse', 'mixed', 'resume', 'output', 'stopped', 'failed']),
   step: Step.optional(),
   worker: z.string().optional(),
   reason: z.string().optional(),
 });
-/** Who was there at the end of a part of a run, and what they had computed in it. */
+/**
+ * What each worker computed in a part of a run, from the event before to this one or from a start: sums over all of
+ * them are those of the run.
+ */
 const WorkersEvent = z.looseObject({
   event: z.literal('workers'),
   step: Step,

@@ -16,15 +16,17 @@ export function epochOf(step: number, stepsPerEpoch: number): number {
   return Math.max(1, Math.ceil(step / stepsPerEpoch));
 }
 
+export const COUNT_SCALES: readonly (readonly [number, string])[] = [
+  [1e9, 'G'],
+  [1e6, 'M'],
+  [1e3, 'k'],
+];
+
 /** `3.2k`, `512`, `1.25M`: three digits at most. */
 export function formatCount(value: number): string {
   if (!Number.isFinite(value)) return '?';
-  const scales: readonly [number, string][] = [
-    [1e9, 'G'],
-    [1e6, 'M'],
-    [1e3, 'k'],
-  ];
-  for (const [scale, unit] of scales) if (value >= scale * 0.9995) return Number((value / scale).toPrecision(3)) + unit;
+  for (const [scale, unit] of COUNT_SCALES)
+    if (value >= scale * 0.9995) return Number((value / scale).toPrecision(3)) + unit;
   return String(value < 10 ? Number(value.toPrecision(2)) : Math.round(value));
 }
 
@@ -41,6 +43,19 @@ export function formatDuration(seconds: number): string {
 export function formatLoss(loss: number): string {
   return Number.isFinite(loss) ? loss.toFixed(3) : String(loss);
 }
+
+/** A learning rate or a norm: three digits. */
+export function formatReal(value: number): string {
+  return String(Number(value.toPrecision(3)));
+}
+
+/** A share of 0 to 1. */
+export function formatPercent(share: number): string {
+  return `${Math.round(100 * share)} %`;
+}
+
+/** What is not known, or not there. */
+export const UNKNOWN = '–';
 
 /** An event as lines to read; undefined for steps, which are the progress line's business. */
 export function describe(event: MetricsEvent, { stepsPerEpoch }: RunInfo): string | undefined {

@@ -1,14 +1,19 @@
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
-import { formatCount } from './format.js';
+import { courseOf } from './course.js';
+import { formatLoss } from './format.js';
 import type { MetricsEvent } from './metrics.js';
 import { drawIn, type Element, standAlone } from './svg.js';
+import { thin } from './thin.js';
+import { countTick } from './ticks.js';
 
 export interface LossPlotOptions {
   readonly tokensPerStep: number;
   readonly stepsPerEpoch: number;
   readonly title: string;
   readonly theme?: 'light' | 'dark';
+  /** For a phone: the same letters on half the width. */
+  readonly narrow?: boolean;
 }
 
 interface Point {
@@ -16,10 +21,13 @@ interface Point {
   readonly loss: number;
 }
 
-const WIDTH = 760;
-const HEIGHT = 440;
-const MARGIN = { top: 104, right: 32, bottom: 56, left: 64 };
-/** More points than this show no more on the paper. */
+const WIDE = { width: 760, height: 440, ticks: 10, margin: { top: 104, right: 32, bottom: 56, left: 64 } };
+const NARROW = { width: 380, height: 400, ticks: 5, margin: { top: 104, right: 22, bottom: 56, left: 48 } };
+/** Of a line of the legend; of its letters, on the average, and of those of the title. */
+const LEGEND_LINE = 20;
+const LETTER = 7;
+const TITLE_LETTER = 9;
+/** More points than this show no more on the paper, if they have every spike. */
 const MOST_POINTS = 400;
 /** Up to so many evaluations each one is marked. */
 const MOST_DOTS = 40;
@@ -34,24 +42,27 @@ const THEMES = {
  * A standalone SVG with its own fonts and colours, fit for an <img>. What is not finite is left out.
  */
 export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptions): string {
-  const { tokensPerStep, stepsPerEpoch, title, theme = 'light' } = options;
+  const { tokensPerStep, stepsPerEpoch, title, theme = 'light', narrow = false } = options;
+  const { width, height: leastHeight, ticks: mostTicks, margin } = narrow ? NARROW : WIDE;
   const colors = THEMES[theme];
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
 
+  const course = courseOf(events);
   const point = (step: number, loss: number): Point => ({ epoch: step / stepsPerEpoch, loss });
-  const evaluations = events.filter((event) => event.event === 'eval');
-  const everyStep = finite(events.flatMap((e) => (e.event === 'step' ? [point(e.step, e.loss)] : [])));
-  const steps = thin(everyStep);
-  const train = thin(finite(evaluations.map((e) => point(e.step, e.trainLoss))));
-  const val = thin(finite(evaluations.map((e) => point(e.step, e.valLoss ?? Number.NaN))));
+  const evaluations = course.filter((event) => event.event === 'eval');
+  const steps = curve(course.flatMap((e) => (e.event === 'step' ? [point(e.step, e.loss)] : [])));
+  const train = curve(evaluations.map((e) => point(e.step, e.trainLoss)));
+  const val = curve(evaluations.map((e) => point(e.step, e.valLoss ?? Number.NaN)));
   const all = [...steps, ...train, ...val];
   const lastEpoch = all.reduce((most, { epoch }) => Math.max(most, epoch), 0) || 1;
   const losses = all.map(({ loss }) => loss);
   const [low, high] = lossRange(losses);
 
+  const legend = legendOf({ steps, train, val }, colors.train, colors.val, margin.left, width);
+  const [top, height] = [margin.top + legend.below, leastHeight + legend.below];
   const tokensPerEpoch = tokensPerStep * stepsPerEpoch;
-  const epochTicks = ticks(0, lastEpoch, 10);
-  const tokenTicks = ticks(0, lastEpoch * tokensPerEpoch, 10).map((tokens) => tokens / tokensPerEpoch);
+  const epochTicks = ticks(0, lastEpoch, mostTicks);
+  const tokenTicks = ticks(0, lastEpoch * tokensPerEpoch, mostTicks).map((tokens) => tokens / tokensPerEpoch);
   const lossTicks = ticks(low, high, 8);
   const line = (points: Point[], stroke: string, extra: Plot.LineOptions) =>
     Plot.line(points, { x: 'epoch', y: 'loss', stroke, strokeLinejoin: 'round', ...extra });
@@ -61,12 +72,12 @@ export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptio
 
   const svg: Element = Plot.plot({
     document,
-    width: WIDTH,
-    height: HEIGHT,
-    marginTop: MARGIN.top,
-    marginRight: MARGIN.right,
-    marginBottom: MARGIN.bottom,
-    marginLeft: MARGIN.left,
+    width,
+    height,
+    marginTop: top,
+    marginRight: margin.right,
+    marginBottom: margin.bottom,
+    marginLeft: margin.left,
     x: { domain: [0, lastEpoch] },
     y: { domain: [low, high] },
     marks: [
@@ -78,7 +89,7 @@ export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptio
         ...axis,
         anchor: 'top',
         tickSize: 5,
-        tickFormat: (epoch: number) => formatCount(Math.round(epoch * tokensPerEpoch)),
+        tickFormat: (epoch: number) => countTick(epoch * tokensPerEpoch),
       }),
       Plot.axisY(lossTicks, { ...axis, tickSize: 0, tickFormat: String }),
       line(steps, colors.train, { strokeWidth: 1, strokeOpacity: 0.3 }),
@@ -90,57 +101,67 @@ export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptio
   });
 
   const draw = drawIn(document);
-  const center = (MARGIN.left + WIDTH - MARGIN.right) / 2;
-  const middle = (MARGIN.top + HEIGHT - MARGIN.bottom) / 2;
+  const center = (margin.left + width - margin.right) / 2;
+  const middle = (top + height - margin.bottom) / 2;
   const left = { fill: colors.ink, 'text-anchor': 'start' };
   const label = { fill: colors.faint, 'font-size': 13, 'text-anchor': 'middle' };
+  const room = Math.floor((width - margin.left) / TITLE_LETTER);
+  const shortTitle = title.length > room ? `${title.slice(0, room - 1)}…` : title;
 
-  standAlone(svg, draw, { title, width: WIDTH, height: HEIGHT, ink: colors.ink, paper: colors.paper });
+  standAlone(svg, draw, { title, width, height, ink: colors.ink, paper: colors.paper });
 
   svg.append(
-    draw('text', { ...left, x: MARGIN.left, y: 27, 'font-size': 16, 'font-weight': 600 }, title),
-    draw('text', { ...label, x: center, y: MARGIN.top - 28 }, 'Tokens seen'),
-    draw('text', { ...label, x: center, y: HEIGHT - 14 }, 'Epochs'),
-    draw('text', { ...label, transform: `translate(20 ${middle}) rotate(-90)` }, 'Loss (nats a token)'),
+    draw('text', { ...left, x: margin.left, y: 27, 'font-size': 16, 'font-weight': 600 }, shortTitle),
+    draw('text', { ...label, x: center, y: top - 28 }, 'Tokens seen'),
+    draw('text', { ...label, x: center, y: height - 14 }, 'Epochs'),
+    draw(
+      'text',
+      { ...label, transform: `translate(${narrow ? 13 : 20} ${middle}) rotate(-90)` },
+      'Loss (nats a token)',
+    ),
   );
-  const legend: readonly [string, Point[], Record<string, string | number>][] = [
-    ['Training loss', train, { stroke: colors.train, 'stroke-width': 2.2 }],
-    ['Validation loss', val, { stroke: colors.val, 'stroke-width': 2.2, 'stroke-dasharray': '7 4' }],
-    [
-      steps.length < everyStep.length ? 'Loss of the steps, averaged' : 'Loss of each step',
-      steps,
-      { stroke: colors.train, 'stroke-width': 1, 'stroke-opacity': 0.5 },
-    ],
-  ];
-  let x = MARGIN.left;
-  for (const [name, points, stroke] of legend) {
-    if (points.length === 0) continue;
-    const entry = points === steps ? name : `${name} ${points[points.length - 1].loss.toFixed(3)}`;
-    svg.append(draw('line', { x1: x, x2: x + 28, y1: 47, y2: 47, ...stroke }));
-    svg.append(draw('text', { ...left, x: x + 35, y: 51.5, 'font-size': 13 }, entry));
-    x += 35 + 7 * entry.length + 24;
+  for (const { x, y, text, stroke } of legend.entries) {
+    svg.append(draw('line', { x1: x, x2: x + 28, y1: y, y2: y, ...stroke }));
+    svg.append(draw('text', { ...left, x: x + 35, y: y + 4.5, 'font-size': 13 }, text));
   }
   if (all.length === 0)
     svg.append(draw('text', { ...label, x: center, y: middle, 'font-size': 14 }, 'Nothing measured yet'));
   return `${svg.outerHTML}\n`;
 }
 
-function finite(points: Point[]): Point[] {
-  return points.filter(({ loss }) => Number.isFinite(loss));
+/** What there is to name, in lines below each other where one has no room for all; `below` is what they take then. */
+function legendOf(
+  { steps, train, val }: Readonly<Record<'steps' | 'train' | 'val', readonly Point[]>>,
+  trainColor: string,
+  valColor: string,
+  left: number,
+  width: number,
+) {
+  const newest = (points: readonly Point[]) => formatLoss(points[points.length - 1].loss);
+  const named: [string, Record<string, string | number>][] = [];
+  if (train.length > 0) named.push([`Training loss ${newest(train)}`, { stroke: trainColor, 'stroke-width': 2.2 }]);
+  if (val.length > 0)
+    named.push([
+      `Validation loss ${newest(val)}`,
+      { stroke: valColor, 'stroke-width': 2.2, 'stroke-dasharray': '7 4' },
+    ]);
+  if (steps.length > 0)
+    named.push(['Loss of each step', { stroke: trainColor, 'stroke-width': 1, 'stroke-opacity': 0.5 }]);
+  let [x, below] = [left, 0];
+  const entries = named.map(([text, stroke]) => {
+    const wide = 35 + LETTER * text.length;
+    if (x > left && x + wide > width) [x, below] = [left, below + LEGEND_LINE];
+    const entry = { x, y: 47 + below, text, stroke };
+    x += wide + 24;
+    return entry;
+  });
+  return { entries, below };
 }
 
-/** Means of runs of equally many neighbours; the first and the last point stay what they are. */
-function thin(points: Point[]): Point[] {
-  if (points.length <= MOST_POINTS) return points;
-  const run = Math.ceil((points.length - 2) / (MOST_POINTS - 2));
-  const thinned = [points[0]];
-  for (let begin = 1; begin < points.length - 1; begin += run) {
-    const group = points.slice(begin, Math.min(begin + run, points.length - 1));
-    const mean = (key: keyof Point) => group.reduce((sum, p) => sum + p[key], 0) / group.length;
-    thinned.push({ epoch: mean('epoch'), loss: mean('loss') });
-  }
-  thinned.push(points[points.length - 1]);
-  return thinned;
+/** What is finite of them; of many points, those that show as much on the paper. */
+function curve(points: readonly Point[]): Point[] {
+  const finite = points.filter(({ loss }) => Number.isFinite(loss));
+  return thin(finite, MOST_POINTS, [({ loss }) => loss]);
 }
 
 /** From the least to the greatest loss with some air, at least 0.4 in all: one point is a range too. */

@@ -1,6 +1,11 @@
-import { formatCount, formatDuration, formatLoss, printable } from './format.js';
-import type { MetricsEvent, StepEvent } from './metrics.js';
+import { bitClassesOf, nameBitClasses } from './bit-classes.js';
+import { courseOf, endOf, type RunEnd } from './course.js';
+import { formatCount, formatDuration, formatLoss, printable, UNKNOWN } from './format.js';
+import type { MetricsEvent } from './metrics.js';
 import { lossPlot } from './plot.js';
+import { meanSpeed, secondsIn } from './speed.js';
+import { speedPlot } from './speed-plot.js';
+import { workersOf } from './workers.js';
 
 export interface ReportOptions {
   readonly name: string;
@@ -22,16 +27,23 @@ const STYLE = `
   .light { display: none }
 }
 @media (prefers-color-scheme: light) { .dark { display: none } }
+@media (min-width: 561px) { .narrow { display: none } }
+@media (max-width: 560px) { .wide { display: none } }
 body { max-width: 820px; margin: 0 auto; padding: 24px 20px 60px; background: var(--paper); color: var(--ink);
   font: 15px/1.5 -apple-system, "Segoe UI", Roboto, Helvetica, Arial, "Liberation Sans", sans-serif }
 h1 { margin: 0; font-size: 26px } h2 { margin: 34px 0 10px; font-size: 17px }
 .faint, th, dt, figcaption { color: var(--faint); font-weight: 400 }
-svg { width: 100%; height: auto }
+svg { display: block; width: 100%; height: auto }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 14px; margin: 20px 0 }
-.figures dd { margin: 0; font-size: 22px; font-weight: 600 }
+.figures dt, .figures dd { white-space: nowrap } .figures dd { margin: 0; font-size: 22px; font-weight: 600 }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
-th, td { padding: 4px 12px 4px 0; border-top: 1px solid var(--line); text-align: left; vertical-align: top }
-tbody th { white-space: nowrap } code { font-size: 12.5px; overflow-wrap: anywhere }
+th, td { padding: 4px 12px 4px 0; border-top: 1px solid var(--line); text-align: left; vertical-align: top;
+  overflow-wrap: anywhere }
+td, th[scope="row"] { min-width: 5.5em } th[scope="col"] { overflow-wrap: normal } .short { overflow-wrap: normal; white-space: nowrap; min-width: 0 !important }
+h1, p { overflow-wrap: anywhere } code { font-size: 12.5px; overflow-wrap: anywhere }
+@media (max-width: 400px) { body { padding: 16px 12px 40px } table { font-size: 13px } th, td { padding-right: 8px } }
+@media (max-width: 350px) { .short { white-space: normal } td, th[scope="row"] { min-width: 0 } }
+.band { fill: var(--accent); opacity: .25 }
 blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--line); white-space: pre-wrap;
   overflow-wrap: anywhere; font-family: Georgia, "Liberation Serif", serif }
 blockquote b { display: block; font: 12.5px sans-serif; color: var(--faint) }`;
@@ -42,70 +54,80 @@ blockquote b { display: block; font: 12.5px sans-serif; color: var(--faint) }`;
  */
 export function htmlReport(events: readonly MetricsEvent[], options: ReportOptions): string {
   const { name, settings, totalSteps, tokensPerStep, stepsPerEpoch } = options;
-  const steps = events.filter((event) => event.event === 'step');
-  const checkpoints = events.filter((event) => event.event === 'checkpoint');
-  const samples = events.filter((event) => event.event === 'sample');
+  const course = courseOf(events);
+  const steps = course.filter((event) => event.event === 'step');
+  const checkpoints = course.filter((event) => event.event === 'checkpoint');
+  const samples = course.filter((event) => event.event === 'sample');
   const last = steps.at(-1);
-  const evaluation = events.findLast((event) => event.event === 'eval');
-  const done = events.findLast((event) => event.event === 'done');
-  const workers = events.findLast((event) => event.event === 'workers')?.workers ?? [];
+  const evaluation = course.findLast((event) => event.event === 'eval');
+  const done = course.findLast((event) => event.event === 'done');
+  const workers = workersOf(course);
+  const { classes, mixed } = bitClassesOf(course);
+  const nameOfClass = nameBitClasses(classes);
   const digest = done?.digest ?? checkpoints.at(-1)?.digest;
-  const isMixed = events.some(({ event }) => event === 'mixed');
-  const seconds = steps.reduce((sum, { tokens, tokensPerSecond }) => sum + finite(tokens / tokensPerSecond), 0);
-  const plot = (theme: 'light' | 'dark') =>
-    `<div class="${theme}">${lossPlot(events, { tokensPerStep, stepsPerEpoch, title: name, theme })}</div>`;
+  const plots = (['light', 'dark'] as const).flatMap((theme) =>
+    [false, true].map((narrow) => {
+      const svg = lossPlot(course, { tokensPerStep, stepsPerEpoch, title: name, theme, narrow });
+      return `<div class="${theme}"><div class="${narrow ? 'narrow' : 'wide'}">${svg}</div></div>`;
+    }),
+  );
   const figures: [string, string][] = [
-    ['Steps', `${(last?.step ?? 0).toLocaleString('en')} of ${totalSteps.toLocaleString('en')}`],
-    ['Training loss', formatLoss(evaluation?.trainLoss ?? last?.loss ?? Number.NaN)],
-    ['Validation loss', formatLoss(evaluation?.valLoss ?? Number.NaN)],
-    ['Tokens', formatCount((last?.step ?? 0) * tokensPerStep)],
-    ['Tokens/s', formatCount((steps.length * tokensPerStep) / seconds)],
-    ['Time in steps', formatDuration(seconds)],
+    [`Steps of ${totalSteps.toLocaleString('en')}`, (last?.step ?? 0).toLocaleString('en')],
+    ['Training loss', shown(evaluation?.trainLoss ?? last?.loss, formatLoss)],
+    ['Validation loss', shown(evaluation?.valLoss, formatLoss)],
+    ['Tokens seen', formatCount((last?.step ?? 0) * tokensPerStep)],
+    ['Tokens/s', steps.length === 0 ? UNKNOWN : formatCount(meanSpeed(steps))],
+    ['Time in steps', formatDuration(secondsIn(steps))],
   ];
   const parts = [
     `<h1>${escapeHtml(name)}</h1>`,
-    `<p class="faint">${done ? 'Done' : 'Not finished'}. A run of lantrain.</p>`,
+    `<p class="faint">${escapeHtml(sentence(endOf(course)))} A run of lantrain.</p>`,
     `<dl class="figures">${figures.map(([k, v]) => `<div><dt>${k}</dt><dd>${escapeHtml(v)}</dd></div>`).join('')}</dl>`,
-    plot('light'),
-    plot('dark'),
+    ...plots,
     section('Digest', [
       `<p><code>${escapeHtml(digest ?? 'none yet: there is no checkpoint')}</code></p>`,
-      isMixed ? '<p>Workers of other bit classes took part: the digest is not exact.</p>' : '',
+      mixed ? '<p>Workers of other bit classes took part: the digest is not exact.</p>' : '',
     ]),
     section('Throughput', [speedPlot(steps)]),
     section('Workers', [
       table(
-        ['Worker', 'Adapter', 'Bit class', 'Tokens', 'Tokens/s while computing'],
+        ['Worker', 'Bit class', 'Tokens', 'Tokens/s while computing'],
         workers.map((w) => [
-          w.name,
-          w.adapter,
-          w.bitClass,
+          `${w.name}\n${w.adapter}`,
+          nameOfClass.get(w.bitClass) ?? UNKNOWN,
           formatCount(w.tokens),
           formatCount((1000 * w.tokens) / w.computeMs),
         ]),
+        [1, 2, 3],
       ),
+      classes.length > 1 ? bitClassTable(nameOfClass) : '',
     ]),
     section(
       'Samples',
       samples
         .slice(-MOST_SAMPLES)
         .reverse()
-        .map(({ step, text }) => `<blockquote><b>step ${step}</b>${escapeHtml(printable(text))}</blockquote>`),
+        .map(
+          ({ step, text }) =>
+            `<blockquote><b>step ${step.toLocaleString('en')}</b>${escapeHtml(printable(text))}</blockquote>`,
+        ),
     ),
     section('Configuration', [table([], settings)]),
     section('Checkpoints', [
       table(
         ['Step', 'SHA-256 of the state'],
-        checkpoints.map((c) => [String(c.step), c.digest]),
+        checkpoints.map((c) => [c.step.toLocaleString('en'), c.digest]),
+        [0],
       ),
     ]),
     section('Events', [
       table(
         ['Step', 'Event', 'Worker', ''],
         events
-          .flatMap((e) => ('worker' in e || 'reason' in e ? [e] : []))
+          .flatMap((e) => ('worker' in e || 'reason' in e || e.event === 'stopped' ? [e] : []))
           .slice(-MOST_EVENTS)
-          .map((e) => [String(e.step ?? ''), e.event, String(e.worker ?? ''), String(e.reason ?? '')]),
+          .map((e) => [e.step?.toLocaleString('en') ?? '', e.event, String(e.worker ?? ''), String(e.reason ?? '')]),
+        [0, 1],
       ),
     ]),
   ];
@@ -130,42 +152,37 @@ function section(title: string, parts: readonly string[]): string {
   return content === '' ? '' : `<section><h2>${title}</h2>\n${content}</section>`;
 }
 
-/** Empty where there are no rows. The first cell of each names it. */
-function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
+/** Empty where there are no rows. The first cell of each names it; columns of `short` words are not broken. */
+function table(heads: readonly string[], rows: readonly (readonly string[])[], short: readonly number[] = []): string {
   if (rows.length === 0) return '';
   const head =
     heads.length > 0 ? `<thead><tr>${heads.map((h) => `<th scope="col">${h}</th>`).join('')}</tr></thead>` : '';
-  const body = rows.map(
-    ([first, ...rest]) =>
-      `<tr><th scope="row">${escapeHtml(first)}</th>${rest.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}</tr>`,
-  );
+  const cell = (text: string, i: number) => {
+    const [first, ...more] = text.split('\n').map(escapeHtml);
+    const content = first + more.map((line) => `<br><small>${line}</small>`).join('');
+    const look = short.includes(i) ? ' class="short"' : '';
+    return i === 0 ? `<th scope="row"${look}>${content}</th>` : `<td${look}>${content}</td>`;
+  };
+  const body = rows.map((row) => `<tr>${row.map(cell).join('')}</tr>`);
   return `<table>${head}<tbody>${body.join('')}</tbody></table>`;
 }
 
-const WIDTH = 760;
-const HEIGHT = 120;
-const MOST_POINTS = 300;
-
-/** Tokens/s over the steps, each point that of some neighbours together. */
-function speedPlot(steps: readonly StepEvent[]): string {
-  const size = Math.max(1, Math.ceil(steps.length / MOST_POINTS));
-  const speeds: number[] = [];
-  for (let from = 0; from < steps.length; from += size) {
-    const group = steps.slice(from, from + size);
-    const slowness = group.reduce((sum, { tokensPerSecond }) => sum + 1 / tokensPerSecond, 0);
-    speeds.push(finite(group.length / slowness));
-  }
-  if (speeds.length < 2) return '';
-  const most = speeds.reduce((a, b) => Math.max(a, b)) || 1;
-  const points = speeds.map((speed, i) => {
-    const x = (WIDTH * i) / (speeds.length - 1);
-    return `${x.toFixed(1)},${(HEIGHT - (HEIGHT - 8) * (speed / most)).toFixed(1)}`;
-  });
-  return `<figure style="margin:0"><svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Tokens per second over the steps"><path d="M0 ${HEIGHT - 0.5}H${WIDTH}" stroke="var(--line)"/><polyline points="${points.join(' ')}" fill="none" stroke="var(--accent)" stroke-width="1.6"/></svg>
-<figcaption>Tokens/s from step ${steps[0].step} to ${steps[steps.length - 1].step}; the highest point is ${formatCount(most)}.</figcaption></figure>`;
+/** The full hashes of the classes that the table above names. */
+function bitClassTable(names: ReadonlyMap<string, string>): string {
+  return table(
+    ['Bit class', 'Hashes of what its adapters compute'],
+    [...names].map(([bitClass, name]) => [name, bitClass]),
+    [0],
+  );
 }
 
-const finite = (value: number) => (Number.isFinite(value) ? value : 0);
+function sentence({ state, reason }: RunEnd): string {
+  if (state === 'failed') return `Failed: ${(reason ?? 'why is not known').replace(/[.!?]$/, '')}.`;
+  return { done: 'Done.', stopped: 'Stopped before its last step.', unfinished: 'Not finished.' }[state];
+}
+
+const shown = (value: number | null | undefined, format: (value: number) => string) =>
+  value == null ? UNKNOWN : format(value);
 
 function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);

@@ -1,6 +1,8 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { endOf } from '../../src/report/course.js';
+import { readMetrics } from '../../src/report/metrics.js';
 import { loadGolden } from '../reference/golden.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
@@ -86,8 +88,13 @@ describe('one run, one digest', () => {
     });
     expect(stopped.code).toBe(130);
     expect(stopped.stderr).toContain('--resume stopped');
+    const end = () => endOf(readMetrics(at('stopped/metrics.jsonl')));
+    expect(end()).toEqual({ state: 'stopped' });
+    expect(readFileSync(at('stopped/report.html'), 'utf8')).toContain('Stopped before its last step.');
     const resumed = await train('--resume', 'stopped');
     expect(digestOf(resumed), resumed.stderr).toBe(whole);
+    expect(end()).toEqual({ state: 'done' });
+    expect(readMetrics(at('stopped/metrics.jsonl')).filter(({ event }) => event === 'stopped')).toEqual([]);
     const steps = readFileSync(at('stopped/metrics.jsonl'), 'utf8')
       .trim()
       .split('\n')
@@ -120,6 +127,9 @@ describe('a run', () => {
     expect(run.code).toBe(1);
     expect(run.stderr).toMatch(/error LT_TRAIN_NONFINITE: step 2:.*nan\/checkpoints\/0*1\b/);
     expect(existsSync(at('nan/checkpoints'))).toBe(true);
+    const end = endOf(readMetrics(at('nan/metrics.jsonl')));
+    expect(end).toEqual({ state: 'failed', reason: expect.stringMatching(/^step 2:/) });
+    expect(readFileSync(at('nan/report.html'), 'utf8')).toContain('Failed: step 2:');
   });
 
   it('exports weights that another run begins with, and generates the same text for the same seed', async () => {

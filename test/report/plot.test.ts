@@ -20,7 +20,16 @@ function draw(events: MetricsEvent[], options: Partial<Parameters<typeof lossPlo
   const lines = all('g[aria-label="line"] path').map((path) =>
     [...(path.getAttribute('d') ?? '').matchAll(/[ML]?(-?[\d.e-]+),(-?[\d.e-]+)/g)].map(([, x, y]) => [+x, +y]),
   );
+  /** Where a loss lies, by the grid of the vertical axis. */
+  const [low, high] = [0, 1].map((end) => {
+    const marks = [...svg.matchAll(/translate\([\d.]+,([\d.]+)\)"[^>]*>([\d.]+)<\/text>/g)];
+    const axis = marks.filter(([, , text]) => group('y-axis tick label').includes(text));
+    const [, y, value] = axis[end === 0 ? 0 : axis.length - 1] ?? [];
+    return { y: Number(y), value: Number(value) };
+  });
+  const yOf = (loss: number) => low.y + ((loss - low.value) / (high.value - low.value)) * (high.y - low.y);
   return {
+    yOf,
     svg,
     texts,
     group,
@@ -83,14 +92,51 @@ test.each<[string, MetricsEvent[]]>([
   expect((svg.match(/<circle/g) ?? []).length).toBe(what === 'one evaluation' ? 2 : 0);
 });
 
-test('ten thousand steps are thinned to a small file that keeps both ends and says so', () => {
-  const { svg, texts, lines } = draw(run(10_000, 10));
+test('ten thousand steps are thinned to a small file that keeps both ends and every spike', () => {
+  const events = run(10_000, 10).map((event) => {
+    if (event.event === 'step' && event.step === 5003) return { ...event, loss: 99 };
+    return event.event === 'eval' && event.step === 7770 ? { ...event, valLoss: 0.5 } : event;
+  });
+  const { svg, texts, lines, yOf } = draw(events);
   expect(svg.length).toBeLessThan(60_000);
   for (const points of lines) expect(points.length).toBeLessThanOrEqual(401);
-  const [steps, train] = lines;
+  const [steps, train, val] = lines;
   expect(steps.at(-1)).toEqual(train.at(-1));
-  expect(texts).toContain('Loss of the steps, averaged');
+  expect(texts).toContain('Loss of each step');
   expect(texts).toContain('Training loss 9.000');
+  // y falls as the loss rises.
+  expect(Math.min(...steps.map(([, y]) => y))).toBeCloseTo(yOf(99), 1);
+  expect(Math.max(...val.map(([, y]) => y))).toBeCloseTo(yOf(0.5), 1);
+});
+
+test('steps that were computed again are drawn once, in one course', () => {
+  const [first, again] = [run(60, 5), run(90, 5).filter((event) => (event.step ?? 0) > 40)];
+  const { lines } = draw([...first, ...again]);
+  expect(lines.map((points) => points.length)).toEqual([90, 18, 18]);
+  for (const points of lines) expect(points.map(([x]) => x)).toEqual(points.map(([x]) => x).toSorted((a, b) => a - b));
+});
+
+test('a tick of half a token says so', () => {
+  const labels = draw(run(4, 2), { tokensPerStep: 1, stepsPerEpoch: 4 }).group('x-axis tick label');
+  expect(labels.slice(labels.lastIndexOf('0'))).toEqual(['0', '0.5', '1', '1.5', '2', '2.5', '3', '3.5', '4']);
+});
+
+test('for a phone, all of it is on half the width: names below each other, no text over the edge', () => {
+  const events = [...run(90, 5), evaluation(90, 9, 12.345)];
+  const { svg, lines } = draw(events, { narrow: true, title: 'a title that is longer than a phone is wide, by far' });
+  const width = Number(/viewBox="0 0 (\d+) /.exec(svg)?.[1]);
+  expect(width).toBeLessThan(400);
+  expect(lines.map((points) => points.length)).toEqual([90, 18, 18]);
+  const entries = [...svg.matchAll(/<text([^>]*)>([^<]*)<\/text>/g)].flatMap(([, attributes, text]) => {
+    const place = (name: string) => Number(new RegExp(`(?<![\\w-])${name}="([\\d.]+)"`).exec(attributes)?.[1]);
+    return /^(a title|Training|Validation|Loss of)/.test(text) ? [{ x: place('x'), y: place('y'), text }] : [];
+  });
+  expect(entries).toHaveLength(4);
+  for (const { x, text } of entries) expect(x + 6.2 * text.length, text).toBeLessThan(width);
+  const ys = entries.map(({ y }) => y);
+  expect(new Set(ys).size).toBeGreaterThan(2);
+  const plotTop = Math.min(...lines.flat().map(([, y]) => y));
+  expect(plotTop).toBeGreaterThan(Math.max(...ys) + 20);
 });
 
 test('a dark page gets a dark paper', () => {

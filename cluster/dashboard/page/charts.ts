@@ -1,9 +1,7 @@
 import uPlot from 'uplot';
-import { formatCount, formatDuration } from '../../../src/report/format.js';
-import type { Columns } from '../messages.js';
-import { create, setText } from './dom.js';
-
-export type Horizontal = 'step' | 'tokens' | 'time';
+import { DURATION_INCREMENTS, numberTick, WHOLE_INCREMENTS } from '../../../src/report/ticks.js';
+import { formatHorizontal, formatPlace, type Horizontal, type Range } from './axis.js';
+import { create, setData, setHidden, setText } from './dom.js';
 
 /** A curve of a chart. */
 export interface Curve {
@@ -13,9 +11,10 @@ export interface Curve {
   readonly scale?: string;
   readonly width?: number;
   readonly dash?: number[];
-  readonly points?: boolean;
-  /** Drawn, but not named: an edge of a band. */
+  /** Drawn thin, but not named: an edge of a band. */
   readonly edge?: boolean;
+  /** The curves of the least and the greatest of what an entry is the mean of, by index from 0. */
+  readonly spread?: readonly [number, number];
   readonly format: (value: number) => string;
   /** Of the axis; else with as many decimals as its ticks need. */
   readonly formatTick?: (value: number) => string;
@@ -24,7 +23,7 @@ export interface Curve {
 export interface ChartOptions {
   readonly curves: readonly Curve[];
   /** Pairs of curves (upper, lower, by index from 0) whose space between is filled. */
-  readonly bands?: readonly (readonly [number, number])[];
+  readonly bands?: readonly { readonly edges: readonly [number, number]; readonly color: string }[];
   readonly height: number;
   /** Scales beside the one at the left, with their axis at the right. */
   readonly right?: string;
@@ -34,6 +33,11 @@ export interface ChartOptions {
 type Values = (number | null | undefined)[];
 export type Table = [x: number[], ...Values[]];
 
+/** Between labels of an axis, and of what is beside a tick: its mark and a gap. */
+const LABEL_SPACE = 16;
+const TICK_SPACE = 12;
+const FONT_SIZE = 11;
+
 const color = (element: Element, name: string) => getComputedStyle(element).getPropertyValue(name).trim();
 
 /** A uPlot chart in `box` with a legend above it, drawn in the style sheet's colours. */
@@ -41,7 +45,14 @@ export class Chart {
   #plot: uPlot | undefined;
   #data: Table | undefined;
   #horizontal: Horizontal = 'step';
+  #window: Range | undefined;
+  /** The newest label of the horizontal axis, which may reach over its end. */
+  #lastLabel = '';
+  #font = '';
+  readonly #widths = new Map<string, number>();
+  readonly #pen = document.createElement('canvas').getContext('2d');
   readonly #values: HTMLElement[] = [];
+  readonly #where: HTMLElement;
   readonly #body: HTMLElement;
 
   constructor(
@@ -57,7 +68,9 @@ export class Chart {
       swatch.style.setProperty('--swatch', `var(${curve.color})`);
       legend.append(create('span', '', swatch, curve.label, ' ', value));
     }
-    this.#body = create('div', 'plot');
+    this.#where = create('div', 'where');
+    this.#where.hidden = true;
+    this.#body = create('div', 'plot', this.#where);
     this.#body.style.height = `${options.height}px`;
     box.append(legend, this.#body);
     new ResizeObserver(() => this.#resize()).observe(this.#body);
@@ -65,13 +78,15 @@ export class Chart {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#rebuild());
   }
 
-  draw(data: Table, horizontal: Horizontal): void {
+  /** Only what lies in `window` is seen, if there is one; entries beside it say where lines leave it. */
+  draw(data: Table, horizontal: Horizontal, window?: Range): void {
     this.#data = data;
+    this.#window = window;
     if (this.#plot === undefined || horizontal !== this.#horizontal) {
       this.#horizontal = horizontal;
       this.#rebuild();
     } else this.#plot.setData(data as uPlot.AlignedData);
-    this.#tell(null);
+    this.#tell();
   }
 
   #rebuild(): void {
@@ -85,22 +100,80 @@ export class Chart {
     if (width > 0 && width !== this.#plot?.width) this.#plot?.setSize({ width, height: this.options.height });
   }
 
-  /** The values at an index, or the newest. */
-  #tell(index: number | null): void {
-    for (const [i, { format }] of this.options.curves.entries()) {
-      const values = this.#data?.[i + 1] ?? [];
-      const value = index === null ? values.findLast((v) => v != null) : nearest(values, index);
-      setText(this.#values[i], value == null ? '' : format(value));
+  /** The values that the cursor's points mark, and where they are; else the newest that are seen. */
+  #tell(): void {
+    const cursor = this.#plot?.cursor;
+    const isOn = cursor?.idx != null && (cursor.left ?? -1) >= 0;
+    const x = this.#data?.[0] ?? [];
+    const place = (index: number) => formatPlace(x[index], this.#horizontal);
+    const lines = isOn ? [place(cursor.idx as number)] : [];
+    const elsewhere = new Map<string, string[]>();
+    for (const [i, curve] of this.options.curves.entries()) {
+      const index = isOn ? cursor.idxs?.[i + 1] : this.#newest(i);
+      const value = index == null ? undefined : this.#data?.[i + 1]?.[index];
+      setText(this.#values[i], value == null ? '' : curve.format(value));
+      if (!isOn || index == null || value == null || curve.edge) continue;
+      const spread = this.#spreadAt(curve, index);
+      if (spread !== '') lines.push(`${curve.label} ${spread}`);
+      // Evaluations are rarer than steps: the one that is marked is of another step.
+      if (x[index] !== x[cursor.idx as number])
+        elsewhere.set(place(index), [...(elsewhere.get(place(index)) ?? []), curve.label]);
     }
+    for (const [where, labels] of elsewhere) lines.push(`${labels.join(', ')}: ${where}`);
+    setHidden(this.#where, lines.length === 0);
+    setText(this.#where, lines.join('\n'));
+    const isLeft = (cursor?.left ?? 0) > (this.#plot?.width ?? 0) / 2;
+    setData(this.#where, 'side', isLeft ? 'left' : 'right');
+  }
+
+  /** The last entry of a curve that lies in the window. */
+  #newest(curve: number): number | undefined {
+    const [x, values] = [this.#data?.[0] ?? [], this.#data?.[curve + 1] ?? []];
+    const index = x.findLastIndex(
+      (at, i) => values[i] != null && (this.#window === undefined || at <= this.#window[1]),
+    );
+    return index < 0 ? undefined : index;
+  }
+
+  /** From the least to the greatest, where an entry is of several steps. */
+  #spreadAt({ spread, format }: Curve, index: number): string {
+    if (spread === undefined) return '';
+    const [least, most] = spread.map((i) => this.#data?.[i + 1]?.[index]);
+    return least == null || most == null || least === most ? '' : `${format(least)} to ${format(most)}`;
+  }
+
+  /** Whether a curve (counted from 1, as uPlot does) has one value and no more. */
+  #isAlone(curve: number): boolean {
+    const values = this.#data?.[curve] ?? [];
+    const first = values.findIndex((value) => value != null);
+    return first >= 0 && first === values.findLastIndex((value) => value != null);
+  }
+
+  #widthOf(text: string): number {
+    const known = this.#widths.get(text);
+    if (known !== undefined || this.#pen === null) return known ?? 0;
+    const { width } = this.#pen.measureText(text);
+    this.#widths.set(text, width);
+    return width;
   }
 
   #settings(): uPlot.Options {
     const { curves, bands = [], height, right, onZoom } = this.options;
     const faint = color(this.box, '--faint');
     const line = color(this.box, '--line');
-    const font = `11px ${getComputedStyle(this.box).fontFamily}`;
     const horizontal = this.#horizontal;
-    const axis = { stroke: faint, font, ticks: { stroke: line, width: 1, size: 4 }, grid: { stroke: line, width: 1 } };
+    this.#font = `${FONT_SIZE}px ${getComputedStyle(this.box).fontFamily}`;
+    this.#widths.clear();
+    if (this.#pen !== null) this.#pen.font = this.#font;
+    const axis = {
+      stroke: faint,
+      font: this.#font,
+      ticks: { stroke: line, width: 1, size: 4 },
+      grid: { stroke: line, width: 1 },
+    };
+    // As wide as its labels: of another run they are longer.
+    const size = (least: number) => (_: uPlot, labels: string[] | null) =>
+      Math.max(least, ...(labels ?? []).map((label) => Math.ceil(this.#widthOf(label)) + TICK_SPACE));
     const first = curves.find(({ scale }) => scale === undefined);
     const second = curves.find(({ scale }) => scale === right && right !== undefined);
     return {
@@ -108,16 +181,40 @@ export class Chart {
       height,
       pxAlign: 0,
       legend: { show: false },
-      scales: { x: { time: false } },
+      scales: {
+        x: { time: false, range: (_, from, to) => (this.#window ? [...this.#window] : [from, to]) },
+      },
       cursor: {
         y: false,
         drag: { x: true, y: false, setScale: false },
         points: { size: 6, width: 1.5 },
       },
-      padding: [8, right === undefined ? 10 : 0, 0, 0],
+      // The last label may be at the very end, and half of it beyond.
+      padding: [
+        8,
+        () => (right === undefined ? Math.max(10, Math.ceil(this.#widthOf(this.#lastLabel) / 2) + 2) : 0),
+        0,
+        0,
+      ],
       axes: [
-        { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((x) => formatHorizontal(x, horizontal)) },
-        { ...axis, size: 46, space: 34, values: ticksOf(first) },
+        {
+          ...axis,
+          size: 26,
+          space: (_, _axis, from, to) => {
+            const increments = horizontal === 'time' ? DURATION_INCREMENTS : WHOLE_INCREMENTS;
+            // Of some ticks of this range: those of a shorter one have more digits.
+            const grain = increments.findLast((increment) => increment <= (to - from) / 5) ?? increments[0];
+            const ends = [from, to].map((x) => formatHorizontal(Math.round(x / grain) * grain, horizontal));
+            return Math.max(38, ...ends.map((label) => this.#widthOf(label))) + LABEL_SPACE;
+          },
+          incrs: [...(horizontal === 'time' ? DURATION_INCREMENTS : WHOLE_INCREMENTS)],
+          values: (_, ticks) => {
+            const labels = ticks.map((x) => formatHorizontal(x, horizontal));
+            this.#lastLabel = labels.at(-1) ?? '';
+            return labels;
+          },
+        },
+        { ...axis, size: size(46), space: 34, values: ticksOf(first) },
         ...(right === undefined
           ? []
           : [
@@ -125,7 +222,7 @@ export class Chart {
                 ...axis,
                 scale: right,
                 side: 1,
-                size: 50,
+                size: size(50),
                 space: 34,
                 grid: { show: false },
                 values: ticksOf(second),
@@ -138,19 +235,20 @@ export class Chart {
           const stroke = color(this.box, curve.color);
           return {
             scale: curve.scale ?? 'y',
-            stroke: curve.edge ? 'transparent' : stroke,
-            width: curve.edge ? 0 : (curve.width ?? 1.75),
+            stroke,
+            width: curve.edge ? 1 : (curve.width ?? 1.75),
             dash: curve.dash,
-            points: { show: curve.points === true, size: 5, fill: stroke, stroke },
+            // One alone makes no line.
+            points: { show: (_, index) => !curve.edge && this.#isAlone(index), size: 5, fill: stroke, stroke },
           };
         }),
       ],
-      bands: bands.map(([upper, lower]) => ({
+      bands: bands.map(({ edges: [upper, lower], color: name }) => ({
         series: [upper + 1, lower + 1],
-        fill: color(this.box, '--band'),
+        fill: color(this.box, name),
       })),
       hooks: {
-        setCursor: [(plot) => this.#tell(plot.cursor.idx ?? null)],
+        setCursor: [() => this.#tell()],
         setSelect: [
           (plot) => {
             const { left, width } = plot.select;
@@ -164,32 +262,7 @@ export class Chart {
 }
 
 function ticksOf(curve: Curve | undefined): uPlot.Axis.DynamicValues {
-  return (_, ticks, _axis, _space, increment) => {
-    const decimals = Math.max(0, Math.ceil(-Math.log10(increment) - 1e-9));
-    return ticks.map((y) => curve?.formatTick?.(y) ?? y.toFixed(decimals));
-  };
-}
-
-/** The value at an index, or the one before it: evaluations are rarer than steps. */
-function nearest(values: readonly (number | null | undefined)[], index: number): number | null | undefined {
-  for (let i = index; i >= 0; i--) if (values[i] != null) return values[i];
-  return undefined;
-}
-
-export function formatHorizontal(x: number, horizontal: Horizontal): string {
-  if (horizontal === 'time') return formatDuration(x);
-  return horizontal === 'tokens' ? formatCount(x) : x.toLocaleString('en');
-}
-
-/** The x of each entry. */
-export function horizontalOf(
-  columns: Pick<Columns, 'step' | 'seconds'>,
-  by: Horizontal,
-  tokensPerStep: number,
-): number[] {
-  if (by === 'step') return columns.step;
-  if (by === 'tokens') return columns.step.map((step) => step * tokensPerStep);
-  return columns.seconds.map((seconds) => seconds ?? 0);
+  return (_, ticks, _axis, _space, increment) => ticks.map((y) => curve?.formatTick?.(y) ?? numberTick(y, increment));
 }
 
 /** Both tables over the union of their x; what one lacks there is no gap in it. */

@@ -1,9 +1,10 @@
-import { formatCount } from '../../../src/report/format.js';
+import { formatDuration } from '../../../src/report/format.js';
 import { insecure } from '../../tab/words.js';
 import { formatFragment, parseFragment } from '../messages.js';
-import { Chart, type Horizontal, horizontalOf, joined, type Table } from './charts.js';
+import type { Horizontal } from './axis.js';
 import { Connection, type ConnectionState } from './connection.js';
-import { byId, create, Frames, setHidden, setText, type View } from './dom.js';
+import { Curves } from './curves.js';
+import { byId, Frames, setData, setHidden, setText, type View } from './dom.js';
 import { Model, type Part } from './model.js';
 import {
   drawCheckpoints,
@@ -12,21 +13,22 @@ import {
   drawSample,
   drawSplit,
   drawStatus,
-  drawWorkers,
   moveSample,
   type ViewContext,
 } from './views.js';
+import { drawWorkers } from './worker-rows.js';
 
 const secrets = parseFragment(location.hash);
 const model = new Model();
 const frames = new Frames();
 let admin = false;
 let connection: Connection | undefined;
-let horizontal: Horizontal = 'step';
 
 const context: ViewContext = {
   model,
   isAdmin: () => admin,
+  isLost: () => lostWhy !== undefined && !isOver(),
+  lostFor: () => formatDuration((Date.now() - heardAt) / 1000),
   onDrop: (worker) => {
     const name = model.workers.find(({ id }) => id === worker)?.name ?? 'this worker';
     if (confirm(`Drop ${name}? It does not come back by itself.`))
@@ -34,147 +36,18 @@ const context: ViewContext = {
   },
 };
 
-// ---- The curves ----
-
-const loss = new Chart(byId('loss'), {
-  curves: [
-    { label: 'Each step', color: '--train-faint', width: 1, format: (v) => v.toFixed(3) },
-    { label: 'least', color: '--train-faint', edge: true, format: String },
-    { label: 'most', color: '--train-faint', edge: true, format: String },
-    { label: 'Training', color: '--train', width: 2.25, points: false, format: (v) => v.toFixed(3) },
-    { label: 'Validation', color: '--val', width: 2.25, dash: [7, 4], format: (v) => v.toFixed(3) },
-  ],
-  bands: [[2, 1]],
-  height: 292,
-  onZoom: zoomBetween,
-});
-const speed = new Chart(byId('speed'), {
-  curves: [{ label: 'Tokens/s', color: '--speed', format: formatCount, formatTick: formatCount }],
-  height: 168,
-  onZoom: zoomBetween,
-});
-const norm = new Chart(byId('norm'), {
-  curves: [
-    { label: 'Gradient norm', color: '--norm', format: (v) => Number(v.toPrecision(3)).toString() },
-    { label: 'Learning rate', color: '--rate', scale: 'rate', dash: [5, 4], format: (v) => v.toPrecision(2) },
-  ],
-  right: 'rate',
-  height: 168,
-  onZoom: zoomBetween,
-});
-
-/** The columns that are shown: of the zoom, as soon as they are there. */
-function shownColumns() {
-  const { zoom, history } = model;
-  return zoom?.columns ?? history;
-}
-
-const drawLoss: View = () => {
-  const { run } = model;
-  if (run === undefined) return;
-  const columns = shownColumns();
-  const { zoom } = model;
-  const evaluations = model.evaluations.filter(
-    ({ step }) => zoom === undefined || (step >= zoom.from && step <= zoom.to),
-  );
-  const each: Table = [
-    horizontalOf(columns, horizontal, run.tokensPerStep),
-    columns.loss,
-    columns.lossMin,
-    columns.lossMax,
-  ];
-  const x = { step: evaluations.map((e) => e.step), seconds: evaluations.map((e) => e.seconds) };
-  loss.draw(
-    joined(each, [
-      horizontalOf(x, horizontal, run.tokensPerStep),
-      evaluations.map((e) => e.train),
-      evaluations.map((e) => e.val),
-    ]),
-    horizontal,
-  );
-  byId<HTMLButtonElement>('zoom-all').disabled = zoom === undefined;
-};
-const drawSpeed: View = () => {
-  if (model.run === undefined) return;
-  const columns = shownColumns();
-  speed.draw([horizontalOf(columns, horizontal, model.run.tokensPerStep), columns.tokensPerSecond], horizontal);
-};
-const drawNorm: View = () => {
-  if (model.run === undefined) return;
-  const columns = shownColumns();
-  norm.draw([horizontalOf(columns, horizontal, model.run.tokensPerStep), columns.gradNorm, columns.lr], horizontal);
-};
-
-/** Rows of the table: enough to read, and no more than a screen reader can walk through. */
-const MOST_ROWS = 50;
-
-const drawTable: View = () => {
-  if (!byId<HTMLDetailsElement>('table').open) return;
-  const columns = shownColumns();
-  const { length } = columns.step;
-  const every = Math.max(1, Math.ceil(length / MOST_ROWS));
-  const rows: HTMLTableRowElement[] = [];
-  for (let i = length - 1; i >= 0; i -= every) {
-    const before = i - every < 0 ? -1 : columns.step[i - every];
-    const evaluation = model.evaluations.findLast(({ step }) => step > before && step <= columns.step[i]);
-    const cells = [
-      columns.loss[i]?.toFixed(3),
-      evaluation?.val?.toFixed(3),
-      columns.tokensPerSecond[i] === null ? undefined : formatCount(columns.tokensPerSecond[i] ?? Number.NaN),
-      columns.lr[i]?.toPrecision(3),
-      columns.gradNorm[i]?.toPrecision(3),
-    ];
-    const head = create('th', '', columns.step[i].toLocaleString('en'));
-    head.scope = 'row';
-    rows.push(create('tr', '', head, ...cells.map((text) => create('td', 'number', text ?? '–'))));
-  }
-  byId('rows').replaceChildren(...rows);
-};
-
-/** Steps of an x of the charts. */
-function stepAt(x: number): number {
-  if (horizontal === 'step' || model.run === undefined) return x;
-  if (horizontal === 'tokens') return x / model.run.tokensPerStep;
-  const columns = shownColumns();
-  const i = columns.seconds.findIndex((seconds) => (seconds ?? 0) >= x);
-  return columns.step[i < 0 ? columns.step.length - 1 : i] ?? 0;
-}
-
-function zoomBetween(from: number, to: number): void {
-  zoomToSteps(stepAt(from), stepAt(to));
-}
-
-function zoomToSteps(from: number, to: number): void {
-  const last = model.history.step.at(-1) ?? 0;
-  const begin = Math.max(0, Math.floor(from));
-  const end = Math.min(last, Math.ceil(to));
-  if (end - begin < 2) return;
-  if (begin <= 1 && end >= last) showWhole();
-  else connection?.send({ type: 'range', ...model.zoomTo(begin, end) });
-}
-
-function showWhole(): void {
-  model.zoom = undefined;
-  show('history');
-}
-
-/** Zooms by a factor about the middle, or moves by a part of what is seen. */
-function zoomBy(factor: number, move = 0): void {
-  const last = model.history.step.at(-1) ?? 0;
-  const { from, to } = model.zoom ?? { from: 0, to: last };
-  const width = (to - from) * factor;
-  // From the whole run one zooms in on what is newest.
-  const middle = model.zoom === undefined ? last - width / 2 : (from + to) / 2 + move * (to - from);
-  const begin = Math.min(Math.max(0, middle - width / 2), Math.max(0, last - width));
-  zoomToSteps(begin, begin + width);
-}
+const curves = new Curves(
+  model,
+  (range) => connection?.send({ type: 'range', ...range }),
+  () => show('history'),
+);
 
 // ---- What is drawn when ----
 
 const VIEWS: Readonly<Record<Part, readonly View[]>> = {
   run: [() => drawRun(context)],
   status: [() => drawStatus(context)],
-  history: [drawLoss, drawSpeed, drawNorm, drawTable],
+  history: curves.views,
   workers: [() => drawWorkers(context)],
   split: [() => drawSplit(context)],
   log: [() => drawLog(context)],
@@ -186,33 +59,62 @@ function show(part: Part): void {
   for (const view of VIEWS[part]) frames.request(view);
 }
 
+/** In which a run is over, as far as this page will see. */
+const OVER: ReadonlySet<string> = new Set(['done', 'stopped', 'failed', 'past']);
+const isOver = () => OVER.has(model.status?.state ?? '');
+
 function drawControls(): void {
   const state = model.status?.state;
-  const isLive = state !== undefined && !['done', 'stopped', 'failed', 'past'].includes(state);
+  const isLive = state !== undefined && !isOver();
   setHidden(byId('controls'), !admin || !isLive);
-  setHidden(byId('join'), model.run?.kind !== 'cluster' || !isLive);
+  const canJoin = model.run?.kind === 'cluster' && isLive;
+  setHidden(byId('join'), !canJoin);
+  setHidden(byId('how-to-join'), !canJoin);
+  byId<HTMLFieldSetElement>('controls').disabled = context.isLost();
+  byId<HTMLButtonElement>('join').disabled = context.isLost();
   setText(byId('pause'), state === 'paused' ? 'Resume' : 'Pause');
 }
 
+/** When the run was heard of last, while it is not. */
+let heardAt = Date.now();
+let lostWhy: string | undefined;
+let lostTimer: ReturnType<typeof setInterval> | undefined;
+
 function onState(now: ConnectionState): void {
   const notice = byId('notice');
-  document.body.dataset.line = now.state;
+  // That it tries again is no better news than that it is lost.
+  if (now.state === 'connecting' && lostWhy !== undefined) return;
+  document.body.dataset.line = now.state === 'lost' && isOver() ? 'over' : now.state;
+  clearInterval(lostTimer);
+  lostWhy = undefined;
   if (now.state === 'open') {
     admin = now.admin;
     setHidden(notice, true);
     setHidden(byId('main'), false);
   } else if (now.state === 'lost') {
-    setText(notice, `Not connected: ${now.why}. Trying again by itself.`);
+    lostWhy = now.why;
+    // What is over stays as it was.
     setHidden(notice, isOver());
+    lostTimer = setInterval(drawLost, 1000);
+    drawLost();
   } else if (now.state === 'refused') {
     setText(notice, now.why);
     setHidden(notice, false);
     setHidden(byId('main'), true);
     setText(byId('state'), 'Refused');
+    setData(byId('state'), 'state', 'failed');
   }
+  show('status');
+  show('workers');
+  frames.request(drawControls);
 }
 
-const isOver = () => ['done', 'stopped', 'failed'].includes(model.status?.state ?? '');
+/** The notice tells why once, for who hears it; how long ago it was stands beside the state. */
+function drawLost(): void {
+  if (lostWhy === undefined) return;
+  setText(byId('notice'), `Not connected: ${lostWhy}. Trying again by itself.`);
+  drawStatus(context);
+}
 
 let answerTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -231,9 +133,19 @@ function joinLink(): string {
   return `${model.run?.address ?? `${location.origin}/`}${formatFragment({ ...secrets, admin: '' })}`;
 }
 
+/** Says that it is copied only once it is: browsers may forbid it. */
+async function copyLink(): Promise<void> {
+  const copied = await navigator.clipboard?.writeText(joinLink()).then(
+    () => true,
+    () => false,
+  );
+  setText(byId('copy'), copied ? 'Copied' : 'This browser forbids it: scan the code, or share the page');
+}
+
 async function openJoin(): Promise<void> {
   const { run } = model;
   if (run === undefined) return;
+  setText(byId('copy'), 'Copy the link');
   setText(byId('join-link'), run.address ?? `${location.origin}/`);
   const hint =
     run.address === undefined
@@ -265,11 +177,11 @@ function listen(): void {
   on('stop', () => {
     if (confirm('Stop the run after this step, with a checkpoint?')) control('stop');
   });
-  on('zoom-in', () => zoomBy(0.5));
-  on('zoom-out', () => zoomBy(2));
-  on('zoom-left', () => zoomBy(1, -0.5));
-  on('zoom-right', () => zoomBy(1, 0.5));
-  on('zoom-all', showWhole);
+  on('zoom-in', () => curves.zoomBy(0.5));
+  on('zoom-out', () => curves.zoomBy(2));
+  on('zoom-left', () => curves.zoomBy(1, -0.5));
+  on('zoom-right', () => curves.zoomBy(1, 0.5));
+  on('zoom-all', () => curves.showWhole());
   on('sample-before', () => {
     moveSample(model, -1);
     show('samples');
@@ -279,15 +191,12 @@ function listen(): void {
     show('samples');
   });
   on('join', () => void openJoin());
-  on('copy', () => {
-    void navigator.clipboard?.writeText(joinLink());
-    setText(byId('copy'), 'Copied');
-  });
-  byId('loss').addEventListener('dblclick', showWhole);
-  byId('table').addEventListener('toggle', () => frames.request(drawTable));
+  on('copy', () => void copyLink());
+  byId('loss').addEventListener('dblclick', () => curves.showWhole());
+  byId('table').addEventListener('toggle', () => show('history'));
   for (const input of document.querySelectorAll<HTMLInputElement>('input[name=by]'))
     input.addEventListener('change', () => {
-      horizontal = input.value as Horizontal;
+      curves.horizontal = input.value as Horizontal;
       show('history');
     });
   addEventListener('hashchange', () => location.reload());
@@ -309,6 +218,7 @@ function begin(): void {
   connection = new Connection(
     secrets,
     (message) => {
+      heardAt = Date.now();
       if (message.type === 'answer') showAnswer(message.text);
       for (const part of model.apply(message)) show(part);
       const whole = model.wantsWhole();

@@ -1,14 +1,15 @@
-import type {
-  Checkpoint,
-  Columns,
-  Evaluation,
-  LogEntry,
-  RunFacts,
-  Sample,
-  ServerMessage,
-  Split,
-  Status,
-  WorkerInfo,
+import {
+  type Checkpoint,
+  type Columns,
+  type Evaluation,
+  emptyColumns,
+  type LogEntry,
+  type RunFacts,
+  type Sample,
+  type ServerMessage,
+  type Split,
+  type Status,
+  type WorkerInfo,
 } from '../messages.js';
 
 /** Points of the whole run that the page holds before it asks for them anew, in fewer buckets. */
@@ -19,20 +20,6 @@ const MOST_LOG = 300;
 export const WHOLE = 0;
 
 export type Part = 'run' | 'status' | 'history' | 'workers' | 'split' | 'log' | 'samples' | 'checkpoints';
-
-export function emptyColumns(): Columns {
-  return {
-    step: [],
-    seconds: [],
-    loss: [],
-    lossMin: [],
-    lossMax: [],
-    tokensPerSecond: [],
-    lr: [],
-    gradNorm: [],
-    gradNormMax: [],
-  };
-}
 
 /** All that the page knows of the run. Messages go in, and it says which parts have changed. */
 export class Model {
@@ -51,15 +38,14 @@ export class Model {
   #zooms = 0;
   #asked = false;
 
-  /** Mean loss of the newest steps, which one step's is too restless for. */
+  /** As reports and the terminal say it: of the last evaluation, or of the last step where there was none. */
   get loss(): number | undefined {
-    const { step, loss } = this.history;
-    const newest = loss.slice(-Math.min(20, Math.max(1, Math.floor(step.length / 10)))).filter((l) => l !== null);
-    return newest.length > 0 ? newest.reduce((a, b) => a + b, 0) / newest.length : undefined;
+    const evaluation = this.evaluations.at(-1);
+    return (evaluation === undefined ? this.history.loss.at(-1) : evaluation.train) ?? undefined;
   }
 
   get validation(): number | undefined {
-    return this.evaluations.findLast(({ val }) => val !== null)?.val ?? undefined;
+    return this.evaluations.at(-1)?.val ?? undefined;
   }
 
   apply(message: ServerMessage): Part[] {
@@ -92,15 +78,27 @@ export class Model {
     return { id: WHOLE, from: 0, to: step[step.length - 1], points: WANTED_POINTS };
   }
 
-  /** Zooms into steps `from` to `to`; returns what to ask the server for. */
+  /** Zooms into steps `from` to `to`; returns what to ask the server for: an entry beside either end as well. */
   zoomTo(from: number, to: number) {
     this.zoom = { from, to, columns: undefined };
-    return { id: ++this.#zooms, from, to, points: WANTED_POINTS };
+    const beside = Math.ceil((to - from + 1) / WANTED_POINTS) + 1;
+    return { id: ++this.#zooms, from: Math.max(0, from - beside), to: to + beside, points: WANTED_POINTS };
+  }
+
+  /** The evaluations that are seen, and the one beside either end of a zoom: to there their line goes. */
+  get shownEvaluations(): readonly Evaluation[] {
+    const { zoom, evaluations } = this;
+    if (zoom === undefined) return evaluations;
+    const first = evaluations.findLastIndex(({ step }) => step <= zoom.from);
+    const last = evaluations.findIndex(({ step }) => step >= zoom.to);
+    return evaluations.slice(Math.max(0, first), last < 0 ? evaluations.length : last + 1);
   }
 
   #reset(run: RunFacts): void {
     this.run = run;
     this.history = emptyColumns();
+    // The run may have gone back to before what was zoomed into.
+    this.zoom = undefined;
     this.evaluations = [];
     this.workers = [];
     this.split = null;

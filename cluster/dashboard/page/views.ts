@@ -1,5 +1,12 @@
-import { formatCount, formatDuration } from '../../../src/report/format.js';
-import type { LogEntry, RunState, Split, WorkerInfo, WorkerState } from '../messages.js';
+import {
+  epochOf,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  formatPercent as percent,
+  UNKNOWN,
+} from '../../../src/report/format.js';
+import type { LogEntry, RunState, Split } from '../messages.js';
 import { byId, create, setData, setHidden, setText } from './dom.js';
 import type { Model } from './model.js';
 
@@ -15,18 +22,6 @@ const STATES: Readonly<Record<RunState, string>> = {
   past: 'Not finished',
 };
 
-const WORKER_STATES: Readonly<Record<WorkerState, string>> = {
-  joining: 'joins',
-  loading: 'takes in the weights',
-  waiting: 'waits',
-  computing: 'computes',
-  uploading: 'uploads',
-  evaluating: 'evaluates',
-  fenced: 'is silent: its work goes to others',
-};
-
-const UNKNOWN = '–';
-export const percent = (share: number) => `${Math.round(100 * share)} %`;
 export const formatMs = (ms: number) =>
   ms >= 10_000
     ? `${(ms / 1000).toFixed(0)} s`
@@ -39,6 +34,9 @@ export interface ViewContext {
   readonly model: Model;
   /** Whether this page may control the run. */
   readonly isAdmin: () => boolean;
+  /** Whether a run that goes on is not heard of, so that nothing here is known to be so still; and for how long. */
+  readonly isLost: () => boolean;
+  readonly lostFor: () => string;
   readonly onDrop: (worker: number) => void;
 }
 
@@ -47,7 +45,6 @@ export function drawRun({ model }: ViewContext): void {
   if (run === undefined) return;
   setText(byId('name'), run.name);
   document.title = `${run.name} · lantrain`;
-  setHidden(byId('workers-card'), run.kind !== 'cluster');
   setHidden(byId('split-card'), run.kind !== 'cluster');
   setHidden(byId('f-workers-box'), run.kind !== 'cluster');
   setHidden(byId('f-efficiency-box'), run.kind !== 'cluster');
@@ -57,112 +54,35 @@ export function drawRun({ model }: ViewContext): void {
   );
 }
 
-export function drawStatus({ model }: ViewContext): void {
+export function drawStatus({ model, isLost, lostFor }: ViewContext): void {
   const { run, status } = model;
   if (run === undefined || status === undefined) return;
-  const { step, state, secondsLeft, tokensPerSecond, efficiency } = status;
-  setText(byId('state'), STATES[state]);
-  setData(byId('state'), 'state', state);
+  const { step, state, reason, secondsLeft, tokensPerSecond, efficiency, mixed } = status;
+  const lost = isLost();
+  const pill = byId('state');
+  setText(pill, lost ? 'Lost' : STATES[state]);
+  setData(pill, 'state', lost ? 'lost' : state);
+  setHidden(byId('mixed'), !mixed);
+  setText(byId('reason'), reason === undefined || lost ? '' : `Failed: ${reason}`);
+  setHidden(byId('reason'), reason === undefined || lost);
   const progress = byId<HTMLProgressElement>('progress');
   progress.max = run.totalSteps;
   progress.value = step;
-  const epochs = Math.ceil(run.totalSteps / run.stepsPerEpoch);
-  const epoch = Math.max(1, Math.ceil(step / run.stepsPerEpoch));
+  const epochs = epochOf(run.totalSteps, run.stepsPerEpoch);
   const left = secondsLeft === null ? '' : ` · ${formatDuration(secondsLeft)} left`;
+  const end = lost ? ` · last heard of ${lostFor()} ago` : left;
   setText(
     byId('way'),
-    `step ${step.toLocaleString('en')} of ${run.totalSteps.toLocaleString('en')} · epoch ${epoch} of ${epochs}${left}`,
+    `step ${step.toLocaleString('en')} of ${run.totalSteps.toLocaleString('en')} · epoch ${epochOf(step, run.stepsPerEpoch)} of ${epochs}${end}`,
   );
-  setText(byId('f-loss'), model.loss?.toFixed(3) ?? UNKNOWN);
-  setText(byId('f-val'), model.validation?.toFixed(3) ?? UNKNOWN);
-  setText(byId('f-speed'), tokensPerSecond === null ? UNKNOWN : formatCount(tokensPerSecond));
-  setText(byId('f-efficiency'), efficiency === null ? UNKNOWN : percent(efficiency));
-  setText(byId('f-tokens'), formatCount(step * run.tokensPerStep));
-  setText(byId('f-left'), secondsLeft === null ? UNKNOWN : formatDuration(secondsLeft));
-}
-
-interface Row {
-  readonly row: HTMLTableRowElement;
-  readonly name: HTMLElement;
-  readonly adapter: HTMLElement;
-  readonly now: HTMLElement;
-  readonly done: HTMLElement;
-  readonly share: HTMLElement;
-  readonly bar: HTMLElement;
-  readonly speed: HTMLElement;
-  readonly trip: HTMLElement;
-  readonly bits: HTMLElement;
-  readonly drop: HTMLElement;
-}
-
-const rows = new Map<number, Row>();
-
-export function drawWorkers({ model, isAdmin, onDrop }: ViewContext): void {
-  const body = byId('workers');
-  const { workers } = model;
-  const there = new Set(workers.map(({ id }) => id));
-  for (const [id, { row }] of rows)
-    if (!there.has(id)) {
-      row.remove();
-      rows.delete(id);
-    }
-  for (const worker of workers) {
-    const row = rows.get(worker.id) ?? newRow(worker, body, onDrop);
-    drawRow(row, worker, isAdmin());
-  }
-  setHidden(byId('drop-column'), !isAdmin());
-  setHidden(byId('no-workers'), workers.length > 0);
-  setText(byId('f-workers'), String(workers.length));
-  const mixed = workers.filter(({ exact }) => !exact).length;
-  setText(byId('workers-note'), mixed > 0 ? `${mixed} of another bit class: the digest is not exact` : '');
-}
-
-function newRow(worker: WorkerInfo, body: HTMLElement, onDrop: (worker: number) => void): Row {
-  const cell = (className = '', ...children: (Node | string)[]) => create('td', className, ...children);
-  const name = create('b');
-  const adapter = create('small');
-  const bar = create('i');
-  const share = create('span');
-  const now = create('span', 'now');
-  const done = create('small');
-  const button = create('button', 'small', 'Drop');
-  button.type = 'button';
-  button.addEventListener('click', () => onDrop(worker.id));
-  const [speed, trip, bits] = [cell('number'), cell('number'), cell('bits')];
-  const drop = cell('drop', button);
-  const head = create('th', '', name, adapter);
-  head.scope = 'row';
-  const row = create('tr', '', head, cell('', now, ' ', done), cell('bar-column', bar, share), speed, trip, bits, drop);
-  for (const [element, label] of [
-    [speed, 'Tokens/s'],
-    [trip, 'Round trip'],
-    [bits, 'Bit class'],
-  ] as const)
-    element.dataset.label = label;
-  body.append(row);
-  const made = { row, name, adapter, now, done, share, bar, speed, trip, bits, drop };
-  rows.set(worker.id, made);
-  return made;
-}
-
-function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean): void {
-  setText(row.name, worker.name);
-  setText(row.adapter, worker.adapter);
-  setText(row.now, WORKER_STATES[worker.state]);
-  setData(row.now, 'state', worker.state);
-  const works = worker.state === 'computing' || worker.state === 'evaluating';
-  setText(row.done, works && worker.dealt > 0 ? `${worker.done} of ${worker.dealt}` : '');
-  setText(row.share, worker.share === null ? '' : percent(worker.share));
-  row.bar.style.setProperty('--part', String(worker.share ?? 0));
-  setText(row.speed, worker.tokensPerSecond === null ? UNKNOWN : formatCount(worker.tokensPerSecond));
-  setText(row.trip, worker.roundTripMs === null ? UNKNOWN : formatMs(worker.roundTripMs));
-  setText(row.bits, worker.bitClass === '' ? UNKNOWN : worker.bitClass.slice(0, 12));
-  row.bits.title = worker.exact ? `${worker.bitClass}, as the owner's` : `${worker.bitClass}, not the owner's`;
-  setData(row.bits, 'exact', String(worker.exact));
-  setHidden(row.drop, !isAdmin);
-  const button = row.drop.firstElementChild;
-  if (button?.getAttribute('aria-label') !== `Drop ${worker.name}`)
-    button?.setAttribute('aria-label', `Drop ${worker.name}`);
+  const say = (id: string, value: number | null | undefined, format: (value: number) => string) =>
+    setText(byId(id), value == null ? UNKNOWN : format(value));
+  say('f-loss', model.loss, formatLoss);
+  say('f-val', model.validation, formatLoss);
+  say('f-speed', lost ? null : tokensPerSecond, formatCount);
+  say('f-efficiency', lost ? null : efficiency, percent);
+  say('f-tokens', step * run.tokensPerStep, formatCount);
+  say('f-left', lost ? null : secondsLeft, formatDuration);
 }
 
 const WORK = { compute: 'Compute', upload: 'Upload', wait: 'Wait', download: 'Download' } as const;
@@ -228,6 +148,8 @@ const KINDS: Readonly<Record<string, string>> = {
   checkpoint: 'checkpoint',
   admin: 'admin',
   done: 'done',
+  stopped: 'stopped',
+  failed: 'failed',
 };
 const SHOWN_LOG = 120;
 let logged: LogEntry | undefined;
@@ -251,9 +173,11 @@ export function drawLog({ model }: ViewContext): void {
 }
 
 export function drawCheckpoints({ model }: ViewContext): void {
+  // One that was written again is one still.
+  const checkpoints = [...new Map(model.checkpoints.map((checkpoint) => [checkpoint.step, checkpoint])).values()];
   byId('checkpoints').replaceChildren(
-    ...(model.checkpoints.length === 0 ? [create('li', 'faint', 'None yet.')] : []),
-    ...model.checkpoints
+    ...(checkpoints.length === 0 ? [create('li', 'faint', 'None yet.')] : []),
+    ...checkpoints
       .slice(-30)
       .reverse()
       .map(({ step, digest, path }) => {

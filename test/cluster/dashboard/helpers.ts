@@ -1,6 +1,10 @@
 import { once } from 'node:events';
-import { resolve } from 'node:path';
+import { rmSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { WebSocket } from 'ws';
+import { type Access, loadOrCreateAccess } from '../../../cluster/access.js';
 import { RunControls } from '../../../cluster/dashboard/controls.js';
 import {
   decodeServerMessage,
@@ -15,11 +19,12 @@ import {
   watchStatement,
 } from '../../../cluster/dashboard/messages.js';
 import { type PageServer, servePage } from '../../../cluster/dashboard/page-server.js';
-import { type LiveWorker, Telemetry } from '../../../cluster/dashboard/telemetry.js';
+import { Telemetry } from '../../../cluster/dashboard/telemetry.js';
 import { Watchers, type WatchLimits } from '../../../cluster/dashboard/watchers.js';
+import type { LiveWorker } from '../../../cluster/dashboard/worker-list.js';
 import { importToken, randomNonce, sign, verify } from '../../../cluster/transport/proof.js';
 import type { LantrainError } from '../../../src/errors.js';
-import type { StepEvent } from '../../../src/report/metrics.js';
+import type { MetricsEvent, StepEvent } from '../../../src/report/metrics.js';
 
 export const SECRETS: PageSecrets = { token: 't'.repeat(32), fingerprint: '', admin: 'a'.repeat(32) };
 
@@ -73,6 +78,7 @@ export function liveWorkers(count: number, moment: number): LiveWorker[] {
 }
 
 export interface TestPage {
+  readonly secrets: PageSecrets;
   readonly server: PageServer;
   readonly telemetry: Telemetry;
   readonly controls: RunControls;
@@ -83,9 +89,20 @@ export interface TestPage {
   url(fragment: string): string;
 }
 
+export interface PlayedRun {
+  /** Over TLS, with a certificate made for it, as a coordinator on the LAN has one. */
+  readonly secure?: boolean;
+  readonly facts?: Partial<RunFacts>;
+  readonly past?: readonly MetricsEvent[];
+  /** Milliseconds. */
+  readonly now?: () => number;
+}
+
 /** A page server of a run that the test plays. */
-export async function testPage(limits: Partial<WatchLimits> = {}): Promise<TestPage> {
-  const telemetry = new Telemetry(FACTS);
+export async function testPage(limits: Partial<WatchLimits> = {}, played: PlayedRun = {}): Promise<TestPage> {
+  const access = played.secure ? await newAccess() : undefined;
+  const secrets = { ...SECRETS, fingerprint: access?.fingerprint ?? '' };
+  const telemetry = new Telemetry({ ...FACTS, ...played.facts }, played.past, played.now);
   const acted: string[] = [];
   const controls = new RunControls({
     stop: () => {
@@ -101,7 +118,7 @@ export async function testPage(limits: Partial<WatchLimits> = {}): Promise<TestP
   });
   const refused: LantrainError[] = [];
   const watchers = new Watchers({
-    secrets: SECRETS,
+    secrets,
     telemetry,
     controls,
     limits: { updateMs: 30, ...limits },
@@ -110,9 +127,18 @@ export async function testPage(limits: Partial<WatchLimits> = {}): Promise<TestP
   });
   const site = resolve('dist/page');
   const onRefused = (error: LantrainError) => refused.push(error);
-  const server = await servePage({ host: '127.0.0.1', port: 0, site, watchers, onRefused });
-  const url = (fragment: string) => `http://127.0.0.1:${server.port}/${fragment}`;
-  return { server, telemetry, controls, watchers, refused, acted, url };
+  const server = await servePage({ host: '127.0.0.1', port: 0, tls: access, site, watchers, onRefused });
+  const url = (fragment: string) => `${access ? 'https' : 'http'}://127.0.0.1:${server.port}/${fragment}`;
+  return { secrets, server, telemetry, controls, watchers, refused, acted, url };
+}
+
+async function newAccess(): Promise<Access> {
+  const folder = await mkdtemp(join(tmpdir(), 'lantrain-access-'));
+  try {
+    return await loadOrCreateAccess(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** A page without a browser: says hello and proves tokens. */

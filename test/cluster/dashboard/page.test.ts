@@ -1,11 +1,18 @@
+import { join } from 'node:path';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { endOf } from '../../../src/report/course.js';
+import { readMetrics } from '../../../src/report/metrics.js';
+import { workersOf as workersOfRun } from '../../../src/report/workers.js';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../../browser.js';
 import { SMALL, workFolder } from '../../cli/run.js';
 import { type Lantrain, startCoordinator, startWorker } from '../processes.js';
 
 /** More steps than anybody waits for: the test stops the run by the page. */
-const OPTIONS = [...SMALL, '--eval-every', '20', '--steps', '100000', '--plain', '--out', 'watched'];
+const REPORTS = ['--eval-every', '20', '--checkpoint-every', '20'];
+const OPTIONS = [...SMALL, ...REPORTS, '--steps', '100000', '--out', 'watched'];
+/** By `SMALL`. */
+const TOKENS_PER_STEP = 64;
 /** What this test needs of a canvas, whose type only browsers know. */
 interface Canvas {
   toDataURL(): string;
@@ -23,10 +30,11 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
 
   beforeAll(async () => {
     browser = await openBrowser();
-    context = await browser.newContext();
+    // Over TLS, as on a LAN: somebody who compared the fingerprint and went on.
+    context = await browser.newContext({ ignoreHTTPSErrors: true });
     const started = await startCoordinator(OPTIONS, folder.path);
     coordinator = started.coordinator;
-    for (const name of ['ahab', 'starbuck']) workers.set(name, startWorker(started.url, name, folder.path, '--plain'));
+    for (const name of ['ahab', 'starbuck']) workers.set(name, startWorker(started.url, name, folder.path));
   });
   afterAll(async () => {
     await browser?.close();
@@ -50,14 +58,15 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     return { page, received };
   }
 
-  const openAdmin = async () => openPage(await coordinator.printed(/admin {4}(http\S+)/));
-  const openWatch = async () => openPage(await coordinator.printed(/watch {4}(http\S+)/));
+  const openAdmin = async () => openPage(await coordinator.printed(/admin {4}(https\S+)/));
+  const openWatch = async () => openPage(await coordinator.printed(/watch {4}(https\S+)/));
 
   const stepOf = async (page: Page) =>
     Number(/^step ([\d,]+)/.exec((await page.textContent('#way')) ?? '')?.[1].replaceAll(',', '') ?? 0);
   const curveOf = (page: Page, chart: string) =>
     page.locator(`#${chart} canvas`).evaluate((canvas) => (canvas as unknown as Canvas).toDataURL());
-  const workersOf = (page: Page) => page.locator('#workers th b').allTextContents();
+  const workersOf = (page: Page) => page.locator('#workers tr:not([data-state=left]) th b').allTextContents();
+  const leftOf = (page: Page) => page.locator('#workers tr[data-state=left] th b').allTextContents();
 
   it('moves its curves, and lists workers as they come and go', async () => {
     const { page } = await openWatch();
@@ -74,11 +83,12 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
 
     workers.get('ahab')?.signal('SIGKILL');
     await expect.poll(() => workersOf(page), SOON).toEqual(['starbuck']);
+    await expect.poll(() => leftOf(page), SOON).toEqual(['ahab']);
     await expect.poll(() => page.textContent('#log'), SOON).toMatch(/left.*ahab/);
     const left = await stepOf(page);
     await expect.poll(() => stepOf(page), SOON).toBeGreaterThan(left);
-    const url = await coordinator.printed(/worker (wss?:\S+)/);
-    workers.set('queequeg', startWorker(url, 'queequeg', folder.path, '--plain'));
+    const url = await coordinator.printed(/worker (wss:\S+)/);
+    workers.set('queequeg', startWorker(url, 'queequeg', folder.path));
     await expect.poll(() => workersOf(page), SOON).toEqual(['starbuck', 'queequeg']);
     await page.close();
   });
@@ -106,7 +116,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
   });
 
   it('shows and receives nothing with a wrong token', async () => {
-    const link = await coordinator.printed(/admin {4}(http\S+)/);
+    const link = await coordinator.printed(/admin {4}(https\S+)/);
     const [, token] = /#(.{32})/.exec(link) ?? [];
     for (const wrong of [link.replace(String(token), 'w'.repeat(32)), `${link.slice(0, -4)}wwww`]) {
       expect(wrong).not.toBe(link);
@@ -124,13 +134,57 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     expect(received).toEqual([]);
   });
 
+  /** The page of the admin, which stays open. */
+  let page: Page;
+
   it('stops the run for the admin, who sees the digest', async () => {
-    const { page } = await openAdmin();
+    page = (await openAdmin()).page;
     page.on('dialog', (dialog) => void dialog.accept());
     await page.click('#stop');
     expect(await coordinator.ended, coordinator.text).not.toBeNull();
+    // As the report does, whoever has left meanwhile.
+    for (const name of ['ahab', 'starbuck', 'queequeg'])
+      expect(coordinator.text).toMatch(new RegExp(`worker {3}${name}: .* tokens \\(\\d+ %\\)`));
     await expect.poll(() => page.textContent('#state'), SOON).toBe('Stopped');
     await expect.poll(() => page.textContent('#checkpoints'), SOON).toMatch(/[0-9a-f]{64}/);
     expect(complaints.filter((text) => !/ERR_CONNECTION_REFUSED/.test(text))).toEqual([]);
+  });
+
+  it('goes on with the run where it stopped, as one curve and with all that its workers computed', async () => {
+    const stands = await stepOf(page);
+    await page.click('#table summary');
+    const before = await page.locator('#rows tr').count();
+    expect(before).toBeGreaterThan(0);
+    // Else they come back by themselves, as the page does.
+    for (const worker of workers.values()) {
+      worker.signal('SIGKILL');
+      await worker.ended;
+    }
+    const started = await startCoordinator(['--resume', 'watched'], folder.path);
+    coordinator = started.coordinator;
+    await expect.poll(() => page.textContent('#state'), SOON).toMatch(/Starting|Waiting for workers/);
+    expect(await page.textContent('#f-speed')).toBe('–');
+    expect(await stepOf(page)).toBe(stands);
+    workers.set('again', startWorker(started.url, 'starbuck', folder.path));
+    await expect.poll(() => stepOf(page), SOON).toBeGreaterThan(stands + 45);
+    await expect.poll(() => page.textContent('#state'), SOON).toBe('Training');
+    const steps = (await page.locator('#rows th').allTextContents()).map((text) => Number(text.replaceAll(',', '')));
+    expect(new Set(steps).size).toBe(steps.length);
+    expect(steps).toEqual(steps.toSorted((a, b) => b - a));
+    expect((await leftOf(page)).toSorted()).toEqual(['ahab', 'queequeg']);
+
+    coordinator.signal('SIGKILL');
+    await expect.poll(() => page.textContent('#state'), SOON).toBe('Lost');
+    const path = join(folder.path, 'watched');
+    const events = readMetrics(join(path, 'metrics.jsonl'));
+    const saved = Math.max(...events.flatMap((event) => (event.event === 'checkpoint' ? [event.step] : [])));
+    expect(saved).toBeGreaterThan(stands);
+    expect(endOf(events)).toEqual({ state: 'unfinished' });
+    // Each start told of its own, the second up to its last checkpoint, and some work was done twice.
+    const totals = workersOfRun(events);
+    expect(totals.map(({ name }) => name).toSorted()).toEqual(['ahab', 'queequeg', 'starbuck']);
+    const tokens = totals.reduce((sum, worker) => sum + worker.tokens, 0) / TOKENS_PER_STEP;
+    expect(tokens).toBeGreaterThan(0.85 * saved);
+    expect(tokens).toBeLessThan(1.25 * saved);
   });
 });

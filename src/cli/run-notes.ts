@@ -1,0 +1,47 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
+import type { RunDirectory } from '../checkpoint/run.js';
+import { printable } from '../report/format.js';
+import type { WorkersEvent } from '../report/metrics.js';
+import { writeReport } from './report.js';
+import { runConfigOf } from './saved-config.js';
+
+/**
+ * Notes what workers have computed since the last time, before the checkpoint of that step: a run that is killed later
+ * goes on from there, and what they computed after it is computed again.
+ */
+export function noteWorkers(
+  run: RunDirectory,
+  conductor: { workers?(step: number): WorkersEvent },
+  step: number,
+): void {
+  const event = conductor.workers?.(step);
+  if (event !== undefined && event.workers.length > 0) run.append(event);
+}
+
+/**
+ * Says in the run's metrics, in its report and on its page that it has ended before its last step, and why it failed.
+ * Never throws: a full disk may be why it ended, and that is told already.
+ */
+export async function noteEnd(
+  run: RunDirectory,
+  telemetry: Telemetry,
+  state: 'stopped' | 'failed',
+  error?: unknown,
+): Promise<void> {
+  const reason = error === undefined ? undefined : reasonOf(error);
+  telemetry.end(state, reason);
+  // A new run that could not begin is gone again.
+  if (!existsSync(join(run.path, 'config.json'))) return;
+  try {
+    run.append({ event: state, step: telemetry.step, ...(reason === undefined ? {} : { reason }) });
+    if (error !== undefined) await writeReport(run, runConfigOf(run));
+  } catch {}
+}
+
+/** The first line of an error, which is one line if it is of this program. */
+function reasonOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return printable(text.split('\n')[0]).slice(0, 500);
+}

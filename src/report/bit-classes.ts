@@ -1,0 +1,53 @@
+import type { MetricsEvent } from './events.js';
+
+/** Characters of each of its two hashes that a bit class is shown with at least. */
+const LEAST = 4;
+
+/**
+ * What to call each bit class, so that no two look alike: a letter by its place, and as much of both hashes as tells all
+ * of them apart, `A 1f3c-90ab`. A class that has no hashes is called by its letter and by itself.
+ */
+export function nameBitClasses(classes: readonly string[]): ReadonlyMap<string, string> {
+  const distinct = [...new Set(classes)];
+  const shorten = (bitClass: string, length: number) =>
+    bitClass
+      .split('-')
+      .map((hash) => hash.slice(0, length))
+      .join('-');
+  const longest = distinct.reduce((most, { length }) => Math.max(most, length), LEAST);
+  let length = LEAST;
+  while (length < longest && new Set(distinct.map((one) => shorten(one, length))).size < distinct.length) length++;
+  return new Map(distinct.map((one, i) => [one, `${letterOf(i)} ${shorten(one, length)}`]));
+}
+
+/** A ... Z, AA, AB ... */
+function letterOf(index: number): string {
+  const before = index >= 26 ? letterOf(Math.floor(index / 26) - 1) : '';
+  return before + String.fromCharCode(65 + (index % 26));
+}
+
+const CLASS = /bit class (\S+?)(?=,|$)/;
+const OWN = /the owner's is (\S+?)(?=:|,|$)/;
+
+/** The bit classes that took part in a run, the owner's first as far as it is known, and whether they were several. */
+export function bitClassesOf(events: readonly MetricsEvent[]): {
+  readonly classes: readonly string[];
+  readonly mixed: boolean;
+} {
+  const own = new Set<string>();
+  const others = new Set<string>();
+  let mixed = false;
+  for (const event of events) {
+    if (event.event === 'mixed') {
+      mixed = true;
+      const owner = OWN.exec(event.reason ?? '')?.[1];
+      if (owner !== undefined) own.add(owner);
+    }
+    if (event.event === 'mixed' || event.event === 'join') {
+      const bitClass = CLASS.exec(event.reason ?? '')?.[1];
+      if (bitClass !== undefined) others.add(bitClass);
+    }
+    if (event.event === 'workers') for (const { bitClass } of event.workers) if (bitClass !== '') others.add(bitClass);
+  }
+  return { classes: [...new Set([...own, ...others])], mixed };
+}
