@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { isSystemError, reason } from '../files.js';
 import { checkModel, LAYER_NORM_EPSILON, type ModelConfig } from '../model/config.js';
+import { validate } from '../validate.js';
 
 const Count = z.number().int().positive();
 
@@ -31,8 +32,8 @@ const Gpt2Config = z.looseObject({
  * LT_USAGE_MODEL where it describes a model that lantrain does not have.
  */
 export function readModelConfig(path: string): ModelConfig {
-  const parsed = Gpt2Config.safeParse(readJson(path));
-  if (!parsed.success) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${issues(parsed.error)}`);
+  const parsed = validate(Gpt2Config, readJson(path));
+  if (!parsed.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${parsed.wrong}`);
   const c = parsed.data;
   const context = c.n_positions ?? c.n_ctx;
   if (context === undefined) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: n_positions is missing`);
@@ -99,9 +100,4 @@ export function readJson(path: string): unknown {
     const what = isSystemError(error) ? `cannot be read: ${reason(error)}` : 'is no JSON';
     throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} ${what}`, { cause: error });
   }
-}
-
-/** What zod found wrong, in one line. */
-export function issues(error: z.ZodError): string {
-  return error.issues.map(({ path, message }) => `${path.join('.') || 'it'}: ${message}`).join('; ');
 }

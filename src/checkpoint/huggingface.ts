@@ -5,8 +5,9 @@ import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
 import { type Parameter, parameters } from '../model/parameters.js';
+import { validate } from '../validate.js';
 import { writeFailure, writeText } from './atomic.js';
-import { issues, modelConfigJson, readJson, readModelConfig } from './huggingface-config.js';
+import { modelConfigJson, readJson, readModelConfig } from './huggingface-config.js';
 import { openSafetensors, type SafetensorsFile, type TensorInfo, writeSafetensors } from './safetensors.js';
 
 /** Hugging Face's GPT-2 folder: config.json, and model.safetensors or shards under model.safetensors.index.json. */
@@ -87,8 +88,8 @@ function openFiles(dir: string): SafetensorsFile[] {
   const whole = join(dir, 'model.safetensors');
   const indexPath = join(dir, 'model.safetensors.index.json');
   if (existsSync(whole) || !existsSync(indexPath)) return [openSafetensors(whole)];
-  const index = Index.safeParse(readJson(indexPath));
-  if (!index.success) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${indexPath}: ${issues(index.error)}`);
+  const index = validate(Index, readJson(indexPath));
+  if (!index.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${indexPath}: ${index.wrong}`);
   const names = [...new Set(Object.values(index.data.weight_map))].sort();
   const files: SafetensorsFile[] = [];
   try {

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { removeQuietly, syncDirectory } from '../files.js';
+import { validate } from '../validate.js';
 import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import {
   type Checkpoint,
@@ -13,7 +14,7 @@ import {
   writeAndPrune,
 } from './checkpoint.js';
 import { EventLog, type LoggedEvent } from './event-log.js';
-import { issues, readJson } from './huggingface-config.js';
+import { readJson } from './huggingface-config.js';
 import { RunConfig } from './identity.js';
 import { LOCK_NAME, RunLock } from './lock.js';
 import { type Saved, Saver } from './saver.js';
@@ -96,12 +97,9 @@ export class RunDirectory {
         'LT_RUN_MISSING',
         existsSync(path) ? `${path} is no run: it has no config.json` : `there is no run at ${path}`,
       );
-    const config = RunConfig.safeParse(readJson(configPath));
-    if (!config.success)
-      throw new LantrainError(
-        'LT_CHECKPOINT_CORRUPT',
-        `${configPath} is no run's config.json: ${issues(config.error)}`,
-      );
+    const config = validate(RunConfig, readJson(configPath));
+    if (!config.ok)
+      throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${configPath} is no run's config.json: ${config.wrong}`);
     if (purpose === 'read') return new RunDirectory(path, config.data);
     const run = new RunDirectory(path, config.data, RunLock.take(path));
     try {

@@ -15,6 +15,7 @@ import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { trainingWindows } from '../train/trainer.js';
+import { validate } from '../validate.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
@@ -256,12 +257,8 @@ export function resolvePlan({ plan, saved }: Pick<JobRequest, 'plan' | 'saved'>,
     }
     // A run's config.json has its plan inside.
     const inside = (json as { plan?: unknown } | null)?.plan;
-    const parsed = PlanSchema.safeParse(inside ?? json);
-    if (!parsed.success) {
-      const [issue] = parsed.error.issues;
-      const place = issue.path.length > 0 ? `${issue.path.join('.')}: ` : '';
-      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${place}${issue.message}`);
-    }
+    const parsed = validate(PlanSchema, inside ?? json);
+    if (!parsed.ok) throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${parsed.wrong}`);
     chosen = parsed.data;
   }
   const missing = missingFor(chosen, gpu.adapter);
