@@ -61,7 +61,7 @@ export class RunDirectory {
     if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
       throw new LantrainError(
         'LT_RUN_EXISTS',
-        `${path} is there already and not empty; choose another --out, or go on with it by --resume ${path}`,
+        `${path} is there already and not empty; choose another --out, or go on with it: --resume in place of --out`,
       );
   }
 

@@ -23,6 +23,7 @@ import { measureIntake } from './bench-intake.js';
 import { Child, Lobby } from './bench-lobby.js';
 import { type BenchShape, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
 import { rounded } from './bench-train.js';
+import { pasteable } from './invocation.js';
 import { adamwOf } from './job.js';
 import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
@@ -221,7 +222,7 @@ class ClusterBench {
   async #gather(count: number): Promise<string[]> {
     const { host } = this.command.listen ?? { host: '127.0.0.1' };
     const shown = host === '0.0.0.0' || host === '::' ? lanAddress() : host;
-    this.say(`join     npm run -s lantrain -- worker ${this.#listening.joinUrl(shown)}`);
+    this.say(`join     ${pasteable(['worker', this.#listening.joinUrl(shown)])}`);
     this.say(`waiting  for ${count} workers`);
     await this.#lobby.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
     return this.#lobby.names.slice(0, count);

@@ -21,6 +21,7 @@ import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
 import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
+import { pasteable } from './invocation.js';
 import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { lanAddress } from './lan-address.js';
 import { loadingBar } from './loading.js';
@@ -193,7 +194,7 @@ class ClusterConductor implements Conductor {
     this.#withdraw = this.#advertise(access);
     const shown = isAny(host) ? lanAddress() : host;
     const url = this.#server.joinUrl(shown);
-    reporter.note(`join     npm run -s lantrain -- worker ${url}`);
+    reporter.note(`join     ${pasteable(['worker', url])}`);
     // For who opens the page, to compare with what the browser's warning shows.
     if (!command.plain) reporter.note(`SHA-256  ${hexFingerprint(access.fingerprint)} (certificate)`);
     reporter.note(

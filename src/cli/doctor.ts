@@ -17,6 +17,7 @@ import { defaultPlan, type Plan } from '../model/plan.js';
 import { PRESETS, type PresetName } from '../train/options.js';
 import { benchShape } from './bench-shape.js';
 import { rounded } from './bench-train.js';
+import { pasteable, setupCommand } from './invocation.js';
 import { gigabytes, planHash } from './job.js';
 import { availableMemory } from './memory.js';
 import { processor } from './processor.js';
@@ -105,7 +106,7 @@ async function examine({ adapter: wanted }: DoctorCommand): Promise<DoctorReport
       ceilings = { gflops: rounded(gflops, 2), gigabytesPerSecond: rounded(gigabytesPerSecond, 2) };
     } catch (error) {
       selfTest ??= 'failed';
-      problems.push(`the adapter fails at a small task: ${messageOf(error)}; update its driver`);
+      problems.push(`the adapter fails at a small task: ${messageOf(error)}`);
     }
   }
   const cache = cacheFolder();
@@ -214,8 +215,10 @@ const DRIVER_VARIABLES = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES', 'VK_ADD_DRIVER_
 function whyNoAdapter(error: unknown, wanted: string | undefined): string {
   const message = messageOf(error);
   if (!(error instanceof LantrainError)) return `the webgpu package does not work here: ${message}`;
-  if (wanted !== undefined && message.includes('Available adapters'))
-    return `no adapter's name contains '${wanted}': ${message.slice(message.indexOf('Available adapters'))}`;
+  // What Dawn lists has each adapter's backend, which tells drivers for one GPU apart.
+  const said = messageOf(error.cause ?? '');
+  if (wanted !== undefined && said.includes('Available adapters'))
+    return `no adapter's name contains '${wanted}': ${said.slice(said.indexOf('Available adapters'))}`;
   const set = DRIVER_VARIABLES.filter((name) => process.env[name] !== undefined);
   if (set.length > 0) {
     const hidden = adapterWithout(set);
@@ -226,7 +229,8 @@ function whyNoAdapter(error: unknown, wanted: string | undefined): string {
     process.platform === 'linux'
       ? `install the GPU's Vulkan driver, or Mesa's software driver (${softwareDriverPackages()})`
       : "update the graphics card's driver";
-  return `no usable GPU adapter: run \`node src/cli/setup.mjs\`, which says or does what is needed, or ${driver}`;
+  const setup = setupCommand();
+  return `no usable GPU adapter: ${driver}${setup === undefined ? '' : `, or let ${setup} do it or say how`}`;
 }
 
 /** The name of the adapter that a process without these environment variables finds. */
@@ -325,13 +329,14 @@ function describe(report: DoctorReport): string {
     ...report.problems.map((problem) => `wrong: ${problem}`),
   );
   if (report.usable) {
-    lines.push('lantrain can train here: npm start');
-    if (adapter && !adapter.software) lines.push(`and GPT-2: ${TRAIN_GPT2}`);
+    lines.push(`lantrain can train here: ${pasteable(['demo'])}`);
+    if (adapter && !adapter.software) lines.push(`and GPT-2: ${pasteable(TRAIN_GPT2)}`);
   }
   return lines.join('\n');
 }
 
-export const TRAIN_GPT2 = 'npm run -s lantrain -- train --preset gpt2 --data FILE';
+/** FILE is for the reader to fill in. */
+const TRAIN_GPT2 = ['train', '--preset', 'gpt2', '--data', 'FILE'];
 
 function presetLine({ name, parameters, microBatch, needsBytes, fits }: PresetFit): string {
   const verdict = fits === null ? '' : fits ? ', fits' : ', does not fit';

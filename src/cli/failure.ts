@@ -14,12 +14,37 @@ export interface Failure {
 export function failureOf(error: unknown, program?: Command, args: readonly string[] = []): Failure {
   if (error instanceof CommanderError) return usageFailure(error, program, args);
   if (error instanceof LantrainError)
-    return { text: `error ${error.code}: ${oneLine(error.message)}\n${causesOf(error)}`, code: error.exitCode };
+    return { text: `error ${error.code}: ${oneLine(saidOf(error))}\n${causesOf(error)}`, code: error.exitCode };
   if (isSystemError(error)) {
     const what = error.path === undefined ? 'the system refuses' : `cannot use ${error.path}`;
     return { text: `error LT_SYSTEM: ${oneLine(`${what}: ${reason(error)}`)}\n${causesOf(error)}`, code: 1 };
   }
   return { text: `unexpected error: ${error instanceof Error ? error.stack : String(error)}\n`, code: 1 };
+}
+
+/** What to do about a failure whose cause a driver told. */
+const DRIVERS: Readonly<Record<string, string>> = {
+  LT_GPU_NONE: '',
+  LT_GPU_ERROR: ", which none should: update the GPU's driver",
+  LT_GPU_LOST: ': its driver was reset, or ran out of memory or time',
+  LT_GPU_MEMORY: '',
+};
+
+/** Without the words of drivers, which say nothing to who trains; LANTRAIN_DEBUG shows them. */
+function saidOf(error: LantrainError): string {
+  const { code, message } = error;
+  const more = process.env.LANTRAIN_DEBUG ? '' : ' (with LANTRAIN_DEBUG=1 in the environment, its own words follow)';
+  if (code === 'LT_GPU_SHADER') {
+    const [shader] = message.split(/[\s,]/, 1);
+    return `the kernel ${shader} does not compile on this adapter: update the GPU's driver${more}`;
+  }
+  let said = oneLine(message);
+  if (!(code in DRIVERS)) return said;
+  for (let { cause } = error; cause instanceof Error; { cause } = cause) {
+    const words = `: ${oneLine(cause.message)}`;
+    if (said.includes(words)) said = said.replace(words, () => DRIVERS[code] + more);
+  }
+  return said;
 }
 
 /** The library's sentences in the form of ours. */

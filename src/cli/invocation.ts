@@ -1,5 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { basename, delimiter, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { packageRoot } from './shaders.js';
 
 /** What is known of how this process was started. */
 export interface Started {
@@ -67,6 +68,13 @@ export function shellQuote(word: string, shell: Shell = shellOf()): string {
   const quoted = `"${word.replace(/(\\+)(?="|$)/g, '$1$1').replaceAll('"', '""')}"`;
   // Of %NAME% only a caret outside of the quotes makes a text again.
   return /%[^%]+%/.test(word) ? quoted.replaceAll('%', '"^%"') : quoted;
+}
+
+/** What sets a checkout up, to be pasted; undefined where this is no checkout. */
+export function setupCommand(started: Started = OWN): string | undefined {
+  const file = join(packageRoot(), 'src', 'cli', 'setup.mjs');
+  if (!existsSync(file)) return undefined;
+  return ['node', shorter(file, started.cwd)].map((word) => shellQuote(word, shellOf(started))).join(' ');
 }
 
 /** How this lantrain was started: by npm's script, by npx, by its name on the PATH, or by node and the file. */

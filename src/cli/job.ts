@@ -16,6 +16,7 @@ import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOp
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { trainingWindows } from '../train/trainer.js';
 import { validate } from '../validate.js';
+import { pasteable } from './invocation.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
@@ -251,9 +252,13 @@ export function resolvePlan({ plan, saved }: Pick<JobRequest, 'plan' | 'saved'>,
       json = JSON.parse(readFileSync(plan, 'utf8'));
     } catch (cause) {
       const why = cause instanceof SyntaxError ? 'this is not JSON' : reason(cause);
-      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${why}; doctor --tune --plan-out writes one`, {
-        cause,
-      });
+      throw new LantrainError(
+        'LT_USAGE_OPTION',
+        `--plan ${plan}: ${why}; ${pasteable(['doctor', '--tune', '--plan-out', plan])} writes one`,
+        {
+          cause,
+        },
+      );
     }
     // A run's config.json has its plan inside.
     const inside = (json as { plan?: unknown } | null)?.plan;

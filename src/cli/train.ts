@@ -25,6 +25,7 @@ import { identityOf, type RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
 import { arenaOf, Checkpoints } from './checkpoints.js';
+import { pasteable } from './invocation.js';
 import { adamwOf, gigabytes, type Job, planHash, prepareJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
@@ -372,13 +373,15 @@ function printEnd(
   verb: string,
 ): void {
   if (!complete) {
-    reporter.note(`stopped after step ${step} of ${config.totalSteps}; go on with: lantrain ${verb} --resume ${path}`);
+    reporter.note(
+      `stopped after step ${step} of ${config.totalSteps}; go on with: ${pasteable([verb, '--resume', path])}`,
+    );
     return;
   }
   reporter.note(`the run lies in ${path}: report.html, loss.svg, samples.txt, metrics.jsonl, checkpoints/`);
-  reporter.note(`try: npm run -s lantrain -- generate --run ${path} --prompt "${config.options.prompt}"`);
+  reporter.note(`try: ${pasteable(['generate', '--run', path, '--prompt', config.options.prompt])}`);
   if (config.options.schedule === 'constant')
-    reporter.note(`  or: npm run -s lantrain -- ${verb} --resume ${path} --steps ${2 * config.totalSteps}`);
+    reporter.note(`  or: ${pasteable([verb, '--resume', path, '--steps', String(2 * config.totalSteps)])}`);
 }
 
 /** A failed step says which checkpoint stands. */
