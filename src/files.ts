@@ -1,5 +1,6 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { getSystemErrorMap } from 'node:util';
 
 /**
  * Writes the file `path` whole or not at all: `fill` writes to the name `temporary` in the same folder, which is fsynced
@@ -48,8 +49,10 @@ export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 
 /** What the operating system says, with its code, without the call and the path that Node adds to it. */
 export function reason(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, errno, message } = error as NodeJS.ErrnoException;
   if (!code) return String(message ?? error);
+  const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
+  if (words) return `${words} (${code})`;
   const text = message?.replace(/^[A-Z0-9]+: /, '').replace(/, [a-z]+( '.*)?$/, '');
   return text ? `${text} (${code})` : code;
 }

@@ -15,6 +15,8 @@ export interface PageServerOptions {
   /** The folder of the bundled page. */
   readonly site: string;
   readonly watchers: Watchers;
+  /** What chooses another port, for the message where this one cannot be had. */
+  readonly option?: string;
   readonly onRefused?: (error: LantrainError, peer: string) => void;
 }
 
@@ -52,7 +54,7 @@ export async function servePage(options: PageServerOptions): Promise<PageServer>
   });
   await new Promise<void>((resolve, reject) => {
     http.once('error', (cause: NodeJS.ErrnoException) => {
-      const message = `cannot listen on ${host}:${port} (${cause.code}); choose another HOST:PORT`;
+      const message = `cannot listen on ${host}:${port} (${cause.code}); choose another ${options.option ?? 'HOST:PORT'}`;
       reject(new LantrainError('LT_CLUSTER_LISTEN', message, { cause }));
     });
     http.listen({ host, port }, resolve);

@@ -17,7 +17,7 @@ export function failureOf(error: unknown, program?: Command, args: readonly stri
     return { text: `error ${error.code}: ${oneLine(saidOf(error))}\n${causesOf(error)}`, code: error.exitCode };
   if (isSystemError(error)) {
     const what = error.path === undefined ? 'the system refuses' : `cannot use ${error.path}`;
-    return { text: `error LT_SYSTEM: ${oneLine(`${what}: ${reason(error)}`)}\n${causesOf(error)}`, code: 1 };
+    return failureOf(new LantrainError('LT_SYSTEM', `${what}: ${reason(error)}`, { cause: error }));
   }
   return { text: `unexpected error: ${error instanceof Error ? error.stack : String(error)}\n`, code: 1 };
 }

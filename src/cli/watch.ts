@@ -95,6 +95,7 @@ export async function watchTraining(
     tls: secure ? access : undefined,
     site: siteFolder(),
     watchers: watchersOf(watched, secrets, reporter),
+    option: '--watch HOST:PORT',
   });
   const address = pageAddress(isAny(host) ? lanAddress() : host, server.port, secure);
   await announcePage(reporter, address, secrets, secure);

@@ -133,7 +133,12 @@ export class Gpu {
     const features = USEFUL_FEATURES.filter((f) => adapter.features.has(f) && !without.has(f));
     const limits: Record<string, number> = {};
     if (!options.defaultLimits) for (const name of RAISED_LIMITS) limits[name] = adapter.limits[name];
-    const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
+    let device: GPUDevice;
+    try {
+      device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
+    } catch (cause) {
+      throw new LantrainError('LT_GPU_ERROR', `the GPU adapter gives no device: ${oneLine(cause)}`, { cause });
+    }
     return new Gpu(device, describe(adapter.info, features.includes('subgroups')));
   }
 
