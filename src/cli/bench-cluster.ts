@@ -30,6 +30,7 @@ import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { describeAdapter } from './processor.js';
 import { loadShaders } from './shaders.js';
+import { mean, stepParts } from './step-parts.js';
 import { version } from './version.js';
 
 export interface BenchClusterCommand {
@@ -60,11 +61,13 @@ export interface Setting {
   readonly workers: readonly string[];
   readonly batch: number;
   readonly steps: number;
+  /** The mean, which the parts of a step add up to, and the median. */
   readonly stepMs: number;
+  readonly medianMs: number;
   readonly tokensPerSecond: number;
   /** tokens/s together / the sum of each worker's alone. */
   readonly efficiency: number | null;
-  /** What a worker's step is made of. */
+  /** What a worker's step is made of: together, `stepMs`. */
   readonly computeMs: number;
   readonly uploadMs: number;
   readonly waitMs: number;
@@ -239,16 +242,18 @@ class ClusterBench {
     if (this.command.steps !== undefined) more.push('--steps', String(this.command.steps));
     if (this.command.adapter !== undefined) more.push('--adapter', this.command.adapter);
     const child = new Child({ args: ['bench', 'train', '--json', ...shape, ...more], core });
-    const { stepMs, tokensPerSecond } = JSON.parse(await child.output());
+    const { meanMs, stepMs: medianMs } = JSON.parse(await child.output());
+    const tokensPerStep = options.batch * this.bench.model.context;
     this.measured({
       ...NOTHING,
       scaling: 'train',
       workers: [],
       batch: options.batch,
       steps: this.command.steps ?? 0,
-      stepMs,
-      tokensPerSecond,
-      computeMs: stepMs,
+      stepMs: meanMs,
+      medianMs,
+      tokensPerSecond: rounded((1000 * tokensPerStep) / meanMs, 2),
+      computeMs: meanMs,
     });
   }
 
@@ -327,6 +332,7 @@ class ClusterBench {
       for (let i = 0; i < command.skip; i++) lastMs = await step();
       const steps = command.steps ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
       const progress = loadingBar(`${scaling}: ${names.join(', ')}`);
+      await haveTold(members);
       const before = countersOf(engine, members);
       const times: number[] = [];
       for (let i = 0; i < steps; i++) {
@@ -334,12 +340,14 @@ class ClusterBench {
         times.push(await step());
       }
       if (process.stderr.isTTY) progress(steps, steps);
+      await haveTold(members);
       const after = countersOf(engine, members);
-      const stepMs = median(times);
+      const stepMs = mean(times);
       const tokensPerSecond = (1000 * tokensPerStep) / stepMs;
       if (scaling === 'alone') this.#alone.set(names[0], tokensPerSecond);
       const sum = names.reduce((total, name) => total + (this.#alone.get(name) ?? Number.NaN), 0);
       const each = (key: keyof Counters) => (after[key] - before[key]) / steps / members.length;
+      const said = { computeMs: each('computeMs'), uploadMs: each('uploadMs'), downloadMs: each('downloadMs') };
       this.measured({
         ...NOTHING,
         scaling,
@@ -347,12 +355,10 @@ class ClusterBench {
         batch,
         steps,
         stepMs: rounded(stepMs, 2),
+        medianMs: rounded(median(times), 2),
         tokensPerSecond: rounded(tokensPerSecond, 2),
         efficiency: scaling === 'alone' ? null : rounded(tokensPerSecond / sum, 4),
-        computeMs: rounded(each('computeMs'), 2),
-        uploadMs: rounded(each('uploadMs'), 2),
-        waitMs: rounded(each('waitMs'), 2),
-        downloadMs: rounded(each('downloadMs'), 2),
+        ...stepParts(stepMs, said),
         sumMs: rounded(each('sumMs') * members.length, 2),
         updateMs: rounded(each('updateMs') * members.length, 2),
         bytesUp: Math.round(each('bytesUp')),
@@ -388,6 +394,15 @@ class ClusterBench {
   }
 }
 
+/** A worker tells of a step after it has sent the last of it, which can be after the step's end. */
+const TELL_MS = 500;
+
+async function haveTold(members: readonly Member[]): Promise<void> {
+  const end = performance.now() + TELL_MS;
+  while (members.some(({ doing }) => doing.kind !== 'nothing') && performance.now() < end)
+    await new Promise((go) => setTimeout(go, 1));
+}
+
 type Counters = ReturnType<typeof countersOf>;
 
 function countersOf(engine: ClusterEngine, members: readonly Member[]) {
@@ -395,7 +410,6 @@ function countersOf(engine: ClusterEngine, members: readonly Member[]) {
   return {
     computeMs: total((m) => m.totals.computeMs),
     uploadMs: total((m) => m.totals.uploadMs),
-    waitMs: total((m) => m.totals.waitMs),
     downloadMs: total((m) => m.totals.downloadMs),
     bytesUp: total((m) => m.connection.stats.bytesIn),
     bytesDown: total((m) => m.connection.stats.bytesOut),
@@ -437,7 +451,7 @@ function columns(cells: readonly string[]): string {
 }
 
 const HEAD = [
-  columns(['a step, milliseconds', '', '', '', '', 'worker:', '', '', '', 'coord.:', '', 'MB a', 'worker']),
+  columns(['a mean step, milliseconds', '', '', '', '', 'worker:', '', '', '', 'coord.:', '', 'MB a', 'worker']),
   columns('setting|batch|step|tokens/s|effic.|compute|upload|wait|download|sum|update|up|down'.split('|')),
 ].join('\n');
 
