@@ -8,9 +8,10 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   let program: Command | undefined;
   try {
     let code = 0;
+    const note = (line: string) => void process.stderr.write(`${line}\n`);
     program = createProgram((result) => {
       code = result;
-    });
+    }, note);
     checkNpm(program, args);
     await program.parseAsync(args, { from: 'user' });
     return code;

@@ -32,11 +32,17 @@ function flagOf({ long, short }: Option): string {
   return long ?? short ?? '';
 }
 
+/** Options of which many would mean all of them, if two meant anything. */
+const COLLECTED: Readonly<Record<string, string>> = {
+  data: 'give it once; to train on several files, give a folder that holds them',
+};
+
 /**
- * Makes every command of `program` refuse options that are given twice, as the library would take the last one silently,
- * values that are empty, and options that contradict or need one another.
+ * Makes every command of `program` refuse values that are empty, options that contradict or need one another, and two
+ * values where all seem to be wanted. Of other options that are given twice the last one holds, as scripts rely on that;
+ * `onNote` is told.
  */
-export function addChecks(program: Command): void {
+export function addChecks(program: Command, onNote: (line: string) => void): void {
   for (const command of allCommands(program)) {
     const seen = new Map<string, { readonly option: Option; readonly value: unknown }>();
     // Before the library reads the value. Its types do not tell what it extends.
@@ -47,12 +53,12 @@ export function addChecks(program: Command): void {
         const before = seen.get(option.attributeName());
         if (before !== undefined && flagOf(before.option) !== flag)
           throw usageError(`${flagOf(before.option)} and ${flag} contradict each other: give one of them`);
-        if (before !== undefined)
-          throw usageError(
-            typeof value === 'string'
-              ? `${flag} is given twice, with ${before.value} and with ${value}: give it once`
-              : `${flag} is given twice: give it once`,
-          );
+        if (before !== undefined && before.value !== value) {
+          const why = COLLECTED[option.attributeName()];
+          if (why !== undefined)
+            throw usageError(`${flag} is given twice, with ${before.value} and with ${value}: ${why}`);
+          onNote(`note: ${flag} is given twice, with ${before.value} and with ${value}: the last one holds`);
+        }
         seen.set(option.attributeName(), { option, value });
       });
   }
