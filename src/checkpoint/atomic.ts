@@ -1,4 +1,6 @@
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { isSystemError, reason, replaceFile } from '../files.js';
 
@@ -16,6 +18,17 @@ export async function writeWhole(path: string, fill: (file: FileHandle) => Promi
 
 export function writeText(path: string, text: string): Promise<void> {
   return writeWhole(path, (file) => file.writeFile(text));
+}
+
+/** Throws LT_RUN_WRITE where the file `path` cannot be written, for those with long work before they write it. */
+export function checkWritable(path: string): void {
+  try {
+    if (existsSync(path) && statSync(path).isDirectory())
+      throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: it is a folder`);
+    accessSync(dirname(path), constants.W_OK);
+  } catch (error) {
+    throw writeFailure(path, error);
+  }
 }
 
 /** LT_RUN_WRITE for an error of the operating system; any other error as it is. */

@@ -1,4 +1,3 @@
-import { writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +5,7 @@ import { performance } from 'node:perf_hooks';
 import { type Access, loadOrCreateAccess } from '../../cluster/access.js';
 import { ClusterEngine, type Member } from '../../cluster/coordinator.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
+import { checkWritable, writeText } from '../checkpoint/atomic.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer } from '../data/tokenizer.js';
 import { Windows } from '../data/windows.js';
@@ -97,6 +97,7 @@ const INTAKE_FRAMES = 200;
 /** `lantrain bench cluster`: what workers bring, alone and together. Returns the exit code. */
 export async function benchCluster(command: BenchClusterCommand): Promise<number> {
   const bench = benchShape(command.preset, command.explicit);
+  if (command.svg !== undefined) checkWritable(command.svg);
   const say = (line: string) => void (command.json ? process.stderr : process.stdout).write(`${line}\n`);
   const stop = () => process.exit(130);
   process.on('SIGINT', stop).on('SIGTERM', stop);
@@ -117,7 +118,7 @@ export async function benchCluster(command: BenchClusterCommand): Promise<number
       );
     }
     await new ClusterBench(command, bench, say, measured).run();
-    if (command.svg !== undefined) writeFileSync(command.svg, clusterPlot(settings.map(barOf), titleOf(bench)));
+    if (command.svg !== undefined) await writeText(command.svg, clusterPlot(settings.map(barOf), titleOf(bench)));
     return 0;
   } finally {
     process.off('SIGINT', stop).off('SIGTERM', stop);

@@ -20,6 +20,7 @@ import { pasteable } from './invocation.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
+import { checkPresetOfResume } from './resume-preset.js';
 import { loadShaders } from './shaders.js';
 import { tune, tunesByItself } from './tuning.js';
 import { version } from './version.js';
@@ -67,6 +68,7 @@ export function planHash(plan: Plan): string {
 export async function prepareJob(request: JobRequest): Promise<Job> {
   const { saved, init, explicit } = request;
   checkTuning(request);
+  if (saved && request.preset) checkPresetOfResume(request.preset, saved.options, explicit);
   const initModel = init === undefined ? undefined : await openModel(init);
   initModel?.close();
   const options = resolveOptions(request, initModel?.config);
