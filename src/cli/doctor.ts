@@ -14,11 +14,12 @@ import { addMatmul } from '../model/matmul.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { defaultPlan, type Plan } from '../model/plan.js';
+import { formatBytes } from '../report/format.js';
 import { PRESETS, type PresetName } from '../train/options.js';
 import { benchShape } from './bench-shape.js';
 import { rounded } from './bench-train.js';
 import { pasteable, setupCommand } from './invocation.js';
-import { gigabytes, planHash } from './job.js';
+import { planHash } from './job.js';
 import { availableMemory } from './memory.js';
 import { processor } from './processor.js';
 import { loadShaders, packageRoot } from './shaders.js';
@@ -268,7 +269,7 @@ function adapterNotes({ adapter, limits }: Gpu, plan: Plan): string[] {
   else if (adapter.software && adapter.subgroupSize !== 8)
     notes.push("Mesa's software driver (lavapipe) is several times as fast as this one");
   if (limits.maxStorageBufferBindingSize < 4 * plan.windowValues)
-    notes.push(`bindings of ${gigabytes(limits.maxStorageBufferBindingSize)} are too small for the larger presets`);
+    notes.push(`bindings of ${formatBytes(limits.maxStorageBufferBindingSize)} are too small for the larger presets`);
   return notes;
 }
 
@@ -307,7 +308,7 @@ function describe(report: DoctorReport): string {
       `driver     ${adapter.driver || 'not told'}`,
       `vendor     ${[adapter.vendor, adapter.architecture].filter(Boolean).join(', ') || 'not told'}; ${kind}`,
       `features   ${features || 'none of those that lantrain uses'}`,
-      `limits     buffers of ${gigabytes(limits.maxBufferSize)}, bindings of ${gigabytes(limits.maxStorageBufferBindingSize)}, ` +
+      `limits     buffers of ${formatBytes(limits.maxBufferSize)}, bindings of ${formatBytes(limits.maxStorageBufferBindingSize)}, ` +
         `${limits.maxStorageBuffersPerShaderStage} storage buffers a stage, ` +
         `${limits.maxComputeWorkgroupStorageSize / 1024} KiB workgroup memory, ` +
         `${limits.maxComputeInvocationsPerWorkgroup} invocations a workgroup`,
@@ -320,7 +321,7 @@ function describe(report: DoctorReport): string {
       `ceiling    ${ceilings.gflops.toFixed(1)} GFLOP/s multiply-add, ${ceilings.gigabytesPerSecond.toFixed(1)} GB/s copying (read + write)`,
     );
   lines.push(
-    `memory     ${availableBytes === null ? "unknown: WebGPU does not tell a GPU's memory" : `${gigabytes(availableBytes)} available`}`,
+    `memory     ${availableBytes === null ? "unknown: WebGPU does not tell a GPU's memory" : `${formatBytes(availableBytes)} available`}`,
     '',
     'preset         parameters  needs',
     ...report.presets.map(presetLine),
@@ -341,5 +342,5 @@ const TRAIN_GPT2 = ['train', '--preset', 'gpt2', '--data', 'FILE'];
 function presetLine({ name, parameters, microBatch, needsBytes, fits }: PresetFit): string {
   const verdict = fits === null ? '' : fits ? ', fits' : ', does not fit';
   const count = `${(parameters / 1e6).toFixed(1)} M`;
-  return `${name.padEnd(14)} ${count.padStart(10)}  ${gigabytes(needsBytes)} at micro-batch ${microBatch}${verdict}`;
+  return `${name.padEnd(14)} ${count.padStart(10)}  ${formatBytes(needsBytes)} at micro-batch ${microBatch}${verdict}`;
 }

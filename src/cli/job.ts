@@ -11,6 +11,7 @@ import { checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
 import { chooseStack, MOST_ROWS, possibleStacks } from '../model/stack.js';
+import { formatBytes } from '../report/format.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
@@ -202,6 +203,8 @@ function resolveModel(
 
 /** Throws LT_USAGE_BATCH. */
 export function checkBatch({ batch, microBatch }: TrainOptions, context: number): void {
+  if (context > MOST_ROWS)
+    throw new LantrainError('LT_USAGE_BATCH', `a context of ${context} tokens exceeds ${MOST_ROWS}; lower --context`);
   if (microBatch * context > MOST_ROWS)
     throw new LantrainError(
       'LT_USAGE_BATCH',
@@ -311,10 +314,6 @@ function checkMemory(gpu: Gpu, model: ModelConfig, shape: BatchShape, plan: Plan
     advice = '--micro-batch 1 --context 128 fits';
   throw new LantrainError(
     'LT_GPU_MEMORY',
-    `the model needs ${gigabytes(budget.totalBytes)} on the adapter, and there is ${gigabytes(available)}; ${advice}`,
+    `the model needs ${formatBytes(budget.totalBytes)} on the adapter, and there is ${formatBytes(available)}; ${advice}`,
   );
-}
-
-export function gigabytes(bytes: number): string {
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 }

@@ -13,6 +13,7 @@ import { memoryBudget } from '../model/activations.js';
 import { ParameterLayout } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
+import { formatBytes } from '../report/format.js';
 import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
@@ -26,7 +27,7 @@ import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
 import { arenaOf, Checkpoints } from './checkpoints.js';
 import { pasteable } from './invocation.js';
-import { adamwOf, gigabytes, type Job, planHash, prepareJob } from './job.js';
+import { adamwOf, type Job, planHash, prepareJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
@@ -344,9 +345,9 @@ function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Report
   );
   reporter.note(`adapter  ${adapterTitle(gpu.adapter)}, matrix products by ${describeTable(plan.matmul)}`);
   const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;
-  const saved = options.recompute ? ` (recomputed; kept: ${gigabytes(kept)})` : '';
+  const saved = options.recompute ? ` (recomputed; kept: ${formatBytes(kept)})` : '';
   reporter.note(
-    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}, activations ${gigabytes(budget.activationBytes)}${saved}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
+    `memory   ${formatBytes(budget.totalBytes)} on the adapter: state ${formatBytes(budget.stateBytes)}, activations ${formatBytes(budget.activationBytes)}${saved}, sampling ${formatBytes(budget.samplingBytes)}, reading back ${formatBytes(budget.readingBytes)}`,
   );
 }
 
@@ -360,8 +361,8 @@ function printHostMemory({ model, plan, options }: RunConfig, conductor: Conduct
   };
   const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
   if (total === 0) return;
-  const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${gigabytes(bytes)}`);
-  reporter.note(`host     ${gigabytes(total)} of main memory: ${listed.join(', ')}`);
+  const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
+  reporter.note(`host     ${formatBytes(total)} of main memory: ${listed.join(', ')}`);
 }
 
 function printEnd(
