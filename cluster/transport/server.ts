@@ -212,5 +212,5 @@ async function listening(server: NetServer, host: string, port: number): Promise
 
 const refuseRequest: RequestListener = (_, response) => {
   response.writeHead(426, { 'Content-Type': 'text/plain', Connection: 'close' });
-  response.end('This is a lantrain coordinator. Workers join it by the command that it printed.\n');
+  response.end('This is the coordinator of a lantrain run. Workers join it by the command that it printed.\n');
 };

@@ -6,7 +6,7 @@ import { packageRoot } from './shaders.js';
 export interface Started {
   /** As Node gives it: the executable, the script, its arguments. */
   readonly argv: readonly string[];
-  /** Options of Node itself, such as `--max-old-space-size`. */
+  /** Options of Node itself. */
   readonly execArgv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Undefined where the folder is gone. */
@@ -45,6 +45,14 @@ export function pasteable(words: readonly string[], started: Started = OWN): str
   const [name, ...rest] = [...program(started), ...words].map((word) => shellQuote(word, shell));
   // To PowerShell a quoted first word is a text, not a program.
   return [...(shell === 'powershell' && /^["']/.test(name) ? ['&'] : []), name, ...rest].join(' ');
+}
+
+/** The same for another machine, in a checkout there: where lantrain lies here says nothing of it. */
+export function pasteableElsewhere(words: readonly string[], started: Started = OWN): string {
+  const [first, second] = program(started);
+  const byName = first === 'npx' ? [first, second] : first === 'lantrain' ? [first] : undefined;
+  const own = byName ?? ['npm', 'run', '-s', 'lantrain', '--'];
+  return [...own, ...words].map((word) => shellQuote(word, shellOf(started))).join(' ');
 }
 
 export type Shell = 'posix' | 'cmd' | 'powershell';

@@ -8,6 +8,7 @@ import { discover } from '../../cluster/transport/discovery.js';
 import { LantrainError } from '../errors.js';
 import { adapterTitle } from '../gpu/device.js';
 import { formatCount } from '../report/format.js';
+import { pasteable } from './invocation.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
 import { loadShaders } from './shaders.js';
@@ -91,12 +92,12 @@ async function find(): Promise<JoinUrl> {
   if (found.length > 1)
     throw new LantrainError(
       'LT_CLUSTER_CONNECT',
-      `there are ${found.length} coordinators on this network; pass the join URL of the one you mean: lantrain worker URL`,
+      `there are ${found.length} coordinators on this network; pass the join URL of the one you mean: ${pasteable(['worker', 'URL'])}`,
     );
   if (found.length === 0)
     throw new LantrainError(
       'LT_CLUSTER_CONNECT',
-      'no coordinator answered on this network; pass the join URL that it printed: lantrain worker URL',
+      `no coordinator answered on this network; pass the join URL that it printed: ${pasteable(['worker', 'URL'])}`,
     );
   return found[0].url;
 }

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { pasteable, type Started, shellOf, shellQuote } from '../../src/cli/invocation.js';
+import { pasteable, pasteableElsewhere, type Started, shellOf, shellQuote } from '../../src/cli/invocation.js';
 
 const NODE = '/usr/bin/node';
 const PLAIN: Started = {
@@ -130,6 +130,13 @@ describe('a printed command', () => {
     ],
   ])('of %s', (_what, started, command) => {
     expect(pasteable(['x'], { ...PLAIN, ...started })).toBe(command);
+  });
+
+  it('for another machine names nothing of this one', () => {
+    const elsewhere = (started: Partial<Started>) => pasteableElsewhere(['worker', 'URL'], { ...PLAIN, ...started });
+    expect(elsewhere({ cwd: '/tmp' })).toBe('npm run -s lantrain -- worker URL');
+    expect(elsewhere({ env: npm('/home/me/lantrain', '/tmp') })).toBe('npm run -s lantrain -- worker URL');
+    expect(elsewhere({ argv: bin('/usr/local/bin/lantrain') })).toBe('lantrain worker URL');
   });
 
   it('begins with & in PowerShell where the program is quoted', () => {

@@ -1,7 +1,11 @@
-import { describe, expect, it } from 'vitest';
+import { readFileSync } from 'node:fs';
+import { describe, expect, it, vi } from 'vitest';
+import { runCommandLine } from '../../src/cli/command-line.js';
 import { type Failure, failureOf } from '../../src/cli/failure.js';
+import { adapterNames } from '../../src/cli/open-gpu.js';
 import { createProgram } from '../../src/cli/program.js';
 import { checkNpm } from '../../src/cli/usage.js';
+import { LantrainError } from '../../src/errors.js';
 
 /** What a command line is refused with; fails where it is not, before any command runs. */
 async function refusal(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Failure> {
@@ -168,11 +172,15 @@ describe('options that npm took', () => {
 });
 
 describe('help', () => {
-  it('is what a command line without a command gets, never an error', () => {
-    const program = createProgram(() => {});
-    const help = program.helpInformation();
-    for (const command of program.commands) expect(help).toContain(`  ${command.name()}`);
-    expect(failureOf(new Error('x')).text).toMatch(/unexpected error/);
+  it('is what a command line without a command gets, never an error', async () => {
+    const printed: string[] = [];
+    const keep = (text: string | Uint8Array) => printed.push(String(text)) > 0;
+    const spies = [process.stdout, process.stderr].map((out) => vi.spyOn(out, 'write').mockImplementation(keep));
+    const code = await runCommandLine([]);
+    for (const spy of spies) spy.mockRestore();
+    expect(code).toBe(0);
+    expect(printed.join('')).toMatch(/^Usage: [\s\S]*Commands:[\s\S]* train [\s\S]*For a start:[\s\S]* demo\n/);
+    expect(printed.join('')).not.toContain('outputHelp');
   });
 
   it('sorts the options of a run under headings', () => {
@@ -180,5 +188,52 @@ describe('help', () => {
     const train = program.commands.find((command) => command.name() === 'train');
     const help = train?.helpInformation() ?? '';
     for (const heading of ['Run:', 'Data:', 'Computing:', 'Reports:']) expect(help).toContain(`\n${heading}\n`);
+  });
+});
+
+describe('a failure is told without the words of the system and of drivers', () => {
+  const told = (error: unknown) => failureOf(error).text;
+
+  it('of a file that nobody asked for', () => {
+    let error: unknown;
+    try {
+      readFileSync('/nowhere/at all');
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(failureOf(error)).toEqual({
+      text: 'error LT_SYSTEM: cannot use /nowhere/at all: no such file or directory (ENOENT)\n',
+      code: 1,
+    });
+  });
+
+  it('of a GPU, whose own words LANTRAIN_DEBUG shows', () => {
+    const cause = new Error('validation:\nWrite range (bufferOffset: 1024) does not fit in [Buffer].');
+    const words = 'validation: Write range (bufferOffset: 1024) does not fit in [Buffer].';
+    const error = new LantrainError('LT_GPU_ERROR', `WebGPU refused an operation: ${words}; step 7 stands`, { cause });
+    expect(told(error)).toMatch(/^error LT_GPU_ERROR: WebGPU refused an operation, which none should: .*driver/);
+    expect(told(error)).toMatch(/; step 7 stands\n$/);
+    expect(told(error)).not.toMatch(/validation|bufferOffset/);
+    vi.stubEnv('LANTRAIN_DEBUG', '1');
+    expect(told(error)).toMatch(/because of: Error: validation:\nWrite range/);
+    vi.unstubAllEnvs();
+    const shader = new LantrainError('LT_GPU_SHADER', 'matmul.wgsl does not compile: line 3:4 unresolved value');
+    expect(told(shader)).toMatch(
+      /^error LT_GPU_SHADER: the kernel matmul\.wgsl does not compile on this adapter: update/,
+    );
+    expect(told(shader)).not.toMatch(/unresolved/);
+  });
+
+  it('of adapters, whose names are kept', () => {
+    const said =
+      "no suitable backends found\nAvailable adapters:\n * backend: 'vulkan', name: 'A (x, 1)'\n * name: 'B'";
+    expect(adapterNames(new Error(said))).toEqual(['A (x, 1)', 'B']);
+    expect(adapterNames(undefined)).toEqual([]);
+  });
+
+  it('but a defect of ours shows where it is', () => {
+    expect(told(new TypeError('x is not a function'))).toMatch(
+      /^unexpected error: TypeError: x is not a function\n +at /,
+    );
   });
 });
