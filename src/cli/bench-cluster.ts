@@ -30,7 +30,7 @@ import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { describeAdapter } from './processor.js';
 import { loadShaders } from './shaders.js';
-import { mean, stepParts } from './step-parts.js';
+import { type Said, stepParts } from './step-parts.js';
 import { version } from './version.js';
 
 export interface BenchClusterCommand {
@@ -61,9 +61,8 @@ export interface Setting {
   readonly workers: readonly string[];
   readonly batch: number;
   readonly steps: number;
-  /** The mean, which the parts of a step add up to, and the median. */
+  /** The median. */
   readonly stepMs: number;
-  readonly medianMs: number;
   readonly tokensPerSecond: number;
   /** tokens/s together / the sum of each worker's alone. */
   readonly efficiency: number | null;
@@ -243,18 +242,16 @@ class ClusterBench {
     if (this.command.steps !== undefined) more.push('--steps', String(this.command.steps));
     if (this.command.adapter !== undefined) more.push('--adapter', this.command.adapter);
     const child = new Child({ args: ['bench', 'train', '--json', ...shape, ...more], core });
-    const { meanMs, stepMs: medianMs } = JSON.parse(await child.output());
-    const tokensPerStep = options.batch * this.bench.model.context;
+    const { stepMs, tokensPerSecond } = JSON.parse(await child.output());
     this.measured({
       ...NOTHING,
       scaling: 'train',
       workers: [],
       batch: options.batch,
       steps: this.command.steps ?? 0,
-      stepMs: meanMs,
-      medianMs,
-      tokensPerSecond: rounded((1000 * tokensPerStep) / meanMs, 2),
-      computeMs: meanMs,
+      stepMs,
+      tokensPerSecond,
+      computeMs: stepMs,
     });
   }
 
@@ -336,19 +333,21 @@ class ClusterBench {
       await haveTold(members);
       const before = countersOf(engine, members);
       const times: number[] = [];
+      const said: Said[] = [];
       for (let i = 0; i < steps; i++) {
         if (process.stderr.isTTY) progress(i, steps);
+        const told = countersOf(engine, members);
         times.push(await step());
+        await haveTold(members);
+        said.push(saidBetween(told, countersOf(engine, members), members.length));
       }
       if (process.stderr.isTTY) progress(steps, steps);
-      await haveTold(members);
       const after = countersOf(engine, members);
-      const stepMs = mean(times);
+      const stepMs = median(times);
       const tokensPerSecond = (1000 * tokensPerStep) / stepMs;
       if (scaling === 'alone') this.#alone.set(names[0], tokensPerSecond);
       const sum = names.reduce((total, name) => total + (this.#alone.get(name) ?? Number.NaN), 0);
       const each = (key: keyof Counters) => (after[key] - before[key]) / steps / members.length;
-      const said = { computeMs: each('computeMs'), uploadMs: each('uploadMs'), downloadMs: each('downloadMs') };
       this.measured({
         ...NOTHING,
         scaling,
@@ -356,7 +355,6 @@ class ClusterBench {
         batch,
         steps,
         stepMs: rounded(stepMs, 2),
-        medianMs: rounded(median(times), 2),
         tokensPerSecond: rounded(tokensPerSecond, 2),
         efficiency: scaling === 'alone' ? null : rounded(tokensPerSecond / sum, 4),
         ...stepParts(stepMs, said),
@@ -396,7 +394,7 @@ class ClusterBench {
 }
 
 /** A worker tells of a step after it has sent the last of it, which can be after the step's end. */
-const TELL_MS = 500;
+const TELL_MS = 100;
 
 async function haveTold(members: readonly Member[]): Promise<void> {
   const end = performance.now() + TELL_MS;
@@ -417,6 +415,12 @@ function countersOf(engine: ClusterEngine, members: readonly Member[]) {
     sumMs: engine.times.sum.milliseconds,
     updateMs: engine.times.update.milliseconds,
   };
+}
+
+/** Of a step, the mean of its workers. */
+function saidBetween(before: Counters, after: Counters, workers: number): Said {
+  const each = (key: keyof Said) => (after[key] - before[key]) / workers;
+  return { computeMs: each('computeMs'), uploadMs: each('uploadMs'), downloadMs: each('downloadMs') };
 }
 
 const NOTHING = {
@@ -452,7 +456,7 @@ function columns(cells: readonly string[]): string {
 }
 
 const HEAD = [
-  columns(['a mean step, milliseconds', '', '', '', '', 'worker:', '', '', '', 'coord.:', '', 'MB a', 'worker']),
+  columns(['a step, milliseconds', '', '', '', '', 'worker:', '', '', '', 'coord.:', '', 'MB a', 'worker']),
   columns('setting|batch|step|tokens/s|effic.|compute|upload|wait|download|sum|update|up|down'.split('|')),
 ].join('\n');
 

@@ -10,7 +10,6 @@ import { resolvePlan } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { describeAdapter } from './processor.js';
-import { mean } from './step-parts.js';
 
 /** Timed steps take this long together, unless `--steps` says otherwise. */
 const TIMED_MS = 30_000;
@@ -25,9 +24,7 @@ const WARM_UP_STEPS = 3;
 const WARM_UP_MS = 3000;
 
 interface Measured {
-  /** The median, and the mean. */
   readonly stepMs: number;
-  readonly meanMs: number;
   readonly steps: number;
   /** Time a step in which the JS thread was at work, not waiting. */
   readonly hostMs: number;
@@ -42,7 +39,7 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
   const engine = await benchEngine(gpu, bench, resolvePlan({ plan: command.plan }, gpu));
   const batches = randomBatches(bench);
   const { lr, seed, batch } = bench.options;
-  const { stepMs, meanMs, steps, hostMs, ceilingGflops } = await timeSteps(
+  const { stepMs, steps, hostMs, ceilingGflops } = await timeSteps(
     {
       step: (number) => engine.step(batches, number, seed, lr),
       done: () => gpu.done(),
@@ -57,7 +54,6 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
     event: 'bench',
     parameters: parameterCount(bench.model),
     stepMs: rounded(stepMs, 2),
-    meanMs: rounded(meanMs, 2),
     tokensPerSecond: rounded((1000 * tokens) / stepMs, 2),
     modelGflops: rounded(modelGflops, 3),
     ceilingGflops: rounded(ceilingGflops, 3),
@@ -118,7 +114,7 @@ async function timeSteps({ step, done, ceiling }: Work, asked?: number): Promise
     ceilings.push(await ceiling());
   }
   progress(steps, steps);
-  return { stepMs: median(times), meanMs: mean(times), steps, hostMs: hostMs / steps, ceilingGflops: median(ceilings) };
+  return { stepMs: median(times), steps, hostMs: hostMs / steps, ceilingGflops: median(ceilings) };
 }
 
 /** Parameters that take part in matrix products: the matrices of all linear layers, and the head, tied or not. */

@@ -1,31 +1,33 @@
-/** What a worker's mean step is made of, in milliseconds. The four add up to the step. */
-export interface StepParts {
+import { median } from './bench-shape.js';
+
+/** What a worker says of a step: milliseconds. */
+export interface Said {
   readonly computeMs: number;
   readonly uploadMs: number;
   readonly downloadMs: number;
+}
+
+/** What a worker's step is made of. The four add up to the step. */
+export interface StepParts extends Said {
   readonly waitMs: number;
 }
 
 /**
- * The parts of a step of `stepMs`, which the coordinator has timed, from what workers say of the same steps, on average.
- * Workers count from upload to upload and the coordinator from begin to end, so what they say of their idle time belongs
- * in part to the step before, and of what does not fit the idle parts give way: waiting is what is left of the step.
+ * The parts of a step of `stepMs`, the median of what the coordinator timed, from what workers said of each of the same
+ * steps: medians as well, and waiting is what is left. Workers count from upload to upload and the coordinator from begin
+ * to end, so a download can have begun in the step before; of what does not fit, the later part gives way.
  */
-export function stepParts(stepMs: number, said: Omit<StepParts, 'waitMs'>): StepParts {
+export function stepParts(stepMs: number, said: readonly Said[]): StepParts {
   // In hundredths, as they are told, so that they add up as they are told, too.
-  const hundredths = (ms: number) => Math.max(0, Math.round(100 * ms));
-  let left = hundredths(stepMs);
-  const take = (ms: number) => {
-    const taken = Math.min(hundredths(ms), left);
+  let left = Math.max(0, Math.round(100 * stepMs));
+  const take = (key: keyof Said) => {
+    const wanted = Math.max(0, Math.round(100 * median(said.map((step) => step[key]))));
+    const taken = Math.min(wanted, left);
     left -= taken;
     return taken / 100;
   };
-  const computeMs = take(said.computeMs);
-  const uploadMs = take(said.uploadMs);
-  const downloadMs = take(said.downloadMs);
+  const computeMs = take('computeMs');
+  const uploadMs = take('uploadMs');
+  const downloadMs = take('downloadMs');
   return { computeMs, uploadMs, downloadMs, waitMs: left / 100 };
-}
-
-export function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
