@@ -1,6 +1,7 @@
 import { type Command, CommanderError } from 'commander';
 import { LantrainError } from '../errors.js';
 import { isSystemError, reason } from '../files.js';
+import { oneLine, withoutDriversWords } from '../gpu/driver-words.js';
 import { pasteable } from './invocation.js';
 import { commandOf, commandsWith, pathOf } from './usage.js';
 
@@ -14,7 +15,10 @@ export interface Failure {
 export function failureOf(error: unknown, program?: Command, args: readonly string[] = []): Failure {
   if (error instanceof CommanderError) return usageFailure(error, program, args);
   if (error instanceof LantrainError)
-    return { text: `error ${error.code}: ${oneLine(saidOf(error))}\n${causesOf(error)}`, code: error.exitCode };
+    return {
+      text: `error ${error.code}: ${withoutDriversWords(error, process.env.LANTRAIN_DEBUG ? '' : MORE)}\n${causesOf(error)}`,
+      code: error.exitCode,
+    };
   if (isSystemError(error)) {
     const what = error.path === undefined ? 'the system refuses' : `cannot use ${error.path}`;
     return failureOf(new LantrainError('LT_SYSTEM', `${what}: ${reason(error)}`, { cause: error }));
@@ -22,30 +26,7 @@ export function failureOf(error: unknown, program?: Command, args: readonly stri
   return { text: `unexpected error: ${error instanceof Error ? error.stack : String(error)}\n`, code: 1 };
 }
 
-/** What to do about a failure whose cause a driver told. */
-const DRIVERS: Readonly<Record<string, string>> = {
-  LT_GPU_NONE: '',
-  LT_GPU_ERROR: ", which none should: update the GPU's driver",
-  LT_GPU_LOST: ': its driver was reset, or ran out of memory or time',
-  LT_GPU_MEMORY: '',
-};
-
-/** Without the words of drivers, which say nothing to who trains; LANTRAIN_DEBUG shows them. */
-function saidOf(error: LantrainError): string {
-  const { code, message } = error;
-  const more = process.env.LANTRAIN_DEBUG ? '' : ' (with LANTRAIN_DEBUG=1 in the environment, its own words follow)';
-  if (code === 'LT_GPU_SHADER') {
-    const [shader] = message.split(/[\s,]/, 1);
-    return `the kernel ${shader} does not compile on this adapter: update the GPU's driver${more}`;
-  }
-  let said = oneLine(message);
-  if (!(code in DRIVERS)) return said;
-  for (let { cause } = error; cause instanceof Error; { cause } = cause) {
-    const words = `: ${oneLine(cause.message)}`;
-    if (said.includes(words)) said = said.replace(words, () => DRIVERS[code] + more);
-  }
-  return said;
-}
+const MORE = ' (with LANTRAIN_DEBUG=1 in the environment, its own words follow)';
 
 /** The library's sentences in the form of ours. */
 function usageFailure(error: CommanderError, program: Command | undefined, args: readonly string[]): Failure {
@@ -99,9 +80,4 @@ function causesOf(error: Error): string {
   let text = `${error.stack}\n`;
   for (let { cause } = error; cause instanceof Error; { cause } = cause) text += `because of: ${cause.stack}\n`;
   return text;
-}
-
-/** Names of files and values come from anywhere: a terminal is not to obey them. */
-function oneLine(text: string): string {
-  return text.replace(/\s*\p{Cc}+\s*/gu, ' ').trim();
 }
