@@ -1,4 +1,4 @@
-import { createHash, randomBytes, X509Certificate } from 'node:crypto';
+import { createHash, createPrivateKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
 import { chmod, open, readFile, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -115,13 +115,46 @@ async function keptPair(folder: string): Promise<Pair> {
   return made;
 }
 
-async function ownPair(certificatePath: string, keyPath: string | undefined): Promise<Pair> {
+/** The user's own certificate and key. Throws LT_CLUSTER_ACCESS or LT_CLUSTER_CERTIFICATE, which says what is wrong. */
+export async function ownPair(certificatePath: string, keyPath: string | undefined): Promise<Pair> {
   if (keyPath === undefined)
     throw new LantrainError('LT_CLUSTER_CERTIFICATE', 'a certificate of your own needs its key; add --key FILE');
-  const texts = await accessible(`${certificatePath} or ${keyPath}`, () =>
-    Promise.all([readFile(certificatePath, 'utf8'), readFile(keyPath, 'utf8')]),
-  );
-  return checkPair(...texts, certificatePath);
+  const text = (path: string) => accessible(path, () => readFile(path, 'utf8'));
+  const [certificate, key] = [await text(certificatePath), await text(keyPath)];
+  const bad = (why: string, cause?: unknown) => new LantrainError('LT_CLUSTER_CERTIFICATE', why, { cause });
+  if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(certificate) && !certificate.includes(CERTIFICATE_HEAD))
+    throw bad(`${certificatePath} holds a key, not a certificate; exchange --cert and --key`);
+  if (!certificate.includes(CERTIFICATE_HEAD)) throw bad(`${certificatePath} is no certificate in PEM`);
+  if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(key))
+    throw bad(`the key ${keyPath} is encrypted; give it without a passphrase, as openssl pkey writes it`);
+  if (!/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(key)) throw bad(`${keyPath} is no private key in PEM`);
+  let parsed: X509Certificate;
+  let secret: KeyObject;
+  try {
+    parsed = new X509Certificate(certificate);
+  } catch (cause) {
+    throw bad(`the certificate ${certificatePath} is damaged`, cause);
+  }
+  try {
+    secret = createPrivateKey(key);
+  } catch (cause) {
+    throw bad(`the key ${keyPath} is damaged`, cause);
+  }
+  if (!parsed.checkPrivateKey(secret))
+    throw bad(`the key ${keyPath} does not belong to the certificate ${certificatePath}; give the pair`);
+  return checkPair(certificate, key, certificatePath);
+}
+
+const CERTIFICATE_HEAD = '-----BEGIN CERTIFICATE-----';
+
+/** What will keep others from trusting a certificate (PEM), as far as its dates tell; undefined where they do not. */
+export function certificateWarning(certificate: string, now: Date = new Date()): string | undefined {
+  const { validFrom, validTo } = new X509Certificate(certificate);
+  const day = (text: string) => new Date(text).toISOString().slice(0, 10);
+  if (now > new Date(validTo)) return `the certificate expired on ${day(validTo)}: browsers will not let it pass`;
+  if (now < new Date(validFrom))
+    return `the certificate is valid from ${day(validFrom)} on, which this machine's clock says is to come`;
+  return undefined;
 }
 
 function checkPair(certificate: string, key: string, where: string): Pair {

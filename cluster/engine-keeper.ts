@@ -96,8 +96,7 @@ export class EngineKeeper {
     const available = this.memory.availableBytes?.();
     const needed = neededBytes(wanted);
     if (available === undefined || needed <= available) return;
-    const advice =
-      neededBytes(wanted, true) <= available ? '; lantrain worker --recompute fits, with the same bits' : '';
+    const advice = neededBytes(wanted, true) <= available ? '; worker --recompute fits, with the same bits' : '';
     const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
     throw new LantrainError(
       'LT_GPU_MEMORY',

@@ -23,6 +23,7 @@ import { z } from 'zod';
 import { IGNORED_TARGET } from '../src/model/gpt.js';
 import { PRECISIONS } from '../src/model/shape.js';
 import { PlanSchema, RunConfigSchema } from '../src/train/run-config.js';
+import { validate } from '../src/validate.js';
 import { FRAME_VERSION, MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
 import { checkMessagePack } from './message-pack.js';
 import { NONCE_BYTES, PROOF_BYTES } from './transport/proof.js';
@@ -246,11 +247,8 @@ function decode(schemas: Record<string, z.ZodType>, message: Uint8Array): unknow
   const type = typeof value === 'object' && value !== null && 'type' in value ? value.type : undefined;
   const schema = typeof type === 'string' && Object.hasOwn(schemas, type) ? schemas[type] : undefined;
   if (schema === undefined) throw malformed('its type is unknown');
-  const result = schema.safeParse(value);
-  if (!result.success) {
-    const [issue] = result.error.issues;
-    throw malformed(`${type}: ${issue.path.join('.')} ${issue.message}`.slice(0, 200));
-  }
+  const result = validate(schema, value);
+  if (!result.ok) throw malformed(`${type}: ${result.wrong}`.slice(0, 200));
   return result.data;
 }
 

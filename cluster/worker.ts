@@ -1,5 +1,6 @@
 import { LantrainError } from '../src/errors.js';
 import { adapterTitle } from '../src/gpu/device.js';
+import { withoutDriversWords } from '../src/gpu/driver-words.js';
 import { IGNORED_TARGET, type MicroBatch } from '../src/model/gpt.js';
 import { runnablePlan } from '../src/model/plan.js';
 import type { StepReport } from '../src/model/sums.js';
@@ -160,7 +161,8 @@ export class Worker {
   #fail(error: unknown): void {
     const known =
       error instanceof LantrainError ? error : new LantrainError('LT_CLUSTER_WORKER', `the worker failed: ${error}`);
-    this.#connection.close(known);
+    // The coordinator shows it to whoever runs it, who knows nothing of this driver.
+    this.#connection.close(new LantrainError(known.code, withoutDriversWords(known), { cause: known }));
     this.#end(known);
   }
 

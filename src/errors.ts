@@ -28,6 +28,7 @@ const USAGE = [
 ] as const;
 
 const FAILURES = [
+  'LT_SYSTEM',
   'LT_GPU_NONE',
   'LT_GPU_SHADER',
   'LT_GPU_ERROR',

@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, mkdirSync, rmdirSync, statSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname, isAbsolute } from 'node:path';
+import { getSystemErrorMap } from 'node:util';
 import { LantrainError } from './errors.js';
 
 /**
@@ -123,9 +124,10 @@ export function systemFailure(error: unknown): unknown {
 /** What the operating system says, with its code, without the call and the path that Node adds to it. */
 export function reason(error: unknown): string {
   if (error instanceof LantrainError) return error.message;
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, errno, message } = error as NodeJS.ErrnoException;
   if (!code) return String(message ?? error);
-  const text = message?.replace(/^[A-Z0-9]+: /, '').replace(/, [a-z_]+( '.*)?$/, '');
+  const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
+  const text = words ?? message?.replace(/^[A-Z0-9]+: /, '').replace(/, [a-z_]+( '.*)?$/, '');
   const why = code === 'ENOENT' && isCurrentFolderGone() ? ', as the current folder was removed' : '';
   return text ? `${text} (${code})${why}` : code;
 }

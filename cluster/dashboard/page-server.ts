@@ -16,6 +16,8 @@ export interface PageServerOptions {
   /** The folder of the bundled page. */
   readonly site: string;
   readonly watchers: Watchers;
+  /** What chooses another port, for the message where this one cannot be had. */
+  readonly option?: string;
   readonly onRefused?: (error: LantrainError, peer: string) => void;
 }
 
@@ -51,7 +53,7 @@ export async function servePage(options: PageServerOptions): Promise<PageServer>
       refuseUpgrade(socket, refusal);
     }
   });
-  await listening(http, host, port, 'choose another HOST:PORT');
+  await listening(http, host, port, `choose another ${options.option ?? 'HOST:PORT'}`);
   return {
     port: (http.address() as AddressInfo).port,
     close: async (reason) => {

@@ -5,6 +5,7 @@
 import { version } from '../../package.json';
 import { LantrainError } from '../../src/errors.js';
 import { Gpu } from '../../src/gpu/device.js';
+import { withoutDriversWords } from '../../src/gpu/driver-words.js';
 import { EngineKeeper } from '../engine-keeper.js';
 import type { JoinUrl } from '../join-url.js';
 import { Membership } from '../membership.js';
@@ -36,7 +37,10 @@ async function work(url: JoinUrl, name: string): Promise<void> {
     page.postMessage({ note: 'ended', how: await stay(url, name) });
   } catch (error) {
     const code = error instanceof LantrainError ? error.code : 'LT_CLUSTER_WORKER';
-    page.postMessage({ note: 'failed', code, message: error instanceof Error ? error.message : String(error) });
+    // All of it is in the browser's console.
+    console.error(error);
+    const message = error instanceof LantrainError ? withoutDriversWords(error) : String(error);
+    page.postMessage({ note: 'failed', code, message });
   }
 }
 
@@ -59,7 +63,7 @@ async function stay(url: JoinUrl, name: string): Promise<'done' | 'left'> {
     } catch (error) {
       const isLost = error instanceof LantrainError && error.code === 'LT_GPU_LOST';
       if (!isLost || performance.now() - openedAt < LEAST_LIFE_MS) throw error;
-      page.postMessage({ note: 'lost', reason: error.message });
+      page.postMessage({ note: 'lost', reason: withoutDriversWords(error) });
     } finally {
       gpu.device.destroy();
     }

@@ -14,7 +14,7 @@ export function obstacles({ isSecureContext, hasWebGpu, host }: Surroundings): r
   if (!hasWebGpu)
     return [
       'This browser has no WebGPU, or it is switched off. Chrome and Edge have it from version 113 on (on Android from 121), Safari from 26, Firefox on Windows from 141. On Linux, Chrome may need --enable-unsafe-webgpu or the setting chrome://flags/#enable-unsafe-webgpu.',
-      'Any machine can also compute without a browser: npm run -s lantrain -- worker, with the link of this page.',
+      'A machine that has lantrain can also join without a browser, by its command worker with the link of this page.',
     ];
   return [];
 }
@@ -23,7 +23,7 @@ export function obstacles({ isSecureContext, hasWebGpu, host }: Surroundings): r
 export function insecure(host: string): readonly string[] {
   return [
     `Browsers let a page prove its token and use the GPU only over HTTPS, or on the machine itself. This page came over plain HTTP from ${host}.`,
-    'Start the coordinator without --plain and open the https:// link that it prints.',
+    'Whoever runs the coordinator can start it without --plain; then open the https:// link that it prints.',
     CERTIFICATE,
   ];
 }
@@ -32,7 +32,7 @@ export function insecure(host: string): readonly string[] {
 export const CERTIFICATE =
   'The browser will warn of the certificate: the coordinator made it itself, and no authority vouches for it. ' +
   'Compare the SHA-256 fingerprint that the browser shows with the one that the coordinator printed; if they are equal, go on. ' +
-  'To have no warning, give the coordinator a certificate that your devices trust: --cert FILE --key FILE, for example from mkcert.';
+  'To have no warning, the coordinator can be started with a certificate that your devices trust: --cert FILE --key FILE, for example from mkcert.';
 
 /** The state in a few words. */
 export function describePhase({ phase, compiled, step, worker }: TabState): string {
@@ -69,7 +69,8 @@ const ADVICE: Readonly<Record<string, string>> = {
   LT_GPU_LOST:
     'The GPU was reset or taken away. Join again; if it happens again, this device is too small for the run.',
   LT_GPU_SHADER: "This browser's WebGPU cannot compile the run's kernels: update it, or use another one.",
-  LT_CLUSTER_BIT_CLASS: 'The run takes only devices that compute the same bits as its coordinator (--exact).',
+  LT_CLUSTER_BIT_CLASS:
+    'The run takes only devices that compute the same bits as its coordinator: it was started with --exact.',
   LT_CLUSTER_TOKEN: 'The link is of another run, or not whole: open the one that the coordinator prints now.',
   LT_CLUSTER_URL: 'Open the whole link that the coordinator prints.',
   LT_CLUSTER_VERSION: 'The page is of another version than the coordinator: reload it.',

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import { LantrainError } from '../../src/errors.js';
+import { reason } from '../../src/files.js';
 import { malformed } from '../protocol.js';
 import { peerOf } from './upgrade.js';
 import type { Wire, WireEvents } from './wire.js';
@@ -66,5 +67,5 @@ export class NodeWire implements Wire {
 
 function socketError(error: Error & { code?: string }): LantrainError {
   if (error.code?.startsWith('WS_ERR_')) return malformed(error.message, error);
-  return new LantrainError('LT_CLUSTER_CLOSED', `the connection broke: ${error.message}`, { cause: error });
+  return new LantrainError('LT_CLUSTER_CLOSED', `the connection broke: ${reason(error)}`, { cause: error });
 }

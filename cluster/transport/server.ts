@@ -203,5 +203,5 @@ export class ClusterServer {
 
 const refuseRequest: RequestListener = (_, response) => {
   response.writeHead(426, { 'Content-Type': 'text/plain', Connection: 'close', Server: 'lantrain' });
-  response.end('This is a lantrain coordinator. Join it with: lantrain worker URL\n');
+  response.end('This is the coordinator of a lantrain run. Workers join it by the command that it printed.\n');
 };

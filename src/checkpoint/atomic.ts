@@ -1,4 +1,4 @@
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LantrainError } from '../errors.js';
@@ -20,9 +20,11 @@ export function writeText(path: string, text: string): Promise<void> {
   return writeWhole(path, (file) => file.writeFile(text));
 }
 
-/** For a file that is written at the end of long work. Throws LT_RUN_WRITE where it is plain that it cannot be. */
+/** Throws LT_RUN_WRITE where the file `path` cannot be written, for those with long work before they write it. */
 export function checkWritableFile(path: string): void {
   try {
+    if (existsSync(path) && statSync(path).isDirectory())
+      throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: it is a folder`);
     accessSync(dirname(path), constants.W_OK);
   } catch (error) {
     throw writeFailure(path, error);

@@ -6,10 +6,11 @@ import { LantrainError } from '../errors.js';
 import { isSystemError, makeFolder, removeQuietly, syncDirectory } from '../files.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameters } from '../model/parameters.js';
+import { validate } from '../validate.js';
 import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import { type ReadState, STATE_PARTS, StateDigest, type StatePart } from './digest.js';
 import { openModel, writeModel } from './huggingface.js';
-import { issues, readJson } from './huggingface-config.js';
+import { readJson } from './huggingface-config.js';
 import { compareIdentity } from './identity.js';
 import { openSafetensors, writeSafetensors } from './safetensors.js';
 
@@ -87,8 +88,8 @@ export function stampOf(path: string): string {
 /** Opens one checkpoint: all but the values themselves is checked. Throws LT_CHECKPOINT_CORRUPT or _TENSOR. */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const statePath = join(path, 'state.json');
-  const state = CheckpointState.safeParse(readJson(statePath));
-  if (!state.success) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${statePath}: ${issues(state.error)}`);
+  const state = validate(CheckpointState, readJson(statePath));
+  if (!state.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${statePath}: ${state.wrong}`);
   const model = await openModel(path);
   const close = [model.close];
   try {

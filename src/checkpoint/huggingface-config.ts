@@ -4,6 +4,7 @@ import { LantrainError } from '../errors.js';
 import { fileKind } from '../file-kind.js';
 import { isSystemError, reason } from '../files.js';
 import { checkModel, LAYER_NORM_EPSILON, type ModelConfig } from '../model/config.js';
+import { validate } from '../validate.js';
 
 const Count = z.number().int().positive();
 
@@ -38,8 +39,8 @@ export function readModelConfig(path: string): ModelConfig {
       'LT_CHECKPOINT_CORRUPT',
       `${path} is that of a run: weights to begin with lie in its checkpoints/<step>, and lantrain export writes them out`,
     );
-  const parsed = Gpt2Config.safeParse(json);
-  if (!parsed.success) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${issues(parsed.error)}`);
+  const parsed = validate(Gpt2Config, json);
+  if (!parsed.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${parsed.wrong}`);
   const c = parsed.data;
   const context = c.n_positions ?? c.n_ctx;
   if (context === undefined) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: n_positions is missing`);
@@ -114,9 +115,4 @@ export function readJson(path: string): unknown {
     const what = isSystemError(error) ? `cannot be read: ${reason(error)}` : other;
     throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} ${what}`, { cause: error });
   }
-}
-
-/** What zod found wrong, in one line. */
-export function issues(error: z.ZodError): string {
-  return error.issues.map(({ path, message }) => `${path.join('.') || 'it'}: ${message}`).join('; ');
 }

@@ -2,7 +2,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { issues, readJson } from './huggingface-config.js';
+import { validate } from '../validate.js';
+import { readJson } from './huggingface-config.js';
 import { openSafetensors, type SafetensorsFile } from './safetensors.js';
 
 const WHOLE = 'model.safetensors';
@@ -14,8 +15,8 @@ export function openFiles(dir: string): SafetensorsFile[] {
   if (existsSync(join(dir, WHOLE))) return [openSafetensors(join(dir, WHOLE))];
   const indexPath = join(dir, INDEX);
   if (!existsSync(indexPath)) throw corrupt(`${dir} has no ${WHOLE}: ${whatIsThere(dir)}`);
-  const index = Index.safeParse(readJson(indexPath));
-  if (!index.success) throw corrupt(`${indexPath}: ${issues(index.error)}`);
+  const index = validate(Index, readJson(indexPath));
+  if (!index.ok) throw corrupt(`${indexPath}: ${index.wrong}`);
   const names = [...new Set(Object.values(index.data.weight_map))].sort();
   const files: SafetensorsFile[] = [];
   try {

@@ -37,7 +37,7 @@ export function checkIdentity(run: string, saved: unknown, wanted: unknown): voi
   if (differences.length > 0)
     throw new LantrainError(
       'LT_RUN_MISMATCH',
-      `${run} cannot go on as another run: ${differences.join('; ')}; resume it with its own settings or choose another --out`,
+      `${run} cannot go on as another run: ${differences.join('; ')}; resume it with its own settings, or begin another run`,
     );
 }
 

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { checkWritable, isSystemError, makeFolder, removeEmpty, removeQuietly, syncDirectory } from '../files.js';
+import { validate } from '../validate.js';
 import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import {
   type Checkpoint,
@@ -12,7 +13,7 @@ import {
   stampOf,
 } from './checkpoint.js';
 import { EventLog, type LoggedEvent } from './event-log.js';
-import { issues, readJson } from './huggingface-config.js';
+import { readJson } from './huggingface-config.js';
 import { RunConfig } from './identity.js';
 import { nameAside, setAside, sweepCheckpoints, writeAndPrune } from './kept.js';
 import { LOCK_NAME, RunLock } from './lock.js';
@@ -84,7 +85,7 @@ export class RunDirectory {
       if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
         throw new LantrainError(
           'LT_RUN_EXISTS',
-          `${path} is there already and not empty; choose another --out, or go on with it by --resume ${path}`,
+          `${path} is there already and not empty; choose another --out, or go on with it: --resume in place of --out`,
         );
     } catch (error) {
       throw writeFailure(path, error);
@@ -158,12 +159,9 @@ export class RunDirectory {
         'LT_RUN_MISSING',
         existsSync(path) ? `${path} is no run: it has no config.json` : `there is no run at ${path}`,
       );
-    const config = RunConfig.safeParse(readJson(configPath));
-    if (!config.success)
-      throw new LantrainError(
-        'LT_CHECKPOINT_CORRUPT',
-        `${configPath} is no run's config.json: ${issues(config.error)}`,
-      );
+    const config = validate(RunConfig, readJson(configPath));
+    if (!config.ok)
+      throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${configPath} is no run's config.json: ${config.wrong}`);
     if (purpose === 'read') return new RunDirectory(path, config.data);
     const run = new RunDirectory(path, config.data, RunLock.take(path));
     try {

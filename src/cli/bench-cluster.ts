@@ -30,6 +30,7 @@ import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { describeAdapter } from './processor.js';
 import { loadShaders } from './shaders.js';
+import { type Said, stepParts } from './step-parts.js';
 import { version } from './version.js';
 
 export interface BenchClusterCommand {
@@ -60,11 +61,12 @@ export interface Setting {
   readonly workers: readonly string[];
   readonly batch: number;
   readonly steps: number;
+  /** The median. */
   readonly stepMs: number;
   readonly tokensPerSecond: number;
   /** tokens/s together / the sum of each worker's alone. */
   readonly efficiency: number | null;
-  /** What a worker's step is made of. */
+  /** What a worker's step is made of: together, `stepMs`. */
   readonly computeMs: number;
   readonly uploadMs: number;
   readonly waitMs: number;
@@ -329,11 +331,16 @@ class ClusterBench {
       for (let i = 0; i < command.skip; i++) lastMs = await step();
       const steps = command.steps ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
       const progress = loadingBar(`${scaling}: ${names.join(', ')}`);
+      await haveTold(members);
       const before = countersOf(engine, members);
       const times: number[] = [];
+      const said: Said[] = [];
       for (let i = 0; i < steps; i++) {
         if (process.stderr.isTTY) progress(i, steps);
+        const told = countersOf(engine, members);
         times.push(await step());
+        await haveTold(members);
+        said.push(saidBetween(told, countersOf(engine, members), members.length));
       }
       if (process.stderr.isTTY) progress(steps, steps);
       const after = countersOf(engine, members);
@@ -351,10 +358,7 @@ class ClusterBench {
         stepMs: rounded(stepMs, 2),
         tokensPerSecond: rounded(tokensPerSecond, 2),
         efficiency: scaling === 'alone' ? null : rounded(tokensPerSecond / sum, 4),
-        computeMs: rounded(each('computeMs'), 2),
-        uploadMs: rounded(each('uploadMs'), 2),
-        waitMs: rounded(each('waitMs'), 2),
-        downloadMs: rounded(each('downloadMs'), 2),
+        ...stepParts(stepMs, said),
         sumMs: rounded(each('sumMs') * members.length, 2),
         updateMs: rounded(each('updateMs') * members.length, 2),
         bytesUp: Math.round(each('bytesUp')),
@@ -390,6 +394,15 @@ class ClusterBench {
   }
 }
 
+/** A worker tells of a step after it has sent the last of it, which can be after the step's end. */
+const TELL_MS = 100;
+
+async function haveTold(members: readonly Member[]): Promise<void> {
+  const end = performance.now() + TELL_MS;
+  while (members.some(({ doing }) => doing.kind !== 'nothing') && performance.now() < end)
+    await new Promise((go) => setTimeout(go, 1));
+}
+
 type Counters = ReturnType<typeof countersOf>;
 
 function countersOf(engine: ClusterEngine, members: readonly Member[]) {
@@ -397,13 +410,18 @@ function countersOf(engine: ClusterEngine, members: readonly Member[]) {
   return {
     computeMs: total((m) => m.totals.computeMs),
     uploadMs: total((m) => m.totals.uploadMs),
-    waitMs: total((m) => m.totals.waitMs),
     downloadMs: total((m) => m.totals.downloadMs),
     bytesUp: total((m) => m.connection.stats.bytesIn),
     bytesDown: total((m) => m.connection.stats.bytesOut),
     sumMs: engine.times.sum.milliseconds,
     updateMs: engine.times.update.milliseconds,
   };
+}
+
+/** Of a step, the mean of its workers. */
+function saidBetween(before: Counters, after: Counters, workers: number): Said {
+  const each = (key: keyof Said) => (after[key] - before[key]) / workers;
+  return { computeMs: each('computeMs'), uploadMs: each('uploadMs'), downloadMs: each('downloadMs') };
 }
 
 const NOTHING = {

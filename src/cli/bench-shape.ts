@@ -6,9 +6,10 @@ import type { MicroBatch } from '../model/gpt.js';
 import type { Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
 import { deriveKey, Stream, uniformAt } from '../random.js';
+import { formatBytes } from '../report/format.js';
 import { Engine, initializeWeights } from '../train/engine.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
-import { adamwOf, checkBatch, checkPrecision, gigabytes, resolveOptions, shapeOfJob, stackedShape } from './job.js';
+import { adamwOf, checkBatch, checkPrecision, resolveOptions, shapeOfJob, stackedShape } from './job.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { loadShaders } from './shaders.js';
@@ -46,7 +47,7 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan): Prom
   if (available !== undefined && needed > available)
     throw new LantrainError(
       'LT_GPU_MEMORY',
-      `the model needs ${gigabytes(needed)} on the adapter, and there is ${gigabytes(available)}; ` +
+      `the model needs ${formatBytes(needed)} on the adapter, and there is ${formatBytes(available)}; ` +
         `choose a smaller --micro-batch, --context or --preset${shape.recompute ? '' : ', or --recompute'}`,
     );
   const engine = await Engine.create(gpu, loadShaders(), {

@@ -2,10 +2,11 @@ import { performance } from 'node:perf_hooks';
 import { multiplyAddCeiling } from '../gpu/ceiling.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameterCount, parameters } from '../model/parameters.js';
+import { formatBytes } from '../report/format.js';
 import type { Engine } from '../train/engine.js';
 import type { BenchCommand } from './bench.js';
 import { benchEngine, benchShape, describeShape, median, randomBatches } from './bench-shape.js';
-import { gigabytes, resolvePlan } from './job.js';
+import { resolvePlan } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { describeAdapter } from './processor.js';
@@ -67,7 +68,7 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
     `adapter  ${describeAdapter(gpu.adapter)}`,
     `step     ${stepMs.toFixed(1)} ms (median of ${steps}), ${result.tokensPerSecond} tokens/s`,
     `work     ${modelGflops.toFixed(1)} GFLOP/s in matrix products, ${percent(result.ceilingShare)} of the adapter's ${ceilingGflops.toFixed(1)}`,
-    `memory   ${gigabytes(result.peakBytes)} on the adapter`,
+    `memory   ${formatBytes(result.peakBytes)} on the adapter`,
     `host     ${hostMs.toFixed(1)} ms a step (${percent(hostMs / stepMs)}), ${dispatches} dispatches`,
   ].join('\n');
   process.stdout.write(`${command.json ? JSON.stringify(result) : text}\n`);

@@ -1,8 +1,9 @@
-import { Command, InvalidArgumentError } from 'commander';
-import { closest } from 'fastest-levenshtein';
+import { Command } from 'commander';
+import { closest, distance } from 'fastest-levenshtein';
 import { LantrainError } from '../errors.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
 import { listenAddress } from './lan-address.js';
+import { whole } from './numbers.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 
 export interface BenchCommand {
@@ -52,8 +53,10 @@ export function addBench(program: Command, finish: (code: number) => void): void
     .description(`measure training on this machine: ${names.join(', ')}`)
     .argument('[what]', names.join(', '))
     .action((what?: string) => {
-      const hint = what === undefined ? `name one of ${names.join(', ')}` : `did you mean ${closest(what, names)}?`;
-      throw new LantrainError('LT_USAGE_OPTION', `there is no bench ${what ?? 'without a name'}; ${hint}`);
+      const wrong = what === undefined ? 'bench what?' : `there is no bench ${what};`;
+      const near = what !== undefined && distance(what, closest(what, names)) <= 2;
+      const hint = near ? `did you mean ${closest(what, names)}?` : `name one of ${names.join(', ')}`;
+      throw new LantrainError('LT_USAGE_OPTION', `${wrong} ${hint}`);
     });
   const trainOptions = addTrainOptions(new Command()).options.filter((o) => OWN_OPTIONS.has(o.attributeName()));
   for (const [name, { description, steps }] of Object.entries(BENCHES)) {
@@ -103,13 +106,7 @@ function addBenchCluster(bench: Command, finish: (code: number) => void): void {
 
 /** `1,2,4`, ascending. */
 function workerCounts(text: string): number[] {
-  const counts = [...new Set(text.split(',').map(atLeastOne))].sort((a, b) => a - b);
-  if (counts[counts.length - 1] > 64) throw new InvalidArgumentError('must be at most 64');
-  return counts;
+  return [...new Set(text.split(',').map(whole(1, 64)))].sort((a, b) => a - b);
 }
 
-function atLeastOne(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('must be a whole number of at least 1');
-  return value;
-}
+const atLeastOne = whole(1);

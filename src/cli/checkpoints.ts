@@ -3,10 +3,11 @@ import type { StatePart } from '../checkpoint/digest.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import type { Saved } from '../checkpoint/saver.js';
 import type { ParameterArena } from '../model/layout.js';
+import { formatBytes } from '../report/format.js';
 import type { Reporter } from '../report/progress.js';
 import type { TrainingEngine } from '../train/engine.js';
 import { StateSnapshot } from '../train/snapshot.js';
-import { gigabytes, type Job } from './job.js';
+import type { Job } from './job.js';
 import { hostMemory } from './memory.js';
 import { version } from './version.js';
 
@@ -61,7 +62,7 @@ export class Checkpoints {
     if (this.#snapshot === undefined && needed > (1 - SPARED_SHARE) * free) {
       if (!this.#saidWhy)
         this.reporter.note(
-          `training waits for its checkpoints: a copy of the state takes ${gigabytes(needed)} of memory, and ${gigabytes(free)} are free`,
+          `training waits for its checkpoints: a copy of the state takes ${formatBytes(needed)} of memory, and ${formatBytes(free)} are free`,
         );
       this.#saidWhy = true;
       return undefined;

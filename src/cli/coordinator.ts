@@ -1,7 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
-import { type Access, loadOrCreateAccess, readPort, savePort } from '../../cluster/access.js';
+import {
+  type Access,
+  certificateWarning,
+  loadOrCreateAccess,
+  ownPair,
+  readPort,
+  savePort,
+} from '../../cluster/access.js';
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine } from '../../cluster/coordinator.js';
 import { clusterSource } from '../../cluster/dashboard/cluster-source.js';
@@ -63,7 +70,9 @@ export interface Listening {
 }
 
 /** `lantrain coordinator`: owns the state and takes the steps; workers that join compute them. */
-export function coordinate(command: CoordinatorCommand): Promise<number> {
+export async function coordinate(command: CoordinatorCommand): Promise<number> {
+  // Before the long work: a certificate that will not do is none of the run's business.
+  if (command.cert !== undefined) await ownPair(command.cert, command.key);
   return runTraining(command, new ClusterConductor(command));
 }
 
@@ -214,6 +223,8 @@ class ClusterConductor implements Conductor {
       reporter.note(`port     ${this.#server.port}, as ${DEFAULT_PORT} is taken; open it where there is a firewall`);
     // For who opens the page, to compare with what the browser's warning shows.
     if (!command.plain) reporter.note(`SHA-256  ${hexFingerprint(access.fingerprint)} (certificate)`);
+    const warning = certificateWarning(access.certificate);
+    if (warning !== undefined) reporter.note(`warning  ${warning}`);
     reporter.note(
       `workers  any number, at any time${command.minWorkers > 1 ? `; ${command.minWorkers} to begin` : ''}`,
     );

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { LantrainError } from '../errors.js';
 import { coordinate, type Listening } from './coordinator.js';
+import { pasteable } from './invocation.js';
 import type { TrainCommand } from './train.js';
 
 export interface DemoCommand extends TrainCommand {
@@ -32,9 +33,7 @@ export async function demo(command: DemoCommand): Promise<number> {
       },
     });
     if (code === 0 && !command.json)
-      process.stdout.write(
-        'more machines: npm run -s lantrain -- coordinator, then on each the command that it prints\n',
-      );
+      process.stdout.write(`more machines: ${pasteable(['coordinator'])}, then on each the command that it prints\n`);
     return code;
   } finally {
     await workers?.stop();

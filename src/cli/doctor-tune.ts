@@ -2,6 +2,7 @@ import { checkWritableFile, writeText } from '../checkpoint/atomic.js';
 import { defaultPlan } from '../model/plan.js';
 import type { PresetName } from '../train/options.js';
 import { benchShape, describeShape } from './bench-shape.js';
+import { pasteable } from './invocation.js';
 import { planHash, stackedShape } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
@@ -43,7 +44,7 @@ export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneC
     `model    ${describeShape(bench, shape.stack)}`,
     `adapter  ${describeAdapter(gpu.adapter)}`,
     tuningTable(tuned),
-    `plan     ${planHash(plan).slice(0, 12)}${planOut ? `, written to ${planOut}: train --plan ${planOut}` : ''}`,
+    `plan     ${planHash(plan).slice(0, 12)}${planOut ? `, written to ${planOut}: ${pasteable(['train', '--plan', planOut])}` : ''}`,
   ];
   process.stdout.write(`${lines.join('\n')}\n`);
   return 0;

@@ -14,10 +14,12 @@ import { addMatmul } from '../model/matmul.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { defaultPlan, type Plan } from '../model/plan.js';
+import { formatBytes } from '../report/format.js';
 import { PRESETS, type PresetName } from '../train/options.js';
 import { benchShape } from './bench-shape.js';
 import { rounded } from './bench-train.js';
-import { gigabytes, planHash } from './job.js';
+import { pasteable, setupCommand } from './invocation.js';
+import { planHash } from './job.js';
 import { availableMemory } from './memory.js';
 import { processor } from './processor.js';
 import { loadShaders, packageRoot } from './shaders.js';
@@ -105,7 +107,7 @@ async function examine({ adapter: wanted }: DoctorCommand): Promise<DoctorReport
       ceilings = { gflops: rounded(gflops, 2), gigabytesPerSecond: rounded(gigabytesPerSecond, 2) };
     } catch (error) {
       selfTest ??= 'failed';
-      problems.push(`the adapter fails at a small task: ${messageOf(error)}; update its driver`);
+      problems.push(`the adapter fails at a small task: ${messageOf(error)}`);
     }
   }
   const cache = cacheFolder();
@@ -214,8 +216,10 @@ const DRIVER_VARIABLES = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES', 'VK_ADD_DRIVER_
 function whyNoAdapter(error: unknown, wanted: string | undefined): string {
   const message = messageOf(error);
   if (!(error instanceof LantrainError)) return `the webgpu package does not work here: ${message}`;
-  if (wanted !== undefined && message.includes('Available adapters'))
-    return `no adapter's name contains '${wanted}': ${message.slice(message.indexOf('Available adapters'))}`;
+  // What Dawn lists has each adapter's backend, which tells drivers for one GPU apart.
+  const said = messageOf(error.cause ?? '');
+  if (wanted !== undefined && said.includes('Available adapters'))
+    return `no adapter's name contains '${wanted}': ${said.slice(said.indexOf('Available adapters'))}`;
   const set = DRIVER_VARIABLES.filter((name) => process.env[name] !== undefined);
   if (set.length > 0) {
     const hidden = adapterWithout(set);
@@ -226,7 +230,8 @@ function whyNoAdapter(error: unknown, wanted: string | undefined): string {
     process.platform === 'linux'
       ? `install the GPU's Vulkan driver, or Mesa's software driver (${softwareDriverPackages()})`
       : "update the graphics card's driver";
-  return `no usable GPU adapter: run \`node src/cli/setup.mjs\`, which says or does what is needed, or ${driver}`;
+  const setup = setupCommand();
+  return `no usable GPU adapter: ${driver}${setup === undefined ? '' : `, or let ${setup} do it or say how`}`;
 }
 
 /** The name of the adapter that a process without these environment variables finds. */
@@ -264,7 +269,7 @@ function adapterNotes({ adapter, limits }: Gpu, plan: Plan): string[] {
   else if (adapter.software && adapter.subgroupSize !== 8)
     notes.push("Mesa's software driver (lavapipe) is several times as fast as this one");
   if (limits.maxStorageBufferBindingSize < 4 * plan.windowValues)
-    notes.push(`bindings of ${gigabytes(limits.maxStorageBufferBindingSize)} are too small for the larger presets`);
+    notes.push(`bindings of ${formatBytes(limits.maxStorageBufferBindingSize)} are too small for the larger presets`);
   return notes;
 }
 
@@ -303,7 +308,7 @@ function describe(report: DoctorReport): string {
       `driver     ${adapter.driver || 'not told'}`,
       `vendor     ${[adapter.vendor, adapter.architecture].filter(Boolean).join(', ') || 'not told'}; ${kind}`,
       `features   ${features || 'none of those that lantrain uses'}`,
-      `limits     buffers of ${gigabytes(limits.maxBufferSize)}, bindings of ${gigabytes(limits.maxStorageBufferBindingSize)}, ` +
+      `limits     buffers of ${formatBytes(limits.maxBufferSize)}, bindings of ${formatBytes(limits.maxStorageBufferBindingSize)}, ` +
         `${limits.maxStorageBuffersPerShaderStage} storage buffers a stage, ` +
         `${limits.maxComputeWorkgroupStorageSize / 1024} KiB workgroup memory, ` +
         `${limits.maxComputeInvocationsPerWorkgroup} invocations a workgroup`,
@@ -316,7 +321,7 @@ function describe(report: DoctorReport): string {
       `ceiling    ${ceilings.gflops.toFixed(1)} GFLOP/s multiply-add, ${ceilings.gigabytesPerSecond.toFixed(1)} GB/s copying (read + write)`,
     );
   lines.push(
-    `memory     ${availableBytes === null ? "unknown: WebGPU does not tell a GPU's memory" : `${gigabytes(availableBytes)} available`}`,
+    `memory     ${availableBytes === null ? "unknown: WebGPU does not tell a GPU's memory" : `${formatBytes(availableBytes)} available`}`,
     '',
     'preset         parameters  needs',
     ...report.presets.map(presetLine),
@@ -325,16 +330,17 @@ function describe(report: DoctorReport): string {
     ...report.problems.map((problem) => `wrong: ${problem}`),
   );
   if (report.usable) {
-    lines.push('lantrain can train here: npm start');
-    if (adapter && !adapter.software) lines.push(`and GPT-2: ${TRAIN_GPT2}`);
+    lines.push(`lantrain can train here: ${pasteable(['demo'])}`);
+    if (adapter && !adapter.software) lines.push(`and GPT-2: ${pasteable(TRAIN_GPT2)}`);
   }
   return lines.join('\n');
 }
 
-export const TRAIN_GPT2 = 'npm run -s lantrain -- train --preset gpt2 --data FILE';
+/** FILE is for the reader to fill in. */
+const TRAIN_GPT2 = ['train', '--preset', 'gpt2', '--data', 'FILE'];
 
 function presetLine({ name, parameters, microBatch, needsBytes, fits }: PresetFit): string {
   const verdict = fits === null ? '' : fits ? ', fits' : ', does not fit';
   const count = `${(parameters / 1e6).toFixed(1)} M`;
-  return `${name.padEnd(14)} ${count.padStart(10)}  ${gigabytes(needsBytes)} at micro-batch ${microBatch}${verdict}`;
+  return `${name.padEnd(14)} ${count.padStart(10)}  ${formatBytes(needsBytes)} at micro-batch ${microBatch}${verdict}`;
 }

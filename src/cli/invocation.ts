@@ -1,25 +1,39 @@
-import { basename, delimiter, dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { existsSync, realpathSync } from 'node:fs';
+import { basename, delimiter, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { packageRoot } from './shaders.js';
 
 /** What is known of how this process was started. */
 export interface Started {
+  /** As Node gives it: the executable, the script, its arguments. */
   readonly argv: readonly string[];
+  /** Options of Node itself. */
+  readonly execArgv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  readonly cwd: string;
+  /** Undefined where the folder is gone. */
+  readonly cwd: string | undefined;
   readonly platform: NodeJS.Platform;
+  /** The real path of what the shell starts for a name; undefined where there is nothing. */
+  which(name: string): string | undefined;
 }
 
 const OWN: Started = {
   argv: process.argv,
+  execArgv: process.execArgv,
   env: process.env,
   get cwd() {
     try {
       return process.cwd();
     } catch {
-      // It was removed: no path is shorter from there.
-      return '/';
+      return undefined;
     }
   },
   platform: process.platform,
+  which: (name) => {
+    const file = process.platform === 'win32' ? `${name}.exe` : name;
+    for (const folder of (process.env.PATH ?? '').split(delimiter))
+      if (folder !== '' && existsSync(join(folder, file))) return realpathSync(join(folder, file));
+    return undefined;
+  },
 };
 
 /**
@@ -27,7 +41,10 @@ const OWN: Started = {
  * program's name, each quoted for the shell if it has to be.
  */
 export function pasteable(words: readonly string[], started: Started = OWN): string {
-  return [...program(started), ...words].map((word) => shellQuote(word, started.platform)).join(' ');
+  const shell = shellOf(started);
+  const [name, ...rest] = [...program(started), ...words].map((word) => shellQuote(word, shell));
+  // To PowerShell a quoted first word is a text, not a program.
+  return [...(shell === 'powershell' && /^["']/.test(name) ? ['&'] : []), name, ...rest].join(' ');
 }
 
 /**
@@ -35,38 +52,70 @@ export function pasteable(words: readonly string[], started: Started = OWN): str
  * `npx` would ask the registry where there is no checkout.
  */
 export function pasteableElsewhere(words: readonly string[], started: Started = OWN): string {
-  const byName = program(started)[0] === 'lantrain';
-  const own = byName ? ['lantrain'] : ['npm', 'run', '-s', 'lantrain', '--'];
-  return [...own, ...words].map((word) => shellQuote(word, started.platform)).join(' ');
+  const own = program(started)[0] === 'lantrain' ? ['lantrain'] : ['npm', 'run', '-s', 'lantrain', '--'];
+  return [...own, ...words].map((word) => shellQuote(word, shellOf(started))).join(' ');
 }
 
-/** A word as a shell takes it: POSIX shells, and on Windows both cmd.exe and PowerShell. */
-export function shellQuote(word: string, platform: NodeJS.Platform = process.platform): string {
-  // Inside of a word, # begins no comment.
-  if (/^[\w@%+=:,./-][\w@%+=:,./#-]*$/.test(word) && !(platform === 'win32' && word.includes('%'))) return word;
-  if (platform === 'win32') return `"${word.replaceAll('"', '\\"')}"`;
-  return `'${word.replaceAll("'", "'\\''")}'`;
+export type Shell = 'posix' | 'cmd' | 'powershell';
+
+/** The shell that this process was started from, as far as its environment tells. */
+export function shellOf({ env, platform }: Pick<Started, 'env' | 'platform'> = OWN): Shell {
+  // Git's bash and the like say so.
+  if (platform !== 'win32' || env.MSYSTEM !== undefined) return 'posix';
+  // PowerShell puts its user's folder of modules before the machine's two.
+  return (env.PSModulePath ?? '').split(';').length > 2 ? 'powershell' : 'cmd';
+}
+
+/** A word as a shell takes it. A join URL stays as it is: nothing in it means anything to a shell, but brackets of IPv6 to zsh. */
+export function shellQuote(word: string, shell: Shell = shellOf()): string {
+  if (/^wss?:\/\/[\w.:-]+\/(#[\w.-]*)?$/.test(word)) return word;
+  if (shell === 'posix') return /^[\w@%+:,./-][\w@%+=:,./-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+  // A backslash is a part of most paths there, and harmless but before a quote.
+  const plain = /^[\w+:./\\-][\w+=:./\\-]*$/.test(word);
+  if (shell === 'powershell') return plain ? word : `'${word.replaceAll("'", "''")}'`;
+  if (plain) return word;
+  const quoted = `"${word.replace(/(\\+)(?="|$)/g, '$1$1').replaceAll('"', '""')}"`;
+  // Of %NAME% only a caret outside of the quotes makes a text again.
+  return /%[^%]+%/.test(word) ? quoted.replaceAll('%', '"^%"') : quoted;
+}
+
+/** What sets a checkout up, to be pasted; undefined where this is no checkout. */
+export function setupCommand(started: Started = OWN): string | undefined {
+  const file = join(packageRoot(), 'src', 'cli', 'setup.mjs');
+  if (!existsSync(file)) return undefined;
+  return ['node', shorter(file, started.cwd)].map((word) => shellQuote(word, shellOf(started))).join(' ');
 }
 
 /** How this lantrain was started: by npm's script, by npx, by its name on the PATH, or by node and the file. */
-function program({ argv, env, cwd }: Started): string[] {
+function program(started: Started): string[] {
+  const { argv, execArgv, env, cwd, which } = started;
   const script = argv[1] ?? 'lantrain';
-  if (env.npm_command === 'exec') return ['npx', 'lantrain'];
-  // Scripts run in the package's folder, wherever npm was called; a process that one started in another folder did not.
-  if (env.npm_lifecycle_event !== undefined && env.npm_package_name === 'lantrain') {
-    const root = env.npm_config_local_prefix ?? dirname(env.npm_package_json ?? join(cwd, 'package.json'));
-    const from = env.INIT_CWD ?? root;
-    const inside = !relative(root, from).startsWith('..') && !isAbsolute(relative(root, from));
-    return ['npm', ...(inside ? [] : ['--prefix', root]), 'run', '-s', 'lantrain', '--'];
+  // A script of this package runs in its folder, wherever npm was called. What such a script starts in another folder,
+  // a test say, has npm's variables too, but no relative path would mean the same to npm.
+  const root = env.npm_package_json === undefined ? undefined : dirname(env.npm_package_json);
+  const isScript = env.npm_lifecycle_event !== undefined && env.npm_command !== 'exec';
+  if (isScript && env.npm_package_name === 'lantrain' && root !== undefined && cwd === root) {
+    const way = relative(root, env.INIT_CWD ?? root);
+    const isInside = !way.startsWith('..') && !isAbsolute(way);
+    return ['npm', ...(isInside ? [] : ['--prefix', root]), 'run', '-s', 'lantrain', '--'];
   }
-  if (basename(script).replace(/\.(cmd|ps1)$/, '') === 'lantrain') {
-    const onPath = (env.PATH ?? '').split(delimiter).some((folder) => resolve(folder) === dirname(script));
-    return onPath ? ['lantrain'] : [shorter(script, cwd)];
+  if (basename(script) === 'lantrain') {
+    const folder = dirname(script);
+    const isLocal = basename(folder) === '.bin' && basename(dirname(folder)) === 'node_modules';
+    // npx keeps what is not of the project at hand in folders of its own, and would not find it again by its name.
+    const isOfProject = !folder.includes('_npx') || env.npm_package_name === 'lantrain';
+    if (isLocal && isOfProject && env.npm_lifecycle_event !== undefined) return ['npx', 'lantrain'];
+    const isOnPath = (env.PATH ?? '').split(delimiter).some((path) => path !== '' && resolve(path) === folder);
+    return isOnPath && !isLocal ? ['lantrain'] : [shorter(script, cwd)];
   }
-  return ['node', shorter(script, cwd)];
+  const node = which('node') === argv[0] ? 'node' : argv[0];
+  return [node, ...execArgv, shorter(script, cwd)];
 }
 
-function shorter(path: string, cwd: string): string {
+/** A path below `cwd` relative to it, and never taken for an option or looked for on the PATH. */
+function shorter(path: string, cwd: string | undefined): string {
+  if (cwd === undefined) return path;
   const fromHere = relative(cwd, path);
-  return fromHere.startsWith('..') || isAbsolute(fromHere) ? path : fromHere;
+  if (fromHere === '' || fromHere.startsWith('..') || isAbsolute(fromHere)) return path;
+  return fromHere.startsWith('-') || basename(fromHere) === fromHere ? `.${sep}${fromHere}` : fromHere;
 }

@@ -10,14 +10,18 @@ import { checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
 import { chooseStack, MOST_ROWS, possibleStacks } from '../model/stack.js';
+import { formatBytes } from '../report/format.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { trainingWindows, validationWindows } from '../train/trainer.js';
+import { validate } from '../validate.js';
 import { checkInit } from './init-model.js';
+import { pasteable } from './invocation.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
+import { checkPresetOfResume } from './resume-preset.js';
 import { loadShaders } from './shaders.js';
 import { tune, tunesByItself } from './tuning.js';
 import { version } from './version.js';
@@ -65,6 +69,7 @@ export function planHash(plan: Plan): string {
 export async function prepareJob(request: JobRequest): Promise<Job> {
   const { saved, init, explicit } = request;
   checkTuning(request);
+  if (saved && request.preset) checkPresetOfResume(request.preset, saved.options, explicit);
   const initModel = init === undefined ? undefined : await checkInit(init, request.onNote);
   const options = resolveOptions(request, initModel);
   if (request.tune && options.precision === 'f16')
@@ -199,6 +204,8 @@ function resolveModel(
 
 /** Throws LT_USAGE_BATCH. */
 export function checkBatch({ batch, microBatch }: TrainOptions, context: number): void {
+  if (context > MOST_ROWS)
+    throw new LantrainError('LT_USAGE_BATCH', `a context of ${context} tokens exceeds ${MOST_ROWS}; lower --context`);
   if (microBatch * context > MOST_ROWS)
     throw new LantrainError(
       'LT_USAGE_BATCH',
@@ -251,18 +258,18 @@ export function resolvePlan({ plan, saved }: Pick<JobRequest, 'plan' | 'saved'>,
       json = JSON.parse(readFileSync(plan, 'utf8'));
     } catch (cause) {
       const why = cause instanceof SyntaxError ? 'this is not JSON' : reason(cause);
-      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${why}; doctor --tune --plan-out writes one`, {
-        cause,
-      });
+      throw new LantrainError(
+        'LT_USAGE_OPTION',
+        `--plan ${plan}: ${why}; ${pasteable(['doctor', '--tune', '--plan-out', plan])} writes one`,
+        {
+          cause,
+        },
+      );
     }
     // A run's config.json has its plan inside.
     const inside = (json as { plan?: unknown } | null)?.plan;
-    const parsed = PlanSchema.safeParse(inside ?? json);
-    if (!parsed.success) {
-      const [issue] = parsed.error.issues;
-      const place = issue.path.length > 0 ? `${issue.path.join('.')}: ` : '';
-      throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${place}${issue.message}`);
-    }
+    const parsed = validate(PlanSchema, inside ?? json);
+    if (!parsed.ok) throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${parsed.wrong}`);
     chosen = parsed.data;
   }
   const missing = missingFor(chosen, gpu.adapter);
@@ -308,10 +315,6 @@ function checkMemory(gpu: Gpu, model: ModelConfig, shape: BatchShape, plan: Plan
     advice = '--micro-batch 1 --context 128 fits';
   throw new LantrainError(
     'LT_GPU_MEMORY',
-    `the model needs ${gigabytes(budget.totalBytes)} on the adapter, and there is ${gigabytes(available)}; ${advice}`,
+    `the model needs ${formatBytes(budget.totalBytes)} on the adapter, and there is ${formatBytes(available)}; ${advice}`,
   );
-}
-
-export function gigabytes(bytes: number): string {
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 }

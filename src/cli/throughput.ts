@@ -7,7 +7,7 @@ export class Throughput {
   readonly #tokens = new Map<number, number>();
   readonly #computeMs = new Map<number, number>();
 
-  /** `workers  a 2.4k   b 2.5k tokens/s`, since the last call; undefined when nobody has computed since. */
+  /** `workers  a 2.4k   b 2.5k tokens/s while computing`, since the last call; undefined when nobody has computed since. */
   line(members: Iterable<Member>): string | undefined {
     const speeds: string[] = [];
     for (const { id, name, totals } of members) {
@@ -17,7 +17,7 @@ export class Throughput {
       this.#computeMs.set(id, totals.computeMs);
       if (tokens > 0) speeds.push(`${name} ${speed(tokens, milliseconds)}`);
     }
-    return speeds.length > 0 ? `workers  ${speeds.join('   ')} tokens/s` : undefined;
+    return speeds.length > 0 ? `workers  ${speeds.join('   ')} tokens/s while computing` : undefined;
   }
 }
 

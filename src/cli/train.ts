@@ -14,6 +14,7 @@ import { memoryBudget } from '../model/activations.js';
 import { ParameterLayout } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
+import { formatBytes } from '../report/format.js';
 import { type MetricsEvent, readMetrics, type WorkersEvent } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
@@ -27,7 +28,8 @@ import { identityOf, type RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
 import { arenaOf, Checkpoints } from './checkpoints.js';
-import { adamwOf, gigabytes, type Job, planHash, prepareJob } from './job.js';
+import { pasteable } from './invocation.js';
+import { adamwOf, type Job, planHash, prepareJob } from './job.js';
 import { loadingBar } from './loading.js';
 import { outputIsOptional, outputLost } from './output.js';
 import { profileTable } from './profile.js';
@@ -370,10 +372,10 @@ function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Report
   );
   reporter.note(`adapter  ${adapterTitle(gpu.adapter)}, matrix products by ${describeTable(plan.matmul)}`);
   const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;
-  const saved = options.recompute ? ` (recomputed; kept: ${gigabytes(kept)})` : '';
-  const activations = budget.activationBytes > 0 ? `, activations ${gigabytes(budget.activationBytes)}${saved}` : '';
+  const saved = options.recompute ? ` (recomputed; kept: ${formatBytes(kept)})` : '';
+  const activations = budget.activationBytes > 0 ? `, activations ${formatBytes(budget.activationBytes)}${saved}` : '';
   reporter.note(
-    `memory   ${gigabytes(budget.totalBytes)} on the adapter: state ${gigabytes(budget.stateBytes)}${activations}, sampling ${gigabytes(budget.samplingBytes)}, reading back ${gigabytes(budget.readingBytes)}`,
+    `memory   ${formatBytes(budget.totalBytes)} on the adapter: state ${formatBytes(budget.stateBytes)}${activations}, sampling ${formatBytes(budget.samplingBytes)}, reading back ${formatBytes(budget.readingBytes)}`,
   );
 }
 
@@ -387,8 +389,8 @@ function printHostMemory({ model, plan, options }: RunConfig, conductor: Conduct
   };
   const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
   if (total === 0) return;
-  const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${gigabytes(bytes)}`);
-  reporter.note(`host     ${gigabytes(total)} of main memory: ${listed.join(', ')}`);
+  const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
+  reporter.note(`host     ${formatBytes(total)} of main memory: ${listed.join(', ')}`);
 }
 
 function printEnd(
@@ -400,13 +402,15 @@ function printEnd(
   verb: string,
 ): void {
   if (!complete) {
-    reporter.note(`stopped after step ${step} of ${config.totalSteps}; go on with: lantrain ${verb} --resume ${path}`);
+    reporter.note(
+      `stopped after step ${step} of ${config.totalSteps}; go on with: ${pasteable([verb, '--resume', path])}`,
+    );
     return;
   }
   reporter.note(`the run lies in ${path}: report.html, loss.svg, samples.txt, metrics.jsonl, checkpoints/`);
-  reporter.note(`try: npm run -s lantrain -- generate --run ${path} --prompt "${config.options.prompt}"`);
+  reporter.note(`try: ${pasteable(['generate', '--run', path, '--prompt', config.options.prompt])}`);
   if (config.options.schedule === 'constant')
-    reporter.note(`  or: npm run -s lantrain -- ${verb} --resume ${path} --steps ${2 * config.totalSteps}`);
+    reporter.note(`  or: ${pasteable([verb, '--resume', path, '--steps', String(2 * config.totalSteps)])}`);
 }
 
 /** What failed in the middle of a run says also what of the run is left. */

@@ -19,7 +19,7 @@ export async function view(path: string, port: number): Promise<number> {
   const secrets = { token: newToken(), fingerprint: '', admin: '' };
   const telemetry = new Telemetry(facts, readMetrics(join(path, 'metrics.jsonl')));
   const watchers = new Watchers({ secrets, telemetry });
-  const server = await servePage({ host: HOST, port, site: siteFolder(), watchers });
+  const server = await servePage({ host: HOST, port, site: siteFolder(), watchers, option: '--port' });
   const address = pageAddress(HOST, server.port, false);
   process.stdout.write(`view     ${address}${formatFragment(secrets)}\nCtrl-C ends it\n`);
   await new Promise<void>((stop) => process.once('SIGINT', stop).once('SIGTERM', stop));

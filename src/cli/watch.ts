@@ -102,6 +102,7 @@ export async function watchTraining(
     tls: secure ? access : undefined,
     site: siteFolder(),
     watchers: watchersOf(watched, secrets, reporter),
+    option: '--watch HOST:PORT',
   });
   const { host: shown, remark } = await ownAddress(host);
   await announcePage(reporter, shown, pageAddress(shown, server.port, secure), secrets);

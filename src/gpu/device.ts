@@ -114,7 +114,8 @@ export class Gpu {
       this.#failure ??= asLantrainError(event.error);
     };
     void device.lost.then((info) => {
-      this.#failure ??= new LantrainError('LT_GPU_LOST', `the GPU device was lost: ${info.message || info.reason}`);
+      const cause = new Error(info.message || info.reason);
+      this.#failure ??= new LantrainError('LT_GPU_LOST', `the GPU device was lost: ${oneLine(cause)}`, { cause });
     });
   }
 
@@ -127,15 +128,17 @@ export class Gpu {
       throw new LantrainError('LT_GPU_NONE', `no usable GPU adapter: ${oneLine(cause)}`, { cause });
     }
     if (adapter === null)
-      throw new LantrainError(
-        'LT_GPU_NONE',
-        'no usable GPU adapter; run `node src/cli/setup.mjs`, or install a driver',
-      );
+      throw new LantrainError('LT_GPU_NONE', 'no usable GPU adapter; install a driver for the GPU, or update it');
     const without = new Set(options.withoutFeatures);
     const features = USEFUL_FEATURES.filter((f) => adapter.features.has(f) && !without.has(f));
     const limits: Record<string, number> = {};
     if (!options.defaultLimits) for (const name of RAISED_LIMITS) limits[name] = adapter.limits[name];
-    const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
+    let device: GPUDevice;
+    try {
+      device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
+    } catch (cause) {
+      throw new LantrainError('LT_GPU_ERROR', `the GPU adapter gives no device: ${oneLine(cause)}`, { cause });
+    }
     return new Gpu(device, describe(adapter.info, features.includes('subgroups')));
   }
 
@@ -346,8 +349,10 @@ function describe(info: GPUAdapterInfo, subgroups: boolean): AdapterDescription 
 
 function asLantrainError(error: GPUError): LantrainError {
   const kind = error.constructor.name;
-  if (kind === 'GPUOutOfMemoryError') return new LantrainError('LT_GPU_MEMORY', `out of GPU memory: ${oneLine(error)}`);
-  return new LantrainError('LT_GPU_ERROR', `WebGPU refused an operation: ${oneLine(error)}`);
+  const cause = new Error(error.message);
+  if (kind === 'GPUOutOfMemoryError')
+    return new LantrainError('LT_GPU_MEMORY', `out of GPU memory: ${oneLine(cause)}`, { cause });
+  return new LantrainError('LT_GPU_ERROR', `WebGPU refused an operation: ${oneLine(cause)}`, { cause });
 }
 
 function oneLine(error: unknown): string {

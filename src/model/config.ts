@@ -19,6 +19,9 @@ export interface ModelConfig {
 
 export const LAYER_NORM_EPSILON = 1e-5;
 
+/** Far beyond any GPT-2; a list of as many parameters can still be made, to say what memory they would need. */
+const MOST_LAYERS = 10_000;
+
 /** Throws LT_USAGE_MODEL unless `config` describes a model that can be built. */
 export function checkModel(config: ModelConfig): void {
   const positive = { vocabSize: 0, context: 0, width: 0, layers: 0, heads: 0 };
@@ -27,6 +30,8 @@ export function checkModel(config: ModelConfig): void {
     if (!Number.isInteger(value) || value < 1)
       throw new LantrainError('LT_USAGE_MODEL', `${key} is ${value}; it must be a whole number of at least 1`);
   }
+  if (config.layers > MOST_LAYERS)
+    throw new LantrainError('LT_USAGE_MODEL', `--layers ${config.layers} is more than ${MOST_LAYERS}; lower it`);
   if (config.width % config.heads !== 0)
     throw new LantrainError(
       'LT_USAGE_MODEL',

@@ -30,6 +30,12 @@ export function formatCount(value: number): string {
   return String(value < 10 ? Number(value.toPrecision(2)) : Math.round(value));
 }
 
+/** `830 kB`, `22 MB`, `1.25 GB`, of 1000 each: memory and files alike. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 999_500) return `${(bytes / 1e3).toFixed(0)} kB`;
+  return bytes < 999_500_000 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+}
+
 /** `1d 02h`, `3h 05m`, `2m 10s`, `9s`. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds)) return '?';
@@ -58,7 +64,7 @@ export function formatPercent(share: number): string {
 export const UNKNOWN = '–';
 
 /** An event as lines to read; undefined for steps, which are the progress line's business. */
-export function describe(event: MetricsEvent, { stepsPerEpoch }: RunInfo): string | undefined {
+export function describe(event: MetricsEvent, { stepsPerEpoch, firstStep }: RunInfo): string | undefined {
   switch (event.event) {
     case 'step':
     case 'workers':
@@ -74,7 +80,8 @@ export function describe(event: MetricsEvent, { stepsPerEpoch }: RunInfo): strin
     case 'checkpoint':
       return `checkpoint ${event.path}   digest ${event.digest.slice(0, 16)}`;
     case 'done':
-      return `done: ${event.step} steps in ${formatDuration(event.seconds)}, digest ${event.digest}`;
+      // The time is this start's, and so are not all steps of a run that was resumed.
+      return `done: ${event.step} steps${firstStep > 0 ? `, from step ${firstStep} on` : ''} in ${formatDuration(event.seconds)}, digest ${event.digest}`;
     default: {
       const parts = [
         event.event,

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { LantrainError } from '../errors.js';
+import { reason } from '../files.js';
 import { type MetricsEvent, parseMetrics } from './events.js';
 
 export * from './events.js';
@@ -11,7 +12,7 @@ export function readMetrics(path: string): MetricsEvent[] {
     text = readFileSync(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} cannot be read: ${(error as Error).message}`, {
+    throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} cannot be read: ${reason(error)}`, {
       cause: error,
     });
   }

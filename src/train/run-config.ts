@@ -23,17 +23,18 @@ const MOST_RULES = 1000;
 const MatmulTableSchema = z
   .array(
     z.tuple([
-      z.string().regex(MATMUL_PATTERN, 'no pattern of matrix products'),
-      z.string().refine(isMatmulVariant, { error: ({ input }) => `there is no matrix product kernel ${input}` }),
+      z.string().regex(MATMUL_PATTERN, 'is no pattern of matrix products'),
+      z.string().refine(isMatmulVariant, { error: ({ input }) => `names a kernel that there is not: ${input}` }),
     ]),
   )
   .min(1)
   .max(MOST_RULES)
-  .refine((rules) => rules.at(-1)?.[0] === EVERY_PRODUCT, `the last pattern must be ${EVERY_PRODUCT}`);
+  .refine((rules) => rules.at(-1)?.[0] === EVERY_PRODUCT, `must end with the pattern ${EVERY_PRODUCT}`);
 
 export const PlanSchema: z.ZodType<Plan> = z.object({
   version: z.literal(PLAN_VERSION, {
-    error: ({ input }) => `kernel plan version ${input} is not that of this lantrain (${PLAN_VERSION})`,
+    error: ({ input }) =>
+      input === undefined ? 'is missing' : `${input} is not that of this lantrain (${PLAN_VERSION})`,
   }),
   matmul: MatmulTableSchema,
   attention: z.enum(ATTENTION_VARIANTS),

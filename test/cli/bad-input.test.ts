@@ -81,11 +81,16 @@ const cases: [string, string[], 1 | 2, RegExp][] = [
   ],
 ];
 
+const WITHOUT_DATA = SMALL.filter((word) => word !== '--data' && word !== 'text.txt');
+
 describe('bad input gets one line, the right exit code, and writes nothing', () => {
   it.each(cases)('%s', async (_what, args, code, message) => {
     writeFileSync(at('other.txt'), 'another text, long enough to be trained on. '.repeat(60));
     const resuming = args.includes('--resume');
-    const base = resuming || args.includes('--init') ? ['--sample-tokens', '0'] : [...SMALL, '--steps', '2'];
+    const base =
+      resuming || args.includes('--init')
+        ? ['--sample-tokens', '0']
+        : [...(args.includes('--data') ? WITHOUT_DATA : SMALL), '--steps', '2'];
     const out = resuming || args.includes('--out') ? [] : ['--out', 'new'];
     const before = readdirSync(at('there/checkpoints'));
     const run = await lantrain(['train', ...base, ...out, ...args], { cwd: folder.path });

@@ -37,6 +37,9 @@ describe('bench cluster', () => {
       for (const e of events) {
         const n = (key: string) => Number(e[key]);
         expect(n('tokensPerSecond') / ((1000 * SMALL.context * n('batch')) / n('stepMs'))).toBeCloseTo(1, 2);
+        // A worker's parts are the step, to the hundredth of a millisecond that they are told in.
+        const parts = ['computeMs', 'uploadMs', 'waitMs', 'downloadMs'].reduce((sum, key) => sum + n(key), 0);
+        expect(parts).toBeCloseTo(n('stepMs'), 6);
         if (e.scaling === 'train') continue;
         for (const key of ['computeMs', 'uploadMs', 'downloadMs', 'sumMs', 'updateMs'])
           expect(n(key)).toBeGreaterThan(0);

@@ -5,7 +5,6 @@ import { formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/join-ur
 import type { Discovered } from '../../cluster/transport/discovery.js';
 import { listening } from '../../cluster/transport/listening.js';
 import { checkPlain } from '../../cluster/transport/loopback.js';
-import { pasteableElsewhere, shellQuote } from '../../src/cli/invocation.js';
 import { joinLines, pageAddress, shownAddress } from '../../src/cli/joining.js';
 import { listenAddress } from '../../src/cli/lan-address.js';
 import { DEFAULT_PORT, listenOn, portsFor } from '../../src/cli/listen-port.js';
@@ -77,13 +76,6 @@ test('the printed command can be pasted elsewhere: brackets are quoted where a s
   for (const pasted of [six, quoted, `<${six}>`, ` ${six}\n`]) expect(parseJoinUrl(pasted).host).toBe('fe80::1%eth0');
   // Another machine has lantrain in another folder.
   expect(bare).not.toContain('/dist/');
-  const started = { argv: ['node', '/home/me/lantrain/dist/src/cli/main.js'], cwd: '/tmp', platform: 'linux' } as const;
-  expect(pasteableElsewhere(['worker', four], { ...started, env: {} })).toBe(`npm run -s lantrain -- worker ${four}`);
-  const byNpx = pasteableElsewhere(['worker', four], { ...started, env: { npm_command: 'exec' } });
-  expect(byNpx).toBe(`npm run -s lantrain -- worker ${four}`);
-  const byName = { ...started, argv: ['node', '/usr/bin/lantrain'], env: { PATH: '/usr/bin' } };
-  expect(pasteableElsewhere(['worker', four], byName)).toBe(`lantrain worker ${four}`);
-  expect(shellQuote('#first', 'linux')).toBe("'#first'");
   const plain = formatJoinUrl(url('192.168.1.20', false));
   expect(joinLines(plain, '192.168.1.20', true)).toEqual([expect.stringMatching(/ --plain$/)]);
   expect(joinLines(plain, '127.0.0.1', true)[0]).not.toContain('--plain');

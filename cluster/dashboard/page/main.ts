@@ -149,7 +149,7 @@ async function openJoin(): Promise<void> {
   setText(byId('join-link'), run.address ?? `${location.origin}/`);
   const hint =
     run.address === undefined
-      ? 'This coordinator listens to this machine only. Start it with lantrain coordinator to let others join.'
+      ? 'This run listens to its own machine only. One that others can join is started with the command coordinator.'
       : location.protocol === 'https:'
         ? "The browser will warn of the certificate: it is the coordinator's own, which no authority knows. The traffic is encrypted all the same."
         : '';

@@ -1,0 +1,28 @@
+import { type Command, CommanderError } from 'commander';
+import { failureOf } from './failure.js';
+import { createProgram } from './program.js';
+import { checkNpm, commandOf } from './usage.js';
+
+/** Runs a command line, without `node` and the script. Returns the exit code; failures are said on standard error. */
+export async function runCommandLine(args: readonly string[]): Promise<number> {
+  let program: Command | undefined;
+  try {
+    let code = 0;
+    const note = (line: string) => void process.stderr.write(`${line}\n`);
+    program = createProgram((result) => {
+      code = result;
+    }, note);
+    checkNpm(program, args);
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    // Who names no command wants to know which there are.
+    if (program && error instanceof CommanderError && error.code === 'commander.help') {
+      commandOf(program, args).outputHelp();
+      return 0;
+    }
+    const { text, code } = failureOf(error, program, args);
+    process.stderr.write(text);
+    return code;
+  }
+}
