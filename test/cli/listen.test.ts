@@ -1,0 +1,25 @@
+import { createServer } from 'node:net';
+import { expect, it } from 'vitest';
+import { parseJoinUrl } from '../../cluster/join-url.js';
+import { Lantrain } from '../cluster/processes.js';
+import { SMALL, workFolder } from './run.js';
+
+it('a coordinator takes the next free port where 7070 is taken, and says so', async () => {
+  // Where it is taken already, that is just as well.
+  const other = createServer().on('error', () => {});
+  other.listen(7070, '0.0.0.0');
+  const folder = workFolder();
+  const coordinator = new Lantrain(['coordinator', ...SMALL, '--steps', '2', '--out', 'run'], folder.path);
+  try {
+    const { port } = parseJoinUrl(await coordinator.printed(/^join .* worker (wss:\S+)/m));
+    expect(port).toBeGreaterThan(7070);
+    expect(port).toBeLessThan(7090);
+    await coordinator.printed(/^watch /m);
+    expect(coordinator.text).toContain(`port     ${port}, as 7070 is taken`);
+  } finally {
+    coordinator.signal('SIGKILL');
+    await coordinator.ended;
+    other.close();
+    folder.remove();
+  }
+});
