@@ -57,8 +57,8 @@ export function clipped(page: Page): Promise<string[]> {
 
 /** Figures that take more than one line, or more width than they have. */
 export function wrapped(page: Page): Promise<string[]> {
-  return page.evaluate(`[...document.querySelectorAll('.figures dt, .figures dd, .key dt, .key dd, .workers td:not(.now-column, .drop), .workers .now')].flatMap((e) => {
-    if (e.getBoundingClientRect().width === 0) return [];
+  return page.evaluate(`[...document.querySelectorAll('#way, .figures dt, .figures dd, .key dt, .key dd, .workers td:not(.now-column, .drop), .workers .now')].flatMap((e) => {
+    if (e.getBoundingClientRect().width === 0 || (e.id === 'way' && innerWidth <= 640)) return [];
     const range = document.createRange();
     range.selectNodeContents(e);
     const box = range.getBoundingClientRect();

@@ -37,7 +37,14 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 } });
     run = await testPage(
       {},
-      { secure: true, facts: { totalSteps: 6000, name: 'moby-dick-night-run', settings: [['Data SHA-256', DIGEST]] } },
+      {
+        secure: true,
+        facts: {
+          totalSteps: 6000,
+          name: 'moby-dick-at-night-with-three-laptops-and-a-phone-2026-11-27',
+          settings: [['Data SHA-256', DIGEST]],
+        },
+      },
     );
     run.telemetry.address = 'https://192.168.178.23:7070/';
     playRun(run.telemetry);

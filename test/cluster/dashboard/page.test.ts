@@ -18,7 +18,7 @@ interface Canvas {
   toDataURL(): string;
 }
 
-const SOON = { timeout: 60_000 };
+const SOON = { timeout: 120_000 };
 
 describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIUM}`, () => {
   const folder = workFolder();
