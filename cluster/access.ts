@@ -1,11 +1,11 @@
 import { createHash, createPrivateKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
-import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, open, readFile, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { generate } from 'selfsigned';
 import { LantrainError } from '../src/errors.js';
-import { reason } from '../src/files.js';
+import { isSystemError, makeFolder, reason } from '../src/files.js';
 import { checkToken } from './join-url.js';
 
 /** 192 bits. */
@@ -71,7 +71,7 @@ const FILES = {
  * only. The user's own certificate stays where it is. Throws LT_CLUSTER_ACCESS or LT_CLUSTER_CERTIFICATE.
  */
 export async function loadOrCreateAccess(folder: string, options: AccessOptions = {}): Promise<Access> {
-  await accessible(folder, () => mkdir(folder, { recursive: true, mode: 0o700 }));
+  await accessible(folder, async () => makeFolder(folder, 0o700));
   const kept = await keptToken(folder, FILES.token);
   const token = options.token ?? kept ?? newToken();
   if (token !== kept) await write(folder, FILES.token, token);
@@ -221,7 +221,7 @@ async function accessible<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
-    if (!(cause instanceof Error && 'syscall' in cause)) throw cause;
+    if (!isSystemError(cause)) throw cause;
     throw new LantrainError('LT_CLUSTER_ACCESS', `cannot use ${path}: ${reason(cause)}`, { cause });
   }
 }

@@ -17,6 +17,7 @@ import {
 import { FIRST_LOSS_SCALE, type LossScale, nextLossScale } from '../src/train/loss-scale.js';
 import { clipScaleOf, type TrainingState } from '../src/train/optimizer.js';
 import { ClusterOwner } from '../src/train/owner.js';
+import { StateGate } from '../src/train/state-gate.js';
 import { bitClassOf } from './bit-class.js';
 import {
   type ContributionHeader,
@@ -150,6 +151,9 @@ export class ClusterEngine implements TrainingEngine {
   /** Reads of whole buckets and commits, in the order in which the round asked for them. */
   #ordered: Promise<void> = Promise.resolve();
   #failure: unknown;
+  #abandoned: Error | undefined;
+  readonly #gate = new StateGate();
+  #closeUpdate: () => void = () => {};
   #closing = false;
   #decoder: Decoder | undefined;
 
@@ -182,7 +186,8 @@ export class ClusterEngine implements TrainingEngine {
   static async create(gpu: Gpu, shaders: ShaderTexts, options: ClusterOptions): Promise<ClusterEngine> {
     const kernels = new KernelCache(gpu, shaders);
     const layout = new ParameterLayout(options.model, options.plan);
-    const owner = await ClusterOwner.build(kernels, layout, options.adamw);
+    // With clipping no bucket is updated before all of them are complete, and then nothing more is needed of workers.
+    const owner = await ClusterOwner.build(kernels, layout, options.adamw, options.clip === 0);
     const reducer = new Reducer([...owner.buckets.map((b) => b.size), LOSS_BUCKET_VALUES]);
     return new ClusterEngine(gpu, kernels, layout, options, owner, reducer);
   }
@@ -270,7 +275,7 @@ export class ClusterEngine implements TrainingEngine {
   /** As `Engine.step`, by the workers. */
   step(batches: readonly MicroBatch[], step: number, _seed: number, learningRate: number): Promise<StepOutcome> {
     return new Promise((resolve, reject) => {
-      if (this.#failure !== undefined) throw this.#failure;
+      this.#checkGoing();
       this.#step = { batches, step, learningRate, resolve, reject };
       this.#updating = 0;
       this.#event({ type: 'begin-step', step, microBatches: batches.length });
@@ -292,7 +297,7 @@ export class ClusterEngine implements TrainingEngine {
 
   #evaluatePart(batches: readonly MicroBatch[]): Promise<bigint | undefined> {
     return new Promise((resolve, reject) => {
-      if (this.#failure !== undefined) throw this.#failure;
+      this.#checkGoing();
       this.#evaluation = { batches, resolve, reject };
       this.#evaluationSum = 0n;
       this.#evaluating.clear();
@@ -300,8 +305,19 @@ export class ClusterEngine implements TrainingEngine {
     });
   }
 
-  /** Gives up on the step or the evaluation in hand, which ends with `StepAbandoned`; nothing happens between them. */
-  abandon(): void {
+  get version(): number {
+    return this.#weightsVersion;
+  }
+
+  /** Commits wait as well, and so do those who read whole buckets after them. */
+  holdState<T>(read: () => Promise<T>): Promise<T> {
+    return this.#gate.read(() => this.owner.readBefore(read));
+  }
+
+  /** A step whose sums are complete needs nobody any more, so it is finished. */
+  abandon(why: Error = new StepAbandoned()): void {
+    this.#abandoned ??= why;
+    if (this.#round.completesStep) return;
     if (this.#step !== undefined || this.#evaluation !== undefined) this.#event({ type: 'stop', when: 'now' });
   }
 
@@ -319,6 +335,11 @@ export class ClusterEngine implements TrainingEngine {
       if (connection.isOpen) connection.send({ type: 'stop', reason });
     await this.#ordered;
     await this.reducer.close();
+  }
+
+  #checkGoing(): void {
+    const why = this.#failure ?? this.#abandoned;
+    if (why !== undefined) throw why;
   }
 
   /** Hands an event to the round; one at a time, since carrying out actions can close connections, which are events. */
@@ -347,6 +368,7 @@ export class ClusterEngine implements TrainingEngine {
   /** A defect or a failed adapter: the job in hand ends with it, and so does every later one. */
   #fail(error: unknown): void {
     this.#failure ??= error;
+    this.#closeUpdate();
     this.#step?.reject(this.#failure);
     this.#evaluation?.reject(this.#failure);
     for (const contribution of [...this.#held.keys()]) this.#release(contribution);
@@ -630,6 +652,7 @@ export class ClusterEngine implements TrainingEngine {
   /** With clipping: the norm of all gradients, then what all updates of the step share. */
   async #norm(): Promise<void> {
     const job = this.#job();
+    await this.#openUpdate();
     for (const bucket of this.owner.buckets.keys())
       await this.reducer.read(bucket, (low, high) => this.owner.submitNorm(bucket, low, high));
     const gradNorm = Math.sqrt(await this.owner.readSquares());
@@ -645,7 +668,7 @@ export class ClusterEngine implements TrainingEngine {
       this.owner.beginUpdate(step, job.learningRate, 1);
       this.#updating = step;
     }
-    await this.reducer.take(bucket, (low, high) => this.owner.submitUpdate(bucket, low, high));
+    await this.#change(() => this.reducer.take(bucket, (low, high) => this.owner.submitUpdate(bucket, low, high)));
     const message = await this.owner.pack(bucket, HEADER_BYTES);
     const [a, b] = new Uint32Array(message.buffer, HEADER_BYTES + 8, 2);
     this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, weights: { a, b } });
@@ -662,8 +685,11 @@ export class ClusterEngine implements TrainingEngine {
     const lossBucket = this.owner.buckets.length;
     void this.#inOrder(async () => {
       try {
-        this.owner.commit();
-        this.#weightsVersion = step;
+        await this.#change(() => {
+          this.owner.commit();
+          this.#weightsVersion = step;
+        });
+        this.#closeUpdate();
         const { loss, halvings } = await this.reducer.take(lossBucket, lossOf);
         if (this.lossScale) this.lossScale = nextLossScale(this.lossScale, halvings, this.options.microBatches);
         const gradNorm = job.gradNorm ?? Math.sqrt(await this.owner.readSquares());
@@ -676,13 +702,30 @@ export class ClusterEngine implements TrainingEngine {
     });
   }
 
+  /** With clipping one update of the gate lasts from before the first bucket to the commit: no moments are kept. */
+  #openUpdate(): Promise<void> {
+    return new Promise((open) => {
+      void this.#gate.update(() => {
+        open();
+        return new Promise<void>((close) => {
+          this.#closeUpdate = close;
+        });
+      });
+    });
+  }
+
+  /** Without clipping each bucket, and the commit, is an update of the gate by itself. */
+  #change<T>(work: () => T | Promise<T>): T | Promise<T> {
+    return this.options.clip > 0 ? work() : this.#gate.update(work);
+  }
+
   #job() {
     if (!this.#step) throw new Error('no step is in hand');
     return this.#step;
   }
 
   #stopped({ step, reason }: Extract<RoundAction, { type: 'stopped' }>): void {
-    if (reason.why === 'asked') this.#fail(new StepAbandoned(step));
+    if (reason.why === 'asked') this.#fail(this.#abandoned ?? new StepAbandoned());
     else if (reason.why === 'refused') {
       this.#fail(nonFinite(step, `micro-batch ${reason.microBatch} (${reason.reason})`));
     } else if (reason.why === 'audit') {

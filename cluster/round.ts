@@ -146,6 +146,11 @@ export class Round {
     return this.#version;
   }
 
+  /** The step in hand needs no worker any more. */
+  get completesStep(): boolean {
+    return this.#job?.kind === 'step' && this.#job.allComplete;
+  }
+
   get counters(): Readonly<RoundCounters> {
     return this.#counters;
   }

@@ -4,6 +4,8 @@ import type { Action } from './messages.js';
 export interface ControlHooks {
   /** As the first Ctrl-C. */
   stop(): void;
+  /** Saves the last finished step, also in the middle of the next one. */
+  save(): void;
   /** Undefined where there are no workers; false when there is none of that id. */
   drop?(worker: number): string | false;
   /** Something has been asked for or taken back. */
@@ -14,7 +16,6 @@ export interface ControlHooks {
 export class RunControls {
   paused = false;
   stopping = false;
-  #wantsCheckpoint = false;
   #wake: () => void = () => {};
 
   constructor(readonly hooks: ControlHooks) {}
@@ -27,17 +28,9 @@ export class RunControls {
     return answer;
   }
 
-  /**
-   * What to do before the next step: waits while the run is paused. Checkpoints can be asked for then as well, so this
-   * is asked again after each.
-   */
-  async between(): Promise<'go' | 'checkpoint'> {
-    for (;;) {
-      if (this.#wantsCheckpoint) {
-        this.#wantsCheckpoint = false;
-        return 'checkpoint';
-      }
-      if (!this.paused || this.stopping) return 'go';
+  /** Resolves at once, or when the run is no longer paused. */
+  async pause(): Promise<void> {
+    while (this.paused && !this.stopping) {
       await new Promise<void>((wake) => {
         this.#wake = wake;
       });
@@ -64,8 +57,8 @@ export class RunControls {
         this.paused = false;
         return 'going on';
       case 'checkpoint':
-        this.#wantsCheckpoint = true;
-        return this.paused ? 'saving a checkpoint' : 'saving a checkpoint after this step';
+        this.hooks.save();
+        return 'saving a checkpoint';
       case 'stop':
         this.hooks.stop();
         return 'stopping after this step, with a checkpoint';

@@ -20,8 +20,8 @@ export function writeText(path: string, text: string): Promise<void> {
   return writeWhole(path, (file) => file.writeFile(text));
 }
 
-/** Throws LT_RUN_WRITE where the file `path` cannot be written, for those with long work before they write it. */
-export function checkWritable(path: string): void {
+/** For a file that is written at the end of long work. Throws LT_RUN_WRITE where it is plain that it cannot be. */
+export function checkWritableFile(path: string): void {
   try {
     if (existsSync(path) && statSync(path).isDirectory())
       throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: it is a folder`);

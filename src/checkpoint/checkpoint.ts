@@ -1,9 +1,9 @@
-import { type Dirent, readdirSync } from 'node:fs';
-import { mkdir, rename } from 'node:fs/promises';
+import { type Dirent, readdirSync, statSync } from 'node:fs';
+import { rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { isSystemError, removeQuietly, syncDirectory } from '../files.js';
+import { isSystemError, makeFolder, removeQuietly, syncDirectory } from '../files.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameters } from '../model/parameters.js';
 import { validate } from '../validate.js';
@@ -11,6 +11,7 @@ import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import { type ReadState, STATE_PARTS, StateDigest, type StatePart } from './digest.js';
 import { openModel, writeModel } from './huggingface.js';
 import { readJson } from './huggingface-config.js';
+import { compareIdentity } from './identity.js';
 import { openSafetensors, writeSafetensors } from './safetensors.js';
 
 /**
@@ -21,9 +22,10 @@ import { openSafetensors, writeSafetensors } from './safetensors.js';
  *     000120/optimizer.safetensors   m.<name>, then v.<name>
  *     000120/state.json
  *     000120.replaced                the older checkpoint of a step, while a new one takes its name
+ *     000120.damaged                 was passed over when the run went on; nothing reads, counts or removes it
  *     000180.partial                 being written, or removed
  */
-const REPLACED = '.replaced';
+export const REPLACED = '.replaced';
 const STEP_DIGITS = 6;
 
 /** state.json. `step` counts updates: the state after the step of that number. */
@@ -53,11 +55,14 @@ export interface NewCheckpoint extends Omit<CheckpointState, 'digest' | 'trainer
   readonly read: ReadState;
 }
 
-export interface Found<T> {
-  readonly found: T | undefined;
-  /** One line for each newer checkpoint that was passed over because it is damaged. */
-  readonly warnings: string[];
+export interface Found {
+  readonly found: Checkpoint | undefined;
+  /** The newer ones that are damaged, newest first, and why. */
+  readonly passedOver: readonly { readonly path: string; readonly why: string }[];
 }
+
+/** Called while a checkpoint is read, with values done and in all. */
+export type OnProgress = (done: number, total: number) => void;
 
 export function checkpointName(step: number): string {
   return String(step).padStart(STEP_DIGITS, '0');
@@ -69,6 +74,15 @@ export function listCheckpoints(dir: string): { step: number; path: string }[] {
     .filter((entry) => entry.isDirectory() && /^\d+$/.test(entry.name))
     .map(({ name }) => ({ step: Number(name), path: join(dir, name) }))
     .sort((a, b) => a.step - b.step);
+}
+
+/** Tells a checkpoint from what it was before, without reading it: sizes and times of its files. */
+export function stampOf(path: string): string {
+  const stamps = readdirSync(path).map((name) => {
+    const { size, mtimeMs } = statSync(join(path, name));
+    return [name, size, mtimeMs];
+  });
+  return JSON.stringify([path, ...stamps]);
 }
 
 /** Opens one checkpoint: all but the values themselves is checked. Throws LT_CHECKPOINT_CORRUPT or _TENSOR. */
@@ -103,21 +117,34 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   }
 }
 
-/** The newest checkpoint in `dir` that opens. The caller closes it. */
-export async function latestCheckpoint(dir: string): Promise<Found<Checkpoint>> {
-  const warnings: string[] = [];
+/**
+ * The newest checkpoint in `dir` that is whole: it opens, is of `model`, and has its digest, unless `isKnown` says so. The
+ * caller closes it.
+ */
+export async function latestCheckpoint(
+  dir: string,
+  model: ModelConfig,
+  isKnown: (path: string) => boolean = () => false,
+  onProgress?: OnProgress,
+): Promise<Found> {
+  const passedOver: { path: string; why: string }[] = [];
   for (const { step, path } of listCheckpoints(dir).reverse()) {
+    let opened: Checkpoint | undefined;
     try {
-      const found = await openCheckpoint(path);
-      if (found.state.step === step) return { found, warnings };
-      found.close();
-      warnings.push(`${path} is passed over: its state.json says step ${found.state.step}`);
+      opened = await openCheckpoint(path);
+      if (opened.state.step !== step) throw damaged(path, `its state.json says step ${opened.state.step}`);
+      const differences = compareIdentity(model, opened.config);
+      if (differences.length > 0)
+        throw damaged(path, `its config.json is of another model (${differences.join(', ')})`);
+      if (!isKnown(path)) await restoreCheckpoint(opened, () => {}, onProgress);
+      return { found: opened, passedOver };
     } catch (error) {
+      opened?.close();
       if (!(error instanceof LantrainError)) throw error;
-      warnings.push(`${path} is passed over: ${error.message}`);
+      passedOver.push({ path, why: error.message });
     }
   }
-  return { found: undefined, warnings };
+  return { found: undefined, passedOver };
 }
 
 /**
@@ -127,21 +154,28 @@ export async function latestCheckpoint(dir: string): Promise<Found<Checkpoint>> 
 export async function restoreCheckpoint(
   checkpoint: Checkpoint,
   write: (part: StatePart, name: string, values: Float32Array) => void | Promise<void>,
+  onProgress?: OnProgress,
 ): Promise<void> {
   const { path, config, state } = checkpoint;
   const digest = new StateDigest(config);
+  const list = parameters(config);
+  const total = STATE_PARTS.length * list.reduce((sum, { size }) => sum + size, 0);
+  let done = 0;
   for (const part of STATE_PARTS)
-    for (const { name } of parameters(config)) {
+    for (const { name, size } of list) {
       const values = checkpoint.read(part, name);
       digest.add(part, name, values);
       await write(part, name, values);
+      done += size;
+      onProgress?.(done, total);
     }
   const got = digest.finish(state.step);
   if (got !== state.digest)
-    throw new LantrainError(
-      'LT_CHECKPOINT_CORRUPT',
-      `${path} is damaged: its digest is ${got}, its state.json says ${state.digest}; remove it to go on from the one before`,
-    );
+    throw damaged(path, `its digest is ${got.slice(0, 16)}..., its state.json says ${state.digest.slice(0, 16)}...`);
+}
+
+function damaged(path: string, why: string): LantrainError {
+  return new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} is damaged: ${why}`);
 }
 
 /**
@@ -149,7 +183,7 @@ export async function restoreCheckpoint(
  * makes the digest on the way. Throws LT_RUN_WRITE where the system refuses; nothing of it is left then and the
  * checkpoints before it stand.
  */
-async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
+export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
   const { model, step, read } = next;
   const path = join(dir, checkpointName(step));
   const temporary = path + PARTIAL;
@@ -161,7 +195,7 @@ async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path
   };
   try {
     await removeQuietly(temporary);
-    await mkdir(temporary, { recursive: true });
+    makeFolder(temporary);
     await writeModel(temporary, model, (name) => readThrough('weights', name));
     const moments = (['m', 'v'] as const).flatMap((part) =>
       parameters(model).map(({ name, shape }) => ({ name: `${part}.${name}`, shape })),
@@ -184,17 +218,6 @@ async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path
     const refused = error instanceof LantrainError && error.code === 'LT_RUN_WRITE' ? error.cause : error;
     throw isSystemError(refused) ? writeFailure(path, refused, `; ${whatStands(dir)}`) : error;
   }
-}
-
-/** Writes the checkpoint of a step and then removes all but the newest `keep`. */
-export async function writeAndPrune(
-  dir: string,
-  next: NewCheckpoint,
-  keep: number,
-): Promise<{ path: string; digest: string }> {
-  const written = await writeCheckpoint(dir, next);
-  await pruneCheckpoints(dir, next.step, keep);
-  return written;
 }
 
 /** Gives `temporary` the name `path`. A folder cannot be renamed over another, so an older one steps aside first. */
@@ -221,36 +244,8 @@ function whatStands(dir: string): string {
   return last ? `the last good checkpoint is ${last.path}` : 'there is no earlier checkpoint';
 }
 
-/**
- * Removes what a crash left: partial checkpoints, and older ones set aside whose successor arrived; one whose successor
- * did not arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written.
- */
-export async function sweepCheckpoints(dir: string): Promise<void> {
-  const names = entries(dir).map(({ name }) => name);
-  for (const name of names) {
-    const path = join(dir, name);
-    if (name.endsWith(PARTIAL)) await removeQuietly(path);
-    if (!name.endsWith(REPLACED)) continue;
-    const original = name.slice(0, -REPLACED.length);
-    if (names.includes(original)) await removeQuietly(path);
-    else await rename(path, join(dir, original));
-  }
-}
-
-/** Removes the checkpoints before `step` but for the newest `keep - 1` of them. Throws LT_RUN_WRITE. */
-async function pruneCheckpoints(dir: string, step: number, keep: number): Promise<void> {
-  const older = listCheckpoints(dir).filter((checkpoint) => checkpoint.step < step);
-  for (const { path } of older.slice(0, Math.max(0, older.length - (keep - 1)))) {
-    try {
-      await rename(path, path + PARTIAL);
-    } catch (error) {
-      throw writeFailure(path, error);
-    }
-    await removeQuietly(path + PARTIAL);
-  }
-}
-
-function entries(dir: string): Dirent[] {
+/** What lies in the folder of checkpoints; nothing where there is none yet. */
+export function entries(dir: string): Dirent[] {
   try {
     return readdirSync(dir, { withFileTypes: true });
   } catch (error) {

@@ -93,7 +93,7 @@ function readText(path: string): string {
     return readFileSync(path, 'utf8');
   } catch (error) {
     if (isSystemError(error) && error.code === 'ENOENT') return '';
-    throw error;
+    throw writeFailure(path, error);
   }
 }
 

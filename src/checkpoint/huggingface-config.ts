@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
+import { fileKind } from '../file-kind.js';
 import { isSystemError, reason } from '../files.js';
 import { checkModel, LAYER_NORM_EPSILON, type ModelConfig } from '../model/config.js';
 import { validate } from '../validate.js';
@@ -32,7 +33,13 @@ const Gpt2Config = z.looseObject({
  * LT_USAGE_MODEL where it describes a model that lantrain does not have.
  */
 export function readModelConfig(path: string): ModelConfig {
-  const parsed = validate(Gpt2Config, readJson(path));
+  const json = readJson(path);
+  if (isRun(json))
+    throw new LantrainError(
+      'LT_CHECKPOINT_CORRUPT',
+      `${path} is that of a run: weights to begin with lie in its checkpoints/<step>, and the command export writes them out`,
+    );
+  const parsed = validate(Gpt2Config, json);
   if (!parsed.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${parsed.wrong}`);
   const c = parsed.data;
   const context = c.n_positions ?? c.n_ctx;
@@ -65,6 +72,10 @@ export function readModelConfig(path: string): ModelConfig {
   return config;
 }
 
+function isRun(json: unknown): boolean {
+  return typeof json === 'object' && json !== null && 'model' in json && 'options' in json && !('n_embd' in json);
+}
+
 /** The `config.json` that `transformers` and lantrain read back as this model. */
 export function modelConfigJson(config: ModelConfig): string {
   const endOfText = config.vocabSize === 50257 ? 50256 : null;
@@ -94,10 +105,14 @@ export function modelConfigJson(config: ModelConfig): string {
 
 /** A JSON file. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or is no JSON. */
 export function readJson(path: string): unknown {
+  let text = '';
   try {
-    return JSON.parse(readFileSync(path, 'utf8'));
+    text = readFileSync(path, 'utf8');
+    return JSON.parse(text);
   } catch (error) {
-    const what = isSystemError(error) ? `cannot be read: ${reason(error)}` : 'is no JSON';
+    const kind = fileKind(Buffer.from(text.slice(0, 512)));
+    const other = kind ? `is ${kind.name}: ${kind.advice}` : 'is no JSON';
+    const what = isSystemError(error) ? `cannot be read: ${reason(error)}` : other;
     throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} ${what}`, { cause: error });
   }
 }

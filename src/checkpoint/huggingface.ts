@@ -1,18 +1,18 @@
-import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { z } from 'zod';
+import { join } from 'node:path';
 import { LantrainError } from '../errors.js';
+import { makeFolder } from '../files.js';
 import type { ModelConfig } from '../model/config.js';
 import { type Parameter, parameters } from '../model/parameters.js';
-import { validate } from '../validate.js';
 import { writeFailure, writeText } from './atomic.js';
-import { modelConfigJson, readJson, readModelConfig } from './huggingface-config.js';
-import { openSafetensors, type SafetensorsFile, type TensorInfo, writeSafetensors } from './safetensors.js';
+import { modelConfigJson, readModelConfig } from './huggingface-config.js';
+import { openFiles } from './huggingface-files.js';
+import { type SafetensorsFile, type TensorInfo, writeSafetensors } from './safetensors.js';
 
 /** Hugging Face's GPT-2 folder: config.json, and model.safetensors or shards under model.safetensors.index.json. */
 export interface ModelFolder {
   readonly config: ModelConfig;
+  /** Tensors in its files that are no part of the model, by their names there: heads for other tasks. */
+  readonly passedOver: readonly string[];
   /** One tensor as float32; `name` as in parameters.ts. Only this tensor is read from the disk. */
   read(name: string): Float32Array;
   close(): void;
@@ -25,16 +25,26 @@ interface Located {
 }
 
 const PREFIX = 'transformer.';
+/** What wrappers of a model put before the names of its tensors, one or several of them. */
+const PREFIXES = [PREFIX, 'module.', 'model.', 'base_model.', 'pretrained_model.'];
+/** What torch.compile, sharding and recomputation put into a name, wherever they wrapped a part. */
+const WRAPPERS = /(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
 const HEAD = 'lm_head.weight';
 /** The causal mask that older versions of transformers stored with each layer. */
 const BUFFER = /^h\.\d+\.attn\.(bias|masked_bias)$/;
+/** Heads for other tasks: of values (reinforcement learning), of classes, of choices, of answers. */
+const OTHER_HEAD = /^(v_head|value_head|score|classifier|multiple_choice_head|qa_outputs)\./;
+const MATRIX = /\.c_(attn|proj|fc)\.weight$/;
 const FLOATS: readonly string[] = ['F32', 'F16', 'BF16'];
 const NAMED_AT_MOST = 6;
+/** So many names that are there and should not be come first, as they say best what is wrong. */
+const UNKNOWN_AT_MOST = 3;
 const COMPARED_VALUES = 2 ** 20;
 
 /**
  * Opens a GPT-2 folder and checks every tensor's name, shape and type against config.json; values stay on the disk.
- * Names may have the prefix `transformer.`, matrices are (in, out), a tied head may be absent or equal to the embedding.
+ * Names may have the prefix `transformer.` and those of wrappers, matrices are (in, out), a tied head may be absent or
+ * equal to the embedding, and biases that config.json denies may be there if they are zero.
  * Throws LT_CHECKPOINT_CORRUPT (files), LT_CHECKPOINT_TENSOR (missing, wrong or unknown tensors, all in one error) and
  * LT_USAGE_MODEL (a model that lantrain does not have).
  */
@@ -45,7 +55,8 @@ export async function openModel(dir: string): Promise<ModelFolder> {
     for (const file of files) file.close();
   };
   try {
-    const tensors = collect(dir, files);
+    const { tensors, passedOver } = collect(dir, files);
+    if (!config.qkvBias) dropZeroBiases(dir, config, tensors);
     checkTensors(dir, parameters(config), tensors);
     if (config.tie) checkTiedHead(dir, config, tensors);
     const read = (name: string) => {
@@ -53,7 +64,7 @@ export async function openModel(dir: string): Promise<ModelFolder> {
       if (!located) throw new LantrainError('LT_CHECKPOINT_TENSOR', `${dir} has no tensor ${name}`);
       return located.file.read(located.info.name);
     };
-    return { config, read, close };
+    return { config, passedOver, read, close };
   } catch (error) {
     close();
     throw error;
@@ -70,7 +81,7 @@ export async function writeModel(
   read: (name: string) => Float32Array | Promise<Float32Array>,
 ): Promise<void> {
   try {
-    await mkdir(dir, { recursive: true });
+    makeFolder(dir);
   } catch (error) {
     throw writeFailure(dir, error);
   }
@@ -80,42 +91,47 @@ export async function writeModel(
 }
 
 const storedName = (name: string) => (name === HEAD ? name : PREFIX + name);
-const plainName = (stored: string) => (stored.startsWith(PREFIX) ? stored.slice(PREFIX.length) : stored);
 
-const Index = z.object({ weight_map: z.record(z.string(), z.string()) });
-
-function openFiles(dir: string): SafetensorsFile[] {
-  const whole = join(dir, 'model.safetensors');
-  const indexPath = join(dir, 'model.safetensors.index.json');
-  if (existsSync(whole) || !existsSync(indexPath)) return [openSafetensors(whole)];
-  const index = validate(Index, readJson(indexPath));
-  if (!index.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${indexPath}: ${index.wrong}`);
-  const names = [...new Set(Object.values(index.data.weight_map))].sort();
-  const files: SafetensorsFile[] = [];
-  try {
-    for (const name of names) {
-      if (basename(name) !== name)
-        throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${indexPath} names ${name}, which is not in its folder`);
-      files.push(openSafetensors(join(dir, name)));
-    }
-    return files;
-  } catch (error) {
-    for (const file of files) file.close();
-    throw error;
+function plainName(stored: string): string {
+  let name = stored.replace(WRAPPERS, '');
+  for (let prefix: string | undefined = ''; prefix !== undefined; ) {
+    name = name.slice(prefix.length);
+    prefix = PREFIXES.find((one) => name.startsWith(one));
   }
+  return name;
 }
 
-/** All tensors but the buffers, by the names of parameters.ts. */
-function collect(dir: string, files: readonly SafetensorsFile[]): Map<string, Located> {
+/** All tensors but buffers and other heads, by the names of parameters.ts. */
+function collect(dir: string, files: readonly SafetensorsFile[]) {
   const tensors = new Map<string, Located>();
+  const passedOver: string[] = [];
   for (const file of files)
     for (const info of file.tensors.values()) {
       const name = plainName(info.name);
       if (BUFFER.test(name)) continue;
+      if (OTHER_HEAD.test(name)) {
+        passedOver.push(info.name);
+        continue;
+      }
       if (tensors.has(name)) throw new LantrainError('LT_CHECKPOINT_TENSOR', `${dir} has ${name} twice`);
       tensors.set(name, { file, info });
     }
-  return tensors;
+  return { tensors, passedOver };
+}
+
+/**
+ * transformers gives every layer of a GPT-2 a bias of queries, keys and values, of zeros where a model without them was
+ * loaded. They go from `tensors` if all layers have them so. Throws LT_CHECKPOINT_TENSOR for one that is not zero.
+ */
+function dropZeroBiases(dir: string, { layers, width }: ModelConfig, tensors: Map<string, Located>): void {
+  const names = Array.from({ length: layers }, (_, i) => `h.${i}.attn.c_attn.bias`);
+  for (const name of names) {
+    const located = tensors.get(name);
+    if (!located || tensorFaults(name, [3 * width], located.info).length > 0) return;
+    if (located.file.read(located.info.name).some((value) => value !== 0))
+      refuse(dir, [`${name} is not zero, though config.json says "qkv_bias": false; "qkv_bias": true keeps it`]);
+  }
+  for (const name of names) tensors.delete(name);
 }
 
 function checkTensors(dir: string, wanted: readonly Parameter[], tensors: ReadonlyMap<string, Located>): void {
@@ -126,13 +142,33 @@ function checkTensors(dir: string, wanted: readonly Parameter[], tensors: Readon
     else faults.push(...tensorFaults(name, shape, info));
   }
   const known = new Set(wanted.map(({ name }) => name)).add(HEAD);
-  for (const name of tensors.keys()) if (!known.has(name)) faults.push(`${name} is unknown`);
-  refuse(dir, faults);
+  const unknown = [...tensors.keys()].filter((name) => !known.has(name)).map((name) => `${name} is unknown`);
+  if (faults.length + unknown.length <= NAMED_AT_MOST) refuse(dir, [...faults, ...unknown]);
+  refuse(dir, [...unknown.slice(0, UNKNOWN_AT_MOST), ...faults, ...unknown.slice(UNKNOWN_AT_MOST)]);
+}
+
+/** Throws LT_CHECKPOINT_TENSOR, naming the tensors, where a weight is NaN or infinite. Reads all of them. */
+export function checkFinite(dir: string, model: ModelFolder): void {
+  const faults: string[] = [];
+  for (const { name, size } of parameters(model.config)) {
+    const values = model.read(name);
+    let bad = 0;
+    for (let i = 0; i < size; i++) if (!Number.isFinite(values[i])) bad++;
+    if (bad > 0) faults.push(`${name} (${bad} of ${size})`);
+  }
+  if (faults.length === 0) return;
+  throw new LantrainError(
+    'LT_CHECKPOINT_TENSOR',
+    `${dir} has weights that are NaN or infinite: ${listed(faults, ', ')}; take a checkpoint from before they came about`,
+  );
 }
 
 function tensorFaults(name: string, shape: readonly number[], info: TensorInfo): string[] {
-  if (info.shape.join() !== shape.join())
-    return [`${name}: expected [${shape.join(', ')}], got [${info.shape.join(', ')}]`];
+  if (info.shape.join() !== shape.join()) {
+    const isTransposed = MATRIX.test(name) && info.shape.toReversed().join() === shape.join();
+    const why = isTransposed ? ', transposed as nanoGPT stores it' : '';
+    return [`${name}: expected [${shape.join(', ')}], got [${info.shape.join(', ')}]${why}`];
+  }
   return FLOATS.includes(info.dtype) ? [] : [`${name}: expected ${FLOATS.join(', ')}, got ${info.dtype}`];
 }
 
@@ -155,7 +191,10 @@ function checkTiedHead(dir: string, config: ModelConfig, tensors: ReadonlyMap<st
 
 function refuse(dir: string, faults: readonly string[]): void {
   if (faults.length === 0) return;
+  throw new LantrainError('LT_CHECKPOINT_TENSOR', `${dir} does not fit its config.json: ${listed(faults, '; ')}`);
+}
+
+function listed(faults: readonly string[], separator: string): string {
   const rest = faults.length - NAMED_AT_MOST;
-  const named = faults.slice(0, NAMED_AT_MOST).join('; ') + (rest > 0 ? `; and ${rest} more` : '');
-  throw new LantrainError('LT_CHECKPOINT_TENSOR', `${dir} does not fit its config.json: ${named}`);
+  return faults.slice(0, NAMED_AT_MOST).join(separator) + (rest > 0 ? `${separator}and ${rest} more` : '');
 }

@@ -10,6 +10,8 @@ import { PARTIAL, writeFailure } from './atomic.js';
 /** Names the process that writes a run. Readers never look at it. */
 export const LOCK_NAME = 'lock';
 
+const MOST_TRIES = 100;
+
 const Holder = z.object({
   pid: z.number().int().positive(),
   host: z.string(),
@@ -31,9 +33,13 @@ export class RunLock {
     const path = join(dir, LOCK_NAME);
     const mine = JSON.stringify(SELF);
     try {
-      while (!createWhole(path, mine)) {
+      for (let tries = 1; !createWhole(path, mine); tries++) {
         const found = readLock(path);
-        if (found === undefined) continue;
+        if (found === undefined) {
+          // Either its holder was just done, or it is a link to nothing.
+          if (tries < MOST_TRIES) continue;
+          throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: what lies there cannot be read; remove it`);
+        }
         if (found === mine) break;
         refuseLiving(dir, found);
         remove(path, found);

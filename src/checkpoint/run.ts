@@ -1,24 +1,36 @@
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { removeQuietly, syncDirectory } from '../files.js';
+import { checkWritable, isSystemError, makeFolder, removeEmpty, removeQuietly, syncDirectory } from '../files.js';
+import { shellQuote } from '../shell.js';
 import { validate } from '../validate.js';
 import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import {
   type Checkpoint,
-  type Found,
   latestCheckpoint,
   listCheckpoints,
   type NewCheckpoint,
-  sweepCheckpoints,
-  writeAndPrune,
+  type OnProgress,
+  stampOf,
 } from './checkpoint.js';
 import { EventLog, type LoggedEvent } from './event-log.js';
 import { readJson } from './huggingface-config.js';
 import { RunConfig } from './identity.js';
+import { nameAside, setAside, sweepCheckpoints, writeAndPrune } from './kept.js';
 import { LOCK_NAME, RunLock } from './lock.js';
 import { type Saved, Saver } from './saver.js';
 import type { SharedState } from './shared-state.js';
+
+export interface Latest {
+  readonly found: Checkpoint | undefined;
+  /** One line for each newer checkpoint that was passed over because it is damaged. */
+  readonly warnings: string[];
+}
+
+/** Below so many values a digest takes no time worth a bar. */
+const LONG_READING = 1e8;
+
+const CONFIG_NAME = 'config.json';
 
 /** Checkpoints that stay: the newest, and the one before it should the newest turn out damaged. */
 export const KEPT_CHECKPOINTS = 2;
@@ -35,54 +47,105 @@ export const KEPT_CHECKPOINTS = 2;
  *     lock            names the process that writes the run, see lock.ts
  *
  * A run goes on in this order: `open(path, 'write')`, `latest()`, identity checked, `restoreCheckpoint`, `cutBack(step)`.
- * Until `cutBack` a refused resume has changed nothing. Within a step, `append` what belongs to it before its
+ * Until `cutBack` a refused resume has changed nothing; it also sets aside the damaged checkpoints that `latest` passed
+ * over. Within a step, `append` what belongs to it before its
  * `writeCheckpoint`: what was appended after it, and no more, is lost with a crash.
  */
 export class RunDirectory {
   readonly checkpoints: string;
   private readonly log: EventLog;
   private saver: Saver | undefined;
+  /** Stamps of checkpoints whose digest was checked: a resume asks for the latest twice. */
+  private readonly whole = new Set<string>();
+  private passedOver: readonly string[] = [];
 
+  /** `made`: the outermost folder that was made for a new run. */
   private constructor(
     readonly path: string,
     readonly config: RunConfig,
     private readonly lock?: RunLock,
+    private readonly made?: string,
   ) {
     this.checkpoints = join(path, 'checkpoints');
     this.log = new EventLog(path);
   }
 
-  /** Throws LT_RUN_EXISTS where something is there already, LT_RUN_LOCKED where another process writes it. */
+  /**
+   * Throws LT_RUN_EXISTS where something is there already, LT_RUN_LOCKED where another process writes it, LT_RUN_WRITE
+   * where the system does not let us look or would refuse to make it.
+   */
   static checkFree(path: string): void {
-    if (!existsSync(path)) return;
-    if (!statSync(path).isDirectory())
-      throw new LantrainError('LT_RUN_EXISTS', `${path} is a file; choose another --out`);
-    RunLock.check(path);
-    if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
-      throw new LantrainError(
-        'LT_RUN_EXISTS',
-        `${path} is there already and not empty; choose another --out, or go on with it: --resume in place of --out`,
-      );
+    try {
+      if (!existsSync(path)) {
+        checkWritable(path);
+        return;
+      }
+      if (!statSync(path).isDirectory())
+        throw new LantrainError('LT_RUN_EXISTS', `${path} is a file; choose another --out`);
+      RunLock.check(path);
+      if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
+        throw new LantrainError(
+          'LT_RUN_EXISTS',
+          `${path} is there already and not empty; choose another --out, or go on with it by --resume ${shellQuote(path)}`,
+        );
+    } catch (error) {
+      throw writeFailure(path, error);
+    }
   }
 
-  /** Makes a new run and locks it. Throws as `checkFree` does, and LT_RUN_WRITE where the system refuses. */
+  /**
+   * Makes a new run and locks it. Throws as `checkFree` does, and LT_RUN_WRITE where the system refuses; what it has made
+   * by then goes again.
+   */
   static async create(path: string, config: RunConfig): Promise<RunDirectory> {
-    let lock: RunLock | undefined;
+    let made: string | undefined;
     try {
       RunDirectory.checkFree(path);
-      mkdirSync(path, { recursive: true });
+      made = makeFolder(path);
+    } catch (error) {
+      throw writeFailure(path, error);
+    }
+    return RunDirectory.fill(path, config, made);
+  }
+
+  /**
+   * As `create`, at the first of `paths` where nothing is. Of processes that ask for the same ones at the same moment,
+   * each gets its own.
+   */
+  static async createFirst(paths: Iterable<string>, config: RunConfig): Promise<RunDirectory> {
+    for (const path of paths) {
+      let made: string | undefined;
+      try {
+        made = makeFolder(dirname(path));
+        if (!makeNew(path)) continue;
+      } catch (error) {
+        removeEmpty(dirname(path), made);
+        throw writeFailure(path, error);
+      }
+      return RunDirectory.fill(path, config, made ?? path);
+    }
+    throw new Error('no path is left for the run');
+  }
+
+  private static async fill(path: string, config: RunConfig, made: string | undefined): Promise<RunDirectory> {
+    let lock: RunLock | undefined;
+    let isMine = false;
+    try {
       lock = RunLock.take(path);
       // Another process may have been here in between.
       RunDirectory.checkFree(path);
-      await writeText(join(path, 'config.json'), `${JSON.stringify(RunConfig.parse(config), null, 1)}\n`);
-      mkdirSync(join(path, 'checkpoints'), { recursive: true });
+      isMine = true;
+      await writeText(join(path, CONFIG_NAME), `${JSON.stringify(RunConfig.parse(config), null, 1)}\n`);
+      makeFolder(join(path, 'checkpoints'));
       await syncDirectory(path);
       await syncDirectory(dirname(path));
     } catch (error) {
+      if (isMine) for (const name of [CONFIG_NAME, 'checkpoints']) await removeQuietly(join(path, name));
       lock?.release();
+      removeEmpty(path, made);
       throw writeFailure(path, error);
     }
-    return new RunDirectory(path, config, lock);
+    return new RunDirectory(path, config, lock, made);
   }
 
   /**
@@ -91,7 +154,7 @@ export class RunDirectory {
    * LT_RUN_LOCKED where another process writes it.
    */
   static async open(path: string, purpose: 'read' | 'write'): Promise<RunDirectory> {
-    const configPath = join(path, 'config.json');
+    const configPath = join(path, CONFIG_NAME);
     if (!existsSync(configPath))
       throw new LantrainError(
         'LT_RUN_MISSING',
@@ -112,17 +175,35 @@ export class RunDirectory {
   }
 
   /**
-   * The newest checkpoint that opens, and a line for each newer one that does not; undefined where the run has none yet.
-   * The caller closes it. Throws LT_CHECKPOINT_CORRUPT where there are checkpoints but none is whole.
+   * The newest checkpoint that is whole, and a line for each newer one that is not; undefined where the run has none yet.
+   * The caller closes it. It reads all of a checkpoint once. Throws LT_CHECKPOINT_CORRUPT where there are checkpoints but
+   * none is whole.
    */
-  async latest(): Promise<Found<Checkpoint>> {
-    const result = await latestCheckpoint(this.checkpoints);
-    if (!result.found && result.warnings.length > 0)
+  async latest(onProgress?: OnProgress): Promise<Latest> {
+    const onLong: OnProgress = (done, total) => {
+      if (total >= LONG_READING) onProgress?.(done, total);
+    };
+    const { found, passedOver } = await latestCheckpoint(
+      this.checkpoints,
+      this.config.model,
+      (path) => this.isKnown(path),
+      onLong,
+    );
+    if (!found && passedOver.length > 0)
       throw new LantrainError(
         'LT_CHECKPOINT_CORRUPT',
-        `${this.path} has no checkpoint that is whole: ${result.warnings.join('; ')}`,
+        `${this.path} has no checkpoint that is whole: ${passedOver.map(({ why }) => why).join('; ')}`,
       );
-    return result;
+    if (found && this.lock) this.whole.add(stampOf(found.path));
+    this.passedOver = passedOver.map(({ path }) => path);
+    const fate = (path: string) =>
+      this.lock ? `; when the run goes on, it is set aside as ${basename(nameAside(path))}` : '';
+    return { found, warnings: passedOver.map(({ path, why }) => `${path} is passed over: ${why}${fate(path)}`) };
+  }
+
+  /** Of a run that is only read, another process may take a checkpoint away at any moment. */
+  private isKnown(path: string): boolean {
+    return this.lock !== undefined && this.whole.has(stampOf(path));
   }
 
   /** Steps and places of the checkpoints, oldest first. */
@@ -135,14 +216,19 @@ export class RunDirectory {
     this.log.append(event);
   }
 
-  /** Drops events of steps later than `step`, 0 for all steps, before the run goes on from there. Throws LT_RUN_WRITE. */
-  cutBack(step: number): Promise<void> {
-    return this.log.cutBack(step);
+  /**
+   * Before the run goes on from `step`: drops events of later steps, 0 for all steps, and sets aside the checkpoints that
+   * `latest` passed over. Throws LT_RUN_WRITE.
+   */
+  async cutBack(step: number): Promise<void> {
+    await this.log.cutBack(step);
+    for (const path of this.passedOver) await setAside(path);
+    this.passedOver = [];
   }
 
   /**
-   * Writes the checkpoint of a step and then removes all but the newest `keep`. On LT_RUN_WRITE nothing of the new one
-   * is left and the ones before it stand.
+   * Writes the checkpoint of a step and then removes all but the newest `keep` that are whole. On LT_RUN_WRITE nothing of
+   * the new one is left and the ones before it stand.
    */
   async writeCheckpoint(next: NewCheckpoint, keep = KEPT_CHECKPOINTS): Promise<Saved> {
     this.log.sync();
@@ -178,9 +264,21 @@ export class RunDirectory {
     this.lock?.release();
   }
 
-  /** Closes a run that never began, and removes it. */
+  /** Closes a run that never began, and removes it with the folders that were made for it. */
   async discard(): Promise<void> {
     this.close();
     await removeQuietly(this.path);
+    removeEmpty(dirname(this.path), this.made);
+  }
+}
+
+/** False where something is at `path`, and be it an empty folder. */
+function makeNew(path: string): boolean {
+  try {
+    mkdirSync(path);
+    return true;
+  } catch (error) {
+    if (isSystemError(error) && error.code === 'EEXIST') return false;
+    throw error;
   }
 }

@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
+import { fileKind } from '../file-kind.js';
 import { isSystemError, reason } from '../files.js';
 import { writeWhole } from './atomic.js';
 
@@ -42,7 +43,8 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
   /**
    * `count` values of a tensor from its value `from` on, all by default, as float32 (F16 and BF16 are widened). Only
-   * these are read from the file. Throws LT_CHECKPOINT_TENSOR where there is no such tensor or it is no float tensor.
+   * these are read from the file. Throws LT_CHECKPOINT_TENSOR where there is no such tensor or it is no float tensor,
+   * LT_CHECKPOINT_CORRUPT where the disk does not give it.
    */
   read(name: string, from?: number, count?: number): Float32Array;
   close(): void;
@@ -59,12 +61,18 @@ export function openSafetensors(path: string): SafetensorsFile {
       path,
       tensors,
       metadata,
-      read: (name, from, count) => readTensor(path, open, tensors.get(name), name, from, count),
+      read: (name, from, count) => {
+        try {
+          return readTensor(path, open, tensors.get(name), name, from, count);
+        } catch (error) {
+          throw unreadable(path, error);
+        }
+      },
       close: () => closeSync(open),
     };
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
-    throw isSystemError(error) ? corrupt(path, `cannot be read: ${reason(error)}`, error) : error;
+    throw unreadable(path, error);
   }
 }
 
@@ -73,8 +81,13 @@ function readHeader(path: string, fd: number) {
   if (fileBytes < 8) throw corrupt(path, `is cut off: ${fileBytes} bytes, the length of its header takes 8`);
   const length = readBytes(path, fd, 0, new Uint8Array(8));
   const headerBytes = Number(new DataView(length.buffer).getBigUint64(0, true));
-  if (headerBytes < 2 || headerBytes > MAX_HEADER_BYTES)
-    throw corrupt(path, `is no safetensors file: it begins with a header length of ${headerBytes}`);
+  if (headerBytes < 2 || headerBytes > MAX_HEADER_BYTES) {
+    const head = readBytes(path, fd, 0, new Uint8Array(Math.min(fileBytes, 512)));
+    throw corrupt(
+      path,
+      `is no safetensors file: ${otherKind(head) ?? `it begins with a header length of ${headerBytes}`}`,
+    );
+  }
   const dataStart = 8 + headerBytes;
   if (dataStart > fileBytes)
     throw corrupt(path, `is cut off: its header ends at byte ${dataStart}, the file at ${fileBytes}`);
@@ -117,6 +130,13 @@ function readHeader(path: string, fd: number) {
   if (dataStart + position < fileBytes)
     throw corrupt(path, `has ${fileBytes - dataStart - position} bytes too many at its end`);
   return { tensors, metadata };
+}
+
+function otherKind(head: Uint8Array): string | undefined {
+  const kind = fileKind(head);
+  if (kind) return `it is ${kind.name}; ${kind.advice}`;
+  const isPage = /^\s*<(!doctype\s+)?html/i.test(Buffer.from(head).toString('latin1'));
+  return isPage ? 'it is an HTML page, as a failed download leaves; fetch it again' : undefined;
 }
 
 function parseHeader(path: string, bytes: Uint8Array): object {
@@ -212,6 +232,11 @@ async function writeBytes(file: FileHandle, bytes: Uint8Array): Promise<void> {
     const { bytesWritten } = await file.write(bytes, done, Math.min(bytes.length - done, CHUNK_BYTES));
     done += bytesWritten;
   }
+}
+
+/** LT_CHECKPOINT_CORRUPT for an error of the operating system; any other error as it is. */
+function unreadable(path: string, error: unknown): unknown {
+  return isSystemError(error) ? corrupt(path, `cannot be read: ${reason(error)}`, error) : error;
 }
 
 function corrupt(path: string, what: string, cause?: unknown): LantrainError {

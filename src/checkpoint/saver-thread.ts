@@ -1,6 +1,6 @@
 import { parentPort } from 'node:worker_threads';
 import { LantrainError } from '../errors.js';
-import { writeAndPrune } from './checkpoint.js';
+import { writeAndPrune } from './kept.js';
 import type { SaveReply, SaveRequest } from './saver.js';
 import { readShared } from './shared-state.js';
 

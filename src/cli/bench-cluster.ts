@@ -5,7 +5,7 @@ import { performance } from 'node:perf_hooks';
 import { type Access, loadOrCreateAccess } from '../../cluster/access.js';
 import { ClusterEngine, type Member } from '../../cluster/coordinator.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
-import { checkWritable, writeText } from '../checkpoint/atomic.js';
+import { checkWritableFile, writeText } from '../checkpoint/atomic.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer } from '../data/tokenizer.js';
 import { Windows } from '../data/windows.js';
@@ -95,8 +95,8 @@ const INTAKE_FRAMES = 200;
 
 /** `lantrain bench cluster`: what workers bring, alone and together. Returns the exit code. */
 export async function benchCluster(command: BenchClusterCommand): Promise<number> {
+  if (command.svg !== undefined) checkWritableFile(command.svg);
   const bench = benchShape(command.preset, command.explicit);
-  if (command.svg !== undefined) checkWritable(command.svg);
   const say = (line: string) => void (command.json ? process.stderr : process.stdout).write(`${line}\n`);
   const stop = () => process.exit(130);
   process.on('SIGINT', stop).on('SIGTERM', stop);

@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Access, certificateWarning, loadOrCreateAccess, ownPair, savePort } from '../../cluster/access.js';
@@ -63,6 +63,8 @@ export interface Listening {
   readonly software: boolean;
   /** Prints a line among those of the run. */
   note(line: string): void;
+  /** Ends the run with an error; what it has done is saved first. */
+  fail(why: LantrainError): void;
 }
 
 /** `lantrain coordinator`: owns the state and takes the steps; workers that join compute them. */
@@ -110,7 +112,8 @@ class ClusterConductor implements Conductor {
   async create(job: Job, from: number, path: string): Promise<ClusterEngine> {
     const { config, gpu, plan } = job;
     const { options, model } = config;
-    this.#incarnation = (await readIncarnation(path)) + 1;
+    // What lies at the path of a new run now is another's, who was faster: this one will get another name.
+    this.#incarnation = (this.command.resume === undefined ? 0 : await readIncarnation(path)) + 1;
     this.#from = from;
     if (this.command.audit > 1)
       throw new LantrainError('LT_USAGE_OPTION', `--audit ${this.command.audit}: it is a share, from 0 to 1`);
@@ -142,12 +145,19 @@ class ClusterConductor implements Conductor {
     return this.#engine;
   }
 
-  async begin(run: RunDirectory, reporter: Reporter, watched: Watched): Promise<void> {
+  /** The workers' step in hand may take so long once the end is asked for. */
+  readonly patienceMs = 30_000;
+
+  async begin(
+    run: RunDirectory,
+    reporter: Reporter,
+    watched: Watched,
+    waiting: (waits: boolean) => void,
+  ): Promise<void> {
     const engine = this.#engine as ClusterEngine;
     const { telemetry } = watched;
     const { command } = this;
     const folder = join(run.path, ACCESS_FOLDER);
-    await mkdir(folder, { recursive: true, mode: 0o700 });
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     await writeText(join(folder, 'incarnation'), `${this.#incarnation}\n`);
     this.#report = (note, step) => {
@@ -160,8 +170,8 @@ class ClusterConductor implements Conductor {
       }
       const line = lineOf(note, engine);
       if (line) reporter.note(line);
-      if (note.note === 'waiting') telemetry.state = 'waiting';
-      else if (note.note === 'going-on') telemetry.state = 'running';
+      if (note.note === 'waiting') waiting(true);
+      else if (note.note === 'going-on') waiting(false);
       if (note.note in RETRIES) {
         const worker = 'worker' in note && note.worker !== undefined ? nameOf(engine, note.worker) : undefined;
         telemetry.log(note.note, 'reason' in note ? note.reason : RETRIES[note.note], worker);
@@ -215,11 +225,8 @@ class ClusterConductor implements Conductor {
       url: this.#server.joinUrl(isAny(host) ? '127.0.0.1' : host),
       software: engine.gpu.adapter.software,
       note: (line) => reporter.note(line),
+      fail: (why) => engine.abandon(why),
     });
-  }
-
-  abandon(): void {
-    this.#engine?.abandon();
   }
 
   drop(worker: number): string | false {

@@ -16,27 +16,22 @@ export interface DemoCommand extends TrainCommand {
 /** `lantrain demo`: a coordinator in this process and workers on this machine, as child processes. */
 export async function demo(command: DemoCommand): Promise<number> {
   let workers: LocalWorkers | undefined;
-  let onFailure: (error: Error) => void = () => {};
-  const failed = new Promise<never>((_, reject) => {
-    onFailure = reject;
-  });
-  const run = coordinate({
-    ...command,
-    verb: 'demo',
-    host: '127.0.0.1',
-    port: 0,
-    minWorkers: 1,
-    exact: false,
-    audit: 0,
-    // Nothing leaves this machine.
-    plain: true,
-    // The owner has compiled every kernel by now, so the workers find them in the driver's cache.
-    onListening: (listening) => {
-      workers = new LocalWorkers(command, listening, onFailure);
-    },
-  });
   try {
-    const code = await Promise.race([run, failed]);
+    const code = await coordinate({
+      ...command,
+      verb: 'demo',
+      host: '127.0.0.1',
+      port: 0,
+      minWorkers: 1,
+      exact: false,
+      audit: 0,
+      // Nothing leaves this machine.
+      plain: true,
+      // The owner has compiled every kernel by now, so the workers find them in the driver's cache.
+      onListening: (listening) => {
+        workers = new LocalWorkers(command, listening);
+      },
+    });
     if (code === 0 && !command.json)
       process.stdout.write(`more machines: ${pasteable(['coordinator'])}, then on each the command that it prints\n`);
     return code;
@@ -63,7 +58,6 @@ class LocalWorkers {
   constructor(
     readonly command: DemoCommand,
     readonly listening: Listening,
-    readonly onFailure: (error: LantrainError) => void,
   ) {
     process.on('exit', this.#killAll);
     for (let index = 0; index < command.workers; index++) this.#start(index);
@@ -124,7 +118,7 @@ class LocalWorkers {
       this.#children.size === 0 &&
       [...this.#falls.values()].filter((n) => n >= MOST_FALLS).length === this.command.workers
     )
-      this.onFailure(new LantrainError('LT_CLUSTER_WORKER', `no worker stays up: ${reason}`));
+      this.listening.fail(new LantrainError('LT_CLUSTER_WORKER', `no worker stays up: ${reason}`));
   }
 
   /** On a software adapter, the cores that are this worker's own. */

@@ -1,4 +1,4 @@
-import { checkWritable, writeText } from '../checkpoint/atomic.js';
+import { checkWritableFile, writeText } from '../checkpoint/atomic.js';
 import { defaultPlan } from '../model/plan.js';
 import type { PresetName } from '../train/options.js';
 import { benchShape, describeShape } from './bench-shape.js';
@@ -19,8 +19,8 @@ export interface DoctorTuneCommand {
 
 /** Times every candidate for the matrix products of a preset and prints what came of it. Returns the exit code. */
 export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneCommand): Promise<number> {
+  if (planOut !== undefined) checkWritableFile(planOut);
   const bench = benchShape(preset);
-  if (planOut) checkWritable(planOut);
   const gpu = await openGpu(adapter);
   const base = defaultPlan(gpu.adapter);
   const shape = stackedShape(gpu, bench.model, bench.shape, base, bench.options);

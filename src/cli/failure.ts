@@ -1,6 +1,6 @@
 import { type Command, CommanderError } from 'commander';
 import { LantrainError } from '../errors.js';
-import { isSystemError, reason } from '../files.js';
+import { systemFailure } from '../files.js';
 import { oneLine, withoutDriversWords } from '../gpu/driver-words.js';
 import { pasteable } from './invocation.js';
 import { commandOf, commandsWith, pathOf } from './usage.js';
@@ -12,17 +12,14 @@ export interface Failure {
 }
 
 /** One line for what a user can meet; anything else is a defect of ours and shows where it is. */
-export function failureOf(error: unknown, program?: Command, args: readonly string[] = []): Failure {
+export function failureOf(thrown: unknown, program?: Command, args: readonly string[] = []): Failure {
+  const error = systemFailure(thrown);
   if (error instanceof CommanderError) return usageFailure(error, program, args);
   if (error instanceof LantrainError)
     return {
       text: `error ${error.code}: ${withoutDriversWords(error, process.env.LANTRAIN_DEBUG ? '' : MORE)}\n${causesOf(error)}`,
       code: error.exitCode,
     };
-  if (isSystemError(error)) {
-    const what = error.path === undefined ? 'the system refuses' : `cannot use ${error.path}`;
-    return failureOf(new LantrainError('LT_SYSTEM', `${what}: ${reason(error)}`, { cause: error }));
-  }
   return { text: `unexpected error: ${error instanceof Error ? error.stack : String(error)}\n`, code: 1 };
 }
 

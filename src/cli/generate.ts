@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { openModel } from '../checkpoint/huggingface.js';
+import type { Checkpoint } from '../checkpoint/checkpoint.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { loadTokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
@@ -10,6 +10,7 @@ import { defaultPlan } from '../model/plan.js';
 import { deriveKey, Stream } from '../random.js';
 import { RunConfigSchema } from '../train/run-config.js';
 import { sampleTokens } from '../train/sample.js';
+import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
 import { parseConfig } from './saved-config.js';
 import { loadShaders } from './shaders.js';
@@ -24,13 +25,12 @@ export interface GenerateCommand {
   readonly adapter?: string;
 }
 
-/** The folder of a run's newest checkpoint that opens. Throws LT_RUN_MISSING when there is none yet. */
-export async function newestCheckpoint(run: RunDirectory): Promise<string> {
-  const { found, warnings } = await run.latest();
+/** A run's newest checkpoint that is whole, its digest checked. Throws LT_RUN_MISSING when there is none yet. */
+export async function newestCheckpoint(run: RunDirectory): Promise<Checkpoint> {
+  const { found, warnings } = await run.latest(loadingBar('checking the checkpoint'));
   for (const warning of warnings) process.stderr.write(`${warning}\n`);
   if (found === undefined) throw new LantrainError('LT_RUN_MISSING', `${run.path} has no checkpoint yet`);
-  found.close();
-  return found.path;
+  return found;
 }
 
 /** Prints text of a run's newest checkpoint as it is drawn. */
@@ -48,12 +48,12 @@ export async function generate(command: GenerateCommand): Promise<number> {
       'LT_DATA_TOKEN',
       `the prompt has token ${beyond}, but ${join(command.run, 'config.json')} has a vocabulary of ${config.model.vocabSize}`,
     );
+  const checkpoint = await newestCheckpoint(run);
   const gpu = await openGpu(command.adapter);
   const plan = defaultPlan(gpu.adapter);
   const weights = await ParameterArena.allocate(gpu, new ParameterLayout(config.model, plan), 'weights');
-  const model = await openModel(await newestCheckpoint(run));
-  for (const { name } of weights.layout.parameters) weights.write(gpu, name, await model.read(name));
-  model.close();
+  for (const { name } of weights.layout.parameters) weights.write(gpu, name, checkpoint.read('weights', name));
+  checkpoint.close();
   const decoder = await Decoder.build(new KernelCache(gpu, loadShaders()), plan, weights);
   const text = tokenizer.streamDecoder();
   process.stdout.write(command.prompt);

@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { openModel } from '../checkpoint/huggingface.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files.js';
 import { adapterTitle, type Gpu } from '../gpu/device.js';
-import { type MemoryBudget, memoryBudget } from '../model/activations.js';
+import { type MemoryBudget, memoryBudget, ownerBudget } from '../model/activations.js';
 import { checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
@@ -15,8 +14,9 @@ import { formatBytes } from '../report/format.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
-import { trainingWindows } from '../train/trainer.js';
+import { trainingWindows, validationWindows } from '../train/trainer.js';
 import { validate } from '../validate.js';
+import { checkInit } from './init-model.js';
 import { pasteable } from './invocation.js';
 import { loadingBar } from './loading.js';
 import { availableMemory } from './memory.js';
@@ -70,9 +70,8 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const { saved, init, explicit } = request;
   checkTuning(request);
   if (saved && request.preset) checkPresetOfResume(request.preset, saved.options, explicit);
-  const initModel = init === undefined ? undefined : await openModel(init);
-  initModel?.close();
-  const options = resolveOptions(request, initModel?.config);
+  const initModel = init === undefined ? undefined : await checkInit(init, request.onNote);
+  const options = resolveOptions(request, initModel);
   if (request.tune && options.precision === 'f16')
     throw new LantrainError(
       'LT_USAGE_OPTION',
@@ -81,7 +80,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const tokenizer = await loadTokenizer(options.tokenizer);
   const model = saved
     ? { ...saved.model, ...shapeOf(explicit) }
-    : resolveModel(options, explicit, initModel?.config, tokenizer, init);
+    : resolveModel(options, explicit, initModel, tokenizer, init);
   checkModel(model);
   checkBatch(options, model.context);
   const data = await openDataset({
@@ -91,15 +90,20 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     valRatio: options.valRatio,
     onProgress: request.onData,
   });
+  // Before any kernel is compiled.
+  const { stepsPerEpoch } = trainingWindows({ model, options }, data);
+  validationWindows({ model, options }, data);
   const gpu = await openGpu(request.adapter);
   const plan = resolvePlan(request, gpu);
   const single = shapeOfJob({ model, options });
   checkPrecision(gpu, single, model.width);
   const shape = request.alone ? stackedShape(gpu, model, single, plan, options) : single;
+  // Who owns a cluster's state computes a probe of a whole step first, on a device of its own.
   checkMemory(gpu, model, shape, plan, memoryBudget(model, shape, plan));
   const tuned = await tunedPlan(request, gpu, model, shape, plan);
-  const budget = memoryBudget(model, shape, tuned);
-  const draft: RunConfig = {
+  const budget = request.alone ? memoryBudget(model, shape, tuned) : ownerBudget(model, tuned, options.clip === 0);
+  if (!request.alone) checkMemory(gpu, model, shape, plan, budget);
+  const config: RunConfig = {
     version: saved?.version ?? version(),
     model,
     options,
@@ -107,12 +111,9 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     data: { hash: data.hash, description: data.description },
     init: saved?.init ?? init,
     adapter: saved?.adapter ?? gpu.adapter.driver,
-    totalSteps: 1,
-    stepsPerEpoch: 1,
+    totalSteps: options.steps > 0 ? options.steps : options.epochs * stepsPerEpoch,
+    stepsPerEpoch,
   };
-  const { stepsPerEpoch } = trainingWindows(draft, data);
-  const totalSteps = options.steps > 0 ? options.steps : options.epochs * stepsPerEpoch;
-  const config = { ...draft, totalSteps, stepsPerEpoch };
   // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
   const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
   return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan: tuned, shape, budget };

@@ -58,7 +58,7 @@ export function addTrainOptions(command: Command, who: 'alone' | 'cluster' = 'al
   command.option('--init <dir>', 'begin with the weights and the shape of a Hugging Face GPT-2 folder');
   group('Data:').option(
     '--data <source>',
-    'a text file, a folder of them, a .bin of token ids, moby-dick or verdict',
+    'a text file, a folder of them, token ids (.bin, .npy), moby-dick or verdict',
     text('data'),
   );
   choice('--tokenizer <name>', 'how text becomes tokens', ['gpt2', 'bytes']);

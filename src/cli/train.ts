@@ -14,14 +14,15 @@ import { ParameterLayout } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { formatBytes } from '../report/format.js';
-import { readMetrics, type WorkersEvent } from '../report/metrics.js';
+import { type MetricsEvent, readMetrics, type WorkersEvent } from '../report/metrics.js';
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
-import { Engine, initializeWeights, StepAbandoned, type TrainingEngine } from '../train/engine.js';
+import { Engine, initializeWeights, type TrainingEngine } from '../train/engine.js';
 import { type LossScale, LossScaleSchema } from '../train/loss-scale.js';
 
 import { checkpointInterval, type PresetName, type TrainOptions } from '../train/options.js';
 
+import { RunClock } from '../train/run-clock.js';
 import { identityOf, type RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
@@ -29,11 +30,13 @@ import { arenaOf, Checkpoints } from './checkpoints.js';
 import { pasteable } from './invocation.js';
 import { adamwOf, type Job, planHash, prepareJob } from './job.js';
 import { loadingBar } from './loading.js';
+import { outputIsOptional, outputLost } from './output.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
 import { modelLine } from './run-facts.js';
 import { runConfigOf } from './saved-config.js';
 import { loadShaders } from './shaders.js';
+import { StopSignals } from './stop-signals.js';
 import { factsOf, type Watched, watchTraining } from './watch.js';
 
 export interface TrainCommand {
@@ -60,14 +63,17 @@ export interface Conductor {
   hostMemory?(layout: ParameterLayout): Readonly<Record<string, number>>;
   /** The engine for updates `from + 1` on, of the run that lies (or will lie) at `path`. */
   create(job: Job, from: number, path: string): Promise<TrainingEngine>;
-  /** Before the first step; the weights are in place. A new run goes again where it throws. */
-  begin?(run: RunDirectory, reporter: Reporter, watched: Watched): Promise<void>;
+  /**
+   * Before the first step; the weights are in place. A new run goes again where it throws. `waiting` is told when nobody
+   * is there to compute, and when somebody is again.
+   */
+  begin?(run: RunDirectory, reporter: Reporter, watched: Watched, waiting: (waits: boolean) => void): Promise<void>;
   /** After the last, or after a failure. */
   end?(reason: string): Promise<void>;
   /** Ends a worker's connection and returns its name; false when it is gone. Absent where there are no workers. */
   drop?(worker: number): string | false;
-  /** Makes the engine end the step in hand with `StepAbandoned`. Without it, the process ends at once instead. */
-  abandon?(): void;
+  /** How long it may take to finish the step in hand once the end is asked for; without it, as long as it takes. */
+  readonly patienceMs?: number;
   /** Who has computed so far, for the run's metrics. */
   workers?(step: number): WorkersEvent;
   /** Lines below the run's digest. */
@@ -85,7 +91,7 @@ export function train(command: TrainCommand): Promise<number> {
       if (command.watch) page = await watchTraining(run, reporter, watched, command.watch);
     },
     end: async (reason) => page?.close(reason),
-    create: async ({ config, gpu, plan, shape }) => {
+    create: async ({ config, gpu, plan, shape }, version) => {
       engine = await Engine.create(gpu, loadShaders(), {
         model: config.model,
         shape,
@@ -93,6 +99,7 @@ export function train(command: TrainCommand): Promise<number> {
         adamw: adamwOf(config.options),
         clip: config.options.clip,
         microBatches: config.options.batch / config.options.microBatch,
+        version,
         onProgress: loadingBar('compiling the kernels'),
       });
       return engine;
@@ -106,11 +113,15 @@ export function train(command: TrainCommand): Promise<number> {
  * checkpoint.
  */
 export async function runTraining(command: TrainCommand, conductor: Conductor): Promise<number> {
-  const reporter = createReporter({ json: command.json === true });
+  const clock = new RunClock();
+  const reporter = createReporter({ json: command.json === true, now: clock.now });
+  let run: RunDirectory | undefined;
+  let isNew = false;
+  const stop = new StopSignals(reporter, () => void endEarly(reporter, isNew ? run : undefined));
   const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
   if (resumed && command.init !== undefined)
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
-  const out = command.resume ?? command.out ?? freeName(command);
+  const out = command.resume ?? command.out ?? freeNames(command).next().value;
   if (!resumed) RunDirectory.checkFree(out);
   const job = await prepareJob({
     ...command,
@@ -127,30 +138,81 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
 
   const engine = await conductor.create(job, from, out);
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
-  const run = resumed?.run ?? (await RunDirectory.create(out, config));
-  if (resumed) await restore(resumed.run, engine, from);
-  else await begin(engine, config, command.init);
+  isNew = resumed === undefined;
+  run = resumed?.run ?? (await createRun(command, config));
+  try {
+    if (resumed) await restore(resumed.run, engine, from);
+    else await begin(engine, config, command.init);
+  } catch (error) {
+    if (isNew) await run.discard();
+    throw error;
+  }
+  return runLoop({ command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from });
+}
 
+/** Before the loop nothing can be lost: a new run leaves nothing behind. */
+async function endEarly(reporter: Reporter, fresh: RunDirectory | undefined): Promise<void> {
+  reporter.stop();
+  await fresh?.discard();
+  process.stderr.write('stopped before the first step\n');
+  process.exit(130);
+}
+
+/** A run that is all set. */
+interface ReadyRun {
+  readonly command: TrainCommand;
+  readonly conductor: Conductor;
+  readonly reporter: Reporter;
+  readonly clock: RunClock;
+  readonly stop: StopSignals;
+  readonly job: Job;
+  readonly engine: TrainingEngine;
+  readonly trainer: Trainer;
+  readonly run: RunDirectory;
+  readonly isNew: boolean;
+  readonly from: number;
+}
+
+async function runLoop(ready: ReadyRun): Promise<number> {
+  const { command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from } = ready;
+  const { config } = job;
+  const metricsPath = join(run.path, 'metrics.jsonl');
   const controls = new RunControls({
     stop: () => stop.ask(),
+    // A checkpoint that cannot be written ends the run, which tells of it.
+    save: () => void trainer.save().catch(() => undefined),
     drop: conductor.drop && ((worker) => conductor.drop?.(worker) ?? false),
     changed: () => {
+      if (controls.paused) clock.stand('paused');
+      else clock.goOn('paused');
       telemetry.paused = controls.paused;
       telemetry.stopping = controls.stopping;
     },
   });
   const facts = factsOf(config, run.path, conductor.drop ? 'cluster' : 'single');
-  const telemetry = new Telemetry(facts, readMetrics(join(run.path, 'metrics.jsonl')));
-  const stop = stopOnInterrupt(reporter, run.path, conductor, () => controls.stop());
-  const plot = async () =>
-    run.writePlot(lossPlot(readMetrics(join(run.path, 'metrics.jsonl')), plotLabels(config, trainer)));
+  const past = readMetrics(metricsPath);
+  const telemetry = new Telemetry(facts, past);
+  const standing = () => whatStands(run, telemetry.step);
+  outputIsOptional((stream, why) => {
+    const text = outputLost(stream, why);
+    if (stream === 'stdout') process.stderr.write(`${text}\n`);
+    telemetry.log('output', text);
+    const event: MetricsEvent = { event: 'output', step: telemetry.step, reason: text };
+    run.append(event);
+  });
+  const plot = async () => run.writePlot(lossPlot(readMetrics(metricsPath), plotLabels(config, trainer)));
   const checkpoints = new Checkpoints(run, engine, job, reporter);
   let reason = 'it failed';
   try {
     try {
-      await conductor.begin?.(run, reporter, { telemetry, controls });
+      await conductor.begin?.(run, reporter, { telemetry, controls }, (waits) => {
+        if (waits) clock.stand('waiting');
+        else clock.goOn('waiting');
+        telemetry.state = waits ? 'waiting' : 'running';
+        if (waits) stop.waiting();
+      });
     } catch (error) {
-      if (!resumed) await run.discard();
+      if (isNew) await run.discard();
       throw error;
     }
     reporter.start({
@@ -159,7 +221,17 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
       firstStep: from,
       stepsPerEpoch: config.stepsPerEpoch,
     });
+    stop.watch({
+      save: () => trainer.save(),
+      abandon: () => trainer.abandon(),
+      waits: () => clock.stands('waiting'),
+      patienceMs: conductor.patienceMs,
+      onStop: () => controls.stop(),
+      standing,
+    });
     const end = await trainer.run(from, {
+      clock,
+      has: (kind, step) => past.some((event) => event.event === kind && event.step === step),
       event: async (event) => {
         run.append(event);
         reporter.event(event);
@@ -168,7 +240,7 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
       },
       checkpoint: (step, final) => checkpoints.save(step, final),
       stopping: () => stop.requested,
-      between: () => controls.between(),
+      pause: () => controls.pause(),
     });
     reason = end.complete ? 'the run is done' : 'the run was stopped';
     await plot();
@@ -189,13 +261,8 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();
-    telemetry.state = error instanceof StepAbandoned ? 'stopped' : 'failed';
-    if (error instanceof StepAbandoned) {
-      reason = 'the run was stopped';
-      reporter.note(`step ${error.step} was abandoned; ${lastCheckpoint(run)}`);
-      return 130;
-    }
-    throw withLastCheckpoint(error, run);
+    telemetry.state = 'failed';
+    throw reason === 'it failed' ? withStanding(error, standing()) : error;
   } finally {
     await conductor.end?.(reason);
     stop.release();
@@ -217,7 +284,7 @@ async function openRun(path: string): Promise<Resumed> {
 /** The step to go on from. Throws LT_RUN_MISMATCH before anything has changed. */
 async function checkResume({ run, saved }: Resumed, wanted: RunConfig, reporter: Reporter, job: Job): Promise<number> {
   checkIdentity(run.path, identityOf(saved), identityOf(wanted));
-  const { found, warnings } = await run.latest();
+  const { found, warnings } = await run.latest(loadingBar('checking the checkpoint'));
   for (const warning of warnings) reporter.note(warning);
   if (saved.adapter !== job.gpu.adapter.driver)
     reporter.note(
@@ -267,63 +334,19 @@ async function begin(engine: TrainingEngine, config: RunConfig, init: string | u
   }
 }
 
-/** The first name of `runs/<preset>-1`, `-2` ... that is free. */
-function freeName(command: TrainCommand): string {
+/** At `--out`, else under the first free name, which another process may have taken since it was first looked for. */
+function createRun(command: TrainCommand, config: RunConfig): Promise<RunDirectory> {
+  if (command.out !== undefined) return RunDirectory.create(command.out, config);
+  return RunDirectory.createFirst(freeNames(command), config);
+}
+
+/** Those of `runs/<preset>-1`, `-2` ... that are free. */
+function* freeNames(command: TrainCommand): Generator<string, never> {
   const base = command.preset ?? (command.init === undefined ? 'tiny' : 'run');
   for (let n = 1; ; n++) {
     const path = join('runs', `${base}-${n}`);
-    if (!existsSync(path)) return path;
+    if (!existsSync(path)) yield path;
   }
-}
-
-/** How long a cluster may take to finish the step in hand. */
-const FINISH_MS = 30_000;
-
-/**
- * The first Ctrl-C asks for an end after the step in hand. The second abandons the step, where workers compute it also
- * time does; otherwise, and with the third, the process ends at once.
- */
-function stopOnInterrupt(
-  reporter: Reporter,
-  path: string,
-  conductor: Conductor,
-  onRequest: () => void,
-): { readonly requested: boolean; ask(): void; release(): void } {
-  let timer: NodeJS.Timeout | undefined;
-  const release = () => {
-    clearTimeout(timer);
-    process.off('SIGINT', listener).off('SIGTERM', listener);
-  };
-  const state = {
-    requested: false,
-    release,
-    ask: () => {
-      if (state.requested) return;
-      state.requested = true;
-      if (conductor.abandon) timer = setTimeout(abandon, FINISH_MS);
-      reporter.note('stopping after this step, with a checkpoint (Ctrl-C again: at once)');
-      onRequest();
-    },
-  };
-  let abandoned = false;
-  const abandon = () => {
-    abandoned = true;
-    conductor.abandon?.();
-  };
-  const listener = () => {
-    if (state.requested && conductor.abandon && !abandoned) {
-      abandon();
-      return;
-    }
-    if (state.requested) {
-      reporter.stop();
-      process.stderr.write(`stopped at once; the last checkpoint in ${path} stands\n`);
-      process.exit(130);
-    }
-    state.ask();
-  };
-  process.on('SIGINT', listener).on('SIGTERM', listener);
-  return state;
 }
 
 function plotLabels(config: RunConfig, trainer: Trainer) {
@@ -346,8 +369,9 @@ function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Report
   reporter.note(`adapter  ${adapterTitle(gpu.adapter)}, matrix products by ${describeTable(plan.matmul)}`);
   const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;
   const saved = options.recompute ? ` (recomputed; kept: ${formatBytes(kept)})` : '';
+  const activations = budget.activationBytes > 0 ? `, activations ${formatBytes(budget.activationBytes)}${saved}` : '';
   reporter.note(
-    `memory   ${formatBytes(budget.totalBytes)} on the adapter: state ${formatBytes(budget.stateBytes)}, activations ${formatBytes(budget.activationBytes)}${saved}, sampling ${formatBytes(budget.samplingBytes)}, reading back ${formatBytes(budget.readingBytes)}`,
+    `memory   ${formatBytes(budget.totalBytes)} on the adapter: state ${formatBytes(budget.stateBytes)}${activations}, sampling ${formatBytes(budget.samplingBytes)}, reading back ${formatBytes(budget.readingBytes)}`,
   );
 }
 
@@ -385,13 +409,18 @@ function printEnd(
     reporter.note(`  or: ${pasteable([verb, '--resume', path, '--steps', String(2 * config.totalSteps)])}`);
 }
 
-/** A failed step says which checkpoint stands. */
-function withLastCheckpoint(error: unknown, run: RunDirectory): unknown {
-  if (!(error instanceof LantrainError) || error.code !== 'LT_TRAIN_NONFINITE') return error;
-  return new LantrainError(error.code, `${error.message}; ${lastCheckpoint(run)}`, { cause: error });
+/** What failed in the middle of a run says also what of the run is left. */
+function withStanding(error: unknown, standing: string): unknown {
+  if (!(error instanceof LantrainError)) return error;
+  return new LantrainError(error.code, `${error.message}; ${standing}`, { cause: error });
 }
 
-function lastCheckpoint(run: RunDirectory): string {
+/** What a run that ends after `step` leaves behind. */
+function whatStands(run: RunDirectory, step: number): string {
   const last = run.list().at(-1);
-  return last ? `the last good checkpoint is ${last.path}` : 'there was no checkpoint yet';
+  const lost = step - (last?.step ?? 0);
+  const steps = lost === 1 ? `step ${step} is` : `steps ${step - lost + 1} to ${step} are`;
+  if (last === undefined) return lost > 0 ? `${steps} lost: there was no checkpoint yet` : 'no step was done yet';
+  const stands = `the checkpoint of step ${last.step} stands: ${last.path}`;
+  return lost > 0 ? `${steps} lost; ${stands}` : stands;
 }

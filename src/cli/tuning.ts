@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { z } from 'zod';
@@ -147,7 +147,7 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
     async save() {
       const text = JSON.stringify({ adapter: adapterTitle(adapter), contests: this.contests }, null, 1);
       try {
-        await writeWhole(path, (fd) => void writeSync(fd, text));
+        await writeWhole(path, (fd) => writeFileSync(fd, text));
       } catch (error) {
         onNote?.(`tuning is not remembered: ${reason(error)}`);
       }

@@ -11,6 +11,7 @@ import { formatCount } from '../report/format.js';
 import { pasteable } from './invocation.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
+import { outputIsOptional, outputLost } from './output.js';
 import { loadShaders } from './shaders.js';
 import { version } from './version.js';
 
@@ -62,7 +63,10 @@ export async function work(command: WorkerCommand): Promise<number> {
     say('leaving');
     membership.leave();
   };
-  process.on('SIGINT', leave).on('SIGTERM', leave);
+  process.on('SIGINT', leave).on('SIGTERM', leave).on('SIGHUP', leave);
+  outputIsOptional((stream, why) => {
+    if (stream === 'stdout') process.stderr.write(`${outputLost(stream, why)}\n`);
+  });
   // Who was started with a channel to its parent does not outlive it.
   if (process.connected) process.on('disconnect', () => process.exit(130));
   if ((await membership.run()) === 'left') return 130;

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, rmSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { reason, replaceFile } from '../files.js';
+import { makeFolder, reason, replaceFile } from '../files.js';
 
 /** Where downloads and token caches live: $LANTRAIN_CACHE, $XDG_CACHE_HOME/lantrain, or the platform's own place. */
 export function cacheFolder(): string {
@@ -25,7 +25,7 @@ const STALE_MS = 3_600_000;
 export async function writeWhole(path: string, fill: (fd: number) => void | Promise<void>): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     removeStale(path);
     await replaceFile(path, temporary, ({ fd }) => fill(fd));
   } catch (error) {

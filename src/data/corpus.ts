@@ -1,29 +1,31 @@
 import { createHash } from 'node:crypto';
-import { type Dirent, readdirSync, readFileSync, type Stats, statSync, writeSync } from 'node:fs';
+import { type Dirent, readdirSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, extname, join, relative, sep } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files.js';
 import { cacheFolder, writeWhole } from './cache-folder.js';
+import { look, type SourceFile, sourceFile, unreadable } from './source-file.js';
+import { declaredLayout, headOf, rawLayout, type TokenLayout } from './token-layout.js';
 
-/** A file as it was when the corpus was resolved; reading it later checks that it still is that file. */
-export interface SourceFile {
-  readonly path: string;
-  readonly bytes: number;
-  readonly modifiedMs: number;
-}
+/** What `--data` names: documents of UTF-8 text in order, or one file of token ids. */
+export type Corpus = TextCorpus | TokenCorpus;
 
-/** What `--data` names: documents of UTF-8 text in order, or one file of raw little-endian uint16 token ids. */
-export interface Corpus {
-  readonly kind: 'text' | 'tokens';
+interface Sources {
   readonly name: string;
   /** At least one, none of them empty. */
   readonly files: readonly SourceFile[];
   readonly bytes: number;
 }
 
-/** Corpora with a name. The bare name always means these; a file of the same name is reached as `./name`. */
-export const NAMED_CORPORA = ['moby-dick', 'verdict'] as const;
+export interface TextCorpus extends Sources {
+  readonly kind: 'text';
+}
+
+export interface TokenCorpus extends Sources {
+  readonly kind: 'tokens';
+  readonly layout: TokenLayout;
+}
 
 /** What counts as text in a folder, in any case. A file given by itself may be called anything. */
 const TEXT_EXTENSIONS: ReadonlySet<string> = new Set(['.txt', '.text', '.md', '.markdown']);
@@ -35,12 +37,13 @@ const VERDICT = {
 } as const;
 
 /**
- * Resolves `source`: a name of NAMED_CORPORA, a `.bin` file of token ids, any other file as text, or a folder, of which
- * every text file (TEXT_EXTENSIONS) is a document, at any depth, in the order of the paths' UTF-16 code units with `/`
- * as separator, the same on every machine. Names that begin with a dot, linked folders and empty files are passed over.
+ * Resolves `source`: a name of NAMED_CORPORA, a file of token ids (what says so in its head, else a `.bin` file), any
+ * other file as text, or a folder, of which every text file (TEXT_EXTENSIONS) is a document, at any depth, in the order
+ * of the paths' UTF-16 code units with `/` as separator, the same on every machine. Names that begin with a dot, linked
+ * folders and empty files are passed over.
  *
- * Throws LT_DATA_MISSING (nothing there, not readable, no text in the folder), LT_DATA_EMPTY, LT_DATA_CORRUPT (a `.bin`
- * of odd length), LT_DATA_DOWNLOAD.
+ * Throws LT_DATA_MISSING (nothing there, not readable, no text in the folder), LT_DATA_EMPTY, LT_DATA_CORRUPT (a file
+ * of token ids that is damaged or of another kind), LT_DATA_DOWNLOAD.
  */
 export async function resolveCorpus(source: string, cacheDir: string = cacheFolder()): Promise<Corpus> {
   if (source === 'moby-dick') return textCorpus(source, [mobyDickPath()]);
@@ -50,20 +53,16 @@ export async function resolveCorpus(source: string, cacheDir: string = cacheFold
   if (!stats.isFile()) {
     throw new LantrainError('LT_DATA_MISSING', `${source} is neither a file nor a folder: give --data a file on disk`);
   }
-  if (extname(source).toLowerCase() !== '.bin') return textCorpus(source, [source]);
   const file = sourceFile(source);
   if (file.bytes === 0) throw empty(source);
-  if (file.bytes % 2 === 1) {
-    throw new LantrainError(
-      'LT_DATA_CORRUPT',
-      `${source} has ${file.bytes} bytes, an odd number, but a .bin file holds token ids of two bytes each: it is ` +
-        'cut off or no token file; write it anew, or give it another extension if it is text',
-    );
-  }
-  return { kind: 'tokens', name: source, files: [file], bytes: file.bytes };
+  const head = headOf(file);
+  const isBin = extname(source).toLowerCase() === '.bin';
+  const layout = declaredLayout(file, head) ?? (isBin ? await rawLayout(file, head) : undefined);
+  if (layout === undefined) return textCorpus(source, [source]);
+  return { kind: 'tokens', name: source, files: [file], bytes: file.bytes, layout };
 }
 
-function textCorpus(name: string, paths: string[]): Corpus {
+function textCorpus(name: string, paths: string[]): TextCorpus {
   const files = paths.map(sourceFile).filter((file) => file.bytes > 0);
   if (files.length === 0) throw empty(name);
   return { kind: 'text', name, files, bytes: files.reduce((sum, file) => sum + file.bytes, 0) };
@@ -73,45 +72,26 @@ function empty(name: string): LantrainError {
   return new LantrainError('LT_DATA_EMPTY', `${name} is empty: give --data a file or folder with some text in it`);
 }
 
-function sourceFile(path: string): SourceFile {
-  const stats = look(path);
-  return { path, bytes: stats.size, modifiedMs: stats.mtimeMs };
-}
-
-function look(path: string): Stats {
-  try {
-    return statSync(path);
-  } catch (error) {
-    throw unreadable(path, error);
-  }
-}
-
-/** The error for a path that the operating system does not let us look at, list, open or read. */
-export function unreadable(path: string, error: unknown): LantrainError {
-  const { code } = error as NodeJS.ErrnoException;
-  const message =
-    code === 'ENOENT' || code === 'ENOTDIR'
-      ? `there is no file or folder ${path}: --data takes a path, or one of the names ${NAMED_CORPORA.join(', ')}`
-      : `cannot read ${path}: ${reason(error)}; check its permissions, or give --data another path`;
-  return new LantrainError('LT_DATA_MISSING', message, { cause: error });
-}
-
 function textFilesIn(folder: string): string[] {
   const found: string[] = [];
+  let tokenFile: string | undefined;
   const walk = (current: string) => {
     for (const entry of list(current)) {
       if (entry.name.startsWith('.')) continue;
       const path = join(current, entry.name);
       if (entry.isDirectory()) walk(path);
+      else if (/\.(bin|npy)$/i.test(entry.name)) tokenFile ??= path;
       else if (TEXT_EXTENSIONS.has(extname(entry.name).toLowerCase()) && look(path).isFile()) found.push(path);
     }
   };
   walk(folder);
   if (found.length === 0) {
+    const instead = tokenFile
+      ? `give --data one file of token ids, such as ${tokenFile}`
+      : 'give --data another folder, or the path of a single file, which may have any extension';
     throw new LantrainError(
       'LT_DATA_MISSING',
-      `the folder ${folder} holds no text files (${[...TEXT_EXTENSIONS].join(', ')}): give --data another folder, or ` +
-        'the path of a single file, which may have any extension',
+      `the folder ${folder} holds no text files (${[...TEXT_EXTENSIONS].join(', ')}): ${instead}`,
     );
   }
   const key = (path: string) => relative(folder, path).split(sep).join('/');

@@ -2,13 +2,16 @@ import { createHash } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { LantrainError } from '../errors.js';
 import { cacheFolder } from './cache-folder.js';
-import { type Corpus, resolveCorpus } from './corpus.js';
-import { chunksOf, openForReading, readFully, scanText, type TextRange, tokenIds } from './text.js';
+import { type Corpus, resolveCorpus, type TextCorpus, type TokenCorpus } from './corpus.js';
+import { openForReading } from './source-file.js';
+import { chunksOf, scanText, type TextRange, tokenIds } from './text.js';
 import {
   fileTokens,
   largest,
   memoryTokens,
+  narrowIds,
   openTokenCache,
+  part,
   type TokenCache,
   tokenCachePath,
   writeTokenCache,
@@ -24,7 +27,7 @@ export interface TokenSource {
 export interface Dataset {
   readonly train: TokenSource;
   readonly validation: TokenSource;
-  /** SHA-256, hex: of a `.bin` file's bytes; of the tokenizer's name and the lengths and bytes of text documents. */
+  /** SHA-256, hex: of stored ids as uint16; of the tokenizer's name and the lengths and bytes of text documents. */
   readonly hash: string;
   /** One line for people. */
   readonly description: string;
@@ -51,7 +54,6 @@ export interface DatasetOptions {
 
 const IN_MEMORY_BYTES = 8 << 20;
 const CHUNK_BYTES = 1 << 20;
-const EMPTY: TokenSource = memoryTokens(new Uint16Array(0));
 
 /**
  * Opens what `source` names as token ids in a training and a validation part. A text is read, hashed and counted in
@@ -68,13 +70,13 @@ export async function openDataset(options: DatasetOptions): Promise<Dataset> {
   const corpus = await resolveCorpus(options.source, options.cacheDir);
   const parts = corpus.kind === 'text' ? await openText(corpus, options) : await openTokens(corpus, options);
   try {
-    checkVocabulary(parts, corpus, options.vocabSize ?? options.tokenizer.vocabSize);
+    checkVocabulary(parts, corpus, vocabularyOf(options));
   } catch (error) {
     parts.close();
     throw error;
   }
   const { training, validation, hash, close } = parts;
-  const kind = corpus.kind === 'text' ? options.tokenizer.name : 'stored';
+  const kind = corpus.kind === 'text' ? options.tokenizer.name : corpus.layout.name;
   const files = corpus.files.length === 1 ? '' : `${corpus.files.length} files, `;
   return {
     train: training,
@@ -93,7 +95,7 @@ interface Parts extends TokenCache {
   readonly hash: string;
 }
 
-async function openText(corpus: Corpus, options: DatasetOptions): Promise<Parts> {
+async function openText(corpus: TextCorpus, options: DatasetOptions): Promise<Parts> {
   const { tokenizer, valRatio, cacheDir = cacheFolder(), onProgress, inMemoryBytes = IN_MEMORY_BYTES } = options;
   const scan = await scanText(corpus, tokenizer, valRatio);
   if (corpus.bytes <= inMemoryBytes) {
@@ -136,35 +138,41 @@ async function collect(ranges: readonly TextRange[], tokenizer: Tokenizer): Prom
   return all;
 }
 
-/** A `.bin` file of raw ids, as nanoGPT writes them: read once for the hash and the largest id, then as needed. */
-async function openTokens(corpus: Corpus, options: DatasetOptions): Promise<Parts> {
+/** A file of ids: read once for the hash, which is that of the ids as uint16, and the largest id, then as needed. */
+async function openTokens(corpus: TokenCorpus, options: DatasetOptions): Promise<Parts> {
+  const { layout } = corpus;
   const [file] = corpus.files;
   const hash = createHash('sha256');
   let maxId = 0;
-  for await (const { bytes } of chunksOf({ file, start: 0, end: file.bytes }, CHUNK_BYTES, 'tokens')) {
-    hash.update(bytes);
-    maxId = largest(new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2), maxId);
+  let before = 0;
+  const range = { file, start: layout.start, end: file.bytes };
+  for await (const { bytes } of chunksOf(range, CHUNK_BYTES, 'tokens')) {
+    const ids = narrowIds(bytes, layout.dtype, (id, at) => {
+      throw beyondVocabulary(`${corpus.name} (${layout.name})`, id, before + at, vocabularyOf(options));
+    });
+    hash.update(new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
+    maxId = largest(ids, maxId);
+    before += ids.length;
   }
-  const tokens = file.bytes / 2;
-  const split = Math.floor((1 - options.valRatio) * tokens);
+  const split = Math.floor((1 - options.valRatio) * layout.tokens);
   const common = { hash: hash.digest('hex'), maxId };
   const fd = openForReading(file);
+  const all = fileTokens(fd, file, layout);
   if (file.bytes > (options.inMemoryBytes ?? IN_MEMORY_BYTES)) {
-    return {
-      ...common,
-      training: fileTokens(fd, file, 0, split),
-      validation: split < tokens ? fileTokens(fd, file, 2 * split, tokens - split) : EMPTY,
-      close: () => closeSync(fd),
-    };
+    const [training, validation] = [part(all, 0, split), part(all, split, layout.tokens)];
+    return { ...common, training, validation, close: () => closeSync(fd) };
   }
-  const ids = new Uint16Array(tokens);
   try {
-    readFully(fd, new Uint8Array(ids.buffer), 0, file);
+    const ids = all.read(0, layout.tokens);
+    const [training, validation] = [memoryTokens(ids.subarray(0, split)), memoryTokens(ids.subarray(split))];
+    return { ...common, training, validation, close: () => {} };
   } finally {
     closeSync(fd);
   }
-  const [training, validation] = [memoryTokens(ids.subarray(0, split)), memoryTokens(ids.subarray(split))];
-  return { ...common, training, validation, close: () => {} };
+}
+
+function vocabularyOf({ vocabSize, tokenizer }: DatasetOptions): number {
+  return vocabSize ?? tokenizer.vocabSize;
 }
 
 /** Throws LT_DATA_TOKEN with the first id that is not below `vocabSize`, and its place. */
@@ -176,12 +184,21 @@ function checkVocabulary({ training, validation, maxId }: TokenCache, corpus: Co
       const ids = source.read(start, Math.min(CHUNK_BYTES, source.length - start));
       const at = ids.findIndex((id) => id >= vocabSize);
       if (at < 0) continue;
-      throw new LantrainError(
-        'LT_DATA_TOKEN',
-        `${corpus.name} has token id ${ids[at]} at position ${before + start + at}, but the vocabulary has ` +
-          `${vocabSize} ids (0 to ${vocabSize - 1}): use the tokenizer that the model was made for, or other data`,
-      );
+      throw beyondVocabulary(corpus.name, ids[at], before + start + at, vocabSize);
     }
     before += source.length;
   }
+}
+
+/** Ids are 16 bits wide everywhere but in files. */
+function beyondVocabulary(name: string, id: number, position: number, vocabSize: number): LantrainError {
+  const ids = Math.min(vocabSize, 2 ** 16);
+  const limit =
+    ids < vocabSize
+      ? `lantrain reads ids of 16 bits (0 to ${ids - 1})`
+      : `the vocabulary has ${ids} ids (0 to ${ids - 1})`;
+  return new LantrainError(
+    'LT_DATA_TOKEN',
+    `${name} has token id ${id} at position ${position}, but ${limit}: use the tokenizer that the model was made for, or other data`,
+  );
 }

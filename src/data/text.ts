@@ -1,9 +1,10 @@
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { LantrainError } from '../errors.js';
-import { type Corpus, type SourceFile, unreadable } from './corpus.js';
+import { fileKind, isFullOfNuls, wideEncoding } from '../file-kind.js';
+import { checkUnchanged, openForReading, readFully, type SourceFile } from './source-file.js';
 import type { Tokenizer } from './tokenizer.js';
 
 /** Bytes [start, end) of a file. */
@@ -31,10 +32,10 @@ const LONGEST_RUN = 1 << 20;
  * Reads the documents once, in pieces: checks that they are UTF-8, hashes them, counts their characters and finds the
  * place that has `valRatio` of the characters behind it, as Python's `text[:int((1 - valRatio) * len(text))]` does.
  *
- * Throws LT_DATA_CORRUPT with the byte offset where a document is no UTF-8.
+ * Throws LT_DATA_CORRUPT where a document is no UTF-8, with the byte offset, or is of a kind that is no text, by name.
  */
 export async function scanText(
-  corpus: Corpus,
+  corpus: { readonly files: readonly SourceFile[] },
   tokenizer: Tokenizer,
   valRatio: number,
   chunkBytes: number = CHUNK_BYTES,
@@ -45,7 +46,7 @@ export async function scanText(
   for (const [index, file] of corpus.files.entries()) {
     hash.update(`${file.bytes}\n`);
     for await (const { bytes, offset } of chunksOf({ file, start: 0, end: file.bytes }, chunkBytes)) {
-      if (!isUtf8(bytes)) throw notText(file, offset + firstInvalid(bytes));
+      checkText(bytes, file, offset);
       hash.update(bytes);
       marks.push({ index, offset, charactersBefore: characters });
       characters += countCharacters(bytes);
@@ -128,52 +129,40 @@ export async function* chunksOf(
   }
 }
 
-/** Opens the file and checks that it is still as it was when the corpus was resolved. Throws as chunksOf does. */
-export function openForReading(file: SourceFile): number {
-  let fd: number;
-  try {
-    fd = openSync(file.path, 'r');
-  } catch (error) {
-    throw unreadable(file.path, error);
-  }
-  try {
-    checkUnchanged(fd, file);
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
-  return fd;
+/** Of a document, this much is looked at to tell what else it is. */
+const HEAD_BYTES = 1 << 16;
+
+function checkText(bytes: Buffer, file: SourceFile, offset: number): void {
+  const isValid = isUtf8(bytes);
+  const head = bytes.subarray(0, HEAD_BYTES);
+  // Short marks are words that a text may begin with.
+  const kind = offset === 0 ? fileKind(head) : undefined;
+  if (kind && (kind.sure || !isValid || bytes.includes(0)))
+    throw corrupt(file, `is not text: it is ${kind.name}; ${kind.advice}`);
+  const encoding = isValid && !bytes.includes(0) ? undefined : wideEncoding(head);
+  const remedy = encoding
+    ? `it is ${encoding}; convert it (iconv -f ${encoding} -t UTF-8), or call it .bin if it holds token ids`
+    : 'convert it to UTF-8, or call it .bin if it holds token ids';
+  if (!isValid)
+    throw corrupt(file, `is not UTF-8 text: byte ${offset + firstInvalid(bytes)} begins no valid character; ${remedy}`);
+  if (encoding) throw corrupt(file, `is not UTF-8 text: ${remedy}`);
+  const nuls = bytes.includes(0) ? count(bytes, 0) : 0;
+  if (isFullOfNuls(nuls, bytes.length))
+    throw corrupt(
+      file,
+      `is not text: of its ${bytes.length} bytes from byte ${offset} on, ${nuls} are NUL; take them out, convert it to ` +
+        'UTF-8, or call it .bin if it holds token ids',
+    );
 }
 
-function checkUnchanged(fd: number, file: SourceFile): void {
-  const now = fstatSync(fd);
-  if (now.size !== file.bytes || now.mtimeMs !== file.modifiedMs) throw changed(file);
+function corrupt(file: SourceFile, what: string): LantrainError {
+  return new LantrainError('LT_DATA_CORRUPT', `${file.path} ${what}`);
 }
 
-/** Fills `into` from byte `position` on. Throws LT_DATA_CORRUPT where the file ends before that. */
-export function readFully(fd: number, into: Uint8Array, position: number, file: SourceFile): void {
-  for (let done = 0; done < into.length; ) {
-    let got: number;
-    try {
-      got = readSync(fd, into, done, into.length - done, position + done);
-    } catch (error) {
-      throw unreadable(file.path, error);
-    }
-    if (got === 0) throw changed(file);
-    done += got;
-  }
-}
-
-function changed(file: SourceFile): LantrainError {
-  return new LantrainError('LT_DATA_CORRUPT', `${file.path} changed while it was being read: start again`);
-}
-
-function notText(file: SourceFile, offset: number): LantrainError {
-  return new LantrainError(
-    'LT_DATA_CORRUPT',
-    `${file.path} is not UTF-8 text: byte ${offset} begins no valid character; convert it to UTF-8, or call it .bin ` +
-      'if it holds token ids',
-  );
+function count(bytes: Buffer, wanted: number): number {
+  let found = 0;
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] === wanted) found++;
+  return found;
 }
 
 function notEmpty(range: TextRange): boolean {

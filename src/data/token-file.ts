@@ -2,9 +2,9 @@ import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeWhole } from './cache-folder.js';
-import type { SourceFile } from './corpus.js';
 import type { TokenSource } from './dataset.js';
-import { readFully } from './text.js';
+import { readFully, type SourceFile } from './source-file.js';
+import { DTYPE_BYTES, type Dtype } from './token-layout.js';
 
 /**
  * A token cache: the ids of a text that is too big to hold in memory.
@@ -63,10 +63,10 @@ export function openTokenCache(path: string, key: CacheKey): TokenCache | undefi
     closeSync(fd);
     return undefined;
   }
-  const file = { path, bytes, modifiedMs };
+  const all = fileTokens(fd, { path, bytes, modifiedMs }, { dtype: 'uint16', start: HEADER_BYTES, tokens });
   return {
-    training: fileTokens(fd, file, HEADER_BYTES, header.trainingTokens),
-    validation: fileTokens(fd, file, HEADER_BYTES + 2 * header.trainingTokens, header.validationTokens),
+    training: part(all, 0, header.trainingTokens),
+    validation: part(all, header.trainingTokens, tokens),
     maxId: header.maxId,
     close: () => closeSync(fd),
   };
@@ -118,18 +118,66 @@ export function largest(ids: ArrayLike<number>, atLeast: number): number {
   return max;
 }
 
+/** Where ids lie in a file, and how wide they are there. */
+export interface StoredIds {
+  readonly dtype: Dtype;
+  /** Bytes before the first id. */
+  readonly start: number;
+  readonly tokens: number;
+}
+
 /**
- * `length` little-endian uint16 ids from byte `offset` of an open file on, read by position when asked for. Hosts are
+ * Little-endian ids of an open file, read by position when asked for; of wide ones, the lower 16 bits. Hosts are
  * little-endian: Node and Dawn run on no others.
  */
-export function fileTokens(fd: number, file: SourceFile, offset: number, length: number): TokenSource {
+export function fileTokens(fd: number, file: SourceFile, { dtype, start: first, tokens }: StoredIds): TokenSource {
+  const bytesPerId = DTYPE_BYTES[dtype];
   return {
-    length,
+    length: tokens,
     read(start, count) {
-      checkRange(start, count, length);
-      const ids = new Uint16Array(count);
-      readFully(fd, new Uint8Array(ids.buffer), offset + 2 * start, file);
-      return ids;
+      checkRange(start, count, tokens);
+      const bytes = new Uint8Array(bytesPerId * count);
+      readFully(fd, bytes, first + bytesPerId * start, file);
+      return narrowIds(bytes, dtype);
+    },
+  };
+}
+
+/**
+ * Ids as a file stores them, at an even address, as uint16: a view where they are that already. `onWide` gets each that
+ * does not fit, with its place.
+ */
+export function narrowIds(
+  bytes: Uint8Array,
+  dtype: Dtype,
+  onWide?: (id: number, place: number) => void,
+): Uint16Array<ArrayBuffer> {
+  const words = new Uint16Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length / 2);
+  if (dtype === 'uint16') return words;
+  const wordsPerId = DTYPE_BYTES[dtype] / 2;
+  const ids = new Uint16Array(words.length / wordsPerId);
+  for (let i = 0; i < ids.length; i++) {
+    const at = i * wordsPerId;
+    ids[i] = words[at];
+    const isWide = words[at + 1] !== 0 || (wordsPerId === 4 && (words[at + 2] !== 0 || words[at + 3] !== 0));
+    if (isWide) onWide?.(wideId(bytes.subarray(2 * at, 2 * at + 2 * wordsPerId), dtype), i);
+  }
+  return ids;
+}
+
+function wideId(bytes: Uint8Array, dtype: Dtype): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  if (dtype === 'int64') return Number(view.getBigInt64(0, true));
+  return dtype === 'int32' ? view.getInt32(0, true) : view.getUint32(0, true);
+}
+
+/** Ids [from, to) of a source. */
+export function part(source: TokenSource, from: number, to: number): TokenSource {
+  return {
+    length: to - from,
+    read(start, count) {
+      checkRange(start, count, to - from);
+      return source.read(from + start, count);
     },
   };
 }

@@ -80,7 +80,7 @@ export function activationSizes(
 
 /** What one process needs on its adapter, in bytes. */
 export interface MemoryBudget {
-  /** Weights, moments and 64-bit sums: 20 bytes a parameter, gaps included. */
+  /** Weights, moments and 64-bit sums: 20 bytes a parameter, gaps included; of a cluster's owner see `ownerBudget`. */
   readonly stateBytes: number;
   /** In mixed precision with the weights' float16 copies. */
   readonly activationBytes: number;
@@ -92,14 +92,34 @@ export interface MemoryBudget {
 }
 
 export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan): MemoryBudget {
-  const sum = (sizes: Map<string, number>, half: (name: string) => boolean = () => false) =>
-    [...sizes].reduce((a, [name, n]) => a + bufferBytes(n, half(name)), 0);
   const layout = new ParameterLayout(config, plan);
   const stateBytes = 20 * layout.allocatedValues;
   const copies = shape.precision === 'f16' ? halfPieces(layout) : [];
   const copyBytes = copies.reduce((a, { size }) => a + bufferBytes(size, true), 0);
-  const activationBytes = copyBytes + sum(activationSizes(config, shape, plan, true), (name) => isHalf(shape, name));
-  const samplingBytes = sum(decoderSizes(config, plan));
+  const sizes = activationSizes(config, shape, plan, true);
+  const activationBytes = [...sizes].reduce((a, [name, n]) => a + bufferBytes(n, isHalf(shape, name)), copyBytes);
+  return budgetOf(config, plan, layout, stateBytes, activationBytes);
+}
+
+/**
+ * Of the process that owns a cluster's state (`ClusterOwner`): weights, moments and the next weights, 16 bytes a
+ * parameter, where it `keepsMoments` the ones before as well, 24, and the sums of one bucket. It computes no gradients.
+ */
+export function ownerBudget(config: ModelConfig, plan: Plan, keepsMoments: boolean): MemoryBudget {
+  const layout = new ParameterLayout(config, plan);
+  const bucket = bufferBytes(Math.max(...layout.buckets().map(({ size }) => size)));
+  const stateBytes = (keepsMoments ? 24 : 16) * layout.allocatedValues + (keepsMoments ? 3 : 2) * bucket;
+  return budgetOf(config, plan, layout, stateBytes, 0);
+}
+
+function budgetOf(
+  config: ModelConfig,
+  plan: Plan,
+  layout: ParameterLayout,
+  stateBytes: number,
+  activationBytes: number,
+): MemoryBudget {
+  const samplingBytes = [...decoderSizes(config, plan).values()].reduce((a, n) => a + bufferBytes(n), 0);
   const readingBytes = stagingBytes(4 * Math.max(...layout.pieces.map((piece) => piece.size)));
   const totalBytes = stateBytes + activationBytes + samplingBytes + readingBytes;
   return { stateBytes, activationBytes, samplingBytes, readingBytes, totalBytes };

@@ -37,8 +37,9 @@ const CheckpointEvent = z.looseObject({
   path: z.string(),
 });
 const DoneEvent = z.looseObject({ event: z.literal('done'), step: Step, digest: z.string(), seconds: z.number() });
+/** What happens to a run beside its steps. `output`: standard output or error is gone, and the run goes on without it. */
 const ClusterEvent = z.looseObject({
-  event: z.enum(['join', 'leave', 'fence', 'refuse', 'mixed', 'resume']),
+  event: z.enum(['join', 'leave', 'fence', 'refuse', 'mixed', 'resume', 'output']),
   step: Step.optional(),
   worker: z.string().optional(),
   reason: z.string().optional(),

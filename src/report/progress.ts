@@ -20,13 +20,13 @@ export interface ReporterOptions {
   readonly stream?: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
   /** Takes the notes where `json` has `stream` to itself; standard error by default. */
   readonly errors?: NodeJS.WritableStream;
-  /** Milliseconds; for tests. */
+  /** Milliseconds in which the run works, see `RunClock`; the monotonic clock if absent. */
   readonly now?: () => number;
 }
 
 /** JSON lines where asked for, one moving line on a terminal, plain lines elsewhere. */
 export function createReporter(options: ReporterOptions): Reporter {
-  const { json, stream = process.stdout, errors = process.stderr, now = Date.now } = options;
+  const { json, stream = process.stdout, errors = process.stderr, now = () => performance.now() } = options;
   if (json) return new JsonReporter(stream, errors);
   return stream.isTTY ? new TerminalReporter(stream, now) : new PlainReporter(stream, now);
 }

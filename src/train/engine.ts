@@ -12,6 +12,7 @@ import type { BatchShape } from '../model/shape.js';
 import { ExactSums, type StepReport } from '../model/sums.js';
 import { FIRST_LOSS_SCALE, LEAST_EXPONENT, type LossScale, nextLossScale } from './loss-scale.js';
 import { type AdamWSettings, clipScaleOf, Optimizer, type TrainingState } from './optimizer.js';
+import { StateGate } from './state-gate.js';
 
 export interface StepOutcome {
   /** Mean token loss of the global batch in nats, before the update. */
@@ -28,6 +29,8 @@ export interface EngineOptions {
   readonly clip: number;
   /** Of a step, where that is known: just what a step needs is compiled beforehand. */
   readonly microBatches?: number;
+  /** Updates behind the state that a run goes on from. */
+  readonly version?: number;
   /** Told how many of the kernels are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -39,9 +42,21 @@ export interface TrainingEngine {
   readonly state: TrainingState;
   /** Before the next step; in float32 there is none. A run that goes on puts its own here. */
   lossScale: LossScale | undefined;
+  /** Updates behind the state. */
+  readonly version: number;
   step(batches: readonly MicroBatch[], step: number, seed: number, learningRate: number): Promise<StepOutcome>;
   evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number>;
   sampler(): Promise<Decoder>;
+  /**
+   * Runs `read` while the state is, and stays, that after update `version`: at any time, also in the middle of a step,
+   * whose update waits for it meanwhile.
+   */
+  holdState<T>(read: () => Promise<T>): Promise<T>;
+  /**
+   * Gives up the step or the evaluation in hand, which ends with `StepAbandoned` or with `why`. A step whose update has
+   * begun is finished instead. The state stays that after update `version`. Nothing is computed afterwards.
+   */
+  abandon(why?: Error): void;
 }
 
 /** Draws fresh weights; the moments stay zero. */
@@ -51,12 +66,15 @@ export function initializeWeights({ gpu, layout, state }: TrainingEngine, how: I
   });
 }
 
-/** The step in hand was given up on because somebody asked; the state is not that of any step. */
+/** The step or the evaluation in hand was given up on because somebody asked. */
 export class StepAbandoned extends Error {
-  constructor(readonly step: number) {
-    super(`step ${step} was abandoned`);
+  constructor() {
+    super('what was in hand was abandoned');
   }
 }
+
+/** Stacks of micro-batches that wait on the adapter at a time. */
+const MOST_QUEUED_STACKS = 2;
 
 /** Whether gradients are not finite though the losses are: then a smaller loss scale may help. */
 export function overflowed({ wrong }: StepReport): boolean {
@@ -77,6 +95,9 @@ export function nonFinite(step: number, what: string): LantrainError {
  */
 export class Engine implements TrainingEngine {
   lossScale: LossScale | undefined;
+  readonly #gate = new StateGate();
+  #version: number;
+  #abandoned: Error | undefined;
 
   private constructor(
     readonly gpu: Gpu,
@@ -89,6 +110,7 @@ export class Engine implements TrainingEngine {
     private decoder: Decoder | undefined,
   ) {
     if (options.shape.precision === 'f16') this.lossScale = FIRST_LOSS_SCALE;
+    this.#version = options.version ?? 0;
   }
 
   static async create(gpu: Gpu, shaders: ShaderTexts, options: EngineOptions): Promise<Engine> {
@@ -107,6 +129,18 @@ export class Engine implements TrainingEngine {
 
   get state(): TrainingState {
     return this.optimizer.state;
+  }
+
+  get version(): number {
+    return this.#version;
+  }
+
+  holdState<T>(read: () => Promise<T>): Promise<T> {
+    return this.#gate.read(read);
+  }
+
+  abandon(why: Error = new StepAbandoned()): void {
+    this.#abandoned ??= why;
   }
 
   /** What `step` runs for the gradients of so many micro-batches whose slots follow one another. */
@@ -150,26 +184,61 @@ export class Engine implements TrainingEngine {
       const what = report.wrong[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
       throw nonFinite(step, what);
     }
-    if (lossScale) {
-      const halvings = exponents.reduce((n, exponent) => n + lossScale.exponent - exponent, 0);
-      this.lossScale = nextLossScale(lossScale, halvings, batches.length);
-    }
     const { clip } = this.options;
-    this.optimizer.submitUpdate(step, learningRate, clipScaleOf(clip, Math.sqrt(report.squares)));
+    await this.#gate.update(() => {
+      this.#checkAbandoned();
+      if (lossScale) {
+        const halvings = exponents.reduce((n, exponent) => n + lossScale.exponent - exponent, 0);
+        this.lossScale = nextLossScale(lossScale, halvings, batches.length);
+      }
+      this.optimizer.submitUpdate(step, learningRate, clipScaleOf(clip, Math.sqrt(report.squares)));
+      this.#version = step;
+    });
     // Without clipping nobody needs the norm before the update, which reads the gradients anyway.
     const { squares } = clip > 0 ? report : await this.sums.readReport();
     return { loss: report.lossSum / tokens, gradNorm: Math.sqrt(squares) };
   }
 
   /** The sums are those of these micro-batches then, each computed by its own scale. */
-  #gradients(batches: readonly MicroBatch[], context: StepContext, exponents: readonly number[]): Promise<StepReport> {
-    for (let i = 0; i < batches.length; ) {
-      const all = this.gpt.stackFrom(batches, i, (j) => exponents[j] === exponents[i]);
-      this.gpt.submitGradient(all, { ...context, scaleExponent: exponents[i] }, i === 0);
-      i += all.length;
-    }
+  async #gradients(
+    batches: readonly MicroBatch[],
+    context: StepContext,
+    exponents: readonly number[],
+  ): Promise<StepReport> {
+    const alike = (i: number) => (j: number) => exponents[j] === exponents[i];
+    await this.#submitStacks(batches, alike, (stack, i) =>
+      this.gpt.submitGradient(stack, { ...context, scaleExponent: exponents[i] }, i === 0),
+    );
     if (this.options.clip > 0) this.optimizer.submitNorm();
     return this.sums.takeReport(this.gpu);
+  }
+
+  /**
+   * Submits micro-batches by stacks of those that are `alike`, with the place of the first. No more than two stacks are
+   * queued at a time: that keeps the adapter busy, and readers of the state and who abandons the step wait for no more.
+   */
+  async #submitStacks(
+    batches: readonly MicroBatch[],
+    alike: ((i: number) => (j: number) => boolean) | undefined,
+    submit: (stack: readonly MicroBatch[], i: number) => void,
+  ): Promise<void> {
+    const queued: Promise<void>[] = [];
+    for (let i = 0; i < batches.length; ) {
+      const stack = this.gpt.stackFrom(batches, i, alike?.(i));
+      if (queued.length === MOST_QUEUED_STACKS) await queued.shift();
+      this.#checkAbandoned();
+      submit(stack, i);
+      i += stack.length;
+      if (i >= batches.length) break;
+      const done = this.gpu.done();
+      // Its failure is everybody's: the report that follows says it as well.
+      done.catch(() => undefined);
+      queued.push(done);
+    }
+  }
+
+  #checkAbandoned(): void {
+    if (this.#abandoned) throw this.#abandoned;
   }
 
   /** The largest scale of each micro-batch, from `first` down, by which nothing overflows. Leaves the sums zero. */
@@ -193,12 +262,9 @@ export class Engine implements TrainingEngine {
   /** The mean token loss of micro-batches without dropout; targets that are ignored do not count. */
   async evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
     this.gpt.submitWeights();
-    for (let i = 0; i < batches.length; ) {
-      const all = this.gpt.stackFrom(batches, i);
-      this.gpt.submitLoss(all);
-      i += all.length;
-    }
+    await this.#submitStacks(batches, undefined, (stack) => this.gpt.submitLoss(stack));
     const report = await this.sums.takeReport(this.gpu);
+    this.#checkAbandoned();
     return report.wrong.length > 0 ? Number.NaN : report.lossSum / tokens;
   }
 

@@ -30,12 +30,16 @@ interface BucketWork extends FlatRange {
  *     commit: next -> copied to weights
  *
  * `weights` are the step's own until `commit`, whatever is updated already: who joins late starts with them, and work
- * can be done again. With the moments that is 16 bytes a parameter on the adapter. Kernels, constants and chunks of the
- * norm are those of `Optimizer`, so the bits are.
+ * can be done again. With the moments that is 16 bytes a parameter on the adapter. Moments are updated in place; where
+ * updates come before the step is certain of its end (without clipping), those of the step before are kept beside them,
+ * 8 bytes more, so that the state before the step can be read at any time. Kernels, constants and chunks of the norm are
+ * those of `Optimizer`, so the bits are.
  */
 export class ClusterOwner {
   /** Buckets of this step whose updates are queued. */
   readonly #updated = new Set<number>();
+  /** The moments are those before the step, and the updated ones are kept instead. */
+  #isBack = false;
   #words: Uint32Array | undefined;
 
   private constructor(
@@ -44,9 +48,16 @@ export class ClusterOwner {
     private readonly work: readonly BucketWork[],
     private readonly squares: View,
     private readonly packer: BlockPacker,
+    private readonly kept: KeptMoments | undefined,
   ) {}
 
-  static async build(kernels: KernelCache, layout: ParameterLayout, settings: AdamWSettings): Promise<ClusterOwner> {
+  /** `keepsMoments`: buckets are updated while others may never be. */
+  static async build(
+    kernels: KernelCache,
+    layout: ParameterLayout,
+    settings: AdamWSettings,
+    keepsMoments: boolean,
+  ): Promise<ClusterOwner> {
     const { gpu } = kernels;
     const buckets = layout.buckets();
     const most = largest(buckets);
@@ -71,7 +82,8 @@ export class ClusterOwner {
       await update.prepare(kernels);
       work.push({ ...bucket, weights, next, ...sums, norm, update, packing: await packer.prepare(weights, next) });
     }
-    return new ClusterOwner(state, buckets, work, squares, packer);
+    const kept = keepsMoments ? await KeptMoments.allocate(state, most) : undefined;
+    return new ClusterOwner(state, buckets, work, squares, packer, kept);
   }
 
   /**
@@ -105,11 +117,13 @@ export class ClusterOwner {
    */
   submitUpdate(bucket: number, low: Uint32Array, high: Uint32Array): void {
     if (this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is updated already in this step`);
+    if (this.#isBack) throw new RangeError('the state before the step is being read');
     const work = this.work[bucket];
     this.#upload(work, low, high);
     this.#updated.add(bucket);
     const encoder = this.state.gpu.device.createCommandEncoder();
     copy(encoder, work.weights, work.next);
+    this.kept?.keep(encoder, work);
     work.update.encode(encoder);
     this.state.gpu.device.queue.submit([encoder.finish()]);
   }
@@ -121,6 +135,29 @@ export class ClusterOwner {
   pack(bucket: number, headroom = 0): Promise<Uint8Array> {
     if (!this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is not updated yet in this step`);
     return this.packer.pack(this.work[bucket].packing, headroom);
+  }
+
+  /**
+   * Runs `read` while weights and moments are those before the step, though some buckets may be updated already; nothing
+   * may be updated or committed meanwhile. Throws RangeError where updated moments were not kept.
+   */
+  async readBefore<T>(read: () => Promise<T>): Promise<T> {
+    this.#exchange();
+    try {
+      return await read();
+    } finally {
+      this.#exchange();
+    }
+  }
+
+  /** Queues: the moments of updated buckets and those that were kept change places. */
+  #exchange(): void {
+    this.#isBack = !this.#isBack;
+    if (this.#updated.size === 0) return;
+    if (this.kept === undefined) throw new RangeError('the moments before this step are gone');
+    const encoder = this.state.gpu.device.createCommandEncoder();
+    for (const bucket of this.#updated) this.kept.exchange(encoder, this.buckets[bucket]);
+    this.state.gpu.device.queue.submit([encoder.finish()]);
   }
 
   /** Queues: the next weights are the weights. Every bucket must be updated, and packed where that is wanted. */
@@ -151,6 +188,39 @@ export class ClusterOwner {
     this.#words ??= new Uint32Array(largest(this.buckets));
     this.#words.set(words);
     return this.#words.subarray(0, words.length);
+  }
+}
+
+/** The moments that updates of the step in hand have changed, as they were before. */
+class KeptMoments {
+  private constructor(
+    private readonly pairs: readonly { readonly now: ParameterArena; readonly before: ParameterArena }[],
+    /** Room for the moments of one bucket. */
+    private readonly spare: View,
+  ) {}
+
+  static async allocate({ gpu, layout, first, second }: TrainingState, bucketValues: number): Promise<KeptMoments> {
+    const beside = async (now: ParameterArena, name: string) => ({
+      now,
+      before: await ParameterArena.allocate(gpu, layout, name),
+    });
+    const pairs = [await beside(first, 'first before'), await beside(second, 'second before')];
+    return new KeptMoments(pairs, await gpu.buffer('bucket spare', bucketValues));
+  }
+
+  keep(encoder: GPUCommandEncoder, { slab, offset, size }: FlatRange): void {
+    for (const { now, before } of this.pairs)
+      copy(encoder, now.range(slab, offset, size), before.range(slab, offset, size));
+  }
+
+  exchange(encoder: GPUCommandEncoder, { slab, offset, size }: FlatRange): void {
+    const spare = slice(this.spare, 0, size);
+    for (const { now, before } of this.pairs) {
+      const [one, other] = [now.range(slab, offset, size), before.range(slab, offset, size)];
+      copy(encoder, one, spare);
+      copy(encoder, other, one);
+      copy(encoder, spare, other);
+    }
   }
 }
 

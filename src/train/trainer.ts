@@ -4,29 +4,24 @@ import { Windows } from '../data/windows.js';
 import { deriveKey, Stream } from '../random.js';
 import type { MetricsEvent } from '../report/metrics.js';
 import { microBatches } from './batches.js';
-import type { TrainingEngine } from './engine.js';
-import { checkpointInterval } from './options.js';
+import { Checkpointer, type CheckpointHooks } from './checkpointer.js';
+import { StepAbandoned, type TrainingEngine } from './engine.js';
+import type { RunClock } from './run-clock.js';
 import type { RunConfig } from './run-config.js';
 import { sampleTokens } from './sample.js';
 import { learningRateAt } from './schedule.js';
 
-export interface SavedCheckpoint {
-  readonly digest: string;
-  readonly path: string;
-}
-
 /** What the loop hands out; the shell around it writes files and prints. */
-export interface TrainerHooks {
+export interface TrainerHooks extends CheckpointHooks {
   event(event: MetricsEvent): void | Promise<void>;
-  /**
-   * Takes the state after `step` updates, the loop's last ones if `final`: the loop goes on at once, and asks for the
-   * next only after `written`, which says that the checkpoint is on disk.
-   */
-  checkpoint(step: number, final: boolean): Promise<{ readonly written: Promise<SavedCheckpoint> }>;
   /** True once the run should end after the step in hand. */
   stopping(): boolean;
-  /** After each step but the last: waits while the run is paused; asked again after a checkpoint that it asks for. */
-  between?(): Promise<'go' | 'checkpoint'>;
+  /** After each step but the last: waits while the run is paused. */
+  pause?(): Promise<void>;
+  /** Measures speeds; the monotonic clock if absent. */
+  readonly clock?: RunClock;
+  /** Whether an event of this kind is in the metrics already, of the step that the run goes on from. */
+  has?(kind: MetricsEvent['event'], step: number): boolean;
 }
 
 export interface TrainingEnd {
@@ -41,6 +36,10 @@ export interface TrainingEnd {
 export class Trainer {
   readonly windows: Windows;
   readonly #validation: Windows | undefined;
+  #checkpointer: Checkpointer | undefined;
+  #abandoned = false;
+  /** Once `run` has thrown: whether every step that it had done is on disk. */
+  rescued = false;
 
   /** `tokenizer` is undefined where tokens have no text (a `.bin` file of another vocabulary): then no samples. */
   constructor(
@@ -50,56 +49,80 @@ export class Trainer {
     readonly tokenizer: Tokenizer | undefined,
   ) {
     this.windows = trainingWindows(config, data);
-    if (data.validation.length > 0)
-      this.#validation = new Windows({ ...windowOptions(config, data.validation), part: 'validation' });
+    this.#validation = validationWindows(config, data);
   }
 
   get tokensPerStep(): number {
     return this.config.options.batch * this.config.model.context;
   }
 
-  /** Runs updates `from + 1` to the last. Throws LT_TRAIN_NONFINITE as `Engine.step` does. */
+  /**
+   * Runs updates `from + 1` to the last, or until it is stopped or what is in hand is abandoned. What else ends it is
+   * thrown: LT_TRAIN_NONFINITE as `Engine.step` does. Steps that are done are saved first wherever that is possible, and
+   * `rescued` says whether.
+   */
   async run(from: number, hooks: TrainerHooks): Promise<TrainingEnd> {
     const { options, totalSteps } = this.config;
-    const started = performance.now();
-    let stepStarted = started;
-    const checkpoints = new Checkpoints(hooks, options.checkpointEvery);
+    const now = hooks.clock?.now ?? (() => performance.now());
+    const started = now();
+    const checkpointer = new Checkpointer(hooks, this.engine, options.checkpointEvery, from);
+    this.#checkpointer = checkpointer;
     let step = from;
     try {
+      // A run that was stopped or killed in the middle of them has them still to come.
+      if (from > 0) await this.#report(from, hooks, (kind) => hooks.has?.(kind, from) ?? true);
       while (step < totalSteps && !hooks.stopping()) {
+        // Evaluation, samples and checkpoints do not count into a step's speed.
+        const stepStarted = now();
+        const lr = this.#learningRate(step + 1);
+        const { loss, gradNorm } = await this.engine.step(this.#globalBatch(step + 1), step + 1, options.seed, lr);
         step++;
-        const lr = this.#learningRate(step);
-        const { loss, gradNorm } = await this.engine.step(this.#globalBatch(step), step, options.seed, lr);
-        const now = performance.now();
-        const tokensPerSecond = this.tokensPerStep / ((now - stepStarted) / 1000);
-        await hooks.event({
-          event: 'step',
-          step,
-          loss,
-          tokens: this.tokensPerStep,
-          tokensPerSecond,
-          lr,
-          gradNorm,
-        });
-        const last = step === totalSteps;
-        if (options.evalEvery > 0 && ((step - 1) % options.evalEvery === 0 || last))
-          await hooks.event(await this.#evaluate(step));
-        if (this.#samplesAfter(step) || (last && options.sampleTokens > 0)) await this.#sample(step, hooks);
-        if (!last) {
-          await checkpoints.after(step);
-          while ((await hooks.between?.()) === 'checkpoint') await checkpoints.now(step);
-        }
-        // Evaluation, samples and checkpoints do not count into the next step's speed.
-        stepStarted = performance.now();
+        const tokensPerSecond = this.tokensPerStep / ((now() - stepStarted) / 1000);
+        await hooks.event({ event: 'step', step, loss, tokens: this.tokensPerStep, tokensPerSecond, lr, gradNorm });
+        checkpointer.recorded(step);
+        await this.#report(step, hooks);
+        if (step === totalSteps) break;
+        await checkpointer.after(step);
+        await hooks.pause?.();
       }
-      const digest = await checkpoints.finish(step);
-      const seconds = (performance.now() - started) / 1000;
-      return { step, digest, complete: step >= totalSteps, seconds };
     } catch (error) {
-      // What is still on its way to the disk is what the run goes on from.
-      await checkpoints.settled;
+      if (!(error instanceof StepAbandoned)) {
+        this.rescued = await checkpointer.rescue();
+        throw error;
+      }
+    }
+    try {
+      const digest = await checkpointer.finish();
+      return { step, digest, complete: step >= totalSteps, seconds: (now() - started) / 1000 };
+    } catch (error) {
+      this.rescued = await checkpointer.rescue();
       throw error;
     }
+  }
+
+  /** Saves the state after the last finished step at once, also in the middle of the next one; resolves with that step. */
+  async save(): Promise<number | undefined> {
+    return this.#checkpointer?.now();
+  }
+
+  /** Ends the run now: the step or the report in hand is given up, with `why` as an error if there is one. */
+  abandon(why?: Error): void {
+    this.#abandoned = true;
+    this.engine.abandon(why);
+  }
+
+  /** Evaluation and samples after `step`, where they are due and not there yet. */
+  async #report(
+    step: number,
+    hooks: TrainerHooks,
+    isThere: (kind: 'eval' | 'sample') => boolean = () => false,
+  ): Promise<void> {
+    const { evalEvery, sampleTokens } = this.config.options;
+    const last = step === this.config.totalSteps;
+    if (this.#abandoned) return;
+    if (evalEvery > 0 && ((step - 1) % evalEvery === 0 || last) && !isThere('eval'))
+      await hooks.event(await this.#evaluate(step));
+    if ((this.#samplesAfter(step) || (last && sampleTokens > 0)) && !isThere('sample')) await this.#sample(step, hooks);
   }
 
   #learningRate(step: number): number {
@@ -144,89 +167,32 @@ export class Trainer {
       key: deriveKey(options.seed, Stream.sampling, step),
     };
     const tokens = [...prompt];
-    for await (const token of sampleTokens(await this.engine.sampler(), prompt, sampling)) tokens.push(token);
+    for await (const token of sampleTokens(await this.engine.sampler(), prompt, sampling)) {
+      if (this.#abandoned) return;
+      tokens.push(token);
+    }
     await hooks.event({ event: 'sample', step, text: this.tokenizer.decode(tokens) });
   }
 }
 
-/** When the loop saves its state. At most one checkpoint is on its way to the disk while steps go on. */
-class Checkpoints {
-  readonly #interval: ReturnType<typeof checkpointInterval>;
-  #takenAt = performance.now();
-  #step = -1;
-  #digest = '';
-  #writing: Promise<void> | undefined;
-  #failure: { readonly error: unknown } | undefined;
+/** What the order of windows depends on. */
+type WindowSettings = Pick<RunConfig, 'model' | 'options'>;
 
-  constructor(
-    private readonly hooks: TrainerHooks,
-    every: string,
-  ) {
-    this.#interval = checkpointInterval(every);
-  }
-
-  /** Resolves when nothing is on its way to the disk any more. */
-  get settled(): Promise<void> {
-    return this.#writing ?? Promise.resolve();
-  }
-
-  /**
-   * Saves the state after `step` updates where it is due. A step that was asked for by number waits for the checkpoint
-   * before it; by the clock, the next one is due once that is on disk. Throws what has failed since the last call.
-   */
-  async after(step: number): Promise<void> {
-    this.#check();
-    const { steps, milliseconds } = this.#interval;
-    const dueByClock = milliseconds > 0 && performance.now() - this.#takenAt >= milliseconds;
-    if ((steps > 0 && step % steps === 0) || (dueByClock && this.#writing === undefined)) await this.#save(step, false);
-  }
-
-  /** Saves the state after `step` updates, unless that is done. */
-  async now(step: number): Promise<void> {
-    if (this.#step !== step) await this.#save(step, false);
-  }
-
-  /** The digest of the state after the last step, once it is on disk. */
-  async finish(step: number): Promise<string> {
-    await this.settled;
-    this.#check();
-    if (this.#step !== step) await this.#save(step, true);
-    await this.settled;
-    this.#check();
-    return this.#digest;
-  }
-
-  async #save(step: number, final: boolean): Promise<void> {
-    await this.settled;
-    this.#check();
-    const { written } = await this.hooks.checkpoint(step, final);
-    this.#takenAt = performance.now();
-    this.#step = step;
-    this.#writing = this.#tell(step, written);
-  }
-
-  async #tell(step: number, written: Promise<SavedCheckpoint>): Promise<void> {
-    try {
-      const { digest, path } = await written;
-      this.#digest = digest;
-      await this.hooks.event({ event: 'checkpoint', step, digest, path });
-    } catch (error) {
-      this.#failure = { error };
-    }
-    this.#writing = undefined;
-  }
-
-  #check(): void {
-    if (this.#failure) throw this.#failure.error;
-  }
-}
-
-function windowOptions(config: RunConfig, source: TokenSource) {
+function windowOptions(config: WindowSettings, source: TokenSource) {
   const { batch, stride, shuffle, seed } = config.options;
   return { tokens: source.length, context: config.model.context, stride, batch, shuffle, seed };
 }
 
 /** The windows of the training part. Throws LT_DATA_SHORT when it is shorter than one batch needs. */
-export function trainingWindows(config: RunConfig, data: Dataset): Windows {
+export function trainingWindows(config: WindowSettings, data: Dataset): Windows {
   return new Windows({ ...windowOptions(config, data.train), part: 'training' });
+}
+
+/**
+ * The windows of the validation part; undefined where there is none, or nobody looks at it. Throws LT_DATA_SHORT when it is
+ * shorter than one window.
+ */
+export function validationWindows(config: WindowSettings, data: Dataset): Windows | undefined {
+  if (config.options.evalEvery === 0 || data.validation.length === 0) return undefined;
+  return new Windows({ ...windowOptions(config, data.validation), part: 'validation' });
 }

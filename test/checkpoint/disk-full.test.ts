@@ -1,8 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { RunDirectory } from '../../src/checkpoint/run.js';
+import { exportModel } from '../../src/cli/export.js';
+import { systemFailure } from '../../src/files.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 
 /** The disk takes `space.left` more bytes through file handles, then says that it is full. */
@@ -67,6 +69,41 @@ test('a directory that cannot be written is named, and what stands stays', async
   expect(await failure('LT_RUN_WRITE', () => run.append({ event: 'step', step: 1 }))).toBe(
     `cannot write ${join(run.path, 'metrics.jsonl')}: illegal operation on a directory (EISDIR)`,
   );
+});
+
+test('what the system refuses is one line with its reason, whoever comes upon it', async () => {
+  const run = await RunDirectory.create(join(scratch(), 'run'), CONFIG);
+  const metrics = join(run.path, 'metrics.jsonl');
+  mkdirSync(metrics);
+  const why = 'illegal operation on a directory (EISDIR)';
+  expect(await failure('LT_RUN_WRITE', () => run.cutBack(1))).toBe(`cannot write ${metrics}: ${why}`);
+  const reading = () => {
+    try {
+      readFileSync(metrics);
+    } catch (error) {
+      throw systemFailure(error);
+    }
+  };
+  expect(await failure('LT_SYSTEM', reading)).toBe(`the system refuses read: ${why}`);
+  const defect = new TypeError('x is not a function');
+  expect(systemFailure(defect)).toBe(defect);
+});
+
+test('a disk that is full before a run begins, or while it is exported, keeps nothing of either', async () => {
+  const dir = scratch();
+  space.left = 5;
+  const path = join(dir, 'runs', 'a');
+  expect(await failure('LT_RUN_WRITE', () => RunDirectory.create(path, CONFIG))).toContain('no space left on device');
+  expect(await failure('LT_RUN_WRITE', () => RunDirectory.createFirst([path], CONFIG))).toContain('no space left');
+  expect(readdirSync(dir)).toEqual([]);
+  space.left = Number.POSITIVE_INFINITY;
+  const run = await RunDirectory.create(path, CONFIG);
+  await run.writeCheckpoint(next(1));
+  space.left = 3000;
+  const out = join(dir, 'exported');
+  expect(await failure('LT_RUN_WRITE', () => exportModel({ run: path, out }))).toContain('no space left on device');
+  expect(readdirSync(dir)).toEqual(['runs']);
+  space.left = Number.POSITIVE_INFINITY;
 });
 
 test('a small file system that is really full', async ({ skip }) => {

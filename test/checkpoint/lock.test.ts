@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
@@ -84,3 +84,14 @@ test('of several processes that find a stale lock at once, one gets the run', as
   expect(said.filter((text) => text.startsWith('LT_RUN_LOCKED'))).toHaveLength(5);
   expect(readdirSync(path).sort()).toEqual(['checkpoints', 'config.json', 'lock']);
 });
+
+test.skipIf(process.platform === 'win32')(
+  'a lock that is a link to nothing is refused, not tried for ever',
+  async () => {
+    const path = await closedRun();
+    symlinkSync('nowhere', join(path, 'lock'));
+    expect(await failure('LT_RUN_WRITE', () => RunDirectory.open(path, 'write'))).toContain(
+      'cannot be read; remove it',
+    );
+  },
+);

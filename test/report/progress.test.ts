@@ -55,6 +55,24 @@ describe('without a terminal', () => {
     ]);
   });
 
+  test('a wall clock that jumps changes no interval and no forecast', () => {
+    const stream = new Capture();
+    const reporter = createReporter({ json: false, stream });
+    reporter.start(INFO);
+    vi.advanceTimersByTime(11_000);
+    reporter.event(step(1, 9));
+    vi.setSystemTime(Date.now() - 5 * 3600_000);
+    vi.advanceTimersByTime(11_000);
+    reporter.event(step(2, 8));
+    vi.setSystemTime(Date.now() + 9 * 3600_000);
+    reporter.event(step(3, 7));
+    expect(stream.lines).toEqual([
+      INFO.title,
+      'epoch 1/10   step 1/90   loss 9.000   512 tokens/s   16m 19s left',
+      'epoch 1/10   step 2/90   loss 8.000   512 tokens/s   16m 08s left',
+    ]);
+  });
+
   test('a run that goes on counts the time left from its own steps', () => {
     const stream = new Capture();
     let ms = 0;

@@ -3,6 +3,7 @@ import { loadShaders } from '../../src/cli/shaders.js';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu, type View } from '../../src/gpu/device.js';
 import { KernelCache } from '../../src/gpu/kernel.js';
+import { ownerBudget } from '../../src/model/activations.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { packDifferences, unpackSums } from '../../src/train/blocks.js';
 import type { Engine } from '../../src/train/engine.js';
@@ -28,7 +29,7 @@ beforeAll(async () => {
   golden = loadGolden('untied');
   engine = await goldenEngine(gpu, golden, { microBatch: 1, plan: LIMITS, clip: CLIP });
   kernels = new KernelCache(gpu, loadShaders());
-  owner = await ClusterOwner.build(kernels, engine.layout, engine.options.adamw);
+  owner = await ClusterOwner.build(kernels, engine.layout, engine.options.adamw, true);
 });
 
 const bits = async (view: View) => new Uint32Array(await gpu.read(view));
@@ -173,7 +174,7 @@ it('each bucket of a long slab finds its own decay bits', async () => {
   const config = { ...golden.config, vocabSize: 2 ** 14, width: 68, heads: 1, layers: 1 };
   const layout = new ParameterLayout(config);
   const settings = { ...engine.options.adamw, weightDecay: 0.5, decay: 'matrices' } as const;
-  const large = await ClusterOwner.build(kernels, layout, settings);
+  const large = await ClusterOwner.build(kernels, layout, settings, false);
   expect(large.buckets.filter(({ slab }) => slab === 0).length).toBeGreaterThan(1);
   for (const { name, size } of layout.parameters) large.state.weights.write(gpu, name, new Float32Array(size).fill(2));
   large.beginUpdate(1, 1, 1);
@@ -185,4 +186,16 @@ it('each bucket of a long slab finds its own decay bits', async () => {
     const expected = kind === 'matrix' || kind === 'embedding' ? 1 : 2;
     expect((await large.state.weights.read(gpu, name)).every((w) => w === expected)).toBe(true);
   }
+});
+
+it('moments that are kept take the memory that is budgeted for them', async () => {
+  const { layout, options } = engine;
+  const taken = async (keepsMoments: boolean) => {
+    const before = gpu.memory.allocatedBytes;
+    await ClusterOwner.build(kernels, layout, options.adamw, keepsMoments);
+    return gpu.memory.allocatedBytes - before;
+  };
+  const budget = (keepsMoments: boolean) => ownerBudget(layout.config, options.plan, keepsMoments).stateBytes;
+  expect((await taken(true)) - (await taken(false))).toBe(budget(true) - budget(false));
+  expect(await taken(true)).toBeGreaterThanOrEqual(budget(true));
 });

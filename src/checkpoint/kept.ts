@@ -1,0 +1,90 @@
+import { existsSync } from 'node:fs';
+import { rename } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { removeQuietly } from '../files.js';
+import { PARTIAL, writeFailure } from './atomic.js';
+import {
+  entries,
+  listCheckpoints,
+  type NewCheckpoint,
+  openCheckpoint,
+  REPLACED,
+  writeCheckpoint,
+} from './checkpoint.js';
+
+const DAMAGED = '.damaged';
+
+/** Writes the checkpoint of a step and then removes all but the newest `keep` that are whole. */
+export async function writeAndPrune(
+  dir: string,
+  next: NewCheckpoint,
+  keep: number,
+): Promise<{ path: string; digest: string }> {
+  const written = await writeCheckpoint(dir, next);
+  await pruneCheckpoints(dir, next.step, keep);
+  return written;
+}
+
+/**
+ * Removes what a crash left: partial checkpoints, and replaced ones whose successor arrived; one whose successor did not
+ * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written.
+ */
+export async function sweepCheckpoints(dir: string): Promise<void> {
+  const names = entries(dir).map(({ name }) => name);
+  for (const name of names) {
+    const path = join(dir, name);
+    if (name.endsWith(PARTIAL)) await removeQuietly(path);
+    if (!name.endsWith(REPLACED)) continue;
+    const original = name.slice(0, -REPLACED.length);
+    if (names.includes(original)) await removeQuietly(path);
+    else await rename(path, join(dir, original));
+  }
+}
+
+/**
+ * Of the checkpoints before `step`, the newest `keep - 1` that open stay and the older ones go. One that does not open
+ * takes no other's place: it is set aside. Throws LT_RUN_WRITE.
+ */
+async function pruneCheckpoints(dir: string, step: number, keep: number): Promise<void> {
+  let stays = keep - 1;
+  for (const { path } of listCheckpoints(dir).reverse()) {
+    if (Number(basename(path)) >= step) continue;
+    if (stays > 0) {
+      if (await opens(path)) stays--;
+      else await setAside(path);
+      continue;
+    }
+    try {
+      await rename(path, path + PARTIAL);
+    } catch (error) {
+      throw writeFailure(path, error);
+    }
+    await removeQuietly(path + PARTIAL);
+  }
+}
+
+async function opens(path: string): Promise<boolean> {
+  try {
+    (await openCheckpoint(path)).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The name that a damaged checkpoint gets when it is set aside. */
+export function nameAside(path: string): string {
+  for (let n = 1; ; n++) {
+    const name = path + DAMAGED + (n > 1 ? `-${n}` : '');
+    if (!existsSync(name)) return name;
+  }
+}
+
+/** Takes a damaged checkpoint out of the list without removing it. Throws LT_RUN_WRITE. */
+export async function setAside(path: string): Promise<void> {
+  try {
+    await rename(path, nameAside(path));
+  } catch (error) {
+    throw writeFailure(path, error);
+  }
+}

@@ -1,0 +1,103 @@
+import type { Reporter } from '../report/progress.js';
+
+/** A run whose loop has begun, as far as who ends it is concerned. */
+export interface StoppableRun {
+  /** Saves the last finished step at once. */
+  save(): Promise<unknown>;
+  /** Gives up what is in hand; the last finished step is saved. */
+  abandon(): void;
+  /** Whether it waits for workers: then no step ends by itself. */
+  waits(): boolean;
+  /** After how long a step that does not end is given up; undefined: never by itself. */
+  readonly patienceMs?: number;
+  /** Told once, when the end is asked for. */
+  onStop(): void;
+  /** What a process that ends now leaves behind. */
+  standing(): string;
+}
+
+/** A step that goes on for so long after the end was asked for is no reason to risk those that are done. */
+const SAVE_AFTER_MS = 2_000;
+
+const STOP = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** Schedulers announce their end by these; Node would open a debugger, or die. */
+const SAVE = ['SIGUSR1', 'SIGUSR2'] as const;
+
+/**
+ * Ctrl-C, SIGTERM and SIGHUP. The first asks for an end after the step in hand. If that takes long, the steps before it
+ * are saved meanwhile. The second gives up the step in hand, and so does time where others compute it; all finished
+ * steps are saved. The third ends the process at once. SIGUSR1 and SIGUSR2 save a checkpoint, and the run goes on.
+ */
+export class StopSignals {
+  requested = false;
+  #run: StoppableRun | undefined;
+  #abandoned = false;
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #onStop = () => this.#interrupted();
+  readonly #onSave = () => void this.#run?.save().catch(() => undefined);
+
+  /** `early` ends the process when the end is asked for before the loop begins. */
+  constructor(
+    private readonly reporter: Reporter,
+    private readonly early: () => void,
+  ) {
+    for (const signal of STOP) process.on(signal, this.#onStop);
+    for (const signal of SAVE) process.on(signal, this.#onSave);
+  }
+
+  /** The loop begins. */
+  watch(run: StoppableRun): void {
+    this.#run = run;
+  }
+
+  /** The end is asked for, by a signal or a page. */
+  ask(): void {
+    const run = this.#run;
+    if (this.requested || run === undefined) return;
+    this.requested = true;
+    this.reporter.note('stopping after this step, with a checkpoint (Ctrl-C again: at once)');
+    run.onStop();
+    if (run.waits()) this.abandon();
+    else {
+      this.#after(SAVE_AFTER_MS, this.#onSave);
+      if (run.patienceMs !== undefined) this.#after(run.patienceMs, () => this.abandon());
+    }
+  }
+
+  /** The run has begun to wait for workers. */
+  waiting(): void {
+    if (this.requested) this.abandon();
+  }
+
+  abandon(): void {
+    if (this.#abandoned) return;
+    this.#abandoned = true;
+    this.#run?.abandon();
+  }
+
+  release(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+    for (const signal of STOP) process.off(signal, this.#onStop);
+    for (const signal of SAVE) process.off(signal, this.#onSave);
+  }
+
+  #interrupted(): void {
+    if (this.#run === undefined) {
+      this.early();
+      return;
+    }
+    if (!this.requested) this.ask();
+    else if (!this.#abandoned) this.abandon();
+    else {
+      this.reporter.stop();
+      process.stderr.write(`stopped at once; ${this.#run.standing()}\n`);
+      process.exit(130);
+    }
+  }
+
+  #after(milliseconds: number, then: () => void): void {
+    const timer = setTimeout(then, milliseconds);
+    timer.unref();
+    this.#timers.push(timer);
+  }
+}
