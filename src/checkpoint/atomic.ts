@@ -20,7 +20,7 @@ export function writeText(path: string, text: string): Promise<void> {
   return writeWhole(path, (file) => file.writeFile(text));
 }
 
-/** Throws LT_RUN_WRITE where the file `path` cannot be written, for those with long work before they write it. */
+/** For a file that is written at the end of long work. Throws LT_RUN_WRITE where it is plain that it cannot be. */
 export function checkWritableFile(path: string): void {
   try {
     if (existsSync(path) && statSync(path).isDirectory())

@@ -37,7 +37,7 @@ export function readModelConfig(path: string): ModelConfig {
   if (isRun(json))
     throw new LantrainError(
       'LT_CHECKPOINT_CORRUPT',
-      `${path} is that of a run: weights to begin with lie in its checkpoints/<step>, and lantrain export writes them out`,
+      `${path} is that of a run: weights to begin with lie in its checkpoints/<step>, and the command export writes them out`,
     );
   const parsed = validate(Gpt2Config, json);
   if (!parsed.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${parsed.wrong}`);

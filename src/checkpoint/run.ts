@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { checkWritable, isSystemError, makeFolder, removeEmpty, removeQuietly, syncDirectory } from '../files.js';
+import { shellQuote } from '../shell.js';
 import { validate } from '../validate.js';
 import { PARTIAL, writeFailure, writeText } from './atomic.js';
 import {
@@ -85,7 +86,7 @@ export class RunDirectory {
       if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
         throw new LantrainError(
           'LT_RUN_EXISTS',
-          `${path} is there already and not empty; choose another --out, or go on with it: --resume in place of --out`,
+          `${path} is there already and not empty; choose another --out, or go on with it by --resume ${shellQuote(path)}`,
         );
     } catch (error) {
       throw writeFailure(path, error);

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { writeFailure } from '../checkpoint/atomic.js';
 import { writeModel } from '../checkpoint/huggingface.js';
 import { RunDirectory } from '../checkpoint/run.js';
@@ -28,7 +28,10 @@ export async function exportModel(command: { readonly run: string; readonly out:
 function checkOut(out: string): void {
   let names: string[] = [];
   try {
-    if (existsSync(out)) names = readdirSync(out);
+    if (!existsSync(out)) return;
+    if (!statSync(out).isDirectory())
+      throw new LantrainError('LT_RUN_EXISTS', `${out} is a file, and --out names a folder; choose another --out`);
+    names = readdirSync(out);
   } catch (error) {
     throw writeFailure(out, error);
   }

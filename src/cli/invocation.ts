@@ -1,6 +1,9 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { basename, delimiter, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { shellOf, shellQuote } from '../shell.js';
 import { packageRoot } from './shaders.js';
+
+export { shellOf, shellQuote };
 
 /** What is known of how this process was started. */
 export interface Started {
@@ -54,29 +57,6 @@ export function pasteable(words: readonly string[], started: Started = OWN): str
 export function pasteableElsewhere(words: readonly string[], started: Started = OWN): string {
   const own = program(started)[0] === 'lantrain' ? ['lantrain'] : ['npm', 'run', '-s', 'lantrain', '--'];
   return [...own, ...words].map((word) => shellQuote(word, shellOf(started))).join(' ');
-}
-
-export type Shell = 'posix' | 'cmd' | 'powershell';
-
-/** The shell that this process was started from, as far as its environment tells. */
-export function shellOf({ env, platform }: Pick<Started, 'env' | 'platform'> = OWN): Shell {
-  // Git's bash and the like say so.
-  if (platform !== 'win32' || env.MSYSTEM !== undefined) return 'posix';
-  // PowerShell puts its user's folder of modules before the machine's two.
-  return (env.PSModulePath ?? '').split(';').length > 2 ? 'powershell' : 'cmd';
-}
-
-/** A word as a shell takes it. A join URL stays as it is: nothing in it means anything to a shell, but brackets of IPv6 to zsh. */
-export function shellQuote(word: string, shell: Shell = shellOf()): string {
-  if (/^wss?:\/\/[\w.:-]+\/(#[\w.-]*)?$/.test(word)) return word;
-  if (shell === 'posix') return /^[\w@%+:,./-][\w@%+=:,./-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-  // A backslash is a part of most paths there, and harmless but before a quote.
-  const plain = /^[\w+:./\\-][\w+=:./\\-]*$/.test(word);
-  if (shell === 'powershell') return plain ? word : `'${word.replaceAll("'", "''")}'`;
-  if (plain) return word;
-  const quoted = `"${word.replace(/(\\+)(?="|$)/g, '$1$1').replaceAll('"', '""')}"`;
-  // Of %NAME% only a caret outside of the quotes makes a text again.
-  return /%[^%]+%/.test(word) ? quoted.replaceAll('%', '"^%"') : quoted;
 }
 
 /** What sets a checkout up, to be pasted; undefined where this is no checkout. */

@@ -202,7 +202,7 @@ describe('a failure is told without the words of the system and of drivers', () 
       error = thrown;
     }
     expect(failureOf(error)).toEqual({
-      text: 'error LT_SYSTEM: cannot use /nowhere/at all: no such file or directory (ENOENT)\n',
+      text: 'error LT_SYSTEM: the system refuses open of /nowhere/at all: no such file or directory (ENOENT)\n',
       code: 1,
     });
   });
