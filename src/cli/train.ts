@@ -185,8 +185,6 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     save: () => void trainer.save().catch(() => undefined),
     drop: conductor.drop && ((worker) => conductor.drop?.(worker) ?? false),
     changed: () => {
-      if (controls.paused) clock.stand('paused');
-      else clock.goOn('paused');
       telemetry.paused = controls.paused;
       telemetry.stopping = controls.stopping;
     },
@@ -205,6 +203,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
   const plot = async () => run.writePlot(lossPlot(readMetrics(metricsPath), plotLabels(config, trainer)));
   const checkpoints = new Checkpoints(run, engine, job, reporter);
   let reason = 'it failed';
+  let hasBegun = false;
   try {
     try {
       await conductor.begin?.(run, reporter, { telemetry, controls }, (waits) => {
@@ -217,6 +216,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
       if (isNew) await run.discard();
       throw error;
     }
+    hasBegun = true;
     reporter.start({
       title: `run      ${run.path}${from > 0 ? `, from step ${from}` : ''}`,
       steps: config.totalSteps,
@@ -245,7 +245,12 @@ async function runLoop(ready: ReadyRun): Promise<number> {
         return checkpoints.save(step, final);
       },
       stopping: () => stop.requested,
-      pause: () => controls.pause(),
+      pause: async () => {
+        if (!controls.paused) return;
+        clock.stand('paused');
+        await controls.pause();
+        clock.goOn('paused');
+      },
     });
     reason = end.complete ? RUN_DONE : 'the run was stopped';
     await plot();
@@ -266,7 +271,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
   } catch (error) {
     reporter.stop();
     await noteEnd(run, telemetry, 'failed', error);
-    throw reason === 'it failed' ? withStanding(error, standing()) : error;
+    throw hasBegun ? withStanding(error, standing()) : error;
   } finally {
     await conductor.end?.(reason);
     stop.release();

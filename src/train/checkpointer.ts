@@ -117,23 +117,17 @@ export class Checkpointer {
     return this.#digest;
   }
 
-  /**
-   * The loop has failed: saves what it has done, where the state is still to be had. True if nothing that was recorded is
-   * lost.
-   */
-  async rescue(): Promise<boolean> {
+  /** The loop has failed: saves what it has done, where the state is still to be had. Never throws. */
+  async rescue(): Promise<void> {
     const isNew = this.#recorded > this.from;
-    let isSaved = this.#failure === undefined && (!isNew || this.engine.version === this.#recorded);
     try {
-      if (isSaved && isNew) await this.finish();
+      if (isNew && this.#failure === undefined && this.engine.version === this.#recorded) await this.finish();
     } catch {
       // What ended the loop is told, not what followed from it.
-      isSaved = false;
     }
     this.close();
     // What is still on its way to the disk is what the run goes on from.
     await this.#writing;
-    return isSaved;
   }
 
   /** The last recorded step is taken, or was on disk before. */

@@ -38,8 +38,6 @@ export class Trainer {
   readonly #validation: Windows | undefined;
   #checkpointer: Checkpointer | undefined;
   #abandoned = false;
-  /** Once `run` has thrown: whether every step that it had done is on disk. */
-  rescued = false;
 
   /** `tokenizer` is undefined where tokens have no text (a `.bin` file of another vocabulary): then no samples. */
   constructor(
@@ -58,8 +56,7 @@ export class Trainer {
 
   /**
    * Runs updates `from + 1` to the last, or until it is stopped or what is in hand is abandoned. What else ends it is
-   * thrown: LT_TRAIN_NONFINITE as `Engine.step` does. Steps that are done are saved first wherever that is possible, and
-   * `rescued` says whether.
+   * thrown: LT_TRAIN_NONFINITE as `Engine.step` does. Steps that are done are saved first, where that is possible.
    */
   async run(from: number, hooks: TrainerHooks): Promise<TrainingEnd> {
     const { options, totalSteps } = this.config;
@@ -87,7 +84,7 @@ export class Trainer {
       }
     } catch (error) {
       if (!(error instanceof StepAbandoned)) {
-        this.rescued = await checkpointer.rescue();
+        await checkpointer.rescue();
         throw error;
       }
     }
@@ -95,7 +92,7 @@ export class Trainer {
       const digest = await checkpointer.finish();
       return { step, digest, complete: step >= totalSteps, seconds: (now() - started) / 1000 };
     } catch (error) {
-      this.rescued = await checkpointer.rescue();
+      await checkpointer.rescue();
       throw error;
     }
   }
