@@ -163,8 +163,8 @@ describe('metrics and samples', () => {
 
   test('a run that goes on from a checkpoint has the events up to it, and none twice', async () => {
     const run = await newRun();
-    for (const event of [step(1), sample(1), step(2), sample(2), { event: 'done', step: 2, digest: 'd' }])
-      run.append(event);
+    const ends = ['done', 'stopped', 'failed'].map((event) => ({ event, step: 2 }));
+    for (const event of [step(1), sample(1), step(2), sample(2), ...ends]) run.append(event);
     for (const event of [step(3), sample(3)]) run.append(event);
     run.close();
     appendFileSync(join(run.path, 'metrics.jsonl'), '{"event":"step","st');
