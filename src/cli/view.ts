@@ -7,6 +7,7 @@ import { Watchers } from '../../cluster/dashboard/watchers.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
 import { pageAddress } from './joining.js';
+import { outputIsOptional } from './output.js';
 import { runConfigOf } from './saved-config.js';
 import { factsOf, siteFolder } from './watch.js';
 
@@ -20,6 +21,8 @@ export async function view(path: string, port: number): Promise<number> {
   const telemetry = new Telemetry(facts, readMetrics(join(path, 'metrics.jsonl')));
   const watchers = new Watchers({ secrets, telemetry });
   const server = await servePage({ host: HOST, port, site: siteFolder(), watchers, option: '--port' });
+  // The page is what it is for: whoever has copied its address may close the rest.
+  outputIsOptional(() => {});
   const address = pageAddress(HOST, server.port, false);
   process.stdout.write(`view     ${address}${formatFragment(secrets)}\nCtrl-C ends it\n`);
   await new Promise<void>((stop) => process.once('SIGINT', stop).once('SIGTERM', stop));
