@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { RunControls } from '../../cluster/dashboard/controls.js';
 import type { PageServer } from '../../cluster/dashboard/page-server.js';
@@ -117,9 +117,10 @@ export function train(command: TrainCommand): Promise<number> {
 export async function runTraining(command: TrainCommand, conductor: Conductor): Promise<number> {
   const clock = new RunClock();
   const reporter = createReporter({ json: command.json === true, now: clock.now });
-  let run: RunDirectory | undefined;
-  let isNew = false;
-  const stop = new StopSignals(reporter, () => void endEarly(reporter, isNew ? run : undefined));
+  // What is lost from here on is told once there are metrics.
+  outputIsOptional(() => {});
+  let created: Promise<RunDirectory> | undefined;
+  const stop = new StopSignals(reporter, () => void endEarly(reporter, created));
   const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
   if (resumed && command.init !== undefined)
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
@@ -140,10 +141,11 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
 
   const engine = await conductor.create(job, from, out);
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
-  isNew = resumed === undefined;
-  run = resumed?.run ?? (await createRun(command, config));
+  const isNew = resumed === undefined;
+  if (isNew) created = createRun(command, config);
+  const run = resumed?.run ?? (await (created as Promise<RunDirectory>));
   try {
-    if (resumed) await restore(resumed.run, engine, from);
+    if (resumed) await restore(run, engine, from);
     else await begin(engine, config, command.init);
   } catch (error) {
     if (isNew) await run.discard();
@@ -152,10 +154,13 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   return runLoop({ command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from });
 }
 
-/** Before the loop nothing can be lost: a new run leaves nothing behind. */
-async function endEarly(reporter: Reporter, fresh: RunDirectory | undefined): Promise<void> {
+/** Before the loop nothing can be lost: a new run, which may be in the making, leaves nothing behind. */
+async function endEarly(reporter: Reporter, created: Promise<RunDirectory> | undefined): Promise<void> {
   reporter.stop();
+  const fresh = await created?.catch(() => undefined);
   await fresh?.discard();
+  // What was being written meanwhile, by a conductor that begins.
+  if (fresh) rmSync(fresh.path, { recursive: true, force: true, maxRetries: 3 });
   process.stderr.write('stopped before the first step\n');
   process.exit(130);
 }
@@ -191,14 +196,18 @@ async function runLoop(ready: ReadyRun): Promise<number> {
   });
   const facts = factsOf(config, run.path, conductor.drop ? 'cluster' : 'single');
   const past = readMetrics(metricsPath);
-  const telemetry = new Telemetry(facts, past);
+  const telemetry = new Telemetry(facts, past, clock.now);
   const standing = () => whatStands(run, telemetry.step);
   outputIsOptional((stream, why) => {
     const text = outputLost(stream, why);
     if (stream === 'stdout') process.stderr.write(`${text}\n`);
     telemetry.log('output', text);
     const event: MetricsEvent = { event: 'output', step: telemetry.step, reason: text };
-    run.append(event);
+    try {
+      run.append(event);
+    } catch {
+      // A disk that is full for one is full for the other: the next event of the run meets it, and says so.
+    }
   });
   const plot = async () => run.writePlot(lossPlot(readMetrics(metricsPath), plotLabels(config, trainer)));
   const checkpoints = new Checkpoints(run, engine, job, reporter);
@@ -247,6 +256,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
       stopping: () => stop.requested,
       pause: async () => {
         if (!controls.paused) return;
+        // From here on, not while the step was still computing.
         clock.stand('paused');
         await controls.pause();
         clock.goOn('paused');
@@ -301,7 +311,8 @@ async function checkResume({ run, saved }: Resumed, wanted: RunConfig, reporter:
     );
   const step = found?.state.step ?? 0;
   found?.close();
-  if (step >= wanted.totalSteps)
+  // One that was ended after its last step may have reports to write still.
+  if (step > wanted.totalSteps || (step === wanted.totalSteps && run.isDone()))
     throw new LantrainError(
       'LT_RUN_MISMATCH',
       `${run.path} has done all its ${step} steps; ask for more with --steps (constant schedules only), or begin another run`,
