@@ -121,37 +121,55 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
   outputIsOptional(() => {});
   let created: Promise<RunDirectory> | undefined;
   const stop = new StopSignals(reporter, () => void endEarly(reporter, created));
-  const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
-  if (resumed && command.init !== undefined)
-    throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
-  const out = command.resume ?? command.out ?? freeNames(command).next().value;
-  if (!resumed) RunDirectory.checkFree(out);
-  const job = await prepareJob({
-    ...command,
-    saved: resumed?.saved,
-    alone: conductor.workers === undefined,
-    onData: loadingBar('reading the data'),
-    onNote: (line) => reporter.note(line),
-  });
-  const { config } = job;
-  let from = 0;
-  if (resumed) from = await checkResume(resumed, config, reporter, job);
-  printHeader(job, reporter);
-  printHostMemory(config, conductor, reporter);
-
-  const engine = await conductor.create(job, from, out);
-  const trainer = new Trainer(engine, config, job.data, job.tokenizer);
-  const isNew = resumed === undefined;
-  if (isNew) created = createRun(command, config);
-  const run = resumed?.run ?? (await (created as Promise<RunDirectory>));
   try {
-    if (resumed) await restore(run, engine, from);
-    else await begin(engine, config, command.init);
+    const ready = await prepareRun({ command, conductor, reporter, clock }, (run) => {
+      created = run;
+    });
+    return await runLoop({ ...ready, stop });
+  } finally {
+    stop.release();
+  }
+}
+
+/** All that comes before the loop. `onCreate` is told of a new run's folder, which may be in the making. */
+async function prepareRun(
+  request: RunRequest,
+  onCreate: (run: Promise<RunDirectory>) => void,
+): Promise<Omit<ReadyRun, 'stop'>> {
+  const { command, conductor, reporter } = request;
+  if (command.resume !== undefined && command.init !== undefined)
+    throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
+  const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
+  let run = resumed?.run;
+  const isNew = run === undefined;
+  try {
+    const out = command.resume ?? command.out ?? freeNames(command).next().value;
+    if (!resumed) RunDirectory.checkFree(out);
+    const job = await prepareJob({
+      ...command,
+      saved: resumed?.saved,
+      alone: conductor.workers === undefined,
+      onData: loadingBar('reading the data'),
+      onNote: (line) => reporter.note(line),
+    });
+    const { config } = job;
+    const from = resumed ? await checkResume(resumed, config, reporter, job) : 0;
+    printHeader(job, reporter);
+    printHostMemory(config, conductor, reporter);
+    const engine = await conductor.create(job, from, out);
+    const trainer = new Trainer(engine, config, job.data, job.tokenizer);
+    if (run === undefined) {
+      const created = createRun(command, config);
+      onCreate(created);
+      run = await created;
+      await begin(engine, config, command.init);
+    } else await restore(run, engine, from);
+    return { ...request, job, engine, trainer, run, isNew, from };
   } catch (error) {
-    if (isNew) await run.discard();
+    if (isNew) await run?.discard();
+    else run?.close();
     throw error;
   }
-  return runLoop({ command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from });
 }
 
 /** Before the loop nothing can be lost: a new run, which may be in the making, leaves nothing behind. */
@@ -165,12 +183,16 @@ async function endEarly(reporter: Reporter, created: Promise<RunDirectory> | und
   process.exit(130);
 }
 
-/** A run that is all set. */
-interface ReadyRun {
+/** What a run is asked for, and where it shows itself. */
+interface RunRequest {
   readonly command: TrainCommand;
   readonly conductor: Conductor;
   readonly reporter: Reporter;
   readonly clock: RunClock;
+}
+
+/** A run that is all set. */
+interface ReadyRun extends RunRequest {
   readonly stop: StopSignals;
   readonly job: Job;
   readonly engine: TrainingEngine;
@@ -284,7 +306,6 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     throw hasBegun ? withStanding(error, standing()) : error;
   } finally {
     await conductor.end?.(reason);
-    stop.release();
     run.close();
     job.data.close();
   }
