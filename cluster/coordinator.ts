@@ -710,6 +710,8 @@ export class ClusterEngine implements TrainingEngine {
         open();
         return new Promise<void>((close) => {
           this.#closeUpdate = close;
+          // It has waited for a reader, and nobody closes it any more.
+          if (this.#failure !== undefined) close();
         });
       });
     });

@@ -32,7 +32,7 @@ export function checkWritableFile(path: string): void {
 }
 
 /** LT_RUN_WRITE for an error of the operating system; any other error as it is. */
-export function writeFailure(path: string, error: unknown, consequence = ''): unknown {
+export function writeFailure(path: string, error: unknown): unknown {
   if (!isSystemError(error)) return error;
-  return new LantrainError('LT_RUN_WRITE', `cannot write ${path}: ${reason(error)}${consequence}`, { cause: error });
+  return new LantrainError('LT_RUN_WRITE', `cannot write ${path}: ${reason(error)}`, { cause: error });
 }

@@ -216,7 +216,7 @@ export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise
   } catch (error) {
     await removeQuietly(temporary);
     const refused = error instanceof LantrainError && error.code === 'LT_RUN_WRITE' ? error.cause : error;
-    throw isSystemError(refused) ? writeFailure(path, refused, `; ${whatStands(dir)}`) : error;
+    throw isSystemError(refused) ? writeFailure(path, refused) : error;
   }
 }
 
@@ -237,11 +237,6 @@ async function moveInto(temporary: string, path: string): Promise<void> {
   }
   await syncDirectory(dirname(path));
   await removeQuietly(aside);
-}
-
-function whatStands(dir: string): string {
-  const last = listCheckpoints(dir).at(-1);
-  return last ? `the last good checkpoint is ${last.path}` : 'there is no earlier checkpoint';
 }
 
 /** What lies in the folder of checkpoints; nothing where there is none yet. */

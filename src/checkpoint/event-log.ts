@@ -49,6 +49,11 @@ export class EventLog {
       });
   }
 
+  /** Whether there is an event of a kind; a line that is no event counts as none. */
+  has(kind: string): boolean {
+    return readEvents(this.metricsPath).some(({ event }) => event === kind);
+  }
+
   /** Makes what was appended durable. Throws LT_RUN_WRITE. */
   sync(): void {
     const { metrics } = this;

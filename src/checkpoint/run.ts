@@ -211,6 +211,11 @@ export class RunDirectory {
     return listCheckpoints(this.checkpoints);
   }
 
+  /** Whether its metrics say that it has come to its end: then nothing of it is left to do. */
+  isDone(): boolean {
+    return this.log.has('done');
+  }
+
   /** Adds an event to metrics.jsonl, a sample to samples.txt as well. Throws LT_RUN_WRITE. */
   append(event: LoggedEvent): void {
     this.log.append(event);

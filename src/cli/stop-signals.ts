@@ -53,7 +53,11 @@ export class StopSignals {
   /** The end is asked for, by a signal or a page. */
   ask(): void {
     const run = this.#run;
-    if (this.requested || run === undefined) return;
+    if (run === undefined) {
+      this.early();
+      return;
+    }
+    if (this.requested) return;
     this.requested = true;
     this.reporter.note('stopping after this step, with a checkpoint (Ctrl-C again: at once)');
     run.onStop();
@@ -82,11 +86,7 @@ export class StopSignals {
   }
 
   #interrupted(): void {
-    if (this.#run === undefined) {
-      this.early();
-      return;
-    }
-    if (!this.requested) this.ask();
+    if (this.#run === undefined || !this.requested) this.ask();
     else if (!this.#abandoned) this.abandon();
     else {
       this.reporter.stop();

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { RunControls } from '../../cluster/dashboard/controls.js';
 import type { PageServer } from '../../cluster/dashboard/page-server.js';
@@ -117,55 +117,82 @@ export function train(command: TrainCommand): Promise<number> {
 export async function runTraining(command: TrainCommand, conductor: Conductor): Promise<number> {
   const clock = new RunClock();
   const reporter = createReporter({ json: command.json === true, now: clock.now });
-  let run: RunDirectory | undefined;
-  let isNew = false;
-  const stop = new StopSignals(reporter, () => void endEarly(reporter, isNew ? run : undefined));
-  const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
-  if (resumed && command.init !== undefined)
-    throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
-  const out = command.resume ?? command.out ?? freeNames(command).next().value;
-  if (!resumed) RunDirectory.checkFree(out);
-  const job = await prepareJob({
-    ...command,
-    saved: resumed?.saved,
-    alone: conductor.workers === undefined,
-    onData: loadingBar('reading the data'),
-    onNote: (line) => reporter.note(line),
-  });
-  const { config } = job;
-  let from = 0;
-  if (resumed) from = await checkResume(resumed, config, reporter, job);
-  printHeader(job, reporter);
-  printHostMemory(config, conductor, reporter);
-
-  const engine = await conductor.create(job, from, out);
-  const trainer = new Trainer(engine, config, job.data, job.tokenizer);
-  isNew = resumed === undefined;
-  run = resumed?.run ?? (await createRun(command, config));
+  // What is lost from here on is told once there are metrics.
+  outputIsOptional(() => {});
+  let created: Promise<RunDirectory> | undefined;
+  const stop = new StopSignals(reporter, () => void endEarly(reporter, created));
   try {
-    if (resumed) await restore(resumed.run, engine, from);
-    else await begin(engine, config, command.init);
-  } catch (error) {
-    if (isNew) await run.discard();
-    throw error;
+    const ready = await prepareRun({ command, conductor, reporter, clock }, (run) => {
+      created = run;
+    });
+    return await runLoop({ ...ready, stop });
+  } finally {
+    stop.release();
   }
-  return runLoop({ command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from });
 }
 
-/** Before the loop nothing can be lost: a new run leaves nothing behind. */
-async function endEarly(reporter: Reporter, fresh: RunDirectory | undefined): Promise<void> {
+/** All that comes before the loop. `onCreate` is told of a new run's folder, which may be in the making. */
+async function prepareRun(
+  request: RunRequest,
+  onCreate: (run: Promise<RunDirectory>) => void,
+): Promise<Omit<ReadyRun, 'stop'>> {
+  const { command, conductor, reporter } = request;
+  if (command.resume !== undefined && command.init !== undefined)
+    throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
+  const resumed = command.resume === undefined ? undefined : await openRun(command.resume);
+  let run = resumed?.run;
+  const isNew = run === undefined;
+  try {
+    const out = command.resume ?? command.out ?? freeNames(command).next().value;
+    if (!resumed) RunDirectory.checkFree(out);
+    const job = await prepareJob({
+      ...command,
+      saved: resumed?.saved,
+      alone: conductor.workers === undefined,
+      onData: loadingBar('reading the data'),
+      onNote: (line) => reporter.note(line),
+    });
+    const { config } = job;
+    const from = resumed ? await checkResume(resumed, config, reporter, job) : 0;
+    printHeader(job, reporter);
+    printHostMemory(config, conductor, reporter);
+    const engine = await conductor.create(job, from, out);
+    const trainer = new Trainer(engine, config, job.data, job.tokenizer);
+    if (run === undefined) {
+      const created = createRun(command, config);
+      onCreate(created);
+      run = await created;
+      await begin(engine, config, command.init);
+    } else await restore(run, engine, from);
+    return { ...request, job, engine, trainer, run, isNew, from };
+  } catch (error) {
+    if (isNew) await run?.discard();
+    else run?.close();
+    throw error;
+  }
+}
+
+/** Before the loop nothing can be lost: a new run, which may be in the making, leaves nothing behind. */
+async function endEarly(reporter: Reporter, created: Promise<RunDirectory> | undefined): Promise<void> {
   reporter.stop();
+  const fresh = await created?.catch(() => undefined);
   await fresh?.discard();
+  // What was being written meanwhile, by a conductor that begins.
+  if (fresh) rmSync(fresh.path, { recursive: true, force: true, maxRetries: 3 });
   process.stderr.write('stopped before the first step\n');
   process.exit(130);
 }
 
-/** A run that is all set. */
-interface ReadyRun {
+/** What a run is asked for, and where it shows itself. */
+interface RunRequest {
   readonly command: TrainCommand;
   readonly conductor: Conductor;
   readonly reporter: Reporter;
   readonly clock: RunClock;
+}
+
+/** A run that is all set. */
+interface ReadyRun extends RunRequest {
   readonly stop: StopSignals;
   readonly job: Job;
   readonly engine: TrainingEngine;
@@ -191,14 +218,18 @@ async function runLoop(ready: ReadyRun): Promise<number> {
   });
   const facts = factsOf(config, run.path, conductor.drop ? 'cluster' : 'single');
   const past = readMetrics(metricsPath);
-  const telemetry = new Telemetry(facts, past);
+  const telemetry = new Telemetry(facts, past, clock.now);
   const standing = () => whatStands(run, telemetry.step);
   outputIsOptional((stream, why) => {
     const text = outputLost(stream, why);
     if (stream === 'stdout') process.stderr.write(`${text}\n`);
     telemetry.log('output', text);
     const event: MetricsEvent = { event: 'output', step: telemetry.step, reason: text };
-    run.append(event);
+    try {
+      run.append(event);
+    } catch {
+      // A disk that is full for one is full for the other: the next event of the run meets it, and says so.
+    }
   });
   const plot = async () => run.writePlot(lossPlot(readMetrics(metricsPath), plotLabels(config, trainer)));
   const checkpoints = new Checkpoints(run, engine, job, reporter);
@@ -247,6 +278,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
       stopping: () => stop.requested,
       pause: async () => {
         if (!controls.paused) return;
+        // From here on, not while the step was still computing.
         clock.stand('paused');
         await controls.pause();
         clock.goOn('paused');
@@ -274,7 +306,6 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     throw hasBegun ? withStanding(error, standing()) : error;
   } finally {
     await conductor.end?.(reason);
-    stop.release();
     run.close();
     job.data.close();
   }
@@ -301,7 +332,8 @@ async function checkResume({ run, saved }: Resumed, wanted: RunConfig, reporter:
     );
   const step = found?.state.step ?? 0;
   found?.close();
-  if (step >= wanted.totalSteps)
+  // One that was ended after its last step may have reports to write still.
+  if (step > wanted.totalSteps || (step === wanted.totalSteps && run.isDone()))
     throw new LantrainError(
       'LT_RUN_MISMATCH',
       `${run.path} has done all its ${step} steps; ask for more with --steps (constant schedules only), or begin another run`,

@@ -148,9 +148,15 @@ export class Checkpointer {
   }
 
   async #take(step: number, final: boolean): Promise<void> {
-    const { written } = await this.hooks.checkpoint(step, final);
-    this.#taken = step;
-    this.#writing = this.#tell(step, written);
+    try {
+      const { written } = await this.hooks.checkpoint(step, final);
+      this.#taken = step;
+      this.#writing = this.#tell(step, written);
+    } catch (error) {
+      // Whoever asked may not wait for it, as a signal does not.
+      this.#failure ??= { error };
+      throw error;
+    }
     this.#wait();
   }
 

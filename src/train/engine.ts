@@ -248,6 +248,7 @@ export class Engine implements TrainingEngine {
       let exponent = first + 1;
       let report: StepReport;
       do {
+        this.#checkAbandoned();
         exponent--;
         this.sums.clear(this.gpu);
         this.gpt.submitGradient(batch, { ...context, scaleExponent: exponent });

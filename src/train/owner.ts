@@ -38,8 +38,8 @@ interface BucketWork extends FlatRange {
 export class ClusterOwner {
   /** Buckets of this step whose updates are queued. */
   readonly #updated = new Set<number>();
-  /** The moments are those before the step, and the updated ones are kept instead. */
-  #isBack = false;
+  /** While somebody reads, the moments are those before the step, and the updated ones are kept instead. */
+  #readers = 0;
   #words: Uint32Array | undefined;
 
   private constructor(
@@ -117,7 +117,7 @@ export class ClusterOwner {
    */
   submitUpdate(bucket: number, low: Uint32Array, high: Uint32Array): void {
     if (this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is updated already in this step`);
-    if (this.#isBack) throw new RangeError('the state before the step is being read');
+    if (this.#readers > 0) throw new RangeError('the state before the step is being read');
     const work = this.work[bucket];
     this.#upload(work, low, high);
     this.#updated.add(bucket);
@@ -139,20 +139,22 @@ export class ClusterOwner {
 
   /**
    * Runs `read` while weights and moments are those before the step, though some buckets may be updated already; nothing
-   * may be updated or committed meanwhile. Throws RangeError where updated moments were not kept.
+   * may be updated or committed meanwhile. Any number of readers at once. Throws RangeError where updated moments were
+   * not kept.
    */
   async readBefore<T>(read: () => Promise<T>): Promise<T> {
-    this.#exchange();
+    if (this.#readers === 0) this.#exchange();
+    this.#readers++;
     try {
       return await read();
     } finally {
-      this.#exchange();
+      this.#readers--;
+      if (this.#readers === 0) this.#exchange();
     }
   }
 
   /** Queues: the moments of updated buckets and those that were kept change places. */
   #exchange(): void {
-    this.#isBack = !this.#isBack;
     if (this.#updated.size === 0) return;
     if (this.kept === undefined) throw new RangeError('the moments before this step are gone');
     const encoder = this.state.gpu.device.createCommandEncoder();

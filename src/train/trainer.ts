@@ -27,7 +27,7 @@ export interface TrainerHooks extends CheckpointHooks {
 export interface TrainingEnd {
   readonly step: number;
   readonly digest: string;
-  /** False when it was stopped before its last step. */
+  /** False when it was stopped before its last step, or before the report on that. */
   readonly complete: boolean;
   readonly seconds: number;
 }
@@ -65,6 +65,7 @@ export class Trainer {
     const checkpointer = new Checkpointer(hooks, this.engine, options.checkpointEvery, from);
     this.#checkpointer = checkpointer;
     let step = from;
+    let isCut = false;
     try {
       // A run that was stopped or killed in the middle of them has them still to come.
       if (from > 0) await this.#report(from, hooks, (kind) => hooks.has?.(kind, from) ?? true);
@@ -87,10 +88,12 @@ export class Trainer {
         await checkpointer.rescue();
         throw error;
       }
+      isCut = true;
     }
     try {
       const digest = await checkpointer.finish();
-      return { step, digest, complete: step >= totalSteps, seconds: (now() - started) / 1000 };
+      // Without the report on its last step a run is not complete: whoever goes on with it has that to do.
+      return { step, digest, complete: step >= totalSteps && !isCut, seconds: (now() - started) / 1000 };
     } catch (error) {
       await checkpointer.rescue();
       throw error;
@@ -108,6 +111,10 @@ export class Trainer {
     this.engine.abandon(why);
   }
 
+  #checkAbandoned(): void {
+    if (this.#abandoned) throw new StepAbandoned();
+  }
+
   /** Evaluation and samples after `step`, where they are due and not there yet. */
   async #report(
     step: number,
@@ -116,7 +123,7 @@ export class Trainer {
   ): Promise<void> {
     const { evalEvery, sampleTokens } = this.config.options;
     const last = step === this.config.totalSteps;
-    if (this.#abandoned) return;
+    this.#checkAbandoned();
     if (evalEvery > 0 && ((step - 1) % evalEvery === 0 || last) && !isThere('eval'))
       await hooks.event(await this.#evaluate(step));
     if ((this.#samplesAfter(step) || (last && sampleTokens > 0)) && !isThere('sample')) await this.#sample(step, hooks);
@@ -165,7 +172,7 @@ export class Trainer {
     };
     const tokens = [...prompt];
     for await (const token of sampleTokens(await this.engine.sampler(), prompt, sampling)) {
-      if (this.#abandoned) return;
+      this.#checkAbandoned();
       tokens.push(token);
     }
     await hooks.event({ event: 'sample', step, text: this.tokenizer.decode(tokens) });

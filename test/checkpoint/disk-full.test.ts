@@ -36,10 +36,11 @@ vi.mock('node:fs/promises', async (original) => {
 const CONFIG = { version: '0.1.0', model: TINY };
 const next = (step: number) => ({ model: TINY, step, version: '0.1.0', tokensSeen: 0, read: state(TINY, step) });
 
-test('a disk that fills up anywhere in a checkpoint leaves the last good one and says so', async () => {
+test('a disk that fills up anywhere in a checkpoint leaves the last good one', async () => {
   const run = await RunDirectory.create(join(scratch(), 'run'), CONFIG);
   space.left = 0;
-  expect(await failure('LT_RUN_WRITE', () => run.writeCheckpoint(next(1)))).toContain('there is no earlier checkpoint');
+  await failure('LT_RUN_WRITE', () => run.writeCheckpoint(next(1)));
+  expect(readdirSync(run.checkpoints)).toEqual([]);
   space.left = Number.POSITIVE_INFINITY;
   const { path, digest } = await run.writeCheckpoint(next(2));
   const bytes = readdirSync(path).length;
@@ -47,10 +48,7 @@ test('a disk that fills up anywhere in a checkpoint leaves the last good one and
   for (let full = 0; full < 20_000; full += 1999) {
     space.left = full;
     const message = await failure('LT_RUN_WRITE', () => run.writeCheckpoint(next(4)));
-    expect(message).toBe(
-      `cannot write ${join(run.checkpoints, '000004')}: no space left on device (ENOSPC); ` +
-        `the last good checkpoint is ${path}`,
-    );
+    expect(message).toBe(`cannot write ${join(run.checkpoints, '000004')}: no space left on device (ENOSPC)`);
     expect(readdirSync(run.checkpoints)).toEqual(['000002']);
   }
   space.left = Number.POSITIVE_INFINITY;
@@ -115,12 +113,11 @@ test('a small file system that is really full', async ({ skip }) => {
   }
   try {
     const run = await RunDirectory.create(join(mount, 'run'), CONFIG);
-    const { path } = await run.writeCheckpoint(next(1));
+    expect((await run.writeCheckpoint(next(1))).path).toContain('000001');
     const message = await failure('LT_RUN_WRITE', async () => {
       for (let step = 2; step < 9; step++) await run.writeCheckpoint(next(step), Number.POSITIVE_INFINITY);
     });
-    expect(message).toMatch(/no space left on device \(ENOSPC\); the last good checkpoint is /);
-    expect(path).toContain('000001');
+    expect(message).toMatch(/no space left on device \(ENOSPC\)$/);
     expect(readdirSync(run.checkpoints).filter((name) => name.includes('.'))).toEqual([]);
     const { found, warnings } = await run.latest();
     expect(warnings).toEqual([]);

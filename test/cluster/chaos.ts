@@ -8,20 +8,14 @@
  *
  *     npm run chaos -- --seconds 600 --seed 7
  */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { SMALL, workFolder } from '../cli/run.js';
 import { type Event, Lantrain, lossesOf, startCoordinator, startWorker } from './processes.js';
+import { type Draw, drawnOptions, eventsOf, runByCommandLine, type SeededOptions, seededRounds } from './seeded.js';
 
-export interface ChaosOptions {
-  readonly seed: number;
-  /** Rounds are begun until so much time has passed; there is at least one. */
-  readonly seconds: number;
+export interface ChaosOptions extends SeededOptions {
   /** Updates of a round. */
   readonly steps: number;
-  readonly log: (line: string) => void;
 }
 
 const WORKERS = 3;
@@ -32,21 +26,11 @@ const STOPPED_MS = 7000;
 const STUCK_MS = 90_000;
 
 /** Throws, with the seed in the message, when a round does not end as the single process does. */
-export async function chaos({ seed, seconds, steps, log }: ChaosOptions): Promise<void> {
-  const started = performance.now();
-  let round = 0;
-  do {
-    const say = (line: string) => {
-      const at = ((performance.now() - started) / 1000).toFixed(1).padStart(6);
-      log(`${at} s  seed ${seed}, round ${round}: ${line}`);
-    };
-    await new Round(seed, round, steps, say).run();
-    round++;
-  } while (performance.now() - started < 1000 * seconds);
+export function chaos(options: ChaosOptions): Promise<void> {
+  return seededRounds('chaos', options, (_, draw, say) => new Round(draw, options.steps, say).run());
 }
 
 class Round {
-  readonly #random: () => number;
   readonly #folder = workFolder();
   readonly #workers = new Set<Lantrain>();
   readonly #names = new Map<string, Lantrain>();
@@ -64,15 +48,13 @@ class Round {
   #isOver = false;
 
   constructor(
-    readonly seed: number,
-    readonly round: number,
+    readonly draw: Draw,
     readonly steps: number,
     readonly say: (line: string) => void,
   ) {
-    this.#random = mulberry(seed * 7919 + round);
-    this.#killAt = 2 + this.#below(3);
-    this.#stopAt = 2 + this.#below(Math.floor(steps / 3));
-    this.#restartAt = Math.floor(steps / 2) + this.#below(Math.floor(steps / 3));
+    this.#killAt = 2 + draw.below(3);
+    this.#stopAt = 2 + draw.below(Math.floor(steps / 3));
+    this.#restartAt = Math.floor(steps / 2) + draw.below(Math.floor(steps / 3));
   }
 
   async run(): Promise<void> {
@@ -89,9 +71,6 @@ class Round {
           throw new Error(this.#failure ?? `the coordinator ended with ${code}: ${this.#coordinator?.text}`);
       this.#compare(alone);
       this.say(`digest ${String(alone.digest()).slice(0, 16)}, as the single process; ${this.#started} workers in all`);
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      throw new Error(`chaos with --seed ${this.seed}, round ${this.round}: ${message}`, { cause: error });
     } finally {
       this.#isOver = true;
       clearInterval(watch);
@@ -103,13 +82,10 @@ class Round {
   }
 
   #options(): string[] {
-    const pick = (...choices: string[][]) => choices[this.#below(choices.length)];
     return [
       ...SMALL,
       ...['--batch', '8', '--micro-batch', '1', '--steps', String(this.steps), '--eval-every', '5'],
-      ...pick(['--tie'], ['--no-tie']),
-      ...pick(['--dropout', '0'], ['--dropout', '0.1']),
-      ...pick(['--clip', '0'], ['--clip', '0.5']),
+      ...drawnOptions(this.draw),
     ];
   }
 
@@ -164,14 +140,14 @@ class Round {
     const able = [...this.#joined].filter((name) => !this.#stopped.has(this.#names.get(name) as Lantrain));
     // Until one was stopped, kills leave two of which one can be.
     if (able.length < (step < this.#stopAt && this.#stopAt < Number.POSITIVE_INFINITY ? 3 : 2)) return;
-    const name = able[this.#below(able.length)];
+    const name = able[this.draw.below(able.length)];
     const victim = this.#names.get(name) as Lantrain;
-    const delay = this.#below(250);
+    const delay = this.draw.below(250);
     if (step >= this.#stopAt) {
       this.#stopAt = Number.POSITIVE_INFINITY;
       setTimeout(() => this.#stop(name, victim, step), delay);
     } else if (step >= this.#killAt) {
-      this.#killAt = step + 2 + this.#below(4);
+      this.#killAt = step + 2 + this.draw.below(4);
       setTimeout(() => {
         if (this.#isOver) return;
         this.say(`SIGKILL ${name}, ${delay} ms after step ${step}`);
@@ -194,7 +170,7 @@ class Round {
   }
 
   async #restart(step: number): Promise<void> {
-    const delay = this.#below(200);
+    const delay = this.draw.below(200);
     await new Promise((go) => setTimeout(go, delay));
     this.say(`SIGKILL the coordinator, ${delay} ms after step ${step}`);
     const old = this.#coordinator;
@@ -220,49 +196,14 @@ class Round {
     if (this.#failure !== undefined) throw new Error(this.#failure);
     const digest = this.#coordinator?.digest();
     if (digest !== alone.digest()) throw new Error(`digest ${digest} instead of ${alone.digest()}`);
-    const lines = readFileSync(join(this.#folder.path, 'run', 'metrics.jsonl'), 'utf8')
-      .trim()
-      .split('\n');
-    const kept = lossesOf(lines.map((line) => JSON.parse(line) as Event));
+    const kept = lossesOf(eventsOf(join(this.#folder.path, 'run')));
     if (JSON.stringify(kept) !== JSON.stringify(lossesOf(alone.events)))
       throw new Error('the metrics are not those of the single process');
   }
-
-  #below(limit: number): number {
-    return Math.floor(this.#random() * Math.max(1, limit));
-  }
 }
 
-/** Mulberry32 by Tommy Ettinger: numbers in [0, 1) from a 32-bit seed. */
-function mulberry(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      seconds: { type: 'string', default: '300' },
-      seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-      steps: { type: 'string', default: '60' },
-    },
-  });
-  const [seconds, seed, steps] = [values.seconds, values.seed, values.steps].map(Number);
-  if (![seconds, seed, steps].every((n) => Number.isFinite(n) && n >= 0) || steps < 12)
-    throw new Error('--seconds, --seed and --steps (12 or more) are numbers');
-  await chaos({ seconds, seed, steps, log: (line) => void process.stdout.write(`${line}\n`) });
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url))
-  main().then(
-    () => process.exit(0),
-    (error: Error) => {
-      process.stderr.write(`${error.message}\n`);
-      process.exit(1);
-    },
-  );
+runByCommandLine(import.meta.url, { steps: '60' }, async (options, more) => {
+  const steps = Number(more.steps);
+  if (!(steps >= 12)) throw new Error('--steps is a number of at least 12');
+  await chaos({ ...options, steps });
+});

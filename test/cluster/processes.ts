@@ -66,6 +66,12 @@ export class Lantrain {
     this.child.kill(signal);
   }
 
+  /** Whoever reads its output goes away. */
+  stopReading(): void {
+    this.child.stdout?.destroy();
+    this.child.stderr?.destroy();
+  }
+
   digest(): unknown {
     return this.events.find((e) => e.event === 'done')?.digest;
   }
@@ -110,6 +116,6 @@ export function partOf(coordinator: Lantrain, worker: string): number {
 /** What a run says of its steps, without times. */
 export function lossesOf(events: readonly Event[]): readonly unknown[] {
   return events
-    .filter(({ event }) => event === 'step' || event === 'eval')
+    .filter(({ event }) => event === 'step' || event === 'eval' || event === 'sample')
     .map(({ tokensPerSecond: _, ...rest }) => rest);
 }

@@ -21,8 +21,8 @@ export type ConnectionState =
 
 const RETRY_MS = 1000;
 const MOST_RETRY_MS = 15_000;
-/** The server says something every 5 seconds. */
-const SILENCE_MS = 20_000;
+/** The server says something every 5 seconds: two of that are missing. */
+const SILENCE_MS = 12_000;
 
 /** The line to the run: opens it, proves the token, and opens it again when it breaks. */
 export class Connection {
@@ -72,7 +72,7 @@ export class Connection {
           this.#refused(error instanceof Error ? error.message : String(error));
         });
     };
-    ws.onclose = ({ code, reason }) => this.#closed(code, reason);
+    ws.onclose = ({ reason }) => this.#closed(reason);
     this.#heard(ws);
   }
 
@@ -107,18 +107,18 @@ export class Connection {
     this.#silence = setTimeout(() => {
       ws.onclose = null;
       ws.close();
-      this.#closed(1006, 'nothing was heard of it');
+      this.#closed('nothing was heard of it');
     }, SILENCE_MS);
   }
 
-  #closed(code: number, reason: string): void {
+  #closed(reason: string): void {
     clearTimeout(this.#silence);
     this.#ws = undefined;
     if (/^LT_CLUSTER_(TOKEN|VERSION)/.test(reason)) {
       this.#refused(reason.replace(/^LT_\w+: /, ''));
       return;
     }
-    const why = code === 1000 && reason !== '' ? reason : 'the line to the run broke';
+    const why = reason.replace(/^LT_\w+: /, '') || 'the line to the run broke';
     this.onState({ state: 'lost', why });
     this.#again(this.#retryMs);
     this.#retryMs = Math.min(2 * this.#retryMs, MOST_RETRY_MS);

@@ -353,6 +353,20 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
+  it('takes a run for lost that two beats in a row are missing of, though the line is open', async () => {
+    const silent = await testPage({ beatMs: 1e9, updateMs: 1e9 });
+    silent.telemetry.event(stepEvent(1));
+    const page = await context.newPage();
+    await page.clock.install();
+    await page.goto(silent.url(formatFragment(silent.secrets)));
+    await expect.poll(() => page.textContent('#state'), SOON).toBe('Training');
+    await page.clock.fastForward(12_500);
+    const soon = { timeout: 5_000 };
+    await expect.poll(() => page.textContent('#notice'), soon).toContain('nothing was heard of it');
+    await page.close();
+    await silent.server.close('the test is over');
+  });
+
   it('says how a run ended, and why it failed, and leaves that when the line ends', async () => {
     for (const [state, reason, shown] of [
       ['failed', 'step 7: the loss is not finite', 'Failed'],

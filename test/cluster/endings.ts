@@ -1,0 +1,343 @@
+/**
+ * Runs that are ended again and again, in every way and at any moment, by real processes: `train`, and a coordinator
+ * whose workers come and go. After each ending at most the step in hand may be lost, and what the process said must be
+ * so; at its end the run must have the digest, and the metrics, of a `lantrain train` that nobody disturbed.
+ *
+ * The seed fixes what is done after which step; the moment within the step is drawn as well, but what it hits is the
+ * machine's affair.
+ *
+ *     npm run endings -- --seconds 600 --seed 7 [--kind train]
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseFragment } from '../../cluster/dashboard/messages.js';
+import { SMALL, workFolder } from '../cli/run.js';
+import { FakePage } from './dashboard/helpers.js';
+import { type Disk, diskOf, isClean, saysTruly } from './endings-checks.js';
+import { Lantrain, lossesOf, startCoordinator, startWorker } from './processes.js';
+import { type Draw, drawnOptions, eventsOf, runByCommandLine, type SeededOptions, seededRounds } from './seeded.js';
+
+const KINDS = ['train', 'coordinator'] as const;
+type Kind = (typeof KINDS)[number];
+
+export interface EndingsOptions extends SeededOptions {
+  /** Both in turn if absent. */
+  readonly kind?: Kind;
+}
+
+/** The last thing that happens to a process. */
+const ENDINGS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'twice', 'thrice', 'SIGKILL', 'early', 'Stop', 'Pause, Stop'] as const;
+/** What may happen to it before. */
+const EVENTS = ['SIGUSR1', 'SIGUSR2', 'unread', 'Save', 'Pause, Save, Resume', 'kill', 'leave', 'all gone'] as const;
+type What = (typeof ENDINGS)[number] | (typeof EVENTS)[number];
+const OF_PAGE: ReadonlySet<What> = new Set(['Stop', 'Pause, Stop', 'Save', 'Pause, Save, Resume']);
+const OF_WORKERS: ReadonlySet<What> = new Set(['kill', 'leave', 'all gone']);
+
+const STEPS = 14;
+const LEGS = 5;
+/** Milliseconds that a worker sleeps after each micro-batch, so that an ending can meet it in the middle of a step. */
+const DRAG = ['--drag', '40'];
+/** Nothing that is waited for takes so long. */
+const STUCK_MS = 180_000;
+const LOOK_MS = 20;
+
+/** Throws, with the seed in the message, when anything is not as it must be. */
+export function endings({ kind, ...options }: EndingsOptions): Promise<void> {
+  return seededRounds('endings', options, (round, draw, say) =>
+    new Round(kind ?? KINDS[round % KINDS.length], draw, say).run(),
+  );
+}
+
+const pause = (ms: number) => new Promise<void>((go) => setTimeout(go, ms));
+
+class Round {
+  readonly #folder = workFolder();
+  readonly #run = join(this.#folder.path, 'run');
+  readonly #workers = new Set<Lantrain>();
+  readonly #all = new Set<Lantrain>();
+  readonly #watched: boolean;
+  readonly #most: number;
+  #started = 0;
+  #url = '';
+  /** The process whose run it is. */
+  #process: Lantrain | undefined;
+  #unread = false;
+  #idle = false;
+
+  constructor(
+    readonly kind: Kind,
+    readonly draw: Draw,
+    readonly say: (line: string) => void,
+  ) {
+    this.#watched = kind === 'coordinator' || draw.chance(0.5);
+    this.#most = 1 + draw.below(3);
+  }
+
+  async run(): Promise<void> {
+    const options = [
+      ...SMALL,
+      ...['--batch', this.kind === 'train' ? '64' : '6', '--micro-batch', '1', '--steps', String(STEPS)],
+      ...['--sample-tokens', '4', '--sample-every', '5', ...drawnOptions(this.draw)],
+    ];
+    const every = ['--checkpoint-every', this.draw.pick('0', '2', '1s')];
+    this.say(`${this.kind}: ${[...options.slice(SMALL.length), ...every].join(' ')}`);
+    try {
+      const alone = this.#launch(new Lantrain(['train', ...options, '--out', 'alone'], this.#folder.path));
+      if ((await this.#end(alone)) !== 0) throw new Error(`the undisturbed run failed: ${alone.text}`);
+      const first = [...options, ...every, '--out', 'run'];
+      for (let leg = 0; leg < LEGS && !(await this.#leg(first)); leg++);
+      if (!this.#isDone) await this.#last(first);
+      this.#compare();
+    } catch (error) {
+      const { message } = error as Error;
+      throw new Error(`${message}\nwhat it said:\n${this.#process?.text.slice(-3000)}`, { cause: error });
+    } finally {
+      for (const one of this.#all) one.signal('SIGKILL');
+      await Promise.all([...this.#all].map((one) => one.ended));
+      this.#folder.remove();
+    }
+  }
+
+  /** One process, from its start to its end by something that is drawn. True once the run is done. */
+  async #leg(first: readonly string[]): Promise<boolean> {
+    const before = this.#disk();
+    await this.#start(first);
+    const ending = this.#drawn(ENDINGS);
+    if (ending !== 'early') {
+      await this.#printed(/^run {6}/m);
+      for (let events = this.draw.below(3); events > 0; events--) {
+        await this.#stepsLater(1 + this.draw.below(2));
+        await this.#happens(this.#drawn(EVENTS));
+      }
+      await this.#stepsLater(this.draw.below(3));
+    } else await pause(this.draw.below(2500));
+    await pause(this.draw.below(400));
+    const running = this.#process?.running;
+    const asked = await this.#happens(ending);
+    const code = await this.#end(this.#process as Lantrain);
+    const after = this.#disk();
+    this.say(`${running ? '' : 'over before: '}ended with ${code}; ${describe(after)}`);
+    this.#check(ending, code, before, after);
+    if (asked !== undefined) this.#holds(asked, ending);
+    return this.#isDone;
+  }
+
+  /** What nobody disturbs any more. */
+  async #last(first: readonly string[]): Promise<void> {
+    await this.#start(first);
+    if (this.#workers.size === 0) this.#startWorker();
+    const code = await this.#end(this.#process as Lantrain);
+    if (code !== 0) throw new Error(`the last part ended with ${code}`);
+    this.#check('SIGINT', code, undefined, this.#disk());
+  }
+
+  async #start(first: readonly string[]): Promise<void> {
+    const begun = existsSync(join(this.#run, 'config.json'));
+    const args = begun ? ['--resume', 'run'] : first;
+    this.#unread = false;
+    this.#idle = false;
+    this.say(begun ? '--resume' : 'a new run');
+    if (this.kind === 'train') {
+      const watch = this.#watched ? ['--watch', '127.0.0.1:0'] : [];
+      this.#process = this.#launch(new Lantrain(['train', ...args, ...watch, '--json'], this.#folder.path));
+      await this.#printed(/^model /m);
+      return;
+    }
+    const { coordinator, url } = await startCoordinator(args, this.#folder.path);
+    this.#process = this.#launch(coordinator);
+    if (url !== this.#url && begun && this.#url !== '') throw new Error('the join URL has changed');
+    this.#url = url;
+    for (let wanted = 1 + this.draw.below(this.#most); this.#workers.size < wanted; ) this.#startWorker();
+  }
+
+  #startWorker(): void {
+    if (this.kind === 'train') return;
+    const worker = this.#launch(startWorker(this.#url, `w${++this.#started}`, this.#folder.path, ...DRAG));
+    this.#workers.add(worker);
+    void worker.ended.then(() => this.#workers.delete(worker));
+  }
+
+  #launch(process: Lantrain): Lantrain {
+    this.#all.add(process);
+    void process.ended.then(() => this.#all.delete(process));
+    return process;
+  }
+
+  #drawn<T extends What>(all: readonly T[]): T {
+    const able = all.filter((what) => {
+      if (OF_PAGE.has(what) && !this.#watched) return false;
+      return !OF_WORKERS.has(what) || this.kind === 'coordinator';
+    });
+    return this.draw.pick(...able);
+  }
+
+  /** Does it. Returns the step whose checkpoint somebody was promised, if any. */
+  async #happens(what: What): Promise<number | undefined> {
+    const process = this.#process as Lantrain;
+    const step = this.#disk().step;
+    this.say(`${what}, in step ${step + 1}${this.#idle ? ' (nobody computes)' : ''}`);
+    switch (what) {
+      case 'SIGUSR1':
+      case 'SIGUSR2':
+        process.signal(what);
+        await this.#saved(step);
+        return undefined;
+      case 'unread':
+        this.#unread = true;
+        process.stopReading();
+        return undefined;
+      case 'Save':
+        if (await this.#page('checkpoint')) await this.#saved(step);
+        return undefined;
+      case 'Pause, Save, Resume':
+        if (!(await this.#page('pause'))) return undefined;
+        await pause(this.draw.below(1000));
+        if (await this.#page('checkpoint')) await this.#saved(step);
+        await this.#page('resume');
+        return undefined;
+      case 'Pause, Stop':
+        if (await this.#page('pause')) await pause(this.draw.below(1500));
+        await this.#page('stop');
+        return step;
+      case 'Stop':
+        await this.#page('stop');
+        return step;
+      case 'kill':
+      case 'leave': {
+        const [worker] = this.#workers;
+        worker?.signal(what === 'kill' ? 'SIGKILL' : 'SIGINT');
+        await worker?.ended;
+        if (this.draw.chance(0.7)) this.#startWorker();
+        this.#idle = this.#workers.size === 0;
+        return undefined;
+      }
+      case 'all gone':
+        for (const worker of this.#workers) worker.signal(this.draw.pick('SIGKILL', 'SIGINT'));
+        await Promise.all([...this.#workers].map((worker) => worker.ended));
+        this.#idle = true;
+        return undefined;
+      case 'early':
+        process.signal(this.draw.pick('SIGINT', 'SIGTERM', 'SIGHUP'));
+        return undefined;
+      case 'twice':
+      case 'thrice':
+        for (let i = what === 'twice' ? 2 : 3; i > 0; i--) {
+          process.signal('SIGINT');
+          await pause(20 + this.draw.below(400));
+        }
+        return undefined;
+      default:
+        process.signal(what);
+        return what === 'SIGKILL' ? undefined : step;
+    }
+  }
+
+  /** Waits for so many steps; not where nobody computes any. */
+  async #stepsLater(steps: number): Promise<void> {
+    const target = this.#disk().step + steps;
+    await this.#until(`step ${target}`, () => this.#idle || !this.#process?.running || this.#disk().step >= target);
+  }
+
+  /** A checkpoint of `step` or a later one comes, unless the process ends before. */
+  async #saved(step: number): Promise<void> {
+    await this.#until(`a checkpoint of step ${step}`, () => !this.#process?.running || this.#holdsAt(step));
+  }
+
+  #holdsAt(step: number): boolean {
+    return (this.#disk().newest ?? -1) >= step;
+  }
+
+  #holds(step: number, what: What): void {
+    if (!this.#holdsAt(step)) throw new Error(`${what}: step ${step} is lost`);
+  }
+
+  /** Asks by the page; false where the process has ended. */
+  async #page(action: 'pause' | 'resume' | 'checkpoint' | 'stop'): Promise<boolean> {
+    const [, scheme, port, fragment] =
+      /admin {4}(https?):\/\/127\.0\.0\.1:(\d+)\/(#\S+)/.exec(this.#process?.text ?? '') ?? [];
+    if (!this.#process?.running) return false;
+    if (port === undefined) throw new Error('it printed no page');
+    try {
+      const page = await FakePage.enter(Number(port), parseFragment(fragment), scheme === 'https');
+      page.ws.on('error', () => {});
+      page.send({ type: 'control', action });
+      const { text } = await page.next('answer');
+      this.say(`the page is told: ${text}`);
+      page.ws.close();
+      return true;
+    } catch (error) {
+      await pause(500);
+      if (this.#process.running && !this.#isDone) throw error;
+      return false;
+    }
+  }
+
+  async #printed(pattern: RegExp): Promise<void> {
+    await this.#until(String(pattern), () => !this.#process?.running || pattern.test(this.#process.text));
+  }
+
+  async #end(process: Lantrain): Promise<number | null> {
+    await this.#until('the end', () => !process.running);
+    return process.ended;
+  }
+
+  async #until(what: string, holds: () => boolean): Promise<void> {
+    const began = performance.now();
+    while (!holds()) {
+      if (performance.now() - began > STUCK_MS) throw new Error(`${what} does not come`);
+      await pause(LOOK_MS);
+    }
+  }
+
+  #disk(): Disk {
+    return diskOf(this.#run);
+  }
+
+  get #isDone(): boolean {
+    return eventsOf(this.#run).some(({ event }) => event === 'done');
+  }
+
+  #check(ending: What, code: number | null, before: Disk | undefined, after: Disk): void {
+    const { text } = this.#process as Lantrain;
+    if (/unexpected|unhandled|^\s+at /im.test(text)) throw new Error('it ended in a stack trace');
+    if (ending === 'SIGKILL' && code === null) {
+      const kept = Math.max(-1, ...after.checkpointEvents);
+      if ((after.newest ?? -1) < kept) throw new Error(`the checkpoint of step ${kept} was told of and is gone`);
+      return;
+    }
+    if (/stopped before the first step/.test(text)) {
+      if (code !== 130) throw new Error(`exit code ${code} of a run that was stopped before it began`);
+      if (before?.exists ? before.newest !== after.newest : after.exists)
+        throw new Error('a run that was stopped before it began leaves something else behind than it found');
+      if (after.leftovers.length > 0) throw new Error(`it leaves ${after.leftovers.join(', ')}`);
+      return;
+    }
+    if (code !== (this.#isDone ? 0 : 130)) throw new Error(`exit code ${code}`);
+    // The third Ctrl-C waits for nothing; what that costs is told, and nobody may have read it.
+    if (ending !== 'thrice' || !(this.#unread || /stopped at once/.test(text))) isClean(after);
+    if (!this.#unread) saysTruly(text, this.#run, after, this.#isDone);
+    const lost = after.events.filter(({ event }) => event === 'output').length;
+    if (this.#unread && lost === 0 && after.step > (before?.newest ?? 0))
+      throw new Error('no event says that the output is lost');
+  }
+
+  #compare(): void {
+    const [alone, run] = ['alone', 'run'].map((name) => eventsOf(join(this.#folder.path, name)));
+    const digest = (events: typeof run) => events.find(({ event }) => event === 'done')?.digest;
+    if (digest(run) !== digest(alone) || digest(run) === undefined)
+      throw new Error(`digest ${digest(run)} instead of ${digest(alone)}`);
+    const [wanted, got] = [alone, run].map((events) => JSON.stringify(lossesOf(events)));
+    if (got !== wanted) throw new Error(`the metrics are ${got} instead of ${wanted}`);
+    this.say(`digest ${String(digest(run)).slice(0, 16)} and the metrics are those of the undisturbed run`);
+  }
+}
+
+function describe({ step, newest }: Disk): string {
+  return `step ${step} is in the metrics, the newest checkpoint is ${newest ?? 'none'}`;
+}
+
+runByCommandLine(import.meta.url, { kind: '' }, async (options, { kind }) => {
+  const one = KINDS.find((name) => name === kind);
+  if (kind !== '' && one === undefined) throw new Error(`--kind is one of ${KINDS.join(', ')}`);
+  await endings({ ...options, kind: one });
+});
