@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { RunDirectory } from '../../src/checkpoint/run.js';
@@ -96,11 +96,17 @@ test('a disk that is full before a run begins, or while it is exported, keeps no
   expect(readdirSync(dir)).toEqual([]);
   space.left = Number.POSITIVE_INFINITY;
   const run = await RunDirectory.create(path, CONFIG);
-  await run.writeCheckpoint(next(1));
-  space.left = 3000;
-  const out = join(dir, 'exported');
-  expect(await failure('LT_RUN_WRITE', () => exportModel({ run: path, out }))).toContain('no space left on device');
-  expect(readdirSync(dir)).toEqual(['runs']);
+  const checkpoint = await run.writeCheckpoint(next(1));
+  mkdirSync(join(dir, 'mine'));
+  // In the weights, and in config.json, which comes after them.
+  for (const full of [3000, statSync(join(checkpoint.path, 'model.safetensors')).size])
+    for (const out of ['exported', 'deep/exported', 'mine']) {
+      space.left = full;
+      const exporting = () => exportModel({ run: path, out: join(dir, out) });
+      expect(await failure('LT_RUN_WRITE', exporting)).toContain('no space left on device');
+      expect(readdirSync(dir)).toEqual(['mine', 'runs']);
+      expect(readdirSync(join(dir, 'mine'))).toEqual([]);
+    }
   space.left = Number.POSITIVE_INFINITY;
 });
 
