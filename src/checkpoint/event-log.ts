@@ -1,10 +1,8 @@
 import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSystemError } from '../files.js';
+import { RUN_ENDS } from '../report/events.js';
 import { writeFailure, writeText } from './atomic.js';
-
-/** Events that say that a run is not being trained any more. */
-const ENDS: ReadonlySet<string> = new Set(['done', 'stopped', 'failed']);
 
 /** Any metrics event, as far as a file of them needs to know it. */
 export interface LoggedEvent {
@@ -67,7 +65,7 @@ export class EventLog {
   async cutBack(step: number): Promise<void> {
     this.close();
     const kept = readEvents(this.metricsPath).filter(
-      (event) => !ENDS.has(event.event) && (event.step === undefined || event.step <= step),
+      (event) => !RUN_ENDS.has(event.event) && (event.step === undefined || event.step <= step),
     );
     await writeText(this.metricsPath, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
     const samples = kept.filter(({ event }) => event === 'sample');
