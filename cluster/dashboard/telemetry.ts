@@ -255,7 +255,7 @@ export class Telemetry {
     };
   }
 
-  /** Tokens of the steps of this start's last `seconds` over the time of those steps; without it, of all the run's steps. */
+  /** Tokens of the steps of this start's last `seconds` over their time; without it, of all steps of the run. */
   #speed(seconds?: number): number {
     const { length } = this.history;
     const least = seconds === undefined ? 0 : this.#own;

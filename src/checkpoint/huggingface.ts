@@ -37,7 +37,7 @@ const OTHER_HEAD = /^(v_head|value_head|score|classifier|multiple_choice_head|qa
 const MATRIX = /\.c_(attn|proj|fc)\.weight$/;
 const FLOATS: readonly string[] = ['F32', 'F16', 'BF16'];
 const NAMED_AT_MOST = 6;
-/** So many names that are there and should not be come first, as they say best what is wrong. */
+/** At most this many unknown names come first: they say best what is wrong. */
 const UNKNOWN_AT_MOST = 3;
 const COMPARED_VALUES = 2 ** 20;
 

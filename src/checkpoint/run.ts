@@ -27,7 +27,7 @@ export interface Latest {
   readonly warnings: string[];
 }
 
-/** Below so many values a digest takes no time worth a bar. */
+/** Fewer values than these are read too fast for a progress bar. */
 const LONG_READING = 1e8;
 
 const CONFIG_NAME = 'config.json';

@@ -107,7 +107,7 @@ function onState(now: ConnectionState): void {
   frames.request(drawControls);
 }
 
-/** The notice tells why once, for who hears it; how long ago it was stands beside the state. */
+/** The notice says why, and says it once, as screen readers read it out; how long ago it was stands beside the state. */
 function drawLost(): void {
   if (lostWhy === undefined) return;
   setText(byId('notice'), `Not connected: ${lostWhy}. Trying again by itself.`);
