@@ -310,7 +310,7 @@ export class ClusterEngine implements TrainingEngine {
     return this.#weightsVersion;
   }
 
-  /** Commits wait as well, and so do those who read whole buckets after them. */
+  /** Commits wait as well, and so do the reads of whole buckets that come after them. */
   holdState<T>(read: () => Promise<T>): Promise<T> {
     return this.#gate.read(() => this.owner.readBefore(read));
   }

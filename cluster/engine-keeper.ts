@@ -4,6 +4,7 @@ import type { ShaderTexts } from '../src/gpu/kernel.js';
 import { type MemoryBudget, memoryBudget } from '../src/model/activations.js';
 import type { BatchShape } from '../src/model/shape.js';
 import { chooseStack } from '../src/model/stack.js';
+import { formatBytes } from '../src/report/format.js';
 import { bitClassHash, type Probe } from './bit-class.js';
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
@@ -97,10 +98,9 @@ export class EngineKeeper {
     const needed = neededBytes(wanted);
     if (available === undefined || needed <= available) return;
     const advice = neededBytes(wanted, true) <= available ? '; worker --recompute fits, with the same bits' : '';
-    const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
     throw new LantrainError(
       'LT_GPU_MEMORY',
-      `the run needs ${gigabytes(needed)} on this adapter, and there is ${gigabytes(available)}${advice}`,
+      `the run needs ${formatBytes(needed)} on this adapter, and there is ${formatBytes(available)}${advice}`,
     );
   }
 

@@ -194,7 +194,7 @@ export const COORDINATOR_MESSAGES = {
     buckets: buckets.optional(),
   }),
   pause: z.strictObject({ type: z.literal('pause'), reason: text }),
-  /** Whoever is sent away need not come back after a `final` one: the run is done. */
+  /** After a `final` one a worker does not come back: the run is done. */
   stop: z.strictObject({ type: z.literal('stop'), reason: text, final: z.boolean() }),
   ping,
   pong,

@@ -161,7 +161,7 @@ export class Worker {
   #fail(error: unknown): void {
     const known =
       error instanceof LantrainError ? error : new LantrainError('LT_CLUSTER_WORKER', `the worker failed: ${error}`);
-    // The coordinator shows it to whoever runs it, who knows nothing of this driver.
+    // The coordinator shows it to its user, who knows nothing of this machine's driver.
     this.#connection.close(new LantrainError(known.code, withoutDriversWords(known), { cause: known }));
     this.#end(known);
   }

@@ -71,7 +71,7 @@ const LAYOUT: ReadonlySet<number> = new Set([0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x1b]
 /** Token ids as 16-bit words would look like this much text by chance only once in 2^180 files. */
 const FEWEST_TEXT_BYTES = 64;
 
-/** Whether bytes, of which the last character may be cut off, are surely text: UTF-8 without control characters. */
+/** Whether bytes are surely text: UTF-8 without control characters. The last character may be cut off. */
 export function looksLikeText(head: Uint8Array): boolean {
   if (head.length < FEWEST_TEXT_BYTES || head.some((byte) => isControl(byte))) return false;
   return isUtf8(cut(head));

@@ -88,8 +88,12 @@ export function checkWritable(path: string): void {
   if (!isAbsolute(path)) process.cwd();
   let there = path;
   while (!existsSync(there) && dirname(there) !== there) there = dirname(there);
-  // What lies in a file, and not in a folder, cannot be made either.
-  accessSync(`${there}/.`, constants.W_OK | constants.X_OK);
+  checkTakesFiles(there);
+}
+
+/** Throws what the system says where it is plain that nothing can be made in `folder`, or that it is none. */
+export function checkTakesFiles(folder: string): void {
+  accessSync(`${folder}/.`, constants.W_OK | constants.X_OK);
 }
 
 /** Makes the names in `path` durable. Windows has no such call: there the rename itself is journalled. */

@@ -121,6 +121,8 @@ export type Checkpoint = z.infer<typeof Checkpoint>;
 
 const STATES = ['starting', 'waiting', 'running', 'paused', 'stopping', 'done', 'stopped', 'failed', 'past'] as const;
 export type RunState = (typeof STATES)[number];
+/** In which a run is over. */
+export const OVER: ReadonlySet<RunState> = new Set(['done', 'stopped', 'failed', 'past']);
 
 const Status = z.object({
   state: z.enum(STATES),

@@ -29,7 +29,7 @@ export class Rates {
   note(mark: Mark): void {
     const before = this.#marks.at(-1);
     if (before?.step === mark.step) return;
-    // Whoever has left takes its totals along: of the time that it was there, nothing can be said any more.
+    // A worker that leaves takes its totals along: the rates of the time before are not known any more.
     if (before !== undefined && [...before.workers.keys()].some((id) => !mark.workers.has(id))) this.#marks = [];
     this.#marks.push(mark);
     while (this.#marks.length > 2 && mark.at - this.#marks[0].at > RATES_MS) this.#marks.shift();

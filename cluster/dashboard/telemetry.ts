@@ -3,16 +3,17 @@ import { courseOf, endOf } from '../../src/report/course.js';
 import type { MetricsEvent } from '../../src/report/metrics.js';
 import { secondsOf } from '../../src/report/speed.js';
 import { thin } from '../../src/report/thin.js';
-import type {
-  Checkpoint,
-  Evaluation,
-  LogEntry,
-  RunFacts,
-  RunState,
-  Sample,
-  ServerMessage,
-  Status,
-  Update,
+import {
+  type Checkpoint,
+  type Evaluation,
+  type LogEntry,
+  OVER,
+  type RunFacts,
+  type RunState,
+  type Sample,
+  type ServerMessage,
+  type Status,
+  type Update,
 } from './messages.js';
 import { Pace } from './pace.js';
 import { RATES_MS, Rates } from './rates.js';
@@ -25,7 +26,6 @@ const MOST_LOG = 300;
 const MOST_SAMPLES = 60;
 const MOST_CHECKPOINTS = 200;
 
-const OVER: ReadonlySet<RunState> = new Set(['done', 'stopped', 'failed', 'past']);
 /** In which no step is computed. */
 const IDLE: ReadonlySet<RunState> = new Set(['starting', 'waiting', 'paused']);
 
@@ -255,7 +255,7 @@ export class Telemetry {
     };
   }
 
-  /** Tokens of the steps of this start's last `seconds` over the time of those steps; without it, of all the run's steps. */
+  /** Tokens of the steps of this start's last `seconds` over their time; without it, of all steps of the run. */
   #speed(seconds?: number): number {
     const { length } = this.history;
     const least = seconds === undefined ? 0 : this.#own;

@@ -1,5 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
-import type { JoinUrl } from '../join-url.js';
+import { authorityOf, type JoinUrl } from '../join-url.js';
 import type { WorkerConnection } from '../transport/connection.js';
 import { enter } from '../transport/enter.js';
 import { DEFAULT_LIMITS, type Limits } from '../transport/limits.js';
@@ -21,7 +21,7 @@ export async function connectFromBrowser(
   if (token === undefined || (secure && fingerprint === undefined))
     throw new LantrainError('LT_CLUSTER_URL', 'the link is cut off: open all of it, with what follows #');
   const limits = { ...DEFAULT_LIMITS, ...more };
-  const where = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const where = authorityOf(host, port);
   const ws = await open(`${secure ? 'wss' : 'ws'}://${where}/`, where, limits.handshakeMs);
   const wire = new BrowserWire(ws, where, limits.messageBytes);
   const secrets = { token, version, fingerprint: fingerprint ?? '' };

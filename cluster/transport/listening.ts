@@ -2,7 +2,7 @@ import type { Server } from 'node:net';
 import { LantrainError } from '../../src/errors.js';
 import { authorityOf } from '../join-url.js';
 
-/** What the system's codes mean to who chose an address. */
+/** What the system's error codes mean for an address that a user chose. */
 const REASONS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'another program has this port',
   EADDRNOTAVAIL: 'no interface of this machine has this address',

@@ -1,8 +1,8 @@
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { isSystemError, reason, replaceFile } from '../files.js';
+import { checkTakesFiles, isSystemError, reason, replaceFile } from '../files.js';
 
 /** The end of a name that is being written or removed. Nothing that ends so is ever read. */
 export const PARTIAL = '.partial';
@@ -25,7 +25,7 @@ export function checkWritableFile(path: string): void {
   try {
     if (existsSync(path) && statSync(path).isDirectory())
       throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: it is a folder`);
-    accessSync(dirname(path), constants.W_OK);
+    checkTakesFiles(dirname(path));
   } catch (error) {
     throw writeFailure(path, error);
   }

@@ -1,10 +1,8 @@
-import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSystemError } from '../files.js';
+import { RUN_ENDS } from '../report/events.js';
 import { writeFailure, writeText } from './atomic.js';
-
-/** Events that say that a run is not being trained any more. */
-const ENDS: ReadonlySet<string> = new Set(['done', 'stopped', 'failed']);
 
 /** Any metrics event, as far as a file of them needs to know it. */
 export interface LoggedEvent {
@@ -32,17 +30,17 @@ export class EventLog {
     this.samplesPath = join(dir, 'samples.txt');
   }
 
-  /** Throws LT_RUN_WRITE. A half-written line that it may leave is dropped by `cutBack`. */
+  /** Throws LT_RUN_WRITE, and leaves nothing of the event then. A line that a crash has cut off is dropped by `cutBack`. */
   append(event: LoggedEvent): void {
     guard(this.metricsPath, () => {
       this.metrics ??= openSync(this.metricsPath, 'a');
-      writeFully(this.metrics, `${JSON.stringify(event)}\n`);
+      appendWhole(this.metrics, `${JSON.stringify(event)}\n`);
     });
     if (event.event === 'sample')
       guard(this.samplesPath, () => {
         const samples = openSync(this.samplesPath, 'a');
         try {
-          writeFully(samples, sampleBlock(event));
+          appendWhole(samples, sampleBlock(event));
         } finally {
           closeSync(samples);
         }
@@ -67,7 +65,7 @@ export class EventLog {
   async cutBack(step: number): Promise<void> {
     this.close();
     const kept = readEvents(this.metricsPath).filter(
-      (event) => !ENDS.has(event.event) && (event.step === undefined || event.step <= step),
+      (event) => !RUN_ENDS.has(event.event) && (event.step === undefined || event.step <= step),
     );
     await writeText(this.metricsPath, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
     const samples = kept.filter(({ event }) => event === 'sample');
@@ -105,9 +103,20 @@ function readText(path: string): string {
   }
 }
 
-function writeFully(fd: number, text: string): void {
+/** Where a disk is full, the next line must not go on in the middle of this one. */
+function appendWhole(fd: number, text: string): void {
   const bytes = Buffer.from(text);
-  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+  const { size } = fstatSync(fd);
+  try {
+    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+  } catch (error) {
+    try {
+      ftruncateSync(fd, size);
+    } catch {
+      // What failed first is told.
+    }
+    throw error;
+  }
 }
 
 function guard(path: string, write: () => void): void {

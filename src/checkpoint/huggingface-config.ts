@@ -105,12 +105,12 @@ export function modelConfigJson(config: ModelConfig): string {
 
 /** A JSON file. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or is no JSON. */
 export function readJson(path: string): unknown {
-  let text = '';
+  let bytes = Buffer.of();
   try {
-    text = readFileSync(path, 'utf8');
-    return JSON.parse(text);
+    bytes = readFileSync(path);
+    return JSON.parse(bytes.toString('utf8'));
   } catch (error) {
-    const kind = fileKind(Buffer.from(text.slice(0, 512)));
+    const kind = fileKind(bytes);
     const other = kind ? `is ${kind.name}: ${kind.advice}` : 'is no JSON';
     const what = isSystemError(error) ? `cannot be read: ${reason(error)}` : other;
     throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} ${what}`, { cause: error });

@@ -37,7 +37,7 @@ const OTHER_HEAD = /^(v_head|value_head|score|classifier|multiple_choice_head|qa
 const MATRIX = /\.c_(attn|proj|fc)\.weight$/;
 const FLOATS: readonly string[] = ['F32', 'F16', 'BF16'];
 const NAMED_AT_MOST = 6;
-/** So many names that are there and should not be come first, as they say best what is wrong. */
+/** At most this many unknown names come first: they say best what is wrong. */
 const UNKNOWN_AT_MOST = 3;
 const COMPARED_VALUES = 2 ** 20;
 
@@ -71,6 +71,9 @@ export async function openModel(dir: string): Promise<ModelFolder> {
   }
 }
 
+/** What `writeModel` writes. */
+export const MODEL_FILES = ['model.safetensors', 'config.json'] as const;
+
 /**
  * Writes a GPT-2 folder, tensor by tensor in the order of parameters.ts, each asked for once; makes `dir` if need be.
  * Each file appears whole or not at all. Throws LT_RUN_WRITE where the system refuses, and whatever `read` throws.
@@ -86,8 +89,9 @@ export async function writeModel(
     throw writeFailure(dir, error);
   }
   const entries = parameters(config).map(({ name, shape }) => ({ name: storedName(name), shape }));
-  await writeSafetensors(join(dir, 'model.safetensors'), entries, (stored) => read(plainName(stored)));
-  await writeText(join(dir, 'config.json'), modelConfigJson(config));
+  const [weights, shape] = MODEL_FILES.map((name) => join(dir, name));
+  await writeSafetensors(weights, entries, (stored) => read(plainName(stored)));
+  await writeText(shape, modelConfigJson(config));
 }
 
 const storedName = (name: string) => (name === HEAD ? name : PREFIX + name);

@@ -27,7 +27,7 @@ export interface Latest {
   readonly warnings: string[];
 }
 
-/** Below so many values a digest takes no time worth a bar. */
+/** Fewer values than these are read too fast for a progress bar. */
 const LONG_READING = 1e8;
 
 const CONFIG_NAME = 'config.json';
@@ -76,18 +76,17 @@ export class RunDirectory {
    */
   static checkFree(path: string): void {
     try {
-      if (!existsSync(path)) {
-        checkWritable(path);
-        return;
+      if (existsSync(path)) {
+        if (!statSync(path).isDirectory())
+          throw new LantrainError('LT_RUN_EXISTS', `${path} is a file; choose another --out`);
+        RunLock.check(path);
+        if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
+          throw new LantrainError(
+            'LT_RUN_EXISTS',
+            `${path} is there already and not empty; choose another --out, or go on with it by --resume ${shellQuote(path)}`,
+          );
       }
-      if (!statSync(path).isDirectory())
-        throw new LantrainError('LT_RUN_EXISTS', `${path} is a file; choose another --out`);
-      RunLock.check(path);
-      if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
-        throw new LantrainError(
-          'LT_RUN_EXISTS',
-          `${path} is there already and not empty; choose another --out, or go on with it by --resume ${shellQuote(path)}`,
-        );
+      checkWritable(path);
     } catch (error) {
       throw writeFailure(path, error);
     }

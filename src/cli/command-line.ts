@@ -16,7 +16,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     await program.parseAsync(args, { from: 'user' });
     return code;
   } catch (error) {
-    // Who names no command wants to know which there are.
+    // A call without a command asks which commands there are.
     if (program && error instanceof CommanderError && error.code === 'commander.help') {
       commandOf(program, args).outputHelp();
       return 0;

@@ -116,14 +116,14 @@ class ClusterConductor implements Conductor {
   async create(job: Job, from: number, path: string): Promise<ClusterEngine> {
     const { config, gpu, plan } = job;
     const { options, model } = config;
-    // What lies at the path of a new run now is another's, who was faster: this one will get another name.
-    this.#incarnation = (this.command.resume === undefined ? 0 : await readIncarnation(path)) + 1;
+    const last = await lastStart(path, this.command.resume !== undefined);
+    this.#incarnation = last.incarnation + 1;
     this.#from = from;
     if (this.command.audit > 1)
       throw new LantrainError('LT_USAGE_OPTION', `--audit ${this.command.audit}: it is a share, from 0 to 1`);
     const { host, port } = this.command;
-    // Before the long work of what follows. A folder that cannot be read is told of when the run begins.
-    this.#ports = portsFor(port, await readPort(join(path, ACCESS_FOLDER)).catch(() => undefined));
+    // Before the long work of what follows.
+    this.#ports = portsFor(port, last.port);
     await listenOn(host, this.#ports, (one) => ClusterServer.checkAddress(host, one));
     const shape = shapeOfJob(config);
     checkMessages(config);
@@ -298,6 +298,17 @@ function checkMessages({ model, options }: RunConfig): void {
       'LT_USAGE_BATCH',
       `a cluster's step has at most ${Math.floor((MAX_TOKEN_BYTES * options.batch) / bytes)} sequences of ${model.context} tokens; lower --batch`,
     );
+}
+
+/** What the run's last coordinator left at `path`. What lies at the path of a new run is another's, who was faster. */
+export async function lastStart(
+  path: string,
+  isResumed: boolean,
+): Promise<{ readonly incarnation: number; readonly port: number | undefined }> {
+  if (!isResumed) return { incarnation: 0, port: undefined };
+  // A folder that cannot be read is told of when the run begins.
+  const port = await readPort(join(path, ACCESS_FOLDER)).catch(() => undefined);
+  return { incarnation: await readIncarnation(path), port };
 }
 
 async function readIncarnation(path: string): Promise<number> {

@@ -71,7 +71,7 @@ function wordsOf({ code, message }: CommanderError, command: Command, program: C
   return said;
 }
 
-/** What lies behind a failure in the words of drivers and libraries, for whoever asks for it. */
+/** The causes of a failure in the words of drivers and libraries, where LANTRAIN_DEBUG asks for them. */
 function causesOf(error: Error): string {
   if (!process.env.LANTRAIN_DEBUG) return '';
   let text = `${error.stack}\n`;

@@ -98,7 +98,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const single = shapeOfJob({ model, options });
   checkPrecision(gpu, single, model.width);
   const shape = request.alone ? stackedShape(gpu, model, single, plan, options) : single;
-  // Who owns a cluster's state computes a probe of a whole step first, on a device of its own.
+  // A coordinator first computes a probe of a whole step, on a device of its own.
   checkMemory(gpu, model, shape, plan, memoryBudget(model, shape, plan));
   const tuned = await tunedPlan(request, gpu, model, shape, plan);
   const budget = request.alone ? memoryBudget(model, shape, tuned) : ownerBudget(model, tuned, options.clip === 0);

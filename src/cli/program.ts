@@ -26,7 +26,10 @@ function trainCommand(options: Record<string, never>, command: Command) {
   return { preset: named, explicit: explicitOptions(command), init, out, resume, adapter, plan, tune, profile, json };
 }
 
-/** The command line; `finish` is told a command's exit code, `onNote` what was passed over. Commands load what they need when they are called. */
+/**
+ * The command line. `finish` is told a command's exit code, `onNote` what was passed over. Commands load what they need
+ * when they are called.
+ */
 export function createProgram(finish: (code: number) => void, onNote: (line: string) => void = () => {}): Command {
   const program = new Command(pasteable([]))
     .description('Train GPT-2-style language models on raw WebGPU: one run, one digest.')

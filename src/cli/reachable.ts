@@ -26,7 +26,10 @@ const INTERNAL = [
   /virtualbox|vmware|npcap loopback|^local area connection\*/i,
 ];
 
-/** The order of networks: around this machine, of a tunnel, a cable without anybody who gives addresses, in here. */
+/**
+ * The order of networks: the one around this machine (0), tunnels (1), link-local addresses, as on a cable between two
+ * machines (2), networks inside of this machine (3), and link-local addresses of either of the two kinds (4).
+ */
 function networkRank(name: string, hasDefaultRoute: boolean, linkLocal: boolean): number {
   if (TUNNELS.some((pattern) => pattern.test(name))) return linkLocal ? 4 : 1;
   if (INTERNAL.some((pattern) => pattern.test(name)) && !hasDefaultRoute) return linkLocal ? 4 : 3;

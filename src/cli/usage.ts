@@ -32,7 +32,7 @@ function flagOf({ long, short }: Option): string {
   return long ?? short ?? '';
 }
 
-/** Options of which many would mean all of them, if two meant anything. */
+/** Options of which a user who gives two values wants both, and what to do instead. */
 const COLLECTED: Readonly<Record<string, string>> = {
   data: 'give it once; to train on several files, give a folder that holds them',
 };

@@ -21,7 +21,7 @@ export async function view(path: string, port: number): Promise<number> {
   const telemetry = new Telemetry(facts, readMetrics(join(path, 'metrics.jsonl')));
   const watchers = new Watchers({ secrets, telemetry });
   const server = await servePage({ host: HOST, port, site: siteFolder(), watchers, option: '--port' });
-  // The page is what it is for: whoever has copied its address may close the rest.
+  // The page is the purpose: once its address is copied, the terminal may be closed.
   outputIsOptional(() => {});
   const address = pageAddress(HOST, server.port, false);
   process.stdout.write(`view     ${address}${formatFragment(secrets)}\nCtrl-C ends it\n`);

@@ -9,8 +9,8 @@ const ADVICE: Readonly<Record<string, string>> = {
 };
 
 /**
- * What a failure says, in one line and without the words of drivers: those mean something to who wrote the kernels, not
- * to who trains. `more` says where they can be read.
+ * What a failure says, in one line and without the words of drivers: those mean something to the authors of the
+ * kernels, not to users. `more` says where they can be read.
  */
 export function withoutDriversWords(error: LantrainError, more = ''): string {
   const { code, message } = error;

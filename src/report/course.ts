@@ -1,6 +1,6 @@
-import type { MetricsEvent } from './events.js';
+import { type MetricsEvent, RUN_ENDS } from './events.js';
 
-/** Kinds of which a step has one each. */
+/** Kinds of event that a step has at most one of. */
 const ONCE: ReadonlySet<MetricsEvent['event']> = new Set(['step', 'eval', 'sample', 'checkpoint']);
 /** What belongs to the state after a step, and is undone when the run goes back behind it. */
 const OF_A_STEP: ReadonlySet<MetricsEvent['event']> = new Set([...ONCE, 'workers']);
@@ -39,11 +39,9 @@ export interface RunEnd {
   readonly reason?: string;
 }
 
-const ENDS: ReadonlySet<string> = new Set(['done', 'stopped', 'failed']);
-
 /** By the last event that ends a run, unless steps came after it. */
 export function endOf(events: readonly MetricsEvent[]): RunEnd {
-  const end = events.findLast(({ event }) => ENDS.has(event) || event === 'step');
+  const end = events.findLast(({ event }) => RUN_ENDS.has(event) || event === 'step');
   switch (end?.event) {
     case 'done':
     case 'stopped':

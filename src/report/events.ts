@@ -91,6 +91,9 @@ export type ClusterEvent = z.infer<typeof ClusterEvent>;
 /** A line of metrics.jsonl and of `--json`. */
 export type MetricsEvent = z.infer<typeof MetricsEvent>;
 
+/** Events that say that a run is not being trained any more. */
+export const RUN_ENDS: ReadonlySet<string> = new Set<MetricsEvent['event']>(['done', 'stopped', 'failed']);
+
 /**
  * The events in the text of a metrics.jsonl. A half-written last line is left out, and so are events of kinds that this
  * version does not know. Throws LT_CHECKPOINT_CORRUPT, naming `path` and the line, for anything else that is no event.

@@ -215,7 +215,7 @@ export class Engine implements TrainingEngine {
 
   /**
    * Submits micro-batches by stacks of those that are `alike`, with the place of the first. No more than two stacks are
-   * queued at a time: that keeps the adapter busy, and readers of the state and who abandons the step wait for no more.
+   * queued at a time: that keeps the adapter busy, and whatever reads the state or abandons the step waits for no more.
    */
   async #submitStacks(
     batches: readonly MicroBatch[],

@@ -1,6 +1,6 @@
 /**
  * Keeps updates of the training state and readers of it apart: any number of updates at once, or any number of readers.
- * Who comes while the other kind is at work waits, and so does who comes after somebody who waits.
+ * A caller waits while the other kind is at work, and behind every caller that waits already.
  */
 export class StateGate {
   #updates = 0;
@@ -33,7 +33,7 @@ export class StateGate {
     return kind === 'update' ? this.#readers === 0 : this.#updates === 0;
   }
 
-  /** Counted here, not by who waits: others may ask before it runs again. */
+  /** Counts here, not after the wait: another caller may ask before the admitted one runs. */
   #admit(): void {
     for (let next = this.#waiting[0]; next !== undefined && this.#mayEnter(next.kind); next = this.#waiting[0]) {
       this.#waiting.shift();

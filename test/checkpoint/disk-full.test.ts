@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { exportModel } from '../../src/cli/export.js';
 import { systemFailure } from '../../src/files.js';
+import { readMetrics } from '../../src/report/metrics.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 
 /** The disk takes `space.left` more bytes through file handles, then says that it is full. */
@@ -33,6 +34,20 @@ vi.mock('node:fs/promises', async (original) => {
   return { ...fs, open };
 });
 
+/** The same for what is written at once, of which as much as there is room for is written. */
+const lines = vi.hoisted(() => ({ left: Number.POSITIVE_INFINITY }));
+vi.mock('node:fs', async (original) => {
+  const fs = await original<typeof import('node:fs')>();
+  const writeSync = (fd: number, bytes: Uint8Array, from = 0, count = bytes.length - from) => {
+    if (lines.left === 0)
+      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
+    const written = fs.writeSync(fd, bytes, from, Math.min(count, lines.left));
+    lines.left -= written;
+    return written;
+  };
+  return { ...fs, writeSync };
+});
+
 const CONFIG = { version: '0.1.0', model: TINY };
 const next = (step: number) => ({ model: TINY, step, version: '0.1.0', tokensSeen: 0, read: state(TINY, step) });
 
@@ -57,6 +72,20 @@ test('a disk that fills up anywhere in a checkpoint leaves the last good one', a
   found?.close();
   await run.writeCheckpoint(next(4));
   expect(readdirSync(run.checkpoints)).toEqual(['000002', '000004']);
+});
+
+test('an event that has no room leaves no half of it for the next one to go on', async () => {
+  const run = await RunDirectory.create(join(scratch(), 'run'), CONFIG);
+  const event = (step: number) => ({ event: 'output', step, reason: 'x' });
+  run.append(event(1));
+  for (const full of [0, 1, 20]) {
+    lines.left = full;
+    await failure('LT_RUN_WRITE', () => run.append(event(2)));
+  }
+  lines.left = Number.POSITIVE_INFINITY;
+  run.append(event(3));
+  expect(readMetrics(join(run.path, 'metrics.jsonl'))).toEqual([event(1), event(3)]);
+  run.close();
 });
 
 test('a directory that cannot be written is named, and what stands stays', async () => {
@@ -96,11 +125,17 @@ test('a disk that is full before a run begins, or while it is exported, keeps no
   expect(readdirSync(dir)).toEqual([]);
   space.left = Number.POSITIVE_INFINITY;
   const run = await RunDirectory.create(path, CONFIG);
-  await run.writeCheckpoint(next(1));
-  space.left = 3000;
-  const out = join(dir, 'exported');
-  expect(await failure('LT_RUN_WRITE', () => exportModel({ run: path, out }))).toContain('no space left on device');
-  expect(readdirSync(dir)).toEqual(['runs']);
+  const checkpoint = await run.writeCheckpoint(next(1));
+  mkdirSync(join(dir, 'mine'));
+  // In the weights, and in config.json, which comes after them.
+  for (const full of [3000, statSync(join(checkpoint.path, 'model.safetensors')).size])
+    for (const out of ['exported', 'deep/exported', 'mine']) {
+      space.left = full;
+      const exporting = () => exportModel({ run: path, out: join(dir, out) });
+      expect(await failure('LT_RUN_WRITE', exporting)).toContain('no space left on device');
+      expect(readdirSync(dir)).toEqual(['mine', 'runs']);
+      expect(readdirSync(join(dir, 'mine'))).toEqual([]);
+    }
   space.left = Number.POSITIVE_INFINITY;
 });
 

@@ -1,5 +1,6 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { checkFinite, openModel, writeModel } from '../../src/checkpoint/huggingface.js';
 import { writeSafetensors } from '../../src/checkpoint/safetensors.js';
@@ -149,7 +150,7 @@ test('weights that are NaN or infinite are named with their tensor', async () =>
 
 describe('a folder without a readable model.safetensors says what it has instead', () => {
   const LFS = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 548105171\n`;
-  test.each<[string, string, ...string[]]>([
+  test.each<[string, string | Buffer, ...string[]]>([
     ['pytorch_model.bin', 'x', 'pytorch_model.bin is a pickle of PyTorch', 'safe_serialization=True'],
     ['pytorch_model-00001-of-00002.bin', 'x', 'pickle of PyTorch'],
     ['ckpt.pt', 'x', 'ckpt.pt is a pickle'],
@@ -164,6 +165,7 @@ describe('a folder without a readable model.safetensors says what it has instead
     ['model.safetensors', 'PK\x03\x04\x14\0\0\0\b\0archive/data.pkl', 'a zip archive', 'PyTorch'],
     ['model.safetensors.index.json', LFS, 'index.json is a Git LFS pointer'],
     ['config.json', LFS, 'config.json is a Git LFS pointer'],
+    ['config.json', gzipSync('{}'), 'config.json is gzip-compressed: unpack it first'],
     ['config.json', '{"model": {}, "options": {}}', 'is that of a run', 'checkpoints/'],
   ])('%s', async (name, content, ...parts) => {
     const dir = await folder(TINY);

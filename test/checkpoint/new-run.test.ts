@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { checkWritableFile } from '../../src/checkpoint/atomic.js';
 import { writeModel } from '../../src/checkpoint/huggingface.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { writeWhole } from '../../src/data/cache-folder.js';
@@ -98,6 +99,10 @@ describe('a folder', () => {
     expect(await failure('LT_RUN_WRITE', () => RunDirectory.checkFree(path))).toBe(
       `cannot write ${path}: not a directory (ENOTDIR)`,
     );
+    const plan = join(file, 'plan.json');
+    expect(await failure('LT_RUN_WRITE', () => checkWritableFile(plan))).toBe(
+      `cannot write ${plan}: not a directory (ENOTDIR)`,
+    );
   });
 
   test.skipIf(process.platform === 'win32')('is refused at once where the current folder was removed', () => {
@@ -140,6 +145,7 @@ describe('a folder', () => {
       const why = 'read-only file system (EROFS)';
       const [run, model, cache] = ['run', 'deep/model', 'cache/x'].map((name) => join(mount, name));
       expect(await failure('LT_RUN_WRITE', () => RunDirectory.checkFree(run))).toBe(`cannot write ${run}: ${why}`);
+      expect(await failure('LT_RUN_WRITE', () => RunDirectory.checkFree(mount))).toBe(`cannot write ${mount}: ${why}`);
       expect(await failure('LT_RUN_WRITE', () => RunDirectory.create(run, CONFIG))).toBe(`cannot write ${run}: ${why}`);
       const writing = () => writeModel(model, TINY, (name) => state(TINY)('weights', name));
       expect(await failure('LT_RUN_WRITE', writing)).toBe(`cannot write ${model}: ${why}`);

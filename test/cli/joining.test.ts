@@ -1,10 +1,14 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { newToken } from '../../cluster/access.js';
+import { newToken, savePort } from '../../cluster/access.js';
 import { formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import type { Discovered } from '../../cluster/transport/discovery.js';
 import { listening } from '../../cluster/transport/listening.js';
 import { checkPlain } from '../../cluster/transport/loopback.js';
+import { lastStart } from '../../src/cli/coordinator.js';
 import { joinLines, pageAddress, shownAddress } from '../../src/cli/joining.js';
 import { listenAddress } from '../../src/cli/lan-address.js';
 import { DEFAULT_PORT, listenOn, portsFor } from '../../src/cli/listen-port.js';
@@ -128,6 +132,20 @@ test('the default port is 7070 or the next free one; what was asked for or known
   await expect(listenOn('192.0.2.1', portsFor(undefined, undefined), elsewhere)).rejects.toThrow(
     /192\.0\.2\.1:7070.*no interface/,
   );
+});
+
+test('a run that goes on keeps the port of its last coordinator; a new one takes none of another that was faster', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lantrain-joining-'));
+  try {
+    mkdirSync(join(folder, 'cluster'));
+    await savePort(join(folder, 'cluster'), 7041);
+    writeFileSync(join(folder, 'cluster', 'incarnation'), '3\n');
+    expect(await lastStart(folder, true)).toEqual({ incarnation: 3, port: 7041 });
+    expect(await lastStart(folder, false)).toEqual({ incarnation: 0, port: undefined });
+    expect(await lastStart(join(folder, 'nowhere'), true)).toEqual({ incarnation: 0, port: undefined });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('several coordinators on the network: a command for each, without a token, and how to give it', () => {

@@ -350,7 +350,7 @@ it('a worker whose adapter has too little memory says so, and whether --recomput
     return error;
   };
   const [few, some] = [await refusal(1e6), await refusal(50e6)];
-  expect(few).toMatchObject({ code: 'LT_GPU_MEMORY', message: expect.stringMatching(/needs 0\.\d+ GB.*is 0\.00 GB$/) });
+  expect(few).toMatchObject({ code: 'LT_GPU_MEMORY', message: expect.stringMatching(/needs \d+ MB.*is 1 MB$/) });
   expect(some).toMatchObject({ code: 'LT_GPU_MEMORY', message: expect.stringMatching(/worker --recompute fits/) });
 });
 

@@ -1,6 +1,6 @@
 import { formatDuration } from '../../../src/report/format.js';
 import { insecure } from '../../tab/words.js';
-import { formatFragment, parseFragment } from '../messages.js';
+import { formatFragment, OVER, parseFragment } from '../messages.js';
 import type { Horizontal } from './axis.js';
 import { Connection, type ConnectionState } from './connection.js';
 import { Curves } from './curves.js';
@@ -59,9 +59,7 @@ function show(part: Part): void {
   for (const view of VIEWS[part]) frames.request(view);
 }
 
-/** In which a run is over, as far as this page will see. */
-const OVER: ReadonlySet<string> = new Set(['done', 'stopped', 'failed', 'past']);
-const isOver = () => OVER.has(model.status?.state ?? '');
+const isOver = () => model.status !== undefined && OVER.has(model.status.state);
 
 function drawControls(): void {
   const state = model.status?.state;
@@ -109,7 +107,7 @@ function onState(now: ConnectionState): void {
   frames.request(drawControls);
 }
 
-/** The notice tells why once, for who hears it; how long ago it was stands beside the state. */
+/** The notice says why, and says it once, as screen readers read it out; how long ago it was stands beside the state. */
 function drawLost(): void {
   if (lostWhy === undefined) return;
   setText(byId('notice'), `Not connected: ${lostWhy}. Trying again by itself.`);

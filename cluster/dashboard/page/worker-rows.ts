@@ -13,7 +13,7 @@ const WORKER_STATES: Readonly<Record<WorkerState, string>> = {
   fenced: 'is silent',
   left: 'has left',
 };
-/** What is said of a state to whoever asks. */
+/** What a state means, for its tooltip. */
 const WORKER_TITLES: Partial<Readonly<Record<WorkerState, string>>> = {
   fenced: 'Nothing is heard of it: its work goes to others',
   left: 'It has taken part and is not there any more',
