@@ -1,8 +1,10 @@
 import { closeSync, existsSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, expect, it } from 'vitest';
+import { parseFragment } from '../../cluster/dashboard/messages.js';
 import { listCheckpoints } from '../../src/checkpoint/checkpoint.js';
-import { Lantrain, lossesOf, startWorker } from '../cluster/processes.js';
+import { FakePage } from '../cluster/dashboard/helpers.js';
+import { type Event, Lantrain, lossesOf, startWorker } from '../cluster/processes.js';
 import { eventsOf } from '../cluster/seeded.js';
 import { SMALL, workFolder } from './run.js';
 
@@ -33,7 +35,7 @@ function lantrain(args: readonly string[], more: ConstructorParameters<typeof La
 }
 
 /** Resolves once the run has such an event; rejects when its process ends before. */
-async function event(run: string, process: Lantrain, fits: (e: { event: string; step?: unknown }) => boolean) {
+async function event(run: string, process: Lantrain, fits: (e: Event) => boolean) {
   for (;;) {
     const found = eventsOf(at(run)).find(fits);
     if (found) return found;
@@ -60,7 +62,7 @@ const LONG = [
 ];
 
 it('SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid-step saves the step before', async () => {
-  const run = lantrain(['train', ...LONG, '--checkpoint-every', '0', '--out', 'long', '--json']);
+  const run = lantrain(['train', ...LONG, '--checkpoint-every', '0', '--watch', '--out', 'long', '--json']);
   for (const [step, signal] of [
     [1, 'SIGUSR1'],
     [2, 'SIGUSR2'],
@@ -69,6 +71,18 @@ it('SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid
     run.signal(signal);
     await event('long', run, (e) => e.event === 'checkpoint' && Number(e.step) >= step);
   }
+  // A pause takes nothing from the time of the step in hand.
+  const [, port, fragment] = /admin {4}http:\/\/127\.0\.0\.1:(\d+)\/(#\S+)/.exec(run.text) ?? [];
+  const page = await FakePage.enter(Number(port), parseFragment(fragment));
+  const seen = Number(stepsOf('long').at(-1));
+  const before = await event('long', run, (e) => e.event === 'step' && Number(e.step) > seen);
+  page.send({ type: 'control', action: 'pause' });
+  const inHand = await event('long', run, (e) => e.event === 'step' && Number(e.step) > Number(before.step));
+  page.send({ type: 'control', action: 'resume' });
+  await page.next('answer', ({ action }) => action === 'resume');
+  expect(Number(inHand.tokensPerSecond)).toBeLessThan(4 * Number(before.tokensPerSecond));
+  page.ws.close();
+
   const goes = Number(stepsOf('long').at(-1));
   const last = Number((await event('long', run, (e) => e.event === 'step' && Number(e.step) > goes)).step);
   run.signal('SIGHUP');
