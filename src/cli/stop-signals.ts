@@ -32,9 +32,12 @@ export class StopSignals {
   requested = false;
   #run: StoppableRun | undefined;
   #abandoned = false;
+  #isOver = false;
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #onStop = () => this.#interrupted();
-  readonly #onSave = () => void this.#run?.save().catch(() => undefined);
+  readonly #onSave = () => {
+    if (!this.#isOver) void this.#run?.save().catch(() => undefined);
+  };
 
   /** `early` ends the process when the end is asked for before the loop begins. */
   constructor(
@@ -79,13 +82,14 @@ export class StopSignals {
     this.#run?.abandon();
   }
 
+  /** The run has ended, and the process is about to: with the exit code of the run, whatever else is asked for now. */
   release(): void {
+    this.#isOver = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    for (const signal of STOP) process.off(signal, this.#onStop);
-    for (const signal of SAVE) process.off(signal, this.#onSave);
   }
 
   #interrupted(): void {
+    if (this.#isOver) return;
     if (this.#run === undefined || !this.requested) this.ask();
     else if (!this.#abandoned) this.abandon();
     else {

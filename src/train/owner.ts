@@ -117,7 +117,7 @@ export class ClusterOwner {
    */
   submitUpdate(bucket: number, low: Uint32Array, high: Uint32Array): void {
     if (this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is updated already in this step`);
-    if (this.#readers > 0) throw new RangeError('the state before the step is being read');
+    this.#checkUnread();
     const work = this.work[bucket];
     this.#upload(work, low, high);
     this.#updated.add(bucket);
@@ -153,6 +153,10 @@ export class ClusterOwner {
     }
   }
 
+  #checkUnread(): void {
+    if (this.#readers > 0) throw new RangeError('the state before the step is being read');
+  }
+
   /** Queues: the moments of updated buckets and those that were kept change places. */
   #exchange(): void {
     if (this.#updated.size === 0) return;
@@ -166,6 +170,7 @@ export class ClusterOwner {
   commit(): void {
     if (this.#updated.size !== this.buckets.length)
       throw new RangeError(`commit with ${this.#updated.size} of ${this.buckets.length} buckets updated`);
+    this.#checkUnread();
     this.#updated.clear();
     const encoder = this.state.gpu.device.createCommandEncoder();
     for (const { weights, next } of this.work) copy(encoder, next, weights);

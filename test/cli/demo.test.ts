@@ -71,12 +71,18 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
     expect(checkpoints).toHaveLength(signal === 'SIGINT' ? 1 : 0);
   });
 
-  it('gives up in one line when no worker stays up', async () => {
-    const run = await demo([...options, '--workers', '1', '--steps', '2000', '--out', 'none'], () => {
-      for (const pid of workers()) process.kill(pid, 'SIGKILL');
+  it('gives up in one line when no worker stays up, and saves what they have computed', async () => {
+    const args = [...options, '--checkpoint-every', '0', '--workers', '1', '--steps', '2000', '--out', 'none'];
+    let begun = false;
+    const run = await demo(args, (text) => {
+      begun ||= text.includes('"event":"step","step":2,');
+      if (begun) for (const pid of workers()) process.kill(pid, 'SIGKILL');
     });
+    const last = run.events.filter((e) => e.event === 'step').at(-1)?.step;
     expect(run.code).toBe(1);
     expect(run.stderr).toContain('error LT_CLUSTER_WORKER: no worker stays up');
+    expect(run.stderr).toContain(`the checkpoint of step ${last} stands`);
+    expect(readdirSync(join(folder.path, 'none', 'checkpoints'))).toEqual([String(last).padStart(6, '0')]);
     expect(await none()).toEqual([]);
   });
 });

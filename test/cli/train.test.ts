@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { endOf } from '../../src/report/course.js';
@@ -122,11 +122,14 @@ describe('one run, one digest', () => {
 });
 
 describe('a run', () => {
-  it('keeps the last good checkpoint and names the step when the loss turns NaN', async () => {
-    const run = await train(...SMALL, '--steps', '9', '--lr', '1e30', '--checkpoint-every', '1', '--out', 'nan');
+  it('saves the step before the one whose loss turns NaN, and says both', async () => {
+    const run = await train(...SMALL, '--steps', '9', '--lr', '1e30', '--checkpoint-every', '0', '--out', 'nan');
     expect(run.code).toBe(1);
-    expect(run.stderr).toMatch(/error LT_TRAIN_NONFINITE: step 2:.*nan\/checkpoints\/0*1\b/);
-    expect(existsSync(at('nan/checkpoints'))).toBe(true);
+    expect(run.stderr).toMatch(
+      /error LT_TRAIN_NONFINITE: step 2: .*; the checkpoint of step 1 stands: nan.checkpoints.000001\n$/,
+    );
+    expect(run.events.at(-1)).toMatchObject({ event: 'checkpoint', step: 1 });
+    expect(readdirSync(at('nan/checkpoints'))).toEqual(['000001']);
     const end = endOf(readMetrics(at('nan/metrics.jsonl')));
     expect(end).toEqual({ state: 'failed', reason: expect.stringMatching(/^step 2:/) });
     expect(readFileSync(at('nan/report.html'), 'utf8')).toContain('Failed: step 2:');

@@ -23,6 +23,8 @@ type Kind = (typeof KINDS)[number];
 export interface EndingsOptions extends SeededOptions {
   /** Both in turn if absent. */
   readonly kind?: Kind;
+  /** Processes that are ended before the one that nobody disturbs. */
+  readonly legs?: number;
 }
 
 /** The last thing that happens to a process. */
@@ -42,9 +44,9 @@ const STUCK_MS = 180_000;
 const LOOK_MS = 20;
 
 /** Throws, with the seed in the message, when anything is not as it must be. */
-export function endings({ kind, ...options }: EndingsOptions): Promise<void> {
+export function endings({ kind, legs = LEGS, ...options }: EndingsOptions): Promise<void> {
   return seededRounds('endings', options, (round, draw, say) =>
-    new Round(kind ?? KINDS[round % KINDS.length], draw, say).run(),
+    new Round(kind ?? KINDS[round % KINDS.length], legs, draw, say).run(),
   );
 }
 
@@ -61,11 +63,13 @@ class Round {
   #url = '';
   /** The process whose run it is. */
   #process: Lantrain | undefined;
-  #unread = false;
+  /** The last step before its reader went away. */
+  #unreadSince: number | undefined;
   #idle = false;
 
   constructor(
     readonly kind: Kind,
+    readonly legs: number,
     readonly draw: Draw,
     readonly say: (line: string) => void,
   ) {
@@ -85,7 +89,7 @@ class Round {
       const alone = this.#launch(new Lantrain(['train', ...options, '--out', 'alone'], this.#folder.path));
       if ((await this.#end(alone)) !== 0) throw new Error(`the undisturbed run failed: ${alone.text}`);
       const first = [...options, ...every, '--out', 'run'];
-      for (let leg = 0; leg < LEGS && !(await this.#leg(first)); leg++);
+      for (let leg = 0; leg < this.legs && !(await this.#leg(first)); leg++);
       if (!this.#isDone) await this.#last(first);
       this.#compare();
     } catch (error) {
@@ -134,7 +138,7 @@ class Round {
   async #start(first: readonly string[]): Promise<void> {
     const begun = existsSync(join(this.#run, 'config.json'));
     const args = begun ? ['--resume', 'run'] : first;
-    this.#unread = false;
+    this.#unreadSince = undefined;
     this.#idle = false;
     this.say(begun ? '--resume' : 'a new run');
     if (this.kind === 'train') {
@@ -183,7 +187,8 @@ class Round {
         await this.#saved(step);
         return undefined;
       case 'unread':
-        this.#unread = true;
+        if (!process.running) return undefined;
+        this.#unreadSince ??= step;
         process.stopReading();
         return undefined;
       case 'Save':
@@ -314,10 +319,11 @@ class Round {
     }
     if (code !== (this.#isDone ? 0 : 130)) throw new Error(`exit code ${code}`);
     // The third Ctrl-C waits for nothing; what that costs is told, and nobody may have read it.
-    if (ending !== 'thrice' || !(this.#unread || /stopped at once/.test(text))) isClean(after);
-    if (!this.#unread) saysTruly(text, this.#run, after, this.#isDone);
-    const lost = after.events.filter(({ event }) => event === 'output').length;
-    if (this.#unread && lost === 0 && after.step > (before?.newest ?? 0))
+    if (ending !== 'thrice' || !(this.#unreadSince !== undefined || /stopped at once/.test(text))) isClean(after);
+    if (this.#unreadSince === undefined) saysTruly(text, this.#run, after, this.#isDone);
+    // The first step after it may have been on its way already.
+    const wrote = this.#unreadSince !== undefined && after.step > this.#unreadSince + 1;
+    if (wrote && !after.events.some(({ event }) => event === 'output'))
       throw new Error('no event says that the output is lost');
   }
 

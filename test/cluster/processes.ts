@@ -23,15 +23,18 @@ export class Lantrain {
     cwd: string,
     onEvent: (event: Event) => void = () => {},
     environment: Readonly<Record<string, string>> = {},
+    /** Where standard output goes instead. */
+    to: { readonly stdout?: number } = {},
   ) {
     // One driver thread each: several of them share the machine.
     const env = { ...process.env, LP_NUM_THREADS: '1', ...environment };
-    this.child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ['ignore', to.stdout ?? 'pipe', 'pipe'] });
     const killIt = () => void this.child.kill('SIGKILL');
     process.on('exit', killIt);
     const { stdout, stderr } = this.child;
-    if (!stdout || !stderr) throw new Error('no pipes');
-    createInterface(stdout).on('line', (line) => {
+    if (!stderr) throw new Error('no pipe');
+    const lines = stdout && createInterface(stdout);
+    lines?.on('line', (line) => {
       if (line.startsWith('{')) {
         const event = JSON.parse(line) as Event;
         this.events.push(event);

@@ -167,6 +167,47 @@ const contribute =
     }
   };
 
+/** Contributes ones: to the first bucket at once, to the others when `rest` is called. */
+function contributeInParts({ engine }: Cluster) {
+  let sendRest: () => void = () => {};
+  const onAssign: OnAssign = ({ connection }, { assignment, step, microBatches: dealt }) => {
+    const microBatches = MicroBatchSet.of(dealt.map((m) => m.microBatch));
+    const lossBucket = engine.owner.buckets.length;
+    const send = (bucket: number) => {
+      const size = bucket === lossBucket ? 0 : engine.owner.buckets[bucket].size;
+      const ones = new Uint32Array(size).fill(2 ** 20);
+      const payload = bucket === lossBucket ? packLoss(2n ** 40n) : packSums(ones, new Uint32Array(size));
+      const header = { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches } as const;
+      connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
+    };
+    send(0);
+    sendRest = () => {
+      for (let bucket = 1; bucket <= lossBucket; bucket++) send(bucket);
+    };
+  };
+  return { onAssign, rest: () => sendRest() };
+}
+
+/** Weights and moments, in words. */
+async function stateOf({ gpu, state: { weights, first, second } }: ClusterEngine): Promise<Uint32Array[]> {
+  const slabs = [weights, first, second].flatMap((arena) => arena.slabs);
+  const words: Uint32Array[] = [];
+  for (const slab of slabs) words.push(new Uint32Array(await gpu.read(slab)));
+  return words;
+}
+
+/** Counts the buckets that are updated and packed. */
+function updates({ engine: { owner } }: Cluster): { count: number } {
+  const seen = { count: 0 };
+  const pack = owner.pack.bind(owner);
+  owner.pack = async (...args) => {
+    const packed = await pack(...args);
+    seen.count++;
+    return packed;
+  };
+  return seen;
+}
+
 const refuse: OnAssign = (worker, { assignment, microBatches: [first] }) =>
   worker.say({ type: 'refuse', assignment, microBatch: first.microBatch, status: 1, what: 'wte\u001b[2J\n.weight' });
 
@@ -219,6 +260,110 @@ describe("the coordinator's shell", () => {
     await until(() => test.notes.some((n) => n.note === 'waiting'), 'it waits');
     test.engine.abandon();
     await expect(step).rejects.toBeInstanceOf(StepAbandoned);
+  });
+
+  it('holds the state before a step while some buckets are updated and others miss', async () => {
+    const undisturbed = await cluster();
+    const quick = contributeInParts(undisturbed);
+    await FakeWorker.join(undisturbed, 'a', (...args) => {
+      quick.onAssign(...args);
+      quick.rest();
+    });
+    const outcome = await undisturbed.engine.step(batches(), 1, 1, 1e-3);
+
+    const test = await cluster();
+    const { engine } = test;
+    const before = await stateOf(engine);
+    const { onAssign, rest } = contributeInParts(test);
+    const updated = updates(test);
+    await FakeWorker.join(test, 'a', onAssign);
+    const step = engine.step(batches(), 1, 1, 1e-3);
+    await until(() => updated.count === 1, 'the first bucket is updated');
+    expect(await stateOf(engine)).not.toEqual(before);
+    await engine.holdState(async () => {
+      expect(await stateOf(engine)).toEqual(before);
+      // What comes in meanwhile waits.
+      rest();
+      await new Promise((go) => setTimeout(go, 100));
+      expect(await stateOf(engine)).toEqual(before);
+      expect(engine.version).toBe(0);
+    });
+    expect(await step).toEqual(outcome);
+    expect(engine.version).toBe(1);
+    expect(await stateOf(engine)).toEqual(await stateOf(undisturbed.engine));
+  });
+
+  it('abandons a step of which buckets miss: the state is that before it, though others are updated', async () => {
+    const test = await cluster();
+    const { engine } = test;
+    const before = await stateOf(engine);
+    const updated = updates(test);
+    await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
+    const step = engine.step(batches(), 1, 1, 1e-3);
+    await until(() => updated.count === 1, 'the first bucket is updated');
+    engine.abandon();
+    await expect(step).rejects.toBeInstanceOf(StepAbandoned);
+    expect(engine.version).toBe(0);
+    expect(await engine.holdState(() => stateOf(engine))).toEqual(before);
+    await expect(engine.step(batches(), 1, 1, 1e-3)).rejects.toBeInstanceOf(StepAbandoned);
+  });
+
+  it.each([0, 0.5])(
+    'finishes a step whose sums are complete when it is abandoned, with clipping at %d',
+    async (clip) => {
+      const test = await cluster({ clip });
+      const { engine } = test;
+      let release: () => void = () => {};
+      const held = new Promise<void>((go) => {
+        release = go;
+      });
+      let packing = 0;
+      const pack = engine.owner.pack.bind(engine.owner);
+      engine.owner.pack = async (...args) => {
+        packing++;
+        await held;
+        return pack(...args);
+      };
+      await FakeWorker.join(test, 'a', contribute(test));
+      const step = engine.step(batches(), 1, 1, 1e-3);
+      const why = new Error('no worker stays up');
+      await until(() => packing === engine.owner.buckets.length, 'all buckets are updated');
+      engine.abandon(why);
+      release();
+      expect((await step).loss).toBe(0);
+      expect(engine.version).toBe(1);
+      await expect(engine.step(batches(), 2, 1, 1e-3)).rejects.toBe(why);
+    },
+  );
+
+  it('a failure while the update waits for a reader locks no later reader out', async () => {
+    let isFull = false;
+    const test = await cluster({
+      clip: 0.5,
+      onNote: () => {
+        if (isFull) throw new Error('no space left');
+      },
+    });
+    const { engine } = test;
+    let norms = 0;
+    const readSquares = engine.owner.readSquares.bind(engine.owner);
+    engine.owner.readSquares = () => {
+      norms++;
+      return readSquares();
+    };
+    const before = await stateOf(engine);
+    await FakeWorker.join(test, 'a', contribute(test));
+    await engine.holdState(async () => {
+      const step = engine.step(batches(), 1, 1, 1e-3);
+      step.catch(() => undefined);
+      await until(() => engine.counters.accepted > engine.owner.buckets.length, 'the sums are there');
+      await until(() => test.server.pool.freeBytes === test.server.pool.totalBytes, 'they are complete');
+      expect(norms, 'the update has not begun').toBe(0);
+      isFull = true;
+      await FakeWorker.join(test, 'late');
+      await expect(step).rejects.toThrow('no space left');
+    });
+    expect(await engine.holdState(() => stateOf(engine))).toEqual(before);
   });
 
   it('sends a bucket whole before the difference that builds on it', async () => {

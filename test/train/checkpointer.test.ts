@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Checkpointer } from '../../src/train/checkpointer.js';
+import { Checkpointer, type CheckpointHooks } from '../../src/train/checkpointer.js';
 import { StateGate } from '../../src/train/state-gate.js';
 
 /** An engine whose state is its number of updates, and a disk that is as slow as the test wants it. */
@@ -15,23 +15,19 @@ function fake(every: string, from = 0) {
   };
   const events: number[] = [];
   const taken: { step: number; state: number; final: boolean; write(): void; fail(error: Error): void }[] = [];
-  const checkpointer = new Checkpointer(
-    {
-      event: ({ step }) => void events.push(step),
-      checkpoint: async (step, final) => {
-        const written = new Promise<{ digest: string; path: string }>((done, fail) => {
-          const write = () => done({ digest: `digest ${step}`, path: `checkpoints/${step}` });
-          taken.push({ step, state: engine.version, final, write, fail });
-        });
-        written.catch(() => undefined);
-        return { written };
-      },
+  const hooks: CheckpointHooks = {
+    event: ({ step }) => void events.push(step),
+    checkpoint: async (step, final) => {
+      const written = new Promise<{ digest: string; path: string }>((done, fail) => {
+        const write = () => done({ digest: `digest ${step}`, path: `checkpoints/${step}` });
+        taken.push({ step, state: engine.version, final, write, fail });
+      });
+      written.catch(() => undefined);
+      return { written };
     },
-    engine,
-    every,
-    from,
-  );
-  return { engine, checkpointer, events, taken, steps: () => taken.map(({ step }) => step) };
+  };
+  const checkpointer = new Checkpointer(hooks, engine, every, from);
+  return { engine, checkpointer, hooks, events, taken, steps: () => taken.map(({ step }) => step) };
 }
 
 const settled = (ms = 0) => new Promise((go) => setTimeout(go, ms));
@@ -133,6 +129,17 @@ it('saves nothing where the state is not that of the last recorded step, or the 
   expect(() => full.checkpointer.recorded(2)).toThrow('no space left');
   await full.checkpointer.rescue();
   expect(full.taken).toHaveLength(1);
+});
+
+it('a checkpoint that fails before it is on its way ends the run, though whoever asked for it does not wait', async () => {
+  const { engine, checkpointer, hooks } = fake('0');
+  hooks.checkpoint = () => Promise.reject(new Error('no space left'));
+  await engine.update(1);
+  checkpointer.recorded(1);
+  checkpointer.now().catch(() => undefined);
+  await settled();
+  expect(() => checkpointer.recorded(2)).toThrow('no space left');
+  expect(await checkpointer.rescue()).toBe(false);
 });
 
 it('nothing is saved again for a run that goes on and is asked before its first step', async () => {

@@ -7,7 +7,7 @@ import { ownerBudget } from '../../src/model/activations.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { packDifferences, unpackSums } from '../../src/train/blocks.js';
 import type { Engine } from '../../src/train/engine.js';
-import { clipScaleOf } from '../../src/train/optimizer.js';
+import { clipScaleOf, type TrainingState } from '../../src/train/optimizer.js';
 import { ClusterOwner } from '../../src/train/owner.js';
 import { SumPacker, WeightChecks, WeightFollower } from '../../src/train/packing.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
@@ -126,6 +126,61 @@ describe('a step bucket by bucket', () => {
     const after = await owner.readWeights(1, 8);
     expect(after).not.toEqual(old[1]);
     expect(down.slice(4)).toEqual(packDifferences(new Uint32Array(old[1].buffer, 8), new Uint32Array(after.buffer, 8)));
+  });
+
+  it('is read as it was before the step while some buckets are updated, and ends with the same bits', async () => {
+    const packer = await SumPacker.build(kernels, engine.sums);
+    const count = owner.buckets.length;
+    await begin();
+    // Not whole slabs: what lies between the tensors is nobody's.
+    const words = async ({ weights, first, second }: TrainingState) => {
+      const all: Float32Array[] = [];
+      for (const arena of [weights, first, second])
+        for (const { name } of engine.layout.parameters) all.push(await arena.read(gpu, name));
+      return all;
+    };
+    const one = async (step: number, during: (updated: number) => Promise<void>) => {
+      const sums = await sumsOf(packer, step);
+      engine.optimizer.submitNorm();
+      await engine.sums.takeReport(gpu);
+      engine.optimizer.submitUpdate(step, RATE, 1);
+      owner.beginUpdate(step, RATE, 1);
+      for (const [i, { low, high }] of sums.entries()) {
+        await during(i);
+        owner.submitUpdate(i, low, high);
+      }
+      await during(count);
+      owner.commit();
+    };
+    await one(1, async () => {});
+    const before = await words(owner.state);
+    let reads = 0;
+    await one(2, async (updated) => {
+      if (updated % 2 === 1 && updated < count) return;
+      // Two at once, of whom one stays longer.
+      await owner.readBefore(async () => {
+        await owner.readBefore(async () => expect(await words(owner.state)).toEqual(before));
+        expect(await words(owner.state), `${updated} buckets are updated`).toEqual(before);
+        expect(() => owner.submitUpdate(count - 1, new Uint32Array(1), new Uint32Array(1))).toThrow(
+          /updated already|being read/,
+        );
+        expect(() => owner.commit()).toThrow(RangeError);
+      });
+      reads++;
+    });
+    expect(reads).toBeGreaterThan(2);
+    const after = await words(owner.state);
+    expect(after).toEqual(await words(engine.optimizer.state));
+    expect(after).not.toEqual(before);
+  });
+
+  it('cannot be read as it was where updated moments are not kept', async () => {
+    const own = await ClusterOwner.build(kernels, engine.layout, engine.options.adamw, false);
+    expect(await own.readBefore(async () => 'read')).toBe('read');
+    const zeros = () => new Uint32Array(own.buckets[0].size);
+    own.beginUpdate(1, RATE, 1);
+    own.submitUpdate(0, zeros(), zeros());
+    await expect(own.readBefore(async () => 'read')).rejects.toThrow('the moments before this step are gone');
   });
 
   it('takes sums from shared memory', async () => {
