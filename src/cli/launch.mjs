@@ -9,7 +9,7 @@ import { prepare } from './setup.mjs';
 
 /** A signal that comes again within this time is the same one. */
 const copyMs = 500;
-const copied = ['SIGINT', 'SIGTERM'];
+const copied = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const lastAt = new Map();
 
 /**
@@ -19,8 +19,8 @@ const lastAt = new Map();
 const emit = process.emit;
 process.emit = function (name, ...rest) {
   if (copied.includes(name)) {
-    const now = Date.now();
-    if (now - (lastAt.get(name) || 0) < copyMs) return true;
+    const now = 1000 * process.uptime();
+    if (now - (lastAt.get(name) || -copyMs) < copyMs) return true;
     lastAt.set(name, now);
   }
   return emit.call(this, name, ...rest);
