@@ -110,7 +110,7 @@ export function withAdvice(error: unknown, url: JoinUrl): unknown {
 function foreign(url: JoinUrl, what: string): LantrainError {
   return new LantrainError(
     'LT_CLUSTER_FOREIGN',
-    `${where(url)} is no lantrain coordinator: ${what}; compare host and port with the URL that the coordinator prints`,
+    `${where(url)} is no coordinator of lantrain: ${what}; compare host and port with the URL that the coordinator prints`,
   );
 }
 

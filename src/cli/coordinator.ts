@@ -223,7 +223,7 @@ class ClusterConductor implements Conductor {
       reporter.note(`port     ${this.#server.port}, as ${DEFAULT_PORT} is taken; open it where there is a firewall`);
     // For who opens the page, to compare with what the browser's warning shows.
     if (!command.plain) reporter.note(`SHA-256  ${hexFingerprint(access.fingerprint)} (certificate)`);
-    const warning = certificateWarning(access.certificate);
+    const warning = command.plain ? undefined : certificateWarning(access.certificate);
     if (warning !== undefined) reporter.note(`warning  ${warning}`);
     reporter.note(
       `workers  any number, at any time${command.minWorkers > 1 ? `; ${command.minWorkers} to begin` : ''}`,

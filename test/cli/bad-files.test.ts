@@ -108,6 +108,7 @@ describe('what a command is to read or write and cannot', () => {
     ['no run', () => ['report', at('nowhere')], /LT_RUN_MISSING: there is no run at .*nowhere/],
     ['a file for a run', () => ['report', at('text.txt')], /LT_RUN_MISSING: .*text\.txt is no run/],
     ['an empty name', () => ['export', '--run', at('run'), '--out', ''], /--out is empty/],
+    ['a plan below a file', () => ['doctor', '--tune', '--plan-out', at('text.txt/p')], /LT_RUN_WRITE: .*ENOTDIR/],
     ['a file for a folder', () => ['export', '--run', at('run'), '--out', at('text.txt')], /text\.txt is a file/],
     ['a folder in a file', () => ['export', '--run', at('run'), '--out', at('text.txt/x')], /cannot write .*ENOTDIR/],
     ['a full folder', () => ['export', '--run', at('run'), '--out', at('run')], /LT_RUN_EXISTS: .*not empty/],

@@ -114,8 +114,8 @@ test.each([true, false])('the page of train --watch or view, with TLS %s', async
 });
 
 test.each([
-  [404, 'LT_CLUSTER_FOREIGN', /no lantrain coordinator.*404 Not Found/],
-  [200, 'LT_CLUSTER_FOREIGN', /no lantrain coordinator.*200 OK/],
+  [404, 'LT_CLUSTER_FOREIGN', /no coordinator of lantrain.*404 Not Found/],
+  [200, 'LT_CLUSTER_FOREIGN', /no coordinator of lantrain.*200 OK/],
   [301, 'LT_CLUSTER_FOREIGN', /301/],
   [502, 'LT_CLUSTER_CONNECT', /502 Bad Gateway/],
   [503, 'LT_CLUSTER_CONNECT', /503/],
@@ -143,7 +143,7 @@ test.each(['ws', 'wss'])('%s:// to an SSH server', async (scheme) => {
   expect(await failure(`${scheme}://127.0.0.1:${port}/#${fragment}`)).toMatchObject({
     code: 'LT_CLUSTER_FOREIGN',
     exitCode: 1,
-    message: expect.stringMatching(/no lantrain coordinator.*SSH-2\.0-OpenSSH_9\.2p1/),
+    message: expect.stringMatching(/no coordinator of lantrain.*SSH-2\.0-OpenSSH_9\.2p1/),
   });
 });
 

@@ -27,13 +27,13 @@ function copyOf(version: string, name: string, as = name): void {
 }
 
 describe.each(Object.entries(RELEASED))('runs of %s', (version, runs) => {
-  it.each(Object.entries(runs))('%s goes on to its digest', async (name, digest) => {
+  it.for(Object.entries(runs))('%s goes on to its digest', async ([name, digest], { skip }) => {
     copyOf(version, name);
     const { code, stderr, events } = await lantrain(['train', '--resume', name, '--json'], { cwd: folder.path });
     expect(code, stderr).toBe(0);
-    // The saved bits are the released version's; the steps after them are this adapter's, whose bits may be others.
     const { adapter } = JSON.parse(readFileSync(join(folder.path, name, 'config.json'), 'utf8'));
-    if (stderr.includes(`this run began on ${adapter}`)) return;
+    if (stderr.includes(`this run began on ${adapter}`))
+      skip(`the saved bits were read; those of the steps after them are of ${adapter}, and this adapter's may be others`);
     expect(events.at(-1)).toMatchObject({ event: 'done', step: 10, digest });
   });
 
