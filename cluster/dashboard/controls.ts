@@ -4,8 +4,8 @@ import type { Action } from './messages.js';
 export interface ControlHooks {
   /** As the first Ctrl-C. */
   stop(): void;
-  /** Saves the last finished step, also in the middle of the next one. */
-  save(): void;
+  /** Saves the last finished step, also in the middle of the next one; false where that is done already. */
+  save(): boolean;
   /** Undefined where there are no workers; false when there is none of that id. */
   drop?(worker: number): string | false;
   /** Something has been asked for or taken back. */
@@ -57,8 +57,7 @@ export class RunControls {
         this.paused = false;
         return 'going on';
       case 'checkpoint':
-        this.hooks.save();
-        return 'saving a checkpoint';
+        return this.hooks.save() ? 'saving a checkpoint' : 'the last finished step is in a checkpoint already';
       case 'stop':
         this.hooks.stop();
         return 'stopping after this step, with a checkpoint';

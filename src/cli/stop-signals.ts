@@ -32,6 +32,7 @@ export class StopSignals {
   requested = false;
   #run: StoppableRun | undefined;
   #abandoned = false;
+  #askedTwice = false;
   #isOver = false;
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #onStop = () => this.#interrupted();
@@ -62,9 +63,11 @@ export class StopSignals {
     }
     if (this.requested) return;
     this.requested = true;
-    this.reporter.note('stopping after this step, with a checkpoint (Ctrl-C again: at once)');
+    const waits = run.waits();
+    const when = waits ? 'now, as nobody computes' : 'after this step';
+    this.reporter.note(`stopping ${when}, with a checkpoint (Ctrl-C again: at once)`);
     run.onStop();
-    if (run.waits()) this.abandon();
+    if (waits) this.abandon();
     else {
       this.#after(SAVE_AFTER_MS, this.#onSave);
       if (run.patienceMs !== undefined) this.#after(run.patienceMs, () => this.abandon());
@@ -91,8 +94,11 @@ export class StopSignals {
   #interrupted(): void {
     if (this.#isOver) return;
     if (this.#run === undefined || !this.requested) this.ask();
-    else if (!this.#abandoned) this.abandon();
-    else {
+    else if (!this.#askedTwice) {
+      // What is in hand may be given up already, and the steps before it are being saved: that is not for two to end.
+      this.#askedTwice = true;
+      this.abandon();
+    } else {
       this.reporter.stop();
       process.stderr.write(`stopped at once; ${this.#run.standing()}\n`);
       process.exit(130);

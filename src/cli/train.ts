@@ -208,8 +208,12 @@ async function runLoop(ready: ReadyRun): Promise<number> {
   const metricsPath = join(run.path, 'metrics.jsonl');
   const controls = new RunControls({
     stop: () => stop.ask(),
-    // A checkpoint that cannot be written ends the run, which tells of it.
-    save: () => void trainer.save().catch(() => undefined),
+    save: () => {
+      const isNew = !trainer.isSaved;
+      // A checkpoint that cannot be written ends the run, which tells of it.
+      trainer.save().catch(() => undefined);
+      return isNew;
+    },
     drop: conductor.drop && ((worker) => conductor.drop?.(worker) ?? false),
     changed: () => {
       telemetry.paused = controls.paused;

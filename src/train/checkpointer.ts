@@ -80,7 +80,7 @@ export class Checkpointer {
     return this.#inTurn(async () => {
       for (;;) {
         if (this.#closed) return undefined;
-        if (this.#isDone) return this.#recorded;
+        if (this.isDone) return this.#recorded;
         await this.#writing;
         this.#check();
         const step = this.#recorded;
@@ -131,7 +131,7 @@ export class Checkpointer {
   }
 
   /** The last recorded step is taken, or was on disk before. */
-  get #isDone(): boolean {
+  get isDone(): boolean {
     return this.#recorded === this.#taken || (this.#recorded === this.from && this.from > 0);
   }
 

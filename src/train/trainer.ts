@@ -105,6 +105,11 @@ export class Trainer {
     return this.#checkpointer?.now();
   }
 
+  /** Whether the last finished step is in a checkpoint, or on its way there. */
+  get isSaved(): boolean {
+    return this.#checkpointer?.isDone ?? false;
+  }
+
   /** Ends the run now: the step or the report in hand is given up, with `why` as an error if there is one. */
   abandon(why?: Error): void {
     this.#abandoned = true;

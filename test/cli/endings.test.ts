@@ -1,5 +1,5 @@
 import { closeSync, existsSync, openSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, afterEach, expect, it } from 'vitest';
 import { parseFragment } from '../../cluster/dashboard/messages.js';
 import { listCheckpoints } from '../../src/checkpoint/checkpoint.js';
@@ -28,8 +28,12 @@ afterEach(async () => {
   started.clear();
 });
 
-function lantrain(args: readonly string[], more: ConstructorParameters<typeof Lantrain>[4] = {}): Lantrain {
-  const process = new Lantrain(args, folder.path, undefined, {}, more);
+function lantrain(
+  args: readonly string[],
+  to: ConstructorParameters<typeof Lantrain>[4] = {},
+  environment: Readonly<Record<string, string>> = {},
+): Lantrain {
+  const process = new Lantrain(args, folder.path, undefined, environment, to);
   started.add(process);
   return process;
 }
@@ -103,13 +107,27 @@ it('SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid
   expect([newest('long'), stepsOf('long').at(-1), leftovers('long')]).toEqual([last, last, []]);
 });
 
-it('a new run that is stopped before its first step leaves nothing behind', async () => {
+it('a new run that is stopped before its first step leaves nothing behind, nor one that is in the making', async () => {
   const run = lantrain(['train', ...SMALL, '--steps', '9', '--out', 'early', '--json']);
   await run.printed(/^model /m);
   run.signal('SIGTERM');
   expect(await run.ended, run.text).toBe(130);
   expect(run.text).toContain('stopped before the first step');
   expect(existsSync(at('early'))).toBe(false);
+
+  const slow = { NODE_OPTIONS: `--import ${resolve('test/cli/slow-disk.mjs')}`, SLOW_SYNC_MS: '500' };
+  const making = lantrain(['train', ...SMALL, '--steps', '9', '--out', 'making', '--json'], {}, slow);
+  await new Promise<void>((go) => {
+    const watch = setInterval(() => {
+      if (making.running && !existsSync(at('making'))) return;
+      clearInterval(watch);
+      go();
+    }, 10);
+  });
+  making.signal('SIGINT');
+  expect(await making.ended, making.text).toBe(130);
+  expect(making.text).toContain('stopped before the first step');
+  expect(existsSync(at('making'))).toBe(false);
 });
 
 it('whose output nobody reads, or is on a full disk, a run goes on and says so where it can', async () => {

@@ -1,6 +1,6 @@
 /**
  * Preloaded by `node --import` into a process and its threads: a disk on which every write of a file takes
- * SLOW_DISK_MS, and which is full after SLOW_DISK_BYTES written by one thread.
+ * SLOW_DISK_MS and every fsync SLOW_SYNC_MS, and which is full after SLOW_DISK_BYTES written by one thread.
  */
 import { open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,14 @@ const FileHandle = Object.getPrototypeOf(file);
 await file.close();
 await rm(probe);
 
-const { write } = FileHandle;
+const { write, sync } = FileHandle;
+const syncMs = Number(process.env.SLOW_SYNC_MS ?? 0);
+if (syncMs > 0)
+  FileHandle.sync = async function () {
+    await new Promise((resolve) => setTimeout(resolve, syncMs));
+    return sync.call(this);
+  };
+
 FileHandle.write = async function (bytes, from, count, ...rest) {
   await new Promise((resolve) => setTimeout(resolve, delayMs));
   left -= count;

@@ -61,6 +61,19 @@ it('gives up at once where nobody computes, and as soon as nobody does', () => {
   expect(later.did).toEqual(['stop', 'abandon']);
 });
 
+it('whose step is given up already needs a third signal to end it while it saves', () => {
+  const { did, said, send } = signals({ waits: true });
+  const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
+  vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+  send('SIGINT');
+  expect(said).toEqual(['stopping now, as nobody computes, with a checkpoint (Ctrl-C again: at once)']);
+  send('SIGINT');
+  expect(did).toEqual(['stop', 'abandon']);
+  expect(exit).not.toHaveBeenCalled();
+  send('SIGINT');
+  expect(exit).toHaveBeenCalledWith(130);
+});
+
 it('before the loop begins whoever asks for the end gets it, a page as well', () => {
   const { stop, did, send } = signals({ begun: false });
   send('SIGTERM');

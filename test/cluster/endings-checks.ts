@@ -6,7 +6,9 @@ import { eventsOf } from './seeded.js';
 
 /** What lies on the disk of a run. */
 export interface Disk {
+  readonly path: string;
   readonly exists: boolean;
+  readonly isDone: boolean;
   readonly events: readonly Event[];
   /** The last step in the metrics, 0 before the first. */
   readonly step: number;
@@ -18,29 +20,75 @@ export interface Disk {
   readonly leftovers: readonly string[];
 }
 
-export function diskOf(run: string): Disk {
-  const events = eventsOf(run);
+export function diskOf(path: string): Disk {
+  const events = eventsOf(path);
   const stepsOf = (kind: string) => events.filter(({ event }) => event === kind).map(({ step }) => Number(step));
-  const exists = existsSync(run);
-  const names = exists ? readdirSync(run, { recursive: true }).map(String) : [];
+  const exists = existsSync(path);
+  const names = exists ? readdirSync(path, { recursive: true }).map(String) : [];
   return {
+    path,
     exists,
+    isDone: events.some(({ event }) => event === 'done'),
     events,
     step: stepsOf('step').at(-1) ?? 0,
     checkpointEvents: stepsOf('checkpoint'),
-    newest: listCheckpoints(join(run, 'checkpoints')).at(-1)?.step,
+    newest: listCheckpoints(join(path, 'checkpoints')).at(-1)?.step,
     leftovers: names.filter((name) => name === 'lock' || /\.(partial|replaced)/.test(name)),
   };
 }
 
-/** Throws where a step of the metrics is in no checkpoint, or something lies about. */
-export function isClean({ step, newest, leftovers }: Disk): void {
-  if (newest !== step) throw new Error(`step ${step} is in the metrics, and the newest checkpoint is of ${newest}`);
+export function describe({ step, newest }: Disk): string {
+  return `step ${step} is in the metrics, the newest checkpoint is ${newest ?? 'none'}`;
+}
+
+/** How a process ended whose run it was. */
+export interface Ended {
+  readonly code: number | null;
+  /** What it said, as far as somebody read it. */
+  readonly text: string;
+  /** The last step before its reader went away, if that did. */
+  readonly unreadSince: number | undefined;
+  readonly wasKilled: boolean;
+  /** It was told to wait for nothing: what that costs it must tell. */
+  readonly mayLose: boolean;
+  readonly before: Disk | undefined;
+  readonly after: Disk;
+}
+
+/** Throws where anything is not as it must be after such an end. */
+export function checkEnding(ended: Ended): void {
+  const { code, text, unreadSince, wasKilled, mayLose, before, after } = ended;
+  if (/unexpected|unhandled|^\s+at /im.test(text)) throw new Error('it ended in a stack trace');
+  if (wasKilled && code === null) {
+    const kept = Math.max(-1, ...after.checkpointEvents);
+    if ((after.newest ?? -1) < kept) throw new Error(`the checkpoint of step ${kept} was told of and is gone`);
+    return;
+  }
+  if (/stopped before the first step/.test(text)) {
+    if (code !== 130) throw new Error(`exit code ${code} of a run that was stopped before it began`);
+    if (before?.exists ? before.newest !== after.newest : after.exists)
+      throw new Error('a run that was stopped before it began leaves something else behind than it found');
+    noLeftovers(after);
+    return;
+  }
+  if (code !== (after.isDone ? 0 : 130)) throw new Error(`exit code ${code}`);
+  const isUnread = unreadSince !== undefined;
+  if (!(mayLose && (isUnread || /stopped at once/.test(text)))) {
+    if (after.newest !== after.step) throw new Error(describe(after));
+    noLeftovers(after);
+  }
+  if (!isUnread) saysTruly(text, after);
+  // The first step after its reader went away may have been on its way already.
+  else if (after.step > unreadSince + 1 && !after.events.some(({ event }) => event === 'output'))
+    throw new Error('no event says that the output is lost');
+}
+
+function noLeftovers({ leftovers }: Disk): void {
   if (leftovers.length > 0) throw new Error(`it leaves ${leftovers.join(', ')}`);
 }
 
 /** Throws where what a process said last of its run is not so. */
-export function saysTruly(text: string, run: string, { step, newest }: Disk, isDone: boolean): void {
+function saysTruly(text: string, { path, step, newest, isDone }: Disk): void {
   const [, lostAs] = /stopped at once; (.*)/.exec(text) ?? [];
   if (lostAs !== undefined) {
     const lost = step - (newest ?? 0);
@@ -58,6 +106,6 @@ export function saysTruly(text: string, run: string, { step, newest }: Disk, isD
   }
   const [, digest] = /^digest ([0-9a-f]{64})/m.exec(text) ?? [];
   const name = String(newest).padStart(6, '0');
-  const { digest: kept } = JSON.parse(readFileSync(join(run, 'checkpoints', name, 'state.json'), 'utf8'));
+  const { digest: kept } = JSON.parse(readFileSync(join(path, 'checkpoints', name, 'state.json'), 'utf8'));
   if (digest !== kept) throw new Error(`it says digest ${digest}, and its newest checkpoint has ${kept}`);
 }

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { parseFragment } from '../../cluster/dashboard/messages.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { FakePage } from './dashboard/helpers.js';
-import { type Disk, diskOf, isClean, saysTruly } from './endings-checks.js';
+import { checkEnding, type Disk, describe, diskOf } from './endings-checks.js';
 import { Lantrain, lossesOf, startCoordinator, startWorker } from './processes.js';
 import { type Draw, drawnOptions, eventsOf, runByCommandLine, type SeededOptions, seededRounds } from './seeded.js';
 
@@ -299,32 +299,20 @@ class Round {
   }
 
   get #isDone(): boolean {
-    return eventsOf(this.#run).some(({ event }) => event === 'done');
+    return this.#disk().isDone;
   }
 
   #check(ending: What, code: number | null, before: Disk | undefined, after: Disk): void {
     const { text } = this.#process as Lantrain;
-    if (/unexpected|unhandled|^\s+at /im.test(text)) throw new Error('it ended in a stack trace');
-    if (ending === 'SIGKILL' && code === null) {
-      const kept = Math.max(-1, ...after.checkpointEvents);
-      if ((after.newest ?? -1) < kept) throw new Error(`the checkpoint of step ${kept} was told of and is gone`);
-      return;
-    }
-    if (/stopped before the first step/.test(text)) {
-      if (code !== 130) throw new Error(`exit code ${code} of a run that was stopped before it began`);
-      if (before?.exists ? before.newest !== after.newest : after.exists)
-        throw new Error('a run that was stopped before it began leaves something else behind than it found');
-      if (after.leftovers.length > 0) throw new Error(`it leaves ${after.leftovers.join(', ')}`);
-      return;
-    }
-    if (code !== (this.#isDone ? 0 : 130)) throw new Error(`exit code ${code}`);
-    // The third Ctrl-C waits for nothing; what that costs is told, and nobody may have read it.
-    if (ending !== 'thrice' || !(this.#unreadSince !== undefined || /stopped at once/.test(text))) isClean(after);
-    if (this.#unreadSince === undefined) saysTruly(text, this.#run, after, this.#isDone);
-    // The first step after it may have been on its way already.
-    const wrote = this.#unreadSince !== undefined && after.step > this.#unreadSince + 1;
-    if (wrote && !after.events.some(({ event }) => event === 'output'))
-      throw new Error('no event says that the output is lost');
+    checkEnding({
+      code,
+      text,
+      unreadSince: this.#unreadSince,
+      wasKilled: ending === 'SIGKILL',
+      mayLose: ending === 'thrice',
+      before,
+      after,
+    });
   }
 
   #compare(): void {
@@ -336,10 +324,6 @@ class Round {
     if (got !== wanted) throw new Error(`the metrics are ${got} instead of ${wanted}`);
     this.say(`digest ${String(digest(run)).slice(0, 16)} and the metrics are those of the undisturbed run`);
   }
-}
-
-function describe({ step, newest }: Disk): string {
-  return `step ${step} is in the metrics, the newest checkpoint is ${newest ?? 'none'}`;
 }
 
 runByCommandLine(import.meta.url, { kind: '' }, async (options, { kind }) => {

@@ -109,7 +109,7 @@ export async function testPage(limits: Partial<WatchLimits> = {}, played: Played
       acted.push('stop');
       controls.stop();
     },
-    save: () => void acted.push('save'),
+    save: () => acted.push('save') === acted.indexOf('save') + 1,
     drop: (worker) => (worker === 1 ? 'worker-1' : false),
     changed: () => {
       telemetry.paused = controls.paused;

@@ -163,8 +163,9 @@ describe('controls', () => {
       isOver = true;
     });
     // A checkpoint is saved at once, and the run stays paused.
-    await ask('checkpoint');
-    expect(acted).toContain('save');
+    expect(await ask('checkpoint')).toBe('saving a checkpoint');
+    expect(await ask('checkpoint')).toBe('the last finished step is in a checkpoint already');
+    expect(acted.filter((what) => what === 'save')).toHaveLength(2);
     await new Promise((wake) => setTimeout(wake, 50));
     expect(isOver).toBe(false);
     await ask('resume');
