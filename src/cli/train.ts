@@ -21,7 +21,7 @@ import { createReporter, type Reporter } from '../report/progress.js';
 import { Engine, initializeWeights, type TrainingEngine } from '../train/engine.js';
 import { type LossScale, LossScaleSchema } from '../train/loss-scale.js';
 
-import { checkpointInterval, type PresetName, type TrainOptions } from '../train/options.js';
+import type { PresetName, TrainOptions } from '../train/options.js';
 
 import { RunClock } from '../train/run-clock.js';
 import { identityOf, type RunConfig } from '../train/run-config.js';
@@ -421,15 +421,14 @@ function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Report
 }
 
 /** Of a cluster, 24 bytes a parameter and what is on its way in. */
-function printHostMemory({ model, plan, options }: RunConfig, conductor: Conductor, reporter: Reporter): void {
+function printHostMemory({ model, plan }: RunConfig, conductor: Conductor, reporter: Reporter): void {
   const layout = new ParameterLayout(model, plan);
-  const copies = checkpointInterval(options.checkpointEvery);
+  // Also where none is due by itself: a signal or the page may ask for one.
   const parts = {
-    ...(copies.steps > 0 || copies.milliseconds > 0 ? { 'copy for checkpoints': StateSnapshot.bytes(layout) } : {}),
+    'copy for checkpoints': StateSnapshot.bytes(layout),
     ...conductor.hostMemory?.(layout),
   };
   const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
-  if (total === 0) return;
   const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
   reporter.note(`host     ${formatBytes(total)} of main memory: ${listed.join(', ')}`);
 }
