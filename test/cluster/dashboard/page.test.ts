@@ -153,8 +153,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
   it('goes on with the run where it stopped, as one curve and with all that its workers computed', async () => {
     const stands = await stepOf(page);
     await page.click('#table summary');
-    const before = await page.locator('#rows tr').count();
-    expect(before).toBeGreaterThan(0);
+    await expect.poll(() => page.locator('#rows tr').count(), SOON).toBeGreaterThan(0);
     // Else they come back by themselves, as the page does.
     for (const worker of workers.values()) {
       worker.signal('SIGKILL');
