@@ -99,9 +99,9 @@ export class ClusterServer {
   }
 
   /** Throws LT_CLUSTER_LISTEN where the address cannot be had now; for those with long work before they listen. */
-  static async checkAddress(host: string, port: number): Promise<void> {
+  static async checkAddress(host: string, port: number, advice?: string): Promise<void> {
     const probe = createProbe();
-    await listening(probe, host, port);
+    await listening(probe, host, port, advice);
     await new Promise((closed) => probe.close(closed));
   }
 

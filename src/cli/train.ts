@@ -4,6 +4,7 @@ import { RunControls } from '../../cluster/dashboard/controls.js';
 import type { PageServer } from '../../cluster/dashboard/page-server.js';
 import { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import { RUN_DONE } from '../../cluster/protocol.js';
+import { ClusterServer } from '../../cluster/transport/server.js';
 import { type Checkpoint, restoreCheckpoint } from '../checkpoint/checkpoint.js';
 import { openModel } from '../checkpoint/huggingface.js';
 import { checkIdentity } from '../checkpoint/identity.js';
@@ -94,6 +95,8 @@ export function train(command: TrainCommand): Promise<number> {
     },
     end: async (reason) => page?.close(reason),
     create: async ({ config, gpu, plan, shape }, version) => {
+      // Before a run that goes on is cut back to its checkpoint.
+      if (command.watch) await ClusterServer.checkAddress(...command.watch, 'choose another --watch HOST:PORT');
       engine = await Engine.create(gpu, loadShaders(), {
         model: config.model,
         shape,
@@ -164,7 +167,8 @@ async function prepareRun(
       run = await created;
       await begin(engine, config, command.init);
     } else await restore(run, engine, from);
-    return { ...request, job, engine, trainer, run, isNew, from };
+    const past = readMetrics(metricsOf(run));
+    return { ...request, job, engine, trainer, run, isNew, from, past };
   } catch (error) {
     if (isNew) await run?.discard();
     else run?.close();
@@ -200,12 +204,15 @@ interface ReadyRun extends RunRequest {
   readonly run: RunDirectory;
   readonly isNew: boolean;
   readonly from: number;
+  /** The events that the run has already. */
+  readonly past: readonly MetricsEvent[];
 }
 
+const metricsOf = (run: RunDirectory) => join(run.path, 'metrics.jsonl');
+
 async function runLoop(ready: ReadyRun): Promise<number> {
-  const { command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from } = ready;
+  const { command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from, past } = ready;
   const { config } = job;
-  const metricsPath = join(run.path, 'metrics.jsonl');
   const controls = new RunControls({
     stop: () => stop.ask(),
     save: () => {
@@ -221,7 +228,6 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     },
   });
   const facts = factsOf(config, run.path, conductor.drop ? 'cluster' : 'single');
-  const past = readMetrics(metricsPath);
   const telemetry = new Telemetry(facts, past, clock.now);
   const standing = () => whatStands(run, telemetry.step);
   outputIsOptional((stream, why) => {
@@ -235,7 +241,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
       // A disk that is full for one is full for the other: the next event of the run meets it, and says so.
     }
   });
-  const plot = async () => run.writePlot(lossPlot(readMetrics(metricsPath), plotLabels(config, trainer)));
+  const plot = async () => run.writePlot(lossPlot(readMetrics(metricsOf(run)), plotLabels(config, trainer)));
   const checkpoints = new Checkpoints(run, engine, job, reporter);
   let reason = 'it failed';
   let hasBegun = false;
@@ -306,7 +312,8 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();
-    await noteEnd(run, telemetry, 'failed', error);
+    // What fails after its end, such as the report, does not make it a run that failed.
+    if (telemetry.status.state !== 'done') await noteEnd(run, telemetry, 'failed', error);
     throw hasBegun ? withStanding(error, standing()) : error;
   } finally {
     await conductor.end?.(reason);

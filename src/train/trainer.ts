@@ -110,10 +110,10 @@ export class Trainer {
     return this.#checkpointer?.isDone ?? false;
   }
 
-  /** Ends the run now: the step or the report in hand is given up, with `why` as an error if there is one. */
-  abandon(why?: Error): void {
+  /** Ends the run now: the step or the report in hand is given up. */
+  abandon(): void {
     this.#abandoned = true;
-    this.engine.abandon(why);
+    this.engine.abandon();
   }
 
   #checkAbandoned(): void {

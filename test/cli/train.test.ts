@@ -1,4 +1,6 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { endOf } from '../../src/report/course.js';
@@ -133,6 +135,22 @@ describe('a run', () => {
     const end = endOf(readMetrics(at('nan/metrics.jsonl')));
     expect(end).toEqual({ state: 'failed', reason: expect.stringMatching(/^step 2:/) });
     expect(readFileSync(at('nan/report.html'), 'utf8')).toContain('Failed: step 2:');
+  });
+
+  it('that cannot have the port of its page is told before anything of it has changed', async () => {
+    const run = await train(...SMALL, '--steps', '3', '--checkpoint-every', '2', '--out', 'port');
+    expect(run.code, run.stderr).toBe(0);
+    // As a run that was killed after step 3 leaves it.
+    rmSync(at('port/checkpoints/000003'), { recursive: true });
+    const before = readFileSync(at('port/metrics.jsonl'), 'utf8');
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const refused = await train('--resume', 'port', '--watch', `127.0.0.1:${port}`);
+    taken.close();
+    expect(refused.stderr).toMatch(/^error LT_CLUSTER_LISTEN: .*choose another --watch HOST:PORT\n$/m);
+    expect(refused.code).toBe(1);
+    expect(readFileSync(at('port/metrics.jsonl'), 'utf8')).toBe(before);
   });
 
   it('exports weights that another run begins with, and generates the same text for the same seed', async () => {
