@@ -140,11 +140,19 @@ export async function latestCheckpoint(
       return { found: opened, passedOver };
     } catch (error) {
       opened?.close();
-      if (!(error instanceof LantrainError)) throw error;
+      if (!(error instanceof LantrainError) || isBarred(error)) throw error;
       passedOver.push({ path, why: error.message });
     }
   }
   return { found: undefined, passedOver };
+}
+
+/** What keeps a process from a file that may be whole. */
+const BARRED: ReadonlySet<string | undefined> = new Set(['EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ENOMEM']);
+
+/** Whether an error says nothing of the file: this process may not read it, or the system is short of something. */
+export function isBarred({ cause }: LantrainError): boolean {
+  return isSystemError(cause) && BARRED.has(cause.code);
 }
 
 /**

@@ -1,10 +1,12 @@
 import { existsSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { LantrainError } from '../errors.js';
 import { removeQuietly } from '../files.js';
 import { PARTIAL, writeFailure } from './atomic.js';
 import {
   entries,
+  isBarred,
   listCheckpoints,
   type NewCheckpoint,
   openCheckpoint,
@@ -63,12 +65,13 @@ async function pruneCheckpoints(dir: string, step: number, keep: number): Promis
   }
 }
 
+/** One that this process is kept from counts as whole. */
 async function opens(path: string): Promise<boolean> {
   try {
     (await openCheckpoint(path)).close();
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return error instanceof LantrainError && isBarred(error);
   }
 }
 

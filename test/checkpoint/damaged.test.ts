@@ -1,5 +1,6 @@
-import { cpSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { openModel } from '../../src/checkpoint/huggingface.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
@@ -117,6 +118,25 @@ describe('a checkpoint with a changed bit', () => {
       'cannot be read: bad file descriptor (EBADF)',
     );
   });
+});
+
+test('a checkpoint that this process may not read is not damaged: the system is why, and it keeps its place', async () => {
+  const path = await runWith(2, 4);
+  const file = join(checkpoint(path, 4), 'model.safetensors');
+  chmodSync(file, 0);
+  for (let dir = checkpoint(path, 4); dir !== tmpdir(); dir = dirname(dir)) chmodSync(dir, 0o755);
+  const run = await RunDirectory.open(path, 'write');
+  // Root may read everything.
+  const isRoot = process.geteuid?.() === 0;
+  if (isRoot) process.seteuid?.('nobody');
+  try {
+    expect(await failure('LT_CHECKPOINT_CORRUPT', () => run.latest())).toContain('(EACCES)');
+  } finally {
+    if (isRoot) process.seteuid?.(0);
+  }
+  await run.writeCheckpoint(next(6), 2);
+  run.close();
+  expect(names(path)).toEqual(['000004', '000006']);
 });
 
 describe('a damaged checkpoint, when the run goes on from the one before', () => {
