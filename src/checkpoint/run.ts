@@ -268,11 +268,12 @@ export class RunDirectory {
     this.lock?.release();
   }
 
-  /** Closes a run that never began, and removes it with the folders that were made for it. */
+  /** Closes a run that never began, and removes it with the folders that were made for it; a second call finds the rest. */
   async discard(): Promise<void> {
     this.close();
-    await removeQuietly(this.path);
-    removeEmpty(dirname(this.path), this.made);
+    const names = existsSync(this.path) ? readdirSync(this.path) : [];
+    for (const name of names) await removeQuietly(join(this.path, name));
+    removeEmpty(this.path, this.made);
   }
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { RunControls } from '../../cluster/dashboard/controls.js';
 import type { PageServer } from '../../cluster/dashboard/page-server.js';
@@ -181,8 +181,8 @@ async function endEarly(reporter: Reporter, created: Promise<RunDirectory> | und
   reporter.stop();
   const fresh = await created?.catch(() => undefined);
   await fresh?.discard();
-  // What was being written meanwhile, by a conductor that begins.
-  if (fresh) rmSync(fresh.path, { recursive: true, force: true, maxRetries: 3 });
+  // A conductor that begins may have been writing meanwhile.
+  await fresh?.discard();
   process.stderr.write('stopped before the first step\n');
   process.exit(130);
 }

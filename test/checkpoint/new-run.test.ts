@@ -65,6 +65,9 @@ describe('a run that fails before it begins leaves nothing', () => {
     const run = await RunDirectory.create(join(dir, 'deep/runs/a'), CONFIG);
     await run.discard();
     expect(readdirSync(dir)).toEqual(['mine']);
+    // A folder that was there before stays.
+    await (await RunDirectory.create(join(dir, 'mine'), CONFIG)).discard();
+    expect(readdirSync(dir, { recursive: true })).toEqual(['mine']);
   });
 
   test('and nothing of others goes with it', async () => {
