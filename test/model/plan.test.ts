@@ -73,10 +73,12 @@ describe('a plan', () => {
     expect(refusal({ version: 1, matmul: 'subgroup8' })).toMatch(
       /^version 1 is not that of this lantrain \(2\); matmul must be a list$/,
     );
-    expect(refusal({ matmul: [['*', 'subgroup9']] })).toMatch(/no matrix product kernel subgroup9/);
-    expect(refusal({ matmul: [['*', 'toString']] })).toMatch(/no matrix product kernel toString/);
+    expect(refusal({ matmul: [['*', 'subgroup9']] })).toMatch(
+      /^matmul\.0\.1 names a kernel that there is not: subgroup9$/,
+    );
+    expect(refusal({ matmul: [['*', 'toString']] })).toMatch(/a kernel that there is not: toString$/);
     expect(refusal({ matmul: [['MM 1x1x1 store', 'tile64x64'], ...always('tile64x64')] })).toMatch(/no pattern/);
-    expect(refusal({ matmul: [['NN 1x1x1 store', 'tile64x64']] })).toMatch(/the last pattern must be \*/);
+    expect(refusal({ matmul: [['NN 1x1x1 store', 'tile64x64']] })).toMatch(/^matmul must end with the pattern \*$/);
     expect(refusal({ matmul: [] })).toBeDefined();
     expect(refusal({})).toBeUndefined();
     expect(isMatmulVariant('constructor')).toBe(false);
