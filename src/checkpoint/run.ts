@@ -165,10 +165,13 @@ export class RunDirectory {
     if (purpose === 'read') return new RunDirectory(path, config.data);
     const run = new RunDirectory(path, config.data, RunLock.take(path));
     try {
+      // But for locks, which other processes may be making.
+      for (const name of readdirSync(path))
+        if (name.endsWith(PARTIAL) && !name.startsWith(LOCK_NAME)) await removeQuietly(join(path, name));
       await sweepCheckpoints(run.checkpoints);
     } catch (error) {
       run.close();
-      throw writeFailure(run.checkpoints, error);
+      throw writeFailure(path, error);
     }
     return run;
   }

@@ -144,10 +144,16 @@ describe('a checkpoint', () => {
     mkdirSync(join(run.checkpoints, '000006.partial'));
     cpSync(join(run.checkpoints, '000002'), join(run.checkpoints, '000002.replaced'), { recursive: true });
     renameSync(join(run.checkpoints, '000004'), join(run.checkpoints, '000004.replaced'));
+    for (const name of ['loss.svg.partial', 'report.html.partial', 'lock.1a2b3c4d.partial'])
+      writeFileSync(join(run.path, name), '');
+    const partial = () => readdirSync(run.path).filter((name) => name.endsWith('.partial'));
     await RunDirectory.open(run.path, 'read');
     expect(readdirSync(run.checkpoints)).toHaveLength(4);
     expect(steps(run)).toEqual([2]);
+    expect(partial()).toHaveLength(3);
     await RunDirectory.open(run.path, 'write');
+    // Another process may be making that lock just now.
+    expect(partial()).toEqual(['lock.1a2b3c4d.partial']);
     expect(readdirSync(run.checkpoints).sort()).toEqual(['000002', '000004']);
   });
 });
