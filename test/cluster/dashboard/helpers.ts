@@ -157,6 +157,8 @@ export class FakePage {
       this.#wake();
     });
     this.closed = once(ws, 'close').then(([, reason]) => String(reason));
+    // Who opens it is told that nobody is there; nobody may be waiting for its end.
+    this.closed.catch(() => undefined);
   }
 
   static async open(port: number, secure = false): Promise<FakePage> {
