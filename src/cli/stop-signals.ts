@@ -1,6 +1,6 @@
 import type { Reporter } from '../report/progress.js';
 
-/** A run whose loop has begun, as far as who ends it is concerned. */
+/** A run whose loop has begun, as far as ending it is concerned. */
 export interface StoppableRun {
   /** Saves the last finished step at once. */
   save(): Promise<unknown>;

@@ -427,7 +427,7 @@ function printHeader({ config, gpu, plan, shape, budget }: Job, reporter: Report
   );
 }
 
-/** Of a cluster, 24 bytes a parameter and what is on its way in. */
+/** The copy of the state that a checkpoint takes, 12 bytes a parameter; a cluster's owner keeps sums and updates as well. */
 function printHostMemory({ model, plan }: RunConfig, conductor: Conductor, reporter: Reporter): void {
   const layout = new ParameterLayout(model, plan);
   // Also where none is due by itself: a signal or the page may ask for one.

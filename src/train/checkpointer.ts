@@ -6,7 +6,7 @@ export interface SavedCheckpoint {
   readonly path: string;
 }
 
-/** Who owns the state, as far as saving it is concerned; see `TrainingEngine`. */
+/** The owner of the state, as far as saving it is concerned; see `TrainingEngine`. */
 export interface StateHolder {
   readonly version: number;
   holdState<T>(read: () => Promise<T>): Promise<T>;
@@ -153,7 +153,7 @@ export class Checkpointer {
       this.#taken = step;
       this.#writing = this.#tell(step, written);
     } catch (error) {
-      // Whoever asked may not wait for it, as a signal does not.
+      // The caller may not wait for it: a signal does not.
       this.#failure ??= { error };
       throw error;
     }

@@ -92,7 +92,7 @@ export class Trainer {
     }
     try {
       const digest = await checkpointer.finish();
-      // Without the report on its last step a run is not complete: whoever goes on with it has that to do.
+      // Without the report on its last step a run is not complete: `--resume` makes it up.
       return { step, digest, complete: step >= totalSteps && !isCut, seconds: (now() - started) / 1000 };
     } catch (error) {
       await checkpointer.rescue();
