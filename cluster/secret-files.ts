@@ -77,7 +77,8 @@ export class SecretFiles {
 
 /** Undefined where there is none. Throws LT_CLUSTER_ACCESS or LT_RUN_FOREIGN. */
 export function readValue(folder: string, name: ValueName): Promise<string | undefined> {
-  return accessible(join(folder, name), async () => readText(folder, name));
+  const path = join(folder, name);
+  return accessible(path, async () => readOwn(path, MOST_BYTES));
 }
 
 /** Makes the folder if need be. Throws LT_CLUSTER_ACCESS or LT_RUN_FOREIGN. */

@@ -77,7 +77,7 @@ export function createFile(path: string, text: string, mode?: number): void {
  * of this user's own.
  */
 export function makeOwnFolder(path: string, mode?: number): void {
-  makeFolder(path, mode);
+  if (!checkOwnAt(path, { kind: 'folder' })) makeFolder(path, mode);
   checkOwnAt(path, { kind: 'folder' });
   // Windows has neither these permissions nor folders that can be opened.
   if (mode === undefined || process.platform === 'win32') return;

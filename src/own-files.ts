@@ -24,8 +24,9 @@ import { temporaryName } from './temporary-name.js';
  * link in the place of one of them after it was checked. Such a person is the user himself, or somebody whom he has let
  * write there.
  *
- * Where owners or counts of names mean nothing, they are not held against a file: Windows has no owners, and some network
- * and user-space file systems show one owner, or one count, for all files. A new file of this process tells.
+ * Where owners mean nothing, they are not held against a file: Windows has none, and some network and user-space file
+ * systems show one owner for all files, which is then also that of a new file of this process. Those that do not count
+ * names say 0 or 1.
  */
 export type Kind = 'file' | 'folder' | 'either';
 
@@ -52,13 +53,9 @@ export function checkOwn(path: string, stats: Stats, { kind = 'file', isLinkable
   if (isFile && kind === 'folder') throw foreign(path, 'is a file where a folder belongs; remove it');
   if (!isFile && kind === 'file') throw foreign(path, 'is a folder where a file belongs; remove it');
   const me = process.geteuid?.();
-  const isMine = me === undefined || stats.uid === me;
-  const isSingle = !isFile || isLinkable || stats.nlink <= 1;
-  if (isMine && isSingle) return;
-  const fresh = statsOfNewFile(dirname(path));
-  if (!isMine && stats.uid !== fresh?.uid)
+  if (me !== undefined && stats.uid !== me && stats.uid !== ownerOfNewFile(dirname(path)))
     throw foreign(path, `belongs to user ${stats.uid}, not to you (${me}); make the run yours, by cp -r or chown -R`);
-  if (!isSingle && stats.nlink !== fresh?.nlink)
+  if (isFile && !isLinkable && stats.nlink > 1)
     throw foreign(
       path,
       `has ${stats.nlink} names (hard links), so that another file would change with it; copy the run, by cp -r, and use the copy`,
@@ -73,11 +70,11 @@ export function checkOwnAt(path: string, rules?: OwnRules): boolean {
   return true;
 }
 
-export function foreign(path: string, what: string): LantrainError {
+function foreign(path: string, what: string): LantrainError {
   return new LantrainError('LT_RUN_FOREIGN', `cannot use ${path}: it ${what}`);
 }
 
-export function specialKind(stats: Pick<Stats, 'isFIFO' | 'isSocket'>): string {
+function specialKind(stats: Stats): string {
   if (stats.isFIFO()) return 'a pipe';
   return stats.isSocket() ? 'a socket' : 'a device';
 }
@@ -87,13 +84,13 @@ export function lstatIfThere(path: string): Stats | undefined {
   return lstatSync(path, { throwIfNoEntry: false });
 }
 
-/** How this process's own files show up in a folder; undefined where none can be made. */
-function statsOfNewFile(folder: string): Stats | undefined {
+/** Who owns this process's own files in a folder, by the file system; undefined where none can be made. */
+function ownerOfNewFile(folder: string): number | undefined {
   try {
     const path = temporaryName(`${folder}/probe`);
     const fd = openSync(path, NEW_FILE, 0o600);
     try {
-      return fstatSync(fd);
+      return fstatSync(fd).uid;
     } finally {
       closeSync(fd);
       unlinkSync(path);

@@ -20,16 +20,7 @@ import { nameAside, setAside, sweepCheckpoints, writeAndPrune } from './kept.js'
 import { RunLock } from './lock.js';
 import { type Saved, Saver } from './saver.js';
 import type { SharedState } from './shared-state.js';
-import {
-  CHECKPOINTS_FOLDER,
-  CONFIG_NAME,
-  checkReadable,
-  checkTree,
-  isFree,
-  removeTree,
-  rootOf,
-  sweepFiles,
-} from './tree.js';
+import { CHECKPOINTS_FOLDER, CONFIG_NAME, checkTree, isFree, removeTree, rootOf, sweepFiles } from './tree.js';
 
 export interface Latest {
   readonly found: Checkpoint | undefined;
@@ -195,12 +186,10 @@ export class RunDirectory {
     return run;
   }
 
-  /** The root of a run whose files will do for a purpose. */
   private static check(path: string, purpose: 'read' | 'report' | 'write'): string {
     try {
       const root = rootOf(path);
-      if (purpose === 'read') checkReadable(root);
-      else checkTree(root);
+      if (purpose !== 'read') checkTree(root);
       return root;
     } catch (error) {
       throw writeFailure(path, error);

@@ -1,7 +1,7 @@
-import { readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { readdirSync, realpathSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { removeQuietly } from '../files.js';
-import { checkOwn, foreign, type Kind, lstatIfThere, specialKind } from '../own-files.js';
+import { checkOwn, type Kind, lstatIfThere } from '../own-files.js';
 import { isSystemError } from '../system-errors.js';
 import { baseOfTemporary, PARTIAL } from '../temporary-name.js';
 
@@ -33,7 +33,9 @@ export function rootOf(path: string): string {
  * looked at, for nothing there is touched.
  */
 export function checkTree(root: string): void {
-  for (const name of namesIn(root)) {
+  // By our own names as well: a file system may take names for the same that the text does not.
+  const names = new Set([...namesIn(root), ...REPLACED_FILES, LOCK_NAME, CHECKPOINTS_FOLDER, ACCESS_FOLDER]);
+  for (const name of names) {
     const path = join(root, name);
     if (!check(path, kindInRun(name), name === LOCK_NAME || baseOfTemporary(name) === LOCK_NAME)) continue;
     if (name === ACCESS_FOLDER) for (const secret of namesIn(path)) check(join(path, secret), 'file');
@@ -59,35 +61,6 @@ function check(path: string, kind: Kind, isLinkable = false): boolean {
   return stats.isDirectory();
 }
 
-/**
- * Before a run is read: throws LT_RUN_FOREIGN where a file of it is a pipe, a device or a socket. Links and files of
- * others do no harm to a reader. What the system refuses is told by whoever needs it.
- */
-export function checkReadable(root: string): void {
-  const isFolder = (path: string) => {
-    const stats = statIfReadable(path);
-    if (stats !== undefined && !stats.isFile() && !stats.isDirectory())
-      throw foreign(path, `is ${specialKind(stats)}; remove it`);
-    return stats?.isDirectory() === true;
-  };
-  for (const name of namesIfReadable(root)) {
-    const path = join(root, name);
-    if (!isFolder(path) || name !== CHECKPOINTS_FOLDER) continue;
-    for (const checkpoint of namesIfReadable(path)) {
-      const folder = join(path, checkpoint);
-      if (isFolder(folder)) for (const file of namesIfReadable(folder)) isFolder(join(folder, file));
-    }
-  }
-}
-
-function statIfReadable(path: string): Stats | undefined {
-  try {
-    return statSync(path, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
-}
-
 /** Sorted, so that the same fault is told each time. None of a folder that is gone by now. */
 function namesIn(folder: string): string[] {
   try {
@@ -95,14 +68,6 @@ function namesIn(folder: string): string[] {
   } catch (error) {
     if (isSystemError(error) && error.code === 'ENOENT') return [];
     throw error;
-  }
-}
-
-function namesIfReadable(folder: string): string[] {
-  try {
-    return namesIn(folder);
-  } catch {
-    return [];
   }
 }
 

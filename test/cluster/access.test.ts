@@ -124,7 +124,8 @@ test('secrets that are damaged or exchanged are made anew, and a file in the way
     expect(access.certificate).not.toBe(text);
     before = access;
   }
-  await expect(loadOrCreateAccess(joinPath(other, 'token'))).rejects.toThrow(code('LT_CLUSTER_ACCESS'));
+  await expect(loadOrCreateAccess(joinPath(other, 'token'))).rejects.toThrow(code('LT_RUN_FOREIGN'));
+  await expect(loadOrCreateAccess(joinPath(other, 'token', 'x'))).rejects.toThrow(code('LT_CLUSTER_ACCESS'));
   const cert = joinPath(other, 'certificate.pem');
   await expect(loadOrCreateAccess(other, { cert })).rejects.toThrow(code('LT_CLUSTER_CERTIFICATE'));
 });
