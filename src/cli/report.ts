@@ -21,7 +21,7 @@ export function writeReport(run: RunDirectory, config: RunConfig): Promise<void>
 
 /** `lantrain report DIR`. */
 export async function report(path: string): Promise<number> {
-  const run = await RunDirectory.open(path, 'read');
+  const run = await RunDirectory.open(path, 'report');
   await writeReport(run, runConfigOf(run));
   process.stdout.write(`${join(path, 'report.html')}\n`);
   return 0;
