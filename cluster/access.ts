@@ -6,6 +6,7 @@ import { createSecureContext } from 'node:tls';
 import { generate } from 'selfsigned';
 import { LantrainError } from '../src/errors.js';
 import { isSystemError, makeFolder, reason } from '../src/files.js';
+import { readRegular } from '../src/regular-file.js';
 import { checkToken } from './join-url.js';
 
 /** 192 bits. */
@@ -119,7 +120,7 @@ async function keptPair(folder: string): Promise<Pair> {
 export async function ownPair(certificatePath: string, keyPath: string | undefined): Promise<Pair> {
   if (keyPath === undefined)
     throw new LantrainError('LT_CLUSTER_CERTIFICATE', 'a certificate of your own needs its key; add --key FILE');
-  const text = (path: string) => accessible(path, () => readFile(path, 'utf8'));
+  const text = (path: string) => accessible(path, async () => readRegular(path).toString('utf8'));
   const [certificate, key] = [await text(certificatePath), await text(keyPath)];
   const bad = (why: string, cause?: unknown) => new LantrainError('LT_CLUSTER_CERTIFICATE', why, { cause });
   if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(certificate) && !certificate.includes(CERTIFICATE_HEAD))

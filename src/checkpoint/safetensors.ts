@@ -1,9 +1,10 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { fileKind } from '../file-kind.js';
 import { isSystemError, reason } from '../files.js';
+import { openRegular } from '../regular-file.js';
 import { writeWhole } from './atomic.js';
 
 /**
@@ -15,7 +16,10 @@ import { writeWhole } from './atomic.js';
  * The header maps a name to `{dtype, shape, data_offsets: [begin, end]}`, bytes counted from the start of the data, and
  * `__metadata__` to strings. Values are little-endian, as is every machine that runs Node with WebGPU.
  */
-const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 2 ** 24;
+/** The moments of the deepest model that there may be are some 100,000. */
+const MOST_TENSORS = 2 ** 17;
+const MOST_DIMENSIONS = 16;
 const CHUNK_BYTES = 2 ** 24;
 
 const BITS: Readonly<Record<string, number>> = {
@@ -24,7 +28,11 @@ const BITS: Readonly<Record<string, number>> = {
 }; // biome-ignore format: one table
 
 const Offset = z.number().int().nonnegative();
-const Entry = z.object({ dtype: z.string(), shape: z.array(Offset), data_offsets: z.tuple([Offset, Offset]) });
+const Entry = z.object({
+  dtype: z.string(),
+  shape: z.array(Offset).max(MOST_DIMENSIONS),
+  data_offsets: z.tuple([Offset, Offset]),
+});
 const Metadata = z.record(z.string(), z.string());
 
 export interface TensorInfo {
@@ -54,9 +62,9 @@ export interface SafetensorsFile {
 export function openSafetensors(path: string): SafetensorsFile {
   let fd: number | undefined;
   try {
-    fd = openSync(path, 'r');
-    const { tensors, metadata } = readHeader(path, fd);
-    const open = fd;
+    const { fd: open, stats } = openRegular(path);
+    fd = open;
+    const { tensors, metadata } = readHeader(path, fd, stats.size);
     return {
       path,
       tensors,
@@ -76,8 +84,7 @@ export function openSafetensors(path: string): SafetensorsFile {
   }
 }
 
-function readHeader(path: string, fd: number) {
-  const fileBytes = fstatSync(fd).size;
+function readHeader(path: string, fd: number, fileBytes: number) {
   if (fileBytes < 8) throw corrupt(path, `is cut off: ${fileBytes} bytes, the length of its header takes 8`);
   const length = readBytes(path, fd, 0, new Uint8Array(8));
   const headerBytes = Number(new DataView(length.buffer).getBigUint64(0, true));
@@ -93,10 +100,14 @@ function readHeader(path: string, fd: number) {
     throw corrupt(path, `is cut off: its header ends at byte ${dataStart}, the file at ${fileBytes}`);
   const header = parseHeader(path, readBytes(path, fd, 8, new Uint8Array(headerBytes)));
 
+  const entries = Object.entries(header);
+  if (entries.length > MOST_TENSORS)
+    throw corrupt(path, `has a header of ${entries.length} tensors, more than ${MOST_TENSORS}`);
+
   const tensors = new Map<string, TensorInfo>();
   const spans: { name: string; begin: number; end: number }[] = [];
   let metadata: Record<string, string> = {};
-  for (const [name, value] of Object.entries(header)) {
+  for (const [name, value] of entries) {
     if (name === '__metadata__') {
       const parsed = Metadata.safeParse(value);
       if (!parsed.success) throw corrupt(path, 'has a header whose __metadata__ is no map of strings');
