@@ -89,6 +89,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     vocabSize: model.vocabSize,
     valRatio: options.valRatio,
     onProgress: request.onData,
+    onNote: request.onNote,
   });
   // Before any kernel is compiled.
   const { stepsPerEpoch } = trainingWindows({ model, options }, data);
