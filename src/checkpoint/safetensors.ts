@@ -161,9 +161,10 @@ function parseHeader(path: string, bytes: Uint8Array): object {
 function readTensor(path: string, fd: number, info: TensorInfo | undefined, name: string, from = 0, count?: number) {
   if (!info) throw new LantrainError('LT_CHECKPOINT_TENSOR', `${path} has no tensor ${name}`);
   const { dtype, size, byteOffset } = info;
-  const values = new Float32Array(count ?? size - from);
-  if (from < 0 || from + values.length > size)
-    throw new RangeError(`values ${from} to ${from + values.length} of ${name}, which has ${size}`);
+  const end = count === undefined ? size : from + count;
+  if (from < 0 || end < from || end > size)
+    throw new RangeError(`values ${from} to ${end} of ${name}, which has ${size}`);
+  const values = allocate(path, name, end - from);
   if (dtype === 'F32') {
     readBytes(path, fd, byteOffset + 4 * from, new Uint8Array(values.buffer));
   } else if (dtype === 'F16' || dtype === 'BF16') {
@@ -176,6 +177,15 @@ function readTensor(path: string, fd: number, info: TensorInfo | undefined, name
     throw new LantrainError('LT_CHECKPOINT_TENSOR', `${path}: ${name} is ${dtype}; F32, F16 and BF16 can be read`);
   }
   return values;
+}
+
+function allocate(path: string, name: string, count: number): Float32Array<ArrayBuffer> {
+  try {
+    return new Float32Array(count);
+  } catch (cause) {
+    const message = `${path}: ${name} has ${count} values, and this machine has no memory for them`;
+    throw new LantrainError('LT_SYSTEM', message, { cause });
+  }
 }
 
 /** IEEE 754 binary16 to a number: sign 1, exponent 5 (bias 15), fraction 10. */
