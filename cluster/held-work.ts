@@ -18,7 +18,7 @@ export interface Work {
  * In simulated runs they were up to 7, which held a micro-batch up to 4 times, so their number says little. But all ids
  * of a step, or of an evaluation, fit one message.
  */
-const MOST_BYTES = 8 * MAX_FRAME_BYTES;
+const MOST_BYTES = 4 * MAX_FRAME_BYTES;
 /** What objects take beside the ids, roughly. */
 const ASSIGNMENT_BYTES = 1024;
 const MICRO_BATCH_BYTES = 512;
