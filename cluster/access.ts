@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { generate } from 'selfsigned';
 import { LantrainError } from '../src/errors.js';
+import { readRegular } from '../src/regular-file.js';
 import { checkToken } from './join-url.js';
 import { accessible, readValue, SecretFiles, type SecretName, writeValue } from './secret-files.js';
 
@@ -150,7 +151,7 @@ async function keptPair(secrets: SecretFiles, folder: string): Promise<Pair> {
 export async function ownPair(certificatePath: string, keyPath: string | undefined): Promise<Pair> {
   if (keyPath === undefined)
     throw new LantrainError('LT_CLUSTER_CERTIFICATE', 'a certificate of your own needs its key; add --key FILE');
-  const text = (path: string) => accessible(path, () => readFile(path, 'utf8'));
+  const text = (path: string) => accessible(path, async () => readRegular(path).toString('utf8'));
   const [certificate, key] = [await text(certificatePath), await text(keyPath)];
   const bad = (why: string, cause?: unknown) => new LantrainError('LT_CLUSTER_CERTIFICATE', why, { cause });
   if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(certificate) && !certificate.includes(CERTIFICATE_HEAD))

@@ -61,19 +61,26 @@ export class Membership {
     let lostAt = performance.now();
     let told = '';
     let wasIn = false;
-    for (let retry = RETRY_MS; !this.#leaving; ) {
+    let retry = RETRY_MS;
+    let worked = false;
+    // Who lets it in and sends it away at once is tried as seldom as who is not there.
+    const onWorkerNote = (note: WorkerNote) => {
+      if (note.note === 'ready') [retry, worked] = [RETRY_MS, true];
+      onNote(note);
+    };
+    while (!this.#leaving) {
       try {
+        worked = false;
         const connection = await this.options.connect();
         onNote({ note: 'joined' });
         wasIn = true;
-        retry = RETRY_MS;
         told = '';
-        this.#worker = new Worker(connection, this.options);
+        this.#worker = new Worker(connection, { ...this.options, onNote: onWorkerNote });
         if (this.#leaving) this.#worker.leave('it was stopped');
         const end = await this.#worker.run();
         this.#worker = undefined;
         engines.gpu.check();
-        lostAt = performance.now();
+        if (worked) lostAt = performance.now();
         if (this.#leaving) break;
         if (end.code === 'LT_CLUSTER_DONE') return 'done';
         throw end;

@@ -20,9 +20,11 @@
  */
 import { Packr } from 'msgpackr/pack';
 import { z } from 'zod';
+import { BOUNDS, ModelSchema } from '../src/model/config.js';
 import { IGNORED_TARGET } from '../src/model/gpt.js';
+import { BUCKET_VALUES } from '../src/model/layout.js';
 import { PRECISIONS } from '../src/model/shape.js';
-import { PlanSchema, RunConfigSchema } from '../src/train/run-config.js';
+import { PlanSchema } from '../src/train/run-config.js';
 import { validate } from '../src/validate.js';
 import { FRAME_VERSION, MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
 import { checkMessagePack } from './message-pack.js';
@@ -41,14 +43,20 @@ const positive = u32.min(1);
 const text = z.string().max(1000);
 const microBatch = z.number().int().min(0).lt(MAX_MICRO_BATCHES);
 const microBatches = z.array(microBatch).max(MAX_MICRO_BATCHES);
-const buckets = z.array(u32).max(2 ** 16);
+/** Of the largest model, with one that is not full for each of its layers' tensors at most, and the loss's. */
+const MAX_BUCKETS = 2 * (BOUNDS.parameters / BUCKET_VALUES);
+const buckets = z.array(u32.max(MAX_BUCKETS)).max(MAX_BUCKETS);
+/** The shaders are some 150 KiB in 30 files. */
+const MAX_SHADERS = 256;
+const MAX_SHADER_CHARACTERS = 2 ** 18;
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
 const exactBytes = (length: number) => bytes.refine((b) => b.length === length, `must be ${length} bytes`);
 const milliseconds = z.number().min(0).max(1e12);
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 
 /** A micro-batch and its data: [B x T] ids as `packTokens` writes them, and the slot of its first sequence. */
-const MicroBatchData = z.strictObject({ microBatch, slot: u32, tokens: bytes, targets: bytes });
+const ids = bytes.refine((b) => b.length <= 4 * BOUNDS.rows, `must be the ids of at most ${BOUNDS.rows} tokens`);
+const MicroBatchData = z.strictObject({ microBatch, slot: u32, tokens: ids, targets: ids });
 export type MicroBatchData = z.infer<typeof MicroBatchData>;
 
 const error = z.strictObject({ type: z.literal('error'), code: text, message: text });
@@ -134,26 +142,31 @@ export const COORDINATOR_MESSAGES = {
     incarnation: positive,
     /** The step in progress; the weights are those of `step - 1`. */
     step: positive,
-    model: RunConfigSchema.shape.model,
+    model: ModelSchema,
     plan: PlanSchema,
     /** One micro-batch: sequences, tokens of one, dropout; and whether layers are to be computed again in backward. */
-    shape: z.strictObject({
-      batch: positive,
-      context: positive,
-      dropout: z.number().min(0).lt(1),
-      recompute: z.boolean().optional(),
-      precision: z.enum(PRECISIONS).optional(),
-    }),
+    shape: z
+      .strictObject({
+        batch: positive,
+        context: positive,
+        dropout: z.number().min(0).lt(1),
+        recompute: z.boolean().optional(),
+        precision: z.enum(PRECISIONS).optional(),
+      })
+      .refine(({ batch, context }) => batch * context <= BOUNDS.rows, `must be of at most ${BOUNDS.rows} tokens`),
     seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
     microBatches: positive.max(MAX_MICRO_BATCHES),
     /** The factor of each token's loss is 1 / this. */
-    tokensPerStep: positive,
+    tokensPerStep: positive.max(BOUNDS.rows * BOUNDS.microBatches),
     /** Indices of buckets, with the loss's, which is the last. */
-    buckets: positive,
+    buckets: positive.max(MAX_BUCKETS),
     /** Only workers of the owner's bit class may compute. */
     exact: z.boolean(),
     /** By file name without `.wgsl`, for who asked. */
-    shaders: z.record(z.string().regex(/^[\w-]{1,100}$/), z.string()).optional(),
+    shaders: z
+      .record(z.string().regex(/^[\w-]{1,100}$/), z.string().max(MAX_SHADER_CHARACTERS))
+      .refine((texts) => Object.keys(texts).length <= MAX_SHADERS, `must be at most ${MAX_SHADERS}`)
+      .optional(),
   }),
   probe: z.strictObject({ type: z.literal('probe'), probe: z.enum(['reference', 'run']) }),
   /**

@@ -2,10 +2,13 @@ import { LantrainError } from '../src/errors.js';
 import { adapterTitle } from '../src/gpu/device.js';
 import { withoutDriversWords } from '../src/gpu/driver-words.js';
 import { IGNORED_TARGET, type MicroBatch } from '../src/model/gpt.js';
+import { ParameterLayout } from '../src/model/layout.js';
 import { runnablePlan } from '../src/model/plan.js';
 import type { StepReport } from '../src/model/sums.js';
 import { packLoss } from '../src/train/blocks.js';
 import type { EngineKeeper } from './engine-keeper.js';
+import { HeldFrames } from './held-frames.js';
+import { HeldWork, type Work } from './held-work.js';
 import {
   type Assign,
   type CoordinatorMessage,
@@ -14,6 +17,7 @@ import {
   HEADER_BYTES,
   type MicroBatchData,
   MicroBatchSet,
+  malformed,
   sealFrame,
   unpackTokens,
   type Welcome,
@@ -48,36 +52,40 @@ export interface WorkerOptions {
   readonly drag?: number;
 }
 
-/** An assignment on its way: what has begun cannot be handed back, what is fenced need not be finished. */
-interface Work {
-  readonly assignment: number;
-  readonly microBatches: readonly MicroBatchData[];
-  begun: number;
-  fenced: boolean;
-  readonly handedBack: Set<number>;
+/** What waits for its turn; of an assignment, its work. */
+interface Task {
+  readonly run: () => Promise<void>;
+  readonly work?: Work;
 }
 
+/** Probes that wait at once: a coordinator asks for two. */
+const MOST_PROBES = 4;
+
 /**
- * A worker: computes what it is dealt with the weights it is sent, and owns nothing. Two queues keep order: `work`
- * (assignments, in the order in which they came) and `weights` (frames and commits). Work for step s waits until every
- * bucket is at version s - 1 and verified.
+ * A worker: computes what it is dealt with the weights it is sent, and owns nothing. Two queues keep order: tasks
+ * (assignments, in the order in which they came) and weights (frames and commits). Work for step s waits until every
+ * bucket is at version s - 1 and verified. What a coordinator sends ahead is held in bounded memory (`HeldWork`,
+ * `HeldFrames`); beyond that the connection ends with LT_CLUSTER_MALFORMED, which is not tried again.
  */
 export class Worker {
   readonly #connection: WorkerConnection;
   readonly #options: WorkerOptions;
-  readonly #works = new Map<number, Work>();
-  readonly #held: Frame[] = [];
+  readonly #works = new HeldWork();
+  #frames: HeldFrames | undefined;
   #engine: WorkerEngine | undefined;
   #welcome: Welcome | undefined;
-  #committed = -1;
   #bucketVersions: number[] = [];
   #expected: { readonly a: number; readonly b: number }[] = [];
   #verified = -1;
   #waiting: { readonly version: number; readonly go: () => void; readonly stop: (error: unknown) => void }[] = [];
   /** When the last assignment was done, when the first weights after it came, and when they were in place. */
   #times = { idle: performance.now(), weights: 0, verified: 0 };
-  #work: Promise<void> = Promise.resolve();
-  #weights: Promise<void> = Promise.resolve();
+  #tasks: Task[] = [];
+  #probes = 0;
+  #work: Promise<void> | undefined;
+  #weights: Promise<void> | undefined;
+  /** More weights, or a commit, came while some were applied. */
+  #moreWeights = false;
   #over: LantrainError | undefined;
   #tellEnd: (reason: LantrainError) => void = () => {};
   readonly #ended: Promise<LantrainError>;
@@ -91,26 +99,35 @@ export class Worker {
     connection.onClose = (error) => this.#end(error);
     connection.onFrame = (frame) => this.#onFrame(frame);
     connection.onControl = {
-      welcome: (m) => this.#queueWork(() => this.#setUp(m)),
-      probe: (m) => this.#queueWork(() => this.#probe(m.probe)),
-      weights: (m) => this.#queueWeights(() => this.#commit(m.version)),
+      welcome: (m) => {
+        if (this.#welcome !== undefined) throw malformed('a second welcome');
+        this.#welcome = m;
+        this.#queue({ run: () => this.#setUp(m) });
+      },
+      probe: (m) => {
+        if (++this.#probes > MOST_PROBES) throw malformed(`${this.#probes} probes at once`);
+        this.#queue({ run: () => this.#probe(m) });
+      },
+      weights: (m) => this.#announce(m.version),
       commit: (m) => {
         this.#weightsCame();
-        this.#queueWeights(() => this.#commit(m.step));
+        this.#announce(m.step);
       },
-      assign: (m) => {
-        const work = this.#begin(m.assignment, m.microBatches);
-        this.#queueWork(() => this.#compute(m, work));
+      assign: ({ assignment, step, microBatches, buckets, scaleExponent }) => {
+        if (step > this.#ready().frames.announced + 1) throw malformed(`work of step ${step}, which is not yet`);
+        const work = this.#works.begin(assignment, microBatches, buckets);
+        this.#queue({ run: () => this.#compute({ step, buckets, scaleExponent }, work), work });
       },
-      evaluate: (m) => {
-        const work = this.#begin(m.assignment, m.microBatches);
-        this.#queueWork(() => this.#evaluate(m, work));
+      evaluate: ({ assignment, version, microBatches }) => {
+        if (version > this.#ready().frames.announced) throw malformed(`version ${version}, which is not yet`);
+        const work = this.#works.begin(assignment, microBatches);
+        this.#queue({ run: () => this.#evaluate(version, work), work });
       },
-      reclaim: (m) => this.#handBack(m.assignment, m.microBatches),
-      fence: (m) => {
-        const work = this.#works.get(m.assignment);
-        if (work) work.fenced = true;
+      reclaim: ({ assignment, microBatches: wanted }) => {
+        const microBatches = this.#works.handBack(assignment, wanted);
+        this.#connection.send({ type: 'handedBack', assignment, microBatches });
       },
+      fence: (m) => this.#fence(m.assignment),
       pause: () => {},
       stop: ({ final, reason }) => {
         const code = final ? 'LT_CLUSTER_DONE' : 'LT_CLUSTER_CLOSED';
@@ -134,7 +151,9 @@ export class Worker {
   #end(reason: LantrainError): void {
     if (this.#over !== undefined) return;
     this.#over = reason;
-    for (const work of this.#works.values()) work.fenced = true;
+    this.#works.fenceAll();
+    this.#tasks = [];
+    this.#frames?.clear();
     for (const { stop } of this.#waiting.splice(0)) stop(reason);
     this.#tellEnd(reason);
   }
@@ -145,16 +164,28 @@ export class Worker {
     this.#connection.close(new LantrainError('LT_CLUSTER_CLOSED', reason));
   }
 
-  #queueWork(task: () => Promise<void>): void {
-    this.#work = this.#work.then(() => this.#unlessOver(task)).catch((error) => this.#fail(error));
+  #queue(task: Task): void {
+    if (this.#over !== undefined) return;
+    this.#tasks.push(task);
+    this.#work ??= this.#runTasks();
   }
 
-  #queueWeights(task: () => Promise<void>): void {
-    this.#weights = this.#weights.then(() => this.#unlessOver(task)).catch((error) => this.#fail(error));
+  async #runTasks(): Promise<void> {
+    try {
+      for (let task = this.#tasks.shift(); task !== undefined; task = this.#tasks.shift()) await task.run();
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#work = undefined;
+    }
   }
 
-  async #unlessOver(task: () => Promise<void>): Promise<void> {
-    if (this.#over === undefined) await task();
+  /** What has not begun goes at once: a coordinator that deals and fences must not fill the memory either. */
+  #fence(assignment: number): void {
+    const work = this.#works.fence(assignment);
+    if (work === undefined || work.running) return;
+    this.#tasks = this.#tasks.filter((task) => task.work !== work);
+    this.#works.finish(work);
   }
 
   /** A failure of this worker's own: it says so and ends, nothing of the run is harmed. */
@@ -175,60 +206,80 @@ export class Worker {
         'LT_CLUSTER_WORKER',
         `the run computes in float16, which needs shader-f16, and ${adapterTitle(gpu.adapter)} has not that feature`,
       );
+    const buckets = new ParameterLayout(welcome.model, plan).buckets();
+    if (welcome.buckets !== buckets.length + 1)
+      throw malformed(`${welcome.buckets} buckets for a model of ${buckets.length} and the loss`);
     onNote?.({ note: 'welcome', worker: welcome.worker, step: welcome.step });
+    if (plan !== welcome.plan) onNote?.({ note: 'own-kernels' });
+    this.#engine = await engines.get({ ...welcome, plan }, (done, total) =>
+      onNote?.({ note: 'compiling', done, total }),
+    );
+    this.#bucketVersions = buckets.map(() => -1);
+    this.#frames = new HeldFrames(buckets.map(({ size }) => size));
+    // Before that, none is due.
     this.#connection.frames = {
       incarnation: welcome.incarnation,
       buckets: welcome.buckets,
       microBatches: welcome.microBatches,
       kinds: ['weights-whole', 'weights-difference'],
     };
-    if (plan !== welcome.plan) onNote?.({ note: 'own-kernels' });
-    this.#engine = await engines.get({ ...welcome, plan }, (done, total) =>
-      onNote?.({ note: 'compiling', done, total }),
-    );
-    this.#bucketVersions = this.#engine.layout.buckets().map(() => -1);
-    this.#welcome = welcome;
   }
 
-  #ready(): { engine: WorkerEngine; welcome: Welcome } {
-    if (!this.#engine || !this.#welcome) throw new LantrainError('LT_CLUSTER_MALFORMED', 'work before a welcome');
-    return { engine: this.#engine, welcome: this.#welcome };
+  #ready(): { engine: WorkerEngine; welcome: Welcome; frames: HeldFrames } {
+    if (!this.#engine || !this.#welcome || !this.#frames) throw malformed('work before the answer to a welcome');
+    return { engine: this.#engine, welcome: this.#welcome, frames: this.#frames };
   }
 
-  async #probe(probe: 'reference' | 'run'): Promise<void> {
+  async #probe({ probe }: Extract<CoordinatorMessage, { type: 'probe' }>): Promise<void> {
     this.#ready();
     const hash = await this.#options.engines.probe(probe);
+    this.#probes--;
     this.#connection.send({ type: 'hashes', probe, hash });
   }
 
-  #onFrame(frame: Frame): void {
+  #onFrame(frame: Frame): Promise<void> | undefined {
+    const { frames } = this.#ready();
     this.#weightsCame();
-    this.#held.push(frame);
-    this.#queueWeights(() => this.#applyHeld());
+    const taken = frames.add(frame);
+    if (taken !== undefined) this.#applySoon();
+    return taken;
   }
 
   #weightsCame(): void {
     if (this.#times.weights < this.#times.idle) this.#times.weights = performance.now();
   }
 
-  async #commit(version: number): Promise<void> {
-    this.#committed = Math.max(this.#committed, version);
-    await this.#applyHeld();
+  /** Weights up to `version` take effect. */
+  #announce(version: number): void {
+    this.#ready().frames.announce(version);
+    this.#applySoon();
+  }
+
+  #applySoon(): void {
+    this.#moreWeights = true;
+    this.#weights ??= this.#applyAll();
+  }
+
+  async #applyAll(): Promise<void> {
+    try {
+      while (this.#moreWeights && this.#over === undefined) {
+        this.#moreWeights = false;
+        await this.#applyDue();
+      }
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#weights = undefined;
+    }
   }
 
   /** Applies what is committed, in the order in which it came; verifies once every bucket is there. */
-  async #applyHeld(): Promise<void> {
-    const { engine } = this.#ready();
+  async #applyDue(): Promise<void> {
+    const { engine, frames } = this.#ready();
+    const { announced } = frames;
     let moved = false;
-    for (let i = 0; i < this.#held.length; ) {
-      const { header, payload } = this.#held[i];
-      if (header.kind === 'contribution') throw new LantrainError('LT_CLUSTER_MALFORMED', 'a contribution came down');
+    for (const { header, payload } of frames.takeDue()) {
       const { bucket, step: version } = header;
-      if (version > this.#committed) {
-        i++;
-        continue;
-      }
-      this.#held.splice(i, 1);
       // What the bucket is past already was meant for an earlier state: it came, or will come, whole.
       if (header.kind === 'weights-difference' && this.#bucketVersions[bucket] !== header.base) continue;
       try {
@@ -243,7 +294,7 @@ export class Worker {
       this.#expected[bucket] = header.weights;
       moved = true;
     }
-    if (moved && this.#bucketVersions.every((v) => v === this.#committed)) await this.#verify(this.#committed);
+    if (moved && this.#bucketVersions.every((v) => v === announced)) await this.#verify(announced);
   }
 
   /** These buckets are needed whole. */
@@ -276,27 +327,15 @@ export class Worker {
     return new Promise((go, stop) => this.#waiting.push({ version, go, stop }));
   }
 
-  #begin(assignment: number, microBatches: readonly MicroBatchData[]): Work {
-    const work: Work = { assignment, microBatches, begun: 0, fenced: false, handedBack: new Set() };
-    this.#works.set(assignment, work);
-    return work;
-  }
-
-  #handBack(assignment: number, wanted: readonly number[]): void {
-    const work = this.#works.get(assignment);
-    const free = work ? work.microBatches.slice(work.begun).map((m) => m.microBatch) : [];
-    const given = wanted.filter((m) => free.includes(m) && !work?.handedBack.has(m));
-    for (const m of given) work?.handedBack.add(m);
-    this.#connection.send({ type: 'handedBack', assignment, microBatches: given });
-  }
-
   /**
    * Computes an assignment's micro-batches. Once nothing is left that could be handed back, their set is fixed: with
    * the last one, each bucket goes up as soon as its sums are final.
    */
-  async #compute(message: Assign, work: Work): Promise<void> {
+  async #compute(message: Pick<Assign, 'step' | 'buckets' | 'scaleExponent'>, work: Work): Promise<void> {
     const { engine, welcome } = this.#ready();
-    const { assignment, step } = message;
+    const { assignment } = work;
+    const { step } = message;
+    work.running = true;
     const done: number[] = [];
     const upload = new Upload(message.buckets);
     let report: StepReport | undefined;
@@ -312,7 +351,7 @@ export class Worker {
       let halvings = 0;
       const begin = () => {
         const set = MicroBatchSet.of(done);
-        upload.begin((bucket) => this.#contribute(message, work, set, bucket, report, halvings));
+        upload.begin((bucket) => this.#contribute(step, work, set, bucket, report, halvings));
       };
       for (let next = this.#take(work); next.length > 0 && !work.fenced; next = this.#take(work)) {
         this.#progress(work, done.length);
@@ -322,7 +361,7 @@ export class Worker {
         if (message.scaleExponent !== undefined) {
           report = await engine.gradientByScale(batches[0], context, message.scaleExponent, scaled);
           halvings += message.scaleExponent - scaled[scaled.length - 1].exponent;
-        } else if (work.microBatches.slice(work.begun).every((m) => work.handedBack.has(m.microBatch))) {
+        } else if (work.begun === work.microBatches.length) {
           begin();
           report = await engine.gradientByBucket(batches, context, (bucket) => upload.add(bucket));
         } else report = await engine.gradient(batches, context);
@@ -355,7 +394,7 @@ export class Worker {
     } finally {
       await upload.giveUp();
       engine.sums.clear(engine.gpu);
-      this.#works.delete(assignment);
+      this.#works.finish(work);
     }
   }
 
@@ -364,11 +403,8 @@ export class Worker {
     const { engine } = this.#ready();
     const { stack, shape } = engine.gpt;
     const { microBatches } = work;
-    while (microBatches[work.begun] && work.handedBack.has(microBatches[work.begun].microBatch)) work.begun++;
     const next = microBatches.slice(work.begun, work.begun + stack);
-    const isWhole =
-      next.length === stack &&
-      next.every((m, i) => m.slot === next[0].slot + i * shape.batch && !work.handedBack.has(m.microBatch));
+    const isWhole = next.length === stack && next.every((m, i) => m.slot === next[0].slot + i * shape.batch);
     const taken = isWhole ? next : next.slice(0, 1);
     work.begun += taken.length;
     return taken;
@@ -376,7 +412,7 @@ export class Worker {
 
   /** Packs and sends the sums of one bucket; the last bucket is the loss. */
   async #contribute(
-    { assignment, step }: Assign,
+    step: number,
     work: Work,
     microBatches: MicroBatchSet,
     bucket: number,
@@ -386,6 +422,7 @@ export class Worker {
     if (work.fenced) return;
     const { engine, welcome } = this.#ready();
     const { incarnation } = welcome;
+    const { assignment } = work;
     const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
     let message: Uint8Array;
     if (bucket === welcome.buckets - 1) message = encodeFrame(header, packLoss(report?.lossGrid ?? 0n, halvings));
@@ -396,17 +433,17 @@ export class Worker {
     if (!work.fenced) await this.#connection.sendFrame(message);
   }
 
-  async #evaluate(message: Extract<CoordinatorMessage, { type: 'evaluate' }>, work: Work): Promise<void> {
+  async #evaluate(version: number, work: Work): Promise<void> {
     const { engine } = this.#ready();
-    const { assignment } = message;
+    const { assignment } = work;
+    work.running = true;
     try {
-      await this.#atVersion(message.version);
+      await this.#atVersion(version);
       engine.gpt.submitWeights();
       let [low, high, tokens, finite] = [0n, 0, 0, true];
-      for (const data of work.microBatches) {
+      while (work.begun < work.microBatches.length) {
         if (work.fenced) return;
-        work.begun++;
-        if (work.handedBack.has(data.microBatch)) continue;
+        const data = work.microBatches[work.begun++];
         this.#progress(work, work.begun - 1);
         const batch = this.#unpack(data);
         const report = await engine.losses([batch]);
@@ -425,7 +462,7 @@ export class Worker {
           finite,
         });
     } finally {
-      this.#works.delete(assignment);
+      this.#works.finish(work);
     }
   }
 

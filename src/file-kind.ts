@@ -1,5 +1,4 @@
 import { isUtf8 } from 'node:buffer';
-import { closeSync, openSync, readSync } from 'node:fs';
 
 /** A kind of file that is neither plain text nor token ids nor safetensors, and what its owner can do. */
 export interface FileKind {
@@ -132,18 +131,5 @@ function isPlausible(bytes: Uint8Array, order: 'UTF-16LE' | 'UTF-16BE'): boolean
     return (strange?.length ?? 0) <= 0.01 * text.length;
   } catch {
     return false;
-  }
-}
-
-/** The first bytes of a file, fewer where it is shorter. Throws what the system says. */
-export function readHead(path: string, bytes: number): Buffer {
-  const fd = openSync(path, 'r');
-  try {
-    const head = Buffer.alloc(bytes);
-    let done = 0;
-    for (let got = -1; got !== 0 && done < bytes; done += got) got = readSync(fd, head, done, bytes - done, done);
-    return head.subarray(0, done);
-  } finally {
-    closeSync(fd);
   }
 }

@@ -1,23 +1,23 @@
-import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { fileKind } from '../file-kind.js';
 import { isSystemError, reason } from '../files.js';
-import { checkModel, LAYER_NORM_EPSILON, type ModelConfig } from '../model/config.js';
+import { checkModel, LAYER_NORM_EPSILON, type ModelConfig, ModelSchema } from '../model/config.js';
+import { readRegular } from '../regular-file.js';
 import { validate } from '../validate.js';
 
-const Count = z.number().int().positive();
+const { vocabSize, context, width, heads, layers } = ModelSchema.shape;
 
 /** What a GPT-2 config.json says about the shape; everything else in it (dropout, task settings) is passed over. */
 const Gpt2Config = z.looseObject({
   model_type: z.string().optional(),
-  vocab_size: Count,
-  n_positions: Count.optional(),
-  n_ctx: Count.optional(),
-  n_embd: Count,
-  n_head: Count,
-  n_layer: Count,
-  n_inner: Count.nullish(),
+  vocab_size: vocabSize,
+  n_positions: context.optional(),
+  n_ctx: context.optional(),
+  n_embd: width,
+  n_head: heads,
+  n_layer: layers,
+  n_inner: z.number().nullish(),
   activation_function: z.string().optional(),
   layer_norm_epsilon: z.number().optional(),
   tie_word_embeddings: z.boolean().optional(),
@@ -42,8 +42,8 @@ export function readModelConfig(path: string): ModelConfig {
   const parsed = validate(Gpt2Config, json);
   if (!parsed.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${parsed.wrong}`);
   const c = parsed.data;
-  const context = c.n_positions ?? c.n_ctx;
-  if (context === undefined) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: n_positions is missing`);
+  const positions = c.n_positions ?? c.n_ctx;
+  if (positions === undefined) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: n_positions is missing`);
   const only = (key: keyof typeof c, wanted: readonly unknown[]) => {
     const value = c[key];
     if (value !== undefined && value !== null && !wanted.includes(value))
@@ -61,7 +61,7 @@ export function readModelConfig(path: string): ModelConfig {
   only('add_cross_attention', [false]);
   const config: ModelConfig = {
     vocabSize: c.vocab_size,
-    context,
+    context: positions,
     width: c.n_embd,
     layers: c.n_layer,
     heads: c.n_head,
@@ -103,11 +103,11 @@ export function modelConfigJson(config: ModelConfig): string {
   return `${JSON.stringify(json, null, 1)}\n`;
 }
 
-/** A JSON file. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or is no JSON. */
+/** A JSON file of settings. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or is no JSON. */
 export function readJson(path: string): unknown {
   let bytes = Buffer.of();
   try {
-    bytes = readFileSync(path);
+    bytes = readRegular(path);
     return JSON.parse(bytes.toString('utf8'));
   } catch (error) {
     const kind = fileKind(bytes);

@@ -1,21 +1,12 @@
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-
-const Count = z.number().int().positive();
+import { ModelSchema } from '../model/config.js';
 
 /** A run's config.json: its identity. Checked here is what every reader needs; the rest is the trainer's. */
 export const RunConfig = z.looseObject({
   /** lantrain's version. */
   version: z.string(),
-  model: z.strictObject({
-    vocabSize: Count,
-    context: Count,
-    width: Count,
-    layers: Count,
-    heads: Count,
-    tie: z.boolean(),
-    qkvBias: z.boolean(),
-  }),
+  model: ModelSchema,
 });
 export type RunConfig = z.infer<typeof RunConfig>;
 

@@ -1,9 +1,10 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { fileKind } from '../file-kind.js';
 import { isSystemError, reason } from '../files.js';
+import { openRegular } from '../regular-file.js';
 import { writeWhole } from './atomic.js';
 
 /**
@@ -15,7 +16,10 @@ import { writeWhole } from './atomic.js';
  * The header maps a name to `{dtype, shape, data_offsets: [begin, end]}`, bytes counted from the start of the data, and
  * `__metadata__` to strings. Values are little-endian, as is every machine that runs Node with WebGPU.
  */
-const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 2 ** 24;
+/** The moments of the deepest model that there may be are some 100,000. */
+const MOST_TENSORS = 2 ** 17;
+const MOST_DIMENSIONS = 16;
 const CHUNK_BYTES = 2 ** 24;
 
 const BITS: Readonly<Record<string, number>> = {
@@ -24,7 +28,11 @@ const BITS: Readonly<Record<string, number>> = {
 }; // biome-ignore format: one table
 
 const Offset = z.number().int().nonnegative();
-const Entry = z.object({ dtype: z.string(), shape: z.array(Offset), data_offsets: z.tuple([Offset, Offset]) });
+const Entry = z.object({
+  dtype: z.string(),
+  shape: z.array(Offset).max(MOST_DIMENSIONS),
+  data_offsets: z.tuple([Offset, Offset]),
+});
 const Metadata = z.record(z.string(), z.string());
 
 export interface TensorInfo {
@@ -54,9 +62,9 @@ export interface SafetensorsFile {
 export function openSafetensors(path: string): SafetensorsFile {
   let fd: number | undefined;
   try {
-    fd = openSync(path, 'r');
-    const { tensors, metadata } = readHeader(path, fd);
-    const open = fd;
+    const { fd: open, stats } = openRegular(path);
+    fd = open;
+    const { tensors, metadata } = readHeader(path, fd, stats.size);
     return {
       path,
       tensors,
@@ -76,8 +84,7 @@ export function openSafetensors(path: string): SafetensorsFile {
   }
 }
 
-function readHeader(path: string, fd: number) {
-  const fileBytes = fstatSync(fd).size;
+function readHeader(path: string, fd: number, fileBytes: number) {
   if (fileBytes < 8) throw corrupt(path, `is cut off: ${fileBytes} bytes, the length of its header takes 8`);
   const length = readBytes(path, fd, 0, new Uint8Array(8));
   const headerBytes = Number(new DataView(length.buffer).getBigUint64(0, true));
@@ -93,10 +100,14 @@ function readHeader(path: string, fd: number) {
     throw corrupt(path, `is cut off: its header ends at byte ${dataStart}, the file at ${fileBytes}`);
   const header = parseHeader(path, readBytes(path, fd, 8, new Uint8Array(headerBytes)));
 
+  const entries = Object.entries(header);
+  if (entries.length > MOST_TENSORS)
+    throw corrupt(path, `has a header of ${entries.length} tensors, more than ${MOST_TENSORS}`);
+
   const tensors = new Map<string, TensorInfo>();
   const spans: { name: string; begin: number; end: number }[] = [];
   let metadata: Record<string, string> = {};
-  for (const [name, value] of Object.entries(header)) {
+  for (const [name, value] of entries) {
     if (name === '__metadata__') {
       const parsed = Metadata.safeParse(value);
       if (!parsed.success) throw corrupt(path, 'has a header whose __metadata__ is no map of strings');
@@ -150,9 +161,10 @@ function parseHeader(path: string, bytes: Uint8Array): object {
 function readTensor(path: string, fd: number, info: TensorInfo | undefined, name: string, from = 0, count?: number) {
   if (!info) throw new LantrainError('LT_CHECKPOINT_TENSOR', `${path} has no tensor ${name}`);
   const { dtype, size, byteOffset } = info;
-  const values = new Float32Array(count ?? size - from);
-  if (from < 0 || from + values.length > size)
-    throw new RangeError(`values ${from} to ${from + values.length} of ${name}, which has ${size}`);
+  const end = count === undefined ? size : from + count;
+  if (from < 0 || end < from || end > size)
+    throw new RangeError(`values ${from} to ${end} of ${name}, which has ${size}`);
+  const values = allocate(path, name, end - from);
   if (dtype === 'F32') {
     readBytes(path, fd, byteOffset + 4 * from, new Uint8Array(values.buffer));
   } else if (dtype === 'F16' || dtype === 'BF16') {
@@ -165,6 +177,15 @@ function readTensor(path: string, fd: number, info: TensorInfo | undefined, name
     throw new LantrainError('LT_CHECKPOINT_TENSOR', `${path}: ${name} is ${dtype}; F32, F16 and BF16 can be read`);
   }
   return values;
+}
+
+function allocate(path: string, name: string, count: number): Float32Array<ArrayBuffer> {
+  try {
+    return new Float32Array(count);
+  } catch (cause) {
+    const message = `${path}: ${name} has ${count} values, and this machine has no memory for them`;
+    throw new LantrainError('LT_SYSTEM', message, { cause });
+  }
 }
 
 /** IEEE 754 binary16 to a number: sign 1, exponent 5 (bias 15), fraction 10. */

@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files.js';
 import { adapterTitle, type Gpu } from '../gpu/device.js';
 import { type MemoryBudget, memoryBudget, ownerBudget } from '../model/activations.js';
-import { checkModel, type ModelConfig } from '../model/config.js';
+import { BOUNDS, checkModel, type ModelConfig } from '../model/config.js';
 import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
 import { chooseStack, MOST_ROWS, possibleStacks } from '../model/stack.js';
+import { readRegular } from '../regular-file.js';
 import { formatBytes } from '../report/format.js';
 import type { AdamWSettings } from '../train/optimizer.js';
 import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
@@ -89,10 +89,17 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     vocabSize: model.vocabSize,
     valRatio: options.valRatio,
     onProgress: request.onData,
+    onNote: request.onNote,
   });
   // Before any kernel is compiled.
   const { stepsPerEpoch } = trainingWindows({ model, options }, data);
   validationWindows({ model, options }, data);
+  const totalSteps = options.steps > 0 ? options.steps : options.epochs * stepsPerEpoch;
+  if (totalSteps > BOUNDS.steps)
+    throw new LantrainError(
+      'LT_USAGE_OPTION',
+      `--epochs ${options.epochs} are ${totalSteps} steps, more than ${BOUNDS.steps}; lower it`,
+    );
   const gpu = await openGpu(request.adapter);
   const plan = resolvePlan(request, gpu);
   const single = shapeOfJob({ model, options });
@@ -111,7 +118,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     data: { hash: data.hash, description: data.description },
     init: saved?.init ?? init,
     adapter: saved?.adapter ?? gpu.adapter.driver,
-    totalSteps: options.steps > 0 ? options.steps : options.epochs * stepsPerEpoch,
+    totalSteps,
     stepsPerEpoch,
   };
   // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
@@ -216,7 +223,7 @@ export function checkBatch({ batch, microBatch }: TrainOptions, context: number)
       'LT_USAGE_BATCH',
       `batch ${batch} is not divisible by micro-batch ${microBatch}; choose --micro-batch ${defaultMicroBatch(batch)}`,
     );
-  if (batch / microBatch > 2 ** 10)
+  if (batch / microBatch > BOUNDS.microBatches)
     throw new LantrainError(
       'LT_USAGE_BATCH',
       `batch ${batch} makes ${batch / microBatch} micro-batches, more than the exact sum can hold (1024); raise --micro-batch`,
@@ -255,7 +262,7 @@ export function resolvePlan({ plan, saved }: Pick<JobRequest, 'plan' | 'saved'>,
   if (plan !== undefined && plan !== 'auto') {
     let json: unknown;
     try {
-      json = JSON.parse(readFileSync(plan, 'utf8'));
+      json = JSON.parse(readRegular(plan).toString('utf8'));
     } catch (cause) {
       const why = cause instanceof SyntaxError ? 'this is not JSON' : reason(cause);
       throw new LantrainError(

@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { closest } from 'fastest-levenshtein';
 import { LantrainError } from '../errors.js';
+import { BOUNDS } from '../model/config.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
 import { PRECISIONS } from '../model/shape.js';
 import { PRESETS, type PresetName, type TrainOptions, TrainOptionsSchema } from '../train/options.js';
@@ -11,7 +12,7 @@ import { decimal, whole } from './numbers.js';
 type Name = keyof TrainOptions;
 
 /** In a run's configuration 0 stands for epochs. */
-const atLeastOne = whole(1);
+const atLeastOne = whole(1, BOUNDS.steps);
 
 /** Reads a number and checks it by the schema of option `name`. */
 function number(name: Name): (text: string) => number {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { z } from 'zod';
@@ -22,6 +22,7 @@ import {
   matmulClasses,
   withVariants,
 } from '../model/tuning.js';
+import { readRegular } from '../regular-file.js';
 import { version } from './version.js';
 
 /** All contests of a model together may take so long. By itself, tuning must not be felt much. */
@@ -138,7 +139,7 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
   let contests: Record<string, readonly Entry[]> = {};
   if (existsSync(path))
     try {
-      contests = CacheSchema.parse(JSON.parse(readFileSync(path, 'utf8'))).contests;
+      contests = CacheSchema.parse(JSON.parse(readRegular(path).toString('utf8'))).contests;
     } catch {
       onNote?.(`the tuning cache ${path} is damaged and ignored`);
     }

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { type Dirent, readdirSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { type Dirent, readdirSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, extname, join, relative, sep } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files.js';
+import { readRegular } from '../regular-file.js';
 import { cacheFolder, writeWhole } from './cache-folder.js';
 import { look, type SourceFile, sourceFile, unreadable } from './source-file.js';
 import { declaredLayout, headOf, rawLayout, type TokenLayout } from './token-layout.js';
@@ -121,7 +122,11 @@ export async function download(
 ): Promise<string> {
   const path = join(cacheDir, file);
   const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
-  if (statSync(path, { throwIfNoEntry: false })?.isFile() && digestOf(readFileSync(path)) === sha256) return path;
+  try {
+    if (digestOf(readRegular(path)) === sha256) return path;
+  } catch {
+    // Nothing is there yet, or what is there cannot be the file.
+  }
   const failed = (why: string, cause?: unknown) =>
     new LantrainError(
       'LT_DATA_DOWNLOAD',
@@ -132,7 +137,7 @@ export async function download(
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(30_000) });
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
-    bytes = new Uint8Array(await response.arrayBuffer());
+    bytes = await bodyOf(response);
   } catch (error) {
     throw failed(reason((error as Error).cause ?? error), error);
   }
@@ -141,4 +146,18 @@ export async function download(
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
   });
   return path;
+}
+
+/** Beyond what is downloaded by name. */
+const MOST_DOWNLOAD_BYTES = 2 ** 24;
+
+async function bodyOf({ body }: Response): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const piece of body ?? []) {
+    bytes += piece.length;
+    if (bytes > MOST_DOWNLOAD_BYTES) throw new Error(`the server sends more than ${MOST_DOWNLOAD_BYTES} bytes`);
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces, bytes);
 }

@@ -48,6 +48,8 @@ export interface DatasetOptions {
   readonly cacheDir?: string;
   /** Called while a big text is tokenized, with bytes; not when its token cache is there already. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Called with a line for people where a token cache is not as it was written. */
+  readonly onNote?: (line: string) => void;
   /** Sources of more bytes are not held in memory. Default 8 MiB. */
   readonly inMemoryBytes?: number;
 }
@@ -111,8 +113,9 @@ async function openText(corpus: TextCorpus, options: DatasetOptions): Promise<Pa
   }
   const key = { hash: scan.hash, tokenizer: tokenizer.name, split: scan.trainingCharacters };
   const path = tokenCachePath(cacheDir, key);
-  let cache = openTokenCache(path, key);
-  if (!cache) {
+  let found = await openTokenCache(path, key);
+  if (!found.cache) {
+    if (found.why !== undefined) options.onNote?.(`the token cache ${path} is made again: ${found.why}`);
     let done = 0;
     const onBytes = (bytes: number) => {
       done += bytes;
@@ -120,10 +123,11 @@ async function openText(corpus: TextCorpus, options: DatasetOptions): Promise<Pa
     };
     const training = tokenIds(scan.training, tokenizer, onBytes);
     await writeTokenCache(path, key, training, tokenIds(scan.validation, tokenizer, onBytes));
-    cache = openTokenCache(path, key);
+    found = await openTokenCache(path, key);
   }
-  if (!cache) throw new LantrainError('LT_DATA_CORRUPT', `the token cache ${path} cannot be read back: delete it`);
-  return { ...cache, hash: scan.hash };
+  if (!found.cache)
+    throw new LantrainError('LT_DATA_CORRUPT', `the token cache ${path} cannot be read back: ${found.why}; delete it`);
+  return { ...found.cache, hash: scan.hash };
 }
 
 async function collect(ranges: readonly TextRange[], tokenizer: Tokenizer): Promise<Uint16Array> {

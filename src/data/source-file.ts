@@ -1,6 +1,7 @@
-import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { closeSync, fstatSync, readSync, type Stats, statSync } from 'node:fs';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files.js';
+import { openRegular } from '../regular-file.js';
 
 /** A file as it was when the corpus was resolved; reading it later checks that it still is that file. */
 export interface SourceFile {
@@ -39,7 +40,7 @@ export function unreadable(path: string, error: unknown): LantrainError {
 export function openForReading(file: SourceFile): number {
   let fd: number;
   try {
-    fd = openSync(file.path, 'r');
+    fd = openRegular(file.path).fd;
   } catch (error) {
     throw unreadable(file.path, error);
   }

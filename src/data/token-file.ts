@@ -1,6 +1,10 @@
-import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { createHash, type Hash } from 'node:crypto';
+import { closeSync, fchmodSync, readSync, type Stats, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
+import { reason } from '../files.js';
+import { openRegular } from '../regular-file.js';
 import { writeWhole } from './cache-folder.js';
 import type { TokenSource } from './dataset.js';
 import { readFully, type SourceFile } from './source-file.js';
@@ -13,8 +17,11 @@ import { DTYPE_BYTES, type Dtype } from './token-layout.js';
  *     | JSON, blanks after | training ids, little-endian uint16 ...    | validation ids ...        |
  */
 const HEADER_BYTES = 4096;
+const CHUNK_BYTES = 1 << 20;
+const MAGIC = 'lantrain tokens 2';
 const Header = z.object({
-  magic: z.literal('lantrain tokens 1'),
+  magic: z.literal(MAGIC),
+  /** Of the text. */
   hash: z.string(),
   tokenizer: z.string(),
   /** Characters of the training part. */
@@ -23,7 +30,10 @@ const Header = z.object({
   validationTokens: z.number().int().nonnegative(),
   /** The largest id in the file. */
   maxId: z.number().int().nonnegative(),
+  /** SHA-256, hex, of all ids as they lie in the file, and of what the other fields say. */
+  idsHash: z.string(),
 });
+type Header = z.infer<typeof Header>;
 
 /** What a cache is a cache of. */
 export interface CacheKey {
@@ -43,36 +53,66 @@ export function tokenCachePath(cacheDir: string, { hash, tokenizer, split }: Cac
   return join(cacheDir, `${hash.slice(0, 32)}-${tokenizer}-${split}.tokens`);
 }
 
-/** The cache at `path`; undefined where there is none or it is cut off, damaged in its head or of another text. */
-export function openTokenCache(path: string, key: CacheKey): TokenCache | undefined {
-  let fd: number;
+/** A cache, or why there is none to use: undefined where nothing is there. */
+export type FoundCache = { readonly cache: TokenCache } | { readonly cache?: undefined; readonly why?: string };
+
+/** The cache at `path`, if it is one of this text and its ids have the hash that it names. Reads all of it. */
+export async function openTokenCache(path: string, key: CacheKey): Promise<FoundCache> {
+  let opened: { readonly fd: number; readonly stats: Stats };
   try {
-    fd = openSync(path, 'r');
-  } catch {
-    return undefined;
+    opened = openRegular(path);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? {} : { why: `it cannot be read: ${reason(error)}` };
   }
-  const header = readHeader(fd);
-  const { size: bytes, mtimeMs: modifiedMs } = fstatSync(fd);
-  const tokens = header ? header.trainingTokens + header.validationTokens : 0;
-  const fits =
-    header?.hash === key.hash &&
-    header.tokenizer === key.tokenizer &&
-    header.split === key.split &&
-    bytes === HEADER_BYTES + 2 * tokens;
-  if (!header || !fits) {
-    closeSync(fd);
-    return undefined;
+  const { fd } = opened;
+  try {
+    const { size: bytes, mtimeMs: modifiedMs } = opened.stats;
+    const file = { path, bytes, modifiedMs };
+    const header = readHeader(fd);
+    if (header === undefined) return discard(fd, 'it is damaged, or of another version of lantrain');
+    const tokens = header.trainingTokens + header.validationTokens;
+    const isOfText = header.hash === key.hash && header.tokenizer === key.tokenizer && header.split === key.split;
+    if (!isOfText || bytes !== HEADER_BYTES + 2 * tokens) return discard(fd, 'it is cut off, or of another text');
+    if ((await hashOf(fd, file, header)) !== header.idsHash)
+      return discard(fd, 'its ids are not those that were written: they do not have the hash that it names');
+    const all = fileTokens(fd, file, { dtype: 'uint16', start: HEADER_BYTES, tokens });
+    return {
+      cache: {
+        training: part(all, 0, header.trainingTokens),
+        validation: part(all, header.trainingTokens, tokens),
+        maxId: header.maxId,
+        close: () => closeSync(fd),
+      },
+    };
+  } catch (error) {
+    return discard(fd, `it cannot be read: ${reason(error)}`);
   }
-  const all = fileTokens(fd, { path, bytes, modifiedMs }, { dtype: 'uint16', start: HEADER_BYTES, tokens });
-  return {
-    training: part(all, 0, header.trainingTokens),
-    validation: part(all, header.trainingTokens, tokens),
-    maxId: header.maxId,
-    close: () => closeSync(fd),
-  };
 }
 
-function readHeader(fd: number): z.infer<typeof Header> | undefined {
+function discard(fd: number, why: string): FoundCache {
+  closeSync(fd);
+  return { why };
+}
+
+async function hashOf(fd: number, file: SourceFile, header: Header): Promise<string> {
+  const hash = createHash('sha256');
+  const chunk = Buffer.alloc(Math.min(CHUNK_BYTES, file.bytes - HEADER_BYTES));
+  for (let at = HEADER_BYTES; at < file.bytes; at += chunk.length) {
+    const piece = chunk.subarray(0, Math.min(chunk.length, file.bytes - at));
+    readFully(fd, piece, at, file);
+    hash.update(piece);
+    await setImmediate();
+  }
+  return withFields(hash, header);
+}
+
+/** The hash of ids, and of the fields that say what they are. */
+function withFields(hash: Hash, header: Omit<Header, 'magic' | 'idsHash'>): string {
+  const { hash: text, tokenizer, split, trainingTokens, validationTokens, maxId } = header;
+  return hash.update(JSON.stringify([text, tokenizer, split, trainingTokens, validationTokens, maxId])).digest('hex');
+}
+
+function readHeader(fd: number): Header | undefined {
   try {
     const bytes = Buffer.alloc(HEADER_BYTES);
     readSync(fd, bytes, 0, HEADER_BYTES, 0);
@@ -90,20 +130,26 @@ export async function writeTokenCache(
   validation: AsyncIterable<number[]>,
 ): Promise<void> {
   await writeWhole(path, async (fd) => {
+    // Its hash keeps damage out, not whoever may write the file.
+    if (process.platform !== 'win32') fchmodSync(fd, 0o600);
+    const hash = createHash('sha256');
     let position = HEADER_BYTES;
     let maxId = 0;
     const append = async (pieces: AsyncIterable<number[]>) => {
       const start = position;
       for await (const ids of pieces) {
         maxId = largest(ids, maxId);
-        position += writeFully(fd, new Uint8Array(Uint16Array.from(ids).buffer), position);
+        const bytes = new Uint8Array(Uint16Array.from(ids).buffer);
+        hash.update(bytes);
+        position += writeFully(fd, bytes, position);
       }
       return (position - start) / 2;
     };
     const trainingTokens = await append(training);
     const validationTokens = await append(validation);
-    const header = { magic: 'lantrain tokens 1', ...key, trainingTokens, validationTokens, maxId };
-    writeFully(fd, Buffer.from(JSON.stringify(Header.parse(header)).padEnd(HEADER_BYTES)), 0);
+    const fields = { ...key, trainingTokens, validationTokens, maxId };
+    const header: Header = { magic: MAGIC, ...fields, idsHash: withFields(hash, fields) };
+    writeFully(fd, Buffer.from(JSON.stringify(header).padEnd(HEADER_BYTES)), 0);
   });
 }
 

@@ -1,6 +1,7 @@
 import { gunzipSync, constants as zlib } from 'node:zlib';
 import { LantrainError } from '../errors.js';
-import { fileKind, looksLikeText, readHead } from '../file-kind.js';
+import { fileKind, looksLikeText } from '../file-kind.js';
+import { readHead } from '../regular-file.js';
 import { type SourceFile, unreadable } from './source-file.js';
 import { chunksOf } from './text.js';
 

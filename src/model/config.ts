@@ -1,4 +1,6 @@
+import { z } from 'zod';
 import { LantrainError } from '../errors.js';
+import { validate } from '../validate.js';
 
 /** The shape of a GPT-2-style model: pre-LayerNorm, learned positions, tanh-GELU, feed-forward of 4 x width. */
 export interface ModelConfig {
@@ -19,22 +21,65 @@ export interface ModelConfig {
 
 export const LAYER_NORM_EPSILON = 1e-5;
 
-/** Far beyond any GPT-2; a list of as many parameters can still be made, to say what memory they would need. */
-const MOST_LAYERS = 10_000;
+/**
+ * The largest shapes, wherever they come from: files, options, the wire. Far beyond GPT-3 (96 layers, 96 heads, width
+ * 12,288, 1.7e11 parameters), and small enough that lists of layers, tensors and buckets fit any memory and that index
+ * arithmetic stays exact in float64.
+ */
+export const BOUNDS = {
+  vocabSize: 2 ** 20,
+  context: 2 ** 17,
+  width: 2 ** 16,
+  layers: 2 ** 12,
+  heads: 2 ** 12,
+  parameters: 2 ** 38,
+  /** Tokens of a micro-batch: kernels put one workgroup row on each. */
+  rows: 2 ** 16 - 1,
+  /** Of a step: the exact sum holds no more. */
+  microBatches: 2 ** 10,
+  /** Frames and messages count steps in 32 bits. */
+  steps: 2 ** 32 - 1,
+} as const;
+
+const upTo = (most: number) => z.number().int().min(1).max(most);
+
+/** A model's shape in a file or a message. */
+export const ModelSchema = z
+  .strictObject({
+    vocabSize: upTo(BOUNDS.vocabSize),
+    context: upTo(BOUNDS.context),
+    width: upTo(BOUNDS.width),
+    layers: upTo(BOUNDS.layers),
+    heads: upTo(BOUNDS.heads),
+    tie: z.boolean(),
+    qkvBias: z.boolean(),
+  })
+  .superRefine((model, context) => {
+    const wrong = context.issues.length > 0 ? undefined : wrongTogether(model);
+    if (wrong !== undefined) context.addIssue({ code: 'custom', message: wrong });
+  });
+
+function wrongTogether(model: ModelConfig): string | undefined {
+  const { width, heads } = model;
+  if (width % heads !== 0)
+    return `width ${width} is not divisible by ${heads} heads; choose --width as a multiple of --heads`;
+  const count = countParameters(model);
+  return count > BOUNDS.parameters
+    ? `${count.toPrecision(3)} parameters are more than 2^38; choose fewer --layers or a smaller --width`
+    : undefined;
+}
+
+/** What `parameters` of parameters.ts add up to, for shapes whose list would be too long to make. */
+function countParameters({ vocabSize: V, context: T, width: C, layers, tie, qkvBias }: ModelConfig): number {
+  const layer = 12 * C * C + (qkvBias ? 13 : 10) * C;
+  return (tie ? V : 2 * V) * C + T * C + layers * layer + 2 * C;
+}
 
 /** Throws LT_USAGE_MODEL unless `config` describes a model that can be built. */
 export function checkModel(config: ModelConfig): void {
-  const positive = { vocabSize: 0, context: 0, width: 0, layers: 0, heads: 0 };
-  for (const key of Object.keys(positive) as (keyof typeof positive)[]) {
-    const value = config[key];
-    if (!Number.isInteger(value) || value < 1)
-      throw new LantrainError('LT_USAGE_MODEL', `${key} is ${value}; it must be a whole number of at least 1`);
-  }
-  if (config.layers > MOST_LAYERS)
-    throw new LantrainError('LT_USAGE_MODEL', `--layers ${config.layers} is more than ${MOST_LAYERS}; lower it`);
-  if (config.width % config.heads !== 0)
-    throw new LantrainError(
-      'LT_USAGE_MODEL',
-      `width ${config.width} is not divisible by ${config.heads} heads; choose --width as a multiple of --heads`,
-    );
+  const parsed = validate<ModelConfig>(ModelSchema, config);
+  if (parsed.ok) return;
+  const { place, words } = parsed;
+  const value = place === '' ? '' : `${place} is ${config[place as keyof ModelConfig]}; it `;
+  throw new LantrainError('LT_USAGE_MODEL', value + words);
 }

@@ -1,6 +1,6 @@
 import { type AdapterDescription, ALIGN_VALUES } from '../gpu/device.js';
 import { type MemoryBudget, memoryBudget } from './activations.js';
-import type { ModelConfig } from './config.js';
+import { BOUNDS, type ModelConfig } from './config.js';
 import { splitOf, variantFor } from './matmul-plan.js';
 import type { Plan } from './plan.js';
 import { trainingProducts, trainingScratch } from './products.js';
@@ -18,8 +18,7 @@ const ENOUGH_ROWS = { software: 1024, hardware: 8192 };
 /** What may be spent on it without being asked for, in bytes of activations. */
 const MOST_EXTRA_BYTES = 2 ** 29;
 
-/** Kernels put one workgroup row on each row. */
-export const MOST_ROWS = 65535;
+export const MOST_ROWS = BOUNDS.rows;
 
 /** The stacks that divide a step's `microBatches` and that the graph can be built for, the largest first; 1 always is. */
 export function possibleStacks(config: ModelConfig, shape: BatchShape, plan: Plan, microBatches: number): number[] {

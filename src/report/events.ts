@@ -94,22 +94,30 @@ export type MetricsEvent = z.infer<typeof MetricsEvent>;
 /** Events that say that a run is not being trained any more. */
 export const RUN_ENDS: ReadonlySet<string> = new Set<MetricsEvent['event']>(['done', 'stopped', 'failed']);
 
+/** More than fit the memory of a process that makes a report of them. */
+const MOST_EVENTS = 2 ** 22;
+
 /**
- * The events in the text of a metrics.jsonl. A half-written last line is left out, and so are events of kinds that this
- * version does not know. Throws LT_CHECKPOINT_CORRUPT, naming `path` and the line, for anything else that is no event.
+ * The events in the text of a metrics.jsonl, whole or line by line. A half-written last line is left out, and so are
+ * events of kinds that this version does not know. Throws LT_CHECKPOINT_CORRUPT, naming `path` and the line, for anything
+ * else that is no event, and for more events than 2^22.
  */
-export function parseMetrics(text: string, path = 'metrics.jsonl'): MetricsEvent[] {
-  const lines = text.split('\n');
-  const last = lines.findLastIndex((line) => line !== '');
+export function parseMetrics(text: string | Iterable<string>, path = 'metrics.jsonl'): MetricsEvent[] {
   const events: MetricsEvent[] = [];
-  for (const [i, line] of lines.entries()) {
+  let i = -1;
+  let noJson: LantrainError | undefined;
+  for (const line of typeof text === 'string' ? text.split('\n') : text) {
+    i++;
     if (line === '') continue;
+    if (noJson !== undefined) throw noJson;
+    if (events.length === MOST_EVENTS)
+      throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} has more than ${MOST_EVENTS} events; cut it short`);
     let value: unknown;
     try {
       value = JSON.parse(line);
     } catch {
-      if (i === last) break;
-      throw notAnEvent(path, i, 'no JSON');
+      noJson = notAnEvent(path, i, 'no JSON');
+      continue;
     }
     if (!KINDS.has((value as { event?: unknown } | null)?.event)) {
       if (typeof (value as { event?: unknown } | null)?.event === 'string') continue;

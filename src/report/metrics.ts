@@ -1,20 +1,22 @@
-import { readFileSync } from 'node:fs';
 import { LantrainError } from '../errors.js';
-import { reason } from '../files.js';
+import { isSystemError, reason } from '../files.js';
+import { readLines } from '../regular-file.js';
 import { type MetricsEvent, parseMetrics } from './events.js';
 
 export * from './events.js';
 
-/** The events of a run's metrics.jsonl; none where there is no such file yet. */
+/** A sample of many tokens has some hundred kilobytes. */
+const MOST_LINE_BYTES = 2 ** 24;
+
+/** The events of a run's metrics.jsonl; none where there is no such file yet. Throws LT_CHECKPOINT_CORRUPT. */
 export function readMetrics(path: string): MetricsEvent[] {
-  let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    return parseMetrics(readLines(path, MOST_LINE_BYTES), path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if (!isSystemError(error)) throw error;
+    if (error.code === 'ENOENT') return [];
     throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path} cannot be read: ${reason(error)}`, {
       cause: error,
     });
   }
-  return parseMetrics(text, path);
 }

@@ -1,33 +1,40 @@
 import { z } from 'zod';
+import { BOUNDS, ModelSchema } from '../model/config.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
 import { PRECISIONS } from '../model/shape.js';
 import { SCHEDULES } from './schedule.js';
 
-const count = z.number().int().min(1);
-const countOrNone = z.number().int().min(0);
+/** More tokens than any prompt, answer or window has. */
+const MOST_TOKENS = 2 ** 20;
+const MOST_TEXT = 2 ** 20;
+const MOST_BATCH = BOUNDS.rows * BOUNDS.microBatches;
+
+const upTo = (most: number) => z.number().int().min(1).max(most);
+const noneUpTo = (most: number) => z.number().int().min(0).max(most);
+const { layers, heads, width, context } = ModelSchema.shape;
 const share = z.number().min(0).lt(1);
 const positive = z.number().positive();
 
 /** Every option of a training run; the command line, presets and `config.json` all speak this table. */
 export const TrainOptionsSchema = z.object({
-  layers: count,
-  heads: count,
-  width: count,
-  context: count,
+  layers,
+  heads,
+  width,
+  context,
   tie: z.boolean(),
   qkvBias: z.boolean(),
   /** How fresh weights are drawn. */
   weights: z.enum(INITIALIZATIONS),
-  data: z.string().min(1),
+  data: z.string().min(1).max(MOST_TEXT),
   tokenizer: z.enum(['gpt2', 'bytes']),
   /** Whole epochs, or updates where `steps` is above 0. */
-  epochs: count,
-  steps: countOrNone,
+  epochs: upTo(BOUNDS.steps),
+  steps: noneUpTo(BOUNDS.steps),
   /** Sequences of a global batch, and of a micro-batch (0: chosen from the batch). */
-  batch: count,
-  microBatch: countOrNone,
+  batch: upTo(MOST_BATCH),
+  microBatch: noneUpTo(BOUNDS.rows),
   /** Tokens from one window's start to the next (0: the context). */
-  stride: countOrNone,
+  stride: noneUpTo(Number.MAX_SAFE_INTEGER),
   valRatio: share,
   shuffle: z.boolean(),
   lr: positive,
@@ -37,29 +44,31 @@ export const TrainOptionsSchema = z.object({
   beta2: share,
   eps: positive,
   schedule: z.enum(SCHEDULES),
-  warmup: countOrNone,
+  warmup: noneUpTo(BOUNDS.steps),
   /** Largest gradient norm; 0 is off. */
   clip: z.number().min(0),
   dropout: share,
   /** Backward computes the layers again instead of keeping them: less memory, the same bits. */
   recompute: z.boolean().default(false),
   /** Micro-batches computed at once (0: as many as pay and fit): more memory, less time, the same bits. */
-  stack: countOrNone.default(0),
+  stack: noneUpTo(BOUNDS.microBatches).default(0),
   /** `f16`: mixed precision. */
   precision: z.enum(PRECISIONS).default('f32'),
   /** Updates between evaluations, and batches of one; 0 is off. */
-  evalEvery: countOrNone,
-  evalBatches: count,
+  evalEvery: noneUpTo(BOUNDS.steps),
+  evalBatches: upTo(MOST_TOKENS),
   /** Updates between samples (0: after each epoch); tokens of one (0: none). */
-  sampleEvery: countOrNone,
-  prompt: z.string(),
-  sampleTokens: countOrNone,
+  sampleEvery: noneUpTo(BOUNDS.steps),
+  prompt: z.string().max(MOST_TEXT),
+  sampleTokens: noneUpTo(MOST_TOKENS),
   /** 0 is greedy. */
   temperature: z.number().min(0),
   /** 0 keeps all tokens. */
-  topK: countOrNone,
+  topK: noneUpTo(BOUNDS.vocabSize),
   /** Updates (`500`) or seconds (`600s`) between checkpoints; `0` writes only the last. */
-  checkpointEvery: z.string().regex(/^\d+s?$/, 'must be a number of steps such as 500, or of seconds such as 600s'),
+  checkpointEvery: z
+    .string()
+    .regex(/^\d{1,12}s?$/, 'must be a number of steps such as 500, or of seconds such as 600s'),
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
 });
 

@@ -1,21 +1,14 @@
 import { z } from 'zod';
 import { ATTENTION_VARIANTS } from '../model/attention.js';
-import type { ModelConfig } from '../model/config.js';
+import { BOUNDS, ModelSchema } from '../model/config.js';
 import { EVERY_PRODUCT, isMatmulVariant, MATMUL_PATTERN } from '../model/matmul-plan.js';
 import { PLAN_VERSION, type Plan } from '../model/plan.js';
 import { TrainOptionsSchema } from './options.js';
 
-const count = z.number().int().min(1);
-
-const ModelSchema: z.ZodType<ModelConfig> = z.object({
-  vocabSize: count,
-  context: count,
-  width: count,
-  layers: count,
-  heads: count,
-  tie: z.boolean(),
-  qkvBias: z.boolean(),
-});
+const upTo = (most: number) => z.number().int().min(1).max(most);
+/** No adapter has larger workgroups, none larger buffers. */
+const MOST_LANES = 2 ** 10;
+const MOST_VALUES = 2 ** 32;
 
 /** A model has some dozen products; this is far beyond. */
 const MOST_RULES = 1000;
@@ -38,12 +31,12 @@ export const PlanSchema: z.ZodType<Plan> = z.object({
   }),
   matmul: MatmulTableSchema,
   attention: z.enum(ATTENTION_VARIANTS),
-  rowLanes: count,
-  rowsPerGroup: count,
-  windowValues: count,
-  slabValues: count,
-  logitsValues: count,
-  columnRows: count,
+  rowLanes: upTo(MOST_LANES),
+  rowsPerGroup: upTo(MOST_LANES),
+  windowValues: upTo(MOST_VALUES),
+  slabValues: upTo(MOST_VALUES),
+  logitsValues: upTo(MOST_VALUES),
+  columnRows: upTo(BOUNDS.rows),
 });
 
 /** `config.json` of a run: what gives it its identity, and how often it reports. */
@@ -58,8 +51,8 @@ export const RunConfigSchema = z.object({
   init: z.string().optional(),
   /** The adapter that began the run. */
   adapter: z.string(),
-  totalSteps: count,
-  stepsPerEpoch: count,
+  totalSteps: upTo(BOUNDS.steps),
+  stepsPerEpoch: upTo(Number.MAX_SAFE_INTEGER),
 });
 
 export type RunConfig = z.infer<typeof RunConfigSchema>;

@@ -1,5 +1,17 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { appendFileSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -169,6 +181,14 @@ describe('a text dataset', () => {
   });
 });
 
+/** A cache as 0.1.0 wrote it: without a hash of its ids. */
+function oldFormatOf(cache: Buffer): Buffer {
+  const { idsHash, ...fields } = JSON.parse(cache.subarray(0, 4096).toString());
+  expect(idsHash).toMatch(/^[0-9a-f]{64}$/);
+  const head = JSON.stringify({ ...fields, magic: 'lantrain tokens 1' }).padEnd(4096);
+  return Buffer.concat([Buffer.from(head), cache.subarray(4096)]);
+}
+
 describe('a token cache', () => {
   const text = 'Call me Ishmael. Some years ago—never mind how long precisely. '.repeat(400);
 
@@ -177,10 +197,12 @@ describe('a token cache', () => {
     const source = join(folderWith({ 'x.txt': text }), 'x.txt');
     const progress: number[][] = [];
     const onProgress = (done: number, total: number) => progress.push([done, total]);
+    const notes: string[] = [];
+    const onNote = (line: string) => notes.push(line);
     const reopen = (more: Partial<DatasetOptions> = {}) =>
-      open({ source, cacheDir, tokenizer: gpt2, inMemoryBytes: 0, onProgress, ...more });
+      open({ source, cacheDir, tokenizer: gpt2, inMemoryBytes: 0, onProgress, onNote, ...more });
     const cachePath = () => join(cacheDir, readdirSync(cacheDir)[0]);
-    return { source, cacheDir, progress, reopen, cachePath };
+    return { source, cacheDir, progress, notes, reopen, cachePath };
   }
 
   it('gives what memory gives, and is written once', async () => {
@@ -211,30 +233,62 @@ describe('a token cache', () => {
     expect(gpt2.decode(idsOf(changed)[0])).toBe(`${text}The end.`);
   });
 
-  it('that is cut off, damaged in its head or of another text is built anew', async () => {
-    const { progress, reopen, cachePath } = await bigText();
+  it('that is cut off, damaged, changed or of another text is built anew, which is said in one line', async () => {
+    const { progress, notes, reopen, cachePath } = await bigText();
     const expected = idsOf(await reopen());
     const whole = readFileSync(cachePath());
+    const inHead = (from: string, to: string) => () =>
+      writeFileSync(cachePath(), whole.toString('latin1').replace(from, to), 'latin1');
+    const changed = (at: number) => () => {
+      const bytes = Buffer.from(whole);
+      bytes[at] ^= 1;
+      writeFileSync(cachePath(), bytes);
+    };
     const damages = [
       () => truncateSync(cachePath(), whole.length - 2),
       () => truncateSync(cachePath(), 100),
       () => writeFileSync(cachePath(), ''),
       () => appendFileSync(cachePath(), 'xx'),
-      () => writeFileSync(cachePath(), whole.toString('latin1').replace('"hash":"', '"hash":"0'), 'latin1'),
-      () =>
-        writeFileSync(
-          cachePath(),
-          whole.toString('latin1').replace('lantrain tokens 1', 'lantrain tokens 0'),
-          'latin1',
-        ),
+      inHead('"hash":"', '"hash":"0'),
+      inHead('lantrain tokens 2', 'lantrain tokens 0'),
+      inHead('"maxId":', '"maxId":1'),
+      inHead('"trainingTokens":', '"trainingTokens":1'),
+      changed(4096),
+      changed(whole.length - 1),
+      changed(whole.length >> 1),
+      () => writeFileSync(cachePath(), oldFormatOf(whole)),
     ];
     for (const damage of damages) {
       damage();
-      progress.length = 0;
+      [progress.length, notes.length] = [0, 0];
       expect(idsOf(await reopen())).toEqual(expected);
       expect(progress.length).toBeGreaterThan(0);
+      expect(notes).toEqual([expect.stringMatching(/^the token cache .*\.tokens is made again: it(s ids)? [^\n]*$/)]);
       expect(readFileSync(cachePath()).equals(whole)).toBe(true);
     }
+  });
+
+  it('that is a pipe, or a link to a device, is built anew', async () => {
+    const { notes, reopen, cachePath } = await bigText();
+    const expected = idsOf(await reopen());
+    for (const put of [
+      (path: string) => execFileSync('mkfifo', [path]),
+      (path: string) => symlinkSync('/dev/zero', path),
+    ]) {
+      const path = cachePath();
+      rmSync(path);
+      put(path);
+      expect(idsOf(await reopen())).toEqual(expected);
+      expect(lstatSync(path).isFile()).toBe(true);
+    }
+    expect(notes).toHaveLength(2);
+    expect(notes[0]).toMatch(/it cannot be read: it is a pipe/);
+  });
+
+  it('can be written by nobody else', async () => {
+    const { reopen, cachePath } = await bigText();
+    await reopen();
+    expect(statSync(cachePath()).mode & 0o077).toBe(0);
   });
 
   it('of ids beyond the vocabulary is refused as text in memory is, new or old', async () => {

@@ -1,0 +1,183 @@
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { readHead, readLines, readRegular } from '../../src/regular-file.js';
+import { SMALL, workFolder } from '../cli/run.js';
+import { folderWith } from './helpers.js';
+
+const MAIN = resolve('dist/src/cli/main.js');
+/** A command that waits for a writer, or reads without end, would never come to its own. */
+const ENDS_IN_MS = 30_000;
+
+const folder = workFolder();
+const at = (...names: string[]) => join(folder.path, ...names);
+let checkpoint = '';
+
+interface Ended {
+  readonly code: number | null;
+  readonly stderr: string;
+}
+
+/** The built command line, standard input a pipe that is never written to. */
+function command(args: readonly string[]): Promise<Ended> {
+  return new Promise((done, fail) => {
+    const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder.path, stdio: ['pipe', 'ignore', 'pipe'] });
+    let stderr = '';
+    child.stderr.on('data', (data) => {
+      stderr += data;
+    });
+    const late = setTimeout(() => child.kill('SIGKILL'), ENDS_IN_MS);
+    child.on('error', fail);
+    child.on('close', (code) => {
+      clearTimeout(late);
+      done({ code, stderr: stderr.replace(/^Warning: maxDynamic.*\n/gm, '') });
+    });
+  });
+}
+
+const pipe = (path: string) => {
+  rmSync(path, { recursive: true, force: true });
+  execFileSync('mkfifo', [path]);
+};
+const zeros = (path: string) => {
+  rmSync(path, { recursive: true, force: true });
+  symlinkSync('/dev/zero', path);
+};
+
+beforeAll(async () => {
+  const { code, stderr } = await command(['train', ...SMALL, '--steps', '2', '--out', 'run']);
+  expect(code, stderr).toBe(0);
+  checkpoint = join('checkpoints', readdirSync(at('run/checkpoints'))[0]);
+});
+afterAll(() => folder.remove());
+
+beforeEach(() => {
+  for (const name of ['copy', 'model', 'shards', 'texts', 'input']) rmSync(at(name), { recursive: true, force: true });
+  cpSync(at('run'), at('copy'), { recursive: true });
+  cpSync(resolve('test/golden/tied'), at('model'), { recursive: true });
+  mkdirSync(at('shards'));
+  cpSync(resolve('test/golden/tied/config.json'), at('shards/config.json'));
+  mkdirSync(at('texts'));
+});
+
+const INDEX = 'model.safetensors.index.json';
+const DEVICE_OR_PIPE = /it is a (pipe|device), and only files on a disk are read/;
+
+/** what, arguments, the file that is not one, the code. */
+const places: [string, string[], () => string, RegExp][] = [
+  [
+    'a checkpoint',
+    ['generate', '--run', 'copy', '--prompt', 'x'],
+    () => at('copy', checkpoint, 'state.json'),
+    /LT_CHECKPOINT_CORRUPT/,
+  ],
+  [
+    'the weights of a checkpoint',
+    ['export', '--run', 'copy', '--out', 'exported'],
+    () => at('copy', checkpoint, 'model.safetensors'),
+    /LT_CHECKPOINT_CORRUPT/,
+  ],
+  [
+    'the moments of a checkpoint',
+    ['train', '--resume', 'copy', '--steps', '4'],
+    () => at('copy', checkpoint, 'optimizer.safetensors'),
+    /LT_CHECKPOINT_CORRUPT/,
+  ],
+  ["a run's config.json", ['report', 'copy'], () => at('copy/config.json'), /LT_CHECKPOINT_CORRUPT/],
+  ['metrics.jsonl', ['report', 'copy'], () => at('copy/metrics.jsonl'), /LT_CHECKPOINT_CORRUPT/],
+  ["a model's config.json", ['train', '--init', 'model'], () => at('model/config.json'), /LT_CHECKPOINT_CORRUPT/],
+  ['weights', ['train', '--init', 'model'], () => at('model/model.safetensors'), /LT_CHECKPOINT_CORRUPT/],
+  ['an index of shards', ['train', '--init', 'shards'], () => at('shards', INDEX), /LT_CHECKPOINT_CORRUPT/],
+  ['a plan', ['train', ...SMALL, '--steps', '2', '--plan', 'input'], () => at('input'), /LT_USAGE_OPTION: --plan/],
+  [
+    'a certificate',
+    ['coordinator', ...SMALL, '--steps', '2', '--listen', '127.0.0.1:0', '--cert', 'input', '--key', 'input'],
+    () => at('input'),
+    /LT_CLUSTER_ACCESS/,
+  ],
+];
+
+describe('what has no end, or waits for a writer, is refused at once', () => {
+  it.each(places)('as %s', async (_what, args, path, code) => {
+    for (const put of [pipe, zeros]) {
+      put(path());
+      const ended = await command(args);
+      const last = ended.stderr.trim().split('\n').at(-1);
+      expect(last, ended.stderr).toMatch(code);
+      expect(last).toMatch(DEVICE_OR_PIPE);
+      expect(ended.stderr).not.toMatch(/unexpected error|\n\s+at /);
+      expect(ended.code).toBe(/USAGE/.test(String(code)) ? 2 : 1);
+      rmSync(path());
+    }
+    expect(existsSync(at('exported'))).toBe(false);
+  });
+
+  it('as one of many shards', async () => {
+    writeFileSync(at('shards', INDEX), JSON.stringify({ weight_map: { 'wte.weight': 'a.safetensors' } }));
+    pipe(at('shards/a.safetensors'));
+    const { code, stderr } = await command(['train', '--init', 'shards']);
+    expect(stderr).toMatch(/LT_CHECKPOINT_CORRUPT: .*a\.safetensors cannot be read: it is a pipe/);
+    expect(code).toBe(1);
+  });
+
+  it.each(['fifo', '/dev/zero', '/dev/stdin', 'socket'])('as --data: %s', async (source) => {
+    if (source === 'fifo') pipe(at(source));
+    const server = source === 'socket' ? createServer().listen(at(source)) : undefined;
+    if (server) await new Promise((listening) => server.once('listening', listening));
+    const { code, stderr } = await command(['train', '--data', source, '--steps', '2']);
+    server?.close();
+    expect(stderr.trim()).toMatch(/^error LT_DATA_MISSING: .* is neither a file nor a folder/);
+    expect(code).toBe(1);
+  });
+
+  it('among the texts of a folder is passed over', async () => {
+    pipe(at('texts/a.txt'));
+    zeros(at('texts/b.txt'));
+    const { code, stderr } = await command(['train', '--data', 'texts', '--steps', '2']);
+    expect(stderr.trim()).toMatch(/^error LT_DATA_MISSING: the folder texts holds no text files/);
+    expect(code).toBe(1);
+  });
+});
+
+describe('a file is read as long as it was when it was opened', () => {
+  it('line by line, whatever is added meanwhile', () => {
+    const path = join(folderWith({ x: 'one\ntwo\nthr' }), 'x');
+    const lines = readLines(path, 100);
+    expect(lines.next().value).toBe('one');
+    appendFileSync(path, 'ee\nfour\n');
+    expect([...lines]).toEqual(['two', 'thr']);
+  });
+
+  it('in lines that cross what is read at once, as splitting the whole gives', () => {
+    const text = Array.from({ length: 3000 }, (_, i) => 'é'.repeat((i * i) % 97)).join('\n');
+    const path = join(folderWith({ x: text, empty: '' }), 'x');
+    expect([...readLines(path, 1000)]).toEqual(text.split('\n'));
+    expect([...readLines(join(path, '..', 'empty'), 1000)]).toEqual(['']);
+  });
+
+  it('unless it is larger, or has a longer line, than there may be', () => {
+    const path = join(folderWith({ x: 'a'.repeat(101) }), 'x');
+    const tooLarge = expect.objectContaining({ code: 'EFBIG' });
+    expect(() => readRegular(path, 100)).toThrow(tooLarge);
+    expect(() => [...readLines(path, 100)]).toThrow(tooLarge);
+    expect(readRegular(path, 101).length).toBe(101);
+    expect(readHead(path, 5).toString()).toBe('aaaaa');
+  });
+
+  it('and nothing of one that has no length and no end', () => {
+    if (!existsSync('/proc/kmsg')) return;
+    expect(readRegular('/proc/kmsg').length).toBe(0);
+    expect([...readLines('/proc/kmsg', 100)]).toEqual(['']);
+  });
+});
