@@ -11,7 +11,7 @@ import { checkToken } from './join-url.js';
 /** 192 bits. */
 const TOKEN_BYTES = 24;
 const CERTIFICATE_YEARS = 20;
-const TOKEN_VARIABLE = 'LANTRAIN_TOKEN';
+export const TOKEN_VARIABLE = 'LANTRAIN_TOKEN';
 
 /** The token of the environment, if one is set there. */
 export function tokenFromEnvironment(environment: NodeJS.ProcessEnv = process.env): string | undefined {
@@ -97,6 +97,11 @@ export async function loadOrCreateAdminToken(folder: string): Promise<string> {
   const made = newToken();
   await write(folder, FILES.admin, made);
   return made;
+}
+
+/** The file that the admin token is kept in, readable by the owner only. */
+export function adminTokenFile(folder: string): string {
+  return join(folder, FILES.admin);
 }
 
 async function keptToken(folder: string, name: string): Promise<string | undefined> {

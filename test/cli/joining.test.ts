@@ -90,13 +90,13 @@ test('a browser is given no address that it cannot open', async () => {
   const lines: string[] = [];
   const reporter = { note: (line: string) => void lines.push(line) } as Reporter;
   const secrets = { token: newToken(), fingerprint: FINGERPRINT, admin: newToken() };
-  await announcePage(reporter, '::1', pageAddress('::1', 7070, false), secrets);
+  await announcePage(reporter, '::1', pageAddress('::1', 7070, false), secrets, 'file');
   expect(lines.map((line) => line.split('#')[0])).toEqual([
     'watch    http://[::1]:7070/',
     'admin    http://[::1]:7070/',
   ]);
   lines.length = 0;
-  await announcePage(reporter, 'fe80::1%eth0', pageAddress('fe80::1%eth0', 7070, true), secrets);
+  await announcePage(reporter, 'fe80::1%eth0', pageAddress('fe80::1%eth0', 7070, true), secrets, 'file');
   expect(lines).toEqual([expect.stringMatching(/^watch .*browsers.*fe80::1%eth0.*\[::\]:PORT/)]);
 });
 
