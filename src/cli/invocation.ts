@@ -62,7 +62,8 @@ export function pasteableElsewhere(words: readonly string[], started: Started = 
 /** `command` with an environment variable, to be pasted: no list of processes shows it to others, as arguments are. */
 export function withVariable(name: string, value: string, command: string, started: ShellSurroundings = OWN): string {
   const shell = shellOf(started);
-  if (shell === 'powershell') return `$env:${name}=${shellQuote(value, shell)}; ${command}`;
+  // A bare word would be a command there.
+  if (shell === 'powershell') return `$env:${name}='${value.replaceAll("'", "''")}'; ${command}`;
   if (shell === 'cmd') return `set "${name}=${value}"&& ${command}`;
   return `${name}=${shellQuote(value, shell)} ${command}`;
 }

@@ -8,7 +8,7 @@
 import { prepare } from './setup.mjs';
 
 // Set-up may take minutes, and all users of this machine can list its processes: see hide-token.ts.
-const line = process.argv.join(' ');
+const line = ['lantrain'].concat(process.argv.slice(2)).join(' ');
 const hidden = line.replace(/(:\/\/[^\s#]*#)[A-Za-z0-9_-]{22,}/g, '$1TOKEN');
 if (hidden !== line) process.title = hidden;
 
