@@ -34,7 +34,8 @@ export function printableLine(text: string, most: number = LONGEST_LINE): string
 export function printableJson(value: unknown): string {
   const escaped = (c: string) =>
     [...Array(c.length).keys()].map((i) => `\\u${c.charCodeAt(i).toString(16).padStart(4, '0')}`).join('');
-  return JSON.stringify(value).replace(UNSEEN, escaped);
+  const json = JSON.stringify(value);
+  return PLAIN.test(json) ? json : json.replace(UNSEEN, escaped);
 }
 
 /** Unicode has pictures of the first control characters. */

@@ -25,8 +25,8 @@ const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.number().int().min(0);
 /** JSON has no NaN: what is not finite or not known is null. */
 const real = z.number().nullable();
-/** UTF-16 units of a text that a page shows: a sample of the longest context has fewer. */
-const LONGEST_TEXT = 20_000;
+/** UTF-16 units of a text that a page shows: no sample is as long. */
+const LONGEST_TEXT = 100_000;
 /** Whatever a page is told is text that others caused: names, samples, reasons. */
 const text = z.string().transform((said) => printable(said.slice(0, LONGEST_TEXT)));
 

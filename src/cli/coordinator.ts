@@ -99,6 +99,7 @@ class ClusterConductor implements Conductor {
   #withdraw: () => void = () => {};
   #report: (note: RoundNote, step: number) => void = () => {};
   #events: Thinner<ClusterEvent> | undefined;
+  #refusals: Refusals | undefined;
   #incarnation = 1;
   #from = 0;
   #ports: Ports = portsFor(0, undefined);
@@ -204,6 +205,7 @@ class ClusterConductor implements Conductor {
     const { host } = command;
     const secrets = await secretsOf(folder, access, !command.plain);
     const refusals = new Refusals(reporter, telemetry);
+    this.#refusals = refusals;
     telemetry.live = clusterSource(engine, this.#tally);
     this.#server = await listenOn(host, this.#ports, async (port) => {
       // Where a socket for IPv6 does not see that IPv4's is taken.
@@ -280,6 +282,7 @@ class ClusterConductor implements Conductor {
     clearInterval(this.#throughputTimer);
     this.#events?.flush();
     this.#events = undefined;
+    this.#refusals?.flush();
     // Everybody leaves now, which is no news.
     this.#report = () => {};
     this.#withdraw();
