@@ -1,5 +1,4 @@
 import { createHash, createPrivateKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
@@ -12,7 +11,7 @@ import { accessible, readValue, SecretFiles, type SecretName, writeValue } from 
 /** 192 bits. */
 const TOKEN_BYTES = 24;
 const CERTIFICATE_YEARS = 20;
-const TOKEN_VARIABLE = 'LANTRAIN_TOKEN';
+export const TOKEN_VARIABLE = 'LANTRAIN_TOKEN';
 
 /** The token of the environment, if one is set there. */
 export function tokenFromEnvironment(environment: NodeJS.ProcessEnv = process.env): string | undefined {
@@ -129,6 +128,11 @@ export async function loadOrCreateAdminToken(folder: string): Promise<string> {
   const made = newToken();
   await secrets.write('admin-token', made);
   return made;
+}
+
+/** The file that the admin token is kept in, readable by the owner only. */
+export function adminTokenFile(folder: string): string {
+  return join(folder, 'admin-token' satisfies SecretName);
 }
 
 async function keptToken(secrets: SecretFiles, folder: string, name: SecretName): Promise<string | undefined> {

@@ -22,7 +22,7 @@ export function authorityOf(host: string, port: number): string {
   return `${host.includes(':') ? `[${host.replace('%', '%25')}]` : host}:${port}`;
 }
 
-/** `ws(s)://host:port/#TOKEN.FINGERPRINT`. A shell may take the brackets of IPv6 for its own, nothing else in it. */
+/** `ws(s)://host:port/#TOKEN.FINGERPRINT`, or `#.FINGERPRINT` without a token. A shell may take the brackets of IPv6 for its own, nothing else in it. */
 export function formatJoinUrl({ secure, host, port, token, fingerprint }: JoinUrl): string {
   const secret = [token ?? '', ...(fingerprint === undefined ? [] : [fingerprint])].join('.');
   return `${secure ? 'wss' : 'ws'}://${authorityOf(host, port)}/${secret === '' ? '' : `#${secret}`}`;
@@ -34,7 +34,10 @@ const ZONE = /^(\w+:\/\/\[[0-9a-f:.]+)%(?:25)?([\w.~-]+)\]/i;
 /** Takes the page's link (`https://...`) as well. Throws LT_CLUSTER_URL, which never shows the token. */
 export function parseJoinUrl(text: string): JoinUrl {
   const bad = (why: string) =>
-    new LantrainError('LT_CLUSTER_URL', `not a join URL (${why}); it looks like wss://host:port/#TOKEN.FINGERPRINT`);
+    new LantrainError(
+      'LT_CLUSTER_URL',
+      `not a join URL (${why}); it looks like wss://host:port/#.FINGERPRINT, or #TOKEN.FINGERPRINT`,
+    );
   // Windows' cmd hands quotes of other shells on, and mails put URLs in angle brackets.
   const bare = text.trim().replace(/^['"<]+|['">]+$/g, '');
   const [, , zone] = ZONE.exec(bare) ?? [];

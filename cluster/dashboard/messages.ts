@@ -15,6 +15,7 @@
  * The tokens themselves are never sent. Nothing but the challenge goes to who has not proved the join token.
  */
 import * as z from 'zod';
+import { printable } from '../../src/printable.js';
 
 /** Counts every change of a message. */
 export const WATCH_VERSION = 2;
@@ -24,7 +25,10 @@ const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.number().int().min(0);
 /** JSON has no NaN: what is not finite or not known is null. */
 const real = z.number().nullable();
-const text = z.string();
+/** UTF-16 units of a text that a page shows: no sample is as long. */
+const LONGEST_TEXT = 100_000;
+/** Whatever a page is told is text that others caused: names, samples, reasons. */
+const text = z.string().transform((said) => printable(said.slice(0, LONGEST_TEXT)));
 
 const ACTIONS = ['pause', 'resume', 'checkpoint', 'stop', 'drop'] as const;
 export type Action = (typeof ACTIONS)[number];

@@ -1,5 +1,6 @@
 import { bitClassesOf } from '../../src/report/bit-classes.js';
 import { courseOf, endOf } from '../../src/report/course.js';
+import { reasonOf } from '../../src/report/format.js';
 import type { MetricsEvent } from '../../src/report/metrics.js';
 import { secondsOf } from '../../src/report/speed.js';
 import { thin } from '../../src/report/thin.js';
@@ -232,8 +233,8 @@ export class Telemetry {
       case 'workers':
         break;
       default: {
-        const { event: kind, worker, reason = '', step = this.step } = event;
-        this.#log.push({ at, step, kind, text: reason, ...(worker === undefined ? {} : { worker }) });
+        const { event: kind, worker, step = this.step } = event;
+        this.#log.push({ at, step, kind, text: reasonOf(event), ...(worker === undefined ? {} : { worker }) });
       }
     }
   }

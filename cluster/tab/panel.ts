@@ -1,3 +1,4 @@
+import { printableLine } from '../../src/printable.js';
 import { formatCount, formatPercent } from '../../src/report/format.js';
 import { hexFingerprint, type JoinUrl } from '../join-url.js';
 import type { TabState } from './state.js';
@@ -86,11 +87,12 @@ function element<K extends keyof HTMLElementTagNameMap>(
 ): HTMLElementTagNameMap[K] {
   const made = document.createElement(tag);
   if (className) made.className = className;
-  if (text) made.textContent = text;
+  if (text) made.textContent = printableLine(text);
   return made;
 }
 
-/** Only what changed, or a screen reader says it again. */
+/** Only what changed, or a screen reader says it again. The text may be another machine's. */
 function setText(target: HTMLElement, text: string): void {
-  if (target.textContent !== text) target.textContent = text;
+  const shown = printableLine(text);
+  if (target.textContent !== shown) target.textContent = shown;
 }

@@ -14,7 +14,7 @@ export function obstacles({ isSecureContext, hasWebGpu, host }: Surroundings): r
   if (!hasWebGpu)
     return [
       'This browser has no WebGPU, or it is switched off. Chrome and Edge have it from version 113 on (on Android from 121), Safari from 26, Firefox on Windows from 141. On Linux, Chrome may need --enable-unsafe-webgpu or the setting chrome://flags/#enable-unsafe-webgpu.',
-      'A machine that has lantrain can also join without a browser, by its command worker with the link of this page.',
+      'A machine that has lantrain can also join without a browser, by its command worker as the coordinator prints it.',
     ];
   return [];
 }

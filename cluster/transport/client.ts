@@ -89,7 +89,7 @@ async function openSocket(url: JoinUrl, timeoutMs: number): Promise<OpenSocket> 
     throw new LantrainError(
       'LT_CLUSTER_URL',
       `the join URL ends before the fingerprint (a double click copies a part of it), and no authority vouches for the ` +
-        `certificate of ${where} (${socket.authorizationError}); copy all of it: wss://host:port/#TOKEN.FINGERPRINT`,
+        `certificate of ${where} (${socket.authorizationError}); copy all of it: wss://host:port/#.FINGERPRINT`,
     );
   throw new LantrainError(
     'LT_CLUSTER_FINGERPRINT',

@@ -30,6 +30,8 @@ export interface Discovered {
 /** What a label of DNS carries. */
 const LABEL_BYTES = 63;
 const MARK = / [\w-]{6}$/;
+/** Anybody may answer, and as often as they like. */
+const MOST_FOUND = 256;
 
 /**
  * The name of a coordinator's service. No two of a network may be equal, or one is not seen: on one machine the port
@@ -69,7 +71,7 @@ export async function discover(
   const found = new Map<string, Discovered>();
   bonjour?.find({ type: SERVICE }, (service) => {
     const result = readService(service);
-    if (result !== undefined) found.set(`${result.url.host}:${result.url.port}`, result);
+    if (result !== undefined && found.size < MOST_FOUND) found.set(`${result.url.host}:${result.url.port}`, result);
   });
   await new Promise((resolve) => setTimeout(resolve, bonjour === undefined ? 0 : timeoutMs));
   await close(bonjour);

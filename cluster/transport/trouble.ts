@@ -5,6 +5,7 @@
 import { connect as netConnect } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { type ErrorCode, LantrainError } from '../../src/errors.js';
+import { printableLine } from '../../src/printable.js';
 import { authorityOf, type JoinUrl } from '../join-url.js';
 
 const where = ({ host, port }: JoinUrl) => authorityOf(host, port);
@@ -61,7 +62,7 @@ export function refusal(url: JoinUrl, code: ErrorCode, status: number): Lantrain
 
 /** A web server answers a request for a WebSocket as any other. */
 export async function webServer(url: JoinUrl, status: number, statusText: string): Promise<LantrainError> {
-  const answer = `${status} ${statusText}`.trim();
+  const answer = printableLine(`${status} ${statusText}`.trim(), MOST_STATUS);
   // A proxy whose coordinator is away, or itself overloaded.
   if (status >= 500 || status === 429 || status === 408)
     return unreachable(url, `a web server answers for it: ${answer}`);
@@ -85,7 +86,8 @@ export async function strangerAt(url: JoinUrl): Promise<LantrainError> {
       `the coordinator at ${where(url)} speaks plain ws (it was started with --plain); take the ws:// URL that it ` +
         'prints, and --plain here as well unless it is this machine',
     );
-  if (status !== undefined) return foreign(url, `a web server without TLS answers there (${status.trim()})`);
+  if (status !== undefined)
+    return foreign(url, `a web server without TLS answers there (${printableLine(status.trim(), MOST_STATUS)})`);
   const banner = said
     .split(/[\r\n]/)[0]
     .replace(/[^\x20-\x7e]/g, '?')
@@ -118,10 +120,12 @@ function wantsTls(url: JoinUrl): LantrainError {
   return new LantrainError(
     'LT_CLUSTER_URL',
     `${where(url)} speaks TLS, so its URL begins with wss://; copy all of the one that the coordinator prints: ` +
-      'wss://host:port/#TOKEN.FINGERPRINT',
+      'wss://host:port/#.FINGERPRINT',
   );
 }
 
+/** UTF-16 units of a status line that are repeated. */
+const MOST_STATUS = 80;
 const PROBE_MS = 3_000;
 const LISTEN_MS = 500;
 const MOST_WORDS = 16_384;

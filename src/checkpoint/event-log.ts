@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { openOwn, readOwn } from '../own-files.js';
+import { printable, printableJson } from '../printable.js';
 import { RUN_ENDS } from '../report/events.js';
 import { writeFailure, writeOwnText } from './atomic.js';
 
@@ -39,7 +40,7 @@ export class EventLog {
   append(event: LoggedEvent): void {
     guard(this.metricsPath, () => {
       this.metrics ??= openOwn(this.metricsPath, 'append');
-      appendWhole(this.metrics, `${JSON.stringify(event)}\n`);
+      appendWhole(this.metrics, `${printableJson(event)}\n`);
     });
     if (event.event === 'sample')
       guard(this.samplesPath, () => {
@@ -68,7 +69,7 @@ export class EventLog {
     const kept = readEvents(this.metricsPath).filter(
       (event) => !RUN_ENDS.has(event.event) && (event.step === undefined || event.step <= step),
     );
-    await writeOwnText(this.metricsPath, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
+    await writeOwnText(this.metricsPath, kept.map((event) => `${printableJson(event)}\n`).join(''));
     const samples = kept.filter(({ event }) => event === 'sample');
     if (samples.length > 0 || readText(this.samplesPath) !== '')
       await writeOwnText(this.samplesPath, samples.map(sampleBlock).join(''));
@@ -81,8 +82,9 @@ export class EventLog {
   }
 }
 
-function sampleBlock({ step, text }: LoggedEvent): string {
-  return `--- step ${step} ---\n${text}\n\n`;
+/** A model may write control characters, and whoever prints the file has a terminal that obeys them. */
+function sampleBlock({ step, text = '' }: LoggedEvent): string {
+  return `--- step ${step} ---\n${printable(text)}\n\n`;
 }
 
 function readEvents(path: string): LoggedEvent[] {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type Access, loadOrCreateAccess } from '../../cluster/access.js';
 import { ClusterEngine, type Member } from '../../cluster/coordinator.js';
+import { formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { RUN_DONE } from '../../cluster/protocol.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { checkWritableFile, writeText } from '../checkpoint/atomic.js';
@@ -28,6 +29,7 @@ import { adamwOf } from './job.js';
 import { joinLines, ownAddress } from './joining.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
+import { printLine, remarkLine } from './output.js';
 import { describeAdapter } from './processor.js';
 import { loadShaders } from './shaders.js';
 import { type Said, stepParts } from './step-parts.js';
@@ -97,7 +99,7 @@ const INTAKE_FRAMES = 200;
 export async function benchCluster(command: BenchClusterCommand): Promise<number> {
   if (command.svg !== undefined) checkWritableFile(command.svg);
   const bench = benchShape(command.preset, command.explicit);
-  const say = (line: string) => void (command.json ? process.stderr : process.stdout).write(`${line}\n`);
+  const say = command.json ? remarkLine : printLine;
   const stop = () => process.exit(130);
   process.on('SIGINT', stop).on('SIGTERM', stop);
   try {
@@ -263,12 +265,12 @@ class ClusterBench {
     batch: number,
     cores: readonly (number | undefined)[] | undefined,
   ): Promise<void> {
-    const url = this.#listening.joinUrl('127.0.0.1');
+    const { token, ...url } = parseJoinUrl(this.#listening.joinUrl('127.0.0.1'));
     const { plain, adapter } = this.command;
     const children = (cores ?? []).map((core, i) => {
       const more = [...(adapter === undefined ? [] : ['--adapter', adapter]), ...(plain ? ['--plain'] : [])];
-      const args = ['worker', url, '--name', names[i], '--quiet', '--patience', '30', ...more];
-      return new Child({ args, core });
+      const args = ['worker', formatJoinUrl(url), '--name', names[i], '--quiet', '--patience', '30', ...more];
+      return new Child({ args, core, token });
     });
     const failed = Promise.race([new Promise<never>(() => {}), ...children.map((child) => child.failed())]);
     failed.catch(() => {});

@@ -1,5 +1,6 @@
 /** The other process of `bench-intake.ts`: sends one packed bucket of gradients again and again. */
 import { WebSocket } from 'ws';
+import { tokenFromEnvironment } from '../../cluster/access.js';
 import { parseJoinUrl } from '../../cluster/join-url.js';
 import { encodeFrame, MicroBatchSet } from '../../cluster/protocol.js';
 import { connect } from '../../cluster/transport/client.js';
@@ -47,8 +48,10 @@ async function main([mode, url, count]: readonly string[]): Promise<void> {
     await new Promise((closed) => ws.once('close', closed));
     return;
   }
-  const parsed = parseJoinUrl(url);
-  const connection = await connect(parsed, { token: parsed.token ?? '', version: INTAKE_VERSION });
+  const connection = await connect(parseJoinUrl(url), {
+    token: tokenFromEnvironment() ?? '',
+    version: INTAKE_VERSION,
+  });
   const closed = new Promise<void>((close) => {
     connection.onClose = () => close();
   });

@@ -2,12 +2,13 @@ import type { AddressInfo } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { WebSocketServer } from 'ws';
 import { newToken } from '../../cluster/access.js';
+import { formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { payloadIntact } from '../../cluster/protocol.js';
 import { Reducer } from '../../cluster/reducer.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { LantrainError } from '../errors.js';
 import { BUCKET_VALUES } from '../model/layout.js';
-import { Child } from './bench-lobby.js';
+import { Child, type Launch } from './bench-lobby.js';
 import { median } from './bench-shape.js';
 import { rounded } from './bench-train.js';
 
@@ -86,7 +87,7 @@ async function throughWs(frames: number): Promise<Rate> {
     ws.on('message', (message: Buffer) => meter.count(message.length));
   });
   const { port } = server.address() as AddressInfo;
-  return sending(['ws', `ws://127.0.0.1:${port}`, String(frames)], meter, async () => {
+  return sending({ args: ['ws', `ws://127.0.0.1:${port}`, String(frames)] }, meter, async () => {
     for (const client of server.clients) client.terminate();
     server.close();
   });
@@ -112,14 +113,20 @@ async function throughSums(frames: number): Promise<Rate> {
       connection.onControl = {};
     },
   });
-  return sending(['sums', server.joinUrl('127.0.0.1'), String(frames)], meter, async () => {
+  const { token, ...url } = parseJoinUrl(server.joinUrl('127.0.0.1'));
+  const args = ['sums', formatJoinUrl(url), String(frames)];
+  return sending({ args, token }, meter, async () => {
     await server.close();
     await reducer.close();
   });
 }
 
-async function sending(args: readonly string[], meter: Meter, close: () => Promise<void>): Promise<Rate> {
-  const child = new Child({ script: 'bench-intake-sender.js', args, core: undefined });
+async function sending(
+  launch: Pick<Launch, 'args' | 'token'>,
+  meter: Meter,
+  close: () => Promise<void>,
+): Promise<Rate> {
+  const child = new Child({ script: 'bench-intake-sender.js', core: undefined, ...launch });
   const failed = child.failed();
   failed.catch(() => {});
   try {

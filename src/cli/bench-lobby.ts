@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { TOKEN_VARIABLE } from '../../cluster/access.js';
 import type { ClusterEngine } from '../../cluster/coordinator.js';
 import { RUN_DONE, type WorkerMessage } from '../../cluster/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
@@ -92,6 +93,8 @@ export interface Launch {
   readonly args: readonly string[];
   /** A software adapter: one driver thread, on a core of its own where the system can do that. */
   readonly core: number | undefined;
+  /** By the environment, which no list of processes shows to others. */
+  readonly token?: string;
 }
 
 /** A child of this process, which ends with it. */
@@ -101,11 +104,15 @@ export class Child {
   #stdout = '';
   #stderr = '';
 
-  constructor({ script = 'main.js', args, core }: Launch) {
+  constructor({ script = 'main.js', args, core, token }: Launch) {
     const node = [process.execPath, join(packageRoot(), 'dist/src/cli', script), ...args];
     const pinned = core !== undefined && has('taskset');
     const [command, ...rest] = pinned ? ['taskset', '-c', String(core % availableParallelism()), ...node] : node;
-    const env = core === undefined ? process.env : { ...process.env, LP_NUM_THREADS: '1' };
+    const env = {
+      ...process.env,
+      ...(core === undefined ? {} : { LP_NUM_THREADS: '1' }),
+      ...(token === undefined ? {} : { [TOKEN_VARIABLE]: token }),
+    };
     const child = spawn(command, rest, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     running.add(child);
     child.stdout?.on('data', (data) => {

@@ -1,5 +1,6 @@
 import { type Command, CommanderError } from 'commander';
 import { failureOf } from './failure.js';
+import { remarkLine } from './output.js';
 import { createProgram } from './program.js';
 import { checkNpm, commandOf } from './usage.js';
 
@@ -8,10 +9,9 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   let program: Command | undefined;
   try {
     let code = 0;
-    const note = (line: string) => void process.stderr.write(`${line}\n`);
     program = createProgram((result) => {
       code = result;
-    }, note);
+    }, remarkLine);
     checkNpm(program, args);
     await program.parseAsync(args, { from: 'user' });
     return code;

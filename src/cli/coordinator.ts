@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import {
   type Access,
+  adminTokenFile,
   certificateWarning,
   loadOrCreateAccess,
   ownPair,
@@ -27,8 +28,10 @@ import { ACCESS_FOLDER } from '../checkpoint/tree.js';
 import { LantrainError } from '../errors.js';
 import type { ParameterLayout } from '../model/layout.js';
 import { courseOf } from '../report/course.js';
-import { readMetrics, type WorkersEvent } from '../report/metrics.js';
+import { reasonOf } from '../report/format.js';
+import { type ClusterEvent, readMetrics, type WorkersEvent } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
+import { type Happening, Thinner } from '../report/thinner.js';
 import { workersOf } from '../report/workers.js';
 import { mostWords } from '../train/blocks.js';
 import type { RunConfig } from '../train/run-config.js';
@@ -37,6 +40,7 @@ import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './listen-port.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
+import { Refusals } from './refusals.js';
 import { loadShaders } from './shaders.js';
 import { Throughput, workerLines } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
@@ -95,6 +99,8 @@ class ClusterConductor implements Conductor {
   #server: ClusterServer | undefined;
   #withdraw: () => void = () => {};
   #report: (note: RoundNote, step: number) => void = () => {};
+  #events: Thinner<ClusterEvent> | undefined;
+  #refusals: Refusals | undefined;
   #incarnation = 1;
   #from = 0;
   #ports: Ports = portsFor(0, undefined);
@@ -169,22 +175,27 @@ class ClusterConductor implements Conductor {
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     if (access.remark !== undefined) reporter.note(`access   ${access.remark}`);
     await saveIncarnation(folder, this.#incarnation);
+    this.#events = new Thinner((event) => {
+      run.append(event);
+      reporter.event(event);
+      telemetry.event(event);
+    });
+    const log = new Thinner<Happening>((one) => telemetry.log(one.event, reasonOf(one), one.worker));
+    const lines = new Thinner<Happening>((one) => reporter.note(reasonOf(one)));
     this.#report = (note, step) => {
       if (note.note === 'leave') for (const total of totalsOf(engine, note.worker)) this.#tally.left(total);
       const event = eventOf(note, step, engine);
       if (event !== undefined) {
-        run.append(event);
-        reporter.event(event);
-        telemetry.event(event);
+        this.#events?.add(event);
         return;
       }
       const line = lineOf(note, engine);
-      if (line) reporter.note(line);
+      if (line) lines.add({ event: note.note, reason: line });
       if (note.note === 'waiting') waiting(true);
       else if (note.note === 'going-on') waiting(false);
       if (note.note in RETRIES) {
         const worker = 'worker' in note && note.worker !== undefined ? nameOf(engine, note.worker) : undefined;
-        telemetry.log(note.note, 'reason' in note ? note.reason : RETRIES[note.note], worker);
+        log.add({ event: note.note, reason: 'reason' in note ? note.reason : RETRIES[note.note], worker });
       }
     };
     if (this.#incarnation > 1) {
@@ -195,6 +206,8 @@ class ClusterConductor implements Conductor {
     }
     const { host } = command;
     const secrets = await secretsOf(folder, access, !command.plain);
+    const refusals = new Refusals(reporter, telemetry);
+    this.#refusals = refusals;
     telemetry.live = clusterSource(engine, this.#tally);
     this.#server = await listenOn(host, this.#ports, async (port) => {
       // Where a socket for IPv6 does not see that IPv4's is taken.
@@ -208,19 +221,16 @@ class ClusterConductor implements Conductor {
         allowPlain: command.plain,
         version: version(),
         onRequest: serveSite(siteFolder()),
-        watchers: watchersOf(watched, secrets, reporter),
+        watchers: watchersOf(watched, secrets, reporter, refusals),
         onConnection: (connection) => engine.admit(connection),
-        onRefused: (error, peer) => {
-          reporter.note(`refused ${peer}: ${error.message}`);
-          telemetry.log('refuse', `${peer}: ${error.message}`);
-        },
+        onRefused: (error, peer) => refusals.add(error, peer),
       });
     });
     await savePort(folder, this.#server.port);
     this.#withdraw = this.#advertise(access, basename(run.path));
     const { host: shown, remark } = await ownAddress(host);
-    const lines = joinLines(this.#server.joinUrl(shown), shown, command.plain);
-    for (const line of [...lines, ...(remark ? [remark] : [])]) reporter.note(line);
+    const joins = joinLines(this.#server.joinUrl(shown), shown, command.plain);
+    for (const line of [...joins, ...(remark ? [remark] : [])]) reporter.note(line);
     if (command.port === undefined && this.#server.port !== DEFAULT_PORT && !this.#ports.isKept)
       reporter.note(`port     ${this.#server.port}, as ${DEFAULT_PORT} is taken; open it where there is a firewall`);
     // For who opens the page, to compare with what the browser's warning shows.
@@ -232,7 +242,7 @@ class ClusterConductor implements Conductor {
     );
     const address = pageAddress(shown, this.#server.port, !command.plain);
     if (!isLoopback(shown)) telemetry.address = address;
-    await announcePage(reporter, shown, address, secrets);
+    await announcePage(reporter, shown, address, secrets, adminTokenFile(folder));
     this.#throughputTimer = setInterval(() => {
       const line = this.#throughput.line(engine.members.values());
       if (line) reporter.note(line);
@@ -250,6 +260,8 @@ class ClusterConductor implements Conductor {
   }
 
   workers(step: number): WorkersEvent {
+    // Before the checkpoint that they belong to.
+    this.#events?.flush();
     const present = this.#engine === undefined ? [] : totalsOf(this.#engine);
     return { event: 'workers', step, workers: this.#tally.takeNews(present).map((total) => ({ ...total })) };
   }
@@ -270,6 +282,9 @@ class ClusterConductor implements Conductor {
 
   async end(reason: string): Promise<void> {
     clearInterval(this.#throughputTimer);
+    this.#events?.flush();
+    this.#events = undefined;
+    this.#refusals?.flush();
     // Everybody leaves now, which is no news.
     this.#report = () => {};
     this.#withdraw();

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { TOKEN_VARIABLE } from '../../cluster/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { LantrainError } from '../errors.js';
 import { coordinate, type Listening } from './coordinator.js';
@@ -90,7 +91,7 @@ class LocalWorkers {
         // but a worker ends when it closes.
         detached: true,
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-        env: { ...process.env, ...env, LANTRAIN_TOKEN: token },
+        env: { ...process.env, ...env, [TOKEN_VARIABLE]: token },
       },
     );
     this.#children.set(name, child);

@@ -6,6 +6,7 @@ import { pasteable } from './invocation.js';
 import { planHash, stackedShape } from './job.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
+import { remarkLine } from './output.js';
 import { describeAdapter } from './processor.js';
 import { loadShaders } from './shaders.js';
 import { tune, tuningTable } from './tuning.js';
@@ -33,7 +34,7 @@ export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneC
     anyBits: true,
     again: true,
     onProgress: loadingBar('timing kernels'),
-    onNote: (line) => process.stderr.write(`${line}\n`),
+    onNote: remarkLine,
   });
   if (planOut) await writeText(planOut, `${JSON.stringify(plan, null, 1)}\n`);
   if (json) {

@@ -6,6 +6,7 @@ import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import { checkWritable, makeFolder, removeEmpty, removeQuietly } from '../files.js';
 import { newestCheckpoint } from './generate.js';
+import { printLine } from './output.js';
 
 /** Writes a run's newest weights as a Hugging Face GPT-2 folder. */
 export async function exportModel(command: { readonly run: string; readonly out: string }): Promise<number> {
@@ -24,7 +25,7 @@ export async function exportModel(command: { readonly run: string; readonly out:
   } finally {
     checkpoint.close();
   }
-  process.stdout.write(`wrote the weights of ${checkpoint.path} to ${out}\n`);
+  printLine(`wrote the weights of ${checkpoint.path} to ${out}`);
   return 0;
 }
 

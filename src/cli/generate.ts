@@ -12,6 +12,7 @@ import { RunConfigSchema } from '../train/run-config.js';
 import { sampleTokens } from '../train/sample.js';
 import { loadingBar } from './loading.js';
 import { openGpu } from './open-gpu.js';
+import { remarkLine } from './output.js';
 import { parseConfig } from './saved-config.js';
 import { loadShaders } from './shaders.js';
 
@@ -28,7 +29,7 @@ export interface GenerateCommand {
 /** A run's newest checkpoint that is whole, its digest checked. Throws LT_RUN_MISSING when there is none yet. */
 export async function newestCheckpoint(run: RunDirectory): Promise<Checkpoint> {
   const { found, warnings } = await run.latest(loadingBar('checking the checkpoint'));
-  for (const warning of warnings) process.stderr.write(`${warning}\n`);
+  for (const warning of warnings) remarkLine(warning);
   if (found === undefined) throw new LantrainError('LT_RUN_MISSING', `${run.path} has no checkpoint yet`);
   return found;
 }

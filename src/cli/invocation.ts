@@ -1,6 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { basename, delimiter, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { shellOf, shellQuote } from '../shell.js';
+import { type ShellSurroundings, shellOf, shellQuote } from '../shell.js';
 import { packageRoot } from './shaders.js';
 
 export { shellOf, shellQuote };
@@ -57,6 +57,15 @@ export function pasteable(words: readonly string[], started: Started = OWN): str
 export function pasteableElsewhere(words: readonly string[], started: Started = OWN): string {
   const own = program(started)[0] === 'lantrain' ? ['lantrain'] : ['npm', 'run', '-s', 'lantrain', '--'];
   return [...own, ...words].map((word) => shellQuote(word, shellOf(started))).join(' ');
+}
+
+/** `command` with an environment variable, to be pasted: no list of processes shows it to others, as arguments are. */
+export function withVariable(name: string, value: string, command: string, started: ShellSurroundings = OWN): string {
+  const shell = shellOf(started);
+  // A bare word would be a command there.
+  if (shell === 'powershell') return `$env:${name}='${value.replaceAll("'", "''")}'; ${command}`;
+  if (shell === 'cmd') return `set "${name}=${value}"&& ${command}`;
+  return `${name}=${shellQuote(value, shell)} ${command}`;
 }
 
 /** What sets a checkout up, to be pasted; undefined where this is no checkout. */

@@ -1,6 +1,7 @@
-import { authorityOf } from '../../cluster/join-url.js';
+import { TOKEN_VARIABLE } from '../../cluster/access.js';
+import { authorityOf, formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
-import { pasteable, pasteableElsewhere } from './invocation.js';
+import { pasteable, pasteableElsewhere, withVariable } from './invocation.js';
 import { type Reachable, reachableAddresses } from './reachable.js';
 
 /** Where others reach what listens here. */
@@ -45,12 +46,15 @@ export async function ownAddress(host: string): Promise<ShownAddress> {
   return shownAddress(host, isAny(host) ? await reachableAddresses(host) : []);
 }
 
-/** What to paste on the machine that is to join, each line with what it is. */
+/** What to paste on the machine that is to join, each line with what it is. The token is in no argument of it. */
 export function joinLines(url: string, host: string, plain: boolean): string[] {
+  const { token, ...rest } = parseJoinUrl(url);
+  const shown = formatJoinUrl(rest);
   const paste = isLoopback(host) ? pasteable : pasteableElsewhere;
   const more = plain && !isLoopback(host) ? ['--plain'] : [];
-  const quoted = paste(['worker', url, ...more]);
-  const bare = [paste(['worker']), url, ...more].join(' ');
+  const withToken = (command: string) => (token === undefined ? command : withVariable(TOKEN_VARIABLE, token, command));
+  const quoted = withToken(paste(['worker', shown, ...more]));
+  const bare = withToken([paste(['worker']), shown, ...more].join(' '));
   // Of all shells, only zsh takes brackets that match no file for a mistake.
   return [`join     ${bare}`, ...(quoted === bare ? [] : [`in zsh   ${quoted}`])];
 }

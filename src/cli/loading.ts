@@ -1,4 +1,5 @@
 import { SingleBar } from 'cli-progress';
+import { withCursor } from '../terminal.js';
 
 /**
  * A bar on standard error for work before the run, such as reading data; it shows from the first call on and goes when
@@ -10,7 +11,8 @@ export function loadingBar(label: string): (done: number, total: number) => void
   return (done, total) => {
     if (process.stderr.isTTY) {
       if (bar === undefined) {
-        bar = new SingleBar({ format: `${label} {bar} {percentage}%`, clearOnComplete: true, stream: process.stderr });
+        const stream = withCursor(process.stderr);
+        bar = new SingleBar({ format: `${label} {bar} {percentage}%`, clearOnComplete: true, stream });
         bar.start(total, done);
       }
       bar.update(done);

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import './hide-token.js';
 import { runCommandLine } from './command-line.js';
 import { guardOutput } from './output.js';
 

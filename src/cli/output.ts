@@ -1,4 +1,6 @@
 import { isSystemError, reason } from '../files.js';
+import { printableLine } from '../printable.js';
+import { guardTerminal } from '../terminal.js';
 
 /** The standard streams of this process by name. */
 export type StreamName = 'stdout' | 'stderr';
@@ -8,12 +10,23 @@ type Listener = (stream: StreamName, why: string) => void;
 const lost = new Map<StreamName, string>();
 let listener: Listener | undefined;
 
+/** One line on standard output, whatever is in it: what others cause begins no line of its own. */
+export function printLine(line: string): void {
+  process.stdout.write(`${printableLine(line)}\n`);
+}
+
+/** The same on standard error. */
+export function remarkLine(line: string): void {
+  process.stderr.write(`${printableLine(line)}\n`);
+}
+
 /**
- * A reader that goes away (EPIPE, EIO of a closed terminal) or a full disk (ENOSPC) ends a command whose output is its
+ * All text of this process is made printable (see `guardTerminal`). A reader that goes away (EPIPE, EIO of a closed terminal) or a full disk (ENOSPC) ends a command whose output is its
  * purpose: quietly where nobody reads it any more, else with one line. A run goes on, see `outputIsOptional`.
  */
 export function guardOutput(): void {
-  for (const name of ['stdout', 'stderr'] as const)
+  for (const name of ['stdout', 'stderr'] as const) {
+    guardTerminal(process[name]);
     process[name].on('error', (error) => {
       if (lost.has(name)) return;
       const why = whyOf(error);
@@ -21,6 +34,7 @@ export function guardOutput(): void {
       if (listener) listener(name, why);
       else if (name === 'stdout') endCommand(error, why);
     });
+  }
 }
 
 /**

@@ -3,6 +3,7 @@ import { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
 import { htmlReport } from '../report/report.js';
 import type { RunConfig } from '../train/run-config.js';
+import { printLine } from './output.js';
 import { settingsOf } from './run-facts.js';
 import { runConfigOf } from './saved-config.js';
 
@@ -23,6 +24,6 @@ export function writeReport(run: RunDirectory, config: RunConfig): Promise<void>
 export async function report(path: string): Promise<number> {
   const run = await RunDirectory.open(path, 'report');
   await writeReport(run, runConfigOf(run));
-  process.stdout.write(`${join(path, 'report.html')}\n`);
+  printLine(join(path, 'report.html'));
   return 0;
 }

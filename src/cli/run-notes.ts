@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import type { RunDirectory } from '../checkpoint/run.js';
-import { printable } from '../report/format.js';
+import { printableLine } from '../printable.js';
 import type { WorkersEvent } from '../report/metrics.js';
 import { writeReport } from './report.js';
 import { runConfigOf } from './saved-config.js';
@@ -43,5 +43,5 @@ export async function noteEnd(
 /** The first line of an error, which is one line if it is of this program. */
 function reasonOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return printable(text.split('\n')[0]).slice(0, 500);
+  return printableLine(text.split('\n')[0], 500);
 }

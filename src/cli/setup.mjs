@@ -41,12 +41,17 @@ function say(text) {
   process.stderr.write(`set-up: ${text}\n`);
 }
 
+/** What packages run when they are installed is none of the token's business. */
+const childEnvironment = Object.assign({}, process.env);
+delete childEnvironment.LANTRAIN_TOKEN;
+
 /** Runs a command to its end, printing nothing. A command that cannot be started has the code -1. */
 function run(command, args, options = {}) {
   const { timeoutMs, ...spawnOptions } = options;
   return new Promise((resolve) => {
     const child = childProcess.spawn(command, args, {
       cwd: root,
+      env: childEnvironment,
       stdio: ['ignore', 'pipe', 'pipe'],
       windowsHide: true,
       ...spawnOptions,

@@ -1,4 +1,5 @@
 import type { Reporter } from '../report/progress.js';
+import { remarkLine } from './output.js';
 
 /** A run whose loop has begun, as far as ending it is concerned. */
 export interface StoppableRun {
@@ -100,7 +101,7 @@ export class StopSignals {
       this.abandon();
     } else {
       this.reporter.stop();
-      process.stderr.write(`stopped at once; ${this.#run.standing()}\n`);
+      remarkLine(`stopped at once; ${this.#run.standing()}`);
       process.exit(130);
     }
   }

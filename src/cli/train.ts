@@ -32,7 +32,7 @@ import { arenaOf, Checkpoints } from './checkpoints.js';
 import { pasteable } from './invocation.js';
 import { adamwOf, type Job, planHash, prepareJob } from './job.js';
 import { loadingBar } from './loading.js';
-import { outputIsOptional, outputLost } from './output.js';
+import { outputIsOptional, outputLost, remarkLine } from './output.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
 import { modelLine } from './run-facts.js';
@@ -232,7 +232,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
   const standing = () => whatStands(run, telemetry.step);
   outputIsOptional((stream, why) => {
     const text = outputLost(stream, why);
-    if (stream === 'stdout') process.stderr.write(`${text}\n`);
+    if (stream === 'stdout') remarkLine(text);
     telemetry.log('output', text);
     const event: MetricsEvent = { event: 'output', step: telemetry.step, reason: text };
     try {
@@ -308,7 +308,8 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
     reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
     for (const line of conductor.remarks?.(run) ?? []) reporter.note(line);
-    if (command.profile && conductor.profile) reporter.note(await conductor.profile());
+    if (command.profile && conductor.profile)
+      for (const line of (await conductor.profile()).split('\n')) reporter.note(line);
     return end.complete ? 0 : 130;
   } catch (error) {
     reporter.stop();

@@ -7,7 +7,7 @@ import { Watchers } from '../../cluster/dashboard/watchers.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
 import { pageAddress } from './joining.js';
-import { outputIsOptional } from './output.js';
+import { outputIsOptional, printLine } from './output.js';
 import { runConfigOf } from './saved-config.js';
 import { factsOf, siteFolder } from './watch.js';
 
@@ -24,7 +24,8 @@ export async function view(path: string, port: number): Promise<number> {
   // The page is the purpose: once its address is copied, the terminal may be closed.
   outputIsOptional(() => {});
   const address = pageAddress(HOST, server.port, false);
-  process.stdout.write(`view     ${address}${formatFragment(secrets)}\nCtrl-C ends it\n`);
+  printLine(`view     ${address}${formatFragment(secrets)}`);
+  printLine('Ctrl-C ends it');
   await new Promise<void>((stop) => process.once('SIGINT', stop).once('SIGTERM', stop));
   await server.close('the view was closed');
   return 0;

@@ -1,6 +1,6 @@
 import { basename, join } from 'node:path';
 import QRCode from 'qrcode';
-import { type Access, loadOrCreateAccess, loadOrCreateAdminToken } from '../../cluster/access.js';
+import { type Access, adminTokenFile, loadOrCreateAccess, loadOrCreateAdminToken } from '../../cluster/access.js';
 import type { RunControls } from '../../cluster/dashboard/controls.js';
 import { formatFragment, type PageSecrets, type RunFacts } from '../../cluster/dashboard/messages.js';
 import { type PageServer, servePage } from '../../cluster/dashboard/page-server.js';
@@ -12,6 +12,7 @@ import { ACCESS_FOLDER } from '../checkpoint/tree.js';
 import type { Reporter } from '../report/progress.js';
 import type { RunConfig } from '../train/run-config.js';
 import { ownAddress, pageAddress } from './joining.js';
+import { Refusals } from './refusals.js';
 import { modelLine, settingsOf } from './run-facts.js';
 import { packageRoot } from './shaders.js';
 import { version } from './version.js';
@@ -43,15 +44,17 @@ export function siteFolder(): string {
   return join(packageRoot(), 'dist', 'page');
 }
 
-export function watchersOf({ telemetry, controls }: Watched, secrets: PageSecrets, reporter: Reporter): Watchers {
+export function watchersOf(
+  { telemetry, controls }: Watched,
+  secrets: PageSecrets,
+  reporter: Reporter,
+  refusals: Refusals,
+): Watchers {
   return new Watchers({
     secrets,
     telemetry,
     controls,
-    onRefused: (error, peer) => {
-      reporter.note(`refused ${peer}: ${error.message}`);
-      telemetry.log('refuse', `a page of ${peer}: ${error.message}`);
-    },
+    onRefused: (error, peer) => refusals.add(error, peer, 'a page of '),
     onControl: (text) => {
       reporter.note(`admin    ${text}`);
       telemetry.log('admin', text);
@@ -61,13 +64,14 @@ export function watchersOf({ telemetry, controls }: Watched, secrets: PageSecret
 
 /**
  * Says where the run can be watched and controlled; on a terminal also as a QR code for a phone. `address` is the page's
- * on `host`; it is absent where browsers take no address of that kind.
+ * on `host`; it is absent where browsers take no address of that kind. `adminFile` holds the admin token.
  */
 export async function announcePage(
   reporter: Reporter,
   host: string,
   address: string | undefined,
   secrets: PageSecrets,
+  adminFile: string,
 ) {
   if (address === undefined) {
     reporter.note(
@@ -77,10 +81,16 @@ export async function announcePage(
   }
   const watch = `${address}${formatFragment({ ...secrets, admin: '' })}`;
   reporter.note(`watch    ${watch}`);
-  reporter.note(`admin    ${address}${formatFragment(secrets)}`);
+  reporter.note(`admin    ${adminLine(reporter, address, secrets, adminFile)}`);
   if (isLoopback(host) || !process.stdout.isTTY) return;
   for (const line of (await QRCode.toString(watch, { type: 'utf8', errorCorrectionLevel: 'L' })).split('\n'))
     if (line.trim() !== '') reporter.note(line);
+}
+
+/** The link that controls the run is for who sits here: logs are read by others, so there the token's file is named. */
+function adminLine(reporter: Reporter, address: string, secrets: PageSecrets, adminFile: string): string {
+  if (reporter.isPrivate) return `${address}${formatFragment(secrets)}`;
+  return `${address}${formatFragment({ ...secrets, admin: 'ADMIN' })} with what is in ${adminFile} for ADMIN`;
 }
 
 /** `train --watch`: the page of a run without a coordinator, by TLS unless it is for this machine only. */
@@ -95,16 +105,18 @@ export async function watchTraining(
   if (access.remark !== undefined) reporter.note(`access   ${access.remark}`);
   const secure = !isLoopback(host);
   const secrets = await secretsOf(folder, access, secure);
+  const refusals = new Refusals(reporter, watched.telemetry);
   const server = await servePage({
     host,
     port,
     tls: secure ? access : undefined,
     site: siteFolder(),
-    watchers: watchersOf(watched, secrets, reporter),
+    watchers: watchersOf(watched, secrets, reporter, refusals),
+    onRefused: (error, peer) => refusals.add(error, peer),
     option: '--watch HOST:PORT',
   });
   const { host: shown, remark } = await ownAddress(host);
-  await announcePage(reporter, shown, pageAddress(shown, server.port, secure), secrets);
+  await announcePage(reporter, shown, pageAddress(shown, server.port, secure), secrets, adminTokenFile(folder));
   if (remark !== undefined) reporter.note(remark);
   return server;
 }

@@ -1,5 +1,4 @@
 import { hostname } from 'node:os';
-import { readToken, tokenFromEnvironment } from '../../cluster/access.js';
 import { EngineKeeper } from '../../cluster/engine-keeper.js';
 import { authorityOf, formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import { Membership, type MembershipNote } from '../../cluster/membership.js';
@@ -7,16 +6,20 @@ import { connect } from '../../cluster/transport/client.js';
 import { type Discovered, discover } from '../../cluster/transport/discovery.js';
 import { LantrainError } from '../errors.js';
 import { adapterTitle } from '../gpu/device.js';
+import { LONGEST_WORDS, printableLine } from '../printable.js';
 import { formatCount } from '../report/format.js';
 import { pasteable } from './invocation.js';
 import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
-import { outputIsOptional, outputLost } from './output.js';
+import { outputIsOptional, outputLost, printLine, remarkLine } from './output.js';
 import { loadShaders } from './shaders.js';
+import { TOKEN_WAS_SHOWN, tokenOf } from './token.js';
 import { version } from './version.js';
 
 export interface WorkerCommand {
   readonly url?: string;
+  /** A file with the token, where the URL has none. */
+  readonly tokenFile?: string;
   readonly name?: string;
   readonly adapter?: string;
   /** Plain ws to other machines. */
@@ -31,14 +34,17 @@ export interface WorkerCommand {
 }
 
 const DISCOVERY_MS = 3000;
+/** Anybody on the network may say that there are coordinators: no more than this are shown. */
+const MOST_FOUND = 16;
 
 /** `lantrain worker`: computes for a coordinator until the run is done; comes back by itself when the line breaks. */
 export async function work(command: WorkerCommand): Promise<number> {
   const url = command.url === undefined ? await find(command.plain) : parseJoinUrl(command.url);
-  const token = url.token ?? tokenFromEnvironment() ?? (await askForToken());
+  const token = await tokenOf({ token: url.token, tokenFile: command.tokenFile });
   const say = (line: string) => {
-    if (!command.quiet) process.stdout.write(`${line}\n`);
+    if (!command.quiet) printLine(line);
   };
+  if (url.token !== undefined && !command.quiet) remarkLine(TOKEN_WAS_SHOWN);
   const gpu = await openGpu(command.adapter);
   say(`adapter  ${adapterTitle(gpu.adapter)}`);
   const engines = new EngineKeeper(gpu, loadShaders(), {
@@ -65,7 +71,7 @@ export async function work(command: WorkerCommand): Promise<number> {
   };
   process.on('SIGINT', leave).on('SIGTERM', leave).on('SIGHUP', leave);
   outputIsOptional((stream, why) => {
-    if (stream === 'stdout') process.stderr.write(`${outputLost(stream, why)}\n`);
+    if (stream === 'stdout') remarkLine(outputLost(stream, why));
   });
   // Who was started with a channel to its parent does not outlive it.
   if (process.connected) process.on('disconnect', () => process.exit(130));
@@ -74,25 +80,11 @@ export async function work(command: WorkerCommand): Promise<number> {
   return 0;
 }
 
-/** From whoever sits here or pipes it in: a URL that was found, or is to be seen by others, has none. */
-async function askForToken(): Promise<string> {
-  if (process.stdin.isTTY) process.stderr.write('token (LANTRAIN_TOKEN is not set): ');
-  try {
-    return await readToken(process.stdin);
-  } catch (cause) {
-    throw new LantrainError(
-      'LT_CLUSTER_TOKEN',
-      'no token: set LANTRAIN_TOKEN, give it on standard input, or pass the whole join URL that the coordinator printed',
-      { cause },
-    );
-  }
-}
-
 /** A coordinator on the LAN; its URL has no token. */
 async function find(plain: boolean): Promise<JoinUrl> {
-  process.stderr.write('looking for coordinators on this network ...\n');
+  remarkLine('looking for coordinators on this network ...');
   const { lines, url } = choose(await discover(DISCOVERY_MS), plain);
-  for (const line of lines) process.stderr.write(`${line}\n`);
+  for (const line of lines) remarkLine(line);
   return url();
 }
 
@@ -112,17 +104,22 @@ export function choose(
   if (found.length === 0)
     return {
       lines: [],
-      url: fail(`no coordinator answered on this network; pass the join URL that it printed: ${example}`),
+      url: fail(
+        `no coordinator answered on this network; paste the command that it printed, or pass its URL: ${example}`,
+      ),
     };
-  const lines = found.flatMap(({ name, url }) => [
-    `found    ${name}`,
-    `         ${pasteable(['worker', formatJoinUrl(url), ...(plain || !url.secure ? ['--plain'] : [])])}`,
-  ]);
+  const more = found.length > MOST_FOUND ? [`         and ${found.length - MOST_FOUND} more`] : [];
+  const lines = found
+    .slice(0, MOST_FOUND)
+    .flatMap(({ name, url }) => [
+      `found    ${name}`,
+      `         ${pasteable(['worker', formatJoinUrl(url), ...(plain || !url.secure ? ['--plain'] : [])])}`,
+    ]);
   return {
-    lines,
+    lines: [...lines, ...more],
     url: fail(
       `there are ${found.length} coordinators on this network; start one of the commands above, with the token of its ` +
-        'join URL (between # and the dot) in LANTRAIN_TOKEN or on standard input',
+        'line join in LANTRAIN_TOKEN, in a file (--token-file FILE) or on standard input',
     ),
   };
 }
@@ -140,6 +137,6 @@ function lineOf(note: Exclude<MembershipNote, { readonly note: 'joined' }>): str
     case 'computed':
       return `step ${note.step}: ${note.tokens} tokens, ${formatCount((1000 * note.tokens) / note.milliseconds)} tokens/s`;
     case 'lost':
-      return `${note.reason}; trying again`;
+      return `${printableLine(note.reason, LONGEST_WORDS)}; trying again`;
   }
 }

@@ -43,6 +43,8 @@ const ClusterEvent = z.looseObject({
   step: Step.optional(),
   worker: z.string().optional(),
   reason: z.string().optional(),
+  /** It stands for so many of one kind that came too fast to be written one by one; the fields are the last one's. */
+  count: z.number().int().positive().optional(),
 });
 /**
  * What each worker computed in a part of a run, from the event before to this one or from a start: sums over all of

@@ -1,3 +1,4 @@
+import { printable, printableLine } from '../printable.js';
 import type { MetricsEvent } from './events.js';
 
 /** What a reporter knows of a run before its first event. */
@@ -63,6 +64,13 @@ export function formatPercent(share: number): string {
 /** What is not known, or not there. */
 export const UNKNOWN = '–';
 
+/** Why an event came about, and of how many of its kind it is the last; empty where neither is known. */
+export function reasonOf(event: object): string {
+  const { reason, count } = event as { readonly reason?: unknown; readonly count?: unknown };
+  const times = typeof count === 'number' ? `the last of ${count.toLocaleString('en')}` : '';
+  return [typeof reason === 'string' ? reason : '', times].filter((part) => part !== '').join(', ');
+}
+
 /** An event as lines to read; undefined for steps, which are the progress line's business. */
 export function describe(event: MetricsEvent, { stepsPerEpoch, firstStep }: RunInfo): string | undefined {
   switch (event.event) {
@@ -78,28 +86,22 @@ export function describe(event: MetricsEvent, { stepsPerEpoch, firstStep }: RunI
     case 'sample':
       return `sample at step ${event.step}:\n${indent(printable(event.text))}`;
     case 'checkpoint':
-      return `checkpoint ${event.path}   digest ${event.digest.slice(0, 16)}`;
+      return printableLine(`checkpoint ${event.path}   digest ${event.digest.slice(0, 16)}`);
     case 'done':
       // The time is this start's, and so are not all steps of a run that was resumed.
-      return `done: ${event.step} steps${firstStep > 0 ? `, from step ${firstStep} on` : ''} in ${formatDuration(event.seconds)}, digest ${event.digest}`;
+      return printableLine(
+        `done: ${event.step} steps${firstStep > 0 ? `, from step ${firstStep} on` : ''} in ${formatDuration(event.seconds)}, digest ${event.digest}`,
+      );
     default: {
       const parts = [
         event.event,
         event.worker,
         event.step === undefined ? undefined : `step ${event.step}`,
-        event.reason,
+        reasonOf(event) || undefined,
       ];
-      return parts.filter((part) => part !== undefined).join('   ');
+      return printableLine(parts.filter((part) => part !== undefined).join('   '));
     }
   }
-}
-
-/** A model may write control characters, even terminal commands: they are shown, not obeyed. */
-export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-  return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, (c) =>
-    c === '\t' ? '  ' : String.fromCharCode(0x2400 + (c.charCodeAt(0) & 31)),
-  );
 }
 
 function indent(text: string): string {

@@ -1,4 +1,6 @@
 import { MultiBar, type SingleBar } from 'cli-progress';
+import { printable, printableJson, printableLine } from '../printable.js';
+import { withCursor } from '../terminal.js';
 import { describe, epochOf, formatCount, formatDuration, formatLoss, type RunInfo } from './format.js';
 import type { MetricsEvent, StepEvent } from './metrics.js';
 
@@ -8,7 +10,9 @@ export type { RunInfo } from './format.js';
 export interface Reporter {
   start(info: RunInfo): void;
   event(event: MetricsEvent): void;
-  /** A line that is no metrics event, such as the memory budget or a warning. */
+  /** Whether notes go to a terminal, where nobody reads them but who sits there. */
+  readonly isPrivate?: boolean;
+  /** A line that is no metrics event, such as the memory budget or a warning. It is shown as one line, whatever is in it. */
   note(line: string): void;
   stop(): void;
 }
@@ -19,7 +23,7 @@ export interface ReporterOptions {
   /** Standard output by default. */
   readonly stream?: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
   /** Takes the notes where `json` has `stream` to itself; standard error by default. */
-  readonly errors?: NodeJS.WritableStream;
+  readonly errors?: NodeJS.WritableStream & { readonly isTTY?: boolean };
   /** Milliseconds in which the run works, see `RunClock`; the monotonic clock if absent. */
   readonly now?: () => number;
 }
@@ -34,17 +38,21 @@ export function createReporter(options: ReporterOptions): Reporter {
 class JsonReporter implements Reporter {
   constructor(
     private readonly stream: NodeJS.WritableStream,
-    private readonly errors: NodeJS.WritableStream,
+    private readonly errors: NodeJS.WritableStream & { readonly isTTY?: boolean },
   ) {}
+
+  get isPrivate(): boolean {
+    return this.errors.isTTY === true;
+  }
 
   start(info: RunInfo): void {
     this.note(info.title);
   }
   event(event: MetricsEvent): void {
-    this.stream.write(`${JSON.stringify(event)}\n`);
+    this.stream.write(`${printableJson(event)}\n`);
   }
   note(line: string): void {
-    this.errors.write(`${line}\n`);
+    this.errors.write(`${printableLine(line)}\n`);
   }
   stop(): void {}
 }
@@ -71,6 +79,7 @@ const PLAIN_INTERVAL_MS = 10_000;
 
 /** One progress line every ten seconds at most; everything else at once. */
 class PlainReporter implements Reporter {
+  readonly isPrivate = false;
   private info = UNTITLED;
   private pace: Pace;
   private lastMs = Number.NEGATIVE_INFINITY;
@@ -92,15 +101,20 @@ class PlainReporter implements Reporter {
     if (event.event === 'step') {
       if (this.now() - this.lastMs < PLAIN_INTERVAL_MS) return;
       this.lastMs = this.now();
-      this.note(progressFields(event, this.info, this.pace.secondsLeft(event.step)).join('   '));
+      this.print(progressFields(event, this.info, this.pace.secondsLeft(event.step)).join('   '));
     } else {
-      this.note(describe(event, this.info) ?? '');
+      this.print(describe(event, this.info) ?? '');
     }
   }
 
   note(line: string): void {
-    this.stream.write(`${line}\n`);
+    this.print(printableLine(line));
   }
+
+  private print(text: string): void {
+    this.stream.write(`${text}\n`);
+  }
+
   stop(): void {}
 }
 
@@ -111,6 +125,7 @@ const REDRAWS_PER_SECOND = 8;
  * until the next redraw, which puts them where the bar was and draws it anew below.
  */
 class TerminalReporter implements Reporter {
+  readonly isPrivate = true;
   private info = UNTITLED;
   private pace: Pace;
   private bars: MultiBar | undefined;
@@ -131,7 +146,7 @@ class TerminalReporter implements Reporter {
     this.pace = new Pace(info, this.now);
     this.latest = undefined;
     this.bars = new MultiBar({
-      stream: this.stream,
+      stream: withCursor(this.stream),
       format: () => this.line(),
       fps: REDRAWS_PER_SECOND,
       clearOnComplete: true,
@@ -151,16 +166,21 @@ class TerminalReporter implements Reporter {
       this.latest = event;
       this.bar?.update(event.step);
     } else {
-      this.note(describe(event, this.info) ?? '');
+      this.print(describe(event, this.info) ?? '');
     }
   }
 
   note(line: string): void {
+    this.print(printableLine(line));
+  }
+
+  private print(text: string): void {
     if (!this.bars) {
-      this.stream.write(`${line}\n`);
+      this.stream.write(`${text}\n`);
       return;
     }
-    this.bars.log(`${line}\n`);
+    // The bar writes past the guard of the stream.
+    this.bars.log(`${printable(text)}\n`);
     this.bars.update();
   }
 

@@ -1,6 +1,7 @@
+import { LONGEST_WORDS, printable, printableLine } from '../printable.js';
 import { bitClassesOf, nameBitClasses } from './bit-classes.js';
 import { courseOf, endOf, type RunEnd } from './course.js';
-import { formatCount, formatDuration, formatLoss, printable, UNKNOWN } from './format.js';
+import { formatCount, formatDuration, formatLoss, reasonOf, UNKNOWN } from './format.js';
 import type { MetricsEvent } from './metrics.js';
 import { lossPlot } from './plot.js';
 import { meanSpeed, secondsIn } from './speed.js';
@@ -93,7 +94,7 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
       table(
         ['Worker', 'Bit class', 'Tokens', 'Tokens/s while computing'],
         workers.map((w) => [
-          `${w.name}\n${w.adapter}`,
+          `${printableLine(w.name, LONGEST_WORDS)}\n${printableLine(w.adapter, LONGEST_WORDS)}`,
           nameOfClass.get(w.bitClass) ?? UNKNOWN,
           formatCount(w.tokens),
           formatCount((1000 * w.tokens) / w.computeMs),
@@ -108,11 +109,15 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
         .slice(-MOST_SAMPLES)
         .reverse()
         .map(
-          ({ step, text }) =>
-            `<blockquote><b>step ${step.toLocaleString('en')}</b>${escapeHtml(printable(text))}</blockquote>`,
+          ({ step, text }) => `<blockquote><b>step ${step.toLocaleString('en')}</b>${escapeHtml(text)}</blockquote>`,
         ),
     ),
-    section('Configuration', [table([], settings)]),
+    section('Configuration', [
+      table(
+        [],
+        settings.map(([name, value]) => [name, printableLine(value)]),
+      ),
+    ]),
     section('Checkpoints', [
       table(
         ['Step', 'SHA-256 of the state'],
@@ -126,7 +131,12 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
         events
           .flatMap((e) => ('worker' in e || 'reason' in e || e.event === 'stopped' ? [e] : []))
           .slice(-MOST_EVENTS)
-          .map((e) => [e.step?.toLocaleString('en') ?? '', e.event, String(e.worker ?? ''), String(e.reason ?? '')]),
+          .map((e) => [
+            e.step?.toLocaleString('en') ?? '',
+            e.event,
+            printableLine(String(e.worker ?? ''), LONGEST_WORDS),
+            printableLine(reasonOf(e)),
+          ]),
         [0, 1],
       ),
     ]),
@@ -184,6 +194,7 @@ function sentence({ state, reason }: RunEnd): string {
 const shown = (value: number | null | undefined, format: (value: number) => string) =>
   value == null ? UNKNOWN : format(value);
 
+/** Text as a browser shows it and no markup, nor anything that is not seen. */
 function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+  return printable(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }

@@ -1,3 +1,5 @@
+import { printableLine } from '../printable.js';
+
 /** The little of the DOM that plots use; this project is compiled without the DOM's types. */
 export interface Element {
   textContent: string | null;
@@ -20,7 +22,8 @@ export function drawIn(document: { createElementNS(namespace: string, name: stri
   return (name, attributes, content) => {
     const element = document.createElementNS(NAMESPACE, name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
-    if (content !== undefined) element.textContent = content;
+    // XML has no control characters at all, and refuses a file that has one.
+    if (content !== undefined) element.textContent = printableLine(content);
     return element;
   };
 }

@@ -4,7 +4,7 @@ import { afterAll, afterEach, expect, it } from 'vitest';
 import { parseFragment } from '../../cluster/dashboard/messages.js';
 import { listCheckpoints } from '../../src/checkpoint/checkpoint.js';
 import { FakePage } from '../cluster/dashboard/helpers.js';
-import { type Event, Lantrain, lossesOf, startWorker } from '../cluster/processes.js';
+import { adminLinkOf, type Event, joinUrlOf, Lantrain, lossesOf, startWorker } from '../cluster/processes.js';
 import { eventsOf } from '../cluster/seeded.js';
 import { SMALL, workFolder } from './run.js';
 
@@ -76,8 +76,8 @@ it('SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid
     await event('long', run, (e) => e.event === 'checkpoint' && Number(e.step) >= step);
   }
   // A pause takes nothing from the time of the step in hand.
-  const [, port, fragment] = /admin {4}http:\/\/127\.0\.0\.1:(\d+)\/(#\S+)/.exec(run.text) ?? [];
-  const page = await FakePage.enter(Number(port), parseFragment(fragment));
+  const { port, hash } = new URL(await adminLinkOf(run, folder.path));
+  const page = await FakePage.enter(Number(port), parseFragment(hash));
   const seen = Number(stepsOf('long').at(-1));
   const before = await event('long', run, (e) => e.event === 'step' && Number(e.step) > seen);
   page.send({ type: 'control', action: 'pause' });
@@ -184,7 +184,7 @@ it('the wait for workers counts neither into the speed of the first step nor int
   const WAIT_MS = 5000;
   const options = [...SMALL, '--batch', '4', '--micro-batch', '1', '--steps', '3', '--eval-every', '0'];
   const run = lantrain(['coordinator', '--listen', '127.0.0.1:0', ...options, '--out', 'waits']);
-  const url = await run.printed(/worker (wss?:\S+)/);
+  const url = await joinUrlOf(run);
   await run.printed(/waiting for workers/);
   await new Promise((go) => setTimeout(go, WAIT_MS));
   started.add(startWorker(url, 'late', folder.path));

@@ -1,6 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { pasteable, pasteableElsewhere, type Started, shellOf, shellQuote } from '../../src/cli/invocation.js';
+import {
+  pasteable,
+  pasteableElsewhere,
+  type Started,
+  shellOf,
+  shellQuote,
+  withVariable,
+} from '../../src/cli/invocation.js';
 
 const NODE = '/usr/bin/node';
 const PLAIN: Started = {
@@ -137,6 +144,17 @@ describe('a printed command', () => {
     expect(elsewhere({ cwd: '/tmp' })).toBe('npm run -s lantrain -- worker URL');
     expect(elsewhere({ env: npm('/home/me/lantrain', '/tmp') })).toBe('npm run -s lantrain -- worker URL');
     expect(elsewhere({ argv: bin('/usr/local/bin/lantrain') })).toBe('lantrain worker URL');
+  });
+
+  it('has a variable before it as its shell sets one, and nothing of it is an argument', () => {
+    const set = (env: Record<string, string>, platform: NodeJS.Platform) =>
+      withVariable('LANTRAIN_TOKEN', 'Abc_-9', 'npm run -s lantrain -- worker URL', { env, platform });
+    expect(set({}, 'linux')).toBe('LANTRAIN_TOKEN=Abc_-9 npm run -s lantrain -- worker URL');
+    expect(set({}, 'win32')).toBe('set "LANTRAIN_TOKEN=Abc_-9"&& npm run -s lantrain -- worker URL');
+    const powershell = { PSModulePath: 'C:\\u;C:\\a;C:\\b' };
+    expect(set(powershell, 'win32')).toBe("$env:LANTRAIN_TOKEN='Abc_-9'; npm run -s lantrain -- worker URL");
+    const got = execFileSync('sh', ['-c', withVariable('LANTRAIN_TOKEN', '-x', 'printenv LANTRAIN_TOKEN')]);
+    expect(String(got)).toBe('-x\n');
   });
 
   it('begins with & in PowerShell where the program is quoted', () => {

@@ -69,11 +69,19 @@ test('the likeliest address is printed, the others in one line below it', () => 
 });
 
 test('the printed command can be pasted elsewhere: brackets are quoted where a shell wants it, and plain ws says so', () => {
-  const url = (host: string, secure = true): JoinUrl => ({ secure, host, port: 7070, token: newToken() });
+  const token = newToken();
+  const url = (host: string, secure = true): JoinUrl => ({ secure, host, port: 7070, token });
   const four = formatJoinUrl({ ...url('192.168.1.20'), fingerprint: FINGERPRINT });
-  expect(joinLines(four, '192.168.1.20', false)).toEqual([expect.stringMatching(/^join {5}npm .*worker wss:/)]);
-  const six = formatJoinUrl({ ...url('fe80::1%eth0'), fingerprint: FINGERPRINT });
-  const [bare, zsh] = joinLines(six, 'fe80::1%eth0', false);
+  const [line, ...more] = joinLines(four, '192.168.1.20', false);
+  expect(more).toEqual([]);
+  expect(line).toMatch(/^join {5}.*LANTRAIN_TOKEN=/);
+  expect(line.endsWith(`npm run -s lantrain -- worker wss://192.168.1.20:7070/#.${FINGERPRINT}`)).toBe(true);
+  // In no argument, as all users of a machine see those.
+  expect(line.indexOf(token)).toBeLessThan(line.indexOf('npm'));
+  expect(line.lastIndexOf(token)).toBe(line.indexOf(token));
+  const whole = { ...url('fe80::1%eth0'), fingerprint: FINGERPRINT };
+  const six = formatJoinUrl({ ...whole, token: undefined });
+  const [bare, zsh] = joinLines(formatJoinUrl(whole), 'fe80::1%eth0', false);
   expect(bare.endsWith(` worker ${six}`)).toBe(true);
   const quoted = process.platform === 'win32' ? `"${six}"` : `'${six}'`;
   expect(zsh.startsWith('in zsh   ') && zsh.endsWith(` worker ${quoted}`)).toBe(true);
@@ -81,22 +89,38 @@ test('the printed command can be pasted elsewhere: brackets are quoted where a s
   // Another machine has lantrain in another folder.
   expect(bare).not.toContain('/dist/');
   const plain = formatJoinUrl(url('192.168.1.20', false));
-  expect(joinLines(plain, '192.168.1.20', true)).toEqual([expect.stringMatching(/ --plain$/)]);
+  expect(joinLines(plain, '192.168.1.20', true)).toEqual([expect.stringMatching(/ worker ws:\/\/\S+:7070\/ --plain$/)]);
   expect(joinLines(plain, '127.0.0.1', true)[0]).not.toContain('--plain');
   expect(() => checkPlain('192.168.1.20', false)).toThrow(/on both sides, --plain$/);
+});
+
+test('the admin link goes to a terminal only; elsewhere the file of its token is named', async () => {
+  const secrets = { token: newToken(), fingerprint: FINGERPRINT, admin: newToken() };
+  const linesOf = async (isPrivate: boolean) => {
+    const lines: string[] = [];
+    const reporter = { isPrivate, note: (line: string) => void lines.push(line) } as Reporter;
+    await announcePage(reporter, '127.0.0.1', 'https://127.0.0.1:1/', secrets, 'runs/x/cluster/admin-token');
+    return lines;
+  };
+  const link = `https://127.0.0.1:1/#${secrets.token}.${FINGERPRINT}`;
+  expect(await linesOf(true)).toEqual([`watch    ${link}`, `admin    ${link}.${secrets.admin}`]);
+  expect(await linesOf(false)).toEqual([
+    `watch    ${link}`,
+    `admin    ${link}.ADMIN with what is in runs/x/cluster/admin-token for ADMIN`,
+  ]);
 });
 
 test('a browser is given no address that it cannot open', async () => {
   const lines: string[] = [];
   const reporter = { note: (line: string) => void lines.push(line) } as Reporter;
   const secrets = { token: newToken(), fingerprint: FINGERPRINT, admin: newToken() };
-  await announcePage(reporter, '::1', pageAddress('::1', 7070, false), secrets);
+  await announcePage(reporter, '::1', pageAddress('::1', 7070, false), secrets, 'file');
   expect(lines.map((line) => line.split('#')[0])).toEqual([
     'watch    http://[::1]:7070/',
     'admin    http://[::1]:7070/',
   ]);
   lines.length = 0;
-  await announcePage(reporter, 'fe80::1%eth0', pageAddress('fe80::1%eth0', 7070, true), secrets);
+  await announcePage(reporter, 'fe80::1%eth0', pageAddress('fe80::1%eth0', 7070, true), secrets, 'file');
   expect(lines).toEqual([expect.stringMatching(/^watch .*browsers.*fe80::1%eth0.*\[::\]:PORT/)]);
 });
 
@@ -168,4 +192,9 @@ test('several coordinators on the network: a command for each, without a token, 
   expect(several.url).toThrow(code('LT_CLUSTER_CONNECT'));
   expect(choose(found.slice(0, 1), false).url()).toEqual(found[0].url);
   expect(choose([], false).url).toThrow(/ worker URL/);
+  // Anybody may say that there are coordinators.
+  const flood = Array.from({ length: 1000 }, (_, i) => ({ ...found[0], name: `lantrain ${i}` }));
+  const shown = choose(flood, false).lines;
+  expect(shown.length).toBe(33);
+  expect(shown.at(-1)).toMatch(/ and 984 more$/);
 });

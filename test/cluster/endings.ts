@@ -14,7 +14,7 @@ import { parseFragment } from '../../cluster/dashboard/messages.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { FakePage } from './dashboard/helpers.js';
 import { checkEnding, type Disk, describe, diskOf } from './endings-checks.js';
-import { Lantrain, lossesOf, startCoordinator, startWorker } from './processes.js';
+import { adminLinkOf, Lantrain, lossesOf, startCoordinator, startWorker } from './processes.js';
 import { type Draw, drawnOptions, eventsOf, runByCommandLine, type SeededOptions, seededRounds } from './seeded.js';
 
 const KINDS = ['train', 'coordinator'] as const;
@@ -258,12 +258,11 @@ class Round {
 
   /** Asks by the page; false where the process has ended. */
   async #page(action: 'pause' | 'resume' | 'checkpoint' | 'stop'): Promise<boolean> {
-    const [, scheme, port, fragment] =
-      /admin {4}(https?):\/\/127\.0\.0\.1:(\d+)\/(#\S+)/.exec(this.#process?.text ?? '') ?? [];
     if (!this.#process?.running) return false;
-    if (port === undefined) throw new Error('it printed no page');
+    if (!/^admin /m.test(this.#process.text)) throw new Error('it printed no page');
+    const { protocol, port, hash } = new URL(await adminLinkOf(this.#process, this.#folder.path));
     try {
-      const page = await FakePage.enter(Number(port), parseFragment(fragment), scheme === 'https');
+      const page = await FakePage.enter(Number(port), parseFragment(hash), protocol === 'https:');
       page.ws.on('error', () => {});
       page.send({ type: 'control', action });
       const { text } = await page.next('answer');

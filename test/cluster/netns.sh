@@ -86,11 +86,11 @@ timeout 60 ip netns exec "$B" node -e '
 wait "${PIDS[0]}"
 PIDS=()
 
-# The line `join ...` of a log, once it is there; the URL is the last word.
-join_url() {
+# The line `join ...` of a log, once it is there; the URL is the last word. The token goes to LANTRAIN_TOKEN.
+join_line() {
   for _ in $(seq 600); do
     if grep -q '^join ' "$1"; then
-      sed -n 's/^join .* //p' "$1" | head -1
+      sed -n 's/^join .*LANTRAIN_TOKEN=\([^ ]*\) .* \([^ ]*\)$/\1 \2/p' "$1" | head -1
       return
     fi
     kill -0 "${PIDS[0]}" 2> /dev/null || break
@@ -104,7 +104,8 @@ join_url() {
 timeout 900 ip netns exec "$A" node "$MAIN" coordinator "${SHAPE[@]}" "${TRAINING[@]}" --out "$WORK/run" \
   --listen 10.231.77.1:7070 > "$WORK/coordinator" 2>&1 &
 PIDS=($!)
-URL=$(join_url "$WORK/coordinator")
+read -r LANTRAIN_TOKEN URL <<< "$(join_line "$WORK/coordinator")"
+export LANTRAIN_TOKEN
 timeout 900 ip netns exec "$B" node "$MAIN" worker "$URL" --quiet --patience 20 2> "$WORK/worker" &
 PIDS+=($!)
 wait "${PIDS[0]}" || { cat "$WORK/coordinator" "$WORK/worker" >&2; exit 1; }
@@ -121,7 +122,7 @@ mapfile -t before < <(carried)
 timeout 900 ip netns exec "$A" node "$MAIN" bench cluster "${SHAPE[@]}" --workers 1 --no-intake --skip 3 \
   --steps "${STEPS:-6}" --listen 10.231.77.1:7071 > "$WORK/bench" 2> "$WORK/bench.errors" &
 PIDS=($!)
-URL=$(join_url "$WORK/bench")
+read -r LANTRAIN_TOKEN URL <<< "$(join_line "$WORK/bench")"
 timeout 900 ip netns exec "$B" node "$MAIN" worker "$URL" --quiet --patience 20 2> "$WORK/worker" &
 PIDS+=($!)
 wait "${PIDS[0]}" || { cat "$WORK/bench" "$WORK/bench.errors" >&2; exit 1; }

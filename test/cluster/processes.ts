@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { resolve } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 
 export interface Event {
   readonly event: string;
@@ -92,7 +94,14 @@ export class Lantrain {
   }
 }
 
-const JOIN = /worker (wss?:\S+)/;
+const JOIN = /LANTRAIN_TOKEN=(\S+) .* worker (wss?:\S+)/;
+
+/** The whole join URL, with the token of the command that a coordinator printed. */
+export async function joinUrlOf(coordinator: Lantrain): Promise<string> {
+  await coordinator.printed(JOIN);
+  const [, token, url] = JOIN.exec(coordinator.text) ?? [];
+  return formatJoinUrl({ ...parseJoinUrl(url), token });
+}
 
 /** A coordinator on this machine; resolves with it and its join URL once it listens. */
 export async function startCoordinator(
@@ -103,17 +112,27 @@ export async function startCoordinator(
 ): Promise<{ readonly coordinator: Lantrain; readonly url: string }> {
   const all = ['coordinator', '--listen', '127.0.0.1:0', ...args, '--json'];
   const coordinator = new Lantrain(all, cwd, onEvent, environment);
-  return { coordinator, url: await coordinator.printed(JOIN) };
+  return { coordinator, url: await joinUrlOf(coordinator) };
 }
 
 export function startWorker(url: string, name: string, cwd: string, ...args: string[]): Lantrain {
-  return new Lantrain(['worker', url, '--name', name, ...args], cwd);
+  const { token = '', ...rest } = parseJoinUrl(url);
+  const environment = { LANTRAIN_TOKEN: token };
+  return new Lantrain(['worker', formatJoinUrl(rest), '--name', name, ...args], cwd, undefined, environment);
 }
 
 /** The tokens that a worker computed, in percent, by the coordinator's last lines. */
 export function partOf(coordinator: Lantrain, worker: string): number {
   const match = new RegExp(`worker   ${worker}: .*\\((\\d+) %\\)`).exec(coordinator.text);
   return Number(match?.[1] ?? 0);
+}
+
+/** The link that controls a run in `cwd`: where no terminal is, a run names the file of its token only. */
+export async function adminLinkOf(run: Lantrain, cwd: string): Promise<string> {
+  const said = /admin {4}(https?:\S+)ADMIN with what is in (.+) for ADMIN/;
+  await run.printed(said);
+  const [, link, file] = said.exec(run.text) ?? [];
+  return link + readFileSync(join(cwd, file), 'utf8').trim();
 }
 
 /** What a run says of its steps, without times. */

@@ -523,7 +523,10 @@ describe('lantrain coordinator', () => {
   }
 
   it('keeps its join URL over a crash, for its owner only, and out of the metrics', async () => {
-    const urlOf = (text: string) => /wss:\S+/.exec(text)?.[0];
+    const urlOf = (text: string) => {
+      const [, token, begin, fingerprint] = /LANTRAIN_TOKEN=(\S+) .* worker (wss:[^#]+#)(\S+)/.exec(text) ?? [];
+      return `${begin}${token}${fingerprint}`;
+    };
     const url = urlOf(await untilJoinable(...SMALL, '--steps', '5', '--out', 'run'));
     expect(url).toMatch(/^wss:\/\/127\.0\.0\.1:\d+\/#[\w-]{32}\.[\w-]{43}$/);
     expect(urlOf(await untilJoinable('--resume', 'run'))).toBe(url);

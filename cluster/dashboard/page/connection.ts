@@ -1,3 +1,4 @@
+import { printableLine } from '../../../src/printable.js';
 import { importToken, randomNonce, sign, verify } from '../../transport/proof.js';
 import {
   decodeServerMessage,
@@ -115,10 +116,10 @@ export class Connection {
     clearTimeout(this.#silence);
     this.#ws = undefined;
     if (/^LT_CLUSTER_(TOKEN|VERSION)/.test(reason)) {
-      this.#refused(reason.replace(/^LT_\w+: /, ''));
+      this.#refused(printableLine(reason.replace(/^LT_\w+: /, '')));
       return;
     }
-    const why = reason.replace(/^LT_\w+: /, '') || 'the line to the run broke';
+    const why = printableLine(reason.replace(/^LT_\w+: /, '')) || 'the line to the run broke';
     this.onState({ state: 'lost', why });
     this.#again(this.#retryMs);
     this.#retryMs = Math.min(2 * this.#retryMs, MOST_RETRY_MS);

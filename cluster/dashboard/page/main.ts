@@ -131,6 +131,13 @@ function joinLink(): string {
   return `${model.run?.address ?? `${location.origin}/`}${formatFragment({ ...secrets, admin: '' })}`;
 }
 
+/** For the command line, where arguments are no place for a token: all users of a machine can read them. */
+function joinArguments(): string {
+  const address = (model.run?.address ?? `${location.origin}/`).replace(/^http/, 'ws');
+  const fragment = secrets.fingerprint === '' ? '' : formatFragment({ ...secrets, token: '', admin: '' });
+  return `worker ${address}${fragment}`;
+}
+
 /** Says that it is copied only once it is: browsers may forbid it. */
 async function copyLink(): Promise<void> {
   const copied = await navigator.clipboard?.writeText(joinLink()).then(
@@ -145,6 +152,7 @@ async function openJoin(): Promise<void> {
   if (run === undefined) return;
   setText(byId('copy'), 'Copy the link');
   setText(byId('join-link'), run.address ?? `${location.origin}/`);
+  setText(byId('join-command'), joinArguments());
   const hint =
     run.address === undefined
       ? 'This run listens to its own machine only. One that others can join is started with the command coordinator.'

@@ -6,7 +6,7 @@ import { readMetrics } from '../../../src/report/metrics.js';
 import { workersOf as workersOfRun } from '../../../src/report/workers.js';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../../browser.js';
 import { SMALL, workFolder } from '../../cli/run.js';
-import { type Lantrain, startCoordinator, startWorker } from '../processes.js';
+import { adminLinkOf, joinUrlOf, type Lantrain, startCoordinator, startWorker } from '../processes.js';
 
 /** More steps than anybody waits for: the test stops the run by the page. */
 const REPORTS = ['--eval-every', '20', '--checkpoint-every', '20'];
@@ -58,7 +58,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     return { page, received };
   }
 
-  const openAdmin = async () => openPage(await coordinator.printed(/admin {4}(https\S+)/));
+  const openAdmin = async () => openPage(await adminLinkOf(coordinator, folder.path));
   const openWatch = async () => openPage(await coordinator.printed(/watch {4}(https\S+)/));
 
   const stepOf = async (page: Page) =>
@@ -87,7 +87,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     await expect.poll(() => page.textContent('#log'), SOON).toMatch(/left.*ahab/);
     const left = await stepOf(page);
     await expect.poll(() => stepOf(page), SOON).toBeGreaterThan(left);
-    const url = await coordinator.printed(/worker (wss:\S+)/);
+    const url = await joinUrlOf(coordinator);
     workers.set('queequeg', startWorker(url, 'queequeg', folder.path));
     await expect.poll(() => workersOf(page), SOON).toEqual(['starbuck', 'queequeg']);
     await page.close();
@@ -116,7 +116,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
   });
 
   it('shows and receives nothing with a wrong token', async () => {
-    const link = await coordinator.printed(/admin {4}(https\S+)/);
+    const link = await adminLinkOf(coordinator, folder.path);
     const [, token] = /#(.{32})/.exec(link) ?? [];
     for (const wrong of [link.replace(String(token), 'w'.repeat(32)), `${link.slice(0, -4)}wwww`]) {
       expect(wrong).not.toBe(link);

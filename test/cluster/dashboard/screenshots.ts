@@ -8,7 +8,7 @@ import { resolve } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { openBrowser } from '../../browser.js';
 import { workFolder } from '../../cli/run.js';
-import { type Lantrain, startCoordinator, startWorker } from '../processes.js';
+import { adminLinkOf, type Lantrain, startCoordinator, startWorker } from '../processes.js';
 
 const MODEL = ['--layers', '2', '--heads', '4', '--width', '64', '--context', '32', '--batch', '16'];
 const REPORTS = ['--eval-every', '20', '--sample-every', '60', '--prompt', 'The whale ', '--sample-tokens', '400'];
@@ -69,7 +69,7 @@ async function wellUnderWay(): Promise<string> {
   await Promise.race([taken, ended]);
   // What ends after the pictures is no failure.
   ended.catch(() => {});
-  return coordinator.printed(/admin {4}(http\S+)/);
+  return adminLinkOf(coordinator, folder.path);
 }
 
 async function takeAll(browser: Browser, link: string): Promise<void> {

@@ -1,0 +1,71 @@
+import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
+import type { LantrainError } from '../errors.js';
+import { LONGEST_WORDS, printableLine } from '../printable.js';
+import { LineBudget } from '../report/line-budget.js';
+import type { Reporter } from '../report/progress.js';
+
+export interface RefusalOptions {
+  /** Between the lines that say how many more there were, in milliseconds. */
+  readonly periodMs?: number;
+  /** Milliseconds; the monotonic clock if absent. */
+  readonly now?: () => number;
+}
+
+const PERIOD_MS = 60_000;
+const LIMITS = {
+  all: { burst: 24, perMinute: 12 },
+  kind: { burst: 8, perMinute: 6 },
+  person: { burst: 4, perMinute: 3 },
+};
+/** Addresses that are told apart. */
+const MOST_ADDRESSES = 1000;
+
+/**
+ * Who was not let in, on the terminal and on the page. Strangers cause these lines, so they are few a minute of each kind,
+ * of each address and in all; the rest are counted, and told in one line a minute.
+ */
+export class Refusals {
+  readonly #budget: LineBudget;
+  readonly #more = new Map<string, number>();
+  readonly #addresses = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly reporter: Pick<Reporter, 'note'>,
+    private readonly telemetry: Pick<Telemetry, 'log'>,
+    private readonly options: RefusalOptions = {},
+  ) {
+    this.#budget = new LineBudget(LIMITS, options.now);
+  }
+
+  /** `peer`: address and port; `who`: what it was, such as `a page of `. */
+  add(error: LantrainError, peer: string, who = ''): void {
+    const address = peer.replace(/:\d+$/, '');
+    if (this.#budget.take(error.code, address)) {
+      const why = printableLine(error.message, LONGEST_WORDS);
+      this.reporter.note(`refused ${who}${peer}: ${why}`);
+      this.telemetry.log('refuse', `${who}${peer}: ${why}`);
+      return;
+    }
+    this.#more.set(error.code, 1 + (this.#more.get(error.code) ?? 0));
+    if (this.#addresses.size < MOST_ADDRESSES) this.#addresses.add(address);
+    this.#timer ??= setTimeout(() => this.flush(), this.options.periodMs ?? PERIOD_MS).unref();
+  }
+
+  /** Says how many more there were. */
+  flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#more.size === 0) return;
+    const count = (n: number) => n.toLocaleString('en');
+    const all = [...this.#more.values()].reduce((sum, n) => sum + n, 0);
+    const { size } = this.#addresses;
+    const people = `${count(size)} ${size === 1 ? 'address' : 'addresses'}${size < MOST_ADDRESSES ? '' : ' or more'}`;
+    const codes = [...this.#more].toSorted(([, a], [, b]) => b - a).map(([code, n]) => `${code} ${count(n)}`);
+    const text = `${count(all)} more in the last minute, of ${people} (${codes.join(', ')})`;
+    this.#more.clear();
+    this.#addresses.clear();
+    this.reporter.note(`refused ${text}`);
+    this.telemetry.log('refuse', text);
+  }
+}

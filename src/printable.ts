@@ -1,0 +1,46 @@
+/**
+ * Text that others cause (names, reasons, samples, paths, what a server answers), fit to be shown: a terminal obeys
+ * control characters, and characters that are not seen, or that turn the direction of writing, let a text pass for
+ * another one.
+ */
+
+/**
+ * Control characters, lone surrogates, separators of lines, and what Unicode has drawn as nothing. Of the latter those
+ * stay that scripts and emoji are spelt with: joiners (U+200C, U+200D) and selectors of variants.
+ */
+const UNSEEN =
+  /(?!\u200c|\u200d|\p{Variation_Selector})[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\ufff9-\ufffb]/gu;
+const PLAIN = /^[\n\t\x20-\x7e]*$/;
+
+/** UTF-16 units of a line on a terminal: more than the longest path, and no flood. */
+export const LONGEST_LINE = 8192;
+/** UTF-16 units of what another machine says within a line. */
+export const LONGEST_WORDS = 300;
+
+/** `text` with a sign for each character that is not seen: `␛` for an escape. Ends of lines and tabs stay. */
+export function printable(text: string): string {
+  if (PLAIN.test(text)) return text;
+  return text.replace(UNSEEN, (c) => (c === '\n' || c === '\t' ? c : signOf(c)));
+}
+
+/** As `printable`, in one line, and cut to `most` UTF-16 units. */
+export function printableLine(text: string, most: number = LONGEST_LINE): string {
+  const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
+  if (PLAIN.test(cut) && !/[\n\t]/.test(cut)) return cut;
+  return cut.replace(UNSEEN, (c) => (c === '\t' ? ' ' : signOf(c)));
+}
+
+/** JSON in which what is not seen is escaped, so that it may be printed and says the same. */
+export function printableJson(value: unknown): string {
+  const escaped = (c: string) =>
+    [...Array(c.length).keys()].map((i) => `\\u${c.charCodeAt(i).toString(16).padStart(4, '0')}`).join('');
+  const json = JSON.stringify(value);
+  return PLAIN.test(json) ? json : json.replace(UNSEEN, escaped);
+}
+
+/** Unicode has pictures of the first control characters. */
+function signOf(c: string): string {
+  const code = c.charCodeAt(0);
+  if (code < 0x20) return String.fromCharCode(0x2400 + code);
+  return code === 0x7f ? '␡' : '�';
+}

@@ -1,0 +1,93 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
+import { type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
+import { connect } from '../../cluster/transport/client.js';
+import type { WorkerConnection } from '../../cluster/transport/connection.js';
+import { parseMetrics } from '../../src/report/events.js';
+import { type Lantrain, startCoordinator } from '../cluster/processes.js';
+import { lantrain, SMALL, workFolder } from './run.js';
+
+const folder = workFolder();
+const running: Lantrain[] = [];
+afterAll(async () => {
+  for (const one of running) {
+    one.signal('SIGKILL');
+    await one.ended;
+  }
+  folder.remove();
+});
+
+const TIMES = 60;
+
+/** Resolves once `connection` is a member, or has been sent away. */
+function admitted(connection: WorkerConnection, name: string, hash: string): Promise<void> {
+  const nothing = () => {};
+  return new Promise((end) => {
+    connection.onClose = () => end();
+    connection.onControl = {
+      welcome: nothing,
+      probe: ({ probe }) => connection.send({ type: 'hashes', probe, hash }),
+      weights: () => end(),
+      assign: nothing,
+      evaluate: nothing,
+      fence: nothing,
+      reclaim: nothing,
+    };
+    connection.send({ type: 'join', name, adapter: 'none', software: true });
+  });
+}
+
+async function comesAndGoes(url: JoinUrl): Promise<void> {
+  for (let i = 0; i < TIMES; i++) {
+    const connection = await connect(url, { token: url.token ?? '', version: '0' });
+    await admitted(connection, 'eve', 'e'.repeat(64));
+    connection.close();
+  }
+}
+
+async function knocks({ host, port }: JoinUrl): Promise<void> {
+  for (let i = 0; i < TIMES; i++) {
+    const ws = new WebSocket(`ws://${host}:${port}/`);
+    await once(ws, 'open');
+    ws.close(4000, 'nobody');
+    await once(ws, 'close');
+  }
+}
+
+it('one who comes and goes, and one who knocks, get a few lines each, and all are counted', async () => {
+  const args = [...SMALL, '--steps', '500', '--plain', '--out', 'run'];
+  const { coordinator, url } = await startCoordinator(args, folder.path);
+  running.push(coordinator);
+  await comesAndGoes(parseJoinUrl(url));
+  await knocks(parseJoinUrl(url));
+  coordinator.signal('SIGINT');
+  expect(await coordinator.ended, coordinator.text).toBe(130);
+
+  const path = join(folder.path, 'run', 'metrics.jsonl');
+  const events = parseMetrics(readFileSync(path, 'utf8'));
+  for (const kind of ['join', 'mixed', 'leave'] as const) {
+    const ofKind = events.flatMap((event) => (event.event === kind ? [event] : []));
+    expect(ofKind.length, kind).toBeLessThan(20);
+    expect(
+      ofKind.reduce((sum, { count = 1 }) => sum + count, 0),
+      kind,
+    ).toBe(TIMES);
+    for (const { worker, reason } of ofKind) {
+      expect(worker).toBe('eve');
+      if (kind !== 'leave') expect(reason).toContain('bit class ');
+    }
+  }
+  expect(coordinator.events.filter(({ event }) => event === 'join').length).toBeLessThan(20);
+
+  const refused = coordinator.text.split('\n').filter((line) => line.startsWith('refused '));
+  expect(refused.length).toBeLessThan(20);
+  const [, more] = /^refused (\d+) more in the last minute, of 1 address /.exec(refused.at(-1) ?? '') ?? [];
+  expect(Number(more) + refused.length - 1).toBe(TIMES);
+
+  const report = await lantrain(['report', 'run'], { cwd: folder.path });
+  expect(report.code, report.stderr).toBe(0);
+  expect(readFileSync(join(folder.path, 'run', 'report.html'), 'utf8')).toMatch(/the last of \d\d/);
+});
