@@ -277,6 +277,37 @@ describe('what a crash left', () => {
   });
 });
 
+describe.skipIf(SYSTEM === 'win32')('a run that never began', () => {
+  test.each(['checkpoints', 'cluster'])('takes nothing with it through a link at %s', async (name) => {
+    for (const what of ['a link to a folder', 'a link to a file'] as const) {
+      const path = join(run, '..', 'new');
+      const made = await RunDirectory.create(path, CONFIG);
+      plant(path, name, what, outside);
+      await made.discard();
+      expect(readdirSync(path)).toEqual([name]);
+      rmSync(path, { recursive: true });
+    }
+  });
+});
+
+describe.skipIf(SYSTEM === 'win32')('where owners mean nothing', () => {
+  test.each([
+    ['as every file has the same one', () => 4242],
+    ['as there are none', undefined],
+  ])('they are not held against a file: %s', async (_, geteuid) => {
+    const own = process.geteuid;
+    process.geteuid = geteuid;
+    try {
+      await goOn(run);
+      expect(readdirSync(join(run, 'checkpoints')).sort()).toEqual(['000004', '000006']);
+      plant(run, 'loss.svg', 'a link to a file', outside);
+      await failure('LT_RUN_FOREIGN', () => goOn(run));
+    } finally {
+      process.geteuid = own;
+    }
+  });
+});
+
 describe.skipIf(SYSTEM === 'win32')('a file that is replaced elsewhere', () => {
   test('replaces a link and does not follow it, nor one that lies at a name of 0.1.0', async () => {
     const dir = join(run, '..');
