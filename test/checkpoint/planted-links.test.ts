@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chownSync,
   cpSync,
@@ -164,6 +165,16 @@ describe('what is not a file or folder of this user', () => {
     await new Promise((ready) => server.once('listening', ready));
     expect(await failure('LT_RUN_FOREIGN', () => goOn(run))).toContain('it is a socket');
     server.close();
+  });
+
+  test.skipIf(SYSTEM === 'win32')('is refused where it is a device', async ({ skip }) => {
+    const path = join(run, 'loss.svg.partial');
+    try {
+      execFileSync('mknod', [path, 'c', '1', '3'], { stdio: 'ignore' });
+    } catch {
+      skip('only root makes devices');
+    }
+    expect(await failure('LT_RUN_FOREIGN', () => goOn(run))).toBe(`cannot use ${path}: it is a device; remove it`);
   });
 
   test('is refused where it is of another user', async ({ skip }) => {
