@@ -11,6 +11,7 @@ import {
   readdirSync,
   rmdirSync,
   statSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { type FileHandle, open, rename, rmdir, unlink } from 'node:fs/promises';
@@ -62,11 +63,14 @@ export async function replaceOwn(
   await replaceFile(path, fill, mode);
 }
 
-/** Makes a file that is not there yet. Throws what the system says, EEXIST where anything is at `path`. */
+/** Makes a file that is not there yet. Throws what the system says, EEXIST where anything is at `path`; then makes none. */
 export function createFile(path: string, text: string, mode?: number): void {
   const fd = openSync(path, NEW_FILE, mode);
   try {
     writeFileSync(fd, text);
+  } catch (error) {
+    unlinkSync(path);
+    throw error;
   } finally {
     closeSync(fd);
   }

@@ -14,20 +14,6 @@ import { LantrainError } from './errors.js';
 import { isSystemError } from './system-errors.js';
 import { temporaryName } from './temporary-name.js';
 
-/**
- * What may be written, read back or removed below a run: regular files of this user that have one name, and folders of
- * this user. A run directory may come from somebody else: a link that lies in it would lead a write or a removal to a
- * file elsewhere.
- *
- * Files that are opened are checked by their descriptors, which no other process can exchange. Removing, renaming and
- * making a folder go by name, for Node has no openat: who may write the run's own folders at the same moment could put a
- * link in the place of one of them after it was checked. Such a person is the user himself, or somebody whom he has let
- * write there.
- *
- * Where owners mean nothing, they are not held against a file: Windows has none, and some network and user-space file
- * systems show one owner for all files, which is then also that of a new file of this process. Those that do not count
- * names say 0 or 1.
- */
 export type Kind = 'file' | 'folder' | 'either';
 
 /** Windows has none of these. */
@@ -44,11 +30,29 @@ export interface OwnRules {
   readonly isLinkable?: boolean;
 }
 
-/** Throws LT_RUN_FOREIGN, which says what to do, unless what `stats` tells of is this user's own. */
+/**
+ * What may be written, read back or removed below a run: regular files of this user that have one name, and folders of
+ * this user. A run directory may come from somebody else: a link that lies in it would lead a write or a removal to a
+ * file elsewhere.
+ *
+ * Files that are opened are checked by their descriptors, which no other process can exchange. Removing, renaming and
+ * making a folder go by name, for Node has no openat: who may write the run's own folders at the same moment could put a
+ * link in the place of one of them after it was checked. Such a person is the user himself, or somebody whom he has let
+ * write there.
+ *
+ * Where owners mean nothing, they are not held against a file: Windows has none, and some network and user-space file
+ * systems show one owner for all files, which is then also that of a new file of this process. Those that do not count
+ * names say 0 or 1.
+ *
+ * Throws LT_RUN_FOREIGN, which says what to do, unless what `stats` tells of is this user's own.
+ */
 export function checkOwn(path: string, stats: Stats, { kind = 'file', isLinkable = false }: OwnRules = {}): void {
   const isFile = stats.isFile();
   if (stats.isSymbolicLink())
-    throw foreign(path, 'is a symbolic link, and none is followed there; put what it leads to in its place');
+    throw foreign(
+      path,
+      'is a symbolic link, and none is followed there; remove it, or put in its place what you made it lead to',
+    );
   if (!isFile && !stats.isDirectory()) throw foreign(path, `is ${specialKind(stats)}; remove it`);
   if (isFile && kind === 'folder') throw foreign(path, 'is a file where a folder belongs; remove it');
   if (!isFile && kind === 'file') throw foreign(path, 'is a folder where a file belongs; remove it');

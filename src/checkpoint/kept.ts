@@ -2,7 +2,7 @@ import { rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { isRemovable, removeQuietly } from '../files.js';
-import { lstatIfThere } from '../own-files.js';
+import { checkOwnAt, lstatIfThere } from '../own-files.js';
 import { baseOfTemporary, temporaryName } from '../temporary-name.js';
 import { writeFailure } from './atomic.js';
 import {
@@ -30,9 +30,10 @@ export async function writeAndPrune(
 
 /**
  * Removes what a crash left: partial checkpoints, and replaced ones whose successor arrived; one whose successor did not
- * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written.
+ * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written. Throws LT_RUN_FOREIGN.
  */
 export async function sweepCheckpoints(dir: string): Promise<void> {
+  checkOwnAt(dir, { kind: 'folder' });
   for (const entry of entries(dir)) {
     const { name } = entry;
     const path = join(dir, name);

@@ -88,7 +88,8 @@ export function isFree(root: string): boolean {
 export async function removeTree(root: string): Promise<void> {
   for (const name of namesIn(root)) {
     const path = join(root, name);
-    if (name === CHECKPOINTS_FOLDER) for (const one of namesIn(path)) await removeQuietly(join(path, one));
+    if (name === CHECKPOINTS_FOLDER && lstatIfThere(path)?.isDirectory())
+      for (const one of namesIn(path)) await removeQuietly(join(path, one));
     const isOurs = name === CHECKPOINTS_FOLDER || name === ACCESS_FOLDER;
     if (isOurs || REPLACED_FILES.has(baseOfTemporary(name) ?? name)) await removeQuietly(path);
   }

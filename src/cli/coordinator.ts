@@ -271,7 +271,7 @@ class ClusterConductor implements Conductor {
     const engine = this.#engine as ClusterEngine;
     const counted = Object.entries(engine.counters).filter(([name, count]) => REMARKABLE.has(name) && count > 0);
     const counters = counted.map(([name, count]) => `${name} ${count}`).join(', ');
-    const course = courseOf(readMetrics(join(run.path, 'metrics.jsonl')));
+    const course = courseOf(readMetrics(join(run.root, 'metrics.jsonl')));
     const isMixed = course.some(({ event }) => event === 'mixed');
     return [
       ...workerLines(workersOf(course)),

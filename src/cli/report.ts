@@ -10,7 +10,7 @@ import { runConfigOf } from './saved-config.js';
 /** Writes report.html of a run as far as it has come. */
 export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
   return run.writeReport(
-    htmlReport(readMetrics(join(run.path, 'metrics.jsonl')), {
+    htmlReport(readMetrics(join(run.root, 'metrics.jsonl')), {
       name: basename(run.path),
       settings: settingsOf(config),
       totalSteps: config.totalSteps,

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chownSync,
   cpSync,
@@ -166,6 +167,16 @@ describe('what is not a file or folder of this user', () => {
     server.close();
   });
 
+  test.skipIf(SYSTEM === 'win32')('is refused where it is a device', async ({ skip }) => {
+    const path = join(run, 'loss.svg.partial');
+    try {
+      execFileSync('mknod', [path, 'c', '1', '3'], { stdio: 'ignore' });
+    } catch {
+      skip('only root makes devices');
+    }
+    expect(await failure('LT_RUN_FOREIGN', () => goOn(run))).toBe(`cannot use ${path}: it is a device; remove it`);
+  });
+
   test('is refused where it is of another user', async ({ skip }) => {
     if (process.geteuid?.() !== 0) skip('only root gives files away');
     for (const name of [
@@ -274,6 +285,37 @@ describe('what a crash left', () => {
     mkdirSync(join(path, 'folder'));
     await made.discard();
     expect(readdirSync(path).sort()).toEqual(['folder', 'notes.txt']);
+  });
+});
+
+describe.skipIf(SYSTEM === 'win32')('a run that never began', () => {
+  test.each(['checkpoints', 'cluster'])('takes nothing with it through a link at %s', async (name) => {
+    for (const what of ['a link to a folder', 'a link to a file'] as const) {
+      const path = join(run, '..', 'new');
+      const made = await RunDirectory.create(path, CONFIG);
+      plant(path, name, what, outside);
+      await made.discard();
+      expect(readdirSync(path)).toEqual([name]);
+      rmSync(path, { recursive: true });
+    }
+  });
+});
+
+describe.skipIf(SYSTEM === 'win32')('where owners mean nothing', () => {
+  test.each([
+    ['as every file has the same one', () => 4242],
+    ['as there are none', undefined],
+  ])('they are not held against a file: %s', async (_, geteuid) => {
+    const own = process.geteuid;
+    process.geteuid = geteuid;
+    try {
+      await goOn(run);
+      expect(readdirSync(join(run, 'checkpoints')).sort()).toEqual(['000004', '000006']);
+      plant(run, 'loss.svg', 'a link to a file', outside);
+      await failure('LT_RUN_FOREIGN', () => goOn(run));
+    } finally {
+      process.geteuid = own;
+    }
   });
 });
 
