@@ -17,7 +17,7 @@ import { writeWhole } from './atomic.js';
  * `__metadata__` to strings. Values are little-endian, as is every machine that runs Node with WebGPU.
  */
 const MAX_HEADER_BYTES = 2 ** 24;
-/** The moments of the deepest model that there may be are some 100,000. */
+/** The moments of the deepest model that there may be are some 25,000. */
 const MOST_TENSORS = 2 ** 17;
 const MOST_DIMENSIONS = 16;
 const CHUNK_BYTES = 2 ** 24;

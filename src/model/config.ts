@@ -30,7 +30,7 @@ export const BOUNDS = {
   vocabSize: 2 ** 20,
   context: 2 ** 17,
   width: 2 ** 16,
-  layers: 2 ** 12,
+  layers: 2 ** 10,
   heads: 2 ** 12,
   parameters: 2 ** 38,
   /** Tokens of a micro-batch: kernels put one workgroup row on each. */

@@ -9,6 +9,8 @@ const upTo = (most: number) => z.number().int().min(1).max(most);
 /** No adapter has larger workgroups, none larger buffers. */
 const MOST_LANES = 2 ** 10;
 const MOST_VALUES = 2 ** 32;
+/** Of a binding or a buffer: in smaller ones a model would lie in too many. */
+const FEWEST_VALUES = 2 ** 12;
 
 /** A model has some dozen products; this is far beyond. */
 const MOST_RULES = 1000;
@@ -33,8 +35,8 @@ export const PlanSchema: z.ZodType<Plan> = z.object({
   attention: z.enum(ATTENTION_VARIANTS),
   rowLanes: upTo(MOST_LANES),
   rowsPerGroup: upTo(MOST_LANES),
-  windowValues: upTo(MOST_VALUES),
-  slabValues: upTo(MOST_VALUES),
+  windowValues: upTo(MOST_VALUES).min(FEWEST_VALUES),
+  slabValues: upTo(MOST_VALUES).min(FEWEST_VALUES),
   logitsValues: upTo(MOST_VALUES),
   columnRows: upTo(BOUNDS.rows),
 });

@@ -75,7 +75,7 @@ const cases: [string, string[], 1 | 2, RegExp][] = [
   ['--tune in mixed precision', ['--precision', 'f16', '--tune'], 2, /LT_USAGE_OPTION.*--tune.*--precision f16/],
   [
     'a model too large for the adapter',
-    ['--layers', '4000', '--width', '2048', '--heads', '16'],
+    ['--layers', '1000', '--width', '2048', '--heads', '16'],
     1,
     /LT_GPU_MEMORY.*needs.*GB.*there is.*fits/,
   ],

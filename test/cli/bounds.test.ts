@@ -54,14 +54,14 @@ const SMALLEST: ModelConfig = { vocabSize: 1, context: 1, width: 1, layers: 1, h
 
 /** One shape beyond each bound, and one beyond all of them together. */
 const beyond: [string, ModelConfig, RegExp][] = [
-  ['layers', { ...GPT3, layers: 1e9 }, /layers.* at most 4096/],
-  ['layers by one', { ...SMALLEST, layers: BOUNDS.layers + 1 }, /layers.* at most 4096/],
+  ['layers', { ...GPT3, layers: 1e9 }, /layers.* at most 1024/],
+  ['layers by one', { ...SMALLEST, layers: BOUNDS.layers + 1 }, /layers.* at most 1024/],
   ['width', { ...GPT3, width: 96 * 1e9 }, /width.* at most 65536/],
   ['heads', { ...GPT3, width: 2 ** 16, heads: 2 ** 16 }, /heads.* at most 4096/],
   ['vocabulary', { ...GPT3, vocabSize: 2 ** 53 - 1 }, /vocabSize.* at most 1048576/],
   ['context', { ...GPT3, context: 2 ** 31 }, /context.* at most 131072/],
   ['no number', { ...GPT3, layers: Number.POSITIVE_INFINITY }, /layers.*must be/],
-  ['parameters', { ...GPT3, layers: 4096 }, /7\.43e\+12 parameters are more than 2\^38/],
+  ['parameters', { ...GPT3, layers: 1024 }, /1\.86e\+12 parameters are more than 2\^38/],
 ];
 
 describe('one schema of shapes', () => {
@@ -96,7 +96,7 @@ describe('one schema of shapes', () => {
   });
 
   it('refuses options and messages beyond theirs', () => {
-    for (const [name, most] of Object.entries({ layers: 4096, width: 65536, heads: 4096, context: 2 ** 17 })) {
+    for (const [name, most] of Object.entries({ layers: 1024, width: 65536, heads: 4096, context: 2 ** 17 })) {
       const schema = TrainOptionsSchema.shape[name as 'layers'];
       expect(schema.safeParse(most).success).toBe(true);
       expect(schema.safeParse(most + 1).success).toBe(false);
@@ -114,6 +114,8 @@ describe('one schema of shapes', () => {
       { shaders: Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`s${i}`, ''])) },
       { plan: { ...PLAN, rowLanes: 1e6 } },
       { plan: { ...PLAN, slabValues: 2 ** 40 } },
+      { plan: { ...PLAN, slabValues: 64 } },
+      { plan: { ...PLAN, windowValues: 1 } },
     ];
     for (const change of others)
       expect(COORDINATOR_MESSAGES.welcome.safeParse({ ...welcomeOf(small), ...change }).success).toBe(false);
@@ -160,24 +162,24 @@ describe('a shape beyond the bounds is refused in one line, in little memory', (
 
   const BIG = '1000000000';
   it.each<[string, string[], 1 | 2, RegExp]>([
-    ['report', ['report', 'deep'], 1, /LT_CHECKPOINT_CORRUPT: .*model\.layers must be at most 4096/],
-    ['generate', ['generate', '--run', 'deep', '--prompt', 'x'], 1, /model\.layers must be at most 4096/],
-    ['export', ['export', '--run', 'deep', '--out', 'out'], 1, /model\.layers must be at most 4096/],
-    ['train --resume', ['train', '--resume', 'deep', '--steps', '4'], 1, /model\.layers must be at most 4096/],
+    ['report', ['report', 'deep'], 1, /LT_CHECKPOINT_CORRUPT: .*model\.layers must be at most 1024/],
+    ['generate', ['generate', '--run', 'deep', '--prompt', 'x'], 1, /model\.layers must be at most 1024/],
+    ['export', ['export', '--run', 'deep', '--out', 'out'], 1, /model\.layers must be at most 1024/],
+    ['train --resume', ['train', '--resume', 'deep', '--steps', '4'], 1, /model\.layers must be at most 1024/],
     [
       'coordinator --resume',
       ['coordinator', '--resume', 'deep', '--steps', '4', '--listen', '127.0.0.1:0'],
       1,
-      /model\.layers must be at most 4096/,
+      /model\.layers must be at most 1024/,
     ],
     [
       'a checkpoint of a run',
       ['export', '--run', 'deep-checkpoint', '--out', 'out'],
       1,
-      /LT_CHECKPOINT_CORRUPT: .*n_layer must be at most 4096/,
+      /LT_CHECKPOINT_CORRUPT: .*n_layer must be at most 1024/,
     ],
-    ['--init', ['train', '--init', 'deep-model'], 1, /LT_CHECKPOINT_CORRUPT: .*n_layer must be at most 4096/],
-    ['--layers', ['train', ...SMALL, '--layers', BIG], 2, /LT_USAGE_OPTION: --layers 1000000000 must be at most 4096/],
+    ['--init', ['train', '--init', 'deep-model'], 1, /LT_CHECKPOINT_CORRUPT: .*n_layer must be at most 1024/],
+    ['--layers', ['train', ...SMALL, '--layers', BIG], 2, /LT_USAGE_OPTION: --layers 1000000000 must be at most 1024/],
     ['--width', ['train', ...SMALL, '--width', BIG], 2, /--width 1000000000 must be at most 65536/],
     ['--context', ['train', ...SMALL, '--context', BIG], 2, /--context 1000000000 must be at most 131072/],
     ['--batch', ['train', ...SMALL, '--batch', '9007199254740881'], 2, /--batch 9007199254740881 must be at most/],
@@ -185,9 +187,9 @@ describe('a shape beyond the bounds is refused in one line, in little memory', (
     ['--epochs', ['train', ...SMALL, '--epochs', '4294967295'], 2, /--epochs 4294967295 are \d+ steps, more than/],
     [
       'a model too large altogether',
-      ['train', ...SMALL, '--layers', '4096', '--width', '65536'],
+      ['train', ...SMALL, '--layers', '1024', '--width', '65536'],
       2,
-      /LT_USAGE_MODEL: 2\.11e\+14 parameters are more than 2\^38/,
+      /LT_USAGE_MODEL: 5\.28e\+13 parameters are more than 2\^38/,
     ],
   ])('%s', async (_what, args, code, message) => {
     const ended = await command(args);
