@@ -22,15 +22,15 @@ afterAll(async () => {
 
 const TIMES = 60;
 
-/** Resolves once `connection` is a member, or has been sent away. */
-function admitted(connection: WorkerConnection, name: string, hash: string): Promise<void> {
+/** Whether `connection` becomes a member; else it has been sent away. */
+function admitted(connection: WorkerConnection, name: string, hash: string): Promise<boolean> {
   const nothing = () => {};
   return new Promise((end) => {
-    connection.onClose = () => end();
+    connection.onClose = () => end(false);
     connection.onControl = {
       welcome: nothing,
       probe: ({ probe }) => connection.send({ type: 'hashes', probe, hash }),
-      weights: () => end(),
+      weights: () => end(true),
       assign: nothing,
       evaluate: nothing,
       fence: nothing,
@@ -40,19 +40,22 @@ function admitted(connection: WorkerConnection, name: string, hash: string): Pro
   });
 }
 
-async function comesAndGoes(url: JoinUrl): Promise<void> {
+/** How often it was a member. */
+async function comesAndGoes(url: JoinUrl): Promise<number> {
+  let joins = 0;
   for (let i = 0; i < TIMES; i++) {
-    const connection = await connect(url, { token: url.token ?? '', version: '0' });
-    await admitted(connection, 'eve', 'e'.repeat(64));
+    const connection = await connect(url, { token: url.token ?? '', version: '0' }).catch(() => undefined);
+    if (connection === undefined) continue;
+    if (await admitted(connection, 'eve', 'e'.repeat(64))) joins++;
     connection.close();
   }
+  return joins;
 }
 
 async function knocks({ host, port }: JoinUrl): Promise<void> {
   for (let i = 0; i < TIMES; i++) {
     const ws = new WebSocket(`ws://${host}:${port}/`);
-    await once(ws, 'open');
-    ws.close(4000, 'nobody');
+    ws.on('error', () => {}).on('open', () => ws.close(4000, 'nobody'));
     await once(ws, 'close');
   }
 }
@@ -61,7 +64,8 @@ it('one who comes and goes, and one who knocks, get a few lines each, and all ar
   const args = [...SMALL, '--steps', '500', '--plain', '--out', 'run'];
   const { coordinator, url } = await startCoordinator(args, folder.path);
   running.push(coordinator);
-  await comesAndGoes(parseJoinUrl(url));
+  const joins = await comesAndGoes(parseJoinUrl(url));
+  expect(joins).toBeGreaterThan(20);
   await knocks(parseJoinUrl(url));
   coordinator.signal('SIGINT');
   expect(await coordinator.ended, coordinator.text).toBe(130);
@@ -74,7 +78,7 @@ it('one who comes and goes, and one who knocks, get a few lines each, and all ar
     expect(
       ofKind.reduce((sum, { count = 1 }) => sum + count, 0),
       kind,
-    ).toBe(TIMES);
+    ).toBe(joins);
     for (const { worker, reason } of ofKind) {
       expect(worker).toBe('eve');
       if (kind !== 'leave') expect(reason).toContain('bit class ');
@@ -85,7 +89,7 @@ it('one who comes and goes, and one who knocks, get a few lines each, and all ar
   const refused = coordinator.text.split('\n').filter((line) => line.startsWith('refused '));
   expect(refused.length).toBeLessThan(20);
   const [, more] = /^refused (\d+) more in the last minute, of 1 address /.exec(refused.at(-1) ?? '') ?? [];
-  expect(Number(more) + refused.length - 1).toBe(TIMES);
+  expect(Number(more) + refused.length - 1).toBeGreaterThanOrEqual(TIMES);
 
   const report = await lantrain(['report', 'run'], { cwd: folder.path });
   expect(report.code, report.stderr).toBe(0);
