@@ -24,7 +24,7 @@ export interface TestServer {
   readonly ended: LantrainError[];
 }
 
-/** A real server on loopback whose connections answer `join` with `probe` and take every frame. */
+/** A real server on loopback whose connections answer `join` and `ready` with `probe` and take every frame. */
 export async function startServer(
   limits: Partial<Limits> = {},
   more: Partial<ServerOptions> = {},
@@ -44,7 +44,8 @@ export async function startServer(
     onConnection: (connection) => {
       accepted.push(connection);
       connection.frames = { ...CONTEXT, kinds: ['contribution'] };
-      connection.onControl = { join: () => connection.send({ type: 'probe', probe: 'run' }) };
+      const answer = () => connection.send({ type: 'probe', probe: 'run' });
+      connection.onControl = { join: answer, ready: answer };
       connection.onClose = (error) => ended.push(error);
       more.onConnection?.(connection);
     },
@@ -64,13 +65,17 @@ export async function join(
   return connection;
 }
 
-/** Whether control messages go there and back. */
+const joined = new WeakSet<WorkerConnection>();
+
+/** Whether control messages go there and back; it joins, the first time. */
 export async function answers(connection: WorkerConnection): Promise<boolean> {
   const answer = new Promise<boolean>((resolve) => {
     connection.onControl = { probe: () => resolve(true) };
     connection.onClose = () => resolve(false);
   });
-  connection.send({ type: 'join', name: 'a', adapter: 'none', software: true });
+  if (joined.has(connection)) connection.send({ type: 'ready', version: 1 });
+  else connection.send({ type: 'join', name: 'a', adapter: 'none', software: true });
+  joined.add(connection);
   return answer;
 }
 
