@@ -15,6 +15,7 @@ export class Budget {
     this.#at = now;
   }
 
+  /** A negative amount is earned. */
   charge(amount: number, now = performance.now()): void {
     this.#refill(now);
     this.#left -= amount;

@@ -68,6 +68,11 @@ export class Inbox {
     this.#waitForBudget();
   }
 
+  /** The other side was given something to do, about which it will have to say something. */
+  earn(milliseconds: number): void {
+    for (const budget of this.options.budgets) budget.charge(-milliseconds);
+  }
+
   /** From now on messages are handled. */
   listen(): void {
     this.#isListening = true;

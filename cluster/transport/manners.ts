@@ -27,6 +27,7 @@ export class WorkerManners {
   }
 
   #distinct(items: readonly number[], most: number): void {
-    if (items.length > most || new Set(items).size < items.length) throw malformed('a list that names something twice');
+    if (items.length > most || new Set(items).size < items.length)
+      throw malformed('a list that is too long, or names something twice');
   }
 }

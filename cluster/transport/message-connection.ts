@@ -26,6 +26,8 @@ const CLOSE_MS = 2_000;
 const REASON_BYTES = 123;
 /** What a frame of the WebSocket protocol costs beside what its message does: pings and fragments are frames, too. */
 const FRAME_MS = 0.005;
+/** What an assignment may cost in messages about it: for itself, and for each of its micro-batches and of the buckets. */
+const ASSIGNMENT_MS = { each: 2, microBatch: 0.5, bucket: 0.5 } as const;
 /** WebSocket close codes: done, and any error of ours (RFC 6455, section 7.4.2: 4000 and up are private). */
 const CLOSE_NORMAL = 1000;
 const CLOSE_ERROR = 4000;
@@ -190,8 +192,10 @@ export class MessageConnection<In extends Message, Out extends Message>
 
   send(message: Out | Uint8Array): void {
     if (this.#closed !== undefined) return;
-    const bytes = message instanceof Uint8Array ? message : encodeMessage(message);
-    this.#write(bytes);
+    this.#write(message instanceof Uint8Array ? message : encodeMessage(message));
+    if (message instanceof Uint8Array || (message.type !== 'assign' && message.type !== 'evaluate')) return;
+    const { each, microBatch, bucket } = ASSIGNMENT_MS;
+    this.#inbox.earn(each + microBatch * message.microBatches.length + bucket * (this.frames?.buckets ?? 0));
   }
 
   sendFrame(message: Uint8Array): Promise<void> {

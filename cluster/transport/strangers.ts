@@ -78,6 +78,7 @@ export class Strangers {
 
   watch(http: Server): void {
     http.maxRequestsPerSocket = this.#limits.requests;
+    http.on('dropRequest', (_, socket) => socket.destroy());
     http.on('connection', (socket) => this.#connected(socket as Socket));
   }
 

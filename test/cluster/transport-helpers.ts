@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
-import { WebSocket } from 'ws';
+import { type RawData, WebSocket } from 'ws';
 import { newToken } from '../../cluster/access.js';
 import { parseJoinUrl } from '../../cluster/join-url.js';
-import { encodeFrame, type FrameHeader, MicroBatchSet } from '../../cluster/protocol.js';
+import { encodeFrame, encodeMessage, type FrameHeader, MicroBatchSet } from '../../cluster/protocol.js';
 import { type ConnectOptions, connect } from '../../cluster/transport/client.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
+import { workerHandshake } from '../../cluster/transport/handshake.js';
 import type { Limits } from '../../cluster/transport/limits.js';
 import { ClusterServer, type ServerOptions } from '../../cluster/transport/server.js';
 import type { LantrainError } from '../../src/errors.js';
@@ -94,11 +95,42 @@ export function frameOf(payloadBytes: number): Uint8Array {
   return encodeFrame(contribution(), new Uint8Array(payloadBytes).fill(7));
 }
 
-/** A WebSocket that has shown no token. */
-export async function rawWebSocket(server: ClusterServer, headers: Record<string, string> = {}): Promise<WebSocket> {
-  const ws = new WebSocket(`ws://127.0.0.1:${server.port}/`, { perMessageDeflate: false, headers });
+/** A WebSocket that has shown no token; `localAddress` is the one that it comes from. */
+export async function rawWebSocket(
+  server: ClusterServer,
+  headers: Record<string, string> = {},
+  localAddress?: string,
+): Promise<WebSocket> {
+  const ws = new WebSocket(`ws://127.0.0.1:${server.port}/`, {
+    perMessageDeflate: false,
+    headers,
+    ...(localAddress === undefined ? {} : { localAddress }),
+  });
   await once(ws, 'open');
   return ws;
+}
+
+/** A WebSocket that knows the token and will do anything. */
+export async function insider({ server, token }: TestServer, localAddress?: string): Promise<WebSocket> {
+  const ws = await rawWebSocket(server, {}, localAddress);
+  const arrived: Uint8Array[] = [];
+  const waiting: ((message: Uint8Array) => void)[] = [];
+  const onMessage = (data: RawData) => {
+    const next = waiting.shift();
+    if (next === undefined) arrived.push(data as Buffer);
+    else next(data as Buffer);
+  };
+  ws.on('message', onMessage);
+  const receive = async () => arrived.shift() ?? new Promise<Uint8Array>((resolve) => waiting.push(resolve));
+  const channel = { send: (message: Uint8Array) => ws.send(message), receive };
+  await workerHandshake(channel, { token, version: VERSION, fingerprint: '' });
+  ws.off('message', onMessage);
+  return ws;
+}
+
+export async function credit(ws: WebSocket, bytes: number): Promise<void> {
+  ws.send(encodeMessage({ type: 'want', bytes }));
+  await once(ws, 'message');
 }
 
 export async function closeReason(ws: WebSocket): Promise<string> {
@@ -106,8 +138,8 @@ export async function closeReason(ws: WebSocket): Promise<string> {
   return reason.toString();
 }
 
-export async function rawSocket(server: ClusterServer): Promise<Socket> {
-  const socket = netConnect(server.port, '127.0.0.1');
+export async function rawSocket(server: ClusterServer, localAddress?: string): Promise<Socket> {
+  const socket = netConnect({ port: server.port, host: '127.0.0.1', localAddress });
   socket.on('error', () => {});
   await once(socket, 'connect');
   return socket;
