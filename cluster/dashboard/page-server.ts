@@ -3,6 +3,7 @@ import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { LantrainError } from '../../src/errors.js';
 import { listening } from '../transport/listening.js';
+import { type StrangerLimits, Strangers } from '../transport/strangers.js';
 import { foreignOrigin, peerOf, refuseUpgrade, upgradeRefusal } from '../transport/upgrade.js';
 import { WATCH_PATH } from './messages.js';
 import { serveSite } from './site.js';
@@ -18,6 +19,9 @@ export interface PageServerOptions {
   readonly watchers: Watchers;
   /** What chooses another port, for the message where this one cannot be had. */
   readonly option?: string;
+  /** Names of this machine besides those that `Hosts` knows; absent, those of the environment. */
+  readonly names?: readonly string[];
+  readonly strangers?: Partial<StrangerLimits>;
   readonly onRefused?: (error: LantrainError, peer: string) => void;
 }
 
@@ -26,28 +30,28 @@ export interface PageServer {
   close(reason: string): Promise<void>;
 }
 
-const HTTP_MS = 10_000;
-/** Sockets beside those of the watchers: HTTP requests and TLS handshakes. */
-const SPARE_SOCKETS = 64;
-
 /** A port with the page of a run and nothing else, where no coordinator listens. Throws LT_CLUSTER_LISTEN. */
 export async function servePage(options: PageServerOptions): Promise<PageServer> {
   const { host, port, tls, watchers } = options;
-  const common = { maxHeaderSize: 8192, keepAliveTimeout: 5_000 };
-  const site = serveSite(options.site);
+  const strangers = new Strangers({ host, names: options.names, certificate: tls?.certificate }, options.strangers);
+  const common = strangers.serverOptions;
+  const site = strangers.only(serveSite(options.site));
   const http =
     tls === undefined
       ? createServer(common, site)
       : createSecureServer({ ...common, cert: tls.certificate, key: tls.key, minVersion: 'TLSv1.3' }, site);
-  http.maxConnections = watchers.most + SPARE_SOCKETS;
-  http.headersTimeout = HTTP_MS;
-  http.requestTimeout = HTTP_MS;
+  strangers.watch(http);
   http.on('upgrade', (request, duplex, head) => {
     const socket = duplex as Socket;
     socket.on('error', () => {});
+    if (strangers.isPipelined(socket)) return;
+    strangers.upgraded(socket);
     const nothing = upgradeRefusal('404 Not Found', 'LT_CLUSTER_URL', 'there is nothing at that path');
-    const refusal = foreignOrigin(request, tls !== undefined) ?? (request.url === WATCH_PATH ? undefined : nothing);
-    if (refusal === undefined) watchers.upgrade(request, socket, head);
+    const refusal =
+      strangers.refusal(request) ??
+      foreignOrigin(request, tls !== undefined) ??
+      (request.url === WATCH_PATH ? undefined : nothing);
+    if (refusal === undefined) watchers.upgrade(request, socket, head, () => strangers.proved(socket));
     else {
       options.onRefused?.(refusal.error, peerOf(socket));
       refuseUpgrade(socket, refusal);
@@ -59,7 +63,7 @@ export async function servePage(options: PageServerOptions): Promise<PageServer>
     close: async (reason) => {
       watchers.close(reason);
       const closed = new Promise<void>((resolve) => http.close(() => resolve()));
-      const timer = setTimeout(() => http.closeAllConnections(), 1_000);
+      const timer = setTimeout(() => strangers.destroy(), 1_000);
       await closed;
       clearTimeout(timer);
     },

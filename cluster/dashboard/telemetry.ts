@@ -23,6 +23,8 @@ import { type LiveSource, WorkerList } from './worker-list.js';
 
 /** Buckets of the whole history, and of its evaluations. */
 const HISTORY_POINTS = 800;
+/** Buckets of a part of it. */
+const MOST_POINTS = 1600;
 const MOST_LOG = 300;
 const MOST_SAMPLES = 60;
 const MOST_CHECKPOINTS = 200;
@@ -160,8 +162,14 @@ export class Telemetry {
     ];
   }
 
-  range(from: number, to: number, points: number) {
-    return this.history.columns(this.history.indexOf(from), this.history.indexOf(to + 1), points);
+  /** The entries of steps `from` to `to`: the first one, and the one after the last. */
+  entriesOf(from: number, to: number): readonly [number, number] {
+    return [this.history.indexOf(from), this.history.indexOf(to + 1)];
+  }
+
+  /** Entries in at most so many buckets, and no more of them than a screen shows. */
+  range(begin: number, end: number, points: number) {
+    return this.history.columns(begin, end, Math.min(points, MOST_POINTS));
   }
 
   /** What is new since the last call; undefined when nothing is. */

@@ -2,9 +2,14 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { LantrainError } from '../../src/errors.js';
+import { PersonBudgets } from '../transport/budget.js';
+import { FrameMeter } from '../transport/frame-meter.js';
+import { personOf } from '../transport/person.js';
+import { Places, superfluous } from '../transport/places.js';
 import { importToken, randomNonce, sign, verify } from '../transport/proof.js';
 import { peerOf, refuseUpgrade, upgradeRefusal } from '../transport/upgrade.js';
 import type { RunControls } from './controls.js';
+import { type Asker, HistoryAnswers } from './history-answers.js';
 import {
   decodePageMessage,
   fromHex,
@@ -25,6 +30,9 @@ export interface WatchLimits {
   readonly messageBytes: number;
   /** Messages of one watcher in a second, and in a burst. */
   readonly messagesPerSecond: number;
+  /** Milliseconds in a second, and at once after a rest, that all watchers of one address may take. */
+  readonly msPerSecond: number;
+  readonly burstMs: number;
   /** Updates are not sent to who has this much to read still; who stays behind is closed. */
   readonly queueBytes: number;
   readonly behindMs: number;
@@ -39,6 +47,8 @@ export const DEFAULT_WATCH_LIMITS: WatchLimits = {
   handshakeMs: 10_000,
   messageBytes: 4096,
   messagesPerSecond: 40,
+  msPerSecond: 20,
+  burstMs: 200,
   queueBytes: 2 ** 20,
   behindMs: 20_000,
   updateMs: 500,
@@ -59,10 +69,17 @@ export interface WatchOptions {
 /** Close codes, as of workers' connections. */
 const CLOSE_NORMAL = 1000;
 const CLOSE_ERROR = 4000;
+/** What a frame of the WebSocket protocol costs beside what its message does: pings are frames, too. */
+const FRAME_MS = 0.005;
 
-interface Watcher {
+/** A page that proves that it knows the token, or has not done so yet. */
+interface Visitor {
   readonly ws: WebSocket;
   readonly peer: string;
+  readonly person: string;
+}
+
+interface Watcher extends Visitor, Asker {
   readonly isAdmin: boolean;
   /** Messages that it may still send, refilled as time goes on. */
   allowance: number;
@@ -76,12 +93,19 @@ export class Watchers {
   readonly #limits: WatchLimits;
   readonly #server: WebSocketServer;
   readonly #watchers = new Set<Watcher>();
-  readonly #pending = new Set<WebSocket>();
+  readonly #pending: Places<{ ws?: WebSocket }>;
+  readonly #budgets: PersonBudgets;
+  readonly #history: HistoryAnswers;
   #timer: NodeJS.Timeout | undefined;
   #saidAt = 0;
+  /** What whoever comes is told, as of the last update. */
+  #snapshot: readonly string[] | undefined;
 
   constructor(private readonly options: WatchOptions) {
     this.#limits = { ...DEFAULT_WATCH_LIMITS, ...options.limits };
+    this.#pending = new Places(this.#limits.pending);
+    this.#budgets = new PersonBudgets(this.#limits.msPerSecond, this.#limits.burstMs);
+    this.#history = new HistoryAnswers(options.telemetry, this.#budgets);
     this.#server = new WebSocketServer({
       noServer: true,
       clientTracking: false,
@@ -94,21 +118,30 @@ export class Watchers {
     return this.#watchers.size;
   }
 
-  /** Sockets that these may take at once. */
-  get most(): number {
-    return this.#limits.watchers + this.#limits.pending;
-  }
-
-  /** For a request to `WATCH_PATH` whose origin is in order. */
-  upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
-    const full = this.#watchers.size >= this.#limits.watchers || this.#pending.size >= this.#limits.pending;
-    if (full) {
+  /** For a request to `WATCH_PATH` whose origin is in order. `proved` is called once it has shown the token. */
+  upgrade(request: IncomingMessage, socket: Socket, head: Buffer, proved: () => void = () => {}): void {
+    const peer = peerOf(socket);
+    const person = personOf(peer);
+    const pending: { ws?: WebSocket } = {};
+    const place = this.#hasRoom(person) ? this.#pending.take(pending, person) : 'full';
+    if (place === 'full') {
       const refusal = upgradeRefusal('503 Service Unavailable', 'LT_CLUSTER_LIMIT', 'too many pages are open');
-      this.options.onRefused?.(refusal.error, peerOf(socket));
+      this.options.onRefused?.(refusal.error, peer);
       refuseUpgrade(socket, refusal);
       return;
     }
-    this.#server.handleUpgrade(request, socket, head, (ws) => void this.#admit(ws, peerOf(socket)));
+    place.leaves?.ws?.close(CLOSE_ERROR, 'LT_CLUSTER_LIMIT: others wait');
+    socket.once('close', () => this.#pending.leave(pending));
+    this.#server.handleUpgrade(request, socket, head, (ws) => {
+      pending.ws = ws;
+      const meter = new FrameMeter();
+      socket.on('data', (chunk: Buffer) => {
+        const before = meter.frames;
+        meter.read(chunk);
+        this.#charge({ ws, person }, (meter.frames - before) * FRAME_MS);
+      });
+      void this.#admit({ ws, peer, person }, proved).finally(() => this.#pending.leave(pending));
+    });
   }
 
   /** Says the last things, then goodbye. */
@@ -116,13 +149,14 @@ export class Watchers {
     if (this.#watchers.size > 0) this.flush();
     clearInterval(this.#timer);
     this.#timer = undefined;
-    for (const ws of [...this.#pending, ...[...this.#watchers].map((watcher) => watcher.ws)])
-      ws.close(CLOSE_NORMAL, reason.slice(0, 100));
+    this.#history.close();
+    for (const { ws } of [...this.#pending, ...this.#watchers]) ws?.close(CLOSE_NORMAL, reason.slice(0, 100));
   }
 
   /** Tells everybody at once what is new. */
   flush(): void {
     const update = this.options.telemetry.update();
+    if (update !== undefined) this.#snapshot = undefined;
     const now = performance.now();
     if (update === undefined && now - this.#saidAt < this.#limits.beatMs) return;
     this.#saidAt = now;
@@ -139,32 +173,43 @@ export class Watchers {
     }
   }
 
-  async #admit(ws: WebSocket, peer: string): Promise<void> {
+  #hasRoom(person: string): boolean {
+    return this.#watchers.size < this.#limits.watchers || this.#superfluous(person) !== undefined;
+  }
+
+  #superfluous(newcomer: string): Watcher | undefined {
+    return superfluous(this.#watchers, ({ person }) => person, this.#limits.watchers, newcomer);
+  }
+
+  async #admit(visitor: Visitor, proved: () => void): Promise<void> {
+    const { ws, peer, person } = visitor;
     const inbox = new Inbox(ws);
     const timer = setTimeout(
       () => this.#refuse(ws, new LantrainError('LT_CLUSTER_TIMEOUT', 'the handshake was not done in time'), peer),
       this.#limits.handshakeMs,
     );
-    this.#pending.add(ws);
     try {
       const isAdmin = await this.#handshake(ws, inbox);
       if (ws.readyState !== ws.OPEN) return;
-      if (this.#watchers.size >= this.#limits.watchers)
-        throw new LantrainError('LT_CLUSTER_LIMIT', 'too many pages are open');
+      const many = new LantrainError('LT_CLUSTER_LIMIT', 'too many pages are open');
+      if (!this.#hasRoom(person)) throw many;
+      const superfluous = this.#watchers.size < this.#limits.watchers ? undefined : this.#superfluous(person);
+      if (superfluous !== undefined) this.#end(superfluous, many);
+      proved();
       this.#welcome({
-        ws,
-        peer,
+        ...visitor,
         isAdmin,
         allowance: this.#limits.messagesPerSecond,
         refilledAt: performance.now(),
         behindSince: undefined,
+        isReady: () => ws.readyState === ws.OPEN && ws.bufferedAmount <= this.#limits.queueBytes,
+        send: (text) => ws.send(text),
       });
     } catch (error) {
       if (!(error instanceof LantrainError)) throw error;
       this.#refuse(ws, error, peer);
     } finally {
       clearTimeout(timer);
-      this.#pending.delete(ws);
     }
   }
 
@@ -198,24 +243,42 @@ export class Watchers {
   #welcome(watcher: Watcher): void {
     const { ws } = watcher;
     // Who is here already learns what is new first: the snapshot ends where the last update did.
-    this.flush();
+    if (this.#snapshot === undefined) this.flush();
     this.#watchers.add(watcher);
-    ws.on('message', (data, isBinary) => this.#heard(watcher, isBinary ? undefined : String(data)));
+    ws.on('message', (data, isBinary) => {
+      const began = performance.now();
+      this.#heard(watcher, isBinary ? undefined : String(data));
+      this.#charge(watcher, performance.now() - began);
+    });
     ws.on('close', () => this.#left(watcher));
     this.#begin(watcher);
     this.#timer ??= setInterval(() => this.flush(), this.#limits.updateMs);
   }
 
+  /** Who takes too much time is not listened to for a while. */
+  #charge({ ws, person }: Pick<Visitor, 'ws' | 'person'>, milliseconds: number): void {
+    const budget = this.#budgets.of(person);
+    budget.charge(milliseconds);
+    const waitMs = budget.waitMs();
+    if (waitMs === 0 || ws.isPaused) return;
+    ws.pause();
+    setTimeout(() => ws.resume(), waitMs).unref();
+  }
+
   #begin(watcher: Watcher): void {
     watcher.behindSince = undefined;
-    for (const message of this.options.telemetry.snapshot()) send(watcher.ws, message);
+    this.#snapshot ??= this.options.telemetry.snapshot().map((message) => JSON.stringify(message));
+    if (watcher.ws.readyState === watcher.ws.OPEN) for (const text of this.#snapshot) watcher.ws.send(text);
   }
 
   #left(watcher: Watcher): void {
     this.#watchers.delete(watcher);
+    this.#history.leave(watcher);
     if (this.#watchers.size > 0) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
+    // Nobody keeps it up to date.
+    this.#snapshot = undefined;
   }
 
   #heard(watcher: Watcher, text: string | undefined): void {
@@ -225,11 +288,10 @@ export class Watchers {
     watcher.allowance = Math.min(messagesPerSecond, watcher.allowance + refill) - 1;
     watcher.refilledAt = now;
     const message = decodePageMessage(text);
+    if (watcher.ws.readyState !== watcher.ws.OPEN) return;
     if (watcher.allowance < 0) this.#end(watcher, new LantrainError('LT_CLUSTER_LIMIT', 'too many messages'));
-    else if (message?.type === 'range') {
-      const columns = this.options.telemetry.range(message.from, message.to, message.points);
-      send(watcher.ws, { type: 'history', id: message.id, columns });
-    } else if (message?.type === 'control') this.#control(watcher, message);
+    else if (message?.type === 'range') this.#history.ask(watcher, message);
+    else if (message?.type === 'control') this.#control(watcher, message);
     else this.#end(watcher, new LantrainError('LT_CLUSTER_MALFORMED', 'a page sent what is no message'));
   }
 

@@ -10,9 +10,13 @@ import {
   type Message,
   malformed,
 } from '../protocol.js';
+import { Budget } from './budget.js';
 import type { Connection, ConnectionStats } from './connection.js';
+import type { MessageProgress } from './frame-meter.js';
 import type { MessageChannel } from './handshake.js';
+import { type Arrived, Inbox } from './inbox.js';
 import type { Limits } from './limits.js';
+import { personOf } from './person.js';
 import { MAX_WANTS, type PoolMember, type ReceivePool } from './receive-pool.js';
 import type { Wire, WireEvents } from './wire.js';
 
@@ -20,8 +24,10 @@ import type { Wire, WireEvents } from './wire.js';
 const CLOSE_MS = 2_000;
 /** What a close frame can carry besides its code. */
 const REASON_BYTES = 123;
-/** What may arrive before anybody listens; then the socket is not read any more. */
-const BACKLOG_BYTES = 2 ** 20;
+/** What a frame of the WebSocket protocol costs beside what its message does: pings and fragments are frames, too. */
+const FRAME_MS = 0.005;
+/** What an assignment may cost in messages about it: for itself, and for each of its micro-batches and of the buckets. */
+const ASSIGNMENT_MS = { each: 2, microBatch: 0.5, bucket: 0.5 } as const;
 /** WebSocket close codes: done, and any error of ours (RFC 6455, section 7.4.2: 4000 and up are private). */
 const CLOSE_NORMAL = 1000;
 const CLOSE_ERROR = 4000;
@@ -31,8 +37,15 @@ export interface Role<In extends Message> {
   readonly limits: Limits;
   /** The pool that frames from the other side are taken into; absent where the other side needs no credit. */
   readonly pool?: ReceivePool;
-  /** Whether the other side comes uninvited, and may send `handshakeBytes` at most before it is authenticated. */
+  /**
+   * Whether the other side comes uninvited: it may send `handshakeBytes` at most before it is authenticated, and
+   * afterwards what its budget allows.
+   */
   readonly isGuarded: boolean;
+  /** What all connections of the other side's address may use up together. */
+  readonly personBudget?: Budget;
+  /** Throws for a message that is well formed and has no business here, or not again. */
+  readonly check?: (message: In, frames: FrameContext | undefined) => void;
   /** Whether frames to the other side need its credit. */
   readonly needsCredit: boolean;
   /**
@@ -75,9 +88,7 @@ export class MessageConnection<In extends Message, Out extends Message>
   #handlers: Handlers<In> | undefined;
   #closed: LantrainError | undefined;
   #authenticated = false;
-  /** Messages that nobody has asked for yet. */
-  readonly #backlog: Uint8Array[] = [];
-  #backlogBytes = 0;
+  readonly #inbox: Inbox;
   #receiver:
     | { readonly resolve: (message: Uint8Array) => void; readonly reject: (error: LantrainError) => void }
     | undefined;
@@ -89,7 +100,19 @@ export class MessageConnection<In extends Message, Out extends Message>
   readonly #member: PoolMember | undefined;
   /** Bytes of frames in the hands of `onFrame`, where there is no pool. */
   #heldBytes = 0;
-  #creditUsedAt = 0;
+  #progress: MessageProgress | undefined;
+  /** What it may still send once it is told to go: that for which it had credit may be on its way. */
+  #lateBytes = 0;
+  #wireFrames = 0;
+  /** Whole messages at the last tick, and how long the one after them has been on its way. */
+  #messagesAtTick = 0;
+  #messageMs = 0;
+  #tickedAt = performance.now();
+  /** Messages to the other side that the system has not taken yet. */
+  #queued = 0;
+  readonly #taken = () => {
+    this.#queued--;
+  };
 
   #bytesIn = 0;
   #bytesOut = 0;
@@ -107,7 +130,16 @@ export class MessageConnection<In extends Message, Out extends Message>
     private readonly role: Role<In>,
   ) {
     this.peer = wire.peer;
-    this.#member = role.pool?.member((bytes) => this.#granted(bytes));
+    this.#member = role.pool?.member((bytes) => this.#granted(bytes), personOf(wire.peer));
+    const { budget } = role.limits;
+    const own = role.isGuarded ? [new Budget(budget.msPerSecond, budget.burstMs)] : [];
+    this.#inbox = new Inbox({
+      wire,
+      handle: (message) => this.#handle(message),
+      guard: (work) => this.#guard(work),
+      bytesSent: () => this.#bytesOut,
+      budgets: role.personBudget === undefined ? own : [...own, role.personBudget],
+    });
     wire.listen(this);
     this.#timer = setInterval(() => this.#tick(), role.limits.pingMs);
     unref(this.#timer);
@@ -141,10 +173,7 @@ export class MessageConnection<In extends Message, Out extends Message>
     const isFirst = this.#handlers === undefined;
     this.#handlers = handlers;
     if (!isFirst) return;
-    queueMicrotask(() => {
-      this.wire.resume();
-      for (const message of this.#backlog.splice(0)) this.#guard(() => this.#handle(message));
-    });
+    queueMicrotask(() => this.#inbox.listen());
   }
 
   /** The end of the handshake: larger messages are welcome, and wait for `onControl`. */
@@ -154,7 +183,7 @@ export class MessageConnection<In extends Message, Out extends Message>
 
   receive(): Promise<Uint8Array> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed);
-    const first = this.#backlog.shift();
+    const first = this.#inbox.shift();
     if (first !== undefined) return Promise.resolve(first);
     return new Promise((resolve, reject) => {
       this.#receiver = { resolve, reject };
@@ -163,9 +192,10 @@ export class MessageConnection<In extends Message, Out extends Message>
 
   send(message: Out | Uint8Array): void {
     if (this.#closed !== undefined) return;
-    const bytes = message instanceof Uint8Array ? message : encodeMessage(message);
-    this.#write(bytes);
-    if (this.wire.bufferedAmount > this.role.limits.maxQueueBytes) this.#cut(slow('its queue is full'));
+    this.#write(message instanceof Uint8Array ? message : encodeMessage(message));
+    if (message instanceof Uint8Array || (message.type !== 'assign' && message.type !== 'evaluate')) return;
+    const { each, microBatch, bucket } = ASSIGNMENT_MS;
+    this.#inbox.earn(each + microBatch * message.microBatches.length + bucket * (this.frames?.buckets ?? 0));
   }
 
   sendFrame(message: Uint8Array): Promise<void> {
@@ -181,9 +211,17 @@ export class MessageConnection<In extends Message, Out extends Message>
     this.#fail(error);
   }
 
+  /** Frames have a `done`, and a queue of their own in front of the socket's. */
   #write(bytes: Uint8Array, done?: (error?: LantrainError) => void): void {
     this.#bytesOut += bytes.length;
-    this.wire.send(bytes, done);
+    const { isGuarded, limits } = this.role;
+    if (done === undefined && isGuarded) {
+      this.#queued++;
+      this.wire.send(bytes, this.#taken);
+    } else this.wire.send(bytes, done);
+    // Short messages take far more memory than their bytes, so they are counted as well.
+    const isFull = this.wire.bufferedAmount > limits.maxQueueBytes || this.#queued > limits.maxQueueMessages;
+    if (isFull && this.#closed === undefined) this.#cut(slow('its queue is full'));
   }
 
   #askForCredit(): void {
@@ -215,16 +253,33 @@ export class MessageConnection<In extends Message, Out extends Message>
   }
 
   #granted(bytes: number): void {
-    this.#creditUsedAt = performance.now();
     if (this.#closed === undefined) this.#write(encodeMessage({ type: 'credit', bytes }));
   }
 
   /** @internal */
-  heard(bytes: number): void {
+  heard(bytes: number, progress?: MessageProgress): void {
     this.#rawBytesIn += bytes;
     this.#lastByteAt = performance.now();
-    if (this.role.isGuarded && !this.#authenticated && this.#rawBytesIn > this.role.limits.handshakeBytes)
-      this.#cut(malformed('more than a handshake before it was over'));
+    this.#progress = progress;
+    const { isGuarded, limits } = this.role;
+    if (!isGuarded) return;
+    if (this.#closed !== undefined) {
+      this.#lateBytes -= bytes;
+      if (this.#lateBytes < 0) this.wire.terminate();
+      return;
+    }
+    if (!this.#authenticated) {
+      if (this.#rawBytesIn > limits.handshakeBytes) this.#cut(malformed('more than a handshake before it was over'));
+      return;
+    }
+    if (progress === undefined) return;
+    // Credit for messages that are here already has been taken.
+    const { declaredBytes, frames } = progress;
+    if (declaredBytes > Math.max(limits.controlBytes, this.#member?.grantedBytes ?? 0))
+      this.#cut(uncovered(declaredBytes, this.#member?.grantedBytes ?? 0));
+    const newFrames = frames - this.#wireFrames;
+    this.#wireFrames = frames;
+    this.#guard(() => this.#inbox.charge(newFrames * FRAME_MS));
   }
 
   /** @internal */
@@ -247,28 +302,34 @@ export class MessageConnection<In extends Message, Out extends Message>
     this.#ended(closeReason(code, reason));
   }
 
-  #arrived(message: Uint8Array | undefined): void {
+  #arrived(bytes: Uint8Array | undefined): void {
     if (this.#closed !== undefined) return;
-    if (message === undefined) throw malformed('text where bytes were due');
-    this.#bytesIn += message.length;
+    if (bytes === undefined) throw malformed('text where bytes were due');
+    this.#bytesIn += bytes.length;
     if (this.#receiver !== undefined) {
       const { resolve } = this.#receiver;
       this.#receiver = undefined;
-      resolve(message);
-    } else if (this.#handlers === undefined || this.#backlog.length > 0) {
-      this.#backlog.push(message);
-      this.#backlogBytes += message.length;
-      if (this.#backlogBytes > BACKLOG_BYTES) this.wire.pause();
-    } else this.#handle(message);
+      resolve(bytes);
+      return;
+    }
+    const { bytesPerSecond, controlBytes } = this.role.limits;
+    if (!this.#authenticated || this.#member === undefined) this.#inbox.arrive({ bytes });
+    else if (isFrame(bytes)) this.#inbox.arrive({ bytes, release: this.#member.take(bytes.length, bytesPerSecond) });
+    else if (bytes.length > controlBytes) throw malformed(`${bytes.length} bytes in a message that is no frame`);
+    else this.#inbox.arrive({ bytes });
   }
 
-  #handle(bytes: Uint8Array): void {
-    if (this.#closed !== undefined) return;
+  #handle({ bytes, release }: Arrived): void {
+    if (this.#closed !== undefined) {
+      release?.();
+      return;
+    }
     if (isFrame(bytes)) {
-      this.#handleFrame(bytes);
+      this.#handleFrame(bytes, release ?? this.#hold(bytes.length));
       return;
     }
     const message = this.role.decode(bytes);
+    this.role.check?.(message, this.frames);
     if (message.type === 'want' && this.#member !== undefined) this.#member.want(message.bytes);
     else if (message.type === 'credit' && this.role.needsCredit) {
       this.#credit += message.bytes;
@@ -278,12 +339,10 @@ export class MessageConnection<In extends Message, Out extends Message>
     else if (!dispatch(this.onControl, message)) throw malformed(`${message.type} has no business here`);
   }
 
-  #handleFrame(bytes: Uint8Array): void {
-    if (this.frames === undefined) throw malformed('a frame where none is due');
-    this.#creditUsedAt = performance.now();
-    const release = this.#member?.take(bytes.length) ?? this.#hold(bytes.length);
+  #handleFrame(bytes: Uint8Array, release: () => void): void {
     let settled: void | Promise<void>;
     try {
+      if (this.frames === undefined) throw malformed('a frame where none is due');
       settled = this.onFrame(decodeFrame(bytes, this.frames));
     } catch (error) {
       release();
@@ -322,16 +381,21 @@ export class MessageConnection<In extends Message, Out extends Message>
   /** Counts pings rather than time: a process that was stopped for a while finds its peers' bytes waiting. */
   #tick(): void {
     const { limits } = this.role;
+    const now = performance.now();
+    const elapsedMs = Math.min(now - this.#tickedAt, 2 * limits.pingMs);
+    this.#tickedAt = now;
     const isQuiet = this.#rawBytesIn === this.#rawBytesAtPing && !this.wire.isPaused;
     this.#silentPings = isQuiet ? this.#silentPings + 1 : 0;
     this.#rawBytesAtPing = this.#rawBytesIn;
     const drained = this.#bytesOut - this.wire.bufferedAmount;
-    const isStuck = this.wire.bufferedAmount > 0 && drained <= this.#drainedAtPing;
+    const due = this.role.isGuarded ? (limits.bytesPerSecond * elapsedMs) / 1000 : 0;
+    const isStuck = this.wire.bufferedAmount > 0 && drained <= this.#drainedAtPing + due;
     this.#stuckPings = isStuck ? this.#stuckPings + 1 : 0;
     this.#drainedAtPing = drained;
     if (this.#stuckPings >= limits.missedPings) this.#cut(slow('it does not read what it is sent'));
     else if (this.#silentPings >= limits.missedPings) this.#cut(timeout('nothing was heard of the other side'));
-    else if (this.#isHoarding()) this.#fail(silent());
+    else if (this.#isTrickling(elapsedMs)) this.#cut(slow('a message that it began does not end'));
+    else if (this.#isHoarding(elapsedMs)) this.#fail(silent());
     else if (this.#closed === undefined) this.#ping();
   }
 
@@ -341,9 +405,25 @@ export class MessageConnection<In extends Message, Out extends Message>
     else if (this.#authenticated) this.#write(encodeMessage({ type: 'ping', at: now }));
   }
 
-  #isHoarding(): boolean {
-    if (this.#member === undefined || this.#member.grantedBytes === 0 || !this.role.pool?.isShort) return false;
-    return performance.now() - this.#creditUsedAt > this.role.limits.creditMs;
+  /** Whether the message that is on its way has had more time than its bytes need. */
+  #isTrickling(elapsedMs: number): boolean {
+    const { isGuarded, limits } = this.role;
+    if (!isGuarded || this.#progress === undefined || this.wire.isPaused) return false;
+    const { messages, isUnfinished, declaredBytes } = this.#progress;
+    const isSame = isUnfinished && messages === this.#messagesAtTick;
+    this.#messagesAtTick = messages;
+    this.#messageMs = isSame ? this.#messageMs + elapsedMs : 0;
+    return this.#messageMs > limits.messageMs + (1000 * declaredBytes) / limits.bytesPerSecond;
+  }
+
+  /** Whether it has held credit for longer than others should wait; what is here of the next frame counts for it. */
+  #isHoarding(elapsedMs: number): boolean {
+    if (this.#member === undefined) return false;
+    const { limits } = this.role;
+    if (!this.wire.isPaused) this.#member.grow(elapsedMs);
+    const { declaredBytes = 0, arrivedBytes = 0 } = this.#progress ?? {};
+    const usedBytes = declaredBytes > limits.controlBytes ? arrivedBytes : 0;
+    return this.#member.ageMs - (1000 * usedBytes) / limits.bytesPerSecond > limits.creditMs;
   }
 
   /** For a peer that may not take a goodbye. */
@@ -366,10 +446,11 @@ export class MessageConnection<In extends Message, Out extends Message>
     if (this.#closed !== undefined) return;
     this.#closed = error;
     clearInterval(this.#timer);
+    this.#inbox.close();
+    this.#lateBytes = this.role.limits.controlBytes + (this.#member?.grantedBytes ?? 0);
     this.#member?.leave();
     this.#receiver?.reject(error);
     for (const { reject } of this.#queue.splice(0)) reject(error);
-    this.#backlog.length = 0;
     this.onEnd();
     this.onClose(error);
   }
@@ -390,6 +471,8 @@ function closeReason(code: number, reason: string): LantrainError {
   return new LantrainError('LT_CLUSTER_CLOSED', said);
 }
 
+const uncovered = (bytes: number, credit: number) =>
+  new LantrainError('LT_CLUSTER_CREDIT', `a frame of ${bytes} bytes began with credit for ${credit}`);
 const slow = (why: string) => new LantrainError('LT_CLUSTER_SLOW', `a connection was closed: ${why}`);
 const timeout = (why: string) => new LantrainError('LT_CLUSTER_TIMEOUT', `a connection was closed: ${why}`);
 const silent = () =>

@@ -3,6 +3,7 @@ import type { WebSocket } from 'ws';
 import { LantrainError } from '../../src/errors.js';
 import { reason } from '../../src/files.js';
 import { malformed } from '../protocol.js';
+import { FrameMeter } from './frame-meter.js';
 import { peerOf } from './upgrade.js';
 import type { Wire, WireEvents } from './wire.js';
 
@@ -27,7 +28,12 @@ export class NodeWire implements Wire {
 
   listen(events: WireEvents): void {
     const { ws, socket } = this;
-    socket.on('data', (chunk: Buffer) => events.heard(chunk.length));
+    const meter = new FrameMeter();
+    // After the listener of `ws`, which was there first.
+    socket.on('data', (chunk: Buffer) => {
+      meter.read(chunk);
+      events.heard(chunk.length, meter);
+    });
     ws.binaryType = 'nodebuffer';
     ws.on('message', (data, isBinary) => events.message(isBinary ? (data as Buffer) : undefined));
     ws.on('pong', (data) => {

@@ -9,13 +9,21 @@ export const MAX_WANTS = 8;
  *     free  --grant-->  granted (on its way)  --take-->  held (being summed)  --release-->  free
  *
  * Credit is given for whole frames, so that no two senders can each hold half of what they need, and in turn: who waits
- * is served once before anybody is served again.
+ * is served once before anybody is served again. Nobody is granted more than is left for others: one person alone gets
+ * half of the pool, two get a third each (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998), so who hoards
+ * credit never leaves the next one without. One frame may be had wherever it fits.
  */
 export class ReceivePool {
   #free: number;
   readonly #waiting: PoolMember[] = [];
+  /** Credit that is granted and not used, by person. */
+  readonly #granted = new Map<string, number>();
 
-  constructor(readonly totalBytes: number) {
+  /** `frameBytes`: the largest frame. */
+  constructor(
+    readonly totalBytes: number,
+    readonly frameBytes = totalBytes,
+  ) {
     this.#free = totalBytes;
   }
 
@@ -23,19 +31,27 @@ export class ReceivePool {
     return this.#free;
   }
 
-  /** Whether somebody waits for credit that is not there. */
-  get isShort(): boolean {
-    return this.#waiting.length > 0;
+  /** Whether another connection waits for credit. */
+  isShortFor(member: PoolMember): boolean {
+    return this.#waiting.some((waiting) => waiting !== member);
   }
 
-  member(grant: (bytes: number) => void): PoolMember {
-    return new PoolMember(this, grant);
+  /** `person`: those of one name share what one may have. */
+  member(grant: (bytes: number) => void, person = ''): PoolMember {
+    return new PoolMember(this, grant, person);
   }
 
   /** @internal */
   enqueue(member: PoolMember): void {
     if (!this.#waiting.includes(member)) this.#waiting.push(member);
     this.#serve();
+  }
+
+  /** @internal Credit of a person was used, or is given back. */
+  used(person: string, bytes: number): void {
+    const left = (this.#granted.get(person) ?? 0) - bytes;
+    if (left > 0) this.#granted.set(person, left);
+    else this.#granted.delete(person);
   }
 
   /** @internal */
@@ -46,12 +62,28 @@ export class ReceivePool {
     this.#serve();
   }
 
+  /** @internal */
+  serve(): void {
+    if (this.#waiting.length > 0) this.#serve();
+  }
+
   #serve(): void {
-    for (let next = this.#waiting[0]; next !== undefined && next.wanted <= this.#free; next = this.#waiting[0]) {
-      this.#waiting.shift();
-      this.#free -= next.wanted;
+    for (let next = this.#next(); next !== undefined; next = this.#next()) {
+      const { wanted, person } = next;
+      this.#waiting.splice(this.#waiting.indexOf(next), 1);
+      this.#free -= wanted;
+      this.#granted.set(person, (this.#granted.get(person) ?? 0) + wanted);
       if (next.grantNext()) this.#waiting.push(next);
     }
+  }
+
+  /** The first who may have more, if there is room for it: nobody smaller overtakes it. */
+  #next(): PoolMember | undefined {
+    const first = this.#waiting.find(({ wanted, person }) => {
+      const granted = this.#granted.get(person) ?? 0;
+      return granted === 0 || granted + wanted <= this.#free - wanted;
+    });
+    return first !== undefined && first.wanted <= this.#free ? first : undefined;
   }
 }
 
@@ -60,11 +92,13 @@ export class PoolMember {
   readonly #wants: number[] = [];
   #granted = 0;
   #left = false;
+  #ageMs = 0;
 
   /** @internal */
   constructor(
     private readonly pool: ReceivePool,
     private readonly grant: (bytes: number) => void,
+    readonly person: string,
   ) {}
 
   /** Bytes of the frame that is next to be granted. */
@@ -77,9 +111,14 @@ export class PoolMember {
     return this.#granted;
   }
 
+  /** For how long others have waited while it held credit, less what the bytes that it sent may take. */
+  get ageMs(): number {
+    return this.#ageMs;
+  }
+
   /** Throws LT_CLUSTER_CREDIT for more than a connection may ask. */
   want(bytes: number): void {
-    if (bytes > this.pool.totalBytes || this.#wants.length >= MAX_WANTS)
+    if (bytes > Math.min(this.pool.totalBytes, this.pool.frameBytes) || this.#wants.length >= MAX_WANTS)
       throw new LantrainError('LT_CLUSTER_CREDIT', `a connection asked for credit beyond its limits (${bytes} bytes)`);
     this.#wants.push(bytes);
     this.pool.enqueue(this);
@@ -93,11 +132,23 @@ export class PoolMember {
     return this.#wants.length > 0;
   }
 
-  /** Exchanges credit for bytes that arrived. Throws LT_CLUSTER_CREDIT without it. Call what it returns when done. */
-  take(bytes: number): () => void {
+  /** Time goes by. */
+  grow(elapsedMs: number): void {
+    if (this.#granted === 0) this.#ageMs = 0;
+    else if (this.pool.isShortFor(this)) this.#ageMs += elapsedMs;
+  }
+
+  /**
+   * Exchanges credit for bytes that arrived, and makes what is left of it younger by the time that they may take. Throws
+   * LT_CLUSTER_CREDIT without it. Call what it returns when done.
+   */
+  take(bytes: number, bytesPerSecond = Number.POSITIVE_INFINITY): () => void {
     if (bytes > this.#granted)
       throw new LantrainError('LT_CLUSTER_CREDIT', `a frame of ${bytes} bytes came with credit for ${this.#granted}`);
     this.#granted -= bytes;
+    this.#ageMs = this.#granted === 0 ? 0 : Math.max(0, this.#ageMs - (1000 * bytes) / bytesPerSecond);
+    this.pool.used(this.person, bytes);
+    this.pool.serve();
     let held = true;
     return () => {
       if (held) this.pool.giveBack(bytes);
@@ -110,7 +161,9 @@ export class PoolMember {
     if (this.#left) return;
     this.#left = true;
     this.#wants.length = 0;
-    this.pool.giveBack(this.#granted, this);
+    const granted = this.#granted;
     this.#granted = 0;
+    this.pool.used(this.person, granted);
+    this.pool.giveBack(granted, this);
   }
 }

@@ -51,6 +51,12 @@ export function refusal(url: JoinUrl, code: ErrorCode, status: number): Lantrain
     const full = `${where(url)} takes no more workers now (${status}); it is asked again until there is room`;
     return new LantrainError(code, full);
   }
+  if (status === 421)
+    return new LantrainError(
+      code,
+      `${where(url)} does not know itself by that name (421); take the address that the coordinator prints, or start ` +
+        `the coordinator with LANTRAIN_NAMES=${url.host}`,
+    );
   if (code !== 'LT_CLUSTER_URL')
     return new LantrainError(code, `${where(url)} refused the connection (${status} ${code})`);
   return new LantrainError(

@@ -1,9 +1,13 @@
 import type { LantrainError } from '../../src/errors.js';
+import type { MessageProgress } from './frame-meter.js';
 
 /** What a WebSocket tells of itself. */
 export interface WireEvents {
-  /** Bytes came, of whatever kind the implementation lets one see. */
-  heard(bytes: number): void;
+  /**
+   * Bytes came, of whatever kind the implementation lets one see. `progress`, where it sees that much, is kept up to
+   * date: messages that these bytes completed have been told of before.
+   */
+  heard(bytes: number, progress?: MessageProgress): void;
   /** A whole binary message; undefined for a text. */
   message(bytes: Uint8Array | undefined): void;
   /** The answer to a ping. */

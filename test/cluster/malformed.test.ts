@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { get } from 'node:http';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type RawData, WebSocket } from 'ws';
+import { WebSocket } from 'ws';
 import {
   decodeWorkerMessage,
   encodeFrame,
@@ -19,7 +19,9 @@ import {
   answers,
   closeReason,
   contribution,
+  credit,
   frameOf,
+  insider as insiderOf,
   join,
   rawSocket,
   rawWebSocket,
@@ -61,28 +63,7 @@ afterEach(async () => {
   await server.close();
 });
 
-/** A WebSocket that knows the token and will do anything. */
-async function insider(): Promise<WebSocket> {
-  const ws = await rawWebSocket(under.server);
-  const arrived: Uint8Array[] = [];
-  const waiting: ((message: Uint8Array) => void)[] = [];
-  const onMessage = (data: RawData) => {
-    const next = waiting.shift();
-    if (next === undefined) arrived.push(data as Buffer);
-    else next(data as Buffer);
-  };
-  ws.on('message', onMessage);
-  const receive = async () => arrived.shift() ?? new Promise<Uint8Array>((resolve) => waiting.push(resolve));
-  const channel = { send: (message: Uint8Array) => ws.send(message), receive };
-  await workerHandshake(channel, { token: under.token, version: VERSION, fingerprint: '' });
-  ws.off('message', onMessage);
-  return ws;
-}
-
-async function credit(ws: WebSocket, bytes: number): Promise<void> {
-  ws.send(encodeMessage({ type: 'want', bytes }));
-  await once(ws, 'message');
-}
+const insider = () => insiderOf(under);
 
 test('random bytes instead of a handshake end that connection and no other', async () => {
   await fc.assert(

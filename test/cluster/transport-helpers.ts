@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
-import { WebSocket } from 'ws';
+import { type RawData, WebSocket } from 'ws';
 import { newToken } from '../../cluster/access.js';
 import { parseJoinUrl } from '../../cluster/join-url.js';
-import { encodeFrame, type FrameHeader, MicroBatchSet } from '../../cluster/protocol.js';
+import { encodeFrame, encodeMessage, type FrameHeader, MicroBatchSet } from '../../cluster/protocol.js';
 import { type ConnectOptions, connect } from '../../cluster/transport/client.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
+import { workerHandshake } from '../../cluster/transport/handshake.js';
 import type { Limits } from '../../cluster/transport/limits.js';
 import { ClusterServer, type ServerOptions } from '../../cluster/transport/server.js';
 import type { LantrainError } from '../../src/errors.js';
@@ -24,7 +25,7 @@ export interface TestServer {
   readonly ended: LantrainError[];
 }
 
-/** A real server on loopback whose connections answer `join` with `probe` and take every frame. */
+/** A real server on loopback whose connections answer `join` and `ready` with `probe` and take every frame. */
 export async function startServer(
   limits: Partial<Limits> = {},
   more: Partial<ServerOptions> = {},
@@ -44,7 +45,8 @@ export async function startServer(
     onConnection: (connection) => {
       accepted.push(connection);
       connection.frames = { ...CONTEXT, kinds: ['contribution'] };
-      connection.onControl = { join: () => connection.send({ type: 'probe', probe: 'run' }) };
+      const answer = () => connection.send({ type: 'probe', probe: 'run' });
+      connection.onControl = { join: answer, ready: answer };
       connection.onClose = (error) => ended.push(error);
       more.onConnection?.(connection);
     },
@@ -64,13 +66,17 @@ export async function join(
   return connection;
 }
 
-/** Whether control messages go there and back. */
+const joined = new WeakSet<WorkerConnection>();
+
+/** Whether control messages go there and back; it joins, the first time. */
 export async function answers(connection: WorkerConnection): Promise<boolean> {
   const answer = new Promise<boolean>((resolve) => {
     connection.onControl = { probe: () => resolve(true) };
     connection.onClose = () => resolve(false);
   });
-  connection.send({ type: 'join', name: 'a', adapter: 'none', software: true });
+  if (joined.has(connection)) connection.send({ type: 'ready', version: 1 });
+  else connection.send({ type: 'join', name: 'a', adapter: 'none', software: true });
+  joined.add(connection);
   return answer;
 }
 
@@ -89,11 +95,42 @@ export function frameOf(payloadBytes: number): Uint8Array {
   return encodeFrame(contribution(), new Uint8Array(payloadBytes).fill(7));
 }
 
-/** A WebSocket that has shown no token. */
-export async function rawWebSocket(server: ClusterServer, headers: Record<string, string> = {}): Promise<WebSocket> {
-  const ws = new WebSocket(`ws://127.0.0.1:${server.port}/`, { perMessageDeflate: false, headers });
+/** A WebSocket that has shown no token; `localAddress` is the one that it comes from. */
+export async function rawWebSocket(
+  server: ClusterServer,
+  headers: Record<string, string> = {},
+  localAddress?: string,
+): Promise<WebSocket> {
+  const ws = new WebSocket(`ws://127.0.0.1:${server.port}/`, {
+    perMessageDeflate: false,
+    headers,
+    ...(localAddress === undefined ? {} : { localAddress }),
+  });
   await once(ws, 'open');
   return ws;
+}
+
+/** A WebSocket that knows the token and will do anything. */
+export async function insider({ server, token }: TestServer, localAddress?: string): Promise<WebSocket> {
+  const ws = await rawWebSocket(server, {}, localAddress);
+  const arrived: Uint8Array[] = [];
+  const waiting: ((message: Uint8Array) => void)[] = [];
+  const onMessage = (data: RawData) => {
+    const next = waiting.shift();
+    if (next === undefined) arrived.push(data as Buffer);
+    else next(data as Buffer);
+  };
+  ws.on('message', onMessage);
+  const receive = async () => arrived.shift() ?? new Promise<Uint8Array>((resolve) => waiting.push(resolve));
+  const channel = { send: (message: Uint8Array) => ws.send(message), receive };
+  await workerHandshake(channel, { token, version: VERSION, fingerprint: '' });
+  ws.off('message', onMessage);
+  return ws;
+}
+
+export async function credit(ws: WebSocket, bytes: number): Promise<void> {
+  ws.send(encodeMessage({ type: 'want', bytes }));
+  await once(ws, 'message');
 }
 
 export async function closeReason(ws: WebSocket): Promise<string> {
@@ -101,8 +138,8 @@ export async function closeReason(ws: WebSocket): Promise<string> {
   return reason.toString();
 }
 
-export async function rawSocket(server: ClusterServer): Promise<Socket> {
-  const socket = netConnect(server.port, '127.0.0.1');
+export async function rawSocket(server: ClusterServer, localAddress?: string): Promise<Socket> {
+  const socket = netConnect({ port: server.port, host: '127.0.0.1', localAddress });
   socket.on('error', () => {});
   await once(socket, 'connect');
   return socket;

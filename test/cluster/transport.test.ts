@@ -126,20 +126,22 @@ test('frames of all connections together never take more than the pool', async (
 test('a pool serves everybody in turn, whole frames only, and takes back what is not used', () => {
   const pool = new ReceivePool(100);
   const log: string[] = [];
-  const [a, b] = ['a', 'b'].map((name) => pool.member((bytes) => log.push(`${name}${bytes}`)));
+  const [a, b] = ['a', 'b'].map((name) => pool.member((bytes) => log.push(`${name}${bytes}`), name));
   for (const bytes of [60, 30, 30, 30]) a.want(bytes);
   b.want(50);
-  expect(log).toEqual(['a60', 'a30']);
+  // The second frame would be more than half of the pool; b's has no room yet.
+  expect(log).toEqual(['a60']);
   const release = a.take(60);
   expect(log).toEqual(['a60', 'a30']);
   release();
   release();
-  expect(log).toEqual(['a60', 'a30', 'a30']);
+  expect(log).toEqual(['a60', 'a30', 'b50']);
   a.take(30)();
-  expect(log).toEqual(['a60', 'a30', 'a30', 'b50']);
+  expect(log).toEqual(['a60', 'a30', 'b50', 'a30']);
   expect(() => b.take(51)).toThrow(code('LT_CLUSTER_CREDIT'));
   b.leave();
-  expect(log).toEqual(['a60', 'a30', 'a30', 'b50', 'a30']);
+  expect(log).toEqual(['a60', 'a30', 'b50', 'a30']);
+  a.take(30)();
   a.leave();
   expect(pool.freeBytes).toBe(100);
   const c = pool.member(() => {});
@@ -147,6 +149,26 @@ test('a pool serves everybody in turn, whole frames only, and takes back what is
   c.want(100);
   for (let i = 0; i < MAX_WANTS; i++) c.want(1);
   expect(() => c.want(1)).toThrow(code('LT_CLUSTER_CREDIT'));
+});
+
+test('nobody is granted so much of a pool that the next one gets nothing, by however many connections', () => {
+  const pool = new ReceivePool(1000, 100);
+  const granted = new Map<string, number>();
+  const member = (person: string) =>
+    pool.member((bytes) => granted.set(person, (granted.get(person) ?? 0) + bytes), person);
+  const hoarder = () => {
+    const one = member('hoarder');
+    for (let i = 0; i < MAX_WANTS; i++) one.want(100);
+  };
+  for (let i = 0; i < 5; i++) hoarder();
+  expect(granted.get('hoarder')).toBe(500);
+  member('honest').want(100);
+  expect(granted.get('honest')).toBe(100);
+  expect(() => member('greedy').want(101)).toThrow(code('LT_CLUSTER_CREDIT'));
+  // Whoever comes gets a frame as long as there is one, and those who wait are served before those who have.
+  for (let i = 0; i < 4; i++) member(`other ${i}`).want(100);
+  expect([...granted.values()]).toEqual([500, 100, 100, 100, 100, 100]);
+  expect(pool.freeBytes).toBe(0);
 });
 
 test('credit that others wait for is taken from who holds it and is silent', async () => {

@@ -132,7 +132,7 @@ export async function testPage(limits: Partial<WatchLimits> = {}, played: Played
   return { secrets, server, telemetry, controls, watchers, refused, acted, url };
 }
 
-async function newAccess(): Promise<Access> {
+export async function newAccess(): Promise<Access> {
   const folder = await mkdtemp(join(tmpdir(), 'lantrain-access-'));
   try {
     return await loadOrCreateAccess(folder);
@@ -161,16 +161,18 @@ export class FakePage {
     this.closed.catch(() => undefined);
   }
 
-  static async open(port: number, secure = false): Promise<FakePage> {
+  /** `localAddress`: the one that it comes from. */
+  static async open(port: number, secure = false, localAddress?: string): Promise<FakePage> {
     const url = `${secure ? 'wss' : 'ws'}://127.0.0.1:${port}${WATCH_PATH}`;
-    const page = new FakePage(new WebSocket(url, { rejectUnauthorized: false }));
+    const from = localAddress === undefined ? {} : { localAddress };
+    const page = new FakePage(new WebSocket(url, { rejectUnauthorized: false, ...from }));
     await once(page.ws, 'open');
     return page;
   }
 
   /** Resolves once it is let in; rejects with why it is not. */
-  static async enter(port: number, secrets: PageSecrets, secure = false): Promise<FakePage> {
-    const page = await FakePage.open(port, secure);
+  static async enter(port: number, secrets: PageSecrets, secure = false, localAddress?: string): Promise<FakePage> {
+    const page = await FakePage.open(port, secure, localAddress);
     const nonce = randomNonce();
     const admin = secrets.admin !== '';
     page.send({ type: 'hello', version: WATCH_VERSION, nonce: toHex(nonce), admin });
