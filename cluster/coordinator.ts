@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomInt } from 'node:crypto';
 import { LantrainError } from '../src/errors.js';
 import type { Gpu } from '../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../src/gpu/kernel.js';
@@ -180,6 +180,7 @@ export class ClusterEngine implements TrainingEngine {
       seed,
       ownerBitClass,
       exact,
+      ownerComputes: false,
     });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
@@ -412,7 +413,7 @@ export class ClusterEngine implements TrainingEngine {
     if (member.joined || member.hashes.size < 2) return;
     member.joined = true;
     const bitClass = bitClassOf(member.hashes.get('reference') ?? '', member.hashes.get('run') ?? '');
-    this.#event({ type: 'worker-joined', worker: member.id, bitClass });
+    this.#event({ type: 'worker-joined', worker: member.id, bitClass, person: member.connection.peer });
   }
 
   #left(member: Member, reason: string): void {
@@ -434,6 +435,7 @@ export class ClusterEngine implements TrainingEngine {
         type: 'contribution',
         contribution,
         worker: member.id,
+        draw: privateDraw(),
         incarnation,
         step,
         assignment,
@@ -460,6 +462,7 @@ export class ClusterEngine implements TrainingEngine {
       type: 'contribution',
       contribution,
       worker,
+      draw: privateDraw(),
       incarnation: this.options.incarnation,
       step: this.#version,
       assignment: m.assignment,
@@ -767,6 +770,11 @@ function plain(text: string): string {
     .replace(/\p{C}+/gu, ' ')
     .trim()
     .slice(0, 200);
+}
+
+/** Uniform in [0, 1), and nobody's to foresee. */
+function privateDraw(): number {
+  return randomInt(2 ** 47) / 2 ** 47;
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;

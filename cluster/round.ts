@@ -77,6 +77,8 @@ export class Round {
     handedBack: 0,
     audited: 0,
     wrongBuckets: 0,
+    late: 0,
+    refuted: 0,
   };
   #actions: RoundAction[] = [];
   #version: Version;
@@ -99,6 +101,7 @@ export class Round {
     'worker-joined': (event) => this.#joined(event),
     'worker-left': ({ worker, reason, now }) => this.#left(worker, reason, now),
     life: () => {},
+    'owner-unable': () => {},
     progress: (event) => this.#progress(event),
     'handed-back': (event) => this.#handedBack(event),
     contribution: (event) => this.#contribution(event),

@@ -2,6 +2,8 @@ import type { IdSet } from './sets.js';
 
 /** A connection that was admitted. A new number for every connection; never used again by the same coordinator. */
 export type WorkerId = number;
+/** The owner's own adapter, as a worker: it is dealt copies for audits and refused micro-batches, and is believed. */
+export const OWNER: WorkerId = 0;
 /** Counted up from 1 within an incarnation. */
 export type AssignmentId = number;
 /** The shell's name for a received contribution and its bytes; never used twice. */
@@ -27,6 +29,10 @@ export interface RoundConfig {
   readonly ownerBitClass: string;
   /** Refuse workers of another bit class than the owner's. */
   readonly exact: boolean;
+  /** Whether the owner's adapter can compute micro-batches, as worker `OWNER`. */
+  readonly ownerComputes: boolean;
+  /** By person, the first step of this run to which it contributed under an earlier coordinator. */
+  readonly firstSteps?: ReadonlyMap<string, number>;
   readonly policy?: Partial<Policy>;
 }
 
@@ -66,7 +72,13 @@ export type RoundEvent = { readonly now: number } & (
       readonly type: 'worker-joined';
       readonly worker: WorkerId;
       readonly bitClass: string;
+      /** Whom it counts for where votes and bad manners are counted: connections of one address are one person. */
+      readonly person: string;
       readonly microBatchMs?: number;
+    }
+  | /** The owner's adapter cannot compute after all: what it was dealt is open again, and it is dealt nothing more. */ {
+      readonly type: 'owner-unable';
+      readonly reason: string;
     }
   | /** Its connection ended. Ignored for workers that the round has closed itself. */ {
       readonly type: 'worker-left';
@@ -94,11 +106,13 @@ export type RoundEvent = { readonly now: number } & (
     }
   | /**
    * A contribution has arrived whole; only its header has been looked at. Answered by exactly one of `add`, `check`
-   * or `release`, at once.
+   * or `release`, at once. `draw` is from the shell's private randomness, uniform in [0, 1): the sender cannot know it
+   * before it has sent.
    */ {
       readonly type: 'contribution';
       readonly contribution: ContributionId;
       readonly worker: WorkerId;
+      readonly draw: number;
       readonly incarnation: number;
       readonly step: number;
       readonly assignment: AssignmentId;
@@ -171,7 +185,9 @@ export type CloseCode =
   /** Two other workers agree on another result. */
   | 'LT_CLUSTER_AUDIT'
   /** Another bit class than the owner's, and `exact` is asked for. */
-  | 'LT_CLUSTER_BIT_CLASS';
+  | 'LT_CLUSTER_BIT_CLASS'
+  /** It has cost the run too much: refusals that were refuted, work that it never did. */
+  | 'LT_CLUSTER_MANNERS';
 
 export type StopReason =
   | { readonly why: 'asked'; readonly abandoned: boolean }
@@ -211,6 +227,27 @@ export type RoundNote =
   | /** A chosen contribution was used unaudited: no second worker of its bit class is there. */ {
       readonly note: 'unaudited';
       readonly worker: WorkerId | undefined;
+    }
+  | /** What the worker's person contributed from step `since` on was used unaudited, and the worker is found wrong. */ {
+      readonly note: 'inexact';
+      readonly worker: WorkerId;
+      readonly since: number;
+      readonly reason: string;
+    }
+  | /** The job in hand waits for these workers alone, for `waitedMs` by now. Said again at growing intervals. */ {
+      readonly note: 'awaited';
+      readonly workers: readonly WorkerId[];
+      readonly waitedMs: number;
+    }
+  | /** Its work is late and was dealt to another worker as well. */ {
+      readonly note: 'late';
+      readonly worker: WorkerId;
+      readonly lateMs: number;
+    }
+  | /** It refused a micro-batch that others computed. */ {
+      readonly note: 'refuted';
+      readonly worker: WorkerId;
+      readonly microBatch: number;
     }
   | /** A job cannot go on (or begin) until this changes; said once. */ {
       readonly note: 'waiting';
@@ -322,6 +359,10 @@ export interface RoundCounters {
   /** Contributions a second worker confirmed. */
   audited: number;
   wrongBuckets: number;
+  /** Assignments whose work was dealt a second time because they were late. */
+  late: number;
+  /** Refusals that were refuted. */
+  refuted: number;
 }
 
 /** What a dashboard shows of a worker. */

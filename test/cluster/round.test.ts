@@ -11,6 +11,7 @@ const CONFIG: RoundConfig = {
   seed: 1,
   ownerBitClass: 'a',
   exact: false,
+  ownerComputes: false,
 };
 
 type Body<T> = T extends RoundEvent ? Omit<T, 'now'> : never;
@@ -41,7 +42,7 @@ class Bench {
   }
 
   join(worker: number, bitClass = 'a'): void {
-    this.do({ type: 'worker-joined', worker, bitClass });
+    this.do({ type: 'worker-joined', worker, bitClass, person: `person ${worker}` });
   }
 
   begin(step = 1, microBatches = 4): Of<'assign'>[] {
@@ -53,7 +54,7 @@ class Bench {
   contribute(assign: Of<'assign'>, bucket: number, changes: object = {}): RoundAction[] {
     const { worker, assignment, step, microBatches } = assign;
     const contribution = this.#next++;
-    const frame = { worker, assignment, step, microBatches, contribution, incarnation: 2, bucket };
+    const frame = { worker, assignment, step, microBatches, contribution, incarnation: 2, bucket, draw: 0.5 };
     return this.do({ type: 'contribution', ...frame, ...changes });
   }
 

@@ -118,6 +118,7 @@ export class Simulation {
         seed: scenario.seed,
         ownerBitClass: 'a',
         exact: false,
+        ownerComputes: false,
         policy: { ...DEFAULT_POLICY, sendWindow: 2 },
       },
       checkpointEvery: scenario.checkpointEvery,

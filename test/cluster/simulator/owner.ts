@@ -175,7 +175,7 @@ export class Owner {
 
   joined(link: Link, bitClass: string): void {
     this.links.set(link.id, link);
-    this.handle({ type: 'worker-joined', now: this.world.now, worker: link.id, bitClass });
+    this.handle({ type: 'worker-joined', now: this.world.now, worker: link.id, bitClass, person: `person ${link.id}` });
   }
 
   left(link: Link): void {
@@ -191,7 +191,13 @@ export class Owner {
       const contribution = this.#nextContribution++;
       this.#held.set(contribution, { ...message, link });
       this.mostHeld = Math.max(this.mostHeld, this.#held.size);
-      this.handle({ ...message, now, worker: link.id, contribution });
+      this.handle({
+        ...message,
+        now,
+        worker: link.id,
+        contribution,
+        draw: (Math.imul(contribution, 0x9e3779b1) >>> 0) / 2 ** 32,
+      });
       return;
     }
     if (message.type === 'handed-back') this.#handedBack(link.id, message.assignment, message.microBatches);
