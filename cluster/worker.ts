@@ -92,7 +92,7 @@ export class Worker {
     connection.onFrame = (frame) => this.#onFrame(frame);
     connection.onControl = {
       welcome: (m) => this.#queueWork(() => this.#setUp(m)),
-      probe: (m) => this.#queueWork(() => this.#probe(m.probe)),
+      probe: (m) => this.#queueWork(() => this.#probe(m)),
       weights: (m) => this.#queueWeights(() => this.#commit(m.version)),
       commit: (m) => {
         this.#weightsCame();
@@ -195,9 +195,9 @@ export class Worker {
     return { engine: this.#engine, welcome: this.#welcome };
   }
 
-  async #probe(probe: 'reference' | 'run'): Promise<void> {
+  async #probe({ probe, nonce }: Extract<CoordinatorMessage, { type: 'probe' }>): Promise<void> {
     this.#ready();
-    const hash = await this.#options.engines.probe(probe);
+    const hash = await this.#options.engines.probe(probe, nonce);
     this.#connection.send({ type: 'hashes', probe, hash });
   }
 

@@ -228,6 +228,14 @@ export type RoundNote =
       readonly note: 'unaudited';
       readonly worker: WorkerId | undefined;
     }
+  | /**
+   * The first step in which something that the person contributed is used without the owner's word for it. Once a person,
+   * and not if `firstSteps` has it.
+   */ {
+      readonly note: 'contributed';
+      readonly person: string;
+      readonly step: number;
+    }
   | /** What the worker's person contributed from step `since` on was used unaudited, and the worker is found wrong. */ {
       readonly note: 'inexact';
       readonly worker: WorkerId;

@@ -2,8 +2,11 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import type { RunDirectory } from '../checkpoint/run.js';
+import { LantrainError } from '../errors.js';
+import { inexactOf, inexactText } from '../report/exactness.js';
 import { printable } from '../report/format.js';
-import type { WorkersEvent } from '../report/metrics.js';
+import { readMetrics, type WorkersEvent } from '../report/metrics.js';
+import { pasteable } from './invocation.js';
 import { writeReport } from './report.js';
 import { runConfigOf } from './saved-config.js';
 
@@ -38,6 +41,32 @@ export async function noteEnd(
     run.append({ event: state, step: telemetry.step, ...(reason === undefined ? {} : { reason }) });
     if (error !== undefined) await writeReport(run, runConfigOf(run));
   } catch {}
+}
+
+/** What to say below the digest of a run that has used what is found wrong, and how to go back; none for any other run. */
+export function inexactLines(run: RunDirectory, verb: string): string[] {
+  const mark = inexactOf(readMetrics(join(run.path, 'metrics.jsonl')));
+  if (mark === undefined) return [];
+  return [`inexact  ${inexactText(mark)}; ${wayBack(run, mark.since, verb)}`];
+}
+
+/** Throws LT_CLUSTER_INEXACT for such a run. */
+export function throwIfInexact(run: RunDirectory, verb: string): void {
+  const mark = inexactOf(readMetrics(join(run.path, 'metrics.jsonl')));
+  if (mark === undefined) return;
+  const text = `${run.path} is done, but ${inexactText(mark)}; ${wayBack(run, mark.since, verb)}`;
+  throw new LantrainError('LT_CLUSTER_INEXACT', text);
+}
+
+/** The state before step `since` is the last that nothing wrong has gone into. */
+function wayBack(run: RunDirectory, since: number, verb: string): string {
+  const kept = run.list();
+  const good = kept.findLast(({ step }) => step < since);
+  const later = kept.filter(({ step }) => step >= since).map(({ path }) => path);
+  const resume = pasteable([verb, '--resume', run.path]);
+  if (good === undefined) return 'no checkpoint of before is kept: train it anew';
+  const remove = later.length > 0 ? `remove ${later.join(' and ')}, then ` : '';
+  return `to go back to the checkpoint of step ${good.step}: ${remove}${resume}`;
 }
 
 /** The first line of an error, which is one line if it is of this program. */

@@ -31,7 +31,8 @@ const MODEL: ModelConfig = { vocabSize: 61, context: 8, width: 24, layers: 1, he
 const SHAPE = { batch: 1, context: 8, dropout: 0 };
 const MICRO_BATCHES = 4;
 const HASH = { reference: 'a'.repeat(64), run: 'b'.repeat(64) };
-const CLASS = `${'a'.repeat(12)}-${'b'.repeat(12)}`;
+const CLASS = 'c1a55c1a55c1-a55c1a55c1a5';
+const NONCE = new Uint8Array(32).fill(7);
 
 let gpu: Gpu;
 
@@ -71,7 +72,8 @@ async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
     minWorkers: 1,
     exact: false,
     audit: 0,
-    ownerBitClass: CLASS,
+    ownClass: { name: CLASS, nonce: NONCE, salted: HASH },
+    ownerComputes: false,
     onNote: (note) => {
       const worker = 'worker' in note && note.worker !== undefined ? note.worker : 0;
       notes.push({ ...note, name: engine.members.get(worker)?.name });
@@ -441,14 +443,14 @@ it("a worker's engine outlives its connection, and another shape takes its place
   const one = { batch: 2, context: 16, dropout: 0 };
   const shape = { model, shape: one, plan: defaultPlan(gpu.adapter), microBatches: 1 };
   const first = await keeper.get(shape);
-  const hash = await keeper.probe('run');
+  const hash = await keeper.probe('run', NONCE);
   const bytes = keeper.gpu.memory.allocatedBytes;
   expect(await keeper.get(structuredClone(shape))).toBe(first);
-  expect(await keeper.probe('run')).toBe(hash);
+  expect(await keeper.probe('run', NONCE)).toBe(hash);
   expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
   const recomputing = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), { recompute: true });
   await recomputing.get(shape);
-  expect(await recomputing.probe('run')).toBe(hash);
+  expect(await recomputing.probe('run', NONCE)).toBe(hash);
   expect(recomputing.gpu.memory.allocatedBytes).toBeLessThan(bytes);
   recomputing.gpu.device.destroy();
   const ifNeeded = async (availableBytes: number) => {
@@ -457,7 +459,7 @@ it("a worker's engine outlives its connection, and another shape takes its place
       availableBytes: () => availableBytes,
     });
     await own.get(shape);
-    await own.probe('run');
+    await own.probe('run', NONCE);
     own.gpu.device.destroy();
     return own.gpu.memory.allocatedBytes;
   };
@@ -469,14 +471,14 @@ it("a worker's engine outlives its connection, and another shape takes its place
   const other = await keeper.get({ ...shape, shape: { ...shape.shape, dropout: 0.1 } });
   expect(other).not.toBe(first);
   await keeper.get(shape);
-  expect(await keeper.probe('run')).toBe(hash);
+  expect(await keeper.probe('run', NONCE)).toBe(hash);
   expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
   const without = new EngineKeeper(keeper.gpu);
   await expect(without.get(shape)).rejects.toMatchObject({ code: 'LT_CLUSTER_MALFORMED' });
   const shaders = loadShaders();
   const sent = await without.get({ ...shape, shaders });
   expect(await without.get({ ...shape, shaders: { ...shaders } })).toBe(sent);
-  expect(await without.probe('run')).toBe(hash);
+  expect(await without.probe('run', NONCE)).toBe(hash);
   const others = { ...shaders, gelu: `${shaders.gelu}\n` };
   expect(await without.get({ ...shape, shaders: others }), 'other shaders').not.toBe(sent);
   keeper.gpu.device.destroy();

@@ -44,7 +44,9 @@ export async function startServer(
     onConnection: (connection) => {
       accepted.push(connection);
       connection.frames = { ...CONTEXT, kinds: ['contribution'] };
-      connection.onControl = { join: () => connection.send({ type: 'probe', probe: 'run' }) };
+      connection.onControl = {
+        join: () => connection.send({ type: 'probe', probe: 'run', nonce: new Uint8Array(32) }),
+      };
       connection.onClose = (error) => ended.push(error);
       more.onConnection?.(connection);
     },

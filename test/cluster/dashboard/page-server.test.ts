@@ -218,6 +218,7 @@ describe('the history', () => {
           ...liveWorkers(2, 0)[i],
           name,
           totals: {
+            workMs: step * 900,
             computeMs: step * 800,
             uploadMs: step * 100,
             downloadMs: step * 50,
