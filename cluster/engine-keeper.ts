@@ -111,8 +111,8 @@ export class EngineKeeper {
     if (this.#made === undefined) throw new Error('there is no engine to probe');
     const { engine, shape, shaders } = this.#made;
     const { gpu } = this;
-    if (this.#nonce !== String(nonce)) this.#hashes.clear();
-    this.#nonce = String(nonce);
+    if (this.#nonce !== nonce.join()) this.#hashes.clear();
+    this.#nonce = nonce.join();
     const hash = this.#hashes.get(probe) ?? (await bitClassHash(probe, nonce, { gpu, shaders }, engine, shape));
     this.#hashes.set(probe, hash);
     return hash;
