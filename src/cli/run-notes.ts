@@ -2,8 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import type { RunDirectory } from '../checkpoint/run.js';
-import { LantrainError } from '../errors.js';
-import { inexactOf, inexactText } from '../report/exactness.js';
+import { type Inexact, inexactOf, inexactText } from '../report/exactness.js';
 import { printable } from '../report/format.js';
 import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import { pasteable } from './invocation.js';
@@ -43,19 +42,14 @@ export async function noteEnd(
   } catch {}
 }
 
-/** What to say below the digest of a run that has used what is found wrong, and how to go back; none for any other run. */
-export function inexactLines(run: RunDirectory, verb: string): string[] {
-  const mark = inexactOf(readMetrics(join(run.path, 'metrics.jsonl')));
-  if (mark === undefined) return [];
-  return [`inexact  ${inexactText(mark)}; ${wayBack(run, mark.since, verb)}`];
+/** The mark of a run that has used what is found wrong. */
+export function markOf(run: RunDirectory): Inexact | undefined {
+  return inexactOf(readMetrics(join(run.path, 'metrics.jsonl')));
 }
 
-/** Throws LT_CLUSTER_INEXACT for such a run. */
-export function throwIfInexact(run: RunDirectory, verb: string): void {
-  const mark = inexactOf(readMetrics(join(run.path, 'metrics.jsonl')));
-  if (mark === undefined) return;
-  const text = `${run.path} is done, but ${inexactText(mark)}; ${wayBack(run, mark.since, verb)}`;
-  throw new LantrainError('LT_CLUSTER_INEXACT', text);
+/** What a mark says, and how to go back before it. */
+export function remarkOf(run: RunDirectory, mark: Inexact, verb: string): string {
+  return `${inexactText(mark)}; ${wayBack(run, mark.since, verb)}`;
 }
 
 /** The state before step `since` is the last that nothing wrong has gone into. */

@@ -36,7 +36,7 @@ import { outputIsOptional, outputLost } from './output.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
 import { modelLine } from './run-facts.js';
-import { inexactLines, noteEnd, noteWorkers, throwIfInexact } from './run-notes.js';
+import { markOf, noteEnd, noteWorkers, remarkOf } from './run-notes.js';
 import { runConfigOf } from './saved-config.js';
 import { loadShaders } from './shaders.js';
 import { StopSignals } from './stop-signals.js';
@@ -132,8 +132,10 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     });
     const code = await runLoop({ ...ready, stop });
     // Only when the run is closed: it is whole, but for what it has used.
-    if (code === 0) throwIfInexact(ready.run, conductor.verb ?? 'train');
-    return code;
+    const mark = code === 0 ? markOf(ready.run) : undefined;
+    if (mark === undefined) return code;
+    const remark = remarkOf(ready.run, mark, conductor.verb ?? 'train');
+    throw new LantrainError('LT_CLUSTER_INEXACT', `${ready.run.path} is done, but ${remark}`);
   } finally {
     stop.release();
   }
@@ -312,9 +314,11 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     await writeReport(run, config);
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
-    reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
+    const mark = markOf(run);
+    const exactness = mark === undefined ? '' : `, not exact since step ${mark.since}`;
+    reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})${exactness}`);
     for (const line of conductor.remarks?.(run) ?? []) reporter.note(line);
-    for (const line of inexactLines(run, conductor.verb ?? 'train')) reporter.note(line);
+    if (mark !== undefined) reporter.note(`inexact  ${remarkOf(run, mark, conductor.verb ?? 'train')}`);
     if (command.profile && conductor.profile) reporter.note(await conductor.profile());
     return end.complete ? 0 : 130;
   } catch (error) {
