@@ -166,7 +166,7 @@ export class ClusterEngine implements TrainingEngine {
     readonly owner: ClusterOwner,
     readonly reducer: Reducer,
   ) {
-    const { version, incarnation, clip, minWorkers, audit, seed, ownerBitClass, exact } = options;
+    const { version, incarnation, clip, minWorkers, audit, ownerBitClass, exact } = options;
     if (options.shape.precision === 'f16') this.lossScale = FIRST_LOSS_SCALE;
     this.#version = version;
     this.#weightsVersion = version;
@@ -177,7 +177,6 @@ export class ClusterEngine implements TrainingEngine {
       clips: clip > 0,
       minWorkers,
       audit,
-      seed,
       ownerBitClass,
       exact,
       ownerComputes: false,
