@@ -119,7 +119,14 @@ const NOTHING: Doing = { kind: 'nothing', assignment: 0, dealt: 0, done: 0, uplo
 
 /** A contribution whose bytes are still here. */
 type Held =
-  | { readonly kind: 'frame'; readonly header: ContributionHeader; readonly frame: Frame; readonly free: () => void }
+  | {
+      readonly kind: 'frame';
+      readonly header: ContributionHeader;
+      readonly frame: Frame;
+      readonly free: () => void;
+      /** Of its payload, once it was checked. */
+      digest?: string;
+    }
   | { readonly kind: 'losses'; readonly sum: bigint; readonly free: () => void };
 
 /** What one worker has of an evaluation, less what it handed back. */
@@ -194,7 +201,7 @@ export class ClusterEngine implements TrainingEngine {
     readonly owner: ClusterOwner,
     readonly reducer: Reducer,
   ) {
-    const { version, incarnation, clip, minWorkers, audit, seed, ownClass, exact } = options;
+    const { version, incarnation, clip, minWorkers, audit, ownClass, exact } = options;
     if (options.shape.precision === 'f16') this.lossScale = FIRST_LOSS_SCALE;
     this.#version = version;
     this.#weightsVersion = version;
@@ -205,7 +212,6 @@ export class ClusterEngine implements TrainingEngine {
       clips: clip > 0,
       minWorkers,
       audit,
-      seed,
       ownerBitClass: ownClass.name,
       exact,
       ownerComputes: options.ownerComputes ?? true,
@@ -748,7 +754,7 @@ export class ClusterEngine implements TrainingEngine {
       this.times.sum.end();
       this.#release(contribution);
       if (ok && held.kind === 'frame' && bucket === this.owner.buckets.length)
-        this.credits.count(held.header.assignment, held.header.microBatches.size);
+        this.credits.count(held.header.assignment, held.header.microBatches, held.digest);
       this.#event({ type: 'summed', contribution, ok, reason });
     };
     if (held.kind === 'losses') {
@@ -782,6 +788,10 @@ export class ClusterEngine implements TrainingEngine {
     const tell = async () => {
       const found = await digest;
       await before;
+      const { assignment, bucket, microBatches } = held.header;
+      held.digest = found;
+      if (found !== undefined && bucket === this.owner.buckets.length)
+        this.credits.checked(assignment, microBatches, found);
       if (this.#failure === undefined) this.#event({ type: 'checked', contribution, digest: found });
     };
     this.#digests = tell().catch((error) => this.#fail(error));

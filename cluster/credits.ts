@@ -1,3 +1,4 @@
+import type { MicroBatchSet } from './frame.js';
 import type { WorkerId } from './round.js';
 import { type Contributor, WorkerTally } from './worker-tally.js';
 
@@ -24,6 +25,8 @@ interface Counted {
 export class Credits {
   readonly tally = new WorkerTally();
   readonly #dealt = new Map<number, Dealt>();
+  /** By losses that were checked: the first assignment that they came of. */
+  readonly #firsts = new Map<string, number>();
   #counted: Counted[] = [];
   readonly #busyUntil = new Map<WorkerId, number>();
 
@@ -42,10 +45,17 @@ export class Credits {
     if (dealt?.worker === worker) dealt.lastAt = now;
   }
 
-  /** The losses of so many micro-batches of the assignment are in the step's sum. */
-  count(assignment: number, microBatches: number): void {
-    const dealt = this.#dealt.get(assignment);
-    if (dealt?.kind === 'step') this.#counted.push({ dealt, microBatches });
+  /** The losses of an assignment were checked: who confirms others' work later is not credited with it. */
+  checked(assignment: number, microBatches: MicroBatchSet, digest: string): void {
+    const key = keyOf(microBatches, digest);
+    if (!this.#firsts.has(key)) this.#firsts.set(key, assignment);
+  }
+
+  /** The losses of the assignment are in the step's sum. `digest`: of those that were checked. */
+  count(assignment: number, microBatches: MicroBatchSet, digest?: string): void {
+    const first = digest === undefined ? undefined : this.#firsts.get(keyOf(microBatches, digest));
+    const dealt = this.#dealt.get(first ?? assignment);
+    if (dealt?.kind === 'step') this.#counted.push({ dealt, microBatches: microBatches.size });
   }
 
   /** The step is committed: what was counted is credited, and `told` is called for each contribution. */
@@ -67,10 +77,15 @@ export class Credits {
   /** The job is over. */
   end(): void {
     this.#dealt.clear();
+    this.#firsts.clear();
     this.#counted = [];
   }
 
   left(worker: WorkerId): void {
     this.#busyUntil.delete(worker);
   }
+}
+
+function keyOf(microBatches: MicroBatchSet, digest: string): string {
+  return `${microBatches.indices()} ${digest}`;
 }

@@ -1,10 +1,12 @@
 import { expect, test } from 'vitest';
 import { Credits } from '../../cluster/credits.js';
+import { MicroBatchSet } from '../../cluster/frame.js';
 import { addSaid, emptyTotals } from '../../cluster/times.js';
 import { WorkerTally } from '../../cluster/worker-tally.js';
 import { sumWorkers } from '../../src/report/workers.js';
 
 const who = (name: string) => ({ name, adapter: 'none', bitClass: 'c' });
+const set = (...microBatches: number[]) => MicroBatchSet.of(microBatches);
 const total = (name: string, tokens: number, computeMs = tokens) => ({ ...who(name), tokens, computeMs });
 
 test('tells each time what is new, whoever has left since and come again', () => {
@@ -41,8 +43,8 @@ test('credits each micro-batch whose losses were used, by the clock of who dealt
   // Nobody speaks for another's assignment.
   credits.arrived(2, 8, 9999);
   credits.arrived(3, 8, 1300);
-  credits.count(1, 3);
-  credits.count(2, 1);
+  credits.count(1, set(0, 1, 2));
+  credits.count(2, set(3));
   expect(credits.tally.all).toEqual([]);
   const told: unknown[] = [];
   credits.commit(10, (worker, { name }, tokens, workMs) => told.push([worker, name, tokens, workMs]));
@@ -54,19 +56,39 @@ test('credits each micro-batch whose losses were used, by the clock of who dealt
   expect(credits.tally.all).toEqual([total('a', 40, 900)]);
   // The next job knows nothing of the one before.
   expect(credits.kindOf(1)).toBeUndefined();
-  credits.count(1, 3);
+  credits.count(1, set(0, 1, 2));
   credits.commit(10, () => told.push('again'));
   expect(told).toHaveLength(2);
+});
+
+test('who confirms the work of another is not credited with it', () => {
+  const credits = new Credits();
+  credits.deal(1, 7, who('a'), 'step', 0);
+  credits.deal(2, 8, who('b'), 'step', 0);
+  credits.deal(3, 9, who('c'), 'step', 0);
+  // The copy of b is another, and c confirms a.
+  credits.checked(1, set(0, 1), 'same');
+  credits.checked(2, set(0, 1), 'other');
+  credits.checked(3, set(0, 1), 'same');
+  credits.count(3, set(0, 1), 'same');
+  // As much of other micro-batches is nobody else's.
+  credits.checked(2, set(2), 'same');
+  credits.count(2, set(2), 'same');
+  credits.commit(10, () => {});
+  expect(credits.tally.all.map(({ name, tokens }) => [name, tokens])).toEqual([
+    ['a', 20],
+    ['b', 10],
+  ]);
 });
 
 test('an abandoned step credits nobody, and an evaluation neither', () => {
   const credits = new Credits();
   credits.deal(1, 7, who('a'), 'step', 0);
-  credits.count(1, 3);
+  credits.count(1, set(0, 1, 2));
   credits.end();
   credits.deal(2, 7, who('a'), 'evaluate', 0);
   expect(credits.kindOf(2)).toBe('evaluate');
-  credits.count(2, 3);
+  credits.count(2, set(0));
   credits.commit(10, () => {});
   expect(credits.tally.all).toEqual([]);
 });
