@@ -215,15 +215,18 @@ describe('credit', () => {
       contribute(test)(worker, message);
       isDone = true;
     });
+    let isLate = true;
     let late: () => void = () => {};
     await FakeWorker.join(test, 'late', (worker, message) => {
       late = () => contribute(test)(worker, message);
+      if (!isLate) late();
     });
     const step = engine.step(batches(), 1, 1, 1e-3);
     const [brief] = [...engine.members.values()].filter(({ name }) => name === 'brief');
     await until(() => isDone && engine.counters.accepted > engine.owner.buckets.length, 'its share is there');
     brief.connection.close();
     await until(() => engine.members.size === 1, 'it has left');
+    isLate = false;
     late();
     await step;
     const { all } = engine.credits.tally;

@@ -177,7 +177,10 @@ export const contribute =
     }
   };
 
-/** Contributes ones: to the first bucket at once, to the others when `rest` is called. */
+/**
+ * Contributes ones for each micro-batch: in step 1 to every bucket at once, since a worker is not dealt a whole step before
+ * it has proved itself; later to the first bucket at once, to the others when `rest` is called.
+ */
 export function contributeInParts({ engine }: Cluster) {
   let sendRest: () => void = () => {};
   const onAssign: OnAssign = ({ connection }, { assignment, step, microBatches: dealt }) => {
@@ -185,8 +188,9 @@ export function contributeInParts({ engine }: Cluster) {
     const lossBucket = engine.owner.buckets.length;
     const send = (bucket: number) => {
       const size = bucket === lossBucket ? 0 : engine.owner.buckets[bucket].size;
-      const ones = new Uint32Array(size).fill(2 ** 20);
-      const payload = bucket === lossBucket ? packLoss(2n ** 40n) : packSums(ones, new Uint32Array(size));
+      const ones = new Uint32Array(size).fill(dealt.length * 2 ** 20);
+      const payload =
+        bucket === lossBucket ? packLoss(BigInt(dealt.length) * 2n ** 40n) : packSums(ones, new Uint32Array(size));
       const header = { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches } as const;
       connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
     };
@@ -194,6 +198,7 @@ export function contributeInParts({ engine }: Cluster) {
     sendRest = () => {
       for (let bucket = 1; bucket <= lossBucket; bucket++) send(bucket);
     };
+    if (step === 1) sendRest();
   };
   return { onAssign, rest: () => sendRest() };
 }

@@ -107,15 +107,17 @@ describe("the coordinator's shell", () => {
       quick.onAssign(...args);
       quick.rest();
     });
-    const outcome = await undisturbed.engine.step(batches(), 1, 1, 1e-3);
+    await undisturbed.engine.step(batches(), 1, 1, 1e-3);
+    const outcome = await undisturbed.engine.step(batches(), 2, 1, 1e-3);
 
     const test = await cluster();
     const { engine } = test;
-    const before = await stateOf(engine);
     const { onAssign, rest } = contributeInParts(test);
-    const updated = updates(test);
     await FakeWorker.join(test, 'a', onAssign);
-    const step = engine.step(batches(), 1, 1, 1e-3);
+    await engine.step(batches(), 1, 1, 1e-3);
+    const before = await stateOf(engine);
+    const updated = updates(test);
+    const step = engine.step(batches(), 2, 1, 1e-3);
     await until(() => updated.count === 1, 'the first bucket is updated');
     expect(await stateOf(engine)).not.toEqual(before);
     await engine.holdState(async () => {
@@ -124,26 +126,27 @@ describe("the coordinator's shell", () => {
       rest();
       await new Promise((go) => setTimeout(go, 100));
       expect(await stateOf(engine)).toEqual(before);
-      expect(engine.version).toBe(0);
+      expect(engine.version).toBe(1);
     });
     expect(await step).toEqual(outcome);
-    expect(engine.version).toBe(1);
+    expect(engine.version).toBe(2);
     expect(await stateOf(engine)).toEqual(await stateOf(undisturbed.engine));
   });
 
   it('abandons a step of which buckets miss: the state is that before it, though others are updated', async () => {
     const test = await cluster();
     const { engine } = test;
+    await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
+    await engine.step(batches(), 1, 1, 1e-3);
     const before = await stateOf(engine);
     const updated = updates(test);
-    await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
-    const step = engine.step(batches(), 1, 1, 1e-3);
+    const step = engine.step(batches(), 2, 1, 1e-3);
     await until(() => updated.count === 1, 'the first bucket is updated');
     engine.abandon();
     await expect(step).rejects.toBeInstanceOf(StepAbandoned);
-    expect(engine.version).toBe(0);
+    expect(engine.version).toBe(1);
     expect(await engine.holdState(() => stateOf(engine))).toEqual(before);
-    await expect(engine.step(batches(), 1, 1, 1e-3)).rejects.toBeInstanceOf(StepAbandoned);
+    await expect(engine.step(batches(), 2, 1, 1e-3)).rejects.toBeInstanceOf(StepAbandoned);
   });
 
   it.each([0, 0.5])(
