@@ -7,7 +7,7 @@ import { addMatmul } from '../src/model/matmul.js';
 import { always } from '../src/model/matmul-plan.js';
 import type { Parameter } from '../src/model/parameters.js';
 import { ExactSums } from '../src/model/sums.js';
-import { deriveKey, fillUniform, Stream, threefry } from '../src/random.js';
+import { deriveKey, fillUniform, type Key, Stream, threefry } from '../src/random.js';
 import { Optimizer } from '../src/train/optimizer.js';
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
@@ -15,6 +15,9 @@ import { WorkerEngine, type WorkerShape } from './worker-engine.js';
  * Adapters of one bit class give the same bits for the same kernels. That is found by hashing results, not by name:
  * `reference` runs kernels that every plan shares (AdamW, the norm, sums to float32, a matrix product in workgroup
  * tiles), `run` one micro-batch of the run's own shape and plan, dropout on, by generated weights.
+ *
+ * A coordinator salts both by a nonce of its start: whoever gives the right hashes has computed them since. Hashes
+ * without a salt name the owner's class, so that it is called the same after every start; they are never sent.
  */
 
 const REFERENCE: ModelConfig = {
@@ -29,45 +32,83 @@ const REFERENCE: ModelConfig = {
 
 export type Probe = 'reference' | 'run';
 
-/** The hash of one probe on this adapter. `engine` is the run's, with no work in hand; its weights are overwritten. */
+/** The hashes of both probes, whole. */
+export interface ProbeHashes {
+  readonly reference: string;
+  readonly run: string;
+}
+
+/** What an owner knows of its own bit class. */
+export interface OwnBitClass {
+  /** What it is called in metrics, at every start. */
+  readonly name: string;
+  /** The salt of this start, 32 bytes, and the hashes that an adapter of the class gives by it. */
+  readonly nonce: Uint8Array;
+  readonly salted: ProbeHashes;
+}
+
+/**
+ * The hash of one probe on this adapter, salted by `nonce`. `engine` is the run's, with no work in hand; its weights are
+ * overwritten.
+ */
 export async function bitClassHash(
   probe: Probe,
+  nonce: Uint8Array,
   { gpu, shaders }: { readonly gpu: Gpu; readonly shaders: ShaderTexts },
   engine: WorkerEngine,
   { model, shape }: WorkerShape,
 ): Promise<string> {
-  return probe === 'reference' ? referenceHash(gpu, shaders) : runHash(engine, model, shape.dropout > 0);
+  const salt = await saltOf(nonce);
+  return probe === 'reference' ? referenceHash(gpu, shaders, salt) : runHash(engine, model, shape.dropout > 0, salt);
 }
 
-/** The name of a bit class: both hashes, shortened. */
-export function bitClassOf(reference: string, run: string): string {
+/** The name of a bit class by hashes without a salt: both, shortened. */
+export function bitClassOf({ reference, run }: ProbeHashes): string {
   return `${reference.slice(0, 12)}-${run.slice(0, 12)}`;
 }
 
-/** Both probes on a device of its own, for an owner, who has no worker's graph. The device is to be destroyed. */
+/**
+ * The class of this adapter and its hashes by `nonce`, on a device of its own, for an owner, who has no worker's graph
+ * yet. The device is to be destroyed.
+ */
 export async function ownBitClass(
   gpu: Gpu,
   shaders: ShaderTexts,
   shape: WorkerShape,
+  nonce: Uint8Array,
   onProgress?: (done: number, total: number) => void,
-): Promise<{ readonly reference: string; readonly run: string }> {
-  const reference = await referenceHash(gpu, shaders);
+): Promise<OwnBitClass> {
   const engine = await WorkerEngine.create(gpu, shaders, shape, onProgress);
-  return { reference, run: await runHash(engine, shape.model, shape.shape.dropout > 0) };
+  const hashes = async (salt?: Key): Promise<ProbeHashes> => ({
+    reference: await referenceHash(gpu, shaders, salt),
+    run: await runHash(engine, shape.model, shape.shape.dropout > 0, salt),
+  });
+  return { name: bitClassOf(await hashes()), nonce, salted: await hashes(await saltOf(nonce)) };
 }
 
-async function referenceHash(gpu: Gpu, shaders: ShaderTexts): Promise<string> {
+async function saltOf(nonce: Uint8Array): Promise<Key> {
+  const view = new DataView((await sha256(nonce)).buffer);
+  return [view.getUint32(0, true), view.getUint32(4, true)];
+}
+
+/** The key of what a probe generates. */
+function keyOf(salt: Key | undefined, seed: number, a = 0): Key {
+  const key = deriveKey(seed, Stream.probe, a);
+  return salt === undefined ? key : threefry(salt, ...key);
+}
+
+async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promise<string> {
   const kernels = new KernelCache(gpu, shaders);
   const layout = new ParameterLayout(REFERENCE);
   const sums = await ExactSums.allocate(gpu, layout);
   const adamw = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' } as const;
   const optimizer = await Optimizer.build(kernels, layout, sums, adamw);
   for (const [i, parameter] of layout.parameters.entries())
-    optimizer.weights.write(gpu, parameter.name, generated(parameter, i));
+    optimizer.weights.write(gpu, parameter.name, generated(parameter, i, salt));
   const parts: Uint8Array[] = [];
   for (let step = 1; step <= 3; step++) {
     const [size] = layout.slabSizes;
-    const key = deriveKey(step, Stream.probe);
+    const key = keyOf(salt, step);
     const words = Uint32Array.from({ length: size }, (_, i) => threefry(key, i, 0)[0]);
     gpu.write(sums.low.slabs[0], words);
     // The sign and some bits: gradients of all sizes up to 2^7.
@@ -82,17 +123,17 @@ async function referenceHash(gpu: Gpu, shaders: ShaderTexts): Promise<string> {
   }
   for (const arena of [optimizer.weights, optimizer.first, optimizer.second])
     parts.push(new Uint8Array(await gpu.read(arena.slabs[0])));
-  parts.push(await referenceProduct(gpu, kernels));
+  parts.push(await referenceProduct(gpu, kernels, salt));
   for (const { slabs } of [optimizer.weights, optimizer.first, optimizer.second, sums.low, sums.high])
     for (const slab of slabs) gpu.release(slab);
   return digest(parts);
 }
 
-async function referenceProduct(gpu: Gpu, kernels: KernelCache): Promise<Uint8Array> {
+async function referenceProduct(gpu: Gpu, kernels: KernelCache, salt: Key | undefined): Promise<Uint8Array> {
   const [m, n, k] = [19, 23, 67];
   const values = (count: number, index: number) => {
     const out = new Float32Array(count);
-    fillUniform(deriveKey(index, Stream.probe, 1), out, 1);
+    fillUniform(keyOf(salt, index, 1), out, 1);
     return out;
   };
   const [a, b, c] = [
@@ -112,12 +153,17 @@ async function referenceProduct(gpu: Gpu, kernels: KernelCache): Promise<Uint8Ar
   return result;
 }
 
-async function runHash(engine: WorkerEngine, model: ModelConfig, dropout: boolean): Promise<string> {
+async function runHash(
+  engine: WorkerEngine,
+  model: ModelConfig,
+  dropout: boolean,
+  salt: Key | undefined,
+): Promise<string> {
   const { gpu, gpt, layout, packer, sums } = engine;
   for (const [i, parameter] of layout.parameters.entries())
-    engine.weights.write(gpu, parameter.name, generated(parameter, i));
+    engine.weights.write(gpu, parameter.name, generated(parameter, i, salt));
   gpt.submitWeights();
-  const key = deriveKey(0, Stream.probe, 2);
+  const key = keyOf(salt, 0, 2);
   const ids = (c1: number) =>
     Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, c1)[0] % model.vocabSize);
   const batch = { tokens: ids(0), targets: ids(1), firstSlot: dropout ? 3 : 0 };
@@ -131,9 +177,9 @@ async function runHash(engine: WorkerEngine, model: ModelConfig, dropout: boolea
 /** Values that are cheap to make for the largest models: one stretch of random numbers, repeated from another place. */
 const STRETCH = 65537;
 
-function generated(parameter: Parameter, index: number): Float32Array {
+function generated(parameter: Parameter, index: number, salt: Key | undefined): Float32Array {
   const stretch = new Float32Array(STRETCH);
-  fillUniform(deriveKey(index, Stream.probe, 3), stretch, 0.05);
+  fillUniform(keyOf(salt, index, 3), stretch, 0.05);
   const values = new Float32Array(parameter.size);
   for (let at = 0; at < values.length; at += STRETCH) values.set(stretch.subarray(0, values.length - at), at);
   if (parameter.kind === 'gain') for (let i = 0; i < values.length; i++) values[i] += 1;
@@ -148,5 +194,9 @@ async function digest(parts: readonly Uint8Array[]): Promise<string> {
   const hashes = await Promise.all(parts.map(sha256));
   const all = new Uint8Array(hashes.length * 32);
   hashes.forEach((hash, i) => void all.set(hash, 32 * i));
-  return [...(await sha256(all))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hexOf(await sha256(all));
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { LantrainError } from '../src/errors.js';
-import type { Gpu } from '../src/gpu/device.js';
+import { adapterTitle, type Gpu } from '../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../src/gpu/kernel.js';
 import { Decoder } from '../src/model/decoder.js';
 import type { MicroBatch } from '../src/model/gpt.js';
@@ -18,15 +18,19 @@ import { FIRST_LOSS_SCALE, type LossScale, nextLossScale } from '../src/train/lo
 import { clipScaleOf, type TrainingState } from '../src/train/optimizer.js';
 import { ClusterOwner } from '../src/train/owner.js';
 import { StateGate } from '../src/train/state-gate.js';
-import { bitClassOf } from './bit-class.js';
+import type { OwnBitClass, Probe } from './bit-class.js';
+import { Credits } from './credits.js';
+import { OwnerAdapter, type OwnTaskGiver } from './owner-adapter.js';
 import {
   type ContributionHeader,
   type CoordinatorMessage,
   type Frame,
+  type Handlers,
   HEADER_BYTES,
   MAX_TOKEN_BYTES,
   type MicroBatchData,
   MicroBatchSet,
+  malformed,
   packTokens,
   payloadIntact,
   RUN_DONE,
@@ -39,14 +43,18 @@ import { Reducer } from './reducer.js';
 import { membersOf } from './round/sets.js';
 import {
   type ContributionId,
+  OWNER,
   Round,
   type RoundAction,
   type RoundEvent,
   type RoundNote,
   type WorkerId,
 } from './round.js';
-import { addTotals, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
+import { addSaid, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
 import type { CoordinatorConnection } from './transport/connection.js';
+import { personOf } from './transport/person.js';
+import { WorkerClasses } from './worker-class.js';
+import type { Contributor } from './worker-tally.js';
 
 export interface ClusterOptions extends EngineOptions {
   readonly seed: number;
@@ -59,9 +67,21 @@ export interface ClusterOptions extends EngineOptions {
   readonly minWorkers: number;
   readonly exact: boolean;
   readonly audit: number;
-  readonly ownerBitClass: string;
+  readonly ownClass: OwnBitClass;
+  /** False where this process is not to compute, whatever it is asked to confirm. True by default. */
+  readonly ownerComputes?: boolean;
+  /** What the adapter can still take, where that is known. */
+  readonly availableBytes?: () => number | undefined;
+  /** By person, the first step of this run to which it contributed under an earlier coordinator. */
+  readonly firstSteps?: ReadonlyMap<string, number>;
+  /** Classes in notes are names, as `Member.bitClass`. */
   readonly onNote: (note: RoundNote, step: number) => void;
+  /** The owner's adapter cannot compute, and the run goes on without. */
+  readonly onOwnerUnable?: (reason: string) => void;
 }
+
+/** What the owner is called among its workers; no worker is called so. */
+export const OWNER_NAME = 'the owner';
 
 /** A worker as the coordinator's shell knows it. */
 export interface Member {
@@ -69,18 +89,21 @@ export interface Member {
   readonly connection: CoordinatorConnection;
   name: string;
   adapter: string;
-  readonly hashes: Map<string, string>;
+  /** What people call its class; empty until it is known. */
+  bitClass: string;
+  /** What it still owes before it can be a worker: `join`, then the hash of each probe. */
+  readonly owes: Set<'join' | Probe>;
+  readonly hashes: { -readonly [P in Probe]?: string };
+  /** It was handed to the round. */
   joined: boolean;
   /** Frames to it, in the order in which the round asked for them. */
   sending: Promise<void>;
   /** The newest assignment, as far as it has told of it; for whoever shows it. */
   doing: Doing;
-  /** Of its last assignment. */
-  tokensPerSecond: number;
-  computeMs: number;
-  uploadMs: number;
-  /** Of all its assignments. */
+  /** Since it is here. */
   readonly totals: WorkerTotals;
+  /** When it said last where its time went. */
+  saidAt: number;
 }
 
 export interface Doing {
@@ -96,7 +119,14 @@ const NOTHING: Doing = { kind: 'nothing', assignment: 0, dealt: 0, done: 0, uplo
 
 /** A contribution whose bytes are still here. */
 type Held =
-  | { readonly kind: 'frame'; readonly header: ContributionHeader; readonly frame: Frame; readonly free: () => void }
+  | {
+      readonly kind: 'frame';
+      readonly header: ContributionHeader;
+      readonly frame: Frame;
+      readonly free: () => void;
+      /** Of its payload, once it was checked. */
+      digest?: string;
+    }
   | { readonly kind: 'losses'; readonly sum: bigint; readonly free: () => void };
 
 /** What one worker has of an evaluation, less what it handed back. */
@@ -127,9 +157,14 @@ export class ClusterEngine implements TrainingEngine {
   /** Taking contributions in, and updates with the packing of their differences. */
   readonly times = { sum: new BusyTime(), update: new BusyTime() };
   readonly members = new Map<WorkerId, Member>();
+  readonly credits = new Credits();
   lossScale: LossScale | undefined;
   readonly #round: Round;
+  readonly #own: OwnerAdapter;
   readonly #held = new Map<ContributionId, Held>();
+  /** Digests, told in the order in which they were asked for. */
+  #digests: Promise<void> = Promise.resolve();
+  readonly #classes: WorkerClasses;
   /** By assignment, of the evaluation in hand. */
   readonly #evaluating = new Map<number, Evaluating>();
   /** The sealed differences of each bucket to the newest version that is stepped. */
@@ -166,7 +201,7 @@ export class ClusterEngine implements TrainingEngine {
     readonly owner: ClusterOwner,
     readonly reducer: Reducer,
   ) {
-    const { version, incarnation, clip, minWorkers, audit, seed, ownerBitClass, exact } = options;
+    const { version, incarnation, clip, minWorkers, audit, ownClass, exact } = options;
     if (options.shape.precision === 'f16') this.lossScale = FIRST_LOSS_SCALE;
     this.#version = version;
     this.#weightsVersion = version;
@@ -177,10 +212,13 @@ export class ClusterEngine implements TrainingEngine {
       clips: clip > 0,
       minWorkers,
       audit,
-      seed,
-      ownerBitClass,
+      ownerBitClass: ownClass.name,
       exact,
+      ownerComputes: options.ownerComputes ?? true,
+      firstSteps: options.firstSteps,
     });
+    this.#classes = new WorkerClasses(ownClass);
+    this.#own = new OwnerAdapter(kernels, owner.state.weights, options, this.#ownTaskGiver());
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -195,6 +233,24 @@ export class ClusterEngine implements TrainingEngine {
 
   get state(): TrainingState {
     return this.owner.state;
+  }
+
+  /** Has the owner's adapter ready to compute before it is needed; `onOwnerUnable` is told where that fails. */
+  prepareOwner(onProgress?: (done: number, total: number) => void): Promise<void> {
+    return this.#own.prepare(onProgress);
+  }
+
+  /** What the owner's adapter computes now, and whether it has ever been asked to. */
+  get ownWork(): Pick<OwnerAdapter, 'task' | 'hasBegun'> {
+    return this.#own;
+  }
+
+  nameOf(worker: WorkerId): string {
+    return worker === OWNER ? OWNER_NAME : (this.members.get(worker)?.name ?? `worker ${worker}`);
+  }
+
+  get ownerContributor(): Contributor {
+    return { name: OWNER_NAME, adapter: adapterTitle(this.gpu.adapter), bitClass: this.options.ownClass.name };
   }
 
   get counters() {
@@ -213,14 +269,14 @@ export class ClusterEngine implements TrainingEngine {
       connection,
       name: `worker ${id}`,
       adapter: '',
-      hashes: new Map(),
+      bitClass: '',
+      owes: new Set(['join', 'reference', 'run']),
+      hashes: {},
       joined: false,
       sending: Promise.resolve(),
       doing: NOTHING,
-      tokensPerSecond: 0,
-      computeMs: 0,
-      uploadMs: 0,
       totals: emptyTotals(),
+      saidAt: performance.now(),
     };
     this.members.set(id, member);
     connection.onClose = (error) => this.#left(member, error.message);
@@ -228,38 +284,39 @@ export class ClusterEngine implements TrainingEngine {
     connection.onControl = {
       join: (m) => this.#welcome(member, m),
       hashes: (m) => this.#identified(member, m),
-      ready: () => this.#event({ type: 'life', worker: id }),
-      mismatch: (m) => {
-        for (const bucket of m.buckets) this.#event({ type: 'bucket-wrong', worker: id, bucket });
-      },
-      progress: (m) => {
-        if (member.doing.assignment === m.assignment) member.doing.done = Math.min(m.done, member.doing.dealt);
-        this.#event({ type: 'progress', worker: id, assignment: m.assignment, begun: m.begun });
-      },
-      handedBack: (m) => {
-        const evaluating = this.#evaluating.get(m.assignment);
-        if (evaluating?.worker === id)
-          evaluating.microBatches = evaluating.microBatches.filter((one) => !m.microBatches.includes(one));
-        const microBatches = wordsOf(MicroBatchSet.of(m.microBatches));
-        this.#event({ type: 'handed-back', worker: id, assignment: m.assignment, microBatches });
-      },
-      refuse: (m) => {
-        const microBatches = wordsOf(MicroBatchSet.of([m.microBatch]));
-        this.#event({ type: 'refused', worker: id, assignment: m.assignment, microBatches, reason: plain(m.what) });
-      },
-      evaluated: (m) => this.#evaluated(member, m),
-      stats: (m) => {
-        member.doing = NOTHING;
-        addTotals(member.totals, m);
-        member.computeMs = m.computeMs;
-        member.uploadMs = m.uploadMs;
-        member.tokensPerSecond = m.computeMs > 0 ? (1000 * m.tokens) / m.computeMs : 0;
-      },
       error: (m) =>
         connection.close(
           new LantrainError('LT_CLUSTER_CLOSED', `the worker says ${plain(m.code)}: ${plain(m.message)}`),
         ),
       leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', plain(m.reason))),
+      // Nobody honest says any of these before it is admitted.
+      ...ofMembers(member, {
+        ready: () => this.#event({ type: 'life', worker: id }),
+        mismatch: (m) => {
+          for (const bucket of m.buckets) this.#event({ type: 'bucket-wrong', worker: id, bucket });
+        },
+        progress: (m) => {
+          if (member.doing.assignment === m.assignment) member.doing.done = Math.min(m.done, member.doing.dealt);
+          this.#event({ type: 'progress', worker: id, assignment: m.assignment, begun: m.begun });
+        },
+        handedBack: (m) => {
+          const evaluating = this.#evaluating.get(m.assignment);
+          if (evaluating?.worker === id)
+            evaluating.microBatches = evaluating.microBatches.filter((one) => !m.microBatches.includes(one));
+          const microBatches = wordsOf(MicroBatchSet.of(m.microBatches));
+          this.#event({ type: 'handed-back', worker: id, assignment: m.assignment, microBatches });
+        },
+        refuse: (m) => {
+          this.#refused(id, m.assignment, [m.microBatch], plain(m.what));
+        },
+        evaluated: (m) => this.#evaluated(member, m),
+        stats: (m) => {
+          member.doing = NOTHING;
+          const now = performance.now();
+          addSaid(member.totals, m, now - member.saidAt);
+          member.saidAt = now;
+        },
+      }),
     };
   }
 
@@ -324,6 +381,8 @@ export class ClusterEngine implements TrainingEngine {
 
   /** The sampling graph, on the owner's adapter. */
   async sampler(): Promise<Decoder> {
+    // Whatever the owner's adapter cannot build is freed again, and nothing else with it.
+    await this.#own.settled();
     this.#decoder ??= await Decoder.build(this.kernels, this.options.plan, this.state.weights);
     return this.#decoder;
   }
@@ -332,6 +391,7 @@ export class ClusterEngine implements TrainingEngine {
   async close(reason: string): Promise<void> {
     clearInterval(this.#timer);
     this.#closing = true;
+    this.#own.dropAll();
     for (const { connection } of this.members.values())
       if (connection.isOpen) connection.send({ type: 'stop', reason, final: reason === RUN_DONE });
     await this.#ordered;
@@ -363,12 +423,16 @@ export class ClusterEngine implements TrainingEngine {
         this.#carryOut(action);
     else if (event.type === 'contribution') this.#release(event.contribution);
     // Not before its notes, which name it.
-    if (event.type === 'worker-left') this.members.delete(event.worker);
+    if (event.type === 'worker-left') {
+      this.members.delete(event.worker);
+      this.credits.left(event.worker);
+    }
   }
 
   /** A defect or a failed adapter: the job in hand ends with it, and so does every later one. */
   #fail(error: unknown): void {
     this.#failure ??= error;
+    this.#own.dropAll();
     this.#closeUpdate();
     this.#step?.reject(this.#failure);
     this.#evaluation?.reject(this.#failure);
@@ -383,8 +447,10 @@ export class ClusterEngine implements TrainingEngine {
 
   #welcome(member: Member, join: Extract<WorkerMessage, { type: 'join' }>): void {
     const { connection } = member;
+    if (!member.owes.delete('join')) throw malformed('join was said already');
     const { model, plan, shape, seed, incarnation, microBatches, tokensPerStep, exact } = this.options;
-    member.name = plain(join.name) || `worker ${member.id}`;
+    const name = plain(join.name);
+    member.name = name === '' || name === OWNER_NAME ? `worker ${member.id}` : name;
     member.adapter = plain(join.adapter);
     const buckets = this.owner.buckets.length + 1;
     connection.frames = { incarnation, buckets, microBatches, kinds: ['contribution'] };
@@ -403,16 +469,22 @@ export class ClusterEngine implements TrainingEngine {
       exact,
       ...(join.lacksShaders ? { shaders: { ...this.kernels.texts } } : {}),
     });
-    connection.send({ type: 'probe', probe: 'reference' });
-    connection.send({ type: 'probe', probe: 'run' });
+    const { nonce } = this.options.ownClass;
+    connection.send({ type: 'probe', probe: 'reference', nonce });
+    connection.send({ type: 'probe', probe: 'run', nonce });
   }
 
   #identified(member: Member, { probe, hash }: Extract<WorkerMessage, { type: 'hashes' }>): void {
-    member.hashes.set(probe, hash);
-    if (member.joined || member.hashes.size < 2) return;
+    const { owes, hashes } = member;
+    if (owes.has('join') || !owes.delete(probe)) throw malformed(`the hash of ${probe} was not asked for`);
+    hashes[probe] = hash;
+    const { reference, run } = hashes;
+    if (reference === undefined || run === undefined) return;
+    const { key, name } = this.#classes.of({ reference, run });
+    member.bitClass = name;
     member.joined = true;
-    const bitClass = bitClassOf(member.hashes.get('reference') ?? '', member.hashes.get('run') ?? '');
-    this.#event({ type: 'worker-joined', worker: member.id, bitClass });
+    const { id, connection } = member;
+    this.#event({ type: 'worker-joined', worker: id, bitClass: key, person: personOf(connection.peer) });
   }
 
   #left(member: Member, reason: string): void {
@@ -423,49 +495,78 @@ export class ClusterEngine implements TrainingEngine {
   /** The bytes count against the receive pool until the promise settles. */
   #contribution(member: Member, frame: Frame): Promise<void> {
     const { header } = frame;
-    if (header.kind !== 'contribution') throw new LantrainError('LT_CLUSTER_MALFORMED', 'weights came up');
+    if (header.kind !== 'contribution') throw malformed('weights came up');
+    if (!member.joined) throw malformed('a contribution of who is not admitted');
+    const { assignment } = header;
+    if (this.credits.kindOf(assignment) === 'evaluate')
+      throw new LantrainError(
+        'LT_CLUSTER_IMPOSSIBLE',
+        `assignment ${assignment} is an evaluation, which has no frames`,
+      );
+    if (member.doing.assignment === assignment) member.doing.uploading = true;
+    return this.#hold(member.id, frame, header);
+  }
+
+  /** Hands a contribution to the round. Resolves when its bytes may go. */
+  #hold(worker: WorkerId, frame: Frame, header: ContributionHeader): Promise<void> {
     return new Promise((free) => {
       const contribution = this.#nextContribution++;
       this.#held.set(contribution, { kind: 'frame', header, frame, free });
       const { incarnation, step, assignment, bucket } = header;
-      if (member.doing.assignment === assignment) member.doing.uploading = true;
+      this.credits.arrived(assignment, worker, performance.now());
       const microBatches = wordsOf(header.microBatches);
-      this.#event({
-        type: 'contribution',
-        contribution,
-        worker: member.id,
-        incarnation,
-        step,
-        assignment,
-        bucket,
-        microBatches,
-      });
+      const event = { contribution, worker, draw: privateDraw(), incarnation, step, assignment, bucket, microBatches };
+      this.#event({ type: 'contribution', ...event });
     });
   }
 
   /** The result of an evaluation is a contribution to the loss bucket, small enough for a control message. */
   #evaluated(member: Member, m: Extract<WorkerMessage, { type: 'evaluated' }>): void {
     const { id: worker } = member;
-    if (member.doing.assignment === m.assignment) member.doing = NOTHING;
-    const evaluating = this.#evaluating.get(m.assignment);
-    const microBatches = wordsOf(MicroBatchSet.of(evaluating?.worker === worker ? evaluating.microBatches : []));
-    if (!m.finite) {
-      this.#event({ type: 'refused', worker, assignment: m.assignment, microBatches, reason: 'the loss' });
-      return;
-    }
+    const { assignment } = m;
+    if (this.credits.kindOf(assignment) === 'step')
+      throw new LantrainError('LT_CLUSTER_IMPOSSIBLE', `assignment ${assignment} is no evaluation`);
+    if (member.doing.assignment === assignment) member.doing = NOTHING;
+    const evaluating = this.#evaluating.get(assignment);
+    const microBatches = evaluating?.worker === worker ? evaluating.microBatches : [];
+    if (m.finite) this.#losses(worker, assignment, microBatches, (BigInt(m.high | 0) << 32n) + BigInt(m.low));
+    else this.#refused(worker, assignment, microBatches, 'the loss');
+  }
+
+  #losses(worker: WorkerId, assignment: number, microBatches: Iterable<number>, sum: bigint): void {
     const contribution = this.#nextContribution++;
-    const sum = (BigInt(m.high | 0) << 32n) + BigInt(m.low);
     this.#held.set(contribution, { kind: 'losses', sum, free: () => {} });
     this.#event({
       type: 'contribution',
       contribution,
       worker,
+      draw: privateDraw(),
       incarnation: this.options.incarnation,
       step: this.#version,
-      assignment: m.assignment,
+      assignment,
       bucket: this.owner.buckets.length,
-      microBatches,
+      microBatches: wordsOf(MicroBatchSet.of(microBatches)),
     });
+  }
+
+  #refused(worker: WorkerId, assignment: number, refused: Iterable<number>, reason: string): void {
+    const microBatches = wordsOf(MicroBatchSet.of(refused));
+    this.#event({ type: 'refused', worker, assignment, microBatches, reason });
+  }
+
+  /** The owner's adapter speaks as a worker does. */
+  #ownTaskGiver(): OwnTaskGiver {
+    return {
+      withWeights: (version, work) =>
+        this.#gate.read(() => (this.#weightsVersion === version && !this.#closing ? work() : undefined)),
+      contributed: (_task, frame) => this.#hold(OWNER, frame, frame.header as ContributionHeader),
+      evaluated: ({ assignment, batches }, losses) => this.#losses(OWNER, assignment, batches.keys(), losses),
+      refused: ({ assignment }, microBatches, what) => this.#refused(OWNER, assignment, microBatches, what),
+      unable: (reason) => {
+        this.options.onOwnerUnable?.(reason);
+        this.#event({ type: 'owner-unable', reason });
+      },
+    };
   }
 
   #carryOut(action: RoundAction): void {
@@ -474,7 +575,9 @@ export class ClusterEngine implements TrainingEngine {
         this.#tell(action.worker, { type: 'weights', version: action.version, mode: 'whole' });
         break;
       case 'close':
-        this.members.get(action.worker)?.connection.close(new LantrainError(action.code, action.reason));
+        this.members
+          .get(action.worker)
+          ?.connection.close(new LantrainError(action.code, this.#classes.readable(action.reason)));
         break;
       case 'send':
         this.#send(action);
@@ -488,6 +591,7 @@ export class ClusterEngine implements TrainingEngine {
         break;
       }
       case 'revoke':
+        if (action.worker === OWNER) this.#own.drop(action.assignment);
         this.#tell(action.worker, { type: 'fence', assignment: action.assignment, reason: 'dealt to others' });
         break;
       case 'add':
@@ -511,14 +615,29 @@ export class ClusterEngine implements TrainingEngine {
       case 'evaluated':
         this.#evaluation?.resolve(action.finite ? this.#evaluationSum : undefined);
         this.#evaluation = undefined;
-        this.#evaluating.clear();
+        this.#jobEnded();
         break;
       case 'stopped':
         this.#stopped(action);
         break;
       case 'log':
-        if (!this.#closing) this.options.onNote(action.note, action.step);
+        if (!this.#closing) this.options.onNote(this.#readable(action.note), action.step);
     }
+  }
+
+  #jobEnded(): void {
+    this.#own.dropAll();
+    this.#evaluating.clear();
+    this.credits.end();
+  }
+
+  /** The note with names of bit classes where the round has its keys. */
+  #readable(note: RoundNote): RoundNote {
+    return {
+      ...note,
+      ...('bitClass' in note ? { bitClass: this.#classes.readable(note.bitClass) } : {}),
+      ...('reason' in note ? { reason: this.#classes.readable(note.reason) } : {}),
+    };
   }
 
   #tell(worker: WorkerId, message: CoordinatorMessage): void {
@@ -577,9 +696,14 @@ export class ClusterEngine implements TrainingEngine {
   }
 
   #assign(action: Extract<RoundAction, { type: 'assign' }>): void {
-    const member = this.members.get(action.worker);
     const batches = (action.kind === 'step' ? this.#step : this.#evaluation)?.batches;
-    if (!member || !batches) return;
+    if (!batches) return;
+    if (action.worker === OWNER) {
+      this.#assignOwn(action, batches);
+      return;
+    }
+    const member = this.members.get(action.worker);
+    if (!member) return;
     const { connection } = member;
     const indices = [...membersOf(action.microBatches)];
     const { kind } = action;
@@ -590,6 +714,7 @@ export class ClusterEngine implements TrainingEngine {
       return { microBatch, slot, tokens: packTokens(tokens, vocabSize), targets: packTokens(targets, vocabSize) };
     });
     const { assignment } = action;
+    this.credits.deal(assignment, action.worker, contributorOf(member), kind, performance.now());
     if (action.kind === 'evaluate') {
       this.#evaluating.set(assignment, { worker: action.worker, microBatches: indices });
       connection.send({ type: 'evaluate', assignment, version: action.step, microBatches });
@@ -607,6 +732,20 @@ export class ClusterEngine implements TrainingEngine {
     });
   }
 
+  #assignOwn(action: Extract<RoundAction, { type: 'assign' }>, batches: readonly MicroBatch[]): void {
+    const { assignment, kind, step } = action;
+    this.credits.deal(assignment, OWNER, this.ownerContributor, kind, performance.now());
+    this.#own.take({
+      kind,
+      assignment,
+      step,
+      version: kind === 'step' ? step - 1 : step,
+      batches: new Map([...membersOf(action.microBatches)].map((microBatch) => [microBatch, batches[microBatch]])),
+      buckets: kind === 'step' ? [...membersOf(action.buckets)] : [],
+      ...(this.lossScale ? { scaleExponent: this.lossScale.exponent } : {}),
+    });
+  }
+
   #add(contribution: ContributionId, bucket: number): void {
     const held = this.#held.get(contribution);
     if (!held) return;
@@ -614,6 +753,8 @@ export class ClusterEngine implements TrainingEngine {
     const finish = (ok: boolean, reason?: string) => {
       this.times.sum.end();
       this.#release(contribution);
+      if (ok && held.kind === 'frame' && bucket === this.owner.buckets.length)
+        this.credits.count(held.header.assignment, held.header.microBatches, held.digest);
       this.#event({ type: 'summed', contribution, ok, reason });
     };
     if (held.kind === 'losses') {
@@ -640,9 +781,20 @@ export class ClusterEngine implements TrainingEngine {
   #check(contribution: ContributionId): void {
     const held = this.#held.get(contribution);
     if (held?.kind !== 'frame') return;
-    const intact = payloadIntact(held.frame);
-    const digest = intact ? createHash('sha256').update(held.frame.payload).digest('hex') : undefined;
-    this.#event({ type: 'checked', contribution, digest });
+    const { payload } = held.frame;
+    // Beside this thread, which has others to serve.
+    const digest = payloadIntact(held.frame) ? digestOf(payload) : Promise.resolve(undefined);
+    const before = this.#digests;
+    const tell = async () => {
+      const found = await digest;
+      await before;
+      const { assignment, bucket, microBatches } = held.header;
+      held.digest = found;
+      if (found !== undefined && bucket === this.owner.buckets.length)
+        this.credits.checked(assignment, microBatches, found);
+      if (this.#failure === undefined) this.#event({ type: 'checked', contribution, digest: found });
+    };
+    this.#digests = tell().catch((error) => this.#fail(error));
   }
 
   #release(contribution: ContributionId): void {
@@ -681,6 +833,13 @@ export class ClusterEngine implements TrainingEngine {
     const job = this.#job();
     this.#step = undefined;
     this.#version = step;
+    this.credits.commit(this.options.tokensPerStep / this.options.microBatches, (worker, _who, tokens, workMs) => {
+      const totals = this.members.get(worker)?.totals;
+      if (!totals) return;
+      totals.tokens += tokens;
+      totals.workMs += workMs;
+    });
+    this.#jobEnded();
     for (const { connection, joined } of this.members.values())
       if (joined && connection.isOpen) connection.send({ type: 'commit', step });
     const lossBucket = this.owner.buckets.length;
@@ -732,7 +891,7 @@ export class ClusterEngine implements TrainingEngine {
     else if (reason.why === 'refused') {
       this.#fail(nonFinite(step, `micro-batch ${reason.microBatch} (${reason.reason})`));
     } else if (reason.why === 'audit') {
-      const names = reason.workers.map((id) => this.members.get(id)?.name ?? `worker ${id}`).join(' and ');
+      const names = reason.workers.map((id) => this.nameOf(id)).join(' and ');
       this.#fail(
         new LantrainError(
           'LT_CLUSTER_AUDIT',
@@ -767,6 +926,31 @@ function plain(text: string): string {
     .replace(/\p{C}+/gu, ' ')
     .trim()
     .slice(0, 200);
+}
+
+export function contributorOf({ name, adapter, bitClass }: Member): Contributor {
+  return { name, adapter, bitClass };
+}
+
+/** Handlers of who is admitted: each throws LT_CLUSTER_MALFORMED before that. */
+function ofMembers(member: Member, handlers: Handlers<WorkerMessage>): Handlers<WorkerMessage> {
+  const guarded = Object.entries(handlers).map(([type, handler]) => [
+    type,
+    (message: never) => {
+      if (!member.joined) throw malformed(`${type} of who is not admitted`);
+      (handler as (message: never) => void)(message);
+    },
+  ]);
+  return Object.fromEntries(guarded);
+}
+
+async function digestOf(bytes: Uint8Array): Promise<string> {
+  return Buffer.from(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)).toString('hex');
+}
+
+/** Uniform in [0, 1), and nobody's to foresee. */
+function privateDraw(): number {
+  return randomInt(2 ** 47) / 2 ** 47;
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;

@@ -38,7 +38,9 @@ export class EngineKeeper {
         readonly engine: WorkerEngine;
       }
     | undefined;
+  /** Of the coordinator's start that asked last. */
   readonly #hashes = new Map<Probe, string>();
+  #nonce = '';
 
   /** Without shaders of its own (in a browser) it takes those that come with a shape. */
   constructor(
@@ -104,12 +106,14 @@ export class EngineKeeper {
     );
   }
 
-  /** The hash of a probe by the engine that is here, whose weights it may overwrite. */
-  async probe(probe: Probe): Promise<string> {
+  /** The hash of a probe, salted by `nonce`, by the engine that is here, whose weights it may overwrite. */
+  async probe(probe: Probe, nonce: Uint8Array): Promise<string> {
     if (this.#made === undefined) throw new Error('there is no engine to probe');
     const { engine, shape, shaders } = this.#made;
     const { gpu } = this;
-    const hash = this.#hashes.get(probe) ?? (await bitClassHash(probe, { gpu, shaders }, engine, shape));
+    if (this.#nonce !== nonce.join()) this.#hashes.clear();
+    this.#nonce = nonce.join();
+    const hash = this.#hashes.get(probe) ?? (await bitClassHash(probe, nonce, { gpu, shaders }, engine, shape));
     this.#hashes.set(probe, hash);
     return hash;
   }

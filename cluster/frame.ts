@@ -1,7 +1,7 @@
 /**
  * Payload frames: gradients up, weights down. One WebSocket message each, all fields little-endian:
  *
- *     0   u32 magic 'LTFR'    4   u16 protocol version   6   u8 kind          7   u8 zero
+ *     0   u32 magic 'LTFR'    4   u16 frame version      6   u8 kind          7   u8 zero
  *     8   u32 incarnation     12  u32 assignment         16  u32 step         20  u32 bucket
  *     24  u32 payload bytes   28  u32 payload checksum a 32  u32 checksum b   36  u32 header checksum
  *     40  128 bytes: a contribution's set of micro-batches, bit m % 8 of byte m / 8 is micro-batch m

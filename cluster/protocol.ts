@@ -26,14 +26,16 @@ import { BUCKET_VALUES } from '../src/model/layout.js';
 import { PRECISIONS } from '../src/model/shape.js';
 import { PlanSchema } from '../src/train/run-config.js';
 import { validate } from '../src/validate.js';
-import { FRAME_VERSION, MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
+import { MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
 import { checkMessagePack } from './message-pack.js';
 import { NONCE_BYTES, PROOF_BYTES } from './transport/proof.js';
 
 export * from './frame.js';
 
-/** Counts every change of a message or of the frame's header. */
-export const PROTOCOL_VERSION = FRAME_VERSION;
+/** Counts every change of a message or of the frame's header, which has a version of its own besides. */
+export const PROTOCOL_VERSION = 3;
+/** Bytes of the salt of a coordinator's probes. */
+export const PROBE_NONCE_BYTES = 32;
 
 /** The reason of a stop that is final: `stop.final` says so to workers, this text to people. */
 export const RUN_DONE = 'the run is done';
@@ -84,6 +86,7 @@ export const WORKER_MESSAGES = {
     /** Whether it has no shaders of its own: a browser takes the coordinator's. */
     lacksShaders: z.boolean().optional(),
   }),
+  /** Answers a probe, once. */
   hashes: z.strictObject({ type: z.literal('hashes'), probe: z.enum(['reference', 'run']), hash }),
   /** The weights of `version` are in place, every bucket's checksum verified; `version` as in frames. */
   ready: z.strictObject({ type: z.literal('ready'), version: u32 }),
@@ -109,7 +112,7 @@ export const WORKER_MESSAGES = {
     tokens: u32,
     finite: z.boolean(),
   }),
-  /** Where the worker's time went in `step`. */
+  /** Where the worker's time went in `step`, as it says: the coordinator credits only what it dealt and got. */
   stats: z.strictObject({
     type: z.literal('stats'),
     step: u32,
@@ -168,7 +171,12 @@ export const COORDINATOR_MESSAGES = {
       .refine((texts) => Object.keys(texts).length <= MAX_SHADERS, `must be at most ${MAX_SHADERS}`)
       .optional(),
   }),
-  probe: z.strictObject({ type: z.literal('probe'), probe: z.enum(['reference', 'run']) }),
+  /** What the probe computes with is drawn from the nonce, so that no hash of another start is an answer. */
+  probe: z.strictObject({
+    type: z.literal('probe'),
+    probe: z.enum(['reference', 'run']),
+    nonce: exactBytes(PROBE_NONCE_BYTES),
+  }),
   /**
    * Micro-batches of `step`, to be computed in this order and sent up as one sum. `buckets`: those that are lacking;
    * absent, all.

@@ -1,9 +1,9 @@
-import type { Trial } from './round/audit.js';
-import { Dealer, type Table } from './round/dealer.js';
+import { Dealer } from './round/dealer.js';
 import {
   type CloseCode,
   type ContributionId,
   DEFAULT_POLICY,
+  OWNER,
   type Policy,
   type RoundAction,
   type RoundConfig,
@@ -17,8 +17,10 @@ import {
 } from './round/events.js';
 import { Job } from './round/job.js';
 import { Member } from './round/member.js';
+import { People, type Person } from './round/person.js';
 import type { IdSet } from './round/sets.js';
 import * as sets from './round/sets.js';
+import type { Table } from './round/table.js';
 import type { Assignment } from './round/work.js';
 
 export * from './round/events.js';
@@ -34,10 +36,11 @@ type Obstacle = 'resume' | 'workers' | 'min-workers';
 /** A contribution whose bytes the shell holds for the answer to `add` or `check`. */
 interface Held {
   readonly job: Job;
-  readonly worker: WorkerId;
   readonly bucket: number;
   readonly microBatches: IdSet;
-  readonly trial?: Trial;
+  readonly assignment: Assignment;
+  /** Whose contribution this is, where the owner's adapter has not confirmed it. */
+  readonly unconfirmed: readonly { readonly worker: WorkerId; readonly person: Person }[];
 }
 
 /**
@@ -48,10 +51,10 @@ interface Held {
  *                 begin-step        every bucket's set is full         every bucket is stepped
  *     idle ----------------> working -------------------------> updating -----------------> commit, idle
  *       |  begin-evaluation      |   (with clipping: norm first;          ^
- *       |                        |    without, a bucket is updated as     |
- *       v                        |    soon as its own set is full) -------+
- *     working --> evaluated,     +--> stopped: refused twice, an audit that nobody decides, or asked
- *                 idle
+ *       |                        |    without, and without audits, a      |
+ *       v                        |    bucket is updated as soon as its    |
+ *     working --> evaluated,     |    own set is full) -------------------+
+ *                 idle           +--> stopped: a refusal that is believed, an audit that nobody decides, or asked
  *
  *     a contribution:   contribution --> add ----> summed      (its bytes may go after `summed`)
  *                                    --> check --> checked --> add | release    (audited)
@@ -64,6 +67,7 @@ interface Held {
 export class Round {
   readonly #policy: Policy;
   readonly #members = new Map<WorkerId, Member>();
+  readonly #people: People;
   readonly #dealer: Dealer;
   readonly #adding = new Map<ContributionId, Held>();
   readonly #checking = new Map<ContributionId, Held>();
@@ -77,6 +81,8 @@ export class Round {
     handedBack: 0,
     audited: 0,
     wrongBuckets: 0,
+    late: 0,
+    refuted: 0,
   };
   #actions: RoundAction[] = [];
   #version: Version;
@@ -93,12 +99,18 @@ export class Round {
   #stopped = false;
   #waiting: Obstacle | undefined;
   #movedAt = 0;
-  /** What the last refusal said. */
-  #refusal = '';
+  /** The time of the last event. */
+  #now = 0;
+  #ownerAble: boolean;
+  #beganAt = 0;
+  #usualStepMs: number | undefined;
+  /** After how much waiting the awaited are named; undefined before the wait begins. */
+  #awaitedMs: number | undefined;
   readonly #handlers: { readonly [T in RoundEvent['type']]: (event: Event<T>) => void } = {
     'worker-joined': (event) => this.#joined(event),
     'worker-left': ({ worker, reason, now }) => this.#left(worker, reason, now),
     life: () => {},
+    'owner-unable': ({ now }) => this.#ownerUnable(now),
     progress: (event) => this.#progress(event),
     'handed-back': (event) => this.#handedBack(event),
     contribution: (event) => this.#contribution(event),
@@ -121,7 +133,7 @@ export class Round {
     },
     stop: (event) => this.#stop(event),
     tick: ({ now }) => {
-      if (this.#job && this.#working) this.#dealer.fence(this.#job, now, this.#stillSince());
+      if (this.#job && this.#working && !this.#isAtWork) this.#dealer.lateness.fence(this.#job, now);
     },
   };
 
@@ -130,13 +142,26 @@ export class Round {
     this.#version = config.version;
     this.#ordered = sets.emptySet(config.parameterBuckets);
     this.#stepped = sets.emptySet(config.parameterBuckets);
+    this.#people = new People(this.#policy, config.firstSteps);
+    this.#ownerAble = config.ownerComputes;
+    const round = this;
     const table: Table = {
       config,
       policy: this.#policy,
       members: this.#members,
+      get ownerAble() {
+        return round.#ownerAble;
+      },
+      get isAtWork() {
+        return round.#isAtWork;
+      },
+      get usualStepMs() {
+        return round.#usualStepMs;
+      },
       emit: (action) => this.#emit(action),
       note: (note) => this.#note(note),
       halt: (reason) => this.#halt(reason),
+      close: (worker, code, reason, now) => this.#close(worker, code, reason, now),
     };
     this.#dealer = new Dealer(table);
   }
@@ -157,7 +182,11 @@ export class Round {
 
   /** The time at which a `tick` is next of use; undefined while nothing waits for time. */
   get wakeAt(): number | undefined {
-    return this.#job && this.#working ? this.#dealer.wakeAt(this.#stillSince()) : undefined;
+    if (this.#job === undefined || !this.#working || this.#isAtWork) return undefined;
+    const { lateness, manners } = this.#dealer;
+    const awaited = this.#dealer.idle ? Number.POSITIVE_INFINITY : this.#movedAt + this.#patienceMs;
+    const at = Math.min(lateness.wakeAt(this.#now), manners.wakeAt(this.#now), awaited);
+    return at > this.#now && at < Number.POSITIVE_INFINITY ? at : undefined;
   }
 
   workers(): WorkerView[] {
@@ -182,6 +211,7 @@ export class Round {
       const member = this.#members.get(event.worker);
       if (member !== undefined) member.lastLife = event.now;
     }
+    this.#now = event.now;
     (this.#handlers[event.type] as (event: RoundEvent) => void)(event);
     this.#settle(event.now);
     return this.#actions;
@@ -193,6 +223,8 @@ export class Round {
 
   #note(note: RoundNote): void {
     if (note.note === 'fence') this.#counters.fenced++;
+    if (note.note === 'late') this.#counters.late++;
+    if (note.note === 'refuted') this.#counters.refuted++;
     this.#emit({ type: 'log', step: this.#job?.step ?? this.#version, note });
   }
 
@@ -201,10 +233,20 @@ export class Round {
     this.#stopped = true;
   }
 
-  /** Since when nothing has moved; undefined while it is the coordinator that has something to do. */
-  #stillSince(): number | undefined {
-    const atWork = this.#adding.size > 0 || this.#checking.size > 0 || this.#job?.allComplete === true;
-    return atWork ? undefined : this.#movedAt;
+  /** It is the coordinator that has something to do. */
+  get #isAtWork(): boolean {
+    return this.#adding.size > 0 || this.#checking.size > 0 || this.#job?.allComplete === true;
+  }
+
+  /** How long the job waits for its workers before it names them. */
+  get #patienceMs(): number {
+    const { awaitedMs, awaitedSteps } = this.#policy;
+    return this.#awaitedMs ?? Math.max(awaitedMs, awaitedSteps * (this.#usualStepMs ?? 0));
+  }
+
+  #moved(now: number): void {
+    this.#movedAt = now;
+    this.#awaitedMs = undefined;
   }
 
   /** Everything that may follow from any event. */
@@ -214,16 +256,20 @@ export class Round {
     if (job !== undefined && !this.#working && this.#obstacle(job) === undefined) {
       this.#working = true;
       this.#anyStep ||= job.kind === 'step';
-      this.#movedAt = now;
+      this.#beganAt = now;
+      this.#moved(now);
       this.#dealer.begin(job);
     }
     if (job !== undefined && this.#working) {
       if (!job.finite) {
         if (this.#adding.size === 0) this.#evaluated(job, now);
-      } else if (!job.allComplete) this.#dealer.settle(job, now);
+      } else if (!job.allComplete) {
+        this.#dealer.claims.punish(job, now);
+        this.#dealer.settle(job, now);
+      }
     }
     this.#sendWeights();
-    this.#sayWhatIsAwaited();
+    this.#sayWhatIsAwaited(now);
   }
 
   #obstacle(job: Job): Obstacle | undefined {
@@ -234,11 +280,19 @@ export class Round {
     return ready === 0 ? 'workers' : 'min-workers';
   }
 
-  #sayWhatIsAwaited(): void {
+  #sayWhatIsAwaited(now: number): void {
     const job = this.#job;
     let waiting: Obstacle | undefined;
     if (job !== undefined && !this.#working) waiting = this.#obstacle(job);
-    else if (job !== undefined && this.#dealer.hasOpenWork && this.#dealer.idle) waiting = 'workers';
+    else if (job !== undefined && !this.#isAtWork && this.#dealer.idle && this.#dealer.hasOpenWork) waiting = 'workers';
+    if (job !== undefined && this.#working && !this.#isAtWork && !this.#dealer.idle) {
+      const waitedMs = now - this.#movedAt;
+      if (waitedMs >= this.#patienceMs) {
+        const workers = [...new Set([...this.#dealer.live.values()].map((a) => a.worker))];
+        this.#awaitedMs = 2 * waitedMs;
+        this.#note({ note: 'awaited', workers, waitedMs });
+      }
+    }
     if (waiting === this.#waiting) return;
     this.#waiting = waiting;
     this.#note(waiting === undefined ? { note: 'going-on' } : { note: 'waiting', for: waiting });
@@ -259,6 +313,7 @@ export class Round {
 
   #joined(event: Event<'worker-joined'>): void {
     const { worker, bitClass, now } = event;
+    if (worker === OWNER) throw new RangeError("worker 0 is the owner's adapter");
     if (this.#members.has(worker)) throw new RangeError(`worker ${worker} has joined already`);
     if (bitClass !== this.config.ownerBitClass) {
       if (this.config.exact) {
@@ -269,7 +324,16 @@ export class Round {
       }
       this.#note({ note: 'mixed', worker, bitClass });
     }
-    const member = new Member(worker, bitClass, this.config.parameterBuckets, this.#policy, now, event.microBatchMs);
+    const person = this.#people.get(event.person, now);
+    if (person.wrong.size >= 2) {
+      const reason = 'workers of its address were found wrong';
+      this.#note({ note: 'refuse', worker, reason });
+      this.#emit({ type: 'close', worker, code: 'LT_CLUSTER_AUDIT', reason });
+      return;
+    }
+    const { parameterBuckets } = this.config;
+    const member = new Member(worker, person, bitClass, parameterBuckets, this.#policy, now, event.microBatchMs);
+    person.connections++;
     member.delivery.committed(this.#version);
     this.#members.set(worker, member);
     this.#note({ note: 'join', worker, bitClass });
@@ -280,10 +344,25 @@ export class Round {
     const member = this.#members.get(worker);
     if (member === undefined) return;
     this.#members.delete(worker);
+    member.person.connections--;
     this.#note({ note: 'leave', worker, reason });
     const job = this.#job;
     if (job === undefined) return;
+    if (member.live.length > 0) this.#dealer.manners.left(job, member, now);
     for (const a of member.live) {
+      this.#dealer.drop(a, now);
+      this.#dealer.reopen(job, a);
+    }
+    this.#heedRefusals(job, now);
+  }
+
+  /** The owner's adapter does nothing more; what it had goes to others. */
+  #ownerUnable(now: number): void {
+    this.#ownerAble = false;
+    const job = this.#job;
+    if (job === undefined) return;
+    for (const a of [...this.#dealer.live.values()]) {
+      if (a.worker !== OWNER) continue;
       this.#dealer.drop(a, now);
       this.#dealer.reopen(job, a);
     }
@@ -304,7 +383,7 @@ export class Round {
    */
   #assignmentOf(event: Event<'progress' | 'handed-back' | 'refused' | 'contribution'>): [Job, Assignment] | undefined {
     const { worker, assignment: id, now } = event;
-    if (!this.#members.has(worker)) return undefined;
+    if (!this.#members.has(worker) && worker !== OWNER) return undefined;
     const a = this.#dealer.live.get(id);
     if (
       !Number.isInteger(id) ||
@@ -325,7 +404,7 @@ export class Round {
       this.#close(a.worker, 'LT_CLUSTER_IMPOSSIBLE', `${event.begun} of ${a.count} micro-batches begun`, event.now);
       return;
     }
-    if (event.begun > a.begun) this.#movedAt = event.now;
+    if (event.begun > a.begun) this.#moved(event.now);
     a.begun = Math.max(a.begun, event.begun);
   }
 
@@ -338,13 +417,13 @@ export class Round {
       this.#close(worker, 'LT_CLUSTER_IMPOSSIBLE', `handed back what it had not, or had begun`, now);
       return;
     }
-    if (count > 0) this.#movedAt = now;
+    if (count > 0) this.#moved(now);
     this.#counters.handedBack += count;
-    if (a.trial !== undefined && count > 0) {
-      // A copy for an audit is computed as it is or not at all.
-      this.#dealer.revoke(a, now);
-      this.#dealer.reopen(job, a);
-    } else this.#dealer.handBack(job, a, microBatches, now);
+    const member = this.#members.get(worker);
+    const isAnswer = a.asked !== undefined && sets.isSubset(microBatches, a.asked);
+    if (count === 0 || isAnswer) this.#dealer.handBack(job, a, microBatches, now);
+    else if (member !== undefined) this.#dealer.fenceOff(job, member, 'it hands back what nobody asked for', now);
+    else this.#ownerUnable(now);
   }
 
   #contribution(event: Event<'contribution'>): void {
@@ -370,17 +449,35 @@ export class Round {
     a.begun = a.count;
     sets.insert(a.delivered, bucket);
     a.remaining--;
-    this.#movedAt = now;
+    this.#moved(now);
+    this.#dealer.auditor.draw(job, a, event.draw);
+    this.#take(contribution, job, a, bucket);
     const member = this.#members.get(worker);
     if (a.remaining === 0) {
-      if (member !== undefined) member.done += a.count;
+      if (member !== undefined) {
+        member.done += a.count;
+        if (a.undecided > 0 && !member.proven) member.awaiting.add(a);
+      }
+      this.#dealer.lateness.delivered(job, a, now);
       this.#dealer.drop(a, now);
-    }
-    const held: Held = { job, worker, bucket, microBatches: sets.copySet(a.microBatches), trial: a.trial };
-    if (a.trial === undefined || sets.has(a.trial.waived, bucket)) this.#add(contribution, held);
-    else if (sets.has(a.trial.decided, bucket)) this.#emit({ type: 'release', contribution });
+    } else this.#dealer.lateness.delivered(job, a, now);
+  }
+
+  /** Answers a contribution that was dealt, and has come for the first time. */
+  #take(contribution: ContributionId, job: Job, a: Assignment, bucket: number): void {
+    const { worker, person, copyOf } = a;
+    const trial = copyOf ?? a.trial;
+    const unconfirmed = person === undefined ? [] : [{ worker, person }];
+    const held: Held = { job, bucket, microBatches: sets.copySet(a.microBatches), assignment: a, unconfirmed };
+    if (copyOf !== undefined && !copyOf.isOpen(bucket)) this.#emit({ type: 'release', contribution });
+    else if (copyOf === undefined && this.#dealer.auditor.covers(a.microBatches, bucket))
+      this.#stale(contribution, worker, 'inside already');
+    else if (trial === undefined) this.#add(contribution, held);
+    else if (!job.lacksAll(bucket, a.microBatches)) this.#stale(contribution, worker, 'inside already');
     else {
-      a.trial.arrive(bucket, worker);
+      if (copyOf === undefined) sets.insert(trial.buckets, bucket);
+      a.undecided++;
+      trial.checking++;
       this.#checking.set(contribution, held);
       this.#emit({ type: 'check', contribution });
     }
@@ -406,69 +503,94 @@ export class Round {
 
   /** Puts a contribution into its bucket, unless one of its micro-batches is inside: whole or not at all. */
   #add(contribution: ContributionId, held: Held): void {
-    const { job, bucket, microBatches } = held;
+    const { job, bucket, microBatches, assignment } = held;
     if (!job.lacksAll(bucket, microBatches)) {
-      this.#stale(contribution, held.worker, 'inside already');
+      this.#stale(contribution, assignment.worker, 'inside already');
       return;
     }
     job.claim(bucket, microBatches);
     this.#counters.accepted++;
+    assignment.undecided++;
     this.#adding.set(contribution, held);
     this.#emit({ type: 'add', contribution, bucket });
+    if (job.kind === 'step')
+      for (const { worker, person } of held.unconfirmed) this.#dealer.auditor.unconfirmed(worker, person, job.step);
   }
 
   #summed(event: Event<'summed'>): void {
     const held = this.#adding.get(event.contribution);
     if (held === undefined) throw new RangeError(`contribution ${event.contribution} was not to be added`);
     this.#adding.delete(event.contribution);
-    const { job, bucket, worker } = held;
-    this.#movedAt = event.now;
+    const { job, bucket, assignment } = held;
+    this.#moved(event.now);
+    this.#dealer.resolve(
+      job,
+      assignment,
+      event.ok && assignment.copyOf === undefined && assignment.trial === undefined,
+    );
     if (event.ok) {
       if (job.added(bucket)) this.#completed(job, bucket, event.now);
       return;
     }
     job.unclaim(bucket, held.microBatches);
     this.#counters.accepted--;
+    this.#dealer.open(job, held.microBatches, sets.setOf(job.totalBuckets, [bucket]));
+    this.#spoiled(job, assignment, event.reason, event.now);
+  }
+
+  /** A payload is not what its header says: whoever sent it is gone. */
+  #spoiled(job: Job, { worker, microBatches }: Assignment, reason: string | undefined, now: number): void {
     this.#counters.spoiled++;
-    this.#dealer.reopenBucket(job, held.microBatches, bucket);
-    this.#close(worker, 'LT_CLUSTER_PAYLOAD', event.reason ?? 'its payload is not what its header says', event.now);
+    const member = this.#members.get(worker);
+    if (member !== undefined) this.#dealer.manners.left(job, member, now, microBatches);
+    if (worker === OWNER) this.#ownerUnable(now);
+    this.#close(worker, 'LT_CLUSTER_PAYLOAD', reason ?? 'its payload is not what its header says', now);
   }
 
   #checked(event: Event<'checked'>): void {
     const { contribution, digest, now } = event;
     const held = this.#checking.get(contribution);
-    if (held?.trial === undefined) throw new RangeError(`contribution ${contribution} was not to be checked`);
-    const { job, trial, bucket, worker } = held;
+    const trial = held?.assignment.copyOf ?? held?.assignment.trial;
+    if (held === undefined || trial === undefined)
+      throw new RangeError(`contribution ${contribution} was not to be checked`);
+    const { job, bucket, assignment } = held;
     this.#checking.delete(contribution);
-    this.#movedAt = now;
-    trial.digested(bucket);
-    const current = job === this.#job && !sets.has(trial.decided, bucket);
-    if (digest === undefined) {
-      this.#counters.spoiled++;
-      this.#emit({ type: 'release', contribution });
-      if (current) this.#dealer.reopenCopy(job, trial, bucket);
-      this.#close(worker, 'LT_CLUSTER_PAYLOAD', event.reason ?? 'its payload is not what its header says', now);
-    } else if (!current) this.#emit({ type: 'release', contribution });
-    else if (sets.has(trial.waived, bucket)) this.#add(contribution, held);
-    else this.#vote(contribution, held, trial, digest, now);
-  }
-
-  #vote(contribution: ContributionId, held: Held, trial: Trial, digest: string, now: number): void {
-    const { bucket, worker } = held;
-    const result = trial.vote(bucket, { worker, digest });
-    if (result.verdict !== 'agreed') {
-      this.#emit({ type: 'release', contribution });
-      if (result.verdict === 'hopeless') this.#halt({ why: 'audit', bucket, workers: result.workers });
-      else if (result.disagreement) this.#note({ note: 'audit', worker, bucket, reason: 'two workers differ' });
+    this.#moved(now);
+    trial.checking--;
+    const current = job === this.#job && trial.isOpen(bucket);
+    if (current && digest !== undefined) {
+      this.#vote(contribution, held, digest, now);
       return;
     }
-    this.#counters.audited++;
-    this.#add(contribution, held);
-    for (const wrong of result.wrong) {
-      const reason = `two others agree on another sum of bucket ${bucket}`;
-      this.#note({ note: 'audit', worker: wrong, bucket, reason });
-      this.#close(wrong, 'LT_CLUSTER_AUDIT', reason, now);
+    this.#emit({ type: 'release', contribution });
+    this.#dealer.resolve(job, assignment, false);
+    if (digest !== undefined) return;
+    if (current && assignment.copyOf === undefined) this.#dealer.auditor.drop(job, trial, bucket, false);
+    this.#spoiled(job, assignment, event.reason, now);
+  }
+
+  #vote(contribution: ContributionId, held: Held, digest: string, now: number): void {
+    const { job, bucket, assignment } = held;
+    const { worker, person } = assignment;
+    const trial = assignment.copyOf ?? assignment.trial;
+    const result = trial?.vote(bucket, { worker, person, assignment, digest });
+    if (result?.verdict !== 'decided') {
+      this.#emit({ type: 'release', contribution });
+      if (result?.disagreement) this.#note({ note: 'audit', worker, bucket, reason: 'two workers differ' });
+      return;
     }
+    const { agreeing, wrong } = result;
+    const byOwner = agreeing.some((vote) => vote.person === undefined);
+    this.#counters.audited++;
+    for (const vote of agreeing) this.#dealer.resolve(job, vote.assignment, true);
+    for (const vote of wrong) this.#dealer.resolve(job, vote.assignment, false);
+    const unconfirmed = agreeing.flatMap((v) =>
+      byOwner || v.person === undefined ? [] : [{ ...v, person: v.person }],
+    );
+    this.#add(contribution, { ...held, unconfirmed });
+    const by = byOwner ? "the owner's adapter has" : 'two others agree on';
+    for (const vote of wrong)
+      this.#dealer.auditor.foundWrong(vote, bucket, `${by} another sum of bucket ${bucket}`, now);
   }
 
   #refused(event: Event<'refused'>): void {
@@ -479,28 +601,46 @@ export class Round {
       this.#close(worker, 'LT_CLUSTER_IMPOSSIBLE', 'it refuses what it was not dealt', now);
       return;
     }
+    const { person, twin } = a;
+    if (person === undefined) {
+      const [microBatch] = sets.membersOf(microBatches);
+      this.#dealer.drop(a, now);
+      this.#believe(job, microBatch, [OWNER], reason, now);
+      return;
+    }
     this.#counters.refused++;
     this.#note({ note: 'refuse', worker, reason });
-    for (const m of sets.membersOf(microBatches)) job.strikes.set(m, [...(job.strikes.get(m) ?? []), worker]);
-    this.#refusal = reason;
+    const member = this.#members.get(worker);
+    if (member !== undefined) member.refuses = true;
+    job.notDone(person, microBatches);
+    this.#dealer.claims.made(job, microBatches, worker, person, reason);
     this.#dealer.drop(a, now);
-    this.#dealer.reopen(job, a, microBatches);
+    a.copyOf?.refusedBy(person);
+    this.#dealer.reopen(job, a);
+    // What both had is checked before it is used.
+    if (twin !== undefined) {
+      this.#dealer.revoke(twin, now);
+      this.#dealer.reopen(job, twin);
+    }
     this.#heedRefusals(job, now);
   }
 
-  /** A micro-batch that two workers have refused, or the only one twice, is refused for good. */
   #heedRefusals(job: Job, now: number): void {
-    for (const [microBatch, strikes] of job.strikes) {
-      const workers = [...new Set(strikes)];
-      const alone = this.#members.size === 1 && this.#members.has(workers[0]);
-      if (workers.length < 2 && !(strikes.length >= 2 && alone)) continue;
-      if (job.kind === 'step') this.#halt({ why: 'refused', microBatch, workers, reason: this.#refusal });
-      else {
-        job.finite = false;
-        this.#dealer.end(now);
-      }
+    const claim = this.#dealer.claims.believed(job);
+    if (claim === undefined) return;
+    const [microBatch] = sets.membersOf(claim.microBatches);
+    const workers = [...new Set(claim.by.map((one) => one.worker))];
+    this.#believe(job, microBatch, workers, claim.reason, now);
+  }
+
+  /** A micro-batch is refused for good. */
+  #believe(job: Job, microBatch: number, workers: readonly WorkerId[], reason: string, now: number): void {
+    if (job.kind === 'step') {
+      this.#halt({ why: 'refused', microBatch, workers, reason });
       return;
     }
+    job.finite = false;
+    this.#dealer.end(now);
   }
 
   #begin(event: Event<'begin-step' | 'begin-evaluation'>): void {
@@ -527,8 +667,11 @@ export class Round {
       if (job.allComplete) this.#evaluated(job, now);
       return;
     }
-    if (!this.config.clips && bucket < this.config.parameterBuckets) this.#update(bucket);
-    if (this.config.clips && job.allComplete) this.#emit({ type: 'norm', step: job.step });
+    const { clips, audit, parameterBuckets } = this.config;
+    // Weights that come early would tell a worker that its bucket was used without an audit.
+    if (!clips && audit > 0 && job.allComplete) for (let b = 0; b < parameterBuckets; b++) this.#update(b);
+    if (!clips && audit === 0 && bucket < parameterBuckets) this.#update(bucket);
+    if (clips && job.allComplete) this.#emit({ type: 'norm', step: job.step });
     this.#commitIfDone(now);
   }
 
@@ -544,7 +687,7 @@ export class Round {
       throw new RangeError(`bucket ${bucket} was not to be updated`);
     sets.insert(this.#stepped, bucket);
     this.#steppedCount++;
-    this.#movedAt = now;
+    this.#moved(now);
     for (const { delivery } of this.#members.values()) delivery.stir();
     this.#commitIfDone(now);
   }
@@ -558,6 +701,8 @@ export class Round {
     this.#stepped = sets.emptySet(this.config.parameterBuckets);
     this.#steppedCount = 0;
     for (const { delivery } of this.#members.values()) delivery.committed(this.#version);
+    const tookMs = now - this.#beganAt;
+    this.#usualStepMs = this.#usualStepMs === undefined ? tookMs : 0.7 * this.#usualStepMs + 0.3 * tookMs;
     this.#jobEnded(job, now);
   }
 
@@ -568,6 +713,7 @@ export class Round {
   }
 
   #jobEnded(job: Job, now: number): void {
+    this.#dealer.claims.punish(job, now);
     this.#dealer.end(now);
     for (const member of this.#members.values()) member.jobEnded(job.kind);
     this.#job = undefined;
@@ -577,7 +723,6 @@ export class Round {
 
   #sent(event: Event<'sent'>): void {
     this.#members.get(event.worker)?.delivery.sent();
-    this.#movedAt = event.now;
   }
 
   #bucketWrong(event: Event<'bucket-wrong'>): void {
@@ -590,7 +735,8 @@ export class Round {
     }
     this.#counters.wrongBuckets++;
     member.wrongBuckets++;
-    if (member.wrongBuckets > this.#policy.wrongBuckets)
+    const byPerson = member.person.wrongBucket(now);
+    if (member.wrongBuckets > this.#policy.wrongBuckets || byPerson > 4 * this.#policy.wrongBuckets)
       this.#close(worker, 'LT_CLUSTER_WEIGHTS', `its weights of bucket ${bucket} stay wrong`, now);
     else member.delivery.forget(bucket, this.#version);
   }

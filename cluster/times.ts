@@ -28,19 +28,35 @@ export class BusyTime {
   }
 }
 
-/** Where a worker's time went, as its `stats` say, and the tokens it computed. */
+/** What a worker has done and where its time went; milliseconds. */
 export interface WorkerTotals {
+  /** Of the micro-batches of its contributions that are in committed steps. */
+  tokens: number;
+  /** By the coordinator's clock, from when they were dealt to their last bucket. */
+  workMs: number;
+  /** As the worker says, and together no more than has passed. */
   computeMs: number;
   uploadMs: number;
   downloadMs: number;
   waitMs: number;
-  tokens: number;
 }
+
+const SAID = ['computeMs', 'uploadMs', 'downloadMs', 'waitMs'] as const;
 
 export function emptyTotals(): WorkerTotals {
-  return { computeMs: 0, uploadMs: 0, downloadMs: 0, waitMs: 0, tokens: 0 };
+  return { tokens: 0, workMs: 0, computeMs: 0, uploadMs: 0, downloadMs: 0, waitMs: 0 };
 }
 
-export function addTotals(totals: WorkerTotals, stats: Readonly<WorkerTotals>): void {
-  for (const key of ['computeMs', 'uploadMs', 'downloadMs', 'waitMs', 'tokens'] as const) totals[key] += stats[key];
+/** Adds what a worker says of its times, as far as it fits into the `elapsedMs` since it said so last. */
+export function addSaid(
+  totals: WorkerTotals,
+  said: Readonly<Record<(typeof SAID)[number], number>>,
+  elapsedMs: number,
+): void {
+  let left = elapsedMs;
+  for (const key of SAID) {
+    const taken = Math.min(said[key], left);
+    totals[key] += taken;
+    left -= taken;
+  }
 }

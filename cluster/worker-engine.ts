@@ -38,41 +38,65 @@ function partsOf(finals: readonly { readonly bucket: number; readonly dispatches
   return [...parts].map(([dispatches, buckets]) => ({ buckets, dispatches }));
 }
 
-/** What a worker holds on its adapter: a copy of the weights, the graph, exact sums, and the packing of both ways. */
-export class WorkerEngine {
-  private constructor(
-    readonly gpu: Gpu,
-    readonly layout: ParameterLayout,
-    readonly weights: ParameterArena,
-    readonly sums: ExactSums,
-    readonly gpt: Gpt,
-    readonly packer: SumPacker,
-    readonly follower: WeightFollower,
-    readonly checks: WeightChecks,
-    /** Of the lists for one micro-batch and for a stack. */
-    private readonly parts: ReadonlyMap<number, readonly GradientPart[]>,
-  ) {}
+/** A graph over some weights, exact sums of what it computes, and their packing. */
+interface GradientParts {
+  readonly gpu: Gpu;
+  readonly layout: ParameterLayout;
+  readonly weights: ParameterArena;
+  readonly sums: ExactSums;
+  readonly gpt: Gpt;
+  readonly packer: SumPacker;
+  /** Of the lists for one micro-batch and for a stack. */
+  readonly parts: ReadonlyMap<number, readonly GradientPart[]>;
+}
 
-  static async create(
-    gpu: Gpu,
-    shaders: ShaderTexts,
-    { model, shape, plan }: WorkerShape,
+async function buildGradients(
+  kernels: KernelCache,
+  weights: ParameterArena,
+  { shape, plan }: WorkerShape,
+  onProgress?: (done: number, total: number) => void,
+): Promise<GradientParts> {
+  const { gpu } = kernels;
+  const { layout } = weights;
+  const sums = await ExactSums.allocate(gpu, layout);
+  const gpt = await Gpt.build(kernels, shape, plan, weights, sums);
+  const packer = await SumPacker.build(kernels, sums);
+  const sizes = [...new Set([1, gpt.stack])];
+  const lists = sizes.map((stack) => gpt.gradientList({ stack, fresh: false }));
+  await DispatchList.warmUp(gpu, lists, onProgress);
+  sums.clear(gpu);
+  const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
+  return { gpu, layout, weights, sums, gpt, packer, parts };
+}
+
+/** Computes contributions by weights that are somebody's: a worker's copy, or the owner's own. */
+export class GradientEngine {
+  readonly gpu: Gpu;
+  readonly layout: ParameterLayout;
+  readonly weights: ParameterArena;
+  readonly sums: ExactSums;
+  readonly gpt: Gpt;
+  readonly packer: SumPacker;
+  private readonly parts: GradientParts['parts'];
+
+  protected constructor({ gpu, layout, weights, sums, gpt, packer, parts }: GradientParts) {
+    this.gpu = gpu;
+    this.layout = layout;
+    this.weights = weights;
+    this.sums = sums;
+    this.gpt = gpt;
+    this.packer = packer;
+    this.parts = parts;
+  }
+
+  /** Over weights that are there already and are not written. Throws LT_GPU_MEMORY. */
+  static async over(
+    kernels: KernelCache,
+    weights: ParameterArena,
+    shape: WorkerShape,
     onProgress?: (done: number, total: number) => void,
-  ): Promise<WorkerEngine> {
-    const kernels = new KernelCache(gpu, shaders);
-    const layout = new ParameterLayout(model, plan);
-    const weights = await ParameterArena.allocate(gpu, layout, 'weights');
-    const sums = await ExactSums.allocate(gpu, layout);
-    const gpt = await Gpt.build(kernels, shape, plan, weights, sums);
-    const packer = await SumPacker.build(kernels, sums);
-    const follower = await WeightFollower.build(kernels, weights);
-    const checks = await WeightChecks.build(kernels, weights);
-    const sizes = [...new Set([1, gpt.stack])];
-    const lists = sizes.map((stack) => gpt.gradientList({ stack, fresh: false }));
-    await DispatchList.warmUp(gpu, lists, onProgress);
-    sums.clear(gpu);
-    const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
-    return new WorkerEngine(gpu, layout, weights, sums, gpt, packer, follower, checks, parts);
+  ): Promise<GradientEngine> {
+    return new GradientEngine(await buildGradients(kernels, weights, shape, onProgress));
   }
 
   /**
@@ -154,5 +178,29 @@ export class WorkerEngine {
   async losses(batches: readonly MicroBatch[]): Promise<StepReport> {
     for (const batch of batches) this.gpt.submitLoss(batch);
     return this.sums.takeReport(this.gpu);
+  }
+}
+
+/** What a worker holds on its adapter: a copy of the weights, what computes by it, and the unpacking of the way down. */
+export class WorkerEngine extends GradientEngine {
+  private constructor(
+    made: GradientParts,
+    readonly follower: WeightFollower,
+    readonly checks: WeightChecks,
+  ) {
+    super(made);
+  }
+
+  static async create(
+    gpu: Gpu,
+    shaders: ShaderTexts,
+    shape: WorkerShape,
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<WorkerEngine> {
+    const kernels = new KernelCache(gpu, shaders);
+    const weights = await ParameterArena.allocate(gpu, new ParameterLayout(shape.model, shape.plan), 'weights');
+    const follower = await WeightFollower.build(kernels, weights);
+    const checks = await WeightChecks.build(kernels, weights);
+    return new WorkerEngine(await buildGradients(kernels, weights, shape, onProgress), follower, checks);
   }
 }

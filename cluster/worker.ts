@@ -230,9 +230,9 @@ export class Worker {
     return { engine: this.#engine, welcome: this.#welcome, frames: this.#frames };
   }
 
-  async #probe({ probe }: Extract<CoordinatorMessage, { type: 'probe' }>): Promise<void> {
+  async #probe({ probe, nonce }: Extract<CoordinatorMessage, { type: 'probe' }>): Promise<void> {
     this.#ready();
-    const hash = await this.#options.engines.probe(probe);
+    const hash = await this.#options.engines.probe(probe, nonce);
     this.#probes--;
     this.#connection.send({ type: 'hashes', probe, hash });
   }

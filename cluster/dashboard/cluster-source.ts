@@ -1,34 +1,55 @@
-import type { ClusterEngine } from '../coordinator.js';
-import type { WorkerTally } from '../worker-tally.js';
+import { type ClusterEngine, contributorOf } from '../coordinator.js';
+import { OWNER } from '../round.js';
+import { emptyTotals } from '../times.js';
 import type { WorkerState } from './messages.js';
-import type { LiveSource } from './worker-list.js';
+import type { LiveSource, LiveWorker } from './worker-list.js';
 
 /** The workers of a coordinator, as the page shows them. */
-export function clusterSource(engine: ClusterEngine, tally: WorkerTally): LiveSource {
+export function clusterSource(engine: ClusterEngine): LiveSource {
+  const { tally } = engine.credits;
   return {
-    bitClass: engine.options.ownerBitClass,
-    departed: () => tally.departed,
+    bitClass: engine.options.ownClass.name,
+    departed: () => {
+      const present = [...engine.members.values()].map((member) => {
+        const { tokens, workMs } = member.totals;
+        return { ...contributorOf(member), tokens, computeMs: workMs };
+      });
+      return tally.without(present);
+    },
     workers: () => {
       const views = new Map(engine.workers.map((view) => [view.worker, view]));
-      return [...engine.members.values()].map(({ id, name, adapter, doing, connection, totals }) => {
-        const view = views.get(id);
-        return {
-          id,
-          name,
-          adapter,
-          bitClass: view?.bitClass ?? '',
-          exact: view === undefined || view.bitClass === engine.options.ownerBitClass,
-          state: stateOf(view, doing),
-          dealt: doing.dealt,
-          done: doing.done,
-          // Half a millisecond more or less is no news.
-          roundTripMs: finiteOrNull(Math.round(2 * connection.stats.roundTripMs) / 2),
-          totals,
-        };
-      });
+      const workers = [...engine.members.values()].map(
+        ({ id, name, adapter, bitClass, doing, connection, totals }): LiveWorker => {
+          const view = views.get(id);
+          return {
+            id,
+            name,
+            adapter,
+            bitClass: view === undefined ? '' : bitClass,
+            exact: view === undefined || bitClass === engine.options.ownClass.name,
+            state: stateOf(view, doing),
+            dealt: doing.dealt,
+            done: doing.done,
+            // Half a millisecond more or less is no news.
+            roundTripMs: finiteOrNull(Math.round(2 * connection.stats.roundTripMs) / 2),
+            totals,
+          };
+        },
+      );
+      return [...workers, ...ownWork(engine)];
     },
     times: () => ({ sumMs: engine.times.sum.milliseconds, updateMs: engine.times.update.milliseconds }),
   };
+}
+
+/** The owner's adapter, once it has computed anything; its tokens are told with those of who is not there. */
+function ownWork({ ownWork: { hasBegun, task }, ownerContributor }: ClusterEngine): LiveWorker[] {
+  if (!hasBegun) return [];
+  const state = task === undefined ? 'waiting' : task.kind === 'evaluate' ? 'evaluating' : 'computing';
+  const dealt = task?.batches.size ?? 0;
+  return [
+    { id: OWNER, ...ownerContributor, exact: true, state, dealt, done: 0, roundTripMs: null, totals: emptyTotals() },
+  ];
 }
 
 function stateOf(

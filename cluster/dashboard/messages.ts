@@ -88,7 +88,7 @@ const Worker = z.object({
   done: count,
   /** Its part of the tokens of the last seconds, 0 to 1. */
   share: real,
-  /** While computing. */
+  /** While at work, by the coordinator's clock. */
   tokensPerSecond: real,
   roundTripMs: real,
   /** In all starts of the run. */
@@ -141,6 +141,10 @@ const Status = z.object({
   efficiency: real,
   /** Workers of other bit classes took part, whether they are still there or not. */
   mixed: z.boolean(),
+  /** What was used is found wrong: since when, and whose it was. */
+  inexact: text.optional(),
+  /** Whom the step in hand waits for, and for how long. */
+  awaited: text.optional(),
 });
 export type Status = z.infer<typeof Status>;
 

@@ -18,7 +18,7 @@ export interface Mark {
 export interface Rate {
   readonly id: number;
   readonly spent: WorkerTotals;
-  /** Tokens/s while computing. */
+  /** Tokens/s while at work, by the coordinator's clock. */
   readonly rate: number;
 }
 
@@ -43,14 +43,14 @@ export class Rates {
       const before = first.workers.get(id) ?? emptyTotals();
       const spent = emptyTotals();
       for (const key of Object.keys(spent) as (keyof WorkerTotals)[]) spent[key] = totals[key] - before[key];
-      return spent.tokens > 0 ? [{ id, spent, rate: (1000 * spent.tokens) / spent.computeMs }] : [];
+      return spent.tokens > 0 ? [{ id, spent, rate: (1000 * spent.tokens) / spent.workMs }] : [];
     });
   }
 
-  /** The speed of the run over the sum of its workers' own. */
+  /** The speed of the run over the sum of its workers' own, by the times that they say they computed. */
   efficiency(tokensPerStep: number): number | undefined {
     const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
-    const own = this.workers().reduce((sum, { rate }) => sum + rate, 0);
+    const own = this.workers().reduce((sum, { spent }) => sum + (1000 * spent.tokens) / spent.computeMs, 0);
     if (!first || !last || own === 0) return undefined;
     return ((last.step - first.step) * tokensPerStep) / (last.seconds - first.seconds) / own;
   }

@@ -1,5 +1,6 @@
 import { bitClassesOf } from '../../src/report/bit-classes.js';
 import { courseOf, endOf } from '../../src/report/course.js';
+import { type Inexact, inexactOf, inexactText } from '../../src/report/exactness.js';
 import { reasonOf } from '../../src/report/format.js';
 import type { MetricsEvent } from '../../src/report/metrics.js';
 import { secondsOf } from '../../src/report/speed.js';
@@ -83,6 +84,8 @@ export class Telemetry {
   #pace: Pace;
   readonly #workerList: WorkerList;
   #mixed: boolean;
+  #inexact: Inexact | undefined;
+  #awaited: string | undefined;
   #status = '';
   #workers = '';
 
@@ -100,6 +103,7 @@ export class Telemetry {
     this.#drain();
     this.#workerList = new WorkerList(course);
     this.#mixed = bitClassesOf(course).mixed;
+    this.#inexact = inexactOf(course);
     if (facts.kind !== 'past') return;
     const { state, reason } = endOf(course);
     this.#state = state === 'unfinished' ? 'past' : state;
@@ -114,6 +118,9 @@ export class Telemetry {
     if (event.event === 'step') this.state = 'running';
     else if (event.event === 'done') this.state = 'done';
     else if (event.event === 'mixed') this.#mixed = true;
+    else if (event.event === 'inexact') this.#inexact = inexactOf([event], this.#inexact);
+    if (event.event === 'awaited') this.#awaited = `step ${event.step} waits for ${event.worker} ${event.reason}`;
+    else if (event.event === 'step' || event.event === 'leave') this.#awaited = undefined;
     this.#record(event, Date.now());
   }
 
@@ -239,6 +246,7 @@ export class Telemetry {
         this.#log.push({ at, step: event.step, kind: 'done', text: `digest ${event.digest}` });
         break;
       case 'workers':
+      case 'contributed':
         break;
       default: {
         const { event: kind, worker, step = this.step } = event;
@@ -261,6 +269,8 @@ export class Telemetry {
       tokensPerSecond: isIdle ? null : brief(this.#speed(isOver ? undefined : RATES_MS / 1000)),
       efficiency: isOver || isIdle || efficiency === undefined ? null : brief(efficiency),
       mixed: this.#mixed,
+      ...(this.#inexact === undefined ? {} : { inexact: inexactText(this.#inexact) }),
+      ...(this.#awaited === undefined || isOver ? {} : { awaited: this.#awaited }),
     };
   }
 

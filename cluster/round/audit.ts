@@ -1,119 +1,124 @@
-import { deriveKey, uniformAt } from '../../src/random.js';
 import type { WorkerId } from './events.js';
-import { emptySet, has, type IdSet, insert, membersOf } from './sets.js';
+import type { Person } from './person.js';
+import { emptySet, has, type IdSet, insert, membersOf, remove } from './sets.js';
+import type { Assignment } from './work.js';
 
-/** The stream of the choice; `Stream` in random.ts counts from 1. */
-const AUDIT_STREAM = 0x61756474;
-
-/** Whether the assignment dealt as number `serial` of `step` is audited. */
-export function isAudited(fraction: number, seed: number, step: number, serial: number): boolean {
-  return fraction > 0 && uniformAt(deriveKey(seed, AUDIT_STREAM, step), serial) < fraction;
-}
+/** Who has not kept its word this often is asked no more. */
+const MOST_COPIES = 2;
 
 export interface Vote {
   readonly worker: WorkerId;
+  /** Undefined for the owner's adapter. */
+  readonly person: Person | undefined;
+  readonly assignment: Assignment;
   readonly digest: string;
 }
 
 export type Verdict =
-  | /** One more copy is lacking or on its way. `disagreement`: this vote contradicts the first. */ {
+  | /** Somebody else's word is lacking. `disagreement`: this vote contradicts the one before. */ {
       readonly verdict: 'open';
       readonly disagreement: boolean;
     }
-  | { readonly verdict: 'agreed'; readonly wrong: readonly WorkerId[] }
-  | { readonly verdict: 'hopeless'; readonly workers: readonly WorkerId[] };
+  | {
+      readonly verdict: 'decided';
+      readonly agreeing: readonly Vote[];
+      readonly wrong: readonly Vote[];
+    };
+
+/** A person that was found wrong is not believed about anything any more. */
+const counts = ({ person }: Vote): boolean => person === undefined || person.wrong.size === 0;
 
 /**
- * The audit of one assignment: its micro-batches are computed by two workers of one bit class, and a contribution is
- * added once two digests agree. Only digests are kept meanwhile: the bytes that are added are those of the last voter.
+ * The audit of what one assignment contributed: somebody else computes the same micro-batches, and a contribution is
+ * added once its digest is believed. One vote a person. Only digests are kept meanwhile: the bytes that are added are
+ * those of the last voter.
  *
- *     bucket:  no votes -> one vote -> two that agree: add           -> decided
- *                                   -> two that differ -> a third one agrees with one: add; the other is named
- *                                                      -> or with none: the run stops
+ *     bucket:  one vote -> the owner's adapter votes: what it says is added, and whoever differs is wrong
+ *                       -> another person agrees: added
+ *                       -> another person differs -> the owner's adapter decides, if it is of the class;
+ *                                                    else a third person; else the run stops
+ *                       -> nobody else is there: open again, and not audited any more
  */
 export class Trial {
-  readonly #votes = new Map<number, Vote[]>();
-  readonly #senders = new Map<number, readonly WorkerId[]>();
-  /** By bucket: copies that are being digested, and copies that nobody computes yet. */
-  readonly #checking: Uint8Array;
-  readonly #lacking: Uint8Array;
+  readonly buckets: IdSet;
   readonly decided: IdSet;
-  /** Buckets that are used unaudited, since there is nobody to confirm them. */
-  readonly waived: IdSet;
+  readonly #votes = new Map<number, Vote[]>();
+  /** How often each person was dealt a copy; undefined is the owner. */
+  readonly #dealt = new Map<Person | undefined, number>();
+  /** Contributions that are being digested. */
+  checking = 0;
+  /** Who is to compute the next copy, once chosen. */
+  chosen: Person | 'owner' | undefined;
 
-  /** Dealt to one worker already, so that one copy is lacking. `size`: of the set of all buckets. */
+  /**
+   * `chance`: uniform in [0, 1) and private, it chooses who confirms.
+   * `size`: of the set of all buckets.
+   */
   constructor(
+    readonly assignment: Assignment,
     readonly microBatches: IdSet,
     readonly bitClass: string,
-    readonly buckets: IdSet,
-    readonly size: number,
+    public chance: number,
+    size: number,
   ) {
-    this.#checking = new Uint8Array(size);
-    this.#lacking = new Uint8Array(size);
+    this.buckets = emptySet(size);
     this.decided = emptySet(size);
-    this.waived = emptySet(size);
-    for (const b of membersOf(buckets)) this.#lacking[b] = 1;
-  }
-
-  /** Buckets of which a copy is lacking. */
-  lacking(): number[] {
-    return [...membersOf(this.buckets)].filter((b) => this.#lacking[b] > 0);
-  }
-
-  /** One more copy of the bucket is lacking, or (with -1) one less. */
-  want(bucket: number, copies: 1 | -1 = 1): void {
-    if (!this.isOpen(bucket)) return;
-    this.#lacking[bucket] += copies;
   }
 
   isOpen(bucket: number): boolean {
-    return !has(this.decided, bucket) && !has(this.waived, bucket);
+    return has(this.buckets, bucket) && !has(this.decided, bucket);
   }
 
-  waive(bucket: number): void {
-    insert(this.waived, bucket);
-    this.#lacking[bucket] = 0;
+  open(): number[] {
+    return [...membersOf(this.buckets)].filter((b) => !has(this.decided, b));
+  }
+
+  /** The bucket is decided here no more: what was sent of it cannot be used. */
+  drop(bucket: number): void {
+    remove(this.buckets, bucket);
+    this.#votes.delete(bucket);
   }
 
   votesOf(bucket: number): readonly Vote[] {
     return this.#votes.get(bucket) ?? [];
   }
 
-  /** A worker's copy has come and is being digested. */
-  arrive(bucket: number, worker: WorkerId): void {
-    const senders = this.#senders.get(bucket) ?? [];
-    this.#senders.set(bucket, [...senders, worker]);
-    this.#checking[bucket]++;
+  /** Whether those who are believed contradict each other. */
+  isDisputed(bucket: number): boolean {
+    return (
+      new Set(
+        this.votesOf(bucket)
+          .filter(counts)
+          .map((v) => v.digest),
+      ).size > 1
+    );
   }
 
-  digested(bucket: number): void {
-    this.#checking[bucket]--;
+  dealtTo(person: Person | undefined): void {
+    this.#dealt.set(person, (this.#dealt.get(person) ?? 0) + 1);
   }
 
-  hasSent(worker: WorkerId, bucket: number): boolean {
-    return this.#senders.get(bucket)?.includes(worker) ?? false;
+  /** Whether this person's word on the bucket is of use. */
+  mayConfirm(person: Person | undefined, bucket: number): boolean {
+    if ((this.#dealt.get(person) ?? 0) >= MOST_COPIES) return false;
+    if (person === this.assignment.person || (person !== undefined && person.wrong.size > 0)) return false;
+    return !this.votesOf(bucket).some((v) => v.person === person);
   }
 
-  isChecking(bucket: number): boolean {
-    return this.#checking[bucket] > 0;
-  }
-
-  get checksAny(): boolean {
-    return this.#checking.some((n) => n > 0);
+  /** It has refused its copy: the owner's adapter is asked, if it can be. */
+  refusedBy(person: Person): void {
+    this.#dealt.set(person, MOST_COPIES);
+    this.chosen = 'owner';
   }
 
   vote(bucket: number, vote: Vote): Verdict {
-    const votes = [...this.votesOf(bucket), vote];
+    const votes = this.#votes.get(bucket) ?? [];
     this.#votes.set(bucket, votes);
+    const disagreement = votes.length > 0 && votes[votes.length - 1].digest !== vote.digest;
+    if (!votes.some((v) => v.person === vote.person)) votes.push(vote);
     const agreeing = votes.filter((v) => v.digest === vote.digest);
-    if (agreeing.length >= 2) {
-      insert(this.decided, bucket);
-      this.#lacking[bucket] = 0;
-      const wrong = votes.filter((v) => v.digest !== vote.digest).map((v) => v.worker);
-      return { verdict: 'agreed', wrong };
-    }
-    if (votes.length >= 3) return { verdict: 'hopeless', workers: votes.map((v) => v.worker) };
-    if (votes.length === 2) this.#lacking[bucket]++;
-    return { verdict: 'open', disagreement: votes.length === 2 };
+    if (vote.person !== undefined && agreeing.filter(counts).length < 2) return { verdict: 'open', disagreement };
+    insert(this.decided, bucket);
+    return { verdict: 'decided', agreeing, wrong: votes.filter((v) => v.digest !== vote.digest) };
   }
 }

@@ -1,30 +1,42 @@
 import { deal, estimates, handBackCount, type Lane } from '../assignment.js';
-import { isAudited, Trial } from './audit.js';
-import type { AssignmentId, Policy, RoundAction, RoundConfig, RoundNote, StopReason, WorkerId } from './events.js';
+import type { Trial } from './audit.js';
+import { Auditor } from './auditor.js';
+import { Claims } from './claims.js';
+import { type AssignmentId, OWNER, type WorkerId } from './events.js';
 import type { Job } from './job.js';
+import { Lateness } from './lateness.js';
+import { Manners } from './manners.js';
 import type { Member } from './member.js';
 import type { IdSet } from './sets.js';
 import * as sets from './sets.js';
+import type { Table } from './table.js';
 import { type Assignment, Pool, undelivered, type WorkItem } from './work.js';
 
-/** What the dealer says to, and asks of, the round around it. */
-export interface Table {
-  readonly config: RoundConfig;
-  readonly policy: Policy;
-  readonly members: ReadonlyMap<WorkerId, Member>;
-  emit(action: RoundAction): void;
-  note(note: RoundNote): void;
-  halt(reason: StopReason): void;
+/** A person that has not done a micro-batch this often in one job is dealt it only if nobody else can be. */
+const MOST_FAILURES = 2;
+
+interface Role {
+  readonly copyOf?: Trial;
+  readonly twin?: Assignment;
+  readonly waived?: boolean;
 }
 
-/** Who does what of the job in hand: shares, hand-backs, takeovers, copies for audits. */
+/** Who does what of the job in hand: shares, hand-backs, takeovers. */
 export class Dealer {
   readonly live = new Map<AssignmentId, Assignment>();
+  readonly manners: Manners;
+  readonly auditor: Auditor;
+  readonly claims: Claims;
+  readonly lateness: Lateness;
   readonly #pool = new Pool();
-  #trials: Trial[] = [];
   #next: AssignmentId = 1;
 
-  constructor(readonly table: Table) {}
+  constructor(readonly table: Table) {
+    this.manners = new Manners(table);
+    this.auditor = new Auditor(table, this);
+    this.claims = new Claims(table, this);
+    this.lateness = new Lateness(table, this);
+  }
 
   /** The smallest id that was never dealt. */
   get nextAssignment(): AssignmentId {
@@ -35,9 +47,18 @@ export class Dealer {
     return this.live.size === 0;
   }
 
+  get isOwnerBusy(): boolean {
+    return [...this.live.values()].some((a) => a.worker === OWNER);
+  }
+
+  /** Nothing comes of itself: nobody is at work, but those who are late. */
+  get isStuck(): boolean {
+    return !this.table.isAtWork && [...this.live.values()].every((a) => a.isLate);
+  }
+
   /** Whether there is work that nobody has been given. */
   get hasOpenWork(): boolean {
-    return this.#pool.items.length > 0 || this.#trials.some((trial) => trial.lacking().length > 0);
+    return this.#pool.items.length > 0 || this.auditor.lacksCopies;
   }
 
   begin(job: Job): void {
@@ -48,7 +69,7 @@ export class Dealer {
   end(now: number): void {
     for (const a of [...this.live.values()]) this.revoke(a, now);
     this.#pool.clear();
-    this.#trials = [];
+    this.auditor.clear();
   }
 
   /** Takes an assignment off its worker's hands and says so; its work goes to nobody. */
@@ -60,132 +81,182 @@ export class Dealer {
   drop(a: Assignment, now: number): void {
     this.live.delete(a.id);
     this.table.members.get(a.worker)?.drop(a, now);
+    if (a.twin !== undefined) a.twin.twin = undefined;
+    a.twin = undefined;
   }
 
-  /** What an assignment that has been dropped still owed is open again; `refused` micro-batches are kept apart. */
-  reopen(job: Job, a: Assignment, refused?: IdSet): void {
-    const owed = undelivered(a);
-    const { trial } = a;
-    if (trial !== undefined) {
-      for (const b of sets.membersOf(owed)) this.reopenCopy(job, trial, b);
-      return;
+  /** What an assignment that has been dropped still owed is open again. */
+  reopen(job: Job, a: Assignment): void {
+    if (a.copyOf === undefined) this.open(job, a.microBatches, undelivered(a), { waived: a.waived });
+  }
+
+  /** Opens what nobody has, and is not inside: whoever asks for it twice changes nothing. */
+  open(job: Job, microBatches: IdSet, buckets: IdSet, how: { from?: WorkerId; waived?: boolean } = {}): void {
+    const lacking = [...sets.membersOf(buckets)].filter((b) => !this.#isCovered(job, microBatches, b));
+    const rest = sets.copySet(microBatches);
+    const item = { buckets: sets.setOf(job.totalBuckets, lacking), from: how.from, waived: how.waived || undefined };
+    for (const claim of job.claims) {
+      const claimed = rest.map((word, w) => word & (claim.microBatches[w] ?? 0));
+      sets.removeAll(rest, claimed);
+      this.#pool.add({ ...item, microBatches: claimed, claim, from: undefined });
     }
-    const rest = sets.copySet(a.microBatches);
-    if (refused !== undefined) {
-      sets.removeAll(rest, refused);
-      this.#open(job, refused, owed);
-    }
-    this.#open(job, rest, owed);
+    this.#pool.add({ ...item, microBatches: rest });
   }
 
-  /** A copy of an audited bucket will not come after all. */
-  reopenCopy(job: Job, trial: Trial, bucket: number): void {
-    if (sets.has(trial.waived, bucket)) this.#reopenWaived(job, trial, bucket);
-    else trial.want(bucket);
+  #isCovered(job: Job, microBatches: IdSet, bucket: number): boolean {
+    if (!job.lacksAll(bucket, microBatches) || this.auditor.covers(microBatches, bucket)) return true;
+    if (this.#pool.has(microBatches, bucket)) return true;
+    return [...this.live.values()].some(
+      (a) =>
+        a.copyOf === undefined &&
+        sets.has(a.buckets, bucket) &&
+        !sets.has(a.delivered, bucket) &&
+        sets.intersects(a.microBatches, microBatches),
+    );
   }
 
-  /** These micro-batches are lacking in this bucket after all. */
-  reopenBucket(job: Job, microBatches: IdSet, bucket: number): void {
-    this.#open(job, microBatches, sets.setOf(job.totalBuckets, [bucket]));
+  /** It is decided whether a contribution of the assignment is of use. */
+  resolve(job: Job, a: Assignment, used: boolean): void {
+    a.undecided--;
+    if (used) a.used++;
+    const member = this.table.members.get(a.worker);
+    if (a.undecided === 0) member?.awaiting.delete(a);
+    if (a.used < sets.countOf(a.buckets)) return;
+    if (member !== undefined && member.fencedAt === undefined) member.proven = true;
+    this.claims.computed(job, a);
   }
 
   handBack(job: Job, a: Assignment, microBatches: IdSet, now: number): void {
     const count = sets.countOf(microBatches);
-    if (a.asked && count === 0) a.exhausted = true;
-    a.asked = false;
+    if (a.asked !== undefined && count === 0) a.exhausted = true;
+    a.asked = undefined;
     if (count === 0) return;
+    if (a.twin !== undefined) {
+      // The other one has all of it.
+      this.revoke(a, now);
+      return;
+    }
     sets.removeAll(a.microBatches, microBatches);
     a.count -= count;
-    this.#open(job, microBatches, sets.copySet(a.buckets), a.worker);
     if (a.count === 0) this.drop(a, now);
-  }
-
-  #open(job: Job, microBatches: IdSet, buckets: IdSet, from?: WorkerId): void {
-    const struck = [...job.strikes.keys()].some((m) => sets.has(microBatches, m));
-    this.#pool.add({ microBatches: sets.copySet(microBatches), buckets, alone: struck, from });
-  }
-
-  #reopenWaived(job: Job, trial: Trial, bucket: number): void {
-    const computing = [...this.live.values()].some((a) => a.trial === trial && sets.has(undelivered(a), bucket));
-    if (computing || trial.isChecking(bucket) || !job.lacksAll(bucket, trial.microBatches)) return;
-    this.reopenBucket(job, trial.microBatches, bucket);
+    this.open(job, microBatches, a.buckets, { from: a.worker, waived: a.waived });
   }
 
   /** Gives open work to those who will have done it first, and lets idle workers ask for what is late. */
   settle(job: Job, now: number): void {
-    for (const trial of this.#trials) this.#dealCopies(job, trial, now);
+    this.manners.lift(now);
+    this.lateness.look(now);
+    this.auditor.settle(job, now);
     for (const item of this.#pool.items) this.#dealItem(job, item, now);
-    this.#askBack();
+    this.#askBack(job, now);
+    if (this.hasOpenWork) return;
+    this.lateness.deal(job, now);
+    for (const item of this.#pool.items) this.#dealItem(job, item, now);
   }
 
-  #able(): Member[] {
-    return [...this.table.members.values()].filter((m) => m.able);
+  /** Estimated milliseconds of one micro-batch, by worker; undefined when nobody's speed is known. */
+  estimates(): ReadonlyMap<WorkerId, number> | undefined {
+    const all = [...this.table.members.values()];
+    if (all.every((m) => m.microBatchMs === undefined)) return undefined;
+    const each = estimates(all.map((m) => m.microBatchMs));
+    return new Map(all.map((m, i) => [m.id, each[i]]));
   }
 
-  /** Estimated milliseconds of one micro-batch. */
-  estimateOf(member: Member): number {
-    return this.#lanes([member])[0].microBatchMs;
+  /** What it has to do, in time. */
+  loadMs(member: Member): number {
+    return this.#lanes([member])[0].loadMs;
   }
 
   #lanes(members: readonly Member[]): Lane[] {
     const all = [...this.table.members.values()];
-    const each = estimates(all.map((m) => m.speed.microBatchMs));
+    const each = estimates(all.map((m) => m.microBatchMs));
     return members.map((member) => {
       const microBatchMs = each[all.indexOf(member)];
       return { microBatchMs, loadMs: member.left * microBatchMs };
     });
   }
 
+  /** Who may be dealt these micro-batches now. */
+  fit(job: Job, microBatches: IdSet, now: number): readonly Member[] {
+    return this.manners
+      .able(now)
+      .filter((m) => m.forced || (!m.refuses && job.failuresOf(m.person, microBatches) < MOST_FAILURES));
+  }
+
+  /** If nothing else will ever happen: one who may not, but has to. */
+  force(job: Job, microBatches: IdSet, members: readonly Member[], now: number): readonly Member[] {
+    if (!this.isStuck) return [];
+    const one = this.manners.force(members, (m) => job.failuresOf(m.person, microBatches), now);
+    return one === undefined ? [] : [one];
+  }
+
   #dealItem(job: Job, item: WorkItem, now: number): void {
-    let able = mayHave(job, item.microBatches, this.#able());
-    if (able.length === 0 && this.#unfence()) able = mayHave(job, item.microBatches, this.#able());
+    if (item.claim !== undefined && job.claims.includes(item.claim)) {
+      this.claims.deal(job, item, item.claim, now);
+      return;
+    }
+    const { microBatches, from } = item;
+    let able = this.fit(job, microBatches, now);
+    if (able.length === 0) able = this.force(job, microBatches, [...this.table.members.values()], now);
     if (able.length === 0) return;
-    if (item.from !== undefined) {
-      able = preferred(able, (m) => m.id !== item.from);
+    let onTrial: readonly Member[] = [...this.table.members.values()].filter((m) => this.manners.isOnTrial(m));
+    if (from !== undefined) {
+      able = preferred(able, (m) => m.id !== from);
       able = preferred(able, (m) => m.live.length === 0);
+      onTrial = [];
     }
-    this.#pool.delete(item);
-    const shares = deal(sets.countOf(item.microBatches), this.#lanes(able), this.table.policy.overheadMs);
-    const rest = sets.copySet(item.microBatches);
-    able.forEach((member, i) => {
-      if (shares[i] === 0) return;
-      const share = sets.takeFirst(rest, shares[i]);
-      this.#assign(job, member, share, item.buckets, this.#audit(job, member, share, item.buckets), now);
+    // Who is on trial has a part kept for it, of which the idle take what they can do sooner.
+    const all = [...this.table.members.values()].filter((m) => able.includes(m) || onTrial.includes(m));
+    const shares = deal(sets.countOf(microBatches), this.#lanes(all), this.table.policy.overheadMs);
+    const rest = sets.copySet(microBatches);
+    const dealt: [Member, IdSet][] = [];
+    all.forEach((member, i) => {
+      if (!able.includes(member) || (item.kept === true && member.live.length > 0)) return;
+      const most = member.forced ? Math.max(1, shares[i]) : shares[i];
+      const count = member.proven ? most : Math.min(1, most);
+      if (count > 0) dealt.push([member, sets.takeFirst(rest, count)]);
     });
+    this.take(item);
+    for (const [member, share] of dealt) this.assign(job, member, share, item.buckets, { waived: item.waived }, now);
+    this.#pool.add({ ...item, microBatches: rest, from: undefined, kept: true });
   }
 
-  /** Nobody is fenced off who is the only one that can work: those who have shown life may again. */
-  #unfence(): boolean {
-    let any = false;
-    for (const member of this.table.members.values()) {
-      if (!member.ready || !member.aliveSinceFence) continue;
-      member.fencedAt = undefined;
-      this.table.note({ note: 'unfence', worker: member.id });
-      any = true;
-    }
-    return any;
+  /** Takes an item out of the pool. */
+  take(item: WorkItem): void {
+    this.#pool.delete(item);
   }
 
-  #assign(job: Job, member: Member, share: IdSet, buckets: IdSet, trial: Trial | undefined, now: number): void {
+  /** `member`: undefined for the owner's adapter. */
+  assign(job: Job, member: Member | undefined, share: IdSet, buckets: IdSet, role: Role, now: number): Assignment {
     const a: Assignment = {
       id: this.#next++,
-      worker: member.id,
-      microBatches: share,
+      worker: member?.id ?? OWNER,
+      person: member?.person,
+      microBatches: sets.copySet(share),
       count: sets.countOf(share),
       buckets: sets.copySet(buckets),
       delivered: sets.emptySet(job.totalBuckets),
       remaining: sets.countOf(buckets),
+      used: 0,
+      undecided: 0,
       begun: 0,
       fixed: false,
-      asked: false,
-      exhausted: false,
-      trial,
+      asked: undefined,
+      exhausted: role.twin !== undefined,
+      startedAt: undefined,
+      isLate: false,
+      hopelessAt: Number.POSITIVE_INFINITY,
+      twin: role.twin,
+      drawn: member === undefined || role.copyOf !== undefined,
+      waived: role.waived === true,
+      trial: undefined,
+      copyOf: role.copyOf,
     };
     this.live.set(a.id, a);
-    member.take(a, now);
+    member?.take(a, now);
     this.table.emit({
       type: 'assign',
-      worker: member.id,
+      worker: a.worker,
       assignment: a.id,
       kind: job.kind,
       step: job.step,
@@ -193,178 +264,63 @@ export class Dealer {
       microBatches: sets.copySet(share),
       buckets: sets.copySet(buckets),
     });
+    return a;
   }
 
-  #audit(job: Job, member: Member, share: IdSet, buckets: IdSet): Trial | undefined {
-    const { audit, seed } = this.table.config;
-    if (job.kind !== 'step' || !isAudited(audit, seed, job.step, job.serial++)) return undefined;
-    const partner = this.#able().some((m) => m !== member && m.bitClass === member.bitClass);
-    if (!partner) {
-      this.table.note({ note: 'unaudited', worker: member.id });
-      return undefined;
-    }
-    const trial = new Trial(sets.copySet(share), member.bitClass, sets.copySet(buckets), job.totalBuckets);
-    this.#trials.push(trial);
-    return trial;
-  }
-
-  /**
-   * Deals the copies that an audit lacks. A third copy waits until all others are digested, so that it is one
-   * assignment for all buckets in dispute.
-   */
-  #dealCopies(job: Job, trial: Trial, now: number): void {
-    const mayHelp = mayHave(
-      job,
-      trial.microBatches,
-      [...this.table.members.values()].filter((m) => m.bitClass === trial.bitClass),
-    );
-    for (;;) {
-      const copies = [...this.live.values()].filter((a) => a.trial === trial);
-      const unsettled = copies.length > 0 || trial.checksAny;
-      const open = trial.lacking().filter((b) => trial.votesOf(b).length < 2 || !unsettled);
-      const may = (m: Member, b: number) =>
-        !trial.hasSent(m.id, b) && !copies.some((a) => a.worker === m.id && sets.has(undelivered(a), b));
-      const able = mayHelp.filter((m) => m.able && open.some((b) => may(m, b)));
-      if (able.length === 0) {
-        if (mayHelp.some((m) => m.aliveSinceFence && open.some((b) => may(m, b))) && this.#unfence()) continue;
-        for (const b of open)
-          this.#giveUp(
-            job,
-            trial,
-            b,
-            mayHelp.filter((m) => may(m, b)),
-          );
-        return;
-      }
-      const lanes = this.#lanes(able);
-      const ends = lanes.map((lane) => lane.loadMs + lane.microBatchMs * sets.countOf(trial.microBatches));
-      const member = able[ends.indexOf(Math.min(...ends))];
-      const mine = open.filter((b) => may(member, b));
-      for (const b of mine) trial.want(b, -1);
-      const buckets = sets.setOf(job.totalBuckets, mine);
-      this.#assign(job, member, sets.copySet(trial.microBatches), buckets, trial, now);
-    }
-  }
-
-  /**
-   * Nobody can compute a copy now, and only `later` after a while. Workers that are fenced off do not count, unless
-   * two votes differ: then the run waits for them, or for their connections to end.
-   */
-  #giveUp(job: Job, trial: Trial, bucket: number, later: readonly Member[]): void {
-    const workers = trial.votesOf(bucket).map((vote) => vote.worker);
-    if (later.some((m) => m.fencedAt === undefined || workers.length >= 2)) return;
-    if (workers.length >= 2) {
-      this.table.halt({ why: 'audit', bucket, workers });
-      return;
-    }
-    trial.waive(bucket);
-    this.table.note({ note: 'unaudited', worker: workers[0] });
-    this.#reopenWaived(job, trial, bucket);
-  }
-
-  #askBack(): void {
+  #askBack(job: Job, now: number): void {
     if (this.hasOpenWork) return;
-    const asked = [...this.live.values()].filter((a) => a.asked).length;
-    const idle = this.#able().filter((m) => m.live.length === 0);
+    const asked = [...this.live.values()].filter((a) => a.asked !== undefined && !a.isLate).length;
+    const idle = this.manners.able(now).filter((m) => m.isIdle && !m.refuses);
     for (const thief of idle.slice(asked)) {
-      const late = this.#able().filter((m) => this.#reclaimable(m) !== undefined);
+      const late = [...this.table.members.values()].filter((m) => this.#reclaimable(m) !== undefined);
       const lanes = this.#lanes(late);
       const latest = lanes.reduce((best, lane, i) => (best < 0 || lane.loadMs > lanes[best].loadMs ? i : best), -1);
       const a = latest < 0 ? undefined : this.#reclaimable(late[latest]);
       if (a === undefined) return;
       const [lane] = this.#lanes([thief]);
-      const count = handBackCount(a.count - a.begun, lanes[latest], lane, this.table.policy.overheadMs);
-      if (count === 0) continue;
-      a.asked = true;
+      const most = handBackCount(a.count - a.begun, lanes[latest], lane, this.table.policy.overheadMs);
+      if (most === 0) continue;
+      const count = thief.proven ? most : 1;
       const last = sets.copySet(a.microBatches);
       sets.takeFirst(last, a.count - count);
-      this.table.emit({ type: 'ask-back', worker: a.worker, assignment: a.id, microBatches: last });
+      if (job.failuresOf(thief.person, last) >= MOST_FAILURES) continue;
+      a.asked = last;
+      this.table.emit({ type: 'ask-back', worker: a.worker, assignment: a.id, microBatches: sets.copySet(last) });
     }
   }
 
   /** The last assignment of a worker of which something can be asked back. */
   #reclaimable(member: Member): Assignment | undefined {
-    return member.live.findLast((a) => !a.fixed && !a.asked && !a.exhausted && !a.trial && a.begun < a.count);
-  }
-
-  /** How long a worker with work may be silent. */
-  #deadlineMs(member: Member): number {
-    const { silenceMs, silenceFactor } = this.table.policy;
-    const [{ loadMs }] = this.#lanes([member]);
-    return Math.max(silenceMs, silenceFactor * loadMs) * 2 ** Math.min(member.fences, 10);
-  }
-
-  get #holders(): Member[] {
-    return [...this.table.members.values()].filter((m) => m.live.length > 0);
-  }
-
-  #stallMs(holders: readonly Member[]): number {
-    return this.table.policy.stallFactor * Math.max(...holders.map((m) => this.#deadlineMs(m)));
-  }
-
-  /**
-   * Fences off silent workers whose work others can take; and workers that answer but do not work, when nothing at all
-   * has moved since `movedAt` (undefined: it is the coordinator that is at work).
-   */
-  fence(job: Job, now: number, movedAt: number | undefined): void {
-    for (const member of this.#holders) {
-      const silentMs = now - member.quietSince;
-      if (silentMs >= this.#deadlineMs(member) && this.#anotherCan(member))
-        this.#fenceOff(job, member, silentMs, 'silent', now);
-    }
-    const holders = this.#holders;
-    if (movedAt === undefined || holders.length === 0 || now - movedAt < this.#stallMs(holders)) return;
-    for (const member of holders) {
-      if (this.#idleBeside(member)) this.#fenceOff(job, member, now - movedAt, 'its work stands still', now);
-    }
-  }
-
-  /** When `fence` is next of use. */
-  wakeAt(movedAt: number | undefined): number | undefined {
-    const holders = this.#holders;
-    if (holders.length === 0) return undefined;
-    const times = holders.filter((m) => this.#anotherCan(m)).map((m) => m.quietSince + this.#deadlineMs(m));
-    if (movedAt !== undefined && holders.some((m) => this.#idleBeside(m))) times.push(movedAt + this.#stallMs(holders));
-    return times.length > 0 ? Math.min(...times) : undefined;
-  }
-
-  #idleBeside(member: Member): boolean {
-    return this.#able().some((m) => m !== member && m.live.length === 0);
-  }
-
-  #anotherCan(member: Member): boolean {
-    return [...this.table.members.values()].some(
-      (m) => m !== member && m.ready && (m.able || (m.aliveSinceFence && m.lastLife > member.quietSince)),
+    return member.live.findLast(
+      (a) => !a.fixed && a.asked === undefined && !a.exhausted && a.copyOf === undefined && a.begun < a.count,
     );
   }
 
-  #fenceOff(job: Job, member: Member, silentMs: number, reason: string, now: number): void {
-    member.fence(now);
+  /** Others have done the assignment's work first. If it was late and brought nothing, its worker has cost the run that. */
+  giveUp(job: Job, a: Assignment, now: number): void {
+    const member = this.table.members.get(a.worker);
+    if (a.isLate && member !== undefined) {
+      member.wasSlow(now);
+      if (sets.isEmpty(a.delivered)) {
+        this.fenceOff(job, member, 'others did its work first', now);
+        return;
+      }
+    }
+    this.revoke(a, now);
+  }
+
+  fenceOff(job: Job, member: Member, reason: string, now: number): void {
+    const silentMs = now - member.quietSince;
+    this.manners.fence(job, member, now);
     this.table.note({ note: 'fence', worker: member.id, silentMs, reason });
-    for (const a of member.live) {
+    for (const a of [...member.live]) {
       this.revoke(a, now);
       this.reopen(job, a);
     }
   }
 }
 
-/**
- * Of `members`, those who may have these micro-batches: who has refused one gets it again only if there is nobody else,
- * and no third time.
- */
-function mayHave(job: Job, microBatches: IdSet, members: readonly Member[]): readonly Member[] {
-  if (job.strikes.size === 0) return members;
-  const strikes = members.map((member) => {
-    let most = 0;
-    for (const [microBatch, workers] of job.strikes)
-      if (sets.has(microBatches, microBatch)) most = Math.max(most, workers.filter((w) => w === member.id).length);
-    return most;
-  });
-  const without = members.filter((_, i) => strikes[i] === 0);
-  return without.length > 0 ? without : members.filter((_, i) => strikes[i] < 2);
-}
-
-function preferred<T>(all: readonly T[], wanted: (one: T) => boolean): readonly T[] {
+export function preferred<T>(all: readonly T[], wanted: (one: T) => boolean): readonly T[] {
   const some = all.filter(wanted);
   return some.length > 0 ? some : all;
 }

@@ -2,6 +2,8 @@ import type { IdSet } from './sets.js';
 
 /** A connection that was admitted. A new number for every connection; never used again by the same coordinator. */
 export type WorkerId = number;
+/** The owner's own adapter, as a worker: it is dealt copies for audits and refused micro-batches, and is believed. */
+export const OWNER: WorkerId = 0;
 /** Counted up from 1 within an incarnation. */
 export type AssignmentId = number;
 /** The shell's name for a received contribution and its bytes; never used twice. */
@@ -20,13 +22,15 @@ export interface RoundConfig {
   readonly clips: boolean;
   /** Workers with weights that must be there before the first step of this incarnation. At least 1. */
   readonly minWorkers: number;
-  /** The fraction of assignments whose contributions a second worker must confirm. */
+  /** The fraction of assignments whose contributions somebody else must confirm. */
   readonly audit: number;
-  /** Chooses, with the step, what is audited. */
-  readonly seed: number;
   readonly ownerBitClass: string;
   /** Refuse workers of another bit class than the owner's. */
   readonly exact: boolean;
+  /** Whether the owner's adapter can compute micro-batches, as worker `OWNER`. */
+  readonly ownerComputes: boolean;
+  /** By person, the first step of this run to which it contributed under an earlier coordinator. */
+  readonly firstSteps?: ReadonlyMap<string, number>;
   readonly policy?: Partial<Policy>;
 }
 
@@ -36,22 +40,62 @@ export interface Policy {
   readonly silenceMs: number;
   /** A worker may be silent for this many times the estimate of what it has to do. */
   readonly silenceFactor: number;
-  /** A step in which nothing at all has moved for this many deadlines fences workers that answer but do not work. */
-  readonly stallFactor: number;
+  /**
+   * Work is late after this many times the estimate of its end. Two and a half: honest times of a step differ by less,
+   * and a worker that never ends its share costs a step not much more than three others.
+   */
+  readonly lateFactor: number;
+  /** Work is not late before this time, which a busy machine may take for nothing. */
+  readonly lateFloorMs: number;
+  /** As `lateFloorMs`, of a worker that has not proved itself: its first work is its slowest. */
+  readonly lateUnprovenMs: number;
+  /** As `lateFloorMs`, while nobody's speed is known. */
+  readonly lateUnknownMs: number;
+  /** The first back-off after work that was not done; doubled each time. At least two usual steps long. */
+  readonly backOffMs: number;
+  readonly longestBackOffMs: number;
+  /** The back-off of a person whose worker left with work, after it had contributed: workers die, honestly. */
+  readonly leaveMs: number;
+  /** A person's bad manners are forgotten at this rate, one at a time. */
+  readonly forgetMs: number;
+  /** Jobs to which a connection has contributed before its failures cost its person no more than `leaveMs`. */
+  readonly settledJobs: number;
+  /** While nobody else can work, a worker that should wait is dealt work this often. */
+  readonly necessityMs: number;
+  /** Two refuted refusals of a person within this many steps end its connection. */
+  readonly refutedSteps: number;
+  /** A job that waits this long for its workers says so; and not before `awaitedSteps` usual steps. */
+  readonly awaitedMs: number;
+  readonly awaitedSteps: number;
   /** What one more assignment costs besides its micro-batches: its upload, mostly. */
   readonly overheadMs: number;
   /** Weight of the newest step in a worker's speed. */
   readonly speedWeight: number;
   /** `send` actions of one worker that wait for `sent`. */
   readonly sendWindow: number;
-  /** Buckets whose checksum was wrong at a worker before its connection is closed, in one step. */
+  /**
+   * Buckets whose checksum was wrong at a worker before its connection is closed, in one step; of all connections of a
+   * person, four times as many within a minute.
+   */
   readonly wrongBuckets: number;
 }
 
 export const DEFAULT_POLICY: Policy = {
   silenceMs: 5000,
   silenceFactor: 3,
-  stallFactor: 8,
+  lateFactor: 2.5,
+  lateFloorMs: 200,
+  lateUnprovenMs: 1000,
+  lateUnknownMs: 2000,
+  backOffMs: 2000,
+  longestBackOffMs: 300_000,
+  leaveMs: 1000,
+  forgetMs: 60_000,
+  settledJobs: 3,
+  necessityMs: 1000,
+  refutedSteps: 100,
+  awaitedMs: 5000,
+  awaitedSteps: 3,
   overheadMs: 20,
   speedWeight: 0.4,
   sendWindow: 4,
@@ -66,7 +110,13 @@ export type RoundEvent = { readonly now: number } & (
       readonly type: 'worker-joined';
       readonly worker: WorkerId;
       readonly bitClass: string;
+      /** Whom it counts for where votes and bad manners are counted: connections of one address are one person. */
+      readonly person: string;
       readonly microBatchMs?: number;
+    }
+  | /** The owner's adapter cannot compute after all: what it was dealt is open again, and it is dealt nothing more. */ {
+      readonly type: 'owner-unable';
+      readonly reason: string;
     }
   | /** Its connection ended. Ignored for workers that the round has closed itself. */ {
       readonly type: 'worker-left';
@@ -94,11 +144,13 @@ export type RoundEvent = { readonly now: number } & (
     }
   | /**
    * A contribution has arrived whole; only its header has been looked at. Answered by exactly one of `add`, `check`
-   * or `release`, at once.
+   * or `release`, at once. `draw` is from the shell's private randomness, uniform in [0, 1): the sender cannot know it
+   * before it has sent.
    */ {
       readonly type: 'contribution';
       readonly contribution: ContributionId;
       readonly worker: WorkerId;
+      readonly draw: number;
       readonly incarnation: number;
       readonly step: number;
       readonly assignment: AssignmentId;
@@ -168,20 +220,25 @@ export type CloseCode =
   | 'LT_CLUSTER_PAYLOAD'
   /** Weights that stay wrong at the worker. */
   | 'LT_CLUSTER_WEIGHTS'
-  /** Two other workers agree on another result. */
+  /** The owner's adapter, or two others, have another result; or that was found of its person twice. */
   | 'LT_CLUSTER_AUDIT'
   /** Another bit class than the owner's, and `exact` is asked for. */
-  | 'LT_CLUSTER_BIT_CLASS';
+  | 'LT_CLUSTER_BIT_CLASS'
+  /** It has cost the run too much: refusals that were refuted, work that it never did. */
+  | 'LT_CLUSTER_MANNERS';
 
 export type StopReason =
   | { readonly why: 'asked'; readonly abandoned: boolean }
-  | /** LT_TRAIN_NONFINITE: refused by two workers, or twice by the only one. */ {
+  | /**
+   * LT_TRAIN_NONFINITE: the owner's adapter refuses it too; or, where that cannot compute, workers of two persons refuse
+   * it, or the only person's do so twice.
+   */ {
       readonly why: 'refused';
       readonly microBatch: number;
       readonly workers: readonly WorkerId[];
       readonly reason: string;
     }
-  | /** Workers of one bit class that do not agree, and no third one decides. */ {
+  | /** Workers of one bit class that do not agree, and nobody decides. */ {
       readonly why: 'audit';
       readonly bucket: number;
       readonly workers: readonly WorkerId[];
@@ -197,7 +254,7 @@ export type RoundNote =
       readonly bitClass: string;
     }
   | { readonly note: 'fence'; readonly worker: WorkerId; readonly silentMs: number; readonly reason: string }
-  | /** A fenced worker works again in the same step: it has shown life and nobody else can. */ {
+  | /** A worker that should wait is dealt work all the same, since nobody else can have it. */ {
       readonly note: 'unfence';
       readonly worker: WorkerId;
     }
@@ -208,9 +265,38 @@ export type RoundNote =
       readonly reason: string;
     }
   | { readonly note: 'audit'; readonly worker: WorkerId; readonly bucket: number; readonly reason: string }
-  | /** A chosen contribution was used unaudited: no second worker of its bit class is there. */ {
+  | /** A chosen contribution was used unaudited: nobody else of its bit class is there. */ {
       readonly note: 'unaudited';
       readonly worker: WorkerId | undefined;
+    }
+  | /**
+   * The first step in which something that the person contributed is used without the owner's word for it. Once a person,
+   * and not if `firstSteps` has it.
+   */ {
+      readonly note: 'contributed';
+      readonly person: string;
+      readonly step: number;
+    }
+  | /** What the worker's person contributed from step `since` on was used unaudited, and the worker is found wrong. */ {
+      readonly note: 'inexact';
+      readonly worker: WorkerId;
+      readonly since: number;
+      readonly reason: string;
+    }
+  | /** The job in hand waits for these workers alone (`OWNER` may be one), for `waitedMs` by now. Said again at growing intervals. */ {
+      readonly note: 'awaited';
+      readonly workers: readonly WorkerId[];
+      readonly waitedMs: number;
+    }
+  | /** Its work is late and was dealt to another worker as well. */ {
+      readonly note: 'late';
+      readonly worker: WorkerId;
+      readonly lateMs: number;
+    }
+  | /** It refused micro-batches, of which this is the first, that others computed. */ {
+      readonly note: 'refuted';
+      readonly worker: WorkerId;
+      readonly microBatch: number;
     }
   | /** A job cannot go on (or begin) until this changes; said once. */ {
       readonly note: 'waiting';
@@ -319,9 +405,13 @@ export interface RoundCounters {
   fenced: number;
   /** Micro-batches handed back. */
   handedBack: number;
-  /** Contributions a second worker confirmed. */
+  /** Contributions that somebody else confirmed. */
   audited: number;
   wrongBuckets: number;
+  /** Assignments whose work was dealt a second time because they were late. */
+  late: number;
+  /** Refusals that were refuted. */
+  refuted: number;
 }
 
 /** What a dashboard shows of a worker. */

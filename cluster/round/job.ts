@@ -1,5 +1,18 @@
-import type { JobKind, WorkerId } from './events.js';
-import { emptySet, equalSets, fullSet, has, type IdSet, insert, insertAll, intersects, removeAll } from './sets.js';
+import type { JobKind } from './events.js';
+import type { Person } from './person.js';
+import {
+  emptySet,
+  equalSets,
+  fullSet,
+  has,
+  type IdSet,
+  insert,
+  insertAll,
+  intersects,
+  membersOf,
+  removeAll,
+} from './sets.js';
+import type { Claim } from './work.js';
 
 /** What is being summed: one update, or the loss of one list of micro-batches. */
 export class Job {
@@ -10,11 +23,11 @@ export class Job {
   readonly #adding: Uint32Array;
   #incomplete: number;
   readonly complete: IdSet;
-  /** Who has refused a micro-batch, once for each time. */
-  readonly strikes = new Map<number, WorkerId[]>();
+  /** Refusals that are neither believed nor refuted. */
+  claims: Claim[] = [];
   finite = true;
-  /** Assignments dealt: chooses those that are audited. */
-  serial = 0;
+  /** How often each person had a micro-batch and did not do it. */
+  readonly #returned = new Map<Person, Uint8Array>();
 
   /** `first`: the bucket it begins with; an evaluation is about the loss, the last one, only. */
   constructor(
@@ -32,6 +45,22 @@ export class Job {
     this.#adding = new Uint32Array(totalBuckets);
     this.#incomplete = totalBuckets - first;
     this.complete = emptySet(totalBuckets);
+  }
+
+  /** A person has not done these micro-batches, which it was dealt. */
+  notDone(person: Person, microBatches: IdSet): void {
+    const times = this.#returned.get(person) ?? new Uint8Array(this.count);
+    this.#returned.set(person, times);
+    for (const m of membersOf(microBatches)) times[m] = Math.min(255, times[m] + 1);
+  }
+
+  /** How often it has not done the one of these micro-batches that it failed most. */
+  failuresOf(person: Person, microBatches: IdSet): number {
+    const times = this.#returned.get(person);
+    if (times === undefined) return 0;
+    let most = 0;
+    for (const m of membersOf(microBatches)) most = Math.max(most, times[m]);
+    return most;
   }
 
   get allComplete(): boolean {

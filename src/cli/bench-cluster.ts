@@ -5,7 +5,7 @@ import { performance } from 'node:perf_hooks';
 import { type Access, loadOrCreateAccess } from '../../cluster/access.js';
 import { ClusterEngine, type Member } from '../../cluster/coordinator.js';
 import { formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
-import { RUN_DONE } from '../../cluster/protocol.js';
+import { PROBE_NONCE_BYTES, RUN_DONE } from '../../cluster/protocol.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { checkWritableFile, writeText } from '../checkpoint/atomic.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
@@ -308,7 +308,9 @@ class ClusterBench {
       minWorkers: names.length,
       exact: false,
       audit: 0,
-      ownerBitClass: 'bench',
+      // Whoever comes computes; nobody confirms anything here.
+      ownClass: { name: 'bench', nonce: new Uint8Array(PROBE_NONCE_BYTES), salted: { reference: '', run: '' } },
+      ownerComputes: false,
       onNote: (note) => {
         if (note.note === 'fence') fences++;
         if (note.note === 'leave') leave(new LantrainError('LT_CLUSTER_WORKER', `a worker left: ${note.reason}`));

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import {
@@ -11,25 +12,31 @@ import {
   saveIncarnation,
   savePort,
 } from '../../cluster/access.js';
-import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
+import { ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine } from '../../cluster/coordinator.js';
 import { clusterSource } from '../../cluster/dashboard/cluster-source.js';
 import { serveSite } from '../../cluster/dashboard/site.js';
 import { hexFingerprint } from '../../cluster/join-url.js';
-import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol.js';
+import { MAX_TOKEN_BYTES, PROBE_NONCE_BYTES, tokenBytes } from '../../cluster/protocol.js';
 import type { RoundNote } from '../../cluster/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
-import { WorkerTally } from '../../cluster/worker-tally.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { ACCESS_FOLDER } from '../checkpoint/tree.js';
 import { LantrainError } from '../errors.js';
 import type { ParameterLayout } from '../model/layout.js';
 import { courseOf } from '../report/course.js';
-import { reasonOf } from '../report/format.js';
-import { type ClusterEvent, readMetrics, type WorkersEvent } from '../report/metrics.js';
+import { firstStepsOf } from '../report/exactness.js';
+import { formatDuration, reasonOf } from '../report/format.js';
+import {
+  type ClusterEvent,
+  type ContributedEvent,
+  type MetricsEvent,
+  readMetrics,
+  type WorkersEvent,
+} from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
 import { type Happening, Thinner } from '../report/thinner.js';
 import { workersOf } from '../report/workers.js';
@@ -39,6 +46,7 @@ import { adamwOf, type Job, shapeOfJob } from './job.js';
 import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './listen-port.js';
 import { loadingBar } from './loading.js';
+import { availableMemory } from './memory.js';
 import { openGpu } from './open-gpu.js';
 import { Refusals } from './refusals.js';
 import { loadShaders } from './shaders.js';
@@ -90,6 +98,8 @@ const REMARKABLE: ReadonlySet<string> = new Set([
   'fenced',
   'audited',
   'wrongBuckets',
+  'late',
+  'refuted',
 ]);
 
 const THROUGHPUT_MS = 10_000;
@@ -101,14 +111,20 @@ class ClusterConductor implements Conductor {
   #report: (note: RoundNote, step: number) => void = () => {};
   #events: Thinner<ClusterEvent> | undefined;
   #refusals: Refusals | undefined;
+  /** Lines for the terminal; those of before there is one wait. */
+  readonly #lines: string[] = [];
+  #say: (line: string) => void = (line) => void this.#lines.push(line);
   #incarnation = 1;
   #from = 0;
   #ports: Ports = portsFor(0, undefined);
   readonly #throughput = new Throughput();
-  readonly #tally = new WorkerTally();
   #throughputTimer: NodeJS.Timeout | undefined;
 
   constructor(readonly command: CoordinatorCommand) {}
+
+  get audits(): boolean {
+    return this.command.audit > 0;
+  }
 
   get verb(): string {
     return this.command.verb ?? 'coordinator';
@@ -137,7 +153,8 @@ class ClusterConductor implements Conductor {
     // A device of its own, so that its memory is free again before the owner's is taken.
     const probeGpu = await openGpu(this.command.adapter);
     const onProgress = loadingBar('compiling the kernels');
-    const { reference, run } = await ownBitClass(probeGpu, loadShaders(), { model, plan, shape }, onProgress);
+    const nonce = randomBytes(PROBE_NONCE_BYTES);
+    const ownClass = await ownBitClass(probeGpu, loadShaders(), { model, plan, shape }, nonce, onProgress);
     probeGpu.device.destroy();
     this.#engine = await ClusterEngine.create(gpu, loadShaders(), {
       model,
@@ -153,9 +170,14 @@ class ClusterConductor implements Conductor {
       minWorkers: this.command.minWorkers,
       exact: this.command.exact,
       audit: this.command.audit,
-      ownerBitClass: bitClassOf(reference, run),
+      ownClass,
+      availableBytes: () => availableMemory(gpu.adapter),
+      // What came after the step that the run goes on from is computed again.
+      firstSteps: new Map([...firstStepsOf(last.events)].filter(([, step]) => step <= from)),
       onNote: (note, step) => this.#report(note, step),
+      onOwnerUnable: (reason) => this.#say(`the adapter here cannot confirm what workers compute: ${reason}`),
     });
+    if (this.audits) await this.#engine.prepareOwner(loadingBar('compiling the kernels that confirm workers'));
     return this.#engine;
   }
 
@@ -175,18 +197,25 @@ class ClusterConductor implements Conductor {
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     if (access.remark !== undefined) reporter.note(`access   ${access.remark}`);
     await saveIncarnation(folder, this.#incarnation);
-    this.#events = new Thinner((event) => {
+    const tell = (event: MetricsEvent) => {
       run.append(event);
       reporter.event(event);
       telemetry.event(event);
-    });
+    };
+    this.#events = new Thinner(tell);
     const log = new Thinner<Happening>((one) => telemetry.log(one.event, reasonOf(one), one.worker));
     const lines = new Thinner<Happening>((one) => reporter.note(reasonOf(one)));
     this.#report = (note, step) => {
-      if (note.note === 'leave') for (const total of totalsOf(engine, note.worker)) this.#tally.left(total);
+      if (note.note === 'contributed') {
+        const contributed: ContributedEvent = { event: 'contributed', step: note.step, person: note.person };
+        run.append(contributed);
+        return;
+      }
       const event = eventOf(note, step, engine);
       if (event !== undefined) {
-        this.#events?.add(event);
+        // A mark is never held back: the run may be killed before it is written.
+        if (event.event === 'inexact') tell(event);
+        else this.#events?.add(event);
         return;
       }
       const line = lineOf(note, engine);
@@ -194,10 +223,12 @@ class ClusterConductor implements Conductor {
       if (note.note === 'waiting') waiting(true);
       else if (note.note === 'going-on') waiting(false);
       if (note.note in RETRIES) {
-        const worker = 'worker' in note && note.worker !== undefined ? nameOf(engine, note.worker) : undefined;
+        const worker = 'worker' in note && note.worker !== undefined ? engine.nameOf(note.worker) : undefined;
         log.add({ event: note.note, reason: 'reason' in note ? note.reason : RETRIES[note.note], worker });
       }
     };
+    this.#say = (line) => reporter.note(line);
+    for (const line of this.#lines.splice(0)) this.#say(line);
     if (this.#incarnation > 1) {
       const resume = { event: 'resume', step: this.#from, reason: `incarnation ${this.#incarnation}` } as const;
       run.append(resume);
@@ -208,7 +239,7 @@ class ClusterConductor implements Conductor {
     const secrets = await secretsOf(folder, access, !command.plain);
     const refusals = new Refusals(reporter, telemetry);
     this.#refusals = refusals;
-    telemetry.live = clusterSource(engine, this.#tally);
+    telemetry.live = clusterSource(engine);
     this.#server = await listenOn(host, this.#ports, async (port) => {
       // Where a socket for IPv6 does not see that IPv4's is taken.
       if (port > 0 && host === '::') await ClusterServer.checkAddress('0.0.0.0', port).catch(throwIfTaken);
@@ -262,8 +293,8 @@ class ClusterConductor implements Conductor {
   workers(step: number): WorkersEvent {
     // Before the checkpoint that they belong to.
     this.#events?.flush();
-    const present = this.#engine === undefined ? [] : totalsOf(this.#engine);
-    return { event: 'workers', step, workers: this.#tally.takeNews(present).map((total) => ({ ...total })) };
+    const news = this.#engine?.credits.tally.takeNews() ?? [];
+    return { event: 'workers', step, workers: news.map((total) => ({ ...total })) };
   }
 
   /** What the reader of a digest should know of how it came about. */
@@ -324,39 +355,41 @@ function checkMessages({ model, options }: RunConfig): void {
 export async function lastStart(
   path: string,
   isResumed: boolean,
-): Promise<{ readonly incarnation: number; readonly port: number | undefined }> {
-  if (!isResumed) return { incarnation: 0, port: undefined };
+): Promise<{
+  readonly incarnation: number;
+  readonly port: number | undefined;
+  readonly events: readonly MetricsEvent[];
+}> {
+  if (!isResumed) return { incarnation: 0, port: undefined, events: [] };
   const folder = join(path, ACCESS_FOLDER);
-  return { incarnation: await readIncarnation(folder), port: await readPort(folder) };
+  const events = readMetrics(join(path, 'metrics.jsonl'));
+  return { incarnation: await readIncarnation(folder), port: await readPort(folder), events };
 }
 
 /** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */
 const LIFE = { pingMs: 1_000, missedPings: 30 };
 
-const nameOf = (engine: ClusterEngine, worker: number) => engine.members.get(worker)?.name ?? `worker ${worker}`;
+/** Workers that a line names; the rest is counted. */
+const MOST_NAMED = 5;
 
-/** What those workers have computed that are there, or one of them. */
-function totalsOf(engine: ClusterEngine, worker?: number) {
-  return [...engine.members.values()]
-    .filter(({ id, totals }) => totals.tokens > 0 && (worker === undefined || id === worker))
-    .map(({ name, adapter, hashes, totals: { tokens, computeMs } }) => {
-      // Not of the round's view, where one that leaves is no more.
-      const bitClass = bitClassOf(hashes.get('reference') ?? '', hashes.get('run') ?? '');
-      return { name, adapter, bitClass, tokens, computeMs };
-    });
+function namesOf(engine: ClusterEngine, workers: readonly number[]): string {
+  const names = workers.slice(0, MOST_NAMED).map((worker) => engine.nameOf(worker));
+  return [...names, ...(workers.length > MOST_NAMED ? [`${workers.length - MOST_NAMED} more`] : [])].join(', ');
 }
 
 /** Notes that are no metrics events and yet tell of work that was done again, with what to say of them. */
 const RETRIES: Readonly<Record<string, string>> = {
   stale: '',
   audit: '',
+  late: 'its work was dealt to another worker as well',
+  refuted: 'it refused what others have computed',
   unfence: 'works again in the same step',
   unaudited: 'used unaudited: there is no second worker of its bit class',
 };
 
 /** The metrics event of a note, for those notes that are events. */
 function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
-  const worker = 'worker' in note && note.worker !== undefined ? nameOf(engine, note.worker) : undefined;
+  const worker = 'worker' in note && note.worker !== undefined ? engine.nameOf(note.worker) : undefined;
   switch (note.note) {
     case 'join':
       return { event: 'join', step, worker, reason: `bit class ${note.bitClass}` } as const;
@@ -365,7 +398,16 @@ function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
         event: 'mixed',
         step,
         worker,
-        reason: `bit class ${note.bitClass}, the owner's is ${engine.options.ownerBitClass}: the digest is not exact from here`,
+        reason: `bit class ${note.bitClass}, the owner's is ${engine.options.ownClass.name}: the digest is not exact from here`,
+      } as const;
+    case 'inexact':
+      return { event: 'inexact', step: note.since, worker, reason: note.reason } as const;
+    case 'awaited':
+      return {
+        event: 'awaited',
+        step,
+        worker: namesOf(engine, note.workers),
+        reason: `for ${formatDuration(note.waitedMs / 1000)}`,
       } as const;
     case 'leave':
     case 'fence':
@@ -383,7 +425,7 @@ function lineOf(note: RoundNote, engine: ClusterEngine): string | undefined {
     case 'going-on':
       return 'going on';
     case 'audit':
-      return `audit    ${nameOf(engine, note.worker)}, bucket ${note.bucket}: ${note.reason}`;
+      return `audit    ${engine.nameOf(note.worker)}, bucket ${note.bucket}: ${note.reason}`;
     default:
       return undefined;
   }

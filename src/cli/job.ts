@@ -54,6 +54,8 @@ export interface JobRequest {
   readonly tune?: boolean;
   /** This process computes a step alone; else others do, who choose for themselves how. */
   readonly alone: boolean;
+  /** What others compute is confirmed here by samples. */
+  readonly audits?: boolean;
   readonly onNote?: (line: string) => void;
   readonly onData?: (done: number, total: number) => void;
 }
@@ -108,7 +110,9 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   // A coordinator first computes a probe of a whole step, on a device of its own.
   checkMemory(gpu, model, shape, plan, memoryBudget(model, shape, plan));
   const tuned = await tunedPlan(request, gpu, model, shape, plan);
-  const budget = request.alone ? memoryBudget(model, shape, tuned) : ownerBudget(model, tuned, options.clip === 0);
+  const budget = request.alone
+    ? memoryBudget(model, shape, tuned)
+    : clusterBudget(gpu, model, shape, tuned, options.clip === 0, request.audits === true);
   if (!request.alone) checkMemory(gpu, model, shape, plan, budget);
   const config: RunConfig = {
     version: saved?.version ?? version(),
@@ -124,6 +128,21 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
   const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
   return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan: tuned, shape, budget };
+}
+
+/** An owner that audits computes micro-batches as well, where there is memory for that. */
+function clusterBudget(
+  gpu: Gpu,
+  model: ModelConfig,
+  shape: BatchShape,
+  plan: Plan,
+  keepsMoments: boolean,
+  audits: boolean,
+): MemoryBudget {
+  const available = availableMemory(gpu.adapter) ?? Number.POSITIVE_INFINITY;
+  const budgets = [shape, { ...shape, recompute: true }].map((one) => ownerBudget(model, plan, keepsMoments, one));
+  const fitting = audits ? budgets.find(({ totalBytes }) => totalBytes <= available) : undefined;
+  return fitting ?? ownerBudget(model, plan, keepsMoments);
 }
 
 export function adamwOf(options: TrainOptions): AdamWSettings {

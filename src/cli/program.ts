@@ -63,7 +63,7 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
       1,
     )
     .option('--exact', "refuse workers that compute other bits than this machine's adapter")
-    .option('--audit <share>', 'contributions that a second worker confirms, 0 to 1', amount(0, 1), 0)
+    .option('--audit <share>', 'share of what workers send that is computed again to check it, 0 to 1', amount(0, 1), 0)
     .option('--plain', 'ws without TLS, also to other machines')
     .option('--cert <file>', 'your own certificate, PEM; needs --key')
     .option('--key <file>', 'its key, PEM, not encrypted');

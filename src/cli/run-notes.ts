@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { printableLine } from '../printable.js';
-import type { WorkersEvent } from '../report/metrics.js';
+import { type Inexact, inexactOf, inexactText } from '../report/exactness.js';
+import { readMetrics, type WorkersEvent } from '../report/metrics.js';
+import { pasteable } from './invocation.js';
 import { writeReport } from './report.js';
 import { runConfigOf } from './saved-config.js';
 
@@ -38,6 +40,27 @@ export async function noteEnd(
     run.append({ event: state, step: telemetry.step, ...(reason === undefined ? {} : { reason }) });
     if (error !== undefined) await writeReport(run, runConfigOf(run));
   } catch {}
+}
+
+/** The mark of a run that has used what is found wrong. */
+export function markOf(run: RunDirectory): Inexact | undefined {
+  return inexactOf(readMetrics(join(run.path, 'metrics.jsonl')));
+}
+
+/** What a mark says, and how to go back before it. */
+export function remarkOf(run: RunDirectory, mark: Inexact, verb: string): string {
+  return `${inexactText(mark)}; ${wayBack(run, mark.since, verb)}`;
+}
+
+/** The state before step `since` is the last that nothing wrong has gone into. */
+function wayBack(run: RunDirectory, since: number, verb: string): string {
+  const kept = run.list();
+  const good = kept.findLast(({ step }) => step < since);
+  const later = kept.filter(({ step }) => step >= since).map(({ path }) => path);
+  const resume = pasteable([verb, '--resume', run.path]);
+  if (good === undefined) return 'no checkpoint of before is kept: train it anew';
+  const remove = later.length > 0 ? `remove ${later.join(' and ')}, then ` : '';
+  return `to go back to the checkpoint of step ${good.step}: ${remove}${resume}`;
 }
 
 /** The first line of an error, which is one line if it is of this program. */

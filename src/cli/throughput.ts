@@ -2,22 +2,22 @@ import type { Member } from '../../cluster/coordinator.js';
 import { formatCount, formatPercent } from '../report/format.js';
 import type { WorkerTotal } from '../report/workers.js';
 
-/** What each worker computes: its tokens by the time that it computed, so that waiting for others does not count. */
+/** What each worker computes: its tokens by the time from when it was dealt them to when it had sent all. */
 export class Throughput {
   readonly #tokens = new Map<number, number>();
-  readonly #computeMs = new Map<number, number>();
+  readonly #workMs = new Map<number, number>();
 
-  /** `workers  a 2.4k   b 2.5k tokens/s while computing`, since the last call; undefined when nobody has computed since. */
+  /** `workers  a 2.4k   b 2.5k tokens/s while at work`, since the last call; undefined when nobody has computed since. */
   line(members: Iterable<Member>): string | undefined {
     const speeds: string[] = [];
     for (const { id, name, totals } of members) {
       const tokens = totals.tokens - (this.#tokens.get(id) ?? 0);
-      const milliseconds = totals.computeMs - (this.#computeMs.get(id) ?? 0);
+      const milliseconds = totals.workMs - (this.#workMs.get(id) ?? 0);
       this.#tokens.set(id, totals.tokens);
-      this.#computeMs.set(id, totals.computeMs);
+      this.#workMs.set(id, totals.workMs);
       if (tokens > 0) speeds.push(`${name} ${speed(tokens, milliseconds)}`);
     }
-    return speeds.length > 0 ? `workers  ${speeds.join('   ')} tokens/s while computing` : undefined;
+    return speeds.length > 0 ? `workers  ${speeds.join('   ')} tokens/s while at work` : undefined;
   }
 }
 
@@ -26,7 +26,7 @@ export function workerLines(workers: readonly WorkerTotal[]): string[] {
   const all = workers.reduce((sum, { tokens }) => sum + tokens, 0);
   return workers.map(({ name, tokens, computeMs }) => {
     const part = `${formatCount(tokens)} tokens (${formatPercent(tokens / all)})`;
-    return `worker   ${name}: ${part}, ${speed(tokens, computeMs)} tokens/s while computing`;
+    return `worker   ${name}: ${part}, ${speed(tokens, computeMs)} tokens/s while at work`;
   });
 }
 

@@ -36,7 +36,7 @@ import { outputIsOptional, outputLost, remarkLine } from './output.js';
 import { profileTable } from './profile.js';
 import { writeReport } from './report.js';
 import { modelLine } from './run-facts.js';
-import { noteEnd, noteWorkers } from './run-notes.js';
+import { markOf, noteEnd, noteWorkers, remarkOf } from './run-notes.js';
 import { runConfigOf } from './saved-config.js';
 import { loadShaders } from './shaders.js';
 import { StopSignals } from './stop-signals.js';
@@ -75,6 +75,8 @@ export interface Conductor {
   end?(reason: string): Promise<void>;
   /** Ends a worker's connection and returns its name; false when it is gone. Absent where there are no workers. */
   drop?(worker: number): string | false;
+  /** It has a share of what others compute confirmed here. */
+  readonly audits?: boolean;
   /** How long it may take to finish the step in hand once the end is asked for; without it, as long as it takes. */
   readonly patienceMs?: number;
   /** Who has computed so far, for the run's metrics. */
@@ -115,7 +117,7 @@ export function train(command: TrainCommand): Promise<number> {
 
 /**
  * Begins a run or goes on with one, and trains to its end. Returns the exit code: 0 done, 130 stopped by Ctrl-C with a
- * checkpoint.
+ * checkpoint. Throws LT_CLUSTER_INEXACT for a run that is done and has used what is found wrong.
  */
 export async function runTraining(command: TrainCommand, conductor: Conductor): Promise<number> {
   const clock = new RunClock();
@@ -128,7 +130,12 @@ export async function runTraining(command: TrainCommand, conductor: Conductor): 
     const ready = await prepareRun({ command, conductor, reporter, clock }, (run) => {
       created = run;
     });
-    return await runLoop({ ...ready, stop });
+    const code = await runLoop({ ...ready, stop });
+    // Only when the run is closed: it is whole, but for what it has used.
+    const mark = code === 0 ? markOf(ready.run) : undefined;
+    if (mark === undefined) return code;
+    const remark = remarkOf(ready.run, mark, conductor.verb ?? 'train');
+    throw new LantrainError('LT_CLUSTER_INEXACT', `${ready.run.path} is done, but ${remark}`);
   } finally {
     stop.release();
   }
@@ -152,6 +159,7 @@ async function prepareRun(
       ...command,
       saved: resumed?.saved,
       alone: conductor.workers === undefined,
+      audits: conductor.audits,
       onData: loadingBar('reading the data'),
       onNote: (line) => reporter.note(line),
     });
@@ -306,8 +314,11 @@ async function runLoop(ready: ReadyRun): Promise<number> {
     await writeReport(run, config);
     reporter.stop();
     printEnd(run.path, end.complete, end.step, config, reporter, conductor.verb ?? 'train');
-    reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})`);
+    const mark = markOf(run);
+    const exactness = mark === undefined ? '' : `, not exact since step ${mark.since}`;
+    reporter.note(`digest ${end.digest} (plan ${planHash(config.plan).slice(0, 12)})${exactness}`);
     for (const line of conductor.remarks?.(run) ?? []) reporter.note(line);
+    if (mark !== undefined) reporter.note(`inexact  ${remarkOf(run, mark, conductor.verb ?? 'train')}`);
     if (command.profile && conductor.profile)
       for (const line of (await conductor.profile()).split('\n')) reporter.note(line);
     return end.complete ? 0 : 130;

@@ -197,6 +197,21 @@ export class Gpu {
     this.#destroy(view.buffer);
   }
 
+  /**
+   * Runs `build`. Where it throws, every buffer that was made meanwhile is freed, but for those that `read` reads
+   * through: nobody else may make any.
+   */
+  async orFree<T>(build: () => Promise<T>): Promise<T> {
+    const before = new Set(this.#live);
+    try {
+      return await build();
+    } catch (error) {
+      for (const buffer of this.#live)
+        if (!before.has(buffer) && !this.#staging.includes(buffer)) this.#destroy(buffer);
+      throw error;
+    }
+  }
+
   /** Frees every buffer there is. Only with no read pending, and for callers who forget all that was built on them. */
   releaseAll(): void {
     this.#staging = [];

@@ -103,13 +103,21 @@ export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan)
 
 /**
  * Of the process that owns a cluster's state (`ClusterOwner`): weights, moments and the next weights, 16 bytes a
- * parameter, where it `keepsMoments` the ones before as well, 24, and the sums of one bucket. It computes no gradients.
+ * parameter, where it `keepsMoments` the ones before as well, 24, and the sums of one bucket. Where it `computes`
+ * micro-batches of a shape itself, to confirm or refute workers, a graph over its weights and 8 bytes more.
  */
-export function ownerBudget(config: ModelConfig, plan: Plan, keepsMoments: boolean): MemoryBudget {
+export function ownerBudget(
+  config: ModelConfig,
+  plan: Plan,
+  keepsMoments: boolean,
+  computes?: BatchShape,
+): MemoryBudget {
   const layout = new ParameterLayout(config, plan);
   const bucket = bufferBytes(Math.max(...layout.buckets().map(({ size }) => size)));
   const stateBytes = (keepsMoments ? 24 : 16) * layout.allocatedValues + (keepsMoments ? 3 : 2) * bucket;
-  return budgetOf(config, plan, layout, stateBytes, 0);
+  const graph = computes && memoryBudget(config, computes, plan);
+  const sumBytes = graph ? 8 * layout.allocatedValues : 0;
+  return budgetOf(config, plan, layout, stateBytes + sumBytes, graph?.activationBytes ?? 0);
 }
 
 function budgetOf(

@@ -3,7 +3,7 @@ import { type MetricsEvent, RUN_ENDS } from './events.js';
 /** Kinds of event that a step has at most one of. */
 const ONCE: ReadonlySet<MetricsEvent['event']> = new Set(['step', 'eval', 'sample', 'checkpoint']);
 /** What belongs to the state after a step, and is undone when the run goes back behind it. */
-const OF_A_STEP: ReadonlySet<MetricsEvent['event']> = new Set([...ONCE, 'workers']);
+const OF_A_STEP: ReadonlySet<MetricsEvent['event']> = new Set([...ONCE, 'workers', 'inexact', 'contributed']);
 
 /**
  * The events of the one course that a run has taken: where it went back and computed steps again, those of before are

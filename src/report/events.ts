@@ -37,15 +37,33 @@ const CheckpointEvent = z.looseObject({
   path: z.string(),
 });
 const DoneEvent = z.looseObject({ event: z.literal('done'), step: Step, digest: z.string(), seconds: z.number() });
-/** What happens to a run beside its steps. `output`: standard output or error is gone, and the run goes on without it. */
+/**
+ * What happens to a run beside its steps. `output`: standard output or error is gone, and the run goes on without it.
+ * `inexact`: from its step on, the run has used what a worker computed that was found wrong. `awaited`: the step waits for
+ * this worker alone.
+ */
 const ClusterEvent = z.looseObject({
-  event: z.enum(['join', 'leave', 'fence', 'refuse', 'mixed', 'resume', 'output', 'stopped', 'failed']),
+  event: z.enum([
+    'join',
+    'leave',
+    'fence',
+    'refuse',
+    'mixed',
+    'inexact',
+    'awaited',
+    'resume',
+    'output',
+    'stopped',
+    'failed',
+  ]),
   step: Step.optional(),
   worker: z.string().optional(),
   reason: z.string().optional(),
   /** It stands for so many of one kind that came too fast to be written one by one; the fields are the last one's. */
   count: z.number().int().positive().optional(),
 });
+/** The first step in which something that nobody has confirmed came from a person, who is an address. */
+const ContributedEvent = z.looseObject({ event: z.literal('contributed'), step: Step, person: z.string() });
 /**
  * What each worker computed in a part of a run, from the event before to this one or from a start: sums over all of
  * them are those of the run.
@@ -71,6 +89,7 @@ const MetricsEvent = z.discriminatedUnion('event', [
   CheckpointEvent,
   DoneEvent,
   ClusterEvent,
+  ContributedEvent,
   WorkersEvent,
 ]);
 const KINDS: ReadonlySet<unknown> = new Set([
@@ -80,6 +99,7 @@ const KINDS: ReadonlySet<unknown> = new Set([
   'checkpoint',
   'done',
   'workers',
+  'contributed',
   ...ClusterEvent.shape.event.options,
 ]);
 
@@ -89,6 +109,7 @@ export type SampleEvent = z.infer<typeof SampleEvent>;
 export type CheckpointEvent = z.infer<typeof CheckpointEvent>;
 export type DoneEvent = z.infer<typeof DoneEvent>;
 export type WorkersEvent = z.infer<typeof WorkersEvent>;
+export type ContributedEvent = z.infer<typeof ContributedEvent>;
 export type ClusterEvent = z.infer<typeof ClusterEvent>;
 /** A line of metrics.jsonl and of `--json`. */
 export type MetricsEvent = z.infer<typeof MetricsEvent>;

@@ -76,6 +76,7 @@ export function describe(event: MetricsEvent, { stepsPerEpoch, firstStep }: RunI
   switch (event.event) {
     case 'step':
     case 'workers':
+    case 'contributed':
       return undefined;
     case 'eval': {
       const validation = event.valLoss === null ? '' : `   validation loss ${formatLoss(event.valLoss)}`;

@@ -1,6 +1,7 @@
 import { LONGEST_WORDS, printable, printableLine } from '../printable.js';
 import { bitClassesOf, nameBitClasses } from './bit-classes.js';
 import { courseOf, endOf, type RunEnd } from './course.js';
+import { inexactOf, inexactText } from './exactness.js';
 import { formatCount, formatDuration, formatLoss, reasonOf, UNKNOWN } from './format.js';
 import type { MetricsEvent } from './metrics.js';
 import { lossPlot } from './plot.js';
@@ -64,6 +65,7 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
   const done = course.findLast((event) => event.event === 'done');
   const workers = workersOf(course);
   const { classes, mixed } = bitClassesOf(course);
+  const inexact = inexactOf(course);
   const nameOfClass = nameBitClasses(classes);
   const digest = done?.digest ?? checkpoints.at(-1)?.digest;
   const plots = (['light', 'dark'] as const).flatMap((theme) =>
@@ -87,12 +89,13 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
     ...plots,
     section('Digest', [
       `<p><code>${escapeHtml(digest ?? 'none yet: there is no checkpoint')}</code></p>`,
+      inexact === undefined ? '' : `<p>The run is ${escapeHtml(inexactText(inexact))}.</p>`,
       mixed ? '<p>Workers of other bit classes took part: the digest is not exact.</p>' : '',
     ]),
     section('Throughput', [speedPlot(steps)]),
     section('Workers', [
       table(
-        ['Worker', 'Bit class', 'Tokens', 'Tokens/s while computing'],
+        ['Worker', 'Bit class', 'Tokens', 'Tokens/s while at work'],
         workers.map((w) => [
           `${printableLine(w.name, LONGEST_WORDS)}\n${printableLine(w.adapter, LONGEST_WORDS)}`,
           nameOfClass.get(w.bitClass) ?? UNKNOWN,

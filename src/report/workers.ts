@@ -6,6 +6,7 @@ export interface WorkerTotal {
   readonly adapter: string;
   readonly bitClass: string;
   readonly tokens: number;
+  /** By the coordinator's clock, from when it was dealt work to the last of it. */
   readonly computeMs: number;
 }
 

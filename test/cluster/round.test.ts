@@ -8,9 +8,9 @@ const CONFIG: RoundConfig = {
   clips: false,
   minWorkers: 1,
   audit: 0,
-  seed: 1,
   ownerBitClass: 'a',
   exact: false,
+  ownerComputes: false,
 };
 
 type Body<T> = T extends RoundEvent ? Omit<T, 'now'> : never;
@@ -41,7 +41,7 @@ class Bench {
   }
 
   join(worker: number, bitClass = 'a'): void {
-    this.do({ type: 'worker-joined', worker, bitClass });
+    this.do({ type: 'worker-joined', worker, bitClass, person: `person ${worker}` });
   }
 
   begin(step = 1, microBatches = 4): Of<'assign'>[] {
@@ -49,11 +49,22 @@ class Bench {
     return this.of('assign');
   }
 
+  /** An evaluation of one micro-batch each, after which the workers have proved themselves. */
+  prove(...workers: number[]): void {
+    for (const worker of workers) this.join(worker);
+    this.evaluate(workers.length);
+  }
+
+  evaluate(microBatches: number): void {
+    this.do({ type: 'begin-evaluation', evaluation: 1, microBatches });
+    for (const assign of this.of('assign')) this.deliver(assign, 3);
+  }
+
   #next = 1;
   contribute(assign: Of<'assign'>, bucket: number, changes: object = {}): RoundAction[] {
     const { worker, assignment, step, microBatches } = assign;
     const contribution = this.#next++;
-    const frame = { worker, assignment, step, microBatches, contribution, incarnation: 2, bucket };
+    const frame = { worker, assignment, step, microBatches, contribution, incarnation: 2, bucket, draw: 0.5 };
     return this.do({ type: 'contribution', ...frame, ...changes });
   }
 
@@ -79,6 +90,7 @@ describe('a step', () => {
     const bench = new Bench();
     bench.join(1);
     expect(bench.of('send').map((s) => [s.bucket, s.version, s.form])).toEqual([0, 1, 2].map((b) => [b, 0, 'whole']));
+    bench.evaluate(1);
     const [assign] = bench.begin();
     expect(sets.idsOf(assign.microBatches)).toEqual([0, 1, 2, 3]);
     expect(types(bench.deliver(assign, 1))).toEqual(['update']);
@@ -95,7 +107,7 @@ describe('a step', () => {
 
   it('with clipping updates nothing before the norm is known', () => {
     const bench = new Bench({ clips: true });
-    bench.join(1);
+    bench.prove(1);
     const [assign] = bench.begin();
     for (const b of [0, 1, 3]) expect(types(bench.deliver(assign, b))).toEqual([]);
     expect(types(bench.deliver(assign, 2))).toEqual(['norm']);
@@ -117,8 +129,10 @@ describe('a step', () => {
     bench.join(1);
     expect(bench.begin()).toEqual([]);
     bench.join(2);
+    const [first] = bench.of('assign');
     expect(bench.of('assign')).toHaveLength(2);
     bench.do({ type: 'worker-left', worker: 2, reason: 'gone' });
+    for (let b = 0; b <= 3; b++) bench.deliver(first, b);
     expect(bench.of('assign')).toHaveLength(1);
   });
 });
@@ -135,18 +149,18 @@ describe('what comes from outside', () => {
   it.each(forged)('%s ends the connection and changes nothing else', (_, changes) => {
     const bench = new Bench();
     bench.join(1);
-    const [assign] = bench.begin();
+    const [assign] = bench.begin(1, 1);
     const actions = bench.contribute(assign, 0, changes);
     expect(actions).toContainEqual(expect.objectContaining({ type: 'close', code: 'LT_CLUSTER_IMPOSSIBLE' }));
     expect(types(actions)).toContain('release');
     expect(bench.round.counters).toMatchObject({ impossible: 1, accepted: 0 });
     bench.join(2);
-    expect(sets.countOf(bench.of('assign')[0].microBatches)).toBe(4);
+    expect(sets.countOf(bench.of('assign')[0].microBatches)).toBe(1);
   });
 
   it("an assignment of another worker's ends the connection", () => {
     const bench = new Bench();
-    bench.join(1);
+    bench.prove(1);
     bench.join(2);
     const [first] = bench.begin();
     bench.contribute(first, 0, { worker: 2 });
@@ -155,18 +169,18 @@ describe('what comes from outside', () => {
 
   it('an earlier step or incarnation and a repetition are dropped and counted', () => {
     const bench = new Bench();
-    bench.join(1);
+    bench.prove(1);
     const [assign] = bench.begin();
     expect(types(bench.contribute(assign, 0, { incarnation: 1, assignment: 77 }))).toEqual(['release']);
     expect(types(bench.contribute(assign, 0, { step: 0, assignment: 1 }))).toEqual(['release']);
     expect(types(bench.contribute(assign, 0))).toEqual(['add']);
     expect(types(bench.contribute(assign, 0))).toEqual(['release']);
-    expect(bench.round.counters).toMatchObject({ stale: 3, impossible: 0, accepted: 1 });
+    expect(bench.round.counters).toMatchObject({ stale: 3, impossible: 0, accepted: 2 });
   });
 
   it('a payload that does not verify is lacking again, and its worker is gone', () => {
     const bench = new Bench();
-    bench.join(1);
+    bench.prove(1);
     const [assign] = bench.begin();
     for (const b of [0, 1, 3]) bench.deliver(assign, b);
     const [add] = bench.contribute(assign, 2) as [Of<'add'>];
@@ -190,8 +204,7 @@ describe('what comes from outside', () => {
 describe('takeover', () => {
   it('what a dead worker still owed is recomputed for those buckets only', () => {
     const bench = new Bench();
-    bench.join(1);
-    bench.join(2);
+    bench.prove(1, 2);
     const [first, second] = bench.begin();
     bench.deliver(first, 3);
     bench.do({ type: 'worker-left', worker: 1, reason: 'killed' });
@@ -204,8 +217,7 @@ describe('takeover', () => {
 
   it('a silent worker is fenced off after 5 s, twice as late the next time', () => {
     const bench = new Bench();
-    bench.join(1);
-    bench.join(2);
+    bench.prove(1, 2);
     bench.begin(1, 2);
     const fencedAt = (from: number) => {
       for (bench.now = from; bench.now < from + 60_000; bench.now += 500) {
@@ -220,28 +232,28 @@ describe('takeover', () => {
     const assigns = bench.of('assign');
     expect(assigns).toMatchObject([{ worker: 2 }]);
     expect(bench.round.counters.fenced).toBe(1);
-    expect(bench.round.wakeAt).toBeUndefined();
   });
 
   it('only what is acknowledged is dealt anew', () => {
     const bench = new Bench();
-    bench.join(1);
-    const [assign] = bench.begin(1, 8);
-    bench.do({ type: 'progress', worker: 1, assignment: assign.assignment, begun: 2 });
-    bench.join(2);
+    bench.prove(1, 2);
+    const [assign, other] = bench.begin(1, 16);
+    bench.do({ type: 'progress', worker: 1, assignment: assign.assignment, begun: 1 });
+    bench.now = 8000;
+    for (let b = 0; b <= 3; b++) bench.contribute(other, b);
     const [ask] = bench.of('ask-back');
     expect(sets.idsOf(ask.microBatches)).toEqual([5, 6, 7]);
     expect(bench.of('assign')).toEqual([]);
-    const microBatches = sets.setOf(8, [6, 7]);
+    const microBatches = sets.setOf(16, [6, 7]);
     bench.do({ type: 'handed-back', worker: 1, assignment: assign.assignment, microBatches });
     expect(bench.of('assign')).toMatchObject([{ worker: 2, microBatches }]);
-    bench.contribute(assign, 0, { microBatches: sets.setOf(8, [0, 1, 2, 3, 4, 5]) });
+    bench.contribute(assign, 0, { microBatches: sets.setOf(16, [0, 1, 2, 3, 4, 5]) });
     expect(types(bench.actions)).toEqual(['add']);
   });
 
   it('a share cannot be handed back once a contribution of it is there', () => {
     const bench = new Bench();
-    bench.join(1);
+    bench.prove(1);
     const [assign] = bench.begin();
     bench.deliver(assign, 0);
     const microBatches = sets.setOf(4, [3]);
@@ -253,7 +265,7 @@ describe('takeover', () => {
 describe('weights', () => {
   it('who joins in the middle of a step gets the old weights whole, and what is stepped as differences', () => {
     const bench = new Bench();
-    bench.join(1);
+    bench.prove(1);
     bench.step(1);
     const [assign] = bench.begin(2);
     bench.deliver(assign, 1);
@@ -269,7 +281,7 @@ describe('weights', () => {
 
   it('a reader one step behind gets differences, one two steps behind the bucket whole', () => {
     const bench = new Bench({ policy: { sendWindow: 1 } });
-    bench.join(1);
+    bench.prove(1);
     bench.reads = false;
     bench.step(1);
     bench.step(2);
@@ -308,7 +320,7 @@ describe('weights', () => {
 describe('stopping', () => {
   it('after the step in hand, at once, or while nothing is in hand', () => {
     const after = new Bench();
-    after.join(1);
+    after.prove(1);
     const [assign] = after.begin();
     expect(types(after.do({ type: 'stop', when: 'after-job' }))).toEqual([]);
     for (let b = 0; b <= 3; b++) after.deliver(assign, b);
@@ -317,7 +329,7 @@ describe('stopping', () => {
     expect(after.of('stopped')).toMatchObject([{ reason: { why: 'asked', abandoned: false } }]);
 
     const now = new Bench();
-    now.join(1);
+    now.prove(1);
     now.begin();
     now.do({ type: 'stop', when: 'now' });
     expect(now.of('stopped')).toMatchObject([{ step: 1, reason: { why: 'asked', abandoned: true } }]);
@@ -330,7 +342,7 @@ describe('stopping', () => {
 
   it('a paused run begins nothing until it is resumed', () => {
     const bench = new Bench();
-    bench.join(1);
+    bench.prove(1);
     bench.do({ type: 'pause' });
     expect(bench.begin()).toEqual([]);
     bench.do({ type: 'resume' });
@@ -340,7 +352,7 @@ describe('stopping', () => {
   it('an evaluation that is refused twice is not finite, and the run goes on', () => {
     const bench = new Bench();
     bench.join(1);
-    bench.do({ type: 'begin-evaluation', evaluation: 5, microBatches: 2 });
+    bench.do({ type: 'begin-evaluation', evaluation: 5, microBatches: 1 });
     for (let i = 0; i < 2; i++) {
       const [{ assignment, microBatches, buckets }] = bench.of('assign');
       expect(sets.idsOf(buckets)).toEqual([3]);

@@ -1,192 +1,33 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { join as joinPath, resolve } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator.js';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { ClusterEngine } from '../../cluster/coordinator.js';
 import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import {
-  type CoordinatorMessage,
-  encodeFrame,
-  type Frame,
-  MicroBatchSet,
-  type Welcome,
-  type WorkerMessage,
-} from '../../cluster/protocol.js';
-import type { RoundNote } from '../../cluster/round.js';
-import type { WorkerConnection } from '../../cluster/transport/connection.js';
+import type { Welcome } from '../../cluster/protocol.js';
 import { loadShaders } from '../../src/cli/shaders.js';
-import type { LantrainError } from '../../src/errors.js';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget } from '../../src/model/activations.js';
-import type { ModelConfig } from '../../src/model/config.js';
-import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
-import { packLoss, packSums } from '../../src/train/blocks.js';
-import { initializeWeights, StepAbandoned } from '../../src/train/engine.js';
+import { StepAbandoned } from '../../src/train/engine.js';
 import { SMALL, workFolder } from '../cli/run.js';
-import { closing, join, startServer, type TestServer, until } from './transport-helpers.js';
+import {
+  batches,
+  type Cluster,
+  cluster,
+  contribute,
+  contributeInParts,
+  FakeWorker,
+  gpu,
+  HASH,
+  NONCE,
+  refuse,
+  setUpClusters,
+} from './fake-worker.js';
+import { join, until } from './transport-helpers.js';
 
-const MODEL: ModelConfig = { vocabSize: 61, context: 8, width: 24, layers: 1, heads: 3, tie: false, qkvBias: true };
-const SHAPE = { batch: 1, context: 8, dropout: 0 };
-const MICRO_BATCHES = 4;
-const HASH = { reference: 'a'.repeat(64), run: 'b'.repeat(64) };
-const CLASS = `${'a'.repeat(12)}-${'b'.repeat(12)}`;
-
-let gpu: Gpu;
-
-beforeAll(async () => {
-  gpu = await Gpu.open(openDawn());
-});
-
-interface Cluster extends TestServer {
-  readonly engine: ClusterEngine;
-  /** Each note with the name that its worker had at that moment. */
-  readonly notes: (RoundNote & { readonly name?: string })[];
-}
-
-const open: Cluster[] = [];
-
-afterEach(async () => {
-  for (const { engine, server } of open.splice(0)) {
-    await engine.close('the test is over');
-    await server.close();
-  }
-});
-
-/** A real coordinator on loopback, with several small buckets. */
-async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
-  const notes: Cluster['notes'] = [];
-  const options: ClusterOptions = {
-    model: MODEL,
-    shape: SHAPE,
-    plan: { ...defaultPlan(gpu.adapter), windowValues: 2 ** 13, slabValues: 2 ** 13 },
-    adamw: { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'all' },
-    clip: 0,
-    seed: 1,
-    microBatches: MICRO_BATCHES,
-    tokensPerStep: MICRO_BATCHES * SHAPE.context,
-    version: 0,
-    incarnation: 1,
-    minWorkers: 1,
-    exact: false,
-    audit: 0,
-    ownerBitClass: CLASS,
-    onNote: (note) => {
-      const worker = 'worker' in note && note.worker !== undefined ? note.worker : 0;
-      notes.push({ ...note, name: engine.members.get(worker)?.name });
-    },
-    ...more,
-  };
-  const engine: ClusterEngine = await ClusterEngine.create(gpu, loadShaders(), options);
-  initializeWeights(engine, 'gpt2', 1);
-  const test = { ...(await startServer({}, { onConnection: (c) => engine.admit(c) })), engine, notes };
-  open.push(test);
-  return test;
-}
-
-const batches = (count = MICRO_BATCHES): MicroBatch[] =>
-  Array.from({ length: count }, (_, i) => ({
-    tokens: new Uint32Array(SHAPE.context).fill(i % 61),
-    targets: new Uint32Array(SHAPE.context).fill(1),
-    firstSlot: i,
-  }));
-
-type Received = CoordinatorMessage | Frame;
-type OnAssign = (worker: FakeWorker, message: Extract<CoordinatorMessage, { type: 'assign' }>) => void;
-
-/** A worker without an adapter, which says what the test wants. */
-class FakeWorker {
-  readonly received: Received[] = [];
-  readonly closed: Promise<LantrainError>;
-  welcome: Welcome | undefined;
-
-  private constructor(
-    readonly connection: WorkerConnection,
-    readonly name: string,
-    onAssign: OnAssign,
-    hash: typeof HASH,
-  ) {
-    this.closed = closing(connection);
-    connection.onFrame = (frame) => void this.received.push(frame);
-    const take = (message: CoordinatorMessage) => void this.received.push(message);
-    connection.onControl = {
-      welcome: (m) => {
-        this.welcome = m;
-        connection.frames = {
-          incarnation: m.incarnation,
-          buckets: m.buckets,
-          microBatches: m.microBatches,
-          kinds: ['weights-whole', 'weights-difference'],
-        };
-      },
-      probe: ({ probe }) => connection.send({ type: 'hashes', probe, hash: hash[probe] }),
-      weights: take,
-      commit: take,
-      assign: (m) => {
-        take(m);
-        onAssign(this, m);
-      },
-      evaluate: (m) => {
-        take(m);
-        const low = m.microBatches.length * 2 ** 20;
-        const high = 0;
-        this.say({ type: 'evaluated', assignment: m.assignment, low, high, tokens: 0, finite: true });
-      },
-      reclaim: (m) => this.say({ type: 'handedBack', assignment: m.assignment, microBatches: [] }),
-      fence: take,
-      stop: take,
-    };
-    this.say({ type: 'join', name, adapter: 'none', software: true });
-  }
-
-  static async join({ url }: TestServer, name: string, onAssign: OnAssign = () => {}, hash = HASH) {
-    return new FakeWorker(await join(url, {}, false), name, onAssign, hash);
-  }
-
-  say(message: WorkerMessage): void {
-    this.connection.send(message);
-  }
-
-  get frames(): Frame[] {
-    return this.received.filter((r): r is Frame => 'header' in r);
-  }
-}
-
-/** Contributes zeros for everything that it is dealt. */
-const contribute =
-  ({ engine }: Cluster): OnAssign =>
-  ({ connection }, { assignment, step, microBatches: dealt, buckets }) => {
-    const microBatches = MicroBatchSet.of(dealt.map((m) => m.microBatch));
-    const lossBucket = engine.owner.buckets.length;
-    for (const bucket of buckets ?? [...engine.owner.buckets.keys(), lossBucket]) {
-      const zeros = () => new Uint32Array(engine.owner.buckets[bucket].size);
-      const payload = bucket === lossBucket ? packLoss(0n) : packSums(zeros(), zeros());
-      const header = { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches } as const;
-      connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
-    }
-  };
-
-/** Contributes ones: to the first bucket at once, to the others when `rest` is called. */
-function contributeInParts({ engine }: Cluster) {
-  let sendRest: () => void = () => {};
-  const onAssign: OnAssign = ({ connection }, { assignment, step, microBatches: dealt }) => {
-    const microBatches = MicroBatchSet.of(dealt.map((m) => m.microBatch));
-    const lossBucket = engine.owner.buckets.length;
-    const send = (bucket: number) => {
-      const size = bucket === lossBucket ? 0 : engine.owner.buckets[bucket].size;
-      const ones = new Uint32Array(size).fill(2 ** 20);
-      const payload = bucket === lossBucket ? packLoss(2n ** 40n) : packSums(ones, new Uint32Array(size));
-      const header = { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches } as const;
-      connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
-    };
-    send(0);
-    sendRest = () => {
-      for (let bucket = 1; bucket <= lossBucket; bucket++) send(bucket);
-    };
-  };
-  return { onAssign, rest: () => sendRest() };
-}
+setUpClusters();
 
 /** Weights and moments, in words. */
 async function stateOf({ gpu, state: { weights, first, second } }: ClusterEngine): Promise<Uint32Array[]> {
@@ -207,9 +48,6 @@ function updates({ engine: { owner } }: Cluster): { count: number } {
   };
   return seen;
 }
-
-const refuse: OnAssign = (worker, { assignment, microBatches: [first] }) =>
-  worker.say({ type: 'refuse', assignment, microBatch: first.microBatch, status: 1, what: 'wte\u001b[2J\n.weight' });
 
 describe("the coordinator's shell", () => {
   it('stops the run when two workers refuse a micro-batch, and no later step hangs', async () => {
@@ -269,15 +107,17 @@ describe("the coordinator's shell", () => {
       quick.onAssign(...args);
       quick.rest();
     });
-    const outcome = await undisturbed.engine.step(batches(), 1, 1, 1e-3);
+    await undisturbed.engine.step(batches(), 1, 1, 1e-3);
+    const outcome = await undisturbed.engine.step(batches(), 2, 1, 1e-3);
 
     const test = await cluster();
     const { engine } = test;
-    const before = await stateOf(engine);
     const { onAssign, rest } = contributeInParts(test);
-    const updated = updates(test);
     await FakeWorker.join(test, 'a', onAssign);
-    const step = engine.step(batches(), 1, 1, 1e-3);
+    await engine.step(batches(), 1, 1, 1e-3);
+    const before = await stateOf(engine);
+    const updated = updates(test);
+    const step = engine.step(batches(), 2, 1, 1e-3);
     await until(() => updated.count === 1, 'the first bucket is updated');
     expect(await stateOf(engine)).not.toEqual(before);
     await engine.holdState(async () => {
@@ -286,26 +126,27 @@ describe("the coordinator's shell", () => {
       rest();
       await new Promise((go) => setTimeout(go, 100));
       expect(await stateOf(engine)).toEqual(before);
-      expect(engine.version).toBe(0);
+      expect(engine.version).toBe(1);
     });
     expect(await step).toEqual(outcome);
-    expect(engine.version).toBe(1);
+    expect(engine.version).toBe(2);
     expect(await stateOf(engine)).toEqual(await stateOf(undisturbed.engine));
   });
 
   it('abandons a step of which buckets miss: the state is that before it, though others are updated', async () => {
     const test = await cluster();
     const { engine } = test;
+    await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
+    await engine.step(batches(), 1, 1, 1e-3);
     const before = await stateOf(engine);
     const updated = updates(test);
-    await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
-    const step = engine.step(batches(), 1, 1, 1e-3);
+    const step = engine.step(batches(), 2, 1, 1e-3);
     await until(() => updated.count === 1, 'the first bucket is updated');
     engine.abandon();
     await expect(step).rejects.toBeInstanceOf(StepAbandoned);
-    expect(engine.version).toBe(0);
+    expect(engine.version).toBe(1);
     expect(await engine.holdState(() => stateOf(engine))).toEqual(before);
-    await expect(engine.step(batches(), 1, 1, 1e-3)).rejects.toBeInstanceOf(StepAbandoned);
+    await expect(engine.step(batches(), 2, 1, 1e-3)).rejects.toBeInstanceOf(StepAbandoned);
   });
 
   it.each([0, 0.5])(
@@ -441,14 +282,14 @@ it("a worker's engine outlives its connection, and another shape takes its place
   const one = { batch: 2, context: 16, dropout: 0 };
   const shape = { model, shape: one, plan: defaultPlan(gpu.adapter), microBatches: 1 };
   const first = await keeper.get(shape);
-  const hash = await keeper.probe('run');
+  const hash = await keeper.probe('run', NONCE);
   const bytes = keeper.gpu.memory.allocatedBytes;
   expect(await keeper.get(structuredClone(shape))).toBe(first);
-  expect(await keeper.probe('run')).toBe(hash);
+  expect(await keeper.probe('run', NONCE)).toBe(hash);
   expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
   const recomputing = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), { recompute: true });
   await recomputing.get(shape);
-  expect(await recomputing.probe('run')).toBe(hash);
+  expect(await recomputing.probe('run', NONCE)).toBe(hash);
   expect(recomputing.gpu.memory.allocatedBytes).toBeLessThan(bytes);
   recomputing.gpu.device.destroy();
   const ifNeeded = async (availableBytes: number) => {
@@ -457,7 +298,7 @@ it("a worker's engine outlives its connection, and another shape takes its place
       availableBytes: () => availableBytes,
     });
     await own.get(shape);
-    await own.probe('run');
+    await own.probe('run', NONCE);
     own.gpu.device.destroy();
     return own.gpu.memory.allocatedBytes;
   };
@@ -469,14 +310,14 @@ it("a worker's engine outlives its connection, and another shape takes its place
   const other = await keeper.get({ ...shape, shape: { ...shape.shape, dropout: 0.1 } });
   expect(other).not.toBe(first);
   await keeper.get(shape);
-  expect(await keeper.probe('run')).toBe(hash);
+  expect(await keeper.probe('run', NONCE)).toBe(hash);
   expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
   const without = new EngineKeeper(keeper.gpu);
   await expect(without.get(shape)).rejects.toMatchObject({ code: 'LT_CLUSTER_MALFORMED' });
   const shaders = loadShaders();
   const sent = await without.get({ ...shape, shaders });
   expect(await without.get({ ...shape, shaders: { ...shaders } })).toBe(sent);
-  expect(await without.probe('run')).toBe(hash);
+  expect(await without.probe('run', NONCE)).toBe(hash);
   const others = { ...shaders, gelu: `${shaders.gelu}\n` };
   expect(await without.get({ ...shape, shaders: others }), 'other shaders').not.toBe(sent);
   keeper.gpu.device.destroy();

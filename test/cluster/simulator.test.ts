@@ -20,6 +20,7 @@ function quiet(seed: number, changes: Partial<Scenario>): Scenario {
     workers: [worker, worker],
     minWorkers: 1,
     audit: 0,
+    ownerMs: undefined,
     checkpointEvery: 1,
     faultsUntilMs: 60_000,
     killEveryMs: 0,

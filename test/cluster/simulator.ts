@@ -5,8 +5,9 @@ import {
   type RoundCounters,
   type StopReason,
 } from '../../cluster/round.js';
+import { Ledger } from './simulator/ledger.js';
 import { freshRun, type Mutation, must, Owner, Violation } from './simulator/owner.js';
-import { type Cluster, HONEST, SimulatedWorker, type WorkerTraits } from './simulator/worker.js';
+import { type Cluster, HONEST, isBad, SimulatedWorker, type WorkerTraits } from './simulator/worker.js';
 import { plainDigest, type Shape, World } from './simulator/world.js';
 
 export type { Mutation } from './simulator/owner.js';
@@ -17,6 +18,12 @@ export interface Scenario extends Shape {
   readonly workers: readonly WorkerTraits[];
   readonly minWorkers: number;
   readonly audit: number;
+  /** What a micro-batch takes the owner's own adapter; undefined where that does not compute. */
+  readonly ownerMs: number | undefined;
+  /** When it fails. */
+  readonly ownerFailsAtMs?: number;
+  /** Whose address each of `workers` has, where two have the same. */
+  readonly persons?: readonly string[];
   readonly checkpointEvery: number;
   /** Faults happen until this virtual time; from then on the run must end in bounded time. */
   readonly faultsUntilMs: number;
@@ -40,6 +47,7 @@ export interface Outcome {
   /** How often each note was logged, over all lives of the coordinator. */
   readonly notes: ReadonlyMap<string, number>;
   readonly incarnations: number;
+  readonly ledger: Ledger;
 }
 
 /** A run that broke a promise. The message names the seed that replays it. */
@@ -55,6 +63,8 @@ export class Simulation {
   readonly workers: SimulatedWorker[] = [];
   readonly #disk: { checkpoint: ReturnType<typeof freshRun> };
   readonly #notes = new Map<string, number>();
+  readonly ledger = new Ledger((worker) => this.#persons.get(worker) ?? 'nobody');
+  readonly #persons = new Map<number, string>();
   #incarnation = 0;
   owner: Owner;
 
@@ -76,20 +86,20 @@ export class Simulation {
       calm: false,
     };
     this.owner = this.#startCoordinator();
-    for (const traits of scenario.workers) this.spawn(traits);
+    for (const [i, traits] of scenario.workers.entries()) this.spawn(traits, scenario.persons?.[i]);
     this.#schedule(scenario.killEveryMs, () => this.#killOne());
     this.#schedule(scenario.pauseEveryMs, () => this.#one()?.pause(this.world.integer(100, 20_000)));
     this.#schedule(scenario.breakEveryMs, () => this.#one()?.link?.cut(this.world.pick([0, 20, 3000, 30_000])));
     this.#schedule(scenario.coordinatorKillEveryMs, () => this.restartCoordinator());
     this.world.after(scenario.faultsUntilMs, () => {
       this.cluster.calm = true;
-      // At least one good worker is left.
+      // At least one good worker is there.
       this.spawn({ ...HONEST, bitClass: 'a', microBatchMs: 50, latencyMs: 5 });
     });
   }
 
-  readonly spawn = (traits: WorkerTraits): SimulatedWorker => {
-    const worker = new SimulatedWorker(this.cluster, traits);
+  readonly spawn = (traits: WorkerTraits, person = `host ${this.workers.length}`): SimulatedWorker => {
+    const worker = new SimulatedWorker(this.cluster, traits, person);
     this.workers.push(worker);
     return worker;
   };
@@ -115,18 +125,55 @@ export class Simulation {
         clips: scenario.clips,
         minWorkers: scenario.minWorkers,
         audit: scenario.audit,
-        seed: scenario.seed,
         ownerBitClass: 'a',
         exact: false,
+        ownerComputes: scenario.ownerMs !== undefined,
+        firstSteps: new Map(this.ledger.contributed),
         policy: { ...DEFAULT_POLICY, sendWindow: 2 },
       },
       checkpointEvery: scenario.checkpointEvery,
+      ownerMs: scenario.ownerMs ?? 0,
+      ownerFailsAtMs: scenario.ownerFailsAtMs,
+      poisoned: this.cluster.poisoned,
+      ledger: this.ledger,
       mutation: this.mutation,
       roundClass: this.roundClass,
-      onAction: scenario.onAction && ((action) => scenario.onAction?.(action, this)),
+      onAction: (action) => {
+        if (action.type === 'close') this.#mustDeserveIt(action.worker, action.code);
+        scenario.onAction?.(action, this);
+      },
     });
     this.cluster.owner = owner;
     return owner;
+  }
+
+  /** Whether the owner's adapter decides every dispute about workers of its class. */
+  get #ownerDecides(): boolean {
+    return this.scenario.ownerMs !== undefined && this.scenario.ownerFailsAtMs === undefined;
+  }
+
+  /** Nobody honest is expelled by those who are not. */
+  #mustDeserveIt(id: number, code: string): void {
+    const worker = this.workers.find((w) => w.link?.id === id);
+    if (worker === undefined || (code !== 'LT_CLUSTER_AUDIT' && code !== 'LT_CLUSTER_MANNERS')) return;
+    const ofPerson = this.workers.filter((w) => w.person === worker.person);
+    if (ofPerson.some((w) => isBad(w.traits)) || this.scenario.poisoned !== undefined) return;
+    const liars = new Set(this.workers.filter((w) => w.traits.lies > 0).map((w) => w.person));
+    const undecided = !this.#ownerDecides || worker.traits.bitClass !== 'a';
+    must(code === 'LT_CLUSTER_AUDIT' && undecided && liars.size > 1, `honest ${worker.person} is expelled: ${code}`);
+  }
+
+  #mayStop({ why }: StopReason): boolean {
+    if (why === 'audit') {
+      const liars = this.workers.filter((w) => w.traits.lies > 0);
+      return liars.length > 0 && !(this.#ownerDecides && liars.every((w) => w.traits.bitClass === 'a'));
+    }
+    return this.scenario.poisoned !== undefined || this.#mayRefuse;
+  }
+
+  /** Whether those who refuse without cause can have been believed. */
+  get #mayRefuse(): boolean {
+    return !this.#ownerDecides && this.workers.some((w) => w.traits.refuses > 0);
   }
 
   #schedule(everyMs: number, run: () => void): void {
@@ -147,7 +194,8 @@ export class Simulation {
     const victim = this.#one();
     if (victim === undefined) return;
     victim.kill(this.world.pick([0, 10, 10, 30_000]));
-    if (this.world.chance(0.8)) this.world.after(this.world.integer(50, 5000), () => this.spawn(victim.traits));
+    if (this.world.chance(0.8))
+      this.world.after(this.world.integer(50, 5000), () => this.spawn(victim.traits, victim.person));
   }
 
   #collect(): void {
@@ -168,8 +216,13 @@ export class Simulation {
     this.#collect();
     const { stopped, digest, round } = this.owner;
     const expected = plainDigest(scenario);
+    const { falseUses, evaluationsRefused } = this.ledger;
+    if (evaluationsRefused > 0) must(this.#mayRefuse, 'an evaluation is refused');
+    if (stopped !== undefined) must(this.#mayStop(stopped), `it stops: ${JSON.stringify(stopped)}`);
+    this.ledger.check();
     if (stopped === undefined) {
-      must(digest === expected, `digest ${digest} instead of ${expected}`);
+      if (falseUses.length === 0 && evaluationsRefused === 0)
+        must(digest === expected, `digest ${digest} instead of ${expected}`);
       // The last answers are on their way; nothing is held for ever.
       for (const end = world.now + 100; this.owner.held > 0 && world.now < end; ) must(world.next(), 'bytes are held');
       must(this.owner.held === 0, `${this.owner.held} contributions are held for ever`);
@@ -183,6 +236,7 @@ export class Simulation {
       counters,
       notes: this.#notes,
       incarnations: this.#incarnation,
+      ledger: this.ledger,
     };
   }
 }
@@ -195,9 +249,25 @@ export function scenarioOf(seed: number): Scenario {
     integer: (a: number, b: number) => world.integer(a, b),
     pick: <T>(all: readonly T[]) => world.pick(all),
   };
-  const audit = chance(0.2) ? pick([0.2, 1]) : 0;
+  const audit = chance(0.35) ? pick([0.1, 0.5, 1]) : 0;
   const sometimes = (p: number, value: number) => (chance(p) ? value : 0);
+  const hostile = chance(0.5);
+  const malice = (): Partial<WorkerTraits> => {
+    if (!hostile || !chance(0.4)) return {};
+    const returns = chance(0.5);
+    return pick<Partial<WorkerTraits>>([
+      { lies: 1 },
+      { lies: 0.3, lie: pick([1, 1, 2, 3]) },
+      { lies: 1, liesFrom: integer(1, 4) },
+      { refuses: pick([0.2, 1]) },
+      { stalls: 'idles', returns },
+      { stalls: 'begins', returns },
+      { stalls: 'part', returns },
+      { stalls: 'hands-back', returns },
+    ]);
+  };
   const traits = (): WorkerTraits => ({
+    ...HONEST,
     bitClass: chance(0.15) ? 'b' : 'a',
     microBatchMs: pick([5, 20, 100, 100, 1000, 8000]),
     latencyMs: pick([1, 5, 50, 300]),
@@ -206,11 +276,12 @@ export function scenarioOf(seed: number): Scenario {
     corrupts: sometimes(0.15, 0.1),
     duplicates: sometimes(0.3, 0.3),
     replays: sometimes(0.3, 0.3),
-    lies: 0,
     impossible: sometimes(0.1, 0.1),
     spoilsWeights: sometimes(0.2, 0.1),
-    refuses: 0,
+    ...malice(),
   });
+  const ownerMs = chance(0.5) ? pick([10, 100, 2000]) : undefined;
+  const workers = Array.from({ length: integer(1, 4) }, traits);
   return {
     seed,
     steps: integer(1, 4),
@@ -218,7 +289,10 @@ export function scenarioOf(seed: number): Scenario {
     parameterBuckets: integer(1, 5),
     clips: chance(0.3),
     evaluationMicroBatches: chance(0.3) ? integer(1, 4) : 0,
-    workers: Array.from({ length: integer(1, 4) }, traits),
+    workers,
+    persons: chance(0.25) ? workers.map(() => pick(['a classroom', 'another'])) : undefined,
+    ownerMs,
+    ownerFailsAtMs: ownerMs !== undefined && chance(0.1) ? integer(1, 10_000) : undefined,
     minWorkers: 1,
     audit,
     checkpointEvery: integer(1, 3),

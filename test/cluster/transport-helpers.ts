@@ -45,7 +45,7 @@ export async function startServer(
     onConnection: (connection) => {
       accepted.push(connection);
       connection.frames = { ...CONTEXT, kinds: ['contribution'] };
-      const answer = () => connection.send({ type: 'probe', probe: 'run' });
+      const answer = () => connection.send({ type: 'probe', probe: 'run', nonce: new Uint8Array(32) });
       connection.onControl = { join: answer, ready: answer };
       connection.onClose = (error) => ended.push(error);
       more.onConnection?.(connection);

@@ -72,7 +72,7 @@ test('control messages and frames go both ways, in order', async () => {
 test('messages that arrive before anybody listens are kept', async () => {
   const { url } = await start(
     {},
-    { onConnection: (connection) => connection.send({ type: 'probe', probe: 'reference' }) },
+    { onConnection: (connection) => connection.send({ type: 'probe', probe: 'reference', nonce: new Uint8Array(32) }) },
   );
   const worker = await join(url, {}, false);
   await new Promise((resolve) => setTimeout(resolve, 50));

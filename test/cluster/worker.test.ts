@@ -94,7 +94,7 @@ class Bench {
       exact: false,
     });
     const set = this.until((m) => 'type' in m && m.type === 'hashes');
-    onControl.probe?.({ type: 'probe', probe: 'run' });
+    onControl.probe?.({ type: 'probe', probe: 'run', nonce: new Uint8Array(32) });
     await set;
     onControl.weights?.({ type: 'weights', version: 0, mode: 'whole' });
     const ready = this.until((m) => 'type' in m && m.type === 'ready');

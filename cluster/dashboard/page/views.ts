@@ -57,14 +57,19 @@ export function drawRun({ model }: ViewContext): void {
 export function drawStatus({ model, isLost, lostFor }: ViewContext): void {
   const { run, status } = model;
   if (run === undefined || status === undefined) return;
-  const { step, state, reason, secondsLeft, tokensPerSecond, efficiency, mixed } = status;
+  const { step, state, reason, secondsLeft, tokensPerSecond, efficiency, mixed, inexact, awaited } = status;
   const lost = isLost();
   const pill = byId('state');
   setText(pill, lost ? 'Lost' : STATES[state]);
   setData(pill, 'state', lost ? 'lost' : state);
   setHidden(byId('mixed'), !mixed);
-  setText(byId('reason'), reason === undefined || lost ? '' : `Failed: ${reason}`);
-  setHidden(byId('reason'), reason === undefined || lost);
+  const remarks = [
+    ...(reason === undefined ? [] : [`Failed: ${reason}`]),
+    ...(inexact === undefined ? [] : [`This run is ${inexact}`]),
+    ...(awaited === undefined ? [] : [awaited]),
+  ];
+  setText(byId('reason'), lost ? '' : remarks.join(' · '));
+  setHidden(byId('reason'), remarks.length === 0 || lost);
   const progress = byId<HTMLProgressElement>('progress');
   progress.max = run.totalSteps;
   progress.value = step;
@@ -141,6 +146,10 @@ const KINDS: Readonly<Record<string, string>> = {
   unfence: 'back',
   refuse: 'refused',
   mixed: 'mixed',
+  inexact: 'not exact',
+  awaited: 'awaited',
+  late: 'late',
+  refuted: 'refuted',
   resume: 'resumed',
   stale: 'stale',
   audit: 'audit',

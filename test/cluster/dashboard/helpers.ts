@@ -68,6 +68,7 @@ export function liveWorkers(count: number, moment: number): LiveWorker[] {
     done: moment % 5,
     roundTripMs: 1 + (i % 7),
     totals: {
+      workMs: moment * 180,
       computeMs: moment * 160,
       uploadMs: moment * 12,
       downloadMs: moment * 9,

@@ -218,6 +218,7 @@ describe('the history', () => {
           ...liveWorkers(2, 0)[i],
           name,
           totals: {
+            workMs: step * 900,
             computeMs: step * 800,
             uploadMs: step * 100,
             downloadMs: step * 50,
@@ -248,8 +249,8 @@ describe('the history', () => {
       update: 30,
     });
     expect(update.workers?.map(({ share, tokensPerSecond }) => [share, tokensPerSecond])).toEqual([
-      [0.5, 640],
-      [0.5, 640],
+      [0.5, 568.889],
+      [0.5, 568.889],
     ]);
     expect(telemetry.update(), 'nothing is new').toBeUndefined();
   });

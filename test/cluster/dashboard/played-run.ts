@@ -29,6 +29,7 @@ export function playedWorkers(moment: number): LiveWorker[] {
     done: 77,
     roundTripMs: 123.5,
     totals: {
+      workMs: moment * 180,
       computeMs: moment * 160,
       uploadMs: moment * 12,
       downloadMs: moment * 9,

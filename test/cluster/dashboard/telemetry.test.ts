@@ -130,7 +130,14 @@ describe('speed and forecast', () => {
       ...liveWorkers(1, 0)[0],
       id: name === 'a' ? 1 : 2,
       name,
-      totals: { computeMs: 1000 * run.step, uploadMs: 0, downloadMs: 0, waitMs: 0, tokens: (TOKENS / 2) * run.step },
+      totals: {
+        workMs: 1000 * run.step,
+        computeMs: 1000 * run.step,
+        uploadMs: 0,
+        downloadMs: 0,
+        waitMs: 0,
+        tokens: (TOKENS / 2) * run.step,
+      },
     });
     run.telemetry.live = { workers: () => names.map(worker), times: () => ({ sumMs: 0, updateMs: 0 }) };
     for (let i = 0; i < 5; i++) {

@@ -1,4 +1,5 @@
 import {
+  OWNER,
   Round,
   type RoundAction,
   type RoundConfig,
@@ -7,8 +8,9 @@ import {
   sets,
   type WorkerId,
 } from '../../../cluster/round.js';
+import type { Ledger } from './ledger.js';
 import type { Link } from './link.js';
-import { digestOf, hashOf, initialWeight, type Shape, updated, type World } from './world.js';
+import { digestOf, evaluationLoss, gradient, hashOf, initialWeight, type Shape, updated, type World } from './world.js';
 
 export class Violation extends Error {}
 
@@ -40,6 +42,8 @@ export interface Contribution {
   readonly value: number;
   /** The payload does not verify. */
   readonly corrupt: boolean;
+  /** Not what the micro-batches give. */
+  readonly isFalse: boolean;
 }
 
 export type FromWorker =
@@ -69,6 +73,11 @@ export type ToWorker =
 export interface OwnerOptions {
   readonly config: RoundConfig;
   readonly checkpointEvery: number;
+  /** What a micro-batch takes the owner's adapter, and when that fails, if it does. */
+  readonly ownerMs: number;
+  readonly ownerFailsAtMs?: number;
+  readonly poisoned: ReadonlyMap<number, number>;
+  readonly ledger: Ledger;
   readonly mutation?: Mutation;
   /** Another one than the real one: broken on purpose. */
   readonly roundClass?: typeof Round;
@@ -83,6 +92,7 @@ export class Owner {
   up = true;
   stopped: StopReason | undefined;
   readonly notes: string[] = [];
+  readonly assigned = new Map<WorkerId, number>();
   /** The largest number of contributions whose bytes were held at one time. */
   mostHeld = 0;
   #weights: Int32Array;
@@ -96,12 +106,15 @@ export class Owner {
   #losses: number[];
   #job: 'step' | 'evaluate' | undefined;
   #jobCount = 0;
-  #held = new Map<number, Contribution & { link: Link }>();
+  #held = new Map<number, Contribution & { person: string }>();
   #nextContribution = 1;
   #wakeAt = Number.POSITIVE_INFINITY;
-  /** Who has each (bucket, micro-batch): an assignment that is live, or -1 once it is in the sum or about to be. */
-  readonly #places = new Map<number, number>();
+  /** Who has each (bucket, micro-batch): live assignments, or -1 once it is in the sum or about to be. */
+  readonly #places = new Map<number, number[]>();
   readonly #live = new Map<number, { worker: WorkerId; microBatches: sets.IdSet; buckets: sets.IdSet }>();
+  /** What the owner's own adapter computes. */
+  #computing: number | undefined;
+  #ownerFailed = false;
 
   constructor(
     readonly world: World,
@@ -117,7 +130,17 @@ export class Owner {
     this.#new = new Array(shape.parameterBuckets).fill(undefined);
     this.#sums = new Array(shape.parameterBuckets + 1).fill(0);
     this.#times = this.#noTimes();
+    options.ledger.restart(version);
     this.#soon(() => this.#beginStep());
+    const { ownerFailsAtMs } = options;
+    if (options.config.ownerComputes && ownerFailsAtMs !== undefined)
+      world.after(ownerFailsAtMs, () => {
+        if (!this.up || this.stopped !== undefined) return;
+        this.#ownerFailed = true;
+        if (this.#computing !== undefined) this.#end(this.#computing);
+        this.#computing = undefined;
+        this.handle({ type: 'owner-unable', now: world.now, reason: 'out of memory' });
+      });
   }
 
   get done(): boolean {
@@ -158,6 +181,7 @@ export class Owner {
     if (this.round.version >= this.shape.steps) return;
     this.#job = 'step';
     this.#jobCount = this.shape.microBatches;
+    this.options.ledger.jobBegins(this.#jobCount, this.links.size);
     this.handle({
       type: 'begin-step',
       now: this.world.now,
@@ -169,17 +193,21 @@ export class Owner {
   #beginEvaluation(): void {
     this.#job = 'evaluate';
     this.#jobCount = this.shape.evaluationMicroBatches;
+    this.options.ledger.jobBegins(this.#jobCount, this.links.size);
     const evaluation = this.round.version;
     this.handle({ type: 'begin-evaluation', now: this.world.now, evaluation, microBatches: this.#jobCount });
   }
 
   joined(link: Link, bitClass: string): void {
     this.links.set(link.id, link);
-    this.handle({ type: 'worker-joined', now: this.world.now, worker: link.id, bitClass });
+    this.options.ledger.cause();
+    const { person } = link.worker;
+    this.handle({ type: 'worker-joined', now: this.world.now, worker: link.id, bitClass, person });
   }
 
   left(link: Link): void {
     if (!this.links.delete(link.id)) return;
+    this.options.ledger.cause();
     this.#free(link.id);
     this.handle({ type: 'worker-left', now: this.world.now, worker: link.id, reason: 'connection lost' });
   }
@@ -188,14 +216,63 @@ export class Owner {
     if (!this.links.has(link.id)) return;
     const { now } = this.world;
     if (message.type === 'contribution') {
-      const contribution = this.#nextContribution++;
-      this.#held.set(contribution, { ...message, link });
-      this.mostHeld = Math.max(this.mostHeld, this.#held.size);
-      this.handle({ ...message, now, worker: link.id, contribution });
+      this.#received(link.id, link.worker.person, message);
       return;
     }
+    if (message.type === 'refused') this.options.ledger.cause();
     if (message.type === 'handed-back') this.#handedBack(link.id, message.assignment, message.microBatches);
     this.handle({ ...message, now, worker: link.id });
+  }
+
+  #received(worker: WorkerId, person: string, message: Contribution): void {
+    const contribution = this.#nextContribution++;
+    this.#held.set(contribution, { ...message, person });
+    this.mostHeld = Math.max(this.mostHeld, this.#held.size);
+    const { incarnation, step, assignment, bucket, microBatches } = message;
+    this.handle({
+      type: 'contribution',
+      now: this.world.now,
+      worker,
+      contribution,
+      draw: this.world.random(),
+      incarnation,
+      step,
+      assignment,
+      bucket,
+      microBatches,
+    });
+  }
+
+  /** The owner's own adapter does what it is told; weights do not change meanwhile. */
+  #compute(action: Extract<RoundAction, { type: 'assign' }>): void {
+    must(this.options.config.ownerComputes && !this.#ownerFailed, "the owner's adapter cannot compute");
+    must(this.#computing === undefined, "the owner's adapter has two assignments");
+    const { assignment, kind, step, evaluation = 0, buckets } = action;
+    this.#computing = assignment;
+    const microBatches = sets.idsOf(action.microBatches);
+    const hash = hashOf(this.#weights);
+    this.world.after(this.options.ownerMs * microBatches.length, () => {
+      if (!this.up || this.stopped !== undefined || this.#computing !== assignment) return;
+      const { now } = this.world;
+      const poisoned = microBatches.filter((m) => kind === 'step' && this.options.poisoned.get(step) === m);
+      if (poisoned.length > 0) {
+        this.#computing = undefined;
+        const refused = sets.setOf(1024, poisoned);
+        this.handle({ type: 'refused', now, worker: OWNER, assignment, microBatches: refused, reason: 'NaN' });
+        return;
+      }
+      const values = sets.idsOf(buckets);
+      this.#computing = undefined;
+      for (const bucket of values) {
+        let value = 0;
+        for (const m of microBatches)
+          value += kind === 'step' ? gradient(hash, step, m, bucket) : evaluationLoss(hash, evaluation, m);
+        const { incarnation } = this.options.config;
+        const set = sets.setOf(1024, microBatches);
+        const sum = { incarnation, step, assignment, bucket, microBatches: set, value, corrupt: false, isFalse: false };
+        this.#received(OWNER, 'the owner', sum);
+      }
+    });
   }
 
   handle(event: RoundEvent): void {
@@ -205,6 +282,7 @@ export class Owner {
       this.#end(event.assignment);
     for (const action of this.#tamper(event, this.round.handle(event))) {
       this.#execute(action);
+      this.options.ledger.told(action, this.world.now);
       this.options.onAction?.(action, this);
     }
     const wakeAt = this.round.wakeAt;
@@ -237,10 +315,13 @@ export class Owner {
     'ask-back': (action) => this.links.get(action.worker)?.down(action),
     assign: (action) => {
       this.#dealt(action);
+      this.assigned.set(action.worker, (this.assigned.get(action.worker) ?? 0) + 1);
+      if (action.worker === OWNER) this.#compute(action);
       this.links.get(action.worker)?.down(action);
     },
     revoke: (action) => {
       this.#end(action.assignment);
+      if (this.#computing === action.assignment) this.#computing = undefined;
       this.links.get(action.worker)?.down(action);
     },
     close: ({ worker }) => {
@@ -262,13 +343,13 @@ export class Owner {
     },
     update: ({ step, bucket }) => this.#update(step, bucket),
     commit: ({ step }) => this.#commit(step),
-    evaluated: () => this.#evaluated(),
+    evaluated: ({ finite }) => this.#evaluated(finite),
     stopped: ({ reason }) => {
       this.stopped = reason;
     },
     log: ({ note }) => {
       this.notes.push(note.note);
-      if (note.note === 'fence') must(this.links.size > 1, 'the only worker was fenced');
+      if (note.note === 'fence' && note.reason === 'silent') must(this.links.size > 1, 'the only worker was fenced');
     },
   };
 
@@ -280,6 +361,7 @@ export class Owner {
     const held = this.#held.get(contribution);
     must(held !== undefined && held.bucket === bucket, 'added what was not held');
     this.#take(held);
+    if (held.isFalse) this.options.ledger.said(placeOf(held), held.person);
     const early = this.options.mutation === 'commit-early' && !held.corrupt && this.world.chance(0.2);
     if (early) this.#soon(() => this.handle({ type: 'summed', now: this.world.now, contribution, ok: true }), 0);
     this.#soon(() => {
@@ -287,9 +369,11 @@ export class Owner {
       const { now } = this.world;
       if (held.corrupt) {
         for (const m of sets.membersOf(held.microBatches)) this.#places.delete(bucket * 1024 + m);
+        this.options.ledger.cause();
         return this.handle({ type: 'summed', now, contribution, ok: false, reason: 'checksum' });
       }
       this.#sums[bucket] += held.value;
+      if (held.isFalse && this.#job === 'step') this.options.ledger.used(placeOf(held), held.step);
       for (const m of sets.membersOf(held.microBatches))
         must(++this.#times[bucket][m] === 1, `micro-batch ${m} is in bucket ${bucket} twice`);
       if (!early) this.handle({ type: 'summed', now, contribution, ok: true });
@@ -299,6 +383,7 @@ export class Owner {
   #check(contribution: number): void {
     const held = this.#held.get(contribution);
     must(held !== undefined, 'checked what was not held');
+    if (held.isFalse) this.options.ledger.said(placeOf(held), held.person);
     this.#soon(() => {
       const digest = held.corrupt ? undefined : `${held.value}`;
       this.handle({ type: 'checked', now: this.world.now, contribution, digest });
@@ -361,8 +446,12 @@ export class Owner {
     this.#soon(() => (this.shape.evaluationMicroBatches > 0 ? this.#beginEvaluation() : this.#beginStep()));
   }
 
-  #evaluated(): void {
-    this.#mustBeWhole(this.shape.parameterBuckets);
+  #evaluated(finite: boolean): void {
+    if (finite) this.#mustBeWhole(this.shape.parameterBuckets);
+    else {
+      this.options.ledger.evaluationsRefused++;
+      this.#sums[this.shape.parameterBuckets] = 0;
+    }
     this.#jobOver();
     if (this.#committed % this.options.checkpointEvery === 0) this.#save();
     this.#soon(() => this.#beginStep());
@@ -383,34 +472,54 @@ export class Owner {
   }
 
   #dealt(action: Extract<RoundAction, { type: 'assign' }>): void {
-    must(this.links.has(action.worker), 'deals to a worker that is gone');
+    must(action.worker === OWNER || this.links.has(action.worker), 'deals to a worker that is gone');
     must(!sets.isEmpty(action.microBatches) && !sets.isEmpty(action.buckets), 'deals nothing');
     if (this.options.config.audit > 0) return;
+    const twins = new Set<number>();
     this.#live.set(action.assignment, { ...action, microBatches: sets.copySet(action.microBatches) });
     for (const b of sets.membersOf(action.buckets))
       for (const m of sets.membersOf(action.microBatches)) {
-        must(!this.#places.has(b * 1024 + m), `micro-batch ${m} of bucket ${b} is dealt twice`);
-        this.#places.set(b * 1024 + m, action.assignment);
+        const having = this.#places.get(b * 1024 + m) ?? [];
+        for (const id of having) twins.add(id);
+        this.#places.set(b * 1024 + m, [...having, action.assignment]);
       }
+    must(twins.size <= 1, `work of assignment ${action.assignment} is dealt to more than two`);
+    for (const id of twins) {
+      const other = this.#live.get(id);
+      must(other !== undefined, `what assignment ${action.assignment} is to do is inside already`);
+      must(sets.equalSets(other.microBatches, action.microBatches), 'two assignments have a part in common');
+    }
   }
 
   #take(held: Contribution): void {
-    for (const m of sets.membersOf(held.microBatches)) this.#places.set(held.bucket * 1024 + m, -1);
+    for (const m of sets.membersOf(held.microBatches)) this.#places.set(held.bucket * 1024 + m, [-1]);
   }
 
   #handedBack(worker: WorkerId, assignment: number, microBatches: sets.IdSet): void {
     const live = this.#live.get(assignment);
     if (live?.worker !== worker) return;
-    for (const [place, id] of this.#places)
-      if (id === assignment && sets.has(microBatches, place % 1024)) this.#places.delete(place);
+    sets.removeAll(live.microBatches, microBatches);
+    this.#leave(assignment, (m) => sets.has(microBatches, m));
   }
 
   #end(assignment: number): void {
     this.#live.delete(assignment);
-    for (const [place, id] of this.#places) if (id === assignment) this.#places.delete(place);
+    this.#leave(assignment, () => true);
+  }
+
+  #leave(assignment: number, which: (microBatch: number) => boolean): void {
+    for (const [place, ids] of this.#places)
+      if (ids.includes(assignment) && which(place % 1024)) {
+        const others = ids.filter((id) => id !== assignment);
+        if (others.length > 0) this.#places.set(place, others);
+        else this.#places.delete(place);
+      }
   }
 
   #free(worker: WorkerId): void {
     for (const [id, live] of this.#live) if (live.worker === worker) this.#end(id);
   }
 }
+
+const placeOf = ({ step, bucket, microBatches, value }: Contribution): string =>
+  `${step} ${bucket} ${sets.idsOf(microBatches)} ${value}`;

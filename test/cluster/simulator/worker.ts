@@ -15,12 +15,26 @@ export interface WorkerTraits {
   readonly corrupts: number;
   readonly duplicates: number;
   readonly replays: number;
+  /** Per assignment, in all buckets from the first of `liesFrom` on, in the order in which it sends them. */
   readonly lies: number;
+  readonly liesFrom: number;
+  /** What it adds: those who add the same agree. */
+  readonly lie: number;
   readonly impossible: number;
   readonly spoilsWeights: number;
   /** Refuses each micro-batch with this chance, without cause. */
   readonly refuses: number;
+  /**
+   * Gives signs of life and answers, and never: begins; ends what it says that it has begun; contributes more than its
+   * first bucket. `hands-back`: everything, unasked.
+   */
+  readonly stalls: 'no' | 'idles' | 'begins' | 'part' | 'hands-back';
+  /** Comes back under a new connection when work is taken off it. */
+  readonly returns: boolean;
 }
+
+/** Whether it does what an honest worker never does, whatever its luck. */
+export const isBad = (t: WorkerTraits): boolean => t.lies > 0 || t.refuses > 0 || t.stalls !== 'no' || t.impossible > 0;
 
 export const HONEST: Omit<WorkerTraits, 'bitClass' | 'microBatchMs' | 'latencyMs'> = {
   readMs: 30,
@@ -29,9 +43,13 @@ export const HONEST: Omit<WorkerTraits, 'bitClass' | 'microBatchMs' | 'latencyMs
   duplicates: 0,
   replays: 0,
   lies: 0,
+  liesFrom: 0,
+  lie: 1,
   impossible: 0,
   spoilsWeights: 0,
   refuses: 0,
+  stalls: 'no',
+  returns: false,
 };
 
 type Assign = Extract<ToWorker, { type: 'assign' }>;
@@ -74,6 +92,8 @@ export class SimulatedWorker {
   constructor(
     readonly cluster: Cluster,
     public traits: WorkerTraits,
+    /** Its address. */
+    readonly person: string,
   ) {
     this.connect();
   }
@@ -163,6 +183,10 @@ export class SimulatedWorker {
           this.#commit(message.step);
           break;
         case 'assign':
+          if (this.traits.stalls !== 'no' && this.traits.stalls !== 'part') {
+            this.#stall(message);
+            break;
+          }
           this.#queue.push({ assign: message, microBatches: sets.idsOf(message.microBatches), begun: 0, sums: [] });
           break;
         case 'ask-back':
@@ -171,6 +195,7 @@ export class SimulatedWorker {
         case 'revoke':
           this.#queue = this.#queue.filter((task) => task.assign.assignment !== message.assignment);
           if (this.#running?.assign.assignment === message.assignment) this.#running = undefined;
+          if (this.traits.returns) this.#after(this.#world.integer(1, 100), () => link.cut(0));
           break;
       }
       this.#work();
@@ -193,6 +218,12 @@ export class SimulatedWorker {
       this.#next[bucket] = undefined;
       if (this.#chance(this.traits.spoilsWeights)) this.#foundWrong(bucket);
     }
+  }
+
+  #stall({ assignment, microBatches }: Assign): void {
+    const begun = sets.countOf(microBatches);
+    if (this.traits.stalls === 'begins') this.#send({ type: 'progress', assignment, begun });
+    if (this.traits.stalls === 'hands-back') this.#send({ type: 'handed-back', assignment, microBatches });
   }
 
   #foundWrong(bucket: number): void {
@@ -269,11 +300,13 @@ export class SimulatedWorker {
     const { assignment, step } = assign;
     const microBatches = sets.setOf(1024, task.microBatches);
     const poisoned = task.microBatches.filter(
-      (m) => (assign.kind === 'step' && this.cluster.poisoned.get(step) === m) || this.#chance(this.traits.refuses),
+      (m) =>
+        (assign.kind === 'step' && this.cluster.poisoned.get(step) === m) || this.#world.chance(this.traits.refuses),
     );
     const buckets = sets.idsOf(assign.buckets);
     const refuseAfter =
       poisoned.length > 0 ? this.#world.integer(0, 1) * this.#world.integer(0, buckets.length - 1) : -1;
+    const lies = assign.kind === 'step' && this.#world.chance(this.traits.lies);
     const sendNext = (i: number) => {
       if (this.#running !== task) return;
       if (i === refuseAfter) {
@@ -281,12 +314,13 @@ export class SimulatedWorker {
         this.#send({ type: 'refused', assignment, microBatches: sets.setOf(1024, poisoned), reason: 'NaN' });
         return this.#work();
       }
+      if (this.traits.stalls === 'part' && i === 1 && buckets.length > 1) return;
       if (i === buckets.length) {
         this.#running = undefined;
         return this.#work();
       }
       const bucket = buckets[(i + assignment) % buckets.length];
-      const lie = this.#chance(this.traits.lies) ? 1 : 0;
+      const lie = lies && i >= Math.min(this.traits.liesFrom, buckets.length - 1) ? this.traits.lie : 0;
       this.#contribute({
         incarnation: this.link?.owner.options.config.incarnation ?? 0,
         step,
@@ -295,6 +329,7 @@ export class SimulatedWorker {
         microBatches,
         value: task.sums[bucket] + lie,
         corrupt: this.#chance(this.traits.corrupts),
+        isFalse: lie !== 0,
       });
       this.#after(this.#world.random() * this.traits.latencyMs, () => sendNext(i + 1));
     };

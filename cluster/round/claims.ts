@@ -1,0 +1,99 @@
+import type { Dealer } from './dealer.js';
+import { OWNER, type WorkerId } from './events.js';
+import type { Job } from './job.js';
+import type { Person } from './person.js';
+import * as sets from './sets.js';
+import type { Table } from './table.js';
+import type { Assignment, Claim, WorkItem } from './work.js';
+
+/**
+ * Refusals. A refusal is a claim, not a fact: two messages must not end a run. The owner's adapter computes the
+ * micro-batches itself where it can, and is believed. Elsewhere another person's worker does: if it refuses too, the
+ * claim is believed. Where there is one person only, it has to say so twice.
+ */
+export class Claims {
+  constructor(
+    readonly table: Table,
+    readonly dealer: Dealer,
+  ) {}
+
+  /** A worker refuses these micro-batches. Returns the claim, new or not. */
+  made(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): Claim {
+    let claim = job.claims.find((c) => sets.intersects(c.microBatches, microBatches));
+    if (claim === undefined) {
+      claim = { microBatches: sets.setOf(job.count, sets.membersOf(microBatches)), by: [], reason };
+      job.claims.push(claim);
+    }
+    claim.by.push({ worker, person });
+    claim.reason = reason;
+    return claim;
+  }
+
+  /** The claim that is to be believed, if there is one. */
+  believed(job: Job): Claim | undefined {
+    if (this.table.ownerAble) return undefined;
+    return job.claims.find(({ by }) => {
+      const [{ person }] = by;
+      if (by.some((one) => one.person !== person)) return true;
+      const others = [...this.table.members.values()].some((m) => m.person !== person);
+      return by.length >= 2 && !others && person.connections > 0;
+    });
+  }
+
+  /** Gives what was refused, whole, to the owner's adapter, or to somebody who has not refused it. */
+  deal(job: Job, item: WorkItem, claim: Claim, now: number): void {
+    const { manners } = this.dealer;
+    if (this.table.ownerAble) {
+      if (this.dealer.isOwnerBusy) return;
+      this.dealer.take(item);
+      this.dealer.assign(job, undefined, item.microBatches, item.buckets, {}, now);
+      return;
+    }
+    const all = [...this.table.members.values()];
+    const uninvolved = all.filter((m) => !claim.by.some(({ person }) => person === m.person));
+    const allowed = uninvolved.length > 0 ? uninvolved : all;
+    let able: readonly (typeof all)[number][] = allowed.filter(
+      (m) => (!m.refuses || m.forced) && manners.isAble(m, now),
+    );
+    if (able.length === 0) able = this.dealer.force(job, item.microBatches, allowed, now);
+    if (able.length === 0) return;
+    const loads = able.map((m) => this.dealer.loadMs(m) + (m.proven ? 0 : 1e9));
+    const member = able[loads.indexOf(Math.min(...loads))];
+    this.dealer.take(item);
+    const a = this.dealer.assign(job, member, item.microBatches, item.buckets, { waived: item.waived }, now);
+    a.exhausted = true;
+  }
+
+  /** An assignment was used whole: who refused any of it, without reason, is refuted. */
+  computed(job: Job, a: Assignment): void {
+    for (const claim of [...job.claims]) {
+      if (!sets.isSubset(claim.microBatches, a.microBatches)) continue;
+      if (this.table.ownerAble && a.worker !== OWNER) continue;
+      job.claims = job.claims.filter((c) => c !== claim);
+      for (const worker of new Set(claim.by.map((one) => one.worker))) {
+        const person = claim.by.find((one) => one.worker === worker)?.person;
+        if (person !== undefined && person !== a.person) this.#refuted.push({ worker, person, claim });
+      }
+    }
+  }
+
+  readonly #refuted: { worker: WorkerId; person: Person; claim: Claim }[] = [];
+
+  /** What refuted refusals cost. Returns how many there were. */
+  punish(job: Job, now: number): number {
+    const refuted = this.#refuted.splice(0);
+    for (const { worker, person, claim } of refuted) {
+      const [microBatch] = sets.membersOf(claim.microBatches);
+      this.table.note({ note: 'refuted', worker, microBatch });
+      person.refuted = person.refuted.filter((step) => step > job.step - this.table.policy.refutedSteps);
+      person.refuted.push(job.step);
+      const member = this.table.members.get(worker);
+      if (person.refuted.length >= 2) {
+        this.dealer.manners.raise(person, now);
+        this.table.close(worker, 'LT_CLUSTER_MANNERS', 'it refused what others could compute, twice', now);
+      } else if (member !== undefined) this.dealer.fenceOff(job, member, 'it refused what others could compute', now);
+      else this.dealer.manners.raise(person, now);
+    }
+    return refuted.length;
+  }
+}

@@ -1,0 +1,120 @@
+import type { Job } from './job.js';
+import type { Member } from './member.js';
+import type { Person } from './person.js';
+import type { IdSet } from './sets.js';
+import type { Table } from './table.js';
+
+/**
+ * Who may be dealt work. A worker that has proved itself gets its share. Any other (new, or fenced lately) gets one
+ * micro-batch, and nothing more before that was used. Work that was not done costs a back-off, which grows, of the
+ * connection and of the person; it yields only where nobody else can work.
+ */
+export class Manners {
+  #forcedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(readonly table: Table) {}
+
+  isAble(m: Member, now: number): boolean {
+    if (!m.ready || m.fencedAt !== undefined) return false;
+    if (m.proven) return true;
+    if (m.forced) return m.live.length === 0;
+    return m.isIdle && this.#mayProve(m, now);
+  }
+
+  /** May compute a copy for an audit: also while it waits for such a copy by somebody else itself. */
+  mayConfirm(m: Member, now: number): boolean {
+    if (this.isAble(m, now)) return true;
+    return m.ready && m.fencedAt === undefined && m.live.length === 0 && now >= m.person.barredUntil;
+  }
+
+  /** The back-off of its person is over; and after one, its connections are on trial one by one. */
+  #mayProve(m: Member, now: number): boolean {
+    return now >= m.person.barredUntil && (m.person.levelAt(now) === 0 || !this.#isOnTrial(m.person));
+  }
+
+  able(now: number): Member[] {
+    return [...this.table.members.values()].filter((m) => this.isAble(m, now));
+  }
+
+  /** Whether an unproven connection of the person has work. */
+  #isOnTrial(person: Person): boolean {
+    return [...this.table.members.values()].some((m) => m.person === person && !m.proven && !m.isIdle);
+  }
+
+  /** Who is about to prove itself, and gets a share then. */
+  isOnTrial(m: Member): boolean {
+    return m.ready && m.fencedAt === undefined && !m.proven && !m.isIdle && !m.live.some((a) => a.isLate);
+  }
+
+  #backOffMs(level: number): number {
+    const { backOffMs, longestBackOffMs } = this.table.policy;
+    const first = Math.max(backOffMs, 2 * (this.table.usualStepMs ?? 0));
+    return Math.min(first * 2 ** Math.min(level - 1, 30), Math.max(longestBackOffMs, first));
+  }
+
+  /** It has not done what it was dealt. Who has contributed for a while costs its person little: machines fail. */
+  fence(job: Job, m: Member, now: number): void {
+    const settled = m.goodJobs >= this.table.policy.settledJobs;
+    if (settled) m.person.bar(now + this.table.policy.leaveMs);
+    else m.person.raise(now, (level) => this.#backOffMs(level));
+    const level = Math.max(m.level + 1, settled ? 0 : m.person.levelAt(now));
+    m.fence(now, now + this.#backOffMs(level));
+    for (const a of m.live) if (a.remaining > 0 && a.copyOf === undefined) job.notDone(m.person, a.microBatches);
+  }
+
+  /** Its connection has ended while it had work, or for what it made of `spoiled`. */
+  left(job: Job, m: Member, now: number, spoiled?: IdSet): void {
+    if (spoiled === undefined ? m.goodJobs > 0 || m.done > 0 : m.goodJobs >= this.table.policy.settledJobs) {
+      m.person.bar(now + this.table.policy.leaveMs);
+      return;
+    }
+    m.person.raise(now, (level) => this.#backOffMs(level));
+    if (spoiled !== undefined) job.notDone(m.person, spoiled);
+    for (const a of m.live) if (a.copyOf === undefined) job.notDone(m.person, a.microBatches);
+  }
+
+  /** A refusal of it was refuted. */
+  raise(person: Person, now: number): void {
+    person.raise(now, (level) => this.#backOffMs(level));
+  }
+
+  /** Ends back-offs whose time has come, of workers that are alive. */
+  lift(now: number): void {
+    for (const m of this.table.members.values()) if (m.aliveSinceFence && now >= m.barredUntil) m.fencedAt = undefined;
+  }
+
+  /** When `lift`, or the end of a person's back-off, is next of use after `now`. */
+  wakeAt(now: number): number {
+    let at = Number.POSITIVE_INFINITY;
+    for (const m of this.table.members.values()) {
+      if (m.fencedAt !== undefined && !m.aliveSinceFence) continue;
+      const until = m.fencedAt !== undefined ? m.barredUntil : m.proven ? 0 : m.person.barredUntil;
+      if (until > now) at = Math.min(at, until);
+    }
+    const forced = this.#forcedAt + this.table.policy.necessityMs;
+    return forced > now ? Math.min(at, forced) : at;
+  }
+
+  /**
+   * Nobody who may can have `job`'s work: one of `members` may after all, at a bounded rate. Of those that are alive and
+   * have nothing to do: who refuses nothing, who failed least, whose back-off ends first.
+   */
+  force(members: readonly Member[], failures: (m: Member) => number, now: number): Member | undefined {
+    if (now < this.#forcedAt + this.table.policy.necessityMs) return undefined;
+    const rank = (m: Member) => [
+      m.refuses ? 1 : 0,
+      failures(m),
+      Math.max(m.fencedAt === undefined ? 0 : m.barredUntil, m.proven ? 0 : m.person.barredUntil),
+    ];
+    const [one] = members
+      .filter((m) => m.ready && m.live.length === 0 && (m.fencedAt === undefined || m.aliveSinceFence))
+      .map((m) => ({ m, rank: rank(m) }))
+      .sort((a, b) => a.rank[0] - b.rank[0] || a.rank[1] - b.rank[1] || a.rank[2] - b.rank[2]);
+    if (one === undefined) return undefined;
+    this.#forcedAt = now;
+    if (!this.isAble(one.m, now)) this.table.note({ note: 'unfence', worker: one.m.id });
+    one.m.fencedAt = undefined;
+    one.m.forced = true;
+    return one.m;
+  }
+}

@@ -1,0 +1,243 @@
+import { describe, expect, it } from 'vitest';
+import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
+import { OWNER_NAME } from '../../cluster/coordinator.js';
+import { EngineKeeper } from '../../cluster/engine-keeper.js';
+import { encodeFrame, MicroBatchSet, type WorkerMessage } from '../../cluster/protocol.js';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu } from '../../src/gpu/device.js';
+import { defaultPlan } from '../../src/model/plan.js';
+import { packLoss } from '../../src/train/blocks.js';
+import {
+  batches,
+  CLASS,
+  type Cluster,
+  cluster,
+  contribute,
+  FakeWorker,
+  HASH,
+  MICRO_BATCHES,
+  MODEL,
+  NONCE,
+  type OnAssign,
+  SHAPE,
+  setUpClusters,
+} from './fake-worker.js';
+import { closing, join, until } from './transport-helpers.js';
+
+setUpClusters();
+
+const TOKENS_PER_STEP = MICRO_BATCHES * SHAPE.context;
+
+describe('the bit class that a worker claims', () => {
+  it('is compared whole: a hash that differs in its last digit is of another class, and so is one that looks alike', async () => {
+    const test = await cluster();
+    const claims = {
+      honest: HASH,
+      last: { ...HASH, run: `${HASH.run.slice(0, -1)}0` },
+      // What everybody reads of the owner's class, with anything behind it.
+      named: { reference: CLASS.split('-')[0].padEnd(64, '0'), run: CLASS.split('-')[1].padEnd(64, '0') },
+      swapped: { reference: HASH.run, run: HASH.reference },
+    };
+    for (const [name, hash] of Object.entries(claims)) await FakeWorker.join(test, name, undefined, hash);
+    await until(() => test.engine.workers.length === 4, 'all join');
+    const classes = new Map([...test.engine.members.values()].map(({ name, bitClass }) => [name, bitClass]));
+    expect(classes.get('honest')).toBe(CLASS);
+    expect(new Set(classes.values()).size).toBe(4);
+    for (const name of classes.values()) expect(name).toMatch(/^[0-9a-f]{12}-[0-9a-f]{12,13}$/);
+    const mixed = test.notes.flatMap((n) => (n.note === 'mixed' ? [n] : []));
+    expect(mixed.map(({ name }) => name).sort()).toEqual(['last', 'named', 'swapped']);
+    for (const { name, bitClass } of mixed) expect(bitClass).toBe(classes.get(String(name)));
+    for (const { worker, bitClass } of test.engine.workers)
+      expect(bitClass === CLASS).toBe(test.engine.members.get(worker)?.name === 'honest');
+  });
+
+  it("is refused by an exact run without a word of the owner's hashes", async () => {
+    const test = await cluster({ exact: true });
+    const other = await FakeWorker.join(test, 'other', undefined, { ...HASH, run: 'd'.repeat(64) });
+    const { code, message } = await other.closed;
+    expect(code).toBe('LT_CLUSTER_BIT_CLASS');
+    const told = `${message} ${JSON.stringify(test.notes)}`;
+    expect(told).toContain(CLASS);
+    expect(told).not.toMatch(/[0-9a-f]{30}/);
+  });
+
+  it('is salted: hashes are of one nonce, the name of the owner is of none', async () => {
+    const device = await Gpu.open(openDawn());
+    const shape = { model: MODEL, shape: { ...SHAPE, dropout: 0.1 }, plan: defaultPlan(device.adapter) };
+    const nonces = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
+    const own = [];
+    for (const nonce of nonces) own.push(await ownBitClass(device, loadShaders(), shape, nonce));
+    expect(own[0].name).toBe(own[1].name);
+    for (const probe of ['reference', 'run'] as const) {
+      const hashes = own.map(({ salted }) => salted[probe]);
+      expect(hashes[0]).toMatch(/^[0-9a-f]{64}$/);
+      expect(hashes[0]).not.toBe(hashes[1]);
+    }
+    for (const { salted, name } of own) expect(bitClassOf(salted)).not.toBe(name);
+    device.device.destroy();
+    // A worker of this adapter gives what its owner expects, whatever it was asked before.
+    const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
+    await keeper.get({ ...shape, microBatches: 4 });
+    for (const i of [0, 1, 0]) {
+      expect(await keeper.probe('run', nonces[i])).toBe(own[i].salted.run);
+      expect(await keeper.probe('reference', nonces[i])).toBe(own[i].salted.reference);
+    }
+    keeper.gpu.device.destroy();
+  });
+
+  it('is asked for by the nonce of this start', async () => {
+    const test = await cluster();
+    const connection = await join(test.url, {}, false);
+    const probes: unknown[] = [];
+    const note = ({ probe, nonce }: { probe: string; nonce: Uint8Array }) =>
+      probes.push([probe, Uint8Array.from(nonce)]);
+    connection.onControl = { welcome: () => {}, probe: note };
+    connection.send({ type: 'join', name: 'a', adapter: 'none', software: true });
+    await until(() => probes.length === 2, 'both probes');
+    expect(probes).toEqual(['reference', 'run'].map((probe) => [probe, NONCE]));
+  });
+});
+
+describe('who is not admitted', () => {
+  const identify = (['reference', 'run'] as const).map(
+    (probe): WorkerMessage => ({ type: 'hashes', probe, hash: HASH[probe] }),
+  );
+  const joining: WorkerMessage = { type: 'join', name: 'hasty', adapter: 'none', software: true };
+
+  it.each([
+    ['joins twice', [joining, joining]],
+    ['gives a hash twice', [joining, identify[0], identify[0]]],
+    ['gives a hash again when it is admitted', [joining, ...identify, identify[1]]],
+    ['gives hashes before it joins', [identify[0]]],
+    ['is ready', [joining, { type: 'ready', version: 0 }]],
+    ['lacks buckets', [joining, { type: 'mismatch', version: 0, buckets: [0] }]],
+    ['makes progress', [joining, identify[0], { type: 'progress', assignment: 1, begun: 1, done: 0 }]],
+    ['hands back', [joining, { type: 'handedBack', assignment: 1, microBatches: [0] }]],
+    ['refuses', [joining, { type: 'refuse', assignment: 1, microBatch: 0, status: 1, what: 'x' }]],
+    ['has evaluated', [{ type: 'evaluated', assignment: 1, low: 0, high: 0, tokens: 0, finite: true }]],
+  ] as [string, WorkerMessage[]][])('is closed when it %s, and the others train on', async (_what, messages) => {
+    const test = await cluster();
+    await FakeWorker.join(test, 'honest', contribute(test));
+    await until(() => test.engine.workers.length === 1, 'the honest one joins');
+    const connection = await join(test.url, {}, false);
+    const closed = closing(connection);
+    const ignore = () => {};
+    connection.onControl = { welcome: ignore, probe: ignore, weights: ignore };
+    for (const message of messages) connection.send(message);
+    expect((await closed).code).toBe('LT_CLUSTER_MALFORMED');
+    expect((await test.engine.step(batches(), 1, 1, 1e-3)).loss).toBe(0);
+    expect(test.engine.workers).toHaveLength(1);
+  });
+
+  it('contributes nothing', async () => {
+    const test = await cluster();
+    const connection = await join(test.url, {}, false);
+    const closed = closing(connection);
+    connection.onControl = { welcome: () => {}, probe: () => {} };
+    connection.send(joining);
+    await connection.sendFrame(frameOf(test, 1, 1)).catch(() => {});
+    expect((await closed).code).toBe('LT_CLUSTER_MALFORMED');
+    expect(test.engine.counters.stale).toBe(0);
+  });
+});
+
+function frameOf({ engine }: Cluster, assignment: number, step: number): Uint8Array {
+  const microBatches = MicroBatchSet.of(Array(MICRO_BATCHES).keys());
+  const bucket = engine.owner.buckets.length;
+  return encodeFrame(
+    { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches },
+    packLoss(2n ** 50n),
+  );
+}
+
+describe('what was dealt is answered as it was asked', () => {
+  it('an evaluation by no frame', async () => {
+    const test = await cluster({ version: 3 });
+    const liar = await FakeWorker.join(test, 'liar');
+    await until(() => test.engine.workers.length === 1, 'it joins');
+    liar.connection.onControl = {
+      ...liar.connection.onControl,
+      evaluate: ({ assignment, version }) =>
+        void liar.connection.sendFrame(frameOf(test, assignment, version)).catch(() => {}),
+    };
+    const mean = test.engine.evaluate(batches(), MICRO_BATCHES);
+    expect((await liar.closed).code).toBe('LT_CLUSTER_IMPOSSIBLE');
+    await FakeWorker.join(test, 'honest');
+    expect(await mean).toBe(2 ** -20);
+  });
+
+  it('a step by no evaluation', async () => {
+    const test = await cluster();
+    const lie: OnAssign = (worker, { assignment }) =>
+      worker.say({ type: 'evaluated', assignment, low: 1, high: 1, tokens: 1, finite: true });
+    const liar = await FakeWorker.join(test, 'liar', lie);
+    const step = test.engine.step(batches(), 1, 1, 1e-3);
+    expect((await liar.closed).code).toBe('LT_CLUSTER_IMPOSSIBLE');
+    await FakeWorker.join(test, 'honest', contribute(test));
+    expect((await step).loss).toBe(0);
+  });
+});
+
+describe('credit', () => {
+  it('is for micro-batches that were dealt and came back, each once; what a worker says of itself gives none', async () => {
+    const test = await cluster({ minWorkers: 2 });
+    const { engine } = test;
+    const boast: OnAssign = (worker, message) => {
+      contribute(test)(worker, message);
+      for (let i = 0; i < 3; i++)
+        worker.say({ type: 'stats', step: 99, computeMs: 1e12, uploadMs: 1e12, downloadMs: 1, waitMs: 1, tokens: 4e9 });
+    };
+    const began = performance.now();
+    await FakeWorker.join(test, 'modest', contribute(test));
+    await FakeWorker.join(test, 'boaster', boast);
+    const steps = 3;
+    for (let step = 1; step <= steps; step++) await engine.step(batches(), step, 1, 1e-3);
+    const elapsedMs = performance.now() - began;
+    const { all } = engine.credits.tally;
+    expect(all.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(steps * TOKENS_PER_STEP);
+    for (const { name, tokens, computeMs } of all) {
+      const member = [...engine.members.values()].find((one) => one.name === name);
+      expect(member?.totals.tokens).toBe(tokens);
+      expect(computeMs).toBeGreaterThan(0);
+      expect(computeMs).toBeLessThan(elapsedMs);
+    }
+    const [boaster] = [...engine.members.values()].filter(({ name }) => name === 'boaster');
+    const { computeMs, uploadMs, downloadMs, waitMs } = boaster.totals;
+    expect(computeMs + uploadMs + downloadMs + waitMs).toBeLessThan(elapsedMs);
+  });
+
+  it('stays with who has left before the step was complete', async () => {
+    const test = await cluster({ minWorkers: 2 });
+    const { engine } = test;
+    let isDone = false;
+    await FakeWorker.join(test, 'brief', (worker, message) => {
+      contribute(test)(worker, message);
+      isDone = true;
+    });
+    let isLate = true;
+    let late: () => void = () => {};
+    await FakeWorker.join(test, 'late', (worker, message) => {
+      late = () => contribute(test)(worker, message);
+      if (!isLate) late();
+    });
+    const step = engine.step(batches(), 1, 1, 1e-3);
+    const [brief] = [...engine.members.values()].filter(({ name }) => name === 'brief');
+    await until(() => isDone && engine.counters.accepted > engine.owner.buckets.length, 'its share is there');
+    brief.connection.close();
+    await until(() => engine.members.size === 1, 'it has left');
+    isLate = false;
+    late();
+    await step;
+    const { all } = engine.credits.tally;
+    expect(all.map(({ name }) => name).sort()).toEqual(['brief', 'late']);
+    expect(all.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(TOKENS_PER_STEP);
+  });
+
+  it("nobody is called as the owner's adapter is", async () => {
+    const test = await cluster();
+    await FakeWorker.join(test, OWNER_NAME);
+    await until(() => test.engine.workers.length === 1, 'it joins');
+    expect([...test.engine.members.values()][0].name).toMatch(/^worker \d+$/);
+  });
+});

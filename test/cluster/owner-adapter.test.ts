@@ -1,0 +1,297 @@
+import { createHash } from 'node:crypto';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator.js';
+import { EngineKeeper } from '../../cluster/engine-keeper.js';
+import { type ContributionHeader, type Frame, MicroBatchSet } from '../../cluster/frame.js';
+import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/owner-adapter.js';
+import { Worker } from '../../cluster/worker.js';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu } from '../../src/gpu/device.js';
+import { memoryBudget } from '../../src/model/activations.js';
+import type { ModelConfig } from '../../src/model/config.js';
+import type { MicroBatch } from '../../src/model/gpt.js';
+import { defaultPlan } from '../../src/model/plan.js';
+import type { BatchShape } from '../../src/model/shape.js';
+import { initializeWeights } from '../../src/train/engine.js';
+import { join, startServer, type TestServer } from './transport-helpers.js';
+
+const MODEL: ModelConfig = { vocabSize: 61, context: 8, width: 24, layers: 2, heads: 3, tie: false, qkvBias: true };
+const SHAPE: BatchShape = { batch: 1, context: 8, dropout: 0.1 };
+const MICRO_BATCHES = 4;
+
+let gpu: Gpu;
+let workerGpu: Gpu;
+
+beforeAll(async () => {
+  gpu = await Gpu.open(openDawn());
+  // A worker frees whatever its adapter holds before it builds an engine.
+  workerGpu = await Gpu.open(openDawn());
+});
+
+const open: (TestServer & { readonly engine: ClusterEngine })[] = [];
+
+afterEach(async () => {
+  for (const { engine, server } of open.splice(0)) {
+    await engine.close('the test is over');
+    await server.close();
+  }
+});
+
+function optionsOf(more: Partial<ClusterOptions> = {}): ClusterOptions {
+  return {
+    model: MODEL,
+    shape: SHAPE,
+    // Several small buckets.
+    plan: { ...defaultPlan(gpu.adapter), windowValues: 2 ** 13, slabValues: 2 ** 13 },
+    adamw: { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'all' },
+    clip: 0,
+    seed: 5,
+    microBatches: MICRO_BATCHES,
+    tokensPerStep: MICRO_BATCHES * SHAPE.context,
+    version: 0,
+    incarnation: 3,
+    minWorkers: 1,
+    exact: false,
+    audit: 0,
+    ownClass: { name: 'own', nonce: new Uint8Array(32), salted: { reference: '', run: '' } },
+    ownerComputes: false,
+    onNote: () => {},
+    ...more,
+  };
+}
+
+async function cluster(more: Partial<ClusterOptions> = {}): Promise<(typeof open)[number]> {
+  const engine = await ClusterEngine.create(gpu, loadShaders(), optionsOf(more));
+  initializeWeights(engine, 'gpt2', 1);
+  const test = { ...(await startServer({}, { onConnection: (c) => engine.admit(c) })), engine };
+  open.push(test);
+  return test;
+}
+
+const BATCHES: MicroBatch[] = Array.from({ length: MICRO_BATCHES }, (_, i) => ({
+  tokens: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * t) % MODEL.vocabSize),
+  targets: Uint32Array.from({ length: SHAPE.context }, (_, t) => (5 * i + t) % MODEL.vocabSize),
+  firstSlot: i,
+}));
+
+const some = (microBatches: Iterable<number>) => new Map([...microBatches].map((m) => [m, BATCHES[m]] as const));
+
+/** Takes notes of what the owner's adapter says. */
+class Notes implements OwnTaskGiver {
+  readonly frames: Frame[] = [];
+  readonly told: unknown[] = [];
+  #done: () => void = () => {};
+  /** The version of the weights. */
+  version = 0;
+
+  /** Before each micro-batch. */
+  onWork: () => void = () => {};
+
+  async withWeights<T>(version: number, work: () => Promise<T>): Promise<T | undefined> {
+    this.onWork();
+    return version === this.version ? work() : undefined;
+  }
+  async contributed(task: OwnTask, frame: Frame): Promise<void> {
+    this.frames.push(frame);
+    if (this.frames.length === task.buckets.length) this.#done();
+  }
+  evaluated(_task: OwnTask, losses: bigint): void {
+    this.#say(['evaluated', losses]);
+  }
+  refused(_task: OwnTask, microBatches: readonly number[], what: string): void {
+    this.#say(['refused', microBatches, what]);
+  }
+  unable(reason: string): void {
+    this.#say(['unable', reason]);
+  }
+  #say(what: unknown): void {
+    this.told.push(what);
+    this.#done();
+  }
+  /** Resolves when a task is done. */
+  next(): Promise<void> {
+    return new Promise((done) => {
+      this.#done = done;
+    });
+  }
+}
+
+/** A worker of a process of its own, but for the process. */
+async function startWorker(url: string): Promise<Worker> {
+  const engines = new EngineKeeper(workerGpu, loadShaders());
+  return new Worker(await join(url, {}, false), { engines, name: 'worker' });
+}
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+const digestsOf = (frames: readonly Frame[]) => new Map(frames.map((f) => [f.header.bucket, sha256(f.payload)]));
+
+/** By set of micro-batches: what a worker contributed to each bucket of step 1. */
+async function contributionsOfWorker(more: Partial<ClusterOptions>, exponent?: number) {
+  const { engine, url } = await cluster(more);
+  if (exponent !== undefined) engine.lossScale = { exponent, goodSteps: 0 };
+  const seen = new Map<string, { readonly microBatches: number[]; readonly payloads: Map<number, string> }>();
+  const worker = await startWorker(url);
+  const member = [...engine.members.values()][0];
+  const onFrame = member.connection.onFrame;
+  member.connection.onFrame = (frame) => {
+    const microBatches = (frame.header as ContributionHeader).microBatches.indices();
+    const key = String(microBatches);
+    if (!seen.has(key)) seen.set(key, { microBatches, payloads: new Map() });
+    seen.get(key)?.payloads.set(frame.header.bucket, sha256(frame.payload));
+    return onFrame(frame);
+  };
+  await engine.step(BATCHES, 1, 5, 1e-3);
+  worker.leave('the test is over');
+  await worker.run();
+  return { contributions: [...seen.values()], scaleAfter: engine.lossScale?.exponent };
+}
+
+/** Beside a cluster whose weights are those before step 1, and stay so. */
+async function ownerAdapter(more: Partial<ClusterOptions> = {}, notes = new Notes()) {
+  const { engine } = await cluster(more);
+  const adapter = new OwnerAdapter(engine.kernels, engine.state.weights, optionsOf(more), notes);
+  const buckets = [...engine.owner.buckets.keys(), engine.owner.buckets.length];
+  return { engine, adapter, notes, buckets };
+}
+
+const STEP = { kind: 'step', step: 1, version: 0 } as const;
+
+describe("the owner's adapter", () => {
+  it.each([
+    ['float32', {}, undefined],
+    ['float32, clipping', { clip: 0.5 }, undefined],
+    ['float16', { shape: { ...SHAPE, precision: 'f16' } }, 16],
+    ['float16, where the loss scale overflows', { shape: { ...SHAPE, precision: 'f16' } }, 40],
+  ] as const)('contributes the bytes of a worker: %s', async (_name, more, scaleExponent) => {
+    if (scaleExponent !== undefined && !gpu.has('shader-f16'))
+      return console.warn('mixed precision is not tested: this adapter has no shader-f16');
+    const { contributions, scaleAfter } = await contributionsOfWorker(more, scaleExponent);
+    if (scaleExponent === 40) expect(scaleAfter).toBeLessThan(40);
+    expect(contributions.flatMap(({ microBatches }) => microBatches).sort()).toEqual([0, 1, 2, 3]);
+    const { adapter, notes, buckets } = await ownerAdapter(more);
+    let assignment = 0;
+    for (const { microBatches, payloads } of contributions) {
+      assignment++;
+      notes.frames.length = 0;
+      const done = notes.next();
+      adapter.take({ ...STEP, assignment, batches: some(microBatches), buckets, scaleExponent });
+      await done;
+      expect(notes.told).toEqual([]);
+      expect(payloads.size).toBe(buckets.length);
+      expect(digestsOf(notes.frames)).toEqual(payloads);
+      for (const { header } of notes.frames) {
+        if (header.kind !== 'contribution') throw new Error('no contribution');
+        expect(header).toMatchObject({ incarnation: 3, assignment, step: 1 });
+        expect(header.microBatches.equals(MicroBatchSet.of(microBatches))).toBe(true);
+      }
+    }
+  });
+
+  it('contributes only what is lacking', async () => {
+    const { adapter, notes } = await ownerAdapter();
+    const done = notes.next();
+    adapter.take({ ...STEP, assignment: 1, batches: some([2]), buckets: [1] });
+    await done;
+    expect(notes.frames.map(({ header }) => header.bucket)).toEqual([1]);
+  });
+
+  it('evaluates to the sum of a worker', async () => {
+    const { engine, url } = await cluster();
+    const worker = await startWorker(url);
+    const mean = await engine.evaluate(BATCHES, 1);
+    worker.leave('the test is over');
+    await worker.run();
+    const { adapter, notes } = await ownerAdapter();
+    const done = notes.next();
+    adapter.take({ kind: 'evaluate', assignment: 1, step: 0, version: 0, batches: some([0, 1, 2, 3]), buckets: [] });
+    await done;
+    const [[what, losses]] = notes.told as [[string, bigint]];
+    expect(what).toBe('evaluated');
+    expect(Number(losses) * 2 ** -40).toBe(mean);
+  });
+
+  it('refuses what is not finite, names it, and is good for what is', async () => {
+    const { engine, adapter, notes, buckets } = await ownerAdapter();
+    const name = 'wte.weight';
+    const wte = await engine.state.weights.read(gpu, name);
+    const token = BATCHES[2].tokens[0];
+    const isElsewhere = BATCHES.some(({ tokens, targets }, m) => m !== 2 && [...tokens, ...targets].includes(token));
+    const batches = new Map([...some([0, 1, 2, 3])].filter(([m]) => m === 2 || !isElsewhere));
+    engine.state.weights.write(gpu, name, wte.slice().fill(Number.NaN, token * MODEL.width, (token + 1) * MODEL.width));
+    let done = notes.next();
+    adapter.take({ ...STEP, assignment: 1, batches, buckets });
+    await done;
+    done = notes.next();
+    adapter.take({ kind: 'evaluate', assignment: 2, step: 0, version: 0, batches, buckets: [] });
+    await done;
+    expect(notes.told).toEqual([
+      ['refused', [2], expect.stringContaining('loss')],
+      ['refused', [2], 'the loss'],
+    ]);
+    expect(notes.frames).toEqual([]);
+    engine.state.weights.write(gpu, name, wte);
+    done = notes.next();
+    adapter.take({ ...STEP, assignment: 3, batches: some([2]), buckets });
+    await done;
+    expect(notes.frames).toHaveLength(buckets.length);
+  });
+
+  it('says nothing of what was dropped, or of weights that are others by then', async () => {
+    const { adapter, notes, buckets } = await ownerAdapter();
+    adapter.take({ ...STEP, assignment: 1, batches: some([0]), buckets });
+    adapter.take({ ...STEP, assignment: 2, batches: some([1]), buckets });
+    adapter.drop(1);
+    adapter.take({ ...STEP, assignment: 3, batches: some([2]), buckets, version: 7 });
+    const done = notes.next();
+    adapter.take({ ...STEP, assignment: 4, batches: some([3]), buckets });
+    // In the middle of it.
+    notes.onWork = () => adapter.drop(2);
+    await done;
+    expect(notes.frames.map(({ header }) => header.assignment)).toEqual(buckets.map(() => 4));
+    expect(notes.told).toEqual([]);
+  });
+
+  it('says in one line that it has too little memory, takes nothing then, and computes layers again before that', async () => {
+    const { engine, buckets } = await ownerAdapter();
+    const { model, plan, shape } = optionsOf();
+    const needed = (recompute: boolean) =>
+      8 * engine.layout.allocatedValues + memoryBudget(model, { ...shape, recompute }, plan).activationBytes;
+    const deep = { ...optionsOf(), availableBytes: () => needed(true) - 1 };
+    const notes = new Notes();
+    const before = gpu.memory.allocatedBytes;
+    const adapter = new OwnerAdapter(engine.kernels, engine.state.weights, deep, notes);
+    await adapter.prepare();
+    expect(notes.told).toEqual([['unable', expect.stringMatching(/^computing here as well needs \d+ kB.*\d+ kB$/)]]);
+    adapter.take({ ...STEP, assignment: 1, batches: some([0]), buckets });
+    expect(adapter.task).toBeUndefined();
+    expect(gpu.memory.allocatedBytes).toBe(before);
+
+    const taken = async (availableBytes?: () => number) => {
+      const before = gpu.memory.allocatedBytes;
+      const adapter = new OwnerAdapter(
+        engine.kernels,
+        engine.state.weights,
+        { ...optionsOf(), availableBytes },
+        new Notes(),
+      );
+      await adapter.prepare();
+      return gpu.memory.allocatedBytes - before;
+    };
+    const [kept, recomputed] = [await taken(), await taken(() => needed(true))];
+    expect(await taken(() => needed(false))).toBe(kept);
+    expect(recomputed).toBeLessThan(kept);
+  });
+
+  it('frees what it had built where its graph cannot be built', async () => {
+    const { engine } = await ownerAdapter();
+    const notes = new Notes();
+    // An activation that no binding holds: the sums are there by then.
+    const shape = { ...SHAPE, batch: 4096 };
+    const before = gpu.memory.allocatedBytes;
+    const adapter = new OwnerAdapter(engine.kernels, engine.state.weights, { ...optionsOf(), shape }, notes);
+    await adapter.prepare();
+    expect(notes.told).toEqual([['unable', expect.stringContaining('exceeds one binding')]]);
+    expect(gpu.memory.allocatedBytes).toBe(before);
+  });
+});

@@ -1,0 +1,101 @@
+import type { RoundAction, RoundNote, WorkerId } from '../../../cluster/round.js';
+import { must } from './owner.js';
+
+interface FalseUse {
+  readonly step: number;
+  /** All who said so. */
+  readonly persons: ReadonlySet<string>;
+}
+
+/** What the simulator knows of lies, and what the round has said of them. The disk's part outlives coordinators. */
+export class Ledger {
+  /** False contributions in the sums of steps, oldest first. */
+  falseUses: FalseUse[] = [];
+  /** By person, the first step of which it was said that the run is not known to be exact since then. */
+  inexact = new Map<string, number>();
+  /** By person, the first step to which it contributed unconfirmed. */
+  contributed = new Map<string, number>();
+  /** Persons that this coordinator has found wrong. */
+  found = new Set<string>();
+  /** Persons that ever were. */
+  readonly everFound = new Set<string>();
+  readonly expelled = new Map<string, string>();
+  readonly #claims = new Map<string, Set<string>>();
+  /** Assignments of the job in hand, and what may cause them. */
+  #assigns = 0;
+  #causes = 0;
+  mostAssigns = 0;
+  /** Evaluations of which it was believed that they are not finite. */
+  evaluationsRefused = 0;
+
+  constructor(readonly personOf: (worker: WorkerId) => string) {}
+
+  /** Another coordinator starts at `version`; the events of later steps are cut off. */
+  restart(version: number): void {
+    this.falseUses = this.falseUses.filter((use) => use.step <= version);
+    for (const map of [this.inexact, this.contributed])
+      for (const [person, step] of map) if (step > version) map.delete(person);
+    this.found.clear();
+    this.#claims.clear();
+  }
+
+  /** `person` has sent a false sum of these micro-batches. */
+  said(place: string, person: string): void {
+    const persons = this.#claims.get(place) ?? new Set();
+    this.#claims.set(place, persons.add(person));
+  }
+
+  /** A false contribution is in a sum. */
+  used(place: string, step: number): void {
+    this.falseUses.push({ step, persons: this.#claims.get(place) ?? new Set() });
+  }
+
+  jobBegins(microBatches: number, workers: number): void {
+    this.#assigns = 0;
+    this.#causes = microBatches + workers;
+    this.#claims.clear();
+  }
+
+  /** Something happened that may cost an assignment: a join, a departure, a bad frame. */
+  cause(): void {
+    this.#causes++;
+  }
+
+  told(action: RoundAction, virtualMs: number): void {
+    if (action.type === 'assign') {
+      this.#assigns++;
+      this.mostAssigns = Math.max(this.mostAssigns, this.#assigns / this.#causes);
+      must(this.#assigns <= 8 * this.#causes, `${this.#assigns} assignments of a job of ${this.#causes}`);
+    } else if (action.type === 'close') {
+      this.#causes++;
+      this.expelled.set(this.personOf(action.worker), action.code);
+      if (action.code === 'LT_CLUSTER_AUDIT') {
+        this.found.add(this.personOf(action.worker));
+        this.everFound.add(this.personOf(action.worker));
+      }
+    } else if (action.type === 'log') this.#noted(action.note, action.step, virtualMs);
+  }
+
+  #noted(note: RoundNote, step: number, _virtualMs: number): void {
+    // A back-off that yields, and work that is late, may go on for ever; their rate is bounded.
+    if (note.note === 'unfence' || note.note === 'late' || note.note === 'fence') this.#causes++;
+    if (note.note === 'contributed') {
+      must(note.step === step, 'contributed in another step');
+      this.contributed.set(note.person, note.step);
+    }
+    if (note.note !== 'inexact') return;
+    const person = this.personOf(note.worker);
+    must(note.since <= step, 'not exact since a step that is to come');
+    this.inexact.set(person, Math.min(note.since, this.inexact.get(person) ?? Number.POSITIVE_INFINITY));
+  }
+
+  /** Whoever was found wrong has nothing false in the weights that the run is not marked for. */
+  check(): void {
+    for (const person of this.found) {
+      const first = this.falseUses.find((use) => use.persons.has(person));
+      if (first === undefined) continue;
+      const since = Math.min(...this.inexact.values());
+      must(since <= first.step, `${person} was found wrong, and its lie of step ${first.step} is not marked`);
+    }
+  }
+}
