@@ -49,7 +49,10 @@ export interface OwnRules {
 export function checkOwn(path: string, stats: Stats, { kind = 'file', isLinkable = false }: OwnRules = {}): void {
   const isFile = stats.isFile();
   if (stats.isSymbolicLink())
-    throw foreign(path, 'is a symbolic link, and none is followed there; put what it leads to in its place');
+    throw foreign(
+      path,
+      'is a symbolic link, and none is followed there; remove it, or put in its place what you made it lead to',
+    );
   if (!isFile && !stats.isDirectory()) throw foreign(path, `is ${specialKind(stats)}; remove it`);
   if (isFile && kind === 'folder') throw foreign(path, 'is a file where a folder belongs; remove it');
   if (!isFile && kind === 'file') throw foreign(path, 'is a folder where a file belongs; remove it');

@@ -173,6 +173,15 @@ describe('a coordinator that goes on with a run from elsewhere', () => {
     expect(readFileSync(join(run, 'cluster', 'incarnation'), 'utf8')).toBe('3\n');
   });
 
+  it('shows its page by a token that nobody knows as well', async () => {
+    const { code, stdout, stderr } = await lantrain(['train', '--resume', 'run', '--watch'], { cwd: dir });
+    expect(code, stderr).toBe(0);
+    const printed = stdout + stderr;
+    expect(printed).toMatch(/^access {3}the run's secrets are of an earlier version, or of .*: new token, new cert/m);
+    expect(printed).toMatch(/^watch {4}http:/m);
+    expect(printed).not.toContain(KNOWN_TOKEN);
+  });
+
   it('does not begin where its count of starts would wrap round', async () => {
     for (const text of ['4294967295', '2147483647', '-1']) {
       writeFileSync(join(run, 'cluster', 'incarnation'), text);
