@@ -202,7 +202,7 @@ class ClusterConductor implements Conductor {
       reporter.event(event);
       telemetry.event(event);
     };
-    this.#events = new Thinner(tell);
+    this.#events = new Thinner<ClusterEvent>(tell);
     const log = new Thinner<Happening>((one) => telemetry.log(one.event, reasonOf(one), one.worker));
     const lines = new Thinner<Happening>((one) => reporter.note(reasonOf(one)));
     this.#report = (note, step) => {
