@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LantrainError } from '../errors.js';
@@ -29,8 +29,11 @@ export async function writeOwnText(path: string, text: string): Promise<void> {
 /** For a file that is written at the end of long work. Throws LT_RUN_WRITE where it is plain that it cannot be. */
 export function checkWritableFile(path: string): void {
   try {
-    if (existsSync(path) && statSync(path).isDirectory())
-      throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: it is a folder`);
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats?.isDirectory()) throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: it is a folder`);
+    // A device would be replaced by a file.
+    if (stats && !stats.isFile())
+      throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: it is a device or a pipe; name a file`);
     checkTakesFiles(dirname(path));
   } catch (error) {
     throw writeFailure(path, error);

@@ -78,7 +78,7 @@ export class RunDirectory {
 
   /**
    * Throws LT_RUN_EXISTS where something is there already, LT_RUN_LOCKED where another process writes it, LT_RUN_FOREIGN
-   * where it left a link, LT_RUN_WRITE where the system does not let us look or would refuse to make it.
+   * where its lock is no file of this user's, LT_RUN_WRITE where the system does not let us look or would refuse to make it.
    */
   static checkFree(path: string): void {
     try {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { checkWritableFile } from '../../src/checkpoint/atomic.js';
@@ -106,6 +106,16 @@ describe('a folder', () => {
     expect(await failure('LT_RUN_WRITE', () => checkWritableFile(plan))).toBe(
       `cannot write ${plan}: not a directory (ENOTDIR)`,
     );
+  });
+
+  test.skipIf(process.platform === 'win32')('is none for a file in the place of a device or a pipe', async () => {
+    const dir = scratch();
+    execFileSync('mkfifo', [join(dir, 'pipe')]);
+    symlinkSync('/dev/null', join(dir, 'link'));
+    for (const path of ['/dev/null', join(dir, 'pipe'), join(dir, 'link')])
+      expect(await failure('LT_RUN_WRITE', () => checkWritableFile(path))).toBe(
+        `cannot write ${path}: it is a device or a pipe; name a file`,
+      );
   });
 
   test.skipIf(process.platform === 'win32')('is refused at once where the current folder was removed', () => {
