@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { swiftShaderEnvironment, swiftShaderIcd } from './test/swiftshader.js';
@@ -28,8 +29,8 @@ export default defineConfig({
   test: {
     pool: 'forks',
     isolate: true,
-    // Timing kernels takes seconds, and what is in the user's cache must not matter.
-    env: { LANTRAIN_TUNE: 'off', ...QUICK_COMPILER },
+    // Timing kernels takes seconds, and what is in the user's cache must not matter. Nor is his state touched.
+    env: { LANTRAIN_TUNE: 'off', LANTRAIN_STATE: resolve('node_modules/.lantrain-test-state'), ...QUICK_COMPILER },
     maxWorkers: 2,
     sequence: { sequencer: SecondDriverFirst },
     testTimeout: 300_000,

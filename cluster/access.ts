@@ -1,13 +1,12 @@
 import { createHash, createPrivateKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
-import { chmod, open, readFile, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { generate } from 'selfsigned';
 import { LantrainError } from '../src/errors.js';
-import { isSystemError, makeFolder, reason } from '../src/files.js';
 import { readRegular } from '../src/regular-file.js';
 import { checkToken } from './join-url.js';
+import { accessible, readValue, SecretFiles, type SecretName, writeValue } from './secret-files.js';
 
 /** 192 bits. */
 const TOKEN_BYTES = 24;
@@ -49,6 +48,8 @@ export interface Access {
   readonly fingerprint: string;
   /** The port of the last start. */
   readonly port?: number;
+  /** A line for the owner, where secrets that lay there were not his and new ones are in their place. */
+  readonly remark?: string;
 }
 
 export interface AccessOptions {
@@ -59,60 +60,89 @@ export interface AccessOptions {
   readonly token?: string;
 }
 
-const FILES = {
-  token: 'token',
-  admin: 'admin-token',
-  certificate: 'certificate.pem',
-  key: 'key.pem',
-  port: 'port',
-} as const;
-
 /**
  * Reads token, certificate, key and port from `folder`, makes what is missing and keeps it there, readable by the owner
- * only. The user's own certificate stays where it is. Throws LT_CLUSTER_ACCESS or LT_CLUSTER_CERTIFICATE.
+ * only. Secrets that this user did not make in this folder are not used: new ones are made. The user's own certificate
+ * stays where it is. Throws LT_CLUSTER_ACCESS, LT_CLUSTER_CERTIFICATE or LT_RUN_FOREIGN.
  */
 export async function loadOrCreateAccess(folder: string, options: AccessOptions = {}): Promise<Access> {
-  await accessible(folder, async () => makeFolder(folder, 0o700));
-  const kept = await keptToken(folder, FILES.token);
+  const secrets = await SecretFiles.open(folder);
+  const kept = await keptToken(secrets, folder, 'token');
   const token = options.token ?? kept ?? newToken();
-  if (token !== kept) await write(folder, FILES.token, token);
-  const pair = options.cert === undefined ? await keptPair(folder) : await ownPair(options.cert, options.key);
+  if (token !== kept) await secrets.write('token', token);
+  const isOwn = options.cert !== undefined;
+  const pair = isOwn ? await ownPair(options.cert, options.key) : await keptPair(secrets, folder);
   const port = await readPort(folder);
-  return { token, ...pair, ...(port === undefined ? {} : { port }) };
+  const made = isOwn ? 'new token' : 'new token, new certificate';
+  const { whyRemoved } = secrets;
+  return {
+    token,
+    ...pair,
+    ...(port === undefined ? {} : { port }),
+    ...(whyRemoved === undefined ? {} : { remark: `${whyRemoved}: ${made}; links from before do not work` }),
+  };
 }
 
-/** The port of the last start, if there was one. Throws LT_CLUSTER_ACCESS. */
+/** The port of the last start, if there was one. Throws LT_CLUSTER_ACCESS or LT_RUN_FOREIGN. */
 export async function readPort(folder: string): Promise<number | undefined> {
-  const port = Number(await read(folder, FILES.port));
-  return Number.isInteger(port) && port > 0 && port < 65536 ? port : undefined;
+  return wholeNumber(await readValue(folder, 'port'), 65535);
 }
 
 export async function savePort(folder: string, port: number): Promise<void> {
-  await write(folder, FILES.port, String(port));
+  await writeValue(folder, 'port', String(port));
+}
+
+/** A frame has 32 bits for it, and nobody starts a run so often. */
+const MOST_STARTS = 2 ** 31 - 1;
+
+/**
+ * How often a coordinator has started the run; 0 where none has. Throws LT_CHECKPOINT_CORRUPT where the file says what
+ * cannot be, LT_CLUSTER_ACCESS or LT_RUN_FOREIGN.
+ */
+export async function readIncarnation(folder: string): Promise<number> {
+  const text = await readValue(folder, 'incarnation');
+  if (text === undefined) return 0;
+  const count = wholeNumber(text, MOST_STARTS - 1);
+  if (count !== undefined) return count;
+  throw new LantrainError(
+    'LT_CHECKPOINT_CORRUPT',
+    `${join(folder, 'incarnation')} counts the starts of a coordinator, and is no whole number below ${MOST_STARTS}; remove it`,
+  );
+}
+
+export async function saveIncarnation(folder: string, incarnation: number): Promise<void> {
+  await writeValue(folder, 'incarnation', `${incarnation}\n`);
+}
+
+/** From 1 on; undefined for any other text. */
+function wholeNumber(text: string | undefined, most: number): number | undefined {
+  const number = /^[1-9]\d{0,9}\n?$/.test(text ?? '') ? Number(text) : 0;
+  return number > 0 && number <= most ? number : undefined;
 }
 
 /** The token that lets who watches the run control it as well; made on first use. Throws as `loadOrCreateAccess`. */
 export async function loadOrCreateAdminToken(folder: string): Promise<string> {
-  const kept = await keptToken(folder, FILES.admin);
+  const secrets = await SecretFiles.open(folder);
+  const kept = await keptToken(secrets, folder, 'admin-token');
   if (kept !== undefined) return kept;
   const made = newToken();
-  await write(folder, FILES.admin, made);
+  await secrets.write('admin-token', made);
   return made;
 }
 
-async function keptToken(folder: string, name: string): Promise<string | undefined> {
-  const text = await read(folder, name);
+async function keptToken(secrets: SecretFiles, folder: string, name: SecretName): Promise<string | undefined> {
+  const text = await secrets.read(name);
   return text === undefined ? undefined : checkToken(text, join(folder, name));
 }
 
 type Pair = Pick<Access, 'certificate' | 'key' | 'fingerprint'>;
 
-async function keptPair(folder: string): Promise<Pair> {
-  const [certificate, key] = await Promise.all([read(folder, FILES.certificate), read(folder, FILES.key)]);
+async function keptPair(secrets: SecretFiles, folder: string): Promise<Pair> {
+  const [certificate, key] = [await secrets.read('certificate.pem'), await secrets.read('key.pem')];
   if (certificate !== undefined && key !== undefined) return checkPair(certificate, key, folder);
   const made = await selfSigned();
-  await write(folder, FILES.key, made.key);
-  await write(folder, FILES.certificate, made.certificate);
+  await secrets.write('key.pem', made.key);
+  await secrets.write('certificate.pem', made.certificate);
   return made;
 }
 
@@ -191,44 +221,4 @@ async function selfSigned(): Promise<Pair> {
     ],
   });
   return { certificate: pair.cert, key: pair.private, fingerprint: fingerprintOf(pair.cert) };
-}
-
-async function read(folder: string, name: string): Promise<string | undefined> {
-  const path = join(folder, name);
-  return accessible(path, async () => {
-    try {
-      const text = await readFile(path, 'utf8');
-      if (process.platform !== 'win32') await chmod(path, 0o600);
-      return text;
-    } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-      throw error;
-    }
-  });
-}
-
-/** Whole or not at all, and at no moment readable by others. */
-async function write(folder: string, name: string, text: string): Promise<void> {
-  const path = join(folder, name);
-  const temporary = `${path}.${process.pid}.partial`;
-  await accessible(path, async () => {
-    await rm(temporary, { force: true });
-    const file = await open(temporary, 'wx', 0o600);
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  });
-}
-
-async function accessible<T>(path: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (cause) {
-    if (!isSystemError(cause)) throw cause;
-    throw new LantrainError('LT_CLUSTER_ACCESS', `cannot use ${path}: ${reason(cause)}`, { cause });
-  }
 }

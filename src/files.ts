@@ -1,20 +1,44 @@
-import { accessSync, constants, existsSync, mkdirSync, rmdirSync, statSync } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { dirname, isAbsolute } from 'node:path';
-import { getSystemErrorMap } from 'node:util';
-import { LantrainError } from './errors.js';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { type FileHandle, open, rename, rmdir, unlink } from 'node:fs/promises';
+import { dirname, isAbsolute, join } from 'node:path';
+import { checkFileAt, checkOwn, checkOwnAt, lstatIfThere, NEW_FILE } from './own-files.js';
+import { temporaryName } from './temporary-name.js';
+
+export { isSystemError, reason, systemFailure } from './system-errors.js';
 
 /**
- * Writes the file `path` whole or not at all: `fill` writes to the name `temporary` in the same folder, which is fsynced
- * and renamed. Whatever goes wrong, the old file stands and the temporary is removed.
+ * All writing and removing of files that the program keeps: runs, exports, caches, reports, secrets. Nothing here follows
+ * a link that lies at the name itself; own-files.ts says what may lie there.
+ */
+
+/**
+ * Writes the file `path` whole or not at all: `fill` writes to a new file of another name in the same folder, which is
+ * fsynced and renamed. Whatever goes wrong, the old file stands and the temporary is removed. A link at `path` is
+ * replaced, not followed. `mode` is the file's from its first moment on.
  */
 export async function replaceFile(
   path: string,
-  temporary: string,
   fill: (file: FileHandle) => void | Promise<void>,
+  mode?: number,
 ): Promise<void> {
+  const temporary = temporaryName(path);
+  const file = await open(temporary, NEW_FILE, mode);
   try {
-    const file = await open(temporary, 'w');
     try {
       await fill(file);
       await file.sync();
@@ -24,8 +48,50 @@ export async function replaceFile(
     await rename(temporary, path);
     await syncDirectory(dirname(path));
   } catch (error) {
-    await removeQuietly(temporary);
+    await unlink(temporary).catch(() => {});
     throw error;
+  }
+}
+
+/** As `replaceFile`, below a run. Throws LT_RUN_FOREIGN where something is in the way that is no file of this user's own. */
+export async function replaceOwn(
+  path: string,
+  fill: (file: FileHandle) => void | Promise<void>,
+  mode?: number,
+): Promise<void> {
+  checkFileAt(path, { isLinkable: true });
+  await replaceFile(path, fill, mode);
+}
+
+/** Makes a file that is not there yet. Throws what the system says, EEXIST where anything is at `path`; then makes none. */
+export function createFile(path: string, text: string, mode?: number): void {
+  const fd = openSync(path, NEW_FILE, mode);
+  try {
+    writeFileSync(fd, text);
+  } catch (error) {
+    unlinkSync(path);
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * As `makeFolder`, and one that is there already gets the permissions `mode`. Throws LT_RUN_FOREIGN where that is no folder
+ * of this user's own.
+ */
+export function makeOwnFolder(path: string, mode?: number): void {
+  if (!checkOwnAt(path, { kind: 'folder' })) makeFolder(path, mode);
+  checkOwnAt(path, { kind: 'folder' });
+  // Windows has neither these permissions nor folders that can be opened.
+  if (mode === undefined || process.platform === 'win32') return;
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+  const fd = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  try {
+    checkOwn(path, fstatSync(fd), { kind: 'folder' });
+    fchmodSync(fd, mode);
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -107,40 +173,37 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** For the way out of a failure, which a second one must not hide. */
-export async function removeQuietly(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true }).catch(() => {});
+/**
+ * Removes a file of this user's own, or a folder of it that holds nothing but such files. Throws LT_RUN_FOREIGN where it
+ * is, or holds, anything else; then nothing is removed.
+ */
+export async function removeOwn(path: string): Promise<void> {
+  const { folder, files } = listRemovable(path);
+  for (const file of files) await unlink(file);
+  if (folder !== undefined) await rmdir(folder);
 }
 
-export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'code' in error && 'syscall' in error;
-}
-
-/** LT_SYSTEM for an error of the operating system that nobody gave a meaning; any other error as it is. */
-export function systemFailure(error: unknown): unknown {
-  if (!isSystemError(error)) return error;
-  const where = error.path === undefined ? '' : ` of ${error.path}`;
-  return new LantrainError('LT_SYSTEM', `the system refuses ${error.syscall}${where}: ${reason(error)}`, {
-    cause: error,
-  });
-}
-
-/** What the operating system says, with its code, without the call and the path that Node adds to it. */
-export function reason(error: unknown): string {
-  if (error instanceof LantrainError) return error.message;
-  const { code, errno, message } = error as NodeJS.ErrnoException;
-  if (!code) return String(message ?? error);
-  const words = errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
-  const text = words ?? message?.replace(/^[A-Z0-9]+: /, '').replace(/, [a-z_]+( '.*)?$/, '');
-  const why = code === 'ENOENT' && isCurrentFolderGone() ? ', as the current folder was removed' : '';
-  return text ? `${text} (${code})${why}` : code;
-}
-
-function isCurrentFolderGone(): boolean {
+/** Whether `removeOwn` would remove what lies at `path`. */
+export function isRemovable(path: string): boolean {
   try {
-    process.cwd();
-    return false;
-  } catch {
+    listRemovable(path);
     return true;
+  } catch {
+    return false;
   }
+}
+
+function listRemovable(path: string): { readonly folder?: string; readonly files: readonly string[] } {
+  const stats = lstatIfThere(path);
+  if (stats === undefined) return { files: [] };
+  checkOwn(path, stats, { kind: 'either', isLinkable: true });
+  if (!stats.isDirectory()) return { files: [path] };
+  const files = readdirSync(path).map((name) => join(path, name));
+  for (const file of files) checkOwn(file, lstatSync(file), { isLinkable: true });
+  return { folder: path, files };
+}
+
+/** As `removeOwn`, for the way out of a failure, which a second one must not hide. What is not ours stays. */
+export async function removeQuietly(path: string): Promise<void> {
+  await removeOwn(path).catch(() => {});
 }

@@ -2,15 +2,12 @@ import { existsSync, statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { checkTakesFiles, isSystemError, reason, replaceFile } from '../files.js';
-
-/** The end of a name that is being written or removed. Nothing that ends so is ever read. */
-export const PARTIAL = '.partial';
+import { checkTakesFiles, isSystemError, reason, replaceFile, replaceOwn } from '../files.js';
 
 /** Writes the file `path` whole or not at all, as `replaceFile` does. Throws LT_RUN_WRITE where the system refuses. */
 export async function writeWhole(path: string, fill: (file: FileHandle) => Promise<void>): Promise<void> {
   try {
-    await replaceFile(path, path + PARTIAL, fill);
+    await replaceFile(path, fill);
   } catch (error) {
     throw writeFailure(path, error);
   }
@@ -18,6 +15,15 @@ export async function writeWhole(path: string, fill: (file: FileHandle) => Promi
 
 export function writeText(path: string, text: string): Promise<void> {
   return writeWhole(path, (file) => file.writeFile(text));
+}
+
+/** As `writeText`, below a run. Throws LT_RUN_FOREIGN as well, as `replaceOwn` does. */
+export async function writeOwnText(path: string, text: string): Promise<void> {
+  try {
+    await replaceOwn(path, (file) => file.writeFile(text));
+  } catch (error) {
+    throw writeFailure(path, error);
+  }
 }
 
 /** For a file that is written at the end of long work. Throws LT_RUN_WRITE where it is plain that it cannot be. */

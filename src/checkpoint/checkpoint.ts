@@ -1,13 +1,15 @@
-import { type Dirent, readdirSync, statSync } from 'node:fs';
+import { type Dirent, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { isSystemError, makeFolder, removeQuietly, syncDirectory } from '../files.js';
+import { isSystemError, makeOwnFolder, removeQuietly, syncDirectory } from '../files.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameters } from '../model/parameters.js';
+import { checkOwnAt } from '../own-files.js';
+import { temporaryName } from '../temporary-name.js';
 import { validate } from '../validate.js';
-import { PARTIAL, writeFailure, writeText } from './atomic.js';
+import { writeFailure, writeText } from './atomic.js';
 import { type ReadState, STATE_PARTS, StateDigest, type StatePart } from './digest.js';
 import { openModel, writeModel } from './huggingface.js';
 import { readJson } from './huggingface-config.js';
@@ -21,9 +23,9 @@ import { openSafetensors, writeSafetensors } from './safetensors.js';
  *     000120/model.safetensors
  *     000120/optimizer.safetensors   m.<name>, then v.<name>
  *     000120/state.json
- *     000120.replaced                the older checkpoint of a step, while a new one takes its name
+ *     000120.<random>.replaced       the older checkpoint of a step, while a new one takes its name
  *     000120.damaged                 was passed over when the run went on; nothing reads, counts or removes it
- *     000180.partial                 being written, or removed
+ *     000180.<random>.partial        being written, or removed
  */
 export const REPLACED = '.replaced';
 const STEP_DIGITS = 6;
@@ -189,12 +191,12 @@ function damaged(path: string, why: string): LantrainError {
 /**
  * Writes the checkpoint of a step: under a temporary name, everything fsynced, then renamed. Reads every tensor once and
  * makes the digest on the way. Throws LT_RUN_WRITE where the system refuses; nothing of it is left then and the
- * checkpoints before it stand.
+ * checkpoints before it stand. Throws LT_RUN_FOREIGN where something else lies in its place.
  */
 export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
   const { model, step, read } = next;
   const path = join(dir, checkpointName(step));
-  const temporary = path + PARTIAL;
+  const temporary = temporaryName(path);
   const digest = new StateDigest(model);
   const readThrough = async (part: StatePart, name: string) => {
     const values = await read(part, name);
@@ -202,8 +204,8 @@ export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise
     return values;
   };
   try {
-    await removeQuietly(temporary);
-    makeFolder(temporary);
+    makeOwnFolder(dir);
+    mkdirSync(temporary);
     await writeModel(temporary, model, (name) => readThrough('weights', name));
     const moments = (['m', 'v'] as const).flatMap((part) =>
       parameters(model).map(({ name, shape }) => ({ name: `${part}.${name}`, shape })),
@@ -230,8 +232,8 @@ export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise
 
 /** Gives `temporary` the name `path`. A folder cannot be renamed over another, so an older one steps aside first. */
 async function moveInto(temporary: string, path: string): Promise<void> {
-  const aside = path + REPLACED;
-  await removeQuietly(aside);
+  checkOwnAt(path, { kind: 'folder' });
+  const aside = temporaryName(path, REPLACED);
   try {
     await rename(path, aside);
   } catch (error) {

@@ -1,8 +1,8 @@
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { isSystemError } from '../files.js';
+import { openOwn, readOwn } from '../own-files.js';
 import { RUN_ENDS } from '../report/events.js';
-import { writeFailure, writeText } from './atomic.js';
+import { writeFailure, writeOwnText } from './atomic.js';
 
 /** Any metrics event, as far as a file of them needs to know it. */
 export interface LoggedEvent {
@@ -23,27 +23,28 @@ export interface LoggedEvent {
 export class EventLog {
   private readonly metricsPath: string;
   private readonly samplesPath: string;
+  /** Descriptors: what they were opened as was checked once. */
   private metrics: number | undefined;
+  private samples: number | undefined;
 
   constructor(dir: string) {
     this.metricsPath = join(dir, 'metrics.jsonl');
     this.samplesPath = join(dir, 'samples.txt');
   }
 
-  /** Throws LT_RUN_WRITE, and leaves nothing of the event then. A line that a crash has cut off is dropped by `cutBack`. */
+  /**
+   * Throws LT_RUN_WRITE or LT_RUN_FOREIGN, and leaves nothing of the event then. A line that a crash has cut off is
+   * dropped by `cutBack`.
+   */
   append(event: LoggedEvent): void {
     guard(this.metricsPath, () => {
-      this.metrics ??= openSync(this.metricsPath, 'a');
+      this.metrics ??= openOwn(this.metricsPath, 'append');
       appendWhole(this.metrics, `${JSON.stringify(event)}\n`);
     });
     if (event.event === 'sample')
       guard(this.samplesPath, () => {
-        const samples = openSync(this.samplesPath, 'a');
-        try {
-          appendWhole(samples, sampleBlock(event));
-        } finally {
-          closeSync(samples);
-        }
+        this.samples ??= openOwn(this.samplesPath, 'append');
+        appendWhole(this.samples, sampleBlock(event));
       });
   }
 
@@ -67,15 +68,16 @@ export class EventLog {
     const kept = readEvents(this.metricsPath).filter(
       (event) => !RUN_ENDS.has(event.event) && (event.step === undefined || event.step <= step),
     );
-    await writeText(this.metricsPath, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
+    await writeOwnText(this.metricsPath, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
     const samples = kept.filter(({ event }) => event === 'sample');
     if (samples.length > 0 || readText(this.samplesPath) !== '')
-      await writeText(this.samplesPath, samples.map(sampleBlock).join(''));
+      await writeOwnText(this.samplesPath, samples.map(sampleBlock).join(''));
   }
 
   close(): void {
-    if (this.metrics !== undefined) closeSync(this.metrics);
+    for (const fd of [this.metrics, this.samples]) if (fd !== undefined) closeSync(fd);
     this.metrics = undefined;
+    this.samples = undefined;
   }
 }
 
@@ -96,9 +98,8 @@ function readEvents(path: string): LoggedEvent[] {
 
 function readText(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readOwn(path, Number.POSITIVE_INFINITY) ?? '';
   } catch (error) {
-    if (isSystemError(error) && error.code === 'ENOENT') return '';
     throw writeFailure(path, error);
   }
 }

@@ -1,9 +1,10 @@
-import { existsSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { removeQuietly } from '../files.js';
-import { PARTIAL, writeFailure } from './atomic.js';
+import { isRemovable, removeQuietly } from '../files.js';
+import { checkOwnAt, lstatIfThere } from '../own-files.js';
+import { baseOfTemporary, temporaryName } from '../temporary-name.js';
+import { writeFailure } from './atomic.js';
 import {
   entries,
   isBarred,
@@ -29,18 +30,23 @@ export async function writeAndPrune(
 
 /**
  * Removes what a crash left: partial checkpoints, and replaced ones whose successor arrived; one whose successor did not
- * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written.
+ * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written. Throws LT_RUN_FOREIGN.
  */
 export async function sweepCheckpoints(dir: string): Promise<void> {
-  const names = entries(dir).map(({ name }) => name);
-  for (const name of names) {
+  checkOwnAt(dir, { kind: 'folder' });
+  for (const entry of entries(dir)) {
+    const { name } = entry;
     const path = join(dir, name);
-    if (name.endsWith(PARTIAL)) await removeQuietly(path);
-    if (!name.endsWith(REPLACED)) continue;
-    const original = name.slice(0, -REPLACED.length);
-    if (names.includes(original)) await removeQuietly(path);
+    if (isStep(baseOfTemporary(name))) await removeQuietly(path);
+    const original = baseOfTemporary(name, REPLACED);
+    if (original === undefined || !isStep(original) || !entry.isDirectory()) continue;
+    if (lstatIfThere(join(dir, original))) await removeQuietly(path);
     else await rename(path, join(dir, original));
   }
+}
+
+function isStep(name: string | undefined): boolean {
+  return name !== undefined && /^\d+$/.test(name);
 }
 
 /**
@@ -56,12 +62,15 @@ async function pruneCheckpoints(dir: string, step: number, keep: number): Promis
       else await setAside(path);
       continue;
     }
+    // One that holds anything but files of this user's own is none of ours to remove.
+    if (!isRemovable(path)) continue;
+    const going = temporaryName(path);
     try {
-      await rename(path, path + PARTIAL);
+      await rename(path, going);
     } catch (error) {
       throw writeFailure(path, error);
     }
-    await removeQuietly(path + PARTIAL);
+    await removeQuietly(going);
   }
 }
 
@@ -79,7 +88,7 @@ async function opens(path: string): Promise<boolean> {
 export function nameAside(path: string): string {
   for (let n = 1; ; n++) {
     const name = path + DAMAGED + (n > 1 ? `-${n}` : '');
-    if (!existsSync(name)) return name;
+    if (!lstatIfThere(name)) return name;
   }
 }
 

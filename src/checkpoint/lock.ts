@@ -1,16 +1,16 @@
-import { randomBytes } from 'node:crypto';
-import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { isSystemError } from '../files.js';
-import { PARTIAL, writeFailure } from './atomic.js';
-
-/** Names the process that writes a run. Readers never look at it. */
-export const LOCK_NAME = 'lock';
+import { createFile, isSystemError } from '../files.js';
+import { readOwn } from '../own-files.js';
+import { temporaryName } from '../temporary-name.js';
+import { writeFailure } from './atomic.js';
+import { LOCK_NAME } from './tree.js';
 
 const MOST_TRIES = 100;
+const MOST_BYTES = 2 ** 16;
 
 const Holder = z.object({
   pid: z.number().int().positive(),
@@ -28,7 +28,7 @@ type Holder = z.infer<typeof Holder>;
 export class RunLock {
   private constructor(private readonly path: string) {}
 
-  /** Throws LT_RUN_LOCKED where a process holds it, LT_RUN_WRITE where the system refuses. */
+  /** Throws LT_RUN_LOCKED where a process holds it, LT_RUN_WRITE where the system refuses, LT_RUN_FOREIGN. */
   static take(dir: string): RunLock {
     const path = join(dir, LOCK_NAME);
     const mine = JSON.stringify(SELF);
@@ -36,7 +36,7 @@ export class RunLock {
       for (let tries = 1; !createWhole(path, mine); tries++) {
         const found = readLock(path);
         if (found === undefined) {
-          // Either its holder was just done, or it is a link to nothing.
+          // Its holder was just done, which does not happen so often.
           if (tries < MOST_TRIES) continue;
           throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: what lies there cannot be read; remove it`);
         }
@@ -79,8 +79,8 @@ function releaseFile(path: string): void {
 
 /** False where `path` is there already. */
 function createWhole(path: string, text: string): boolean {
-  const temporary = aside(path);
-  writeFileSync(temporary, text);
+  const temporary = temporaryName(path);
+  createFile(temporary, text);
   try {
     linkSync(temporary, path);
     return true;
@@ -95,7 +95,7 @@ function createWhole(path: string, text: string): boolean {
 /** For file systems that have no links: there a reader may meet a lock that is not whole yet. */
 function createWithoutLinks(path: string, text: string): boolean {
   try {
-    writeFileSync(path, text, { flag: 'wx' });
+    createFile(path, text);
     return true;
   } catch (error) {
     if (isSystemError(error) && error.code === 'EEXIST') return false;
@@ -105,7 +105,7 @@ function createWithoutLinks(path: string, text: string): boolean {
 
 /** Removes the lock if it still says `stale`: whoever was faster with that may have made another by now. */
 function remove(path: string, stale: string): void {
-  const moved = aside(path);
+  const moved = temporaryName(path);
   try {
     renameSync(path, moved);
   } catch (error) {
@@ -119,17 +119,9 @@ function remove(path: string, stale: string): void {
   }
 }
 
-function aside(path: string): string {
-  return `${path}.${randomBytes(4).toString('hex')}${PARTIAL}`;
-}
-
+/** A second name of it is the one that it was made under. */
 function readLock(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    if (isSystemError(error) && error.code === 'ENOENT') return undefined;
-    throw error;
-  }
+  return readOwn(path, MOST_BYTES, { isLinkable: true });
 }
 
 /** A damaged lock is nobody's. */

@@ -1,10 +1,10 @@
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { checkWritable, isSystemError, makeFolder, removeEmpty, removeQuietly, syncDirectory } from '../files.js';
+import { checkWritable, isSystemError, makeFolder, makeOwnFolder, removeEmpty, syncDirectory } from '../files.js';
 import { shellQuote } from '../shell.js';
 import { validate } from '../validate.js';
-import { PARTIAL, writeFailure, writeText } from './atomic.js';
+import { writeFailure, writeOwnText } from './atomic.js';
 import {
   type Checkpoint,
   latestCheckpoint,
@@ -17,9 +17,10 @@ import { EventLog, type LoggedEvent } from './event-log.js';
 import { readJson } from './huggingface-config.js';
 import { RunConfig } from './identity.js';
 import { nameAside, setAside, sweepCheckpoints, writeAndPrune } from './kept.js';
-import { LOCK_NAME, RunLock } from './lock.js';
+import { RunLock } from './lock.js';
 import { type Saved, Saver } from './saver.js';
 import type { SharedState } from './shared-state.js';
+import { CHECKPOINTS_FOLDER, CONFIG_NAME, checkTree, isFree, removeTree, rootOf, sweepFiles } from './tree.js';
 
 export interface Latest {
   readonly found: Checkpoint | undefined;
@@ -29,8 +30,6 @@ export interface Latest {
 
 /** Fewer values than these are read too fast for a progress bar. */
 const LONG_READING = 1e8;
-
-const CONFIG_NAME = 'config.json';
 
 /** Checkpoints that stay: the newest, and the one before it should the newest turn out damaged. */
 export const KEPT_CHECKPOINTS = 2;
@@ -45,6 +44,9 @@ export const KEPT_CHECKPOINTS = 2;
  *     report.html     all of it for people, written at the end
  *     checkpoints/    see checkpoint.ts
  *     lock            names the process that writes the run, see lock.ts
+ *     cluster/        secrets of the run, see cluster/secret-files.ts
+ *
+ * All of it may come from somebody else: before anything is written, tree.ts checks what lies there.
  *
  * A run goes on in this order: `open(path, 'write')`, `latest()`, identity checked, `restoreCheckpoint`, `cutBack(step)`.
  * Until `cutBack` a refused resume has changed nothing; it also sets aside the damaged checkpoints that `latest` passed
@@ -59,20 +61,24 @@ export class RunDirectory {
   private readonly whole = new Set<string>();
   private passedOver: readonly string[] = [];
 
-  /** `made`: the outermost folder that was made for a new run. */
+  /**
+   * `path` is what the user calls it, `root` where that leads and where all of it is written. `made`: the outermost folder
+   * that was made for a new run.
+   */
   private constructor(
     readonly path: string,
+    readonly root: string,
     readonly config: RunConfig,
     private readonly lock?: RunLock,
     private readonly made?: string,
   ) {
-    this.checkpoints = join(path, 'checkpoints');
-    this.log = new EventLog(path);
+    this.checkpoints = join(root, CHECKPOINTS_FOLDER);
+    this.log = new EventLog(root);
   }
 
   /**
-   * Throws LT_RUN_EXISTS where something is there already, LT_RUN_LOCKED where another process writes it, LT_RUN_WRITE
-   * where the system does not let us look or would refuse to make it.
+   * Throws LT_RUN_EXISTS where something is there already, LT_RUN_LOCKED where another process writes it, LT_RUN_FOREIGN
+   * where it left a link, LT_RUN_WRITE where the system does not let us look or would refuse to make it.
    */
   static checkFree(path: string): void {
     try {
@@ -80,7 +86,7 @@ export class RunDirectory {
         if (!statSync(path).isDirectory())
           throw new LantrainError('LT_RUN_EXISTS', `${path} is a file; choose another --out`);
         RunLock.check(path);
-        if (readdirSync(path).some((name) => name !== LOCK_NAME && !name.endsWith(PARTIAL)))
+        if (!isFree(path))
           throw new LantrainError(
             'LT_RUN_EXISTS',
             `${path} is there already and not empty; choose another --out, or go on with it by --resume ${shellQuote(path)}`,
@@ -128,52 +134,66 @@ export class RunDirectory {
 
   private static async fill(path: string, config: RunConfig, made: string | undefined): Promise<RunDirectory> {
     let lock: RunLock | undefined;
+    let root = path;
     let isMine = false;
     try {
-      lock = RunLock.take(path);
+      root = rootOf(path);
+      checkTree(root);
+      lock = RunLock.take(root);
       // Another process may have been here in between.
       RunDirectory.checkFree(path);
       isMine = true;
-      await writeText(join(path, CONFIG_NAME), `${JSON.stringify(RunConfig.parse(config), null, 1)}\n`);
-      makeFolder(join(path, 'checkpoints'));
-      await syncDirectory(path);
-      await syncDirectory(dirname(path));
+      await sweepFiles(root);
+      await writeOwnText(join(root, CONFIG_NAME), `${JSON.stringify(RunConfig.parse(config), null, 1)}\n`);
+      makeOwnFolder(join(root, CHECKPOINTS_FOLDER));
+      await syncDirectory(root);
+      await syncDirectory(dirname(root));
     } catch (error) {
-      if (isMine) for (const name of [CONFIG_NAME, 'checkpoints']) await removeQuietly(join(path, name));
+      if (isMine) await removeTree(root);
       lock?.release();
       removeEmpty(path, made);
       throw writeFailure(path, error);
     }
-    return new RunDirectory(path, config, lock, made);
+    return new RunDirectory(path, root, config, lock, made);
   }
 
   /**
-   * Opens a run: to read it, perhaps while another process writes it, or to write it, which locks it and sweeps what a
-   * crash left. Throws LT_RUN_MISSING where there is none, LT_CHECKPOINT_CORRUPT where its config.json is damaged,
-   * LT_RUN_LOCKED where another process writes it.
+   * Opens a run: to read it, perhaps while another process writes it; to report on it, which replaces its report; or to
+   * write it, which locks it and sweeps what a crash left. Throws LT_RUN_MISSING where there is none, LT_RUN_FOREIGN where
+   * something lies in it that must not be touched, LT_CHECKPOINT_CORRUPT where its config.json is damaged, LT_RUN_LOCKED
+   * where another process writes it.
    */
-  static async open(path: string, purpose: 'read' | 'write'): Promise<RunDirectory> {
+  static async open(path: string, purpose: 'read' | 'report' | 'write'): Promise<RunDirectory> {
     const configPath = join(path, CONFIG_NAME);
     if (!existsSync(configPath))
       throw new LantrainError(
         'LT_RUN_MISSING',
         existsSync(path) ? `${path} is no run: it has no config.json` : `there is no run at ${path}`,
       );
+    const root = RunDirectory.check(path, purpose);
     const config = validate(RunConfig, readJson(configPath));
     if (!config.ok)
       throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${configPath} is no run's config.json: ${config.wrong}`);
-    if (purpose === 'read') return new RunDirectory(path, config.data);
-    const run = new RunDirectory(path, config.data, RunLock.take(path));
+    if (purpose !== 'write') return new RunDirectory(path, root, config.data);
+    const run = new RunDirectory(path, root, config.data, RunLock.take(root));
     try {
-      // But for locks, which other processes may be making.
-      for (const name of readdirSync(path))
-        if (name.endsWith(PARTIAL) && !name.startsWith(LOCK_NAME)) await removeQuietly(join(path, name));
+      await sweepFiles(root);
       await sweepCheckpoints(run.checkpoints);
     } catch (error) {
       run.close();
       throw writeFailure(path, error);
     }
     return run;
+  }
+
+  private static check(path: string, purpose: 'read' | 'report' | 'write'): string {
+    try {
+      const root = rootOf(path);
+      if (purpose !== 'read') checkTree(root);
+      return root;
+    } catch (error) {
+      throw writeFailure(path, error);
+    }
   }
 
   /**
@@ -256,12 +276,12 @@ export class RunDirectory {
 
   /** Replaces loss.svg. Throws LT_RUN_WRITE. */
   writePlot(svg: string): Promise<void> {
-    return writeText(join(this.path, 'loss.svg'), svg);
+    return writeOwnText(join(this.root, 'loss.svg'), svg);
   }
 
   /** Replaces report.html. Throws LT_RUN_WRITE. */
   writeReport(html: string): Promise<void> {
-    return writeText(join(this.path, 'report.html'), html);
+    return writeOwnText(join(this.root, 'report.html'), html);
   }
 
   /** What is being written then is given up. Another process may write the run from here on. */
@@ -274,8 +294,7 @@ export class RunDirectory {
   /** Closes a run that never began, and removes it with the folders that were made for it; a second call finds the rest. */
   async discard(): Promise<void> {
     this.close();
-    const names = existsSync(this.path) ? readdirSync(this.path) : [];
-    for (const name of names) await removeQuietly(join(this.path, name));
+    await removeTree(this.root);
     removeEmpty(this.path, this.made);
   }
 }

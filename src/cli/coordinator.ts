@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import {
@@ -6,7 +5,9 @@ import {
   certificateWarning,
   loadOrCreateAccess,
   ownPair,
+  readIncarnation,
   readPort,
+  saveIncarnation,
   savePort,
 } from '../../cluster/access.js';
 import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
@@ -21,8 +22,8 @@ import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { WorkerTally } from '../../cluster/worker-tally.js';
-import { writeText } from '../checkpoint/atomic.js';
 import type { RunDirectory } from '../checkpoint/run.js';
+import { ACCESS_FOLDER } from '../checkpoint/tree.js';
 import { LantrainError } from '../errors.js';
 import type { ParameterLayout } from '../model/layout.js';
 import { courseOf } from '../report/course.js';
@@ -40,7 +41,7 @@ import { loadShaders } from './shaders.js';
 import { Throughput, workerLines } from './throughput.js';
 import { type Conductor, runTraining, type TrainCommand } from './train.js';
 import { version } from './version.js';
-import { ACCESS_FOLDER, announcePage, secretsOf, siteFolder, type Watched, watchersOf } from './watch.js';
+import { announcePage, secretsOf, siteFolder, type Watched, watchersOf } from './watch.js';
 
 export interface CoordinatorCommand extends TrainCommand {
   readonly host: string;
@@ -164,9 +165,10 @@ class ClusterConductor implements Conductor {
     const engine = this.#engine as ClusterEngine;
     const { telemetry } = watched;
     const { command } = this;
-    const folder = join(run.path, ACCESS_FOLDER);
+    const folder = join(run.root, ACCESS_FOLDER);
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
-    await writeText(join(folder, 'incarnation'), `${this.#incarnation}\n`);
+    if (access.remark !== undefined) reporter.note(`access   ${access.remark}`);
+    await saveIncarnation(folder, this.#incarnation);
     this.#report = (note, step) => {
       if (note.note === 'leave') for (const total of totalsOf(engine, note.worker)) this.#tally.left(total);
       const event = eventOf(note, step, engine);
@@ -257,7 +259,7 @@ class ClusterConductor implements Conductor {
     const engine = this.#engine as ClusterEngine;
     const counted = Object.entries(engine.counters).filter(([name, count]) => REMARKABLE.has(name) && count > 0);
     const counters = counted.map(([name, count]) => `${name} ${count}`).join(', ');
-    const course = courseOf(readMetrics(join(run.path, 'metrics.jsonl')));
+    const course = courseOf(readMetrics(join(run.root, 'metrics.jsonl')));
     const isMixed = course.some(({ event }) => event === 'mixed');
     return [
       ...workerLines(workersOf(course)),
@@ -300,24 +302,17 @@ function checkMessages({ model, options }: RunConfig): void {
     );
 }
 
-/** What the run's last coordinator left at `path`. What lies at the path of a new run is another's, who was faster. */
+/**
+ * What the run's last coordinator left at `path`. What lies at the path of a new run is another's, who was faster. Throws
+ * as `readIncarnation`.
+ */
 export async function lastStart(
   path: string,
   isResumed: boolean,
 ): Promise<{ readonly incarnation: number; readonly port: number | undefined }> {
   if (!isResumed) return { incarnation: 0, port: undefined };
-  // A folder that cannot be read is told of when the run begins.
-  const port = await readPort(join(path, ACCESS_FOLDER)).catch(() => undefined);
-  return { incarnation: await readIncarnation(path), port };
-}
-
-async function readIncarnation(path: string): Promise<number> {
-  try {
-    return Number.parseInt(await readFile(join(path, ACCESS_FOLDER, 'incarnation'), 'utf8'), 10) || 0;
-  } catch {
-    // A new run, or one that `train` began.
-    return 0;
-  }
+  const folder = join(path, ACCESS_FOLDER);
+  return { incarnation: await readIncarnation(folder), port: await readPort(folder) };
 }
 
 /** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */

@@ -9,7 +9,7 @@ import { runConfigOf } from './saved-config.js';
 /** Writes report.html of a run as far as it has come. */
 export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
   return run.writeReport(
-    htmlReport(readMetrics(join(run.path, 'metrics.jsonl')), {
+    htmlReport(readMetrics(join(run.root, 'metrics.jsonl')), {
       name: basename(run.path),
       settings: settingsOf(config),
       totalSteps: config.totalSteps,
@@ -21,7 +21,7 @@ export function writeReport(run: RunDirectory, config: RunConfig): Promise<void>
 
 /** `lantrain report DIR`. */
 export async function report(path: string): Promise<number> {
-  const run = await RunDirectory.open(path, 'read');
+  const run = await RunDirectory.open(path, 'report');
   await writeReport(run, runConfigOf(run));
   process.stdout.write(`${join(path, 'report.html')}\n`);
   return 0;

@@ -33,7 +33,7 @@ export async function noteEnd(
   const reason = error === undefined ? undefined : reasonOf(error);
   telemetry.end(state, reason);
   // A new run that could not begin is gone again.
-  if (!existsSync(join(run.path, 'config.json'))) return;
+  if (!existsSync(join(run.root, 'config.json'))) return;
   try {
     run.append({ event: state, step: telemetry.step, ...(reason === undefined ? {} : { reason }) });
     if (error !== undefined) await writeReport(run, runConfigOf(run));

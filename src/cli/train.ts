@@ -159,7 +159,7 @@ async function prepareRun(
     const from = resumed ? await checkResume(resumed, config, reporter, job) : 0;
     printHeader(job, reporter);
     printHostMemory(config, conductor, reporter);
-    const engine = await conductor.create(job, from, out);
+    const engine = await conductor.create(job, from, resumed?.run.root ?? out);
     const trainer = new Trainer(engine, config, job.data, job.tokenizer);
     if (run === undefined) {
       const created = createRun(command, config);
@@ -208,7 +208,7 @@ interface ReadyRun extends RunRequest {
   readonly past: readonly MetricsEvent[];
 }
 
-const metricsOf = (run: RunDirectory) => join(run.path, 'metrics.jsonl');
+const metricsOf = (run: RunDirectory) => join(run.root, 'metrics.jsonl');
 
 async function runLoop(ready: ReadyRun): Promise<number> {
   const { command, conductor, reporter, clock, stop, job, engine, trainer, run, isNew, from, past } = ready;

@@ -24,8 +24,9 @@ export async function view(path: string, port: number): Promise<number> {
   // The page is the purpose: once its address is copied, the terminal may be closed.
   outputIsOptional(() => {});
   const address = pageAddress(HOST, server.port, false);
+  const stopped = new Promise<void>((stop) => process.once('SIGINT', stop).once('SIGTERM', stop));
   process.stdout.write(`view     ${address}${formatFragment(secrets)}\nCtrl-C ends it\n`);
-  await new Promise<void>((stop) => process.once('SIGINT', stop).once('SIGTERM', stop));
+  await stopped;
   await server.close('the view was closed');
   return 0;
 }

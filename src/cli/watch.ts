@@ -8,6 +8,7 @@ import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import { Watchers } from '../../cluster/dashboard/watchers.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
 import type { RunDirectory } from '../checkpoint/run.js';
+import { ACCESS_FOLDER } from '../checkpoint/tree.js';
 import type { Reporter } from '../report/progress.js';
 import type { RunConfig } from '../train/run-config.js';
 import { ownAddress, pageAddress } from './joining.js';
@@ -20,9 +21,6 @@ export interface Watched {
   readonly telemetry: Telemetry;
   readonly controls: RunControls;
 }
-
-/** Where a run keeps tokens, certificate and port: readable by the owner only, never part of reports. */
-export const ACCESS_FOLDER = 'cluster';
 
 export function factsOf(config: RunConfig, path: string, kind: RunFacts['kind']): RunFacts {
   return {
@@ -92,8 +90,9 @@ export async function watchTraining(
   watched: Watched,
   [host, port]: readonly [string, number],
 ): Promise<PageServer> {
-  const folder = join(run.path, ACCESS_FOLDER);
+  const folder = join(run.root, ACCESS_FOLDER);
   const access = await loadOrCreateAccess(folder);
+  if (access.remark !== undefined) reporter.note(`access   ${access.remark}`);
   const secure = !isLoopback(host);
   const secrets = await secretsOf(folder, access, secure);
   const server = await servePage({

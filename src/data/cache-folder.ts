@@ -1,9 +1,10 @@
-import { randomBytes } from 'node:crypto';
-import { readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { makeFolder, reason, replaceFile } from '../files.js';
+import { makeFolder, reason, removeQuietly, replaceFile } from '../files.js';
+import { lstatIfThere } from '../own-files.js';
+import { baseOfTemporary, PARTIAL } from '../temporary-name.js';
 
 /** Where downloads and token caches live: $LANTRAIN_CACHE, $XDG_CACHE_HOME/lantrain, or the platform's own place. */
 export function cacheFolder(): string {
@@ -23,11 +24,10 @@ const STALE_MS = 3_600_000;
  * the disk is full.
  */
 export async function writeWhole(path: string, fill: (fd: number) => void | Promise<void>): Promise<void> {
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     makeFolder(dirname(path));
-    removeStale(path);
-    await replaceFile(path, temporary, ({ fd }) => fill(fd));
+    await removeStale(path);
+    await replaceFile(path, ({ fd }) => fill(fd));
   } catch (error) {
     if (error instanceof LantrainError || !(error as NodeJS.ErrnoException).code) throw error;
     throw new LantrainError(
@@ -39,11 +39,14 @@ export async function writeWhole(path: string, fill: (fd: number) => void | Prom
   }
 }
 
-function removeStale(path: string): void {
+/** The ends of the names under which this version and 0.1.0 write a file. */
+const ENDS = [PARTIAL, '.tmp'];
+
+async function removeStale(path: string): Promise<void> {
   for (const name of readdirSync(dirname(path))) {
-    if (!name.startsWith(`${basename(path)}.`) || !name.endsWith('.tmp')) continue;
+    if (!ENDS.some((end) => baseOfTemporary(name, end) === basename(path))) continue;
     const file = join(dirname(path), name);
-    const age = Date.now() - (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-    if (age > STALE_MS) rmSync(file, { force: true });
+    const stats = lstatIfThere(file);
+    if (stats?.isFile() && Date.now() - stats.mtimeMs > STALE_MS) await removeQuietly(file);
   }
 }

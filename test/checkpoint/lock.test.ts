@@ -90,8 +90,7 @@ test.skipIf(process.platform === 'win32')(
   async () => {
     const path = await closedRun();
     symlinkSync('nowhere', join(path, 'lock'));
-    expect(await failure('LT_RUN_WRITE', () => RunDirectory.open(path, 'write'))).toContain(
-      'cannot be read; remove it',
-    );
+    for (const use of [() => RunDirectory.open(path, 'write'), () => RunDirectory.checkFree(path)])
+      expect(await failure('LT_RUN_FOREIGN', use)).toContain(`${join(path, 'lock')}: it is a symbolic link`);
   },
 );

@@ -103,21 +103,29 @@ test('access is made once, kept for the owner only, and the same when it is read
   expect(await loadOrCreateAccess(where)).toEqual({ ...first, port: 7041 });
   expect(first.fingerprint).toBe(fingerprintOf(first.certificate));
   const files = await readdir(where);
-  expect(files.sort()).toEqual(['certificate.pem', 'key.pem', 'port', 'token']);
+  expect(files.sort()).toEqual(['certificate.pem', 'key.pem', 'marks.json', 'port', 'token']);
   if (process.platform === 'win32') return;
   expect((await stat(where)).mode & 0o777).toBe(0o700);
   for (const name of files) expect((await stat(joinPath(where, name))).mode & 0o777).toBe(0o600);
 });
 
-test('a damaged certificate, a key without its certificate and a file in the way are named', async () => {
-  await loadOrCreateAccess(folder);
-  await writeFile(joinPath(folder, 'certificate.pem'), 'no certificate');
-  await expect(loadOrCreateAccess(folder)).rejects.toThrow(code('LT_CLUSTER_CERTIFICATE'));
+test('secrets that are damaged or exchanged are made anew, and a file in the way is named', async () => {
+  const first = await loadOrCreateAccess(folder);
+  expect(first.remark).toBeUndefined();
   const other = joinPath(folder, 'other');
   const { certificate } = await loadOrCreateAccess(other);
-  await writeFile(joinPath(folder, 'certificate.pem'), certificate);
-  await expect(loadOrCreateAccess(folder)).rejects.toThrow(code('LT_CLUSTER_CERTIFICATE'));
-  await expect(loadOrCreateAccess(joinPath(other, 'token'))).rejects.toThrow(code('LT_CLUSTER_ACCESS'));
+  let before = first;
+  for (const text of ['no certificate', certificate]) {
+    await writeFile(joinPath(folder, 'certificate.pem'), text);
+    const access = await loadOrCreateAccess(folder);
+    expect(access.remark).toContain('new token, new certificate');
+    for (const secret of ['token', 'certificate', 'key', 'fingerprint'] as const)
+      expect(access[secret]).not.toBe(before[secret]);
+    expect(access.certificate).not.toBe(text);
+    before = access;
+  }
+  await expect(loadOrCreateAccess(joinPath(other, 'token'))).rejects.toThrow(code('LT_RUN_FOREIGN'));
+  await expect(loadOrCreateAccess(joinPath(other, 'token', 'x'))).rejects.toThrow(code('LT_CLUSTER_ACCESS'));
   const cert = joinPath(other, 'certificate.pem');
   await expect(loadOrCreateAccess(other, { cert })).rejects.toThrow(code('LT_CLUSTER_CERTIFICATE'));
 });
@@ -127,7 +135,7 @@ test("the user's own certificate is used and stays where it is", async () => {
   const options = { cert: joinPath(folder, 'own', 'certificate.pem'), key: joinPath(folder, 'own', 'key.pem') };
   const access = await loadOrCreateAccess(joinPath(folder, 'run'), options);
   expect(access.fingerprint).toBe(own.fingerprint);
-  expect(await readdir(joinPath(folder, 'run'))).toEqual(['token']);
+  expect((await readdir(joinPath(folder, 'run'))).sort()).toEqual(['marks.json', 'token']);
   expect(await readFile(joinPath(folder, 'run', 'token'), 'utf8')).toBe(access.token);
 });
 
