@@ -122,8 +122,8 @@ async function openText(corpus: TextCorpus, options: DatasetOptions): Promise<Pa
       onProgress?.(done, corpus.bytes);
     };
     const training = tokenIds(scan.training, tokenizer, onBytes);
-    await writeTokenCache(path, key, training, tokenIds(scan.validation, tokenizer, onBytes));
-    found = await openTokenCache(path, key);
+    const written = await writeTokenCache(path, key, training, tokenIds(scan.validation, tokenizer, onBytes));
+    found = await openTokenCache(path, key, written);
   }
   if (!found.cache)
     throw new LantrainError('LT_DATA_CORRUPT', `the token cache ${path} cannot be read back: ${found.why}; delete it`);

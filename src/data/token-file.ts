@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { reason } from '../files.js';
 import { openRegular } from '../regular-file.js';
+import { ownMark } from '../state-folder.js';
 import { writeWhole } from './cache-folder.js';
 import type { TokenSource } from './dataset.js';
 import { readFully, type SourceFile } from './source-file.js';
@@ -32,6 +33,8 @@ const Header = z.object({
   maxId: z.number().int().nonnegative(),
   /** SHA-256, hex, of all ids as they lie in the file, and of what the other fields say. */
   idsHash: z.string(),
+  /** That this user wrote it on this machine; empty where that cannot be marked. */
+  mark: z.string(),
 });
 type Header = z.infer<typeof Header>;
 
@@ -56,8 +59,11 @@ export function tokenCachePath(cacheDir: string, { hash, tokenizer, split }: Cac
 /** A cache, or why there is none to use: undefined where nothing is there. */
 export type FoundCache = { readonly cache: TokenCache } | { readonly cache?: undefined; readonly why?: string };
 
-/** The cache at `path`, if it is one of this text and its ids have the hash that it names. Reads all of it. */
-export async function openTokenCache(path: string, key: CacheKey): Promise<FoundCache> {
+/**
+ * The cache at `path`, if it is one of this text that this user wrote and its ids have the hash that it names. Reads all
+ * of it. `written`: the hash of one that this process has just written, which needs no mark.
+ */
+export async function openTokenCache(path: string, key: CacheKey, written?: string): Promise<FoundCache> {
   let opened: { readonly fd: number; readonly stats: Stats };
   try {
     opened = openRegular(path);
@@ -73,6 +79,10 @@ export async function openTokenCache(path: string, key: CacheKey): Promise<Found
     const tokens = header.trainingTokens + header.validationTokens;
     const isOfText = header.hash === key.hash && header.tokenizer === key.tokenizer && header.split === key.split;
     if (!isOfText || bytes !== HEADER_BYTES + 2 * tokens) return discard(fd, 'it is cut off, or of another text');
+    // Whoever gives the folder away, or may write to it, can give ids a hash that fits, but no mark.
+    const isOwn = header.mark !== '' && header.mark === (await markOf(header.idsHash));
+    if (written === undefined ? !isOwn : header.idsHash !== written)
+      return discard(fd, 'it was not written by this user on this machine');
     if ((await hashOf(fd, file, header)) !== header.idsHash)
       return discard(fd, 'its ids are not those that were written: they do not have the hash that it names');
     const all = fileTokens(fd, file, { dtype: 'uint16', start: HEADER_BYTES, tokens });
@@ -106,8 +116,17 @@ async function hashOf(fd: number, file: SourceFile, header: Header): Promise<str
   return withFields(hash, header);
 }
 
+/** Empty where the user has no folder to keep a key in. */
+async function markOf(idsHash: string): Promise<string> {
+  try {
+    return await ownMark(['token cache', idsHash]);
+  } catch {
+    return '';
+  }
+}
+
 /** The hash of ids, and of the fields that say what they are. */
-function withFields(hash: Hash, header: Omit<Header, 'magic' | 'idsHash'>): string {
+function withFields(hash: Hash, header: Omit<Header, 'magic' | 'idsHash' | 'mark'>): string {
   const { hash: text, tokenizer, split, trainingTokens, validationTokens, maxId } = header;
   return hash.update(JSON.stringify([text, tokenizer, split, trainingTokens, validationTokens, maxId])).digest('hex');
 }
@@ -122,15 +141,19 @@ function readHeader(fd: number): Header | undefined {
   }
 }
 
-/** Writes the cache at `path` from the ids of both parts, whole or not at all. Throws LT_RUN_WRITE. */
+/**
+ * Writes the cache at `path` from the ids of both parts, whole or not at all, and returns its `idsHash`. Throws
+ * LT_RUN_WRITE.
+ */
 export async function writeTokenCache(
   path: string,
   key: CacheKey,
   training: AsyncIterable<number[]>,
   validation: AsyncIterable<number[]>,
-): Promise<void> {
+): Promise<string> {
+  let idsHash = '';
   await writeWhole(path, async (fd) => {
-    // Its hash keeps damage out, not whoever may write the file.
+    // Nobody else may change it after it was checked.
     if (process.platform !== 'win32') fchmodSync(fd, 0o600);
     const hash = createHash('sha256');
     let position = HEADER_BYTES;
@@ -148,9 +171,11 @@ export async function writeTokenCache(
     const trainingTokens = await append(training);
     const validationTokens = await append(validation);
     const fields = { ...key, trainingTokens, validationTokens, maxId };
-    const header: Header = { magic: MAGIC, ...fields, idsHash: withFields(hash, fields) };
+    idsHash = withFields(hash, fields);
+    const header: Header = { magic: MAGIC, ...fields, idsHash, mark: await markOf(idsHash) };
     writeFully(fd, Buffer.from(JSON.stringify(header).padEnd(HEADER_BYTES)), 0);
   });
+  return idsHash;
 }
 
 function writeFully(fd: number, bytes: Uint8Array, position: number): number {

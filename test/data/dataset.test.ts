@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { resolveCorpus } from '../../src/data/corpus.js';
 import { type Dataset, type DatasetOptions, openDataset } from '../../src/data/dataset.js';
 import { chunksOf, scanText, tokenIds } from '../../src/data/text.js';
@@ -183,8 +183,9 @@ describe('a text dataset', () => {
 
 /** A cache as 0.1.0 wrote it: without a hash of its ids. */
 function oldFormatOf(cache: Buffer): Buffer {
-  const { idsHash, ...fields } = JSON.parse(cache.subarray(0, 4096).toString());
+  const { idsHash, mark, ...fields } = JSON.parse(cache.subarray(0, 4096).toString());
   expect(idsHash).toMatch(/^[0-9a-f]{64}$/);
+  expect(mark).not.toBe('');
   const head = JSON.stringify({ ...fields, magic: 'lantrain tokens 1' }).padEnd(4096);
   return Buffer.concat([Buffer.from(head), cache.subarray(4096)]);
 }
@@ -266,6 +267,35 @@ describe('a token cache', () => {
       expect(notes).toEqual([expect.stringMatching(/^the token cache .*\.tokens is made again: it(s ids)? [^\n]*$/)]);
       expect(readFileSync(cachePath()).equals(whole)).toBe(true);
     }
+  });
+
+  it('that somebody else wrote, with a hash that fits, is built anew', async () => {
+    const { notes, reopen, cachePath } = await bigText();
+    const states = folderWith();
+    onTestFinished(() => void vi.unstubAllEnvs());
+    vi.stubEnv('LANTRAIN_STATE', join(states, 'sender'));
+    const sent = idsOf(await reopen());
+    expect(idsOf(await reopen())).toEqual(sent);
+    expect(notes).toEqual([]);
+    vi.stubEnv('LANTRAIN_STATE', join(states, 'receiver'));
+    const theirs = readFileSync(cachePath());
+    expect(idsOf(await reopen())).toEqual(sent);
+    expect(notes).toEqual([expect.stringMatching(/made again: it was not written by this user on this machine$/)]);
+    expect(readFileSync(cachePath()).equals(theirs)).toBe(false);
+    idsOf(await reopen());
+    expect(notes).toHaveLength(1);
+  });
+
+  it('is of use to a user without a place for a key, though only once', async () => {
+    const { progress, notes, reopen } = await bigText();
+    onTestFinished(() => void vi.unstubAllEnvs());
+    vi.stubEnv('LANTRAIN_STATE', join(folderWith({ file: '' }), 'file', 'state'));
+    const expected = idsOf(await reopen());
+    expect(notes).toEqual([]);
+    progress.length = 0;
+    expect(idsOf(await reopen())).toEqual(expected);
+    expect(progress.length).toBeGreaterThan(0);
+    expect(notes).toHaveLength(1);
   });
 
   it('that is a pipe, or a link to a device, is built anew', async () => {
