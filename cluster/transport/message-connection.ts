@@ -44,8 +44,11 @@ export interface Role<In extends Message> {
   readonly isGuarded: boolean;
   /** What all connections of the other side's address may use up together. */
   readonly personBudget?: Budget;
-  /** Throws for a message that is well formed and has no business here, or not again. */
-  readonly check?: (message: In, frames: FrameContext | undefined) => void;
+  /**
+   * Returns the milliseconds that a message will cost beside being handled. Throws for one that is well formed and has
+   * no business here, or not again.
+   */
+  readonly check?: (message: In, frames: FrameContext | undefined) => number;
   /** Whether frames to the other side need its credit. */
   readonly needsCredit: boolean;
   /**
@@ -329,7 +332,8 @@ export class MessageConnection<In extends Message, Out extends Message>
       return;
     }
     const message = this.role.decode(bytes);
-    this.role.check?.(message, this.frames);
+    const laterMs = this.role.check?.(message, this.frames) ?? 0;
+    if (laterMs > 0) this.#inbox.charge(laterMs);
     if (message.type === 'want' && this.#member !== undefined) this.#member.want(message.bytes);
     else if (message.type === 'credit' && this.role.needsCredit) {
       this.#credit += message.bytes;

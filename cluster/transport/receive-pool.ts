@@ -9,9 +9,10 @@ export const MAX_WANTS = 8;
  *     free  --grant-->  granted (on its way)  --take-->  held (being summed)  --release-->  free
  *
  * Credit is given for whole frames, so that no two senders can each hold half of what they need, and in turn: who waits
- * is served once before anybody is served again. Nobody is granted more than is left for others: one person alone gets
- * half of the pool, two get a third each (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998), so who hoards
- * credit never leaves the next one without. One frame may be had wherever it fits.
+ * is served once before anybody is served again. Nobody is granted more than is left for others (Choudhury and Hahne,
+ * Dynamic Queue Length Thresholds, 1998), no connection more than is left for its person's others: one person gets half
+ * of the pool at most, two get a third each, and one connection alone a third, so who hoards credit never leaves the
+ * next one without. A person who has none gets one frame wherever it fits.
  */
 export class ReceivePool {
   #free: number;
@@ -79,9 +80,9 @@ export class ReceivePool {
 
   /** The first who may have more, if there is room for it: nobody smaller overtakes it. */
   #next(): PoolMember | undefined {
-    const first = this.#waiting.find(({ wanted, person }) => {
+    const first = this.#waiting.find(({ wanted, person, grantedBytes }) => {
       const granted = this.#granted.get(person) ?? 0;
-      return granted === 0 || granted + wanted <= this.#free - wanted;
+      return granted === 0 || grantedBytes + wanted <= this.#free - granted - wanted;
     });
     return first !== undefined && first.wanted <= this.#free ? first : undefined;
   }

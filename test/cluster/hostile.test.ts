@@ -4,6 +4,7 @@ import { connect as connectSocket } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, expect, it } from 'vitest';
 import { type RawData, WebSocket } from 'ws';
+import { parseFragment } from '../../cluster/dashboard/messages.js';
 import { type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
 import {
   encodeFrame,
@@ -15,6 +16,7 @@ import {
 import { workerHandshake } from '../../cluster/transport/handshake.js';
 import { packLoss } from '../../src/train/blocks.js';
 import { SMALL, workFolder } from '../cli/run.js';
+import { FakePage } from './dashboard/helpers.js';
 import { Lantrain, startCoordinator, startWorker } from './processes.js';
 
 const folder = workFolder();
@@ -23,8 +25,11 @@ afterAll(() => folder.remove());
 const MIB = 2 ** 20;
 const OPTIONS = [...SMALL, '--steps', '60', '--dropout', '0.1'];
 
+/** Where those who mean harm are; the honest worker comes from 127.0.0.1. */
+const EVIL = '127.0.0.2';
+
 async function open(url: JoinUrl): Promise<WebSocket> {
-  const ws = new WebSocket(`ws://${url.host}:${url.port}/`, { perMessageDeflate: false });
+  const ws = new WebSocket(`ws://${url.host}:${url.port}/`, { perMessageDeflate: false, localAddress: EVIL });
   ws.on('error', () => {});
   await Promise.race([once(ws, 'open'), once(ws, 'close')]);
   return ws;
@@ -100,7 +105,7 @@ function frames(): Uint8Array[] {
 async function attack(url: JoinUrl): Promise<void> {
   const outside = fc.sample(fc.uint8Array({ minLength: 1, maxLength: 400 }), 15);
   for (const bytes of outside) {
-    const socket = connectSocket(url.port, url.host);
+    const socket = connectSocket({ port: url.port, host: url.host, localAddress: EVIL });
     socket.on('error', () => {});
     socket.end(bytes);
     const ws = await open(url);
@@ -130,6 +135,37 @@ async function attack(url: JoinUrl): Promise<void> {
   }
 }
 
+/** What goes on all through a run: the end of it is what this returns. */
+async function pester(url: JoinUrl, watch: URL): Promise<() => void> {
+  const hoarder = await insider(url);
+  for (let i = 0; i < 8; i++) say(hoarder, { type: 'want', bytes: 8 * MIB });
+  const page = await FakePage.enter(Number(watch.port), parseFragment(watch.hash), false, EVIL);
+  let deaf = await insider(url);
+  deaf.pause();
+  const ping = encodeMessage({ type: 'ping', at: 1 });
+  const stale = encodeFrame(contribution({}), packLoss(1n));
+  let round = 0;
+  const timer = setInterval(() => {
+    round++;
+    if (page.ws.readyState === WebSocket.OPEN)
+      page.send({ type: 'range', id: round, from: 0, to: 100_000 + round, points: 4000 });
+    if (hoarder.readyState === WebSocket.OPEN && round % 50 === 0) hoarder.send(stale);
+    if (deaf.readyState === WebSocket.OPEN) for (let i = 0; i < 200; i++) deaf.send(ping);
+    else if (round % 50 === 0)
+      void insider(url).then(
+        (ws) => {
+          deaf = ws;
+          deaf.pause();
+        },
+        () => {},
+      );
+  }, 40);
+  return () => {
+    clearInterval(timer);
+    for (const ws of [hoarder, deaf, page.ws]) ws.terminate();
+  };
+}
+
 it.skipIf(process.platform !== 'linux')(
   'a coordinator that is attacked goes on training, ends with the same digest and stays small',
   async () => {
@@ -149,6 +185,7 @@ it.skipIf(process.platform !== 'linux')(
     deaf.pause();
     const good = startWorker(url, 'good', folder.path, '--plain', '--drag', '250');
     await training;
+    const leave = await pester(target, new URL(await coordinator.printed(/watch {4}(http\S+)/)));
     const before = residentMiB(coordinator.child.pid ?? 0);
     await attack(target);
     const after = residentMiB(coordinator.child.pid ?? 0);
@@ -159,6 +196,7 @@ it.skipIf(process.platform !== 'linux')(
     deaf.terminate();
     expect(await coordinator.ended, coordinator.text).toBe(0);
     expect(await good.ended, good.text).toBe(0);
+    leave();
     expect(coordinator.digest()).toBe(single.digest());
   },
 );

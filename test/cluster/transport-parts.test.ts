@@ -202,7 +202,7 @@ test('a worker joins once, names each probe once, and everything in a list once'
   say({ type: 'hashes', probe: 'reference', hash })();
   say({ type: 'hashes', probe: 'run', hash })();
   expect(say({ type: 'hashes', probe: 'run', hash })).toThrow(code('LT_CLUSTER_LIMIT'));
-  say({ type: 'mismatch', version: 1, buckets: [0, 1, 2] })();
+  expect(say({ type: 'mismatch', version: 1, buckets: [0, 1, 2] })()).toBeGreaterThan(0);
   expect(say({ type: 'mismatch', version: 1, buckets: [1, 1] })).toThrow(code('LT_CLUSTER_MALFORMED'));
   expect(say({ type: 'mismatch', version: 1, buckets: [0, 1, 2, 3, 4] })).toThrow(code('LT_CLUSTER_MALFORMED'));
   expect(say({ type: 'handedBack', assignment: 1, microBatches: [2, 2] })).toThrow(code('LT_CLUSTER_MALFORMED'));

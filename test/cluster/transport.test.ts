@@ -160,6 +160,11 @@ test('nobody is granted so much of a pool that the next one gets nothing, by how
     const one = member('hoarder');
     for (let i = 0; i < MAX_WANTS; i++) one.want(100);
   };
+  hoarder();
+  expect(granted.get('hoarder')).toBe(300);
+  // Of one address, too, there is something left for the next.
+  hoarder();
+  expect(granted.get('hoarder')).toBe(400);
   for (let i = 0; i < 5; i++) hoarder();
   expect(granted.get('hoarder')).toBe(500);
   member('honest').want(100);
