@@ -1,5 +1,5 @@
 import { Trial, type Vote } from './audit.js';
-import { type Dealer, preferred } from './dealer.js';
+import type { Dealer } from './dealer.js';
 import type { WorkerId } from './events.js';
 import type { Job } from './job.js';
 import type { Member } from './member.js';
@@ -42,7 +42,7 @@ export class Auditor {
    * At the first contribution of an assignment, which is here: whether it is audited. What a person that was found wrong
    * contributes is audited always. The unused part of `draw` chooses who confirms.
    */
-  draw(job: Job, a: Assignment, draw: number): void {
+  draw(job: Job, a: Assignment, draw: number, now: number): void {
     const { audit } = this.table.config;
     const member = this.table.members.get(a.worker);
     if (a.drawn) return;
@@ -51,7 +51,11 @@ export class Auditor {
     if (draw >= audit && member.person.wrong.size === 0) return;
     const { bitClass, person } = member;
     const others = [...this.table.members.values()].some(
-      (m) => m.bitClass === bitClass && m.person !== person && m.person.wrong.size === 0,
+      (m) =>
+        m.bitClass === bitClass &&
+        m.person !== person &&
+        m.person.wrong.size === 0 &&
+        (this.dealer.manners.mayConfirm(m, now) || this.dealer.manners.isOnTrial(m)),
     );
     if (!others && !this.#ownerConfirms(bitClass)) {
       this.table.note({ note: 'unaudited', worker: a.worker });
@@ -125,8 +129,8 @@ export class Auditor {
   #ableOf(trial: Trial, helpers: readonly Member[], now: number): Map<Person, Member> {
     const { manners } = this.dealer;
     const able = helpers.filter((m) => (!m.refuses || m.forced) && manners.mayConfirm(m, now));
-    // More than one micro-batch is for the proven, unless there are none.
-    const chosen = sets.countOf(trial.microBatches) > 1 ? preferred(able, (m) => m.proven) : able;
+    // More than one micro-batch is for the proven.
+    const chosen = sets.countOf(trial.microBatches) > 1 ? able.filter((m) => m.proven || m.forced) : able;
     const persons = new Map<Person, Member>();
     for (const m of chosen) {
       const best = persons.get(m.person);

@@ -7,7 +7,7 @@ import type { Table } from './table.js';
 import { type Assignment, undelivered } from './work.js';
 
 /** What is this many times as late as what is late is not waited for, where the run can do without it. */
-const HOPELESS = 4;
+const HOPELESS = 2;
 
 /** Nobody is waited for longer than a worker this many times slower than the others would take. */
 const MOST_TIMES_SLOWER = 20;
@@ -42,8 +42,11 @@ export class Lateness {
       known ??= this.#known();
       const lateAt = this.#lateAt(a, known);
       if (now < lateAt) continue;
-      a.isLate = true;
-      a.hopelessAt = a.startedAt + HOPELESS * (lateAt - a.startedAt);
+      // What comes after it in the queue will be late too.
+      for (const one of this.table.members.get(a.worker)?.live ?? []) {
+        one.isLate = true;
+        one.hopelessAt = a.startedAt + HOPELESS * (lateAt - a.startedAt);
+      }
     }
   }
 

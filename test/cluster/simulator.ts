@@ -261,8 +261,8 @@ export function scenarioOf(seed: number): Scenario {
       { lies: 1, liesFrom: integer(1, 4) },
       { refuses: pick([0.2, 1]) },
       { stalls: 'idles', returns },
-      { stalls: 'begins', returns },
-      { stalls: 'part', returns },
+      { stalls: 'begins', returns, stallsAfter: integer(0, 3) },
+      { stalls: 'part', returns, stallsAfter: integer(0, 3) },
       { stalls: 'hands-back', returns },
     ]);
   };
