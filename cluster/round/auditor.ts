@@ -141,7 +141,7 @@ export class Auditor {
 
   /**
    * Nobody can compute a copy now, and only `later` after a while: what is at work in time will be free. If votes
-   * differ, the run waits for those too who are fenced off, or for their connections to end.
+   * differ, the run waits for those too who are fenced off, until they show no life when their back-off ends.
    */
   #nobody(
     job: Job,
@@ -159,7 +159,7 @@ export class Auditor {
         this.#settle(job, trial, now);
         return;
       }
-      if (later.some((m) => m.ready)) return;
+      if (later.some((m) => m.ready && (m.fencedAt === undefined || m.aliveSinceFence || now < m.barredUntil))) return;
       const [bucket] = buckets;
       this.table.halt({ why: 'audit', bucket, workers: trial.votesOf(bucket).map((v) => v.worker) });
       return;

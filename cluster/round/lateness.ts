@@ -75,6 +75,11 @@ export class Lateness {
   deal(job: Job, now: number): void {
     for (const a of [...this.dealer.live.values()]) {
       if (!a.isLate || a.copyOf !== undefined || !this.dealer.live.has(a.id)) continue;
+      const useful = this.#useful(job, a);
+      if (useful.length === 0) {
+        this.dealer.giveUp(job, a, now);
+        continue;
+      }
       const other = this.#idleFor(job, a, now);
       if (other === undefined) continue;
       // Both are late: the first one is given up, and somebody else comes in beside the second.
@@ -82,7 +87,7 @@ export class Lateness {
         if (a.twin.isLate && a.id < a.twin.id) this.dealer.giveUp(job, a, now);
         continue;
       }
-      const buckets = sets.setOf(job.totalBuckets, this.#useful(job, a));
+      const buckets = sets.setOf(job.totalBuckets, useful);
       this.table.note({ note: 'late', worker: a.worker, lateMs: this.#lateMs(a, now) });
       a.exhausted = true;
       a.twin = this.dealer.assign(job, other, a.microBatches, buckets, { twin: a, waived: a.waived }, now);

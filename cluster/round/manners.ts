@@ -88,7 +88,6 @@ export class Manners {
   wakeAt(now: number): number {
     let at = Number.POSITIVE_INFINITY;
     for (const m of this.table.members.values()) {
-      if (m.fencedAt !== undefined && !m.aliveSinceFence) continue;
       const until = m.fencedAt !== undefined ? m.barredUntil : m.proven ? 0 : m.person.barredUntil;
       if (until > now) at = Math.min(at, until);
     }

@@ -151,7 +151,9 @@ export class SimulatedWorker {
     this.#queue = [];
     this.#running = undefined;
     this.#after(this.#world.integer(1, 200), () => {
-      if (!link.open || !owner.up || owner.stopped !== undefined) return;
+      // A coordinator that ended meanwhile does not know the connection.
+      if (!owner.up) link.cut(0);
+      if (!link.open || owner.stopped !== undefined) return;
       owner.joined(link, this.traits.bitClass);
       this.#live(link);
     });
