@@ -70,6 +70,8 @@ export interface ClusterOptions extends EngineOptions {
   readonly ownClass: OwnBitClass;
   /** False where this process is not to compute, whatever it is asked to confirm. True by default. */
   readonly ownerComputes?: boolean;
+  /** Decides what is audited: uniform in [0, 1). By default nobody can foresee it. */
+  readonly draw?: () => number;
   /** What the adapter can still take, where that is known. */
   readonly availableBytes?: () => number | undefined;
   /** By person, the first step of this run to which it contributed under an earlier coordinator. */
@@ -191,6 +193,7 @@ export class ClusterEngine implements TrainingEngine {
   readonly #gate = new StateGate();
   #closeUpdate: () => void = () => {};
   #closing = false;
+  readonly #draw: () => number;
   #decoder: Decoder | undefined;
 
   private constructor(
@@ -217,6 +220,7 @@ export class ClusterEngine implements TrainingEngine {
       ownerComputes: options.ownerComputes ?? true,
       firstSteps: options.firstSteps,
     });
+    this.#draw = options.draw ?? privateDraw;
     this.#classes = new WorkerClasses(ownClass);
     this.#own = new OwnerAdapter(kernels, owner.state.weights, options, this.#ownTaskGiver());
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
@@ -515,7 +519,7 @@ export class ClusterEngine implements TrainingEngine {
       const { incarnation, step, assignment, bucket } = header;
       this.credits.arrived(assignment, worker, performance.now());
       const microBatches = wordsOf(header.microBatches);
-      const event = { contribution, worker, draw: privateDraw(), incarnation, step, assignment, bucket, microBatches };
+      const event = { contribution, worker, draw: this.#draw(), incarnation, step, assignment, bucket, microBatches };
       this.#event({ type: 'contribution', ...event });
     });
   }
@@ -540,7 +544,7 @@ export class ClusterEngine implements TrainingEngine {
       type: 'contribution',
       contribution,
       worker,
-      draw: privateDraw(),
+      draw: this.#draw(),
       incarnation: this.options.incarnation,
       step: this.#version,
       assignment,

@@ -1,0 +1,420 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type OwnBitClass, ownBitClass } from '../../cluster/bit-class.js';
+import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator.js';
+import { EngineKeeper } from '../../cluster/engine-keeper.js';
+import { decodeFrame, encodeFrame, HEADER_BYTES } from '../../cluster/frame.js';
+import type { WorkerMessage } from '../../cluster/protocol.js';
+import type { RoundNote } from '../../cluster/round.js';
+import type { WorkerConnection } from '../../cluster/transport/connection.js';
+import { Worker } from '../../cluster/worker.js';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu } from '../../src/gpu/device.js';
+import type { ModelConfig } from '../../src/model/config.js';
+import type { MicroBatch } from '../../src/model/gpt.js';
+import { defaultPlan } from '../../src/model/plan.js';
+import type { BatchShape } from '../../src/model/shape.js';
+import { Engine, initializeWeights, type TrainingEngine } from '../../src/train/engine.js';
+import { join, startServer, type TestServer, until } from './transport-helpers.js';
+
+/*
+ * A real coordinator with a real adapter, and real workers, some of which lie or refuse. What is audited is decided by
+ * the test.
+ */
+
+const MODEL: ModelConfig = { vocabSize: 61, context: 8, width: 24, layers: 1, heads: 3, tie: false, qkvBias: true };
+const SHAPE: BatchShape = { batch: 1, context: 8, dropout: 0.1 };
+const MICRO_BATCHES = 4;
+const SEED = 5;
+const RATE = 1e-3;
+const ADAMW = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'all' } as const;
+const NONCE = new Uint8Array(32).fill(9);
+
+let gpu: Gpu;
+let ownClass: OwnBitClass;
+/** One for each worker of a test: it frees all that its adapter holds before it builds an engine. */
+const keepers: EngineKeeper[] = [];
+
+const planOf = () => ({ ...defaultPlan(gpu.adapter), windowValues: 2 ** 13, slabValues: 2 ** 13 });
+
+beforeAll(async () => {
+  gpu = await Gpu.open(openDawn());
+  const probes = await Gpu.open(openDawn());
+  ownClass = await ownBitClass(probes, loadShaders(), { model: MODEL, shape: SHAPE, plan: planOf() }, NONCE);
+  probes.device.destroy();
+  for (let i = 0; i < 3; i++) keepers.push(new EngineKeeper(await Gpu.open(openDawn()), loadShaders()));
+}, 120_000);
+
+afterAll(() => {
+  for (const keeper of keepers) keeper.gpu.device.destroy();
+  gpu.device.destroy();
+});
+
+interface Cluster extends TestServer {
+  readonly engine: ClusterEngine;
+  readonly notes: (RoundNote & { readonly name?: string })[];
+  readonly unable: string[];
+  /** Where the next worker comes from. */
+  person: string;
+}
+
+const open: Cluster[] = [];
+const working: Worker[] = [];
+
+afterEach(async () => {
+  for (const worker of working) worker.leave('the test is over');
+  await Promise.all(working.splice(0).map((worker) => worker.run()));
+  for (const { engine, server } of open.splice(0)) {
+    await engine.close('the test is over');
+    await server.close();
+  }
+});
+
+async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
+  const notes: Cluster['notes'] = [];
+  const unable: string[] = [];
+  const engine: ClusterEngine = await ClusterEngine.create(gpu, loadShaders(), {
+    model: MODEL,
+    shape: SHAPE,
+    plan: planOf(),
+    adamw: ADAMW,
+    clip: 0,
+    seed: SEED,
+    microBatches: MICRO_BATCHES,
+    tokensPerStep: MICRO_BATCHES * SHAPE.context,
+    version: 0,
+    incarnation: 1,
+    minWorkers: 1,
+    exact: false,
+    audit: 1,
+    draw: () => 0.5,
+    ownClass,
+    onNote: (note) => {
+      const worker = 'worker' in note && note.worker !== undefined ? note.worker : undefined;
+      notes.push({ ...note, ...(worker === undefined ? {} : { name: engine.nameOf(worker) }) });
+    },
+    onOwnerUnable: (reason) => unable.push(reason),
+    ...more,
+  });
+  initializeWeights(engine, 'gpt2', 1);
+  const test: Cluster = Object.assign(
+    await startServer(
+      {},
+      {
+        onConnection: (connection) => {
+          // Whom the connections of this machine count for.
+          Object.defineProperty(connection, 'peer', { value: `${test.person}:7070` });
+          engine.admit(connection);
+        },
+      },
+    ),
+    { engine, notes, unable, person: '' },
+  );
+  open.push(test);
+  return test;
+}
+
+const batchesOf = (step: number): MicroBatch[] =>
+  Array.from({ length: MICRO_BATCHES }, (_, i) => ({
+    tokens: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * t + step) % MODEL.vocabSize),
+    targets: Uint32Array.from({ length: SHAPE.context }, (_, t) => (5 * i + t + 2 * step) % MODEL.vocabSize),
+    firstSlot: i,
+  }));
+
+type Tamper = (connection: WorkerConnection) => void;
+
+/** A real worker, whose way up `tamper` may change. */
+async function startWorker(test: Cluster, name: string, person: string, tamper: Tamper = () => {}): Promise<Worker> {
+  const engines = keepers[working.length % keepers.length];
+  test.person = person;
+  const connection = await join(test.url, {}, false);
+  const worker = new Worker(connection, { engines, name });
+  tamper(connection);
+  working.push(worker);
+  const joins = ({ note, name: joined }: Cluster['notes'][number]) => note === 'join' && joined === name;
+  await until(() => test.notes.some(joins), `${name} joins`, 60_000);
+  return worker;
+}
+
+/** From step `from` on, the last word of every contribution's sums has another lowest bit; the same for all who lie. */
+function liesFrom(from: number, onLie: (step: number) => void = () => {}): Tamper {
+  return (connection) => {
+    const send = connection.sendFrame.bind(connection);
+    connection.sendFrame = (message) => {
+      const context = { incarnation: 1, buckets: 2 ** 16, microBatches: MICRO_BATCHES };
+      const { header, payload } = decodeFrame(message, { ...context, kinds: ['contribution'] });
+      if (header.step < from) return send(message);
+      onLie(header.step);
+      const lie = payload.slice();
+      lie[lie.length - 4] ^= 1;
+      expect(message.length).toBe(HEADER_BYTES + lie.length);
+      return send(encodeFrame(header, lie));
+    };
+  };
+}
+
+/** Refuses all that it is dealt, whatever it computes. */
+const refuses: Tamper = (connection) => {
+  const send = connection.send.bind(connection);
+  connection.sendFrame = async () => {};
+  connection.send = (message: WorkerMessage) => {
+    if (message.type === 'evaluated') send({ ...message, finite: false });
+    else if (message.type !== 'progress') send(message);
+    else {
+      const { assignment } = message;
+      const microBatch = dealt.get(assignment);
+      dealt.delete(assignment);
+      if (microBatch !== undefined) send({ type: 'refuse', assignment, microBatch, status: 1, what: 'h.0.attn' });
+    }
+  };
+  const dealt = new Map<number, number>();
+  const { assign } = connection.onControl;
+  connection.onControl = {
+    ...connection.onControl,
+    assign: (m) => {
+      dealt.set(m.assignment, m.microBatches[0].microBatch);
+      assign?.(m);
+    },
+  };
+};
+
+async function train({ engine }: Cluster, from: number, to: number): Promise<void> {
+  for (let step = from; step <= to; step++) await engine.step(batchesOf(step), step, SEED, RATE);
+}
+
+/** Weights and moments, in words. */
+async function stateOf({ gpu, state: { weights, first, second } }: TrainingEngine): Promise<Uint32Array[]> {
+  const words: Uint32Array[] = [];
+  for (const slab of [weights, first, second].flatMap(({ slabs }) => slabs))
+    words.push(new Uint32Array(await gpu.read(slab)));
+  return words;
+}
+
+const references = new Map<string, Promise<Uint32Array[]>>();
+
+/** The state that one process comes to. */
+function alone(steps: number, more: Partial<ClusterOptions> = {}): Promise<Uint32Array[]> {
+  const key = JSON.stringify([steps, more.clip, more.shape]);
+  const known = references.get(key);
+  if (known !== undefined) return known;
+  const computed = (async () => {
+    const engine = await Engine.create(gpu, loadShaders(), {
+      model: MODEL,
+      shape: more.shape ?? SHAPE,
+      plan: planOf(),
+      adamw: ADAMW,
+      clip: more.clip ?? 0,
+      microBatches: MICRO_BATCHES,
+    });
+    initializeWeights(engine, 'gpt2', 1);
+    for (let step = 1; step <= steps; step++) await engine.step(batchesOf(step), step, SEED, RATE);
+    return stateOf(engine);
+  })();
+  references.set(key, computed);
+  return computed;
+}
+
+const closesOf = ({ notes }: Cluster) => notes.flatMap((n) => (n.note === 'leave' ? [`${n.name}: ${n.reason}`] : []));
+const marksOf = ({ notes }: Cluster) => notes.flatMap((n) => (n.note === 'inexact' ? [n] : []));
+const totalOf = ({ engine }: Cluster) => engine.credits.tally.all.reduce((sum, { tokens }) => sum + tokens, 0);
+
+describe("with the owner's adapter as the deciding vote", () => {
+  it.each([
+    ['float32', {}],
+    ['float32, clipping', { clip: 0.05 }],
+    ['float16', { shape: { ...SHAPE, precision: 'f16' } }],
+  ] as const)('an honest worker alone is confirmed, and the state is that of one process: %s', async (_name, more) => {
+    if ('shape' in more && !gpu.has('shader-f16'))
+      return console.warn('mixed precision is not tested: this adapter has no shader-f16');
+    const own = 'shape' in more ? await classOf(more.shape) : ownClass;
+    const test = await cluster({ ...more, ownClass: own });
+    await test.engine.prepareOwner();
+    expect(test.unable).toEqual([]);
+    await startWorker(test, 'honest', '10.0.0.1');
+    await train(test, 1, 3);
+    expect(await stateOf(test.engine)).toEqual(await alone(3, more));
+    expect(test.engine.counters.audited).toBeGreaterThanOrEqual(3 * (test.engine.owner.buckets.length + 1));
+    expect(marksOf(test)).toEqual([]);
+    // Who confirms takes no credit.
+    expect(test.engine.credits.tally.all.map(({ name }) => name)).toEqual(['honest']);
+    expect(totalOf(test)).toBe(3 * MICRO_BATCHES * SHAPE.context);
+  });
+
+  it('a worker that lies is found wrong at once where all is checked, and nothing of it is used', async () => {
+    const test = await cluster();
+    await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
+    await startWorker(test, 'honest', '10.0.0.2');
+    await train(test, 1, 4);
+    expect(await stateOf(test.engine)).toEqual(await alone(4));
+    expect(closesOf(test)).toEqual([expect.stringMatching(/^liar: .*has another sum/)]);
+    expect(test.notes.filter(({ note }) => note === 'audit')).not.toEqual([]);
+    expect(marksOf(test)).toEqual([]);
+    expect(totalOf(test)).toBe(4 * MICRO_BATCHES * SHAPE.context);
+  });
+
+  it.each([1, 2, 3])(
+    'two liars of two addresses that agree with each other are caught, or the run is marked: seed %d',
+    async (seed) => {
+      let drawn = seed;
+      const draw = () => {
+        drawn = (Math.imul(drawn, 1664525) + 1013904223) >>> 0;
+        return drawn / 2 ** 32;
+      };
+      const test = await cluster({ minWorkers: 3, draw });
+      await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
+      await startWorker(test, 'friend', '10.0.0.2', liesFrom(1));
+      await startWorker(test, 'honest', '10.0.0.3');
+      let steps = 0;
+      for (; closesOf(test).length < 2 && steps < 60; steps++) await train(test, steps + 1, steps + 1);
+      const closed = closesOf(test).map((line) => line.split(':')[0]);
+      expect(closed.sort()).toEqual(['friend', 'liar']);
+      const words = (state: readonly Uint32Array[]) => state.map(String).join();
+      const isRight = words(await stateOf(test.engine)) === words(await alone(steps));
+      expect(isRight || marksOf(test).length > 0).toBe(true);
+      for (const { since } of marksOf(test)) expect(since).toBe(1);
+    },
+  );
+
+  it('two connections of one liar are one person: neither confirms the other', async () => {
+    const test = await cluster({ minWorkers: 3 });
+    await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
+    await startWorker(test, 'twin', '10.0.0.1', liesFrom(1));
+    await startWorker(test, 'honest', '10.0.0.2');
+    await train(test, 1, 4);
+    expect(await stateOf(test.engine)).toEqual(await alone(4));
+    const closed = closesOf(test).map((line) => line.split(':')[0]);
+    expect(closed.sort()).toEqual(['liar', 'twin']);
+    expect(marksOf(test)).toEqual([]);
+  });
+
+  it('what was used unchecked marks the run since the first step that the liar contributed to', async () => {
+    let isChecking = false;
+    const lies: number[] = [];
+    const test = await cluster({ audit: 0.5, draw: () => (isChecking ? 0.25 : 0.75), minWorkers: 2 });
+    await startWorker(
+      test,
+      'liar',
+      '10.0.0.1',
+      liesFrom(3, (step) => lies.push(step)),
+    );
+    await startWorker(test, 'honest', '10.0.0.2');
+    await train(test, 1, 4);
+    expect(marksOf(test)).toEqual([]);
+    expect(lies).toContain(3);
+    isChecking = true;
+    await train(test, 5, 7);
+    const [mark, ...more] = marksOf(test);
+    expect(mark).toMatchObject({ name: 'liar', since: 1 });
+    expect(more).toEqual([]);
+    expect(test.notes).toContainEqual({ note: 'contributed', person: '10.0.0.1', step: 1 });
+    expect(closesOf(test)).toEqual([expect.stringMatching(/^liar: /)]);
+    expect(await stateOf(test.engine)).not.toEqual(await alone(7));
+  });
+
+  it('marks a run also for what an earlier coordinator used', async () => {
+    const test = await cluster({ firstSteps: new Map([['10.0.0.1', 1]]), version: 4 });
+    await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
+    await startWorker(test, 'honest', '10.0.0.2');
+    await train(test, 5, 6);
+    expect(marksOf(test)).toEqual([expect.objectContaining({ name: 'liar', since: 1 })]);
+  });
+
+  it('a refusal is no more than a claim: the owner computes it, and who refuses for nothing is sent away', async () => {
+    const test = await cluster({ audit: 0, minWorkers: 2 });
+    await startWorker(test, 'refuser', '10.0.0.1', refuses);
+    await startWorker(test, 'honest', '10.0.0.2');
+    let steps = 0;
+    // It is dealt something again after a while.
+    for (; closesOf(test).length === 0 && steps < 200; await new Promise((go) => setTimeout(go, 50))) {
+      steps++;
+      await train(test, steps, steps);
+    }
+    expect(closesOf(test)).toEqual([expect.stringMatching(/^refuser: .*refused/)]);
+    expect(test.engine.counters.refuted).toBeGreaterThanOrEqual(2);
+    expect(await stateOf(test.engine)).toEqual(await alone(steps));
+    // Each micro-batch is credited once, whoever computed it.
+    expect(totalOf(test)).toBe(steps * MICRO_BATCHES * SHAPE.context);
+  });
+
+  it('an evaluation is refused by nobody alone: the owner computes it, and others the rest', async () => {
+    const known = await cluster({ audit: 0 });
+    await startWorker(known, 'known', '10.0.0.1');
+    const mean = await known.engine.evaluate(batchesOf(1), 1);
+    const test = await cluster({ audit: 0 });
+    await startWorker(test, 'refuser', '10.0.0.2', refuses);
+    const evaluated = test.engine.evaluate(batchesOf(1), 1);
+    await until(() => closesOf(test).length > 0, 'it is sent away');
+    expect(test.engine.counters.refuted).toBe(2);
+    await startWorker(test, 'honest', '10.0.0.3');
+    expect(await evaluated).toBe(mean);
+  });
+
+  it('what is not finite is refused by the owner as well, and the step ends before the state changes', async () => {
+    const test = await cluster({ audit: 0 });
+    const { weights } = test.engine.state;
+    const wte = await weights.read(gpu, 'wte.weight');
+    weights.write(gpu, 'wte.weight', wte.fill(Number.NaN));
+    const before = await stateOf(test.engine);
+    await startWorker(test, 'honest', '10.0.0.1');
+    await expect(test.engine.step(batchesOf(1), 1, SEED, RATE)).rejects.toMatchObject({ code: 'LT_TRAIN_NONFINITE' });
+    expect(await stateOf(test.engine)).toEqual(before);
+  });
+
+  it('is without it where there is no memory: it says so, and workers of other addresses check each other', async () => {
+    const test = await cluster({ availableBytes: () => 1000, minWorkers: 2 });
+    await test.engine.prepareOwner();
+    expect(test.unable).toEqual([expect.stringMatching(/^computing here as well needs .* there is 1 kB$/)]);
+    await startWorker(test, 'one', '10.0.0.1');
+    await startWorker(test, 'two', '10.0.0.2');
+    await train(test, 1, 2);
+    expect(await stateOf(test.engine)).toEqual(await alone(2));
+    expect(test.engine.counters.audited).toBeGreaterThan(0);
+  });
+
+  it('leaves the state to its readers, and is no obstacle to who gives up', async () => {
+    const test = await cluster();
+    await startWorker(test, 'honest', '10.0.0.1');
+    const step = test.engine.step(batchesOf(1), 1, SEED, RATE);
+    let reads = 0;
+    let isDone = false;
+    const read = async () => {
+      while (!isDone) {
+        await test.engine.holdState(async () => {
+          reads++;
+          await new Promise((go) => setTimeout(go, 1));
+        });
+        await new Promise((go) => setTimeout(go, 1));
+      }
+    };
+    const reading = read();
+    await step;
+    isDone = true;
+    await reading;
+    expect(reads).toBeGreaterThan(0);
+    expect(await stateOf(test.engine)).toEqual(await alone(1));
+    const given = test.engine.step(batchesOf(2), 2, SEED, RATE);
+    await until(() => test.engine.ownWork.task !== undefined || test.engine.version === 2, 'it computes');
+    test.engine.abandon();
+    await given.catch(() => {});
+    expect(test.engine.ownWork.task).toBeUndefined();
+  });
+});
+
+const classes = new Map<string, Promise<OwnBitClass>>();
+
+/** The class of this adapter for another shape. */
+function classOf(shape: BatchShape): Promise<OwnBitClass> {
+  const key = JSON.stringify(shape);
+  const known = classes.get(key);
+  if (known !== undefined) return known;
+  const computed = (async () => {
+    const device = await Gpu.open(openDawn());
+    try {
+      return await ownBitClass(device, loadShaders(), { model: MODEL, shape, plan: planOf() }, NONCE);
+    } finally {
+      device.device.destroy();
+    }
+  })();
+  classes.set(key, computed);
+  return computed;
+}
