@@ -1,4 +1,14 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -72,7 +82,8 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
       expect(code).toBe(1);
       expect(contentsOf(run)).toEqual(there);
       expect(outside.snapshot(), planted).toEqual(before);
-      fresh();
+      rmSync(join(run, planted));
+      if (existsSync(join(RELEASED, 'coordinator-f32', planted))) fresh();
     }
   });
 
@@ -90,15 +101,16 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
   };
 
   it.each(Object.keys(worst))('with %s is refused by the built command line', async (what) => {
-    for (const command of WRITERS) {
-      fresh();
-      worst[what]();
-      const { code, stdout, stderr } = await lantrain([...command, 'run'], { cwd: dir });
+    worst[what]();
+    const there = contentsOf(run);
+    // All at once: none of them writes anything.
+    const ends = await Promise.all(WRITERS.map((command) => lantrain([...command, 'run'], { cwd: dir })));
+    for (const { code, stdout, stderr } of ends) {
       expect(stderr).toMatch(/^error LT_RUN_FOREIGN: cannot use run\/.*\n$/);
       expect(stdout).toBe('');
       expect(code).toBe(1);
-      expect(outside.snapshot(), command[0]).toEqual(before);
     }
+    expect(contentsOf(run)).toEqual(there);
   });
 
   it('may be read: what only reads changes nothing and ends', async () => {
