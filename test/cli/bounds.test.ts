@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -10,36 +9,23 @@ import { parameterCount } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { TrainOptionsSchema } from '../../src/train/options.js';
 import { RunConfigSchema } from '../../src/train/run-config.js';
-import { SMALL, workFolder } from './run.js';
+import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
 const at = (...names: string[]) => join(folder.path, ...names);
 afterAll(() => folder.remove());
 
-const MAIN = resolve('dist/src/cli/main.js');
 /** Lists of a thousand million layers would take gigabytes, and a minute. */
 const MOST_MEGABYTES = 300;
 const ENDS_IN_MS = 30_000;
 
-/** The built command line in little memory: where it takes more, it is aborted with signs of that on standard error. */
-function command(args: readonly string[]): Promise<{ code: number | null; stderr: string }> {
-  return new Promise((done, fail) => {
-    const child = spawn(process.execPath, [`--max-old-space-size=${MOST_MEGABYTES}`, MAIN, ...args], {
-      cwd: folder.path,
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    let stderr = '';
-    child.stderr.on('data', (data) => {
-      stderr += data;
-    });
-    const late = setTimeout(() => child.kill('SIGKILL'), ENDS_IN_MS);
-    child.on('error', fail);
-    child.on('close', (code) => {
-      clearTimeout(late);
-      done({ code, stderr });
-    });
+/** In little memory: where it takes more, Node aborts it and says so on standard error. */
+const command = (args: readonly string[]) =>
+  lantrain(args, {
+    cwd: folder.path,
+    nodeArgs: [`--max-old-space-size=${MOST_MEGABYTES}`],
+    mostMs: ENDS_IN_MS,
   });
-}
 
 const GPT3: ModelConfig = {
   vocabSize: 2 ** 18,

@@ -20,13 +20,18 @@ export function lantrain(
     readonly cwd?: string;
     readonly env?: Record<string, string>;
     readonly onOutput?: (text: string, signal: (s: NodeJS.Signals) => void) => void;
+    /** Of Node itself. */
+    readonly nodeArgs?: readonly string[];
+    /** After so long it is killed; by default never. */
+    readonly mostMs?: number;
   } = {},
 ): Promise<Finished> {
   return new Promise((done, fail) => {
-    const child = spawn(process.execPath, [MAIN, ...args], {
+    const child = spawn(process.execPath, [...(options.nodeArgs ?? []), MAIN, ...args], {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
     });
+    const late = options.mostMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), options.mostMs);
     let stdout = '';
     let stderr = '';
     const see = (text: string) => options.onOutput?.(text, (s) => void child.kill(s));
@@ -40,6 +45,7 @@ export function lantrain(
     });
     child.on('error', fail);
     child.on('close', (code) => {
+      clearTimeout(late);
       const lines = stdout.split('\n').filter((line) => line.startsWith('{'));
       done({ code, stdout, stderr: withoutDriverNoise(stderr), events: lines.map((line) => JSON.parse(line)) });
     });
