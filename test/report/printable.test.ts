@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
+import { decodeServerMessage } from '../../cluster/dashboard/messages.js';
 import { LONGEST_LINE, printable, printableJson, printableLine } from '../../src/printable.js';
 import { bitClassesOf } from '../../src/report/bit-classes.js';
 import { describe as linesOf } from '../../src/report/format.js';
@@ -142,6 +143,34 @@ describe('what a run leaves', () => {
     expect(bitClassesOf(events as never).classes).toEqual(['a-1']);
     const info = { title: '', steps: 9, firstStep: 0, stepsPerEpoch: 9 };
     expect(linesOf(events[1], info)).toBe('leave   w   step 2   it left, the last of 1,234');
+  });
+
+  it('comes to a page as seen characters, all texts of it', () => {
+    const run = {
+      type: 'run',
+      kind: 'past',
+      totalSteps: 1,
+      tokensPerStep: 1,
+      stepsPerEpoch: 1,
+      settings: [['Data', HOSTILE]],
+      ...Object.fromEntries(['name', 'version', 'model', 'data', 'adapter'].map((key) => [key, HOSTILE])),
+    };
+    const status = { state: 'failed', reason: HOSTILE, step: 1, mixed: false };
+    const none = { secondsLeft: null, tokensPerSecond: null, efficiency: null };
+    const update = {
+      type: 'update',
+      status: { ...status, ...none },
+      samples: [{ step: 1, text: `${HOSTILE}\n\tlines stay` }],
+      log: [{ at: null, step: 1, kind: 'join', worker: HOSTILE, text: HOSTILE }],
+    };
+    for (const message of [run, update, { type: 'answer', action: 'stop', text: HOSTILE }]) {
+      const decoded = decodeServerMessage(JSON.stringify(message));
+      const texts = JSON.stringify(decoded);
+      expect(texts).toContain('␛[2J�2J');
+      // In JSON, what is not seen is an escape as well.
+      expect(texts.replaceAll('\\n', '').replaceAll('\\t', '')).not.toMatch(/\\[bfru]/);
+      expect(UNSEEN.test(texts)).toBe(false);
+    }
   });
 
   it('has plots that XML takes', () => {
