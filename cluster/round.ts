@@ -133,7 +133,7 @@ export class Round {
     },
     stop: (event) => this.#stop(event),
     tick: ({ now }) => {
-      if (this.#job && this.#working && !this.#isAtWork) this.#dealer.lateness.fence(this.#job, now);
+      if (this.#job && this.#working) this.#dealer.lateness.fence(this.#job, now);
     },
   };
 
@@ -450,7 +450,7 @@ export class Round {
     sets.insert(a.delivered, bucket);
     a.remaining--;
     this.#moved(now);
-    this.#dealer.auditor.draw(job, a, event.draw);
+    this.#dealer.auditor.draw(job, a, event.draw, now);
     this.#take(contribution, job, a, bucket);
     const member = this.#members.get(worker);
     if (a.remaining === 0) {

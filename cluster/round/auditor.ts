@@ -1,5 +1,5 @@
 import { Trial, type Vote } from './audit.js';
-import { type Dealer, preferred } from './dealer.js';
+import type { Dealer } from './dealer.js';
 import type { WorkerId } from './events.js';
 import type { Job } from './job.js';
 import type { Member } from './member.js';
@@ -42,7 +42,7 @@ export class Auditor {
    * At the first contribution of an assignment, which is here: whether it is audited. What a person that was found wrong
    * contributes is audited always. The unused part of `draw` chooses who confirms.
    */
-  draw(job: Job, a: Assignment, draw: number): void {
+  draw(job: Job, a: Assignment, draw: number, now: number): void {
     const { audit } = this.table.config;
     const member = this.table.members.get(a.worker);
     if (a.drawn) return;
@@ -51,7 +51,11 @@ export class Auditor {
     if (draw >= audit && member.person.wrong.size === 0) return;
     const { bitClass, person } = member;
     const others = [...this.table.members.values()].some(
-      (m) => m.bitClass === bitClass && m.person !== person && m.person.wrong.size === 0,
+      (m) =>
+        m.bitClass === bitClass &&
+        m.person !== person &&
+        m.person.wrong.size === 0 &&
+        (this.dealer.manners.mayConfirm(m, now) || this.dealer.manners.isOnTrial(m)),
     );
     if (!others && !this.#ownerConfirms(bitClass)) {
       this.table.note({ note: 'unaudited', worker: a.worker });
@@ -125,8 +129,8 @@ export class Auditor {
   #ableOf(trial: Trial, helpers: readonly Member[], now: number): Map<Person, Member> {
     const { manners } = this.dealer;
     const able = helpers.filter((m) => (!m.refuses || m.forced) && manners.mayConfirm(m, now));
-    // More than one micro-batch is for the proven, unless there are none.
-    const chosen = sets.countOf(trial.microBatches) > 1 ? preferred(able, (m) => m.proven) : able;
+    // More than one micro-batch is for the proven.
+    const chosen = sets.countOf(trial.microBatches) > 1 ? able.filter((m) => m.proven || m.forced) : able;
     const persons = new Map<Person, Member>();
     for (const m of chosen) {
       const best = persons.get(m.person);
@@ -137,7 +141,7 @@ export class Auditor {
 
   /**
    * Nobody can compute a copy now, and only `later` after a while: what is at work in time will be free. If votes
-   * differ, the run waits for those too who are fenced off, or for their connections to end.
+   * differ, the run waits for those too who are fenced off, until they show no life when their back-off ends.
    */
   #nobody(
     job: Job,
@@ -155,7 +159,7 @@ export class Auditor {
         this.#settle(job, trial, now);
         return;
       }
-      if (later.some((m) => m.ready)) return;
+      if (later.some((m) => m.ready && (m.fencedAt === undefined || m.aliveSinceFence || now < m.barredUntil))) return;
       const [bucket] = buckets;
       this.table.halt({ why: 'audit', bucket, workers: trial.votesOf(bucket).map((v) => v.worker) });
       return;

@@ -296,17 +296,13 @@ export class Dealer {
     );
   }
 
-  /** Others have done the assignment's work first. If it was late and brought nothing, its worker has cost the run that. */
+  /** Others have done what is left of the assignment. If it was late, its worker has cost the run that. */
   giveUp(job: Job, a: Assignment, now: number): void {
     const member = this.table.members.get(a.worker);
     if (a.isLate && member !== undefined) {
       member.wasSlow(now);
-      if (sets.isEmpty(a.delivered)) {
-        this.fenceOff(job, member, 'others did its work first', now);
-        return;
-      }
-    }
-    this.revoke(a, now);
+      this.fenceOff(job, member, 'others did its work first', now);
+    } else this.revoke(a, now);
   }
 
   fenceOff(job: Job, member: Member, reason: string, now: number): void {
@@ -320,7 +316,7 @@ export class Dealer {
   }
 }
 
-export function preferred<T>(all: readonly T[], wanted: (one: T) => boolean): readonly T[] {
+function preferred<T>(all: readonly T[], wanted: (one: T) => boolean): readonly T[] {
   const some = all.filter(wanted);
   return some.length > 0 ? some : all;
 }

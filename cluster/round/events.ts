@@ -54,12 +54,12 @@ export interface Policy {
   /** The first back-off after work that was not done; doubled each time. At least two usual steps long. */
   readonly backOffMs: number;
   readonly longestBackOffMs: number;
-  /** The back-off of a person whose worker left with work, after it had contributed: workers die, honestly. */
+  /** The back-off of a person whose worker left with work, after it had contributed a little: workers die, honestly. */
   readonly leaveMs: number;
   /** A person's bad manners are forgotten at this rate, one at a time. */
   readonly forgetMs: number;
-  /** Jobs to which a connection has contributed before its failures cost its person no more than `leaveMs`. */
-  readonly settledJobs: number;
+  /** Steps to which a connection has contributed before its failures cost its person nothing. */
+  readonly settledSteps: number;
   /** While nobody else can work, a worker that should wait is dealt work this often. */
   readonly necessityMs: number;
   /** Two refuted refusals of a person within this many steps end its connection. */
@@ -91,7 +91,7 @@ export const DEFAULT_POLICY: Policy = {
   longestBackOffMs: 300_000,
   leaveMs: 1000,
   forgetMs: 60_000,
-  settledJobs: 3,
+  settledSteps: 3,
   necessityMs: 1000,
   refutedSteps: 100,
   awaitedMs: 5000,

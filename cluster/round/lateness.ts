@@ -7,7 +7,7 @@ import type { Table } from './table.js';
 import { type Assignment, undelivered } from './work.js';
 
 /** What is this many times as late as what is late is not waited for, where the run can do without it. */
-const HOPELESS = 4;
+const HOPELESS = 2;
 
 /** Nobody is waited for longer than a worker this many times slower than the others would take. */
 const MOST_TIMES_SLOWER = 20;
@@ -42,8 +42,11 @@ export class Lateness {
       known ??= this.#known();
       const lateAt = this.#lateAt(a, known);
       if (now < lateAt) continue;
-      a.isLate = true;
-      a.hopelessAt = a.startedAt + HOPELESS * (lateAt - a.startedAt);
+      // What comes after it in the queue will be late too.
+      for (const one of this.table.members.get(a.worker)?.live ?? []) {
+        one.isLate = true;
+        one.hopelessAt = a.startedAt + HOPELESS * (lateAt - a.startedAt);
+      }
     }
   }
 
@@ -72,6 +75,11 @@ export class Lateness {
   deal(job: Job, now: number): void {
     for (const a of [...this.dealer.live.values()]) {
       if (!a.isLate || a.copyOf !== undefined || !this.dealer.live.has(a.id)) continue;
+      const useful = this.#useful(job, a);
+      if (useful.length === 0) {
+        this.dealer.giveUp(job, a, now);
+        continue;
+      }
       const other = this.#idleFor(job, a, now);
       if (other === undefined) continue;
       // Both are late: the first one is given up, and somebody else comes in beside the second.
@@ -79,7 +87,7 @@ export class Lateness {
         if (a.twin.isLate && a.id < a.twin.id) this.dealer.giveUp(job, a, now);
         continue;
       }
-      const buckets = sets.setOf(job.totalBuckets, this.#useful(job, a));
+      const buckets = sets.setOf(job.totalBuckets, useful);
       this.table.note({ note: 'late', worker: a.worker, lateMs: this.#lateMs(a, now) });
       a.exhausted = true;
       a.twin = this.dealer.assign(job, other, a.microBatches, buckets, { twin: a, waived: a.waived }, now);

@@ -16,6 +16,7 @@ export class Manners {
 
   isAble(m: Member, now: number): boolean {
     if (!m.ready || m.fencedAt !== undefined) return false;
+    if (m.live.some((a) => a.isLate)) return false;
     if (m.proven) return true;
     if (m.forced) return m.live.length === 0;
     return m.isIdle && this.#mayProve(m, now);
@@ -52,11 +53,10 @@ export class Manners {
     return Math.min(first * 2 ** Math.min(level - 1, 30), Math.max(longestBackOffMs, first));
   }
 
-  /** It has not done what it was dealt. Who has contributed for a while costs its person little: machines fail. */
+  /** It has not done what it was dealt. Who has contributed for a while costs its person nothing: machines fail. */
   fence(job: Job, m: Member, now: number): void {
-    const settled = m.goodJobs >= this.table.policy.settledJobs;
-    if (settled) m.person.bar(now + this.table.policy.leaveMs);
-    else m.person.raise(now, (level) => this.#backOffMs(level));
+    const settled = m.goodJobs >= this.table.policy.settledSteps;
+    if (!settled) m.person.raise(now, (level) => this.#backOffMs(level));
     const level = Math.max(m.level + 1, settled ? 0 : m.person.levelAt(now));
     m.fence(now, now + this.#backOffMs(level));
     for (const a of m.live) if (a.remaining > 0 && a.copyOf === undefined) job.notDone(m.person, a.microBatches);
@@ -64,7 +64,8 @@ export class Manners {
 
   /** Its connection has ended while it had work, or for what it made of `spoiled`. */
   left(job: Job, m: Member, now: number, spoiled?: IdSet): void {
-    if (spoiled === undefined ? m.goodJobs > 0 || m.done > 0 : m.goodJobs >= this.table.policy.settledJobs) {
+    if (m.goodJobs >= this.table.policy.settledSteps) return;
+    if (spoiled === undefined && (m.goodJobs > 0 || m.done > 0)) {
       m.person.bar(now + this.table.policy.leaveMs);
       return;
     }
@@ -87,7 +88,6 @@ export class Manners {
   wakeAt(now: number): number {
     let at = Number.POSITIVE_INFINITY;
     for (const m of this.table.members.values()) {
-      if (m.fencedAt !== undefined && !m.aliveSinceFence) continue;
       const until = m.fencedAt !== undefined ? m.barredUntil : m.proven ? 0 : m.person.barredUntil;
       if (until > now) at = Math.min(at, until);
     }

@@ -63,8 +63,7 @@ export class Simulation {
   readonly workers: SimulatedWorker[] = [];
   readonly #disk: { checkpoint: ReturnType<typeof freshRun> };
   readonly #notes = new Map<string, number>();
-  readonly ledger = new Ledger((worker) => this.#persons.get(worker) ?? 'nobody');
-  readonly #persons = new Map<number, string>();
+  readonly ledger = new Ledger();
   #incarnation = 0;
   owner: Owner;
 
@@ -117,6 +116,7 @@ export class Simulation {
 
   #startCoordinator(): Owner {
     const { scenario } = this;
+    this.ledger.restart(this.#disk.checkpoint.version);
     const owner = new Owner(this.world, scenario, this.#disk, {
       config: {
         parameterBuckets: scenario.parameterBuckets,
@@ -199,6 +199,7 @@ export class Simulation {
   }
 
   #collect(): void {
+    this.ledger.check();
     for (const note of this.owner.notes) this.#notes.set(note, (this.#notes.get(note) ?? 0) + 1);
     const { parameterBuckets } = this.scenario;
     // Each worker sends a bucket once an assignment, twice when it repeats itself, and all are taken in 20 ms.
@@ -219,7 +220,10 @@ export class Simulation {
     const { falseUses, evaluationsRefused } = this.ledger;
     if (evaluationsRefused > 0) must(this.#mayRefuse, 'an evaluation is refused');
     if (stopped !== undefined) must(this.#mayStop(stopped), `it stops: ${JSON.stringify(stopped)}`);
-    this.ledger.check();
+    const liars = this.workers.filter((w) => w.traits.lies > 0);
+    const alone = new Set(liars.map((w) => w.person)).size === 1 && liars.every((w) => w.traits.bitClass === 'a');
+    if (scenario.audit === 1 && alone && this.#ownerDecides)
+      must(this.ledger.falseUses.length === 0, 'a lie was used though everything is audited');
     if (stopped === undefined) {
       if (falseUses.length === 0 && evaluationsRefused === 0)
         must(digest === expected, `digest ${digest} instead of ${expected}`);
@@ -241,8 +245,10 @@ export class Simulation {
   }
 }
 
-/** A schedule of which everything is chosen by the seed. */
-export function scenarioOf(seed: number): Scenario {
+/** A schedule of which everything is chosen by the seed. Every eighth is about those who mean harm. */
+export const scenarioOf = (seed: number): Scenario => (seed % 8 === 7 ? hostileScenario(seed) : faultyScenario(seed));
+
+function faultyScenario(seed: number): Scenario {
   const world = new World(seed ^ 0x5eed);
   const { chance, integer, pick } = {
     chance: (p: number) => world.chance(p),
@@ -261,8 +267,8 @@ export function scenarioOf(seed: number): Scenario {
       { lies: 1, liesFrom: integer(1, 4) },
       { refuses: pick([0.2, 1]) },
       { stalls: 'idles', returns },
-      { stalls: 'begins', returns },
-      { stalls: 'part', returns },
+      { stalls: 'begins', returns, stallsAfter: integer(0, 3) },
+      { stalls: 'part', returns, stallsAfter: integer(0, 3) },
       { stalls: 'hands-back', returns },
     ]);
   };
@@ -301,6 +307,49 @@ export function scenarioOf(seed: number): Scenario {
     pauseEveryMs: sometimes(0.4, pick([500, 2000])),
     breakEveryMs: sometimes(0.4, pick([300, 2000])),
     coordinatorKillEveryMs: sometimes(0.25, pick([2000, 6000])),
+  };
+}
+
+/** A longer schedule about those who mean harm: with audits, restarts, and more than one worker always. */
+function hostileScenario(seed: number): Scenario {
+  const world = new World(seed ^ 0xbad);
+  const ownerMs = world.chance(0.6) ? world.pick([10, 100]) : undefined;
+  const good: WorkerTraits = { ...HONEST, bitClass: 'a', microBatchMs: 50, latencyMs: 10 };
+  const bad = (): WorkerTraits => ({
+    ...good,
+    microBatchMs: world.pick([20, 50]),
+    ...world.pick<Partial<WorkerTraits>>([
+      { lies: 1 },
+      { lies: world.pick([0.1, 0.3]), liesFrom: world.integer(0, 2), lie: world.pick([1, 1, 2]) },
+      { lies: world.pick([0.1, 0.3]) },
+      { refuses: world.pick([0.05, 1]), stalls: world.pick(['no', 'part']), stallsAfter: 2 },
+      { stalls: world.pick(['idles', 'begins', 'part', 'hands-back']), returns: world.chance(0.7) },
+    ]),
+  });
+  const persons = ['an honest one', ...Array.from({ length: world.integer(1, 3) }, () => world.pick(['x', 'x', 'y']))];
+  const workers = persons.map((_, i) => (i === 0 ? good : bad()));
+  if (world.chance(0.5)) {
+    workers.push(good);
+    persons.push(world.pick(['another honest one', 'x']));
+  }
+  return {
+    seed,
+    steps: world.integer(6, 16),
+    microBatches: world.integer(3, 8),
+    parameterBuckets: world.integer(1, 3),
+    clips: world.chance(0.3),
+    evaluationMicroBatches: world.chance(0.2) ? 2 : 0,
+    workers,
+    persons,
+    minWorkers: world.pick([1, workers.length]),
+    audit: world.pick([0, 0.1, 0.5, 1]),
+    ownerMs,
+    checkpointEvery: world.integer(1, 3),
+    faultsUntilMs: 20_000,
+    killEveryMs: 0,
+    pauseEveryMs: 0,
+    breakEveryMs: world.chance(0.3) ? 3000 : 0,
+    coordinatorKillEveryMs: world.chance(0.4) ? 1500 : 0,
   };
 }
 

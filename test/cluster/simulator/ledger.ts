@@ -17,9 +17,6 @@ export class Ledger {
   contributed = new Map<string, number>();
   /** Persons that this coordinator has found wrong. */
   found = new Set<string>();
-  /** Persons that ever were. */
-  readonly everFound = new Set<string>();
-  readonly expelled = new Map<string, string>();
   readonly #claims = new Map<string, Set<string>>();
   /** Assignments of the job in hand, and what may cause them. */
   #assigns = 0;
@@ -28,7 +25,13 @@ export class Ledger {
   /** Evaluations of which it was believed that they are not finite. */
   evaluationsRefused = 0;
 
-  constructor(readonly personOf: (worker: WorkerId) => string) {}
+  readonly #persons = new Map<WorkerId, string>();
+
+  personOf(worker: WorkerId): string {
+    const person = this.#persons.get(worker);
+    must(person !== undefined, `there was no worker ${worker}`);
+    return person;
+  }
 
   /** Another coordinator starts at `version`; the events of later steps are cut off. */
   restart(version: number): void {
@@ -56,27 +59,28 @@ export class Ledger {
     this.#claims.clear();
   }
 
+  joins(worker: WorkerId, person: string): void {
+    this.#persons.set(worker, person);
+    this.cause();
+  }
+
   /** Something happened that may cost an assignment: a join, a departure, a bad frame. */
   cause(): void {
     this.#causes++;
   }
 
-  told(action: RoundAction, virtualMs: number): void {
+  told(action: RoundAction): void {
     if (action.type === 'assign') {
       this.#assigns++;
       this.mostAssigns = Math.max(this.mostAssigns, this.#assigns / this.#causes);
       must(this.#assigns <= 8 * this.#causes, `${this.#assigns} assignments of a job of ${this.#causes}`);
     } else if (action.type === 'close') {
       this.#causes++;
-      this.expelled.set(this.personOf(action.worker), action.code);
-      if (action.code === 'LT_CLUSTER_AUDIT') {
-        this.found.add(this.personOf(action.worker));
-        this.everFound.add(this.personOf(action.worker));
-      }
-    } else if (action.type === 'log') this.#noted(action.note, action.step, virtualMs);
+      if (action.code === 'LT_CLUSTER_AUDIT') this.found.add(this.personOf(action.worker));
+    } else if (action.type === 'log') this.#noted(action.note, action.step);
   }
 
-  #noted(note: RoundNote, step: number, _virtualMs: number): void {
+  #noted(note: RoundNote, step: number): void {
     // A back-off that yields, and work that is late, may go on for ever; their rate is bounded.
     if (note.note === 'unfence' || note.note === 'late' || note.note === 'fence') this.#causes++;
     if (note.note === 'contributed') {

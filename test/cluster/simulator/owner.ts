@@ -130,7 +130,6 @@ export class Owner {
     this.#new = new Array(shape.parameterBuckets).fill(undefined);
     this.#sums = new Array(shape.parameterBuckets + 1).fill(0);
     this.#times = this.#noTimes();
-    options.ledger.restart(version);
     this.#soon(() => this.#beginStep());
     const { ownerFailsAtMs } = options;
     if (options.config.ownerComputes && ownerFailsAtMs !== undefined)
@@ -200,8 +199,8 @@ export class Owner {
 
   joined(link: Link, bitClass: string): void {
     this.links.set(link.id, link);
-    this.options.ledger.cause();
     const { person } = link.worker;
+    this.options.ledger.joins(link.id, person);
     this.handle({ type: 'worker-joined', now: this.world.now, worker: link.id, bitClass, person });
   }
 
@@ -282,7 +281,7 @@ export class Owner {
       this.#end(event.assignment);
     for (const action of this.#tamper(event, this.round.handle(event))) {
       this.#execute(action);
-      this.options.ledger.told(action, this.world.now);
+      this.options.ledger.told(action);
       this.options.onAction?.(action, this);
     }
     const wakeAt = this.round.wakeAt;
@@ -399,6 +398,8 @@ export class Owner {
     must(step === this.round.version + 1 && this.#job === 'step', `update of step ${step} at ${this.round.version}`);
     must(this.#new[bucket] === undefined, `bucket ${bucket} is updated twice`);
     this.#mustBeWhole(bucket);
+    // What comes back early would tell a worker that its work was used without an audit.
+    if (this.options.config.audit > 0) for (let b = 0; b <= this.shape.parameterBuckets; b++) this.#mustBeWhole(b);
     this.#soon(() => {
       const old = this.#weights[bucket];
       const value = updated(old, this.#sums[bucket], this.#norm, step);

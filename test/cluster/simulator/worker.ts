@@ -29,6 +29,8 @@ export interface WorkerTraits {
    * first bucket. `hands-back`: everything, unasked.
    */
   readonly stalls: 'no' | 'idles' | 'begins' | 'part' | 'hands-back';
+  /** Only after this many assignments of each connection that it does well. */
+  readonly stallsAfter: number;
   /** Comes back under a new connection when work is taken off it. */
   readonly returns: boolean;
 }
@@ -49,6 +51,7 @@ export const HONEST: Omit<WorkerTraits, 'bitClass' | 'microBatchMs' | 'latencyMs
   spoilsWeights: 0,
   refuses: 0,
   stalls: 'no',
+  stallsAfter: 0,
   returns: false,
 };
 
@@ -88,6 +91,8 @@ export class SimulatedWorker {
   #queue: Task[] = [];
   #running: Task | undefined;
   #sent: Contribution[] = [];
+  /** Assignments of this connection. */
+  #doneWell = 0;
 
   constructor(
     readonly cluster: Cluster,
@@ -142,10 +147,13 @@ export class SimulatedWorker {
     this.#weights = new Array(this.cluster.shape.parameterBuckets).fill(undefined);
     this.#next = new Array(this.cluster.shape.parameterBuckets).fill(undefined);
     this.#spoiled.clear();
+    this.#doneWell = 0;
     this.#queue = [];
     this.#running = undefined;
     this.#after(this.#world.integer(1, 200), () => {
-      if (!link.open || !owner.up || owner.stopped !== undefined) return;
+      // A coordinator that ended meanwhile does not know the connection.
+      if (!owner.up) link.cut(0);
+      if (!link.open || owner.stopped !== undefined) return;
       owner.joined(link, this.traits.bitClass);
       this.#live(link);
     });
@@ -183,7 +191,7 @@ export class SimulatedWorker {
           this.#commit(message.step);
           break;
         case 'assign':
-          if (this.traits.stalls !== 'no' && this.traits.stalls !== 'part') {
+          if (this.#stalls && this.traits.stalls !== 'part') {
             this.#stall(message);
             break;
           }
@@ -218,6 +226,10 @@ export class SimulatedWorker {
       this.#next[bucket] = undefined;
       if (this.#chance(this.traits.spoilsWeights)) this.#foundWrong(bucket);
     }
+  }
+
+  get #stalls(): boolean {
+    return this.traits.stalls !== 'no' && this.#doneWell >= this.traits.stallsAfter;
   }
 
   #stall({ assignment, microBatches }: Assign): void {
@@ -314,8 +326,9 @@ export class SimulatedWorker {
         this.#send({ type: 'refused', assignment, microBatches: sets.setOf(1024, poisoned), reason: 'NaN' });
         return this.#work();
       }
-      if (this.traits.stalls === 'part' && i === 1 && buckets.length > 1) return;
+      if (this.#stalls && this.traits.stalls === 'part' && i === 1 && buckets.length > 1) return;
       if (i === buckets.length) {
+        this.#doneWell++;
         this.#running = undefined;
         return this.#work();
       }
