@@ -1,14 +1,22 @@
 import { appendFileSync, cpSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { join as joinPath } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
+import { EngineKeeper } from '../../cluster/engine-keeper.js';
+import { Worker } from '../../cluster/worker.js';
 import type { RunDirectory } from '../../src/checkpoint/run.js';
 import { remarkOf } from '../../src/cli/run-notes.js';
+import { loadShaders } from '../../src/cli/shaders.js';
+import { openDawn } from '../../src/gpu/dawn.js';
+import { Gpu } from '../../src/gpu/device.js';
+import { liesFrom } from '../cluster/liar.js';
 import { Lantrain, startCoordinator, startWorker } from '../cluster/processes.js';
+import { eventsOf } from '../cluster/seeded.js';
+import { join } from '../cluster/transport-helpers.js';
 import { SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
 afterAll(() => folder.remove());
-const at = (...path: string[]) => join(folder.path, ...path);
+const at = (...path: string[]) => joinPath(folder.path, ...path);
 
 const markOf = (since: number) =>
   `${JSON.stringify({ event: 'inexact', step: since, worker: 'bob', reason: "the owner's sum is another" })}\n`;
@@ -57,4 +65,35 @@ it('a run that has used what is found wrong keeps its mark over resumes, by trai
   expect(await back.ended, back.text).toBe(0);
   expect(back.digest()).toBe(whole.digest());
   expect(back.text).not.toContain('exact since');
+});
+
+it('a worker that is found wrong marks a run to which it has contributed before, under whatever coordinator', async () => {
+  const options = [...SMALL, '--batch', '8', '--micro-batch', '2'];
+  const whole = await train(...options, '--steps', '6', '--out', 'right');
+  expect(await whole.ended, whole.text).toBe(0);
+  expect(await (await train(...options, '--steps', '2', '--out', 'lied-to')).ended).toBe(0);
+  // As an earlier coordinator has noted it.
+  const contributed = { event: 'contributed', step: 2, person: '127.0.0.1' };
+  appendFileSync(at('lied-to', 'metrics.jsonl'), `${JSON.stringify(contributed)}\n`);
+  const args = ['--resume', 'lied-to', '--steps', '6', '--audit', '1'];
+  const { coordinator, url } = await startCoordinator(args, folder.path);
+  const engines = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
+  const connection = await join(url, {}, false);
+  const liar = new Worker(connection, { engines, name: 'liar' });
+  liesFrom(1)(connection);
+  expect((await liar.run()).code).toBe('LT_CLUSTER_AUDIT');
+  engines.gpu.device.destroy();
+  const honest = startWorker(url, 'honest', folder.path);
+  expect(await coordinator.ended, coordinator.text).toBe(1);
+  expect(await honest.ended, honest.text).toBe(0);
+  // Nothing of what it sent now was used, so that only what it sent before may be wrong.
+  expect(coordinator.digest()).toBe(whole.digest());
+  expect(coordinator.text).toMatch(
+    /^error LT_CLUSTER_INEXACT: lied-to is done, but not exact since step 2: liar lied/m,
+  );
+  expect(coordinator.text).toMatch(/^counters .*audited \d+/m);
+  const events = eventsOf(at('lied-to'));
+  expect(events.filter(({ event }) => event === 'inexact')).toEqual([
+    { event: 'inexact', step: 2, worker: 'liar', reason: expect.stringContaining('has another sum') },
+  ]);
 });

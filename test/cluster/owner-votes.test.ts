@@ -2,10 +2,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type OwnBitClass, ownBitClass } from '../../cluster/bit-class.js';
 import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator.js';
 import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import { decodeFrame, encodeFrame, HEADER_BYTES } from '../../cluster/frame.js';
 import type { WorkerMessage } from '../../cluster/protocol.js';
 import type { RoundNote } from '../../cluster/round.js';
-import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { Worker } from '../../cluster/worker.js';
 import { loadShaders } from '../../src/cli/shaders.js';
 import { openDawn } from '../../src/gpu/dawn.js';
@@ -15,6 +13,7 @@ import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { Engine, initializeWeights, type TrainingEngine } from '../../src/train/engine.js';
+import { liesFrom, type Tamper } from './liar.js';
 import { join, startServer, type TestServer, until } from './transport-helpers.js';
 
 /*
@@ -121,8 +120,6 @@ const batchesOf = (step: number): MicroBatch[] =>
     firstSlot: i,
   }));
 
-type Tamper = (connection: WorkerConnection) => void;
-
 /** A real worker, whose way up `tamper` may change. */
 async function startWorker(test: Cluster, name: string, person: string, tamper: Tamper = () => {}): Promise<Worker> {
   const engines = keepers[working.length % keepers.length];
@@ -134,23 +131,6 @@ async function startWorker(test: Cluster, name: string, person: string, tamper: 
   const joins = ({ note, name: joined }: Cluster['notes'][number]) => note === 'join' && joined === name;
   await until(() => test.notes.some(joins), `${name} joins`, 60_000);
   return worker;
-}
-
-/** From step `from` on, the last word of every contribution's sums has another lowest bit; the same for all who lie. */
-function liesFrom(from: number, onLie: (step: number) => void = () => {}): Tamper {
-  return (connection) => {
-    const send = connection.sendFrame.bind(connection);
-    connection.sendFrame = (message) => {
-      const context = { incarnation: 1, buckets: 2 ** 16, microBatches: MICRO_BATCHES };
-      const { header, payload } = decodeFrame(message, { ...context, kinds: ['contribution'] });
-      if (header.step < from) return send(message);
-      onLie(header.step);
-      const lie = payload.slice();
-      lie[lie.length - 4] ^= 1;
-      expect(message.length).toBe(HEADER_BYTES + lie.length);
-      return send(encodeFrame(header, lie));
-    };
-  };
 }
 
 /** Refuses all that it is dealt, whatever it computes. */

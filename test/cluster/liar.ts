@@ -1,0 +1,21 @@
+import { decodeFrame, encodeFrame, MAX_MICRO_BATCHES } from '../../cluster/frame.js';
+import type { WorkerConnection } from '../../cluster/transport/connection.js';
+
+/** Changes what a worker's connection sends; once the worker has it. */
+export type Tamper = (connection: WorkerConnection) => void;
+
+/** From step `from` on, the last word of every contribution's sums has another lowest bit; the same for all who lie. */
+export function liesFrom(from: number, onLie: (step: number) => void = () => {}): Tamper {
+  return (connection) => {
+    const send = connection.sendFrame.bind(connection);
+    connection.sendFrame = (message) => {
+      const context = { incarnation: 2 ** 31, buckets: 2 ** 16, microBatches: MAX_MICRO_BATCHES };
+      const { header, payload } = decodeFrame(message, { ...context, kinds: ['contribution'] });
+      if (header.step < from) return send(message);
+      onLie(header.step);
+      const lie = payload.slice();
+      lie[lie.length - 4] ^= 1;
+      return send(encodeFrame(header, lie));
+    };
+  };
+}
