@@ -11,6 +11,7 @@ import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { checksumOf } from '../../src/train/blocks.js';
+import { fakeConnection } from './fake-connection.js';
 
 const MODEL = { vocabSize: 61, context: 8, width: 24, layers: 2, heads: 3, tie: false, qkvBias: true };
 const MICRO_BATCHES = 3;
@@ -41,15 +42,7 @@ class Bench {
       this.sent.push(message);
       this.onSent(message);
     };
-    this.connection = {
-      id: 1,
-      peer: 'nobody',
-      stats: { bytesIn: 0, bytesOut: 0, bufferedAmount: 0, roundTripMs: 0, silentMs: 0 },
-      isOpen: true,
-      onControl: {},
-      frames: undefined,
-      onFrame: () => {},
-      onClose: () => {},
+    this.connection = fakeConnection({
       send: note,
       sendFrame: async (message) => {
         const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: this.count };
@@ -58,7 +51,7 @@ class Bench {
         note(header);
       },
       close: (error) => this.#fail(error),
-    };
+    });
     this.worker = new Worker(this.connection, { engines: keeper, name: 'bench' });
   }
 

@@ -1,0 +1,19 @@
+import type { WorkerConnection } from '../../cluster/transport/connection.js';
+
+/** A worker's connection that sends nothing anywhere, as far as `more` does not say otherwise. */
+export function fakeConnection(
+  more: Pick<WorkerConnection, 'send' | 'close'> & Partial<WorkerConnection>,
+): WorkerConnection {
+  return {
+    id: 1,
+    peer: 'nobody',
+    stats: { bytesIn: 0, bytesOut: 0, bufferedAmount: 0, roundTripMs: 0, silentMs: 0 },
+    isOpen: true,
+    onControl: {},
+    frames: undefined,
+    onFrame: () => {},
+    onClose: () => {},
+    sendFrame: async () => {},
+    ...more,
+  };
+}
