@@ -174,7 +174,12 @@ class ClusterConductor implements Conductor {
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     await writeText(join(folder, 'incarnation'), `${this.#incarnation}\n`);
     this.#events = new Thinner((event) => {
-      run.append(event);
+      try {
+        run.append(event);
+      } catch (error) {
+        // A timer may have brought it here, where nobody would catch it.
+        engine.abandon(error as Error);
+      }
       reporter.event(event);
       telemetry.event(event);
     });
