@@ -198,7 +198,12 @@ class ClusterConductor implements Conductor {
     if (access.remark !== undefined) reporter.note(`access   ${access.remark}`);
     await saveIncarnation(folder, this.#incarnation);
     const tell = (event: MetricsEvent) => {
-      run.append(event);
+      try {
+        run.append(event);
+      } catch (error) {
+        // A timer may have brought it here, where nobody would catch it.
+        engine.abandon(error as Error);
+      }
       reporter.event(event);
       telemetry.event(event);
     };

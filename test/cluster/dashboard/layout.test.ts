@@ -95,6 +95,10 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.locator('#qr svg').waitFor();
     const shown = (await page.textContent('.device-note')) ?? '';
     expect(shown).toContain(hexFingerprint(run.secrets.fingerprint));
+    // Arguments are no place for a token.
+    const command = (await page.textContent('#join-command')) ?? '';
+    expect(command).toMatch(new RegExp(`^worker wss://[^/]+:\\d+/#\\.${run.secrets.fingerprint}$`));
+    expect(await page.textContent('#join-dialog')).not.toContain(run.secrets.token);
     for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: 900 });
       expect(await clipped(page), `at ${width}`).toEqual([]);
@@ -115,6 +119,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.click('#join');
     await page.locator('.device-join').waitFor();
     expect(await page.textContent('.device-note')).not.toMatch(/certificate|fingerprint/);
+    expect(await page.textContent('#join-command')).toMatch(/^worker ws:\/\/127\.0\.0\.1:\d+\/$/);
     await page.close();
     await plain.server.close('the test is over');
   });
