@@ -16,6 +16,7 @@ import type { MessageProgress } from './frame-meter.js';
 import type { MessageChannel } from './handshake.js';
 import { type Arrived, Inbox } from './inbox.js';
 import type { Limits } from './limits.js';
+import { Overdue, slow } from './overdue.js';
 import { personOf } from './person.js';
 import { MAX_WANTS, type PoolMember, type ReceivePool } from './receive-pool.js';
 import type { Wire, WireEvents } from './wire.js';
@@ -107,10 +108,6 @@ export class MessageConnection<In extends Message, Out extends Message>
   /** What it may still send once it is told to go: that for which it had credit may be on its way. */
   #lateBytes = 0;
   #wireFrames = 0;
-  /** Whole messages at the last tick, and how long the one after them has been on its way. */
-  #messagesAtTick = 0;
-  #messageMs = 0;
-  #tickedAt = performance.now();
   /** Messages to the other side that the system has not taken yet. */
   #queued = 0;
   readonly #taken = () => {
@@ -123,10 +120,7 @@ export class MessageConnection<In extends Message, Out extends Message>
   #lastByteAt = performance.now();
   #roundTripMs = Number.NaN;
   readonly #timer: Timer;
-  #rawBytesAtPing = -1;
-  #drainedAtPing = -1;
-  #silentPings = 0;
-  #stuckPings = 0;
+  readonly #overdue: Overdue;
 
   constructor(
     private readonly wire: Wire,
@@ -143,6 +137,7 @@ export class MessageConnection<In extends Message, Out extends Message>
       bytesSent: () => this.#bytesOut,
       budgets: role.personBudget === undefined ? own : [...own, role.personBudget],
     });
+    this.#overdue = new Overdue(role.limits, role.isGuarded);
     wire.listen(this);
     this.#timer = setInterval(() => this.#tick(), role.limits.pingMs);
     unref(this.#timer);
@@ -382,52 +377,25 @@ export class MessageConnection<In extends Message, Out extends Message>
     }
   }
 
-  /** Counts pings rather than time: a process that was stopped for a while finds its peers' bytes waiting. */
   #tick(): void {
-    const { limits } = this.role;
-    const now = performance.now();
-    const elapsedMs = Math.min(now - this.#tickedAt, 2 * limits.pingMs);
-    this.#tickedAt = now;
-    const isQuiet = this.#rawBytesIn === this.#rawBytesAtPing && !this.wire.isPaused;
-    this.#silentPings = isQuiet ? this.#silentPings + 1 : 0;
-    this.#rawBytesAtPing = this.#rawBytesIn;
-    const drained = this.#bytesOut - this.wire.bufferedAmount;
-    const due = this.role.isGuarded ? (limits.bytesPerSecond * elapsedMs) / 1000 : 0;
-    const isStuck = this.wire.bufferedAmount > 0 && drained <= this.#drainedAtPing + due;
-    this.#stuckPings = isStuck ? this.#stuckPings + 1 : 0;
-    this.#drainedAtPing = drained;
-    if (this.#stuckPings >= limits.missedPings) this.#cut(slow('it does not read what it is sent'));
-    else if (this.#silentPings >= limits.missedPings) this.#cut(timeout('nothing was heard of the other side'));
-    else if (this.#isTrickling(elapsedMs)) this.#cut(slow('a message that it began does not end'));
-    else if (this.#isHoarding(elapsedMs)) this.#fail(silent());
-    else if (this.#closed === undefined) this.#ping();
+    const { bufferedAmount, isPaused } = this.wire;
+    const why = this.#overdue.tick({
+      rawBytesIn: this.#rawBytesIn,
+      bytesOut: this.#bytesOut,
+      bufferedAmount,
+      isPaused,
+      progress: this.#progress,
+      member: this.#member,
+    });
+    if (why === undefined) this.#ping();
+    else if (why.code === 'LT_CLUSTER_SILENT') this.#fail(why);
+    else this.#cut(why);
   }
 
   #ping(): void {
     const now = performance.now();
     if (!this.role.pingsByMessage) this.wire.ping(now);
     else if (this.#authenticated) this.#write(encodeMessage({ type: 'ping', at: now }));
-  }
-
-  /** Whether the message that is on its way has had more time than its bytes need. */
-  #isTrickling(elapsedMs: number): boolean {
-    const { isGuarded, limits } = this.role;
-    if (!isGuarded || this.#progress === undefined || this.wire.isPaused) return false;
-    const { messages, isUnfinished, declaredBytes } = this.#progress;
-    const isSame = isUnfinished && messages === this.#messagesAtTick;
-    this.#messagesAtTick = messages;
-    this.#messageMs = isSame ? this.#messageMs + elapsedMs : 0;
-    return this.#messageMs > limits.messageMs + (1000 * declaredBytes) / limits.bytesPerSecond;
-  }
-
-  /** Whether it has held credit for longer than others should wait; what is here of the next frame counts for it. */
-  #isHoarding(elapsedMs: number): boolean {
-    if (this.#member === undefined) return false;
-    const { limits } = this.role;
-    if (!this.wire.isPaused) this.#member.grow(elapsedMs);
-    const { declaredBytes = 0, arrivedBytes = 0 } = this.#progress ?? {};
-    const usedBytes = declaredBytes > limits.controlBytes ? arrivedBytes : 0;
-    return this.#member.ageMs - (1000 * usedBytes) / limits.bytesPerSecond > limits.creditMs;
   }
 
   /** For a peer that may not take a goodbye. */
@@ -477,10 +445,3 @@ function closeReason(code: number, reason: string): LantrainError {
 
 const uncovered = (bytes: number, credit: number) =>
   new LantrainError('LT_CLUSTER_CREDIT', `a frame of ${bytes} bytes began with credit for ${credit}`);
-const slow = (why: string) => new LantrainError('LT_CLUSTER_SLOW', `a connection was closed: ${why}`);
-const timeout = (why: string) => new LantrainError('LT_CLUSTER_TIMEOUT', `a connection was closed: ${why}`);
-const silent = () =>
-  new LantrainError(
-    'LT_CLUSTER_SILENT',
-    'a connection was closed: it held credit that others waited for and sent nothing',
-  );

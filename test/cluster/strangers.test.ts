@@ -3,6 +3,8 @@ import { get } from 'node:http';
 import type { Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
+import { parseJoinUrl } from '../../cluster/join-url.js';
+import { refusal } from '../../cluster/transport/trouble.js';
 import { newAccess } from './dashboard/helpers.js';
 import {
   answers,
@@ -213,8 +215,6 @@ test('a worker that comes by a name that the machine does not know is told what 
   const url = under.url.replace('127.0.0.1', 'localhost');
   const worker = await join(url);
   expect(await answers(worker)).toBe(true);
-  const { refusal } = await import('../../cluster/transport/trouble.js');
-  const { parseJoinUrl } = await import('../../cluster/join-url.js');
   const { message } = refusal(parseJoinUrl(under.url.replace('127.0.0.1', 'gpu.example')), 'LT_CLUSTER_URL', 421);
   expect(message).toContain('LANTRAIN_NAMES=gpu.example');
 });
