@@ -26,9 +26,9 @@ import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import type { ParameterLayout } from '../model/layout.js';
 import { courseOf } from '../report/course.js';
-import { firstStepsOf } from '../report/exactness.js';
+import { firstStepsIn } from '../report/exactness.js';
 import { formatDuration } from '../report/format.js';
-import { type ContributedEvent, type MetricsEvent, readMetrics, type WorkersEvent } from '../report/metrics.js';
+import { type ContributedEvent, readMetrics, type WorkersEvent } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
 import { workersOf } from '../report/workers.js';
 import { mostWords } from '../train/blocks.js';
@@ -161,7 +161,7 @@ class ClusterConductor implements Conductor {
       ownClass,
       availableBytes: () => availableMemory(gpu.adapter),
       // What came after the step that the run goes on from is computed again.
-      firstSteps: new Map([...firstStepsOf(last.events)].filter(([, step]) => step <= from)),
+      firstSteps: this.command.resume === undefined ? undefined : await firstStepsOf(path, from),
       onNote: (note, step) => this.#report(note, step),
       onOwnerUnable: (reason) => this.#say(`the adapter here cannot confirm what workers compute: ${reason}`),
     });
@@ -330,12 +330,16 @@ export async function lastStart(
 ): Promise<{
   readonly incarnation: number;
   readonly port: number | undefined;
-  readonly events: readonly MetricsEvent[];
 }> {
-  if (!isResumed) return { incarnation: 0, port: undefined, events: [] };
+  if (!isResumed) return { incarnation: 0, port: undefined };
   // A folder that cannot be read is told of when the run begins.
   const port = await readPort(join(path, ACCESS_FOLDER)).catch(() => undefined);
-  return { incarnation: await readIncarnation(path), port, events: readMetrics(join(path, 'metrics.jsonl')) };
+  return { incarnation: await readIncarnation(path), port };
+}
+
+/** None where there are no metrics that can be read, which is told of when the run begins. */
+async function firstStepsOf(path: string, from: number): Promise<ReadonlyMap<string, number>> {
+  return firstStepsIn(await readFile(join(path, 'metrics.jsonl'), 'utf8').catch(() => ''), from);
 }
 
 async function readIncarnation(path: string): Promise<number> {
