@@ -26,15 +26,17 @@ import { ClusterServer } from '../../cluster/transport/server.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { ACCESS_FOLDER } from '../checkpoint/tree.js';
 import { LantrainError } from '../errors.js';
+import { isSystemError } from '../files.js';
 import type { ParameterLayout } from '../model/layout.js';
 import { courseOf } from '../report/course.js';
-import { firstStepsOf } from '../report/exactness.js';
+import { firstStepsIn } from '../report/exactness.js';
 import { formatDuration, reasonOf } from '../report/format.js';
 import {
   type ClusterEvent,
   type ContributedEvent,
   type MetricsEvent,
   readMetrics,
+  readMetricsLines,
   type WorkersEvent,
 } from '../report/metrics.js';
 import type { Reporter } from '../report/progress.js';
@@ -173,7 +175,7 @@ class ClusterConductor implements Conductor {
       ownClass,
       availableBytes: () => availableMemory(gpu.adapter),
       // What came after the step that the run goes on from is computed again.
-      firstSteps: new Map([...firstStepsOf(last.events)].filter(([, step]) => step <= from)),
+      firstSteps: this.command.resume === undefined ? undefined : firstStepsOf(path, from),
       onNote: (note, step) => this.#report(note, step),
       onOwnerUnable: (reason) => this.#say(`the adapter here cannot confirm what workers compute: ${reason}`),
     });
@@ -363,12 +365,20 @@ export async function lastStart(
 ): Promise<{
   readonly incarnation: number;
   readonly port: number | undefined;
-  readonly events: readonly MetricsEvent[];
 }> {
-  if (!isResumed) return { incarnation: 0, port: undefined, events: [] };
+  if (!isResumed) return { incarnation: 0, port: undefined };
   const folder = join(path, ACCESS_FOLDER);
-  const events = readMetrics(join(path, 'metrics.jsonl'));
-  return { incarnation: await readIncarnation(folder), port: await readPort(folder), events };
+  return { incarnation: await readIncarnation(folder), port: await readPort(folder) };
+}
+
+/** None where there are no metrics that can be read, which is told of when the run begins. */
+function firstStepsOf(path: string, from: number): ReadonlyMap<string, number> {
+  try {
+    return firstStepsIn(readMetricsLines(join(path, 'metrics.jsonl')), from);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    return new Map();
+  }
 }
 
 /** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */

@@ -1,5 +1,5 @@
 import { courseOf } from './course.js';
-import type { MetricsEvent } from './events.js';
+import { type MetricsEvent, parseMetrics } from './events.js';
 
 /** That a run has used what is found wrong. */
 export interface Inexact {
@@ -28,11 +28,25 @@ export function inexactText({ since, workers }: Inexact): string {
   return `not exact since step ${since}: ${names} ${verb} faulty memory`;
 }
 
-/** By person, the first step to which it contributed something that nobody has confirmed. */
-export function firstStepsOf(events: readonly MetricsEvent[]): Map<string, number> {
+/**
+ * By person, the first step up to `last` to which it contributed something that nobody has confirmed, by the lines of a
+ * metrics.jsonl. Lines that are no events are passed over, as a resume does.
+ */
+export function firstStepsIn(lines: Iterable<string>, last: number): Map<string, number> {
   const first = new Map<string, number>();
-  for (const event of courseOf(events))
-    if (event.event === 'contributed')
-      first.set(event.person, Math.min(event.step, first.get(event.person) ?? Number.POSITIVE_INFINITY));
+  for (const line of lines) {
+    if (!line.includes('"contributed"')) continue;
+    for (const event of eventsIn(line))
+      if (event.event === 'contributed' && event.step <= last)
+        first.set(event.person, Math.min(event.step, first.get(event.person) ?? Number.POSITIVE_INFINITY));
+  }
   return first;
+}
+
+function eventsIn(line: string): readonly MetricsEvent[] {
+  try {
+    return parseMetrics(line);
+  } catch {
+    return [];
+  }
 }

@@ -164,9 +164,9 @@ test('a run that goes on keeps the port of its last coordinator; a new one takes
     mkdirSync(join(folder, 'cluster'));
     await savePort(join(folder, 'cluster'), 7041);
     writeFileSync(join(folder, 'cluster', 'incarnation'), '3\n');
-    expect(await lastStart(folder, true)).toEqual({ incarnation: 3, port: 7041, events: [] });
-    expect(await lastStart(folder, false)).toEqual({ incarnation: 0, port: undefined, events: [] });
-    expect(await lastStart(join(folder, 'nowhere'), true)).toEqual({ incarnation: 0, port: undefined, events: [] });
+    expect(await lastStart(folder, true)).toEqual({ incarnation: 3, port: 7041 });
+    expect(await lastStart(folder, false)).toEqual({ incarnation: 0, port: undefined });
+    expect(await lastStart(join(folder, 'nowhere'), true)).toEqual({ incarnation: 0, port: undefined });
   } finally {
     rmSync(folder, { recursive: true });
   }

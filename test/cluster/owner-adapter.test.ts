@@ -8,7 +8,7 @@ import { Worker } from '../../cluster/worker.js';
 import { loadShaders } from '../../src/cli/shaders.js';
 import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
-import { memoryBudget } from '../../src/model/activations.js';
+import { memoryBudget, ownerBudget } from '../../src/model/activations.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
@@ -281,6 +281,12 @@ describe("the owner's adapter", () => {
     const [kept, recomputed] = [await taken(), await taken(() => needed(true))];
     expect(await taken(() => needed(false))).toBe(kept);
     expect(recomputed).toBeLessThan(kept);
+    // What the run's line says of it: packing comes on top, as with workers.
+    const budget = (computes?: BatchShape) =>
+      ownerBudget(model, plan, true, computes).totalBytes - ownerBudget(model, plan, true).totalBytes;
+    expect(budget(shape)).toBe(needed(false));
+    expect(kept).toBeGreaterThanOrEqual(budget(shape));
+    expect(recomputed).toBeGreaterThanOrEqual(budget({ ...shape, recompute: true }));
   });
 
   it('frees what it had built where its graph cannot be built', async () => {

@@ -1,7 +1,8 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import { EventLog } from '../../src/checkpoint/event-log.js';
-import { firstStepsOf, inexactOf, inexactText } from '../../src/report/exactness.js';
+import { firstStepsIn, inexactOf, inexactText } from '../../src/report/exactness.js';
 import { describe } from '../../src/report/format.js';
 import { type MetricsEvent, parseMetrics } from '../../src/report/metrics.js';
 import { htmlReport } from '../../src/report/report.js';
@@ -36,20 +37,20 @@ test('a mark is gone once the run went back before it, and stays where it went b
   expect(inexactOf([...before, ...steps(5, 9)])).toEqual({ since: 4, workers: ['bob'] });
 });
 
-test('first steps are of each person the earliest, of the course that the run has taken', () => {
+test('first steps are of each person the earliest, as far as the run is, whatever else its metrics hold', () => {
   const events = [
     ...steps(1, 2),
+    contributed(4, '10.0.0.1'),
     contributed(2, '10.0.0.1'),
     contributed(3, '10.0.0.2'),
-    ...steps(3, 6),
-    contributed(6, '10.0.0.1'),
-    ...steps(3, 5),
-    contributed(5, '10.0.0.2'),
+    contributed(6, '10.0.0.3'),
   ];
-  expect(firstStepsOf(events)).toEqual(
+  const damaged = ['{"event":"contri', '{"event":"contributed","step":"one","person":1}', '"contributed"', ''];
+  const text = [...events.map((event) => JSON.stringify(event)), ...damaged].join('\n');
+  expect(firstStepsIn(text.split('\n'), 5)).toEqual(
     new Map([
       ['10.0.0.1', 2],
-      ['10.0.0.2', 5],
+      ['10.0.0.2', 3],
     ]),
   );
 });
@@ -57,15 +58,22 @@ test('first steps are of each person the earliest, of the course that the run ha
 test('the log of a run keeps marks and first steps of what the run goes on from, whenever they were written', async () => {
   const folder = workFolder();
   const log = new EventLog(folder.path);
-  for (const event of [...steps(1, 5), contributed(5, 'a'), mark(3, 'bob'), mark(5, 'eve'), ...steps(6, 6)])
+  for (const event of [
+    ...steps(1, 5),
+    contributed(5, 'a'),
+    contributed(4, 'b'),
+    mark(3, 'bob'),
+    mark(5, 'eve'),
+    ...steps(6, 6),
+  ])
     log.append(event);
   await log.cutBack(4);
   log.append(mark(4, 'late'));
   log.close();
-  const { readMetrics } = await import('../../src/report/metrics.js');
-  const kept = readMetrics(`${folder.path}/metrics.jsonl`);
+  const text = readFileSync(`${folder.path}/metrics.jsonl`, 'utf8');
+  const kept = parseMetrics(text);
   expect(inexactOf(kept)).toEqual({ since: 3, workers: ['bob', 'late'] });
-  expect(firstStepsOf(kept).size).toBe(0);
+  expect(firstStepsIn(text.split('\n'), 9)).toEqual(new Map([['b', 4]]));
   folder.remove();
 });
 

@@ -109,7 +109,8 @@ function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean, isLost: boolean
   setHidden(row.drop, !isAdmin);
   const button = row.drop.firstElementChild as HTMLButtonElement | null;
   if (button !== null) {
-    setHidden(button, worker.state === 'left');
+    // Number 0 is the owner's own adapter.
+    setHidden(button, worker.state === 'left' || worker.id === 0);
     button.disabled = isLost;
   }
   if (button?.getAttribute('aria-label') !== `Drop ${worker.name}`)
