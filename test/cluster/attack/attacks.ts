@@ -1,0 +1,173 @@
+/** The attacks by name, and what an honest cluster loses by each. */
+import type { Arena } from './arena.js';
+import type { Attacker } from './attacker.js';
+import type { AttackName } from './process.js';
+import { pause } from './seat.js';
+
+/** Which coordinator it needs. */
+export type Ground = 'plain' | 'tls' | 'audit';
+
+export interface Plan {
+  readonly name: string;
+  readonly attack: AttackName;
+  readonly who: 'member' | 'stranger' | 'page';
+  readonly ground: Ground;
+  readonly renames?: boolean;
+  /** What is wrong besides what is measured of every attack. */
+  readonly check?: (arena: Arena, attacker: Attacker, name: string) => string | undefined;
+}
+
+const joinReason = (arena: Arena, worker: RegExp) =>
+  arena.events.findLast(({ event, worker: who }) => event === 'join' && worker.test(String(who)))?.reason;
+
+/** What moves a cursor, colours or clears; a line's end is the terminal's own. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
+
+const member = (name: AttackName, more: Partial<Plan> = {}): Plan => ({
+  name,
+  attack: name,
+  who: 'member',
+  ground: 'plain',
+  ...more,
+});
+const stranger = (name: AttackName, more: Partial<Plan> = {}): Plan => ({ ...member(name, more), who: 'stranger' });
+
+export const PLANS: readonly Plan[] = [
+  member('credit'),
+  member('stall'),
+  member('stall-rename', { renames: true }),
+  member('hand-back'),
+  member('hand-back', { name: 'hand-back --audit', ground: 'audit' }),
+  member('ping-flood'),
+  member('protocol-pings'),
+  member('rejoin'),
+  member('mismatch'),
+  member('half-message'),
+  member('no-credit'),
+  member('refuse'),
+  member('refuse-two'),
+  member('stats'),
+  member('evaluate-frame'),
+  member('class', {
+    check: (arena, _, name) => {
+      const [own, copied] = [joinReason(arena, /^good/), joinReason(arena, new RegExp(`^${name}-copied`))];
+      return copied !== undefined && copied === own ? 'copied hashes pass for the bit class' : undefined;
+    },
+  }),
+  stranger('silent-sockets'),
+  stranger('slow-handshake'),
+  stranger('tls-flood', { ground: 'tls' }),
+  stranger('pipeline'),
+  stranger('wrong-token'),
+  stranger('host', {
+    check: (_, { answers }) => {
+      const [statuses = 'none'] = answers;
+      return /^4\d\d 4\d\d 4\d\d$/.test(statuses) ? undefined : `a foreign Host is answered ${statuses}`;
+    },
+  }),
+  stranger('escapes', {
+    check: ({ coordinator }) => {
+      const line = coordinator.text.split('\n').find((one) => CONTROL.test(one.replace(/\r$/, '')));
+      return line === undefined ? undefined : `it printed ${JSON.stringify(line).slice(0, 60)}`;
+    },
+  }),
+  stranger('upgrade-flood'),
+  { ...member('history'), who: 'page' },
+];
+
+export interface Outcome {
+  readonly plan: Plan;
+  /** Steps a second. */
+  readonly before: number;
+  readonly during: number;
+  /** Resident memory of the coordinator, at most, beyond what it was before. */
+  readonly memoryMiB: number;
+  /** The slowest honest join. */
+  readonly joinMs: number;
+  /** How the attacker's connections ended. */
+  readonly ends: string;
+  readonly faults: readonly string[];
+}
+
+export interface Times {
+  readonly beforeMs: number;
+  readonly duringMs: number;
+  /** Until the run goes on after the attack. */
+  readonly afterMs: number;
+}
+
+export const QUICK: Times = { beforeMs: 2_000, duringMs: 5_000, afterMs: 20_000 };
+export const LONG: Times = { beforeMs: 5_000, duringMs: 20_000, afterMs: 30_000 };
+
+/** The bounds that an attack must stay within. */
+const LEAST_PART = 0.5;
+const MOST_MIB = 64;
+const MOST_JOIN_MS = 2_000;
+const LOOK_MS = 100;
+/** From one honest join to the next. */
+const JOIN_EVERY_MS = 1_200;
+
+let addresses = 0;
+
+/** One attack on a cluster that trains, from an address that nobody has used. */
+export async function attackOn(
+  arena: Arena,
+  attacker: Attacker,
+  plan: Plan,
+  seed: number,
+  times: Times,
+): Promise<Outcome> {
+  const n = ++addresses;
+  const name = `${plan.attack}-${n}`;
+  const start = performance.now();
+  let memoryBefore = 0;
+  for (; performance.now() - start < times.beforeMs; await pause(LOOK_MS))
+    memoryBefore = Math.max(memoryBefore, arena.memoryMiB());
+  const before = arena.rate(start, performance.now());
+  await attacker.begin({
+    attack: plan.attack,
+    target: arena.target,
+    from: `127.0.1.${n & 255}`,
+    name,
+    seed,
+    renames: plan.renames,
+  });
+  const begun = performance.now();
+  let memoryMiB = 0;
+  let isOver = false;
+  const joins = (async () => {
+    let slowest = 0;
+    while (!isOver && arena.coordinator.running) {
+      slowest = Math.max(slowest, await arena.joinMs());
+      await pause(JOIN_EVERY_MS);
+    }
+    return slowest;
+  })();
+  for (; performance.now() - begun < times.duringMs && arena.coordinator.running; await pause(LOOK_MS))
+    memoryMiB = Math.max(memoryMiB, arena.memoryMiB() - memoryBefore);
+  const during = arena.rate(begun, performance.now());
+  isOver = true;
+  const joinMs = await joins;
+  const { ends } = attacker;
+  await attacker.stop();
+  const goesOn = await arena.stepsLater(3, times.afterMs);
+  const wrong = plan.check?.(arena, attacker, name);
+  const faults = [
+    ...(during < LEAST_PART * before ? [`${during.toFixed(2)} steps a second instead of ${before.toFixed(2)}`] : []),
+    ...(memoryMiB > MOST_MIB ? [`${memoryMiB.toFixed(0)} MiB more memory`] : []),
+    ...(joinMs > MOST_JOIN_MS ? [`a join took ${(joinMs / 1000).toFixed(1)} s`] : []),
+    ...(wrong === undefined ? [] : [wrong]),
+    ...(arena.coordinator.running
+      ? goesOn
+        ? []
+        : ['no step after the attack']
+      : [`the run ended: ${lastWords(arena)}`]),
+  ];
+  return { plan, before, during, memoryMiB, joinMs, ends, faults };
+}
+
+function lastWords({ coordinator }: Arena): string {
+  const line = coordinator.text.split('\n').findLast((one) => /LT_|rror|not exact/.test(one));
+  return (line ?? 'without a word').slice(0, 120);
+}

@@ -1,0 +1,81 @@
+/** Members that send wrong gradients, in runs of their own that end by themselves. */
+import { Arena, type Ending } from './arena.js';
+import { Attacker } from './attacker.js';
+
+export interface LiePlan {
+  readonly name: string;
+  /** The share of assignments that are audited. */
+  readonly audit: number;
+  readonly honest: number;
+  /** The address of each liar; liars lie alike. */
+  readonly liars: readonly string[];
+  readonly steps: number;
+}
+
+export interface LieOutcome extends Ending {
+  readonly plan: LiePlan;
+  /** Assignments that each liar lied in before it was found, or in all. */
+  readonly lies: readonly number[];
+  readonly found: number;
+  /** Honest workers that were sent away as liars. */
+  readonly wronged: number;
+  readonly faults: readonly string[];
+}
+
+/** The odds against a liar that is not found by then; nothing that a seed should hit. */
+const UNLIKELY = 1e-6;
+
+/** The most lies that pass unseen but for bad luck, each being audited with the chance `share`. */
+export function mostLies(share: number): number {
+  return share <= 0 ? Number.POSITIVE_INFINITY : share >= 1 ? 1 : Math.ceil(Math.log(UNLIKELY) / Math.log(1 - share));
+}
+
+const AUDIT = 'LT_CLUSTER_AUDIT';
+const MOST_MS = 240_000;
+
+export async function lieRun(program: string, plan: LiePlan, seed: number): Promise<LieOutcome> {
+  const { audit, honest, steps, liars } = plan;
+  const attackers = liars.map(() => new Attacker(program));
+  let arena: Arena | undefined;
+  try {
+    const least = ['--min-workers', `${honest}`, '--seed', `${seed}`];
+    arena = await Arena.open({ audit, honest, steps, more: least });
+    for (const [i, from] of liars.entries())
+      await attackers[i].begin({ attack: 'lie', target: arena.target, from, name: `liar${i + 1}`, seed, once: true });
+    const ending = await arena.end(MOST_MS);
+    const lies = attackers.map((attacker) => attacker.lies.length);
+    const found = attackers.filter((attacker) => attacker.closed.has(AUDIT)).length;
+    const { text } = arena.coordinator;
+    const wronged = [...arena.events].filter(
+      ({ event, worker, reason }) =>
+        event === 'leave' && /^good/.test(String(worker)) && /AUDIT|wrong|agree/.test(String(reason)),
+    ).length;
+    const unseen = lies.filter((count, i) => !attackers[i].closed.has(AUDIT) && count > mostLies(audit)).length;
+    const stopped = ending.code !== 0 && !ending.isMarked && /LT_CLUSTER_AUDIT|do not agree/.test(text);
+    const faults = [
+      ...(ending.isExact || ending.isMarked || stopped ? [] : [`a wrong result that is not marked (${ending.why})`]),
+      ...(lies.some((count) => count > 0) ? [] : ['nobody lied']),
+      ...(wronged > 0 ? ['an honest worker was sent away'] : []),
+      ...(unseen > 0 && !stopped ? [`${unseen} not found after ${lies.join(' and ')} lies`] : []),
+      ...(ending.code === null ? ['it did not end in time'] : []),
+    ];
+    return { ...ending, plan, lies, found, wronged, faults };
+  } finally {
+    await arena?.remove();
+    await Promise.all(attackers.map((attacker) => attacker.kill()));
+  }
+}
+
+const [A, B] = ['127.0.3.1', '127.0.3.2'];
+
+/** One liar beside one and two honest workers, at each share; then liars that agree. */
+export function liePlans(steps: number): LiePlan[] {
+  const alone = [0.1, 0.2, 0.5].flatMap((audit) =>
+    [1, 2].map((honest) => ({ name: `lie ${audit}, ${honest} honest`, audit, honest, liars: [A], steps })),
+  );
+  return [
+    ...alone,
+    ...[0.1, 0.2, 0.5].map((audit) => ({ name: `lie-two ${audit}`, audit, honest: 1, liars: [A, B], steps })),
+    { name: 'two-of-one 0.5', audit: 0.5, honest: 1, liars: [A, A], steps },
+  ];
+}
