@@ -27,6 +27,8 @@ export interface ArenaOptions {
   /** The run ends by itself after so many. */
   readonly steps?: number;
   readonly more?: readonly string[];
+  /** Called once workers can join, before the honest ones are started. */
+  readonly onListening?: (arena: Arena) => void;
 }
 
 /** How a run ended. */
@@ -88,8 +90,9 @@ export class Arena {
     this.#url = url;
     const { token } = await loadOrCreateAccess(join(this.#folder.path, 'run', 'cluster'));
     this.#target = { ...parseJoinUrl(url), token };
+    this.options.onListening?.(this);
     for (let i = 1; i <= honest; i++) this.startHonest(`good${i}`);
-    await this.stepsLater(5, 120_000);
+    if (honest > 0) await this.stepsLater(5, 120_000);
   }
 
   startHonest(name: string): void {

@@ -6,16 +6,10 @@
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Arena, type ArenaOptions } from './arena.js';
+import { Arena } from './arena.js';
 import { Attacker, buildAttacker } from './attacker.js';
-import { attackOn, type Ground, LONG, type Outcome, PLANS, QUICK, type Times } from './attacks.js';
+import { attackOn, GROUNDS, type Ground, LONG, type Outcome, PLANS, QUICK, type Times } from './attacks.js';
 import { type LieOutcome, liePlans, lieRun } from './lies.js';
-
-export const GROUNDS: Readonly<Record<Ground, ArenaOptions>> = {
-  plain: {},
-  tls: { secure: true },
-  audit: { audit: 0.5 },
-};
 
 const LIE_STEPS = 200;
 

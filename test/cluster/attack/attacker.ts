@@ -43,6 +43,7 @@ export async function buildAttacker(): Promise<{ readonly path: string; remove()
 export interface Begin {
   readonly attack: AttackName;
   readonly target: JoinUrl & { readonly token: string };
+  readonly teacher?: JoinUrl & { readonly token: string };
   readonly from: string;
   readonly name: string;
   readonly seed: number;

@@ -1,5 +1,5 @@
 /** The attacks by name, and what an honest cluster loses by each. */
-import type { Arena } from './arena.js';
+import { Arena, type ArenaOptions } from './arena.js';
 import type { Attacker } from './attacker.js';
 import type { AttackName } from './process.js';
 import { pause } from './seat.js';
@@ -7,12 +7,20 @@ import { pause } from './seat.js';
 /** Which coordinator it needs. */
 export type Ground = 'plain' | 'tls' | 'audit';
 
+export const GROUNDS: Readonly<Record<Ground, ArenaOptions>> = {
+  plain: {},
+  tls: { secure: true },
+  audit: { audit: 0.5 },
+};
+
 export interface Plan {
   readonly name: string;
   readonly attack: AttackName;
   readonly who: 'member' | 'stranger' | 'page';
   readonly ground: Ground;
   readonly renames?: boolean;
+  /** A second coordinator is there, from which it can learn. */
+  readonly learns?: boolean;
   /** What is wrong besides what is measured of every attack. */
   readonly check?: (arena: Arena, attacker: Attacker, name: string) => string | undefined;
 }
@@ -50,6 +58,7 @@ export const PLANS: readonly Plan[] = [
   member('stats'),
   member('evaluate-frame'),
   member('class', {
+    learns: true,
     check: (arena, _, name) => {
       const [own, copied] = [joinReason(arena, /^good/), joinReason(arena, new RegExp(`^${name}-copied`))];
       return copied !== undefined && copied === own ? 'copied hashes pass for the bit class' : undefined;
@@ -97,7 +106,7 @@ export interface Times {
   readonly afterMs: number;
 }
 
-export const QUICK: Times = { beforeMs: 2_000, duringMs: 5_000, afterMs: 20_000 };
+export const QUICK: Times = { beforeMs: 1_500, duringMs: 3_500, afterMs: 20_000 };
 export const LONG: Times = { beforeMs: 5_000, duringMs: 20_000, afterMs: 30_000 };
 
 /** The bounds that an attack must stay within. */
@@ -125,9 +134,11 @@ export async function attackOn(
   for (; performance.now() - start < times.beforeMs; await pause(LOOK_MS))
     memoryBefore = Math.max(memoryBefore, arena.memoryMiB());
   const before = arena.rate(start, performance.now());
+  const teacher = plan.learns ? await Arena.open({ honest: 0 }) : undefined;
   await attacker.begin({
     attack: plan.attack,
     target: arena.target,
+    teacher: teacher?.target,
     from: `127.0.1.${n & 255}`,
     name,
     seed,
@@ -151,6 +162,7 @@ export async function attackOn(
   const joinMs = await joins;
   const { ends } = attacker;
   await attacker.stop();
+  await teacher?.remove();
   const goesOn = await arena.stepsLater(3, times.afterMs);
   const wrong = plan.check?.(arena, attacker, name);
   const faults = [

@@ -25,9 +25,16 @@ export interface LieOutcome extends Ending {
 /** The odds against a liar that is not found by then; nothing that a seed should hit. */
 const UNLIKELY = 1e-6;
 
-/** The most lies that pass unseen but for bad luck, each being audited with the chance `share`. */
-export function mostLies(share: number): number {
-  return share <= 0 ? Number.POSITIVE_INFINITY : share >= 1 ? 1 : Math.ceil(Math.log(UNLIKELY) / Math.log(1 - share));
+/** The most lies that pass unseen but for bad luck, each being found with this chance. */
+export function mostLies(chance: number): number {
+  if (chance <= 0) return Number.POSITIVE_INFINITY;
+  return chance >= 1 ? 1 : Math.ceil(Math.log(UNLIKELY) / Math.log(1 - chance));
+}
+
+/** That a lie is found: it is audited, by the owner or an honest worker rather than by a liar of another person. */
+export function chanceOf({ audit, honest, liars }: LiePlan): number {
+  const accomplices = liars.filter((address) => address !== liars[0]).length;
+  return (audit * (honest + 1)) / (honest + 1 + accomplices);
 }
 
 const AUDIT = 'LT_CLUSTER_AUDIT';
@@ -38,10 +45,14 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
   const attackers = liars.map(() => new Attacker(program));
   let arena: Arena | undefined;
   try {
-    const least = ['--min-workers', `${honest}`, '--seed', `${seed}`];
-    arena = await Arena.open({ audit, honest, steps, more: least });
-    for (const [i, from] of liars.entries())
-      await attackers[i].begin({ attack: 'lie', target: arena.target, from, name: `liar${i + 1}`, seed, once: true });
+    const least = ['--min-workers', `${honest + liars.length}`, '--seed', `${seed}`];
+    const begins: Promise<void>[] = [];
+    const onListening = ({ target }: Arena) => {
+      for (const [i, from] of liars.entries())
+        begins.push(attackers[i].begin({ attack: 'lie', target, from, name: `liar${i + 1}`, seed, once: true }));
+    };
+    arena = await Arena.open({ audit, honest, steps, more: least, onListening });
+    await Promise.all(begins);
     const ending = await arena.end(MOST_MS);
     const lies = attackers.map((attacker) => attacker.lies.length);
     const found = attackers.filter((attacker) => attacker.closed.has(AUDIT)).length;
@@ -50,7 +61,9 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
       ({ event, worker, reason }) =>
         event === 'leave' && /^good/.test(String(worker)) && /AUDIT|wrong|agree/.test(String(reason)),
     ).length;
-    const unseen = lies.filter((count, i) => !attackers[i].closed.has(AUDIT) && count > mostLies(audit)).length;
+    const unseen = lies.filter(
+      (count, i) => !attackers[i].closed.has(AUDIT) && count > mostLies(chanceOf(plan)),
+    ).length;
     const stopped = ending.code !== 0 && !ending.isMarked && /LT_CLUSTER_AUDIT|do not agree/.test(text);
     const faults = [
       ...(ending.isExact || ending.isMarked || stopped ? [] : [`a wrong result that is not marked (${ending.why})`]),

@@ -287,11 +287,11 @@ export const MEMBERS = {
     },
   })),
 
-  /** Shows the bit class that an earlier connection of it was found to have, without computing anything. */
+  /** Shows the bit class that it was found to have by another coordinator of the same run, without computing anything. */
   class: async (seat) => {
     const hashes = new Map<string, string>();
     const first = await admitted(
-      seat,
+      { ...seat, target: seat.teacher ?? seat.target, tell: () => {} },
       {
         arrives: swallowWork,
         leaves: (message) => {
@@ -323,6 +323,7 @@ export const MEMBERS = {
       kinds: ['weights-whole', 'weights-difference'],
     };
     connection.send({ type: 'join', name: `${seat.name}-copied`, adapter: 'none', software: true });
+    seat.tell({ told: 'begun' });
     await untilEnded(seat, ended);
   },
 } as const satisfies Record<string, Attack>;

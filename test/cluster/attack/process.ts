@@ -18,6 +18,7 @@ export type ToAttacker =
       readonly type: 'start';
       readonly attack: AttackName;
       readonly target: JoinUrl & { readonly token: string };
+      readonly teacher?: JoinUrl & { readonly token: string };
       readonly from: string;
       readonly name: string;
       readonly seed: number;
@@ -37,7 +38,8 @@ let stop: (() => Promise<void>) | undefined;
 
 const tell = (told: FromAttacker) => void process.send?.(told);
 
-function start({ attack, target, from, name, seed, renames, once }: Extract<ToAttacker, { type: 'start' }>): void {
+function start(message: Extract<ToAttacker, { type: 'start' }>): void {
+  const { attack, target, teacher, from, name, seed, renames, once } = message;
   const controller = new AbortController();
   const { signal } = controller;
   // Every socket ends with the attack.
@@ -49,7 +51,8 @@ function start({ attack, target, from, name, seed, renames, once }: Extract<ToAt
       try {
         const called = renames && n > 1 ? `${name}-${n}` : name;
         engines ??= openGpu().then((gpu) => new EngineKeeper(gpu, loadShaders()));
-        await run({ target, from, name: called, draw, signal, tell, engines: () => engines as Promise<EngineKeeper> });
+        const keeper = () => engines as Promise<EngineKeeper>;
+        await run({ target, teacher, from, name: called, draw, signal, tell, engines: keeper });
       } catch (error) {
         if (signal.aborted) break;
         tell({ told: 'closed', code: codeOf(error) });

@@ -23,6 +23,8 @@ export type Told =
 
 export interface Seat {
   readonly target: JoinUrl & { readonly token: string };
+  /** Another coordinator of the same model, to learn from. */
+  readonly teacher?: JoinUrl & { readonly token: string };
   /** The loopback address that sockets are bound to. */
   readonly from: string;
   /** What it says it is called. */
