@@ -92,7 +92,8 @@ export class Arena {
     this.#target = { ...parseJoinUrl(url), token };
     this.options.onListening?.(this);
     for (let i = 1; i <= honest; i++) this.startHonest(`good${i}`);
-    if (honest > 0) await this.stepsLater(5, 120_000);
+    if (honest > 0 && !(await this.stepsLater(5, 120_000)) && this.options.steps === undefined)
+      throw new Error(`it does not train: ${coordinator.text.slice(-2000)}`);
   }
 
   startHonest(name: string): void {
@@ -114,6 +115,22 @@ export class Arena {
   /** Steps a second between two moments of `performance.now()`. */
   rate(from: number, to: number): number {
     return (1000 * this.#stepsAt.filter((at) => at >= from && at < to).length) / (to - from);
+  }
+
+  /** The part of the run's tokens that a worker is credited with, 0 to 1; by a checkpoint that is asked for now. */
+  async shareOf(worker: string): Promise<number> {
+    const before = this.events.length;
+    this.coordinator.signal('SIGUSR1');
+    const end = performance.now() + 10_000;
+    const isThere = () => this.events.slice(before).some(({ event }) => event === 'checkpoint');
+    while (!isThere() && performance.now() < end && this.coordinator.running) await pause(20);
+    const total = new Map<string, number>();
+    for (const { event, workers } of eventsOf(join(this.#folder.path, 'run')))
+      if (event === 'workers')
+        for (const { name, tokens } of workers as { name: string; tokens: number }[])
+          total.set(name, Math.max(tokens, total.get(name) ?? 0));
+    const all = [...total.values()].reduce((sum, tokens) => sum + tokens, 0);
+    return all === 0 ? 0 : (total.get(worker) ?? 0) / all;
   }
 
   /** Of the coordinator, resident. */

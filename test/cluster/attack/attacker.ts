@@ -107,16 +107,20 @@ export class Attacker {
 
   /** Resolves once nothing of the attack is left. */
   async stop(timeoutMs = 20_000): Promise<void> {
-    if (this.#idle) return;
+    if (this.#idle || !this.#lives) return;
     this.#tell({ type: 'stop' });
     await this.#until(() => this.#idle, timeoutMs);
   }
 
   async kill(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    if (!this.#lives) return;
     const gone = once(this.#child, 'exit');
     this.#child.kill('SIGKILL');
     await gone;
+  }
+
+  get #lives(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
   /** `LT_CLUSTER_CREDIT 12, ECONNRESET 3`. */
@@ -134,7 +138,8 @@ export class Attacker {
 
   async #until(condition: () => boolean, timeoutMs: number): Promise<void> {
     const end = performance.now() + timeoutMs;
-    while (!condition() && this.#child.exitCode === null && this.#child.signalCode === null) {
+    while (!condition()) {
+      if (!this.#lives) throw new Error('the attacker has ended');
       const left = end - performance.now();
       if (left <= 0) throw new Error('the attacker does not answer in time');
       let timer: NodeJS.Timeout | undefined;

@@ -22,7 +22,7 @@ export interface Plan {
   /** A second coordinator is there, from which it can learn. */
   readonly learns?: boolean;
   /** What is wrong besides what is measured of every attack. */
-  readonly check?: (arena: Arena, attacker: Attacker, name: string) => string | undefined;
+  readonly check?: (arena: Arena, attacker: Attacker, name: string) => Promise<string | undefined> | string | undefined;
 }
 
 const joinReason = (arena: Arena, worker: RegExp) =>
@@ -44,6 +44,9 @@ const stranger = (name: AttackName, more: Partial<Plan> = {}): Plan => ({ ...mem
 export const PLANS: readonly Plan[] = [
   member('credit'),
   member('stall'),
+  member('stall-begun'),
+  member('stall-part'),
+  member('stall-many'),
   member('stall-rename', { renames: true }),
   member('hand-back'),
   member('hand-back', { name: 'hand-back --audit', ground: 'audit' }),
@@ -55,7 +58,12 @@ export const PLANS: readonly Plan[] = [
   member('no-credit'),
   member('refuse'),
   member('refuse-two'),
-  member('stats'),
+  member('stats', {
+    check: async (arena, _, name) => {
+      const share = await arena.shareOf(name);
+      return share > 0.01 ? `it is credited with ${(100 * share).toFixed(0)} % of the tokens` : undefined;
+    },
+  }),
   member('evaluate-frame'),
   member('class', {
     learns: true,
@@ -119,64 +127,65 @@ const JOIN_EVERY_MS = 1_200;
 
 let addresses = 0;
 
+/** Steps a second, and the most resident memory, over so many milliseconds or until the coordinator has ended. */
+async function measure(arena: Arena, ms: number): Promise<{ readonly rate: number; readonly mostMiB: number }> {
+  const start = performance.now();
+  let mostMiB = 0;
+  for (; performance.now() - start < ms && arena.coordinator.running; await pause(LOOK_MS))
+    mostMiB = Math.max(mostMiB, arena.memoryMiB());
+  return { rate: arena.rate(start, performance.now()), mostMiB };
+}
+
+/** Honest workers come one after the other while `going`. Returns how long the slowest took, in milliseconds. */
+async function slowestJoin(arena: Arena, going: () => boolean): Promise<number> {
+  let slowest = 0;
+  while (going() && arena.coordinator.running) {
+    slowest = Math.max(slowest, await arena.joinMs());
+    await pause(JOIN_EVERY_MS);
+  }
+  return slowest;
+}
+
 /** One attack on a cluster that trains, from an address that nobody has used. */
 export async function attackOn(
   arena: Arena,
   attacker: Attacker,
   plan: Plan,
   seed: number,
-  times: Times,
+  { beforeMs, duringMs, afterMs }: Times,
 ): Promise<Outcome> {
   const n = ++addresses;
   const name = `${plan.attack}-${n}`;
-  const start = performance.now();
-  let memoryBefore = 0;
-  for (; performance.now() - start < times.beforeMs; await pause(LOOK_MS))
-    memoryBefore = Math.max(memoryBefore, arena.memoryMiB());
-  const before = arena.rate(start, performance.now());
+  const { attack, renames } = plan;
   const teacher = plan.learns ? await Arena.open({ honest: 0 }) : undefined;
-  await attacker.begin({
-    attack: plan.attack,
-    target: arena.target,
-    teacher: teacher?.target,
-    from: `127.0.1.${n & 255}`,
-    name,
-    seed,
-    renames: plan.renames,
-  });
-  const begun = performance.now();
-  let memoryMiB = 0;
-  let isOver = false;
-  const joins = (async () => {
-    let slowest = 0;
-    while (!isOver && arena.coordinator.running) {
-      slowest = Math.max(slowest, await arena.joinMs());
-      await pause(JOIN_EVERY_MS);
-    }
-    return slowest;
-  })();
-  for (; performance.now() - begun < times.duringMs && arena.coordinator.running; await pause(LOOK_MS))
-    memoryMiB = Math.max(memoryMiB, arena.memoryMiB() - memoryBefore);
-  const during = arena.rate(begun, performance.now());
-  isOver = true;
-  const joinMs = await joins;
-  const { ends } = attacker;
-  await attacker.stop();
-  await teacher?.remove();
-  const goesOn = await arena.stepsLater(3, times.afterMs);
-  const wrong = plan.check?.(arena, attacker, name);
-  const faults = [
-    ...(during < LEAST_PART * before ? [`${during.toFixed(2)} steps a second instead of ${before.toFixed(2)}`] : []),
-    ...(memoryMiB > MOST_MIB ? [`${memoryMiB.toFixed(0)} MiB more memory`] : []),
-    ...(joinMs > MOST_JOIN_MS ? [`a join took ${(joinMs / 1000).toFixed(1)} s`] : []),
-    ...(wrong === undefined ? [] : [wrong]),
-    ...(arena.coordinator.running
-      ? goesOn
-        ? []
-        : ['no step after the attack']
-      : [`the run ended: ${lastWords(arena)}`]),
-  ];
-  return { plan, before, during, memoryMiB, joinMs, ends, faults };
+  try {
+    const { rate: before, mostMiB } = await measure(arena, beforeMs);
+    const { target } = arena;
+    await attacker.begin({ attack, target, teacher: teacher?.target, from: `127.0.1.${n & 255}`, name, seed, renames });
+    let isOver = false;
+    const joins = slowestJoin(arena, () => !isOver);
+    const { rate: during, mostMiB: duringMiB } = await measure(arena, duringMs);
+    const { ends } = attacker;
+    isOver = true;
+    const joinMs = await joins;
+    await attacker.stop();
+    const memoryMiB = duringMiB - mostMiB;
+    const goesOn = await arena.stepsLater(3, afterMs);
+    const wrong = await plan.check?.(arena, attacker, name);
+    const ended = `the run ended: ${lastWords(arena)}`;
+    const faults = [
+      ...(during < LEAST_PART * before ? [`${during.toFixed(2)} steps a second instead of ${before.toFixed(2)}`] : []),
+      ...(memoryMiB > MOST_MIB ? [`${memoryMiB.toFixed(0)} MiB more memory`] : []),
+      ...(joinMs > MOST_JOIN_MS ? [`a join took ${(joinMs / 1000).toFixed(1)} s`] : []),
+      ...(wrong === undefined ? [] : [wrong]),
+      ...(arena.coordinator.running ? [] : [ended]),
+      ...(goesOn || !arena.coordinator.running ? [] : ['no step after the attack']),
+    ];
+    return { plan, before, during, memoryMiB, joinMs, ends, faults };
+  } finally {
+    await attacker.stop();
+    await teacher?.remove();
+  }
 }
 
 function lastWords({ coordinator }: Arena): string {

@@ -15,8 +15,8 @@ export interface Hooks {
   readonly arrives?: (message: CoordinatorMessage, connection: WorkerConnection) => boolean;
   /** False: it is not sent. */
   readonly leaves?: (message: WorkerMessage, connection: WorkerConnection) => boolean;
-  /** What is sent instead of a contribution. */
-  readonly frame?: (message: Uint8Array, frames: FrameContext) => Uint8Array;
+  /** What is sent instead of a contribution, if anything. */
+  readonly frame?: (message: Uint8Array, frames: FrameContext) => Uint8Array | undefined;
 }
 
 /** What a `Worker` takes for an ordinary connection. */
@@ -78,7 +78,8 @@ export class BentConnection implements WorkerConnection {
 
   sendFrame(message: Uint8Array): Promise<void> {
     const { frames } = this.inner;
-    return this.inner.sendFrame(frames && this.hooks.frame ? this.hooks.frame(message, frames) : message);
+    const sent = frames && this.hooks.frame ? this.hooks.frame(message, frames) : message;
+    return sent === undefined ? Promise.resolve() : this.inner.sendFrame(sent);
   }
 
   close(error?: LantrainError): void {

@@ -50,6 +50,8 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
     const onListening = ({ target }: Arena) => {
       for (const [i, from] of liars.entries())
         begins.push(attackers[i].begin({ attack: 'lie', target, from, name: `liar${i + 1}`, seed, once: true }));
+      // Told below, or not at all where the run does not begin.
+      for (const begin of begins) begin.catch(() => {});
     };
     arena = await Arena.open({ audit, honest, steps, more: least, onListening });
     await Promise.all(begins);

@@ -90,6 +90,10 @@ const DEAF = { probe: ignore, stop: ignore, error: ignore, pause: ignore, weight
 
 const swallowWork = ({ type }: CoordinatorMessage) => type !== 'assign' && type !== 'evaluate';
 
+function bucketOf(message: Uint8Array, frames: FrameContext): number {
+  return decodeFrame(message, { ...frames, kinds: ['contribution'] }).header.bucket;
+}
+
 /** Another gradient than the computed one: same length, well formed, and the same by everybody who lies. */
 export function lieIn(message: Uint8Array, frames: FrameContext): Uint8Array {
   const { header, payload } = decodeFrame(message, { ...frames, kinds: ['contribution'] });
@@ -138,7 +142,31 @@ export const MEMBERS = {
   /** Answers pings and never works. */
   stall: member(() => ({ arrives: swallowWork })),
 
-  /** The same, and comes back under a new name after each fence. */
+  /** Says that it has begun, and never ends. */
+  'stall-begun': member(() => ({
+    arrives: (message, connection) => {
+      if (message.type === 'assign') {
+        const { assignment, microBatches } = message;
+        connection.send({ type: 'progress', assignment, begun: microBatches.length, done: 0 });
+      }
+      return swallowWork(message);
+    },
+  })),
+
+  /** Computes, and sends all but the loss. */
+  'stall-part': member(() => ({
+    frame: (message, frames) => (bucketOf(message, frames) === frames.buckets - 1 ? undefined : message),
+  })),
+
+  /** Eight connections of one address never work. */
+  'stall-many': async (seat) => {
+    const all: Admitted[] = [];
+    const swallow = { arrives: swallowWork };
+    for (let i = 1; i <= 8; i++) all.push(await admitted(seat, swallow, `${seat.name}-${i}`));
+    await Promise.race(all.map(({ ended }) => untilEnded(seat, ended)));
+  },
+
+  /** Answers pings, never works, and comes back under a new name after each fence. */
   'stall-rename': member(() => ({
     arrives: (message, connection) => {
       if (message.type === 'fence') connection.close();

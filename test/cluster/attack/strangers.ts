@@ -79,7 +79,7 @@ export const STRANGERS = {
   /** A byte a second: half of them of an HTTP request, half of a WebSocket message. */
   'slow-handshake': (seat) => {
     let n = 0;
-    return inLoops(seat, SOCKETS, async () => {
+    return inLoops(seat, 2 * SOCKETS, async () => {
       const socket = await openSocket(seat);
       socket.resume();
       if (n++ % 2 === 0) return drip(seat, socket, upgradeRequest(seat, `X-Long: ${'x'.repeat(4000)}\r\n`));
