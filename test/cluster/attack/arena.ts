@@ -128,7 +128,7 @@ export class Arena {
     for (const { event, workers } of eventsOf(join(this.#folder.path, 'run')))
       if (event === 'workers')
         for (const { name, tokens } of workers as { name: string; tokens: number }[])
-          total.set(name, Math.max(tokens, total.get(name) ?? 0));
+          total.set(name, tokens + (total.get(name) ?? 0));
     const all = [...total.values()].reduce((sum, tokens) => sum + tokens, 0);
     return all === 0 ? 0 : (total.get(worker) ?? 0) / all;
   }
