@@ -15,7 +15,7 @@ import { Worker } from '../../../cluster/worker.js';
 import { LantrainError } from '../../../src/errors.js';
 import { packLoss, packSums, unpackSums } from '../../../src/train/blocks.js';
 import { BentConnection, type Hooks } from './bent.js';
-import { type Entered, enterAs, flood, pause, type Seat } from './seat.js';
+import { type Entered, enterAs, flood, over, pause, type Seat } from './seat.js';
 
 /** Ends with the attack; throws why a connection ended before. */
 export type Attack = (seat: Seat) => Promise<void>;
@@ -49,14 +49,14 @@ async function admitted(seat: Seat, hooks: Hooks, name = seat.name): Promise<Adm
     },
   });
   const ended = worker.run();
-  await Promise.race([isReady, ended.then((error) => Promise.reject(error))]);
+  await Promise.race([isReady, untilEnded(seat, ended)]);
   seat.tell({ told: 'begun' });
   return { ...entered, ended };
 }
 
-async function untilEnded({ signal }: Seat, ended: Promise<LantrainError>): Promise<void> {
-  const error = await ended;
-  if (!signal.aborted) throw error;
+/** Resolves when the attack is over; throws why the connection ended before. */
+function untilEnded(seat: Seat, ended: Promise<LantrainError>): Promise<void> {
+  return Promise.race([over(seat), ended.then((error) => Promise.reject(error))]);
 }
 
 /** Is dealt work and answers it by `hooks`. */
@@ -80,7 +80,8 @@ async function introduced(
     connection.onControl = { welcome, ...DEAF };
   });
   connection.send({ type: 'join', name: seat.name, adapter: 'none', software: true });
-  const welcome = await Promise.race([welcomed, ended.then((error) => Promise.reject(error))]);
+  const welcome = await Promise.race([welcomed, untilEnded(seat, ended)]);
+  if (welcome === undefined) throw seat.signal.reason;
   return { ...entered, welcome, ended };
 }
 
@@ -330,7 +331,7 @@ export const MEMBERS = {
       `${seat.name}-computed`,
     );
     first.connection.close();
-    await first.ended;
+    await untilEnded(seat, first.ended).catch(() => {});
     const { connection } = await enterAs(seat);
     const ended = new Promise<LantrainError>((end) => {
       connection.onClose = end;

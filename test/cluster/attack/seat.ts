@@ -44,6 +44,7 @@ export const pause = (ms: number) => new Promise<void>((go) => setTimeout(go, ms
 
 /** A connected socket, with TLS where the coordinator has it; destroyed when the attack is over. */
 export async function openSocket({ target, from, signal }: Seat): Promise<Socket> {
+  signal.throwIfAborted();
   const place = { host: target.host, port: target.port, localAddress: from };
   const socket: Socket = target.secure
     ? tlsConnect({ ...place, rejectUnauthorized: false, minVersion: 'TLSv1.3' })
