@@ -188,7 +188,8 @@ export async function attackOn(
   }
 }
 
-function lastWords({ coordinator }: Arena): string {
+/** What the coordinator said last that may be why it ended. */
+export function lastWords({ coordinator }: Arena): string {
   const line = coordinator.text.split('\n').findLast((one) => /LT_|rror|not exact/.test(one));
   return (line ?? 'without a word').slice(0, 120);
 }

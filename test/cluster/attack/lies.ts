@@ -1,6 +1,7 @@
 /** Members that send wrong gradients, in runs of their own that end by themselves. */
 import { Arena, type Ending } from './arena.js';
 import { Attacker } from './attacker.js';
+import { lastWords } from './attacks.js';
 
 export interface LiePlan {
   readonly name: string;
@@ -58,7 +59,6 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
     const ending = await arena.end(MOST_MS);
     const lies = attackers.map((attacker) => attacker.lies.length);
     const found = attackers.filter((attacker) => attacker.closed.has(AUDIT)).length;
-    const { text } = arena.coordinator;
     const wronged = [...arena.events].filter(
       ({ event, worker, reason }) =>
         event === 'leave' && /^good/.test(String(worker)) && /AUDIT|wrong|agree/.test(String(reason)),
@@ -66,12 +66,12 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
     const unseen = lies.filter(
       (count, i) => !attackers[i].closed.has(AUDIT) && count > mostLies(chanceOf(plan)),
     ).length;
-    const stopped = ending.code !== 0 && !ending.isMarked && /LT_CLUSTER_AUDIT|do not agree/.test(text);
     const faults = [
-      ...(ending.isExact || ending.isMarked || stopped ? [] : [`a wrong result that is not marked (${ending.why})`]),
+      ...(ending.step < steps ? [`the run ended after ${ending.step} steps: ${lastWords(arena)}`] : []),
+      ...(ending.isExact || ending.isMarked ? [] : [`a wrong result that is not marked (${ending.why})`]),
       ...(lies.some((count) => count > 0) ? [] : ['nobody lied']),
       ...(wronged > 0 ? ['an honest worker was sent away'] : []),
-      ...(unseen > 0 && !stopped ? [`${unseen} not found after ${lies.join(' and ')} lies`] : []),
+      ...(unseen > 0 ? [`${unseen} not found after ${lies.join(' and ')} lies`] : []),
       ...(ending.code === null ? ['it did not end in time'] : []),
     ];
     return { ...ending, plan, lies, found, wronged, faults };
