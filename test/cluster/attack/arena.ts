@@ -117,18 +117,17 @@ export class Arena {
     return (1000 * this.#stepsAt.filter((at) => at >= from && at < to).length) / (to - from);
   }
 
-  /** The part of the run's tokens that a worker is credited with, 0 to 1; by a checkpoint that is asked for now. */
+  /** The part of the run's tokens that a worker is credited with, 0 to 1; the coordinator is asked to write it down. */
   async shareOf(worker: string): Promise<number> {
-    const before = this.events.length;
+    const written = () => eventsOf(join(this.#folder.path, 'run')).filter(({ event }) => event === 'workers');
+    const before = written().length;
     this.coordinator.signal('SIGUSR1');
     const end = performance.now() + 10_000;
-    const isThere = () => this.events.slice(before).some(({ event }) => event === 'checkpoint');
-    while (!isThere() && performance.now() < end && this.coordinator.running) await pause(20);
+    while (written().length === before && performance.now() < end && this.coordinator.running) await pause(100);
     const total = new Map<string, number>();
-    for (const { event, workers } of eventsOf(join(this.#folder.path, 'run')))
-      if (event === 'workers')
-        for (const { name, tokens } of workers as { name: string; tokens: number }[])
-          total.set(name, tokens + (total.get(name) ?? 0));
+    for (const { workers } of written())
+      for (const { name, tokens } of workers as { name: string; tokens: number }[])
+        total.set(name, tokens + (total.get(name) ?? 0));
     const all = [...total.values()].reduce((sum, tokens) => sum + tokens, 0);
     return all === 0 ? 0 : (total.get(worker) ?? 0) / all;
   }

@@ -114,7 +114,7 @@ export interface Times {
   readonly afterMs: number;
 }
 
-export const QUICK: Times = { beforeMs: 1_500, duringMs: 3_500, afterMs: 20_000 };
+export const QUICK: Times = { beforeMs: 1_200, duringMs: 3_000, afterMs: 20_000 };
 export const LONG: Times = { beforeMs: 5_000, duringMs: 20_000, afterMs: 30_000 };
 
 /** The bounds that an attack must stay within. */
