@@ -10,6 +10,7 @@ import {
   MAX_FRAME_BYTES,
   MicroBatchSet,
   type Welcome,
+  type WorkerMessage,
 } from '../../../cluster/protocol.js';
 import { Worker } from '../../../cluster/worker.js';
 import { LantrainError } from '../../../src/errors.js';
@@ -91,6 +92,9 @@ const DEAF = { probe: ignore, stop: ignore, error: ignore, pause: ignore, weight
 
 const swallowWork = ({ type }: CoordinatorMessage) => type !== 'assign' && type !== 'evaluate';
 
+/** Members of one process share an engine, which none of them uses: what it holds is nobody's affair. */
+const noMismatch = ({ type }: WorkerMessage) => type !== 'mismatch';
+
 function bucketOf(message: Uint8Array, frames: FrameContext): number {
   return decodeFrame(message, { ...frames, kinds: ['contribution'] }).header.bucket;
 }
@@ -162,7 +166,7 @@ export const MEMBERS = {
   /** Eight connections of one address never work. */
   'stall-many': async (seat) => {
     const all: Admitted[] = [];
-    const swallow = { arrives: swallowWork };
+    const swallow = { arrives: swallowWork, leaves: noMismatch };
     for (let i = 1; i <= 8; i++) all.push(await admitted(seat, swallow, `${seat.name}-${i}`));
     await Promise.race(all.map(({ ended }) => untilEnded(seat, ended)));
   },
@@ -266,8 +270,8 @@ export const MEMBERS = {
 
   /** Two connections of one address do. */
   'refuse-two': async (seat) => {
-    const first = await admitted(seat, { arrives: refusal });
-    const second = await admitted(seat, { arrives: refusal }, `${seat.name}-second`);
+    const first = await admitted(seat, { arrives: refusal, leaves: noMismatch });
+    const second = await admitted(seat, { arrives: refusal, leaves: noMismatch }, `${seat.name}-second`);
     await Promise.race([untilEnded(seat, first.ended), untilEnded(seat, second.ended)]);
   },
 
