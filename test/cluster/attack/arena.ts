@@ -26,6 +26,9 @@ export interface ArenaOptions {
   readonly audit?: number;
   /** The run ends by itself after so many. */
   readonly steps?: number;
+  /** Of the run, as for `train`. */
+  readonly seed?: number;
+  /** Options of the coordinator that `train` does not have. */
   readonly more?: readonly string[];
   /** Called once workers can join, before the honest ones are started. */
   readonly onListening?: (arena: Arena) => void;
@@ -79,9 +82,14 @@ export class Arena {
     return this.coordinator.events;
   }
 
+  #model(steps: number): string[] {
+    const seed = `${this.options.seed ?? 42}`;
+    return [...MODEL, '--seed', seed, '--steps', `${steps}`, '--checkpoint-every', '0'];
+  }
+
   async #start(): Promise<void> {
     const { secure = false, honest = 1, audit = 0, steps = ENDLESS, more = [] } = this.options;
-    const args = [...MODEL, '--steps', `${steps}`, '--checkpoint-every', '0', '--out', 'run', '--audit', `${audit}`];
+    const args = [...this.#model(steps), '--out', 'run', '--audit', `${audit}`];
     const all = [...args, ...(secure ? [] : ['--plain']), ...more];
     const { coordinator, url } = await startCoordinator(all, this.#folder.path, ({ event }) => {
       if (event === 'step') this.#stepsAt.push(performance.now());
@@ -208,7 +216,7 @@ export class Arena {
     )?.digest;
     const isMarked =
       code === 1 && events.some(({ event }) => event === 'inexact') && /not exact since step/.test(coordinator.text);
-    const args = ['train', ...MODEL, '--steps', `${step}`, '--checkpoint-every', '0', '--out', 'alone', '--json'];
+    const args = ['train', ...this.#model(step), '--out', 'alone', '--json'];
     const alone = new Lantrain(args, this.#folder.path);
     if ((await alone.ended) !== 0) throw new Error(`train failed: ${alone.text}`);
     const course = (all: readonly Event[]) =>

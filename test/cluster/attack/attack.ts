@@ -29,8 +29,9 @@ function row({ plan, before, during, memoryMiB, joinMs, ends, faults }: Outcome)
   return `| ${plan.name} | ${plan.who} | ${before.toFixed(1)} | ${during.toFixed(2)} | ${memoryMiB.toFixed(0)} | ${seconds(joinMs)} | ${ends} | ${result} |`;
 }
 
-function lieRow({ plan, lies, found, isExact, isMarked, faults, code }: LieOutcome): string {
-  const digest = isExact ? "train's" : isMarked ? 'marked' : code === 0 ? 'wrong' : 'stopped';
+function lieRow({ plan, lies, found, isExact, isMarked, why, faults, code }: LieOutcome): string {
+  const marked = why === '' ? "train's, marked" : 'marked';
+  const digest = isExact ? "train's" : isMarked ? marked : code === 0 ? 'wrong' : 'stopped';
   const result = faults.length > 0 ? `**${faults.join('; ')}**` : 'held';
   return `| ${plan.name} | ${plan.liars.length} | ${plan.honest} | ${lies.join(', ')} | ${found} | ${digest} | ${result} |`;
 }

@@ -46,7 +46,7 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
   const attackers = liars.map(() => new Attacker(program));
   let arena: Arena | undefined;
   try {
-    const least = ['--min-workers', `${honest + liars.length}`, '--seed', `${seed}`];
+    const least = ['--min-workers', `${honest + liars.length}`];
     const begins: Promise<void>[] = [];
     const onListening = ({ target }: Arena) => {
       for (const [i, from] of liars.entries())
@@ -54,7 +54,7 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
       // Told below, or not at all where the run does not begin.
       for (const begin of begins) begin.catch(() => {});
     };
-    arena = await Arena.open({ audit, honest, steps, more: least, onListening });
+    arena = await Arena.open({ audit, honest, steps, seed, more: least, onListening });
     await Promise.all(begins);
     const ending = await arena.end(MOST_MS);
     const lies = attackers.map((attacker) => attacker.lies.length);
