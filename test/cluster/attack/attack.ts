@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Arena } from './arena.js';
 import { Attacker, buildAttacker } from './attacker.js';
-import { attackOn, GROUNDS, type Ground, LONG, type Outcome, PLANS, QUICK, type Times } from './attacks.js';
+import { attackTwice, GROUNDS, type Ground, LONG, type Outcome, PLANS, QUICK, type Times } from './attacks.js';
 import { type LieOutcome, liePlans, lieRun } from './lies.js';
 
 const LIE_STEPS = 200;
@@ -74,7 +74,7 @@ async function attackAll(
           await end();
         arena ??= await Arena.open(GROUNDS[ground]);
         attacker ??= new Attacker(program);
-        const outcome = await attackOn(arena, attacker, plan, seed, times);
+        const outcome = await attackTwice(arena, attacker, plan, seed, times);
         say(row(outcome));
         faults.push(...outcome.faults.map((fault) => `${plan.name}: ${fault}`));
       }
