@@ -47,7 +47,9 @@ export const PLANS: readonly Plan[] = [
   member('stall-begun'),
   member('stall-part'),
   member('stall-many'),
+  member('stall-settled'),
   member('stall-rename', { renames: true }),
+  member('deaf'),
   member('hand-back'),
   member('hand-back', { name: 'hand-back --audit', ground: 'audit' }),
   member('ping-flood'),
@@ -58,6 +60,7 @@ export const PLANS: readonly Plan[] = [
   member('no-credit'),
   member('refuse'),
   member('refuse-two'),
+  member('refuse-evaluation'),
   member('stats', {
     check: async (arena, _, name) => {
       const share = await arena.shareOf(name);

@@ -171,6 +171,27 @@ export const MEMBERS = {
     await Promise.race(all.map(({ ended }) => untilEnded(seat, ended)));
   },
 
+  /** Works for four steps, then never again until its work is taken away; then it comes back. */
+  'stall-settled': async (seat) => {
+    const steps = new Set<number>();
+    const { ended } = await admitted(seat, {
+      arrives: (message, connection) => {
+        if (message.type === 'fence' && steps.size > 4) connection.close();
+        if (message.type !== 'assign') return true;
+        steps.add(message.step);
+        return steps.size <= 4;
+      },
+    });
+    await untilEnded(seat, ended);
+  },
+
+  /** Reads nothing once it is admitted. */
+  deaf: async (seat) => {
+    const { ws, ended } = await admitted(seat, { arrives: swallowWork });
+    ws.pause();
+    await untilEnded(seat, ended);
+  },
+
   /** Answers pings, never works, and comes back under a new name after each fence. */
   'stall-rename': member(() => ({
     arrives: (message, connection) => {
@@ -274,6 +295,16 @@ export const MEMBERS = {
     const second = await admitted(seat, { arrives: refusal, leaves: noMismatch }, `${seat.name}-second`);
     await Promise.race([untilEnded(seat, first.ended), untilEnded(seat, second.ended)]);
   },
+
+  /** Says of every evaluation that its loss is not finite, and works otherwise. */
+  'refuse-evaluation': member(() => ({
+    arrives: (message, connection) => {
+      if (message.type !== 'evaluate') return true;
+      const { assignment } = message;
+      connection.send({ type: 'evaluated', assignment, low: 0, high: 0, tokens: 0, finite: false });
+      return false;
+    },
+  })),
 
   /** Computes, and sends wrong gradients. */
   lie: member(({ tell }) => ({
