@@ -2,7 +2,7 @@
  * Attacks on a coordinator with an honest worker beside it: strangers, holders of the token, pages. Prints what an
  * honest cluster loses by each; ends with exit code 1 when anything is beyond its bound.
  *
- *     npm run attack [-- NAME...] [-- --seed 7]
+ *     npm run attack -- [NAME...] [--seed 7]
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';

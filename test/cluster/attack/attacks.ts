@@ -19,6 +19,10 @@ export interface Plan {
   readonly who: 'member' | 'stranger' | 'page';
   readonly ground: Ground;
   readonly renames?: boolean;
+  /** For the script only: what it shows beyond the others takes longer than a test should. */
+  readonly isLong?: boolean;
+  /** From the honest worker's own address, as behind a router that translates addresses. */
+  readonly beside?: boolean;
   /** A second coordinator is there, from which it can learn. */
   readonly learns?: boolean;
   /** What is wrong besides what is measured of every attack. */
@@ -45,12 +49,12 @@ export const PLANS: readonly Plan[] = [
   member('credit'),
   member('stall'),
   member('stall-begun'),
-  member('stall-part'),
+  member('stall-part', { isLong: true }),
   member('stall-many'),
   member('stall-settled'),
   member('stall-rename', { renames: true }),
-  member('deaf'),
-  member('hand-back'),
+  member('deaf', { isLong: true }),
+  member('hand-back', { isLong: true }),
   member('hand-back', { name: 'hand-back --audit', ground: 'audit' }),
   member('ping-flood'),
   member('protocol-pings'),
@@ -68,6 +72,9 @@ export const PLANS: readonly Plan[] = [
     },
   }),
   member('evaluate-frame'),
+  ...(['stall', 'ping-flood', 'credit'] as const).map((attack) =>
+    member(attack, { name: `${attack} beside`, beside: true, isLong: true }),
+  ),
   member('class', {
     learns: true,
     check: (arena, _, name) => {
@@ -130,6 +137,9 @@ const LOOK_MS = 100;
 /** From one honest join to the next. */
 const JOIN_EVERY_MS = 1_200;
 
+/** Where the honest worker is. */
+const HONEST = '127.0.0.1';
+
 let addresses = 0;
 
 /** Steps a second, and the most resident memory, over so many milliseconds or until the coordinator has ended. */
@@ -166,7 +176,15 @@ async function attackOn(
   try {
     const { rate: before, mostMiB } = await measure(arena, beforeMs);
     const { target } = arena;
-    await attacker.begin({ attack, target, teacher: teacher?.target, from: `127.0.1.${n & 255}`, name, seed, renames });
+    await attacker.begin({
+      attack,
+      target,
+      teacher: teacher?.target,
+      from: plan.beside ? HONEST : `127.0.1.${n & 255}`,
+      name,
+      seed,
+      renames,
+    });
     let isOver = false;
     const joins = slowestJoin(arena, () => !isOver);
     const { rate: during, mostMiB: duringMiB } = await measure(arena, duringMs);
