@@ -214,21 +214,27 @@ export class Arena {
     const digest = events.findLast(
       ({ event, step: at }) => (event === 'checkpoint' || event === 'done') && at === step,
     )?.digest;
-    const isMarked =
-      code === 1 && events.some(({ event }) => event === 'inexact') && /not exact since step/.test(coordinator.text);
     const args = ['train', ...this.#model(step), '--out', 'alone', '--json'];
     const alone = new Lantrain(args, this.#folder.path);
     if ((await alone.ended) !== 0) throw new Error(`train failed: ${alone.text}`);
     const course = (all: readonly Event[]) =>
-      lossesOf(all.filter(({ event, step: at }) => event === 'step' || (event === 'eval' && Number(at) < step)));
-    const [wanted, got] = [course(alone.events), course(events)].map((all) => JSON.stringify(all));
+      all.filter(({ event, step: at }) => event === 'step' || (event === 'eval' && Number(at) < step));
+    const [wanted, got] = [course(alone.events), course(events)].map((all) =>
+      lossesOf(all).map((e) => JSON.stringify(e)),
+    );
     const sameDigest = digest !== undefined && digest === alone.digest();
-    const why = sameDigest
-      ? got === wanted
-        ? ''
-        : 'other losses than train'
-      : `digest ${String(digest).slice(0, 12)}`;
-    return { code, step, isExact: sameDigest && got === wanted, isMarked, why };
+    const at = wanted.findIndex((one, i) => one !== got[i]);
+    const differs = at < 0 ? (got.length > wanted.length ? step : undefined) : Number(course(alone.events)[at].step);
+    // A loss shows the weights of the step before.
+    const marks = events.filter(({ event }) => event === 'inexact').map((e) => Number(e.step));
+    const isEarly = marks.length > 0 && (differs === undefined || Math.min(...marks) < differs);
+    const isMarked = code === 1 && isEarly && /not exact since step/.test(coordinator.text);
+    const why = [
+      ...(sameDigest ? [] : [`digest ${String(digest).slice(0, 12)}`]),
+      ...(differs === undefined ? [] : [`other losses than train from step ${differs} on`]),
+      ...(marks.length > 0 ? [`marked since ${Math.min(...marks)}`] : []),
+    ].join(', ');
+    return { code, step, isExact: sameDigest && differs === undefined, isMarked, why };
   }
 
   async remove(): Promise<void> {

@@ -30,8 +30,7 @@ function row({ plan, before, during, memoryMiB, joinMs, ends, faults }: Outcome)
 }
 
 function lieRow({ plan, lies, found, isExact, isMarked, why, faults, code }: LieOutcome): string {
-  const marked = why === '' ? "train's, marked" : 'marked';
-  const digest = isExact ? "train's" : isMarked ? marked : code === 0 ? 'wrong' : 'stopped';
+  const digest = isExact ? "train's" : isMarked ? why : code === 0 ? 'wrong' : 'stopped';
   const result = faults.length > 0 ? `**${faults.join('; ')}**` : 'held';
   return `| ${plan.name} | ${plan.liars.length} | ${plan.honest} | ${lies.join(', ')} | ${found} | ${digest} | ${result} |`;
 }
