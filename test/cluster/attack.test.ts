@@ -1,0 +1,44 @@
+/** Who means harm gets nowhere: a coordinator is attacked while an honest worker computes beside it. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Arena } from './attack/arena.js';
+import { Attacker, buildAttacker } from './attack/attacker.js';
+import { attackTwice, GROUNDS, type Ground, PLANS, QUICK } from './attack/attacks.js';
+
+const SEED = 17;
+let program: Awaited<ReturnType<typeof buildAttacker>>;
+beforeAll(async () => {
+  program = await buildAttacker();
+});
+afterAll(() => program.remove());
+
+// Loopback addresses other than 127.0.0.1, and the memory of another process, are Linux's.
+describe.skipIf(process.platform !== 'linux').each(Object.keys(GROUNDS) as Ground[])('a coordinator (%s)', (ground) => {
+  let arena: Arena | undefined;
+  let attacker: Attacker | undefined;
+
+  afterAll(async () => {
+    await arena?.remove();
+    await attacker?.kill();
+  });
+
+  it.each(PLANS.filter((plan) => plan.ground === ground && !plan.isLong))(
+    'goes on training under $name',
+    async (plan) => {
+      attacker ??= new Attacker(program.path);
+      // One that an attack has ended is that attack's failure, not the next one's.
+      if (arena?.coordinator.running === false) {
+        await arena.remove();
+        arena = undefined;
+      }
+      arena ??= await Arena.open(GROUNDS[ground]);
+      const { faults } = await attackTwice(arena, attacker, plan, SEED, QUICK);
+      expect(faults).toEqual([]);
+    },
+  );
+
+  it('has the digest and the losses of train after all of them', async () => {
+    expect(arena?.coordinator.running).toBe(true);
+    const { isExact, why } = await (arena as Arena).end();
+    expect(isExact, why).toBe(true);
+  });
+});

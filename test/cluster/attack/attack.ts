@@ -1,0 +1,146 @@
+/**
+ * Attacks on a coordinator with an honest worker beside it: strangers, holders of the token, pages. Prints what an
+ * honest cluster loses by each; ends with exit code 1 when anything is beyond its bound.
+ *
+ *     npm run attack -- [NAME...] [--seed 7]
+ */
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Arena } from './arena.js';
+import { Attacker, buildAttacker } from './attacker.js';
+import { attackTwice, GROUNDS, type Ground, LONG, type Outcome, PLANS, QUICK, type Times } from './attacks.js';
+import { type LieOutcome, liePlans, lieRun } from './lies.js';
+
+const LIE_STEPS = 200;
+
+type Say = (line: string) => void;
+
+/** Those plans whose name is, or begins with, one of `names`; all without names. */
+function chosen<T extends { readonly name: string }>(plans: readonly T[], names: readonly string[]): readonly T[] {
+  return names.length === 0
+    ? plans
+    : plans.filter(({ name }) => names.some((one) => name === one || name.split(' ')[0] === one));
+}
+
+const seconds = (ms: number) => (ms / 1000).toFixed(1);
+
+function row({ plan, before, during, memoryMiB, joinMs, ends, faults }: Outcome): string {
+  const result = faults.length > 0 ? `**${faults.join('; ')}**` : 'held';
+  return `| ${plan.name} | ${plan.who} | ${before.toFixed(1)} | ${during.toFixed(2)} | ${memoryMiB.toFixed(0)} | ${seconds(joinMs)} | ${ends} | ${result} |`;
+}
+
+function lieRow({ plan, lies, found, isExact, isMarked, why, faults, code }: LieOutcome): string {
+  const digest = isExact ? "train's" : isMarked ? why : code === 0 ? 'wrong' : 'stopped';
+  const result = faults.length > 0 ? `**${faults.join('; ')}**` : 'held';
+  return `| ${plan.name} | ${plan.liars.length} | ${plan.honest} | ${lies.join(', ')} | ${found} | ${digest} | ${result} |`;
+}
+
+/** Attacks a coordinator of each ground in turn; one that has ended is followed by another. Returns what is wrong. */
+async function attackAll(
+  program: string,
+  names: readonly string[],
+  seed: number,
+  times: Times,
+  say: Say,
+): Promise<string[]> {
+  const faults: string[] = [];
+  const plans = chosen(PLANS, names);
+  const endings: string[] = [];
+  if (plans.length > 0) {
+    say('| attack | by a | steps/s before | during | memory, MiB | join, s | its connections ended by | result |');
+    say('| --- | --- | --- | --- | --- | --- | --- | --- |');
+  }
+  for (const ground of Object.keys(GROUNDS) as Ground[]) {
+    let arena: Arena | undefined;
+    let attacker: Attacker | undefined;
+    const end = async () => {
+      const running = arena?.coordinator.running;
+      const ending = await arena?.end();
+      await arena?.remove();
+      arena = undefined;
+      if (ending === undefined || !running) return;
+      const kept = ending.isExact
+        ? "digest and losses are train's"
+        : ending.isMarked
+          ? 'marked'
+          : `WRONG: ${ending.why}`;
+      endings.push(`${ground}, ${ending.step} steps: ${kept}`);
+      if (!ending.isExact && !ending.isMarked) faults.push(`${ground}: ${ending.why}`);
+    };
+    try {
+      for (const plan of plans.filter((one) => one.ground === ground)) {
+        if (arena !== undefined && (!arena.coordinator.running || !(await arena.stepsLater(3, times.afterMs))))
+          await end();
+        arena ??= await Arena.open(GROUNDS[ground]);
+        attacker ??= new Attacker(program);
+        const outcome = await attackTwice(arena, attacker, plan, seed, times);
+        say(row(outcome));
+        faults.push(...outcome.faults.map((fault) => `${plan.name}: ${fault}`));
+      }
+      await end();
+    } finally {
+      await arena?.remove();
+      await attacker?.kill();
+    }
+  }
+  for (const ending of endings) say(`\n${ending}`);
+  return faults;
+}
+
+async function lieAll(
+  program: string,
+  names: readonly string[],
+  seed: number,
+  steps: number,
+  say: Say,
+): Promise<string[]> {
+  const faults: string[] = [];
+  const plans = chosen(liePlans(steps), names);
+  if (plans.length === 0) return faults;
+  say(`\n| liars, ${steps} steps | liars | honest | lies each | found | digest | result |`);
+  say('| --- | --- | --- | --- | --- | --- | --- |');
+  for (const plan of plans) {
+    const outcome = await lieRun(program, plan, seed);
+    say(lieRow(outcome));
+    faults.push(...outcome.faults.map((fault) => `${plan.name}: ${fault}`));
+  }
+  return faults;
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      seed: { type: 'string', default: '1' },
+      quick: { type: 'boolean', default: false },
+      steps: { type: 'string', default: `${LIE_STEPS}` },
+    },
+  });
+  const known = [...PLANS, ...liePlans(1)].flatMap(({ name }) => [name, name.split(' ')[0]]);
+  const unknown = positionals.filter((name) => !known.includes(name));
+  if (unknown.length > 0) {
+    process.stderr.write(`no attack is called ${unknown.join(', ')}; there are ${[...new Set(known)].join(', ')}\n`);
+    return 2;
+  }
+  const say: Say = (line) => void process.stdout.write(`${line}\n`);
+  const program = await buildAttacker();
+  try {
+    const seed = Number(values.seed);
+    const faults = [
+      ...(await attackAll(program.path, positionals, seed, values.quick ? QUICK : LONG, say)),
+      ...(await lieAll(program.path, positionals, seed, Number(values.steps), say)),
+    ];
+    return faults.length > 0 ? 1 : 0;
+  } finally {
+    program.remove();
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  main().then(
+    (code) => process.exit(code),
+    (error: Error) => {
+      process.stderr.write(`${error.stack}\n`);
+      process.exit(1);
+    },
+  );

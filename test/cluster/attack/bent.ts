@@ -1,0 +1,88 @@
+/** A worker's connection with hooks on what arrives and what leaves. */
+import type { FrameContext } from '../../../cluster/frame.js';
+import {
+  type CoordinatorMessage,
+  dispatch,
+  type Frame,
+  type Handlers,
+  type WorkerMessage,
+} from '../../../cluster/protocol.js';
+import type { ConnectionStats, WorkerConnection } from '../../../cluster/transport/connection.js';
+import type { LantrainError } from '../../../src/errors.js';
+
+export interface Hooks {
+  /** False: the worker never sees it. */
+  readonly arrives?: (message: CoordinatorMessage, connection: WorkerConnection) => boolean;
+  /** False: it is not sent. */
+  readonly leaves?: (message: WorkerMessage, connection: WorkerConnection) => boolean;
+  /** What is sent instead of a contribution, if anything. */
+  readonly frame?: (message: Uint8Array, frames: FrameContext) => Uint8Array | undefined;
+}
+
+/** What a `Worker` takes for an ordinary connection. */
+export class BentConnection implements WorkerConnection {
+  #handlers: Handlers<CoordinatorMessage> = {};
+
+  constructor(
+    private readonly inner: WorkerConnection,
+    private readonly hooks: Hooks,
+  ) {}
+
+  get id(): number {
+    return this.inner.id;
+  }
+
+  get peer(): string {
+    return this.inner.peer;
+  }
+
+  get stats(): ConnectionStats {
+    return this.inner.stats;
+  }
+
+  get isOpen(): boolean {
+    return this.inner.isOpen;
+  }
+
+  get frames(): FrameContext | undefined {
+    return this.inner.frames;
+  }
+
+  set frames(frames: FrameContext | undefined) {
+    this.inner.frames = frames;
+  }
+
+  get onControl(): Handlers<CoordinatorMessage> {
+    return this.#handlers;
+  }
+
+  set onControl(handlers: Handlers<CoordinatorMessage>) {
+    this.#handlers = handlers;
+    const bent = (message: CoordinatorMessage) => {
+      if (this.hooks.arrives?.(message, this.inner) !== false) dispatch(handlers, message);
+    };
+    this.inner.onControl = Object.fromEntries(Object.keys(handlers).map((type) => [type, bent]));
+  }
+
+  set onFrame(onFrame: (frame: Frame) => void | Promise<void>) {
+    this.inner.onFrame = onFrame;
+  }
+
+  set onClose(onClose: (error: LantrainError) => void) {
+    this.inner.onClose = onClose;
+  }
+
+  send(message: WorkerMessage): void {
+    if (this.hooks.leaves?.(message, this.inner) !== false) this.inner.send(message);
+  }
+
+  sendFrame(message: Uint8Array): Promise<void> {
+    const { frames } = this.inner;
+    const sent = frames && this.hooks.frame ? this.hooks.frame(message, frames) : message;
+    return sent === undefined ? Promise.resolve() : this.inner.sendFrame(sent);
+  }
+
+  close(error?: LantrainError): void {
+    this.inner.close(error);
+  }
+}

@@ -1,0 +1,96 @@
+/** Members that send wrong gradients, in runs of their own that end by themselves. */
+import { Arena, type Ending } from './arena.js';
+import { Attacker } from './attacker.js';
+import { lastWords } from './attacks.js';
+
+export interface LiePlan {
+  readonly name: string;
+  /** The share of assignments that are audited. */
+  readonly audit: number;
+  readonly honest: number;
+  /** The address of each liar; liars lie alike. */
+  readonly liars: readonly string[];
+  readonly steps: number;
+}
+
+export interface LieOutcome extends Ending {
+  readonly plan: LiePlan;
+  /** Assignments that each liar lied in before it was found, or in all. */
+  readonly lies: readonly number[];
+  readonly found: number;
+  /** Honest workers that were sent away as liars. */
+  readonly wronged: number;
+  readonly faults: readonly string[];
+}
+
+/** The odds against a liar that is not found by then; nothing that a seed should hit. */
+const UNLIKELY = 1e-6;
+
+/** The most lies that pass unseen but for bad luck, each being found with this chance. */
+export function mostLies(chance: number): number {
+  if (chance <= 0) return Number.POSITIVE_INFINITY;
+  return chance >= 1 ? 1 : Math.ceil(Math.log(UNLIKELY) / Math.log(1 - chance));
+}
+
+/** That a lie is found: it is audited, by the owner or an honest worker rather than by a liar of another person. */
+export function chanceOf({ audit, honest, liars }: LiePlan): number {
+  const accomplices = liars.filter((address) => address !== liars[0]).length;
+  return (audit * (honest + 1)) / (honest + 1 + accomplices);
+}
+
+const AUDIT = 'LT_CLUSTER_AUDIT';
+const MOST_MS = 240_000;
+
+export async function lieRun(program: string, plan: LiePlan, seed: number): Promise<LieOutcome> {
+  const { audit, honest, steps, liars } = plan;
+  const attackers = liars.map(() => new Attacker(program));
+  let arena: Arena | undefined;
+  try {
+    const least = ['--min-workers', `${honest + liars.length}`];
+    const begins: Promise<void>[] = [];
+    const onListening = ({ target }: Arena) => {
+      for (const [i, from] of liars.entries())
+        begins.push(attackers[i].begin({ attack: 'lie', target, from, name: `liar${i + 1}`, seed, once: true }));
+      // Told below, or not at all where the run does not begin.
+      for (const begin of begins) begin.catch(() => {});
+    };
+    arena = await Arena.open({ audit, honest, steps, seed, more: least, onListening });
+    await Promise.all(begins);
+    const ending = await arena.end(MOST_MS);
+    const lies = attackers.map((attacker) => attacker.lies.length);
+    const found = attackers.filter((attacker) => attacker.closed.has(AUDIT)).length;
+    const wronged = [...arena.events].filter(
+      ({ event, worker, reason }) =>
+        event === 'leave' && /^good/.test(String(worker)) && /AUDIT|wrong|agree/.test(String(reason)),
+    ).length;
+    const unseen = lies.filter(
+      (count, i) => !attackers[i].closed.has(AUDIT) && count > mostLies(chanceOf(plan)),
+    ).length;
+    const faults = [
+      ...(ending.step < steps ? [`the run ended after ${ending.step} steps: ${lastWords(arena)}`] : []),
+      ...(ending.isExact || ending.isMarked ? [] : [`a wrong result that is not marked (${ending.why})`]),
+      ...(lies.some((count) => count > 0) ? [] : ['nobody lied']),
+      ...(wronged > 0 ? ['an honest worker was sent away'] : []),
+      ...(unseen > 0 ? [`${unseen} not found after ${lies.join(' and ')} lies`] : []),
+      ...(ending.code === null ? ['it did not end in time'] : []),
+    ];
+    return { ...ending, plan, lies, found, wronged, faults };
+  } finally {
+    await arena?.remove();
+    await Promise.all(attackers.map((attacker) => attacker.kill()));
+  }
+}
+
+const [A, B] = ['127.0.3.1', '127.0.3.2'];
+
+/** One liar beside one and two honest workers, at each share; then liars that agree. */
+export function liePlans(steps: number): LiePlan[] {
+  const alone = [0.1, 0.2, 0.5].flatMap((audit) =>
+    [1, 2].map((honest) => ({ name: `lie ${audit}, ${honest} honest`, audit, honest, liars: [A], steps })),
+  );
+  return [
+    ...alone,
+    ...[0.1, 0.2, 0.5].map((audit) => ({ name: `lie-two ${audit}`, audit, honest: 1, liars: [A, B], steps })),
+    { name: 'two-of-one 0.5', audit: 0.5, honest: 1, liars: [A, A], steps },
+  ];
+}

@@ -1,0 +1,77 @@
+/** The process of an attacker: does what its parent says, one attack at a time. */
+import { setMaxListeners } from 'node:events';
+import { constants, setPriority } from 'node:os';
+import { EngineKeeper } from '../../../cluster/engine-keeper.js';
+import type { JoinUrl } from '../../../cluster/join-url.js';
+import { openGpu } from '../../../src/cli/open-gpu.js';
+import { loadShaders } from '../../../src/cli/shaders.js';
+import { Draw } from '../seeded.js';
+import { type Attack, MEMBERS } from './members.js';
+import { pause, type Told } from './seat.js';
+import { codeOf, STRANGERS } from './strangers.js';
+
+export const ATTACKS = { ...MEMBERS, ...STRANGERS } as const;
+export type AttackName = keyof typeof ATTACKS;
+
+export type ToAttacker =
+  | {
+      readonly type: 'start';
+      readonly attack: AttackName;
+      readonly target: JoinUrl & { readonly token: string };
+      readonly teacher?: JoinUrl & { readonly token: string };
+      readonly from: string;
+      readonly name: string;
+      readonly seed: number;
+      /** Comes under a new name each time. */
+      readonly renames: boolean;
+      /** Not again after it was found out. */
+      readonly once: boolean;
+    }
+  | { readonly type: 'stop' };
+
+export type FromAttacker = Told | { readonly told: 'idle' };
+
+const RETURN_MS = 250;
+
+let engines: Promise<EngineKeeper> | undefined;
+let stop: (() => Promise<void>) | undefined;
+
+const tell = (told: FromAttacker) => void process.send?.(told);
+
+function start(message: Extract<ToAttacker, { type: 'start' }>): void {
+  const { attack, target, teacher, from, name, seed, renames, once } = message;
+  const controller = new AbortController();
+  const { signal } = controller;
+  // Every socket ends with the attack.
+  setMaxListeners(0, signal);
+  const draw = new Draw(seed);
+  const run: Attack = ATTACKS[attack];
+  const work = (async () => {
+    for (let n = 1; !signal.aborted; n++) {
+      try {
+        const called = renames && n > 1 ? `${name}-${n}` : name;
+        engines ??= openGpu().then((gpu) => new EngineKeeper(gpu, loadShaders()));
+        const keeper = () => engines as Promise<EngineKeeper>;
+        await run({ target, teacher, from, name: called, draw, signal, tell, engines: keeper });
+      } catch (error) {
+        if (signal.aborted) break;
+        tell({ told: 'closed', code: codeOf(error) });
+        if (once) break;
+        await pause(RETURN_MS + draw.below(RETURN_MS));
+      }
+    }
+  })();
+  stop = async () => {
+    controller.abort();
+    await work;
+    tell({ told: 'idle' });
+  };
+}
+
+process.on('message', (message: ToAttacker) => {
+  if (message.type === 'start') start(message);
+  else void stop?.();
+});
+process.on('disconnect', () => process.exit(0));
+// The machine belongs to those who are attacked: what they lose is the coordinator's affair, not the processor's.
+setPriority(constants.priority.PRIORITY_BELOW_NORMAL);

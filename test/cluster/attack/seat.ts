@@ -1,0 +1,120 @@
+/** Where an attack is made from: an address, the sockets it opens, and the adapter that admission may need. */
+import { once } from 'node:events';
+import { connect as netConnect, type Socket } from 'node:net';
+import { connect as tlsConnect } from 'node:tls';
+import { WebSocket } from 'ws';
+import { fingerprintOf } from '../../../cluster/access.js';
+import type { EngineKeeper } from '../../../cluster/engine-keeper.js';
+import type { JoinUrl } from '../../../cluster/join-url.js';
+import type { WorkerConnection } from '../../../cluster/transport/connection.js';
+import { enter } from '../../../cluster/transport/enter.js';
+import { DEFAULT_LIMITS } from '../../../cluster/transport/limits.js';
+import { NodeWire } from '../../../cluster/transport/node-wire.js';
+import type { Draw } from '../seeded.js';
+
+/** What an attacker tells whoever measures. */
+export type Told =
+  | { readonly told: 'begun' }
+  /** How a connection ended: a code of ours, an HTTP status or a system's code. */
+  | { readonly told: 'closed'; readonly code: string }
+  /** A contribution with wrong gradients was sent, the first bucket of the assignment. */
+  | { readonly told: 'lied'; readonly assignment: number; readonly step: number }
+  | { readonly told: 'answer'; readonly text: string };
+
+export interface Seat {
+  readonly target: JoinUrl & { readonly token: string };
+  /** Another coordinator of the same model, to learn from. */
+  readonly teacher?: JoinUrl & { readonly token: string };
+  /** The loopback address that sockets are bound to. */
+  readonly from: string;
+  /** What it says it is called. */
+  readonly name: string;
+  readonly draw: Draw;
+  readonly signal: AbortSignal;
+  readonly tell: (told: Told) => void;
+  /** One a process: whoever computes with it must be alone. */
+  readonly engines: () => Promise<EngineKeeper>;
+}
+
+/** Never pings: an attacker has no interest in the other side's life. */
+const LIMITS = { ...DEFAULT_LIMITS, pingMs: 2 ** 30 };
+const CONNECT_MS = 5_000;
+
+export const pause = (ms: number) => new Promise<void>((go) => setTimeout(go, ms));
+
+/** A connected socket, with TLS where the coordinator has it; destroyed when the attack is over. */
+export async function openSocket({ target, from, signal }: Seat): Promise<Socket> {
+  signal.throwIfAborted();
+  const place = { host: target.host, port: target.port, localAddress: from };
+  const socket: Socket = target.secure
+    ? tlsConnect({ ...place, rejectUnauthorized: false, minVersion: 'TLSv1.3' })
+    : netConnect(place);
+  const destroy = () => void socket.destroy();
+  signal.addEventListener('abort', destroy);
+  socket.on('close', () => signal.removeEventListener('abort', destroy));
+  socket.setTimeout(CONNECT_MS, destroy);
+  const connected = once(socket, target.secure ? 'secureConnect' : 'connect');
+  await Promise.race([connected, once(socket, 'close').then(() => Promise.reject(new Error('it hung up')))]);
+  socket.setTimeout(0);
+  socket.on('error', () => {});
+  return socket;
+}
+
+export interface OpenWebSocket {
+  readonly ws: WebSocket;
+  readonly socket: Socket;
+}
+
+/** An open WebSocket that has said nothing yet. Throws the HTTP status of a refusal. */
+export async function openWebSocket(
+  seat: Seat,
+  { path = '/', headers = {} }: { readonly path?: string; readonly headers?: Readonly<Record<string, string>> } = {},
+): Promise<OpenWebSocket> {
+  const socket = await openSocket(seat);
+  const ws = new WebSocket(`ws://${seat.target.host}:${seat.target.port}${path}`, {
+    createConnection: () => socket,
+    perMessageDeflate: false,
+    headers,
+  });
+  await new Promise<void>((open, refused) => {
+    ws.once('open', open);
+    ws.once('error', refused);
+    ws.once('unexpected-response', (_, { statusCode, headers: said }) => {
+      socket.destroy();
+      refused(new Error(`${statusCode} ${said['x-lantrain'] ?? ''}`.trim()));
+    });
+  });
+  ws.on('error', () => {});
+  return { ws, socket };
+}
+
+export interface Entered extends OpenWebSocket {
+  readonly connection: WorkerConnection;
+}
+
+/** A connection that has proved the token. Its messages wait until `onControl` is set. */
+export async function enterAs(seat: Seat, token = seat.target.token): Promise<Entered> {
+  const { ws, socket } = await openWebSocket(seat);
+  const fingerprint =
+    'getPeerCertificate' in socket ? fingerprintOf((socket as TlsSocket).getPeerCertificate().raw) : '';
+  const connection = await enter(new NodeWire(ws, socket), { token, version: 'attack', fingerprint }, LIMITS);
+  return { ws, socket, connection };
+}
+
+interface TlsSocket extends Socket {
+  getPeerCertificate(): { readonly raw: Buffer };
+}
+
+/** Resolves when the attack is over. */
+export function over({ signal }: Seat): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((end) => signal.addEventListener('abort', () => end(), { once: true }));
+}
+
+/** Writes again and again, as fast as the system takes it, until the socket or the attack is over. */
+export async function flood({ signal }: Seat, socket: Socket, write: () => unknown): Promise<void> {
+  while (!signal.aborted && !socket.destroyed && socket.writable) {
+    for (let i = 0; i < 64 && socket.writableLength < 2 ** 20; i++) write();
+    await new Promise((go) => setTimeout(go, socket.writableLength < 2 ** 20 ? 0 : 5));
+  }
+}

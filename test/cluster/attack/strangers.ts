@@ -1,0 +1,199 @@
+/** Attacks of who reaches the coordinator's port and knows no token; and of a page, which knows it. */
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { newToken } from '../../../cluster/access.js';
+import {
+  decodeServerMessage,
+  fromHex,
+  type PageMessage,
+  type ServerMessage,
+  toHex,
+  WATCH_PATH,
+  WATCH_VERSION,
+  watchStatement,
+} from '../../../cluster/dashboard/messages.js';
+import { encodeMessage } from '../../../cluster/protocol.js';
+import { importToken, randomNonce, sign } from '../../../cluster/transport/proof.js';
+import type { Attack } from './members.js';
+import { enterAs, flood, openSocket, openWebSocket, over, pause, type Seat } from './seat.js';
+
+const SOCKETS = 40;
+/** Clears a screen, sets a clipboard, and puts a line of its own where the cursor is. */
+const ESCAPES = '\u001b[2J\u001b]52;c;aGk=\u0007\u009b1A\rrun      forged\u202e';
+
+/** Does it on so many sockets at once, each again when it has ended. */
+async function inLoops(seat: Seat, loops: number, once: () => Promise<unknown>, restMs = 0): Promise<void> {
+  seat.tell({ told: 'begun' });
+  const loop = async () => {
+    while (!seat.signal.aborted) {
+      try {
+        await once();
+      } catch (error) {
+        seat.tell({ told: 'closed', code: codeOf(error) });
+        await pause(20);
+      }
+      if (restMs > 0) await pause(restMs);
+    }
+  };
+  await Promise.all(Array.from({ length: loops }, loop));
+}
+
+export function codeOf(error: unknown): string {
+  const { code, message } = error as { readonly code?: string; readonly message?: string };
+  return code ?? String(message).slice(0, 60);
+}
+
+const closed = (socket: Socket) => (socket.destroyed ? Promise.resolve() : once(socket, 'close'));
+
+/** A byte a second; ends with the socket. */
+async function drip({ signal }: Seat, socket: Socket, text: string | Uint8Array): Promise<void> {
+  for (let i = 0; !signal.aborted && socket.writable; i++) {
+    socket.write(Buffer.from([Buffer.from(text)[i % text.length]]));
+    await pause(1_000);
+  }
+  await closed(socket);
+}
+
+const upgradeRequest = ({ target }: Seat, more = '') =>
+  `GET / HTTP/1.1\r\nHost: ${target.host}:${target.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+  `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${more}\r\n`;
+
+/** The status of what is answered to raw bytes; 0 for none. */
+async function statusOf(seat: Seat, bytes: string): Promise<number> {
+  const socket = await openSocket(seat);
+  socket.write(bytes);
+  const [data] = await Promise.race([once(socket, 'data'), closed(socket), pause(3_000)]).then((d) => d ?? []);
+  socket.destroy();
+  return Number(/^HTTP\/1\.1 (\d+)/.exec(String(data))?.[1] ?? 0);
+}
+
+export const STRANGERS = {
+  /** Open WebSockets that never prove a token, and are opened again when they are closed. */
+  'silent-sockets': (seat) =>
+    inLoops(seat, SOCKETS, async () => {
+      const { socket } = await openWebSocket(seat);
+      socket.resume();
+      await closed(socket);
+    }),
+
+  /** A byte a second: half of them of an HTTP request, half of a WebSocket message. */
+  'slow-handshake': (seat) => {
+    let n = 0;
+    return inLoops(seat, 2 * SOCKETS, async () => {
+      const socket = await openSocket(seat);
+      socket.resume();
+      if (n++ % 2 === 0) return drip(seat, socket, upgradeRequest(seat, `X-Long: ${'x'.repeat(4000)}\r\n`));
+      socket.write(upgradeRequest(seat));
+      // A masked binary message of 120 bytes, whose last byte never comes in time.
+      return drip(seat, socket, Buffer.concat([Buffer.from([0x82, 0xf8, 0, 0, 0, 0]), Buffer.alloc(120, 0x81)]));
+    });
+  },
+
+  /** TLS handshakes (or TCP where there is no TLS) without end. */
+  'tls-flood': (seat) => inLoops(seat, 16, async () => (await openSocket(seat)).destroy()),
+
+  /** HTTP requests one behind the other, whose answers nobody reads. */
+  pipeline: (seat) =>
+    inLoops(seat, 8, async () => {
+      const socket = await openSocket(seat);
+      socket.pause();
+      const request = `GET / HTTP/1.1\r\nHost: ${seat.target.host}:${seat.target.port}\r\n\r\n`;
+      const many = request.repeat(64);
+      await flood(seat, socket, () => socket.write(many));
+      await closed(socket);
+    }),
+
+  /** Handshakes with a wrong token in a loop. */
+  'wrong-token': (seat) =>
+    inLoops(seat, 4, async () => {
+      const { socket } = await enterAs(seat, newToken());
+      socket.destroy();
+    }),
+
+  /** Requests of a page by a name that somebody else points at the coordinator's address. */
+  host: async (seat) => {
+    seat.tell({ told: 'begun' });
+    const { port, secure } = seat.target;
+    const name = `evil.example:${port}`;
+    const origin = `Origin: ${secure ? 'https' : 'http'}://${name}\r\n`;
+    const own = upgradeRequest(seat, origin).replace(/Host: \S+/, `Host: ${name}`);
+    const statuses = [
+      await statusOf(seat, `GET / HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`),
+      await statusOf(seat, own),
+      await statusOf(seat, own.replace('GET /', `GET ${WATCH_PATH}`)),
+    ];
+    seat.tell({ told: 'answer', text: statuses.join(' ') });
+    await over(seat);
+  },
+
+  /** Control characters in everything that may be logged. */
+  escapes: async (seat) => {
+    seat.tell({ told: 'begun' });
+    const quietly = (work: Promise<unknown>) => work.catch(() => {});
+    await quietly(statusOf(seat, `GET /${ESCAPES} HTTP/1.1\r\nHost: a${ESCAPES}\r\n\r\n`));
+    await quietly(openWebSocket(seat, { path: `/${encodeURIComponent(ESCAPES)}` }));
+    for (const hello of [
+      { type: 'hello', protocol: 99, version: ESCAPES, nonce: new Uint8Array(32) },
+      { type: ESCAPES, protocol: 1, version: '' },
+      { type: 'hello', protocol: 2, version: 'x', [ESCAPES]: 1 },
+    ])
+      await quietly(
+        openWebSocket(seat).then(async ({ ws, socket }) => {
+          ws.send(encodeMessage(hello as never));
+          await Promise.race([closed(socket), pause(1_000)]);
+          socket.destroy();
+        }),
+      );
+    for (const last of [
+      { type: 'leave', reason: ESCAPES },
+      { type: 'error', code: ESCAPES, message: ESCAPES },
+      { type: 'refuse', assignment: 1, microBatch: 0, status: 1, what: ESCAPES },
+    ] as const)
+      await quietly(
+        enterAs(seat).then(async ({ connection, socket }) => {
+          connection.onControl = { welcome: () => {}, probe: () => {}, error: () => {} };
+          connection.send({ type: 'join', name: `x${ESCAPES}`, adapter: ESCAPES, software: true });
+          connection.send({ type: 'hashes', probe: 'reference', hash: '0'.repeat(64) });
+          connection.send({ type: 'hashes', probe: 'run', hash: '0'.repeat(64) });
+          connection.send(last);
+          await Promise.race([closed(socket), pause(500)]);
+          socket.destroy();
+        }),
+      );
+    await over(seat);
+  },
+
+  /** Upgrades to a WebSocket in loops, each dropped at once. */
+  'upgrade-flood': (seat) => inLoops(seat, 20, async () => (await openWebSocket(seat)).socket.destroy()),
+
+  /** A page that asks for all of the history again and again, and never reads. */
+  history: async (seat) => {
+    const { ws, socket } = await openWebSocket(seat, { path: WATCH_PATH });
+    const say = (message: PageMessage) => ws.send(JSON.stringify(message));
+    const next = async <T extends ServerMessage['type']>(type: T) => {
+      for (;;) {
+        const [data] = (await Promise.race([once(ws, 'message'), once(ws, 'close').then(() => [])])) as [unknown?];
+        if (data === undefined) throw new Error('the page was refused');
+        const message = decodeServerMessage(String(data));
+        if (message?.type === type) return message as Extract<ServerMessage, { type: T }>;
+      }
+    };
+    const nonce = randomNonce();
+    const challenge = next('challenge');
+    say({ type: 'hello', version: WATCH_VERSION, nonce: toHex(nonce), admin: false });
+    const theirs = fromHex((await challenge).nonce);
+    const fingerprint = seat.target.fingerprint ?? '';
+    const proof = await sign(
+      await importToken(seat.target.token),
+      watchStatement('watcher', nonce, theirs, fingerprint),
+    );
+    const accepted = next('accepted');
+    say({ type: 'proof', proof: toHex(proof) });
+    await accepted;
+    seat.tell({ told: 'begun' });
+    ws.pause();
+    let id = 1;
+    await flood(seat, socket, () => say({ type: 'range', id: id++, from: 0, to: 2 ** 31, points: 4000 }));
+    if (!seat.signal.aborted) throw new Error('hung up');
+  },
+} as const satisfies Record<string, Attack>;
