@@ -181,9 +181,9 @@ test('requests come one by one: who sends another before the answer is cut off',
 });
 
 test('a body that nobody asked for ends the connection with the answer', async () => {
-  const under = await start({}, { strangers: SLOW });
+  const under = await start({}, { strangers: SLOW, onRequest: (_, response) => void response.end('done') });
   const head = 'POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n';
-  expect(await exchange(under, `${head}4\r\nabcd\r\n`)).toMatch(/^HTTP\/1\.1 426 /);
+  expect(await exchange(under, `${head}4\r\nabcd\r\n`)).toMatch(/^HTTP\/1\.1 200 .*\r\nConnection: close\r\n.*done/is);
 });
 
 test('a host that is not this machine is told so, by request and by upgrade', async () => {
