@@ -57,6 +57,8 @@ async function joinsWell(under: TestServer, count: number): Promise<void> {
   }
 }
 
+const sleep = (ms: number) => new Promise((go) => setTimeout(go, ms));
+
 async function closed(socket: Socket): Promise<void> {
   socket.resume();
   if (!socket.closed) await new Promise((close) => socket.once('close', close));
@@ -98,6 +100,10 @@ test.runIf(isLinux)('sockets that send a byte now and then, over TLS too, take n
     try {
       await joinsWell(under, 4);
       await Promise.all(slow.map(closed));
+      // Whoever has joined is no stranger any more, however long it stays.
+      await sleep(1_600);
+      expect(under.ended).toEqual([]);
+      expect(under.accepted).toHaveLength(4);
     } finally {
       clearInterval(timer);
     }
