@@ -1,9 +1,9 @@
 import { X509Certificate } from 'node:crypto';
-import { hostname, networkInterfaces } from 'node:os';
-import { isLoopback } from './loopback.js';
+import { isIP } from 'node:net';
+import { hostname } from 'node:os';
 
-/** How long what the system says of its interfaces is taken for true. */
-const INTERFACES_MS = 5_000;
+/** Addresses that stand for all of a machine's. */
+const UNSPECIFIED: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 /** Names besides the machine's own by which others reach what listens here, say through a proxy; with commas between. */
 const NAMES_VARIABLE = 'LANTRAIN_NAMES';
 
@@ -12,24 +12,23 @@ export interface HostOptions {
   readonly host: string;
   /** PEM; the names in it are names of this machine. */
   readonly certificate?: string;
-  /** More names and addresses; absent, those of the environment. */
+  /** More names; absent, those of the environment. */
   readonly names?: readonly string[];
 }
 
 /**
- * By which names and addresses this machine is known. A request that asks for another one comes from a page whose name
- * was made to lead here (DNS rebinding), and its browser takes that page and this machine for one origin.
+ * By which names this machine is known. A request that asks for another one comes from a page whose name was made to lead
+ * here (DNS rebinding), and its browser takes that page and this machine for one origin. An address is no name: it led
+ * here, by whatever port mapping, and nobody's page has it for its origin but what listens there.
  */
 export class Hosts {
   readonly #names: ReadonlySet<string>;
   readonly #certificate: X509Certificate | undefined;
-  #addresses: ReadonlySet<string> = new Set();
-  #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor({ host, certificate, names = namesOfEnvironment() }: HostOptions) {
     const own = hostname().toLowerCase();
-    const all = [host, own, `${own}.local`, `${own.split('.')[0]}.local`, ...names];
-    this.#names = new Set(all.map((name) => canonical(name)).filter((name) => name !== '0.0.0.0' && name !== '::'));
+    const all = ['localhost', host, own, `${own}.local`, `${own.split('.')[0]}.local`, ...names];
+    this.#names = new Set(all.map(canonical));
     this.#certificate = certificate === undefined ? undefined : new X509Certificate(certificate);
   }
 
@@ -38,17 +37,8 @@ export class Hosts {
     const [, host] = /^(\[[^\]]+\]|[^:[\]]+)(?::\d*)?$/.exec(header ?? '') ?? [];
     if (host === undefined) return false;
     const name = canonical(host);
-    if (isLoopback(name) || this.#names.has(name) || this.#ownAddresses().has(name)) return true;
-    return this.#certificate?.checkHost(name) !== undefined || this.#certificate?.checkIP(name) !== undefined;
-  }
-
-  #ownAddresses(): ReadonlySet<string> {
-    const now = performance.now();
-    if (now - this.#askedAt < INTERFACES_MS) return this.#addresses;
-    this.#askedAt = now;
-    const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-    this.#addresses = new Set(all.map(({ address }) => canonical(address)));
-    return this.#addresses;
+    if (isIP(name) !== 0) return !UNSPECIFIED.has(name);
+    return this.#names.has(name) || this.#certificate?.checkHost(name) !== undefined;
   }
 }
 
