@@ -18,6 +18,9 @@ interface Known {
   readonly meanMs: number;
 }
 
+/** The shortest time between two looks, besides those of ticks. */
+const LOOK_MS = 20;
+
 /** Assumed while nobody's speed is known. */
 const UNKNOWN_MS = 1000;
 
@@ -29,13 +32,24 @@ const UNKNOWN_MS = 1000;
  *           -> silent -> fenced off
  */
 export class Lateness {
+  #lookedAt = Number.NEGATIVE_INFINITY;
+
   constructor(
     readonly table: Table,
     readonly dealer: Dealer,
   ) {}
 
-  /** Marks what is late. */
+  /** Marks what is late, and fences off silent workers whose work others can take. */
+  tick(job: Job, now: number): void {
+    this.#lookedAt = Number.NEGATIVE_INFINITY;
+    this.look(now);
+    this.#fence(job, now);
+  }
+
+  /** Marks what is late. Events come by the thousand a second, so not at each of them. */
   look(now: number): void {
+    if (now < this.#lookedAt + LOOK_MS) return;
+    this.#lookedAt = now;
     let known: Known | undefined;
     for (const a of this.dealer.live.values()) {
       if (a.isLate || a.startedAt === undefined || now < a.startedAt + this.table.policy.lateFloorMs) continue;
@@ -136,8 +150,7 @@ export class Lateness {
     return [...this.table.members.values()].filter((m) => m.live.length > 0);
   }
 
-  /** Fences off silent workers whose work others can take. */
-  fence(job: Job, now: number): void {
+  #fence(job: Job, now: number): void {
     for (const member of this.#holders) {
       if (now - member.quietSince < this.#deadlineMs(member) || !this.#anotherCan(member)) continue;
       member.wasSlow(now);
