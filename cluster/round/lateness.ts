@@ -85,8 +85,9 @@ export class Lateness {
     return a.startedAt + Math.max(floorMs, lateFactor * this.#estimateMs(a, known));
   }
 
-  /** Deals late work to idle workers as well. At most two have the same. */
+  /** Deals late work to idle workers as well. At most two have the same. Not while it may be the coordinator that is late. */
   deal(job: Job, now: number): void {
+    if (this.table.isAtWork) return;
     for (const a of [...this.dealer.live.values()]) {
       if (!a.isLate || a.copyOf !== undefined || !this.dealer.live.has(a.id)) continue;
       const useful = this.#useful(job, a);
