@@ -263,9 +263,9 @@ export class Round {
     if (job !== undefined && this.#working) {
       if (!job.finite) {
         if (this.#adding.size === 0) this.#evaluated(job, now);
-      } else if (!job.allComplete) {
+      } else {
         this.#dealer.claims.punish(job, now);
-        this.#dealer.settle(job, now);
+        if (!job.allComplete) this.#dealer.settle(job, now);
       }
     }
     this.#sendWeights();

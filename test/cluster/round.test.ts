@@ -1,89 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { Round, type RoundAction, type RoundConfig, type RoundEvent, sets } from '../../cluster/round.js';
-
-const CONFIG: RoundConfig = {
-  parameterBuckets: 3,
-  version: 0,
-  incarnation: 2,
-  clips: false,
-  minWorkers: 1,
-  audit: 0,
-  ownerBitClass: 'a',
-  exact: false,
-  ownerComputes: false,
-};
-
-type Body<T> = T extends RoundEvent ? Omit<T, 'now'> : never;
-type Of<T extends RoundAction['type']> = Extract<RoundAction, { type: T }>;
-
-/** A round and the last actions it gave. Takes whatever weights are sent at once, unless told otherwise. */
-class Bench {
-  readonly round: Round;
-  now = 0;
-  actions: RoundAction[] = [];
-  reads = true;
-
-  constructor(config: Partial<RoundConfig> = {}) {
-    this.round = new Round({ ...CONFIG, ...config });
-  }
-
-  do(event: Body<RoundEvent>): RoundAction[] {
-    this.actions = this.round.handle({ ...event, now: this.now } as RoundEvent);
-    const all = [...this.actions];
-    if (this.reads)
-      for (const { worker, bucket } of this.of('send')) all.push(...this.do({ type: 'sent', worker, bucket }));
-    this.actions = all;
-    return all;
-  }
-
-  of<T extends RoundAction['type']>(type: T): Of<T>[] {
-    return this.actions.filter((a): a is Of<T> => a.type === type);
-  }
-
-  join(worker: number, bitClass = 'a'): void {
-    this.do({ type: 'worker-joined', worker, bitClass, person: `person ${worker}` });
-  }
-
-  begin(step = 1, microBatches = 4): Of<'assign'>[] {
-    this.do({ type: 'begin-step', step, microBatches });
-    return this.of('assign');
-  }
-
-  /** An evaluation of one micro-batch each, after which the workers have proved themselves. */
-  prove(...workers: number[]): void {
-    for (const worker of workers) this.join(worker);
-    this.evaluate(workers.length);
-  }
-
-  evaluate(microBatches: number): void {
-    this.do({ type: 'begin-evaluation', evaluation: 1, microBatches });
-    for (const assign of this.of('assign')) this.deliver(assign, 3);
-  }
-
-  #next = 1;
-  contribute(assign: Of<'assign'>, bucket: number, changes: object = {}): RoundAction[] {
-    const { worker, assignment, step, microBatches } = assign;
-    const contribution = this.#next++;
-    const frame = { worker, assignment, step, microBatches, contribution, incarnation: 2, bucket, draw: 0.5 };
-    return this.do({ type: 'contribution', ...frame, ...changes });
-  }
-
-  /** Contributes a bucket and has it added. */
-  deliver(assign: Of<'assign'>, bucket: number): RoundAction[] {
-    const [add] = this.contribute(assign, bucket);
-    if (add.type !== 'add') throw new Error(`${add.type} instead of add`);
-    return this.do({ type: 'summed', contribution: add.contribution, ok: true });
-  }
-
-  /** A whole step by one worker. */
-  step(step: number): void {
-    const [assign] = this.begin(step);
-    for (let b = 0; b <= 3; b++) this.deliver(assign, b);
-    for (let b = 0; b < 3; b++) this.do({ type: 'bucket-stepped', bucket: b });
-  }
-}
-
-const types = (actions: RoundAction[]) => actions.filter((a) => a.type !== 'log').map((a) => a.type);
+import { sets } from '../../cluster/round.js';
+import { Bench, type Of, types } from './simulator/bench.js';
 
 describe('a step', () => {
   it('updates a bucket when its own set is full, sends it, and commits with the last', () => {
@@ -216,7 +133,7 @@ describe('takeover', () => {
   });
 
   it('a silent worker is fenced off after 5 s, twice as late the next time', () => {
-    const bench = new Bench();
+    const bench = new Bench({ policy: { lateFactor: 1000 } });
     bench.prove(1, 2);
     bench.begin(1, 2);
     const fencedAt = (from: number) => {

@@ -11,6 +11,8 @@ interface FalseUse {
 export class Ledger {
   /** False contributions in the sums of steps, oldest first. */
   falseUses: FalseUse[] = [];
+  /** Assignments of which a false contribution came and was not stale. */
+  readonly lies = new Set<string>();
   /** By person, the first step of which it was said that the run is not known to be exact since then. */
   inexact = new Map<string, number>();
   /** By person, the first step to which it contributed unconfirmed. */
@@ -43,7 +45,8 @@ export class Ledger {
   }
 
   /** `person` has sent a false sum of these micro-batches. */
-  said(place: string, person: string): void {
+  said(place: string, person: string, assignment: string): void {
+    this.lies.add(`${person} ${assignment}`);
     const persons = this.#claims.get(place) ?? new Set();
     this.#claims.set(place, persons.add(person));
   }

@@ -360,7 +360,7 @@ export class Owner {
     const held = this.#held.get(contribution);
     must(held !== undefined && held.bucket === bucket, 'added what was not held');
     this.#take(held);
-    if (held.isFalse) this.options.ledger.said(placeOf(held), held.person);
+    if (held.isFalse) this.options.ledger.said(placeOf(held), held.person, `${held.step} ${held.assignment}`);
     const early = this.options.mutation === 'commit-early' && !held.corrupt && this.world.chance(0.2);
     if (early) this.#soon(() => this.handle({ type: 'summed', now: this.world.now, contribution, ok: true }), 0);
     this.#soon(() => {
@@ -382,7 +382,7 @@ export class Owner {
   #check(contribution: number): void {
     const held = this.#held.get(contribution);
     must(held !== undefined, 'checked what was not held');
-    if (held.isFalse) this.options.ledger.said(placeOf(held), held.person);
+    if (held.isFalse) this.options.ledger.said(placeOf(held), held.person, `${held.step} ${held.assignment}`);
     this.#soon(() => {
       const digest = held.corrupt ? undefined : `${held.value}`;
       this.handle({ type: 'checked', now: this.world.now, contribution, digest });
