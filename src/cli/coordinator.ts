@@ -206,7 +206,10 @@ class ClusterConductor implements Conductor {
         telemetry.log(note.note, 'reason' in note ? note.reason : RETRIES[note.note], worker);
       }
     };
-    this.#say = (line) => reporter.note(line);
+    this.#say = (line) => {
+      reporter.note(line);
+      telemetry.log('audit', line);
+    };
     for (const line of this.#lines.splice(0)) this.#say(line);
     if (this.#incarnation > 1) {
       const resume = { event: 'resume', step: this.#from, reason: `incarnation ${this.#incarnation}` } as const;

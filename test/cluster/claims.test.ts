@@ -236,7 +236,7 @@ describe('credit', () => {
 
   it("nobody is called as the owner's adapter is", async () => {
     const test = await cluster();
-    await FakeWorker.join(test, OWNER_NAME);
+    await FakeWorker.join(test, OWNER_NAME.toUpperCase());
     await until(() => test.engine.workers.length === 1, 'it joins');
     expect([...test.engine.members.values()][0].name).toMatch(/^worker \d+$/);
   });
