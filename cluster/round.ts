@@ -133,7 +133,7 @@ export class Round {
     },
     stop: (event) => this.#stop(event),
     tick: ({ now }) => {
-      if (this.#job && this.#working) this.#dealer.lateness.fence(this.#job, now);
+      if (this.#job && this.#working) this.#dealer.lateness.tick(this.#job, now);
     },
   };
 

@@ -18,6 +18,9 @@ interface Known {
   readonly meanMs: number;
 }
 
+/** The shortest time between two looks, besides those of ticks. */
+const LOOK_MS = 20;
+
 /** Assumed while nobody's speed is known. */
 const UNKNOWN_MS = 1000;
 
@@ -29,13 +32,24 @@ const UNKNOWN_MS = 1000;
  *           -> silent -> fenced off
  */
 export class Lateness {
+  #lookedAt = Number.NEGATIVE_INFINITY;
+
   constructor(
     readonly table: Table,
     readonly dealer: Dealer,
   ) {}
 
-  /** Marks what is late. */
+  /** Marks what is late, and fences off silent workers whose work others can take. */
+  tick(job: Job, now: number): void {
+    this.#lookedAt = Number.NEGATIVE_INFINITY;
+    this.look(now);
+    this.#fence(job, now);
+  }
+
+  /** Marks what is late. Events come by the thousand a second, so not at each of them. */
   look(now: number): void {
+    if (now < this.#lookedAt + LOOK_MS) return;
+    this.#lookedAt = now;
     let known: Known | undefined;
     for (const a of this.dealer.live.values()) {
       if (a.isLate || a.startedAt === undefined || now < a.startedAt + this.table.policy.lateFloorMs) continue;
@@ -71,8 +85,9 @@ export class Lateness {
     return a.startedAt + Math.max(floorMs, lateFactor * this.#estimateMs(a, known));
   }
 
-  /** Deals late work to idle workers as well. At most two have the same. */
+  /** Deals late work to idle workers as well. At most two have the same. Not while it may be the coordinator that is late. */
   deal(job: Job, now: number): void {
+    if (this.table.isAtWork) return;
     for (const a of [...this.dealer.live.values()]) {
       if (!a.isLate || a.copyOf !== undefined || !this.dealer.live.has(a.id)) continue;
       const useful = this.#useful(job, a);
@@ -136,8 +151,7 @@ export class Lateness {
     return [...this.table.members.values()].filter((m) => m.live.length > 0);
   }
 
-  /** Fences off silent workers whose work others can take. */
-  fence(job: Job, now: number): void {
+  #fence(job: Job, now: number): void {
     for (const member of this.#holders) {
       if (now - member.quietSince < this.#deadlineMs(member) || !this.#anotherCan(member)) continue;
       member.wasSlow(now);

@@ -34,6 +34,7 @@ export class Member {
   /** Micro-batches it has delivered in this job, and the time it had any to do. */
   done = 0;
   busyMs = 0;
+  #hadShare = false;
   #busySince = 0;
   #goodInRow = 0;
 
@@ -85,6 +86,7 @@ export class Member {
   take(assignment: Assignment, now: number): void {
     if (this.live.length === 0) this.#busySince = now;
     this.live.push(assignment);
+    this.#hadShare = true;
     this.live[0].startedAt ??= now;
     this.forced = false;
   }
@@ -114,11 +116,12 @@ export class Member {
   jobEnded(kind: 'step' | 'evaluate'): void {
     if (kind === 'step') {
       if (this.done > 0) this.speed.sample(this.done, this.busyMs);
-      else if (this.ready && this.fencedAt === undefined) this.speed.rest();
+      else if (!this.#hadShare && this.ready && this.fencedAt === undefined) this.speed.rest();
       if (this.done > 0) this.goodJobs++;
       if (this.done > 0 && this.fencedAt === undefined && ++this.#goodInRow % HEALING_JOBS === 0)
         this.level = Math.max(0, this.level - 1);
     }
+    this.#hadShare = false;
     this.awaiting.clear();
     this.refuses = false;
     this.wrongBuckets = 0;

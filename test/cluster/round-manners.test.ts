@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { deal } from '../../cluster/assignment.js';
+import { Member } from '../../cluster/round/member.js';
+import { Person } from '../../cluster/round/person.js';
+import type { Assignment } from '../../cluster/round/work.js';
 import { DEFAULT_POLICY, OWNER, type RoundConfig, sets } from '../../cluster/round.js';
 import { Bench, type Of, types } from './simulator/bench.js';
 
@@ -207,6 +210,19 @@ describe('late work', () => {
       bench.actions = [];
     }
     expect(times.slice(0, 5)).toEqual([5000, 10_000, 20_000, 40_000, 80_000]);
+  });
+});
+
+describe('a worker that was dealt work and did none', () => {
+  it('is not thought faster for it, as one is that had no share', () => {
+    const member = new Member(1, new Person('p', DEFAULT_POLICY), 'a', 0, DEFAULT_POLICY, 0, 100);
+    const [assignment] = [{ count: 4, begun: 0 }] as Assignment[];
+    member.take(assignment, 0);
+    member.drop(assignment, 50);
+    member.jobEnded('step');
+    expect(member.microBatchMs).toBe(100);
+    member.jobEnded('step');
+    expect(member.microBatchMs).toBe(90);
   });
 });
 
