@@ -190,6 +190,19 @@ class ClusterConductor implements Conductor {
         run.append(contributed);
         return;
       }
+      if (note.note === 'inexact') {
+        const mark = {
+          event: 'inexact',
+          step: note.since,
+          worker: engine.nameOf(note.worker),
+          reason: note.reason,
+        } as const;
+        // At once, whatever else happens: a run that is killed now must keep it.
+        run.append(mark);
+        reporter.event(mark);
+        telemetry.event(mark);
+        return;
+      }
       const event = eventOf(note, step, engine);
       if (event !== undefined) {
         run.append(event);
@@ -388,8 +401,6 @@ function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
         worker,
         reason: `bit class ${note.bitClass}, the owner's is ${engine.options.ownClass.name}: the digest is not exact from here`,
       } as const;
-    case 'inexact':
-      return { event: 'inexact', step: note.since, worker, reason: note.reason } as const;
     case 'awaited':
       return {
         event: 'awaited',
