@@ -197,8 +197,9 @@ class ClusterConductor implements Conductor {
           worker: engine.nameOf(note.worker),
           reason: note.reason,
         } as const;
-        // At once, whatever else happens: a run that is killed now must keep it.
+        // At once and for good: a checkpoint that it is of is there already, and outlives a power cut.
         run.append(mark);
+        run.sync();
         reporter.event(mark);
         telemetry.event(mark);
         return;
