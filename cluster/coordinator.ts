@@ -454,7 +454,7 @@ export class ClusterEngine implements TrainingEngine {
     if (!member.owes.delete('join')) throw malformed('join was said already');
     const { model, plan, shape, seed, incarnation, microBatches, tokensPerStep, exact } = this.options;
     const name = plain(join.name);
-    member.name = name === '' || name === OWNER_NAME ? `worker ${member.id}` : name;
+    member.name = name === '' || name.toLowerCase() === OWNER_NAME ? `worker ${member.id}` : name;
     member.adapter = plain(join.adapter);
     const buckets = this.owner.buckets.length + 1;
     connection.frames = { incarnation, buckets, microBatches, kinds: ['contribution'] };

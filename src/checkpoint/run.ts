@@ -243,6 +243,11 @@ export class RunDirectory {
     this.log.append(event);
   }
 
+  /** Makes what was appended durable. Throws LT_RUN_WRITE. */
+  sync(): void {
+    this.log.sync();
+  }
+
   /**
    * Before the run goes on from `step`: drops events of later steps, 0 for all steps, and sets aside the checkpoints that
    * `latest` passed over. Throws LT_RUN_WRITE.

@@ -218,6 +218,20 @@ class ClusterConductor implements Conductor {
         run.append(contributed);
         return;
       }
+      if (note.note === 'inexact') {
+        const mark = {
+          event: 'inexact',
+          step: note.since,
+          worker: engine.nameOf(note.worker),
+          reason: note.reason,
+        } as const;
+        // At once and for good: a checkpoint that it is of is there already, and outlives a power cut.
+        run.append(mark);
+        run.sync();
+        reporter.event(mark);
+        telemetry.event(mark);
+        return;
+      }
       const event = eventOf(note, step, engine);
       if (event !== undefined) {
         // A mark is never held back: the run may be killed before it is written.
@@ -234,7 +248,10 @@ class ClusterConductor implements Conductor {
         log.add({ event: note.note, reason: 'reason' in note ? note.reason : RETRIES[note.note], worker });
       }
     };
-    this.#say = (line) => reporter.note(line);
+    this.#say = (line) => {
+      reporter.note(line);
+      telemetry.log('audit', line);
+    };
     for (const line of this.#lines.splice(0)) this.#say(line);
     if (this.#incarnation > 1) {
       const resume = { event: 'resume', step: this.#from, reason: `incarnation ${this.#incarnation}` } as const;
@@ -415,8 +432,6 @@ function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
         worker,
         reason: `bit class ${note.bitClass}, the owner's is ${engine.options.ownClass.name}: the digest is not exact from here`,
       } as const;
-    case 'inexact':
-      return { event: 'inexact', step: note.since, worker, reason: note.reason } as const;
     case 'awaited':
       return {
         event: 'awaited',

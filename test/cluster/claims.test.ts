@@ -125,7 +125,8 @@ describe('who is not admitted', () => {
     const ignore = () => {};
     connection.onControl = { welcome: ignore, probe: ignore, weights: ignore };
     for (const message of messages) connection.send(message);
-    expect((await closed).code).toBe('LT_CLUSTER_MALFORMED');
+    // What may be said once only is counted by the connection as well.
+    expect((await closed).code).toMatch(/^LT_CLUSTER_(MALFORMED|LIMIT)$/);
     expect((await test.engine.step(batches(), 1, 1, 1e-3)).loss).toBe(0);
     expect(test.engine.workers).toHaveLength(1);
   });
@@ -236,7 +237,7 @@ describe('credit', () => {
 
   it("nobody is called as the owner's adapter is", async () => {
     const test = await cluster();
-    await FakeWorker.join(test, OWNER_NAME);
+    await FakeWorker.join(test, OWNER_NAME.toUpperCase());
     await until(() => test.engine.workers.length === 1, 'it joins');
     expect([...test.engine.members.values()][0].name).toMatch(/^worker \d+$/);
   });
