@@ -225,13 +225,13 @@ export class Arena {
     const sameDigest = digest !== undefined && digest === alone.digest();
     const at = wanted.findIndex((one, i) => one !== got[i]);
     const differs = at < 0 ? (got.length > wanted.length ? step : undefined) : Number(course(alone.events)[at].step);
-    // A loss shows the weights of the step before.
+    // A step's event has the norm of its own gradient.
     const marks = events.filter(({ event }) => event === 'inexact').map((e) => Number(e.step));
-    const isEarly = marks.length > 0 && (differs === undefined || Math.min(...marks) < differs);
+    const isEarly = marks.length > 0 && (differs === undefined || Math.min(...marks) <= differs);
     const isMarked = code === 1 && isEarly && /not exact since step/.test(coordinator.text);
     const why = [
       ...(sameDigest ? [] : [`digest ${String(digest).slice(0, 12)}`]),
-      ...(differs === undefined ? [] : [`other losses than train from step ${differs} on`]),
+      ...(differs === undefined ? [] : [`other than train from step ${differs} on`]),
       ...(marks.length > 0 ? [`marked since ${Math.min(...marks)}`] : []),
     ].join(', ');
     return { code, step, isExact: sameDigest && differs === undefined, isMarked, why };

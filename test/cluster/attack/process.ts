@@ -6,11 +6,13 @@ import type { JoinUrl } from '../../../cluster/join-url.js';
 import { openGpu } from '../../../src/cli/open-gpu.js';
 import { loadShaders } from '../../../src/cli/shaders.js';
 import { Draw } from '../seeded.js';
-import { type Attack, MEMBERS } from './members.js';
+import type { Attack } from './admission.js';
+import { COSTS } from './costs.js';
+import { MEMBERS } from './members.js';
 import { pause, type Told } from './seat.js';
 import { codeOf, STRANGERS } from './strangers.js';
 
-export const ATTACKS = { ...MEMBERS, ...STRANGERS } as const;
+export const ATTACKS = { ...MEMBERS, ...COSTS, ...STRANGERS } as const;
 export type AttackName = keyof typeof ATTACKS;
 
 export type ToAttacker =

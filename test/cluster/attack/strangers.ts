@@ -14,7 +14,7 @@ import {
 } from '../../../cluster/dashboard/messages.js';
 import { encodeMessage } from '../../../cluster/protocol.js';
 import { importToken, randomNonce, sign } from '../../../cluster/transport/proof.js';
-import type { Attack } from './members.js';
+import type { Attack } from './admission.js';
 import { enterAs, flood, openSocket, openWebSocket, over, pause, type Seat } from './seat.js';
 
 const SOCKETS = 40;

@@ -1,0 +1,120 @@
+/** Attacks of who holds the token and need not be admitted: what they cost is memory, time, and the places of others. */
+import { encodeFrame, MAX_FRAME_BYTES, MicroBatchSet } from '../../../cluster/protocol.js';
+import { LantrainError } from '../../../src/errors.js';
+import { packLoss } from '../../../src/train/blocks.js';
+import { type Attack, introduced, untilEnded } from './admission.js';
+import { flood, pause } from './seat.js';
+
+const MIB = 2 ** 20;
+const POOL_BYTES = 256 * MIB;
+/** Wants of a connection that may wait. */
+const WANTS = 8;
+
+/** Halved each time the coordinator says that it is too much. */
+let wantedBytes = POOL_BYTES / WANTS;
+
+export const COSTS = {
+  /** Asks for the whole receive pool, and sends a stale frame every 10 s. */
+  credit: async (seat) => {
+    const { connection, ws, welcome, ended } = await introduced(seat);
+    const { incarnation, buckets } = welcome;
+    const address = { incarnation, assignment: 1, step: 1, bucket: buckets - 1 };
+    const stale = encodeFrame({ kind: 'contribution', ...address, microBatches: MicroBatchSet.of([0]) }, packLoss(1n));
+    const ask = () => {
+      for (let i = 0; i < WANTS; i++) connection.send({ type: 'want', bytes: wantedBytes });
+    };
+    ask();
+    seat.tell({ told: 'begun' });
+    const timer = setInterval(() => ws.send(stale), 10_000);
+    try {
+      await untilEnded(seat, ended);
+    } catch (error) {
+      if (error instanceof LantrainError && error.code === 'LT_CLUSTER_CREDIT')
+        wantedBytes = Math.max(4096, wantedBytes / 2);
+      throw error;
+    } finally {
+      clearInterval(timer);
+    }
+  },
+
+  /** Pings by message and never reads. */
+  'ping-flood': async (seat) => {
+    const { connection, ws, socket } = await introduced(seat);
+    ws.pause();
+    seat.tell({ told: 'begun' });
+    await flood(seat, socket, () => connection.send({ type: 'ping', at: 1 }));
+    if (!seat.signal.aborted) throw new Error('hung up');
+  },
+
+  /** Pings of the WebSocket protocol, with all they may carry, and never reads. */
+  'protocol-pings': async (seat) => {
+    const { ws, socket } = await introduced(seat);
+    ws.pause();
+    seat.tell({ told: 'begun' });
+    const payload = Buffer.alloc(125, 1);
+    await flood(seat, socket, () => ws.ping(payload));
+    if (!seat.signal.aborted) throw new Error('hung up');
+  },
+
+  /** Joins and leaves in a loop, four at once. */
+  rejoin: async (seat) => {
+    seat.tell({ told: 'begun' });
+    const loop = async () => {
+      for (let i = 0; !seat.signal.aborted; i++) {
+        const { connection, socket } = await introduced(seat);
+        connection.send({ type: 'leave', reason: `again ${i}` });
+        connection.close();
+        socket.destroy();
+      }
+    };
+    await Promise.all([loop(), loop(), loop(), loop()]);
+  },
+
+  /** Messages that never end, as large as they may be, on twelve connections. */
+  'half-message': async (seat) => {
+    const hold = async () => {
+      const { ws, ended } = await introduced(seat);
+      const part = Buffer.alloc(MIB / 4, 0x4c);
+      const most = MAX_FRAME_BYTES - 2 * MIB;
+      for (let sent = 0; sent < most && ws.readyState === ws.OPEN; sent += part.length) {
+        ws.send(part, { fin: false });
+        await pause(10);
+      }
+      seat.tell({ told: 'begun' });
+      const drip = setInterval(() => ws.readyState === ws.OPEN && ws.send(Buffer.alloc(1), { fin: false }), 500);
+      await untilEnded(seat, ended).finally(() => clearInterval(drip));
+    };
+    await Promise.all(Array.from({ length: 12 }, hold));
+  },
+
+  /** Frames of 12 MB without credit, on four connections. */
+  'no-credit': async (seat) => {
+    const send = async () => {
+      const { ws, ended } = await introduced(seat);
+      seat.tell({ told: 'begun' });
+      ws.send(Buffer.alloc(Math.min(12 * MIB, MAX_FRAME_BYTES), 0x4c));
+      await untilEnded(seat, ended);
+    };
+    await Promise.all(Array.from({ length: 4 }, send));
+  },
+
+  /** Claims to have computed enormous numbers of tokens. */
+  stats: async (seat) => {
+    const { connection, ended, welcome } = await introduced(seat);
+    seat.tell({ told: 'begun' });
+    const tokens = 4_000_000_000;
+    const claim = () =>
+      connection.isOpen &&
+      connection.send({
+        type: 'stats',
+        step: welcome.step,
+        computeMs: 1e-3,
+        uploadMs: 0,
+        downloadMs: 0,
+        waitMs: 0,
+        tokens,
+      });
+    const timer = setInterval(claim, 100);
+    await untilEnded(seat, ended).finally(() => clearInterval(timer));
+  },
+} as const satisfies Record<string, Attack>;
