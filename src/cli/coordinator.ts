@@ -34,7 +34,6 @@ import { formatDuration, reasonOf } from '../report/format.js';
 import {
   type ClusterEvent,
   type ContributedEvent,
-  type MetricsEvent,
   readMetrics,
   readMetricsLines,
   type WorkersEvent,
@@ -199,7 +198,7 @@ class ClusterConductor implements Conductor {
     const access = await loadOrCreateAccess(folder, { cert: command.cert, key: command.key });
     if (access.remark !== undefined) reporter.note(`access   ${access.remark}`);
     await saveIncarnation(folder, this.#incarnation);
-    const tell = (event: MetricsEvent) => {
+    this.#events = new Thinner((event) => {
       try {
         run.append(event);
       } catch (error) {
@@ -208,8 +207,7 @@ class ClusterConductor implements Conductor {
       }
       reporter.event(event);
       telemetry.event(event);
-    };
-    this.#events = new Thinner<ClusterEvent>(tell);
+    });
     const log = new Thinner<Happening>((one) => telemetry.log(one.event, reasonOf(one), one.worker));
     const lines = new Thinner<Happening>((one) => reporter.note(reasonOf(one)));
     this.#report = (note, step) => {
@@ -234,9 +232,7 @@ class ClusterConductor implements Conductor {
       }
       const event = eventOf(note, step, engine);
       if (event !== undefined) {
-        // A mark is never held back: the run may be killed before it is written.
-        if (event.event === 'inexact') tell(event);
-        else this.#events?.add(event);
+        this.#events?.add(event);
         return;
       }
       const line = lineOf(note, engine);
