@@ -79,7 +79,7 @@ test('messages that arrive before anybody listens are kept', async () => {
   const probe = await new Promise((resolve) => {
     worker.onControl = { probe: resolve };
   });
-  expect(probe).toEqual({ type: 'probe', probe: 'reference' });
+  expect(probe).toMatchObject({ type: 'probe', probe: 'reference' });
 });
 
 test('an error that a side closes with arrives at the other with its code', async () => {
