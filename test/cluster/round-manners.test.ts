@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { deal } from '../../cluster/assignment.js';
 import { Member } from '../../cluster/round/member.js';
-import { Person } from '../../cluster/round/person.js';
+import { People, Person } from '../../cluster/round/person.js';
 import type { Assignment } from '../../cluster/round/work.js';
 import { DEFAULT_POLICY, OWNER, type RoundConfig, sets } from '../../cluster/round.js';
 import { Bench, type Of, types } from './simulator/bench.js';
@@ -223,6 +223,36 @@ describe('a worker that was dealt work and did none', () => {
     expect(member.microBatchMs).toBe(100);
     member.jobEnded('step');
     expect(member.microBatchMs).toBe(90);
+  });
+});
+
+describe('what is known of persons', () => {
+  it('is kept of those that have contributed or cost something, and of a thousand others', () => {
+    const people = new People(DEFAULT_POLICY, new Map([['an old one', 3]]));
+    const [harmless, contributor, staller, old] = ['harmless', 'a contributor', 'a staller', 'an old one'].map((name) =>
+      people.get(name, 0),
+    );
+    contributor.firstUnconfirmed = 7;
+    staller.raise(0, () => 60_000);
+    for (let i = 0; i < 1500; i++) people.get(`stranger ${i}`, 10);
+    expect(people.get('a contributor', 10)).toBe(contributor);
+    expect(people.get('a staller', 10)).toBe(staller);
+    expect(people.get('an old one', 10)).toBe(old);
+    expect(old.firstUnconfirmed).toBe(3);
+    expect(people.get('harmless', 10)).not.toBe(harmless);
+  });
+
+  it('is forgotten in time, one offence a minute', () => {
+    const person = new Person('p', DEFAULT_POLICY);
+    const backOffMs = (level: number) => 1000 * level;
+    person.raise(0, backOffMs);
+    // Counts once until the back-off ends.
+    person.raise(500, backOffMs);
+    expect(person.levelAt(600)).toBe(1);
+    person.raise(1000, backOffMs);
+    expect(person.levelAt(2000)).toBe(2);
+    expect(person.barredUntil).toBe(3000);
+    expect([62_000, 63_000, 123_000].map((now) => person.levelAt(now))).toEqual([2, 1, 0]);
   });
 });
 

@@ -199,6 +199,15 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
+  it("a micro-batch that the owner's adapter refuses too stops the run after one refusal", () => {
+    for (const seed of seeds) {
+      const workers = seed % 2 === 0 ? [fast, slow] : [fast];
+      const outcome = simulate(quiet(seed, { workers, ownerMs: 50, poisoned: new Map([[2, 3]]) }));
+      expect(outcome.stopped).toMatchObject({ why: 'refused', microBatch: 3, workers: [0] });
+      expect(outcome.counters.refused).toBe(1);
+    }
+  });
+
   it('what one worker alone refuses is computed by another', () => {
     for (const seed of seeds) {
       const outcome = simulate(quiet(seed, { workers: [{ ...fast, refuses: 0.5 }, slow], clips: seed % 2 === 0 }));
