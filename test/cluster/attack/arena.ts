@@ -125,19 +125,16 @@ export class Arena {
     return (1000 * this.#stepsAt.filter((at) => at >= from && at < to).length) / (to - from);
   }
 
-  /** The part of the run's tokens that a worker is credited with, 0 to 1; the coordinator is asked to write it down. */
-  async shareOf(worker: string): Promise<number> {
+  /** The part of the run's tokens that workers are credited with, 0 to 1; the coordinator is asked to write it down. */
+  async shareOf(workers: RegExp): Promise<number> {
     const written = () => eventsOf(join(this.#folder.path, 'run')).filter(({ event }) => event === 'workers');
     const before = written().length;
     this.coordinator.signal('SIGUSR1');
     const end = performance.now() + 10_000;
     while (written().length === before && performance.now() < end && this.coordinator.running) await pause(100);
-    const total = new Map<string, number>();
-    for (const { workers } of written())
-      for (const { name, tokens } of workers as { name: string; tokens: number }[])
-        total.set(name, tokens + (total.get(name) ?? 0));
-    const all = [...total.values()].reduce((sum, tokens) => sum + tokens, 0);
-    return all === 0 ? 0 : (total.get(worker) ?? 0) / all;
+    const told = written().flatMap((event) => event.workers as { readonly name: string; readonly tokens: number }[]);
+    const sum = (all: typeof told) => all.reduce((tokens, one) => tokens + one.tokens, 0);
+    return told.length === 0 ? 0 : sum(told.filter(({ name }) => workers.test(name))) / sum(told);
   }
 
   /** Of the coordinator, resident. */

@@ -66,9 +66,10 @@ export const PLANS: readonly Plan[] = [
   member('refuse-two'),
   member('refuse-evaluation'),
   member('stats', {
-    check: async (arena, _, name) => {
-      const share = await arena.shareOf(name);
-      return share > 0.01 ? `it is credited with ${(100 * share).toFixed(0)} % of the tokens` : undefined;
+    check: async (arena) => {
+      const share = await arena.shareOf(/^stats-/);
+      // It works as much as the honest one, at most.
+      return share > 0.75 ? `it is credited with ${(100 * share).toFixed(0)} % of the tokens` : undefined;
     },
   }),
   member('evaluate-frame'),

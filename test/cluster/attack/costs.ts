@@ -97,24 +97,4 @@ export const COSTS = {
     };
     await Promise.all(Array.from({ length: 4 }, send));
   },
-
-  /** Claims to have computed enormous numbers of tokens. */
-  stats: async (seat) => {
-    const { connection, ended, welcome } = await introduced(seat);
-    seat.tell({ told: 'begun' });
-    const tokens = 4_000_000_000;
-    const claim = () =>
-      connection.isOpen &&
-      connection.send({
-        type: 'stats',
-        step: welcome.step,
-        computeMs: 1e-3,
-        uploadMs: 0,
-        downloadMs: 0,
-        waitMs: 0,
-        tokens,
-      });
-    const timer = setInterval(claim, 100);
-    await untilEnded(seat, ended).finally(() => clearInterval(timer));
-  },
 } as const satisfies Record<string, Attack>;

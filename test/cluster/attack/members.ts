@@ -163,6 +163,15 @@ export const MEMBERS = {
     },
   })),
 
+  /** Works, and claims to have computed enormous numbers of tokens in no time. */
+  stats: member(() => ({
+    leaves: (message, connection) => {
+      if (message.type !== 'stats') return true;
+      connection.send({ ...message, computeMs: 1e-3, tokens: 4_000_000_000 });
+      return false;
+    },
+  })),
+
   /** Works, and answers an evaluation by a frame with a loss of its own. */
   'evaluate-frame': member(() => ({
     arrives: (message, connection) => {
