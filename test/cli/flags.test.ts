@@ -23,6 +23,7 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   'src/cli/doctor.ts': ['--input-type'],
   'cluster/tab/words.ts': ['--enable-unsafe-webgpu'],
   'docs/lan.md': ['--add-port'],
+  'docs/security.md': ['--quick'],
   'README.md': ['--pairs', '--seconds'],
   // Dashes of the novel.
   'docs/verdict.md': ['--and', '--the'],
