@@ -4,13 +4,7 @@ import { LONGEST_WORDS, printableLine } from '../printable.js';
 import { LineBudget } from '../report/line-budget.js';
 import type { Reporter } from '../report/progress.js';
 
-export interface RefusalOptions {
-  /** Between the lines that say how many more there were, in milliseconds. */
-  readonly periodMs?: number;
-  /** Milliseconds; the monotonic clock if absent. */
-  readonly now?: () => number;
-}
-
+/** Between the lines that say how many more there were. */
 const PERIOD_MS = 60_000;
 const LIMITS = {
   all: { burst: 24, perMinute: 12 },
@@ -25,7 +19,7 @@ const MOST_ADDRESSES = 1000;
  * of each address and in all; the rest are counted, and told in one line a minute.
  */
 export class Refusals {
-  readonly #budget: LineBudget;
+  readonly #budget = new LineBudget(LIMITS);
   readonly #more = new Map<string, number>();
   readonly #addresses = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
@@ -33,10 +27,7 @@ export class Refusals {
   constructor(
     private readonly reporter: Pick<Reporter, 'note'>,
     private readonly telemetry: Pick<Telemetry, 'log'>,
-    private readonly options: RefusalOptions = {},
-  ) {
-    this.#budget = new LineBudget(LIMITS, options.now);
-  }
+  ) {}
 
   /** `peer`: address and port; `who`: what it was, such as `a page of `. */
   add(error: LantrainError, peer: string, who = ''): void {
@@ -49,7 +40,7 @@ export class Refusals {
     }
     this.#more.set(error.code, 1 + (this.#more.get(error.code) ?? 0));
     if (this.#addresses.size < MOST_ADDRESSES) this.#addresses.add(address);
-    this.#timer ??= setTimeout(() => this.flush(), this.options.periodMs ?? PERIOD_MS).unref();
+    this.#timer ??= setTimeout(() => this.flush(), PERIOD_MS).unref();
   }
 
   /** Says how many more there were. */

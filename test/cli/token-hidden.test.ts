@@ -164,11 +164,11 @@ describe('a token', () => {
       writeFileSync(at('big'), 'x'.repeat(2000));
       writeFileSync(at('wrong'), 'no token at all');
       for (const [file, why] of [
-        ['fifo', /is no regular file/],
-        ['folder', /is no regular file/],
-        ['/dev/zero', /is no regular file/],
-        ['big', /has more than 1000 bytes/],
-        ['missing', /cannot be read, no such file/],
+        ['fifo', /cannot be read: it is a pipe/],
+        ['folder', /cannot be read: illegal operation on a directory/],
+        ['/dev/zero', /cannot be read: it is a device/],
+        ['big', /cannot be read: it has more than 1000 bytes/],
+        ['missing', /cannot be read: no such file/],
         ['wrong', /the token from wrong is not one/],
       ] as const) {
         const { code, stdout, stderr } = await lantrain(['worker', NOWHERE, '--token-file', file], {
