@@ -75,9 +75,10 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
   });
 
   it('shows none of what npm starts, while set-up is still at work', async () => {
-    const token = newToken();
+    const [token, admin] = [newToken(), newToken()];
+    const link = `wss://h:1/#${token}.x.${admin}`;
     const checkout = smallCheckout("console.log('started', process.argv[3]);\nsetInterval(() => {}, 1000);\n");
-    const child = spawn(process.execPath, ['src/cli/launch.mjs', 'worker', `wss://h:1/#${token}.x`], {
+    const child = spawn(process.execPath, ['src/cli/launch.mjs', 'worker', link], {
       cwd: checkout,
       env: { ...process.env, LANTRAIN_TOKEN: token },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -85,12 +86,13 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
     try {
       await once(child.stderr, 'data');
       expect(listed(Number(child.pid))).toContain('worker wss://h:1/#TOKEN.x');
+      expect(listed(Number(child.pid))).not.toContain(admin);
       let said = '';
       for await (const text of child.stdout) {
         said += text;
         if (said.includes('\n')) break;
       }
-      expect(said).toBe(`started wss://h:1/#${token}.x\n`);
+      expect(said).toBe(`started ${link}\n`);
       expect(listed(Number(child.pid))).not.toContain(token);
     } finally {
       child.kill('SIGKILL');
