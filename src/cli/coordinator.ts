@@ -255,7 +255,7 @@ class ClusterConductor implements Conductor {
       telemetry.event(resume);
     }
     const { host } = command;
-    const secrets = await secretsOf(folder, access, !command.plain);
+    const secrets = secretsOf(access, !command.plain);
     const refusals = new Refusals(reporter, telemetry);
     this.#refusals = refusals;
     telemetry.live = clusterSource(engine);
