@@ -1,4 +1,5 @@
 import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
+import { personOf } from '../../cluster/transport/person.js';
 import type { LantrainError } from '../errors.js';
 import { LONGEST_WORDS, printableLine } from '../printable.js';
 import { LineBudget } from '../report/line-budget.js';
@@ -31,15 +32,14 @@ export class Refusals {
 
   /** `peer`: address and port; `who`: what it was, such as `a page of `. */
   add(error: LantrainError, peer: string, who = ''): void {
-    const address = peer.replace(/:\d+$/, '');
-    if (this.#budget.take(error.code, address)) {
+    if (this.#budget.take(error.code, personOf(peer))) {
       const why = printableLine(error.message, LONGEST_WORDS);
       this.reporter.note(`refused ${who}${peer}: ${why}`);
       this.telemetry.log('refuse', `${who}${peer}: ${why}`);
       return;
     }
     this.#more.set(error.code, 1 + (this.#more.get(error.code) ?? 0));
-    if (this.#addresses.size < MOST_ADDRESSES) this.#addresses.add(address);
+    if (this.#addresses.size < MOST_ADDRESSES) this.#addresses.add(peer.replace(/:\d+$/, ''));
     this.#timer ??= setTimeout(() => this.flush(), PERIOD_MS).unref();
   }
 
