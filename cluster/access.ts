@@ -42,6 +42,8 @@ export function fingerprintOf(certificate: string | Uint8Array): string {
 /** What a coordinator keeps so that its join URL stays good when it starts again. */
 export interface Access {
   readonly token: string;
+  /** The token that lets who watches the run control it as well. */
+  readonly admin: string;
   /** PEM. */
   readonly certificate: string;
   readonly key: string;
@@ -61,7 +63,7 @@ export interface AccessOptions {
 }
 
 /**
- * Reads token, certificate, key and port from `folder`, makes what is missing and keeps it there, readable by the owner
+ * Reads tokens, certificate, key and port from `folder`, makes what is missing and keeps it there, readable by the owner
  * only. Secrets that this user did not make in this folder are not used: new ones are made. The user's own certificate
  * stays where it is. Throws LT_CLUSTER_ACCESS, LT_CLUSTER_CERTIFICATE or LT_RUN_FOREIGN.
  */
@@ -70,6 +72,9 @@ export async function loadOrCreateAccess(folder: string, options: AccessOptions 
   const kept = await keptToken(secrets, folder, 'token');
   const token = options.token ?? kept ?? newToken();
   if (token !== kept) await secrets.write('token', token);
+  const keptAdmin = await keptToken(secrets, folder, 'admin-token');
+  const admin = keptAdmin ?? newToken();
+  if (admin !== keptAdmin) await secrets.write('admin-token', admin);
   const isOwn = options.cert !== undefined;
   const pair = isOwn ? await ownPair(options.cert, options.key) : await keptPair(secrets, folder);
   const port = await readPort(folder);
@@ -77,6 +82,7 @@ export async function loadOrCreateAccess(folder: string, options: AccessOptions 
   const { whyRemoved } = secrets;
   return {
     token,
+    admin,
     ...pair,
     ...(port === undefined ? {} : { port }),
     ...(whyRemoved === undefined ? {} : { remark: `${whyRemoved}: ${made}; links from before do not work` }),
@@ -118,16 +124,6 @@ export async function saveIncarnation(folder: string, incarnation: number): Prom
 function wholeNumber(text: string | undefined, most: number): number | undefined {
   const number = /^[1-9]\d{0,9}\n?$/.test(text ?? '') ? Number(text) : 0;
   return number > 0 && number <= most ? number : undefined;
-}
-
-/** The token that lets who watches the run control it as well; made on first use. Throws as `loadOrCreateAccess`. */
-export async function loadOrCreateAdminToken(folder: string): Promise<string> {
-  const secrets = await SecretFiles.open(folder);
-  const kept = await keptToken(secrets, folder, 'admin-token');
-  if (kept !== undefined) return kept;
-  const made = newToken();
-  await secrets.write('admin-token', made);
-  return made;
 }
 
 /** The file that the admin token is kept in, readable by the owner only. */

@@ -11,7 +11,7 @@ export interface JoinUrl {
   /** A name, an IPv4 address, or an IPv6 address without brackets, with its zone if it has one (`fe80::1%eth0`). */
   readonly host: string;
   readonly port: number;
-  /** Absent in a URL that was found or is to be shown: then it comes by environment or standard input. */
+  /** Absent in a URL that was found or is to be shown: then it comes by environment, file or standard input. */
   readonly token?: string;
   /** SHA-256 of the certificate in base64url; absent with a certificate that an authority vouches for. */
   readonly fingerprint?: string;
@@ -22,7 +22,10 @@ export function authorityOf(host: string, port: number): string {
   return `${host.includes(':') ? `[${host.replace('%', '%25')}]` : host}:${port}`;
 }
 
-/** `ws(s)://host:port/#TOKEN.FINGERPRINT`, or `#.FINGERPRINT` without a token. A shell may take the brackets of IPv6 for its own, nothing else in it. */
+/**
+ * `ws(s)://host:port/#TOKEN.FINGERPRINT`, or `#.FINGERPRINT` without a token. A shell may take the brackets of IPv6 for its
+ * own, nothing else in it.
+ */
 export function formatJoinUrl({ secure, host, port, token, fingerprint }: JoinUrl): string {
   const secret = [token ?? '', ...(fingerprint === undefined ? [] : [fingerprint])].join('.');
   return `${secure ? 'wss' : 'ws'}://${authorityOf(host, port)}/${secret === '' ? '' : `#${secret}`}`;

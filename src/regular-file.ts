@@ -2,7 +2,7 @@ import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSy
 import { constants as system } from 'node:os';
 
 /** Beyond any file of settings; a config.json has some kilobytes. */
-export const MOST_JSON_BYTES = 2 ** 24;
+const MOST_JSON_BYTES = 2 ** 24;
 const CHUNK_BYTES = 2 ** 16;
 
 export interface RegularFile {

@@ -6,7 +6,7 @@ import { createFile, isSystemError, makeFolder } from './files.js';
 import { readOwn } from './own-files.js';
 
 /** Where the program keeps what is this user's on this machine: $LANTRAIN_STATE, or the platform's own place. */
-export function stateFolder(): string {
+function stateFolder(): string {
   const { LANTRAIN_STATE, XDG_STATE_HOME, LOCALAPPDATA } = process.env;
   if (LANTRAIN_STATE) return LANTRAIN_STATE;
   if (XDG_STATE_HOME) return join(XDG_STATE_HOME, 'lantrain');

@@ -30,7 +30,8 @@ export async function writeAndPrune(
 
 /**
  * Removes what a crash left: partial checkpoints, and replaced ones whose successor arrived; one whose successor did not
- * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written. Throws LT_RUN_FOREIGN.
+ * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written. Throws
+ * LT_RUN_FOREIGN.
  */
 export async function sweepCheckpoints(dir: string): Promise<void> {
   checkOwnAt(dir, { kind: 'folder' });

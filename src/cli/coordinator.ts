@@ -235,14 +235,13 @@ class ClusterConductor implements Conductor {
         this.#events?.add(event);
         return;
       }
+      const worker = 'worker' in note && note.worker !== undefined ? engine.nameOf(note.worker) : undefined;
       const line = lineOf(note, engine);
-      if (line) lines.add({ event: note.note, reason: line });
+      if (line) lines.add({ event: note.note, worker, reason: line });
       if (note.note === 'waiting') waiting(true);
       else if (note.note === 'going-on') waiting(false);
-      if (note.note in RETRIES) {
-        const worker = 'worker' in note && note.worker !== undefined ? engine.nameOf(note.worker) : undefined;
-        log.add({ event: note.note, reason: 'reason' in note ? note.reason : RETRIES[note.note], worker });
-      }
+      if (note.note in RETRIES)
+        log.add({ event: note.note, worker, reason: 'reason' in note ? note.reason : RETRIES[note.note] });
     };
     this.#say = (line) => {
       reporter.note(line);
@@ -256,7 +255,7 @@ class ClusterConductor implements Conductor {
       telemetry.event(resume);
     }
     const { host } = command;
-    const secrets = await secretsOf(folder, access, !command.plain);
+    const secrets = secretsOf(access, !command.plain);
     const refusals = new Refusals(reporter, telemetry);
     this.#refusals = refusals;
     telemetry.live = clusterSource(engine);

@@ -4,8 +4,8 @@
  * Linux and macOS, that is all of its arguments. `launch.mjs` does the same, earlier.
  */
 const line = ['lantrain', ...process.argv.slice(2)].join(' ');
-/** A token stands after the `#` of a link. */
-const hidden = line.replace(/(:\/\/[^\s#]*#)[A-Za-z0-9_-]{22,}/g, '$1TOKEN');
+/** After the `#` of a link stand the token, perhaps the fingerprint, and in an admin link the admin token. */
+const hidden = line.replace(/(:\/\/[^\s#]*#)[\w-]{22,}((\.[\w-]*)?)(\.[\w-]*)?/g, '$1TOKEN$2');
 if (hidden !== line) process.title = hidden;
 
 export {};

@@ -9,7 +9,7 @@ import { prepare } from './setup.mjs';
 
 // Set-up may take minutes, and all users of this machine can list its processes: see hide-token.ts.
 const line = ['lantrain'].concat(process.argv.slice(2)).join(' ');
-const hidden = line.replace(/(:\/\/[^\s#]*#)[A-Za-z0-9_-]{22,}/g, '$1TOKEN');
+const hidden = line.replace(/(:\/\/[^\s#]*#)[\w-]{22,}((\.[\w-]*)?)(\.[\w-]*)?/g, '$1TOKEN$2');
 if (hidden !== line) process.title = hidden;
 
 /** A signal that comes again within this time is the same one. */

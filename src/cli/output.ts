@@ -21,8 +21,9 @@ export function remarkLine(line: string): void {
 }
 
 /**
- * All text of this process is made printable (see `guardTerminal`). A reader that goes away (EPIPE, EIO of a closed terminal) or a full disk (ENOSPC) ends a command whose output is its
- * purpose: quietly where nobody reads it any more, else with one line. A run goes on, see `outputIsOptional`.
+ * All text of this process is made printable (see `guardTerminal`). A reader that goes away (EPIPE, EIO of a closed
+ * terminal) or a full disk (ENOSPC) ends a command whose output is its purpose: quietly where nobody reads it any more,
+ * else with one line. A run goes on, see `outputIsOptional`.
  */
 export function guardOutput(): void {
   for (const name of ['stdout', 'stderr'] as const) {

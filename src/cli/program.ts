@@ -79,7 +79,7 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
     .command('worker')
     .description('compute for a coordinator; without a URL, one is looked for on this network')
     .argument('[url]', 'the URL that the coordinator printed; its token by LANTRAIN_TOKEN, a file or standard input')
-    .option('--token-file <file>', 'a file with the token, where LANTRAIN_TOKEN is not set')
+    .option('--token-file <file>', 'a file with the token and no more')
     .option('--name <name>', 'what the coordinator calls this worker (default: host and process)', workerName)
     .option('--adapter <name>', 'the GPU whose name contains this')
     .option('--plain', 'ws without TLS, also to other machines')

@@ -1,16 +1,11 @@
 import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
+import { personOf } from '../../cluster/transport/person.js';
 import type { LantrainError } from '../errors.js';
 import { LONGEST_WORDS, printableLine } from '../printable.js';
 import { LineBudget } from '../report/line-budget.js';
 import type { Reporter } from '../report/progress.js';
 
-export interface RefusalOptions {
-  /** Between the lines that say how many more there were, in milliseconds. */
-  readonly periodMs?: number;
-  /** Milliseconds; the monotonic clock if absent. */
-  readonly now?: () => number;
-}
-
+/** Between the lines that say how many more there were. */
 const PERIOD_MS = 60_000;
 const LIMITS = {
   all: { burst: 24, perMinute: 12 },
@@ -25,7 +20,7 @@ const MOST_ADDRESSES = 1000;
  * of each address and in all; the rest are counted, and told in one line a minute.
  */
 export class Refusals {
-  readonly #budget: LineBudget;
+  readonly #budget = new LineBudget(LIMITS);
   readonly #more = new Map<string, number>();
   readonly #addresses = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
@@ -33,23 +28,19 @@ export class Refusals {
   constructor(
     private readonly reporter: Pick<Reporter, 'note'>,
     private readonly telemetry: Pick<Telemetry, 'log'>,
-    private readonly options: RefusalOptions = {},
-  ) {
-    this.#budget = new LineBudget(LIMITS, options.now);
-  }
+  ) {}
 
   /** `peer`: address and port; `who`: what it was, such as `a page of `. */
   add(error: LantrainError, peer: string, who = ''): void {
-    const address = peer.replace(/:\d+$/, '');
-    if (this.#budget.take(error.code, address)) {
+    if (this.#budget.take(error.code, personOf(peer))) {
       const why = printableLine(error.message, LONGEST_WORDS);
       this.reporter.note(`refused ${who}${peer}: ${why}`);
       this.telemetry.log('refuse', `${who}${peer}: ${why}`);
       return;
     }
     this.#more.set(error.code, 1 + (this.#more.get(error.code) ?? 0));
-    if (this.#addresses.size < MOST_ADDRESSES) this.#addresses.add(address);
-    this.#timer ??= setTimeout(() => this.flush(), this.options.periodMs ?? PERIOD_MS).unref();
+    if (this.#addresses.size < MOST_ADDRESSES) this.#addresses.add(peer.replace(/:\d+$/, ''));
+    this.#timer ??= setTimeout(() => this.flush(), PERIOD_MS).unref();
   }
 
   /** Says how many more there were. */

@@ -44,7 +44,7 @@ export async function noteEnd(
 
 /** The mark of a run that has used what is found wrong. */
 export function markOf(run: RunDirectory): Inexact | undefined {
-  return inexactOf(readMetrics(join(run.path, 'metrics.jsonl')));
+  return inexactOf(readMetrics(join(run.root, 'metrics.jsonl')));
 }
 
 /** What a mark says, and how to go back before it. */

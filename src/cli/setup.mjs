@@ -225,7 +225,7 @@ answer({ adapter: adapter && (adapter.info.device || adapter.info.description ||
  * Asks Dawn for an adapter in a process of its own, because a broken driver may take its process down.
  * @returns `adapter`: its name, or undefined; `unloadable`: why the webgpu package does not load; `said`: what Dawn said.
  */
-async function findAdapter(env = process.env) {
+async function findAdapter(env = childEnvironment) {
   const result = await run(process.execPath, ['--input-type=module', '-e', adapterProbe], {
     env,
     timeoutMs: adapterTimeoutMs,
@@ -263,7 +263,7 @@ async function ensureAdapter() {
   }
   const variables = driverVariables.filter((name) => process.env[name] !== undefined);
   if (variables.length > 0) {
-    const env = { ...process.env };
+    const env = { ...childEnvironment };
     for (const name of variables) delete env[name];
     const other = await findAdapter(env);
     if (other.adapter !== undefined) {
@@ -445,7 +445,7 @@ function codenameOf(release) {
 
 async function candidateVersion(aptOptions) {
   const { stdout } = await run('apt-cache', [...aptOptions, 'policy', driverPackages[0]], {
-    env: { ...process.env, LC_ALL: 'C' },
+    env: { ...childEnvironment, LC_ALL: 'C' },
   });
   const match = /^\s*Candidate:\s*(\S+)/m.exec(stdout);
   return match === null || match[1] === '(none)' ? '' : match[1];
@@ -483,7 +483,7 @@ function createAptFolder() {
 }
 
 async function apt(...args) {
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
+  const env = { ...childEnvironment, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
   const result = await run('apt-get', args, { env });
   if (result.code !== 0) throw new Stop(`apt-get ${args.join(' ')} failed:\n${result.output.trim()}`);
 }

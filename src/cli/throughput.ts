@@ -2,21 +2,24 @@ import type { Member } from '../../cluster/coordinator.js';
 import { formatCount, formatPercent } from '../report/format.js';
 import type { WorkerTotal } from '../report/workers.js';
 
+type WorkTotals = Pick<Member['totals'], 'tokens' | 'workMs'>;
+
 /** What each worker computes: its tokens by the time from when it was dealt them to when it had sent all. */
 export class Throughput {
-  readonly #tokens = new Map<number, number>();
-  readonly #workMs = new Map<number, number>();
+  /** Of those who were there at the last call. */
+  #before: ReadonlyMap<number, WorkTotals> = new Map();
 
   /** `workers  a 2.4k   b 2.5k tokens/s while at work`, since the last call; undefined when nobody has computed since. */
-  line(members: Iterable<Member>): string | undefined {
+  line(members: Iterable<Pick<Member, 'id' | 'name' | 'totals'>>): string | undefined {
     const speeds: string[] = [];
+    const now = new Map<number, WorkTotals>();
     for (const { id, name, totals } of members) {
-      const tokens = totals.tokens - (this.#tokens.get(id) ?? 0);
-      const milliseconds = totals.workMs - (this.#workMs.get(id) ?? 0);
-      this.#tokens.set(id, totals.tokens);
-      this.#workMs.set(id, totals.workMs);
-      if (tokens > 0) speeds.push(`${name} ${speed(tokens, milliseconds)}`);
+      const { tokens, workMs } = totals;
+      const before = this.#before.get(id) ?? { tokens: 0, workMs: 0 };
+      now.set(id, { tokens, workMs });
+      if (tokens > before.tokens) speeds.push(`${name} ${speed(tokens - before.tokens, workMs - before.workMs)}`);
     }
+    this.#before = now;
     return speeds.length > 0 ? `workers  ${speeds.join('   ')} tokens/s while at work` : undefined;
   }
 }

@@ -1,8 +1,8 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { readToken, TOKEN_VARIABLE, tokenFromEnvironment } from '../../cluster/access.js';
 import { checkToken } from '../../cluster/join-url.js';
 import { LantrainError } from '../errors.js';
-import { isSystemError, reason } from '../files.js';
+import { reason } from '../files.js';
+import { readRegular } from '../regular-file.js';
 
 /** What is said to who gave the token in an argument. */
 export const TOKEN_WAS_SHOWN =
@@ -12,7 +12,7 @@ export const TOKEN_WAS_SHOWN =
 const MOST_BYTES = 1000;
 
 /** Where a worker's token is to come from. */
-export interface TokenSources {
+interface TokenSources {
   /** Of the URL. */
   readonly token?: string;
   readonly tokenFile?: string;
@@ -30,28 +30,18 @@ export async function tokenOf({ token, tokenFile }: TokenSources): Promise<strin
 }
 
 /** Throws LT_CLUSTER_TOKEN unless `path` is a small regular file with a token; nothing is waited for. */
-export function tokenFromFile(path: string): string {
-  const refused = (why: string, cause?: unknown) =>
-    new LantrainError('LT_CLUSTER_TOKEN', `--token-file ${path} ${why}: give a file that holds the token and no more`, {
-      cause,
-    });
-  const bytes = Buffer.alloc(MOST_BYTES + 1);
-  let length: number;
+function tokenFromFile(path: string): string {
+  let text: string;
   try {
-    // A pipe without a writer would be waited for.
-    const file = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-    try {
-      if (!fstatSync(file).isFile()) throw refused('is no regular file');
-      length = readSync(file, bytes, 0, bytes.length, 0);
-    } finally {
-      closeSync(file);
-    }
+    text = readRegular(path, MOST_BYTES).toString('utf8');
   } catch (cause) {
-    if (!isSystemError(cause)) throw cause;
-    throw refused(`cannot be read, ${reason(cause)}`, cause);
+    throw new LantrainError(
+      'LT_CLUSTER_TOKEN',
+      `--token-file ${path} cannot be read: ${reason(cause)}; give a file that holds the token and no more`,
+      { cause },
+    );
   }
-  if (length > MOST_BYTES) throw refused(`has more than ${MOST_BYTES} bytes`);
-  return checkToken(bytes.toString('utf8', 0, length), path);
+  return checkToken(text, path);
 }
 
 /** From whoever sits here or pipes it in: a URL that was found, or is to be seen by others, has none. */

@@ -1,6 +1,6 @@
 import { basename, join } from 'node:path';
 import QRCode from 'qrcode';
-import { type Access, adminTokenFile, loadOrCreateAccess, loadOrCreateAdminToken } from '../../cluster/access.js';
+import { type Access, adminTokenFile, loadOrCreateAccess } from '../../cluster/access.js';
 import type { RunControls } from '../../cluster/dashboard/controls.js';
 import { formatFragment, type PageSecrets, type RunFacts } from '../../cluster/dashboard/messages.js';
 import { type PageServer, servePage } from '../../cluster/dashboard/page-server.js';
@@ -104,7 +104,7 @@ export async function watchTraining(
   const access = await loadOrCreateAccess(folder);
   if (access.remark !== undefined) reporter.note(`access   ${access.remark}`);
   const secure = !isLoopback(host);
-  const secrets = await secretsOf(folder, access, secure);
+  const secrets = secretsOf(access, secure);
   const refusals = new Refusals(reporter, watched.telemetry);
   const server = await servePage({
     host,
@@ -121,10 +121,6 @@ export async function watchTraining(
   return server;
 }
 
-export async function secretsOf(folder: string, access: Access, secure: boolean): Promise<PageSecrets> {
-  return {
-    token: access.token,
-    fingerprint: secure ? access.fingerprint : '',
-    admin: await loadOrCreateAdminToken(folder),
-  };
+export function secretsOf({ token, fingerprint, admin }: Access, secure: boolean): PageSecrets {
+  return { token, fingerprint: secure ? fingerprint : '', admin };
 }

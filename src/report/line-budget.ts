@@ -21,17 +21,14 @@ export class LineBudget {
   readonly #kinds = new Map<string, Bucket>();
   readonly #people = new Map<string, Bucket>();
 
-  /** `now` in milliseconds; the monotonic clock if absent. Kinds are few, and the caller's own. */
-  constructor(
-    private readonly limits: BudgetLimits,
-    private readonly now: () => number = () => performance.now(),
-  ) {
-    this.#all = limits.all && new Bucket(limits.all, now());
+  /** Kinds are few, and the caller's own. */
+  constructor(private readonly limits: BudgetLimits) {
+    this.#all = limits.all && new Bucket(limits.all, performance.now());
   }
 
   /** Whether a line may be written; if so, it counts. */
   take(kind: string, person: string): boolean {
-    const now = this.now();
+    const now = performance.now();
     const { limits } = this;
     const ofKind = bucketOf(this.#kinds, kind, limits.kind, now);
     const ofPerson = bucketOf(this.#people, `${kind}\0${person}`, limits.person, now);

@@ -9,13 +9,7 @@ export interface Happening {
   readonly count?: number;
 }
 
-export interface ThinnerOptions {
-  /** Between what is written for those that were not written one by one, in milliseconds. */
-  readonly periodMs?: number;
-  /** Milliseconds; the monotonic clock if absent. */
-  readonly now?: () => number;
-}
-
+/** Between what is written for those that were not written one by one. */
 const PERIOD_MS = 60_000;
 /** A class of thirty that joins at once is written one by one; one who comes and goes all the time is not. */
 const LIMITS = {
@@ -32,17 +26,12 @@ const MOST_GROUPS = 4;
  * those of a member that makes up new ones without end: they are one group without a worker.
  */
 export class Thinner<T extends Happening> {
-  readonly #budget: LineBudget;
+  readonly #budget = new LineBudget(LIMITS);
   /** By the time of their last one. */
   readonly #held = new Map<string, { readonly last: T; readonly count: number }>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(
-    private readonly write: (one: T) => void,
-    private readonly options: ThinnerOptions = {},
-  ) {
-    this.#budget = new LineBudget(LIMITS, options.now);
-  }
+  constructor(private readonly write: (one: T) => void) {}
 
   add(one: T): void {
     if (this.#budget.take(one.event, one.worker ?? '')) {
@@ -57,7 +46,7 @@ export class Thinner<T extends Happening> {
     const count = 1 + (this.#held.get(key)?.count ?? 0);
     this.#held.delete(key);
     this.#held.set(key, { last: isOwn ? one : (nameless as T), count });
-    this.#timer ??= setTimeout(() => this.flush(), this.options.periodMs ?? PERIOD_MS).unref();
+    this.#timer ??= setTimeout(() => this.flush(), PERIOD_MS).unref();
   }
 
   /** Writes what is held back, as of now. */

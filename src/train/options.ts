@@ -56,7 +56,7 @@ export const TrainOptionsSchema = z.object({
   precision: z.enum(PRECISIONS).default('f32'),
   /** Updates between evaluations, and batches of one; 0 is off. */
   evalEvery: noneUpTo(BOUNDS.steps),
-  evalBatches: upTo(MOST_TOKENS),
+  evalBatches: upTo(BOUNDS.steps),
   /** Updates between samples (0: after each epoch); tokens of one (0: none). */
   sampleEvery: noneUpTo(BOUNDS.steps),
   prompt: z.string().max(MOST_TEXT),

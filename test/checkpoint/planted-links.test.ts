@@ -15,7 +15,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { loadOrCreateAccess, loadOrCreateAdminToken, saveIncarnation, savePort } from '../../cluster/access.js';
+import { loadOrCreateAccess, saveIncarnation, savePort } from '../../cluster/access.js';
 import { writeWhole } from '../../src/checkpoint/atomic.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { exportModel } from '../../src/cli/export.js';
@@ -46,7 +46,6 @@ beforeAll(async () => {
   made.close();
   const folder = join(whole, 'run', 'cluster');
   await loadOrCreateAccess(folder);
-  await loadOrCreateAdminToken(folder);
   await savePort(folder, 7070);
   await saveIncarnation(folder, 1);
 });
@@ -76,7 +75,6 @@ async function writeAll(opened: RunDirectory): Promise<void> {
   const folder = join(opened.root, 'cluster');
   await loadOrCreateAccess(folder);
   await saveIncarnation(folder, 2);
-  await loadOrCreateAdminToken(folder);
   await savePort(folder, 7071);
   for (const step of [4, 6]) {
     opened.append(event(step));

@@ -75,9 +75,10 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
   });
 
   it('shows none of what npm starts, while set-up is still at work', async () => {
-    const token = newToken();
+    const [token, admin] = [newToken(), newToken()];
+    const link = `wss://h:1/#${token}.x.${admin}`;
     const checkout = smallCheckout("console.log('started', process.argv[3]);\nsetInterval(() => {}, 1000);\n");
-    const child = spawn(process.execPath, ['src/cli/launch.mjs', 'worker', `wss://h:1/#${token}.x`], {
+    const child = spawn(process.execPath, ['src/cli/launch.mjs', 'worker', link], {
       cwd: checkout,
       env: { ...process.env, LANTRAIN_TOKEN: token },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -85,12 +86,13 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
     try {
       await once(child.stderr, 'data');
       expect(listed(Number(child.pid))).toContain('worker wss://h:1/#TOKEN.x');
+      expect(listed(Number(child.pid))).not.toContain(admin);
       let said = '';
       for await (const text of child.stdout) {
         said += text;
         if (said.includes('\n')) break;
       }
-      expect(said).toBe(`started wss://h:1/#${token}.x\n`);
+      expect(said).toBe(`started ${link}\n`);
       expect(listed(Number(child.pid))).not.toContain(token);
     } finally {
       child.kill('SIGKILL');
@@ -164,11 +166,11 @@ describe('a token', () => {
       writeFileSync(at('big'), 'x'.repeat(2000));
       writeFileSync(at('wrong'), 'no token at all');
       for (const [file, why] of [
-        ['fifo', /is no regular file/],
-        ['folder', /is no regular file/],
-        ['/dev/zero', /is no regular file/],
-        ['big', /has more than 1000 bytes/],
-        ['missing', /cannot be read, no such file/],
+        ['fifo', /cannot be read: it is a pipe/],
+        ['folder', /cannot be read: illegal operation on a directory/],
+        ['/dev/zero', /cannot be read: it is a device/],
+        ['big', /cannot be read: it has more than 1000 bytes/],
+        ['missing', /cannot be read: no such file/],
         ['wrong', /the token from wrong is not one/],
       ] as const) {
         const { code, stdout, stderr } = await lantrain(['worker', NOWHERE, '--token-file', file], {

@@ -103,7 +103,7 @@ test('access is made once, kept for the owner only, and the same when it is read
   expect(await loadOrCreateAccess(where)).toEqual({ ...first, port: 7041 });
   expect(first.fingerprint).toBe(fingerprintOf(first.certificate));
   const files = await readdir(where);
-  expect(files.sort()).toEqual(['certificate.pem', 'key.pem', 'marks.json', 'port', 'token']);
+  expect(files.sort()).toEqual(['admin-token', 'certificate.pem', 'key.pem', 'marks.json', 'port', 'token']);
   if (process.platform === 'win32') return;
   expect((await stat(where)).mode & 0o777).toBe(0o700);
   for (const name of files) expect((await stat(joinPath(where, name))).mode & 0o777).toBe(0o600);
@@ -135,7 +135,7 @@ test("the user's own certificate is used and stays where it is", async () => {
   const options = { cert: joinPath(folder, 'own', 'certificate.pem'), key: joinPath(folder, 'own', 'key.pem') };
   const access = await loadOrCreateAccess(joinPath(folder, 'run'), options);
   expect(access.fingerprint).toBe(own.fingerprint);
-  expect((await readdir(joinPath(folder, 'run'))).sort()).toEqual(['marks.json', 'token']);
+  expect((await readdir(joinPath(folder, 'run'))).sort()).toEqual(['admin-token', 'marks.json', 'token']);
   expect(await readFile(joinPath(folder, 'run', 'token'), 'utf8')).toBe(access.token);
 });
 

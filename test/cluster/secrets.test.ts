@@ -18,7 +18,6 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   type Access,
   loadOrCreateAccess,
-  loadOrCreateAdminToken,
   newToken,
   readIncarnation,
   readPort,
@@ -42,12 +41,12 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-type All = Pick<Access, 'token' | 'certificate' | 'key' | 'remark'> & { readonly admin: string };
+type All = Pick<Access, 'token' | 'admin' | 'certificate' | 'key' | 'remark'>;
 
 /** One start of a coordinator. */
 async function start(where = folder): Promise<All> {
-  const { token, certificate, key, remark } = await loadOrCreateAccess(where);
-  return { token, certificate, key, remark, admin: await loadOrCreateAdminToken(where) };
+  const { token, admin, certificate, key, remark } = await loadOrCreateAccess(where);
+  return { token, admin, certificate, key, remark };
 }
 
 function expectAllNew(before: Omit<All, 'remark'>, after: All): void {
@@ -148,6 +147,8 @@ describe('secrets of a run', () => {
     vi.stubEnv('LANTRAIN_STATE', at('file', 'state'));
     const first = await start();
     expect(first.remark).toBeUndefined();
+    // Scripts read it there while the run goes on.
+    expect(readFileSync(file('token'), 'utf8')).toBe(first.token);
     const second = await start();
     expectAllNew(first, second);
     expect(second.remark).toMatch(

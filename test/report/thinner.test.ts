@@ -153,6 +153,13 @@ describe('strangers that are not let in', () => {
     expect(lines.at(-1)).toMatch(/^refused 100,0\d\d more .* of 1,000 addresses or more \(LT_CLUSTER_TOKEN 99,/);
   });
 
+  it('have no more lines for having many addresses of one network of IPv6', () => {
+    const { lines, all } = refusals();
+    for (let i = 0; i < 100; i++) all.add(why('LT_CLUSTER_TOKEN'), `[fd00:1:2:3::${i}]:1`);
+    all.add(why('LT_CLUSTER_TOKEN'), '10.0.0.1:5');
+    expect(lines.at(-1)).toBe('refused 10.0.0.1:5: wrong token');
+  });
+
   it('say one line each, whatever they say, and not a long one', () => {
     const { lines, logged, all } = refusals();
     all.add(why('LT_CLUSTER_TOKEN', `\u001b[2J\nadmin    https://evil${'x'.repeat(9999)}`), '10.0.0.1:1');
