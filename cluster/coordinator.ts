@@ -50,7 +50,7 @@ import {
   type RoundNote,
   type WorkerId,
 } from './round.js';
-import { addSaid, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
+import { AwakeClock, addSaid, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
 import type { CoordinatorConnection } from './transport/connection.js';
 import { personOf } from './transport/person.js';
 import { WorkerClasses } from './worker-class.js';
@@ -146,6 +146,8 @@ interface Job<T> {
 type Event = DistributiveOmit<RoundEvent, 'now'>;
 
 const TICK_MS = 200;
+/** Whoever is not heard of while this process does not run has not been silent. */
+const MOST_PAUSE_MS = 5 * TICK_MS;
 /** Whole buckets in memory on their way to workers, of all workers together. */
 const MOST_WHOLES = 16;
 /** Micro-batches of one evaluation, if they fit into a message; longer lists go in parts. */
@@ -162,6 +164,8 @@ export class ClusterEngine implements TrainingEngine {
   readonly credits = new Credits();
   lossScale: LossScale | undefined;
   readonly #round: Round;
+  /** The round's. */
+  readonly #clock = new AwakeClock(MOST_PAUSE_MS);
   readonly #own: OwnerAdapter;
   readonly #held = new Map<ContributionId, Held>();
   /** Digests, told in the order in which they were asked for. */
@@ -423,7 +427,7 @@ export class ClusterEngine implements TrainingEngine {
 
   #handle(event: Event): void {
     if (this.#failure === undefined)
-      for (const action of this.#round.handle({ ...event, now: performance.now() } as RoundEvent))
+      for (const action of this.#round.handle({ ...event, now: this.#clock.now() } as RoundEvent))
         this.#carryOut(action);
     else if (event.type === 'contribution') this.#release(event.contribution);
     // Not before its notes, which name it.
@@ -567,6 +571,8 @@ export class ClusterEngine implements TrainingEngine {
       evaluated: ({ assignment, batches }, losses) => this.#losses(OWNER, assignment, batches.keys(), losses),
       refused: ({ assignment }, microBatches, what) => this.#refused(OWNER, assignment, microBatches, what),
       unable: (reason) => {
+        // Its adapter is closed with the run, maybe in the middle of something.
+        if (this.#closing || this.#failure !== undefined) return;
         this.options.onOwnerUnable?.(reason);
         this.#event({ type: 'owner-unable', reason });
       },
