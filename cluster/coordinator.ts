@@ -20,6 +20,7 @@ import { ClusterOwner } from '../src/train/owner.js';
 import { StateGate } from '../src/train/state-gate.js';
 import type { OwnBitClass, Probe } from './bit-class.js';
 import { Credits } from './credits.js';
+import { FairSlots } from './fair-slots.js';
 import { OwnerAdapter, type OwnTaskGiver } from './owner-adapter.js';
 import {
   type ContributionHeader,
@@ -100,6 +101,8 @@ export interface Member {
   joined: boolean;
   /** Frames to it, in the order in which the round asked for them. */
   sending: Promise<void>;
+  /** A place in memory for a whole bucket on its way to it. */
+  readonly takeWhole: () => Promise<() => void>;
   /** The newest assignment, as far as it has told of it; for whoever shows it. */
   doing: Doing;
   /** Since it is here. */
@@ -175,7 +178,7 @@ export class ClusterEngine implements TrainingEngine {
   readonly #evaluating = new Map<number, Evaluating>();
   /** The sealed differences of each bucket to the newest version that is stepped. */
   readonly #differences: ({ readonly version: number; readonly message: Uint8Array } | undefined)[] = [];
-  readonly #wholes = new Slots(MOST_WHOLES);
+  readonly #wholes = new FairSlots(MOST_WHOLES);
   /** What happened while the actions of another event were carried out. */
   readonly #events: Event[] = [];
   #handling = false;
@@ -282,6 +285,7 @@ export class ClusterEngine implements TrainingEngine {
       hashes: {},
       joined: false,
       sending: Promise.resolve(),
+      takeWhole: this.#wholes.taker(personOf(connection.peer)),
       doing: NOTHING,
       totals: emptyTotals(),
       saidAt: performance.now(),
@@ -673,7 +677,7 @@ export class ClusterEngine implements TrainingEngine {
       return;
     }
     member.sending = member.sending.then(async () => {
-      const free = await this.#wholes.take();
+      const free = await member.takeWhole();
       if (!connection.isOpen) return free();
       const message = await this.#readWhole(bucket);
       if (message === undefined) return free();
@@ -909,24 +913,6 @@ export class ClusterEngine implements TrainingEngine {
         ),
       );
     }
-  }
-}
-
-/** So many at once; others wait their turn. */
-class Slots {
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(private free: number) {}
-
-  /** Resolves with what gives the slot back. */
-  async take(): Promise<() => void> {
-    if (this.free > 0) this.free--;
-    else await new Promise<void>((go) => this.#waiting.push(go));
-    return () => {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.free++;
-    };
   }
 }
 

@@ -67,6 +67,24 @@ describe("the coordinator's shell", () => {
     }
   });
 
+  it('gives a newcomer its weights while workers of another address take none of theirs', async () => {
+    const test = await cluster();
+    const admit = test.engine.admit.bind(test.engine);
+    let asked = 0;
+    test.engine.admit = (connection) => {
+      const never = () => {
+        asked++;
+        return new Promise<void>(() => {});
+      };
+      admit(Object.assign(connection, { peer: '10.0.0.1:1', sendFrame: never }));
+    };
+    for (let i = 0; i < 16; i++) await FakeWorker.join(test, `reads nothing ${i}`);
+    await until(() => test.engine.workers.length === 16 && asked >= 8, 'they are sent what they may be sent');
+    test.engine.admit = admit;
+    const good = await FakeWorker.join(test, 'good');
+    await until(() => good.frames.length === test.engine.owner.buckets.length, 'it gets every bucket');
+  });
+
   it('stops the run when two workers refuse a micro-batch, and no later step hangs', async () => {
     const test = await cluster({ minWorkers: 2 });
     await FakeWorker.join(test, 'a', refuse);
