@@ -462,7 +462,7 @@ export class ClusterEngine implements TrainingEngine {
     if (!member.owes.delete('join')) throw malformed('join was said already');
     const { model, plan, shape, seed, incarnation, microBatches, tokensPerStep, exact } = this.options;
     const name = plain(join.name);
-    member.name = name === '' || name.toLowerCase() === OWNER_NAME ? `worker ${member.id}` : name;
+    member.name = name === '' || lettersOf(name) === lettersOf(OWNER_NAME) ? `worker ${member.id}` : name;
     member.adapter = plain(join.adapter);
     const buckets = this.owner.buckets.length + 1;
     connection.frames = { incarnation, buckets, microBatches, kinds: ['contribution'] };
@@ -922,6 +922,14 @@ function plain(text: string): string {
     .replace(/\p{C}+/gu, ' ')
     .trim()
     .slice(0, 200);
+}
+
+/** Names that look alike but for spaces, signs and case have the same letters. */
+function lettersOf(name: string): string {
+  return name
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]/gu, '');
 }
 
 export function contributorOf({ name, adapter, bitClass }: Member): Contributor {
