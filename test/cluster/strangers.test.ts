@@ -65,9 +65,21 @@ async function closed(socket: Socket): Promise<void> {
 }
 
 test.runIf(isLinux)('silent sockets of one address take no place from joins of another', async () => {
-  const under = await start(PATIENT, { strangers: SLOW });
+  const under = await start(PATIENT, { strangers: { ...SLOW, sockets: 96 } });
   for (let i = 0; i < 150; i++) await evilSocket(under);
   await joinsWell(under, 8);
+});
+
+test('thirty browsers behind one address open the page at once, by six sockets each', async () => {
+  const under = await start({}, { onRequest: (_, response) => void response.end('page') });
+  const answers = Array.from({ length: 180 }, async () => {
+    const socket = await rawSocket(under.server);
+    sockets.push(socket);
+    socket.write(GET('/', '127.0.0.1'));
+    const [data] = await Promise.race([once(socket, 'data'), closed(socket).then(() => ['cut off'])]);
+    return /^HTTP\/1\.1 200 /.test(String(data));
+  });
+  expect((await Promise.all(answers)).filter((isAnswered) => !isAnswered)).toEqual([]);
 });
 
 test.runIf(isLinux)('silent WebSockets of one address take no place from joins of another', async () => {
