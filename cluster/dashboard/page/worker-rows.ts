@@ -1,4 +1,5 @@
 import { formatCount, formatPercent as percent, UNKNOWN } from '../../../src/report/format.js';
+import { OWNER } from '../../round/events.js';
 import type { WorkerInfo, WorkerState } from '../messages.js';
 import { byId, create, setData, setHidden, setText } from './dom.js';
 import { formatMs, type ViewContext } from './views.js';
@@ -109,8 +110,7 @@ function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean, isLost: boolean
   setHidden(row.drop, !isAdmin);
   const button = row.drop.firstElementChild as HTMLButtonElement | null;
   if (button !== null) {
-    // Number 0 is the owner's own adapter.
-    setHidden(button, worker.state === 'left' || worker.id === 0);
+    setHidden(button, worker.state === 'left' || worker.id === OWNER);
     button.disabled = isLost;
   }
   if (button?.getAttribute('aria-label') !== `Drop ${worker.name}`)
