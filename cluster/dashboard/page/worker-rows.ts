@@ -11,12 +11,12 @@ const WORKER_STATES: Readonly<Record<WorkerState, string>> = {
   computing: 'computes',
   uploading: 'uploads',
   evaluating: 'evaluates',
-  fenced: 'is silent',
+  fenced: 'has to wait',
   left: 'has left',
 };
 /** What a state means, for its tooltip. */
 const WORKER_TITLES: Partial<Readonly<Record<WorkerState, string>>> = {
-  fenced: 'Nothing is heard of it: its work goes to others',
+  fenced: 'It has not done its work in time: others have it, and it is dealt none for a while',
   left: 'It has taken part and is not there any more',
 };
 
