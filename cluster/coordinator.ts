@@ -20,6 +20,7 @@ import { ClusterOwner } from '../src/train/owner.js';
 import { StateGate } from '../src/train/state-gate.js';
 import type { OwnBitClass, Probe } from './bit-class.js';
 import { Credits } from './credits.js';
+import { FairSlots } from './fair-slots.js';
 import { OwnerAdapter, type OwnTaskGiver } from './owner-adapter.js';
 import {
   type ContributionHeader,
@@ -50,7 +51,7 @@ import {
   type RoundNote,
   type WorkerId,
 } from './round.js';
-import { addSaid, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
+import { AwakeClock, addSaid, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
 import type { CoordinatorConnection } from './transport/connection.js';
 import { personOf } from './transport/person.js';
 import { WorkerClasses } from './worker-class.js';
@@ -100,6 +101,8 @@ export interface Member {
   joined: boolean;
   /** Frames to it, in the order in which the round asked for them. */
   sending: Promise<void>;
+  /** A place in memory for a whole bucket on its way to it. */
+  readonly takeWhole: () => Promise<() => void>;
   /** The newest assignment, as far as it has told of it; for whoever shows it. */
   doing: Doing;
   /** Since it is here. */
@@ -146,6 +149,8 @@ interface Job<T> {
 type Event = DistributiveOmit<RoundEvent, 'now'>;
 
 const TICK_MS = 200;
+/** Whoever is not heard of while this process does not run has not been silent. */
+const MOST_PAUSE_MS = 5 * TICK_MS;
 /** Whole buckets in memory on their way to workers, of all workers together. */
 const MOST_WHOLES = 16;
 /** Micro-batches of one evaluation, if they fit into a message; longer lists go in parts. */
@@ -162,6 +167,8 @@ export class ClusterEngine implements TrainingEngine {
   readonly credits = new Credits();
   lossScale: LossScale | undefined;
   readonly #round: Round;
+  /** The round's. */
+  readonly #clock = new AwakeClock(MOST_PAUSE_MS);
   readonly #own: OwnerAdapter;
   readonly #held = new Map<ContributionId, Held>();
   /** Digests, told in the order in which they were asked for. */
@@ -171,7 +178,7 @@ export class ClusterEngine implements TrainingEngine {
   readonly #evaluating = new Map<number, Evaluating>();
   /** The sealed differences of each bucket to the newest version that is stepped. */
   readonly #differences: ({ readonly version: number; readonly message: Uint8Array } | undefined)[] = [];
-  readonly #wholes = new Slots(MOST_WHOLES);
+  readonly #wholes = new FairSlots(MOST_WHOLES);
   /** What happened while the actions of another event were carried out. */
   readonly #events: Event[] = [];
   #handling = false;
@@ -278,6 +285,7 @@ export class ClusterEngine implements TrainingEngine {
       hashes: {},
       joined: false,
       sending: Promise.resolve(),
+      takeWhole: this.#wholes.taker(personOf(connection.peer)),
       doing: NOTHING,
       totals: emptyTotals(),
       saidAt: performance.now(),
@@ -423,7 +431,7 @@ export class ClusterEngine implements TrainingEngine {
 
   #handle(event: Event): void {
     if (this.#failure === undefined)
-      for (const action of this.#round.handle({ ...event, now: performance.now() } as RoundEvent))
+      for (const action of this.#round.handle({ ...event, now: this.#clock.now() } as RoundEvent))
         this.#carryOut(action);
     else if (event.type === 'contribution') this.#release(event.contribution);
     // Not before its notes, which name it.
@@ -454,7 +462,7 @@ export class ClusterEngine implements TrainingEngine {
     if (!member.owes.delete('join')) throw malformed('join was said already');
     const { model, plan, shape, seed, incarnation, microBatches, tokensPerStep, exact } = this.options;
     const name = plain(join.name);
-    member.name = name === '' || name.toLowerCase() === OWNER_NAME ? `worker ${member.id}` : name;
+    member.name = name === '' || lettersOf(name) === lettersOf(OWNER_NAME) ? `worker ${member.id}` : name;
     member.adapter = plain(join.adapter);
     const buckets = this.owner.buckets.length + 1;
     connection.frames = { incarnation, buckets, microBatches, kinds: ['contribution'] };
@@ -567,6 +575,8 @@ export class ClusterEngine implements TrainingEngine {
       evaluated: ({ assignment, batches }, losses) => this.#losses(OWNER, assignment, batches.keys(), losses),
       refused: ({ assignment }, microBatches, what) => this.#refused(OWNER, assignment, microBatches, what),
       unable: (reason) => {
+        // Its adapter is closed with the run, maybe in the middle of something.
+        if (this.#closing || this.#failure !== undefined) return;
         this.options.onOwnerUnable?.(reason);
         this.#event({ type: 'owner-unable', reason });
       },
@@ -667,7 +677,7 @@ export class ClusterEngine implements TrainingEngine {
       return;
     }
     member.sending = member.sending.then(async () => {
-      const free = await this.#wholes.take();
+      const free = await member.takeWhole();
       if (!connection.isOpen) return free();
       const message = await this.#readWhole(bucket);
       if (message === undefined) return free();
@@ -906,30 +916,20 @@ export class ClusterEngine implements TrainingEngine {
   }
 }
 
-/** So many at once; others wait their turn. */
-class Slots {
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(private free: number) {}
-
-  /** Resolves with what gives the slot back. */
-  async take(): Promise<() => void> {
-    if (this.free > 0) this.free--;
-    else await new Promise<void>((go) => this.#waiting.push(go));
-    return () => {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.free++;
-    };
-  }
-}
-
 /** What a worker says goes to terminals and logs: one line, no control characters. */
 function plain(text: string): string {
   return text
     .replace(/\p{C}+/gu, ' ')
     .trim()
     .slice(0, 200);
+}
+
+/** Names that look alike but for spaces, signs and case have the same letters. */
+function lettersOf(name: string): string {
+  return name
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]/gu, '');
 }
 
 export function contributorOf({ name, adapter, bitClass }: Member): Contributor {

@@ -72,6 +72,7 @@ export class Membership {
       try {
         worked = false;
         const connection = await this.options.connect();
+        const joinedAt = performance.now();
         onNote({ note: 'joined' });
         wasIn = true;
         told = '';
@@ -80,7 +81,8 @@ export class Membership {
         const end = await this.#worker.run();
         this.#worker = undefined;
         engines.gpu.check();
-        if (worked) lostAt = performance.now();
+        // Whoever compiles kernels for minutes has a coordinator meanwhile.
+        if (worked || performance.now() - joinedAt > MOST_RETRY_MS) lostAt = performance.now();
         if (this.#leaving) break;
         if (end.code === 'LT_CLUSTER_DONE') return 'done';
         throw end;

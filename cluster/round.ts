@@ -315,6 +315,14 @@ export class Round {
     const { worker, bitClass, now } = event;
     if (worker === OWNER) throw new RangeError("worker 0 is the owner's adapter");
     if (this.#members.has(worker)) throw new RangeError(`worker ${worker} has joined already`);
+    const person = this.#people.get(event.person, now);
+    // Before it can make the run mixed.
+    if (person.wrong.size >= 2) {
+      const reason = 'workers of its address were found wrong';
+      this.#note({ note: 'refuse', worker, reason });
+      this.#emit({ type: 'close', worker, code: 'LT_CLUSTER_AUDIT', reason });
+      return;
+    }
     if (bitClass !== this.config.ownerBitClass) {
       if (this.config.exact) {
         const reason = `its bit class ${bitClass} is not the owner's, ${this.config.ownerBitClass}`;
@@ -323,13 +331,6 @@ export class Round {
         return;
       }
       this.#note({ note: 'mixed', worker, bitClass });
-    }
-    const person = this.#people.get(event.person, now);
-    if (person.wrong.size >= 2) {
-      const reason = 'workers of its address were found wrong';
-      this.#note({ note: 'refuse', worker, reason });
-      this.#emit({ type: 'close', worker, code: 'LT_CLUSTER_AUDIT', reason });
-      return;
     }
     const { parameterBuckets } = this.config;
     const member = new Member(worker, person, bitClass, parameterBuckets, this.#policy, now, event.microBatchMs);

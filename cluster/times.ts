@@ -28,6 +28,28 @@ export class BusyTime {
   }
 }
 
+/**
+ * Milliseconds in which this process had a chance to hear of others: of a longer pause (a laptop that slept, a process that
+ * was stopped) only `mostPauseMs` count. Has to be read more often than that.
+ */
+export class AwakeClock {
+  #ms = 0;
+  #readAt: number;
+
+  constructor(
+    private readonly mostPauseMs: number,
+    at = performance.now(),
+  ) {
+    this.#readAt = at;
+  }
+
+  now(at = performance.now()): number {
+    this.#ms += Math.min(at - this.#readAt, this.mostPauseMs);
+    this.#readAt = at;
+    return this.#ms;
+  }
+}
+
 /** What a worker has done and where its time went; milliseconds. */
 export interface WorkerTotals {
   /** Of the micro-batches of its contributions that are in committed steps. */

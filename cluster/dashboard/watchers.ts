@@ -183,7 +183,7 @@ export class Watchers {
 
   async #admit(visitor: Visitor, proved: () => void): Promise<void> {
     const { ws, peer, person } = visitor;
-    const inbox = new Inbox(ws);
+    const inbox = new HandshakeInbox(ws);
     const timer = setTimeout(
       () => this.#refuse(ws, new LantrainError('LT_CLUSTER_TIMEOUT', 'the handshake was not done in time'), peer),
       this.#limits.handshakeMs,
@@ -214,7 +214,7 @@ export class Watchers {
   }
 
   /** Whether it is an admin. Throws LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION or LT_CLUSTER_MALFORMED. */
-  async #handshake(ws: WebSocket, inbox: Inbox): Promise<boolean> {
+  async #handshake(ws: WebSocket, inbox: HandshakeInbox): Promise<boolean> {
     const { token, fingerprint, admin } = this.options.secrets;
     const nonce = randomNonce();
     const hello = await inbox.next('hello');
@@ -324,7 +324,7 @@ function send(ws: WebSocket, message: ServerMessage): void {
 }
 
 /** The messages of a handshake, each asked for by its type. */
-class Inbox {
+class HandshakeInbox {
   readonly #messages: (PageMessage | undefined)[] = [];
   #wake: () => void = () => {};
   #closed = false;

@@ -12,13 +12,16 @@ import type { Assignment, Claim, WorkItem } from './work.js';
  * claim is believed. Where there is one person only, it has to say so twice.
  */
 export class Claims {
+  /** Who has to pay for a refusal, when the event in hand is over. */
+  readonly #refuted: { worker: WorkerId; person: Person; claim: Claim }[] = [];
+
   constructor(
     readonly table: Table,
     readonly dealer: Dealer,
   ) {}
 
-  /** A worker refuses these micro-batches. Returns the claim, new or not. */
-  made(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): Claim {
+  /** A worker refuses these micro-batches. */
+  made(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): void {
     let claim = job.claims.find((c) => sets.intersects(c.microBatches, microBatches));
     if (claim === undefined) {
       claim = { microBatches: sets.setOf(job.count, sets.membersOf(microBatches)), by: [], reason };
@@ -26,7 +29,6 @@ export class Claims {
     }
     claim.by.push({ worker, person });
     claim.reason = reason;
-    return claim;
   }
 
   /** The claim that is to be believed, if there is one. */
@@ -77,12 +79,9 @@ export class Claims {
     }
   }
 
-  readonly #refuted: { worker: WorkerId; person: Person; claim: Claim }[] = [];
-
-  /** What refuted refusals cost. Returns how many there were. */
-  punish(job: Job, now: number): number {
-    const refuted = this.#refuted.splice(0);
-    for (const { worker, person, claim } of refuted) {
+  /** What refuted refusals cost. */
+  punish(job: Job, now: number): void {
+    for (const { worker, person, claim } of this.#refuted.splice(0)) {
       const [microBatch] = sets.membersOf(claim.microBatches);
       this.table.note({ note: 'refuted', worker, microBatch });
       person.refuted = person.refuted.filter((step) => step > job.step - this.table.policy.refutedSteps);
@@ -94,6 +93,5 @@ export class Claims {
       } else if (member !== undefined) this.dealer.fenceOff(job, member, 'it refused what others could compute', now);
       else this.dealer.manners.raise(person, now);
     }
-    return refuted.length;
   }
 }

@@ -134,8 +134,8 @@ export type RoundEvent = { readonly now: number } & (
       readonly begun: number;
     }
   | /**
-   * The answer to `ask-back` (possibly the empty set), or given back by itself. Must come before the assignment's
-   * first contribution, on the same connection. Handing back all ends the assignment.
+   * The answer to `ask-back` (possibly the empty set); whoever hands back what nobody asked for is fenced. Must come before
+   * the assignment's first contribution, on the same connection. Handing back all ends the assignment.
    */ {
       readonly type: 'handed-back';
       readonly worker: WorkerId;

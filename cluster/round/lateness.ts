@@ -123,7 +123,7 @@ export class Lateness {
     // More than one micro-batch is for the proven, unless only those that are not could ever come.
     const provenAtWork = others.some((m) => m.proven && m.ready && !m.live.some((one) => one.isLate));
     if (a.count > 1 && provenAtWork) idle = idle.filter((m) => m.proven);
-    if (idle.length === 0) [...idle] = this.dealer.force(job, a.microBatches, others, now);
+    if (idle.length === 0) idle = [...this.dealer.force(job, a.microBatches, others, now)];
     return idle.find((m) => m.proven) ?? idle[0];
   }
 

@@ -8,7 +8,10 @@ const BACKLOG_BYTES = 2 ** 20;
 const BYTES_PER_MS = 100_000;
 /** A process that is stopped while it handles a message has not spent that time. */
 const MOST_MS = 250;
-/** Who waits for its budget for more than a part of the time, and long, does not mean to keep to it. */
+/**
+ * Who waits for its own budget for more than a part of the time, and long, does not mean to keep to it. What others of its
+ * address use up makes it wait, too, and is no fault of its own.
+ */
 const PATIENCE = { perSecond: 250, burst: 15_000 } as const;
 
 export interface Arrived {
@@ -24,7 +27,7 @@ export interface InboxOptions {
   readonly guard: (work: () => void) => void;
   /** Counts bytes sent: what a message makes this side send is charged as well. */
   readonly bytesSent: () => number;
-  /** All that a message is charged to, in milliseconds. */
+  /** All that a message is charged to, in milliseconds; the first one is of this connection alone. */
   readonly budgets: readonly Budget[];
 }
 
@@ -104,7 +107,7 @@ export class Inbox {
     if (this.#timer !== undefined || this.#isClosed) return;
     const waitMs = this.options.budgets.reduce((most, budget) => Math.max(most, budget.waitMs()), 0);
     if (waitMs === 0) return;
-    this.#patience.charge(waitMs);
+    this.#patience.charge(this.options.budgets[0].waitMs());
     if (this.#patience.waitMs() > 0)
       throw new LantrainError('LT_CLUSTER_LIMIT', 'a connection was closed: what it sends takes too much time');
     this.#pause();

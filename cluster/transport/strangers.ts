@@ -8,7 +8,7 @@ import { peerOf, type UpgradeRefusal, upgradeRefusal } from './upgrade.js';
 
 /** What those who have proved nothing yet are allowed; tests make it small. */
 export interface StrangerLimits {
-  /** Sockets at once. */
+  /** Sockets at once: six a browser, of a class of thirty. */
   readonly sockets: number;
   /** Sockets of one address in a second, and at once after a rest: a TLS handshake takes the server's time. */
   readonly socketsPerSecond: number;
@@ -21,7 +21,7 @@ export interface StrangerLimits {
 }
 
 export const DEFAULT_STRANGER_LIMITS: StrangerLimits = {
-  sockets: 96,
+  sockets: 256,
   socketsPerSecond: 50,
   socketsAtOnce: 250,
   requestMs: 10_000,

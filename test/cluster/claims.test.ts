@@ -237,8 +237,14 @@ describe('credit', () => {
 
   it("nobody is called as the owner's adapter is", async () => {
     const test = await cluster();
-    await FakeWorker.join(test, OWNER_NAME.toUpperCase());
-    await until(() => test.engine.workers.length === 1, 'it joins');
-    expect([...test.engine.members.values()][0].name).toMatch(/^worker \d+$/);
+    const names = [
+      OWNER_NAME.toUpperCase(),
+      OWNER_NAME.replace(' ', '\u00a0'),
+      `${OWNER_NAME}\ufe0f`,
+      'the\u200downer.',
+    ];
+    for (const name of names) await FakeWorker.join(test, name);
+    await until(() => test.engine.workers.length === names.length, 'they join');
+    for (const { name } of test.engine.members.values()) expect(name).toMatch(/^worker \d+$/);
   });
 });

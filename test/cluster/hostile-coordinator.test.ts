@@ -343,6 +343,26 @@ describe('a membership', () => {
     expect(connects).toBe(1);
   });
 
+  it('has the patience that it was told to have once its coordinator goes, also where it has not worked yet', async () => {
+    let aheadMs = 0;
+    const now = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
+    let connects = 0;
+    const connect = async () => {
+      const final = ++connects === 2;
+      return new Coordinator((coordinator) => {
+        if (!final) aheadMs = 60_000;
+        coordinator.say({ type: 'stop', reason: 'it starts again', final });
+      }).connection;
+    };
+    try {
+      const membership = new Membership({ ...options, patienceMs: 30_000, engines: keeper, connect });
+      expect(await membership.run()).toBe('done');
+    } finally {
+      clock.mockRestore();
+    }
+  });
+
   it('comes back ever later to one that lets it in and sends it away', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     let connects = 0;

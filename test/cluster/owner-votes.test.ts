@@ -340,6 +340,13 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(await stateOf(test.engine)).toEqual(before);
   });
 
+  it('says nothing of an adapter that fails when the run is over already', async () => {
+    const test = await cluster({ availableBytes: () => 1000 });
+    await test.engine.close('the run is over');
+    await test.engine.prepareOwner();
+    expect(test.unable).toEqual([]);
+  });
+
   it('is without it where there is no memory: it says so, and workers of other addresses check each other', async () => {
     const test = await cluster({ availableBytes: () => 1000, minWorkers: 2 });
     await test.engine.prepareOwner();

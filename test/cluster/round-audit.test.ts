@@ -195,6 +195,9 @@ describe('whoever is found wrong', () => {
     ]);
     made.join(4, 'a', 'liar');
     expect(types(made.actions)).toEqual(['close']);
+    made.join(6, 'b', 'liar');
+    expect(types(made.actions)).toEqual(['close']);
+    expect(made.notes('mixed')).toEqual([]);
     made.join(5, 'a', 'somebody else');
     expect(made.of('admit')).toHaveLength(1);
   });

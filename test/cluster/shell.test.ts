@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { join as joinPath, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import type { ClusterEngine } from '../../cluster/coordinator.js';
 import { EngineKeeper } from '../../cluster/engine-keeper.js';
 import type { Welcome } from '../../cluster/protocol.js';
@@ -50,6 +50,41 @@ function updates({ engine: { owner } }: Cluster): { count: number } {
 }
 
 describe("the coordinator's shell", () => {
+  it('fences nobody off for the time in which the coordinator itself slept', async () => {
+    const test = await cluster({ minWorkers: 2 });
+    for (const name of ['a', 'b']) await FakeWorker.join(test, name);
+    const step = test.engine.step(batches(), 1, 1, 1e-3);
+    step.catch(() => {});
+    await until(() => test.engine.workers.every(({ share }) => share > 0), 'both have work');
+    const now = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + 60_000);
+    try {
+      await new Promise((go) => setTimeout(go, 700));
+      expect(test.notes.filter(({ note }) => note === 'fence')).toEqual([]);
+      expect(test.engine.workers.map(({ fenced }) => fenced)).toEqual([false, false]);
+    } finally {
+      clock.mockRestore();
+    }
+  });
+
+  it('gives a newcomer its weights while workers of another address take none of theirs', async () => {
+    const test = await cluster();
+    const admit = test.engine.admit.bind(test.engine);
+    let asked = 0;
+    test.engine.admit = (connection) => {
+      const never = () => {
+        asked++;
+        return new Promise<void>(() => {});
+      };
+      admit(Object.assign(connection, { peer: '10.0.0.1:1', sendFrame: never }));
+    };
+    for (let i = 0; i < 16; i++) await FakeWorker.join(test, `reads nothing ${i}`);
+    await until(() => test.engine.workers.length === 16 && asked >= 8, 'they are sent what they may be sent');
+    test.engine.admit = admit;
+    const good = await FakeWorker.join(test, 'good');
+    await until(() => good.frames.length === test.engine.owner.buckets.length, 'it gets every bucket');
+  });
+
   it('stops the run when two workers refuse a micro-batch, and no later step hangs', async () => {
     const test = await cluster({ minWorkers: 2 });
     await FakeWorker.join(test, 'a', refuse);

@@ -208,7 +208,7 @@ test('a worker joins once, names each probe once, and everything in a list once'
 });
 
 /** An inbox whose messages say how many milliseconds to spend on them. */
-function inboxOf(budget: Budget) {
+function inboxOf(...budgets: Budget[]) {
   const handled: number[] = [];
   const errors: unknown[] = [];
   let isPaused = false;
@@ -234,7 +234,7 @@ function inboxOf(budget: Budget) {
       }
     },
     bytesSent: () => 0,
-    budgets: [budget],
+    budgets,
   });
   return {
     inbox,
@@ -274,4 +274,15 @@ test('who would wait for most of the time, and long, is closed; what waits gives
   late.inbox.arrive({ bytes: Uint8Array.of(1), release: () => released++ });
   late.inbox.close();
   expect(released).toBe(1);
+});
+
+test('who waits since others of its address used their budget up waits, and is not closed', () => {
+  const shared = new Budget(1, 1);
+  const { inbox, handled, isPaused, arrive } = inboxOf(new Budget(100, 1000), shared);
+  inbox.listen();
+  shared.charge(60);
+  arrive(0);
+  expect(handled).toEqual([0]);
+  expect(isPaused()).toBe(true);
+  inbox.close();
 });

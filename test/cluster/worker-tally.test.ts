@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Credits } from '../../cluster/credits.js';
 import { MicroBatchSet } from '../../cluster/frame.js';
-import { addSaid, emptyTotals } from '../../cluster/times.js';
+import { AwakeClock, addSaid, emptyTotals } from '../../cluster/times.js';
 import { WorkerTally } from '../../cluster/worker-tally.js';
 import { sumWorkers } from '../../src/report/workers.js';
 
@@ -99,4 +99,12 @@ test('what a worker says of its times adds up to no more than has passed', () =>
   expect(totals).toEqual({ tokens: 0, workMs: 0, computeMs: 50, uploadMs: 20, downloadMs: 10, waitMs: 5 });
   addSaid(totals, { computeMs: 30, uploadMs: 1e12, downloadMs: 1e12, waitMs: 1e12 }, 100);
   expect(totals).toEqual({ tokens: 0, workMs: 0, computeMs: 80, uploadMs: 90, downloadMs: 10, waitMs: 5 });
+});
+
+test('a clock of the time awake knows nothing of a long pause', () => {
+  const clock = new AwakeClock(1000, 50);
+  expect(clock.now(250)).toBe(200);
+  expect(clock.now(1250)).toBe(1200);
+  expect(clock.now(3_600_000)).toBe(2200);
+  expect(clock.now(3_600_100)).toBe(2300);
 });

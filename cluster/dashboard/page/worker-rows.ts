@@ -1,4 +1,5 @@
 import { formatCount, formatPercent as percent, UNKNOWN } from '../../../src/report/format.js';
+import { OWNER } from '../../round/events.js';
 import type { WorkerInfo, WorkerState } from '../messages.js';
 import { byId, create, setData, setHidden, setText } from './dom.js';
 import { formatMs, type ViewContext } from './views.js';
@@ -10,12 +11,12 @@ const WORKER_STATES: Readonly<Record<WorkerState, string>> = {
   computing: 'computes',
   uploading: 'uploads',
   evaluating: 'evaluates',
-  fenced: 'is silent',
+  fenced: 'has to wait',
   left: 'has left',
 };
 /** What a state means, for its tooltip. */
 const WORKER_TITLES: Partial<Readonly<Record<WorkerState, string>>> = {
-  fenced: 'Nothing is heard of it: its work goes to others',
+  fenced: 'It has not done its work in time: others have it, and it is dealt none for a while',
   left: 'It has taken part and is not there any more',
 };
 
@@ -109,8 +110,7 @@ function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean, isLost: boolean
   setHidden(row.drop, !isAdmin);
   const button = row.drop.firstElementChild as HTMLButtonElement | null;
   if (button !== null) {
-    // Number 0 is the owner's own adapter.
-    setHidden(button, worker.state === 'left' || worker.id === 0);
+    setHidden(button, worker.state === 'left' || worker.id === OWNER);
     button.disabled = isLost;
   }
   if (button?.getAttribute('aria-label') !== `Drop ${worker.name}`)
