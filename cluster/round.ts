@@ -1,3 +1,4 @@
+import { FOUND_WRONG } from './round/auditor.js';
 import { Dealer } from './round/dealer.js';
 import {
   type CloseCode,
@@ -317,10 +318,9 @@ export class Round {
     if (this.#members.has(worker)) throw new RangeError(`worker ${worker} has joined already`);
     const person = this.#people.get(event.person, now);
     // Before it can make the run mixed.
-    if (person.wrong.size >= 2) {
-      const reason = 'workers of its address were found wrong';
-      this.#note({ note: 'refuse', worker, reason });
-      this.#emit({ type: 'close', worker, code: 'LT_CLUSTER_AUDIT', reason });
+    if (this.#dealer.auditor.isShutOut(person, bitClass)) {
+      this.#note({ note: 'refuse', worker, reason: FOUND_WRONG });
+      this.#emit({ type: 'close', worker, code: 'LT_CLUSTER_AUDIT', reason: FOUND_WRONG });
       return;
     }
     if (bitClass !== this.config.ownerBitClass) {
@@ -360,6 +360,7 @@ export class Round {
   /** The owner's adapter does nothing more; what it had goes to others. */
   #ownerUnable(now: number): void {
     this.#ownerAble = false;
+    this.#dealer.auditor.shutOut(now);
     const job = this.#job;
     if (job === undefined) return;
     for (const a of [...this.#dealer.live.values()]) {

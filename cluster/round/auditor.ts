@@ -8,6 +8,8 @@ import * as sets from './sets.js';
 import type { Table } from './table.js';
 import type { Assignment } from './work.js';
 
+export const FOUND_WRONG = 'workers of its address were found wrong';
+
 /** Draws what is audited, deals the copies, and names who was wrong. */
 export class Auditor {
   #trials: Trial[] = [];
@@ -171,7 +173,7 @@ export class Auditor {
 
   /**
    * A worker's sum was wrong, by the word of the owner's adapter or of two others. Its person is on probation from now
-   * on; the second connection of it that is found wrong ends all of them.
+   * on, and its next connections wait for a back-off.
    */
   foundWrong({ worker, person }: Vote, bucket: number, reason: string, now: number): void {
     if (person === undefined || person.wrong.has(worker)) return;
@@ -179,10 +181,22 @@ export class Auditor {
     this.table.note({ note: 'audit', worker, bucket, reason });
     this.#mark(worker, person, reason);
     this.table.close(worker, 'LT_CLUSTER_AUDIT', reason, now);
-    if (person.wrong.size < 2) return;
+    this.dealer.manners.raise(person, now);
+    this.shutOut(now);
+  }
+
+  /**
+   * Of a person whose connections were found wrong twice, nothing is taken that the owner's adapter cannot confirm. Where
+   * it can, the person stays: others behind the same address may be honest.
+   */
+  isShutOut({ wrong }: Person, bitClass: string): boolean {
+    return wrong.size >= 2 && !this.#ownerConfirms(bitClass);
+  }
+
+  /** Ends the connections of whoever is shut out. */
+  shutOut(now: number): void {
     for (const m of [...this.table.members.values()])
-      if (m.person === person)
-        this.table.close(m.id, 'LT_CLUSTER_AUDIT', 'workers of its address were found wrong', now);
+      if (this.isShutOut(m.person, m.bitClass)) this.table.close(m.id, 'LT_CLUSTER_AUDIT', FOUND_WRONG, now);
   }
 
   /** Something of the person is used in `step`, and nobody who is trusted has confirmed it. */

@@ -178,11 +178,20 @@ describe('whoever is found wrong', () => {
     expect(made.notes('inexact')).toEqual([]);
   });
 
-  it('is audited always when it comes back, and sent away with all its connections the second time', () => {
+  it('waits for a back-off when it comes back, as long as others can work', () => {
+    const made = bench({ ownerComputes: true }, { 1: 'liar' });
+    step(made, 1, AUDITED, 'false');
+    made.join(2, 'a', 'liar');
+    made.join(3, 'a', 'honest');
+    expect(made.begin(2, 4).map((a) => a.worker)).toEqual([3]);
+  });
+
+  it("is audited always when it comes back, and shut out the second time but for the owner's class", () => {
     const made = bench({ ownerComputes: true }, { 1: 'liar' });
     step(made, 1, AUDITED, 'false');
     made.join(2, 'a', 'liar');
     made.join(3, 'a', 'liar');
+    made.join(4, 'b', 'liar');
     const [assign] = made.begin(2, 1);
     made.work(assign, 'false', NOT_AUDITED);
     expect(made.of('check')).toHaveLength(4);
@@ -191,14 +200,19 @@ describe('whoever is found wrong', () => {
     made.work(copy, 'right');
     expect(made.of('close').map((c) => [c.worker, c.code])).toEqual([
       [2, 'LT_CLUSTER_AUDIT'],
-      [3, 'LT_CLUSTER_AUDIT'],
+      [4, 'LT_CLUSTER_AUDIT'],
     ]);
-    made.join(4, 'a', 'liar');
-    expect(types(made.actions)).toEqual(['close']);
-    made.join(6, 'b', 'liar');
+    made.join(5, 'b', 'liar');
     expect(types(made.actions)).toEqual(['close']);
     expect(made.notes('mixed')).toEqual([]);
-    made.join(5, 'a', 'somebody else');
+    // Others behind its address may be honest, and what they send is confirmed.
+    made.join(6, 'a', 'liar');
+    expect(made.of('admit')).toHaveLength(1);
+    made.do({ type: 'owner-unable', reason: 'no memory' });
+    expect(made.of('close').map((c) => c.worker)).toEqual([3, 6]);
+    made.join(7, 'a', 'liar');
+    expect(types(made.actions)).toEqual(['close']);
+    made.join(8, 'a', 'somebody else');
     expect(made.of('admit')).toHaveLength(1);
   });
 });
