@@ -54,6 +54,8 @@ export interface Policy {
   /** The first back-off after work that was not done; doubled each time. At least two usual steps long. */
   readonly backOffMs: number;
   readonly longestBackOffMs: number;
+  /** The longest one of a person of which another connection has proved itself: honest newcomers may share its address. */
+  readonly neighbourBackOffMs: number;
   /** The back-off of a person whose worker left with work, after it had contributed a little: workers die, honestly. */
   readonly leaveMs: number;
   /** A person's bad manners are forgotten at this rate, one at a time. */
@@ -89,6 +91,7 @@ export const DEFAULT_POLICY: Policy = {
   lateUnknownMs: 2000,
   backOffMs: 2000,
   longestBackOffMs: 300_000,
+  neighbourBackOffMs: 10_000,
   leaveMs: 1000,
   forgetMs: 60_000,
   settledSteps: 3,

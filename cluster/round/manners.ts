@@ -47,18 +47,17 @@ export class Manners {
     return m.ready && m.fencedAt === undefined && !m.proven && !m.isIdle && !m.live.some((a) => a.isLate);
   }
 
-  #backOffMs(level: number): number {
-    const { backOffMs, longestBackOffMs } = this.table.policy;
-    const first = Math.max(backOffMs, 2 * (this.table.usualStepMs ?? 0));
-    return Math.min(first * 2 ** Math.min(level - 1, 30), Math.max(longestBackOffMs, first));
+  #backOffMs(level: number, longestMs: number): number {
+    const first = Math.max(this.table.policy.backOffMs, 2 * (this.table.usualStepMs ?? 0));
+    return Math.min(first * 2 ** Math.min(level - 1, 30), Math.max(longestMs, first));
   }
 
   /** It has not done what it was dealt. Who has contributed for a while costs its person nothing: machines fail. */
   fence(job: Job, m: Member, now: number): void {
     const settled = m.goodJobs >= this.table.policy.settledSteps;
-    if (!settled) m.person.raise(now, (level) => this.#backOffMs(level));
+    if (!settled) this.raise(m.person, now, m);
     const level = Math.max(m.level + 1, settled ? 0 : m.person.levelAt(now));
-    m.fence(now, now + this.#backOffMs(level));
+    m.fence(now, now + this.#backOffMs(level, this.table.policy.longestBackOffMs));
     for (const a of m.live) if (a.remaining > 0 && a.copyOf === undefined) job.notDone(m.person, a.microBatches);
   }
 
@@ -69,14 +68,19 @@ export class Manners {
       m.person.bar(now + this.table.policy.leaveMs);
       return;
     }
-    m.person.raise(now, (level) => this.#backOffMs(level));
+    this.raise(m.person, now, m);
     if (spoiled !== undefined) job.notDone(m.person, spoiled);
     for (const a of m.live) if (a.copyOf === undefined) job.notDone(m.person, a.microBatches);
   }
 
-  /** A refusal of it was refuted. */
-  raise(person: Person, now: number): void {
-    person.raise(now, (level) => this.#backOffMs(level));
+  /**
+   * The person has cost the run something, by its connection `by` where that is there. Where another connection of it has
+   * proved itself, the next one may well be as honest, and waits for a while only.
+   */
+  raise(person: Person, now: number, by?: Member): void {
+    const { longestBackOffMs, neighbourBackOffMs } = this.table.policy;
+    const isShared = [...this.table.members.values()].some((m) => m !== by && m.person === person && m.proven);
+    person.raise(now, (level) => this.#backOffMs(level, isShared ? neighbourBackOffMs : longestBackOffMs));
   }
 
   /** Ends back-offs whose time has come, of workers that are alive. */

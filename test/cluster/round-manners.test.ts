@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { deal } from '../../cluster/assignment.js';
+import { Manners } from '../../cluster/round/manners.js';
 import { Member } from '../../cluster/round/member.js';
 import { People, Person } from '../../cluster/round/person.js';
+import type { Table } from '../../cluster/round/table.js';
 import type { Assignment } from '../../cluster/round/work.js';
 import { DEFAULT_POLICY, OWNER, type RoundConfig, sets } from '../../cluster/round.js';
 import { Bench, type Of, types } from './simulator/bench.js';
@@ -227,6 +229,28 @@ describe('a worker that was dealt work and did none', () => {
 });
 
 describe('what is known of persons', () => {
+  it('bars newcomers for a short while only, where another connection of theirs has proved itself', () => {
+    const barredMs = (...proven: boolean[]) => {
+      const person = new Person('a school', DEFAULT_POLICY);
+      const members = proven.map((isProven, id) => {
+        const member = new Member(id, person, 'a', 0, DEFAULT_POLICY, 0, undefined);
+        member.proven = isProven;
+        return member;
+      });
+      const table = { policy: DEFAULT_POLICY, members: new Map(members.map((m) => [m.id, m])) };
+      const manners = new Manners(table as unknown as Table);
+      let now = 0;
+      for (let offence = 0; offence < 12; offence++) {
+        now = Math.max(now, person.barredUntil);
+        manners.raise(person, now, members[0]);
+      }
+      return person.barredUntil - now;
+    };
+    expect(barredMs(true)).toBe(300_000);
+    expect(barredMs(true, false)).toBe(300_000);
+    expect(barredMs(true, true)).toBe(10_000);
+  });
+
   it('is kept of those that have contributed or cost something, and of a thousand others', () => {
     const people = new People(DEFAULT_POLICY, new Map([['an old one', 3]]));
     const [harmless, contributor, staller, old] = ['harmless', 'a contributor', 'a staller', 'an old one'].map((name) =>
