@@ -149,6 +149,7 @@ interface Job<T> {
 type Event = DistributiveOmit<RoundEvent, 'now'>;
 
 const TICK_MS = 200;
+const MOST_GONE = 256;
 /** Whoever is not heard of while this process does not run has not been silent. */
 const MOST_PAUSE_MS = 5 * TICK_MS;
 /** Whole buckets in memory on their way to workers, of all workers together. */
@@ -164,6 +165,8 @@ export class ClusterEngine implements TrainingEngine {
   /** Taking contributions in, and updates with the packing of their differences. */
   readonly times = { sum: new BusyTime(), update: new BusyTime() };
   readonly members = new Map<WorkerId, Member>();
+  /** Names of the last ones that left: what they sent before may be found wrong only now. */
+  readonly #namesOfGone = new Map<WorkerId, string>();
   readonly credits = new Credits();
   lossScale: LossScale | undefined;
   readonly #round: Round;
@@ -257,7 +260,9 @@ export class ClusterEngine implements TrainingEngine {
   }
 
   nameOf(worker: WorkerId): string {
-    return worker === OWNER ? OWNER_NAME : (this.members.get(worker)?.name ?? `worker ${worker}`);
+    return worker === OWNER
+      ? OWNER_NAME
+      : (this.members.get(worker)?.name ?? this.#namesOfGone.get(worker) ?? `worker ${worker}`);
   }
 
   get ownerContributor(): Contributor {
@@ -436,6 +441,9 @@ export class ClusterEngine implements TrainingEngine {
     else if (event.type === 'contribution') this.#release(event.contribution);
     // Not before its notes, which name it.
     if (event.type === 'worker-left') {
+      this.#namesOfGone.set(event.worker, this.nameOf(event.worker));
+      const [oldest] = this.#namesOfGone.keys();
+      if (this.#namesOfGone.size > MOST_GONE) this.#namesOfGone.delete(oldest);
       this.members.delete(event.worker);
       this.credits.left(event.worker);
     }

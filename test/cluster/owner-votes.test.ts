@@ -232,6 +232,27 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(totalOf(test)).toBe(4 * MICRO_BATCHES * SHAPE.context);
   });
 
+  it('a worker that leaves before it is found wrong is named all the same', async () => {
+    const test = await cluster();
+    const leaves: Tamper = (connection) => {
+      liesFrom(1)(connection);
+      const send = connection.send.bind(connection);
+      connection.send = (message: WorkerMessage) => {
+        send(message);
+        // All of its sums are sent.
+        if (message.type === 'stats') connection.close();
+      };
+    };
+    await startWorker(test, 'runaway', '10.0.0.1', leaves);
+    await startWorker(test, 'honest', '10.0.0.2');
+    await train(test, 1, 2);
+    expect(await stateOf(test.engine)).toEqual(await alone(2));
+    const found = test.notes.filter(
+      ({ note, ...rest }) => note === 'audit' && /another sum/.test(JSON.stringify(rest)),
+    );
+    expect(found[0]).toMatchObject({ name: 'runaway' });
+  });
+
   it.each([1, 2, 3])(
     'two liars of two addresses that agree with each other are caught, or the run is marked: seed %d',
     async (seed) => {
