@@ -112,6 +112,8 @@ class ClusterConductor implements Conductor {
   #report: (note: RoundNote, step: number) => void = () => {};
   #events: Thinner<ClusterEvent> | undefined;
   #refusals: Refusals | undefined;
+  /** Lines for the terminal and the page's log that were held back. */
+  #flushLines: () => void = () => {};
   /** Lines for the terminal; those of before there is one wait. */
   readonly #lines: string[] = [];
   #say: (line: string) => void = (line) => void this.#lines.push(line);
@@ -210,6 +212,10 @@ class ClusterConductor implements Conductor {
     });
     const log = new Thinner<Happening>((one) => telemetry.log(one.event, reasonOf(one), one.worker));
     const lines = new Thinner<Happening>((one) => reporter.note(reasonOf(one)));
+    this.#flushLines = () => {
+      lines.flush();
+      log.flush();
+    };
     this.#report = (note, step) => {
       if (note.note === 'contributed') {
         const contributed: ContributedEvent = { event: 'contributed', step: note.step, person: note.person };
@@ -335,6 +341,7 @@ class ClusterConductor implements Conductor {
     this.#events?.flush();
     this.#events = undefined;
     this.#refusals?.flush();
+    this.#flushLines();
     // Everybody leaves now, which is no news.
     this.#report = () => {};
     this.#withdraw();
