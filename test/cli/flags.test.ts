@@ -22,7 +22,7 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   'src/cli/invocation.ts': ['--prefix'],
   'src/cli/doctor.ts': ['--input-type'],
   'cluster/tab/words.ts': ['--enable-unsafe-webgpu'],
-  'docs/lan.md': ['--add-port'],
+  'docs/lan.md': ['--add-port', '--network'],
   'docs/security.md': ['--quick'],
   'README.md': ['--pairs', '--seconds'],
   // Dashes of the novel.
