@@ -3,7 +3,7 @@ import { endings } from './endings.js';
 
 const FIRST_SEED = 7;
 /** A quick machine may be through with a round before it is ended; another one is drawn then. */
-const MOST_ROUNDS = 4;
+const MOST_ROUNDS = 12;
 
 it.each(['train', 'coordinator'] as const)(
   'however a %s is ended, no more than the step in hand is lost',
