@@ -199,8 +199,8 @@ export class WorkerEngine extends GradientEngine {
   ): Promise<WorkerEngine> {
     const kernels = new KernelCache(gpu, shaders);
     const weights = await ParameterArena.allocate(gpu, new ParameterLayout(shape.model, shape.plan), 'weights');
+    const made = await buildGradients(kernels, weights, shape, onProgress);
     const follower = await WeightFollower.build(kernels, weights);
-    const checks = await WeightChecks.build(kernels, weights);
-    return new WorkerEngine(await buildGradients(kernels, weights, shape, onProgress), follower, checks);
+    return new WorkerEngine(made, follower, await WeightChecks.build(kernels, weights));
   }
 }
