@@ -1,4 +1,4 @@
-import { Budget, type PersonBudgets } from '../transport/budget.js';
+import { Budget, type PersonBudgets } from '../../src/budget.js';
 import type { PageMessage } from './messages.js';
 import type { Telemetry } from './telemetry.js';
 

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { PersonBudgets } from '../../src/budget.js';
 import { LantrainError } from '../../src/errors.js';
-import { PersonBudgets } from '../transport/budget.js';
 import { FrameMeter } from '../transport/frame-meter.js';
 import { personOf } from '../transport/person.js';
 import { Places, superfluous } from '../transport/places.js';

@@ -1,3 +1,4 @@
+import { Budget } from '../../src/budget.js';
 import { isErrorCode, LantrainError } from '../../src/errors.js';
 import {
   decodeFrame,
@@ -10,7 +11,6 @@ import {
   type Message,
   malformed,
 } from '../protocol.js';
-import { Budget } from './budget.js';
 import type { Connection, ConnectionStats } from './connection.js';
 import type { MessageProgress } from './frame-meter.js';
 import type { MessageChannel } from './handshake.js';

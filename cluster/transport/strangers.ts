@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { PersonBudgets } from './budget.js';
+import { type Budget, PersonBudgets } from '../../src/budget.js';
 import { type HostOptions, Hosts, misdirected } from './hosts.js';
 import { personOf } from './person.js';
 import { Places } from './places.js';
@@ -50,8 +50,8 @@ export class Strangers {
   /** By both ends of the connection: over TLS the socket of a request is not the one that connected. */
   readonly #strangers = new Map<string, Stranger>();
   readonly #sockets = new Set<Socket>();
-  /** With whom a request counts for. */
-  readonly #busy = new WeakMap<Socket, ReturnType<PersonBudgets['of']>>();
+  /** Sockets with a request in hand, and the arrivals that it counts against. */
+  readonly #busy = new WeakMap<Socket, Budget>();
 
   constructor(options: HostOptions, limits: Partial<StrangerLimits> = {}) {
     this.#limits = { ...DEFAULT_STRANGER_LIMITS, ...limits };

@@ -2,12 +2,12 @@ import { hostname, networkInterfaces } from 'node:os';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { WorkerMessage } from '../../cluster/protocol.js';
-import { Budget, PersonBudgets } from '../../cluster/transport/budget.js';
 import { FrameMeter } from '../../cluster/transport/frame-meter.js';
 import { Hosts, misdirected } from '../../cluster/transport/hosts.js';
 import { Inbox } from '../../cluster/transport/inbox.js';
 import { WorkerManners } from '../../cluster/transport/manners.js';
 import { Places, superfluous } from '../../cluster/transport/places.js';
+import { Budget, PersonBudgets } from '../../src/budget.js';
 import { CONTEXT } from './transport-helpers.js';
 
 const code = (name: string) => expect.objectContaining({ code: name });

@@ -3,7 +3,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { type Asker, HistoryAnswers } from '../../../cluster/dashboard/history-answers.js';
 import { Telemetry } from '../../../cluster/dashboard/telemetry.js';
-import { PersonBudgets } from '../../../cluster/transport/budget.js';
+import { PersonBudgets } from '../../../src/budget.js';
 import { until } from '../transport-helpers.js';
 import { FACTS, FakePage, SECRETS, stepEvent, type TestPage, testPage } from './helpers.js';
 
