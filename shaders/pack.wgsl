@@ -1,5 +1,5 @@
 // Packs the integers of one bucket in blocks of 256, each in the fewest bytes that hold all of its values. The format,
-// with a drawing, is in src/train/blocks.ts. Three passes:
+// with a drawing, is in cluster/exchange/blocks.ts. Three passes:
 //
 //   widths    eight threads a block, neighbours on neighbouring words: the width that the block needs
 //   offsets   one workgroup in all: where each block starts (a prefix sum of integers), the header, the widths

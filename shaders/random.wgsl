@@ -1,5 +1,5 @@
 // Threefry-2x32, 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011); the same function
-// as src/random.ts. A mask is a function of (key, slot, place), so nothing is stored and no order matters.
+// as src/util/random.ts. A mask is a function of (key, slot, place), so nothing is stored and no order matters.
 
 // One for each place in the graph that drops out. The host derives the key from (seed, step, site).
 struct DropoutKey {

@@ -1,9 +1,9 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { defaultPlan, missingFor } from '../src/model/plan.js';
 import { Bench } from './gpu/harness.js';
 import { NEEDS_SWIFTSHADER, swiftShaderIcd } from './swiftshader.js';
 
-it.skipIf(swiftShaderIcd() === undefined)(
+test.skipIf(swiftShaderIcd() === undefined)(
   `the kernel tests run on SwiftShader as well, by its own variants ${NEEDS_SWIFTSHADER}`,
   async () => {
     const { gpu } = await Bench.open();

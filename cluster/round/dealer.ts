@@ -1,4 +1,4 @@
-import { deal, estimates, handBackCount, type Lane } from '../assignment.js';
+import { deal, estimates, handBackCount, type Lane } from './assignment.js';
 import type { Trial } from './audit.js';
 import { Auditor } from './auditor.js';
 import { Claims } from './claims.js';

@@ -1,4 +1,4 @@
-import { Speed } from '../assignment.js';
+import { Speed } from './assignment.js';
 import type { Policy, WorkerId } from './events.js';
 import type { Person } from './person.js';
 import { Delivery } from './weights.js';

@@ -1,6 +1,6 @@
-import { printableLine } from '../../src/printable.js';
 import { formatCount, formatPercent } from '../../src/report/format.js';
-import { hexFingerprint, type JoinUrl } from '../join-url.js';
+import { printableLine } from '../../src/util/printable.js';
+import { hexFingerprint, type JoinUrl } from '../access/join-url.js';
 import type { TabState } from './state.js';
 import { TabWorker } from './tab-worker.js';
 import { CERTIFICATE, describePhase, deviceName, explain, obstacles } from './words.js';

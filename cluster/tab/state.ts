@@ -1,5 +1,5 @@
-import type { JoinUrl } from '../join-url.js';
-import type { MembershipNote } from '../membership.js';
+import type { JoinUrl } from '../access/join-url.js';
+import type { MembershipNote } from '../worker/membership.js';
 
 /** What the page asks of its Web Worker. */
 export type TabRequest =

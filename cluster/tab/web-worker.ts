@@ -6,9 +6,9 @@ import { version } from '../../package.json';
 import { LantrainError } from '../../src/errors.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
-import { EngineKeeper } from '../engine-keeper.js';
-import type { JoinUrl } from '../join-url.js';
-import { Membership } from '../membership.js';
+import type { JoinUrl } from '../access/join-url.js';
+import { EngineKeeper } from '../coordinator/engine-keeper.js';
+import { Membership } from '../worker/membership.js';
 import { connectFromBrowser } from './browser-client.js';
 import type { TabReport, TabRequest } from './state.js';
 

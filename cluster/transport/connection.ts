@@ -1,6 +1,6 @@
 import type { LantrainError } from '../../src/errors.js';
-import type { Frame, FrameContext } from '../frame.js';
-import type { CoordinatorMessage, Handlers, Message, WorkerMessage } from '../protocol.js';
+import type { Frame, FrameContext } from '../protocol/frame.js';
+import type { CoordinatorMessage, Handlers, Message, WorkerMessage } from '../protocol/protocol.js';
 
 export interface ConnectionStats {
   /** Payload bytes of messages, both kinds. */

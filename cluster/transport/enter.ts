@@ -1,5 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
-import { type CoordinatorMessage, decodeCoordinatorMessage, type WorkerMessage } from '../protocol.js';
+import { type CoordinatorMessage, decodeCoordinatorMessage, type WorkerMessage } from '../protocol/protocol.js';
 import type { WorkerConnection } from './connection.js';
 import { type HandshakeSecrets, workerHandshake } from './handshake.js';
 import type { Limits } from './limits.js';

@@ -14,7 +14,7 @@ import {
   PROTOCOL_VERSION,
   peekVersion,
   type WorkerMessage,
-} from '../protocol.js';
+} from '../protocol/protocol.js';
 import { importToken, randomNonce, type Statement, sign, verify } from './proof.js';
 
 /** What a handshake runs over. */

@@ -1,5 +1,5 @@
-import { Budget } from '../../src/budget.js';
 import { LantrainError } from '../../src/errors.js';
+import { Budget } from '../../src/util/budget.js';
 import type { Wire } from './wire.js';
 
 /** What may arrive before anybody listens; then the socket is not read any more. */

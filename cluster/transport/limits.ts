@@ -1,4 +1,4 @@
-import { MAX_FRAME_BYTES } from '../frame.js';
+import { MAX_FRAME_BYTES } from '../protocol/frame.js';
 
 /** What one side of the transport allows; tests make it small. */
 export interface Limits {

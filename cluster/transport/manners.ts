@@ -1,5 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
-import { type FrameContext, malformed, type WorkerMessage } from '../protocol.js';
+import { type FrameContext, malformed, type WorkerMessage } from '../protocol/protocol.js';
 
 /** What a worker says before it has joined. */
 const BEFORE_JOIN: ReadonlySet<WorkerMessage['type']> = new Set(['join', 'want', 'ping', 'pong', 'error', 'leave']);

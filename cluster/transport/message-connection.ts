@@ -1,5 +1,5 @@
-import { Budget } from '../../src/budget.js';
 import { isErrorCode, LantrainError } from '../../src/errors.js';
+import { Budget } from '../../src/util/budget.js';
 import {
   decodeFrame,
   dispatch,
@@ -10,7 +10,7 @@ import {
   isFrame,
   type Message,
   malformed,
-} from '../protocol.js';
+} from '../protocol/protocol.js';
 import type { Connection, ConnectionStats } from './connection.js';
 import type { MessageProgress } from './frame-meter.js';
 import type { MessageChannel } from './handshake.js';

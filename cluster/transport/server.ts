@@ -2,12 +2,12 @@ import { createServer, type IncomingMessage, type RequestListener, type Server }
 import { createServer as createSecureServer } from 'node:https';
 import { type AddressInfo, createServer as createProbe, type Socket } from 'node:net';
 import { WebSocketServer } from 'ws';
-import { PersonBudgets } from '../../src/budget.js';
 import { LantrainError } from '../../src/errors.js';
-import { WATCH_PATH } from '../dashboard/messages.js';
-import type { Watchers } from '../dashboard/watchers.js';
-import { formatJoinUrl } from '../join-url.js';
-import { type CoordinatorMessage, decodeWorkerMessage, type WorkerMessage } from '../protocol.js';
+import { PersonBudgets } from '../../src/util/budget.js';
+import { WATCH_PATH } from '../../src/watch/messages.js';
+import type { Watchers } from '../../src/watch/watchers.js';
+import { formatJoinUrl } from '../access/join-url.js';
+import { type CoordinatorMessage, decodeWorkerMessage, type WorkerMessage } from '../protocol/protocol.js';
 import type { CoordinatorConnection } from './connection.js';
 import { coordinatorHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';

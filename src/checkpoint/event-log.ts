@@ -1,9 +1,9 @@
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { openOwn, readOwn } from '../own-files.js';
-import { printable, printableJson } from '../printable.js';
+import { writeFailure, writeOwnText } from '../files/atomic.js';
+import { openOwn, readOwn } from '../files/own-files.js';
 import { RUN_ENDS } from '../report/events.js';
-import { writeFailure, writeOwnText } from './atomic.js';
+import { printable, printableJson } from '../util/printable.js';
 
 /** Any metrics event, as far as a file of them needs to know it. */
 export interface LoggedEvent {

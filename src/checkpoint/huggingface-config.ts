@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { fileKind } from '../file-kind.js';
-import { isSystemError, reason } from '../files.js';
+import { fileKind } from '../files/file-kind.js';
+import { isSystemError, reason } from '../files/files.js';
+import { readRegular } from '../files/regular-file.js';
 import { checkModel, LAYER_NORM_EPSILON, type ModelConfig, ModelSchema } from '../model/config.js';
-import { readRegular } from '../regular-file.js';
-import { validate } from '../validate.js';
+import { validate } from '../util/validate.js';
 
 const { vocabSize, context, width, heads, layers } = ModelSchema.shape;
 

@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { validate } from '../validate.js';
+import { validate } from '../util/validate.js';
 import { readJson } from './huggingface-config.js';
 import { openSafetensors, type SafetensorsFile } from './safetensors.js';
 

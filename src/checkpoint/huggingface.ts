@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { makeFolder } from '../files.js';
+import { writeFailure, writeText } from '../files/atomic.js';
+import { makeFolder } from '../files/files.js';
 import type { ModelConfig } from '../model/config.js';
 import { type Parameter, parameters } from '../model/parameters.js';
-import { writeFailure, writeText } from './atomic.js';
 import { modelConfigJson, readModelConfig } from './huggingface-config.js';
 import { openFiles } from './huggingface-files.js';
 import { type SafetensorsFile, type TensorInfo, writeSafetensors } from './safetensors.js';

@@ -1,10 +1,10 @@
 import { rename } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { isRemovable, removeQuietly } from '../files.js';
-import { checkOwnAt, lstatIfThere } from '../own-files.js';
-import { baseOfTemporary, temporaryName } from '../temporary-name.js';
-import { writeFailure } from './atomic.js';
+import { writeFailure } from '../files/atomic.js';
+import { isRemovable, removeQuietly } from '../files/files.js';
+import { checkOwnAt, lstatIfThere } from '../files/own-files.js';
+import { baseOfTemporary, temporaryName } from '../files/temporary-name.js';
 import {
   entries,
   isBarred,

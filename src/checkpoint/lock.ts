@@ -3,10 +3,10 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { createFile, isSystemError } from '../files.js';
-import { readOwn } from '../own-files.js';
-import { temporaryName } from '../temporary-name.js';
-import { writeFailure } from './atomic.js';
+import { writeFailure } from '../files/atomic.js';
+import { createFile, isSystemError } from '../files/files.js';
+import { readOwn } from '../files/own-files.js';
+import { temporaryName } from '../files/temporary-name.js';
 import { LOCK_NAME } from './tree.js';
 
 const MOST_TRIES = 100;

@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { checkWritable, isSystemError, makeFolder, makeOwnFolder, removeEmpty, syncDirectory } from '../files.js';
-import { shellQuote } from '../shell.js';
-import { validate } from '../validate.js';
-import { writeFailure, writeOwnText } from './atomic.js';
+import { writeFailure, writeOwnText } from '../files/atomic.js';
+import { checkWritable, isSystemError, makeFolder, makeOwnFolder, removeEmpty, syncDirectory } from '../files/files.js';
+import { shellQuote } from '../util/shell.js';
+import { validate } from '../util/validate.js';
 import {
   type Checkpoint,
   latestCheckpoint,
@@ -44,7 +44,7 @@ export const KEPT_CHECKPOINTS = 2;
  *     report.html     all of it for people, written at the end
  *     checkpoints/    see checkpoint.ts
  *     lock            names the process that writes the run, see lock.ts
- *     cluster/        secrets of the run, see cluster/secret-files.ts
+ *     cluster/        secrets of the run, see cluster/access/secret-files.ts
  *
  * All of it may come from somebody else: before anything is written, tree.ts checks what lies there.
  *

@@ -2,10 +2,10 @@ import { closeSync, readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { fileKind } from '../file-kind.js';
-import { isSystemError, reason } from '../files.js';
-import { openRegular } from '../regular-file.js';
-import { writeWhole } from './atomic.js';
+import { writeWhole } from '../files/atomic.js';
+import { fileKind } from '../files/file-kind.js';
+import { isSystemError, reason } from '../files/files.js';
+import { openRegular } from '../files/regular-file.js';
 
 /**
  * Safetensors, https://github.com/huggingface/safetensors#format:

@@ -1,9 +1,9 @@
 import { readdirSync, realpathSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { removeQuietly } from '../files.js';
-import { checkOwn, type Kind, lstatIfThere } from '../own-files.js';
-import { isSystemError } from '../system-errors.js';
-import { baseOfTemporary, PARTIAL } from '../temporary-name.js';
+import { removeQuietly } from '../files/files.js';
+import { checkOwn, type Kind, lstatIfThere } from '../files/own-files.js';
+import { isSystemError } from '../files/system-errors.js';
+import { baseOfTemporary, PARTIAL } from '../files/temporary-name.js';
 
 export const CONFIG_NAME = 'config.json';
 /** Names the process that writes a run. Readers never look at it. */

@@ -1,8 +1,8 @@
 import { Command } from 'commander';
 import { closest, distance } from 'fastest-levenshtein';
 import { LantrainError } from '../errors.js';
+import { listenAddress } from '../node/lan-address.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
-import { listenAddress } from './lan-address.js';
 import { whole } from './numbers.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 
@@ -70,8 +70,8 @@ export function addBench(program: Command, finish: (code: number) => void): void
         const { steps: _, ...explicit } = explicitOptions(command);
         const { steps: count, adapter, plan, json } = options;
         const request = { preset, explicit, steps: count, adapter, plan, json };
-        if (name === 'train') finish(await (await import('./bench-train.js')).benchTrain(request));
-        else finish(await (await import('./bench-kernels.js')).benchKernels(request));
+        if (name === 'train') finish(await (await import('../bench/train.js')).benchTrain(request));
+        else finish(await (await import('../bench/kernels.js')).benchKernels(request));
       });
   }
   addBenchCluster(bench, finish);
@@ -98,7 +98,7 @@ function addBenchCluster(bench: Command, finish: (code: number) => void): void {
       const [host, port] = options.listen === undefined ? [] : listenAddress(options.listen);
       const listen = host === undefined || port === undefined ? undefined : { host, port };
       const plain = options.plain === true;
-      const { benchCluster } = await import('./bench-cluster.js');
+      const { benchCluster } = await import('../bench/cluster.js');
       const shared = { preset, explicit, steps, adapter, json };
       finish(await benchCluster({ ...shared, workers, skip, listen, plain, svg, intake }));
     });

@@ -11,14 +11,13 @@ import {
   readPort,
   saveIncarnation,
   savePort,
-} from '../../cluster/access.js';
-import { ownBitClass } from '../../cluster/bit-class.js';
-import { ClusterEngine } from '../../cluster/coordinator.js';
-import { clusterSource } from '../../cluster/dashboard/cluster-source.js';
-import { serveSite } from '../../cluster/dashboard/site.js';
-import { hexFingerprint } from '../../cluster/join-url.js';
-import { MAX_TOKEN_BYTES, PROBE_NONCE_BYTES, tokenBytes } from '../../cluster/protocol.js';
-import type { RoundNote } from '../../cluster/round.js';
+} from '../../cluster/access/access.js';
+import { hexFingerprint } from '../../cluster/access/join-url.js';
+import { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
+import { mostWords } from '../../cluster/exchange/blocks.js';
+import { ownBitClass } from '../../cluster/protocol/bit-class.js';
+import { MAX_TOKEN_BYTES, PROBE_NONCE_BYTES, tokenBytes } from '../../cluster/protocol/protocol.js';
+import type { RoundNote } from '../../cluster/round/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
@@ -26,8 +25,12 @@ import { ClusterServer } from '../../cluster/transport/server.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { ACCESS_FOLDER } from '../checkpoint/tree.js';
 import { LantrainError } from '../errors.js';
-import { isSystemError } from '../files.js';
+import { isSystemError } from '../files/files.js';
 import type { ParameterLayout } from '../model/layout.js';
+import { availableMemory } from '../node/memory.js';
+import { openGpu } from '../node/open-gpu.js';
+import { loadShaders } from '../node/shaders.js';
+import { version } from '../node/version.js';
 import { courseOf } from '../report/course.js';
 import { firstStepsIn } from '../report/exactness.js';
 import { formatDuration, reasonOf } from '../report/format.js';
@@ -41,19 +44,16 @@ import {
 import type { Reporter } from '../report/progress.js';
 import { type Happening, Thinner } from '../report/thinner.js';
 import { workersOf } from '../report/workers.js';
-import { mostWords } from '../train/blocks.js';
+import { adamwOf, type Job, shapeOfJob } from '../run/prepare.js';
+import { type Conductor, runTraining, type TrainCommand } from '../run/session.js';
 import type { RunConfig } from '../train/run-config.js';
-import { adamwOf, type Job, shapeOfJob } from './job.js';
+import { clusterSource } from '../watch/cluster-source.js';
+import { serveSite } from '../watch/site.js';
 import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './listen-port.js';
 import { loadingBar } from './loading.js';
-import { availableMemory } from './memory.js';
-import { openGpu } from './open-gpu.js';
 import { Refusals } from './refusals.js';
-import { loadShaders } from './shaders.js';
 import { Throughput, workerLines } from './throughput.js';
-import { type Conductor, runTraining, type TrainCommand } from './train.js';
-import { version } from './version.js';
 import { announcePage, secretsOf, siteFolder, type Watched, watchersOf } from './watch.js';
 
 export interface CoordinatorCommand extends TrainCommand {

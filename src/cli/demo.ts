@@ -3,12 +3,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { TOKEN_VARIABLE } from '../../cluster/access.js';
-import { formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
+import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
+import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { LantrainError } from '../errors.js';
+import { pasteable } from '../node/invocation.js';
+import type { TrainCommand } from '../run/session.js';
 import { coordinate, type Listening } from './coordinator.js';
-import { pasteable } from './invocation.js';
-import type { TrainCommand } from './train.js';
 
 export interface DemoCommand extends TrainCommand {
   readonly workers: number;

@@ -1,15 +1,15 @@
-import { checkWritableFile, writeText } from '../checkpoint/atomic.js';
+import { benchShape, describeShape } from '../bench/shape.js';
+import { checkWritableFile, writeText } from '../files/atomic.js';
 import { defaultPlan } from '../model/plan.js';
+import { pasteable } from '../node/invocation.js';
+import { openGpu } from '../node/open-gpu.js';
+import { describeAdapter } from '../node/processor.js';
+import { loadShaders } from '../node/shaders.js';
+import { planHash, stackedShape } from '../run/prepare.js';
+import { tune, tuningTable } from '../run/tuning.js';
 import type { PresetName } from '../train/options.js';
-import { benchShape, describeShape } from './bench-shape.js';
-import { pasteable } from './invocation.js';
-import { planHash, stackedShape } from './job.js';
 import { loadingBar } from './loading.js';
-import { openGpu } from './open-gpu.js';
 import { remarkLine } from './output.js';
-import { describeAdapter } from './processor.js';
-import { loadShaders } from './shaders.js';
-import { tune, tuningTable } from './tuning.js';
 
 export interface DoctorTuneCommand {
   readonly preset: PresetName;

@@ -2,9 +2,11 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
+import { benchShape } from '../bench/shape.js';
+import { rounded } from '../bench/train.js';
 import { cacheFolder } from '../data/cache-folder.js';
 import { LantrainError } from '../errors.js';
-import { reason } from '../files.js';
+import { reason } from '../files/files.js';
 import { type Ceilings, measureCeilings } from '../gpu/ceiling.js';
 import { type AdapterDescription, Gpu } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernel.js';
@@ -14,16 +16,14 @@ import { addMatmul } from '../model/matmul.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
 import { defaultPlan, type Plan } from '../model/plan.js';
+import { pasteable, setupCommand } from '../node/invocation.js';
+import { availableMemory } from '../node/memory.js';
+import { processor } from '../node/processor.js';
+import { loadShaders, packageRoot } from '../node/shaders.js';
+import { version } from '../node/version.js';
 import { formatBytes } from '../report/format.js';
+import { planHash } from '../run/prepare.js';
 import { PRESETS, type PresetName } from '../train/options.js';
-import { benchShape } from './bench-shape.js';
-import { rounded } from './bench-train.js';
-import { pasteable, setupCommand } from './invocation.js';
-import { planHash } from './job.js';
-import { availableMemory } from './memory.js';
-import { processor } from './processor.js';
-import { loadShaders, packageRoot } from './shaders.js';
-import { version } from './version.js';
 
 export interface DoctorCommand {
   readonly adapter?: string;
@@ -144,7 +144,7 @@ async function examine({ adapter: wanted }: DoctorCommand): Promise<DoctorReport
 
 /** Dawn is loaded here and not before: where it has no binary, all the rest can still be told. */
 async function open(wanted?: string): Promise<Gpu> {
-  const { openDawn } = await import('../gpu/dawn.js');
+  const { openDawn } = await import('../node/dawn.js');
   return Gpu.open(openDawn(wanted));
 }
 

@@ -1,10 +1,10 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeFailure } from '../checkpoint/atomic.js';
 import { MODEL_FILES, writeModel } from '../checkpoint/huggingface.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
-import { checkWritable, makeFolder, removeEmpty, removeQuietly } from '../files.js';
+import { writeFailure } from '../files/atomic.js';
+import { checkWritable, makeFolder, removeEmpty, removeQuietly } from '../files/files.js';
 import { newestCheckpoint } from './generate.js';
 import { printLine } from './output.js';
 

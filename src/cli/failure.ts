@@ -1,8 +1,8 @@
 import { type Command, CommanderError } from 'commander';
 import { LantrainError } from '../errors.js';
-import { systemFailure } from '../files.js';
+import { systemFailure } from '../files/files.js';
 import { oneLine, withoutDriversWords } from '../gpu/driver-words.js';
-import { pasteable } from './invocation.js';
+import { pasteable } from '../node/invocation.js';
 import { commandOf, commandsWith, pathOf } from './usage.js';
 
 /** What standard error gets of a failed command, and the exit code. */

@@ -7,14 +7,14 @@ import { KernelCache } from '../gpu/kernel.js';
 import { Decoder } from '../model/decoder.js';
 import { ParameterArena, ParameterLayout } from '../model/layout.js';
 import { defaultPlan } from '../model/plan.js';
-import { deriveKey, Stream } from '../random.js';
+import { openGpu } from '../node/open-gpu.js';
+import { loadShaders } from '../node/shaders.js';
+import { parseConfig } from '../run/saved-config.js';
 import { RunConfigSchema } from '../train/run-config.js';
 import { sampleTokens } from '../train/sample.js';
+import { deriveKey, Stream } from '../util/random.js';
 import { loadingBar } from './loading.js';
-import { openGpu } from './open-gpu.js';
 import { remarkLine } from './output.js';
-import { parseConfig } from './saved-config.js';
-import { loadShaders } from './shaders.js';
 
 export interface GenerateCommand {
   readonly run: string;

@@ -1,8 +1,8 @@
-import { TOKEN_VARIABLE } from '../../cluster/access.js';
-import { authorityOf, formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
+import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
+import { authorityOf, formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
-import { pasteable, pasteableElsewhere, withVariable } from './invocation.js';
-import { type Reachable, reachableAddresses } from './reachable.js';
+import { pasteable, pasteableElsewhere, withVariable } from '../node/invocation.js';
+import { type Reachable, reachableAddresses } from '../node/reachable.js';
 
 /** Where others reach what listens here. */
 export interface ShownAddress {

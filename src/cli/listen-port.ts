@@ -1,4 +1,4 @@
-import { authorityOf } from '../../cluster/join-url.js';
+import { authorityOf } from '../../cluster/access/join-url.js';
 import { isTaken } from '../../cluster/transport/listening.js';
 import { LantrainError } from '../errors.js';
 

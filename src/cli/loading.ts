@@ -1,5 +1,5 @@
 import { SingleBar } from 'cli-progress';
-import { withCursor } from '../terminal.js';
+import { withCursor } from '../util/terminal.js';
 
 /**
  * A bar on standard error for work before the run, such as reading data; it shows from the first call on and goes when

@@ -1,6 +1,6 @@
-import { isSystemError, reason } from '../files.js';
-import { printableLine } from '../printable.js';
-import { guardTerminal } from '../terminal.js';
+import { isSystemError, reason } from '../files/files.js';
+import { printableLine } from '../util/printable.js';
+import { guardTerminal } from '../util/terminal.js';
 
 /** The standard streams of this process by name. */
 export type StreamName = 'stdout' | 'stderr';

@@ -1,13 +1,13 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
+import { pasteable } from '../node/invocation.js';
+import { listenAddress } from '../node/lan-address.js';
+import { anyAddress } from '../node/reachable.js';
+import { version } from '../node/version.js';
 import { addBench } from './bench.js';
-import { pasteable } from './invocation.js';
-import { listenAddress } from './lan-address.js';
 import { amount, port, whole } from './numbers.js';
-import { anyAddress } from './reachable.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 import { addChecks } from './usage.js';
-import { version } from './version.js';
 
 /** The most workers that `demo` starts. */
 const MOST_LOCAL_WORKERS = 64;
@@ -42,7 +42,7 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
   addTrainOptions(train, 'alone')
     .option('--watch [host:port]', 'serve a page that shows the run (default: 127.0.0.1, a free port)')
     .action(async (options, command: Command) => {
-      const { train } = await import('./train.js');
+      const { train } = await import('../run/session.js');
       const where = options.watch === true ? '127.0.0.1:0' : options.watch;
       const watch = where === undefined ? undefined : listenAddress(where, '--watch');
       finish(await train({ ...trainCommand(options, command), watch }));

@@ -2,10 +2,10 @@ import { basename, join } from 'node:path';
 import { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
 import { htmlReport } from '../report/report.js';
+import { settingsOf } from '../run/run-facts.js';
+import { runConfigOf } from '../run/saved-config.js';
 import type { RunConfig } from '../train/run-config.js';
 import { printLine } from './output.js';
-import { settingsOf } from './run-facts.js';
-import { runConfigOf } from './saved-config.js';
 
 /** Writes report.html of a run as far as it has come. */
 export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {

@@ -1,4 +1,4 @@
-import type { Member } from '../../cluster/coordinator.js';
+import type { Member } from '../../cluster/coordinator/coordinator.js';
 import { formatCount, formatPercent } from '../report/format.js';
 import type { WorkerTotal } from '../report/workers.js';
 

@@ -6,7 +6,7 @@ import { INITIALIZATIONS } from '../model/initialize.js';
 import { PRECISIONS } from '../model/shape.js';
 import { PRESETS, type PresetName, type TrainOptions, TrainOptionsSchema } from '../train/options.js';
 import { SCHEDULES } from '../train/schedule.js';
-import { validate } from '../validate.js';
+import { validate } from '../util/validate.js';
 import { decimal, whole } from './numbers.js';
 
 type Name = keyof TrainOptions;

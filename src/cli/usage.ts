@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import type { Command, Option } from 'commander';
 import { LantrainError } from '../errors.js';
-import { pasteable } from './invocation.js';
+import { pasteable } from '../node/invocation.js';
 
 /** The words that lead to a command, without the program's name. */
 export function pathOf(command: Command): string[] {

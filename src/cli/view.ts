@@ -1,14 +1,14 @@
 import { join } from 'node:path';
-import { newToken } from '../../cluster/access.js';
-import { formatFragment } from '../../cluster/dashboard/messages.js';
-import { servePage } from '../../cluster/dashboard/page-server.js';
-import { Telemetry } from '../../cluster/dashboard/telemetry.js';
-import { Watchers } from '../../cluster/dashboard/watchers.js';
+import { newToken } from '../../cluster/access/access.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
+import { runConfigOf } from '../run/saved-config.js';
+import { formatFragment } from '../watch/messages.js';
+import { servePage } from '../watch/page-server.js';
+import { Telemetry } from '../watch/telemetry.js';
+import { Watchers } from '../watch/watchers.js';
 import { pageAddress } from './joining.js';
 import { outputIsOptional, printLine } from './output.js';
-import { runConfigOf } from './saved-config.js';
 import { factsOf, siteFolder } from './watch.js';
 
 const HOST = '127.0.0.1';

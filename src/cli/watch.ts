@@ -1,21 +1,21 @@
 import { basename, join } from 'node:path';
 import QRCode from 'qrcode';
-import { type Access, adminTokenFile, loadOrCreateAccess } from '../../cluster/access.js';
-import type { RunControls } from '../../cluster/dashboard/controls.js';
-import { formatFragment, type PageSecrets, type RunFacts } from '../../cluster/dashboard/messages.js';
-import { type PageServer, servePage } from '../../cluster/dashboard/page-server.js';
-import type { Telemetry } from '../../cluster/dashboard/telemetry.js';
-import { Watchers } from '../../cluster/dashboard/watchers.js';
+import { type Access, adminTokenFile, loadOrCreateAccess } from '../../cluster/access/access.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { ACCESS_FOLDER } from '../checkpoint/tree.js';
+import { packageRoot } from '../node/shaders.js';
+import { version } from '../node/version.js';
 import type { Reporter } from '../report/progress.js';
+import { modelLine, settingsOf } from '../run/run-facts.js';
 import type { RunConfig } from '../train/run-config.js';
+import type { RunControls } from '../watch/controls.js';
+import { formatFragment, type PageSecrets, type RunFacts } from '../watch/messages.js';
+import { type PageServer, servePage } from '../watch/page-server.js';
+import type { Telemetry } from '../watch/telemetry.js';
+import { Watchers } from '../watch/watchers.js';
 import { ownAddress, pageAddress } from './joining.js';
 import { Refusals } from './refusals.js';
-import { modelLine, settingsOf } from './run-facts.js';
-import { packageRoot } from './shaders.js';
-import { version } from './version.js';
 
 /** A run as its page shows it, and what the page may ask of it. */
 export interface Watched {

@@ -1,20 +1,20 @@
 import { hostname } from 'node:os';
-import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import { authorityOf, formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
-import { Membership, type MembershipNote } from '../../cluster/membership.js';
+import { authorityOf, formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
+import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { connect } from '../../cluster/transport/client.js';
 import { type Discovered, discover } from '../../cluster/transport/discovery.js';
+import { Membership, type MembershipNote } from '../../cluster/worker/membership.js';
 import { LantrainError } from '../errors.js';
 import { adapterTitle } from '../gpu/device.js';
-import { LONGEST_WORDS, printableLine } from '../printable.js';
+import { pasteable } from '../node/invocation.js';
+import { availableMemory } from '../node/memory.js';
+import { openGpu } from '../node/open-gpu.js';
+import { loadShaders } from '../node/shaders.js';
+import { version } from '../node/version.js';
 import { formatCount } from '../report/format.js';
-import { pasteable } from './invocation.js';
-import { availableMemory } from './memory.js';
-import { openGpu } from './open-gpu.js';
+import { LONGEST_WORDS, printableLine } from '../util/printable.js';
 import { outputIsOptional, outputLost, printLine, remarkLine } from './output.js';
-import { loadShaders } from './shaders.js';
 import { TOKEN_WAS_SHOWN, tokenOf } from './token.js';
-import { version } from './version.js';
 
 export interface WorkerCommand {
   readonly url?: string;

@@ -2,9 +2,9 @@ import { readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { LantrainError } from '../errors.js';
-import { makeFolder, reason, removeQuietly, replaceFile } from '../files.js';
-import { lstatIfThere } from '../own-files.js';
-import { baseOfTemporary, PARTIAL } from '../temporary-name.js';
+import { makeFolder, reason, removeQuietly, replaceFile } from '../files/files.js';
+import { lstatIfThere } from '../files/own-files.js';
+import { baseOfTemporary, PARTIAL } from '../files/temporary-name.js';
 
 /** Where downloads and token caches live: $LANTRAIN_CACHE, $XDG_CACHE_HOME/lantrain, or the platform's own place. */
 export function cacheFolder(): string {

@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, readSync, type Stats, statSync } from 'node:fs';
 import { LantrainError } from '../errors.js';
-import { reason } from '../files.js';
-import { openRegular } from '../regular-file.js';
+import { reason } from '../files/files.js';
+import { openRegular } from '../files/regular-file.js';
 
 /** A file as it was when the corpus was resolved; reading it later checks that it still is that file. */
 export interface SourceFile {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { LantrainError } from '../errors.js';
-import { fileKind, isFullOfNuls, wideEncoding } from '../file-kind.js';
+import { fileKind, isFullOfNuls, wideEncoding } from '../files/file-kind.js';
 import { checkUnchanged, openForReading, readFully, type SourceFile } from './source-file.js';
 import type { Tokenizer } from './tokenizer.js';
 

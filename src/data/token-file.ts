@@ -3,9 +3,9 @@ import { closeSync, fchmodSync, readSync, type Stats, writeSync } from 'node:fs'
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
-import { reason } from '../files.js';
-import { openRegular } from '../regular-file.js';
-import { ownMark } from '../state-folder.js';
+import { reason } from '../files/files.js';
+import { openRegular } from '../files/regular-file.js';
+import { ownMark } from '../files/state-folder.js';
 import { writeWhole } from './cache-folder.js';
 import type { TokenSource } from './dataset.js';
 import { readFully, type SourceFile } from './source-file.js';

@@ -1,7 +1,7 @@
 import { gunzipSync, constants as zlib } from 'node:zlib';
 import { LantrainError } from '../errors.js';
-import { fileKind, looksLikeText } from '../file-kind.js';
-import { readHead } from '../regular-file.js';
+import { fileKind, looksLikeText } from '../files/file-kind.js';
+import { readHead } from '../files/regular-file.js';
 import { type SourceFile, unreadable } from './source-file.js';
 import { chunksOf } from './text.js';
 

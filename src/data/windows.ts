@@ -1,5 +1,5 @@
 import { LantrainError } from '../errors.js';
-import { deriveKey, permutation, Stream } from '../random.js';
+import { deriveKey, permutation, Stream } from '../util/random.js';
 import type { TokenSource } from './dataset.js';
 
 export interface WindowOptions {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
-import { validate } from '../validate.js';
+import { validate } from '../util/validate.js';
 
 /** The shape of a GPT-2-style model: pre-LayerNorm, learned positions, tanh-GELU, feed-forward of 4 x width. */
 export interface ModelConfig {

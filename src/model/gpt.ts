@@ -1,7 +1,7 @@
 import { type Gpu, slice, type View } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
-import { deriveKey, Stream } from '../random.js';
+import { deriveKey, Stream } from '../util/random.js';
 import { activationSizes, allocateSizes, isHalf, layerBuffer, Site } from './activations.js';
 import type { ModelConfig } from './config.js';
 import { HalfWeights } from './half.js';

@@ -1,4 +1,4 @@
-import { deriveKey, fillNormal, fillUniform, Stream } from '../random.js';
+import { deriveKey, fillNormal, fillUniform, Stream } from '../util/random.js';
 import type { ModelConfig } from './config.js';
 import type { Parameter } from './parameters.js';
 

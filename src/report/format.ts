@@ -1,4 +1,4 @@
-import { printable, printableLine } from '../printable.js';
+import { printable, printableLine } from '../util/printable.js';
 import type { MetricsEvent } from './events.js';
 
 /** What a reporter knows of a run before its first event. */

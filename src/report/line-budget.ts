@@ -1,4 +1,4 @@
-import { Budget } from '../budget.js';
+import { Budget } from '../util/budget.js';
 
 /** So many at once, and so many a minute from then on. */
 export interface Rate {

@@ -1,6 +1,6 @@
 import { LantrainError } from '../errors.js';
-import { isSystemError, reason } from '../files.js';
-import { readLines } from '../regular-file.js';
+import { isSystemError, reason } from '../files/files.js';
+import { readLines } from '../files/regular-file.js';
 import { type MetricsEvent, parseMetrics } from './events.js';
 
 export * from './events.js';

@@ -1,6 +1,6 @@
 import { MultiBar, type SingleBar } from 'cli-progress';
-import { printable, printableJson, printableLine } from '../printable.js';
-import { withCursor } from '../terminal.js';
+import { printable, printableJson, printableLine } from '../util/printable.js';
+import { withCursor } from '../util/terminal.js';
 import { describe, epochOf, formatCount, formatDuration, formatLoss, type RunInfo } from './format.js';
 import type { MetricsEvent, StepEvent } from './metrics.js';
 

@@ -1,4 +1,4 @@
-import { LONGEST_WORDS, printable, printableLine } from '../printable.js';
+import { LONGEST_WORDS, printable, printableLine } from '../util/printable.js';
 import { bitClassesOf, nameBitClasses } from './bit-classes.js';
 import { courseOf, endOf, type RunEnd } from './course.js';
 import { inexactOf, inexactText } from './exactness.js';

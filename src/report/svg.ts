@@ -1,4 +1,4 @@
-import { printableLine } from '../printable.js';
+import { printableLine } from '../util/printable.js';
 
 /** The little of the DOM that plots use; this project is compiled without the DOM's types. */
 export interface Element {

@@ -1,5 +1,5 @@
 import type { Decoder } from '../model/decoder.js';
-import { type Key, uniformAt } from '../random.js';
+import { type Key, uniformAt } from '../util/random.js';
 
 export interface Sampling {
   /** Tokens to draw. */

@@ -1,8 +1,8 @@
 import type { Dataset, TokenSource } from '../data/dataset.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { Windows } from '../data/windows.js';
-import { deriveKey, Stream } from '../random.js';
 import type { MetricsEvent } from '../report/metrics.js';
+import { deriveKey, Stream } from '../util/random.js';
 import { microBatches } from './batches.js';
 import { Checkpointer, type CheckpointHooks } from './checkpointer.js';
 import { StepAbandoned, type TrainingEngine } from './engine.js';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { exportModel } from '../../src/cli/export.js';
-import { systemFailure } from '../../src/files.js';
+import { systemFailure } from '../../src/files/files.js';
 import { readMetrics } from '../../src/report/metrics.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 

@@ -1,7 +1,7 @@
 import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { loadOrCreateAccess } from '../../cluster/access.js';
+import { loadOrCreateAccess } from '../../cluster/access/access.js';
 import { EventLog } from '../../src/checkpoint/event-log.js';
 import { RunLock } from '../../src/checkpoint/lock.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';

@@ -2,11 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { checkWritableFile } from '../../src/checkpoint/atomic.js';
 import { writeModel } from '../../src/checkpoint/huggingface.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { writeWhole } from '../../src/data/cache-folder.js';
-import { makeFolder } from '../../src/files.js';
+import { checkWritableFile } from '../../src/files/atomic.js';
+import { makeFolder } from '../../src/files/files.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 
 const CONFIG = { version: '0.1.0', model: TINY };

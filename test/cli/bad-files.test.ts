@@ -1,6 +1,6 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { runCommandLine } from '../../src/cli/command-line.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
@@ -62,7 +62,7 @@ const state = () => join(checkpoint, 'state.json');
 const model = () => join(checkpoint, 'model.safetensors');
 
 describe('a damaged run is refused in one line that says where', () => {
-  it.each<[string, () => void, RegExp]>([
+  test.each<[string, () => void, RegExp]>([
     ['config.json is empty', text(configFile, ''), /config\.json is no JSON/],
     ['config.json is cut off', text(configFile, '{"version": "0'), /config\.json is no JSON/],
     ['config.json is something else', text(configFile, '[1, 2]'), /config\.json.* it must be an object/],
@@ -89,7 +89,7 @@ describe('a damaged run is refused in one line that says where', () => {
     await expectRefused(['report', at('copy')], message);
   });
 
-  it.each<[string, () => void, RegExp]>([
+  test.each<[string, () => void, RegExp]>([
     ['state.json is cut off', () => text(state, '{')(), /state\.json is no JSON/],
     ['state.json says nothing', () => text(state, '{}')(), /state\.json: .* is missing/],
     ['state.json is a folder', () => asFolder(state)(), /state\.json cannot be read: .*\(EISDIR\)/],
@@ -104,7 +104,7 @@ describe('a damaged run is refused in one line that says where', () => {
 });
 
 describe('what a command is to read or write and cannot', () => {
-  it.each<[string, () => string[], RegExp]>([
+  test.each<[string, () => string[], RegExp]>([
     ['no run', () => ['report', at('nowhere')], /LT_RUN_MISSING: there is no run at .*nowhere/],
     ['a file for a run', () => ['report', at('text.txt')], /LT_RUN_MISSING: .*text\.txt is no run/],
     ['an empty name', () => ['export', '--run', at('run'), '--out', ''], /--out is empty/],

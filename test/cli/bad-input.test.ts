@@ -1,7 +1,7 @@
 import { cpSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -84,7 +84,7 @@ const cases: [string, string[], 1 | 2, RegExp][] = [
 const WITHOUT_DATA = SMALL.filter((word) => word !== '--data' && word !== 'text.txt');
 
 describe('bad input gets one line, the right exit code, and writes nothing', () => {
-  it.each(cases)('%s', async (_what, args, code, message) => {
+  test.each(cases)('%s', async (_what, args, code, message) => {
     writeFileSync(at('other.txt'), 'another text, long enough to be trained on. '.repeat(60));
     const resuming = args.includes('--resume');
     const base =
@@ -102,7 +102,7 @@ describe('bad input gets one line, the right exit code, and writes nothing', () 
     expect(readdirSync(at('there/checkpoints'))).toEqual(before);
   });
 
-  it.each([
+  test.each([
     [
       'a port that is taken',
       (port: number) => ['--listen', `127.0.0.1:${port}`],
@@ -123,7 +123,7 @@ describe('bad input gets one line, the right exit code, and writes nothing', () 
     expect(existsSync(at('new'))).toBe(false);
   });
 
-  it('a prompt that is empty', async () => {
+  test('a prompt that is empty', async () => {
     const run = await lantrain(['generate', '--run', 'there', '--prompt', ''], { cwd: folder.path });
     expect(run.stderr.trim()).toMatch(/^error LT_USAGE_OPTION.*--prompt/);
     expect(run.code).toBe(2);

@@ -1,7 +1,7 @@
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { COORDINATOR_MESSAGES, type Message } from '../../cluster/protocol.js';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { COORDINATOR_MESSAGES, type Message } from '../../cluster/protocol/protocol.js';
 import { RunConfig } from '../../src/checkpoint/identity.js';
 import { openSafetensors } from '../../src/checkpoint/safetensors.js';
 import { BOUNDS, checkModel, type ModelConfig, ModelSchema } from '../../src/model/config.js';
@@ -51,14 +51,14 @@ const beyond: [string, ModelConfig, RegExp][] = [
 ];
 
 describe('one schema of shapes', () => {
-  it('lets through models larger than GPT-3, and the largest of each kind', () => {
+  test('lets through models larger than GPT-3, and the largest of each kind', () => {
     expect(() => checkModel(GPT3)).not.toThrow();
     expect(() => checkModel({ ...GPT3, context: 2 ** 17 })).not.toThrow();
     for (const key of ['vocabSize', 'context', 'width', 'layers'] as const)
       expect(() => checkModel({ ...SMALLEST, [key]: BOUNDS[key] })).not.toThrow();
   });
 
-  it('counts parameters as the list of them does', () => {
+  test('counts parameters as the list of them does', () => {
     const at = (model: ModelConfig) => ModelSchema.safeParse(model).error?.issues[0].message;
     for (const tie of [true, false])
       for (const qkvBias of [true, false]) {
@@ -73,7 +73,7 @@ describe('one schema of shapes', () => {
       }
   });
 
-  it.each(beyond)('refuses beyond its bound, in files, options and messages: %s', (_what, model, message) => {
+  test.each(beyond)('refuses beyond its bound, in files, options and messages: %s', (_what, model, message) => {
     expect(() => checkModel(model)).toThrow(expect.objectContaining({ code: 'LT_USAGE_MODEL' }));
     expect(() => checkModel(model)).toThrow(message);
     expect(RunConfig.safeParse({ version: '0', model }).success).toBe(false);
@@ -81,7 +81,7 @@ describe('one schema of shapes', () => {
     expect(COORDINATOR_MESSAGES.welcome.safeParse(welcomeOf(model)).success).toBe(false);
   });
 
-  it('refuses options and messages beyond theirs', () => {
+  test('refuses options and messages beyond theirs', () => {
     for (const [name, most] of Object.entries({ layers: 1024, width: 65536, heads: 4096, context: 2 ** 17 })) {
       const schema = TrainOptionsSchema.shape[name as 'layers'];
       expect(schema.safeParse(most).success).toBe(true);
@@ -147,7 +147,7 @@ describe('a shape beyond the bounds is refused in one line, in little memory', (
   });
 
   const BIG = '1000000000';
-  it.each<[string, string[], 1 | 2, RegExp]>([
+  test.each<[string, string[], 1 | 2, RegExp]>([
     ['report', ['report', 'deep'], 1, /LT_CHECKPOINT_CORRUPT: .*model\.layers must be at most 1024/],
     ['generate', ['generate', '--run', 'deep', '--prompt', 'x'], 1, /model\.layers must be at most 1024/],
     ['export', ['export', '--run', 'deep', '--out', 'out'], 1, /model\.layers must be at most 1024/],
@@ -188,7 +188,7 @@ describe('a shape beyond the bounds is refused in one line, in little memory', (
 });
 
 describe('a safetensors header that lies', () => {
-  /** A file with this header, said to have `bytes` bytes, and nothing after it. */
+  /** A file with this header, said to have `bytes` bytes, and nothing after test. */
   const forge = (header: string, bytes = header.length) => {
     const path = at('lies.safetensors');
     const length = Buffer.alloc(8);
@@ -203,7 +203,7 @@ describe('a safetensors header that lies', () => {
   const tensor = (shape: readonly number[], begin = 0, end = 0) =>
     JSON.stringify({ dtype: 'F32', shape, data_offsets: [begin, end] });
 
-  it('about its length, its tensors or their shapes is refused', () => {
+  test('about its length, its tensors or their shapes is refused', () => {
     refused(forge('{}', 2 ** 40), /is no safetensors file: it begins with a header length of 1099511627776/);
     refused(forge('{}', 2 ** 24), /is cut off: its header ends at byte 16777224/);
     const many = Array.from({ length: 2 ** 17 + 1 }, (_, i) => `"${i}":${tensor([0])}`);

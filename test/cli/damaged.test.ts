@@ -1,12 +1,12 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
 afterAll(() => folder.remove());
 
-it('a run whose newest checkpoint has a changed bit goes on from the one before, to the same digest', async () => {
+test('a run whose newest checkpoint has a changed bit goes on from the one before, to the same digest', async () => {
   const train = (args: readonly string[]) => lantrain(['train', ...args, '--json'], { cwd: folder.path });
   const options = ['--steps', '6', '--checkpoint-every', '3', '--eval-every', '0', '--out', 'run'];
   const whole = await train([...SMALL, ...options]);

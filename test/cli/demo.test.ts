@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -36,7 +36,7 @@ function demo(args: readonly string[], onOutput?: (text: string, signal: (s: Nod
 
 // It looks for processes where only Linux shows them.
 describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
-  it('replaces a worker that is killed, ends with the digest of train and leaves no process', async () => {
+  test('replaces a worker that is killed, ends with the digest of train and leaves no process', async () => {
     const args = [...options, '--steps', '40'];
     let killed = 0;
     const run = await demo([...args, '--out', 'together'], (text) => {
@@ -52,7 +52,7 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
     expect(run.events.at(-1)).toMatchObject({ event: 'done', digest: alone.events.at(-1)?.digest });
   });
 
-  it.each([
+  test.each([
     ['SIGINT', 130],
     ['SIGKILL', null],
   ] as const)('leaves no process after %s', async (signal, code) => {
@@ -71,7 +71,7 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
     expect(checkpoints).toHaveLength(signal === 'SIGINT' ? 1 : 0);
   });
 
-  it('gives up in one line when no worker stays up, and saves what they have computed', async () => {
+  test('gives up in one line when no worker stays up, and saves what they have computed', async () => {
     const args = [...options, '--checkpoint-every', '0', '--workers', '1', '--steps', '2000', '--out', 'none'];
     let begun = false;
     const run = await demo(args, (text) => {

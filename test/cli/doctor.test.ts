@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import type { DoctorReport } from '../../src/cli/doctor.js';
 import { PRESETS } from '../../src/train/options.js';
 import { lantrain, SMALL, workFolder } from './run.js';
@@ -14,7 +14,7 @@ async function doctorJson(args: string[] = [], env: Record<string, string> = {})
 }
 
 describe('doctor', () => {
-  it('describes the adapter at hand, measures its ceilings and finds nothing wrong', async () => {
+  test('describes the adapter at hand, measures its ceilings and finds nothing wrong', async () => {
     const { code, report } = await doctorJson([], { LANTRAIN_CACHE: join(work.path, 'not', 'there', 'yet') });
     expect(code).toBe(0);
     expect(report).toMatchObject({ event: 'doctor', usable: true, selfTest: 'passed', problems: [] });
@@ -34,7 +34,7 @@ describe('doctor', () => {
     expect(report.notes.join()).not.toContain('cache folder');
   });
 
-  it.runIf(process.platform === 'linux')(
+  test.runIf(process.platform === 'linux')(
     'without an adapter, tells all the rest and one line of what is wrong',
     async () => {
       const hidden = await lantrain(['doctor'], { env: { VK_DRIVER_FILES: '/nonexistent' } });
@@ -51,7 +51,7 @@ describe('doctor', () => {
     },
   );
 
-  it('says so in one line when the webgpu package does not work, and so does training', async () => {
+  test('says so in one line when the webgpu package does not work, and so does training', async () => {
     const hooks = `export const resolve = (name, context, next) => {
       if (name === 'webgpu') throw new Error('no binary');
       return next(name, context);
@@ -67,7 +67,7 @@ describe('doctor', () => {
     expect(trained.stderr).toMatch(/^error LT_GPU_NONE: the webgpu package does not work here \(no binary\).*\n$/m);
   });
 
-  it('names the adapters there are when --adapter names none', async () => {
+  test('names the adapters there are when --adapter names none', async () => {
     const { code, report } = await doctorJson(['--adapter', 'no such adapter']);
     expect(code).toBe(1);
     expect(report.adapter).toBeNull();
@@ -75,7 +75,7 @@ describe('doctor', () => {
     expect(report.problems[0]).toMatch(/'no such adapter': Available adapters: \* backend/);
   });
 
-  it('notes a cache folder that cannot be written', async () => {
+  test('notes a cache folder that cannot be written', async () => {
     const { code, report } = await doctorJson([], { LANTRAIN_CACHE: join(work.path, 'text.txt', 'cache') });
     expect(code).toBe(0);
     expect(report.notes.filter((note) => note.includes('cache folder'))).toEqual([

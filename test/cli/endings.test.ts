@@ -1,11 +1,11 @@
 import { closeSync, existsSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, afterEach, expect, it } from 'vitest';
-import { parseFragment } from '../../cluster/dashboard/messages.js';
+import { afterAll, afterEach, expect, test } from 'vitest';
 import { listCheckpoints } from '../../src/checkpoint/checkpoint.js';
-import { FakePage } from '../cluster/dashboard/helpers.js';
+import { parseFragment } from '../../src/watch/messages.js';
 import { adminLinkOf, type Event, joinUrlOf, Lantrain, lossesOf, startWorker } from '../cluster/processes.js';
 import { eventsOf } from '../cluster/seeded.js';
+import { FakePage } from '../watch/helpers.js';
 import { SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -65,7 +65,7 @@ const LONG = [
   '0',
 ];
 
-it('SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid-step saves the step before', async () => {
+test('SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid-step saves the step before', async () => {
   const run = lantrain(['train', ...LONG, '--checkpoint-every', '0', '--watch', '--out', 'long', '--json']);
   for (const [step, signal] of [
     [1, 'SIGUSR1'],
@@ -107,7 +107,7 @@ it('SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid
   expect([newest('long'), stepsOf('long').at(-1), leftovers('long')]).toEqual([last, last, []]);
 });
 
-it('a new run that is stopped before its first step leaves nothing behind, nor one that is in the making', async () => {
+test('a new run that is stopped before its first step leaves nothing behind, nor one that is in the making', async () => {
   const run = lantrain(['train', ...SMALL, '--steps', '9', '--out', 'early', '--json']);
   await run.printed(/^model /m);
   run.signal('SIGTERM');
@@ -130,7 +130,7 @@ it('a new run that is stopped before its first step leaves nothing behind, nor o
   expect(existsSync(at('making'))).toBe(false);
 });
 
-it('whose output nobody reads, or is on a full disk, a run goes on and says so where it can', async () => {
+test('whose output nobody reads, or is on a full disk, a run goes on and says so where it can', async () => {
   const args = (name: string) => ['train', ...SMALL, '--steps', '4', '--out', name];
   const unread = lantrain(args('unread'));
   const full = existsSync('/dev/full') ? openSync('/dev/full', 'w') : undefined;
@@ -164,7 +164,7 @@ it('whose output nobody reads, or is on a full disk, a run goes on and says so w
   expect(text.text).not.toMatch(/unexpected|EPIPE|\n\s+at /);
 });
 
-it('a run that was killed between its last step and its end is finished by --resume', async () => {
+test('a run that was killed between its last step and its end is finished by --resume', async () => {
   const run = lantrain(['train', ...SMALL, '--steps', '3', '--checkpoint-every', '1', '--out', 'almost', '--json']);
   expect(await run.ended, run.text).toBe(0);
   const [whole, done] = [eventsOf(at('almost')), run.digest()];
@@ -180,7 +180,7 @@ it('a run that was killed between its last step and its end is finished by --res
   expect(again.text).toContain('LT_RUN_MISMATCH');
 });
 
-it('the wait for workers counts neither into the speed of the first step nor into the time that is left', async () => {
+test('the wait for workers counts neither into the speed of the first step nor into the time that is left', async () => {
   const WAIT_MS = 5000;
   const options = [...SMALL, '--batch', '4', '--micro-batch', '1', '--steps', '3', '--eval-every', '0'];
   const run = lantrain(['coordinator', '--listen', '127.0.0.1:0', ...options, '--out', 'waits']);

@@ -5,7 +5,7 @@ import { beforeAll, expect, test, vi } from 'vitest';
 /** Flags of other programs that lantrain's texts name, by file; each must be there still. */
 const OTHERS: Readonly<Record<string, readonly string[]>> = {
   // npm, apt, node, tsc and set-up's own.
-  'src/cli/setup.mjs': [
+  'scripts/setup/setup.mjs': [
     '--build',
     '--ignore-scripts',
     '--include',
@@ -19,7 +19,7 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
     '--version',
     '--yes',
   ],
-  'src/cli/invocation.ts': ['--prefix'],
+  'src/node/invocation.ts': ['--prefix'],
   'src/cli/doctor.ts': ['--input-type'],
   'cluster/tab/words.ts': ['--enable-unsafe-webgpu'],
   'docs/lan.md': ['--add-port', '--network'],
@@ -57,7 +57,7 @@ function filesOf(folder: string, pattern: RegExp): string[] {
     .map((name) => `${folder}/${name.replaceAll('\\', '/')}`);
 }
 
-const SOURCES = [...filesOf('src', /\.(ts|mjs|html)$/), ...filesOf('cluster', /\.(ts|mjs|html)$/)];
+const SOURCES = ['src', 'cluster', 'scripts'].flatMap((folder) => filesOf(folder, /\.(ts|mjs|html)$/));
 const TEXTS = ['README.md', ...filesOf('docs', /\.md$/)];
 
 /** Not a decrement, an arrow of a drawing or a longer word. */
@@ -71,7 +71,7 @@ function flagsOf(text: string): string[] {
 }
 
 /** The page's colours, which its scripts name. */
-const STYLES = new Set(readFileSync('cluster/dashboard/page/page.css', 'utf8').match(/--[\w-]+(?=:)/g));
+const STYLES = new Set(readFileSync('src/watch/page/page.css', 'utf8').match(/--[\w-]+(?=:)/g));
 
 test('every flag that a source, README.md or docs/ names is an option of lantrain', () => {
   const known = new Set([...flags.values()].flatMap((own) => [...own]));
@@ -83,7 +83,7 @@ test('every flag that a source, README.md or docs/ names is an option of lantrai
     const named = new Set(flagsOf(readFileSync(file, 'utf8')));
     seen += named.size;
     const others = OTHERS[file] ?? [];
-    const isPage = file.startsWith('cluster/dashboard/page/');
+    const isPage = file.startsWith('src/watch/page/');
     for (const flag of named)
       if (!known.has(flag) && !others.includes(flag) && !(isPage && STYLES.has(flag))) wrong.push(`${file}: ${flag}`);
     for (const flag of others) if (!named.has(flag)) unused.push(`${file}: ${flag}`);

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
+import { type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { connect } from '../../cluster/transport/client.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { parseMetrics } from '../../src/report/events.js';
@@ -60,7 +60,7 @@ async function knocks({ host, port }: JoinUrl): Promise<void> {
   }
 }
 
-it('one who comes and goes, and one who knocks, get a few lines each, and all are counted', async () => {
+test('one who comes and goes, and one who knocks, get a few lines each, and all are counted', async () => {
   const args = [...SMALL, '--steps', '500', '--plain', '--out', 'run'];
   const { coordinator, url } = await startCoordinator(args, folder.path);
   running.push(coordinator);

@@ -3,10 +3,10 @@ import { appendFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs
 import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { parseJoinUrl } from '../../cluster/join-url.js';
-import { encodeMessage } from '../../cluster/protocol.js';
+import { parseJoinUrl } from '../../cluster/access/join-url.js';
+import { encodeMessage } from '../../cluster/protocol/protocol.js';
 import { connect } from '../../cluster/transport/client.js';
 import { Lantrain, startCoordinator } from '../cluster/processes.js';
 import { lantrain, SMALL, workFolder } from './run.js';
@@ -49,7 +49,7 @@ async function coordinate(...args: string[]) {
   return started;
 }
 
-it('a stranger writes nothing on the terminal of a coordinator but its own refusal', async () => {
+test('a stranger writes nothing on the terminal of a coordinator but its own refusal', async () => {
   const { coordinator, url } = await coordinate('--out', 'strangers');
   const { host, port } = parseJoinUrl(url);
   const ws = new WebSocket(`ws://${host}:${port}/`);
@@ -63,7 +63,7 @@ it('a stranger writes nothing on the terminal of a coordinator but its own refus
   expectHarmless(coordinator.text);
 });
 
-it('nor does a member, by its name, its adapter, its errors or its goodbye', async () => {
+test('nor does a member, by its name, its adapter, its errors or its goodbye', async () => {
   const { coordinator, url } = await coordinate('--out', 'members');
   const parsed = parseJoinUrl(url);
   const connection = await connect(parsed, { token: parsed.token ?? '', version: '0' });
@@ -91,7 +91,7 @@ it('nor does a member, by its name, its adapter, its errors or its goodbye', asy
   expectHarmless(readFileSync(join(folder.path, 'members', 'metrics.jsonl'), 'utf8'));
 });
 
-it('a coordinator writes nothing on the terminal of a worker, nor its clipboard', async () => {
+test('a coordinator writes nothing on the terminal of a worker, nor its clipboard', async () => {
   const http = createServer();
   const server = new WebSocketServer({ server: http });
   let said = 0;
@@ -108,7 +108,7 @@ it('a coordinator writes nothing on the terminal of a worker, nor its clipboard'
   expectHarmless(worker.text);
 });
 
-it("nor does what answers in a coordinator's place, by its status line", async () => {
+test("nor does what answers in a coordinator's place, by its status line", async () => {
   const http = createServer();
   http.on('upgrade', (_, socket: Socket) => socket.end(`HTTP/1.1 404 \u009b2J${'x'.repeat(4000)}\r\n\r\n`, 'latin1'));
   http.listen(0, '127.0.0.1');
@@ -145,7 +145,7 @@ beforeAll(async () => {
   renameSync(path, join(folder.path, FOREIGN));
 });
 
-it('a run from somebody else writes nothing on the terminal, whatever its names, settings and samples are', async () => {
+test('a run from somebody else writes nothing on the terminal, whatever its names, settings and samples are', async () => {
   const said = [];
   for (const args of [
     ['report', FOREIGN],
@@ -165,7 +165,7 @@ it('a run from somebody else writes nothing on the terminal, whatever its names,
   expect(report.includes('<h1>foreign␛[2J�2J�</h1>')).toBe(true);
 });
 
-it('what a model writes is text: its control characters are shown, its lines stay lines', async () => {
+test('what a model writes is text: its control characters are shown, its lines stay lines', async () => {
   const drawn = ['--temperature', '50', '--top-k', '0', '--tokens', '600', '--prompt', 'The whale\tand\n'];
   const { code, stdout, stderr } = await lantrain(['generate', '--run', FOREIGN, ...drawn], { cwd: folder.path });
   expect(code, stderr).toBe(0);

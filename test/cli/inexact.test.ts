@@ -1,13 +1,13 @@
 import { appendFileSync, cpSync, readFileSync, rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
-import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import { Worker } from '../../cluster/worker.js';
+import { afterAll, expect, test } from 'vitest';
+import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { Worker } from '../../cluster/worker/worker.js';
 import type { RunDirectory } from '../../src/checkpoint/run.js';
-import { remarkOf } from '../../src/cli/run-notes.js';
-import { loadShaders } from '../../src/cli/shaders.js';
-import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
+import { remarkOf } from '../../src/run/run-notes.js';
 import { liesFrom } from '../cluster/liar.js';
 import { Lantrain, startCoordinator, startWorker } from '../cluster/processes.js';
 import { eventsOf } from '../cluster/seeded.js';
@@ -27,7 +27,7 @@ async function train(...args: string[]): Promise<Lantrain> {
   return run;
 }
 
-it('a run that has used what is found wrong keeps its mark over resumes, by train and by coordinator, until it goes back before it', async () => {
+test('a run that has used what is found wrong keeps its mark over resumes, by train and by coordinator, until it goes back before it', async () => {
   const whole = await train(...SMALL, '--steps', '6', '--checkpoint-every', '2', '--out', 'whole');
   expect(await whole.ended, whole.text).toBe(0);
   expect(whole.text).not.toContain('exact');
@@ -67,12 +67,12 @@ it('a run that has used what is found wrong keeps its mark over resumes, by trai
   expect(back.text).not.toContain('exact since');
 });
 
-it('a worker that is found wrong marks a run to which it has contributed before, under whatever coordinator', async () => {
+test('a worker that is found wrong marks a run to which it has contributed before, under whatever coordinator', async () => {
   const options = [...SMALL, '--batch', '8', '--micro-batch', '2'];
   const whole = await train(...options, '--steps', '6', '--out', 'right');
   expect(await whole.ended, whole.text).toBe(0);
   expect(await (await train(...options, '--steps', '2', '--out', 'lied-to')).ended).toBe(0);
-  // As an earlier coordinator has noted it.
+  // As an earlier coordinator has noted test.
   const contributed = { event: 'contributed', step: 2, person: '127.0.0.1' };
   appendFileSync(at('lied-to', 'metrics.jsonl'), `${JSON.stringify(contributed)}\n`);
   const args = ['--resume', 'lied-to', '--steps', '6', '--audit', '1'];

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   pasteable,
   pasteableElsewhere,
@@ -7,7 +7,7 @@ import {
   shellOf,
   shellQuote,
   withVariable,
-} from '../../src/cli/invocation.js';
+} from '../../src/node/invocation.js';
 
 const NODE = '/usr/bin/node';
 const PLAIN: Started = {
@@ -34,7 +34,7 @@ const npm = (root: string, from: string, more: Record<string, string> = {}) => (
 const bin = (path: string) => [NODE, path, 'train'];
 
 describe('a printed command', () => {
-  it.each<[string, Partial<Started>, string]>([
+  test.each<[string, Partial<Started>, string]>([
     ['node and the file', {}, 'node dist/src/cli/main.js x'],
     ['from elsewhere', { cwd: '/tmp' }, 'node /home/me/lantrain/dist/src/cli/main.js x'],
     ['from a folder below', { cwd: '/home/me/lantrain/runs' }, 'node /home/me/lantrain/dist/src/cli/main.js x'],
@@ -139,14 +139,14 @@ describe('a printed command', () => {
     expect(pasteable(['x'], { ...PLAIN, ...started })).toBe(command);
   });
 
-  it('for another machine names nothing of this one', () => {
+  test('for another machine names nothing of this one', () => {
     const elsewhere = (started: Partial<Started>) => pasteableElsewhere(['worker', 'URL'], { ...PLAIN, ...started });
     expect(elsewhere({ cwd: '/tmp' })).toBe('npm run -s lantrain -- worker URL');
     expect(elsewhere({ env: npm('/home/me/lantrain', '/tmp') })).toBe('npm run -s lantrain -- worker URL');
     expect(elsewhere({ argv: bin('/usr/local/bin/lantrain') })).toBe('lantrain worker URL');
   });
 
-  it('has a variable before it as its shell sets one, and nothing of it is an argument', () => {
+  test('has a variable before it as its shell sets one, and nothing of it is an argument', () => {
     const set = (env: Record<string, string>, platform: NodeJS.Platform) =>
       withVariable('LANTRAIN_TOKEN', 'Abc_-9', 'npm run -s lantrain -- worker URL', { env, platform });
     expect(set({}, 'linux')).toBe('LANTRAIN_TOKEN=Abc_-9 npm run -s lantrain -- worker URL');
@@ -157,7 +157,7 @@ describe('a printed command', () => {
     expect(String(got)).toBe('-x\n');
   });
 
-  it('begins with & in PowerShell where the program is quoted', () => {
+  test('begins with & in PowerShell where the program is quoted', () => {
     const env = { PSModulePath: 'C:\\Users\\me\\Documents;C:\\Program Files;C:\\Windows' };
     const argv = ['C:\\Program Files\\node.exe', PLAIN.argv[1]];
     const started: Started = { ...PLAIN, argv, env, platform: 'win32' };
@@ -195,18 +195,18 @@ describe('a word', () => {
     'http://h/#a',
   ];
 
-  it('comes through a POSIX shell as it was', () => {
+  test('comes through a POSIX shell as it was', () => {
     const words = AWKWARD.map((word) => shellQuote(word, 'posix')).join(' ');
     const got = execFileSync('sh', ['-c', `printf '%s\\0' ${words}`], { encoding: 'utf8' });
     expect(got.split('\0').slice(0, -1)).toEqual(AWKWARD);
   });
 
-  it('has no quotes where none are needed, least of all a join URL', () => {
+  test('has no quotes where none are needed, least of all a join URL', () => {
     for (const word of ['runs/tiny-1', '--steps', 'wss://192.168.1.20:7070/#Abc_-9.Xyz'])
       for (const shell of ['posix', 'cmd', 'powershell'] as const) expect(shellQuote(word, shell)).toBe(word);
   });
 
-  it.each([
+  test.each([
     ['two words', '"two words"', "'two words'"],
     ['C:\\my runs\\', '"C:\\my runs\\\\"', "'C:\\my runs\\'"],
     ['C:\\runs\\a', 'C:\\runs\\a', 'C:\\runs\\a'],
@@ -222,7 +222,7 @@ describe('a word', () => {
     expect(shellQuote(word, 'powershell')).toBe(powershell);
   });
 
-  it('is quoted for the shell at hand', () => {
+  test('is quoted for the shell at hand', () => {
     const win32 = 'win32' as const;
     expect(shellOf({ env: {}, platform: 'darwin' })).toBe('posix');
     expect(shellOf({ env: { MSYSTEM: 'MINGW64' }, platform: win32 })).toBe('posix');

@@ -1,10 +1,10 @@
 import { createServer } from 'node:net';
-import { expect, it } from 'vitest';
-import { parseJoinUrl } from '../../cluster/join-url.js';
+import { expect, test } from 'vitest';
+import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { Lantrain } from '../cluster/processes.js';
 import { SMALL, workFolder } from './run.js';
 
-it('a coordinator takes the next free port where 7070 is taken, and says so', async () => {
+test('a coordinator takes the next free port where 7070 is taken, and says so', async () => {
   // Where it is taken already, that is just as well.
   const other = createServer().on('error', () => {});
   other.listen(7070, '0.0.0.0');

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -17,7 +17,7 @@ function printed(text: string, before: string): string {
   return line.slice(line.indexOf(before) + before.length);
 }
 
-it.skipIf(process.platform === 'win32')(
+test.skipIf(process.platform === 'win32')(
   'commands that a run prints can be pasted, whatever its directory and its prompt are called',
   async () => {
     const out = `my run's "$HOME" & \`id\``;

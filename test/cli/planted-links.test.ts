@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { runCommandLine } from '../../src/cli/command-line.js';
 import { contentsOf, NAMES, Outside, plant } from '../checkpoint/plants.js';
 import { startCoordinator } from '../cluster/processes.js';
@@ -56,36 +56,39 @@ const WRITERS: readonly (readonly [string, ...string[]])[] = [
 ];
 
 describe.skipIf(process.platform === 'win32')('a run directory with a link in it', () => {
-  it.each(WRITERS)('is refused by %s in one line, and nothing changes, wherever the link lies', async (...command) => {
-    for (const name of NAMES) {
-      // The released run has its only checkpoint at another step.
-      const planted = name.replace('000004', '000005');
-      plant(run, planted, 'a link to a file', outside);
-      const there = contentsOf(run);
-      let printed = '';
-      const keep = (text: unknown) => {
-        printed += text;
-        return true;
-      };
-      const spies = [process.stdout, process.stderr].map((stream) =>
-        vi.spyOn(stream, 'write').mockImplementation(keep),
-      );
-      const code = await runCommandLine([...command, run]).finally(() => {
-        for (const spy of spies) spy.mockRestore();
-      });
-      expect(printed).toMatch(
-        planted === 'config.json'
-          ? /^error LT_RUN_FOREIGN: .*config\.json: it is a symbolic link.*\n$/
-          : /^error LT_RUN_FOREIGN: cannot use .*: it is a symbolic link, and none is followed there; .*\n$/,
-      );
-      expect(printed).toContain(join(run, planted));
-      expect(code).toBe(1);
-      expect(contentsOf(run)).toEqual(there);
-      expect(outside.snapshot(), planted).toEqual(before);
-      rmSync(join(run, planted));
-      if (existsSync(join(RELEASED, 'coordinator-f32', planted))) fresh();
-    }
-  });
+  test.each(WRITERS)(
+    'is refused by %s in one line, and nothing changes, wherever the link lies',
+    async (...command) => {
+      for (const name of NAMES) {
+        // The released run has its only checkpoint at another step.
+        const planted = name.replace('000004', '000005');
+        plant(run, planted, 'a link to a file', outside);
+        const there = contentsOf(run);
+        let printed = '';
+        const keep = (text: unknown) => {
+          printed += text;
+          return true;
+        };
+        const spies = [process.stdout, process.stderr].map((stream) =>
+          vi.spyOn(stream, 'write').mockImplementation(keep),
+        );
+        const code = await runCommandLine([...command, run]).finally(() => {
+          for (const spy of spies) spy.mockRestore();
+        });
+        expect(printed).toMatch(
+          planted === 'config.json'
+            ? /^error LT_RUN_FOREIGN: .*config\.json: it is a symbolic link.*\n$/
+            : /^error LT_RUN_FOREIGN: cannot use .*: it is a symbolic link, and none is followed there; .*\n$/,
+        );
+        expect(printed).toContain(join(run, planted));
+        expect(code).toBe(1);
+        expect(contentsOf(run)).toEqual(there);
+        expect(outside.snapshot(), planted).toEqual(before);
+        rmSync(join(run, planted));
+        if (existsSync(join(RELEASED, 'coordinator-f32', planted))) fresh();
+      }
+    },
+  );
 
   /** What was the worst of each: code that a shell runs, a folder that is pruned, secrets that others know. */
   const worst: Readonly<Record<string, () => void>> = {
@@ -100,7 +103,7 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
     'a second name of a file': () => plant(run, 'samples.txt', 'a second name of a file', outside),
   };
 
-  it.each(Object.keys(worst))('with %s is refused by the built command line', async (what) => {
+  test.each(Object.keys(worst))('with %s is refused by the built command line', async (what) => {
     worst[what]();
     const there = contentsOf(run);
     // All at once: none of them writes anything.
@@ -113,7 +116,7 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
     expect(contentsOf(run)).toEqual(there);
   });
 
-  it('may be read: what only reads changes nothing and ends', async () => {
+  test('may be read: what only reads changes nothing and ends', async () => {
     const there = () => contentsOf(run);
     const readers: readonly (readonly [string[], (result: Finished) => void])[] = [
       [['export', '--run', 'run', '--out', 'out'], ({ stdout }) => expect(stdout).toContain('wrote the weights')],
@@ -140,7 +143,7 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
     expect(readdirSync(join(dir, 'out')).sort()).toEqual(['config.json', 'model.safetensors']);
   });
 
-  it('is not begun: a new run and an export follow no link that lies ready', async () => {
+  test('is not begun: a new run and an export follow no link that lies ready', async () => {
     mkdirSync(join(dir, 'new'));
     plant(join(dir, 'new'), 'config.json.partial', 'a link to a file', outside);
     const refused = await lantrain(['train', '--data', 'text.txt', '--tokenizer', 'bytes', '--out', 'new'], {
@@ -164,7 +167,7 @@ describe('a coordinator that goes on with a run from elsewhere', () => {
     for (const one of coordinators) one.signal('SIGKILL');
   });
 
-  it('has a token that nobody knows, says so, and keeps it from then on, also behind a link to the run', async () => {
+  test('has a token that nobody knows, says so, and keeps it from then on, also behind a link to the run', async () => {
     const start = async (path: string) => {
       const { coordinator, url } = await startCoordinator(['--resume', path], dir);
       coordinators.push(coordinator);
@@ -185,7 +188,7 @@ describe('a coordinator that goes on with a run from elsewhere', () => {
     expect(readFileSync(join(run, 'cluster', 'incarnation'), 'utf8')).toBe('3\n');
   });
 
-  it('shows its page by a token that nobody knows as well', async () => {
+  test('shows its page by a token that nobody knows as well', async () => {
     const { code, stdout, stderr } = await lantrain(['train', '--resume', 'run', '--watch'], { cwd: dir });
     expect(code, stderr).toBe(0);
     const printed = stdout + stderr;
@@ -194,7 +197,7 @@ describe('a coordinator that goes on with a run from elsewhere', () => {
     expect(printed).not.toContain(KNOWN_TOKEN);
   });
 
-  it('does not begin where its count of starts would wrap round', async () => {
+  test('does not begin where its count of starts would wrap round', async () => {
     for (const text of ['4294967295', '2147483647', '-1']) {
       writeFileSync(join(run, 'cluster', 'incarnation'), text);
       const there = contentsOf(run);

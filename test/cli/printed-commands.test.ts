@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { createProgram } from '../../src/cli/program.js';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -20,7 +20,7 @@ const withoutComments = (text: string) =>
     .replace(/(^|\s)\/\/.*$/gm, '')
     .replace(/<!--[\s\S]*?-->/g, '');
 
-it('no text has a command line of its own making: pasteable() knows how this lantrain was started', () => {
+test('no text has a command line of its own making: pasteable() knows how this lantrain was started', () => {
   const names = createProgram(() => {}).commands.map((command) => command.name());
   const command = new RegExp(
     `\\bnpm (run|start|test|exec)\\b|\\bnpx \\w|(?<!\\b(?:a|an|no|the) )\\blantrain (${names.join('|')})\\b`,
@@ -34,7 +34,7 @@ it('no text has a command line of its own making: pasteable() knows how this lan
   expect(found).toEqual([]);
 });
 
-it('what a browser shows sends nobody to the files of a checkout', () => {
+test('what a browser shows sends nobody to the files of a checkout', () => {
   const shown = sources().filter(({ name }) => /^cluster.(tab|dashboard.page)\b|^src.gpu.device/.test(name));
   expect(shown.length).toBeGreaterThan(5);
   for (const { name, text } of shown)

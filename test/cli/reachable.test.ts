@@ -6,7 +6,7 @@ import {
   type Interfaces,
   rankAddresses,
   reachableAddresses,
-} from '../../src/cli/reachable.js';
+} from '../../src/node/reachable.js';
 
 const info = (address: string): NetworkInterfaceInfo => {
   const common = { address, netmask: '', mac: '00:00:00:00:00:00', cidr: null };

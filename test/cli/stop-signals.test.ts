@@ -1,4 +1,4 @@
-import { afterEach, expect, it, vi } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { StopSignals } from '../../src/cli/stop-signals.js';
 
 const STOPS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -27,7 +27,7 @@ function signals({ waits = false, begun = true } = {}) {
   return { stop, did, said, send };
 }
 
-it.each(STOPS)('%s asks for the end, again gives up the step in hand, and again ends the process', (signal) => {
+test.each(STOPS)('%s asks for the end, again gives up the step in hand, and again ends the process', (signal) => {
   const { stop, did, send } = signals();
   const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
   const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
@@ -41,14 +41,14 @@ it.each(STOPS)('%s asks for the end, again gives up the step in hand, and again 
   expect(write).toHaveBeenCalledWith('stopped at once; the checkpoint of step 3 stands\n');
 });
 
-it.each(SAVES)('%s saves, and the run goes on', (signal) => {
+test.each(SAVES)('%s saves, and the run goes on', (signal) => {
   const { stop, did, send } = signals();
   send(signal);
   send(signal);
   expect([stop.requested, did]).toEqual([false, ['save', 'save']]);
 });
 
-it('gives up at once where nobody computes, and as soon as nobody does', () => {
+test('gives up at once where nobody computes, and as soon as nobody does', () => {
   const waiting = signals({ waits: true });
   waiting.stop.ask();
   expect(waiting.did).toEqual(['stop', 'abandon']);
@@ -61,7 +61,7 @@ it('gives up at once where nobody computes, and as soon as nobody does', () => {
   expect(later.did).toEqual(['stop', 'abandon']);
 });
 
-it('whose step is given up already needs a third signal to end it while it saves', () => {
+test('whose step is given up already needs a third signal to end it while it saves', () => {
   const { did, said, send } = signals({ waits: true });
   const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
   vi.spyOn(process.stderr, 'write').mockReturnValue(true);
@@ -74,7 +74,7 @@ it('whose step is given up already needs a third signal to end it while it saves
   expect(exit).toHaveBeenCalledWith(130);
 });
 
-it('before the loop begins whoever asks for the end gets it, a page as well', () => {
+test('before the loop begins whoever asks for the end gets it, a page as well', () => {
   const { stop, did, send } = signals({ begun: false });
   send('SIGTERM');
   stop.ask();
@@ -82,7 +82,7 @@ it('before the loop begins whoever asks for the end gets it, a page as well', ()
   expect(did).toEqual(['early', 'early']);
 });
 
-it('a run that has ended is not killed by one signal more: the process keeps its exit code', () => {
+test('a run that has ended is not killed by one signal more: the process keeps its exit code', () => {
   const { stop, did, send } = signals();
   const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
   stop.ask();

@@ -2,10 +2,10 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import { newToken } from '../../cluster/access.js';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { newToken } from '../../cluster/access/access.js';
 import { adminLinkOf, joinUrlOf, Lantrain, startCoordinator } from '../cluster/processes.js';
-import { removeTemporaryFolders, smallCheckout } from './checkout.js';
+import { removeTemporaryFolders, smallCheckout } from '../setup/checkout.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -63,7 +63,7 @@ function joinLine(coordinator: Lantrain): { readonly line: string; readonly toke
 }
 
 describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
-  it('shows no token of a whole join URL: it is overwritten at once, and what cannot be is said in one line', async () => {
+  test('shows no token of a whole join URL: it is overwritten at once, and what cannot be is said in one line', async () => {
     const token = newToken();
     const worker = work([`${NOWHERE}#${token}`, '--name', 'ahab']);
     await worker.printed(/trying again/);
@@ -74,11 +74,11 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
     expect(worker.text).not.toContain(token);
   });
 
-  it('shows none of what npm starts, while set-up is still at work', async () => {
+  test('shows none of what npm starts, while set-up is still at work', async () => {
     const [token, admin] = [newToken(), newToken()];
     const link = `wss://h:1/#${token}.x.${admin}`;
     const checkout = smallCheckout("console.log('started', process.argv[3]);\nsetInterval(() => {}, 1000);\n");
-    const child = spawn(process.execPath, ['src/cli/launch.mjs', 'worker', link], {
+    const child = spawn(process.execPath, ['scripts/launch.mjs', 'worker', link], {
       cwd: checkout,
       env: { ...process.env, LANTRAIN_TOKEN: token },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -99,7 +99,7 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
     }
   });
 
-  it('shows none of a demo, nor of a bench, whose workers are children', async () => {
+  test('shows none of a demo, nor of a bench, whose workers are children', async () => {
     const mark = `TOKEN_TEST=${folder.path}`;
     const seen = new Set<string>();
     const look = setInterval(() => {
@@ -125,7 +125,7 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
 });
 
 describe('a token', () => {
-  it('comes by the environment in the command that is printed, which can be pasted as it stands', async () => {
+  test('comes by the environment in the command that is printed, which can be pasted as it stands', async () => {
     const coordinator = await coordinate('printed');
     const { line, token, bare } = joinLine(coordinator);
     expect(readFileSync(join(folder.path, 'printed', 'cluster', 'token'), 'utf8').trim()).toBe(token);
@@ -137,27 +137,30 @@ describe('a token', () => {
     expect(await coordinator.ended).toBe(0);
   });
 
-  it.skipIf(spawnSync('bash', ['-c', 'true']).status !== 0)('comes from a file or standard input as well', async () => {
-    const coordinator = await coordinate('sources');
-    const url = await joinUrlOf(coordinator);
-    const { token, bare } = joinLine(coordinator);
-    expect(url).toContain(token);
-    writeFileSync(join(folder.path, 'token.txt'), `${token}\n`, { mode: 0o600 });
-    const worker = work([bare, '--token-file', 'token.txt', '--patience', '5']);
-    await worker.printed(/^joined /m);
-    expect(worker.text).not.toContain('remark');
-    const main = join(import.meta.dirname, '../../dist/src/cli/main.js');
-    const piped = spawnSync(process.execPath, [main, 'worker', bare], {
-      cwd: folder.path,
-      encoding: 'utf8',
-      input: `${token}\n`,
-    });
-    expect(piped.status, piped.stderr).toBe(0);
-    expect(piped.stdout).toMatch(/^joined /m);
-    expect(await coordinator.ended).toBe(0);
-  });
+  test.skipIf(spawnSync('bash', ['-c', 'true']).status !== 0)(
+    'comes from a file or standard input as well',
+    async () => {
+      const coordinator = await coordinate('sources');
+      const url = await joinUrlOf(coordinator);
+      const { token, bare } = joinLine(coordinator);
+      expect(url).toContain(token);
+      writeFileSync(join(folder.path, 'token.txt'), `${token}\n`, { mode: 0o600 });
+      const worker = work([bare, '--token-file', 'token.txt', '--patience', '5']);
+      await worker.printed(/^joined /m);
+      expect(worker.text).not.toContain('remark');
+      const main = join(import.meta.dirname, '../../dist/src/cli/main.js');
+      const piped = spawnSync(process.execPath, [main, 'worker', bare], {
+        cwd: folder.path,
+        encoding: 'utf8',
+        input: `${token}\n`,
+      });
+      expect(piped.status, piped.stderr).toBe(0);
+      expect(piped.stdout).toMatch(/^joined /m);
+      expect(await coordinator.ended).toBe(0);
+    },
+  );
 
-  it.skipIf(process.platform === 'win32')(
+  test.skipIf(process.platform === 'win32')(
     'is taken from a small regular file only, and nothing is waited for',
     async () => {
       const at = (name: string) => join(folder.path, name);
@@ -187,7 +190,7 @@ describe('a token', () => {
   );
 });
 
-it('the admin link is in no log: its file is named, which is the owner’s', async () => {
+test('the admin link is in no log: its file is named, which is the owner’s', async () => {
   const coordinator = await coordinate('logged');
   const link = await adminLinkOf(coordinator, folder.path);
   const [, admin = ''] = /\.([\w-]{32})$/.exec(link) ?? [];
@@ -198,7 +201,7 @@ it('the admin link is in no log: its file is named, which is the owner’s', asy
     expect(statSync(join(folder.path, 'logged', 'cluster', 'admin-token')).mode & 0o077).toBe(0);
 });
 
-it.skipIf(spawnSync('script', ['--version']).status !== 0)('on a terminal it is shown', async () => {
+test.skipIf(spawnSync('script', ['--version']).status !== 0)('on a terminal it is shown', async () => {
   const main = join(import.meta.dirname, '../../dist/src/cli/main.js');
   const args = ['train', ...SMALL, '--eval-every', '0', '--steps', '2', '--watch', '--out', 'seen'];
   const { stdout } = spawnSync('script', ['-qec', [process.execPath, main, ...args].join(' '), '/dev/null'], {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { endOf } from '../../src/report/course.js';
 import { readMetrics } from '../../src/report/metrics.js';
 import { loadGolden } from '../reference/golden.js';
@@ -15,7 +15,7 @@ const train = (...args: string[]) => lantrain(['train', ...args, '--json'], { cw
 const digestOf = (run: Awaited<ReturnType<typeof train>>) => run.events.find((e) => e.event === 'done')?.digest;
 
 describe('lantrain train on the golden data', () => {
-  it.each([
+  test.each([
     ['tied', 2],
     ['untied', 1],
   ] as const)('%s with micro-batches of %i gives the losses of PyTorch', async (name, microBatch) => {
@@ -69,7 +69,7 @@ describe('one run, one digest', () => {
   ];
   let whole: unknown;
 
-  it('the same command twice ends with the same digest', async () => {
+  test('the same command twice ends with the same digest', async () => {
     const first = await train(...options, '--out', 'first');
     whole = digestOf(first);
     expect(whole, first.stderr).toMatch(/^[0-9a-f]{64}$/);
@@ -77,7 +77,7 @@ describe('one run, one digest', () => {
     expect(digestOf(await train(...options, '--seed', '43', '--out', 'other'))).not.toBe(whole);
   });
 
-  it('Ctrl-C finishes the step and writes a checkpoint, and the resumed run ends with the same digest', async () => {
+  test('Ctrl-C finishes the step and writes a checkpoint, and the resumed run ends with the same digest', async () => {
     let asked = false;
     const stopped = await lantrain(['train', ...options, '--json', '--out', 'stopped'], {
       cwd: folder.path,
@@ -106,7 +106,7 @@ describe('one run, one digest', () => {
     );
   });
 
-  it('a run killed between checkpoints goes on from the last one to the same digest', async () => {
+  test('a run killed between checkpoints goes on from the last one to the same digest', async () => {
     let killed = false;
     const dead = await lantrain(['train', ...options, '--json', '--checkpoint-every', '3', '--out', 'killed'], {
       cwd: folder.path,
@@ -124,7 +124,7 @@ describe('one run, one digest', () => {
 });
 
 describe('a run', () => {
-  it('saves the step before the one whose loss turns NaN, and says both', async () => {
+  test('saves the step before the one whose loss turns NaN, and says both', async () => {
     const run = await train(...SMALL, '--steps', '9', '--lr', '1e30', '--checkpoint-every', '0', '--out', 'nan');
     expect(run.code).toBe(1);
     expect(run.stderr).toMatch(
@@ -137,10 +137,10 @@ describe('a run', () => {
     expect(readFileSync(at('nan/report.html'), 'utf8')).toContain('Failed: step 2:');
   });
 
-  it('that cannot have the port of its page is told before anything of it has changed', async () => {
+  test('that cannot have the port of its page is told before anything of it has changed', async () => {
     const run = await train(...SMALL, '--steps', '3', '--checkpoint-every', '2', '--out', 'port');
     expect(run.code, run.stderr).toBe(0);
-    // As a run that was killed after step 3 leaves it.
+    // As a run that was killed after step 3 leaves test.
     rmSync(at('port/checkpoints/000003'), { recursive: true });
     const before = readFileSync(at('port/metrics.jsonl'), 'utf8');
     const taken = createServer().listen(0, '127.0.0.1');
@@ -153,7 +153,7 @@ describe('a run', () => {
     expect(readFileSync(at('port/metrics.jsonl'), 'utf8')).toBe(before);
   });
 
-  it('exports weights that another run begins with, and generates the same text for the same seed', async () => {
+  test('exports weights that another run begins with, and generates the same text for the same seed', async () => {
     const made = await train(...SMALL, '--steps', '2', '--out', 'source');
     expect(made.code, made.stderr).toBe(0);
     expect((await lantrain(['export', '--run', 'source', '--out', 'model'], { cwd: folder.path })).code).toBe(0);

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { runCommandLine } from '../../src/cli/command-line.js';
 import { type Failure, failureOf } from '../../src/cli/failure.js';
-import { adapterNames } from '../../src/cli/open-gpu.js';
 import { createProgram } from '../../src/cli/program.js';
 import { checkNpm } from '../../src/cli/usage.js';
 import { LantrainError } from '../../src/errors.js';
+import { adapterNames } from '../../src/node/open-gpu.js';
 
 /** What a command line is refused with; fails where it is not, before any command runs. */
 async function refusal(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Failure> {
@@ -27,7 +27,7 @@ const FOREIGN =
   /Invalid input|Too (small|big)|expected \w+, received|undefined|\[object|outputHelp|\bat \S+:\d+|Error:/;
 
 describe('a command line is refused in one line, with code 2', () => {
-  it.each<[string, string, RegExp]>([
+  test.each<[string, string, RegExp]>([
     ['an unknown command', 'trian', /no command trian; did you mean train\?/],
     ['a command like no other', 'xyzzyx', /no command xyzzyx; commands are train, coordinator/],
     ['an unknown option', 'train --bacth 4', /unknown option --bacth of train; did you mean --batch\?/],
@@ -83,7 +83,7 @@ describe('a command line is refused in one line, with code 2', () => {
     expectRefused(await refusal(line.split(' ')), message);
   });
 
-  it.each<[string, string, RegExp]>([
+  test.each<[string, string, RegExp]>([
     ['a bench without a name', 'bench', /name one of train, kernels, cluster/],
     ['a bench that there is not', 'bench trian', /no bench trian; did you mean train\?/],
     ['a bench like no other', 'bench coffee', /no bench coffee; name one of train, kernels, cluster/],
@@ -100,7 +100,7 @@ describe('a command line is refused in one line, with code 2', () => {
     expectRefused(failureOf(error, program, args), message);
   });
 
-  it('in a value of many lines, and of blanks', async () => {
+  test('in a value of many lines, and of blanks', async () => {
     for (const value of ['a\nb', ' ', '\u001b[2J']) {
       const { text } = await refusal(['train', '--lr', value]);
       expect(text).toMatch(/^error LT_USAGE_OPTION: --lr .*is not a number.*\n$/);
@@ -116,7 +116,7 @@ function expectRefused({ text, code }: Failure, message: RegExp): void {
   expect(code).toBe(2);
 }
 
-it('of an option that is given twice the last one holds, and that is said', () => {
+test('of an option that is given twice the last one holds, and that is said', () => {
   const notes: string[] = [];
   const program = createProgram(
     () => {},
@@ -140,7 +140,7 @@ describe('numbers are read as people write them', () => {
     return train?.getOptionValue('lr');
   };
 
-  it.each([
+  test.each([
     ['1e-4', 1e-4],
     ['.5', 0.5],
     ['+2', 2],
@@ -152,7 +152,7 @@ describe('numbers are read as people write them', () => {
 describe('options that npm took', () => {
   const npm = { npm_lifecycle_event: 'lantrain', npm_package_name: 'lantrain', npm_config_audit: '' };
 
-  it('are named, with where they belong', async () => {
+  test('are named, with where they belong', async () => {
     const taken = { ...npm, npm_config_preset: 'true', npm_config_micro_batch: '4', npm_config_tie: '' };
     const { text, code } = await refusal(['train', 'tiny'], taken);
     expect(text).toMatch(
@@ -161,7 +161,7 @@ describe('options that npm took', () => {
     expect(code).toBe(2);
   });
 
-  it('are not looked for where they are given as well, where npm has them itself, and in scripts of others', () => {
+  test('are not looked for where they are given as well, where npm has them itself, and in scripts of others', () => {
     const program = createProgram(() => {});
     const fine = (args: string[], env: NodeJS.ProcessEnv) => expect(() => checkNpm(program, args, env)).not.toThrow();
     fine(['train', '--seed', '3'], { ...npm, npm_config_seed: '3' });
@@ -172,7 +172,7 @@ describe('options that npm took', () => {
 });
 
 describe('help', () => {
-  it('is what a command line without a command gets, never an error', async () => {
+  test('is what a command line without a command gets, never an error', async () => {
     const printed: string[] = [];
     const keep = (text: string | Uint8Array) => printed.push(String(text)) > 0;
     const spies = [process.stdout, process.stderr].map((out) => vi.spyOn(out, 'write').mockImplementation(keep));
@@ -183,7 +183,7 @@ describe('help', () => {
     expect(printed.join('')).not.toContain('outputHelp');
   });
 
-  it('sorts the options of a run under headings', () => {
+  test('sorts the options of a run under headings', () => {
     const program = createProgram(() => {});
     const train = program.commands.find((command) => command.name() === 'train');
     const help = train?.helpInformation() ?? '';
@@ -194,7 +194,7 @@ describe('help', () => {
 describe('a failure is told without the words of the system and of drivers', () => {
   const told = (error: unknown) => failureOf(error).text;
 
-  it('of a file that nobody asked for', () => {
+  test('of a file that nobody asked for', () => {
     let error: unknown;
     try {
       readFileSync('/nowhere/at all');
@@ -207,7 +207,7 @@ describe('a failure is told without the words of the system and of drivers', () 
     });
   });
 
-  it('of a GPU, whose own words LANTRAIN_DEBUG shows', () => {
+  test('of a GPU, whose own words LANTRAIN_DEBUG shows', () => {
     const cause = new Error('validation:\nWrite range (bufferOffset: 1024) does not fit in [Buffer].');
     const words = 'validation: Write range (bufferOffset: 1024) does not fit in [Buffer].';
     const error = new LantrainError('LT_GPU_ERROR', `WebGPU refused an operation: ${words}; step 7 stands`, { cause });
@@ -224,14 +224,14 @@ describe('a failure is told without the words of the system and of drivers', () 
     expect(told(shader)).not.toMatch(/unresolved/);
   });
 
-  it('of adapters, whose names are kept', () => {
+  test('of adapters, whose names are kept', () => {
     const said =
       "no suitable backends found\nAvailable adapters:\n * backend: 'vulkan', name: 'A (x, 1)'\n * name: 'B'";
     expect(adapterNames(new Error(said))).toEqual(['A (x, 1)', 'B']);
     expect(adapterNames(undefined)).toEqual([]);
   });
 
-  it('but a defect of ours shows where it is', () => {
+  test('but a defect of ours shows where it is', () => {
     expect(told(new TypeError('x is not a function'))).toMatch(
       /^unexpected error: TypeError: x is not a function\n +at /,
     );

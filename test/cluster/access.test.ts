@@ -17,9 +17,9 @@ import {
   readToken,
   savePort,
   tokenFromEnvironment,
-} from '../../cluster/access.js';
-import { checkToken, formatJoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
-import { encodeMessage, PROTOCOL_VERSION } from '../../cluster/protocol.js';
+} from '../../cluster/access/access.js';
+import { checkToken, formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
+import { encodeMessage, PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
 import { advertise, discover, readService, serviceName } from '../../cluster/transport/discovery.js';
 import { coordinatorHandshake, type MessageChannel, workerHandshake } from '../../cluster/transport/handshake.js';
 import { ClusterServer } from '../../cluster/transport/server.js';

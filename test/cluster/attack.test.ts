@@ -1,5 +1,5 @@
-/** Who means harm gets nowhere: a coordinator is attacked while an honest worker computes beside it. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+/** Who means harm gets nowhere: a coordinator is attacked while an honest worker computes beside test. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from './attack/arena.js';
 import { Attacker, buildAttacker } from './attack/attacker.js';
 import { attackTwice, GROUNDS, type Ground, PLANS, QUICK } from './attack/attacks.js';
@@ -21,7 +21,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(GROUNDS) as Groun
     await attacker?.kill();
   });
 
-  it.each(PLANS.filter((plan) => plan.ground === ground && !plan.isLong))(
+  test.each(PLANS.filter((plan) => plan.ground === ground && !plan.isLong))(
     'goes on training under $name',
     async (plan) => {
       attacker ??= new Attacker(program.path);
@@ -36,7 +36,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(GROUNDS) as Groun
     },
   );
 
-  it('has the digest and the losses of train after all of them', async () => {
+  test('has the digest and the losses of train after all of them', async () => {
     expect(arena?.coordinator.running).toBe(true);
     const { isExact, why } = await (arena as Arena).end();
     expect(isExact, why).toBe(true);

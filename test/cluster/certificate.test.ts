@@ -2,8 +2,8 @@ import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { certificateWarning, loadOrCreateAccess, ownPair } from '../../cluster/access.js';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { certificateWarning, loadOrCreateAccess, ownPair } from '../../cluster/access/access.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lantrain-certificate-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -29,11 +29,11 @@ beforeAll(async () => {
 });
 
 describe("a user's own certificate", () => {
-  it('is taken with its key', async () => {
+  test('is taken with its key', async () => {
     await expect(ownPair(at('certificate.pem'), at('key.pem'))).resolves.toHaveProperty('fingerprint');
   });
 
-  it.each([
+  test.each([
     ['a key that is encrypted', 'certificate.pem', 'encrypted.pem', /encrypted\.pem is encrypted.*openssl pkey/],
     ['a key encrypted as of old', 'certificate.pem', 'old-encrypted.pem', /old-encrypted\.pem is encrypted/],
     ['a key of another certificate', 'certificate.pem', 'other.pem', /other\.pem does not belong to the certificate/],
@@ -58,7 +58,7 @@ describe("a user's own certificate", () => {
     expect(error.message).not.toMatch(/\n|PEM routines|asn1|error:|open '/);
   });
 
-  it('is warned of where its dates are over or to come', () => {
+  test('is warned of where its dates are over or to come', () => {
     const pem = readFileSync(at('certificate.pem'), 'utf8');
     const years = (n: number) => new Date(Date.now() + n * 365.25 * 86_400_000);
     expect(certificateWarning(pem)).toBeUndefined();

@@ -1,12 +1,12 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { chaos } from './chaos.js';
 
 /** Tied, with dropout and clipping. */
 const SEED = 8;
 
-it('kills, a stopped worker and a coordinator that starts again change no bit of the result', async () => {
+test('kills, a stopped worker and a coordinator that starts again change no bit of the result', async () => {
   const lines: string[] = [];
-  // The log is the seed's; without a failure nobody needs it.
+  // The log is the seed's; without a failure nobody needs test.
   await chaos({ seed: SEED, seconds: 0, steps: 24, log: (line) => void lines.push(line) }).catch((error) => {
     throw new Error(`${error.message}\n${lines.join('\n')}`, { cause: error });
   });

@@ -1,13 +1,13 @@
-import { describe, expect, it } from 'vitest';
-import { bitClassOf, ownBitClass } from '../../cluster/bit-class.js';
-import { OWNER_NAME } from '../../cluster/coordinator.js';
-import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import { encodeFrame, MicroBatchSet, type WorkerMessage } from '../../cluster/protocol.js';
-import { loadShaders } from '../../src/cli/shaders.js';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { describe, expect, test } from 'vitest';
+import { OWNER_NAME } from '../../cluster/coordinator/coordinator.js';
+import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { packLoss } from '../../cluster/exchange/blocks.js';
+import { bitClassOf, ownBitClass } from '../../cluster/protocol/bit-class.js';
+import { encodeFrame, MicroBatchSet, type WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultPlan } from '../../src/model/plan.js';
-import { packLoss } from '../../src/train/blocks.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import {
   batches,
   CLASS,
@@ -30,12 +30,12 @@ setUpClusters();
 const TOKENS_PER_STEP = MICRO_BATCHES * SHAPE.context;
 
 describe('the bit class that a worker claims', () => {
-  it('is compared whole: a hash that differs in its last digit is of another class, and so is one that looks alike', async () => {
+  test('is compared whole: a hash that differs in its last digit is of another class, and so is one that looks alike', async () => {
     const test = await cluster();
     const claims = {
       honest: HASH,
       last: { ...HASH, run: `${HASH.run.slice(0, -1)}0` },
-      // What everybody reads of the owner's class, with anything behind it.
+      // What everybody reads of the owner's class, with anything behind test.
       named: { reference: CLASS.split('-')[0].padEnd(64, '0'), run: CLASS.split('-')[1].padEnd(64, '0') },
       swapped: { reference: HASH.run, run: HASH.reference },
     };
@@ -52,7 +52,7 @@ describe('the bit class that a worker claims', () => {
       expect(bitClass === CLASS).toBe(test.engine.members.get(worker)?.name === 'honest');
   });
 
-  it("is refused by an exact run without a word of the owner's hashes", async () => {
+  test("is refused by an exact run without a word of the owner's hashes", async () => {
     const test = await cluster({ exact: true });
     const other = await FakeWorker.join(test, 'other', undefined, { ...HASH, run: 'd'.repeat(64) });
     const { code, message } = await other.closed;
@@ -62,7 +62,7 @@ describe('the bit class that a worker claims', () => {
     expect(told).not.toMatch(/[0-9a-f]{30}/);
   });
 
-  it('is salted: hashes are of one nonce, the name of the owner is of none', async () => {
+  test('is salted: hashes are of one nonce, the name of the owner is of none', async () => {
     const device = await Gpu.open(openDawn());
     const shape = { model: MODEL, shape: { ...SHAPE, dropout: 0.1 }, plan: defaultPlan(device.adapter) };
     const nonces = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
@@ -86,7 +86,7 @@ describe('the bit class that a worker claims', () => {
     keeper.gpu.device.destroy();
   });
 
-  it('is asked for by the nonce of this start', async () => {
+  test('is asked for by the nonce of this start', async () => {
     const test = await cluster();
     const connection = await join(test.url, {}, false);
     const probes: unknown[] = [];
@@ -105,7 +105,7 @@ describe('who is not admitted', () => {
   );
   const joining: WorkerMessage = { type: 'join', name: 'hasty', adapter: 'none', software: true };
 
-  it.each([
+  test.each([
     ['joins twice', [joining, joining]],
     ['gives a hash twice', [joining, identify[0], identify[0]]],
     ['gives a hash again when it is admitted', [joining, ...identify, identify[1]]],
@@ -131,7 +131,7 @@ describe('who is not admitted', () => {
     expect(test.engine.workers).toHaveLength(1);
   });
 
-  it('contributes nothing', async () => {
+  test('contributes nothing', async () => {
     const test = await cluster();
     const connection = await join(test.url, {}, false);
     const closed = closing(connection);
@@ -153,7 +153,7 @@ function frameOf({ engine }: Cluster, assignment: number, step: number): Uint8Ar
 }
 
 describe('what was dealt is answered as it was asked', () => {
-  it('an evaluation by no frame', async () => {
+  test('an evaluation by no frame', async () => {
     const test = await cluster({ version: 3 });
     const liar = await FakeWorker.join(test, 'liar');
     await until(() => test.engine.workers.length === 1, 'it joins');
@@ -168,7 +168,7 @@ describe('what was dealt is answered as it was asked', () => {
     expect(await mean).toBe(2 ** -20);
   });
 
-  it('a step by no evaluation', async () => {
+  test('a step by no evaluation', async () => {
     const test = await cluster();
     const lie: OnAssign = (worker, { assignment }) =>
       worker.say({ type: 'evaluated', assignment, low: 1, high: 1, tokens: 1, finite: true });
@@ -181,7 +181,7 @@ describe('what was dealt is answered as it was asked', () => {
 });
 
 describe('credit', () => {
-  it('is for micro-batches that were dealt and came back, each once; what a worker says of itself gives none', async () => {
+  test('is for micro-batches that were dealt and came back, each once; what a worker says of itself gives none', async () => {
     const test = await cluster({ minWorkers: 2 });
     const { engine } = test;
     const boast: OnAssign = (worker, message) => {
@@ -208,7 +208,7 @@ describe('credit', () => {
     expect(computeMs + uploadMs + downloadMs + waitMs).toBeLessThan(elapsedMs);
   });
 
-  it('stays with who has left before the step was complete', async () => {
+  test('stays with who has left before the step was complete', async () => {
     const test = await cluster({ minWorkers: 2 });
     const { engine } = test;
     let isDone = false;
@@ -235,7 +235,7 @@ describe('credit', () => {
     expect(all.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(TOKENS_PER_STEP);
   });
 
-  it("nobody is called as the owner's adapter is", async () => {
+  test("nobody is called as the owner's adapter is", async () => {
     const test = await cluster();
     const names = [
       OWNER_NAME.toUpperCase(),

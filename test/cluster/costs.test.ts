@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { encodeMessage, MAX_FRAME_BYTES, type WorkerMessage } from '../../cluster/protocol.js';
+import { encodeMessage, MAX_FRAME_BYTES, type WorkerMessage } from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import type { Limits } from '../../cluster/transport/limits.js';
 import { MAX_WANTS } from '../../cluster/transport/receive-pool.js';

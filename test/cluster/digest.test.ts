@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { SMALL, workFolder } from '../cli/run.js';
 import { Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
 
@@ -43,16 +43,16 @@ async function holds(
 }
 
 describe('a coordinator and its workers end with the digest and the losses of the single process', () => {
-  it('one, two and three workers: tied head, dropout', async () => {
+  test('one, two and three workers: tied head, dropout', async () => {
     await holds('tied', [...BASE, '--tie', '--dropout', '0.1'], [0], [0, 0], [0, 0, 0]);
   });
 
-  it('shares that differ by speed: untied head, dropout, clipping', async () => {
+  test('shares that differ by speed: untied head, dropout, clipping', async () => {
     const [run] = await holds('slow', [...BASE, '--no-tie', '--dropout', '0.1', '--clip', '0.5'], [0, 60]);
     expect(partOf(run, 'w1')).toBeLessThan(partOf(run, 'w0'));
   });
 
-  it('several buckets: the vocabulary of GPT-2, clipping, a cosine schedule', async () => {
+  test('several buckets: the vocabulary of GPT-2, clipping, a cosine schedule', async () => {
     const schedule = ['--schedule', 'cosine', '--warmup', '2', '--clip', '1'];
     const text = ['--tokenizer', 'gpt2', '--no-tie', '--val-ratio', '0.3', '--batch', '4', '--steps', '4'];
     await holds('buckets', [...BASE, ...schedule, ...text], [0, 0]);

@@ -1,17 +1,17 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { endings } from './endings.js';
 
 const FIRST_SEED = 7;
 /** A quick machine may be through with a round before it is ended; another one is drawn then. */
 const MOST_ROUNDS = 12;
 
-it.each(['train', 'coordinator'] as const)(
+test.each(['train', 'coordinator'] as const)(
   'however a %s is ended, no more than the step in hand is lost',
   async (kind) => {
     let ended = 0;
     for (let seed = FIRST_SEED; ended < 2 && seed < FIRST_SEED + MOST_ROUNDS; seed++) {
       const lines: string[] = [];
-      // The log is the seed's; without a failure nobody needs it.
+      // The log is the seed's; without a failure nobody needs test.
       const options = { seed, seconds: 0, legs: 3, kind, log: (line: string) => void lines.push(line) };
       await endings(options).catch((error) => {
         throw new Error(`${error.message}\n${lines.join('\n')}`, { cause: error });

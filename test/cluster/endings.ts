@@ -10,9 +10,9 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseFragment } from '../../cluster/dashboard/messages.js';
+import { parseFragment } from '../../src/watch/messages.js';
 import { SMALL, workFolder } from '../cli/run.js';
-import { FakePage } from './dashboard/helpers.js';
+import { FakePage } from '../watch/helpers.js';
 import { checkEnding, type Disk, describe, diskOf } from './endings-checks.js';
 import { adminLinkOf, Lantrain, lossesOf, startCoordinator, startWorker } from './processes.js';
 import { type Draw, drawnOptions, eventsOf, runByCommandLine, type SeededOptions, seededRounds } from './seeded.js';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { FairSlots } from '../../cluster/fair-slots.js';
+import { FairSlots } from '../../cluster/coordinator/fair-slots.js';
 
 type Give = () => void;
 

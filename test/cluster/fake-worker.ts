@@ -1,5 +1,6 @@
 import { afterEach, beforeAll } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator.js';
+import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
+import { packLoss, packSums } from '../../cluster/exchange/blocks.js';
 import {
   type CoordinatorMessage,
   encodeFrame,
@@ -7,17 +8,16 @@ import {
   MicroBatchSet,
   type Welcome,
   type WorkerMessage,
-} from '../../cluster/protocol.js';
-import type { RoundNote } from '../../cluster/round.js';
+} from '../../cluster/protocol/protocol.js';
+import type { RoundNote } from '../../cluster/round/round.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
-import { loadShaders } from '../../src/cli/shaders.js';
 import type { LantrainError } from '../../src/errors.js';
-import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
-import { packLoss, packSums } from '../../src/train/blocks.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { initializeWeights } from '../../src/train/engine.js';
 import { closing, join, startServer, type TestServer } from './transport-helpers.js';
 

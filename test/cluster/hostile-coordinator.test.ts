@@ -1,11 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import { HeldFrames } from '../../cluster/held-frames.js';
-import { HeldWork } from '../../cluster/held-work.js';
-import { Membership } from '../../cluster/membership.js';
+import { afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import {
   type Assign,
   type CoordinatorMessage,
@@ -14,16 +11,19 @@ import {
   type MicroBatchData,
   packTokens,
   type Welcome,
-} from '../../cluster/protocol.js';
+} from '../../cluster/protocol/protocol.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
-import { Worker } from '../../cluster/worker.js';
-import { loadShaders } from '../../src/cli/shaders.js';
-import { version } from '../../src/cli/version.js';
+import { HeldFrames } from '../../cluster/worker/held-frames.js';
+import { HeldWork } from '../../cluster/worker/held-work.js';
+import { Membership } from '../../cluster/worker/membership.js';
+import { Worker } from '../../cluster/worker/worker.js';
 import { LantrainError } from '../../src/errors.js';
-import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan } from '../../src/model/plan.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
+import { version } from '../../src/node/version.js';
 import { fakeConnection } from './fake-connection.js';
 import { Lantrain } from './processes.js';
 import { startServer, until } from './transport-helpers.js';
@@ -84,7 +84,7 @@ class Coordinator {
     return this.#worker;
   }
 
-  /** As a connection does: an error of a handler ends it. */
+  /** As a connection does: an error of a handler ends test. */
   #guarded(handle: () => void): void {
     if (this.ended !== undefined) return;
     try {
@@ -179,7 +179,7 @@ describe('a worker ends the connection of a coordinator that', () => {
       (c) => Array.from({ length: 5 }, () => c.say({ type: 'probe', probe: 'run' } as never)),
     ],
   ];
-  it.each(late)('%s', async (_what, harm) => {
+  test.each(late)('%s', async (_what, harm) => {
     const coordinator = await begun();
     expect(coordinator.ended).toBeUndefined();
     harm(coordinator);
@@ -192,21 +192,21 @@ describe('a worker ends the connection of a coordinator that', () => {
     ['commits before a welcome', { type: 'commit', step: 1 }],
     ['sends weights before a welcome', { type: 'weights', version: 1, mode: 'whole' }],
   ];
-  it.each(early)('%s', async (_what, message) => {
+  test.each(early)('%s', async (_what, message) => {
     const coordinator = coordinatorOf();
     coordinator.say(message);
     expect(coordinator.ended).toEqual(MALFORMED);
     await coordinator.worker.run();
   });
 
-  it('welcomes it to buckets that the model does not have', async () => {
+  test('welcomes it to buckets that the model does not have', async () => {
     const coordinator = coordinatorOf();
     coordinator.say(welcome({ buckets: 7 }));
     expect(await coordinator.worker.run()).toEqual(MALFORMED);
     expect(coordinator.ended?.message).toContain('7 buckets');
   });
 
-  it.each([
+  test.each([
     ['large assignments', 900, 2 ** 12],
     ['small assignments', 1, 1],
   ])('deals %s without end, in bounded memory', async (_what, count, tokens) => {
@@ -222,7 +222,7 @@ describe('a worker ends the connection of a coordinator that', () => {
     await coordinator.worker.run();
   });
 
-  it('names more buckets than it can hold, in bounded memory', async () => {
+  test('names more buckets than it can hold, in bounded memory', async () => {
     const coordinator = await begun();
     const buckets = Array.from({ length: 2 ** 18 }, (_, i) => i);
     let dealt = 0;
@@ -234,14 +234,14 @@ describe('a worker ends the connection of a coordinator that', () => {
 });
 
 describe('a worker stays with a coordinator that', () => {
-  it('deals as much at once as simulated rounds did', async () => {
+  test('deals as much at once as simulated rounds did', async () => {
     const coordinator = await begun();
     for (let i = 1; i <= 7; i++) coordinator.say(assign(i));
     expect(coordinator.ended).toBeUndefined();
     expect((await coordinator.end()).code).toBe('LT_CLUSTER_CLOSED');
   });
 
-  it('deals and fences for ever, or commits, in bounded memory', async () => {
+  test('deals and fences for ever, or commits, in bounded memory', async () => {
     const coordinator = await begun();
     coordinator.say(assign(1));
     const data = microBatches(16, 512);
@@ -257,7 +257,7 @@ describe('a worker stays with a coordinator that', () => {
     await coordinator.end();
   });
 
-  it('asks back what has not begun, which then counts no more', () => {
+  test('asks back what has not begun, which then counts no more', () => {
     const held = new HeldWork();
     const data = microBatches(2, 2 ** 21);
     for (let i = 1; i < 100; i++) {
@@ -286,7 +286,7 @@ function heapBytes(): number {
 }
 
 describe('weights that a worker holds', () => {
-  it('of the version to come are one frame of each kind a bucket, the newest, applied after what is due', async () => {
+  test('of the version to come are one frame of each kind a bucket, the newest, applied after what is due', async () => {
     const frames = new HeldFrames([64, 64]);
     frames.announce(4);
     for (let i = 0; i < 1000; i++)
@@ -306,7 +306,7 @@ describe('weights that a worker holds', () => {
     ]);
   });
 
-  it('that are due hold the connection up until they are applied, and are given up where it cannot be held up', async () => {
+  test('that are due hold the connection up until they are applied, and are given up where it cannot be held up', async () => {
     const frames = new HeldFrames([2 ** 20]);
     frames.announce(1);
     let settled = 0;
@@ -333,7 +333,7 @@ describe('weights that a worker holds', () => {
 describe('a membership', () => {
   const options = { name: 'honest', patienceMs: 0, onNote: () => {} };
 
-  it('does not come back to a coordinator that is malformed', async () => {
+  test('does not come back to a coordinator that is malformed', async () => {
     let connects = 0;
     const connect = async () => {
       connects++;
@@ -343,7 +343,7 @@ describe('a membership', () => {
     expect(connects).toBe(1);
   });
 
-  it('has the patience that it was told to have once its coordinator goes, also where it has not worked yet', async () => {
+  test('has the patience that it was told to have once its coordinator goes, also where it has not worked yet', async () => {
     let aheadMs = 0;
     const now = performance.now.bind(performance);
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
@@ -363,7 +363,7 @@ describe('a membership', () => {
     }
   });
 
-  it('comes back ever later to one that lets it in and sends it away', async () => {
+  test('comes back ever later to one that lets it in and sends it away', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     let connects = 0;
     const connect = async () => {
@@ -388,7 +388,7 @@ describe('a worker in a process of its own', () => {
   /** What is sent to it, if it lets itself. */
   const FLOOD_BYTES = 2 * 2 ** 30;
 
-  it('takes bounded memory from a coordinator that deals for ever, and ends in one line', async () => {
+  test('takes bounded memory from a coordinator that deals for ever, and ends in one line', async () => {
     let connection: CoordinatorConnection | undefined;
     let connections = 0;
     const { server, url, ended } = await startServer(

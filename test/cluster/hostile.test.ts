@@ -2,21 +2,21 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect as connectSocket } from 'node:net';
 import fc from 'fast-check';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { type RawData, WebSocket } from 'ws';
-import { parseFragment } from '../../cluster/dashboard/messages.js';
-import { type JoinUrl, parseJoinUrl } from '../../cluster/join-url.js';
+import { type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
+import { packLoss } from '../../cluster/exchange/blocks.js';
 import {
   encodeFrame,
   encodeMessage,
   type FrameHeader,
   MicroBatchSet,
   type WorkerMessage,
-} from '../../cluster/protocol.js';
+} from '../../cluster/protocol/protocol.js';
 import { workerHandshake } from '../../cluster/transport/handshake.js';
-import { packLoss } from '../../src/train/blocks.js';
+import { parseFragment } from '../../src/watch/messages.js';
 import { SMALL, workFolder } from '../cli/run.js';
-import { FakePage } from './dashboard/helpers.js';
+import { FakePage } from '../watch/helpers.js';
 import { Lantrain, startCoordinator, startWorker } from './processes.js';
 
 const folder = workFolder();
@@ -166,7 +166,7 @@ async function pester(url: JoinUrl, watch: URL): Promise<() => void> {
   };
 }
 
-it.skipIf(process.platform !== 'linux')(
+test.skipIf(process.platform !== 'linux')(
   'a coordinator that is attacked goes on training, ends with the same digest and stays small',
   async () => {
     const single = new Lantrain(['train', ...OPTIONS, '--out', 'alone', '--json'], folder.path);

@@ -1,4 +1,4 @@
-import { decodeFrame, encodeFrame, MAX_MICRO_BATCHES } from '../../cluster/frame.js';
+import { decodeFrame, encodeFrame, MAX_MICRO_BATCHES } from '../../cluster/protocol/frame.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 
 /** Changes what a worker's connection sends; once the worker has it. */

@@ -11,7 +11,7 @@ import {
   MAX_FRAME_BYTES,
   MicroBatchSet,
   PROTOCOL_VERSION,
-} from '../../cluster/protocol.js';
+} from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { workerHandshake } from '../../cluster/transport/handshake.js';
 import type { Limits } from '../../cluster/transport/limits.js';

@@ -1,8 +1,8 @@
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { afterAll, expect, test } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
+import { openDawn } from '../../src/node/dawn.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { Lantrain, startCoordinator, startWorker } from './processes.js';
 
@@ -30,7 +30,7 @@ function statePath(run: string): string {
   return join(checkpoints, readdirSync(checkpoints).sort().at(-1) as string, 'state.json');
 }
 
-it('a run in mixed precision has one digest: alone, resumed, with one worker and with two, also where scales overflow', async () => {
+test('a run in mixed precision has one digest: alone, resumed, with one worker and with two, also where scales overflow', async () => {
   const gpu = await Gpu.open(openDawn());
   const has = gpu.has('shader-f16');
   gpu.device.destroy();

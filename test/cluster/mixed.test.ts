@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { SMALL, workFolder } from '../cli/run.js';
 import { NEEDS_SWIFTSHADER, swiftShaderEnvironment, swiftShaderIcd } from '../swiftshader.js';
 import { Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
@@ -20,7 +20,7 @@ const startSwift = (url: string, name: string) => {
 };
 
 describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${NEEDS_SWIFTSHADER}`, () => {
-  it('train along by their own kernels, and the run is marked mixed', async () => {
+  test('train along by their own kernels, and the run is marked mixed', async () => {
     const args = [...OPTIONS, '--out', 'mixed', '--min-workers', '2'];
     const { coordinator, url } = await startCoordinator(args, folder.path);
     const swift = startSwift(url, 'swift');
@@ -50,7 +50,7 @@ describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${
     expect(got[7]).toBeLessThan(got[0] - 0.1);
   });
 
-  it('are refused by an exact run, which goes on with the others', async () => {
+  test('are refused by an exact run, which goes on with the others', async () => {
     const { coordinator, url } = await startCoordinator([...OPTIONS, '--out', 'exact', '--exact'], folder.path);
     const swift = startSwift(url, 'swift');
     expect(await swift.ended, swift.text).toBe(1);
@@ -64,7 +64,7 @@ describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${
     expect(partOf(coordinator, 'own'), coordinator.text).toBe(100);
   });
 
-  it('are no others where the coordinator is of their class: one digest, as exact as any', async () => {
+  test('are no others where the coordinator is of their class: one digest, as exact as any', async () => {
     const options = [...OPTIONS, '--steps', '3', '--val-ratio', '0'];
     const alone = new Lantrain(['train', ...options, '--out', 'swift-alone', '--json'], folder.path, undefined, SWIFT);
     const args = [...options, '--out', 'swift', '--exact'];

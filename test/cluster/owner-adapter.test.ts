@@ -1,18 +1,18 @@
 import { createHash } from 'node:crypto';
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator.js';
-import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import { type ContributionHeader, type Frame, MicroBatchSet } from '../../cluster/frame.js';
-import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/owner-adapter.js';
-import { Worker } from '../../cluster/worker.js';
-import { loadShaders } from '../../src/cli/shaders.js';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
+import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/coordinator/owner-adapter.js';
+import { type ContributionHeader, type Frame, MicroBatchSet } from '../../cluster/protocol/frame.js';
+import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget, ownerBudget } from '../../src/model/activations.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import type { BatchShape } from '../../src/model/shape.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { initializeWeights } from '../../src/train/engine.js';
 import { join, startServer, type TestServer } from './transport-helpers.js';
 
@@ -158,7 +158,7 @@ async function ownerAdapter(more: Partial<ClusterOptions> = {}, notes = new Note
 const STEP = { kind: 'step', step: 1, version: 0 } as const;
 
 describe("the owner's adapter", () => {
-  it.each([
+  test.each([
     ['float32', {}, undefined],
     ['float32, clipping', { clip: 0.5 }, undefined],
     ['float16', { shape: { ...SHAPE, precision: 'f16' } }, 16],
@@ -188,7 +188,7 @@ describe("the owner's adapter", () => {
     }
   });
 
-  it('contributes only what is lacking', async () => {
+  test('contributes only what is lacking', async () => {
     const { adapter, notes } = await ownerAdapter();
     const done = notes.next();
     adapter.take({ ...STEP, assignment: 1, batches: some([2]), buckets: [1] });
@@ -196,7 +196,7 @@ describe("the owner's adapter", () => {
     expect(notes.frames.map(({ header }) => header.bucket)).toEqual([1]);
   });
 
-  it('evaluates to the sum of a worker', async () => {
+  test('evaluates to the sum of a worker', async () => {
     const { engine, url } = await cluster();
     const worker = await startWorker(url);
     const mean = await engine.evaluate(BATCHES, 1);
@@ -211,7 +211,7 @@ describe("the owner's adapter", () => {
     expect(Number(losses) * 2 ** -40).toBe(mean);
   });
 
-  it('refuses what is not finite, names it, and is good for what is', async () => {
+  test('refuses what is not finite, names it, and is good for what is', async () => {
     const { engine, adapter, notes, buckets } = await ownerAdapter();
     const name = 'wte.weight';
     const wte = await engine.state.weights.read(gpu, name);
@@ -237,7 +237,7 @@ describe("the owner's adapter", () => {
     expect(notes.frames).toHaveLength(buckets.length);
   });
 
-  it('says nothing of what was dropped, or of weights that are others by then', async () => {
+  test('says nothing of what was dropped, or of weights that are others by then', async () => {
     const { adapter, notes, buckets } = await ownerAdapter();
     adapter.take({ ...STEP, assignment: 1, batches: some([0]), buckets });
     adapter.take({ ...STEP, assignment: 2, batches: some([1]), buckets });
@@ -245,14 +245,14 @@ describe("the owner's adapter", () => {
     adapter.take({ ...STEP, assignment: 3, batches: some([2]), buckets, version: 7 });
     const done = notes.next();
     adapter.take({ ...STEP, assignment: 4, batches: some([3]), buckets });
-    // In the middle of it.
+    // In the middle of test.
     notes.onWork = () => adapter.drop(2);
     await done;
     expect(notes.frames.map(({ header }) => header.assignment)).toEqual(buckets.map(() => 4));
     expect(notes.told).toEqual([]);
   });
 
-  it('says in one line that it has too little memory, takes nothing then, and computes layers again before that', async () => {
+  test('says in one line that it has too little memory, takes nothing then, and computes layers again before that', async () => {
     const { engine, buckets } = await ownerAdapter();
     const { model, plan, shape } = optionsOf();
     const needed = (recompute: boolean) =>
@@ -289,7 +289,7 @@ describe("the owner's adapter", () => {
     expect(recomputed).toBeGreaterThanOrEqual(budget({ ...shape, recompute: true }));
   });
 
-  it('frees what it had built where its graph cannot be built', async () => {
+  test('frees what it had built where its graph cannot be built', async () => {
     const { engine } = await ownerAdapter();
     const notes = new Notes();
     // An activation that no binding holds: the sums are there by then.

@@ -1,17 +1,17 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type OwnBitClass, ownBitClass } from '../../cluster/bit-class.js';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator.js';
-import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import type { WorkerMessage } from '../../cluster/protocol.js';
-import type { RoundNote } from '../../cluster/round.js';
-import { Worker } from '../../cluster/worker.js';
-import { loadShaders } from '../../src/cli/shaders.js';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
+import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { type OwnBitClass, ownBitClass } from '../../cluster/protocol/bit-class.js';
+import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
+import type { RoundNote } from '../../cluster/round/round.js';
+import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import type { BatchShape } from '../../src/model/shape.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { Engine, initializeWeights, type TrainingEngine } from '../../src/train/engine.js';
 import { liesFrom, type Tamper } from './liar.js';
 import { join, startServer, type TestServer, until } from './transport-helpers.js';
@@ -199,7 +199,7 @@ const marksOf = ({ notes }: Cluster) => notes.flatMap((n) => (n.note === 'inexac
 const totalOf = ({ engine }: Cluster) => engine.credits.tally.all.reduce((sum, { tokens }) => sum + tokens, 0);
 
 describe("with the owner's adapter as the deciding vote", () => {
-  it.each([
+  test.each([
     ['float32', {}],
     ['float32, clipping', { clip: 0.05 }],
     ['float16', { shape: { ...SHAPE, precision: 'f16' } }],
@@ -220,7 +220,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(totalOf(test)).toBe(3 * MICRO_BATCHES * SHAPE.context);
   });
 
-  it('a worker that lies is found wrong at once where all is checked, and nothing of it is used', async () => {
+  test('a worker that lies is found wrong at once where all is checked, and nothing of it is used', async () => {
     const test = await cluster();
     await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
     await startWorker(test, 'honest', '10.0.0.2');
@@ -232,7 +232,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(totalOf(test)).toBe(4 * MICRO_BATCHES * SHAPE.context);
   });
 
-  it('a worker that leaves before it is found wrong is named all the same', async () => {
+  test('a worker that leaves before it is found wrong is named all the same', async () => {
     const test = await cluster();
     const leaves: Tamper = (connection) => {
       liesFrom(1)(connection);
@@ -253,7 +253,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(found[0]).toMatchObject({ name: 'runaway' });
   });
 
-  it.each([1, 2, 3])(
+  test.each([1, 2, 3])(
     'two liars of two addresses that agree with each other are caught, or the run is marked: seed %d',
     async (seed) => {
       let drawn = seed;
@@ -276,7 +276,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     },
   );
 
-  it('two connections of one liar are one person: neither confirms the other', async () => {
+  test('two connections of one liar are one person: neither confirms the other', async () => {
     const test = await cluster({ minWorkers: 3 });
     await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
     await startWorker(test, 'twin', '10.0.0.1', liesFrom(1));
@@ -288,7 +288,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(marksOf(test)).toEqual([]);
   });
 
-  it('what was used unchecked marks the run since the first step that the liar contributed to', async () => {
+  test('what was used unchecked marks the run since the first step that the liar contributed to', async () => {
     let isChecking = false;
     const lies: number[] = [];
     const test = await cluster({ audit: 0.5, draw: () => (isChecking ? 0.25 : 0.75), minWorkers: 2 });
@@ -312,7 +312,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(await stateOf(test.engine)).not.toEqual(await alone(7));
   });
 
-  it('marks a run also for what an earlier coordinator used', async () => {
+  test('marks a run also for what an earlier coordinator used', async () => {
     const test = await cluster({ firstSteps: new Map([['10.0.0.1', 1]]), version: 4 });
     await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
     await startWorker(test, 'honest', '10.0.0.2');
@@ -320,7 +320,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(marksOf(test)).toEqual([expect.objectContaining({ name: 'liar', since: 1 })]);
   });
 
-  it('a refusal is no more than a claim: the owner computes it, and who refuses for nothing is sent away', async () => {
+  test('a refusal is no more than a claim: the owner computes it, and who refuses for nothing is sent away', async () => {
     const test = await cluster({ audit: 0, minWorkers: 2 });
     await startWorker(test, 'refuser', '10.0.0.1', refuses);
     await startWorker(test, 'honest', '10.0.0.2');
@@ -333,11 +333,11 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(closesOf(test)).toEqual([expect.stringMatching(/^refuser: .*refused/)]);
     expect(test.engine.counters.refuted).toBeGreaterThanOrEqual(2);
     expect(await stateOf(test.engine)).toEqual(await alone(steps));
-    // Each micro-batch is credited once, whoever computed it.
+    // Each micro-batch is credited once, whoever computed test.
     expect(totalOf(test)).toBe(steps * MICRO_BATCHES * SHAPE.context);
   });
 
-  it('an evaluation is refused by nobody alone: the owner computes it, and others the rest', async () => {
+  test('an evaluation is refused by nobody alone: the owner computes it, and others the rest', async () => {
     const known = await cluster({ audit: 0 });
     await startWorker(known, 'known', '10.0.0.1');
     const mean = await known.engine.evaluate(batchesOf(1), 1);
@@ -350,7 +350,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(await evaluated).toBe(mean);
   });
 
-  it('what is not finite is refused by the owner as well, and the step ends before the state changes', async () => {
+  test('what is not finite is refused by the owner as well, and the step ends before the state changes', async () => {
     const test = await cluster({ audit: 0 });
     const { weights } = test.engine.state;
     const wte = await weights.read(gpu, 'wte.weight');
@@ -361,14 +361,14 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(await stateOf(test.engine)).toEqual(before);
   });
 
-  it('says nothing of an adapter that fails when the run is over already', async () => {
+  test('says nothing of an adapter that fails when the run is over already', async () => {
     const test = await cluster({ availableBytes: () => 1000 });
     await test.engine.close('the run is over');
     await test.engine.prepareOwner();
     expect(test.unable).toEqual([]);
   });
 
-  it('is without it where there is no memory: it says so, and workers of other addresses check each other', async () => {
+  test('is without it where there is no memory: it says so, and workers of other addresses check each other', async () => {
     const test = await cluster({ availableBytes: () => 1000, minWorkers: 2 });
     await test.engine.prepareOwner();
     expect(test.unable).toEqual([expect.stringMatching(/^computing here as well needs .* there is 1 kB$/)]);
@@ -379,7 +379,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(test.engine.counters.audited).toBeGreaterThan(0);
   });
 
-  it('leaves the state to its readers, and is no obstacle to who gives up', async () => {
+  test('leaves the state to its readers, and is no obstacle to who gives up', async () => {
     const test = await cluster();
     await startWorker(test, 'honest', '10.0.0.1');
     const step = test.engine.step(batchesOf(1), 1, SEED, RATE);

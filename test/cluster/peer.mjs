@@ -3,8 +3,8 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const load = (path) => import(pathToFileURL(resolve('dist/cluster', path)).href);
-const { parseJoinUrl } = await load('join-url.js');
-const { encodeFrame, MicroBatchSet, payloadIntact } = await load('protocol.js');
+const { parseJoinUrl } = await load('access/join-url.js');
+const { encodeFrame, MicroBatchSet, payloadIntact } = await load('protocol/protocol.js');
 const { connect } = await load('transport/client.js');
 
 const [url, count, payloadBytes] = process.argv.slice(2);

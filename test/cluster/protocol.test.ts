@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { checksum, checksumBytes } from '../../cluster/checksum.js';
-import { checkMessagePack } from '../../cluster/message-pack.js';
+import { checksum, checksumBytes } from '../../cluster/exchange/checksum.js';
+import { checkMessagePack } from '../../cluster/protocol/message-pack.js';
 import {
   COORDINATOR_MESSAGES,
   decodeCoordinatorMessage,
@@ -18,7 +18,7 @@ import {
   unpackTokens,
   WORKER_MESSAGES,
   type WorkerMessage,
-} from '../../cluster/protocol.js';
+} from '../../cluster/protocol/protocol.js';
 import { LantrainError } from '../../src/errors.js';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { contribution } from './transport-helpers.js';

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check';
-import { afterEach, describe, expect, it } from 'vitest';
-import { Reducer } from '../../cluster/reducer.js';
-import { ReducerArena } from '../../cluster/reducer-arena.js';
-import { mostWords, packLoss, packSums, unpackSums } from '../../src/train/blocks.js';
+import { afterEach, describe, expect, test } from 'vitest';
+import { mostWords, packLoss, packSums, unpackSums } from '../../cluster/exchange/blocks.js';
+import { Reducer } from '../../cluster/reducer/reducer.js';
+import { ReducerArena } from '../../cluster/reducer/reducer-arena.js';
 import { blocks, integersOf, type Words, wordsOf } from '../train/values.js';
 
 const SIZES = [256 + 64, 64, 512 + 192];
@@ -26,7 +26,7 @@ const wrapped = (sums: bigint[]) => sums.map((v) => BigInt.asIntN(64, v));
 const TERMS = 2 ** 11;
 
 describe('an arena', () => {
-  it('adds as the reference does, all widths, carries and signs', () => {
+  test('adds as the reference does, all widths, carries and signs', () => {
     const memory = ReducerArena.allocate(SIZES);
     const arena = new ReducerArena(memory, SIZES);
     const slot = 2;
@@ -45,7 +45,7 @@ describe('an arena', () => {
     expect([...low, ...high].every((word) => word === 0)).toBe(true);
   });
 
-  it('carries from the low word into the high one and back', () => {
+  test('carries from the low word into the high one and back', () => {
     const memory = ReducerArena.allocate([64]);
     const arena = new ReducerArena(memory, [64]);
     const { low, high } = ReducerArena.words(memory, [64], 0);
@@ -56,7 +56,7 @@ describe('an arena', () => {
 });
 
 describe('the reducer', () => {
-  it('sums are the integers that came, in any order, from any number of threads', async () => {
+  test('sums are the integers that came, in any order, from any number of threads', async () => {
     const contribution = fc
       .nat(SIZES.length - 1)
       .chain((bucket) => fc.tuple(fc.constant(bucket), blocks(SIZES[bucket])));
@@ -78,7 +78,7 @@ describe('the reducer', () => {
     }
   });
 
-  it('take waits for what was added before, and is zero for what comes after', async () => {
+  test('take waits for what was added before, and is zero for what comes after', async () => {
     const sums = reducer(SIZES, 1);
     void sums.add(1, all(64, 5n), 1);
     void sums.add(1, all(64, 6n), 1);
@@ -90,7 +90,7 @@ describe('the reducer', () => {
     expect(await sums.read(1, integers)).toEqual(new Array(64).fill(0n));
   });
 
-  it('a contribution may be overwritten by its owner as soon as add returns', async () => {
+  test('a contribution may be overwritten by its owner as soon as add returns', async () => {
     const sums = reducer(SIZES, 1);
     const packed = all(64, 300n);
     const added = sums.add(1, packed, 1);
@@ -99,7 +99,7 @@ describe('the reducer', () => {
     expect(await sums.take(1, integers)).toEqual(new Array(64).fill(300n));
   });
 
-  it('takes contributions at any place of a buffer', async () => {
+  test('takes contributions at any place of a buffer', async () => {
     const sums = reducer(SIZES, 1);
     const packed = all(64, -70000n);
     const frame = new Uint8Array(packed.length + 3);
@@ -108,7 +108,7 @@ describe('the reducer', () => {
     expect(await sums.take(1, integers)).toEqual(new Array(64).fill(-70000n));
   });
 
-  it('takes values up to the bound and refuses those beyond as a whole', async () => {
+  test('takes values up to the bound and refuses those beyond as a whole', async () => {
     const sums = reducer(SIZES, 1);
     for (const terms of [1, 3, 1024]) {
       const bound = BigInt(terms) * 2n ** 52n;
@@ -124,7 +124,7 @@ describe('the reducer', () => {
     }
   });
 
-  it('refuses malformed contributions without touching the sums', async () => {
+  test('refuses malformed contributions without touching the sums', async () => {
     const sums = reducer(SIZES, 1);
     const good = all(SIZES[0], 1000n);
     await sums.add(0, good, 1);
@@ -136,7 +136,7 @@ describe('the reducer', () => {
     expect(await sums.take(0, integers)).toEqual(new Array(SIZES[0]).fill(1000n));
   });
 
-  it('random damage is refused or adds what the reference unpacks', async () => {
+  test('random damage is refused or adds what the reference unpacks', async () => {
     const sums = reducer([128], 1);
     const good = pack(wordsOf(Array.from({ length: 128 }, (_, i) => BigInt(i * i * i * 1000))));
     const edits = fc.array(fc.tuple(fc.nat(good.length - 1), fc.nat(255)), { minLength: 1, maxLength: 3 });
@@ -151,19 +151,19 @@ describe('the reducer', () => {
     );
   });
 
-  it('a loss of many tokens is within its bound', async () => {
+  test('a loss of many tokens is within its bound', async () => {
     const sums = reducer([64], 1);
     const tokens = 1024;
     expect(await sums.add(0, packLoss(BigInt(tokens) * 11n * 2n ** 40n), tokens)).toBe('added');
   });
 
-  it('asks for buckets that exist', () => {
+  test('asks for buckets that exist', () => {
     const sums = reducer(SIZES, 1);
     expect(() => sums.add(3, all(64, 1n), 1)).toThrow(RangeError);
     expect(() => sums.take(-1, integers)).toThrow(RangeError);
   });
 
-  it('after closing, says so to those who wait and those who come', async () => {
+  test('after closing, says so to those who wait and those who come', async () => {
     const sums = new Reducer(SIZES, 1);
     const waiting = sums.add(0, all(SIZES[0], 1n), 1).catch(String);
     await sums.close();

@@ -23,8 +23,8 @@ import {
   readPort,
   saveIncarnation,
   savePort,
-} from '../../cluster/access.js';
-import { ownMark } from '../../src/state-folder.js';
+} from '../../cluster/access/access.js';
+import { ownMark } from '../../src/files/state-folder.js';
 
 let dir: string;
 let folder: string;

@@ -1,15 +1,15 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { join as joinPath, resolve } from 'node:path';
-import { afterAll, describe, expect, it, vi } from 'vitest';
-import type { ClusterEngine } from '../../cluster/coordinator.js';
-import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import type { Welcome } from '../../cluster/protocol.js';
-import { loadShaders } from '../../src/cli/shaders.js';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { afterAll, describe, expect, test, vi } from 'vitest';
+import type { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
+import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import type { Welcome } from '../../cluster/protocol/protocol.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget } from '../../src/model/activations.js';
 import { defaultPlan } from '../../src/model/plan.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { StepAbandoned } from '../../src/train/engine.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import {
@@ -50,7 +50,7 @@ function updates({ engine: { owner } }: Cluster): { count: number } {
 }
 
 describe("the coordinator's shell", () => {
-  it('fences nobody off for the time in which the coordinator itself slept', async () => {
+  test('fences nobody off for the time in which the coordinator itself slept', async () => {
     const test = await cluster({ minWorkers: 2 });
     for (const name of ['a', 'b']) await FakeWorker.join(test, name);
     const step = test.engine.step(batches(), 1, 1, 1e-3);
@@ -67,7 +67,7 @@ describe("the coordinator's shell", () => {
     }
   });
 
-  it('gives a newcomer its weights while workers of another address take none of theirs', async () => {
+  test('gives a newcomer its weights while workers of another address take none of theirs', async () => {
     const test = await cluster();
     const admit = test.engine.admit.bind(test.engine);
     let asked = 0;
@@ -85,7 +85,7 @@ describe("the coordinator's shell", () => {
     await until(() => good.frames.length === test.engine.owner.buckets.length, 'it gets every bucket');
   });
 
-  it('stops the run when two workers refuse a micro-batch, and no later step hangs', async () => {
+  test('stops the run when two workers refuse a micro-batch, and no later step hangs', async () => {
     const test = await cluster({ minWorkers: 2 });
     await FakeWorker.join(test, 'a', refuse);
     await FakeWorker.join(test, 'b', refuse);
@@ -98,7 +98,7 @@ describe("the coordinator's shell", () => {
     await expect(test.engine.evaluate(batches(), 1)).rejects.toMatchObject({ code: 'LT_TRAIN_NONFINITE' });
   });
 
-  it('refuses another bit class where exactness is asked for, and marks the run mixed where it is not', async () => {
+  test('refuses another bit class where exactness is asked for, and marks the run mixed where it is not', async () => {
     const other = { ...HASH, run: 'c'.repeat(64) };
     const exact = await cluster({ exact: true });
     const refused = await FakeWorker.join(exact, 'other', undefined, other);
@@ -114,7 +114,7 @@ describe("the coordinator's shell", () => {
     expect(mixed.notes).toContainEqual(expect.objectContaining({ note: 'mixed', name: 'other' }));
   });
 
-  it('names workers that leave, whoever ends the connection, and forgets them', async () => {
+  test('names workers that leave, whoever ends the connection, and forgets them', async () => {
     const test = await cluster();
     const polite = await FakeWorker.join(test, 'polite');
     const liar = await FakeWorker.join(test, 'li\u0007ar');
@@ -127,7 +127,7 @@ describe("the coordinator's shell", () => {
     expect(leaves.sort()).toEqual(['li ar', 'polite']);
   });
 
-  it('abandons a step that nobody computes', async () => {
+  test('abandons a step that nobody computes', async () => {
     const test = await cluster();
     const step = test.engine.step(batches(), 1, 1, 1e-3);
     await until(() => test.notes.some((n) => n.note === 'waiting'), 'it waits');
@@ -135,7 +135,7 @@ describe("the coordinator's shell", () => {
     await expect(step).rejects.toBeInstanceOf(StepAbandoned);
   });
 
-  it('holds the state before a step while some buckets are updated and others miss', async () => {
+  test('holds the state before a step while some buckets are updated and others miss', async () => {
     const undisturbed = await cluster();
     const quick = contributeInParts(undisturbed);
     await FakeWorker.join(undisturbed, 'a', (...args) => {
@@ -168,7 +168,7 @@ describe("the coordinator's shell", () => {
     expect(await stateOf(engine)).toEqual(await stateOf(undisturbed.engine));
   });
 
-  it('abandons a step of which buckets miss: the state is that before it, though others are updated', async () => {
+  test('abandons a step of which buckets miss: the state is that before it, though others are updated', async () => {
     const test = await cluster();
     const { engine } = test;
     await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
@@ -184,7 +184,7 @@ describe("the coordinator's shell", () => {
     await expect(engine.step(batches(), 2, 1, 1e-3)).rejects.toBeInstanceOf(StepAbandoned);
   });
 
-  it.each([0, 0.5])(
+  test.each([0, 0.5])(
     'finishes a step whose sums are complete when it is abandoned, with clipping at %d',
     async (clip) => {
       const test = await cluster({ clip });
@@ -212,7 +212,7 @@ describe("the coordinator's shell", () => {
     },
   );
 
-  it('a failure while the update waits for a reader locks no later reader out', async () => {
+  test('a failure while the update waits for a reader locks no later reader out', async () => {
     let isFull = false;
     const test = await cluster({
       clip: 0.5,
@@ -242,7 +242,7 @@ describe("the coordinator's shell", () => {
     expect(await engine.holdState(() => stateOf(engine))).toEqual(before);
   });
 
-  it('sends a bucket whole before the difference that builds on it', async () => {
+  test('sends a bucket whole before the difference that builds on it', async () => {
     const test = await cluster();
     const { engine, notes } = test;
     await FakeWorker.join(test, 'a', contribute(test));
@@ -268,7 +268,7 @@ describe("the coordinator's shell", () => {
     expect(versions).toEqual(versions.map(() => 2));
   });
 
-  it('hands its shaders, exactly, to a worker without any and to nobody else', async () => {
+  test('hands its shaders, exactly, to a worker without any and to nobody else', async () => {
     const test = await cluster();
     const own = await FakeWorker.join(test, 'own');
     await until(() => own.welcome !== undefined, 'the welcome');
@@ -281,14 +281,14 @@ describe("the coordinator's shell", () => {
     expect((await welcome).shaders).toEqual(loadShaders());
   });
 
-  it('evaluates lists of any length in parts', async () => {
+  test('evaluates lists of any length in parts', async () => {
     const test = await cluster();
     await FakeWorker.join(test, 'a');
     const count = 1100;
     expect(await test.engine.evaluate(batches(count), count)).toBe(2 ** -20);
   });
 
-  it('tells a step that is committed of a failed adapter, and frees what it held', async () => {
+  test('tells a step that is committed of a failed adapter, and frees what it held', async () => {
     const test = await cluster();
     await FakeWorker.join(test, 'a', contribute(test));
     test.engine.owner.readSquares = () => Promise.reject(new Error('the adapter is gone'));
@@ -296,7 +296,7 @@ describe("the coordinator's shell", () => {
     await until(() => test.server.pool.freeBytes === test.server.pool.totalBytes, 'all credit is back');
   });
 
-  it('has all credit back when a worker vanishes while it sends', async () => {
+  test('has all credit back when a worker vanishes while it sends', async () => {
     const test = await cluster();
     const step = test.engine.step(batches(), 1, 1, 1e-3);
     await FakeWorker.join(test, 'a', (worker, message) => {
@@ -310,7 +310,7 @@ describe("the coordinator's shell", () => {
   });
 });
 
-it("a worker's engine outlives its connection, and another shape takes its place", async () => {
+test("a worker's engine outlives its connection, and another shape takes its place", async () => {
   const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
   // The model of `SMALL`: compiling another takes a minute where the driver's cache is empty.
   const model = { vocabSize: 256, context: 16, width: 32, layers: 2, heads: 2, tie: true, qkvBias: true };
@@ -358,7 +358,7 @@ it("a worker's engine outlives its connection, and another shape takes its place
   keeper.gpu.device.destroy();
 });
 
-it('a worker whose adapter has too little memory says so, and whether --recompute would do', async () => {
+test('a worker whose adapter has too little memory says so, and whether --recompute would do', async () => {
   const model = { vocabSize: 256, context: 64, width: 128, layers: 8, heads: 4, tie: true, qkvBias: true };
   const plan = defaultPlan(gpu.adapter);
   const refusal = async (availableBytes: number) => {
@@ -398,7 +398,7 @@ describe('lantrain coordinator', () => {
     });
   }
 
-  it('keeps its join URL over a crash, for its owner only, and out of the metrics', async () => {
+  test('keeps its join URL over a crash, for its owner only, and out of the metrics', async () => {
     const urlOf = (text: string) => {
       const [, token, begin, fingerprint] = /LANTRAIN_TOKEN=(\S+) .* worker (wss:[^#]+#)(\S+)/.exec(text) ?? [];
       return `${begin}${token}${fingerprint}`;

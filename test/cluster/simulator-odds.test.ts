@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { HONEST, type Scenario, simulate, type WorkerTraits } from './simulator.js';
 
 /**
@@ -55,7 +55,7 @@ function scenario(cast: Cast, seed: number, audit: number): Scenario {
 const RUNS = Number(process.env.LANTRAIN_ODDS_RUNS ?? 150);
 
 describe.each(Object.entries(CASTS))('a worker that always lies: %s', (_, cast) => {
-  it.each([0.1, 0.2, 0.5])('is found with the odds that are promised, audits of %d', (audit) => {
+  test.each([0.1, 0.2, 0.5])('is found with the odds that are promised, audits of %d', (audit) => {
     const found = audit * cast.q;
     const lies: number[] = [];
     for (let seed = 0; seed < RUNS; seed++) {

@@ -1,8 +1,8 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
-import { type Round, sets } from '../../cluster/round.js';
+import { afterAll, describe, expect, test } from 'vitest';
+import { type Round, sets } from '../../cluster/round/round.js';
 import { HONEST, type Mutation, type Scenario, SimulationFailure, scenarioOf, simulate } from './simulator.js';
 
 const SCHEDULES = Number(process.env.LANTRAIN_SCHEDULES ?? 10_000);
@@ -37,11 +37,11 @@ const seeds = Array.from({ length: 40 }, (_, i) => i);
 
 describe('one run, one digest, whatever happens', () => {
   const given = process.env.LANTRAIN_SEED;
-  it.runIf(given !== undefined)(`seed ${given} again`, () => {
+  test.runIf(given !== undefined)(`seed ${given} again`, () => {
     simulate(scenarioOf(Number(given)));
   });
 
-  it(`${SCHEDULES} schedules of crashes, pauses, restarts, bad frames, liars, refusers and stallers`, () => {
+  test(`${SCHEDULES} schedules of crashes, pauses, restarts, bad frames, liars, refusers and stallers`, () => {
     const notes = new Map<string, number>();
     let incarnations = 0;
     let stopped = 0;
@@ -66,7 +66,7 @@ describe('one run, one digest, whatever happens', () => {
     expect(incarnations).toBeGreaterThan(SCHEDULES);
   });
 
-  it('a worker is killed between the first stepped and the last complete bucket', () => {
+  test('a worker is killed between the first stepped and the last complete bucket', () => {
     let between = 0;
     for (const seed of seeds) {
       let killed = false;
@@ -85,7 +85,7 @@ describe('one run, one digest, whatever happens', () => {
     expect(between).toBeGreaterThan(seeds.length / 2);
   });
 
-  it('a paused worker wakes up with stale frames', () => {
+  test('a paused worker wakes up with stale frames', () => {
     let stale = 0;
     let late = 0;
     for (const seed of seeds) {
@@ -108,7 +108,7 @@ describe('one run, one digest, whatever happens', () => {
     expect(late).toBeGreaterThan(0);
   });
 
-  it('all workers die in the middle of a step, and only new ones come', () => {
+  test('all workers die in the middle of a step, and only new ones come', () => {
     for (const seed of seeds) {
       let adds = 0;
       const outcome = simulate(
@@ -126,7 +126,7 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
-  it('a lone slow worker that is silent while it computes is never fenced off', () => {
+  test('a lone slow worker that is silent while it computes is never fenced off', () => {
     for (const seed of seeds) {
       const workers = [{ ...slow, microBatchMs: 60_000, lifeMs: 0 }];
       const outcome = simulate(quiet(seed, { steps: 2, microBatches: 3, workers, faultsUntilMs: 2_000_000 }));
@@ -134,7 +134,7 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
-  it('who joins in the middle of a step takes over what the slow one has not begun', () => {
+  test('who joins in the middle of a step takes over what the slow one has not begun', () => {
     for (const seed of seeds) {
       let joined = false;
       const outcome = simulate(
@@ -154,7 +154,7 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
-  it('a hand-back races with the end of the share, a pause or a death', () => {
+  test('a hand-back races with the end of the share, a pause or a death', () => {
     let asked = 0;
     for (const seed of seeds)
       simulate(
@@ -174,7 +174,7 @@ describe('one run, one digest, whatever happens', () => {
     expect(asked).toBeGreaterThan(0);
   });
 
-  it('an audit finds the worker that lies, and nothing of it is in the weights', () => {
+  test('an audit finds the worker that lies, and nothing of it is in the weights', () => {
     for (const seed of seeds) {
       const liar = { ...fast, lies: seed % 2 === 0 ? 1 : 0.2 };
       const outcome = simulate(quiet(seed, { audit: 1, minWorkers: 4, workers: [liar, fast, fast, slow] }));
@@ -183,14 +183,14 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
-  it('two workers that differ, and no third one, stop the run and are both named', () => {
+  test('two workers that differ, and no third one, stop the run and are both named', () => {
     for (const seed of seeds) {
       const outcome = simulate(quiet(seed, { audit: 1, minWorkers: 2, workers: [{ ...fast, lies: 1 }, fast] }));
       expect(outcome.stopped).toMatchObject({ why: 'audit', workers: expect.arrayContaining([1, 2]) });
     }
   });
 
-  it('a micro-batch that two workers refuse, or the only one twice, stops the run', () => {
+  test('a micro-batch that two workers refuse, or the only one twice, stops the run', () => {
     for (const seed of seeds) {
       const workers = seed % 2 === 0 ? [fast, slow] : [fast];
       const outcome = simulate(quiet(seed, { workers, poisoned: new Map([[2, 3]]) }));
@@ -199,7 +199,7 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
-  it("a micro-batch that the owner's adapter refuses too stops the run after one refusal", () => {
+  test("a micro-batch that the owner's adapter refuses too stops the run after one refusal", () => {
     for (const seed of seeds) {
       const workers = seed % 2 === 0 ? [fast, slow] : [fast];
       const outcome = simulate(quiet(seed, { workers, ownerMs: 50, poisoned: new Map([[2, 3]]) }));
@@ -208,14 +208,14 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
-  it('what one worker alone refuses is computed by another', () => {
+  test('what one worker alone refuses is computed by another', () => {
     for (const seed of seeds) {
       const outcome = simulate(quiet(seed, { workers: [{ ...fast, refuses: 0.5 }, slow], clips: seed % 2 === 0 }));
       expect(outcome.stopped).toBeUndefined();
     }
   });
 
-  it('the coordinator is killed in the middle of steps and resumes from its checkpoint', () => {
+  test('the coordinator is killed in the middle of steps and resumes from its checkpoint', () => {
     for (const seed of seeds) {
       let adds = 0;
       const outcome = simulate(
@@ -247,7 +247,7 @@ function firstFailure(most: number, mutation?: Mutation, roundClass?: typeof Rou
 
 describe('broken on purpose, the simulator finds it', () => {
   const mutations: Mutation[] = ['count-twice', 'forget-one', 'commit-early', 'overwrite-old-weights'];
-  it.each(mutations)('in the shell: %s', (mutation) => {
+  test.each(mutations)('in the shell: %s', (mutation) => {
     expect(firstFailure(300, mutation)).toMatch(/^seed \d+: /);
   });
 
@@ -263,8 +263,7 @@ describe('broken on purpose, the simulator finds it', () => {
   ): Promise<typeof Round> {
     const folder = mkdtempSync(join(tmpdir(), 'lantrain-mutant-'));
     folders.push(folder);
-    for (const file of ['round.ts', 'round', 'assignment.ts'])
-      cpSync(join(root, 'cluster', file), join(folder, file), { recursive: true });
+    cpSync(join(root, 'cluster/round'), folder, { recursive: true });
     for (const [file, from, to] of changes) {
       const path = join(folder, file);
       const text = readFileSync(path, 'utf8');
@@ -277,7 +276,7 @@ describe('broken on purpose, the simulator finds it', () => {
     return (await import(/* @vite-ignore */ join(folder, 'round.ts'))).Round;
   }
 
-  it.each([
+  test.each([
     [
       'a contribution is counted twice',
       [
@@ -287,11 +286,11 @@ describe('broken on purpose, the simulator finds it', () => {
     ],
     [
       'a bucket is complete with a micro-batch forgotten',
-      [['round/job.ts', 'if (!equalSets(this.#inside[bucket], this.microBatches)) return false;', '']],
+      [['job.ts', 'if (!equalSets(this.#inside[bucket], this.microBatches)) return false;', '']],
     ],
     [
       'a bucket is complete while it is being added to',
-      [['round/job.ts', 'if (this.#adding[bucket] > 0 || has(this.complete, bucket)) return false;', '']],
+      [['job.ts', 'if (this.#adding[bucket] > 0 || has(this.complete, bucket)) return false;', '']],
     ],
     [
       'what failed to verify is forgotten',
@@ -317,27 +316,24 @@ describe('broken on purpose, the simulator finds it', () => {
     ],
     [
       'the difference to the old weights is sent after it was overwritten',
-      [['round/weights.ts', ' && !has(weights.ordered, bucket))', ')']],
+      [['weights.ts', ' && !has(weights.ordered, bucket))', ')']],
     ],
     [
       'who was sent nothing is sent differences',
-      [['round/weights.ts', 'version === committed - 1 && committed > weights.first', 'committed > weights.first']],
+      [['weights.ts', 'version === committed - 1 && committed > weights.first', 'committed > weights.first']],
     ],
     [
       'frames of an earlier incarnation and step are taken',
       [['round.ts', 'event.incarnation === this.config.incarnation && event.step === this.#job?.step;', 'true;']],
     ],
-    [
-      'the only worker is fenced off',
-      [['round/lateness.ts', ' || !this.#anotherCan(member)) continue;', ') continue;']],
-    ],
+    ['the only worker is fenced off', [['lateness.ts', ' || !this.#anotherCan(member)) continue;', ') continue;']]],
     [
       'a fenced worker keeps its share',
-      [['round/dealer.ts', '      this.revoke(a, now);\n      this.reopen(job, a);', '      this.reopen(job, a);']],
+      [['dealer.ts', '      this.revoke(a, now);\n      this.reopen(job, a);', '      this.reopen(job, a);']],
     ],
     [
       'what was handed back stays in the share',
-      [['round/dealer.ts', 'sets.removeAll(a.microBatches, microBatches);\n    a.count', 'a.count']],
+      [['dealer.ts', 'sets.removeAll(a.microBatches, microBatches);\n    a.count', 'a.count']],
     ],
     [
       'a set that was never dealt is taken',
@@ -347,7 +343,7 @@ describe('broken on purpose, the simulator finds it', () => {
       'what a worker had is open again though its twin has it',
       [
         [
-          'round/dealer.ts',
+          'dealer.ts',
           '(a) =>\n        a.copyOf === undefined &&',
           '(a) =>\n        false && a.copyOf === undefined &&',
         ],
@@ -355,34 +351,31 @@ describe('broken on purpose, the simulator finds it', () => {
     ],
     [
       'what is late is twinned again and again',
-      [['round/lateness.ts', 'a.twin = this.dealer.assign(', 'this.dealer.assign(']],
+      [['lateness.ts', 'a.twin = this.dealer.assign(', 'this.dealer.assign(']],
     ],
-    ['nobody is ever late', [['round/lateness.ts', 'if (now < lateAt) continue;', 'continue;']]],
-    [
-      'the back-off never yields',
-      [['round/manners.ts', 'if (one === undefined) return undefined;', 'return undefined;']],
-    ],
+    ['nobody is ever late', [['lateness.ts', 'if (now < lateAt) continue;', 'continue;']]],
+    ['the back-off never yields', [['manners.ts', 'if (one === undefined) return undefined;', 'return undefined;']]],
     ['handing everything back costs nothing', [['round.ts', 'if (count === 0 || isAnswer) this', 'if (true) this']]],
     [
       'votes count by connection',
       [
-        ['round/auditor.ts', 'm.person !== person &&', 'm !== member &&'],
-        ['round/audit.ts', 'if (person === this.assignment.person || (', 'if ((false) || ('],
-        ['round/audit.ts', '.some((v) => v.person === person);', '.some(() => false);'],
-        ['round/audit.ts', 'if (!votes.some((v) => v.person === vote.person)) votes.push(vote);', 'votes.push(vote);'],
+        ['auditor.ts', 'm.person !== person &&', 'm !== member &&'],
+        ['audit.ts', 'if (person === this.assignment.person || (', 'if ((false) || ('],
+        ['audit.ts', '.some((v) => v.person === person);', '.some(() => false);'],
+        ['audit.ts', 'if (!votes.some((v) => v.person === vote.person)) votes.push(vote);', 'votes.push(vote);'],
       ],
     ],
     [
       "the owner's word is one among others",
-      [['round/audit.ts', 'if (vote.person !== undefined && agreeing', 'if (agreeing']],
+      [['audit.ts', 'if (vote.person !== undefined && agreeing', 'if (agreeing']],
     ],
     [
       'what a liar contributed before is forgotten',
-      [['round/auditor.ts', 'this.#mark(worker, person, reason);\n    this.table.close', 'this.table.close']],
+      [['auditor.ts', 'this.#mark(worker, person, reason);\n    this.table.close', 'this.table.close']],
     ],
     [
       'what was contributed under an earlier coordinator is forgotten',
-      [['round/person.ts', 'person.firstUnconfirmed = this.firstSteps.get(name);', '']],
+      [['person.ts', 'person.firstUnconfirmed = this.firstSteps.get(name);', '']],
     ],
     [
       'weights of audited steps come bucket by bucket',
@@ -391,8 +384,8 @@ describe('broken on purpose, the simulator finds it', () => {
     [
       'one refusal is believed',
       [
-        ['round/claims.ts', 'if (this.table.ownerAble) return undefined;', ''],
-        ['round/claims.ts', 'return by.length >= 2 && !others', 'return by.length >= 1'],
+        ['claims.ts', 'if (this.table.ownerAble) return undefined;', ''],
+        ['claims.ts', 'return by.length >= 2 && !others', 'return by.length >= 1'],
       ],
     ],
   ] as const)('in the round: %s', async (_, changes) => {

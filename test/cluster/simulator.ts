@@ -4,7 +4,7 @@ import {
   type RoundAction,
   type RoundCounters,
   type StopReason,
-} from '../../cluster/round.js';
+} from '../../cluster/round/round.js';
 import { Ledger } from './simulator/ledger.js';
 import { freshRun, type Mutation, must, Owner, Violation } from './simulator/owner.js';
 import { type Cluster, HONEST, isBad, SimulatedWorker, type WorkerTraits } from './simulator/worker.js';

@@ -3,9 +3,9 @@ import { get } from 'node:http';
 import type { Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { parseJoinUrl } from '../../cluster/join-url.js';
+import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { refusal } from '../../cluster/transport/trouble.js';
-import { newAccess } from './dashboard/helpers.js';
+import { newAccess } from '../watch/helpers.js';
 import {
   answers,
   insider,

@@ -1,11 +1,11 @@
-import { expect, it } from 'vitest';
-import { hexFingerprint } from '../../cluster/join-url.js';
+import { expect, test } from 'vitest';
+import { hexFingerprint } from '../../cluster/access/join-url.js';
 import { advance, INITIAL, type TabReport, type TabState } from '../../cluster/tab/state.js';
 import { describePhase, deviceName, explain, obstacles } from '../../cluster/tab/words.js';
 
 const after = (...reports: TabReport[]): TabState => reports.reduce(advance, INITIAL);
 
-it('a tab says what it does, from the first look for a GPU to the end of the run', () => {
+test('a tab says what it does, from the first look for a GPU to the end of the run', () => {
   expect(describePhase(INITIAL)).toBe('Looking for a GPU');
   const joined: TabReport[] = [
     { note: 'adapter', adapter: 'swiftshader', software: true },
@@ -25,7 +25,7 @@ it('a tab says what it does, from the first look for a GPU to the end of the run
   expect(describePhase(advance(lost, { note: 'ended', how: 'done' }))).toBe('The run is done');
 });
 
-it('problems come with what to do about them', () => {
+test('problems come with what to do about them', () => {
   const say = (code: string) =>
     explain({ code, message: 'the run needs 3.20 GB on this adapter, and there is 2.00 GB' });
   expect(say('LT_GPU_MEMORY')).toMatch(/needs 3\.20 GB .* 2\.00 GB\. Close other tabs/);
@@ -38,7 +38,7 @@ it('problems come with what to do about them', () => {
   );
 });
 
-it('a fingerprint reads as in a browser, and devices have names', () => {
+test('a fingerprint reads as in a browser, and devices have names', () => {
   const bytes = Uint8Array.from({ length: 32 }, (_, i) => 255 - i);
   const text = hexFingerprint(Buffer.from(bytes).toString('base64url'));
   expect(text).toMatch(/^FF:FE:FD(:[0-9A-F]{2}){29}$/);

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../browser.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { type Event, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
@@ -71,7 +71,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     return shared;
   };
 
-  it('train a run: two, one of which is closed in a step, end with the digest of one', async () => {
+  test('train a run: two, one of which is closed in a step, end with the digest of one', async () => {
     const alone = await one();
     await expect.poll(() => alone.pages[0].textContent('.device-state')).toBe('The run is done.');
     expect(await alone.pages[0].textContent('.device-figures')).toMatch(/swiftshader.*tokens\/s.*100 %/is);
@@ -100,7 +100,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(complaints).toEqual([]);
   });
 
-  it('come back when the coordinator does', async () => {
+  test('come back when the coordinator does', async () => {
     const args = [...OPTIONS, '--out', 'again', '--checkpoint-every', '2'];
     const first = await startCoordinator(args, folder.path, ({ event, step }) => {
       if (event === 'step' && step === 3) first.coordinator.signal('SIGKILL');
@@ -114,7 +114,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(second.coordinator.digest()).toBe((await one()).coordinator.digest());
   });
 
-  it('train along with a worker of another driver, and the run is marked mixed', async () => {
+  test('train along with a worker of another driver, and the run is marked mixed', async () => {
     const args = [...OPTIONS, '--steps', '4', '--out', 'mixed', '--min-workers', '2'];
     const { coordinator, url } = await startCoordinator(args, folder.path);
     const node = startWorker(url, 'node', folder.path, '--drag', '10');
@@ -127,7 +127,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(coordinator.text).toContain('the digest is not exact');
   });
 
-  it('leave when asked; get nothing with a wrong token, from another origin, or without a secure context', async () => {
+  test('leave when asked; get nothing with a wrong token, from another origin, or without a secure context', async () => {
     const { coordinator, url } = await startCoordinator([...OPTIONS, '--out', 'closed-door'], folder.path);
     const wrong = await openTab(url.replace(/#.{32}/, `#${'w'.repeat(32)}`));
     await expect.poll(() => wrong.textContent('body'), { timeout: 20_000 }).toMatch(/token/);

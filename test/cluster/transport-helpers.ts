@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
 import { type RawData, WebSocket } from 'ws';
-import { newToken } from '../../cluster/access.js';
-import { parseJoinUrl } from '../../cluster/join-url.js';
-import { encodeFrame, encodeMessage, type FrameHeader, MicroBatchSet } from '../../cluster/protocol.js';
+import { newToken } from '../../cluster/access/access.js';
+import { parseJoinUrl } from '../../cluster/access/join-url.js';
+import { encodeFrame, encodeMessage, type FrameHeader, MicroBatchSet } from '../../cluster/protocol/protocol.js';
 import { type ConnectOptions, connect } from '../../cluster/transport/client.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
 import { workerHandshake } from '../../cluster/transport/handshake.js';

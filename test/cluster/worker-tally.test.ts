@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { Credits } from '../../cluster/credits.js';
-import { MicroBatchSet } from '../../cluster/frame.js';
-import { AwakeClock, addSaid, emptyTotals } from '../../cluster/times.js';
-import { WorkerTally } from '../../cluster/worker-tally.js';
+import { Credits } from '../../cluster/coordinator/credits.js';
+import { AwakeClock, addSaid, emptyTotals } from '../../cluster/coordinator/times.js';
+import { MicroBatchSet } from '../../cluster/protocol/frame.js';
+import { WorkerTally } from '../../cluster/worker/worker-tally.js';
 import { sumWorkers } from '../../src/report/workers.js';
 
 const who = (name: string) => ({ name, adapter: 'none', bitClass: 'c' });

@@ -1,16 +1,16 @@
-import { beforeAll, describe, expect, it } from 'vitest';
-import { EngineKeeper } from '../../cluster/engine-keeper.js';
-import { decodeFrame, encodeFrame } from '../../cluster/frame.js';
-import { type Frame, type MicroBatchData, packTokens, type WorkerMessage } from '../../cluster/protocol.js';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { checksumOf } from '../../cluster/exchange/blocks.js';
+import { decodeFrame, encodeFrame } from '../../cluster/protocol/frame.js';
+import { type Frame, type MicroBatchData, packTokens, type WorkerMessage } from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
-import { Worker } from '../../cluster/worker.js';
-import type { WorkerEngine } from '../../cluster/worker-engine.js';
-import { loadShaders } from '../../src/cli/shaders.js';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { Worker } from '../../cluster/worker/worker.js';
+import type { WorkerEngine } from '../../cluster/worker/worker-engine.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan } from '../../src/model/plan.js';
-import { checksumOf } from '../../src/train/blocks.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { fakeConnection } from './fake-connection.js';
 
 const MODEL = { vocabSize: 61, context: 8, width: 24, layers: 2, heads: 3, tie: false, qkvBias: true };
@@ -139,7 +139,7 @@ const isStats = (m: Sent) => 'type' in m && m.type === 'stats';
 const isProgress = (m: Sent, done: number) => 'type' in m && m.type === 'progress' && m.done === done;
 
 describe('a worker', () => {
-  it('sends buckets up before its last micro-batch is computed, the same bytes as afterwards', async () => {
+  test('sends buckets up before its last micro-batch is computed, the same bytes as afterwards', async () => {
     const bench = new Bench();
     await bench.begin(0.02);
     const stats = bench.until(isStats);
@@ -177,7 +177,7 @@ describe('a worker', () => {
     await other.end();
   });
 
-  it('sends only the buckets it is asked for', async () => {
+  test('sends only the buckets it is asked for', async () => {
     const bench = new Bench();
     await bench.begin(0.02);
     const stats = bench.until(isStats);
@@ -187,7 +187,7 @@ describe('a worker', () => {
     await bench.end();
   });
 
-  it('refuses a micro-batch whose loss is not finite, with nothing of it sent', async () => {
+  test('refuses a micro-batch whose loss is not finite, with nothing of it sent', async () => {
     const bench = new Bench();
     await bench.begin(Number.NaN);
     const refused = bench.until((m) => 'type' in m && m.type === 'refuse');
@@ -202,7 +202,7 @@ describe('a worker whose share is many micro-batches', () => {
   /** Of a step of 12, three at once. */
   const MANY = 12;
 
-  it('computes three at once, to the bytes of one at a time, and what is left over alone', async () => {
+  test('computes three at once, to the bytes of one at a time, and what is left over alone', async () => {
     const begun: number[][] = [];
     const payloads: Map<number, Uint8Array>[] = [];
     for (const slotOf of [(m: number) => m, (m: number) => 2 * m]) {
@@ -225,7 +225,7 @@ describe('a worker whose share is many micro-batches', () => {
     expect(payloads[0]).toEqual(payloads[1]);
   });
 
-  it('leaves out of a stack what was asked back', async () => {
+  test('leaves out of a stack what was asked back', async () => {
     const bench = new Bench(MANY);
     await bench.begin(0.02);
     const first = bench.until((m) => 'type' in m && m.type === 'progress' && m.begun === 3);
@@ -239,7 +239,7 @@ describe('a worker whose share is many micro-batches', () => {
     await bench.end();
   });
 
-  it('names the one of a stack that is not finite, with nothing sent that holds it', async () => {
+  test('names the one of a stack that is not finite, with nothing sent that holds it', async () => {
     const bench = new Bench(MANY);
     await bench.begin(0.02);
     const { gpt, weights } = await bench.engine();
@@ -254,7 +254,7 @@ describe('a worker whose share is many micro-batches', () => {
 });
 
 describe('the engine of a worker', () => {
-  it('is silent of buckets from the first wrong value on, and says what was wrong', async () => {
+  test('is silent of buckets from the first wrong value on, and says what was wrong', async () => {
     const bench = new Bench();
     await bench.begin(0.02);
     await bench.end();

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { cacheFolder, writeWhole } from '../../src/data/cache-folder.js';
 import { download, resolveCorpus } from '../../src/data/corpus.js';
 import { expectFailure, folderWith } from './helpers.js';
@@ -12,20 +12,20 @@ afterEach(() => {
 });
 
 describe('a corpus', () => {
-  it('called moby-dick is the embedded text', async () => {
+  test('called moby-dick is the embedded text', async () => {
     const corpus = await resolveCorpus('moby-dick');
     expect(corpus.kind).toBe('text');
     expect(corpus.bytes).toBe(1_204_997);
     expect(readFileSync(corpus.files[0].path, 'utf8').startsWith('CHAPTER 1. Loomings.')).toBe(true);
   });
 
-  it('by a path is that file, even where a named corpus has its name', async () => {
+  test('by a path is that file, even where a named corpus has its name', async () => {
     const folder = folderWith({ 'moby-dick': 'mine', verdict: 'mine too' });
     expect((await resolveCorpus(join(folder, 'moby-dick'))).bytes).toBe(4);
     expect((await resolveCorpus(`./${relative(process.cwd(), join(folder, 'verdict'))}`)).bytes).toBe(8);
   });
 
-  it('from a folder has its text files at any depth in the same order everywhere', async () => {
+  test('from a folder has its text files at any depth in the same order everywhere', async () => {
     const folder = folderWith({
       'b.txt': 'b',
       'B.md': 'B',
@@ -46,7 +46,7 @@ describe('a corpus', () => {
     expect(corpus.bytes).toBe(12);
   });
 
-  it('that is not there, or has no text in it, is refused', async () => {
+  test('that is not there, or has no text in it, is refused', async () => {
     const folder = folderWith({ 'a.json': '{}', 'empty.txt': '' });
     const nothing = folderWith({ 'a.json': '{}' });
     const gone = join(folder, 'gone.txt');
@@ -57,7 +57,7 @@ describe('a corpus', () => {
     await expectFailure(() => resolveCorpus(join(folder, 'empty.txt')), 'LT_DATA_EMPTY', 'empty.txt');
   });
 
-  it.skipIf(process.platform === 'win32')('that cannot be read is refused with what the system says', async () => {
+  test.skipIf(process.platform === 'win32')('that cannot be read is refused with what the system says', async () => {
     const folder = folderWith();
     symlinkSync('loop.txt', join(folder, 'loop.txt'));
     const loop = join(folder, 'loop.txt');
@@ -65,7 +65,7 @@ describe('a corpus', () => {
     await expectFailure(() => resolveCorpus('/dev/null'), 'LT_DATA_MISSING', 'neither a file nor a folder');
   });
 
-  it('of token ids must have an even number of bytes, and some', async () => {
+  test('of token ids must have an even number of bytes, and some', async () => {
     const folder = folderWith({ 'odd.bin': 'abc', 'empty.bin': '', 'good.bin': 'abcd' });
     await expectFailure(() => resolveCorpus(join(folder, 'odd.bin')), 'LT_DATA_CORRUPT', 'odd.bin', '3 bytes');
     await expectFailure(() => resolveCorpus(join(folder, 'empty.bin')), 'LT_DATA_EMPTY', 'empty.bin');
@@ -82,7 +82,7 @@ describe('a download', () => {
   };
   const answer = (body: string, status = 200) => vi.fn(async () => new Response(body, { status }));
 
-  it('happens once, and again when the file in the cache is not the right one', async () => {
+  test('happens once, and again when the file in the cache is not the right one', async () => {
     const cache = join(folderWith(), 'not', 'there', 'yet');
     const fetched = answer(text);
     vi.stubGlobal('fetch', fetched);
@@ -97,7 +97,7 @@ describe('a download', () => {
     expect(readdirSync(cache)).toEqual(['text.txt']);
   });
 
-  it('that fails says why and what to do by hand, and leaves nothing', async () => {
+  test('that fails says why and what to do by hand, and leaves nothing', async () => {
     const cache = folderWith();
     const offline = Object.assign(new Error('getaddrinfo ENOTFOUND example.invalid'), { code: 'ENOTFOUND' });
     vi.stubGlobal(
@@ -116,7 +116,7 @@ describe('a download', () => {
 });
 
 describe('the cache folder', () => {
-  it("is $LANTRAIN_CACHE, else in $XDG_CACHE_HOME, else the platform's own", () => {
+  test("is $LANTRAIN_CACHE, else in $XDG_CACHE_HOME, else the platform's own", () => {
     vi.stubEnv('LANTRAIN_CACHE', '/one');
     vi.stubEnv('XDG_CACHE_HOME', '/two');
     expect(cacheFolder()).toBe('/one');
@@ -126,7 +126,7 @@ describe('the cache folder', () => {
     expect(cacheFolder()).toMatch(/lantrain$/);
   });
 
-  it('gets whole files or none, and is rid of what a killed process left', async () => {
+  test('gets whole files or none, and is rid of what a killed process left', async () => {
     const folder = folderWith({
       'x.tokens.0123.tmp': 'old',
       'x.tokens.4567.tmp': 'being written',
@@ -144,7 +144,7 @@ describe('the cache folder', () => {
     expect(readFileSync(join(folder, 'x.tokens'), 'utf8')).toBe('whole');
   });
 
-  it('that cannot be written is an error that names LANTRAIN_CACHE', async () => {
+  test('that cannot be written is an error that names LANTRAIN_CACHE', async () => {
     const folder = folderWith({ file: 'in the way' });
     const path = join(folder, 'file', 'x.tokens');
     await expectFailure(() => writeWhole(path, () => {}), 'LT_RUN_WRITE', path, 'LANTRAIN_CACHE');

@@ -11,8 +11,8 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { readHead, readLines, readRegular } from '../../src/regular-file.js';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { readHead, readLines, readRegular } from '../../src/files/regular-file.js';
 import { lantrain, SMALL, workFolder } from '../cli/run.js';
 import { folderWith } from './helpers.js';
 
@@ -90,7 +90,7 @@ const places: [string, string[], () => string, RegExp][] = [
 ];
 
 describe('what has no end, or waits for a writer, is refused at once', () => {
-  it.each(places)('as %s', async (_what, args, path, code) => {
+  test.each(places)('as %s', async (_what, args, path, code) => {
     for (const put of [pipe, zeros]) {
       put(path());
       const ended = await command(args);
@@ -104,7 +104,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(existsSync(at('exported'))).toBe(false);
   });
 
-  it('as one of many shards', async () => {
+  test('as one of many shards', async () => {
     writeFileSync(at('shards', INDEX), JSON.stringify({ weight_map: { 'wte.weight': 'a.safetensors' } }));
     pipe(at('shards/a.safetensors'));
     const { code, stderr } = await command(['train', '--init', 'shards']);
@@ -112,7 +112,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(code).toBe(1);
   });
 
-  it.each(['fifo', '/dev/zero', '/dev/stdin', 'socket'])('as --data: %s', async (source) => {
+  test.each(['fifo', '/dev/zero', '/dev/stdin', 'socket'])('as --data: %s', async (source) => {
     if (source === 'fifo') pipe(at(source));
     const server = source === 'socket' ? createServer().listen(at(source)) : undefined;
     if (server) await new Promise((listening) => server.once('listening', listening));
@@ -122,7 +122,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(code).toBe(1);
   });
 
-  it('among the texts of a folder is passed over', async () => {
+  test('among the texts of a folder is passed over', async () => {
     pipe(at('texts/a.txt'));
     zeros(at('texts/b.txt'));
     const { code, stderr } = await command(['train', '--data', 'texts', '--steps', '2']);
@@ -132,7 +132,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
 });
 
 describe('a file is read as long as it was when it was opened', () => {
-  it('line by line, whatever is added meanwhile', () => {
+  test('line by line, whatever is added meanwhile', () => {
     const path = join(folderWith({ x: 'one\ntwo\nthr' }), 'x');
     const lines = readLines(path, 100);
     expect(lines.next().value).toBe('one');
@@ -140,14 +140,14 @@ describe('a file is read as long as it was when it was opened', () => {
     expect([...lines]).toEqual(['two', 'thr']);
   });
 
-  it('in lines that cross what is read at once, as splitting the whole gives', () => {
+  test('in lines that cross what is read at once, as splitting the whole gives', () => {
     const text = Array.from({ length: 3000 }, (_, i) => 'é'.repeat((i * i) % 97)).join('\n');
     const path = join(folderWith({ x: text, empty: '' }), 'x');
     expect([...readLines(path, 1000)]).toEqual(text.split('\n'));
     expect([...readLines(join(path, '..', 'empty'), 1000)]).toEqual(['']);
   });
 
-  it('unless it is larger, or has a longer line, than there may be', () => {
+  test('unless it is larger, or has a longer line, than there may be', () => {
     const path = join(folderWith({ x: 'a'.repeat(101) }), 'x');
     const tooLarge = expect.objectContaining({ code: 'EFBIG' });
     expect(() => readRegular(path, 100)).toThrow(tooLarge);
@@ -156,7 +156,7 @@ describe('a file is read as long as it was when it was opened', () => {
     expect(readHead(path, 5).toString()).toBe('aaaaa');
   });
 
-  it('and nothing of one that has no length and no end', () => {
+  test('and nothing of one that has no length and no end', () => {
     if (!existsSync('/proc/kmsg')) return;
     expect(readRegular('/proc/kmsg').length).toBe(0);
     expect([...readLines('/proc/kmsg', 100)]).toEqual(['']);

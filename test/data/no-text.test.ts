@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { openDataset } from '../../src/data/dataset.js';
 import { loadTokenizer } from '../../src/data/tokenizer.js';
 import { expectFailure, folderWith } from './helpers.js';
@@ -27,7 +27,7 @@ describe('a document that is no plain text is named for what it is, alone and in
   const safetensors = Buffer.concat([Buffer.from([2, 1, 0, 0, 0, 0, 0, 0]), Buffer.from('{"a":1}'.padEnd(300))]);
   const pdf = '%PDF-1.4\n1 0 obj << /Type /Catalog >> endobj\n';
   const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 123456\n`;
-  it.each<[string, Uint8Array | string, ...string[]]>([
+  test.each<[string, Uint8Array | string, ...string[]]>([
     ['English in UTF-16LE', utf16(ENGLISH, 'LE'), 'not UTF-8', 'UTF-16LE', 'iconv -f UTF-16LE -t UTF-8', '.bin'],
     ['English in UTF-16BE', utf16(ENGLISH, 'BE'), 'not UTF-8', 'UTF-16BE', 'iconv -f UTF-16BE'],
     ['a few words in UTF-16LE', utf16('Ahoy!', 'LE'), 'UTF-16LE'],
@@ -63,7 +63,7 @@ describe('a document that is no plain text is named for what it is, alone and in
   });
 });
 
-it.each<[string, Uint8Array]>([
+test.each<[string, Uint8Array]>([
   ['Latin-1', Buffer.from('Où est la baleine? Là-bas, près du récif.\n'.repeat(20), 'latin1')],
   ['Shift-JIS', Buffer.from('82b182ea82cd8c7e82c582b781420a'.repeat(20), 'hex')],
   ['GBK', Buffer.from('bdd0ced2d2d4caaaa1a30a'.repeat(20), 'hex')],
@@ -81,7 +81,7 @@ it.each<[string, Uint8Array]>([
 });
 
 describe('text stays text', () => {
-  it.each<[string, string]>([
+  test.each<[string, string]>([
     ['with a NUL here and there', `${ENGLISH}\0${ENGLISH}\0`],
     ['of records that NUL bytes end', 'runs/tiny-1/checkpoints/000500/state.json\0'.repeat(200)],
     ['with control characters between fields', 'Ishmael\x01Ahab\x01Queequeg\x02'.repeat(100)],

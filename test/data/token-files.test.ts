@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { resolveCorpus } from '../../src/data/corpus.js';
 import { type Dataset, type DatasetOptions, openDataset } from '../../src/data/dataset.js';
 import { loadTokenizer } from '../../src/data/tokenizer.js';
@@ -54,7 +54,7 @@ const fileOf = (content: Uint8Array, name = 'x.bin') => join(folderWith({ [name]
 
 describe('a token file of another layout', () => {
   const n = IDS.length;
-  it.each<[string, string, Buffer, string]>([
+  test.each<[string, string, Buffer, string]>([
     ['uint32', 'x.bin', uint32(IDS), 'stored as uint32'],
     ['int64', 'x.bin', int64(IDS), 'stored as int64'],
     ["numpy's uint16", 'x.npy', npy(uint16(IDS), "'<u2'", `(${n},)`), 'numpy uint16'],
@@ -86,7 +86,7 @@ describe('a token file of another layout', () => {
   });
 
   const u2 = uint16(IDS);
-  it.each<[string, Buffer, ...string[]]>([
+  test.each<[string, Buffer, ...string[]]>([
     ['floats', npy(Buffer.alloc(4 * n), "'<f4'", `(${n},)`), "dtype '<f4'", '<u2, <u4, <i4, <i8', 'numpy.save'],
     ['big-endian', npy(u2, "'>u2'", `(${n},)`), "dtype '>u2'"],
     ['bytes', npy(Buffer.alloc(n), "'|u1'", `(${n},)`), "dtype '|u1'"],
@@ -103,7 +103,7 @@ describe('a token file of another layout', () => {
       await expectFailure(() => open(fileOf(content, name)), 'LT_DATA_CORRUPT', name, 'numpy', ...parts);
   });
 
-  it('of llm.c is refused by name where it is cut off, of another version or no token file', async () => {
+  test('of llm.c is refused by name where it is cut off, of another version or no token file', async () => {
     const refused = (content: Buffer, ...parts: string[]) =>
       expectFailure(() => open(fileOf(content), { vocabSize: 65_536 }), 'LT_DATA_CORRUPT', 'x.bin', ...parts);
     await refused(llmc(u2, 20240520, 1, n + 5), 'is cut off', `${n + 5} ids`);
@@ -112,7 +112,7 @@ describe('a token file of another layout', () => {
     await expectFailure(() => open(fileOf(llmc(Buffer.alloc(0), 20240520, 1, 0))), 'LT_DATA_EMPTY', '0 ids');
   });
 
-  it('with an id that no vocabulary of 16 bits has is refused with the id and its place', async () => {
+  test('with an id that no vocabulary of 16 bits has is refused with the id and its place', async () => {
     const at = (i: number, id: number) => IDS.map((other, j) => (j === i ? id : other));
     const refused = (content: Buffer, name: string, ...parts: (string | number)[]) =>
       expectFailure(() => open(fileOf(content, name)), 'LT_DATA_TOKEN', name, ...parts, 'vocabulary has 50257');
@@ -129,7 +129,7 @@ describe('a token file of another layout', () => {
     );
   });
 
-  it('that could be of two layouts is refused with a way to say which', async () => {
+  test('that could be of two layouts is refused with a way to say which', async () => {
     const letters = Array.from({ length: 100 }, (_, i) => 97 + (i % 26));
     const refused = (content: Buffer, ...parts: string[]) =>
       expectFailure(() => open(fileOf(content), { tokenizer: bytes }), 'LT_DATA_CORRUPT', 'x.bin', ...parts, '.npy');
@@ -142,12 +142,12 @@ describe('a token file of another layout', () => {
   });
 });
 
-it('ids called .txt are refused with the name that they need', async () => {
+test('ids called .txt are refused with the name that they need', async () => {
   for (const content of [uint16(IDS), uint32(IDS), int64(IDS)])
     await expectFailure(() => open(fileOf(content, 'x.txt')), 'LT_DATA_CORRUPT', 'x.txt', 'call it .bin');
 });
 
-it('a folder of token files says that one of them is wanted', async () => {
+test('a folder of token files says that one of them is wanted', async () => {
   const folder = folderWith({ 'train.bin': uint16(IDS), 'val.bin': uint16(IDS), 'meta.pkl': 'x' });
   await expectFailure(
     () => open(folder),
@@ -166,7 +166,7 @@ describe('a .bin of uint16 ids is never taken for another', () => {
   };
   const plain = (ids: number) => ({ dtype: 'uint16', start: 0, tokens: ids, name: 'stored' });
 
-  it.each<[string, number[]]>([
+  test.each<[string, number[]]>([
     ['zeros', new Array(500).fill(0)],
     ['four letters', Array.from({ length: 4000 }, (_, i) => (i * i * 7 + (i >> 3)) % 4)],
     ['zeros and ones, mostly zeros', Array.from({ length: 4000 }, (_, i) => (i % 37 === 0 ? 1 : 0))],
@@ -184,7 +184,7 @@ describe('a .bin of uint16 ids is never taken for another', () => {
     expect(await layoutOf(uint16(ids))).toEqual(plain(ids.length));
   });
 
-  it('whatever the ids', async () => {
+  test('whatever the ids', async () => {
     const id = fc.oneof(fc.nat(255), fc.nat(50_256), fc.constantFrom(0, 0, 1, 10, 50_256));
     await fc.assert(
       fc.asyncProperty(fc.array(id, { minLength: 1, maxLength: 300 }), async (ids) => {
@@ -197,7 +197,7 @@ describe('a .bin of uint16 ids is never taken for another', () => {
     );
   });
 
-  it('but what is another kind of file says so', async () => {
+  test('but what is another kind of file says so', async () => {
     const refused = (content: Uint8Array, ...parts: string[]) =>
       expectFailure(() => open(fileOf(content)), 'LT_DATA_CORRUPT', 'x.bin', ...parts, 'token ids');
     await refused(gzipSync(uint16(IDS)), 'gzip-compressed');
@@ -221,7 +221,7 @@ describe('a .bin of uint16 ids is never taken for another', () => {
   });
 });
 
-it('the hash of raw uint16 ids stays that of the bytes of the file', async () => {
+test('the hash of raw uint16 ids stays that of the bytes of the file', async () => {
   const source = fileOf(uint16(IDS));
   expect((await open(source)).hash).toBe(createHash('sha256').update(uint16(IDS)).digest('hex'));
   writeFileSync(source, uint16([...IDS].reverse()));

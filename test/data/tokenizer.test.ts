@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { encode as encodeByPackage } from 'gpt-tokenizer/encoding/r50k_base';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { loadTokenizer, type Tokenizer } from '../../src/data/tokenizer.js';
 import { awkwardText } from './helpers.js';
 
@@ -14,7 +14,7 @@ const mobyDick = readFileSync(
 );
 
 describe.each([gpt2, bytes])('tokenizer $name', (tokenizer: Tokenizer) => {
-  it('gives back every well-formed text, from ids below the vocabulary size', () => {
+  test('gives back every well-formed text, from ids below the vocabulary size', () => {
     fc.assert(
       fc.property(awkwardText, (text) => {
         const ids = tokenizer.encode(text);
@@ -25,7 +25,7 @@ describe.each([gpt2, bytes])('tokenizer $name', (tokenizer: Tokenizer) => {
     );
   });
 
-  it('decodes ids handed one by one to the same text, whole characters only', () => {
+  test('decodes ids handed one by one to the same text, whole characters only', () => {
     fc.assert(
       fc.property(awkwardText, (text) => {
         const decoder = tokenizer.streamDecoder();
@@ -37,7 +37,7 @@ describe.each([gpt2, bytes])('tokenizer $name', (tokenizer: Tokenizer) => {
     );
   });
 
-  it('cuts text only where both sides can be encoded alone, whatever follows', () => {
+  test('cuts text only where both sides can be encoded alone, whatever follows', () => {
     let cuts = 0;
     fc.assert(
       fc.property(awkwardText, awkwardText, (text, more) => {
@@ -51,7 +51,7 @@ describe.each([gpt2, bytes])('tokenizer $name', (tokenizer: Tokenizer) => {
     expect(cuts).toBeGreaterThan(1000);
   });
 
-  it('replaces half a character and ids that are no token instead of throwing', () => {
+  test('replaces half a character and ids that are no token instead of throwing', () => {
     const [first] = tokenizer.encode('😀');
     expect(tokenizer.decode([first])).toBe('\ufffd');
     expect(tokenizer.decode([tokenizer.vocabSize, ...tokenizer.encode('ab')])).toBe('\ufffdab');
@@ -62,7 +62,7 @@ describe.each([gpt2, bytes])('tokenizer $name', (tokenizer: Tokenizer) => {
 });
 
 describe('tokenizer gpt2', () => {
-  it('has the ids that are known of GPT-2', () => {
+  test('has the ids that are known of GPT-2', () => {
     expect(gpt2.vocabSize).toBe(50257);
     expect(gpt2.encode('Every effort moves you')).toEqual([6109, 3626, 6100, 345]);
     expect(gpt2.encode('Hello, do you like tea?')).toEqual([15496, 11, 466, 345, 588, 8887, 30]);
@@ -70,20 +70,20 @@ describe('tokenizer gpt2', () => {
     expect(gpt2.encode('')).toEqual([]);
   });
 
-  it('takes <|endoftext|> as one token wherever it stands', () => {
+  test('takes <|endoftext|> as one token wherever it stands', () => {
     const text = '<|endoftext|>one <|endoftext|><|endoftext|> two<|endoftext|>';
     expect(gpt2.encode(text).filter((id) => id === 50256)).toHaveLength(4);
     expect(gpt2.encode('a<|endoftext|>b')).toEqual([64, 50256, 65]);
     expect(gpt2.decode([64, 50256, 65])).toBe('a<|endoftext|>b');
   });
 
-  it('agrees with the encoder of gpt-tokenizer on Moby-Dick', () => {
+  test('agrees with the encoder of gpt-tokenizer on Moby-Dick', () => {
     const ids = gpt2.encode(mobyDick);
     expect(ids).toHaveLength(317_756);
     expect(ids).toEqual(encodeByPackage(mobyDick));
   });
 
-  it('agrees with the encoder of gpt-tokenizer on awkward text', () => {
+  test('agrees with the encoder of gpt-tokenizer on awkward text', () => {
     // Where the two differ on purpose: the special token, and what JavaScript takes for white space.
     const plain = awkwardText.map((text) => text.replace(/<\|endoftext\|>|[\u0085\ufeff]/g, ''));
     fc.assert(
@@ -95,14 +95,14 @@ describe('tokenizer gpt2', () => {
     );
   });
 
-  it("takes white space as Unicode defines it, as OpenAI's code does", () => {
+  test("takes white space as Unicode defines it, as OpenAI's code does", () => {
     // A byte order mark is no white space, so it takes the space before it into its piece; U+0085 is, and does not.
     expect(gpt2.encode(' \ufeffx')).toEqual([...gpt2.encode(' \ufeff'), ...gpt2.encode('x')]);
     expect(gpt2.encode(' \ufeffx')).not.toEqual(encodeByPackage(' \ufeffx'));
     expect(gpt2.encode('x \u0085y')).toEqual([87, 220, 126, 227, 88]);
   });
 
-  it('encodes a long run without a place to split in well under quadratic time', () => {
+  test('encodes a long run without a place to split in well under quadratic time', () => {
     const run = 'acgt'.repeat(50_000);
     const startMs = performance.now();
     const ids = gpt2.encode(run);

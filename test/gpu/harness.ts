@@ -1,9 +1,9 @@
-import { loadShaders } from '../../src/cli/shaders.js';
-import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu, type GpuOptions, type View } from '../../src/gpu/device.js';
 import { KernelCache } from '../../src/gpu/kernel.js';
 import { type Dispatch, DispatchList } from '../../src/gpu/list.js';
-import { deriveKey, uniformAt } from '../../src/random.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
+import { deriveKey, uniformAt } from '../../src/util/random.js';
 
 /** A device and the helpers that a kernel test needs: upload, run, download. */
 export class Bench {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { promisify } from 'node:util';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import { Bench } from './harness.js';
@@ -59,7 +59,7 @@ function threadMs(): number | undefined {
 }
 
 describe('while the adapter works', () => {
-  it('the JavaScript thread leaves a core to others, in a wait of more than 2 s', async () => {
+  test('the JavaScript thread leaves a core to others, in a wait of more than 2 s', async () => {
     const measure = async (count: number) => {
       const before = threadMs();
       const loop = performance.eventLoopUtilization();
@@ -80,7 +80,7 @@ describe('while the adapter works', () => {
     expect(utilization).toBeLessThan(0.2);
   });
 
-  it('everybody else keeps an immediate setImmediate', async () => {
+  test('everybody else keeps an immediate setImmediate', async () => {
     const count = await calibrated(1500);
     const state = { done: false };
     const wait = spin(count).then(() => {
@@ -98,7 +98,7 @@ describe('while the adapter works', () => {
 describe('setImmediate', () => {
   const isImmediate = (handle: unknown) => (handle as object).constructor.name === 'Immediate';
 
-  it('delays no bound function and no promise, passes arguments on and can be cleared', async () => {
+  test('delays no bound function and no promise, passes arguments on and can be cleared', async () => {
     const calls: unknown[] = [];
     const target = {
       note(...values: unknown[]) {
@@ -113,11 +113,11 @@ describe('setImmediate', () => {
     expect(calls).toEqual([true, 1, 2]);
   });
 
-  it('is still what util.promisify makes a promise of', async () => {
+  test('is still what util.promisify makes a promise of', async () => {
     expect(await promisify(setImmediate)('value')).toBe('value');
   });
 
-  it('sends native callbacks, such as those of Dawn, through a timer', async () => {
+  test('sends native callbacks, such as those of Dawn, through a timer', async () => {
     // The nearest to an add-on's function that can be had without one; to call it does nothing.
     const handle = setImmediate(Object);
     expect(isImmediate(handle)).toBe(false);

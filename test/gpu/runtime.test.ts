@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadShaders } from '../../src/cli/shaders.js';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LantrainError } from '../../src/errors.js';
-import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu, READ_CHUNK_BYTES, slice } from '../../src/gpu/device.js';
 import { composeShader, KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList, linearGroups } from '../../src/gpu/list.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { Bench } from './harness.js';
 
 const COUNT_GROUPS = `
@@ -84,7 +84,7 @@ function dawnWith(device: (real: GPUDevice) => Record<string, unknown>): (gpu: G
 }
 
 describe('buffers', () => {
-  it('start as zeros, and views read and write their own part', async () => {
+  test('start as zeros, and views read and write their own part', async () => {
     const view = await bench.gpu.buffer('test', 200);
     bench.gpu.write(slice(view, 64, 3), new Uint32Array([1, 2, 3]));
     const words = await bench.words(view);
@@ -93,7 +93,7 @@ describe('buffers', () => {
     expect(() => slice(view, 250, 7)).toThrow(RangeError);
   });
 
-  it('longer than the host reads at once arrive whole', async () => {
+  test('longer than the host reads at once arrive whole', async () => {
     const count = (2.5 * READ_CHUNK_BYTES) / 4;
     const words = Uint32Array.from({ length: count }, (_, i) => i);
     const view = await bench.gpu.buffer('long', count + 64);
@@ -103,7 +103,7 @@ describe('buffers', () => {
     bench.gpu.release(view);
   });
 
-  it('count towards the memory in use, and the peak stays', async () => {
+  test('count towards the memory in use, and the peak stays', async () => {
     const before = bench.gpu.memory.allocatedBytes;
     const view = await bench.gpu.buffer('test', 2 ** 20);
     expect(bench.gpu.memory.allocatedBytes).toBe(before + 2 ** 22);
@@ -112,7 +112,7 @@ describe('buffers', () => {
     expect(bench.gpu.memory.peakBytes).toBeGreaterThanOrEqual(before + 2 ** 22);
   });
 
-  it('larger than the adapter allows are LT_GPU_MEMORY, with name, size and limit', async () => {
+  test('larger than the adapter allows are LT_GPU_MEMORY, with name, size and limit', async () => {
     const { maxBufferSize } = bench.gpu.limits;
     const values = Math.ceil(maxBufferSize / 256) * 64 + 64;
     const error = await refusal(bench.gpu.buffer('giant', values));
@@ -122,7 +122,7 @@ describe('buffers', () => {
     await bench.gpu.read(await bench.gpu.buffer('small', 1)); // nothing is left behind
   });
 
-  it('that the adapter has no memory for are LT_GPU_MEMORY, and do not count', async () => {
+  test('that the adapter has no memory for are LT_GPU_MEMORY, and do not count', async () => {
     let memoryIsFull = false;
     const wrap = dawnWith((real) => ({
       popErrorScope: async () => {
@@ -142,7 +142,7 @@ describe('buffers', () => {
 });
 
 describe('errors that WebGPU reports on the side', () => {
-  it('are thrown as LT_GPU_ERROR by the next read, and ever after', async () => {
+  test('are thrown as LT_GPU_ERROR by the next read, and ever after', async () => {
     await withGpu(async (gpu) => {
       const view = await gpu.buffer('test', 64);
       gpu.device.queue.writeBuffer(view.buffer, 1024, new Uint32Array(64));
@@ -155,7 +155,7 @@ describe('errors that WebGPU reports on the side', () => {
     });
   });
 
-  it('are thrown by a wait, too, after an invalid submit', async () => {
+  test('are thrown by a wait, too, after an invalid submit', async () => {
     await withGpu(async (gpu) => {
       const small = await gpu.buffer('small', 64);
       const encoder = gpu.device.createCommandEncoder();
@@ -165,7 +165,7 @@ describe('errors that WebGPU reports on the side', () => {
     });
   });
 
-  it('are LT_GPU_MEMORY where memory ran out', async () => {
+  test('are LT_GPU_MEMORY where memory ran out', async () => {
     class GPUOutOfMemoryError {
       readonly message = 'while working';
     }
@@ -176,7 +176,7 @@ describe('errors that WebGPU reports on the side', () => {
     });
   });
 
-  it('are LT_GPU_LOST when the device is lost', async () => {
+  test('are LT_GPU_LOST when the device is lost', async () => {
     const lost = Promise.resolve({ reason: 'unknown', message: 'the driver crashed' });
     await withGpu(
       async (gpu) => {
@@ -188,7 +188,7 @@ describe('errors that WebGPU reports on the side', () => {
     );
   });
 
-  it('are LT_GPU_LOST when the device was destroyed under the work', async () => {
+  test('are LT_GPU_LOST when the device was destroyed under the work', async () => {
     const gpu = await Gpu.open(openDawn());
     const view = await gpu.buffer('test', 64);
     gpu.device.destroy();
@@ -197,7 +197,7 @@ describe('errors that WebGPU reports on the side', () => {
 });
 
 describe('kernels', () => {
-  it('that do not compile are LT_GPU_SHADER, with the numbered lines around the error', async () => {
+  test('that do not compile are LT_GPU_SHADER, with the numbered lines around the error', async () => {
     const broken = ['@group(0) @binding(0) var<storage, read_write> out: array<f32>;', 'fn helper() {}', ''];
     const text = [...broken, '@compute @workgroup_size(1)', 'fn main() {', '  out[0] = nonsense;', '}'].join('\n');
     const cache = new KernelCache(bench.gpu, { broken: text });
@@ -211,7 +211,7 @@ describe('kernels', () => {
     await bench.gpu.done(); // it was thrown, so it is not thrown again
   });
 
-  it('without the entry point, the variable or the file asked for are LT_GPU_SHADER', async () => {
+  test('without the entry point, the variable or the file asked for are LT_GPU_SHADER', async () => {
     const get = (shader: string, entry: string, variable: string) =>
       refusal(kernels.get({ shader, entry, constants: {} }, [variable]));
     const [entry, variable, file] = [
@@ -225,7 +225,7 @@ describe('kernels', () => {
     expect(file.message).toContain('there is no shader missing.wgsl');
   });
 
-  it('are built once for the same constants and variables', async () => {
+  test('are built once for the same constants and variables', async () => {
     const cache = new KernelCache(bench.gpu, { probe: COUNT_GROUPS });
     const get = (COUNT: number) => cache.get({ shader: 'probe', entry: 'mark', constants: { COUNT } }, ['out']);
     expect(await get(1)).toBe(await get(1));
@@ -235,7 +235,7 @@ describe('kernels', () => {
 });
 
 describe('composed shaders', () => {
-  it('hold each import once, before its user, and directives first', () => {
+  test('hold each import once, before its user, and directives first', () => {
     const texts = {
       top: 'enable subgroups;\n//! import left\n//! import right\nfn top() {}',
       left: '//! import base\nfn left() {}',
@@ -251,7 +251,7 @@ describe('composed shaders', () => {
   });
 
   const texts = loadShaders();
-  it.each(Object.keys(texts))('%s.wgsl compiles as it stands', async (name) => {
+  test.each(Object.keys(texts))('%s.wgsl compiles as it stands', async (name) => {
     const code = composeShader(texts, name);
     if (/^enable subgroups/m.test(code) && !bench.gpu.has('subgroups')) {
       console.warn(`${name}.wgsl is not compiled: the adapter has no subgroups`);
@@ -266,7 +266,7 @@ describe('composed shaders', () => {
 });
 
 describe('dispatch grids', () => {
-  it('of any count are at most 65535 wide and waste less than a row', () => {
+  test('of any count are at most 65535 wide and waste less than a row', () => {
     for (const count of [1, 2, 65535, 65536, 65537, 131071, 1_000_003, 65535 ** 2 - 1, 65535 ** 2]) {
       const [x, y] = linearGroups(count);
       expect(Math.max(x, y)).toBeLessThanOrEqual(65535);
@@ -276,7 +276,7 @@ describe('dispatch grids', () => {
     expect(linearGroups(65535)).toEqual([65535, 1]);
   });
 
-  it('past 65535 workgroups reach every one, once', async () => {
+  test('past 65535 workgroups reach every one, once', async () => {
     const count = 2 * 65535 + 3;
     const out = await bench.zeros(count);
     const list = new DispatchList();
@@ -287,7 +287,7 @@ describe('dispatch grids', () => {
     expect((await bench.words(out)).findIndex((v, i) => v !== i + 1)).toBe(-1);
   });
 
-  it('that no adapter dispatches are refused when they are added', async () => {
+  test('that no adapter dispatches are refused when they are added', async () => {
     const out = await bench.zeros(1);
     const add = (groups: [number, number?, number?]) => () =>
       new DispatchList().add({ shader: 'probe', entry: 'idle', constants: {}, bindings: { out }, groups });
@@ -307,13 +307,13 @@ describe('dispatch lists', () => {
     return { list, out };
   };
 
-  it('replay in order as often as they are submitted', async () => {
+  test('replay in order as often as they are submitted', async () => {
     const { list, out } = await listOf(bench, ['idle', 'idle', 'idle']);
     for (let i = 0; i < 5; i++) list.submit(bench.gpu);
     expect([...(await bench.words(out))]).toEqual([15]);
   });
 
-  it.for([1, 2, 5])('are timed by the adapter in %d runs in a row', async (runs, { skip }) => {
+  test.for([1, 2, 5])('are timed by the adapter in %d runs in a row', async (runs, { skip }) => {
     if (!bench.gpu.has('timestamp-query')) return skip('this adapter has no timestamps');
     const { list, out } = await listOf(bench, ['idle', 'busy', 'idle']);
     await DispatchList.warmUp(bench.gpu, [list]);
@@ -327,7 +327,7 @@ describe('dispatch lists', () => {
     expect((await bench.words(out))[0]).not.toBe(0);
   });
 
-  it('warm up with each pipeline once', async () => {
+  test('warm up with each pipeline once', async () => {
     const { list, out } = await listOf(bench, ['idle', 'busy', 'idle', 'idle']);
     bench.gpu.write(out, Uint32Array.of(5));
     const progress: [number, number][] = [];
@@ -338,7 +338,7 @@ describe('dispatch lists', () => {
     ]);
   });
 
-  it.each([true, false])('profile every dispatch, with timestamps %s', async (timestamps) => {
+  test.each([true, false])('profile every dispatch, with timestamps %s', async (timestamps) => {
     const own = timestamps ? bench : await Bench.open({ withoutFeatures: ['timestamp-query'] });
     if (timestamps && !own.gpu.has('timestamp-query')) {
       console.warn('timestamps are not tested: the adapter has none');

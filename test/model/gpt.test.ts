@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import type { ModelConfig } from '../../src/model/config.js';
 import { Decoder } from '../../src/model/decoder.js';
 import { Gpt, IGNORED_TARGET, type MicroBatch } from '../../src/model/gpt.js';
@@ -8,7 +8,7 @@ import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { type BatchShape, headChunks, logitsStride } from '../../src/model/shape.js';
 import { possibleStacks } from '../../src/model/stack.js';
 import { ExactSums } from '../../src/model/sums.js';
-import { deriveKey, uniformAt } from '../../src/random.js';
+import { deriveKey, uniformAt } from '../../src/util/random.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { backward, forward } from '../reference/gpt.js';
@@ -108,14 +108,14 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     built = await build(config, shape, changes);
   });
 
-  it('is cut as this test means it', () => {
+  test('is cut as this test means it', () => {
     const { layout } = built.weights;
     expect(layout.piecesOf('wte.weight').length).toBe(cut.windows);
     expect(layout.slabSizes.length).toBe(cut.slabs);
     expect(headChunks(config, shape, built.plan).length).toBe(cut.chunks);
   });
 
-  it('has the loss and the gradients of float64, with dropout, summed over micro-batches', async () => {
+  test('has the loss and the gradients of float64, with dropout, summed over micro-batches', async () => {
     const [seed, step, lossScale] = [2 ** 40 + 3, 12, 1 / 50];
     const { gpt, sums } = built;
     const want = new Map(parameters(config).map(({ name, size }) => [name, new Float64Array(size)]));
@@ -137,7 +137,7 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     sums.clear(bench.gpu);
   });
 
-  it('has the same sums and losses, bit by bit, from micro-batches computed at once, whatever the sums held', async () => {
+  test('has the same sums and losses, bit by bit, from micro-batches computed at once, whatever the sums held', async () => {
     const { gpu } = bench;
     const context = { seed: 5, step: 2, lossScale: 1 / 50 };
     const names = parameters(config).map((p) => p.name);
@@ -173,7 +173,7 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     }
   });
 
-  it('has the loss of float64 without dropout in evaluation', async () => {
+  test('has the loss of float64 without dropout in evaluation', async () => {
     let want = 0;
     for (const batch of microBatches(config, shape)) {
       built.gpt.submitLoss(batch);
@@ -183,12 +183,12 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     expect(Math.abs(lossSum / want - 1)).toBeLessThan(1e-6);
   });
 
-  it('refuses a micro-batch of another size', () => {
+  test('refuses a micro-batch of another size', () => {
     const [batch] = microBatches(config, shape);
     expect(() => built.gpt.submitLoss({ ...batch, tokens: batch.tokens.slice(1) })).toThrow(RangeError);
   });
 
-  it('decodes token by token to the logits of the whole sequence', async () => {
+  test('decodes token by token to the logits of the whole sequence', async () => {
     const { vocabSize: V, context: T } = config;
     const decoder = await Decoder.build(bench.kernels, built.plan, built.weights);
     const tokens = someTokens(config, T, 30);
@@ -209,7 +209,7 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
   });
 });
 
-it('the logits of the whole pass lie a stride of whole windows apart', async () => {
+test('the logits of the whole pass lie a stride of whole windows apart', async () => {
   const { config, shape } = CASES['a tied model of width 12'];
   const { gpt, sums } = await build(config, shape, CASES['a tied model of width 12'].plan);
   const [batch] = microBatches(config, shape);
@@ -224,7 +224,7 @@ it('the logits of the whole pass lie a stride of whole windows apart', async () 
   await sums.takeReport(bench.gpu);
 });
 
-it('micro-batches computed at once take no other pipelines than one by one', async () => {
+test('micro-batches computed at once take no other pipelines than one by one', async () => {
   const { config, shape } = CASES['a tied model of width 12'];
   const plan = { rowLanes: 1, rowsPerGroup: 8 };
   await build(config, shape, plan);

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   always,
   defaultMatmulTable,
@@ -11,19 +11,19 @@ import {
 } from '../../src/model/matmul-plan.js';
 import { defaultPlan, missingFor } from '../../src/model/plan.js';
 import { PlanSchema } from '../../src/train/run-config.js';
-import { validate } from '../../src/validate.js';
+import { validate } from '../../src/util/validate.js';
 
 const ADAPTER = { name: '', vendor: '', architecture: '', driver: '' };
 const LAVAPIPE = { ...ADAPTER, software: true, subgroupSize: 8 };
 const GPU = { ...ADAPTER, software: false, subgroupSize: undefined };
 
 describe('matrix products', () => {
-  it('are classed by layout, sizes up to powers of two, and output', () => {
+  test('are classed by layout, sizes up to powers of two, and output', () => {
     expect(shapeClass({ layout: 'NN', m: 512, n: 2304, k: 768, output: 'store' })).toBe('NN 512x4096x1024 store');
     expect(shapeClass({ layout: 'TN', m: 1, n: 50257, k: 2, output: 'grid' })).toBe('TN 1x65536x2 grid');
   });
 
-  it('take the first rule of the table that fits', () => {
+  test('take the first rule of the table that fits', () => {
     const table: MatmulTable = [
       ['TN 16x16x64 grid', 'subgroup8'],
       ['NT *x*x64 *', 'subgroup8'],
@@ -40,7 +40,7 @@ describe('matrix products', () => {
     expect(describeTable(table)).toBe('tile64x64, subgroup8');
   });
 
-  it('go by subgroups on software with subgroups of 4, 8 or 16, by tiles everywhere else', () => {
+  test('go by subgroups on software with subgroups of 4, 8 or 16, by tiles everywhere else', () => {
     expect(defaultMatmulTable(LAVAPIPE)).toEqual(always('subgroup8'));
     expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 4 })).toEqual(always('subgroup4'));
     expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 16 })).toEqual(always('subgroup16'));
@@ -51,7 +51,7 @@ describe('matrix products', () => {
 });
 
 describe('a plan', () => {
-  it('says what an adapter lacks for it', () => {
+  test('says what an adapter lacks for it', () => {
     expect(missingFor(defaultPlan(LAVAPIPE), LAVAPIPE)).toBeUndefined();
     expect(missingFor(defaultPlan(GPU), LAVAPIPE)).toBeUndefined();
     expect(missingFor(defaultPlan(LAVAPIPE), GPU)).toBe('subgroups of 8');
@@ -59,12 +59,12 @@ describe('a plan', () => {
     expect(missingFor({ ...defaultPlan(GPU), attention: 'subgroup8' }, GPU)).toBe('subgroups of 8');
   });
 
-  it('comes back from JSON as it was', () => {
+  test('comes back from JSON as it was', () => {
     for (const plan of [defaultPlan(LAVAPIPE), defaultPlan(GPU)])
       expect(PlanSchema.parse(JSON.parse(JSON.stringify(plan)))).toEqual(plan);
   });
 
-  it('is refused where it is of another version, or names kernels or shapes that are not there', () => {
+  test('is refused where it is of another version, or names kernels or shapes that are not there', () => {
     const plan = defaultPlan(LAVAPIPE);
     const refusal = (changes: object) => {
       const checked = validate(PlanSchema, { ...plan, ...changes });

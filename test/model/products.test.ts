@@ -1,4 +1,4 @@
-import { beforeAll, expect, it, vi } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { DispatchList } from '../../src/gpu/list.js';
 import { Gpt } from '../../src/model/gpt.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
@@ -27,7 +27,7 @@ const words = (...parts: readonly unknown[]) => parts.join(' ');
 /** Windows of the head and chunks of its rows, more than one of each. */
 const CUT: Partial<Plan> = { windowValues: 8192, logitsValues: 64 * 704 };
 
-it.each([
+test.each([
   ['tied', false, 1, {}],
   ['tied', true, 1, CUT],
   ['tied', false, 2, {}],

@@ -1,5 +1,5 @@
-import { describe, expect, it } from 'vitest';
-import { benchShape } from '../../src/cli/bench-shape.js';
+import { describe, expect, test } from 'vitest';
+import { benchShape } from '../../src/bench/shape.js';
 import type { MemoryBudget } from '../../src/model/activations.js';
 import { memoryBudget } from '../../src/model/activations.js';
 import { always, type MatmulVariant } from '../../src/model/matmul-plan.js';
@@ -22,7 +22,7 @@ function chosen(
 }
 
 describe('the stack that is chosen', () => {
-  it('is as large as pays on this kind of adapter', () => {
+  test('is as large as pays on this kind of adapter', () => {
     expect(chosen('tiny', SOFTWARE)).toBe(8);
     expect(chosen('tiny', SOFTWARE, { batch: 64 })).toBe(8);
     expect(chosen('tiny', HARDWARE, { batch: 64 })).toBe(32);
@@ -31,12 +31,12 @@ describe('the stack that is chosen', () => {
     expect(chosen('gpt2', SOFTWARE)).toBe(1);
   });
 
-  it('divides the micro-batches of a step', () => {
+  test('divides the micro-batches of a step', () => {
     expect(chosen('verdict', SOFTWARE, { batch: 6 })).toBe(3);
     expect(chosen('verdict', SOFTWARE, { batch: 7 })).toBe(1);
   });
 
-  it('takes no more memory than half a gigabyte on top, nor than there is', () => {
+  test('takes no more memory than half a gigabyte on top, nor than there is', () => {
     // A sequence of 1,024 tokens takes 0.66 GB, and 0.14 GB where layers are computed again.
     expect(chosen('gpt2', HARDWARE)).toBe(1);
     expect(chosen('gpt2', HARDWARE, { recompute: true })).toBe(4);
@@ -54,7 +54,7 @@ describe('the stacks that are possible', () => {
   const possible = (changes: Partial<Plan>, count: number, batch = shape.batch, context = shape.context) =>
     possibleStacks(model, { ...shape, batch, context }, { ...defaultPlan(SOFTWARE), ...changes }, count);
 
-  it('divide the step, and are one where a kernel splits K of weight gradients', () => {
+  test('divide the step, and are one where a kernel splits K of weight gradients', () => {
     expect(possible({}, 12)).toEqual([12, 6, 4, 3, 2, 1]);
     expect(possible({ matmul: [['*', 'tile64x64/kfit']] }, 12)).toEqual([12, 6, 4, 3, 2, 1]);
     expect(
@@ -70,7 +70,7 @@ describe('the stacks that are possible', () => {
     ).toEqual([1]);
   });
 
-  it('leave room for the parts of all products of a stack in a binding', () => {
+  test('leave room for the parts of all products of a stack in a binding', () => {
     const gpt2 = benchShape('gpt2');
     const stacks = (variant: MatmulVariant) =>
       possibleStacks(
@@ -83,7 +83,7 @@ describe('the stacks that are possible', () => {
     expect(stacks('tile64x64/kfit')).toEqual([16, 8, 4, 2, 1]);
   });
 
-  it('stay within rows of workgroups and within a binding', () => {
+  test('stay within rows of workgroups and within a binding', () => {
     expect(MOST_ROWS).toBeLessThan(1024 * 64);
     expect(possible({}, 1024, 1, 64)).not.toContain(1024);
     expect(possible({}, 1024, 1, 64)).toContain(512);
@@ -91,7 +91,7 @@ describe('the stacks that are possible', () => {
     expect(possible({ windowValues: 4 * 4 * 128 * 128 }, 12)).toEqual([4, 3, 2, 1]);
   });
 
-  it('are one where the head works in chunks that do not begin on aligned rows', () => {
+  test('are one where the head works in chunks that do not begin on aligned rows', () => {
     expect(possible({ logitsValues: 64 * 256 }, 4, 2, 64)).toEqual([4, 2, 1]);
     expect(possible({ logitsValues: 64 * 256 }, 4, 2, 50)).toEqual([1]);
   });

@@ -1,4 +1,4 @@
-import { type Key, threefry } from '../../src/random.js';
+import { type Key, threefry } from '../../src/util/random.js';
 
 export interface ReferenceShape {
   readonly batch: number;

@@ -1,6 +1,6 @@
 import type { ModelConfig } from '../../src/model/config.js';
 import { parameters } from '../../src/model/parameters.js';
-import { deriveKey, Stream } from '../../src/random.js';
+import { deriveKey, Stream } from '../../src/util/random.js';
 import {
   add,
   causalAttention,

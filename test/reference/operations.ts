@@ -1,4 +1,4 @@
-import { type Key, threefry } from '../../src/random.js';
+import { type Key, threefry } from '../../src/util/random.js';
 
 /**
  * Every operation of the model and its gradient in float64, by the textbook: the oracle of the kernels. Arrays are flat

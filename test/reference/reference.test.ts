@@ -1,8 +1,8 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { ModelConfig } from '../../src/model/config.js';
 import { parameters } from '../../src/model/parameters.js';
-import { deriveKey, Stream, threefry, uniformAt } from '../../src/random.js';
+import { deriveKey, Stream, threefry, uniformAt } from '../../src/util/random.js';
 import { adamW, freshAdamW, gradientNorm } from './adamw.js';
 import { agree } from './agree.js';
 import { goldenBatch, loadGolden, toFloat64 } from './golden.js';
@@ -44,7 +44,7 @@ describe('the reference gradient', () => {
     ['sequences shorter than the position table', { ...shape, tie: true, qkvBias: true }, { dropout, context: 3 }],
     ['one head, one layer', { ...shape, layers: 1, heads: 1, tie: false, qkvBias: true }, { dropout }],
   ];
-  it.each(cases)('is the slope of the loss: %s', (_, config, options) => {
+  test.each(cases)('is the slope of the loss: %s', (_, config, options) => {
     const weights = someWeights(config);
     const rows = 2 * (options.context ?? config.context);
     const tokens = someTokens(config, rows, 1);
@@ -81,7 +81,7 @@ describe('the reference gradient', () => {
     }
   });
 
-  it('is nothing for a micro-batch without targets', () => {
+  test('is nothing for a micro-batch without targets', () => {
     const config = { ...shape, tie: false, qkvBias: true };
     const pass = forward(
       config,
@@ -95,7 +95,7 @@ describe('the reference gradient', () => {
 });
 
 describe('the reference and PyTorch', () => {
-  it.each(['tied', 'untied'] as const)('agree on logits and gradients at step 0: %s', (name) => {
+  test.each(['tied', 'untied'] as const)('agree on logits and gradients at step 0: %s', (name) => {
     const golden = loadGolden(name);
     const { tokens, targets } = goldenBatch(golden, 0);
     const pass = forward(golden.config, golden.weights, tokens, targets);
@@ -107,7 +107,7 @@ describe('the reference and PyTorch', () => {
     for (const [tensor, want] of golden.gradients) agree(gradients.get(tensor) ?? [], want, 1e-5, tensor);
   });
 
-  it.each(['tied', 'untied'] as const)('agree on 20 steps of AdamW: %s', (name) => {
+  test.each(['tied', 'untied'] as const)('agree on 20 steps of AdamW: %s', (name) => {
     const golden = loadGolden(name);
     const weights = toFloat64(golden.weights);
     const state = freshAdamW();
@@ -118,13 +118,13 @@ describe('the reference and PyTorch', () => {
       adamW(weights, backward(pass, 1 / tokens.length), state, golden);
     });
     expect(golden.losses.length).toBe(20);
-    // PyTorch's rounding is all the gradient that the keys' bias has, and AdamW makes steps of it.
+    // PyTorch's rounding is all the gradient that the keys' bias has, and AdamW makes steps of test.
     for (const [tensor, want] of golden.finalWeights) agree(weights.get(tensor) ?? [], want, 1e-3, tensor);
   });
 });
 
 describe('the reference AdamW', () => {
-  it('decays what it is told to and scales the gradient', () => {
+  test('decays what it is told to and scales the gradient', () => {
     const options = { learningRate: 0.1, weightDecay: 0.5, beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };
     const weights = new Map([
       ['a', Float64Array.of(2)],
@@ -146,14 +146,14 @@ describe('the reference AdamW', () => {
 });
 
 describe('the reference dropout', () => {
-  it('draws the published words of Threefry-2x32', () => {
+  test('draws the published words of Threefry-2x32', () => {
     // Random123, tests/kat_vectors
     expect(threefry([0, 0], 0, 0)).toEqual([0x6b200159, 0x99ba4efe]);
     expect(threefry([0xffffffff, 0xffffffff], 0xffffffff, 0xffffffff)).toEqual([0x1cb996fc, 0xbb002be7]);
     expect(threefry([0x13198a2e, 0x03707344], 0x243f6a88, 0x85a308d3)).toEqual([0xc4923a9c, 0x483df7a0]);
   });
 
-  it('drops a value when its word is below p * 2^32; two places share a block', () => {
+  test('drops a value when its word is below p * 2^32; two places share a block', () => {
     const words = [...threefry([0, 0], 5, 0), ...threefry([0, 0], 5, 1)];
     words.forEach((word, place) => {
       expect(dropoutFactors([0, 0], word / 2 ** 32, 5, 1, 4)[place]).not.toBe(0);
@@ -161,7 +161,7 @@ describe('the reference dropout', () => {
     });
   });
 
-  it('drops its share, keeps the mean, and names each value by slot and place', () => {
+  test('drops its share, keeps the mean, and names each value by slot and place', () => {
     const key = deriveKey(1, 2, 3, 4);
     const factors = dropoutFactors(key, 0.1, 6, 4, 9999);
     const dropped = factors.filter((f) => f === 0).length / factors.length;
@@ -172,7 +172,7 @@ describe('the reference dropout', () => {
     expect(new Set(dropoutFactors(key, 0, 0, 1, 99))).toEqual(new Set([1]));
   });
 
-  it('gives a sequence the same masks wherever the micro-batches are cut', () => {
+  test('gives a sequence the same masks wherever the micro-batches are cut', () => {
     const config = { ...shape, tie: true, qkvBias: true };
     const weights = someWeights(config);
     const tokens = someTokens(config, 15, 1);
@@ -186,7 +186,7 @@ describe('the reference dropout', () => {
     expect(other.lossSum).not.toBe(whole.lossSum);
   });
 
-  it("drops at every site of the graph, by that site's key", () => {
+  test("drops at every site of the graph, by that site's key", () => {
     const config = { ...shape, tie: true, qkvBias: true };
     const { context: T, width: C, heads: H } = config;
     const weights = someWeights(config);
@@ -217,7 +217,7 @@ describe('the reference dropout', () => {
 });
 
 describe('the reference GELU', () => {
-  it('is zero, then the identity, far from the origin', () => {
+  test('is zero, then the identity, far from the origin', () => {
     expect([...gelu([-20, 0, 20])].map((y) => y + 0)).toEqual([0, 0, 20]);
     // torch.nn.functional.gelu(torch.tensor(1.), approximate='tanh')
     expect(gelu([1])[0]).toBeCloseTo(0.8411919906, 9);
@@ -227,7 +227,7 @@ describe('the reference GELU', () => {
 describe('the reference grid', () => {
   const unit = 2 ** -40;
 
-  it('rounds to the nearest step, ties to even', () => {
+  test('rounds to the nearest step, ties to even', () => {
     const rounded: [number, bigint][] = [
       [0, 0n],
       [-0, 0n],
@@ -246,13 +246,13 @@ describe('the reference grid', () => {
     expect(toGrid(-(2 ** -149))).toBe(0n);
   });
 
-  it('refuses what it cannot hold', () => {
+  test('refuses what it cannot hold', () => {
     expect([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY].map(gridStatus)).toEqual([1, 1, 1]);
     expect([4096, -4096, 4095.9998, -4095.9998].map(gridStatus)).toEqual([2, 2, 0, 0]);
     expect(() => toGrid(4096)).toThrow(RangeError);
   });
 
-  it('comes back as the nearest float32, rounded once', () => {
+  test('comes back as the nearest float32, rounded once', () => {
     const steps = (n: bigint) => fromGrid(n) / unit;
     expect(steps(2n ** 24n + 1n)).toBe(2 ** 24);
     expect(steps(2n ** 24n + 3n)).toBe(2 ** 24 + 4);
@@ -282,7 +282,7 @@ describe('the reference grid', () => {
     );
   });
 
-  it('keeps float32 values of at least 2^-17 exactly, all others within half a step', () => {
+  test('keeps float32 values of at least 2^-17 exactly, all others within half a step', () => {
     const values = fc.float({ min: -4095, max: 4095, noNaN: true });
     fc.assert(
       fc.property(values, (value) => {
@@ -292,7 +292,7 @@ describe('the reference grid', () => {
     );
   });
 
-  it('sums parts to the same integers in any order', () => {
+  test('sums parts to the same integers in any order', () => {
     const parts = [
       [1, -0.1],
       [2 ** -30, 0.1],

@@ -1,6 +1,6 @@
 import { cpSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { lantrain, workFolder } from '../cli/run.js';
 import { startCoordinator, startWorker } from '../cluster/processes.js';
 
@@ -27,7 +27,7 @@ function copyOf(version: string, name: string, as = name): void {
 }
 
 describe.each(Object.entries(RELEASED))('runs of %s', (version, runs) => {
-  it.for(Object.entries(runs))('%s goes on to its digest', async ([name, digest], { skip }) => {
+  test.for(Object.entries(runs))('%s goes on to its digest', async ([name, digest], { skip }) => {
     copyOf(version, name);
     const { code, stderr, events } = await lantrain(['train', '--resume', name, '--json'], { cwd: folder.path });
     expect(code, stderr).toBe(0);
@@ -37,7 +37,7 @@ describe.each(Object.entries(RELEASED))('runs of %s', (version, runs) => {
     expect(events.at(-1)).toMatchObject({ event: 'done', step: 10, digest });
   });
 
-  it("a coordinator's run goes on as a coordinator, and its checkpoint of step 5 stays", async () => {
+  test("a coordinator's run goes on as a coordinator, and its checkpoint of step 5 stays", async () => {
     copyOf(version, 'coordinator-f32', 'again');
     const { coordinator, url } = await startCoordinator(['--resume', 'again'], folder.path);
     const worker = startWorker(url, 'w', folder.path);

@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { Telemetry } from '../../cluster/dashboard/telemetry.js';
 import { EventLog } from '../../src/checkpoint/event-log.js';
 import { firstStepsIn, inexactOf, inexactText } from '../../src/report/exactness.js';
 import { describe } from '../../src/report/format.js';
 import { type MetricsEvent, parseMetrics } from '../../src/report/metrics.js';
 import { htmlReport } from '../../src/report/report.js';
+import { Telemetry } from '../../src/watch/telemetry.js';
 import { workFolder } from '../cli/run.js';
-import { FACTS } from '../cluster/dashboard/helpers.js';
+import { FACTS } from '../watch/helpers.js';
 import { step } from './helpers.js';
 
 const steps = (from: number, to: number): MetricsEvent[] =>

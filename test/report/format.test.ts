@@ -1,8 +1,8 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { formatBytes, describe as lineOf } from '../../src/report/format.js';
 
 describe('numbers as people read them', () => {
-  it.each([
+  test.each([
     [0, '0 kB'],
     [262_144, '262 kB'],
     [999_499, '999 kB'],
@@ -13,7 +13,7 @@ describe('numbers as people read them', () => {
     [3_734_000_000, '3.73 GB'],
   ])('%i bytes', (bytes, text) => expect(formatBytes(bytes)).toBe(text));
 
-  it('the time of a run that was resumed is said of its last part only', () => {
+  test('the time of a run that was resumed is said of its last part only', () => {
     const done = { event: 'done', step: 60, digest: 'd', seconds: 9 } as const;
     const info = { title: '', steps: 60, firstStep: 0, stepsPerEpoch: 10 };
     expect(lineOf(done, info)).toBe('done: 60 steps in 9s, digest d');

@@ -1,14 +1,14 @@
 import { Writable } from 'node:stream';
 import fc from 'fast-check';
-import { describe, expect, it, test } from 'vitest';
-import { decodeServerMessage } from '../../cluster/dashboard/messages.js';
-import { LONGEST_LINE, printable, printableJson, printableLine } from '../../src/printable.js';
+import { describe, expect, test } from 'vitest';
 import { bitClassesOf } from '../../src/report/bit-classes.js';
 import { describe as linesOf } from '../../src/report/format.js';
 import { createReporter } from '../../src/report/progress.js';
 import { htmlReport } from '../../src/report/report.js';
 import { drawIn } from '../../src/report/svg.js';
-import { guardTerminal, withCursor } from '../../src/terminal.js';
+import { LONGEST_LINE, printable, printableJson, printableLine } from '../../src/util/printable.js';
+import { guardTerminal, withCursor } from '../../src/util/terminal.js';
+import { decodeServerMessage } from '../../src/watch/messages.js';
 
 /** What a terminal, a browser or an editor may obey, or not show. */
 const UNSEEN =
@@ -33,7 +33,7 @@ class Page extends Writable {
 const HOSTILE = '\u001b[2J\u009b2J\u001b]52;c;cm0=\u0007\r\nadmin    https://evil\u202e\u2066\u200b\ud800';
 
 describe('printable text', () => {
-  it.each([
+  test.each([
     ['an escape', '\u001b[2J', '␛[2J'],
     ['a control character of 8 bits', '\u009b2J', '�2J'],
     ['a bell, a null and a delete', '\u0007\u0000\u007f', '␇␀␡'],
@@ -44,7 +44,7 @@ describe('printable text', () => {
     ['other ends of lines', 'a\u2028b\u0085c', 'a�b�c'],
   ])('shows %s by a sign', (_, text, shown) => expect(printable(text)).toBe(shown));
 
-  it.each([
+  test.each([
     'The whale\n\tand the sea',
     'Größe, naïve, Ωmega, 東京, שלום, مرحبا',
     '👩‍🚀 👍🏽 ❤️ 🏳️‍🌈',
@@ -52,7 +52,7 @@ describe('printable text', () => {
     '葛󠄀城',
   ])('leaves %s as it is', (text) => expect(printable(text)).toBe(text));
 
-  it('is one line of bounded length where a line is due, whatever it was', () => {
+  test('is one line of bounded length where a line is due, whatever it was', () => {
     expect(printableLine('a\nb\r\nc\td')).toBe('a␊b␍␊c d');
     expect(printableLine('x'.repeat(1e6)).length).toBe(LONGEST_LINE);
     expect(printableLine('whales', 4)).toBe('wha…');
@@ -69,7 +69,7 @@ describe('printable text', () => {
     );
   });
 
-  it('says the same in JSON, where it is escaped', () => {
+  test('says the same in JSON, where it is escaped', () => {
     const value = { text: `${HOSTILE}\n\u{e0041}` };
     const json = printableJson(value);
     expect(UNSEEN.test(json)).toBe(false);
@@ -78,7 +78,7 @@ describe('printable text', () => {
 });
 
 describe('a terminal', () => {
-  it('is guarded whoever writes to it, and moved about by progress bars only', () => {
+  test('is guarded whoever writes to it, and moved about by progress bars only', () => {
     const page = new Page();
     guardTerminal(page);
     guardTerminal(page);
@@ -129,7 +129,7 @@ describe('what a run leaves', () => {
     { event: 'failed', step: 2, reason: HOSTILE },
   ] as const;
 
-  it('has a report of seen characters, and tells how many an event stands for', () => {
+  test('has a report of seen characters, and tells how many an event stands for', () => {
     const settings = [['Data', HOSTILE]] as const;
     const html = htmlReport(events as never, {
       name: HOSTILE,
@@ -145,7 +145,7 @@ describe('what a run leaves', () => {
     expect(linesOf(events[1], info)).toBe('leave   w   step 2   it left, the last of 1,234');
   });
 
-  it('comes to a page as seen characters, all texts of it', () => {
+  test('comes to a page as seen characters, all texts of it', () => {
     const run = {
       type: 'run',
       kind: 'past',
@@ -173,7 +173,7 @@ describe('what a run leaves', () => {
     }
   });
 
-  it('has plots that XML takes', () => {
+  test('has plots that XML takes', () => {
     const element = { textContent: '', setAttribute: () => {} };
     drawIn({ createElementNS: () => element as never })('text', {}, HOSTILE);
     expect(UNSEEN.test(element.textContent)).toBe(false);

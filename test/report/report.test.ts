@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { parseMetrics } from '../../src/report/metrics.js';
 import { htmlReport } from '../../src/report/report.js';
 
@@ -25,7 +25,7 @@ const OPTIONS = {
 const report = (events: readonly object[]) =>
   htmlReport(parseMetrics(events.map((event) => JSON.stringify(event)).join('\n')), OPTIONS);
 
-it('a report holds curves, samples, workers, throughput, configuration and digests in one file', () => {
+test('a report holds curves, samples, workers, throughput, configuration and digests in one file', () => {
   const html = report(EVENTS);
   // Of the loss for light and dark, desk and phone; of the throughput.
   expect(html.match(/<svg/g)).toHaveLength(5);
@@ -33,7 +33,7 @@ it('a report holds curves, samples, workers, throughput, configuration and diges
     expect(html.toLowerCase()).toContain(text);
 });
 
-it('loads nothing and runs nothing, whatever a sample or a name says', () => {
+test('loads nothing and runs nothing, whatever a sample or a name says', () => {
   const html = report(EVENTS);
   expect(html).toContain("default-src 'none'");
   expect(html).not.toMatch(/<script|<b>a<|<run>/);
@@ -41,7 +41,7 @@ it('loads nothing and runs nothing, whatever a sample or a name says', () => {
   expect(html).not.toMatch(/(src|href)=/);
 });
 
-it('a run of nothing yet has a report as well', () => {
+test('a run of nothing yet has a report as well', () => {
   expect(report([])).toContain('none yet');
 });
 
@@ -70,7 +70,7 @@ const cellsOf = (html: string, section: string) => {
   });
 };
 
-it("workers' figures are those of all starts of the run", () => {
+test("workers' figures are those of all starts of the run", () => {
   const html = report([
     ...steps(1),
     workersEvent(1, ['a', 'x-1', 1000, 1000], ['b', 'x-1', 500, 1000]),
@@ -86,7 +86,7 @@ it("workers' figures are those of all starts of the run", () => {
   ]);
 });
 
-it('a run stays marked as mixed when who made it so has left and is in no table', () => {
+test('a run stays marked as mixed when who made it so has left and is in no table', () => {
   const mixed = { event: 'mixed', step: 1, worker: 'c', reason: "bit class z-9, the owner's is x-1: not exact" };
   const html = report([
     mixed,
@@ -98,7 +98,7 @@ it('a run stays marked as mixed when who made it so has left and is in no table'
   expect(html).toMatch(/A x-1.*x-1.*B z-9.*z-9/s);
 });
 
-it('of a run that was killed and went on, each step and checkpoint counts once', () => {
+test('of a run that was killed and went on, each step and checkpoint counts once', () => {
   const first = [
     ...steps(2),
     { event: 'checkpoint', step: 2, digest: 'e'.repeat(64), path: 'p' },
@@ -111,7 +111,7 @@ it('of a run that was killed and went on, each step and checkpoint counts once',
   expect(html).toContain('Tokens/s from step 1 to 3');
 });
 
-it('says how the run ended, and nothing of what is not known', () => {
+test('says how the run ended, and nothing of what is not known', () => {
   expect(report(EVENTS)).toContain('Done.');
   expect(report(steps(2))).toContain('Not finished.');
   expect(report([...steps(2), { event: 'stopped', step: 2 }])).toContain('Stopped before its last step.');
@@ -121,7 +121,7 @@ it('says how the run ended, and nothing of what is not known', () => {
   expect(report(steps(2))).toContain('<dt>Validation loss</dt><dd>–</dd>');
 });
 
-it('a short spell of speed shows in the throughput of thousands of steps', () => {
+test('a short spell of speed shows in the throughput of thousands of steps', () => {
   const html = report(steps(5000, (step) => ({ tokensPerSecond: step === 2500 ? 4000 : step === 1000 ? 1 : 40 })));
   expect(html).toContain('the fastest step had 4k');
   const band = /<polygon class="band" points="([^"]*)"/.exec(html)?.[1] ?? '';

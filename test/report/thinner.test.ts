@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Refusals } from '../../src/cli/refusals.js';
 import { LantrainError } from '../../src/errors.js';
 import { bitClassesOf } from '../../src/report/bit-classes.js';
@@ -10,7 +10,7 @@ afterEach(() => void vi.useRealTimers());
 
 const MINUTE = 60_000;
 
-it('a budget gives each its own, to all of a kind no more than a share, and is filled again by time', () => {
+test('a budget gives each its own, to all of a kind no more than a share, and is filled again by time', () => {
   const budget = new LineBudget({
     all: { burst: 6, perMinute: 6 },
     kind: { burst: 4, perMinute: 4 },
@@ -57,7 +57,7 @@ describe('events that members cause', () => {
     }
   }
 
-  it('are written one by one where they are few: a class of thirty that joins and leaves', () => {
+  test('are written one by one where they are few: a class of thirty that joins and leaves', () => {
     const all = [
       ...loop(
         30,
@@ -68,7 +68,7 @@ describe('events that members cause', () => {
     expect(written(all, 10)).toEqual(all);
   });
 
-  it('are few a minute of one who comes and goes all the time, and none is lost from the count', () => {
+  test('are few a minute of one who comes and goes all the time, and none is lost from the count', () => {
     // Ten minutes.
     const lines = written(
       loop(
@@ -89,7 +89,7 @@ describe('events that members cause', () => {
     });
   });
 
-  it('are as few of one who has a new name and a new bit class each time; others are named still, mixed stays mixed', () => {
+  test('are as few of one who has a new name and a new bit class each time; others are named still, mixed stays mixed', () => {
     const flood = [
       ...loop(
         6000,
@@ -109,7 +109,7 @@ describe('events that members cause', () => {
     expect(lines.some(({ worker, count }) => worker === undefined && Number(count) > 100)).toBe(true);
   });
 
-  it('are told a minute later at the latest', () => {
+  test('are told a minute later at the latest', () => {
     const lines: Happening[] = [];
     const thinner = new Thinner<Happening>((one) => void lines.push(one));
     for (let i = 0; i < 50; i++) thinner.add({ event: 'leave', worker: 'eve', reason: 'it left' });
@@ -130,7 +130,7 @@ describe('strangers that are not let in', () => {
     return { lines, logged, all: new Refusals({ note: (line) => void lines.push(line) }, { log }) };
   }
 
-  it('have some lines a minute, the rest is counted with its addresses, on the terminal and on the page', () => {
+  test('have some lines a minute, the rest is counted with its addresses, on the terminal and on the page', () => {
     const { lines, logged, all } = refusals();
     for (let i = 0; i < 1238; i++) all.add(why('LT_CLUSTER_TOKEN'), `10.0.0.${i % 3}:${1000 + i}`);
     expect(lines.length).toBe(8);
@@ -142,7 +142,7 @@ describe('strangers that are not let in', () => {
     expect(lines.length).toBe(9);
   });
 
-  it('of one address leave room for others, and those of addresses without end are bounded', () => {
+  test('of one address leave room for others, and those of addresses without end are bounded', () => {
     const { lines, all } = refusals();
     for (let i = 0; i < 100; i++) all.add(why('LT_CLUSTER_TIMEOUT', 'late'), `10.0.0.1:${i}`);
     all.add(why('LT_CLUSTER_TIMEOUT', 'late'), '[fd00::2]:9', 'a page of ');
@@ -153,14 +153,14 @@ describe('strangers that are not let in', () => {
     expect(lines.at(-1)).toMatch(/^refused 100,0\d\d more .* of 1,000 addresses or more \(LT_CLUSTER_TOKEN 99,/);
   });
 
-  it('have no more lines for having many addresses of one network of IPv6', () => {
+  test('have no more lines for having many addresses of one network of IPv6', () => {
     const { lines, all } = refusals();
     for (let i = 0; i < 100; i++) all.add(why('LT_CLUSTER_TOKEN'), `[fd00:1:2:3::${i}]:1`);
     all.add(why('LT_CLUSTER_TOKEN'), '10.0.0.1:5');
     expect(lines.at(-1)).toBe('refused 10.0.0.1:5: wrong token');
   });
 
-  it('say one line each, whatever they say, and not a long one', () => {
+  test('say one line each, whatever they say, and not a long one', () => {
     const { lines, logged, all } = refusals();
     all.add(why('LT_CLUSTER_TOKEN', `\u001b[2J\nadmin    https://evil${'x'.repeat(9999)}`), '10.0.0.1:1');
     for (const text of [...lines, ...logged]) {

@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/device.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import {
@@ -8,7 +8,7 @@ import {
   addAttentionBackward,
   addAttentionForward,
 } from '../../src/model/attention.js';
-import { deriveKey } from '../../src/random.js';
+import { deriveKey } from '../../src/util/random.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { attention, type ReferenceDropout } from '../reference/attention.js';
@@ -93,7 +93,7 @@ function neededFor(variant: AttentionVariant, headSize: number): 'LANTRAIN_ALL_D
 }
 
 describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
-  it.for(CASES)(
+  test.for(CASES)(
     'agrees with float64: batch $batch, $context tokens, $heads heads of $headSize, dropout $dropout, size $size',
     async (shape, { skip }) => {
       const { adapter } = bench.gpu;
@@ -127,7 +127,7 @@ describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
   );
 });
 
-it('refuses heads that its registers do not hold', () => {
+test('refuses heads that its registers do not hold', () => {
   const view = {} as View;
   const shape = { batch: 1, context: 4, heads: 1, headSize: 129 };
   expect(() =>

@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { logitsStride } from '../../src/model/shape.js';
 import { Bench, noise } from '../gpu/harness.js';
@@ -55,7 +55,7 @@ async function run(model: OperationBench, { logits, targets }: Problem, scaleVal
 
 describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) => {
   // 520 is 8 x 64 lanes and 8 more
-  it.each([
+  test.each([
     [1, 1],
     [9, 7],
     [17, 61],
@@ -77,7 +77,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
     expect(plain.losses[rows - 2]).toBe(0);
   });
 
-  it('stays finite for extreme logits', async () => {
+  test('stays finite for extreme logits', async () => {
     const [rows, V] = [17, 61];
     const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
     const problem = extremes(rows, V);
@@ -93,7 +93,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
     }
   });
 
-  it('a NaN or an infinity among the logits makes the loss not finite', async () => {
+  test('a NaN or an infinity among the logits makes the loss not finite', async () => {
     const [rows, V] = [17, 61];
     const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY])
@@ -108,7 +108,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
 });
 
 describe('the sum of the losses', () => {
-  it.each([1, 64, 131])('of %d rows is exact on the grid, launch after launch', async (rows) => {
+  test.each([1, 64, 131])('of %d rows is exact on the grid, launch after launch', async (rows) => {
     const model = await OperationBench.create(bench, {});
     const values = noise(rows, 13, 10).map((v) => v + 10);
     const losses = await bench.put(values);
@@ -121,7 +121,7 @@ describe('the sum of the losses', () => {
     expect(lossSum).toBe(Number(want) / 2 ** 40);
   });
 
-  it('reports losses that are not finite or do not fit', async () => {
+  test('reports losses that are not finite or do not fit', async () => {
     const model = await OperationBench.create(bench, {});
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 4096]) {
       const losses = await bench.put([1, 2, bad]);

@@ -1,4 +1,4 @@
-import { beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
@@ -9,7 +9,7 @@ beforeAll(async () => {
   bench = await Bench.open();
 });
 
-it('embeds one token at its position, from whichever window of the table holds it', async () => {
+test('embeds one token at its position, from whichever window of the table holds it', async () => {
   const [C, T] = [9, 3];
   const model = await OperationBench.create(bench, { vocabSize: 130, width: C, context: T }, { windowValues: 64 * C });
   expect(model.weights.layout.piecesOf('wte.weight').length).toBe(3);
@@ -28,7 +28,7 @@ it('embeds one token at its position, from whichever window of the table holds i
   }
 });
 
-it.each([
+test.each([
   { heads: 1, headSize: 1, context: 2 },
   { heads: 3, headSize: 5, context: 66 },
 ])('attends over the cache as the whole sequence does: $heads heads of $headSize, $context tokens', async (shape) => {

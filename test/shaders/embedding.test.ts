@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { tokenLists } from '../../src/model/gpt.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench } from '../model/bench.js';
@@ -48,7 +48,7 @@ describe.each(Object.entries(CASES))(
     const M = tokens.length;
     const open = () => OperationBench.create(bench, { vocabSize, width: C, context: T }, limits);
 
-    it.each([0, 0.4])('forward with dropout %d', async (p) => {
+    test.each([0, 0.4])('forward with dropout %d', async (p) => {
       const model = await open();
       if (limits.windowValues) expect(model.weights.layout.piecesOf('wte.weight').length).toBe(4);
       const [wte, wpe] = [model.fill('wte.weight', 1), model.fill('wpe.weight', 2)];
@@ -60,7 +60,7 @@ describe.each(Object.entries(CASES))(
       agree(await bench.floats(x), multiply(embedding(tokens, wte, wpe, T, C), factors), 1e-6, 'x');
     });
 
-    it('the gradient, added twice', async () => {
+    test('the gradient, added twice', async () => {
       const model = await open();
       const values = noise(M * C, 3);
       const dx = await bench.put(values);
@@ -75,7 +75,7 @@ describe.each(Object.entries(CASES))(
   },
 );
 
-it('names the table whose gradient is not finite', async () => {
+test('names the table whose gradient is not finite', async () => {
   const model = await OperationBench.create(bench, CASES['one value']);
   const lists = await bench.put(tokenLists(Uint32Array.of(0)));
   for (const value of [Number.NaN, Number.NEGATIVE_INFINITY, 4096]) {
@@ -87,7 +87,7 @@ it('names the table whose gradient is not finite', async () => {
 });
 
 describe('token lists', () => {
-  it('hold each token once, in rising order, with its rows in rising order', () => {
+  test('hold each token once, in rising order, with its rows in rising order', () => {
     const unused = 0;
     expect([...tokenLists(Uint32Array.of(9, 2, 9, 70000, 2))]).toEqual([
       ...[3, 2, 9, 70000, unused, unused],
@@ -97,7 +97,7 @@ describe('token lists', () => {
   });
 });
 
-it('two launches round on their own: the sum is that of the rounded parts', async () => {
+test('two launches round on their own: the sum is that of the rounded parts', async () => {
   const model = await OperationBench.create(bench, CASES['one value']);
   const lists = await bench.put(tokenLists(Uint32Array.of(0)));
   // 0.75 of a step rounds to one step; both together would be 1.5 and round to two, thrice 2.25 to two.

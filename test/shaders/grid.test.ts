@@ -1,9 +1,9 @@
-import { beforeAll, expect, it } from 'vitest';
-import { loadShaders } from '../../src/cli/shaders.js';
+import { beforeAll, expect, test } from 'vitest';
 import { KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import { STATUS_NONFINITE, STATUS_OVERFLOW } from '../../src/model/sums.js';
-import { deriveKey, threefry } from '../../src/random.js';
+import { loadShaders } from '../../src/node/shaders.js';
+import { deriveKey, threefry } from '../../src/util/random.js';
 import { Bench } from '../gpu/harness.js';
 import * as reference from '../reference/grid.js';
 
@@ -80,7 +80,7 @@ function floatPatterns(): Uint32Array {
   return all;
 }
 
-it('rounds every kind of float32 to the grid as integers of any size do, and says what does not fit', async () => {
+test('rounds every kind of float32 to the grid as integers of any size do, and says what does not fit', async () => {
   const bits = floatPatterns();
   const values = new Float32Array(bits.buffer);
   const got = await probe('to_grid', 3, bits);
@@ -120,7 +120,7 @@ function integers(seed: number): BigInt64Array {
 
 const wordsOf = (n: BigInt64Array) => new Uint32Array(n.buffer);
 
-it('turns 64-bit sums into the nearest float32, bit for bit', async () => {
+test('turns 64-bit sums into the nearest float32, bit for bit', async () => {
   const sums = integers(2);
   const got = new Float32Array((await probe('from_grid', 1, wordsOf(sums))).buffer);
   for (let i = 0; i < COUNT; i++) {
@@ -129,7 +129,7 @@ it('turns 64-bit sums into the nearest float32, bit for bit', async () => {
   }
 });
 
-it('adds 64-bit integers with the carry, wrapping round', async () => {
+test('adds 64-bit integers with the carry, wrapping round', async () => {
   const [a, b] = [integers(3), integers(4).reverse()];
   const got = new BigInt64Array((await probe('add', 2, wordsOf(a), wordsOf(b))).buffer);
   for (let i = 0; i < COUNT; i++) {

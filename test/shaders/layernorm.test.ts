@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench, ROW_PLANS } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
@@ -27,7 +27,7 @@ function rowsOff(values: Float32Array, width: number): Float32Array {
 }
 
 describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
-  it.each(SHAPES)('forward and backward, $rows rows of $width', async ({ rows, width: C, columnRows }) => {
+  test.each(SHAPES)('forward and backward, $rows rows of $width', async ({ rows, width: C, columnRows }) => {
     const model = await OperationBench.create(bench, { width: C, heads: 1 }, { ...rowPlan, columnRows });
     const [gain, bias] = [model.fill('ln_f.weight', 1), model.fill('ln_f.bias', 2)];
     const values = rowsOff(noise(rows * C, 3), C);
@@ -82,7 +82,7 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
 });
 
 describe('sums of columns', () => {
-  it.each(ROW_PLANS)('are the same bits, however many threads share them: $rowLanes lanes', async (rowPlan) => {
+  test.each(ROW_PLANS)('are the same bits, however many threads share them: $rowLanes lanes', async (rowPlan) => {
     const [rows, width] = [61, 20];
     const dy = await bench.put(noise(rows * 3 * width, 9));
     const sums: Float64Array[] = [];
@@ -94,7 +94,7 @@ describe('sums of columns', () => {
     expect(sums[1]).toEqual(sums[0]);
   });
 
-  it.each([
+  test.each([
     [1, 1, 64],
     [65, 15, 64],
     [67, 86, 8],
@@ -111,7 +111,7 @@ describe('sums of columns', () => {
     expect((await model.report()).wrong).toEqual([]);
   });
 
-  it('a NaN in one row names the bias, and an infinity the LayerNorm', async () => {
+  test('a NaN in one row names the bias, and an infinity the LayerNorm', async () => {
     const model = await OperationBench.create(bench, { width: 65, heads: 1 }, { ...ROW_PLANS[0], columnRows: 4 });
     const rows = 9;
     const bad = noise(rows * 65, 7);

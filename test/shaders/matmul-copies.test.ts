@@ -1,4 +1,4 @@
-import { beforeAll, beforeEach, expect, it } from 'vitest';
+import { beforeAll, beforeEach, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/device.js';
 import { isMatmulVariant, type Layout, type MatmulVariant, scratchValues } from '../../src/model/matmul-plan.js';
 import { noise } from '../gpu/harness.js';
@@ -19,7 +19,7 @@ beforeEach(({ skip }) => {
 
 // A is transposed, B as well where there are many rows; rows that begin in the same sets of a cache are spaced where
 // they are not transposed; more than a tile, and odd.
-it.each([
+test.each([
   ['NT', 33, 260, 67, 0],
   ['NT', 70, 257, 66, 3],
   ['NT', 18, 256, 512, 0],
@@ -41,7 +41,7 @@ it.each([
   },
 );
 
-it('copies of float16, beside an operand that is not', async ({ skip }) => {
+test('copies of float16, beside an operand that is not', async ({ skip }) => {
   if (!bench.gpu.has('shader-f16')) return skip('this adapter has no float16');
   // Quarters from -2 to 2: float16 holds them, and sums of their products are exact.
   const quarters = (count: number, seed: number) => noise(count, seed).map((v) => Math.round(8 * v) / 4);
@@ -83,7 +83,7 @@ async function putHalf(values: Float32Array): Promise<View> {
   return { ...(await bench.put(new Uint32Array(words.buffer))), half: true };
 }
 
-it('the scratch that copies take', () => {
+test('the scratch that copies take', () => {
   const values = (layout: Layout, m: number, n: number, k: number, stack = 1) =>
     scratchValues('subgroup8', { layout, m, n, k, output: 'store', stack });
   expect(values('NT', 33, 260, 67)).toBe(67 * 36);

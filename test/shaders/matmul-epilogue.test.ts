@@ -1,6 +1,6 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/device.js';
-import { threefry } from '../../src/random.js';
+import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
 import {
   bench,
@@ -44,7 +44,7 @@ describe('epilogues', () => {
     const other = random(m, n, 6);
     const want = (f: (acc: number, i: number) => number) => Array.from(p.product, (acc, i) => f(acc, i));
 
-    it(`bias, gelu, its gradient and residual, ${m}x${n}`, async () => {
+    test(`bias, gelu, its gradient and residual, ${m}x${n}`, async () => {
       for (const variant of variants) {
         const ops = await operands(p);
         const ldc = n + 2;
@@ -87,7 +87,7 @@ describe('epilogues', () => {
       }
     });
 
-    it(`dropout takes its factors from threefry, ${m}x${n}`, async () => {
+    test(`dropout takes its factors from threefry, ${m}x${n}`, async () => {
       const [firstSlot, rowsPerSequence, threshold, scale] = [41, 7, 0x60000000, 1.5];
       const key = await bench.uniform([0x12345678, 0x9abcdef0, firstSlot, threshold, { f32: scale }]);
       const factors = Array.from(p.product, (_, i) => {
@@ -125,7 +125,7 @@ describe('epilogues', () => {
     });
   }
 
-  it('windows of K that accumulate, the last with the epilogue, give the bits of one pass', async () => {
+  test('windows of K that accumulate, the last with the epilogue, give the bits of one pass', async () => {
     const [n, k, cut] = [35, 23, 12];
     const bias = random(1, n, 5);
     for (const layout of LAYOUTS) {

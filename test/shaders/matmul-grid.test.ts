@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import type { MatmulArguments } from '../../src/model/matmul.js';
 import type { MatmulVariant } from '../../src/model/matmul-plan.js';
 import { bench, LAYOUTS, openBench, operands, problem, product, run, variants } from './matmul-problem.js';
@@ -24,7 +24,7 @@ describe('grid', () => {
     return { sums, status: (await bench.words(status))[0] };
   }
 
-  it('adds the exact integers of the stored result', async () => {
+  test('adds the exact integers of the stored result', async () => {
     const start = -(2n ** 38n) - 12345n;
     for (const layout of LAYOUTS)
       for (const variant of variants)
@@ -44,7 +44,7 @@ describe('grid', () => {
         }
   });
 
-  it('rounds ties to even and reports NaN, Inf and 2^12', async () => {
+  test('rounds ties to even and reports NaN, Inf and 2^12', async () => {
     const below = 4096 - 2 ** -11;
     const fine = [
       0,

@@ -1,4 +1,4 @@
-import { beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { slice } from '../../src/gpu/device.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import { addMatmul } from '../../src/model/matmul.js';
@@ -35,7 +35,7 @@ async function half(values: Float32Array) {
   return slice(destination, 0, values.length);
 }
 
-it.each(['NN', 'NT', 'TN'] as Layout[])(
+test.each(['NN', 'NT', 'TN'] as Layout[])(
   'products of float16 agree with float64, stored as float32 and as float16: %s',
   async (layout) => {
     if (!has) return;
@@ -70,7 +70,7 @@ it.each(['NN', 'NT', 'TN'] as Layout[])(
   },
 );
 
-it('a copy makes NaN of what float16 does not hold', async () => {
+test('a copy makes NaN of what float16 does not hold', async () => {
   if (!has) return;
   const view = await half(Float32Array.of(65504, 65505, -1e30, Number.NaN));
   const words = [...new Uint16Array(await bench.gpu.read(view))];

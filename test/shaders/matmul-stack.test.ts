@@ -1,4 +1,4 @@
-import { beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/device.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import { addMatmul, type MatmulArguments } from '../../src/model/matmul.js';
@@ -31,7 +31,7 @@ async function stackOf(rows: number, ld: number, seed: number): Promise<{ all: V
   return { all: await bench.put(values), each };
 }
 
-it.each(['NN', 'NT'] as const)('a stack of stored products has the bits of each: %s', async (layout) => {
+test.each(['NN', 'NT'] as const)('a stack of stored products has the bits of each: %s', async (layout) => {
   for (const variant of [...stackable(), 'tile64x64/k2'] as const)
     for (const [m, n, k, pad] of SIZES) {
       const [lda, ldb, ldc] = [k + pad, (layout === 'NT' ? k : n) + pad, n + pad];
@@ -51,7 +51,7 @@ it.each(['NN', 'NT'] as const)('a stack of stored products has the bits of each:
     }
 });
 
-it.each([false, true])('a stack of weight gradients is rounded product by product; fresh: %s', async (fresh) => {
+test.each([false, true])('a stack of weight gradients is rounded product by product; fresh: %s', async (fresh) => {
   for (const variant of stackable())
     for (const [m, n, k, pad] of SIZES) {
       const [lda, ldb, ldc] = [m + pad, n + pad, n + pad];
@@ -76,7 +76,7 @@ it.each([false, true])('a stack of weight gradients is rounded product by produc
     }
 });
 
-it('what cannot be stacked is refused', async () => {
+test('what cannot be stacked is refused', async () => {
   const view = await bench.zeros(8192);
   const base = { m: 4, n: 4, k: 64, a: view, lda: 64, b: view, ldb: 64, stack: 2 } as const;
   const store = { kind: 'store', c: view, ldc: 4 } as const;

@@ -1,4 +1,4 @@
-import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/device.js';
 import {
   isMatmulVariant,
@@ -8,7 +8,7 @@ import {
   scratchValues,
   splitOf,
 } from '../../src/model/matmul-plan.js';
-import { threefry } from '../../src/random.js';
+import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
 import { toGrid } from '../reference/grid.js';
 import { bench, FILLER, get, openBench, operands, problem, put, random, run, runs } from './matmul-problem.js';
@@ -31,7 +31,7 @@ const slope = (x: number) => (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
 describe.each(OTHERS)('%s', (variant) => {
   beforeEach(({ skip }) => skip(!runs(variant), "this adapter's subgroups are not of its size"));
 
-  it('stores with bias, the gradient of GELU and a residual, rows apart', async () => {
+  test('stores with bias, the gradient of GELU and a residual, rows apart', async () => {
     const [m, n, k, ldc] = [66, 131, 37, 135];
     const p = problem('NN', m, n, k);
     const [bias, other] = [random(1, n, 5), random(m, n, 6)];
@@ -53,7 +53,7 @@ describe.each(OTHERS)('%s', (variant) => {
     agree(await get(c, m, n, ldc), want, 1e-6, variant);
   });
 
-  it('stores GELU and its argument', async () => {
+  test('stores GELU and its argument', async () => {
     const [m, n, k] = [33, 36, 20];
     const p = problem('NT', m, n, k);
     const [c, g] = [await put(random(m, n, 9), n, FILLER), await put(random(m, n, 9), n, FILLER)];
@@ -62,7 +62,7 @@ describe.each(OTHERS)('%s', (variant) => {
     agree(await get(g, m, n), p.product.map(gelu), 1e-6, variant);
   });
 
-  it('drops out, starting from what was there', async () => {
+  test('drops out, starting from what was there', async () => {
     const [m, n, k] = [5, 70, 9];
     const p = problem('TN', m, n, k);
     const before = random(m, n, 8);
@@ -80,7 +80,7 @@ describe.each(OTHERS)('%s', (variant) => {
     agree(await get(c, m, n), want, 1e-6, variant);
   });
 
-  it('adds integers of the grid', async () => {
+  test('adds integers of the grid', async () => {
     const [m, n, k, start] = [35, 34, 67, -12345n];
     const p = problem('TN', m, n, k);
     const words = (shift: bigint) => new Uint32Array(m * n).fill(Number((start >> shift) & 0xffffffffn));
@@ -105,7 +105,7 @@ describe.each(OTHERS)('%s', (variant) => {
 describe('a split along K', () => {
   const shape = (m: number, n: number, k: number): ProductShape => ({ layout: 'TN', m, n, k, output: 'grid' });
 
-  it('makes parts of whole steps that cover K, as many as asked for or fewer', () => {
+  test('makes parts of whole steps that cover K, as many as asked for or fewer', () => {
     expect(splitOf('tile64x64/k4', shape(64, 64, 512))).toEqual({ parts: 4, terms: 128 });
     expect(splitOf('tile64x64/k4', shape(64, 64, 100))).toEqual({ parts: 4, terms: 32 });
     expect(splitOf('tile64x64/k32', shape(64, 64, 100))).toEqual({ parts: 7, terms: 16 });
@@ -113,7 +113,7 @@ describe('a split along K', () => {
     expect(splitOf('tile64x64', shape(64, 64, 512))).toEqual({ parts: 1, terms: 512 });
   });
 
-  it('fills a GPU where it fits: stored products of few tiles, no other, whatever the kernel and the stack', () => {
+  test('fills a GPU where it fits: stored products of few tiles, no other, whatever the kernel and the stack', () => {
     const stored = (m: number, n: number, k: number): ProductShape => ({ layout: 'NN', m, n, k, output: 'store' });
     for (const variant of ['tile64x64/kfit', 'tile128x128/kfit', 'register4x4/kfit'] as const) {
       expect(splitOf(variant, stored(256, 768, 3072))).toEqual({ parts: 10, terms: 320 });
@@ -125,7 +125,7 @@ describe('a split along K', () => {
     }
   });
 
-  it('takes no more than 64 MiB of scratch', () => {
+  test('takes no more than 64 MiB of scratch', () => {
     expect(scratchValues('tile64x64/k4', shape(64, 63, 512))).toBe(4 * 64 * 64);
     const stacked = { layout: 'NN', m: 64, n: 63, k: 512, output: 'store', stack: 3 } as const;
     expect(scratchValues('tile64x64/k4', stacked)).toBe(3 * 4 * 64 * 64);
@@ -133,7 +133,7 @@ describe('a split along K', () => {
     expect(splitOf('tile64x64/k8', shape(4096, 4096, 512)).parts).toBe(1);
   });
 
-  it('is refused for kernels and numbers that do not split', () => {
+  test('is refused for kernels and numbers that do not split', () => {
     for (const name of ['subgroup8/k2', 'plain/k2', 'tile64x64/k3', 'tile64x64/k', 'tile64x64/k2/k2'])
       expect(isMatmulVariant(name), name).toBe(false);
     expect(isMatmulVariant('subgroup8/kfit')).toBe(false);

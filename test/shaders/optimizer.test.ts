@@ -1,4 +1,4 @@
-import { beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { type LayoutLimits, type ParameterArena, sparsePieces } from '../../src/model/layout.js';
 import { parameters } from '../../src/model/parameters.js';
 import { NORM_CHUNK_VALUES } from '../../src/model/sums.js';
@@ -37,7 +37,7 @@ function gradientValues(size: number, seed: number): Float32Array {
 
 const arenaTensor = async (arena: ParameterArena, name: string) => arena.read(bench.gpu, name);
 
-it.each(['matrices', 'all'] as const)(
+test.each(['matrices', 'all'] as const)(
   'three updates agree with float64, decaying %s, over several buckets',
   async (decay) => {
     const model = await OperationBench.create(bench, decay === 'all' ? { vocabSize: 1, width: 1 } : LARGE);
@@ -83,7 +83,7 @@ it.each(['matrices', 'all'] as const)(
   },
 );
 
-it('leaves weights without gradient and decay alone, bit for bit', async () => {
+test('leaves weights without gradient and decay alone, bit for bit', async () => {
   const model = await OperationBench.create(bench, { width: 5, heads: 1 });
   const { layout } = model.weights;
   const settings = { ...SETTINGS, weightDecay: 0, decay: 'all' } as const;
@@ -99,7 +99,7 @@ const LIMITS: Record<string, LayoutLimits> = {
   'slabs of two buckets, bound a bucket at a time': { windowValues: 2 ** 20, slabValues: 2 ** 21 },
 };
 
-it.each(Object.entries(LIMITS))('the gradient norm by chunks: %s', async (_, limits) => {
+test.each(Object.entries(LIMITS))('the gradient norm by chunks: %s', async (_, limits) => {
   const model = await OperationBench.create(bench, LARGE, limits);
   const { layout } = model.weights;
   expect(layout.slabSizes.length).toBe(limits.slabValues === 2 ** 21 ? 2 : 1);
@@ -126,7 +126,7 @@ it.each(Object.entries(LIMITS))('the gradient norm by chunks: %s', async (_, lim
   expect(Math.abs(squares - total) / total).toBeLessThan(1e-5);
 });
 
-it('the threads that share a chunk change no bit', async () => {
+test('the threads that share a chunk change no bit', async () => {
   const adamw = { ...SETTINGS, decay: 'matrices' } as const;
   const results: Uint32Array[][] = [];
   for (const CHUNK_THREADS of [8, 128]) {

@@ -1,10 +1,10 @@
 import * as fc from 'fast-check';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { blockLayout, checksumOf, packDifferences, packSums } from '../../cluster/exchange/blocks.js';
+import { BlockPacker, SumPacker, WeightChecks, WeightFollower } from '../../cluster/exchange/packing.js';
 import { slice, type View } from '../../src/gpu/device.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { ExactSums } from '../../src/model/sums.js';
-import { blockLayout, checksumOf, packDifferences, packSums } from '../../src/train/blocks.js';
-import { BlockPacker, SumPacker, WeightChecks, WeightFollower } from '../../src/train/packing.js';
 import { Bench } from '../gpu/harness.js';
 import { MODEL } from '../model/bench.js';
 import { blocks, SPECIAL_BITS, type Words, weightPairs, wordsOf } from '../train/values.js';
@@ -44,7 +44,7 @@ function longBucket(values: number): Words {
 }
 
 describe('sums packed on the GPU', () => {
-  it.each([64, 256, 320, 9 * 256 + 192])('are the bytes that the host packs, %i values', async (values) => {
+  test.each([64, 256, 320, 9 * 256 + 192])('are the bytes that the host packs, %i values', async (values) => {
     const { pack } = await pair('sums', values);
     await fc.assert(
       fc.asyncProperty(blocks(values), async ({ low, high }) => {
@@ -54,13 +54,13 @@ describe('sums packed on the GPU', () => {
     );
   });
 
-  it.each([2 ** 20, 2 ** 20 - 64])('of a whole bucket, %i values', async (values) => {
+  test.each([2 ** 20, 2 ** 20 - 64])('of a whole bucket, %i values', async (values) => {
     const { pack } = await pair('sums', values);
     const { low, high } = longBucket(values);
     expect(Buffer.compare(await pack(low, high), packSums(low, high))).toBe(0);
   });
 
-  it('take the smallest width at each edge', async () => {
+  test('take the smallest width at each edge', async () => {
     const { pack } = await pair('sums', 64);
     for (const width of [1, 2, 3, 4, 5]) {
       const most = 2n ** BigInt(8 * width - 1);
@@ -71,7 +71,7 @@ describe('sums packed on the GPU', () => {
     }
   });
 
-  it('come whole when there are suddenly more than the last time', async () => {
+  test('come whole when there are suddenly more than the last time', async () => {
     const values = 2 ** 16;
     const { pack } = await pair('sums', values);
     const zero = new Uint32Array(values);
@@ -86,7 +86,7 @@ describe('sums packed on the GPU', () => {
       expect(Buffer.compare(await pack(low, high), packSums(low, high))).toBe(0);
   });
 
-  it('leave room for a header', async () => {
+  test('leave room for a header', async () => {
     const { packer, packing, pack } = await pair('sums', 128);
     const { low, high } = longBucket(128);
     await pack(low, high);
@@ -95,7 +95,7 @@ describe('sums packed on the GPU', () => {
     expect(framed.slice(20)).toEqual(packSums(low, high));
   });
 
-  it('of many buckets at once, in slabs of odd sizes, are those of each; clearing one leaves the others', async () => {
+  test('of many buckets at once, in slabs of odd sizes, are those of each; clearing one leaves the others', async () => {
     const layout = new ParameterLayout({ ...MODEL, width: 24, layers: 2 }, LIMITS);
     const sums = await ExactSums.allocate(bench.gpu, layout);
     const packer = await SumPacker.build(bench.kernels, sums);
@@ -121,7 +121,7 @@ describe('sums packed on the GPU', () => {
 });
 
 describe('differences of weights', () => {
-  it.each([64, 5 * 256 + 128])(
+  test.each([64, 5 * 256 + 128])(
     'are packed on the GPU as the host does, checksum included, %i values',
     async (values) => {
       const { pack } = await pair('differences', values);
@@ -143,7 +143,7 @@ describe('differences of weights', () => {
     return { follows, checks, view };
   }
 
-  it('applied on the GPU give the bits that were packed, and their checksum', async () => {
+  test('applied on the GPU give the bits that were packed, and their checksum', async () => {
     const { follows, checks, view } = await follower();
     const bucket = follows.buckets.findIndex(({ size }) => size > 1024 && size % 256 !== 0);
     const where = view(follows.buckets[bucket]);
@@ -159,7 +159,7 @@ describe('differences of weights', () => {
     );
   });
 
-  it('lead from each special float to each other', async () => {
+  test('lead from each special float to each other', async () => {
     const { follows, view } = await follower();
     const where = view(follows.buckets[0]);
     const size = follows.buckets[0].size;
@@ -173,7 +173,7 @@ describe('differences of weights', () => {
     }
   });
 
-  it('of all buckets, queued one after the other, reach each its own', async () => {
+  test('of all buckets, queued one after the other, reach each its own', async () => {
     const { follows, checks, view } = await follower();
     const after = follows.buckets.map(({ size }, i) => Uint32Array.from({ length: size }, (_, k) => (k * i) % 70001));
     after.forEach((bits, i) => {
@@ -186,7 +186,7 @@ describe('differences of weights', () => {
     }
   });
 
-  it('change nothing when they are malformed', async () => {
+  test('change nothing when they are malformed', async () => {
     const { follows, view } = await follower();
     const bits = new Uint32Array(follows.buckets[0].size).fill(5);
     const packed = packDifferences(new Uint32Array(bits.length), bits);
@@ -198,7 +198,7 @@ describe('differences of weights', () => {
     expect(await bench.words(where)).toEqual(new Uint32Array(bits.length));
   });
 
-  it('come with the checksum of a whole bucket', async () => {
+  test('come with the checksum of a whole bucket', async () => {
     const values = 2 ** 20 - 64;
     const { pack } = await pair('differences', values);
     const { low: before, high: after } = longBucket(values);
@@ -208,7 +208,7 @@ describe('differences of weights', () => {
   });
 });
 
-it('reads of the GPU that overlap get each its own bytes', async () => {
+test('reads of the GPU that overlap get each its own bytes', async () => {
   const view = await bench.put(Uint32Array.from({ length: 1024 }, (_, i) => i));
   const reads = Array.from({ length: 8 }, (_, i) => bench.gpu.read(slice(view, 64 * i, 64)));
   const starts = (await Promise.all(reads)).map((bytes) => new Uint32Array(bytes)[0]);

@@ -1,8 +1,8 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { Checkpointer, type CheckpointHooks } from '../../src/train/checkpointer.js';
 import { StateGate } from '../../src/train/state-gate.js';
 
-/** An engine whose state is its number of updates, and a disk that is as slow as the test wants it. */
+/** An engine whose state is its number of updates, and a disk that is as slow as the test wants test. */
 function fake(every: string, from = 0) {
   const gate = new StateGate();
   const engine = {
@@ -32,7 +32,7 @@ function fake(every: string, from = 0) {
 
 const settled = (ms = 0) => new Promise((go) => setTimeout(go, ms));
 
-it('saves the last finished step in the middle of the next one', async () => {
+test('saves the last finished step in the middle of the next one', async () => {
   const { engine, checkpointer, taken } = fake('0');
   await engine.update(1);
   checkpointer.recorded(1);
@@ -44,7 +44,7 @@ it('saves the last finished step in the middle of the next one', async () => {
   expect(taken).toHaveLength(1);
 });
 
-it('waits for the events of a step whose update is in: what a checkpoint holds is in the metrics before it', async () => {
+test('waits for the events of a step whose update is in: what a checkpoint holds is in the metrics before it', async () => {
   const { engine, checkpointer, taken } = fake('0');
   await engine.update(1);
   checkpointer.recorded(1);
@@ -57,7 +57,7 @@ it('waits for the events of a step whose update is in: what a checkpoint holds i
   expect(taken).toMatchObject([{ step: 2, state: 2 }]);
 });
 
-it('by the clock, saves without a step that ends: a run may wait for workers for hours', async () => {
+test('by the clock, saves without a step that ends: a run may wait for workers for hours', async () => {
   const { engine, checkpointer, steps, taken } = fake('1s');
   await engine.update(1);
   checkpointer.recorded(1);
@@ -74,7 +74,7 @@ it('by the clock, saves without a step that ends: a run may wait for workers for
   checkpointer.close();
 });
 
-it('one checkpoint at a time is on its way to the disk, while steps go on', async () => {
+test('one checkpoint at a time is on its way to the disk, while steps go on', async () => {
   const { engine, checkpointer, steps, taken, events } = fake('2');
   for (const step of [1, 2, 3]) {
     await engine.update(step);
@@ -96,7 +96,7 @@ it('one checkpoint at a time is on its way to the disk, while steps go on', asyn
   expect(events).toEqual([2, 4]);
 });
 
-it('a run that fails saves the steps that it has done', async () => {
+test('a run that fails saves the steps that it has done', async () => {
   const { engine, checkpointer, taken } = fake('0');
   await engine.update(1);
   checkpointer.recorded(1);
@@ -107,7 +107,7 @@ it('a run that fails saves the steps that it has done', async () => {
   await rescued;
 });
 
-it('saves nothing where the state is not that of the last recorded step, or the disk refuses', async () => {
+test('saves nothing where the state is not that of the last recorded step, or the disk refuses', async () => {
   const ahead = fake('0');
   await ahead.engine.update(1);
   await ahead.checkpointer.rescue();
@@ -131,7 +131,7 @@ it('saves nothing where the state is not that of the last recorded step, or the 
   expect(full.taken).toHaveLength(1);
 });
 
-it('a checkpoint that fails before it is on its way ends the run, though whoever asked for it does not wait', async () => {
+test('a checkpoint that fails before it is on its way ends the run, though whoever asked for it does not wait', async () => {
   const { engine, checkpointer, hooks } = fake('0');
   hooks.checkpoint = () => Promise.reject(new Error('no space left'));
   await engine.update(1);
@@ -144,7 +144,7 @@ it('a checkpoint that fails before it is on its way ends the run, though whoever
   await checkpointer.rescue();
 });
 
-it('nothing is saved again for a run that goes on and is asked before its first step', async () => {
+test('nothing is saved again for a run that goes on and is asked before its first step', async () => {
   const { checkpointer, taken } = fake('0', 5);
   expect(await checkpointer.now()).toBe(5);
   await checkpointer.rescue();

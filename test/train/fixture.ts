@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { loadShaders } from '../../src/cli/shaders.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import type { Precision } from '../../src/model/shape.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { Engine, type EngineOptions } from '../../src/train/engine.js';
 import { type Golden, goldenBatch } from '../reference/golden.js';
 

@@ -1,9 +1,9 @@
-import { beforeAll, describe, expect, it } from 'vitest';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { always } from '../../src/model/matmul-plan.js';
 import type { Plan } from '../../src/model/plan.js';
 import { logitsStride } from '../../src/model/shape.js';
+import { openDawn } from '../../src/node/dawn.js';
 import type { Engine } from '../../src/train/engine.js';
 import { readGradient } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
@@ -34,7 +34,7 @@ describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (nam
   });
   const batches = (step: number) => goldenMicroBatches(golden, step, microBatch);
 
-  it('agree on the logits and the loss before training', async () => {
+  test('agree on the logits and the loss before training', async () => {
     const { vocabSize: V, context: T } = golden.config;
     const stride = logitsStride(golden.config);
     let largest = 0;
@@ -53,7 +53,7 @@ describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (nam
     expect(Math.abs(loss - golden.losses[0])).toBeLessThan(5e-4);
   });
 
-  it('agree on every gradient before training', async () => {
+  test('agree on every gradient before training', async () => {
     const lossScale = 1 / (golden.batch * golden.config.context);
     for (const batch of batches(0)) engine.gpt.submitGradient(batch, { seed: 0, step: 1, lossScale });
     expect((await engine.sums.takeReport(gpu)).wrong).toEqual([]);
@@ -63,7 +63,7 @@ describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (nam
     engine.sums.clear(gpu);
   });
 
-  it('agree on the losses of 20 steps of training and on the weights after them', async () => {
+  test('agree on the losses of 20 steps of training and on the weights after them', async () => {
     for (const [step, want] of golden.losses.entries()) {
       const { loss } = await engine.step(batches(step), step + 1, 0, golden.learningRate);
       expect(Math.abs(loss - want), `step ${step + 1}: ${loss} for ${want}`).toBeLessThan(5e-4);

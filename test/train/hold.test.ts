@@ -1,6 +1,6 @@
-import { beforeAll, describe, expect, it } from 'vitest';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
+import { openDawn } from '../../src/node/dawn.js';
 import { type Engine, StepAbandoned } from '../../src/train/engine.js';
 import { FIRST_LOSS_SCALE } from '../../src/train/loss-scale.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
@@ -24,7 +24,7 @@ const CASES = [
 ] as const;
 
 describe.each(CASES)('in %s, with clipping at %d', (precision, clip) => {
-  it('a state that is held in the middle of a step is that before it, and the step has the same bits', async ({
+  test('a state that is held in the middle of a step is that before it, and the step has the same bits', async ({
     skip,
   }) => {
     if (precision === 'f16' && !gpu.has('shader-f16')) skip('this adapter has no shader-f16');
@@ -61,7 +61,7 @@ describe.each(CASES)('in %s, with clipping at %d', (precision, clip) => {
     expect(await stateHash(engine)).toBe(after);
   });
 
-  it('an abandoned step changes nothing, and nothing is computed afterwards', async ({ skip }) => {
+  test('an abandoned step changes nothing, and nothing is computed afterwards', async ({ skip }) => {
     if (precision === 'f16' && !gpu.has('shader-f16')) skip('this adapter has no shader-f16');
     const engine = await goldenEngine(gpu, golden, { microBatch: 1, dropout: 0.1, precision, clip });
     await stepOf(engine, 1);
@@ -84,7 +84,7 @@ describe.each(CASES)('in %s, with clipping at %d', (precision, clip) => {
   });
 });
 
-it('a step is abandoned between its micro-batches, with the reason that is given', async () => {
+test('a step is abandoned between its micro-batches, with the reason that is given', async () => {
   const engine = await goldenEngine(gpu, golden, { microBatch: 1 });
   const submit = engine.gpt.submitGradient.bind(engine.gpt);
   let submitted = 0;
@@ -101,7 +101,7 @@ it('a step is abandoned between its micro-batches, with the reason that is given
   expect(submitted).toBeLessThan(many.length);
 });
 
-it('a step whose update has begun is finished', async () => {
+test('a step whose update has begun is finished', async () => {
   const engine = await goldenEngine(gpu, golden, { microBatch: 1 });
   const update = engine.optimizer.submitUpdate.bind(engine.optimizer);
   engine.optimizer.submitUpdate = (...args) => {
@@ -112,7 +112,7 @@ it('a step whose update has begun is finished', async () => {
   expect(engine.version).toBe(1);
 });
 
-it('whoever looks for the loss scales of a step in mixed precision can be stopped', async ({ skip }) => {
+test('whoever looks for the loss scales of a step in mixed precision can be stopped', async ({ skip }) => {
   if (!gpu.has('shader-f16')) skip('this adapter has no shader-f16');
   const engine = await goldenEngine(gpu, golden, { microBatch: 1, precision: 'f16' });
   // So large that everything overflows: the search goes down one power of two after another.

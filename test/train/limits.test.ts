@@ -1,7 +1,7 @@
-import { expect, it } from 'vitest';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { expect, test } from 'vitest';
 import { Gpu, type GpuOptions } from '../../src/gpu/device.js';
 import { defaultPlan } from '../../src/model/plan.js';
+import { openDawn } from '../../src/node/dawn.js';
 import { loadGolden } from '../reference/golden.js';
 import { goldenEngine, goldenMicroBatches, stateHash } from './fixture.js';
 
@@ -23,7 +23,7 @@ async function run(options: GpuOptions) {
   return result;
 }
 
-it("a run within WebGPU's default limits, without optional features, ends with the bits of one with all", async () => {
+test("a run within WebGPU's default limits, without optional features, ends with the bits of one with all", async () => {
   const full = await run({});
   const small = await run({ defaultLimits: true, withoutFeatures: ['shader-f16', 'timestamp-query'] });
   expect(small.binding).toBe(2 ** 27);
@@ -33,7 +33,7 @@ it("a run within WebGPU's default limits, without optional features, ends with t
   expect(small.hash).toBe(full.hash);
 });
 
-it('an adapter with nothing but the default limits, without subgroups, trains by kernels that need none', async () => {
+test('an adapter with nothing but the default limits, without subgroups, trains by kernels that need none', async () => {
   const withoutFeatures = ['subgroups', 'shader-f16', 'timestamp-query'];
   const gpu = await Gpu.open(openDawn(), { defaultLimits: true, withoutFeatures });
   expect(withoutFeatures.filter((feature) => gpu.device.features.has(feature))).toEqual([]);

@@ -1,10 +1,10 @@
-import { beforeAll, describe, expect, it } from 'vitest';
-import { WorkerEngine } from '../../cluster/worker-engine.js';
-import { checkPrecision } from '../../src/cli/job.js';
-import { loadShaders } from '../../src/cli/shaders.js';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { WorkerEngine } from '../../cluster/worker/worker-engine.js';
 import { Gpu } from '../../src/gpu/device.js';
 import type { BatchShape } from '../../src/model/shape.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
+import { checkPrecision } from '../../src/run/prepare.js';
 import type { Engine } from '../../src/train/engine.js';
 import { FIRST_LOSS_SCALE, GROWTH_STEPS, nextLossScale } from '../../src/train/loss-scale.js';
 import { Bench } from '../gpu/harness.js';
@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 
 describe('the loss scale', () => {
-  it('doubles after enough good steps and falls by the mean of the halvings', () => {
+  test('doubles after enough good steps and falls by the mean of the halvings', () => {
     let scale = FIRST_LOSS_SCALE;
     for (let step = 0; step < GROWTH_STEPS; step++) scale = nextLossScale(scale, 0, 4);
     expect(scale).toEqual({ exponent: FIRST_LOSS_SCALE.exponent + 1, goodSteps: 0 });
@@ -44,7 +44,7 @@ describe('training in mixed precision', () => {
     return losses;
   };
 
-  it('has gradients near those of float32, and learns as it does', async () => {
+  test('has gradients near those of float32, and learns as it does', async () => {
     if (!has) return;
     const [mixed, full] = [await build({ dropout: 0 }), await build({ dropout: 0, precision: 'f32' })];
     const [batch] = goldenMicroBatches(golden, 0, 1);
@@ -64,7 +64,7 @@ describe('training in mixed precision', () => {
     for (const [i, loss] of a.entries()) expect(Math.abs(loss / b[i] - 1)).toBeLessThan(0.03);
   });
 
-  it('gives the same bits again, resumed, with layers recomputed, and after an overflow as by a worker', async () => {
+  test('gives the same bits again, resumed, with layers recomputed, and after an overflow as by a worker', async () => {
     if (!has) return;
     const engine = await build();
     await steps(engine, 1, 4);
@@ -110,7 +110,7 @@ describe('training in mixed precision', () => {
     expect((await steps(engine, 2, 3)).every(Number.isFinite)).toBe(true);
   });
 
-  it('is refused in one line where the adapter has no shader-f16', async () => {
+  test('is refused in one line where the adapter has no shader-f16', async () => {
     const without = await Gpu.open(openDawn(), { withoutFeatures: ['shader-f16'] });
     const shape: BatchShape = { batch: 1, context: 8, dropout: 0, precision: 'f16' };
     expect(() => checkPrecision(without, shape, 16)).toThrow(/--precision f16 needs the feature shader-f16/);

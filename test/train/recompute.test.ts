@@ -1,7 +1,7 @@
-import { beforeAll, expect, it } from 'vitest';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { beforeAll, expect, test } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget } from '../../src/model/activations.js';
+import { openDawn } from '../../src/node/dawn.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
 import { engineOptions, goldenEngine, goldenMicroBatches, stateHash } from './fixture.js';
 
@@ -31,7 +31,7 @@ async function train(golden: Golden, recompute: boolean): Promise<Outcome> {
   return { hash: await stateHash(engine), losses, bytes, dispatches: engine.gpt.gradientList().length };
 }
 
-it.each(['tied', 'untied'] as const)(
+test.each(['tied', 'untied'] as const)(
   'layers computed again in backward give the same bits in less memory: %s',
   async (name) => {
     const golden = loadGolden(name);

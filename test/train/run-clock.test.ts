@@ -1,7 +1,7 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { RunClock } from '../../src/train/run-clock.js';
 
-it('stands while the run waits or is paused, and the two may overlap', () => {
+test('stands while the run waits or is paused, and the two may overlap', () => {
   let time = 1000;
   const clock = new RunClock(() => time);
   const start = clock.now();

@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { STATE_PARTS } from '../../src/checkpoint/digest.js';
 import { readShared } from '../../src/checkpoint/shared-state.js';
-import { arenaOf } from '../../src/cli/checkpoints.js';
-import { openDawn } from '../../src/gpu/dawn.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { arenaOf } from '../../src/run/checkpoints.js';
 import { TrainingState } from '../../src/train/optimizer.js';
 import { StateSnapshot } from '../../src/train/snapshot.js';
 
@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => gpu.device.destroy());
 
-it('a copy of the state keeps its bits while the state changes, with tensors in several windows and slabs', async () => {
+test('a copy of the state keeps its bits while the state changes, with tensors in several windows and slabs', async () => {
   const layout = new ParameterLayout(MODEL, { windowValues: 2 ** 12, slabValues: 2 ** 13 });
   expect(layout.slabSizes.length).toBeGreaterThan(1);
   expect(layout.piecesOf('wte.weight').length).toBeGreaterThan(1);

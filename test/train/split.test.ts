@@ -1,7 +1,7 @@
-import { beforeAll, expect, it } from 'vitest';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { beforeAll, expect, test } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultMatmulTable, type MatmulTable } from '../../src/model/matmul-plan.js';
+import { openDawn } from '../../src/node/dawn.js';
 import { readGradient } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
 import { loadGolden } from '../reference/golden.js';
@@ -29,7 +29,7 @@ async function run(matmul: MatmulTable) {
   return { gradients, hash: await stateHash(engine), dispatches: engine.gpt.gradientList().length };
 }
 
-it('weight gradients whose K is split agree with those in one piece, and are the same bits each time', async () => {
+test('weight gradients whose K is split agree with those in one piece, and are the same bits each time', async () => {
   const table = defaultMatmulTable(gpu.adapter);
   const whole = await run(table);
   const split = await run([['* *x*x* grid', 'tile64x64/k4'], ...table]);

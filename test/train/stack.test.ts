@@ -1,11 +1,11 @@
-import { beforeAll, describe, expect, it } from 'vitest';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget } from '../../src/model/activations.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { always } from '../../src/model/matmul-plan.js';
 import type { Plan } from '../../src/model/plan.js';
 import { headPasses } from '../../src/model/shape.js';
+import { openDawn } from '../../src/node/dawn.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
 import { engineOptions, type GoldenEngineOptions, goldenEngine, goldenMicroBatches, stateHash } from './fixture.js';
 
@@ -59,7 +59,7 @@ describe.each<[string, 'tied' | 'untied', Omit<GoldenEngineOptions, 'stack'>, re
     if (runs()) single = await train(golden, options);
   });
 
-  it.for(stacks)(
+  test.for(stacks)(
     '%d at a time give the bits of one at a time, in the memory of the budget',
     async (stack, { skip }) => {
       if (!runs()) return skip('this adapter has no float16');
@@ -80,14 +80,14 @@ describe('a stack of two', () => {
   const golden = loadGolden('tied');
   const options = { microBatch: 1, dropout: 0.2, stack: 2 };
 
-  it('takes the batch in any order', async () => {
+  test('takes the batch in any order', async () => {
     const orders: Order[] = [(b) => b, (b) => b.toReversed(), (b) => [...b.slice(5), ...b.slice(0, 5)]];
     const hashes = new Set<string>();
     for (const order of orders) hashes.add((await train(golden, options, order)).hash);
     expect(hashes.size).toBe(1);
   });
 
-  it('computes one by one what has no neighbours, and refuses to stack it', async () => {
+  test('computes one by one what has no neighbours, and refuses to stack it', async () => {
     const apart: Order = (batches) => batches.map((batch, i) => ({ ...batch, firstSlot: 3 * i }));
     const stacked = await train(golden, options, apart);
     expect(stacked.hash).toBe((await train(golden, { ...options, stack: 1 }, apart)).hash);
@@ -99,7 +99,7 @@ describe('a stack of two', () => {
     expect(() => gpt.submitGradient(batches.slice(0, 3), context)).toThrow('a stack of 3');
   });
 
-  it('starts each step anew: a step that failed leaves nothing in the next', async () => {
+  test('starts each step anew: a step that failed leaves nothing in the next', async () => {
     gpu.releaseAll();
     const engine = await goldenEngine(gpu, golden, options);
     const spoiled = globalBatch(golden, 0, 1);
@@ -112,7 +112,7 @@ describe('a stack of two', () => {
   });
 });
 
-it('whole micro-batches share a pass of the head as far as a binding reaches', () => {
+test('whole micro-batches share a pass of the head as far as a binding reaches', () => {
   const config = { vocabSize: 100, context: 64, width: 16, layers: 1, heads: 1, tie: true, qkvBias: true };
   const passes = (stack: number, windowValues: number, logitsValues = 2 ** 24) => {
     const { plan } = engineOptions(gpu, loadGolden('tied'), { microBatch: 1, plan: { windowValues, logitsValues } });

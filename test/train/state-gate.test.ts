@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { StateGate } from '../../src/train/state-gate.js';
 
 /** Work that ends when it is told to. */
@@ -15,7 +15,7 @@ function openWork(log: string[], name: string) {
 
 const settled = () => new Promise((go) => setTimeout(go));
 
-it('updates run together, readers run together, and never both', async () => {
+test('updates run together, readers run together, and never both', async () => {
   const gate = new StateGate();
   const log: string[] = [];
   const [u1, u2, r1, r2] = ['u1', 'u2', 'r1', 'r2'].map((name) => openWork(log, name));
@@ -33,7 +33,7 @@ it('updates run together, readers run together, and never both', async () => {
   await Promise.all(all);
 });
 
-it('who waits is not overtaken, so a stream of updates cannot keep a reader out', async () => {
+test('who waits is not overtaken, so a stream of updates cannot keep a reader out', async () => {
   const gate = new StateGate();
   const log: string[] = [];
   const [u1, r1, u2] = ['u1', 'r1', 'u2'].map((name) => openWork(log, name));
@@ -50,7 +50,7 @@ it('who waits is not overtaken, so a stream of updates cannot keep a reader out'
   await Promise.all(all);
 });
 
-it('work that fails lets the next one in', async () => {
+test('work that fails lets the next one in', async () => {
   const gate = new StateGate();
   const failed = gate.update(() => Promise.reject(new Error('no memory')));
   const read = gate.read(() => 'state');

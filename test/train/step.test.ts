@@ -1,8 +1,8 @@
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { openDawn } from '../../src/gpu/dawn.js';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget } from '../../src/model/activations.js';
 import { IGNORED_TARGET, type MicroBatch } from '../../src/model/gpt.js';
+import { openDawn } from '../../src/node/dawn.js';
 import type { Engine, StepOutcome } from '../../src/train/engine.js';
 import { readGradient } from '../model/bench.js';
 import { gradientNorm } from '../reference/adamw.js';
@@ -43,7 +43,7 @@ async function run(own: Engine, { seed = SEED, order = (b) => b }: RunOptions = 
 }
 
 describe('memory', () => {
-  it('held by an engine, its sampling graph and its checkpoints is what the budget says', async () => {
+  test('held by an engine, its sampling graph and its checkpoints is what the budget says', async () => {
     // Must come first: later engines share the device.
     await engine.step(globalBatch(0), 1, SEED, RATE);
     await engine.evaluate(globalBatch(0), 6 * golden.config.context);
@@ -65,24 +65,24 @@ describe('the state after three updates with dropout', () => {
     hash = await run(engine);
   });
 
-  it('is the same bits when run again', async () => {
+  test('is the same bits when run again', async () => {
     expect(await run(engine)).toBe(hash);
   });
 
-  it.each<[string, (b: MicroBatch[]) => MicroBatch[]]>([
+  test.each<[string, (b: MicroBatch[]) => MicroBatch[]]>([
     ['reversed', (b) => b.toReversed()],
     ['interleaved', (b) => [b[3], b[0], b[5], b[1], b[4], b[2]]],
   ])('is the same bits with micro-batches in another order: %s', async (_, order) => {
     expect(await run(engine, { order })).toBe(hash);
   });
 
-  it('is another under another seed, and with sequences in other slots', async () => {
+  test('is another under another seed, and with sequences in other slots', async () => {
     expect(await run(engine, { seed: SEED + 1 })).not.toBe(hash);
     const moved = (batches: MicroBatch[]) => batches.map((b, i) => ({ ...b, firstSlot: (i + 1) % 6 }));
     expect(await run(engine, { order: moved })).not.toBe(hash);
   });
 
-  it('is the same bits from an engine built anew', async () => {
+  test('is the same bits from an engine built anew', async () => {
     expect(await run(await goldenEngine(gpu, golden, OPTIONS))).toBe(hash);
   });
 });
@@ -96,7 +96,7 @@ describe('a step whose loss or gradient is not finite', () => {
     engine.optimizer.weights.write(gpu, name, values);
   };
 
-  it.each([
+  test.each([
     ['wte.weight', Number.NaN],
     ['h.1.mlp.c_fc.weight', Number.NaN],
     ['h.0.ln_1.bias', Number.POSITIVE_INFINITY],
@@ -111,7 +111,7 @@ describe('a step whose loss or gradient is not finite', () => {
     expect(await engine.evaluate(globalBatch(0), 6 * golden.config.context)).toBeNaN();
   });
 
-  it('stops the run at a gradient that the grid does not hold, and names its tensor', async () => {
+  test('stops the run at a gradient that the grid does not hold, and names its tensor', async () => {
     // A huge activation that the next matrix ignores: the loss is as before, that matrix's gradient is not.
     const bias = Float32Array.from(golden.weights.get('h.1.mlp.c_fc.bias') ?? []);
     bias[7] = 1e12;
@@ -125,12 +125,12 @@ describe('a step whose loss or gradient is not finite', () => {
     );
   });
 
-  it('stops the step after a learning rate that is far too large', async () => {
+  test('stops the step after a learning rate that is far too large', async () => {
     await engine.step(globalBatch(0), 1, SEED, 1e30);
     await expect(engine.step(globalBatch(1), 2, SEED, RATE)).rejects.toMatchObject({ code: 'LT_TRAIN_NONFINITE' });
   });
 
-  it('leaves nothing behind: with sound weights the run goes on as if it had not been', async () => {
+  test('leaves nothing behind: with sound weights the run goes on as if it had not been', async () => {
     restart(engine, golden);
     const hash = await run(engine);
     spoil('h.0.attn.c_proj.weight', Number.NaN);
@@ -140,7 +140,7 @@ describe('a step whose loss or gradient is not finite', () => {
 });
 
 describe('evaluation', () => {
-  it('counts no ignored targets and changes nothing', async () => {
+  test('counts no ignored targets and changes nothing', async () => {
     restart(engine, golden);
     const before = await stateHash(engine);
     const T = golden.config.context;
@@ -157,7 +157,7 @@ describe('evaluation', () => {
 });
 
 describe('clipping', () => {
-  it('reports the norm of the whole gradient and scales the update by clip / norm', async () => {
+  test('reports the norm of the whole gradient and scales the update by clip / norm', async () => {
     restart(engine, golden);
     const batches = globalBatch(0);
     const context = { seed: SEED, step: 1, lossScale: 1 / (6 * golden.config.context) };

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { memoryTokens } from '../../src/data/token-file.js';
 import type { MetricsEvent } from '../../src/report/metrics.js';
 import { StepAbandoned, type TrainingEngine } from '../../src/train/engine.js';
@@ -62,13 +62,13 @@ function trainer(engine: ReturnType<typeof fake>) {
 
 const WHOLE = ['step 1', 'eval 1', 'step 2', 'step 3', 'eval 3', 'checkpoint 3'];
 
-it('a run is complete once the report on its last step is there', async () => {
+test('a run is complete once the report on its last step is there', async () => {
   const { made, hooks, kinds } = trainer(fake());
   expect(await made.run(0, hooks)).toMatchObject({ step: STEPS, complete: true, digest: 'digest 3' });
   expect(kinds()).toEqual(WHOLE);
 });
 
-it('one that is ended in that report is not, keeps its last step, and has the report to write still', async () => {
+test('one that is ended in that report is not, keeps its last step, and has the report to write still', async () => {
   // Two evaluations a report: of both parts of the data.
   const engine = fake((n) => n === 4 && first.made.abandon());
   const first = trainer(engine);
@@ -84,14 +84,14 @@ it('one that is ended in that report is not, keeps its last step, and has the re
   );
 });
 
-it('an evaluation that is abandoned ends the run with the steps before it saved', async () => {
+test('an evaluation that is abandoned ends the run with the steps before it saved', async () => {
   const engine = fake((n) => n === 1 && first.made.abandon());
   const first = trainer(engine);
   expect(await first.made.run(0, first.hooks)).toMatchObject({ step: 1, complete: false, digest: 'digest 1' });
   expect(first.kinds()).toEqual(['step 1', 'checkpoint 1']);
 });
 
-it("neither waiting for workers nor evaluations, checkpoints and pauses count into a step's speed", async () => {
+test("neither waiting for workers nor evaluations, checkpoints and pauses count into a step's speed", async () => {
   const timed = { ...config, options: { ...options, checkpointEvery: '1' }, totalSteps: 4 } as RunConfig;
   let time = 0;
   const clock = new RunClock(() => time);

@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { BLOCK_VALUES, orderKey } from '../../src/train/blocks.js';
+import { BLOCK_VALUES, orderKey } from '../../cluster/exchange/blocks.js';
 
 /** Integers as low and high words. */
 export interface Words {

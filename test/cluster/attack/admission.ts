@@ -1,6 +1,6 @@
 /** How a member comes in: with its bit class and the weights, or by its name alone. */
-import type { Welcome } from '../../../cluster/protocol.js';
-import { Worker } from '../../../cluster/worker.js';
+import type { Welcome } from '../../../cluster/protocol/protocol.js';
+import { Worker } from '../../../cluster/worker/worker.js';
 import type { LantrainError } from '../../../src/errors.js';
 import { BentConnection, type Hooks } from './bent.js';
 import { type Entered, enterAs, over, type Seat } from './seat.js';

@@ -1,12 +1,12 @@
 /** A worker's connection with hooks on what arrives and what leaves. */
-import type { FrameContext } from '../../../cluster/frame.js';
+import type { FrameContext } from '../../../cluster/protocol/frame.js';
 import {
   type CoordinatorMessage,
   dispatch,
   type Frame,
   type Handlers,
   type WorkerMessage,
-} from '../../../cluster/protocol.js';
+} from '../../../cluster/protocol/protocol.js';
 import type { ConnectionStats, WorkerConnection } from '../../../cluster/transport/connection.js';
 import type { LantrainError } from '../../../src/errors.js';
 

@@ -1,7 +1,8 @@
 /** Attacks of who holds the token and need not be admitted: what they cost is memory, time, and the places of others. */
-import { encodeFrame, MAX_FRAME_BYTES, MicroBatchSet } from '../../../cluster/protocol.js';
+
+import { packLoss } from '../../../cluster/exchange/blocks.js';
+import { encodeFrame, MAX_FRAME_BYTES, MicroBatchSet } from '../../../cluster/protocol/protocol.js';
 import { LantrainError } from '../../../src/errors.js';
-import { packLoss } from '../../../src/train/blocks.js';
 import { type Attack, introduced, untilEnded } from './admission.js';
 import { flood, pause } from './seat.js';
 

@@ -2,16 +2,17 @@
  * Attacks of members that do not do, or do wrong, what they are dealt. Each is a real `Worker` with a real engine, whose
  * connection is bent: the probes are answered as the protocol asks, and then comes what the attack is about.
  */
-import type { FrameContext } from '../../../cluster/frame.js';
+
+import { packLoss, packSums, unpackSums } from '../../../cluster/exchange/blocks.js';
+import type { FrameContext } from '../../../cluster/protocol/frame.js';
 import {
   type CoordinatorMessage,
   decodeFrame,
   encodeFrame,
   MicroBatchSet,
   type WorkerMessage,
-} from '../../../cluster/protocol.js';
+} from '../../../cluster/protocol/protocol.js';
 import type { LantrainError } from '../../../src/errors.js';
-import { packLoss, packSums, unpackSums } from '../../../src/train/blocks.js';
 import { type Admitted, type Attack, admitted, DEAF, ignore, untilEnded } from './admission.js';
 import type { Hooks } from './bent.js';
 import { type Entered, enterAs, flood, type Seat } from './seat.js';

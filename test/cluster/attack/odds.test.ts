@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildAttacker } from './attacker.js';
 import { liePlans, lieRun, mostLies } from './lies.js';
 
@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => program.remove());
 
-it('a liar whose every assignment is audited with the chance P passes n times with the odds (1 - P) ^ n', () => {
+test('a liar whose every assignment is audited with the chance P passes n times with the odds (1 - P) ^ n', () => {
   expect([0.1, 0.2, 0.5].map(mostLies)).toEqual([132, 62, 20]);
   for (const share of [0.1, 0.2, 0.5]) {
     expect((1 - share) ** mostLies(share)).toBeLessThanOrEqual(1e-6);
@@ -22,7 +22,7 @@ it('a liar whose every assignment is audited with the chance P passes n times wi
 });
 
 describe.skipIf(process.platform !== 'linux')('members that send wrong gradients', () => {
-  it.each(liePlans(STEPS).filter(({ audit }) => audit === SHARE))(
+  test.each(liePlans(STEPS).filter(({ audit }) => audit === SHARE))(
     'are found, and never leave a wrong digest unmarked ($name)',
     async (plan) => {
       const { faults } = await lieRun(program.path, plan, SEED);

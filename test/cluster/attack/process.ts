@@ -1,10 +1,10 @@
 /** The process of an attacker: does what its parent says, one attack at a time. */
 import { setMaxListeners } from 'node:events';
 import { constants, setPriority } from 'node:os';
-import { EngineKeeper } from '../../../cluster/engine-keeper.js';
-import type { JoinUrl } from '../../../cluster/join-url.js';
-import { openGpu } from '../../../src/cli/open-gpu.js';
-import { loadShaders } from '../../../src/cli/shaders.js';
+import type { JoinUrl } from '../../../cluster/access/join-url.js';
+import { EngineKeeper } from '../../../cluster/coordinator/engine-keeper.js';
+import { openGpu } from '../../../src/node/open-gpu.js';
+import { loadShaders } from '../../../src/node/shaders.js';
 import { Draw } from '../seeded.js';
 import type { Attack } from './admission.js';
 import { COSTS } from './costs.js';

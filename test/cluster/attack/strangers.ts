@@ -1,7 +1,9 @@
 /** Attacks of who reaches the coordinator's port and knows no token; and of a page, which knows it. */
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import { newToken } from '../../../cluster/access.js';
+import { newToken } from '../../../cluster/access/access.js';
+import { encodeMessage } from '../../../cluster/protocol/protocol.js';
+import { importToken, randomNonce, sign } from '../../../cluster/transport/proof.js';
 import {
   decodeServerMessage,
   fromHex,
@@ -11,9 +13,7 @@ import {
   WATCH_PATH,
   WATCH_VERSION,
   watchStatement,
-} from '../../../cluster/dashboard/messages.js';
-import { encodeMessage } from '../../../cluster/protocol.js';
-import { importToken, randomNonce, sign } from '../../../cluster/transport/proof.js';
+} from '../../../src/watch/messages.js';
 import type { Attack } from './admission.js';
 import { enterAs, flood, openSocket, openWebSocket, over, pause, type Seat } from './seat.js';
 

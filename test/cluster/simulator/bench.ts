@@ -5,7 +5,7 @@ import {
   type RoundEvent,
   type RoundNote,
   sets,
-} from '../../../cluster/round.js';
+} from '../../../cluster/round/round.js';
 
 const CONFIG: RoundConfig = {
   parameterBuckets: 3,

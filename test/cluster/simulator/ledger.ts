@@ -1,4 +1,4 @@
-import type { RoundAction, RoundNote, WorkerId } from '../../../cluster/round.js';
+import type { RoundAction, RoundNote, WorkerId } from '../../../cluster/round/round.js';
 import { must } from './owner.js';
 
 interface FalseUse {

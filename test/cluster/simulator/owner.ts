@@ -7,7 +7,7 @@ import {
   type StopReason,
   sets,
   type WorkerId,
-} from '../../../cluster/round.js';
+} from '../../../cluster/round/round.js';
 import type { Ledger } from './ledger.js';
 import type { Link } from './link.js';
 import { digestOf, evaluationLoss, gradient, hashOf, initialWeight, type Shape, updated, type World } from './world.js';

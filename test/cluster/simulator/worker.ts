@@ -1,4 +1,4 @@
-import { sets } from '../../../cluster/round.js';
+import { sets } from '../../../cluster/round/round.js';
 import { Link } from './link.js';
 import { type Contribution, type FromWorker, type Mutation, must, type Owner, type ToWorker } from './owner.js';
 import { evaluationLoss, gradient, hashOf, type Shape, type World } from './world.js';

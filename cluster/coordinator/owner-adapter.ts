@@ -1,0 +1,220 @@
+import { LantrainError } from '../../src/errors.js';
+import type { KernelCache } from '../../src/gpu/kernel.js';
+import { memoryBudget } from '../../src/model/activations.js';
+import type { MicroBatch, StepContext } from '../../src/model/gpt.js';
+import type { ParameterArena } from '../../src/model/layout.js';
+import type { BatchShape } from '../../src/model/shape.js';
+import { formatBytes } from '../../src/report/format.js';
+import { packLoss } from '../exchange/blocks.js';
+import { decodeFrame, encodeFrame, type Frame, HEADER_BYTES, MicroBatchSet, sealFrame } from '../protocol/frame.js';
+import { Upload } from '../worker/upload.js';
+import { GradientEngine, type ScaledBatch, type WorkerShape } from '../worker/worker-engine.js';
+
+/** What the round has dealt to the owner. */
+export interface OwnTask {
+  readonly kind: 'step' | 'evaluate';
+  readonly assignment: number;
+  /** Of a step, its number; of an evaluation, the version. */
+  readonly step: number;
+  /** Updates behind the weights that it is computed by. */
+  readonly version: number;
+  /** By micro-batch. */
+  readonly batches: ReadonlyMap<number, MicroBatch>;
+  /** Those that are lacking, the loss's index among them; of a step only. */
+  readonly buckets: readonly number[];
+  /** In mixed precision: the loss scale to begin with is 2 to this power. */
+  readonly scaleExponent?: number;
+}
+
+/** Who deals, and takes what comes of it. Nothing is told of a task that was dropped. */
+export interface OwnTaskGiver {
+  /** Runs `work` while the weights are, and stay, those of `version`; undefined where they are others by now. */
+  withWeights<T>(version: number, work: () => Promise<T>): Promise<T | undefined>;
+  /** Resolves when the frame's bytes are free. */
+  contributed(task: OwnTask, frame: Frame): Promise<void>;
+  evaluated(task: OwnTask, losses: bigint): void;
+  /** These micro-batches are not finite, or overflow. */
+  refused(task: OwnTask, microBatches: readonly number[], what: string): void;
+  /** It cannot compute, now or ever; `reason` is one line. */
+  unable(reason: string): void;
+}
+
+export interface OwnerAdapterOptions extends WorkerShape {
+  readonly seed: number;
+  readonly incarnation: number;
+  readonly microBatches: number;
+  readonly tokensPerStep: number;
+  /** What the adapter can still take, where that is known. */
+  readonly availableBytes?: () => number | undefined;
+}
+
+/**
+ * The owner's own adapter as a worker: it computes what the round deals to `OWNER` by the code that workers run, on the
+ * owner's weights themselves. What comes of it are frames as they come from a worker, byte by byte. One task at a time,
+ * in the order in which they were dealt. The graph is built when it is first needed.
+ */
+export class OwnerAdapter {
+  #engine: Promise<GradientEngine> | undefined;
+  readonly #live = new Map<number, OwnTask>();
+  #tasks: Promise<void> = Promise.resolve();
+  #hasBegun = false;
+  #isUnable = false;
+
+  constructor(
+    private readonly kernels: KernelCache,
+    private readonly weights: ParameterArena,
+    private readonly options: OwnerAdapterOptions,
+    private readonly giver: OwnTaskGiver,
+  ) {}
+
+  /** The assignment it has in hand or next, for whoever shows it. */
+  get task(): OwnTask | undefined {
+    return this.#live.values().next().value;
+  }
+
+  /** Builds the graph beforehand; where that fails, `unable` is told. Never rejects. */
+  async prepare(onProgress?: (done: number, total: number) => void): Promise<void> {
+    try {
+      await this.#built(onProgress);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** It was asked to compute something. */
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
+
+  take(task: OwnTask): void {
+    this.#hasBegun = true;
+    if (this.#isUnable) return;
+    this.#live.set(task.assignment, task);
+    this.#tasks = this.#tasks.then(() => this.#compute(task)).catch((error) => this.#fail(error));
+  }
+
+  /** Nobody wants it any more. */
+  drop(assignment: number): void {
+    this.#live.delete(assignment);
+  }
+
+  /** The job that its tasks are of is over. */
+  dropAll(): void {
+    this.#live.clear();
+  }
+
+  /** Resolves when nothing is being built. Never rejects. */
+  async settled(): Promise<void> {
+    await this.#engine?.catch(() => undefined);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#isUnable) return;
+    this.#isUnable = true;
+    this.#live.clear();
+    const text = error instanceof Error ? error.message : String(error);
+    this.giver.unable(text.split('\n')[0]);
+  }
+
+  #isLive(task: OwnTask): boolean {
+    return this.#live.get(task.assignment) === task;
+  }
+
+  async #built(onProgress?: (done: number, total: number) => void): Promise<GradientEngine> {
+    this.#engine ??= this.#build(onProgress);
+    return this.#engine;
+  }
+
+  async #build(onProgress?: (done: number, total: number) => void): Promise<GradientEngine> {
+    const { kernels, weights, options } = this;
+    const { model, plan } = options;
+    const shape = this.#fitting();
+    return kernels.gpu.orFree(() => GradientEngine.over(kernels, weights, { model, shape, plan }, onProgress));
+  }
+
+  /** The shape of one micro-batch, recomputed where memory is short. Throws LT_GPU_MEMORY where it is shorter. */
+  #fitting(): BatchShape {
+    const { model, plan, shape, availableBytes } = this.options;
+    const available = availableBytes?.() ?? Number.POSITIVE_INFINITY;
+    const sumBytes = 8 * this.weights.layout.allocatedValues;
+    const needed = (one: BatchShape) => sumBytes + memoryBudget(model, one, plan).activationBytes;
+    const shapes = [shape, { ...shape, recompute: true }].map((one) => ({ ...one, stack: 1 }));
+    const fitting = shapes.find((one) => needed(one) <= available);
+    if (fitting !== undefined) return fitting;
+    throw new LantrainError(
+      'LT_GPU_MEMORY',
+      `computing here as well needs ${formatBytes(needed(shapes[1]))} on the adapter, and there is ${formatBytes(available)}`,
+    );
+  }
+
+  async #compute(task: OwnTask): Promise<void> {
+    if (!this.#isLive(task)) return;
+    const engine = await this.#built();
+    try {
+      await (task.kind === 'step' ? this.#step(engine, task) : this.#evaluate(engine, task));
+    } finally {
+      engine.sums.clear(engine.gpu);
+      this.drop(task.assignment);
+    }
+  }
+
+  async #step(engine: GradientEngine, task: OwnTask): Promise<void> {
+    const { seed, tokensPerStep, incarnation } = this.options;
+    const { step, assignment, scaleExponent: first } = task;
+    const context: StepContext = { seed, step, lossScale: 1 / tokensPerStep };
+    const scaled: ScaledBatch[] = [];
+    let halvings = 0;
+    let lossGrid = 0n;
+    for (const [microBatch, batch] of task.batches) {
+      if (!this.#isLive(task)) return;
+      const report = await this.giver.withWeights(task.version, () => {
+        engine.gpt.submitWeights();
+        if (first === undefined) return engine.gradient(batch, context);
+        return engine.gradientByScale(batch, context, first, scaled);
+      });
+      if (report === undefined || !this.#isLive(task)) return;
+      if (report.wrong.length > 0) {
+        this.giver.refused(task, [microBatch], report.wrong.slice(0, 3).join(', '));
+        return;
+      }
+      lossGrid = report.lossGrid;
+      if (first !== undefined) halvings += first - scaled[scaled.length - 1].exponent;
+    }
+    const microBatches = MicroBatchSet.of(task.batches.keys());
+    const lossBucket = engine.packer.buckets.length;
+    const frames = { incarnation, buckets: lossBucket + 1, microBatches: this.options.microBatches } as const;
+    // A few at once, as on the way up: whoever takes them holds no more.
+    const upload = new Upload();
+    upload.begin(async (bucket) => {
+      if (!this.#isLive(task)) return;
+      const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
+      let message: Uint8Array;
+      if (bucket === lossBucket) message = encodeFrame(header, packLoss(lossGrid, halvings));
+      else {
+        message = await engine.packer.pack(bucket, HEADER_BYTES);
+        sealFrame(message, header);
+      }
+      if (this.#isLive(task))
+        await this.giver.contributed(task, decodeFrame(message, { ...frames, kinds: ['contribution'] }));
+    });
+    for (const bucket of task.buckets) upload.add(bucket);
+    await upload.end();
+  }
+
+  async #evaluate(engine: GradientEngine, task: OwnTask): Promise<void> {
+    let losses = 0n;
+    const wrong: number[] = [];
+    for (const [microBatch, batch] of task.batches) {
+      if (!this.#isLive(task)) return;
+      const report = await this.giver.withWeights(task.version, () => {
+        engine.gpt.submitWeights();
+        return engine.losses([batch]);
+      });
+      if (report === undefined || !this.#isLive(task)) return;
+      if (report.wrong.length > 0) wrong.push(microBatch);
+      losses += report.lossGrid;
+    }
+    if (wrong.length > 0) this.giver.refused(task, wrong, 'the loss');
+    else this.giver.evaluated(task, losses);
+  }
+}

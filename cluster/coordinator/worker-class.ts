@@ -1,0 +1,46 @@
+import { createHash } from 'node:crypto';
+import type { OwnBitClass, ProbeHashes } from '../protocol/bit-class.js';
+
+/** The class of a worker. */
+export interface WorkerClass {
+  /** Differs where any digit of a hash does. */
+  readonly key: string;
+  /** What people read. */
+  readonly name: string;
+}
+
+/** A key that is not the owner's, wherever it stands in a text. */
+const KEY = /\b[0-9a-f]{64}\b/g;
+
+/** Classes whose names are remembered. */
+const MOST_CLASSES = 1000;
+
+/**
+ * What the hashes of workers make them: of the owner's class where both are the owner's, whole; else a class of its own,
+ * named by the first digits of its key. Nobody can choose hashes whose key or name is the owner's.
+ */
+export class WorkerClasses {
+  readonly #names = new Map<string, string>();
+
+  constructor(private readonly own: OwnBitClass) {}
+
+  of({ reference, run }: ProbeHashes): WorkerClass {
+    const { salted, name: ownName } = this.own;
+    if (reference === salted.reference && run === salted.run) return { key: ownName, name: ownName };
+    const key = createHash('sha256').update(`${reference} ${run}`).digest('hex');
+    const short = `${key.slice(0, 12)}-${key.slice(12, 24)}`;
+    const name = short === ownName ? `${short}-other` : short;
+    this.#names.delete(key);
+    this.#names.set(key, name);
+    for (const oldest of this.#names.keys()) {
+      if (this.#names.size <= MOST_CLASSES) break;
+      this.#names.delete(oldest);
+    }
+    return { key, name };
+  }
+
+  /** `text` with names where it has keys. */
+  readable(text: string): string {
+    return text.replace(KEY, (key) => this.#names.get(key) ?? key);
+  }
+}

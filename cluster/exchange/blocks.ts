@@ -1,0 +1,263 @@
+import { LantrainError } from '../../src/errors.js';
+
+/**
+ * The block format: integers of one bucket, each block of 256 in as few bytes as its values allow. Exact, and made so
+ * that four consecutive values are whole words of each plane, on the GPU (`shaders/pack.wgsl`, `shaders/unpack.wgsl`)
+ * as here.
+ *
+ *     word 0      1        2         3         4                         4 + ceil(blocks / 4)
+ *     | words   | values | check a | check b | widths, a byte a block  | block 0 | block 1 | ...
+ *       all of             of the new weights  0, 1, 2, 3, 4, 5 or 8;
+ *       this               (sums: 0, 0)        zeros up to a whole word
+ *
+ * A block of n values (256; the last one of a bucket 64, 128, 192 or 256) takes n * width bytes, in planes:
+ *
+ *     width 1   | n x i8             |
+ *     width 2   | n x i16            |
+ *     width 3   | n x u16, low bits  | n x i8, high bits  |
+ *     width 4   | n x i32            |
+ *     width 5   | n x u32, low word  | n x i8, high bits  |
+ *     width 8   | n x u32, low word  | n x i32, high word |
+ *
+ * All little-endian, two's complement. A width is the smallest that holds all values of its block when packed here; a
+ * reader takes wider ones as well. Sums use every width; differences of weights are 32-bit numbers: 0 to 4.
+ */
+export const BLOCK_VALUES = 256;
+export const HEADER_WORDS = 4;
+
+export type BlockKind = 'sums' | 'differences';
+
+/** Buckets and their views are whole numbers of this many values. */
+const GRANULE = 64;
+
+/** Two integer sums over the bits of a bucket's weights (`shaders/checksum.wgsl`). */
+export type Checksum = readonly [number, number];
+
+export interface BlockLayout {
+  /** The packed bytes as words. */
+  readonly words: Uint32Array;
+  /** The byte width of each block. */
+  readonly widths: Uint8Array;
+  /** The word at which each block starts. */
+  readonly offsets: Uint32Array;
+  readonly checksum: Checksum;
+}
+
+export function blocksOf(values: number): number {
+  return Math.ceil(values / BLOCK_VALUES);
+}
+
+/** Words before the first block. */
+export function headWords(values: number): number {
+  return HEADER_WORDS + Math.ceil(blocksOf(values) / 4);
+}
+
+/** The most words that `values` values can take. */
+export function mostWords(values: number, kind: BlockKind): number {
+  return headWords(values) + values * (kind === 'sums' ? 2 : 1);
+}
+
+/**
+ * The blocks of `packed`, which must be just `values` values. Throws LT_CLUSTER_FRAME, naming what is wrong; bytes that
+ * pass can be unpacked. Copies only where `packed` does not start at a whole word of its buffer.
+ */
+export function blockLayout(packed: Uint8Array, values: number, kind: BlockKind): BlockLayout {
+  const head = headWords(values);
+  if (packed.byteLength % 4 !== 0 || packed.byteLength < 4 * head)
+    throw malformed(`${packed.byteLength} bytes cannot hold ${values} values`);
+  const aligned = packed.byteOffset % 4 === 0 ? packed : packed.slice();
+  const words = new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
+  if (words[0] !== words.length) throw malformed(`${words[0]} words announced, ${words.length} received`);
+  if (words[1] !== values) throw malformed(`${words[1]} values announced, the bucket has ${values}`);
+  if (kind === 'sums' && (words[2] | words[3]) !== 0) throw malformed('sums with a checksum of weights');
+  const blocks = blocksOf(values);
+  const bytes = aligned.subarray(4 * HEADER_WORDS, 4 * head);
+  const most = kind === 'sums' ? 8 : 4;
+  const offsets = new Uint32Array(blocks);
+  let at = head;
+  for (let block = 0; block < blocks; block++) {
+    const width = bytes[block];
+    if (width > most || width === 6 || width === 7) throw malformed(`block ${block} has the width ${width}`);
+    offsets[block] = at;
+    at += (sizeOf(block, values) / 4) * width;
+  }
+  for (let rest = blocks; rest < bytes.length; rest++)
+    if (bytes[rest] !== 0) throw malformed('bytes after the last width');
+  if (at !== words.length) throw malformed(`the widths ask for ${at} words, ${words.length} received`);
+  return { words, widths: bytes.subarray(0, blocks), offsets, checksum: [words[2], words[3]] };
+}
+
+function sizeOf(block: number, values: number): number {
+  return Math.min(BLOCK_VALUES, values - block * BLOCK_VALUES);
+}
+
+function malformed(what: string): LantrainError {
+  return new LantrainError('LT_CLUSTER_FRAME', `malformed blocks: ${what}`);
+}
+
+/** Packs 64-bit integers, given as their low and high words; the same bytes as the GPU makes. */
+export function packSums(low: Uint32Array, high: Uint32Array): Uint8Array {
+  if (low.length !== high.length) throw new RangeError(`${low.length} low words, ${high.length} high words`);
+  return pack(low, high, [0, 0]);
+}
+
+/** The loss sum is one more bucket: it comes first, then how often loss scales were halved; the others are zero. */
+export const LOSS_BUCKET_VALUES = GRANULE;
+
+/** Packs a loss sum (`StepReport.lossGrid`) and the halvings of loss scales as the loss bucket. */
+export function packLoss(sum: bigint, halvings = 0): Uint8Array {
+  const low = new Uint32Array(LOSS_BUCKET_VALUES);
+  const high = new Uint32Array(LOSS_BUCKET_VALUES);
+  low[0] = Number(BigInt.asUintN(32, sum));
+  high[0] = Number(BigInt.asUintN(32, sum >> 32n));
+  low[1] = halvings;
+  return packSums(low, high);
+}
+
+/** What the loss bucket says, given as its words. */
+export function lossOf(low: Uint32Array, high: Uint32Array): { readonly loss: bigint; readonly halvings: number } {
+  return { loss: (BigInt(high[0] | 0) << 32n) + BigInt(low[0]), halvings: low[1] };
+}
+
+/** Packs what turns the weights `before` into the weights `after`, both given as their bits. */
+export function packDifferences(before: Uint32Array, after: Uint32Array): Uint8Array {
+  if (before.length !== after.length) throw new RangeError(`${before.length} weights before, ${after.length} after`);
+  const low = Uint32Array.from(after, (bits, i) => (orderKey(bits) - orderKey(before[i])) >>> 0);
+  return pack(
+    low,
+    low.map((word) => (word | 0) >> 31),
+    checksumOf(after),
+  );
+}
+
+function pack(low: Uint32Array, high: Uint32Array, checksum: Checksum): Uint8Array {
+  const values = low.length;
+  if (values === 0 || values % GRANULE !== 0) throw new RangeError(`${values} values are no bucket`);
+  const blocks = blocksOf(values);
+  const widths = Uint8Array.from({ length: blocks }, (_, block) => {
+    let width = 0;
+    const start = block * BLOCK_VALUES;
+    for (let i = start; i < start + sizeOf(block, values); i++) width = Math.max(width, widthOf(low[i], high[i]));
+    return width;
+  });
+  const head = headWords(values);
+  const total = widths.reduce((n, width, block) => n + (sizeOf(block, values) / 4) * width, head);
+  const packed = new Uint8Array(4 * total);
+  new Uint32Array(packed.buffer).set([total, values, ...checksum]);
+  packed.set(widths, 4 * HEADER_WORDS);
+  let at = 4 * head;
+  const put = (plane: Uint32Array, start: number, count: number, bytes: number, shift = 0) => {
+    for (let i = start; i < start + count; i++)
+      for (let b = 0; b < bytes; b++) packed[at++] = plane[i] >>> (8 * b + shift);
+  };
+  widths.forEach((width, block) => {
+    const start = block * BLOCK_VALUES;
+    const count = sizeOf(block, values);
+    if (width === 3) {
+      put(low, start, count, 2);
+      put(low, start, count, 1, 16);
+    } else {
+      put(low, start, count, Math.min(width, 4));
+      if (width > 4) put(high, start, count, width - 4);
+    }
+  });
+  return packed;
+}
+
+/** The smallest byte width that holds the integer. */
+export function widthOf(low: number, high: number): number {
+  const sign = (high | 0) >> 31;
+  const [l, h] = [(low ^ sign) >>> 0, (high ^ sign) >>> 0];
+  if (h >= 2 ** 7) return 8;
+  if (h > 0 || l >= 2 ** 31) return 5;
+  if (l >= 2 ** 23) return 4;
+  if (l >= 2 ** 15) return 3;
+  if (l >= 2 ** 7) return 2;
+  return l > 0 || sign !== 0 ? 1 : 0;
+}
+
+/** The integers of `packed` as low and high words. Throws LT_CLUSTER_FRAME. */
+export function unpackSums(packed: Uint8Array, values: number): { low: Uint32Array; high: Uint32Array } {
+  const low = new Uint32Array(values);
+  const high = new Uint32Array(values);
+  addBlocks(blockLayout(packed, values, 'sums'), low, high);
+  return { low, high };
+}
+
+/**
+ * Turns `weights`, given as their bits, into the weights that were packed against them, in place. Throws
+ * LT_CLUSTER_FRAME when the bytes are malformed (nothing has changed then), or when what comes out is not what was
+ * packed: they were other weights.
+ */
+export function applyDifferences(packed: Uint8Array, weights: Uint32Array): void {
+  const layout = blockLayout(packed, weights.length, 'differences');
+  const keys = weights.map(orderKey);
+  addBlocks(layout, keys, new Uint32Array(keys.length));
+  weights.set(keys.map(orderKey));
+  const [a, b] = checksumOf(weights);
+  if (a !== layout.checksum[0] || b !== layout.checksum[1])
+    throw new LantrainError('LT_CLUSTER_FRAME', 'differences of other weights than these');
+}
+
+/**
+ * An integer that orders floats as their values (-0 just below +0), from the float's bits; its own inverse. Weights
+ * that differ by one rounding differ by one here.
+ */
+export function orderKey(bits: number): number {
+  return (bits ^ ((bits >> 31) & 0x7fffffff)) >>> 0;
+}
+
+/** What `shaders/checksum.wgsl` computes: sums, in any order, of two mixes of each word's bits and place. */
+export function checksumOf(bits: Uint32Array): Checksum {
+  let a = 0;
+  let b = 0;
+  for (let i = 0; i < bits.length; i++) {
+    const first = mix(bits[i] ^ Math.imul(i, 0x9e3779b9));
+    a = (a + first) | 0;
+    b = (b + mix(first + 0x7f4a7c15)) | 0;
+  }
+  return [a >>> 0, b >>> 0];
+}
+
+/** A bijection of 32 bits without visible pattern (lowbias32, by Chris Wellons' hash prospector). */
+function mix(word: number): number {
+  let x = word;
+  x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
+  x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
+  return x ^ (x >>> 16);
+}
+
+/** Adds the integers of checked blocks to `low` and `high`, modulo 2^64. */
+export function addBlocks(layout: BlockLayout, low: Uint32Array, high: Uint32Array): void {
+  const { buffer, byteOffset, byteLength } = layout.words;
+  const bytes = new Int8Array(buffer, byteOffset, byteLength);
+  const halves = new Uint16Array(buffer, byteOffset, byteLength / 2);
+  const words = new Int32Array(buffer, byteOffset, byteLength / 4);
+  // Signed words throughout: V8 holds an unsigned one above 2^31 as a float.
+  const lows = new Int32Array(low.buffer, low.byteOffset, low.length);
+  const highs = new Int32Array(high.buffer, high.byteOffset, high.length);
+  const add = (i: number, l: number, h: number) => {
+    const before = lows[i];
+    const sum = (before + l) | 0;
+    lows[i] = sum;
+    highs[i] = highs[i] + h + (((before & l) | ((before | l) & ~sum)) >>> 31);
+  };
+  layout.widths.forEach((width, block) => {
+    const at = layout.offsets[block];
+    const start = block * BLOCK_VALUES;
+    const count = sizeOf(block, low.length);
+    const rest = 4 * at + count * (width === 3 ? 2 : 4);
+    if (width === 0) return;
+    for (let i = 0; i < count; i++) {
+      let value = 0;
+      if (width === 1) value = bytes[4 * at + i];
+      else if (width === 2) value = (halves[2 * at + i] << 16) >> 16;
+      else if (width === 3) value = halves[2 * at + i] | (bytes[rest + i] << 16);
+      else if (width > 3) value = words[at + i];
+      let upper = value >> 31;
+      if (width === 5) upper = bytes[rest + i];
+      else if (width === 8) upper = words[at + count + i];
+      add(start + i, value, upper);
+    }
+  });
+}

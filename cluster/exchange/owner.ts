@@ -1,0 +1,236 @@
+import type { View } from '../../src/gpu/device.js';
+import { slice } from '../../src/gpu/device.js';
+import type { KernelCache } from '../../src/gpu/kernel.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../../src/model/layout.js';
+import { normChunksOf } from '../../src/model/sums.js';
+import { type AdamWSettings, type FlatRange, normDispatch, TrainingState } from '../../src/train/optimizer.js';
+import { BlockPacker, largest, type Packing } from './packing.js';
+
+/** The squares of a bucket lie this many values after those of the one before, so that they can be bound. */
+const SQUARES_STRIDE = normChunksOf(BUCKET_VALUES);
+
+/** What the owner does with one bucket of complete sums. */
+interface BucketWork extends FlatRange {
+  readonly weights: View;
+  readonly next: View;
+  readonly low: View;
+  readonly high: View;
+  readonly norm: DispatchList;
+  readonly update: DispatchList;
+  readonly packing: Packing;
+}
+
+/**
+ * The owner's side of a step in a cluster: complete sums come bucket by bucket from the host, new weights go down as
+ * packed differences.
+ *
+ *     low, high (scratch of one bucket) -> squares
+ *     weights -> copied to next -> AdamW, by low and high (next and the moments in place) -> differences, checksum
+ *     commit: next -> copied to weights
+ *
+ * `weights` are the step's own until `commit`, whatever is updated already: who joins late starts with them, and work
+ * can be done again. With the moments that is 16 bytes a parameter on the adapter. Moments are updated in place; where
+ * updates come before the step is certain of its end (without clipping), those of the step before are kept beside them,
+ * 8 bytes more, so that the state before the step can be read at any time. Kernels, constants and chunks of the norm are
+ * those of `Optimizer`, so the bits are.
+ */
+export class ClusterOwner {
+  /** Buckets of this step whose updates are queued. */
+  readonly #updated = new Set<number>();
+  /** While somebody reads, the moments are those before the step, and the updated ones are kept instead. */
+  #readers = 0;
+  #words: Uint32Array | undefined;
+
+  private constructor(
+    readonly state: TrainingState,
+    readonly buckets: readonly FlatRange[],
+    private readonly work: readonly BucketWork[],
+    private readonly squares: View,
+    private readonly packer: BlockPacker,
+    private readonly kept: KeptMoments | undefined,
+  ) {}
+
+  /** `keepsMoments`: buckets are updated while others may never be. */
+  static async build(
+    kernels: KernelCache,
+    layout: ParameterLayout,
+    settings: AdamWSettings,
+    keepsMoments: boolean,
+  ): Promise<ClusterOwner> {
+    const { gpu } = kernels;
+    const buckets = layout.buckets();
+    const most = largest(buckets);
+    const state = await TrainingState.allocate(gpu, layout, settings);
+    const nextWeights = await ParameterArena.allocate(gpu, layout, 'next');
+    const low = await gpu.buffer('bucket low', most);
+    const high = await gpu.buffer('bucket high', most);
+    const squares = await gpu.buffer('bucket squares', SQUARES_STRIDE * buckets.length);
+    const packer = await BlockPacker.build(kernels, 'differences', most);
+    const work: BucketWork[] = [];
+    for (const [i, bucket] of buckets.entries()) {
+      const { slab, offset, size } = bucket;
+      const sums = { low: slice(low, 0, size), high: slice(high, 0, size) };
+      const weights = state.weights.range(slab, offset, size);
+      const next = nextWeights.range(slab, offset, size);
+      const norm = new DispatchList();
+      const own = slice(squares, SQUARES_STRIDE * i, normChunksOf(size));
+      norm.add(normDispatch(gpu, size, sums, own));
+      await norm.prepare(kernels);
+      const update = new DispatchList();
+      update.add(state.update(bucket, sums, next, own, false));
+      await update.prepare(kernels);
+      work.push({ ...bucket, weights, next, ...sums, norm, update, packing: await packer.prepare(weights, next) });
+    }
+    const kept = keepsMoments ? await KeptMoments.allocate(state, most) : undefined;
+    return new ClusterOwner(state, buckets, work, squares, packer, kept);
+  }
+
+  /**
+   * Queues the squares of a bucket's gradients, given as the words of their sums. The arrays are free again on return.
+   * Needed with clipping only, for all buckets before `beginUpdate`: an update does it as well.
+   */
+  submitNorm(bucket: number, low: Uint32Array, high: Uint32Array): void {
+    const work = this.work[bucket];
+    this.#upload(work, low, high);
+    work.norm.submit(this.state.gpu);
+  }
+
+  /** The sum of the squares of all gradients of the step, added in the same order as `ExactSums.takeReport` does. */
+  async readSquares(): Promise<number> {
+    const values = new Float32Array(await this.state.gpu.read(this.squares));
+    let sum = 0;
+    this.buckets.forEach(({ size }, bucket) => {
+      for (let chunk = 0; chunk < normChunksOf(size); chunk++) sum += values[SQUARES_STRIDE * bucket + chunk];
+    });
+    return sum;
+  }
+
+  /** Queues what all buckets of step `step` (1 is the first) share; before its first `submitUpdate`. */
+  beginUpdate(step: number, learningRate: number, clipScale: number): void {
+    this.state.writeStep(step, learningRate, clipScale);
+  }
+
+  /**
+   * Queues the update of a bucket's moments and next weights, once a step, by the words of its sums. The arrays are
+   * free again on return.
+   */
+  submitUpdate(bucket: number, low: Uint32Array, high: Uint32Array): void {
+    if (this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is updated already in this step`);
+    this.#checkUnread();
+    const work = this.work[bucket];
+    this.#upload(work, low, high);
+    this.#updated.add(bucket);
+    const encoder = this.state.gpu.device.createCommandEncoder();
+    copy(encoder, work.weights, work.next);
+    this.kept?.keep(encoder, work);
+    work.update.encode(encoder);
+    this.state.gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  /**
+   * What turns the step's weights of an updated bucket into the next ones: packed differences with their checksum,
+   * after `headroom` free bytes. Any number of buckets may be asked for at once; before `commit`.
+   */
+  pack(bucket: number, headroom = 0): Promise<Uint8Array> {
+    if (!this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is not updated yet in this step`);
+    return this.packer.pack(this.work[bucket].packing, headroom);
+  }
+
+  /**
+   * Runs `read` while weights and moments are those before the step, though some buckets may be updated already; nothing
+   * may be updated or committed meanwhile. Any number of readers at once. Throws RangeError where updated moments were
+   * not kept.
+   */
+  async readBefore<T>(read: () => Promise<T>): Promise<T> {
+    if (this.#readers === 0) this.#exchange();
+    this.#readers++;
+    try {
+      return await read();
+    } finally {
+      this.#readers--;
+      if (this.#readers === 0) this.#exchange();
+    }
+  }
+
+  #checkUnread(): void {
+    if (this.#readers > 0) throw new RangeError('the state before the step is being read');
+  }
+
+  /** Queues: the moments of updated buckets and those that were kept change places. */
+  #exchange(): void {
+    if (this.#updated.size === 0) return;
+    if (this.kept === undefined) throw new RangeError('the moments before this step are gone');
+    const encoder = this.state.gpu.device.createCommandEncoder();
+    for (const bucket of this.#updated) this.kept.exchange(encoder, this.buckets[bucket]);
+    this.state.gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  /** Queues: the next weights are the weights. Every bucket must be updated, and packed where that is wanted. */
+  commit(): void {
+    if (this.#updated.size !== this.buckets.length)
+      throw new RangeError(`commit with ${this.#updated.size} of ${this.buckets.length} buckets updated`);
+    this.#checkUnread();
+    this.#updated.clear();
+    const encoder = this.state.gpu.device.createCommandEncoder();
+    for (const { weights, next } of this.work) copy(encoder, next, weights);
+    this.state.gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  /** The step's weights of a bucket, whole: little-endian float32 after `headroom` free bytes. */
+  readWeights(bucket: number, headroom = 0): Promise<Uint8Array> {
+    return this.packer.read(this.work[bucket].weights, headroom);
+  }
+
+  #upload(work: BucketWork, low: Uint32Array, high: Uint32Array): void {
+    if (low.length !== work.size || high.length !== work.size)
+      throw new RangeError(`sums of ${low.length} and ${high.length} values for a bucket of ${work.size}`);
+    this.state.gpu.write(work.low, this.#unshared(low));
+    this.state.gpu.write(work.high, this.#unshared(high));
+  }
+
+  /** The words in memory that WebGPU takes: Dawn's bindings refuse shared memory. Valid until the next call. */
+  #unshared(words: Uint32Array): Uint32Array {
+    if (words.buffer instanceof ArrayBuffer) return words;
+    this.#words ??= new Uint32Array(largest(this.buckets));
+    this.#words.set(words);
+    return this.#words.subarray(0, words.length);
+  }
+}
+
+/** The moments that updates of the step in hand have changed, as they were before. */
+class KeptMoments {
+  private constructor(
+    private readonly pairs: readonly { readonly now: ParameterArena; readonly before: ParameterArena }[],
+    /** Room for the moments of one bucket. */
+    private readonly spare: View,
+  ) {}
+
+  static async allocate({ gpu, layout, first, second }: TrainingState, bucketValues: number): Promise<KeptMoments> {
+    const beside = async (now: ParameterArena, name: string) => ({
+      now,
+      before: await ParameterArena.allocate(gpu, layout, name),
+    });
+    const pairs = [await beside(first, 'first before'), await beside(second, 'second before')];
+    return new KeptMoments(pairs, await gpu.buffer('bucket spare', bucketValues));
+  }
+
+  keep(encoder: GPUCommandEncoder, { slab, offset, size }: FlatRange): void {
+    for (const { now, before } of this.pairs)
+      copy(encoder, now.range(slab, offset, size), before.range(slab, offset, size));
+  }
+
+  exchange(encoder: GPUCommandEncoder, { slab, offset, size }: FlatRange): void {
+    const spare = slice(this.spare, 0, size);
+    for (const { now, before } of this.pairs) {
+      const [one, other] = [now.range(slab, offset, size), before.range(slab, offset, size)];
+      copy(encoder, one, spare);
+      copy(encoder, other, one);
+      copy(encoder, spare, other);
+    }
+  }
+}
+
+function copy(encoder: GPUCommandEncoder, from: View, to: View): void {
+  encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, from.size);
+}

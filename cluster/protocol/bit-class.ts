@@ -1,0 +1,202 @@
+import type { Gpu } from '../../src/gpu/device.js';
+import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import type { ModelConfig } from '../../src/model/config.js';
+import { ParameterLayout } from '../../src/model/layout.js';
+import { addMatmul } from '../../src/model/matmul.js';
+import { always } from '../../src/model/matmul-plan.js';
+import type { Parameter } from '../../src/model/parameters.js';
+import { ExactSums } from '../../src/model/sums.js';
+import { Optimizer } from '../../src/train/optimizer.js';
+import { deriveKey, fillUniform, type Key, Stream, threefry } from '../../src/util/random.js';
+import { WorkerEngine, type WorkerShape } from '../worker/worker-engine.js';
+
+/*
+ * Adapters of one bit class give the same bits for the same kernels. That is found by hashing results, not by name:
+ * `reference` runs kernels that every plan shares (AdamW, the norm, sums to float32, a matrix product in workgroup
+ * tiles), `run` one micro-batch of the run's own shape and plan, dropout on, by generated weights.
+ *
+ * A coordinator salts both by a nonce of its start: whoever gives the right hashes has computed them since. Hashes
+ * without a salt name the owner's class, so that it is called the same after every start; they are never sent.
+ */
+
+const REFERENCE: ModelConfig = {
+  vocabSize: 61,
+  context: 8,
+  width: 24,
+  layers: 1,
+  heads: 3,
+  tie: false,
+  qkvBias: true,
+};
+
+export type Probe = 'reference' | 'run';
+
+/** The hashes of both probes, whole. */
+export interface ProbeHashes {
+  readonly reference: string;
+  readonly run: string;
+}
+
+/** What an owner knows of its own bit class. */
+export interface OwnBitClass {
+  /** What it is called in metrics, at every start. */
+  readonly name: string;
+  /** The salt of this start, 32 bytes, and the hashes that an adapter of the class gives by it. */
+  readonly nonce: Uint8Array;
+  readonly salted: ProbeHashes;
+}
+
+/**
+ * The hash of one probe on this adapter, salted by `nonce`. `engine` is the run's, with no work in hand; its weights are
+ * overwritten.
+ */
+export async function bitClassHash(
+  probe: Probe,
+  nonce: Uint8Array,
+  { gpu, shaders }: { readonly gpu: Gpu; readonly shaders: ShaderTexts },
+  engine: WorkerEngine,
+  { model, shape }: WorkerShape,
+): Promise<string> {
+  const salt = await saltOf(nonce);
+  return probe === 'reference' ? referenceHash(gpu, shaders, salt) : runHash(engine, model, shape.dropout > 0, salt);
+}
+
+/** The name of a bit class by hashes without a salt: both, shortened. */
+export function bitClassOf({ reference, run }: ProbeHashes): string {
+  return `${reference.slice(0, 12)}-${run.slice(0, 12)}`;
+}
+
+/**
+ * The class of this adapter and its hashes by `nonce`, on a device of its own, for an owner, who has no worker's graph
+ * yet. The device is to be destroyed.
+ */
+export async function ownBitClass(
+  gpu: Gpu,
+  shaders: ShaderTexts,
+  shape: WorkerShape,
+  nonce: Uint8Array,
+  onProgress?: (done: number, total: number) => void,
+): Promise<OwnBitClass> {
+  const engine = await WorkerEngine.create(gpu, shaders, shape, onProgress);
+  const hashes = async (salt?: Key): Promise<ProbeHashes> => ({
+    reference: await referenceHash(gpu, shaders, salt),
+    run: await runHash(engine, shape.model, shape.shape.dropout > 0, salt),
+  });
+  return { name: bitClassOf(await hashes()), nonce, salted: await hashes(await saltOf(nonce)) };
+}
+
+async function saltOf(nonce: Uint8Array): Promise<Key> {
+  const view = new DataView((await sha256(nonce)).buffer);
+  return [view.getUint32(0, true), view.getUint32(4, true)];
+}
+
+/** The key of what a probe generates. */
+function keyOf(salt: Key | undefined, seed: number, a = 0): Key {
+  const key = deriveKey(seed, Stream.probe, a);
+  return salt === undefined ? key : threefry(salt, ...key);
+}
+
+async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promise<string> {
+  const kernels = new KernelCache(gpu, shaders);
+  const layout = new ParameterLayout(REFERENCE);
+  const sums = await ExactSums.allocate(gpu, layout);
+  const adamw = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' } as const;
+  const optimizer = await Optimizer.build(kernels, layout, sums, adamw);
+  for (const [i, parameter] of layout.parameters.entries())
+    optimizer.weights.write(gpu, parameter.name, generated(parameter, i, salt));
+  const parts: Uint8Array[] = [];
+  for (let step = 1; step <= 3; step++) {
+    const [size] = layout.slabSizes;
+    const key = keyOf(salt, step);
+    const words = Uint32Array.from({ length: size }, (_, i) => threefry(key, i, 0)[0]);
+    gpu.write(sums.low.slabs[0], words);
+    // The sign and some bits: gradients of all sizes up to 2^7.
+    gpu.write(
+      sums.high.slabs[0],
+      words.map((w) => (w | 0) >> (17 + (w & 15))),
+    );
+    optimizer.submitNorm();
+    const report = await sums.takeReport(gpu);
+    parts.push(new Uint8Array(Float64Array.of(report.squares).buffer));
+    optimizer.submitUpdate(step, 1e-2, 0.7);
+  }
+  for (const arena of [optimizer.weights, optimizer.first, optimizer.second])
+    parts.push(new Uint8Array(await gpu.read(arena.slabs[0])));
+  parts.push(await referenceProduct(gpu, kernels, salt));
+  for (const { slabs } of [optimizer.weights, optimizer.first, optimizer.second, sums.low, sums.high])
+    for (const slab of slabs) gpu.release(slab);
+  return digest(parts);
+}
+
+async function referenceProduct(gpu: Gpu, kernels: KernelCache, salt: Key | undefined): Promise<Uint8Array> {
+  const [m, n, k] = [19, 23, 67];
+  const values = (count: number, index: number) => {
+    const out = new Float32Array(count);
+    fillUniform(keyOf(salt, index, 1), out, 1);
+    return out;
+  };
+  const [a, b, c] = [
+    await gpu.buffer('probe a', m * k),
+    await gpu.buffer('probe b', k * n),
+    await gpu.buffer('probe c', m * n),
+  ];
+  gpu.write(a, values(m * k, 1));
+  gpu.write(b, values(k * n, 2));
+  const list = new DispatchList();
+  const output = { kind: 'store', c, ldc: n, gelu: undefined } as const;
+  addMatmul(list, always('tile64x64'), { layout: 'NN', m, n, k, a, lda: k, b, ldb: n, output });
+  await list.prepare(kernels);
+  list.submit(gpu);
+  const result = new Uint8Array(await gpu.read(c));
+  for (const view of [a, b, c]) gpu.release(view);
+  return result;
+}
+
+async function runHash(
+  engine: WorkerEngine,
+  model: ModelConfig,
+  dropout: boolean,
+  salt: Key | undefined,
+): Promise<string> {
+  const { gpu, gpt, layout, packer, sums } = engine;
+  for (const [i, parameter] of layout.parameters.entries())
+    engine.weights.write(gpu, parameter.name, generated(parameter, i, salt));
+  gpt.submitWeights();
+  const key = keyOf(salt, 0, 2);
+  const ids = (c1: number) =>
+    Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, c1)[0] % model.vocabSize);
+  const batch = { tokens: ids(0), targets: ids(1), firstSlot: dropout ? 3 : 0 };
+  const { lossGrid } = await engine.gradient(batch, { seed: 7, step: 5, lossScale: 1 / gpt.rows });
+  const hashes: Uint8Array[] = [new TextEncoder().encode(String(lossGrid))];
+  for (const bucket of packer.buckets.keys()) hashes.push(await sha256(await packer.pack(bucket)));
+  sums.clear(gpu);
+  return digest(hashes);
+}
+
+/** Values that are cheap to make for the largest models: one stretch of random numbers, repeated from another place. */
+const STRETCH = 65537;
+
+function generated(parameter: Parameter, index: number, salt: Key | undefined): Float32Array {
+  const stretch = new Float32Array(STRETCH);
+  fillUniform(keyOf(salt, index, 3), stretch, 0.05);
+  const values = new Float32Array(parameter.size);
+  for (let at = 0; at < values.length; at += STRETCH) values.set(stretch.subarray(0, values.length - at), at);
+  if (parameter.kind === 'gain') for (let i = 0; i < values.length; i++) values[i] += 1;
+  return values;
+}
+
+async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
+  return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
+}
+
+async function digest(parts: readonly Uint8Array[]): Promise<string> {
+  const hashes = await Promise.all(parts.map(sha256));
+  const all = new Uint8Array(hashes.length * 32);
+  hashes.forEach((hash, i) => void all.set(hash, 32 * i));
+  return hexOf(await sha256(all));
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}

@@ -1,0 +1,243 @@
+/**
+ * Payload frames: gradients up, weights down. One WebSocket message each, all fields little-endian:
+ *
+ *     0   u32 magic 'LTFR'    4   u16 frame version      6   u8 kind          7   u8 zero
+ *     8   u32 incarnation     12  u32 assignment         16  u32 step         20  u32 bucket
+ *     24  u32 payload bytes   28  u32 payload checksum a 32  u32 checksum b   36  u32 header checksum
+ *     40  128 bytes: a contribution's set of micro-batches, bit m % 8 of byte m / 8 is micro-batch m
+ *         or weights: u32 base version, u32 checksum a of the whole new bucket, u32 checksum b, zeros
+ *     168 payload, a multiple of 4 bytes
+ *
+ * A control message starts with a MessagePack map, whose first byte is never the 'L' of the magic.
+ */
+import { LantrainError } from '../../src/errors.js';
+import { BUCKET_VALUES } from '../../src/model/layout.js';
+import { type Checksum, checksum, checksumBytes, equalChecksums } from '../exchange/checksum.js';
+
+export const FRAME_VERSION = 2;
+export const HEADER_BYTES = 168;
+export const MAX_MICRO_BATCHES = 1024;
+/** A bucket of 64-bit sums whose every block needs 8 bytes a value, with its width bytes and some room. */
+export const MAX_PAYLOAD_BYTES = BUCKET_VALUES * 8 + 16384;
+export const MAX_FRAME_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES;
+
+const MAGIC = 0x5246544c;
+const SET_AT = 40;
+const HEADER_CHECKSUM_AT = 36;
+
+export const FRAME_KINDS = ['contribution', 'weights-whole', 'weights-difference'] as const;
+export type FrameKind = (typeof FRAME_KINDS)[number];
+
+interface FrameAddress {
+  /** Counts the coordinator's starts of one run. */
+  readonly incarnation: number;
+  /** What the worker was dealt; 0 for weights. */
+  readonly assignment: number;
+  readonly bucket: number;
+}
+
+/** One worker's packed gradient sum over `microBatches`, for one bucket of `step`. */
+export interface ContributionHeader extends FrameAddress {
+  readonly kind: 'contribution';
+  readonly step: number;
+  readonly microBatches: MicroBatchSet;
+}
+
+/** One bucket of the weights as they are after `step`, whole or as differences from those after `base`. */
+export interface WeightsHeader extends FrameAddress {
+  readonly kind: 'weights-whole' | 'weights-difference';
+  /** The version: the step whose update made these weights; 0 before the first. */
+  readonly step: number;
+  readonly base: number;
+  /** Of the whole new bucket, unpacked. */
+  readonly weights: Checksum;
+}
+
+export type FrameHeader = ContributionHeader | WeightsHeader;
+
+/** Says what a frame may say at most; anything beyond is impossible, not stale. */
+export interface FrameContext {
+  readonly incarnation: number;
+  /** Indices of buckets, the loss's included. */
+  readonly buckets: number;
+  /** Micro-batches of a global batch. */
+  readonly microBatches: number;
+  /** Kinds that this side takes. */
+  readonly kinds: readonly FrameKind[];
+}
+
+export interface Frame<H extends FrameHeader = FrameHeader> {
+  readonly header: H;
+  /** A view into the message, on a multiple of 4 bytes. */
+  readonly payload: Uint8Array;
+  readonly payloadChecksum: Checksum;
+  /** Bytes of the whole message. */
+  readonly bytes: number;
+}
+
+/** A set of micro-batch indices below 1024: 128 bytes. */
+export class MicroBatchSet {
+  constructor(readonly bytes: Uint8Array = new Uint8Array(MAX_MICRO_BATCHES / 8)) {
+    if (bytes.length !== MAX_MICRO_BATCHES / 8) throw new RangeError(`a set of ${bytes.length} bytes`);
+  }
+
+  static of(indices: Iterable<number>): MicroBatchSet {
+    const set = new MicroBatchSet();
+    for (const index of indices) {
+      if (!Number.isInteger(index) || index < 0 || index >= MAX_MICRO_BATCHES)
+        throw new RangeError(`micro-batch ${index} is outside 0 .. ${MAX_MICRO_BATCHES - 1}`);
+      set.bytes[index >> 3] |= 1 << (index & 7);
+    }
+    return set;
+  }
+
+  has(index: number): boolean {
+    return ((this.bytes[index >> 3] >> (index & 7)) & 1) === 1;
+  }
+
+  get size(): number {
+    let n = 0;
+    for (let byte of this.bytes) for (; byte !== 0; byte &= byte - 1) n++;
+    return n;
+  }
+
+  /** Ascending. */
+  indices(): number[] {
+    const result: number[] = [];
+    this.bytes.forEach((byte, i) => {
+      for (let bit = 0; bit < 8; bit++) if ((byte >> bit) & 1) result.push(8 * i + bit);
+    });
+    return result;
+  }
+
+  equals(other: MicroBatchSet): boolean {
+    return this.bytes.every((byte, i) => byte === other.bytes[i]);
+  }
+}
+
+export function isFrame(message: Uint8Array): boolean {
+  return message.length > 0 && message[0] === (MAGIC & 0xff);
+}
+
+/** A message with room for the header in front: fill `payload`, then seal. Both are views of one buffer. */
+export function allocateFrame(payloadBytes: number): { readonly message: Uint8Array; readonly payload: Uint8Array } {
+  if (payloadBytes % 4 !== 0 || payloadBytes > MAX_PAYLOAD_BYTES)
+    throw new RangeError(`a payload of ${payloadBytes} bytes: at most ${MAX_PAYLOAD_BYTES}, a multiple of 4`);
+  const message = new Uint8Array(HEADER_BYTES + payloadBytes);
+  return { message, payload: message.subarray(HEADER_BYTES) };
+}
+
+/** Writes the header in front of a payload that lies in its place (`allocateFrame`), with both checksums. */
+export function sealFrame(message: Uint8Array, header: FrameHeader): void {
+  const payload = message.subarray(HEADER_BYTES);
+  writeHeader(message, header, payload.length, checksumBytes(payload));
+}
+
+/** A sealed message of a payload that lies elsewhere; copies it. */
+export function encodeFrame(header: FrameHeader, payload: Uint8Array): Uint8Array {
+  const frame = allocateFrame(payload.length);
+  frame.payload.set(payload);
+  sealFrame(frame.message, header);
+  return frame.message;
+}
+
+function writeHeader(message: Uint8Array, header: FrameHeader, payloadBytes: number, payload: Checksum): void {
+  const view = new DataView(message.buffer, message.byteOffset, HEADER_BYTES);
+  view.setUint32(0, MAGIC, true);
+  view.setUint16(4, FRAME_VERSION, true);
+  view.setUint8(6, FRAME_KINDS.indexOf(header.kind));
+  view.setUint8(7, 0);
+  view.setUint32(8, header.incarnation, true);
+  view.setUint32(12, header.assignment, true);
+  view.setUint32(16, header.step, true);
+  view.setUint32(20, header.bucket, true);
+  view.setUint32(24, payloadBytes, true);
+  view.setUint32(28, payload.a, true);
+  view.setUint32(32, payload.b, true);
+  message.fill(0, SET_AT, HEADER_BYTES);
+  if (header.kind === 'contribution') message.set(header.microBatches.bytes, SET_AT);
+  else {
+    view.setUint32(SET_AT, header.base, true);
+    view.setUint32(SET_AT + 4, header.weights.a, true);
+    view.setUint32(SET_AT + 8, header.weights.b, true);
+  }
+  view.setUint32(HEADER_CHECKSUM_AT, headerChecksum(message), true);
+}
+
+/** Of all words but the checksum's own. */
+function headerChecksum(message: Uint8Array): number {
+  const words = new Uint32Array(HEADER_BYTES / 4);
+  new Uint8Array(words.buffer).set(message.subarray(0, HEADER_BYTES));
+  words[HEADER_CHECKSUM_AT / 4] = 0;
+  const { a, b } = checksum(words);
+  return (a ^ b) >>> 0;
+}
+
+/**
+ * Reads a frame and checks every field of its header. What is impossible throws LT_CLUSTER_MALFORMED; what may be stale
+ * (an earlier incarnation or step, an assignment that is over) is the caller's to judge. The payload is not summed here:
+ * `payloadIntact` does it, on whichever thread unpacks it.
+ */
+export function decodeFrame(message: Uint8Array, context: FrameContext): Frame {
+  if (message.length < HEADER_BYTES) throw malformed(`a frame of ${message.length} bytes has no header`);
+  const view = new DataView(message.buffer, message.byteOffset, HEADER_BYTES);
+  const u32 = (at: number) => view.getUint32(at, true);
+  if (u32(0) !== MAGIC) throw malformed('it does not start as a frame does');
+  const version = view.getUint16(4, true);
+  if (version !== FRAME_VERSION) throw malformed(`frame version ${version}, this side speaks ${FRAME_VERSION}`);
+  if (u32(HEADER_CHECKSUM_AT) !== headerChecksum(message)) throw malformed('its header does not match its checksum');
+  const kind = FRAME_KINDS[view.getUint8(6)];
+  if (kind === undefined || !context.kinds.includes(kind) || view.getUint8(7) !== 0)
+    throw malformed(`frame kind ${kind ?? view.getUint8(6)} has no business here`);
+  const incarnation = u32(8);
+  if (incarnation > context.incarnation || incarnation === 0)
+    throw malformed(`incarnation ${incarnation}, the run is in ${context.incarnation}`);
+  const bucket = u32(20);
+  if (bucket >= context.buckets) throw malformed(`bucket ${bucket} of ${context.buckets}`);
+  const payloadBytes = u32(24);
+  if (payloadBytes !== message.length - HEADER_BYTES || payloadBytes % 4 !== 0)
+    throw malformed(`a payload of ${message.length - HEADER_BYTES} bytes that says it has ${payloadBytes}`);
+  const address = { incarnation, assignment: u32(12), step: u32(16), bucket };
+  const rest = message.subarray(SET_AT, HEADER_BYTES);
+  return {
+    header: kind === 'contribution' ? contribution(address, rest, context) : weights(kind, address, rest),
+    payload: aligned(message.subarray(HEADER_BYTES)),
+    payloadChecksum: { a: u32(28), b: u32(32) },
+    bytes: message.length,
+  };
+}
+
+type Address = FrameAddress & { readonly step: number };
+
+function contribution(address: Address, rest: Uint8Array, context: FrameContext): ContributionHeader {
+  const microBatches = new MicroBatchSet(rest.slice());
+  const { size } = microBatches;
+  if (size === 0) throw malformed('a contribution without micro-batches');
+  const last = microBatches.indices()[size - 1];
+  if (last >= context.microBatches) throw malformed(`micro-batch ${last} of ${context.microBatches}`);
+  if (address.step === 0 || address.assignment === 0) throw malformed('steps and assignments count from 1');
+  return { kind: 'contribution', ...address, microBatches };
+}
+
+function weights(kind: WeightsHeader['kind'], address: Address, rest: Uint8Array): WeightsHeader {
+  const view = new DataView(rest.buffer, rest.byteOffset, rest.byteLength);
+  const base = view.getUint32(0, true);
+  if (rest.subarray(12).some((byte) => byte !== 0)) throw malformed('bytes that must be zero are not');
+  if (kind === 'weights-whole' ? base !== 0 : base >= address.step)
+    throw malformed(`weights of step ${address.step} cannot be told from those of step ${base}`);
+  return { kind, ...address, base, weights: { a: view.getUint32(4, true), b: view.getUint32(8, true) } };
+}
+
+/** Small messages can lie at any offset of a chunk that the socket delivered; words need a multiple of 4. */
+function aligned(payload: Uint8Array): Uint8Array {
+  return payload.byteOffset % 4 === 0 ? payload : new Uint8Array(payload);
+}
+
+/** Whether the payload is what the sender summed. */
+export function payloadIntact(frame: Pick<Frame, 'payload' | 'payloadChecksum'>): boolean {
+  return equalChecksums(checksumBytes(frame.payload), frame.payloadChecksum);
+}
+
+export function malformed(what: string, cause?: unknown): LantrainError {
+  return new LantrainError('LT_CLUSTER_MALFORMED', `a message was refused: ${what}`, { cause });
+}

@@ -1,0 +1,149 @@
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { type Contribution, ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
+import type { SharedMemory } from './reducer-kernel.js';
+
+/** The outcome of a contribution: it is in the sums as a whole, or not at all. */
+export type Added = 'added' | { readonly refused: string };
+
+/** A memory stays well below the 4 GiB that WebAssembly can address. */
+const MOST_ARENA_VALUES = 2 ** 27;
+
+/** The loop takes in more than a network of 10 Gbit/s brings, so the cores are better left to others. */
+const MOST_THREADS = 4;
+
+interface Arena {
+  readonly index: number;
+  readonly memory: SharedMemory;
+  readonly sizes: readonly number[];
+  readonly thread: Worker;
+}
+
+interface Waiting {
+  readonly settle: (added: Added) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/**
+ * The exact all-reduce: contributions, packed as they come from the network, are unpacked and added to 64-bit sums in
+ * worker threads, on shared memory. A bucket belongs to one thread, so sums need no locks; integer sums do not depend
+ * on the order of arrival. Holds 8 bytes a value, and the contributions that wait.
+ */
+export class Reducer {
+  readonly #threads: Worker[] = [];
+  readonly #arenas: Arena[] = [];
+  readonly #waiting = new Map<number, Waiting>();
+  /** For each bucket: when all that was asked of it so far is done. Never rejects. */
+  readonly #settled: Promise<unknown>[];
+  #nextId = 0;
+  #failure: unknown;
+
+  /** `bucketSizes`: the values of each bucket, multiples of 64. */
+  constructor(
+    readonly bucketSizes: readonly number[],
+    threads = Math.max(1, Math.min(MOST_THREADS, Math.floor(availableParallelism() / 4))),
+  ) {
+    const values = bucketSizes.reduce((a, b) => a + b, 0);
+    const threadCount = Math.min(threads, bucketSizes.length);
+    const count = Math.min(bucketSizes.length, Math.max(threadCount, Math.ceil(values / MOST_ARENA_VALUES)));
+    for (let i = 0; i < threadCount; i++) this.#threads.push(this.#start());
+    for (let index = 0; index < count; index++) {
+      const sizes = bucketSizes.filter((_, bucket) => bucket % count === index);
+      const thread = this.#threads[index % threadCount];
+      const memory = ReducerArena.allocate(sizes);
+      this.#arenas.push({ index, memory, sizes, thread });
+      this.#post(thread, { arena: index, memory, sizes });
+    }
+    this.#settled = bucketSizes.map(() => Promise.resolve());
+  }
+
+  /**
+   * Adds the packed sums of one bucket. `terms` is how many values of the grid (each below 2^12, so 2^52 steps) went
+   * into each sum: the number of micro-batches, for the loss bucket the number of tokens. With `owned`, the buffer that
+   * `packed` lies in belongs to nobody else and is moved, not copied.
+   */
+  add(bucket: number, packed: Uint8Array, terms: number, owned = false): Promise<Added> {
+    const { arena, slot } = this.#place(bucket);
+    const movable = owned && packed.buffer instanceof ArrayBuffer;
+    // At once: the caller may reuse the bytes.
+    const bytes = movable ? packed : new Uint8Array(packed);
+    const { byteOffset: offset, byteLength: length } = bytes;
+    const buffer = bytes.buffer as ArrayBuffer;
+    return this.#queue(bucket, () => this.#ask(arena, slot, { buffer, offset, length, terms }));
+  }
+
+  /** Gives `use` the words of a bucket's sums, once all contributions so far are in. It must not keep them. */
+  read<T>(bucket: number, use: (low: Uint32Array, high: Uint32Array) => T): Promise<T> {
+    const { arena, slot } = this.#place(bucket);
+    return this.#queue(bucket, async () => {
+      if (this.#failure !== undefined) throw this.#failure;
+      const { low, high } = ReducerArena.words(arena.memory, arena.sizes, slot);
+      return use(low, high);
+    });
+  }
+
+  /** As `read`, and the sums are zero for whatever is added later. */
+  take<T>(bucket: number, use: (low: Uint32Array, high: Uint32Array) => T): Promise<T> {
+    const taken = this.read(bucket, use);
+    this.clear(bucket);
+    return taken;
+  }
+
+  /** The sums of a bucket are zero for whatever comes later. */
+  clear(bucket: number): void {
+    const { arena, slot } = this.#place(bucket);
+    // A failure is told to those who wait for sums.
+    this.#queue(bucket, () => this.#ask(arena, slot, undefined)).catch(() => {});
+  }
+
+  async close(): Promise<void> {
+    this.#fail(new Error('the reducer is closed'));
+    await Promise.all(this.#threads.map((thread) => thread.terminate()));
+  }
+
+  #place(bucket: number): { arena: Arena; slot: number } {
+    if (this.bucketSizes[bucket] === undefined) throw new RangeError(`there is no bucket ${bucket}`);
+    const count = this.#arenas.length;
+    return { arena: this.#arenas[bucket % count], slot: Math.floor(bucket / count) };
+  }
+
+  /** Has a contribution added, or without one the slot set to zero. */
+  #ask({ index, thread }: Arena, slot: number, add: Contribution | undefined): Promise<Added> {
+    return new Promise((settle, fail) => {
+      if (this.#failure !== undefined) throw this.#failure;
+      const id = this.#nextId++;
+      this.#waiting.set(id, { settle, fail });
+      this.#post(thread, { arena: index, id, slot, add }, add && [add.buffer]);
+    });
+  }
+
+  #queue<T>(bucket: number, work: () => Promise<T>): Promise<T> {
+    const result = this.#settled[bucket].then(work);
+    this.#settled[bucket] = result.catch(() => undefined);
+    return result;
+  }
+
+  #start(): Worker {
+    // Threads run the build's JavaScript, also when this file itself is run from its source (by the tests).
+    const built = import.meta.url.endsWith('.ts')
+      ? '../../dist/cluster/reducer/reducer-worker.js'
+      : './reducer-worker.js';
+    const thread = new Worker(new URL(built, import.meta.url));
+    thread.on('message', ({ id, refused }: ReducerReply) => {
+      this.#waiting.get(id)?.settle(refused === undefined ? 'added' : { refused });
+      this.#waiting.delete(id);
+    });
+    thread.on('error', (error) => this.#fail(error));
+    return thread;
+  }
+
+  #post(thread: Worker, request: ReducerRequest, transfer: ArrayBuffer[] = []): void {
+    thread.postMessage(request, transfer);
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    for (const { fail } of this.#waiting.values()) fail(this.#failure);
+    this.#waiting.clear();
+  }
+}

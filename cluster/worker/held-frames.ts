@@ -1,0 +1,105 @@
+import { LantrainError } from '../../src/errors.js';
+import { mostWords } from '../exchange/blocks.js';
+import { type Frame, malformed, type WeightsHeader } from '../protocol/frame.js';
+
+export type WeightsFrame = Frame<WeightsHeader>;
+
+interface Due {
+  readonly frame: WeightsFrame;
+  readonly taken: () => void;
+}
+
+/** Beyond what a connection holds before it stops reading, and the weights of two versions. */
+const MOST_DUE_BYTES = 2 ** 28 + 2 ** 26;
+
+/**
+ * The weights that a worker has got and not applied yet, with a bound on the memory that a coordinator can make it spend
+ * on them. What is committed is due. Of the version to come there is at most one frame of each kind a bucket: a
+ * coordinator tells of a step before it sends weights of the next one.
+ */
+export class HeldFrames {
+  #due: Due[] = [];
+  #dueBytes = 0;
+  readonly #ahead = new Map<string, WeightsFrame>();
+  #announced = -1;
+  readonly #mostDueBytes: number;
+
+  /** `values`: of each bucket. */
+  constructor(private readonly values: readonly number[]) {
+    this.#mostDueBytes = MOST_DUE_BYTES + 2 * 4 * values.reduce((sum, size) => sum + size, 0);
+  }
+
+  /** The newest version that is committed; -1 before the first. */
+  get announced(): number {
+    return this.#announced;
+  }
+
+  announce(version: number): void {
+    if (version <= this.#announced) return;
+    this.#announced = version;
+    for (const [key, frame] of this.#ahead)
+      if (frame.header.step <= version) {
+        this.#ahead.delete(key);
+        this.#push(frame, () => {});
+      }
+  }
+
+  /**
+   * Takes a frame in. A promise, where it is due, settles when it has been applied: its connection stops reading while it
+   * has given out too many of those. Throws LT_CLUSTER_MALFORMED for what no coordinator sends, LT_CLUSTER_SLOW where too
+   * much is due on a connection that cannot stop reading.
+   */
+  add(frame: Frame): Promise<void> | undefined {
+    const { header, payload } = frame;
+    if (!isWeights(frame) || header.kind === 'contribution') throw malformed('a contribution came down');
+    const { bucket, step: version, kind } = header;
+    if (bucket >= this.values.length) throw malformed(`weights of bucket ${bucket} of ${this.values.length}`);
+    const values = this.values[bucket];
+    const most = 4 * (kind === 'weights-whole' ? values : mostWords(values, 'differences'));
+    if (payload.length > most) throw malformed(`${payload.length} bytes for a bucket of ${values} weights`);
+    if (version > this.#announced + 1) throw malformed(`weights of step ${version} after step ${this.#announced}`);
+    if (version <= this.#announced) {
+      let settle = () => {};
+      const taken = new Promise<void>((resolve) => {
+        settle = resolve;
+      });
+      this.#push(frame, settle);
+      return taken;
+    }
+    const key = `${kind} ${bucket}`;
+    // The newest stands last.
+    this.#ahead.delete(key);
+    this.#ahead.set(key, frame);
+    return undefined;
+  }
+
+  #push(frame: WeightsFrame, taken: () => void): void {
+    this.#dueBytes += frame.bytes;
+    this.#due.push({ frame, taken });
+    if (this.#dueBytes > this.#mostDueBytes)
+      throw new LantrainError('LT_CLUSTER_SLOW', 'this worker does not keep up with the weights that it is sent');
+  }
+
+  /** What is due, in the order in which it came; nothing of it is held any more. */
+  *takeDue(): Generator<WeightsFrame> {
+    for (let next = this.#due.shift(); next !== undefined; next = this.#due.shift()) {
+      this.#dueBytes -= next.frame.bytes;
+      try {
+        yield next.frame;
+      } finally {
+        next.taken();
+      }
+    }
+  }
+
+  clear(): void {
+    this.#ahead.clear();
+    for (const { taken } of this.#due) taken();
+    this.#due = [];
+    this.#dueBytes = 0;
+  }
+}
+
+function isWeights(frame: Frame): frame is WeightsFrame {
+  return frame.header.kind !== 'contribution';
+}

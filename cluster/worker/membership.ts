@@ -1,0 +1,104 @@
+import { LantrainError } from '../../src/errors.js';
+import type { WorkerConnection } from '../transport/connection.js';
+import { Worker, type WorkerNote, type WorkerOptions } from './worker.js';
+
+export type MembershipNote =
+  | WorkerNote
+  | { readonly note: 'joined' }
+  /** It tries again. Told once, not at every try. */
+  | { readonly note: 'lost'; readonly reason: string };
+
+export interface MembershipOptions extends Omit<WorkerOptions, 'onNote'> {
+  readonly connect: () => Promise<WorkerConnection>;
+  /** Give up after so many milliseconds without a coordinator; 0: never. */
+  readonly patienceMs: number;
+  readonly onNote: (note: MembershipNote) => void;
+}
+
+const RETRY_MS = 1000;
+const MOST_RETRY_MS = 10_000;
+
+/** What a coordinator that starts again, or a network that comes back, mends. */
+const RETRYABLE: ReadonlySet<string> = new Set([
+  'LT_CLUSTER_CLOSED',
+  'LT_CLUSTER_CONNECT',
+  'LT_CLUSTER_TIMEOUT',
+  'LT_CLUSTER_LIMIT',
+  // It was stopped for a while, or swapped out, and wakes up.
+  'LT_CLUSTER_SLOW',
+  'LT_CLUSTER_SILENT',
+]);
+
+/** Whether an error may pass, of a worker whose URL has been right before or not. */
+function mayPass({ code }: LantrainError, wasIn: boolean): boolean {
+  // Another network, or another program that took the port for a while.
+  return RETRYABLE.has(code) || (wasIn && code === 'LT_CLUSTER_FOREIGN');
+}
+
+/** A worker's stay with a run, in Node as in a tab: it works until the run is done, and comes back when the line breaks. */
+export class Membership {
+  #worker: Worker | undefined;
+  #leaving = false;
+  #stopWaiting: () => void = () => {};
+
+  constructor(private readonly options: MembershipOptions) {}
+
+  /** Leaves in good order, as soon as it can. */
+  leave(): void {
+    this.#leaving = true;
+    this.#worker?.leave('it was stopped');
+    this.#stopWaiting();
+  }
+
+  /** Tries again now, where it waits to: the network is back, or the device awake. */
+  wake(): void {
+    this.#stopWaiting();
+  }
+
+  /** Throws what trying again does not mend. */
+  async run(): Promise<'done' | 'left'> {
+    const { engines, patienceMs, onNote } = this.options;
+    let lostAt = performance.now();
+    let told = '';
+    let wasIn = false;
+    let retry = RETRY_MS;
+    let worked = false;
+    // Who lets it in and sends it away at once is tried as seldom as who is not there.
+    const onWorkerNote = (note: WorkerNote) => {
+      if (note.note === 'ready') [retry, worked] = [RETRY_MS, true];
+      onNote(note);
+    };
+    while (!this.#leaving) {
+      try {
+        worked = false;
+        const connection = await this.options.connect();
+        const joinedAt = performance.now();
+        onNote({ note: 'joined' });
+        wasIn = true;
+        told = '';
+        this.#worker = new Worker(connection, { ...this.options, onNote: onWorkerNote });
+        if (this.#leaving) this.#worker.leave('it was stopped');
+        const end = await this.#worker.run();
+        this.#worker = undefined;
+        engines.gpu.check();
+        // Whoever compiles kernels for minutes has a coordinator meanwhile.
+        if (worked || performance.now() - joinedAt > MOST_RETRY_MS) lostAt = performance.now();
+        if (this.#leaving) break;
+        if (end.code === 'LT_CLUSTER_DONE') return 'done';
+        throw end;
+      } catch (error) {
+        if (!(error instanceof LantrainError) || !mayPass(error, wasIn)) throw error;
+        if (patienceMs > 0 && performance.now() - lostAt > patienceMs) throw error;
+        if (error.message !== told) onNote({ note: 'lost', reason: error.message });
+        told = error.message;
+      }
+      if (this.#leaving) break;
+      await new Promise<void>((go) => {
+        this.#stopWaiting = go;
+        setTimeout(go, retry);
+      });
+      retry = Math.min(2 * retry, MOST_RETRY_MS);
+    }
+    return 'left';
+  }
+}

@@ -1,0 +1,206 @@
+import type { Gpu } from '../../src/gpu/device.js';
+import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import type { ModelConfig } from '../../src/model/config.js';
+import { Gpt, type MicroBatch, type StepContext } from '../../src/model/gpt.js';
+import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
+import type { Plan } from '../../src/model/plan.js';
+import type { BatchShape } from '../../src/model/shape.js';
+import { ExactSums, type StepReport } from '../../src/model/sums.js';
+import { overflowed } from '../../src/train/engine.js';
+import { LEAST_EXPONENT } from '../../src/train/loss-scale.js';
+import { SumPacker, WeightChecks, WeightFollower } from '../exchange/packing.js';
+
+export interface WorkerShape {
+  readonly model: ModelConfig;
+  readonly shape: BatchShape;
+  readonly plan: Plan;
+}
+
+/** Dispatches of the gradient's list up to `dispatches` make the sums of these buckets final. */
+interface GradientPart {
+  readonly buckets: readonly number[];
+  readonly dispatches: number;
+}
+
+/** A micro-batch and the exponent of the loss scale by which its gradients are finite. */
+export interface ScaledBatch {
+  readonly batch: MicroBatch;
+  readonly exponent: number;
+}
+
+/** Parts of the list that are queued while one is computed. */
+const PARTS_AHEAD = 1;
+
+function partsOf(finals: readonly { readonly bucket: number; readonly dispatches: number }[]): GradientPart[] {
+  const parts = new Map<number, number[]>();
+  for (const { bucket, dispatches } of finals) parts.set(dispatches, [...(parts.get(dispatches) ?? []), bucket]);
+  return [...parts].map(([dispatches, buckets]) => ({ buckets, dispatches }));
+}
+
+/** A graph over some weights, exact sums of what it computes, and their packing. */
+interface GradientParts {
+  readonly gpu: Gpu;
+  readonly layout: ParameterLayout;
+  readonly weights: ParameterArena;
+  readonly sums: ExactSums;
+  readonly gpt: Gpt;
+  readonly packer: SumPacker;
+  /** Of the lists for one micro-batch and for a stack. */
+  readonly parts: ReadonlyMap<number, readonly GradientPart[]>;
+}
+
+async function buildGradients(
+  kernels: KernelCache,
+  weights: ParameterArena,
+  { shape, plan }: WorkerShape,
+  onProgress?: (done: number, total: number) => void,
+): Promise<GradientParts> {
+  const { gpu } = kernels;
+  const { layout } = weights;
+  const sums = await ExactSums.allocate(gpu, layout);
+  const gpt = await Gpt.build(kernels, shape, plan, weights, sums);
+  const packer = await SumPacker.build(kernels, sums);
+  const sizes = [...new Set([1, gpt.stack])];
+  const lists = sizes.map((stack) => gpt.gradientList({ stack, fresh: false }));
+  await DispatchList.warmUp(gpu, lists, onProgress);
+  sums.clear(gpu);
+  const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
+  return { gpu, layout, weights, sums, gpt, packer, parts };
+}
+
+/** Computes contributions by weights that are somebody's: a worker's copy, or the owner's own. */
+export class GradientEngine {
+  readonly gpu: Gpu;
+  readonly layout: ParameterLayout;
+  readonly weights: ParameterArena;
+  readonly sums: ExactSums;
+  readonly gpt: Gpt;
+  readonly packer: SumPacker;
+  private readonly parts: GradientParts['parts'];
+
+  protected constructor({ gpu, layout, weights, sums, gpt, packer, parts }: GradientParts) {
+    this.gpu = gpu;
+    this.layout = layout;
+    this.weights = weights;
+    this.sums = sums;
+    this.gpt = gpt;
+    this.packer = packer;
+    this.parts = parts;
+  }
+
+  /** Over weights that are there already and are not written. Throws LT_GPU_MEMORY. */
+  static async over(
+    kernels: KernelCache,
+    weights: ParameterArena,
+    shape: WorkerShape,
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<GradientEngine> {
+    return new GradientEngine(await buildGradients(kernels, weights, shape, onProgress));
+  }
+
+  /**
+   * Queues one micro-batch, or a whole stack: its gradients and losses are added to the sums. Resolves when the adapter is
+   * done with it; its report counts from the last time the sums were cleared.
+   */
+  gradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext): Promise<StepReport> {
+    this.gpt.submitGradient(batches, context);
+    return this.sums.readReport();
+  }
+
+  /**
+   * As `gradient` in mixed precision, after those of `done`, which it joins: with the largest loss scale, from 2 **
+   * `first` down, by which nothing overflows. As a sum cannot be taken apart, those before it are computed again then.
+   */
+  async gradientByScale(
+    batch: MicroBatch,
+    context: StepContext,
+    first: number,
+    done: ScaledBatch[],
+  ): Promise<StepReport> {
+    let exponent = first;
+    let report = await this.gradient(batch, { ...context, scaleExponent: exponent });
+    while (overflowed(report) && exponent > LEAST_EXPONENT) {
+      exponent--;
+      this.sums.clear(this.gpu);
+      for (const before of done) this.gpt.submitGradient(before.batch, { ...context, scaleExponent: before.exponent });
+      report = await this.gradient(batch, { ...context, scaleExponent: exponent });
+    }
+    done.push({ batch, exponent });
+    return report;
+  }
+
+  /**
+   * As `gradient`, and tells of each bucket as soon as its sums are final, while the rest still computes. It is silent
+   * from the first value on that is not finite or too large.
+   */
+  async gradientByBucket(
+    batches: readonly MicroBatch[],
+    context: StepContext,
+    onFinal: (bucket: number) => void,
+  ): Promise<StepReport> {
+    this.gpt.loadGradient(batches, context);
+    const stack = batches.length;
+    const gradient = this.gpt.gradientList({ stack, fresh: false });
+    const parts = this.parts.get(stack) ?? [];
+    const reports: Promise<StepReport>[] = [];
+    let from = 0;
+    let good = true;
+    for (const { buckets, dispatches } of [...parts, { buckets: [], dispatches: gradient.length }]) {
+      if (dispatches > from) gradient.submit(this.gpu, from, dispatches);
+      from = dispatches;
+      const report = this.sums.readReport().then((r) => {
+        good &&= r.wrong.length === 0;
+        if (good) for (const bucket of buckets) onFinal(bucket);
+        return r;
+      });
+      reports.push(report);
+      // The adapter is never idle, and a bucket is packed soon after it is final.
+      if (reports.length > PARTS_AHEAD) await reports[reports.length - 1 - PARTS_AHEAD];
+    }
+    return (await Promise.all(reports))[reports.length - 1];
+  }
+
+  /** Which of a stack has a gradient or a loss that is not finite or too large, each computed alone. Leaves the sums zero. */
+  async wrongOf(batches: readonly MicroBatch[], context: StepContext): Promise<number> {
+    let wrong = 0;
+    for (const [i, batch] of batches.length > 1 ? batches.entries() : []) {
+      this.sums.clear(this.gpu);
+      const report = await this.gradient(batch, context);
+      wrong = i;
+      if (report.wrong.length > 0) break;
+    }
+    this.sums.clear(this.gpu);
+    return wrong;
+  }
+
+  /** The losses of micro-batches by the weights as they are, without dropout. */
+  async losses(batches: readonly MicroBatch[]): Promise<StepReport> {
+    for (const batch of batches) this.gpt.submitLoss(batch);
+    return this.sums.takeReport(this.gpu);
+  }
+}
+
+/** What a worker holds on its adapter: a copy of the weights, what computes by it, and the unpacking of the way down. */
+export class WorkerEngine extends GradientEngine {
+  private constructor(
+    made: GradientParts,
+    readonly follower: WeightFollower,
+    readonly checks: WeightChecks,
+  ) {
+    super(made);
+  }
+
+  static async create(
+    gpu: Gpu,
+    shaders: ShaderTexts,
+    shape: WorkerShape,
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<WorkerEngine> {
+    const kernels = new KernelCache(gpu, shaders);
+    const weights = await ParameterArena.allocate(gpu, new ParameterLayout(shape.model, shape.plan), 'weights');
+    const made = await buildGradients(kernels, weights, shape, onProgress);
+    const follower = await WeightFollower.build(kernels, weights);
+    return new WorkerEngine(made, follower, await WeightChecks.build(kernels, weights));
+  }
+}

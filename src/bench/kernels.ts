@@ -1,0 +1,107 @@
+import type { BenchCommand } from '../cli/bench.js';
+import { loadingBar } from '../cli/loading.js';
+import { type Ceilings, measureCeilings } from '../gpu/ceiling.js';
+import type { DispatchList, Timing } from '../gpu/list.js';
+import { openGpu } from '../node/open-gpu.js';
+import { describeAdapter } from '../node/processor.js';
+import { resolvePlan } from '../run/prepare.js';
+import type { Engine } from '../train/engine.js';
+import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
+import { benchEngine, benchShape, describeShape, median, randomBatches } from './shape.js';
+import { rounded } from './train.js';
+
+/** The lists are run so often, or as often as this time allows, at least once. */
+const MOST_REPETITIONS = 9;
+const TIMED_MS = 45_000;
+
+/** Times every kernel of a training step at its real shapes; nothing is written. Returns the exit code. */
+export async function benchKernels(command: BenchCommand): Promise<number> {
+  const bench = benchShape(command.preset, command.explicit);
+  const gpu = await openGpu(command.adapter);
+  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: command.plan }, gpu));
+  const batches = randomBatches(bench);
+  // Loads the tokens and compiles the update's kernels.
+  await engine.step(batches, 1, bench.options.seed, bench.options.lr);
+  await gpu.done();
+
+  const { rows, ceilings } = await timeKernels(engine, batches.length, command.steps);
+  const total = rows.reduce((sum, r) => sum + r.milliseconds, 0);
+  if (command.json) {
+    for (const row of rows) process.stdout.write(`${JSON.stringify(event(row, total, ceilings))}\n`);
+    return 0;
+  }
+  const { gflops, gigabytesPerSecond } = ceilings;
+  process.stdout.write(
+    `${[
+      `model    ${describeShape(bench, engine.gpt.stack)}`,
+      `adapter  ${describeAdapter(gpu.adapter)}`,
+      `limits   ${gflops.toFixed(1)} GFLOP/s multiply-add, ${gigabytesPerSecond.toFixed(1)} GB/s copying`,
+      kernelTable('one training step, kernel by kernel', rows, ceilings),
+    ].join('\n')}\n`,
+  );
+  return 0;
+}
+
+function event(row: KernelRow, total: number, ceilings: Ceilings) {
+  const number = (value: number | undefined, digits: number) => (value === undefined ? null : rounded(value, digits));
+  return {
+    event: 'kernel',
+    kernel: row.label,
+    count: row.count,
+    milliseconds: rounded(row.milliseconds, 3),
+    gflops: number(rate(row.flops, row.milliseconds), 2),
+    gigabytesPerSecond: number(rate(row.bytes, row.milliseconds), 2),
+    ceilingShare: number(ceilingShare(row, ceilings), 4),
+    stepShare: rounded(row.milliseconds / total, 4),
+  };
+}
+
+/**
+ * The kernels of one step, and what the adapter can do at most, measured in turns, as a machine is not equally fast all
+ * the time: medians over the repetitions.
+ */
+async function timeKernels(
+  engine: Engine,
+  microBatches: number,
+  asked?: number,
+): Promise<{ readonly rows: KernelRow[]; readonly ceilings: Ceilings }> {
+  const { gpu, kernels } = engine;
+  const lists = new Map<DispatchList, number>();
+  for (const list of [...engine.gradientLists(microBatches), ...engine.updateLists])
+    lists.set(list, (lists.get(list) ?? 0) + 1);
+  /** The step's dispatches, each distinct list run once and counted as often as a step runs it. */
+  const time = async () => {
+    const timings: Timing[] = [];
+    for (const [list, times] of lists) {
+      const once = await list.profile(gpu);
+      for (let i = 0; i < times; i++) timings.push(...once);
+    }
+    return summarizeSizes(timings);
+  };
+  const samples = new Map<string, KernelRow[]>();
+  const repetitions = asked ?? MOST_REPETITIONS;
+  const measured = [await measureCeilings(kernels)];
+  const progress = loadingBar('timing the kernels');
+  const start = performance.now();
+  for (let i = 0; i < repetitions; i++) {
+    progress(i, repetitions);
+    for (const row of await time()) samples.set(row.label, [...(samples.get(row.label) ?? []), row]);
+    measured.push(await measureCeilings(kernels));
+    if (asked === undefined && performance.now() - start > TIMED_MS) break;
+  }
+  progress(repetitions, repetitions);
+  const medians = [...samples.values()].map((rows) => ({
+    ...rows[0],
+    milliseconds: median(rows.map((r) => r.milliseconds)),
+  }));
+  const ceilings = {
+    gflops: median(measured.map((c) => c.gflops)),
+    gigabytesPerSecond: median(measured.map((c) => c.gigabytesPerSecond)),
+  };
+  return { rows: slowestFirst(medians), ceilings };
+}
+
+/** An operation that runs at several sizes is a row for each. */
+function summarizeSizes(timings: readonly Timing[]): KernelRow[] {
+  return summarize(timings, ({ label, shape }) => (shape === undefined ? label : `${label} ${shape}`));
+}

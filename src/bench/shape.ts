@@ -1,0 +1,91 @@
+import { loadingBar } from '../cli/loading.js';
+import { LantrainError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import { memoryBudget } from '../model/activations.js';
+import { checkModel, type ModelConfig } from '../model/config.js';
+import type { MicroBatch } from '../model/gpt.js';
+import type { Plan } from '../model/plan.js';
+import type { BatchShape } from '../model/shape.js';
+import { availableMemory } from '../node/memory.js';
+import { loadShaders } from '../node/shaders.js';
+import { formatBytes } from '../report/format.js';
+import { adamwOf, checkBatch, checkPrecision, resolveOptions, shapeOfJob, stackedShape } from '../run/prepare.js';
+import { Engine, initializeWeights } from '../train/engine.js';
+import type { PresetName, TrainOptions } from '../train/options.js';
+import { deriveKey, Stream, uniformAt } from '../util/random.js';
+
+/** Token ids of each tokenizer, known without loading it. */
+const VOCABULARY: Readonly<Record<TrainOptions['tokenizer'], number>> = { gpt2: 50257, bytes: 256 };
+
+/** A training job as far as its speed and memory go: no data, no run. */
+export interface BenchShape {
+  readonly options: TrainOptions;
+  readonly model: ModelConfig;
+  readonly shape: BatchShape;
+}
+
+/** What `train` would take for these options. Throws LT_USAGE_MODEL, LT_USAGE_BATCH. */
+export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> = {}): BenchShape {
+  const options = resolveOptions({ preset, explicit });
+  const { context, width, layers, heads, tie, qkvBias } = options;
+  checkBatch(options, context);
+  const model = { vocabSize: VOCABULARY[options.tokenizer], context, width, layers, heads, tie, qkvBias };
+  checkModel(model);
+  return { options, model, shape: shapeOfJob({ model, options }) };
+}
+
+/**
+ * An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has, and
+ * LT_USAGE_BATCH.
+ */
+export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan): Promise<Engine> {
+  const { options, model } = bench;
+  checkPrecision(gpu, bench.shape, model.width);
+  const shape = stackedShape(gpu, model, bench.shape, plan, options);
+  const { totalBytes, samplingBytes } = memoryBudget(model, shape, plan);
+  const [needed, available] = [totalBytes - samplingBytes, availableMemory(gpu.adapter)];
+  if (available !== undefined && needed > available)
+    throw new LantrainError(
+      'LT_GPU_MEMORY',
+      `the model needs ${formatBytes(needed)} on the adapter, and there is ${formatBytes(available)}; ` +
+        `choose a smaller --micro-batch, --context or --preset${shape.recompute ? '' : ', or --recompute'}`,
+    );
+  const engine = await Engine.create(gpu, loadShaders(), {
+    model,
+    shape,
+    plan,
+    adamw: adamwOf(options),
+    clip: options.clip,
+    microBatches: options.batch / options.microBatch,
+    onProgress: loadingBar('compiling the kernels'),
+  });
+  initializeWeights(engine, options.weights, options.seed);
+  return engine;
+}
+
+/** The micro-batches of one global batch of random tokens. */
+export function randomBatches({ options, model, shape }: BenchShape): MicroBatch[] {
+  const key = deriveKey(options.seed, Stream.probe);
+  const rows = shape.batch * shape.context;
+  const tokenAt = (place: number) => Math.floor(uniformAt(key, place) * model.vocabSize);
+  return Array.from({ length: options.batch / shape.batch }, (_, index) => ({
+    tokens: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i))),
+    targets: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i) + 1)),
+    firstSlot: index * shape.batch,
+  }));
+}
+
+/** The middle of `values`, the mean of the two middle ones where their number is even. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+export function describeShape({ options, model, shape }: BenchShape, stack = 1): string {
+  const { layers, heads, width, context, vocabSize, tie } = model;
+  return (
+    `${layers} layers, ${heads} heads, width ${width}, context ${context}, vocabulary ${vocabSize}${tie ? ', tied' : ''}; ` +
+    `batch ${options.batch} in micro-batches of ${shape.batch}${stack > 1 ? `, ${stack} at once` : ''}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}${shape.precision === 'f16' ? ', float16' : ''}`
+  );
+}

@@ -1,0 +1,133 @@
+import { performance } from 'node:perf_hooks';
+import type { BenchCommand } from '../cli/bench.js';
+import { loadingBar } from '../cli/loading.js';
+import { multiplyAddCeiling } from '../gpu/ceiling.js';
+import type { ModelConfig } from '../model/config.js';
+import { parameterCount, parameters } from '../model/parameters.js';
+import { openGpu } from '../node/open-gpu.js';
+import { describeAdapter } from '../node/processor.js';
+import { formatBytes } from '../report/format.js';
+import { resolvePlan } from '../run/prepare.js';
+import type { Engine } from '../train/engine.js';
+import { benchEngine, benchShape, describeShape, median, randomBatches } from './shape.js';
+
+/** Timed steps take this long together, unless `--steps` says otherwise. */
+const TIMED_MS = 30_000;
+const FEWEST_STEPS = 5;
+const MOST_STEPS = 50;
+
+/** The ceiling is measured after this much time of steps, again and again: what slows a machine down slows both. */
+const CEILING_EVERY_MS = 3000;
+
+/** Steps before the timed ones: at least one, since a driver compiles the update's kernels in it. */
+const WARM_UP_STEPS = 3;
+const WARM_UP_MS = 3000;
+
+interface Measured {
+  readonly stepMs: number;
+  readonly steps: number;
+  /** Time a step in which the JS thread was at work, not waiting. */
+  readonly hostMs: number;
+  /** The median of ceilings measured between the steps. */
+  readonly ceilingGflops: number;
+}
+
+/** Times whole training steps on random tokens; nothing is written. Returns the exit code. */
+export async function benchTrain(command: BenchCommand): Promise<number> {
+  const bench = benchShape(command.preset, command.explicit);
+  const gpu = await openGpu(command.adapter);
+  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: command.plan }, gpu));
+  const batches = randomBatches(bench);
+  const { lr, seed, batch } = bench.options;
+  const { stepMs, steps, hostMs, ceilingGflops } = await timeSteps(
+    {
+      step: (number) => engine.step(batches, number, seed, lr),
+      done: () => gpu.done(),
+      ceiling: () => multiplyAddCeiling(engine.kernels),
+    },
+    command.steps,
+  );
+  const tokens = batch * bench.model.context;
+  const modelGflops = (6 * productParameters(bench.model) * tokens) / stepMs / 1e6;
+  const dispatches = dispatchesPerStep(engine, batches.length);
+  const result = {
+    event: 'bench',
+    parameters: parameterCount(bench.model),
+    stepMs: rounded(stepMs, 2),
+    tokensPerSecond: rounded((1000 * tokens) / stepMs, 2),
+    modelGflops: rounded(modelGflops, 3),
+    ceilingGflops: rounded(ceilingGflops, 3),
+    ceilingShare: rounded(modelGflops / ceilingGflops, 4),
+    peakBytes: gpu.memory.peakBytes,
+    dispatches,
+    hostMs: rounded(hostMs, 2),
+  };
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const text = [
+    `model    ${result.parameters.toLocaleString('en')} parameters: ${describeShape(bench, engine.gpt.stack)}`,
+    `adapter  ${describeAdapter(gpu.adapter)}`,
+    `step     ${stepMs.toFixed(1)} ms (median of ${steps}), ${result.tokensPerSecond} tokens/s`,
+    `work     ${modelGflops.toFixed(1)} GFLOP/s in matrix products, ${percent(result.ceilingShare)} of the adapter's ${ceilingGflops.toFixed(1)}`,
+    `memory   ${formatBytes(result.peakBytes)} on the adapter`,
+    `host     ${hostMs.toFixed(1)} ms a step (${percent(hostMs / stepMs)}), ${dispatches} dispatches`,
+  ].join('\n');
+  process.stdout.write(`${command.json ? JSON.stringify(result) : text}\n`);
+  return 0;
+}
+
+interface Work {
+  readonly step: (number: number) => Promise<unknown>;
+  /** A step's update is queued, not done, when it returns. */
+  readonly done: () => Promise<void>;
+  readonly ceiling: () => Promise<number>;
+}
+
+async function timeSteps({ step, done, ceiling }: Work, asked?: number): Promise<Measured> {
+  let number = 0;
+  const timed = async (what: () => Promise<unknown>) => {
+    const start = performance.now();
+    await what();
+    return performance.now() - start;
+  };
+  const next = () => timed(() => step(++number));
+  const began = performance.now();
+  let lastMs = 0;
+  while (number < WARM_UP_STEPS && (number === 0 || performance.now() - began < WARM_UP_MS)) lastMs = await next();
+  await done();
+
+  const steps = asked ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
+  const progress = loadingBar(`timing ${steps} steps`);
+  const times: number[] = [];
+  const ceilings = [await ceiling()];
+  let hostMs = 0;
+  while (times.length < steps) {
+    const first = times.length;
+    const busy = performance.eventLoopUtilization();
+    const start = performance.now();
+    while (times.length < steps && performance.now() - start < CEILING_EVERY_MS) {
+      progress(times.length, steps);
+      times.push(await next());
+    }
+    // The first step had no update before it: the last one's counts in its place.
+    times[first] += await timed(done);
+    hostMs += performance.eventLoopUtilization(busy).active;
+    ceilings.push(await ceiling());
+  }
+  progress(steps, steps);
+  return { stepMs: median(times), steps, hostMs: hostMs / steps, ceilingGflops: median(ceilings) };
+}
+
+/** Parameters that take part in matrix products: the matrices of all linear layers, and the head, tied or not. */
+export function productParameters(model: ModelConfig): number {
+  const matrices = parameters(model).filter((p) => p.kind === 'matrix');
+  const head = model.tie ? model.vocabSize * model.width : 0;
+  return matrices.reduce((sum, p) => sum + p.size, head);
+}
+
+function dispatchesPerStep(engine: Engine, microBatches: number): number {
+  return [...engine.gradientLists(microBatches), ...engine.updateLists].reduce((sum, list) => sum + list.length, 0);
+}
+
+export function rounded(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
