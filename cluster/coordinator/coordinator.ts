@@ -18,7 +18,6 @@ import { clipScaleOf, type TrainingState } from '../../src/train/optimizer.js';
 import { StateGate } from '../../src/train/state-gate.js';
 import { checksumOf, LOSS_BUCKET_VALUES, lossOf } from '../exchange/blocks.js';
 import { ClusterOwner } from '../exchange/owner.js';
-import type { OwnBitClass, Probe } from '../protocol/bit-class.js';
 import {
   type ContributionHeader,
   type Frame,
@@ -51,6 +50,7 @@ import {
 import { countOf, type IdSet, membersOf, microBatchSet } from '../round/sets.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
 import { personOf } from '../transport/person.js';
+import type { OwnBitClass, Probe } from '../worker/bit-class.js';
 import type { Contributor } from '../worker/worker-tally.js';
 import { Credits } from './credits.js';
 import { FairSlots } from './fair-slots.js';

@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
-import { type OwnBitClass, ownBitClass } from '../../cluster/protocol/bit-class.js';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
 import type { RoundNote } from '../../cluster/round/round.js';
+import { type OwnBitClass, ownBitClass } from '../../cluster/worker/bit-class.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import type { ModelConfig } from '../../src/model/config.js';
