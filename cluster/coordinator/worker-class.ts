@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { OwnBitClass, ProbeHashes } from '../protocol/bit-class.js';
+import type { OwnBitClass, ProbeHashes } from '../worker/bit-class.js';
 
 /** The class of a worker. */
 export interface WorkerClass {
