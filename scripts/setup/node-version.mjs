@@ -1,0 +1,11 @@
+/** The Node that lantrain needs: the same as `engines` of package.json says. */
+const oldestNode = 20;
+
+/** @returns what to say to a Node that is too old, else undefined. */
+export function refuseNode(version) {
+  if (Number(version.split('.')[0]) >= oldestNode) return undefined;
+  return (
+    `lantrain needs Node ${oldestNode} or newer, this is Node ${version}: install a newer one (https://nodejs.org), ` +
+    'then try again'
+  );
+}
