@@ -15,7 +15,7 @@ import { availableMemory } from '../node/memory.js';
 import { processor } from '../node/processor.js';
 import { loadShaders } from '../node/shaders.js';
 import { version } from '../node/version.js';
-import { planHash } from '../run/prepare.js';
+import { planHash } from '../run/plan.js';
 import { PRESETS, type PresetName } from '../train/options.js';
 import { adapterNotes, messageOf, openAdapter, whyNoAdapter } from './doctor-adapter.js';
 import { wrongestProduct } from './doctor-self-test.js';
