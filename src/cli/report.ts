@@ -1,24 +1,8 @@
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { RunDirectory } from '../checkpoint/run.js';
-import { readMetrics } from '../report/metrics.js';
-import { htmlReport } from '../report/report.js';
-import { settingsOf } from '../run/run-facts.js';
 import { runConfigOf } from '../run/saved-config.js';
-import type { RunConfig } from '../train/run-config.js';
+import { writeReport } from '../run/write-report.js';
 import { printLine } from './output.js';
-
-/** Writes report.html of a run as far as it has come. */
-export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
-  return run.writeReport(
-    htmlReport(readMetrics(join(run.root, 'metrics.jsonl')), {
-      name: basename(run.path),
-      settings: settingsOf(config),
-      totalSteps: config.totalSteps,
-      tokensPerStep: config.options.batch * config.model.context,
-      stepsPerEpoch: config.stepsPerEpoch,
-    }),
-  );
-}
 
 /** `lantrain report DIR`. */
 export async function report(path: string): Promise<number> {

@@ -1,15 +1,16 @@
 import { join } from 'node:path';
 import { newToken } from '../../cluster/access/access.js';
+import { siteFolder } from '../../cluster/page.js';
+import { pageAddress } from '../../cluster/transport/shown-address.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
+import { factsOf } from '../run/run-facts.js';
 import { runConfigOf } from '../run/saved-config.js';
 import { formatFragment } from '../watch/messages.js';
 import { servePage } from '../watch/page-server.js';
 import { Telemetry } from '../watch/telemetry.js';
 import { Watchers } from '../watch/watchers.js';
-import { pageAddress } from './joining.js';
 import { outputIsOptional, printLine } from './output.js';
-import { factsOf, siteFolder } from './watch.js';
 
 const HOST = '127.0.0.1';
 

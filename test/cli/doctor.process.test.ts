@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { DoctorReport } from '../../src/cli/doctor.js';
+import type { DoctorReport } from '../../src/cli/doctor-report.js';
 import { PRESETS } from '../../src/train/options.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 

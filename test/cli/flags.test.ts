@@ -4,23 +4,16 @@ import { beforeAll, expect, test, vi } from 'vitest';
 
 /** Flags of other programs that lantrain's texts name, by file; each must be there still. */
 const OTHERS: Readonly<Record<string, readonly string[]>> = {
-  // npm, apt, node, tsc and set-up's own.
-  'scripts/setup/setup.mjs': [
-    '--build',
-    '--ignore-scripts',
-    '--include',
-    '--input-type',
-    '--loglevel',
-    '--no-audit',
-    '--no-fund',
-    '--no-install-recommends',
-    '--no-remove',
-    '--pretty',
-    '--version',
-    '--yes',
-  ],
+  'scripts/setup/setup.mjs': ['--build'],
+  // npm's and tsc's.
+  'scripts/setup/dependencies.mjs': ['--ignore-scripts', '--include', '--loglevel', '--no-audit', '--no-fund'],
+  'scripts/setup/build.mjs': ['--incremental', '--pretty'],
+  // apt's.
+  'scripts/setup/driver.mjs': ['--no-install-recommends', '--no-remove', '--version', '--yes'],
+  'scripts/setup/driver-commands.mjs': ['--no-install-recommends'],
+  // Node's.
+  'src/node/vulkan.mjs': ['--input-type'],
   'src/node/invocation.ts': ['--prefix'],
-  'src/cli/doctor.ts': ['--input-type'],
   'cluster/tab/words.ts': ['--enable-unsafe-webgpu'],
   'docs/lan.md': ['--add-port', '--network'],
   'docs/security.md': ['--quick'],

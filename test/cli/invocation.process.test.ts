@@ -16,6 +16,8 @@ const PLAIN: Started = {
   env: { PATH: '/usr/local/bin:/usr/bin' },
   cwd: '/home/me/lantrain',
   platform: 'linux',
+  root: '/home/me/lantrain',
+  isLibrary: false,
   which: (name) => (name === 'node' ? NODE : undefined),
 };
 
@@ -131,6 +133,52 @@ describe('a printed command', () => {
     ['its name beside the PATH', { argv: bin('/opt/bin/lantrain') }, '/opt/bin/lantrain x'],
     ['its link in the folder at hand', { argv: bin('/home/me/lantrain/lantrain') }, './lantrain x'],
     [
+      'its name, installed for all users',
+      { argv: bin('/usr/local/bin/lantrain'), root: '/usr/local/lib/node_modules/lantrain', cwd: '/srv' },
+      'lantrain x',
+    ],
+    [
+      'a project that has it installed, on Windows, where npm starts the file itself',
+      {
+        platform: 'win32',
+        argv: bin('/srv/app/node_modules/lantrain/dist/src/cli/main.js'),
+        root: '/srv/app/node_modules/lantrain',
+        cwd: '/srv/app',
+        env: { PATH: '/usr/bin', npm_command: 'exec', npm_lifecycle_event: 'npx', npm_package_name: 'app' },
+      },
+      'npx lantrain x',
+    ],
+    [
+      'its name on Windows, installed for all users',
+      {
+        platform: 'win32',
+        argv: bin('/users/me/npm/node_modules/lantrain/dist/src/cli/main.js'),
+        root: '/users/me/npm/node_modules/lantrain',
+        env: { PATH: '/usr/bin:/users/me/npm' },
+      },
+      'lantrain x',
+    ],
+    [
+      'node and the file of an installed package, on Windows',
+      {
+        platform: 'win32',
+        argv: bin('/srv/app/node_modules/lantrain/dist/src/cli/main.js'),
+        root: '/srv/app/node_modules/lantrain',
+        cwd: '/srv/app',
+      },
+      'node node_modules/lantrain/dist/src/cli/main.js x',
+    ],
+    [
+      'a program of somebody else, which has it as a library',
+      { isLibrary: true, argv: [NODE, '/srv/app/train.js'], cwd: '/srv/app', root: '/srv/app/node_modules/lantrain' },
+      'npx lantrain x',
+    ],
+    [
+      'a program of somebody else, which imports a checkout',
+      { isLibrary: true, argv: [NODE, '/srv/app/train.js'], cwd: '/srv/app' },
+      'npm --prefix /home/me/lantrain run -s lantrain -- x',
+    ],
+    [
       'a link of a project, called by its path',
       { argv: bin('/srv/app/node_modules/.bin/lantrain'), cwd: '/srv/app' },
       'node_modules/.bin/lantrain x',
@@ -144,6 +192,10 @@ describe('a printed command', () => {
     expect(elsewhere({ cwd: '/tmp' })).toBe('npm run -s lantrain -- worker URL');
     expect(elsewhere({ env: npm('/home/me/lantrain', '/tmp') })).toBe('npm run -s lantrain -- worker URL');
     expect(elsewhere({ argv: bin('/usr/local/bin/lantrain') })).toBe('lantrain worker URL');
+    const installed = { root: '/usr/local/lib/node_modules/lantrain' };
+    expect(elsewhere({ ...installed, argv: bin('/usr/local/bin/lantrain') })).toBe('npx lantrain worker URL');
+    expect(elsewhere({ ...installed, isLibrary: true })).toBe('npx lantrain worker URL');
+    expect(elsewhere({ isLibrary: true })).toBe('npm run -s lantrain -- worker URL');
   });
 
   test('has a variable before it as its shell sets one, and nothing of it is an argument', () => {

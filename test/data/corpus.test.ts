@@ -1,6 +1,16 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { cacheFolder, writeWhole } from '../../src/data/cache-folder.js';
 import { download, resolveCorpus } from '../../src/data/corpus.js';
@@ -17,6 +27,22 @@ describe('a corpus', () => {
     expect(corpus.kind).toBe('text');
     expect(corpus.bytes).toBe(1_204_997);
     expect(readFileSync(corpus.files[0].path, 'utf8').startsWith('CHAPTER 1. Loomings.')).toBe(true);
+    expect(createHash('sha256').update(readFileSync(corpus.files[0].path)).digest('hex')).toBe(
+      'fe282a57094ed62e7144fb7c804a9748fc1c909bf3b49d06e7276015f9f67240',
+    );
+  });
+
+  test('called moby-dick is refused where one byte of the embedded text differs', async () => {
+    const folder = folderWith({ 'package.json': '{"type":"module","imports":{"#moby-dick":"./text"}}', text: 'x' });
+    cpSync(resolve(import.meta.dirname, '../../src'), join(folder, 'src'), { recursive: true });
+    const text = readFileSync(join(folder, 'src/data/moby-dick.txt'));
+    text[text.length - 1] ^= 1;
+    writeFileSync(join(folder, 'text'), text);
+    const { resolveCorpus: ofCopy } = await import(pathToFileURL(join(folder, 'src/data/corpus.ts')).href);
+    await expect(ofCopy('moby-dick')).rejects.toMatchObject({
+      code: 'LT_DATA_CORRUPT',
+      message: expect.stringContaining('is not the text that comes with lantrain'),
+    });
   });
 
   test('by a path is that file, even where a named corpus has its name', async () => {

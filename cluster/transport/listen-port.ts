@@ -1,6 +1,6 @@
-import { authorityOf } from '../../cluster/access/join-url.js';
-import { isTaken } from '../../cluster/transport/listening.js';
-import { LantrainError } from '../errors.js';
+import { LantrainError } from '../../src/errors.js';
+import { authorityOf } from '../access/join-url.js';
+import { isTaken } from './listening.js';
 
 /** Where a coordinator listens unless it is told otherwise; the one to open in firewalls. */
 export const DEFAULT_PORT = 7070;
