@@ -36,6 +36,14 @@ export function slice(view: View, start: number, count: number): View {
   return { buffer, offset: offset + start * 4, size: count * 4 };
 }
 
+/** A view as `Gpu.buffer` would make it, but of no buffer: for lists that are recorded and never prepared. */
+export function paperView(values: number, half = false): View {
+  const size = bufferBytes(values, half);
+  // Of a buffer, those who make lists read the size alone.
+  const buffer = { size } as GPUBuffer;
+  return half ? { buffer, offset: 0, size, half } : { buffer, offset: 0, size };
+}
+
 /** Bytes that come to the host at once; larger reads go through two buffers of this size in turn. */
 export const READ_CHUNK_BYTES = 2 ** 24;
 

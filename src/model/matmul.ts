@@ -76,7 +76,10 @@ export interface MatmulArguments {
   readonly output: StoreOutput | GridOutput;
   /** For variants that split K: at least `scratchValues` float32, free until the next dispatch. */
   readonly scratch?: View;
+  /** The name of the operation in profiles. */
   readonly label?: string;
+  /** The parameter that is an operand, or whose gradient is computed: `products.ts` tells products apart by it. */
+  readonly matrix?: string;
 }
 
 const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };

@@ -3,7 +3,7 @@ import { type MemoryBudget, memoryBudget } from './activations.js';
 import { BOUNDS, type ModelConfig } from './config.js';
 import { splitOf, variantFor } from './matmul-plan.js';
 import type { Plan } from './plan.js';
-import { trainingProducts, trainingScratch } from './products.js';
+import { scratchOf, trainingProducts } from './products.js';
 import { type BatchShape, divisorsOf, headPasses } from './shape.js';
 
 /*
@@ -28,14 +28,12 @@ export function possibleStacks(config: ModelConfig, shape: BatchShape, plan: Pla
 function isPossible(config: ModelConfig, shape: BatchShape & { readonly stack: number }, plan: Plan): boolean {
   const rows = shape.stack * shape.batch * shape.context;
   const passes = headPasses(config, shape, plan);
+  if (rows > MOST_ROWS || 4 * rows * config.width > plan.windowValues) return false;
+  if (passes.some(({ start }) => start % ALIGN_VALUES !== 0)) return false;
+  const products = trainingProducts(config, shape, plan);
   return (
-    rows <= MOST_ROWS &&
-    4 * rows * config.width <= plan.windowValues &&
-    passes.every(({ start }) => start % ALIGN_VALUES === 0) &&
-    trainingScratch(config, shape, plan) <= plan.windowValues &&
-    trainingProducts(config, shape, plan).every(
-      (p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).parts === 1,
-    )
+    scratchOf(products, plan) <= plan.windowValues &&
+    products.every((p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).parts === 1)
   );
 }
 
