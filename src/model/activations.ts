@@ -1,4 +1,5 @@
-import { bufferBytes, stagingBytes } from '../gpu/device.js';
+import { stagingBytes } from '../gpu/device.js';
+import { bufferBytes } from '../gpu/view.js';
 import { bytesOf, samplingBuffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
 import { halfPieces, ParameterLayout } from './layout.js';

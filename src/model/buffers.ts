@@ -1,5 +1,6 @@
 import { LantrainError } from '../errors.js';
-import { bufferBytes, type Gpu, paperView, type View } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
+import { bufferBytes, paperView, type View } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import type { Plan } from './plan.js';
 import { type BatchShape, headPasses, logitsStride } from './shape.js';

@@ -1,6 +1,7 @@
-import { type Gpu, slice } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
+import { slice } from '../gpu/view.js';
 import { Buffers, samplingBuffers } from './buffers.js';
 import { Graph, launchInto } from './graph.js';
 import type { ParameterArena } from './layout.js';

@@ -1,4 +1,4 @@
-import type { View } from '../gpu/device.js';
+import type { View } from '../gpu/view.js';
 import { deriveKey, Stream } from '../util/random.js';
 import type { StepContext } from './batch.js';
 import type { ModelConfig } from './config.js';

@@ -1,6 +1,7 @@
-import type { Gpu, View } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
+import type { View } from '../gpu/view.js';
 import { areConsecutive, asList, joined, type MicroBatch, type StepContext, tokenLists } from './batch.js';
 import { Buffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';

@@ -1,5 +1,5 @@
-import { slice, switched, type View } from '../gpu/device.js';
 import type { Dispatch, DispatchList } from '../gpu/list.js';
+import { slice, switched, type View, valuesIn } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import { extentUniform } from './extent.js';
 import type { ParameterArena, ParameterLayout, Piece } from './layout.js';
@@ -175,5 +175,5 @@ export class Graph {
 
 /** The columns of a row-major matrix from `column` on (a multiple of 64), with the same stride. */
 export function columnsFrom(matrix: View, column: number): View {
-  return slice(matrix, column, matrix.size / (matrix.half ? 2 : 4) - column);
+  return slice(matrix, column, valuesIn(matrix) - column);
 }

@@ -1,5 +1,6 @@
 import { LantrainError } from '../errors.js';
-import { alignValues, type Gpu, paperView, slice, type View } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
+import { alignValues, paperView, slice, type View } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import { type Parameter, parameters } from './parameters.js';
 

@@ -1,14 +1,13 @@
-import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/device.js';
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
+import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/view.js';
 import { extentUniform } from './extent.js';
+import { type Layout, rowsOf } from './matmul-kernels.js';
 import {
   kernelFor,
-  type Layout,
   type MatmulTable,
   type OperandCopy,
   operandCopies,
-  rowsOf,
   scratchValues,
   splitOf,
   variantFor,

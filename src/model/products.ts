@@ -1,11 +1,12 @@
-import { paperView } from '../gpu/device.js';
+import { paperView } from '../gpu/view.js';
 import { Buffers, samplingBuffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
 import { keysBytes } from './dropout.js';
 import { Graph } from './graph.js';
 import { ParameterArena, ParameterLayout } from './layout.js';
 import type { MatmulArguments } from './matmul.js';
-import { type ProductShape, scratchValues, variantFor } from './matmul-plan.js';
+import type { ProductShape } from './matmul-kernels.js';
+import { scratchValues, variantFor } from './matmul-plan.js';
 import type { Plan } from './plan.js';
 import type { BatchShape } from './shape.js';
 import { addGradient, decode } from './spine.js';

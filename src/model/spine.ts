@@ -1,4 +1,4 @@
-import { slice, type View } from '../gpu/device.js';
+import { slice, type View } from '../gpu/view.js';
 import type { BufferName, Buffers } from './buffers.js';
 import { keyOf, Site } from './dropout.js';
 import type { Dropout, Graph, Rows } from './graph.js';

@@ -1,4 +1,5 @@
-import { type AdapterDescription, ALIGN_VALUES } from '../gpu/device.js';
+import type { AdapterDescription } from '../gpu/device.js';
+import { ALIGN_VALUES } from '../gpu/view.js';
 import { type MemoryBudget, memoryBudget } from './activations.js';
 import { BOUNDS, type ModelConfig } from './config.js';
 import { splitOf, variantFor } from './matmul-plan.js';

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LantrainError } from '../../src/errors.js';
-import { Gpu, READ_CHUNK_BYTES, slice } from '../../src/gpu/device.js';
+import { Gpu, READ_CHUNK_BYTES } from '../../src/gpu/device.js';
 import { composeShader, KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList, linearGroups } from '../../src/gpu/list.js';
+import { slice } from '../../src/gpu/view.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Bench } from './harness.js';

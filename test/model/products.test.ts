@@ -1,11 +1,14 @@
 import { beforeAll, expect, test, vi } from 'vitest';
+import { benchShape } from '../../src/bench/shape.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import { Gpt } from '../../src/model/gpt.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
-import { always, rowsOf } from '../../src/model/matmul-plan.js';
+import { rowsOf } from '../../src/model/matmul-kernels.js';
+import { always } from '../../src/model/matmul-plan.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { trainingProducts } from '../../src/model/products.js';
 import { ExactSums } from '../../src/model/sums.js';
+import { matmulClasses } from '../../src/run/matmul-contest.js';
 import { Bench } from '../gpu/harness.js';
 
 let bench: Bench;
@@ -77,3 +80,25 @@ test.each([
     expect(counted(said)).toEqual(counted(launched.map((product) => [product, 1])));
   },
 );
+
+test('The products of a model are contested in one order, whatever the order in which a graph launches them', () => {
+  const { model, shape } = benchShape('verdict');
+  const plan = defaultPlan(bench.gpu.adapter);
+  const contested = (changes: object) => matmulClasses(trainingProducts(model, { ...shape, ...changes }, plan));
+  const order = [
+    'linear NN 256x3072x768',
+    'linear input gradient NT 256x768x3072',
+    'linear weight gradient TN 768x3072x256',
+    'head NT 256x25152x768',
+    'head input gradient NN 256x768x25152',
+    'head weight gradient TN 25152x768x256',
+    'linear NN 256x768x3072',
+    'linear input gradient NT 256x3072x768',
+    'linear weight gradient TN 3072x768x256',
+    'linear NN 256x768x768',
+    'linear input gradient NT 256x768x768',
+    'linear weight gradient TN 768x768x256',
+  ];
+  for (const changes of [{}, { stack: 4 }])
+    expect(contested(changes).map(({ label, layout, m, n, k }) => `${label} ${layout} ${m}x${n}x${k}`)).toEqual(order);
+});

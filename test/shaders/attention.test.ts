@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { View } from '../../src/gpu/device.js';
 import { type Dispatch, DispatchList } from '../../src/gpu/list.js';
+import type { View } from '../../src/gpu/view.js';
 import { ATTENTION_VARIANTS, type AttentionVariant } from '../../src/model/attention.js';
 import { type AttentionShape, attention, attentionGradient } from '../../src/model/ops/attention.js';
 import { deriveKey } from '../../src/util/random.js';

@@ -1,5 +1,5 @@
-import type { View } from '../../gpu/device.js';
 import type { Dispatch } from '../../gpu/list.js';
+import type { View } from '../../gpu/view.js';
 import { type AttentionVariant, SUBGROUP_LANES } from '../attention.js';
 import type { Graph } from '../graph.js';
 import type { Plan } from '../plan.js';

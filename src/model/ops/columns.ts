@@ -1,5 +1,5 @@
-import { type View, wholeVectors } from '../../gpu/device.js';
 import type { Dispatch } from '../../gpu/list.js';
+import { type View, wholeVectors } from '../../gpu/view.js';
 import { type Graph, type Rows, rowsIn } from '../graph.js';
 import type { Piece } from '../layout.js';
 

@@ -1,4 +1,4 @@
-import type { View } from '../../gpu/device.js';
+import type { View } from '../../gpu/view.js';
 import { type Graph, threadGroups } from '../graph.js';
 
 /** x [C] = wte[token] + wpe[position]; place [2] = token, position. */

@@ -1,4 +1,4 @@
-import type { View } from '../../gpu/device.js';
+import type { View } from '../../gpu/view.js';
 import { columnsFrom, type Graph, type Rows } from '../graph.js';
 
 /** logits [M, stride] = x [M, C] times the head's matrix [V, C] transposed, window by window. */

@@ -1,4 +1,4 @@
-import type { View } from '../../gpu/device.js';
+import type { View } from '../../gpu/view.js';
 import type { Dropout, Graph, Rows } from '../graph.js';
 import { biasGradient } from './columns.js';
 

@@ -1,4 +1,4 @@
-import type { View } from '../../gpu/device.js';
+import type { View } from '../../gpu/view.js';
 import { extentUniform } from '../extent.js';
 import { type Graph, type Rows, rowsIn } from '../graph.js';
 

@@ -1,4 +1,4 @@
-import { switched, type View, wholeVectors } from '../../gpu/device.js';
+import { switched, type View, wholeVectors } from '../../gpu/view.js';
 import { extentUniform } from '../extent.js';
 import { type Dropout, type Graph, type Rows, rowsIn } from '../graph.js';
 import { columnSums } from './columns.js';
