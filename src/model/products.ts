@@ -72,7 +72,9 @@ function byMatrix(launched: readonly MatmulArguments[]): MatmulArguments[] {
   const matrices = new Map<string | undefined, MatmulArguments[]>();
   for (const product of launched) {
     const matrix = product.matrix?.replace(/^h\.\d+\./, '');
-    matrices.set(matrix, [...(matrices.get(matrix) ?? []), product]);
+    const known = matrices.get(matrix);
+    if (known) known.push(product);
+    else matrices.set(matrix, [product]);
   }
   return [...matrices.values()].flat();
 }
@@ -81,7 +83,7 @@ function counted(launched: readonly MatmulArguments[]): Product[] {
   const products = new Map<string, Product>();
   for (const { layout, m, n, k, stack, lda, ldb, output, label = 'matmul' } of launched) {
     const one = { label, layout, m, n, k, output: output.kind, stack, lda, ldb, ldc: output.ldc };
-    const key = JSON.stringify(one);
+    const key = Object.values(one).join();
     products.set(key, { ...one, count: 1 + (products.get(key)?.count ?? 0) });
   }
   return [...products.values()];

@@ -51,9 +51,12 @@ export function chooseStack(
   const budget = (stack: number) => memoryBudget(config, { ...shape, stack }, plan);
   const most = budget(1).activationBytes + MOST_EXTRA_BYTES;
   const pays = (stack: number) => {
-    if (stack * shape.batch * shape.context > enough) return false;
     const needed = budget(stack);
     return needed.activationBytes <= most && fits(needed);
   };
-  return possibleStacks(config, shape, plan, microBatches).find((stack) => stack === 1 || pays(stack)) ?? 1;
+  // Whether a stack is possible takes a walk through the graph: it is asked of few.
+  const isChosen = (stack: number) =>
+    stack === 1 ||
+    (stack * shape.batch * shape.context <= enough && isPossible(config, { ...shape, stack }, plan) && pays(stack));
+  return divisorsOf(microBatches).find(isChosen) ?? 1;
 }
