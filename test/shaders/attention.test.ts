@@ -127,5 +127,10 @@ test('refuses heads that its registers do not hold', () => {
   const view = {} as View;
   const shape = { batch: 1, context: 4, heads: 1, headSize: 129 };
   const graph = { add: () => undefined, plan: { attention: 'tile' } } as const;
-  expect(() => attention(graph, shape, { qkv: view, out: view, logsumexp: view })).toThrow(RangeError);
+  expect(() => attention(graph, shape, { qkv: view, out: view, logsumexp: view })).toThrow(
+    expect.objectContaining({
+      code: 'LT_USAGE_MODEL',
+      message: expect.stringMatching(/^heads of 129 values: .* --heads/),
+    }),
+  );
 });

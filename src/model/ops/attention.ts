@@ -1,3 +1,4 @@
+import { LantrainError } from '../../errors.js';
 import type { Dispatch } from '../../gpu/list.js';
 import type { View } from '../../gpu/view.js';
 import { type AttentionVariant, SUBGROUP_LANES } from '../attention.js';
@@ -82,7 +83,10 @@ function rowsOf(variant: AttentionVariant): number {
 
 function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, half = false): AttentionVariant {
   if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
-    throw new RangeError(`attention heads hold 1 to 128 values, not ${headSize}`);
+    throw new LantrainError(
+      'LT_USAGE_MODEL',
+      `heads of ${headSize} values: attention computes heads of 1 to 128; choose --heads so that width / heads is at most 128`,
+    );
   return headSize % 4 === 0 && !half ? variant : 'tile';
 }
 
