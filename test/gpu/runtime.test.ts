@@ -251,6 +251,18 @@ describe('composed shaders', () => {
     expect(lines.slice(0, 2).sort()).toEqual(['enable f16;', 'enable subgroups;']);
   });
 
+  test('hold lines that are written once for each of several names', () => {
+    const top = '//! each STORE: store storeGelu\nfn STORE() { STORE4(1u); restore(); }\n//! end\nfn end() {}';
+    const lines = composeShader({ top }, 'top')
+      .split('\n')
+      .filter((line) => line !== '');
+    expect(lines).toEqual([
+      'fn store() { store4(1u); restore(); }',
+      'fn storeGelu() { storeGelu4(1u); restore(); }',
+      'fn end() {}',
+    ]);
+  });
+
   const texts = loadShaders();
   test.each(Object.keys(texts))('%s.wgsl compiles as it stands', async (name) => {
     const code = composeShader(texts, name);
