@@ -37,17 +37,13 @@ struct Sums { gain: vec4f, bias: vec4f }
 var<workgroup> slices: array<Sums, LANES * SLICES>;
 
 // The values from `at` on; where rows begin inside a vec4, one by one.
-fn dy4(at: u32) -> vec4f {
+//! each VALUES: dy x
+fn VALUES4(at: u32) -> vec4f {
   let i = at / 4u;
-  if (N % 4u == 0u) { return vec4f(dy[i]); }
-  return vec4f(vec4(dy[i][at % 4u], dy[(at + 1u) / 4u][(at + 1u) % 4u], dy[(at + 2u) / 4u][(at + 2u) % 4u], dy[(at + 3u) / 4u][(at + 3u) % 4u]));
+  if (N % 4u == 0u) { return vec4f(VALUES[i]); }
+  return vec4f(vec4(VALUES[i][at % 4u], VALUES[(at + 1u) / 4u][(at + 1u) % 4u], VALUES[(at + 2u) / 4u][(at + 2u) % 4u], VALUES[(at + 3u) / 4u][(at + 3u) % 4u]));
 }
-
-fn x4(at: u32) -> vec4f {
-  let i = at / 4u;
-  if (N % 4u == 0u) { return x[i]; }
-  return vec4f(x[i][at % 4u], x[(at + 1u) / 4u][(at + 1u) % 4u], x[(at + 2u) / 4u][(at + 2u) % 4u], x[(at + 3u) / 4u][(at + 3u) % 4u]);
-}
+//! end
 
 fn add4(at: u32, n: u32, values: vec4f, begins: bool) {
   for (var k = 0u; k < rounds(min(4u, N - n), extent.stack); k++) {

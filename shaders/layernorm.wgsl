@@ -71,23 +71,13 @@ fn insideOnly(c: u32, v: vec4f) -> vec4f {
 }
 
 // The values at `at`, which are the columns c to c + 3 of a row.
-fn x4(at: u32) -> vec4f {
+//! each VALUES: x dy dx
+fn VALUES4(at: u32) -> vec4f {
   let i = at / 4u;
-  if (C % 4u == 0u) { return x[i]; }
-  return vec4f(x[i][at % 4u], x[(at + 1u) / 4u][(at + 1u) % 4u], x[(at + 2u) / 4u][(at + 2u) % 4u], x[(at + 3u) / 4u][(at + 3u) % 4u]);
+  if (C % 4u == 0u) { return vec4f(VALUES[i]); }
+  return vec4f(vec4(VALUES[i][at % 4u], VALUES[(at + 1u) / 4u][(at + 1u) % 4u], VALUES[(at + 2u) / 4u][(at + 2u) % 4u], VALUES[(at + 3u) / 4u][(at + 3u) % 4u]));
 }
-
-fn dy4(at: u32) -> vec4f {
-  let i = at / 4u;
-  if (C % 4u == 0u) { return vec4f(dy[i]); }
-  return vec4f(vec4(dy[i][at % 4u], dy[(at + 1u) / 4u][(at + 1u) % 4u], dy[(at + 2u) / 4u][(at + 2u) % 4u], dy[(at + 3u) / 4u][(at + 3u) % 4u]));
-}
-
-fn dx4(at: u32) -> vec4f {
-  let i = at / 4u;
-  if (C % 4u == 0u) { return dx[i]; }
-  return vec4f(dx[i][at % 4u], dx[(at + 1u) / 4u][(at + 1u) % 4u], dx[(at + 2u) / 4u][(at + 2u) % 4u], dx[(at + 3u) / 4u][(at + 3u) % 4u]);
-}
+//! end
 
 @compute @workgroup_size(LANES * ROWS)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {

@@ -32,35 +32,17 @@ fn placeOf(group: vec3u, groups: vec3u, i: u32) -> vec2u {
   return tileOf(id, (extent.rows + 7u) / 8u, (N + 31u) / 32u) * vec2u(8u, 32u) + vec2u(i / 8u, i % 8u * 4u);
 }
 
+//! each STORE: store storeGelu storeDropout
 @compute @workgroup_size(64)
-fn store(
+fn STORE(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  store4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y, 0u));
+  STORE4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y, 0u));
 }
-
-@compute @workgroup_size(64)
-fn storeGelu(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) i: u32,
-) {
-  let p = placeOf(group, groups, i);
-  storeGelu4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y, 0u));
-}
-
-@compute @workgroup_size(64)
-fn storeDropout(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) i: u32,
-) {
-  let p = placeOf(group, groups, i);
-  storeDropout4(p.x, p.y, product(begin4(p.x, p.y), p.x, p.y, 0u));
-}
+//! end
 
 @compute @workgroup_size(64)
 fn grid(

@@ -24,35 +24,17 @@ fn total(begin: vec4f, place: vec2u) -> vec4f {
   return sum;
 }
 
+//! each STORE: store storeGelu storeDropout
 @compute @workgroup_size(THREADS)
-fn store(
+fn STORE(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  store4(p.x, p.y, total(begin4(p.x, p.y), p));
+  STORE4(p.x, p.y, total(begin4(p.x, p.y), p));
 }
-
-@compute @workgroup_size(THREADS)
-fn storeGelu(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) i: u32,
-) {
-  let p = placeOf(group, groups, i);
-  storeGelu4(p.x, p.y, total(begin4(p.x, p.y), p));
-}
-
-@compute @workgroup_size(THREADS)
-fn storeDropout(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) i: u32,
-) {
-  let p = placeOf(group, groups, i);
-  storeDropout4(p.x, p.y, total(begin4(p.x, p.y), p));
-}
+//! end
 
 @compute @workgroup_size(THREADS)
 fn grid(

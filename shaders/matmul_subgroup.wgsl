@@ -218,8 +218,9 @@ fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   return tileOf(id, (extent.rows + ROWS - 1u) / ROWS, (N + 4u * LANES - 1u) / (4u * LANES)) * vec2u(ROWS, 4u * LANES);
 }
 
+//! each STORE: store storeGelu storeDropout
 @compute @workgroup_size(LANES)
-fn store(
+fn STORE(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32,
@@ -228,34 +229,9 @@ fn store(
   let row = corner.x;
   let col = corner.y + lane * 4u;
   let t = product(row, col, lane);
-  for (var i = 0u; i < tileRows(); i++) { store4(row + i, col, t[i]); }
+  for (var i = 0u; i < tileRows(); i++) { STORE4(row + i, col, t[i]); }
 }
-
-@compute @workgroup_size(LANES)
-fn storeGelu(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(subgroup_invocation_id) lane: u32,
-) {
-  let corner = cornerOf(group, groups);
-  let row = corner.x;
-  let col = corner.y + lane * 4u;
-  let t = product(row, col, lane);
-  for (var i = 0u; i < tileRows(); i++) { storeGelu4(row + i, col, t[i]); }
-}
-
-@compute @workgroup_size(LANES)
-fn storeDropout(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(subgroup_invocation_id) lane: u32,
-) {
-  let corner = cornerOf(group, groups);
-  let row = corner.x;
-  let col = corner.y + lane * 4u;
-  let t = product(row, col, lane);
-  for (var i = 0u; i < tileRows(); i++) { storeDropout4(row + i, col, t[i]); }
-}
+//! end
 
 @compute @workgroup_size(LANES)
 fn grid(

@@ -172,8 +172,9 @@ fn quadOf(t: ptr<function, Tile>, i: u32, corner: vec2u, lane: u32) -> Quad {
   return Quad(corner.x + 4u * lane + place, corner.y + line, v);
 }
 
+//! each STORE: store storeGelu storeDropout
 @compute @workgroup_size(LANES)
-fn store(
+fn STORE(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32,
@@ -184,41 +185,10 @@ fn store(
   multiply(&t, corner, lane, 0u);
   for (var i = 0u; i < rounds(64u, extent.stack); i++) {
     let q = quadOf(&t, i, corner, lane);
-    store4(q.row, q.col, q.v);
+    STORE4(q.row, q.col, q.v);
   }
 }
-
-@compute @workgroup_size(LANES)
-fn storeGelu(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(subgroup_invocation_id) lane: u32,
-) {
-  let corner = cornerOf(group, groups);
-  var t: Tile;
-  begin(&t, corner, lane);
-  multiply(&t, corner, lane, 0u);
-  for (var i = 0u; i < rounds(64u, extent.stack); i++) {
-    let q = quadOf(&t, i, corner, lane);
-    storeGelu4(q.row, q.col, q.v);
-  }
-}
-
-@compute @workgroup_size(LANES)
-fn storeDropout(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(subgroup_invocation_id) lane: u32,
-) {
-  let corner = cornerOf(group, groups);
-  var t: Tile;
-  begin(&t, corner, lane);
-  multiply(&t, corner, lane, 0u);
-  for (var i = 0u; i < rounds(64u, extent.stack); i++) {
-    let q = quadOf(&t, i, corner, lane);
-    storeDropout4(q.row, q.col, q.v);
-  }
-}
+//! end
 
 // Reads a word of every line of the cache (16 values) that the tile's sums lie in, each lane another: so they come from
 // memory together. One after the other, as the epilogue meets them, they cost a fifth of the product's time. Sums that begin

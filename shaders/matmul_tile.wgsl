@@ -271,8 +271,9 @@ fn firstOf(corner: vec2u, i: u32) -> vec2u {
   return corner + 4u * vec2u(i / THREADS_X, i % THREADS_X);
 }
 
+//! each STORE: store storeGelu storeDropout
 @compute @workgroup_size(THREADS)
-fn store(
+fn STORE(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
@@ -283,41 +284,10 @@ fn store(
   let t = multiply(beginBlocks(first), corner, 0u, i);
   for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
     let place = placeOf(first, p);
-    store4(place.x, place.y, piece(t, p));
+    STORE4(place.x, place.y, piece(t, p));
   }
 }
-
-@compute @workgroup_size(THREADS)
-fn storeGelu(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) i: u32,
-) {
-  let corner = cornerOf(group, groups);
-  if (corner.x >= extent.rows) { return; }
-  let first = firstOf(corner, i);
-  let t = multiply(beginBlocks(first), corner, 0u, i);
-  for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
-    let place = placeOf(first, p);
-    storeGelu4(place.x, place.y, piece(t, p));
-  }
-}
-
-@compute @workgroup_size(THREADS)
-fn storeDropout(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) i: u32,
-) {
-  let corner = cornerOf(group, groups);
-  if (corner.x >= extent.rows) { return; }
-  let first = firstOf(corner, i);
-  let t = multiply(beginBlocks(first), corner, 0u, i);
-  for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
-    let place = placeOf(first, p);
-    storeDropout4(place.x, place.y, piece(t, p));
-  }
-}
+//! end
 
 @compute @workgroup_size(THREADS)
 fn grid(

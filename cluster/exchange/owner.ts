@@ -1,7 +1,7 @@
-import type { View } from '../../src/gpu/device.js';
-import { slice } from '../../src/gpu/device.js';
 import type { KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
+import type { View } from '../../src/gpu/view.js';
+import { slice } from '../../src/gpu/view.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../../src/model/layout.js';
 import { normChunksOf } from '../../src/model/sums.js';
 import { type AdamWSettings, type FlatRange, normDispatch, TrainingState } from '../../src/train/optimizer.js';

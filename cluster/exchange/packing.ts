@@ -1,7 +1,9 @@
 import { LantrainError } from '../../src/errors.js';
-import { type Gpu, Readback, slice, type View } from '../../src/gpu/device.js';
+import type { Gpu } from '../../src/gpu/device.js';
 import type { KernelCache } from '../../src/gpu/kernel.js';
 import { type Dispatch, DispatchList } from '../../src/gpu/list.js';
+import { Readback } from '../../src/gpu/readback.js';
+import { slice, type View } from '../../src/gpu/view.js';
 import type { ParameterArena } from '../../src/model/layout.js';
 import type { ExactSums } from '../../src/model/sums.js';
 import type { FlatRange } from '../../src/train/optimizer.js';

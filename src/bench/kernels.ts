@@ -1,11 +1,11 @@
 import type { BenchCommand } from '../cli/bench.js';
 import { loadingBar } from '../cli/loading.js';
-import { type Ceilings, measureCeilings } from '../gpu/ceiling.js';
 import type { DispatchList, Timing } from '../gpu/list.js';
 import { openGpu } from '../node/open-gpu.js';
 import { describeAdapter } from '../node/processor.js';
 import { resolvePlan } from '../run/plan.js';
 import type { Engine } from '../train/engine.js';
+import { type Ceilings, measureCeilings } from './ceiling.js';
 import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
 import { benchEngine, benchShape, describeShape, median, randomBatches } from './shape.js';
 import { rounded } from './train.js';

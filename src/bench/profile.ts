@@ -1,6 +1,6 @@
-import type { Ceilings } from '../gpu/ceiling.js';
 import type { Timing } from '../gpu/list.js';
 import type { Engine } from '../train/engine.js';
+import type { Ceilings } from './ceiling.js';
 
 export interface KernelRow {
   readonly label: string;

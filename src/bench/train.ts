@@ -1,7 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import type { BenchCommand } from '../cli/bench.js';
 import { loadingBar } from '../cli/loading.js';
-import { multiplyAddCeiling } from '../gpu/ceiling.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameterCount, parameters } from '../model/parameters.js';
 import { openGpu } from '../node/open-gpu.js';
@@ -9,6 +8,7 @@ import { describeAdapter } from '../node/processor.js';
 import { formatBytes } from '../report/format.js';
 import { resolvePlan } from '../run/plan.js';
 import type { Engine } from '../train/engine.js';
+import { multiplyAddCeiling } from './ceiling.js';
 import { benchEngine, benchShape, describeShape, median, randomBatches } from './shape.js';
 
 /** Timed steps take this long together, unless `--steps` says otherwise. */

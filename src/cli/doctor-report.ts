@@ -1,11 +1,11 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
+import { type Ceilings, measureCeilings } from '../bench/ceiling.js';
 import { benchShape } from '../bench/shape.js';
 import { rounded } from '../bench/train.js';
 import { cacheFolder } from '../data/cache-folder.js';
 import { reason } from '../files/files.js';
-import { type Ceilings, measureCeilings } from '../gpu/ceiling.js';
 import type { AdapterDescription } from '../gpu/device.js';
 import { KernelCache } from '../gpu/kernel.js';
 import { memoryBudget } from '../model/activations.js';

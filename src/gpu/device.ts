@@ -1,40 +1,5 @@
 import { LantrainError } from '../errors.js';
-
-/** A byte range of a GPU buffer; what kernels bind. Offsets are multiples of 256 bytes wherever a view is bound. */
-export interface View {
-  readonly buffer: GPUBuffer;
-  /** Bytes from the start of the buffer. */
-  readonly offset: number;
-  /** Bytes. */
-  readonly size: number;
-  /** Its values are float16; else they are 32-bit. */
-  readonly half?: boolean;
-}
-
-/** The alignment of bound offsets that every adapter accepts, in float32 values (256 bytes). */
-export const ALIGN_VALUES = 64;
-
-export function alignValues(values: number): number {
-  return Math.ceil(values / ALIGN_VALUES) * ALIGN_VALUES;
-}
-
-/** How many values `view` holds. */
-export function valuesIn(view: View): number {
-  return view.size / (view.half ? 2 : 4);
-}
-
-/** Bytes of a buffer for `values` values. */
-export function bufferBytes(values: number, half = false): number {
-  return 4 * alignValues(Math.max(half ? Math.ceil(values / 2) : values, 1));
-}
-
-/** `count` values of `view`, from value `start` on; an odd number of float16 values is rounded up. */
-export function slice(view: View, start: number, count: number): View {
-  if (start + count > valuesIn(view)) throw new RangeError(`slice ${start}+${count} of a view of ${valuesIn(view)}`);
-  const { buffer, offset } = view;
-  if (view.half) return { buffer, offset: offset + start * 2, size: 4 * Math.ceil(count / 2), half: true };
-  return { buffer, offset: offset + start * 4, size: count * 4 };
-}
+import { bufferBytes, type View } from './view.js';
 
 /** Bytes that come to the host at once; larger reads go through two buffers of this size in turn. */
 export const READ_CHUNK_BYTES = 2 ** 24;
@@ -42,17 +7,6 @@ export const READ_CHUNK_BYTES = 2 ** 24;
 /** Bytes of the staging buffers that reads of at most `bytes` take. */
 export function stagingBytes(bytes: number): number {
   return Math.min(bytes, 2 * READ_CHUNK_BYTES);
-}
-
-/** The names of those shader switches (`KernelId.switches`) whose view is float16. */
-export function switched(views: Readonly<Record<string, View | undefined>>): string[] {
-  return Object.keys(views).filter((name) => views[name]?.half);
-}
-
-/** `view` up to a multiple of 16 bytes where its buffer reaches so far, so that its last values are in a whole vec4. */
-export function wholeVectors(view: View): View {
-  const size = Math.min(Math.ceil(view.size / 16) * 16, view.buffer.size - view.offset);
-  return { ...view, size };
 }
 
 export interface GpuOptions {
@@ -313,37 +267,6 @@ export class Gpu {
   /** Throws the first error that WebGPU reported on the side, if any. */
   check(): void {
     if (this.#failure) throw this.#failure;
-  }
-}
-
-/** Reads that may overlap, unlike `Gpu.read`: a few staging buffers in turn, first come, first served. */
-export class Readback {
-  readonly #waiting: ((staging: GPUBuffer) => void)[] = [];
-
-  private constructor(
-    readonly gpu: Gpu,
-    private readonly free: GPUBuffer[],
-  ) {}
-
-  /** `count` staging buffers for reads of at most `bytes`. */
-  static async create(gpu: Gpu, label: string, bytes: number, count: number): Promise<Readback> {
-    const free: GPUBuffer[] = [];
-    for (let i = 0; i < count; i++) free.push(await gpu.staging(`${label}.${i}`, bytes));
-    return new Readback(gpu, free);
-  }
-
-  /** Once a staging buffer is free: submits what `encode` encodes and gives the bytes of its view to `take`. */
-  async read<T>(encode: (encoder: GPUCommandEncoder) => View, take: (bytes: ArrayBuffer) => T): Promise<T> {
-    const staging = this.free.pop() ?? (await new Promise<GPUBuffer>((free) => this.#waiting.push(free)));
-    try {
-      this.gpu.check();
-      const encoder = this.gpu.device.createCommandEncoder();
-      return await this.gpu.copyOut(encoder, encode(encoder), staging, take);
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next(staging);
-      else this.free.push(staging);
-    }
   }
 }
 

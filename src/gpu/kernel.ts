@@ -41,13 +41,16 @@ const IMPORT = /^\/\/! import (\w+)$/gm;
 const DECLARATION = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:\s*,\s*(read|read_write))?>\s*(\w+)/g;
 /** `line  //! name: other line` */
 const SWITCH = /^(.*?) *\/\/! (\w+): (.+)$/gm;
+/** Lines between `//! each STORE: store storeGelu` and `//! end`. */
+const EACH = /^\/\/! each (\w+): ([\w ]+)\n([\s\S]*?)^\/\/! end$/gm;
 const ENABLE = /^enable [\w, ]+;$/gm;
 
 /**
  * `name`'s text with the shaders it imports (`//! import random`, each once, before it). Shared functions stand in one
  * file each; every file compiles once its imports stand before it. What overrides cannot say, types and bindings, is
  * switched by lines: `alias Out = f32;  //! halfOut: alias Out = f16;` reads as its end where `halfOut` is among
- * `switches`, else as its beginning. An import may be such a line.
+ * `switches`, else as its beginning. An import may be such a line. Lines between `//! each STORE: store storeGelu` and
+ * `//! end` are there once for each of the names, with it in place of STORE wherever a word begins so: WGSL passes no functions.
  */
 export function composeShader(texts: ShaderTexts, name: string, switches: readonly string[] = []): string {
   const seen = new Set<string>();
@@ -57,12 +60,17 @@ export function composeShader(texts: ShaderTexts, name: string, switches: readon
     seen.add(file);
     const text = texts[file];
     if (text === undefined) throw new LantrainError('LT_GPU_SHADER', `there is no shader ${file}.wgsl`);
-    const own = text.replace(SWITCH, switched);
+    const own = text.replace(EACH, repeated).replace(SWITCH, switched);
     for (const match of own.matchAll(IMPORT)) visit(match[1]);
     parts.push(own);
   };
   const switched = (_line: string, before: string, name: string, after: string) =>
     switches.includes(name) ? after : before;
+  const repeated = (_lines: string, word: string, names: string, lines: string) =>
+    names
+      .split(' ')
+      .map((name) => lines.replaceAll(new RegExp(`\\b${word}`, 'g'), name))
+      .join('\n');
   visit(name);
   const joined = parts.join('\n');
   // Directives must come before every declaration.

@@ -1,5 +1,6 @@
-import type { Gpu, View } from './device.js';
+import type { Gpu } from './device.js';
 import type { Kernel, KernelCache, KernelId } from './kernel.js';
+import type { View } from './view.js';
 
 /** What a dispatch costs, for the profile: floating-point operations and bytes that must move at least. */
 export interface Work {

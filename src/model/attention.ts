@@ -1,8 +1,7 @@
-import type { AdapterDescription, View } from '../gpu/device.js';
-import type { Dispatch, DispatchList } from '../gpu/list.js';
+import type { AdapterDescription } from '../gpu/device.js';
 
 /** Lanes that the adapter's subgroups must have, always, for a variant that relies on them. */
-const SUBGROUP_LANES = { subgroup4: 4, subgroup8: 8, subgroup16: 16, tile: undefined } as const;
+export const SUBGROUP_LANES = { subgroup4: 4, subgroup8: 8, subgroup16: 16, tile: undefined } as const;
 
 /**
  * `subgroup4` to `subgroup16` suit software adapters; `tile` runs anywhere. Heads whose size is not a multiple of 4, and
@@ -13,127 +12,7 @@ export type AttentionVariant = keyof typeof SUBGROUP_LANES;
 
 export const ATTENTION_VARIANTS = ['subgroup4', 'subgroup8', 'subgroup16', 'tile'] as const;
 
-export interface AttentionShape {
-  readonly batch: number;
-  /** Tokens of a sequence (T). */
-  readonly context: number;
-  readonly heads: number;
-  /** Values of a head (D), 1 to 128. */
-  readonly headSize: number;
-}
-
-export interface AttentionForwardViews {
-  /** [B * T, 3C]: a row is a token, columns q | k | v, head h at columns h * D. */
-  readonly qkv: View;
-  /** [B * T, C], written. */
-  readonly out: View;
-  /** [B, H, T], written: the natural logarithm of each row's sum of exponentials. */
-  readonly logsumexp: View;
-  /** Uniform DropoutKey (shaders/random.wgsl); without it nothing is dropped. */
-  readonly dropout?: View;
-}
-
-export interface AttentionBackwardViews {
-  readonly qkv: View;
-  readonly out: View;
-  readonly logsumexp: View;
-  /** [B * T, C] */
-  readonly outGradient: View;
-  /** Scratch, [B, H, T]. */
-  readonly delta: View;
-  /** [B * T, 3C], written whole. */
-  readonly qkvGradient: View;
-  readonly dropout?: View;
-}
-
-const TILE_ROWS = 32;
-
-/** The workgroup memory that every adapter has. */
-const KEPT_BYTES = 16384;
-
-const DELTA_ROWS = 8;
-
 export function defaultAttentionVariant(adapter: AdapterDescription): AttentionVariant {
   if (!adapter.software) return 'tile';
   return ATTENTION_VARIANTS.find((v) => v !== 'tile' && SUBGROUP_LANES[v] === adapter.subgroupSize) ?? 'tile';
-}
-
-/**
- * Causal attention with scores scaled by 1/sqrt(D) and dropout on the probabilities: out = (f * softmax(S)) V, where the
- * factor of (sequence b, head h, query i, key j) is dropoutFactor(key, firstSlot + b, (h * T + i) * T + j).
- */
-export function addAttentionForward(
-  list: DispatchList,
-  variant: AttentionVariant,
-  shape: AttentionShape,
-  v: AttentionForwardViews,
-): void {
-  const kind = variantFor(variant, shape, v.qkv.half);
-  const { qkv, out, logsumexp, dropout } = v;
-  list.add(dispatch(kind, shape, 'forward', rowsOf(kind), 2, { qkv, out, logsumexp }, dropout));
-}
-
-/** The gradient of all that `addAttentionForward` computed, from its results and under the same dropout key. */
-export function addAttentionBackward(
-  list: DispatchList,
-  variant: AttentionVariant,
-  shape: AttentionShape,
-  v: AttentionBackwardViews,
-): void {
-  const kind = variantFor(variant, shape, v.qkv.half);
-  const { qkv, outGradient, qkvGradient, delta, dropout } = v;
-  const outRead = v.out;
-  const logsumexpRead = v.logsumexp;
-  const rows = rowsOf(kind);
-  const common = { qkv, outGradient, logsumexpRead, qkvGradient };
-  if (kind === 'tile') {
-    list.add(dispatch(kind, shape, 'backwardDelta', DELTA_ROWS, 0, { outRead, outGradient, delta }));
-    list.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, deltaRead: delta }, dropout));
-  } else {
-    list.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, outRead, delta }, dropout));
-  }
-  list.add(dispatch(kind, shape, 'backwardKey', rows, 4, { ...common, deltaRead: delta }, dropout));
-}
-
-/** Rows that a workgroup owns. */
-function rowsOf(variant: AttentionVariant): number {
-  const lanes = SUBGROUP_LANES[variant];
-  return lanes === undefined ? TILE_ROWS : 2 * lanes;
-}
-
-function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, half = false): AttentionVariant {
-  if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
-    throw new RangeError(`attention heads hold 1 to 128 values, not ${headSize}`);
-  return headSize % 4 === 0 && !half ? variant : 'tile';
-}
-
-/** `products` counts the T x T x D matrix products, of which the causal half is computed. */
-function dispatch(
-  variant: AttentionVariant,
-  shape: AttentionShape,
-  entry: string,
-  rows: number,
-  products: number,
-  bindings: Record<string, View>,
-  dropout?: View,
-): Dispatch {
-  const { batch, context, heads, headSize } = shape;
-  const lanes = SUBGROUP_LANES[variant];
-  return {
-    shader: lanes === undefined ? 'attention-tile' : 'attention-subgroup',
-    entry: dropout ? `${entry}Dropout` : entry,
-    constants: {
-      ...(lanes !== undefined && { LANES: lanes, KEPT: 8 * headSize * 4 * lanes <= KEPT_BYTES }),
-      T: context,
-      HEADS: heads,
-      D: headSize,
-      SCALE: 1 / Math.sqrt(headSize),
-      DROPOUT: dropout !== undefined,
-    },
-    switches: Object.values(bindings).some((view) => view.half) ? ['half'] : [],
-    bindings: dropout ? { ...bindings, dropout } : bindings,
-    groups: [Math.ceil(context / rows), heads, batch],
-    label: `attention.${entry}`,
-    flops: products * batch * heads * context * (context + 1) * headSize,
-  };
 }

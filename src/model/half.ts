@@ -1,6 +1,7 @@
-import type { Gpu, View } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList, linearGroups } from '../gpu/list.js';
+import type { View } from '../gpu/view.js';
 import { halfPieces, type ParameterArena, type Piece } from './layout.js';
 
 /** Values that a workgroup of shaders/half.wgsl converts. */

@@ -1,5 +1,6 @@
 import { LantrainError } from '../errors.js';
-import { alignValues, type Gpu, slice, type View } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
+import { alignValues, paperView, slice, type View } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import { type Parameter, parameters } from './parameters.js';
 
@@ -48,11 +49,11 @@ export class ParameterLayout {
     this.parameters = parameters(config);
     const pieces: Piece[] = [];
     const slabSizes = [0];
-    for (const parameter of this.parameters) {
+    for (const [i, parameter] of this.parameters.entries()) {
       for (const [rowStart, rows] of windowsOf(parameter, limits.windowValues)) {
         const size = (parameter.size / parameter.shape[0]) * rows;
-        // LayerNorm's gain and bias stay neighbours: one dispatch sums both gradients.
-        const together = parameter.kind === 'gain' ? 2 * alignValues(size) : alignValues(size);
+        const next = parameter.beforeNext ? alignValues(this.parameters[i + 1].size) : 0;
+        const together = alignValues(size) + next;
         if (slabSizes[slabSizes.length - 1] + together > limits.slabValues) slabSizes.push(0);
         const slab = slabSizes.length - 1;
         pieces.push({ parameter, rowStart, rows, slab, offset: slabSizes[slab], size });
@@ -66,6 +67,10 @@ export class ParameterLayout {
       list.push(piece);
       this.#byName.set(piece.parameter.name, list);
     }
+  }
+
+  has(name: string): boolean {
+    return this.#byName.has(name);
   }
 
   piecesOf(name: string): readonly Piece[] {
@@ -135,6 +140,14 @@ export class ParameterArena {
     const slabs: View[] = [];
     for (const [i, size] of layout.slabSizes.entries()) slabs.push(await gpu.buffer(`${label}.${i}`, size));
     return new ParameterArena(layout, slabs);
+  }
+
+  /** Views of no buffers, for a graph that is only recorded. */
+  static onPaper(layout: ParameterLayout): ParameterArena {
+    return new ParameterArena(
+      layout,
+      layout.slabSizes.map((size) => paperView(size)),
+    );
   }
 
   piece(piece: Piece): View {

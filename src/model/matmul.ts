@@ -1,14 +1,13 @@
-import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/device.js';
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
+import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/view.js';
 import { extentUniform } from './extent.js';
+import { type Layout, rowsOf } from './matmul-kernels.js';
 import {
   kernelFor,
-  type Layout,
   type MatmulTable,
   type OperandCopy,
   operandCopies,
-  rowsOf,
   scratchValues,
   splitOf,
   variantFor,
@@ -76,7 +75,10 @@ export interface MatmulArguments {
   readonly output: StoreOutput | GridOutput;
   /** For variants that split K: at least `scratchValues` float32, free until the next dispatch. */
   readonly scratch?: View;
+  /** The name of the operation in profiles. */
   readonly label?: string;
+  /** The parameter that is an operand, or whose gradient is computed: `products.ts` tells products apart by it. */
+  readonly matrix?: string;
 }
 
 const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };

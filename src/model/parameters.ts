@@ -13,6 +13,8 @@ export interface Parameter {
   readonly fanIn: number;
   /** Projections onto the residual stream, which GPT-2's initialization scales by 1 / sqrt(2 layers). */
   readonly residual: boolean;
+  /** The next parameter follows it in the same buffer: one dispatch sums the gradients of both. */
+  readonly beforeNext: boolean;
   readonly size: number;
 }
 
@@ -20,14 +22,23 @@ export interface Parameter {
 export function parameters(config: ModelConfig): Parameter[] {
   const { vocabSize: V, context: T, width: C } = config;
   const list: Parameter[] = [];
-  const add = (name: string, shape: number[], kind: ParameterKind, fanIn = 0, residual = false) =>
-    list.push({ name, shape, kind, fanIn, residual, size: shape.reduce((a, b) => a * b, 1) });
+  const add = (name: string, shape: number[], kind: ParameterKind, more: Partial<Parameter> = {}) =>
+    list.push({
+      name,
+      shape,
+      kind,
+      fanIn: 0,
+      residual: false,
+      beforeNext: false,
+      size: shape.reduce((a, b) => a * b, 1),
+      ...more,
+    });
   const linear = (name: string, input: number, output: number, bias: boolean, residual = false) => {
-    add(`${name}.weight`, [input, output], 'matrix', input, residual);
-    if (bias) add(`${name}.bias`, [output], 'bias', input);
+    add(`${name}.weight`, [input, output], 'matrix', { fanIn: input, residual });
+    if (bias) add(`${name}.bias`, [output], 'bias', { fanIn: input });
   };
   const norm = (name: string) => {
-    add(`${name}.weight`, [C], 'gain');
+    add(`${name}.weight`, [C], 'gain', { beforeNext: true });
     add(`${name}.bias`, [C], 'bias');
   };
   add('wte.weight', [V, C], 'embedding');
@@ -42,7 +53,7 @@ export function parameters(config: ModelConfig): Parameter[] {
     linear(`${h}.mlp.c_proj`, 4 * C, C, true, true);
   }
   norm('ln_f');
-  if (!config.tie) add('lm_head.weight', [V, C], 'matrix', C);
+  if (!config.tie) add('lm_head.weight', [V, C], 'matrix', { fanIn: C });
   return list;
 }
 

@@ -1,8 +1,20 @@
+import { paperView } from '../gpu/view.js';
+import { Buffers, samplingBuffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
-import { ParameterLayout } from './layout.js';
-import { type ProductShape, scratchValues, variantFor } from './matmul-plan.js';
+import { keysBytes } from './dropout.js';
+import { Graph } from './graph.js';
+import { ParameterArena, ParameterLayout } from './layout.js';
+import type { MatmulArguments } from './matmul.js';
+import type { ProductShape } from './matmul-kernels.js';
+import { scratchValues, variantFor } from './matmul-plan.js';
 import type { Plan } from './plan.js';
-import { type BatchShape, headPasses, logitsStride } from './shape.js';
+import type { BatchShape } from './shape.js';
+import { addGradient, decode } from './spine.js';
+
+/*
+ * The matrix products of a graph, for tuning and for the size of the scratch. They are found by recording the spine
+ * without a device: its buffers are on paper, and of what its operations launch only the products are kept.
+ */
 
 /** A matrix product of a graph. */
 export interface Product extends ProductShape {
@@ -14,62 +26,65 @@ export interface Product extends ProductShape {
   readonly count: number;
 }
 
-/** The shapes [K, N] of a layer's linear maps. */
-function linearShapes({ width: C }: ModelConfig): [number, number][] {
-  return [
-    [C, 3 * C],
-    [C, C],
-    [C, 4 * C],
-    [4 * C, C],
-  ];
-}
-
-/** Every matrix product of a stack of micro-batches, forward and backward; `operations.ts` launches them. */
+/**
+ * Every matrix product of a stack of micro-batches, forward and backward, each once. Products by one matrix of the
+ * layers are neighbours, and the matrices are in the order of the forward pass: contests are held in this order.
+ */
 export function trainingProducts(config: ModelConfig, shape: BatchShape, plan: Plan): Product[] {
-  const { stack = 1 } = shape;
-  const rows = shape.batch * shape.context;
-  const products: Product[] = [];
-  const add = (label: string, p: ProductShape, count: number, ld: { a?: number; c?: number } = {}) => {
-    const { layout, m, n, k } = p;
-    const lda = ld.a ?? (layout === 'TN' ? m : k);
-    products.push({ ...p, label, count, lda, ldb: layout === 'NT' ? k : n, ldc: ld.c ?? n });
-  };
-  for (const [i, [k, n]] of linearShapes(config).entries()) {
-    // Computed again in backward: of all layers but the last, what comes before the last map.
-    const again = shape.recompute && i < 3 ? config.layers - 1 : 0;
-    add('linear', { layout: 'NN', m: rows, n, k, output: 'store', stack }, config.layers + again);
-    add('linear input gradient', { layout: 'NT', m: rows, n: k, k: n, output: 'store', stack }, config.layers);
-    add('linear weight gradient', { layout: 'TN', m: k, n, k: rows, output: 'grid', stack }, config.layers);
-  }
-  const stride = logitsStride(config);
-  const C = config.width;
-  for (const { rows: m, stack } of headPasses(config, shape, plan))
-    for (const { rows: words } of headPieces(config, plan)) {
-      add('head', { layout: 'NT', m, n: words, k: C, output: 'store', stack }, 1, { c: stride });
-      add('head input gradient', { layout: 'NN', m, n: C, k: words, output: 'store', stack }, 1, { a: stride });
-      add('head weight gradient', { layout: 'TN', m: words, n: C, k: m, output: 'grid', stack }, 1, { a: stride });
-    }
-  return products;
-}
-
-function headPieces(config: ModelConfig, plan: Plan) {
-  return new ParameterLayout(config, plan).piecesOf(config.tie ? 'wte.weight' : 'lm_head.weight');
+  return recorded(config, plan, (graph) =>
+    addGradient(graph, {
+      shape: { ...shape, stack: shape.stack ?? 1 },
+      buffers: Buffers.onPaper(trainingBuffers(config, shape, plan, 0)),
+      keys: paperView(keysBytes(config) / 4),
+      scale: paperView(1),
+    }),
+  );
 }
 
 /** Values of scratch that products need, for parts of K or copies of operands, at most; 0 where none needs any. */
-export function trainingScratch(config: ModelConfig, shape: BatchShape, plan: Plan): number {
-  return most(plan, trainingProducts(config, shape, plan));
-}
-
-/** The same for sampling, a row at a time. */
-export function samplingScratch(config: ModelConfig, plan: Plan): number {
-  const one = { layout: 'NN', m: 1, output: 'store' } as const;
-  const head = headPieces(config, plan).map(
-    ({ rows }) => ({ ...one, layout: 'NT', n: rows, k: config.width }) as const,
-  );
-  return most(plan, [...linearShapes(config).map(([k, n]) => ({ ...one, n, k })), ...head]);
-}
-
-function most(plan: Plan, products: readonly ProductShape[]): number {
+export function scratchOf(products: readonly ProductShape[], plan: Plan): number {
   return products.reduce((values, p) => Math.max(values, scratchValues(variantFor(plan.matmul, p), p)), 0);
+}
+
+/** Of a stack of micro-batches. */
+export function trainingScratch(config: ModelConfig, shape: BatchShape, plan: Plan): number {
+  return scratchOf(trainingProducts(config, shape, plan), plan);
+}
+
+/** Of sampling, a row at a time. */
+export function samplingScratch(config: ModelConfig, plan: Plan): number {
+  const products = recorded(config, plan, (graph) => decode(graph, Buffers.onPaper(samplingBuffers(config, 0))));
+  return scratchOf(products, plan);
+}
+
+function recorded(config: ModelConfig, plan: Plan, addSpine: (graph: Graph) => void): Product[] {
+  const launched: MatmulArguments[] = [];
+  const weights = ParameterArena.onPaper(new ParameterLayout(config, plan));
+  const word = paperView(1);
+  const sums = { low: weights, high: weights, loss: paperView(2), lossStatus: word, status: () => word };
+  const launches = { add: () => undefined, matmul: (product: MatmulArguments) => void launched.push(product) };
+  addSpine(new Graph(launches, { plan, weights, sums }));
+  return counted(byMatrix(launched));
+}
+
+/** The products of each matrix one behind another; matrices of different layers that do the same are one. */
+function byMatrix(launched: readonly MatmulArguments[]): MatmulArguments[] {
+  const matrices = new Map<string | undefined, MatmulArguments[]>();
+  for (const product of launched) {
+    const matrix = product.matrix?.replace(/^h\.\d+\./, '');
+    const known = matrices.get(matrix);
+    if (known) known.push(product);
+    else matrices.set(matrix, [product]);
+  }
+  return [...matrices.values()].flat();
+}
+
+function counted(launched: readonly MatmulArguments[]): Product[] {
+  const products = new Map<string, Product>();
+  for (const { layout, m, n, k, stack, lda, ldb, output, label = 'matmul' } of launched) {
+    const one = { label, layout, m, n, k, output: output.kind, stack, lda, ldb, ldc: output.ldc };
+    const key = Object.values(one).join();
+    products.set(key, { ...one, count: 1 + (products.get(key)?.count ?? 0) });
+  }
+  return [...products.values()];
 }

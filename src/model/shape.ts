@@ -1,4 +1,4 @@
-import { ALIGN_VALUES, alignValues } from '../gpu/device.js';
+import { ALIGN_VALUES, alignValues } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import type { Plan } from './plan.js';
 

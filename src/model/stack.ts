@@ -1,9 +1,10 @@
-import { type AdapterDescription, ALIGN_VALUES } from '../gpu/device.js';
+import type { AdapterDescription } from '../gpu/device.js';
+import { ALIGN_VALUES } from '../gpu/view.js';
 import { type MemoryBudget, memoryBudget } from './activations.js';
 import { BOUNDS, type ModelConfig } from './config.js';
 import { splitOf, variantFor } from './matmul-plan.js';
 import type { Plan } from './plan.js';
-import { trainingProducts, trainingScratch } from './products.js';
+import { scratchOf, trainingProducts } from './products.js';
 import { type BatchShape, divisorsOf, headPasses } from './shape.js';
 
 /*
@@ -28,14 +29,12 @@ export function possibleStacks(config: ModelConfig, shape: BatchShape, plan: Pla
 function isPossible(config: ModelConfig, shape: BatchShape & { readonly stack: number }, plan: Plan): boolean {
   const rows = shape.stack * shape.batch * shape.context;
   const passes = headPasses(config, shape, plan);
+  if (rows > MOST_ROWS || 4 * rows * config.width > plan.windowValues) return false;
+  if (passes.some(({ start }) => start % ALIGN_VALUES !== 0)) return false;
+  const products = trainingProducts(config, shape, plan);
   return (
-    rows <= MOST_ROWS &&
-    4 * rows * config.width <= plan.windowValues &&
-    passes.every(({ start }) => start % ALIGN_VALUES === 0) &&
-    trainingScratch(config, shape, plan) <= plan.windowValues &&
-    trainingProducts(config, shape, plan).every(
-      (p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).parts === 1,
-    )
+    scratchOf(products, plan) <= plan.windowValues &&
+    products.every((p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).parts === 1)
   );
 }
 
@@ -52,9 +51,12 @@ export function chooseStack(
   const budget = (stack: number) => memoryBudget(config, { ...shape, stack }, plan);
   const most = budget(1).activationBytes + MOST_EXTRA_BYTES;
   const pays = (stack: number) => {
-    if (stack * shape.batch * shape.context > enough) return false;
     const needed = budget(stack);
     return needed.activationBytes <= most && fits(needed);
   };
-  return possibleStacks(config, shape, plan, microBatches).find((stack) => stack === 1 || pays(stack)) ?? 1;
+  // Whether a stack is possible takes a walk through the graph: it is asked of few.
+  const isChosen = (stack: number) =>
+    stack === 1 ||
+    (stack * shape.batch * shape.context <= enough && isPossible(config, { ...shape, stack }, plan) && pays(stack));
+  return divisorsOf(microBatches).find(isChosen) ?? 1;
 }

@@ -1,4 +1,6 @@
-import { type Gpu, Readback, slice, type View } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
+import { Readback } from '../gpu/readback.js';
+import { slice, type View } from '../gpu/view.js';
 import { ParameterArena, type ParameterLayout } from './layout.js';
 
 /** The words a status view starts at are this many values apart, so that each can be bound. */

@@ -9,12 +9,13 @@ import { reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
 import { adapterTitle, type Gpu } from '../gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../gpu/kernel.js';
-import { type Entry, holdContest, winnerOf } from '../gpu/tune.js';
 import type { ModelConfig } from '../model/config.js';
 import { isMatmulVariant, type MatmulVariant, shapeClass, variantFor } from '../model/matmul-plan.js';
 import type { Plan } from '../model/plan.js';
 import { type Product, trainingProducts } from '../model/products.js';
 import type { BatchShape } from '../model/shape.js';
+import { version } from '../node/version.js';
+import { type Entry, holdContest, winnerOf } from './contest.js';
 import {
   flopsOf,
   hasLongShots,
@@ -22,8 +23,7 @@ import {
   matmulCandidates,
   matmulClasses,
   withVariants,
-} from '../model/tuning.js';
-import { version } from '../node/version.js';
+} from './matmul-contest.js';
 
 /** All contests of a model together may take so long. By itself, tuning must not be felt much. */
 const ASKED_MS = 40_000;

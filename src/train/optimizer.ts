@@ -1,6 +1,7 @@
-import { type Gpu, slice, type View } from '../gpu/device.js';
+import type { Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { type Dispatch, DispatchList } from '../gpu/list.js';
+import { slice, type View } from '../gpu/view.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout, sparsePieces } from '../model/layout.js';
 import type { Parameter } from '../model/parameters.js';
 import { type ExactSums, normChunksOf } from '../model/sums.js';

@@ -1,6 +1,7 @@
-import { Gpu, type GpuOptions, type View } from '../../src/gpu/device.js';
+import { Gpu, type GpuOptions } from '../../src/gpu/device.js';
 import { KernelCache } from '../../src/gpu/kernel.js';
 import { type Dispatch, DispatchList } from '../../src/gpu/list.js';
+import type { View } from '../../src/gpu/view.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { deriveKey, uniformAt } from '../../src/util/random.js';

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LantrainError } from '../../src/errors.js';
-import { Gpu, READ_CHUNK_BYTES, slice } from '../../src/gpu/device.js';
+import { Gpu, READ_CHUNK_BYTES } from '../../src/gpu/device.js';
 import { composeShader, KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList, linearGroups } from '../../src/gpu/list.js';
+import { slice } from '../../src/gpu/view.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Bench } from './harness.js';
@@ -248,6 +249,18 @@ describe('composed shaders', () => {
     const functions = ['base', 'left', 'right', 'top'].map((name) => `fn ${name}() {}`);
     expect(lines.slice(2)).toEqual(functions);
     expect(lines.slice(0, 2).sort()).toEqual(['enable f16;', 'enable subgroups;']);
+  });
+
+  test('hold lines that are written once for each of several names', () => {
+    const top = '//! each STORE: store storeGelu\nfn STORE() { STORE4(1u); restore(); }\n//! end\nfn end() {}';
+    const lines = composeShader({ top }, 'top')
+      .split('\n')
+      .filter((line) => line !== '');
+    expect(lines).toEqual([
+      'fn store() { store4(1u); restore(); }',
+      'fn storeGelu() { storeGelu4(1u); restore(); }',
+      'fn end() {}',
+    ]);
   });
 
   const texts = loadShaders();

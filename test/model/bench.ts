@@ -1,8 +1,8 @@
 import type { Gpu } from '../../src/gpu/device.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import type { ModelConfig } from '../../src/model/config.js';
+import { Graph, launchInto } from '../../src/model/graph.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
-import { Operations } from '../../src/model/operations.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { ExactSums, type StepReport } from '../../src/model/sums.js';
 import { type Bench, noise } from '../gpu/harness.js';
@@ -25,7 +25,7 @@ export const MODEL: ModelConfig = {
   qkvBias: true,
 };
 
-/** The parameters and sums of one model, and the launchers that work on them. */
+/** The parameters and sums of one model, and the operations that work on them. */
 export class OperationBench {
   private constructor(
     readonly bench: Bench,
@@ -53,9 +53,10 @@ export class OperationBench {
   }
 
   /** Runs what `add` launches, `times` times. */
-  async run(add: (op: Operations) => void, times = 1): Promise<void> {
+  async run(add: (graph: Graph) => void, times = 1): Promise<void> {
     const list = new DispatchList();
-    add(new Operations(list, this.plan, this.weights, this.sums));
+    const { plan, weights, sums } = this;
+    add(new Graph(launchInto(list, plan), { plan, weights, sums }));
     await list.prepare(this.bench.kernels);
     for (let i = 0; i < times; i++) list.submit(this.gpu);
     await this.gpu.done();

@@ -2,10 +2,12 @@ import { beforeAll, expect, test, vi } from 'vitest';
 import { DispatchList } from '../../src/gpu/list.js';
 import { Gpt } from '../../src/model/gpt.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
-import { always, rowsOf } from '../../src/model/matmul-plan.js';
+import { rowsOf } from '../../src/model/matmul-kernels.js';
+import { always } from '../../src/model/matmul-plan.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { trainingProducts } from '../../src/model/products.js';
 import { ExactSums } from '../../src/model/sums.js';
+import { matmulClasses } from '../../src/run/matmul-contest.js';
 import { Bench } from '../gpu/harness.js';
 
 let bench: Bench;
@@ -77,3 +79,27 @@ test.each([
     expect(counted(said)).toEqual(counted(launched.map((product) => [product, 1])));
   },
 );
+
+test('The products of a model are contested in one order, whatever the order in which a graph launches them', () => {
+  // Of this width, the products of both maps of the feed-forward are as much work and in classes of their own.
+  const config = { vocabSize: 701, context: 24, width: 640, layers: 3, heads: 10, tie: true, qkvBias: true };
+  const plan = defaultPlan(bench.gpu.adapter);
+  const contested = (changes: object) =>
+    matmulClasses(trainingProducts(config, { batch: 4, context: 24, dropout: 0, ...changes }, plan));
+  const order = [
+    'linear NN 96x2560x640',
+    'linear input gradient NT 96x640x2560',
+    'linear weight gradient TN 640x2560x96',
+    'linear NN 96x640x2560',
+    'linear input gradient NT 96x2560x640',
+    'linear weight gradient TN 2560x640x96',
+    'linear NN 96x1920x640',
+    'linear input gradient NT 96x640x1920',
+    'linear weight gradient TN 640x1920x96',
+    'linear NN 96x640x640',
+    'linear input gradient NT 96x640x640',
+    'linear weight gradient TN 640x640x96',
+  ];
+  for (const changes of [{}, { stack: 4 }])
+    expect(contested(changes).map(({ label, layout, m, n, k }) => `${label} ${layout} ${m}x${n}x${k}`)).toEqual(order);
+});

@@ -1,17 +1,12 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { View } from '../../src/gpu/device.js';
-import { DispatchList } from '../../src/gpu/list.js';
-import {
-  ATTENTION_VARIANTS,
-  type AttentionShape,
-  type AttentionVariant,
-  addAttentionBackward,
-  addAttentionForward,
-} from '../../src/model/attention.js';
+import { type Dispatch, DispatchList } from '../../src/gpu/list.js';
+import type { View } from '../../src/gpu/view.js';
+import { ATTENTION_VARIANTS, type AttentionVariant } from '../../src/model/attention.js';
+import { type AttentionShape, attention, attentionGradient } from '../../src/model/ops/attention.js';
 import { deriveKey } from '../../src/util/random.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
-import { attention, type ReferenceDropout } from '../reference/attention.js';
+import { type ReferenceDropout, attention as referenceAttention } from '../reference/attention.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -71,8 +66,9 @@ async function run(variant: AttentionVariant, shape: Case, qkvValues: Float32Arr
     ? await bench.uniform([...DROPOUT.key, FIRST_SLOT, Math.floor(RATE * 2 ** 32), { f32: 1 / (1 - RATE) }])
     : undefined;
   const list = new DispatchList();
-  addAttentionForward(list, variant, shape, { qkv, out, logsumexp, dropout });
-  addAttentionBackward(list, variant, shape, { qkv, out, logsumexp, outGradient, delta, qkvGradient, dropout });
+  const graph = { add: (dispatch: Dispatch) => list.add(dispatch), plan: { attention: variant } };
+  attention(graph, shape, { qkv, out, logsumexp, dropout });
+  attentionGradient(graph, shape, { qkv, out, logsumexp, outGradient, delta, qkvGradient, dropout });
   await list.prepare(bench.kernels);
   list.submit(bench.gpu);
   const read = async () => [await bench.floats(out), await bench.floats(logsumexp), await bench.floats(qkvGradient)];
@@ -108,7 +104,7 @@ describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
       const C = heads * headSize;
       const qkv = noise(batch * context * 3 * C, 1).map((x, n) => (n % (3 * C) < 2 * C ? x * size : x));
       const outGradient = noise(batch * context * C, 2);
-      const want = attention(shape, qkv, outGradient, shape.dropout ? DROPOUT : undefined);
+      const want = referenceAttention(shape, qkv, outGradient, shape.dropout ? DROPOUT : undefined);
       const { results, again } = await run(variant, shape, qkv, outGradient);
       const [out, logsumexp, qkvGradient] = results;
       agree(out, want.out, tolerance, 'out');
@@ -130,7 +126,11 @@ describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
 test('refuses heads that its registers do not hold', () => {
   const view = {} as View;
   const shape = { batch: 1, context: 4, heads: 1, headSize: 129 };
-  expect(() =>
-    addAttentionForward(new DispatchList(), 'tile', shape, { qkv: view, out: view, logsumexp: view }),
-  ).toThrow(RangeError);
+  const graph = { add: () => undefined, plan: { attention: 'tile' } } as const;
+  expect(() => attention(graph, shape, { qkv: view, out: view, logsumexp: view })).toThrow(
+    expect.objectContaining({
+      code: 'LT_USAGE_MODEL',
+      message: expect.stringMatching(/^heads of 129 values: .* --heads/),
+    }),
+  );
 });

@@ -1,11 +1,12 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
+import { crossEntropy, sumLosses } from '../../src/model/ops/loss.js';
 import { logitsStride } from '../../src/model/shape.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench, ROW_PLANS } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
 import { toGrid } from '../reference/grid.js';
-import { crossEntropy, crossEntropyBackward } from '../reference/operations.js';
+import { crossEntropyBackward, crossEntropy as referenceCrossEntropy } from '../reference/operations.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -46,7 +47,7 @@ async function run(model: OperationBench, { logits, targets }: Problem, scaleVal
   const losses = await bench.zeros(rows);
   const scale = scaleValue === undefined ? undefined : await bench.uniform([{ f32: scaleValue }]);
   const targetView = await bench.put(targets);
-  await model.run((op) => op.crossEntropy({ logits: view, targets: targetView, losses, rows, stride, scale }));
+  await model.run((g) => crossEntropy(g, { logits: view, targets: targetView, losses, rows, stride, scale }));
   const after = await bench.floats(view);
   const inside = after.filter((_, i) => i % stride < V);
   expect(after.filter((v, i) => i % stride >= V && v !== Math.fround(PADDING)).length, 'padding').toBe(0);
@@ -64,7 +65,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
     const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
     const problem: Problem = { logits: noise(rows * V, 10, 5), targets: targetsFor(rows, V) };
     if (rows > 1) problem.targets[rows - 2] = IGNORED_TARGET;
-    const want = crossEntropy(problem.logits, problem.targets, V);
+    const want = referenceCrossEntropy(problem.logits, problem.targets, V);
     const plain = await run(model, problem);
     agree(plain.losses, want, 1e-6, 'losses');
     expect(plain.logits).toEqual(problem.logits);
@@ -81,7 +82,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
     const [rows, V] = [17, 61];
     const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
     const problem = extremes(rows, V);
-    const want = crossEntropy(problem.logits, problem.targets, V);
+    const want = referenceCrossEntropy(problem.logits, problem.targets, V);
     const got = await run(model, problem, 1);
     const dWant = crossEntropyBackward(problem.logits, problem.targets, V, 1);
     for (let r = 0; r < rows; r++) {
@@ -113,7 +114,7 @@ describe('the sum of the losses', () => {
     const values = noise(rows, 13, 10).map((v) => v + 10);
     const losses = await bench.put(values);
     const views = { losses, total: model.sums.loss, status: model.sums.lossStatus };
-    await model.run((op) => op.sumLosses(views), 300);
+    await model.run((g) => sumLosses(g, views), 300);
     const want = values.reduce((sum, v) => sum + toGrid(v), 0n) * 300n;
     const { lossSum, wrong } = await model.report();
     expect(wrong).toEqual([]);
@@ -125,7 +126,7 @@ describe('the sum of the losses', () => {
     const model = await OperationBench.create(bench, {});
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 4096]) {
       const losses = await bench.put([1, 2, bad]);
-      await model.run((op) => op.sumLosses({ losses, total: model.sums.loss, status: model.sums.lossStatus }));
+      await model.run((g) => sumLosses(g, { losses, total: model.sums.loss, status: model.sums.lossStatus }));
       expect((await model.report()).wrong).toEqual(['loss']);
     }
   });

@@ -1,4 +1,5 @@
 import { beforeAll, expect, test } from 'vitest';
+import { cachedAttention, embedToken } from '../../src/model/ops/decode.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
@@ -22,7 +23,7 @@ test('embeds one token at its position, from whichever window of the table holds
     [129, 0],
   ]) {
     const place = await bench.put(Uint32Array.of(token, position));
-    await model.run((op) => op.embedToken({ place, x }));
+    await model.run((g) => embedToken(g, { place, x }));
     const want = Array.from({ length: C }, (_, c) => wte[token * C + c] + wpe[position * C + c]);
     agree(await bench.floats(x), want, 1e-6, `token ${token} at ${position}`);
   }
@@ -43,7 +44,7 @@ test.each([
   for (let t = 0; t < T; t++) {
     bench.gpu.write(place, Uint32Array.of(0, t));
     bench.gpu.write(qkv, values.subarray(t * 3 * C, (t + 1) * 3 * C));
-    await model.run((op) => op.cachedAttention({ place, qkv, cache, scores, out }));
+    await model.run((g) => cachedAttention(g, { place, qkv, cache, scores, out }));
     agree(await bench.floats(out), want.subarray(t * C, (t + 1) * C), 1e-4, `token ${t}`);
   }
 });

@@ -1,10 +1,16 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { tokenLists } from '../../src/model/gpt.js';
+import { tokenLists } from '../../src/model/batch.js';
+import { embedding, embeddingGradient } from '../../src/model/ops/embedding.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
 import { gridSum } from '../reference/grid.js';
-import { dropoutFactors, embedding, embeddingBackward, multiply } from '../reference/operations.js';
+import {
+  dropoutFactors,
+  embeddingBackward,
+  multiply,
+  embedding as referenceEmbedding,
+} from '../reference/operations.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -55,9 +61,9 @@ describe.each(Object.entries(CASES))(
       const x = await bench.zeros(M * C);
       const views = { tokens: await bench.put(Uint32Array.from(tokens)), x, rows: M, context: T };
       const key = await dropoutKey(p, 5);
-      await model.run((op) => op.embedding({ ...views, key, dropout: p > 0 }));
+      await model.run((g) => embedding(g, { ...views, key, dropout: p > 0 }));
       const factors = dropoutFactors(KEY, p, 5, M / T, T * C);
-      agree(await bench.floats(x), multiply(embedding(tokens, wte, wpe, T, C), factors), 1e-6, 'x');
+      agree(await bench.floats(x), multiply(referenceEmbedding(tokens, wte, wpe, T, C), factors), 1e-6, 'x');
     });
 
     test('the gradient, added twice', async () => {
@@ -65,7 +71,7 @@ describe.each(Object.entries(CASES))(
       const values = noise(M * C, 3);
       const dx = await bench.put(values);
       const lists = await bench.put(tokenLists(Uint32Array.from(tokens)));
-      await model.run((op) => op.embeddingGradient({ dx, lists, rows: M, context: T }), 2);
+      await model.run((g) => embeddingGradient(g, { dx, lists, rows: M, context: T }), 2);
       const { dWte, dWpe } = embeddingBackward(tokens, values, { T, C, V: vocabSize });
       const twice = (g: Float64Array) => g.map((v) => 2 * v);
       agree(await model.gradient('wte.weight'), twice(dWte), 1e-6, 'wte');
@@ -80,7 +86,7 @@ test('names the table whose gradient is not finite', async () => {
   const lists = await bench.put(tokenLists(Uint32Array.of(0)));
   for (const value of [Number.NaN, Number.NEGATIVE_INFINITY, 4096]) {
     const dx = await bench.put([value]);
-    await model.run((op) => op.embeddingGradient({ dx, lists, rows: 1, context: 1 }));
+    await model.run((g) => embeddingGradient(g, { dx, lists, rows: 1, context: 1 }));
     expect((await model.report()).wrong).toEqual(['wte.weight', 'wpe.weight']);
     expect((await model.report()).wrong, 'taken reports are gone').toEqual([]);
   }
@@ -103,6 +109,6 @@ test('two launches round on their own: the sum is that of the rounded parts', as
   // 0.75 of a step rounds to one step; both together would be 1.5 and round to two, thrice 2.25 to two.
   const values = [0.75 * 2 ** -40];
   const dx = await bench.put(values);
-  await model.run((op) => op.embeddingGradient({ dx, lists, rows: 1, context: 1 }), 3);
+  await model.run((g) => embeddingGradient(g, { dx, lists, rows: 1, context: 1 }), 3);
   expect([...(await model.gradient('wte.weight'))]).toEqual([Number(gridSum([values, values, values])[0]) * 2 ** -40]);
 });

@@ -1,4 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import { biasGradient } from '../../src/model/ops/columns.js';
+import { norm, normGradient } from '../../src/model/ops/norm.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench, ROW_PLANS } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
@@ -34,7 +36,7 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
     const dyValues = noise(rows * C, 4);
     const [x, dy] = [await bench.put(values), await bench.put(dyValues)];
     const [y, stats] = [await bench.zeros(rows * C), await bench.zeros(2 * rows)];
-    await model.run((op) => op.layerNorm('ln_f', { x, y, stats, rows }));
+    await model.run((g) => norm(g, 'ln_f', { x, y, stats, rows }));
     const want = layerNorm(values, gain, bias, C);
     agree(await bench.floats(y), want.y, 2e-4, 'y');
     const statistics = await bench.floats(stats);
@@ -55,7 +57,7 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
     const passingValues = noise(rows * C, 5);
     for (const passing of [false, true]) {
       const dx = await bench.put(passingValues);
-      await model.run((op) => op.layerNormGradient('ln_f', { x, stats, dy, dx, passing, rows }));
+      await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, passing, rows }));
       const got = await bench.floats(dx);
       // A row of one value has no gradient: what is there is rounding, which is measured beside other values.
       const want = passing || C === 1 ? add(back.dx, passingValues) : back.dx;
@@ -67,7 +69,7 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
     const key = await bench.uniform([...KEY, firstSlot, p * 2 ** 32, { f32: 1 / (1 - p) }]);
     const [dx, gradient] = [await bench.put(passingValues), await bench.zeros(rows * C)];
     const dropout = { key, rowsPerSequence, gradient };
-    await model.run((op) => op.layerNormGradient('ln_f', { x, stats, dy, dx, passing: true, rows, dropout }));
+    await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, passing: true, rows, dropout }));
     const factors = dropoutFactors(KEY, p, firstSlot, sequences, rowsPerSequence * C);
     const through = add(back.dx, passingValues);
     agree(await bench.floats(dx), through, 2e-4, 'dx beside dropout');
@@ -88,7 +90,7 @@ describe('sums of columns', () => {
     const sums: Float64Array[] = [];
     for (const plan of [ROW_PLANS[0], rowPlan]) {
       const model = await OperationBench.create(bench, { width, heads: 1 }, { ...plan, columnRows: 3 });
-      await model.run((op) => op.biasGradient('h.0.attn.c_attn.bias', { dy, rows }));
+      await model.run((g) => biasGradient(g, 'h.0.attn.c_attn.bias', { dy, rows }));
       sums.push(await model.gradient('h.0.attn.c_attn.bias'));
     }
     expect(sums[1]).toEqual(sums[0]);
@@ -104,7 +106,7 @@ describe('sums of columns', () => {
     const N = 3 * width;
     const values = noise(rows * N, 6);
     const dy = await bench.put(values);
-    await model.run((op) => op.biasGradient('h.0.attn.c_attn.bias', { dy, rows }));
+    await model.run((g) => biasGradient(g, 'h.0.attn.c_attn.bias', { dy, rows }));
     const want = new Float64Array(N);
     for (let i = 0; i < values.length; i++) want[i % N] += values[i];
     agree(await model.gradient('h.0.attn.c_attn.bias'), want, 1e-6);
@@ -117,13 +119,13 @@ describe('sums of columns', () => {
     const bad = noise(rows * 65, 7);
     bad[5 * 65 + 64] = Number.NaN;
     const dy = await bench.put(bad);
-    await model.run((op) => op.biasGradient('h.0.attn.c_proj.bias', { dy, rows }));
+    await model.run((g) => biasGradient(g, 'h.0.attn.c_proj.bias', { dy, rows }));
     expect((await model.report()).wrong).toEqual(['h.0.attn.c_proj.bias']);
     bad[5 * 65 + 64] = Number.POSITIVE_INFINITY;
     bench.gpu.write(dy, bad);
     const x = await bench.put(noise(rows * 65, 8));
     const [stats, dx] = [await bench.zeros(2 * rows), await bench.zeros(rows * 65)];
-    await model.run((op) => op.layerNormGradient('h.0.ln_2', { x, stats, dy, dx, passing: true, rows }));
+    await model.run((g) => normGradient(g, 'h.0.ln_2', { x, stats, dy, dx, passing: true, rows }));
     expect((await model.report()).wrong).toEqual(['h.0.ln_2.weight']);
   });
 });

@@ -1,6 +1,7 @@
 import { beforeAll, beforeEach, expect, test } from 'vitest';
-import type { View } from '../../src/gpu/device.js';
-import { isMatmulVariant, type Layout, type MatmulVariant, scratchValues } from '../../src/model/matmul-plan.js';
+import type { View } from '../../src/gpu/view.js';
+import type { Layout } from '../../src/model/matmul-kernels.js';
+import { isMatmulVariant, type MatmulVariant, scratchValues } from '../../src/model/matmul-plan.js';
 import { noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { bench, FILLER, get, openBench, operands, problem, product, put, random, run } from './matmul-problem.js';

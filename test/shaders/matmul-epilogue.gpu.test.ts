@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { View } from '../../src/gpu/device.js';
+import type { View } from '../../src/gpu/view.js';
 import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
 import {

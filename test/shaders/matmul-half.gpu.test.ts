@@ -1,8 +1,9 @@
 import { beforeAll, expect, test } from 'vitest';
-import { slice } from '../../src/gpu/device.js';
 import { DispatchList } from '../../src/gpu/list.js';
+import { slice } from '../../src/gpu/view.js';
 import { addMatmul } from '../../src/model/matmul.js';
-import { always, type Layout, MATMUL_KERNELS, type MatmulVariant, matmulKernel } from '../../src/model/matmul-plan.js';
+import { type Layout, MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
+import { always, type MatmulVariant, matmulKernel } from '../../src/model/matmul-plan.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 

@@ -1,15 +1,9 @@
 import { expect } from 'vitest';
-import { slice, type View } from '../../src/gpu/device.js';
 import { DispatchList } from '../../src/gpu/list.js';
+import { slice, type View } from '../../src/gpu/view.js';
 import { addMatmul, type MatmulArguments } from '../../src/model/matmul.js';
-import {
-  always,
-  type Layout,
-  MATMUL_KERNELS,
-  type MatmulVariant,
-  matmulKernel,
-  scratchValues,
-} from '../../src/model/matmul-plan.js';
+import { type Layout, MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
+import { always, type MatmulVariant, matmulKernel, scratchValues } from '../../src/model/matmul-plan.js';
 import { Bench, noise } from '../gpu/harness.js';
 
 export let bench: Bench;

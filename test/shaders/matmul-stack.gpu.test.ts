@@ -1,8 +1,9 @@
 import { beforeAll, expect, test } from 'vitest';
-import type { View } from '../../src/gpu/device.js';
 import { DispatchList } from '../../src/gpu/list.js';
+import type { View } from '../../src/gpu/view.js';
 import { addMatmul, type MatmulArguments } from '../../src/model/matmul.js';
-import { always, MATMUL_KERNELS, type MatmulVariant } from '../../src/model/matmul-plan.js';
+import { MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
+import { always, type MatmulVariant } from '../../src/model/matmul-plan.js';
 import { noise } from '../gpu/harness.js';
 import { bench, FILLER, openBench, run, runs, variants } from './matmul-problem.js';
 

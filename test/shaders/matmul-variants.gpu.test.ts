@@ -1,13 +1,7 @@
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { View } from '../../src/gpu/device.js';
-import {
-  isMatmulVariant,
-  MATMUL_KERNELS,
-  type MatmulVariant,
-  type ProductShape,
-  scratchValues,
-  splitOf,
-} from '../../src/model/matmul-plan.js';
+import type { View } from '../../src/gpu/view.js';
+import { MATMUL_KERNELS, type ProductShape } from '../../src/model/matmul-kernels.js';
+import { isMatmulVariant, type MatmulVariant, scratchValues, splitOf } from '../../src/model/matmul-plan.js';
 import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
 import { toGrid } from '../reference/grid.js';

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { blockLayout, checksumOf, packDifferences, packSums } from '../../cluster/exchange/blocks.js';
 import { BlockPacker, SumPacker, WeightChecks, WeightFollower } from '../../cluster/exchange/packing.js';
-import { slice, type View } from '../../src/gpu/device.js';
+import { slice, type View } from '../../src/gpu/view.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { Bench } from '../gpu/harness.js';

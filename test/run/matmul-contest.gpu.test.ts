@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { KernelCache } from '../../src/gpu/kernel.js';
-import { holdContest, winnerOf } from '../../src/gpu/tune.js';
 import { always, type MatmulVariant, scratchValues, shapeClass, variantFor } from '../../src/model/matmul-plan.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { type Product, trainingProducts } from '../../src/model/products.js';
-import { MatmulContest, matmulCandidates, matmulClasses, withVariants } from '../../src/model/tuning.js';
 import { loadShaders } from '../../src/node/shaders.js';
+import { holdContest, winnerOf } from '../../src/run/contest.js';
+import { MatmulContest, matmulCandidates, matmulClasses, withVariants } from '../../src/run/matmul-contest.js';
 import { Bench } from '../gpu/harness.js';
 
 let bench: Bench;

@@ -1,23 +1,22 @@
-import { type AdapterDescription, type Gpu, slice, type View } from '../gpu/device.js';
+import type { AdapterDescription, Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
-import type { Contest, Examined } from '../gpu/tune.js';
-import { addMatmul } from './matmul.js';
+import { slice, type View } from '../gpu/view.js';
+import { addMatmul } from '../model/matmul.js';
+import { MATMUL_KERNELS, type ProductShape, rowsOf } from '../model/matmul-kernels.js';
 import {
   always,
   ENOUGH_TILES,
-  MATMUL_KERNELS,
   type MatmulVariant,
   matmulKernel,
-  type ProductShape,
-  rowsOf,
   scratchValues,
   shapeClass,
   splitOf,
   variantFor,
-} from './matmul-plan.js';
-import { missingFor, type Plan } from './plan.js';
-import type { Product } from './products.js';
+} from '../model/matmul-plan.js';
+import { missingFor, type Plan } from '../model/plan.js';
+import type { Product } from '../model/products.js';
+import type { Contest, Examined } from './contest.js';
 
 /**
  * The candidates for a product on this adapter, the most promising first, `base` left out; without `anyBits` those that

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Contest, type Examined, holdContest, winnerOf } from '../../src/gpu/tune.js';
+import { type Contest, type Examined, holdContest, winnerOf } from '../../src/run/contest.js';
 
 /** Candidates with made-up times on a clock that only they move. */
 class Fake implements Contest {

@@ -1,6 +1,7 @@
-import type { Gpu, View } from './device.js';
-import type { KernelCache } from './kernel.js';
-import { DispatchList, linearGroups } from './list.js';
+import type { Gpu } from '../gpu/device.js';
+import type { KernelCache } from '../gpu/kernel.js';
+import { DispatchList, linearGroups } from '../gpu/list.js';
+import type { View } from '../gpu/view.js';
 
 const THREADS = 64;
 

@@ -1,0 +1,179 @@
+import type { Dispatch, DispatchList } from '../gpu/list.js';
+import { slice, switched, type View, valuesIn } from '../gpu/view.js';
+import type { ModelConfig } from './config.js';
+import { extentUniform } from './extent.js';
+import type { ParameterArena, ParameterLayout, Piece } from './layout.js';
+import { addMatmul, type GridOutput, type MatmulArguments } from './matmul.js';
+import type { Plan } from './plan.js';
+
+/*
+ * What the operations in `ops/` have in common. An operation is a function of a graph, the name of its parameters and its
+ * views; it names shapes and adds its dispatches.
+ */
+
+/** Threads of a workgroup that has one thread a value. */
+const THREADS = 64;
+
+/** Workgroups of 64 threads for `n` threads. */
+export function threadGroups(n: number): number {
+  return Math.ceil(n / THREADS);
+}
+
+/** Activations of `stack` micro-batches (default 1), one below another, of `rows` rows each. */
+export interface Rows {
+  readonly rows: number;
+  readonly stack?: number;
+}
+
+/** The rows of all of them: M where the operations give shapes. */
+export function rowsIn({ rows, stack = 1 }: Rows): number {
+  return rows * stack;
+}
+
+/** A dropout that an operation applies on its way: its key (`dropout.ts`), and the rows that share a slot. */
+export interface Dropout {
+  readonly key: View;
+  readonly rowsPerSequence: number;
+}
+
+/** Where the gradients of one process add up (`ExactSums`). */
+export interface GradientSums {
+  readonly low: ParameterArena;
+  readonly high: ParameterArena;
+  readonly loss: View;
+  readonly lossStatus: View;
+  /** The status word of the tensor `name`. */
+  readonly status: (name: string) => View;
+}
+
+/** What takes what operations launch: a list of dispatches, or a record of the products (`products.ts`). */
+export interface Launches {
+  add(dispatch: Dispatch): void;
+  matmul(product: MatmulArguments): void;
+}
+
+/** Launches into `list`. `scratch` is for products that split K or copy operands. */
+export function launchInto(list: DispatchList, plan: Plan, scratch?: View): Launches {
+  return {
+    add: (dispatch) => list.add(dispatch),
+    matmul: (product) => addMatmul(list, plan.matmul, { ...product, scratch }),
+  };
+}
+
+export interface GraphParts {
+  readonly plan: Plan;
+  readonly weights: ParameterArena;
+  /** Absent where nothing is trained. */
+  readonly sums?: GradientSums;
+  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / the scale that gradients carry. */
+  readonly mixed?: { readonly copies: { piece(piece: Piece): View }; readonly unit: View };
+  /** Gradients overwrite the sums. Exception: those of an untied token embedding always add, as few rows are written. */
+  readonly fresh?: boolean;
+}
+
+/** One list of dispatches in the making: where its operations find parameters and put gradients. */
+export class Graph {
+  readonly plan: Plan;
+  readonly weights: ParameterArena;
+  readonly fresh: boolean;
+
+  constructor(
+    private readonly launches: Launches,
+    private readonly parts: GraphParts,
+  ) {
+    this.plan = parts.plan;
+    this.weights = parts.weights;
+    this.fresh = parts.fresh ?? false;
+  }
+
+  get layout(): ParameterLayout {
+    return this.weights.layout;
+  }
+
+  get config(): ModelConfig {
+    return this.layout.config;
+  }
+
+  add(dispatch: Dispatch): void {
+    this.launches.add(dispatch);
+  }
+
+  matmul(product: MatmulArguments): void {
+    this.launches.matmul(product);
+  }
+
+  /** Throws where the graph is not for training. */
+  get sums(): GradientSums {
+    if (this.parts.sums === undefined) throw new Error('this graph was built without gradients');
+    return this.parts.sums;
+  }
+
+  /** The parameter `name`, which must be one piece. */
+  piece(name: string): Piece {
+    const pieces = this.layout.piecesOf(name);
+    if (pieces.length !== 1) throw new RangeError(`${name} is bound in ${pieces.length} windows`);
+    return pieces[0];
+  }
+
+  /** The pieces of the head's matrix [V, C]. */
+  headPieces(): readonly Piece[] {
+    return this.layout.piecesOf(this.config.tie ? 'wte.weight' : 'lm_head.weight');
+  }
+
+  /** A matrix as products read it: float16 in mixed precision. */
+  operand(piece: Piece): View {
+    return this.parts.mixed?.copies.piece(piece) ?? this.weights.piece(piece);
+  }
+
+  /**
+   * What a dispatch needs that makes gradients and adds them to the sums (shaders/grid.wgsl, unit.wgsl): of the values from
+   * the start of `first` to the end of `last`, neighbours in one buffer. `gradient` is what it reads.
+   */
+  sumInto(gradient: View, first: Piece, last = first): { switches: string[]; bindings: Record<string, View> } {
+    const { low, high, status } = this.sums;
+    const unit = this.parts.mixed?.unit;
+    const size = last.offset + last.size - first.offset;
+    return {
+      switches: [...(unit ? ['scaled'] : []), ...switched({ halfGradient: gradient })],
+      bindings: {
+        low: low.range(first.slab, first.offset, size),
+        high: high.range(first.slab, first.offset, size),
+        status: status(first.parameter.name),
+        ...(unit && { gradientUnit: unit }),
+      },
+    };
+  }
+
+  /** The same for a product: the gradient of `piece`, `ldc` values a row. */
+  productSums(piece: Piece, ldc: number, fresh = this.fresh): GridOutput {
+    const { low, high, status } = this.sums;
+    return {
+      kind: 'grid',
+      low: low.piece(piece),
+      high: high.piece(piece),
+      status: status(piece.parameter.name),
+      ldc,
+      unit: this.parts.mixed?.unit,
+      fresh,
+    };
+  }
+
+  /** The extent for kernels that add up the micro-batches of a stack one by one. */
+  stackExtent({ rows, stack }: Rows) {
+    return extentUniform({ rows, stack, fresh: this.fresh });
+  }
+
+  /** Constants and workgroups of kernels that walk along rows. */
+  rowWalk(v: Rows): { constants: { LANES: number; ROWS: number }; groups: [number] } {
+    const { rowLanes, rowsPerGroup } = this.plan;
+    return {
+      constants: { LANES: rowLanes, ROWS: rowsPerGroup },
+      groups: [Math.ceil(rowsIn(v) / rowsPerGroup)],
+    };
+  }
+}
+
+/** The columns of a row-major matrix from `column` on (a multiple of 64), with the same stride. */
+export function columnsFrom(matrix: View, column: number): View {
+  return slice(matrix, column, valuesIn(matrix) - column);
+}

@@ -1,0 +1,122 @@
+import { LantrainError } from '../../errors.js';
+import type { Dispatch } from '../../gpu/list.js';
+import type { View } from '../../gpu/view.js';
+import { type AttentionVariant, SUBGROUP_LANES } from '../attention.js';
+import type { Graph } from '../graph.js';
+import type { Plan } from '../plan.js';
+
+/** What attention needs of a graph. */
+type AttentionGraph = Pick<Graph, 'add'> & { readonly plan: Pick<Plan, 'attention'> };
+
+export interface AttentionShape {
+  readonly batch: number;
+  /** Tokens of a sequence (T). */
+  readonly context: number;
+  readonly heads: number;
+  /** Values of a head (D), 1 to 128. */
+  readonly headSize: number;
+}
+
+export interface AttentionForwardViews {
+  /** [B * T, 3C]: a row is a token, columns q | k | v, head h at columns h * D. */
+  readonly qkv: View;
+  /** [B * T, C], written. */
+  readonly out: View;
+  /** [B, H, T], written: the natural logarithm of each row's sum of exponentials. */
+  readonly logsumexp: View;
+  /** Uniform DropoutKey (shaders/random.wgsl); without it nothing is dropped. */
+  readonly dropout?: View;
+}
+
+export interface AttentionBackwardViews {
+  readonly qkv: View;
+  readonly out: View;
+  readonly logsumexp: View;
+  /** [B * T, C] */
+  readonly outGradient: View;
+  /** Scratch, [B, H, T]. */
+  readonly delta: View;
+  /** [B * T, 3C], written whole. */
+  readonly qkvGradient: View;
+  readonly dropout?: View;
+}
+
+const TILE_ROWS = 32;
+
+/** The workgroup memory that every adapter has. */
+const KEPT_BYTES = 16384;
+
+const DELTA_ROWS = 8;
+
+/**
+ * Causal attention with scores scaled by 1/sqrt(D) and dropout on the probabilities: out = (f * softmax(S)) V, where the
+ * factor of (sequence b, head h, query i, key j) is dropoutFactor(key, firstSlot + b, (h * T + i) * T + j).
+ */
+export function attention(g: AttentionGraph, shape: AttentionShape, v: AttentionForwardViews): void {
+  const kind = variantFor(g.plan.attention, shape, v.qkv.half);
+  const { qkv, out, logsumexp, dropout } = v;
+  g.add(dispatch(kind, shape, 'forward', rowsOf(kind), 2, { qkv, out, logsumexp }, dropout));
+}
+
+/** The gradient of all that `attention` computed, from its results and under the same dropout key. */
+export function attentionGradient(g: AttentionGraph, shape: AttentionShape, v: AttentionBackwardViews): void {
+  const kind = variantFor(g.plan.attention, shape, v.qkv.half);
+  const { qkv, outGradient, qkvGradient, delta, dropout } = v;
+  const outRead = v.out;
+  const logsumexpRead = v.logsumexp;
+  const rows = rowsOf(kind);
+  const common = { qkv, outGradient, logsumexpRead, qkvGradient };
+  if (kind === 'tile') {
+    g.add(dispatch(kind, shape, 'backwardDelta', DELTA_ROWS, 0, { outRead, outGradient, delta }));
+    g.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, deltaRead: delta }, dropout));
+  } else {
+    g.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, outRead, delta }, dropout));
+  }
+  g.add(dispatch(kind, shape, 'backwardKey', rows, 4, { ...common, deltaRead: delta }, dropout));
+}
+
+/** Rows that a workgroup owns. */
+function rowsOf(variant: AttentionVariant): number {
+  const lanes = SUBGROUP_LANES[variant];
+  return lanes === undefined ? TILE_ROWS : 2 * lanes;
+}
+
+function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, half = false): AttentionVariant {
+  if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
+    throw new LantrainError(
+      'LT_USAGE_MODEL',
+      `heads of ${headSize} values: attention computes heads of 1 to 128; choose --heads so that width / heads is at most 128`,
+    );
+  return headSize % 4 === 0 && !half ? variant : 'tile';
+}
+
+/** `products` counts the T x T x D matrix products, of which the causal half is computed. */
+function dispatch(
+  variant: AttentionVariant,
+  shape: AttentionShape,
+  entry: string,
+  rows: number,
+  products: number,
+  bindings: Record<string, View>,
+  dropout?: View,
+): Dispatch {
+  const { batch, context, heads, headSize } = shape;
+  const lanes = SUBGROUP_LANES[variant];
+  return {
+    shader: lanes === undefined ? 'attention-tile' : 'attention-subgroup',
+    entry: dropout ? `${entry}Dropout` : entry,
+    constants: {
+      ...(lanes !== undefined && { LANES: lanes, KEPT: 8 * headSize * 4 * lanes <= KEPT_BYTES }),
+      T: context,
+      HEADS: heads,
+      D: headSize,
+      SCALE: 1 / Math.sqrt(headSize),
+      DROPOUT: dropout !== undefined,
+    },
+    switches: Object.values(bindings).some((view) => view.half) ? ['half'] : [],
+    bindings: dropout ? { ...bindings, dropout } : bindings,
+    groups: [Math.ceil(context / rows), heads, batch],
+    label: `attention.${entry}`,
+    flops: products * batch * heads * context * (context + 1) * headSize,
+  };
+}

@@ -1,0 +1,35 @@
+import type { Dispatch } from '../../gpu/list.js';
+import { type View, wholeVectors } from '../../gpu/view.js';
+import { type Graph, type Rows, rowsIn } from '../graph.js';
+import type { Piece } from '../layout.js';
+
+/** Threads side by side in sums of columns, four columns each, and the most that share those. */
+const COLUMN_LANES = 8;
+const COLUMN_SLICES = 16;
+
+/**
+ * The frame of a dispatch of shaders/columns.wgsl: sums over the columns of dy [M, N], added to the gradients of the
+ * parameters from `first` to `last`, which are neighbours.
+ */
+export function columnSums(g: Graph, v: Rows & { dy: View }, N: number, first: Piece, last = first) {
+  const { rows, stack = 1 } = v;
+  const { columnRows, rowLanes } = g.plan;
+  // Where a row has one thread, a column has one, too.
+  const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, stack * Math.ceil(rows / columnRows));
+  const { switches, bindings } = g.sumInto(v.dy, first, last);
+  return {
+    shader: 'columns',
+    switches,
+    constants: { N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices },
+    bindings: { dy: wholeVectors(v.dy), ...bindings },
+    uniforms: g.stackExtent(v),
+    groups: [Math.ceil(N / 4 / COLUMN_LANES)],
+  } as const satisfies Omit<Dispatch, 'entry'>;
+}
+
+/** Adds the gradient of the bias `name`: the column sums of dy [M, N]. */
+export function biasGradient(g: Graph, name: string, v: Rows & { dy: View }): void {
+  const piece = g.piece(name);
+  const N = piece.size;
+  g.add({ ...columnSums(g, v, N, piece), entry: 'bias', bytes: 4 * rowsIn(v) * N + 16 * N });
+}

@@ -1,0 +1,76 @@
+import { switched, type View, wholeVectors } from '../../gpu/view.js';
+import { extentUniform } from '../extent.js';
+import { type Dropout, type Graph, type Rows, rowsIn } from '../graph.js';
+import { columnSums } from './columns.js';
+
+/** y = LayerNorm(x) with the parameters `name`. x, y [M, C]; stats [M, 2], written. */
+export function norm(g: Graph, name: string, v: Rows & { x: View; y: View; stats: View }): void {
+  const { width: C } = g.config;
+  const { constants, groups } = g.rowWalk(v);
+  g.add({
+    shader: 'layernorm',
+    entry: 'forward',
+    switches: switched({ halfY: v.y }),
+    constants: { C, ...constants },
+    bindings: {
+      x: wholeVectors(v.x),
+      gain: wholeVectors(g.weights.tensor(`${name}.weight`)),
+      bias: wholeVectors(g.weights.tensor(`${name}.bias`)),
+      y: wholeVectors(v.y),
+      stats: v.stats,
+    },
+    uniforms: extentUniform({ rows: rowsIn(v) }),
+    groups,
+    bytes: 8 * rowsIn(v) * C,
+  });
+}
+
+export interface NormGradientViews extends Rows {
+  readonly x: View;
+  /** As the forward pass left them. */
+  readonly stats: View;
+  /** [M, C] */
+  readonly dy: View;
+  /** [M, C], written. */
+  readonly dx: View;
+  /** dx holds the gradient that passes by on the residual stream, and the new one is added. */
+  readonly passing: boolean;
+  /** The dropout that comes next on the way back; its `gradient` [M, C] becomes dx through it. */
+  readonly dropout?: Dropout & { readonly gradient: View };
+}
+
+/** dx (+)= the gradient through LayerNorm; adds the gradients of its gain and bias. */
+export function normGradient(g: Graph, name: string, v: NormGradientViews): void {
+  const { width: C } = g.config;
+  const { dropout } = v;
+  const { constants, groups } = g.rowWalk(v);
+  const [x, dy] = [wholeVectors(v.x), wholeVectors(v.dy)];
+  const gain = g.piece(`${name}.weight`);
+  const bias = g.piece(`${name}.bias`);
+  g.add({
+    shader: 'layernorm',
+    entry: dropout ? 'backwardDropout' : 'backward',
+    switches: switched({ halfGradient: v.dy, halfDropped: dropout?.gradient }),
+    constants: { C, ...constants, PASSING: v.passing, ...(dropout && { T: dropout.rowsPerSequence }) },
+    bindings: {
+      x,
+      gain: wholeVectors(g.weights.piece(gain)),
+      savedStats: v.stats,
+      dy,
+      dx: wholeVectors(v.dx),
+      ...(dropout && { dropped: wholeVectors(dropout.gradient), dropoutKey: dropout.key }),
+    },
+    uniforms: extentUniform({ rows: rowsIn(v) }),
+    groups,
+    label: 'layernorm.backward',
+    bytes: (12 + (v.passing ? 4 : 0) + (dropout ? 4 : 0)) * rowsIn(v) * C,
+  });
+  const sums = columnSums(g, v, C, gain, bias);
+  g.add({
+    ...sums,
+    entry: 'norm',
+    constants: { ...sums.constants, BIAS_AT: bias.offset - gain.offset },
+    bindings: { ...sums.bindings, x, stats: v.stats },
+    bytes: 8 * rowsIn(v) * C + 32 * C,
+  });
+}
