@@ -2,8 +2,8 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
-import { IS_THOROUGH } from './test/slow.js';
 import { swiftShaderEnvironment, swiftShaderIcd } from './test/swiftshader.js';
+import { IS_THOROUGH } from './test/thorough.js';
 
 /** Kernels on a second driver: a few with every `npm test`, all with LANTRAIN_ALL_DRIVERS=1, which CI sets. */
 const KERNELS = IS_THOROUGH

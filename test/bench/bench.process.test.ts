@@ -5,6 +5,7 @@ import { memoryBudget } from '../../src/model/activations.js';
 import { parameterCount } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { lantrain } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 
 const SMALL = { layers: 1, heads: 2, width: 32, context: 16, batch: 4, microBatch: 2 };
 const SMALL_ARGS = Object.entries(SMALL).flatMap(([name, value]) => [
@@ -54,7 +55,7 @@ describe('bench train', () => {
 });
 
 describe('bench kernels', () => {
-  test('prints one JSON line a kernel, the shares of a step adding up', async () => {
+  slowTest('prints one JSON line a kernel, the shares of a step adding up', async () => {
     const { code, stdout, events } = await lantrain(['bench', 'kernels', ...SMALL_ARGS, '--steps', '2', '--json']);
     expect(code).toBe(0);
     expect(events).toHaveLength(stdout.trim().split('\n').length);

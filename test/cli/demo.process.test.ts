@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { slowTest } from '../slow.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -71,7 +72,7 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
     expect(checkpoints).toHaveLength(signal === 'SIGINT' ? 1 : 0);
   });
 
-  test('gives up in one line when no worker stays up, and saves what they have computed', async () => {
+  slowTest('gives up in one line when no worker stays up, and saves what they have computed', async () => {
     const args = [...options, '--checkpoint-every', '0', '--workers', '1', '--steps', '2000', '--out', 'none'];
     let begun = false;
     const run = await demo(args, (text) => {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { DoctorReport } from '../../src/cli/doctor-report.js';
 import { PRESETS } from '../../src/train/options.js';
+import { slowTest } from '../slow.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const work = workFolder();
@@ -75,7 +76,7 @@ describe('doctor', () => {
     expect(report.problems[0]).toMatch(/'no such adapter': Available adapters: \* backend/);
   });
 
-  test('notes a cache folder that cannot be written', async () => {
+  slowTest('notes a cache folder that cannot be written', async () => {
     const { code, report } = await doctorJson([], { LANTRAIN_CACHE: join(work.path, 'text.txt', 'cache') });
     expect(code).toBe(0);
     expect(report.notes.filter((note) => note.includes('cache folder'))).toEqual([

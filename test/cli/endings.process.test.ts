@@ -5,6 +5,7 @@ import { listCheckpoints } from '../../src/checkpoint/checkpoint.js';
 import { parseFragment } from '../../src/watch/messages.js';
 import { adminLinkOf, type Event, joinUrlOf, Lantrain, lossesOf, startWorker } from '../cluster/processes.js';
 import { eventsOf } from '../cluster/seeded.js';
+import { slowTest } from '../slow.js';
 import { FakePage } from '../watch/helpers.js';
 import { SMALL, workFolder } from './run.js';
 
@@ -65,47 +66,50 @@ const LONG = [
   '0',
 ];
 
-test('SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid-step saves the step before', async () => {
-  const run = lantrain(['train', ...LONG, '--checkpoint-every', '0', '--watch', '--out', 'long', '--json']);
-  for (const [step, signal] of [
-    [1, 'SIGUSR1'],
-    [2, 'SIGUSR2'],
-  ] as const) {
-    await event('long', run, (e) => e.event === 'step' && e.step === step);
-    run.signal(signal);
-    await event('long', run, (e) => e.event === 'checkpoint' && Number(e.step) >= step);
-  }
-  // A pause takes nothing from the time of the step in hand.
-  const { port, hash } = new URL(await adminLinkOf(run, folder.path));
-  const page = await FakePage.enter(Number(port), parseFragment(hash));
-  const seen = Number(stepsOf('long').at(-1));
-  const before = await event('long', run, (e) => e.event === 'step' && Number(e.step) > seen);
-  page.send({ type: 'control', action: 'pause' });
-  const inHand = await event('long', run, (e) => e.event === 'step' && Number(e.step) > Number(before.step));
-  page.send({ type: 'control', action: 'resume' });
-  await page.next('answer', ({ action }) => action === 'resume');
-  expect(Number(inHand.tokensPerSecond)).toBeLessThan(4 * Number(before.tokensPerSecond));
-  page.ws.close();
+slowTest(
+  'SIGUSR1 and SIGUSR2 save and go on; SIGHUP stops, and a second signal in mid-step saves the step before',
+  async () => {
+    const run = lantrain(['train', ...LONG, '--checkpoint-every', '0', '--watch', '--out', 'long', '--json']);
+    for (const [step, signal] of [
+      [1, 'SIGUSR1'],
+      [2, 'SIGUSR2'],
+    ] as const) {
+      await event('long', run, (e) => e.event === 'step' && e.step === step);
+      run.signal(signal);
+      await event('long', run, (e) => e.event === 'checkpoint' && Number(e.step) >= step);
+    }
+    // A pause takes nothing from the time of the step in hand.
+    const { port, hash } = new URL(await adminLinkOf(run, folder.path));
+    const page = await FakePage.enter(Number(port), parseFragment(hash));
+    const seen = Number(stepsOf('long').at(-1));
+    const before = await event('long', run, (e) => e.event === 'step' && Number(e.step) > seen);
+    page.send({ type: 'control', action: 'pause' });
+    const inHand = await event('long', run, (e) => e.event === 'step' && Number(e.step) > Number(before.step));
+    page.send({ type: 'control', action: 'resume' });
+    await page.next('answer', ({ action }) => action === 'resume');
+    expect(Number(inHand.tokensPerSecond)).toBeLessThan(4 * Number(before.tokensPerSecond));
+    page.ws.close();
 
-  const goes = Number(stepsOf('long').at(-1));
-  const last = Number((await event('long', run, (e) => e.event === 'step' && Number(e.step) > goes)).step);
-  run.signal('SIGHUP');
-  run.signal('SIGTERM');
-  expect(await run.ended, run.text).toBe(130);
-  // The step in hand had a second to go.
-  expect(stepsOf('long').at(-1)).toBe(last);
-  expect(newest('long')).toBe(last);
-  expect(run.text).toContain(`stopped after step ${last} of`);
-  expect(run.text).not.toMatch(/debugger|\n\s+at /i);
-  expect(leftovers('long')).toEqual([]);
+    const goes = Number(stepsOf('long').at(-1));
+    const last = Number((await event('long', run, (e) => e.event === 'step' && Number(e.step) > goes)).step);
+    run.signal('SIGHUP');
+    run.signal('SIGTERM');
+    expect(await run.ended, run.text).toBe(130);
+    // The step in hand had a second to go.
+    expect(stepsOf('long').at(-1)).toBe(last);
+    expect(newest('long')).toBe(last);
+    expect(run.text).toContain(`stopped after step ${last} of`);
+    expect(run.text).not.toMatch(/debugger|\n\s+at /i);
+    expect(leftovers('long')).toEqual([]);
 
-  const resumed = lantrain(['train', '--resume', 'long', '--json']);
-  await resumed.printed(/^model /m);
-  resumed.signal('SIGHUP');
-  expect(await resumed.ended, resumed.text).toBe(130);
-  expect(resumed.text).toContain('stopped before the first step');
-  expect([newest('long'), stepsOf('long').at(-1), leftovers('long')]).toEqual([last, last, []]);
-});
+    const resumed = lantrain(['train', '--resume', 'long', '--json']);
+    await resumed.printed(/^model /m);
+    resumed.signal('SIGHUP');
+    expect(await resumed.ended, resumed.text).toBe(130);
+    expect(resumed.text).toContain('stopped before the first step');
+    expect([newest('long'), stepsOf('long').at(-1), leftovers('long')]).toEqual([last, last, []]);
+  },
+);
 
 test('a new run that is stopped before its first step leaves nothing behind, nor one that is in the making', async () => {
   const run = lantrain(['train', ...SMALL, '--steps', '9', '--out', 'early', '--json']);

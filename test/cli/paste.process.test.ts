@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, expect, test } from 'vitest';
+import { IS_THOROUGH } from '../thorough.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -17,7 +18,7 @@ function printed(text: string, before: string): string {
   return line.slice(line.indexOf(before) + before.length);
 }
 
-test.skipIf(process.platform === 'win32')(
+test.skipIf(process.platform === 'win32' || !IS_THOROUGH)(
   'commands that a run prints can be pasted, whatever its directory and its prompt are called',
   async () => {
     const out = `my run's "$HOME" & \`id\``;

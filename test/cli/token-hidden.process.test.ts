@@ -6,6 +6,7 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { newToken } from '../../cluster/access/access.js';
 import { adminLinkOf, joinUrlOf, Lantrain, startCoordinator } from '../cluster/processes.js';
 import { removeTemporaryFolders, smallCheckout } from '../setup/checkout.js';
+import { slowTest } from '../slow.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -99,7 +100,7 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
     }
   });
 
-  test('shows none of a demo, nor of a bench, whose workers are children', async () => {
+  slowTest('shows none of a demo, nor of a bench, whose workers are children', async () => {
     const mark = `TOKEN_TEST=${folder.path}`;
     const seen = new Set<string>();
     const look = setInterval(() => {

@@ -1,4 +1,4 @@
-/** Who means harm gets nowhere: a coordinator is attacked while an honest worker computes beside test. */
+/** Who means harm gets nowhere: a coordinator is attacked while an honest worker computes beside it. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from './attack/arena.js';
 import { Attacker, buildAttacker } from './attack/attacker.js';

@@ -6,7 +6,7 @@ const SEED = 8;
 
 test('kills, a stopped worker and a coordinator that starts again change no bit of the result', async () => {
   const lines: string[] = [];
-  // The log is the seed's; without a failure nobody needs test.
+  // The log is the seed's; without a failure nobody needs it.
   await chaos({ seed: SEED, seconds: 0, steps: 24, log: (line) => void lines.push(line) }).catch((error) => {
     throw new Error(`${error.message}\n${lines.join('\n')}`, { cause: error });
   });

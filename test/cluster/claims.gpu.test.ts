@@ -37,7 +37,7 @@ describe('the bit class that a worker claims', () => {
     const claims = {
       honest: HASH,
       last: { ...HASH, run: `${HASH.run.slice(0, -1)}0` },
-      // What everybody reads of the owner's class, with anything behind test.
+      // What everybody reads of the owner's class, with anything behind it.
       named: { reference: CLASS.split('-')[0].padEnd(64, '0'), run: CLASS.split('-')[1].padEnd(64, '0') },
       swapped: { reference: HASH.run, run: HASH.reference },
     };

@@ -11,7 +11,7 @@ test.each(['train', 'coordinator'] as const)(
     let ended = 0;
     for (let seed = FIRST_SEED; ended < 2 && seed < FIRST_SEED + MOST_ROUNDS; seed++) {
       const lines: string[] = [];
-      // The log is the seed's; without a failure nobody needs test.
+      // The log is the seed's; without a failure nobody needs it.
       const options = { seed, seconds: 0, legs: 3, kind, log: (line: string) => void lines.push(line) };
       await endings(options).catch((error) => {
         throw new Error(`${error.message}\n${lines.join('\n')}`, { cause: error });

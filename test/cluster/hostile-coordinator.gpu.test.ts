@@ -83,7 +83,7 @@ class Coordinator {
     return this.#worker;
   }
 
-  /** As a connection does: an error of a handler ends test. */
+  /** As a connection does: an error of a handler ends it. */
   #guarded(handle: () => void): void {
     if (this.ended !== undefined) return;
     try {

@@ -246,7 +246,7 @@ describe("the owner's adapter", () => {
     adapter.take({ ...STEP, assignment: 3, batches: some([2]), buckets, version: 7 });
     const done = notes.next();
     adapter.take({ ...STEP, assignment: 4, batches: some([3]), buckets });
-    // In the middle of test.
+    // In the middle of it.
     notes.onWork = () => adapter.drop(2);
     await done;
     expect(notes.frames.map(({ header }) => header.assignment)).toEqual(buckets.map(() => 4));

@@ -333,7 +333,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(closesOf(test)).toEqual([expect.stringMatching(/^refuser: .*refused/)]);
     expect(test.engine.counters.refuted).toBeGreaterThanOrEqual(2);
     expect(await stateOf(test.engine)).toEqual(await alone(steps));
-    // Each micro-batch is credited once, whoever computed test.
+    // Each micro-batch is credited once, whoever computed it.
     expect(totalOf(test)).toBe(steps * MICRO_BATCHES * SHAPE.context);
   });
 

@@ -71,7 +71,7 @@ describe('an honest cluster', () => {
     const slow = { ...worker, microBatchMs: times * worker.microBatchMs };
     const { stepMs, assigned } = run({ workers: [worker, slow] });
     expect(stepMs).toBeLessThan(1.2 * alone);
-    // It has work as long as a step has time for one micro-batch of test.
+    // It has work as long as a step has time for one micro-batch of it.
     if (times <= 5) expect(assigned(1) + assigned(2)).toBeGreaterThan(1.8 * STEPS);
     const many = run({ workers: [worker, slow], microBatches: 64 });
     expect(many.stepMs).toBeLessThan(64 * worker.microBatchMs * 1.1);

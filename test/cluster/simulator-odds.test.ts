@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { IS_THOROUGH } from '../slow.js';
+import { IS_THOROUGH } from '../thorough.js';
 import { HONEST, type Scenario, simulate, type WorkerTraits } from './simulator.js';
 
 /**

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { type Round, sets } from '../../cluster/round/round.js';
-import { IS_THOROUGH } from '../slow.js';
+import { IS_THOROUGH } from '../thorough.js';
 import { HONEST, type Mutation, type Scenario, SimulationFailure, scenarioOf, simulate } from './simulator.js';
 
 const SCHEDULES = Number(process.env.LANTRAIN_SCHEDULES ?? (IS_THOROUGH ? 10_000 : 1000));

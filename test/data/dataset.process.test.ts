@@ -264,7 +264,7 @@ describe('a token cache', () => {
       [progress.length, notes.length] = [0, 0];
       expect(idsOf(await reopen())).toEqual(expected);
       expect(progress.length).toBeGreaterThan(0);
-      expect(notes).toEqual([expect.stringMatching(/^the token cache .*\.tokens is made again: test(s ids)? [^\n]*$/)]);
+      expect(notes).toEqual([expect.stringMatching(/^the token cache .*\.tokens is made again: it(s ids)? [^\n]*$/)]);
       expect(readFileSync(cachePath()).equals(whole)).toBe(true);
     }
   });

@@ -14,6 +14,8 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { readHead, readLines, readRegular } from '../../src/files/regular-file.js';
 import { lantrain, SMALL, workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
+import { sampled } from '../thorough.js';
 import { folderWith } from './helpers.js';
 
 /** A command that waits for a writer, or reads without end, would never come to its own. */
@@ -90,7 +92,7 @@ const places: [string, string[], () => string, RegExp][] = [
 ];
 
 describe('what has no end, or waits for a writer, is refused at once', () => {
-  test.each(places)('as %s', async (_what, args, path, code) => {
+  test.each(sampled(places, 4))('as %s', async (_what, args, path, code) => {
     for (const put of [pipe, zeros]) {
       put(path());
       const ended = await command(args);
@@ -104,7 +106,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(existsSync(at('exported'))).toBe(false);
   });
 
-  test('as one of many shards', async () => {
+  slowTest('as one of many shards', async () => {
     writeFileSync(at('shards', INDEX), JSON.stringify({ weight_map: { 'wte.weight': 'a.safetensors' } }));
     pipe(at('shards/a.safetensors'));
     const { code, stderr } = await command(['train', '--init', 'shards']);
@@ -112,7 +114,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(code).toBe(1);
   });
 
-  test.each(['fifo', '/dev/zero', '/dev/stdin', 'socket'])('as --data: %s', async (source) => {
+  test.each(sampled(['fifo', '/dev/zero', '/dev/stdin', 'socket'], 4))('as --data: %s', async (source) => {
     if (source === 'fifo') pipe(at(source));
     const server = source === 'socket' ? createServer().listen(at(source)) : undefined;
     if (server) await new Promise((listening) => server.once('listening', listening));
@@ -122,7 +124,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(code).toBe(1);
   });
 
-  test('among the texts of a folder is passed over', async () => {
+  slowTest('among the texts of a folder is passed over', async () => {
     pipe(at('texts/a.txt'));
     zeros(at('texts/b.txt'));
     const { code, stderr } = await command(['train', '--data', 'texts', '--steps', '2']);

@@ -118,7 +118,7 @@ describe('the reference and PyTorch', () => {
       adamW(weights, backward(pass, 1 / tokens.length), state, golden);
     });
     expect(golden.losses.length).toBe(20);
-    // PyTorch's rounding is all the gradient that the keys' bias has, and AdamW makes steps of test.
+    // PyTorch's rounding is all the gradient that the keys' bias has, and AdamW makes steps of it.
     for (const [tensor, want] of golden.finalWeights) agree(weights.get(tensor) ?? [], want, 1e-3, tensor);
   });
 });

@@ -2,6 +2,7 @@ import { cpSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Finished, lantrain, SMALL, workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 
 const folder = workFolder();
 afterAll(() => folder.remove());
@@ -44,7 +45,7 @@ beforeAll(async () => {
   whole = digestOf(await run('whole', 0, {}), 'done', STEPS);
 });
 
-test('steps go on while a slow disk takes a checkpoint, which holds the state of its own step', async () => {
+slowTest('steps go on while a slow disk takes a checkpoint, which holds the state of its own step', async () => {
   const slow = await run('slow', 5, SLOW);
   expect(digestOf(slow, 'done', STEPS)).toBe(whole);
   const order = slow.events.filter((e) => e.event !== 'done').map((e) => `${e.event} ${e.step}`);

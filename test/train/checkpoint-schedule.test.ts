@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { type CheckpointHooks, CheckpointSchedule } from '../../src/train/checkpoint-schedule.js';
 import { StateGate } from '../../src/train/state-gate.js';
 
-/** An engine whose state is its number of updates, and a disk that is as slow as the test wants test. */
+/** An engine whose state is its number of updates, and a disk that is as slow as the test wants it. */
 function fake(every: string, from = 0) {
   const gate = new StateGate();
   const engine = {
