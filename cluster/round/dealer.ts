@@ -1,4 +1,3 @@
-import { deal, estimates, type Lane } from './assignment.js';
 import { Auditor } from './auditor.js';
 import { Claims } from './claims.js';
 import type { WorkerId } from './events.js';
@@ -10,6 +9,7 @@ import { Manners } from './manners.js';
 import type { Member } from './member.js';
 import type { IdSet } from './sets.js';
 import * as sets from './sets.js';
+import { deal, estimates, type Lane } from './shares.js';
 import type { RoundState } from './state.js';
 import type { Assignment, WorkItem } from './work.js';
 

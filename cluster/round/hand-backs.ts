@@ -1,9 +1,9 @@
-import { handBackCount, type Lane } from './assignment.js';
 import type { Dealer } from './dealer.js';
 import type { EventOf } from './events.js';
 import { type Job, MOST_FAILURES } from './job.js';
 import type { Member } from './member.js';
 import * as sets from './sets.js';
+import { handBackCount, type Lane } from './shares.js';
 import type { RoundState } from './state.js';
 import type { Assignment } from './work.js';
 

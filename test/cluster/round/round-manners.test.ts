@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { deal } from '../../../cluster/round/assignment.js';
 import { Manners } from '../../../cluster/round/manners.js';
 import { Member } from '../../../cluster/round/member.js';
 import { People, Person } from '../../../cluster/round/person.js';
 import { DEFAULT_POLICY, OWNER, type RoundConfig, sets } from '../../../cluster/round/round.js';
+import { deal } from '../../../cluster/round/shares.js';
 import type { RoundState } from '../../../cluster/round/state.js';
 import type { Assignment } from '../../../cluster/round/work.js';
 import { Bench, type Of, types } from '../simulator/bench.js';
