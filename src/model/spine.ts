@@ -1,7 +1,7 @@
 import { slice, type View } from '../gpu/view.js';
-import type { BufferName, Buffers } from './buffers.js';
+import type { Buffers } from './buffers.js';
 import { keyOf, Site } from './dropout.js';
-import type { Dropout, Graph, Rows } from './graph.js';
+import { type Dropout, type Graph, type Rows, rowsIn } from './graph.js';
 import { attention, attentionGradient } from './ops/attention.js';
 import { cachedAttention, embedToken } from './ops/decode.js';
 import { embedding, embeddingGradient } from './ops/embedding.js';
@@ -40,23 +40,6 @@ export function addLoss(g: Graph, t: TrainingViews): void {
   addHead(g, t, false);
 }
 
-function rowsOf({ batch, context, stack }: TrainingViews['shape']): Rows {
-  return { rows: batch * context, stack };
-}
-
-/** The dropout of `site`, undefined where nothing is dropped. */
-type DropoutAt = (site: number) => Dropout | undefined;
-
-function dropoutOf({ shape, keys }: TrainingViews, training: boolean): DropoutAt {
-  return (site) =>
-    training && shape.dropout > 0 ? { key: keyOf(keys, site), rowsPerSequence: shape.context } : undefined;
-}
-
-function attentionShape(g: Graph, { batch, context, stack }: TrainingViews['shape']) {
-  const { width, heads } = g.config;
-  return { batch: stack * batch, context, heads, headSize: width / heads };
-}
-
 /** From tokens to the last norm, with the dropout of training or without any. */
 function addForward(g: Graph, t: TrainingViews, training: boolean): void {
   const { layers } = g.config;
@@ -66,28 +49,18 @@ function addForward(g: Graph, t: TrainingViews, training: boolean): void {
   const drops = dropoutOf(t, training)(Site.embedding) !== undefined;
   const key = keyOf(t.keys, Site.embedding);
   embedding(g, { tokens: view('tokens'), x: view('x', 0), ...rows, context, key, dropout: drops });
-  for (let l = 0; l < layers; l++) {
-    const views = trainingLayer(g, t, l, training);
-    layerInside(g, l, views);
-    layerOutput(g, l, views);
-  }
+  for (let l = 0; l < layers; l++) forwardLayer(g, l, trainingLayer(g, t, l, training));
   norm(g, 'ln_f', { x: view('x', layers), y: view('final'), stats: view('finalStats'), ...rows });
 }
 
-/** The views of one layer, and what differs between training and sampling. */
-interface LayerViews
-  extends Readonly<Record<Exclude<BufferName<'training'> & BufferName<'sampling'>, 'logits' | 'scratch'>, View>> {
-  readonly norm2: View;
-  readonly stats2: View;
-  /** The layer's output: the residual stream behind it. */
-  readonly y: View;
-  readonly rows: Rows;
-  readonly dropout: DropoutAt;
-  /** Adds attention, from qkv to `attention`. */
-  readonly attend: () => void;
+/** A layer, for training and for sampling. */
+function forwardLayer(g: Graph, l: number, v: LayerViews): void {
+  layerInside(g, l, v);
+  const dropout = v.dropout(Site.feedForward(l));
+  linear(g, `h.${l}.mlp.c_proj`, { x: v.gelu, y: v.y, ...v.rows, dropout, residual: v.middle });
 }
 
-/** A layer from its input x on, up to all that its backward reads. */
+/** A layer from its input x on, up to all that its backward reads: what recomputation computes again. */
 function layerInside(g: Graph, l: number, v: LayerViews): void {
   const { x, norm1, qkv, middle, norm2, rows } = v;
   const h = `h.${l}`;
@@ -98,36 +71,6 @@ function layerInside(g: Graph, l: number, v: LayerViews): void {
   linear(g, `${h}.attn.c_proj`, { x: v.attention, y: middle, ...rows, dropout, residual: x });
   norm(g, `${h}.ln_2`, { x: middle, y: norm2, stats: v.stats2, ...rows });
   linear(g, `${h}.mlp.c_fc`, { x: norm2, y: v.hidden, ...rows, gelu: v.gelu });
-}
-
-function layerOutput(g: Graph, l: number, v: LayerViews): void {
-  const dropout = v.dropout(Site.feedForward(l));
-  linear(g, `h.${l}.mlp.c_proj`, { x: v.gelu, y: v.y, ...v.rows, dropout, residual: v.middle });
-}
-
-function trainingLayer(g: Graph, t: TrainingViews, l: number, training: boolean): LayerViews {
-  const { view } = t.buffers;
-  const dropout = dropoutOf(t, training);
-  const [qkv, out] = [view('qkv', l), view('attention', l)];
-  return {
-    x: view('x', l),
-    norm1: view('norm1', l),
-    stats1: view('stats1', l),
-    qkv,
-    attention: out,
-    middle: view('middle', l),
-    norm2: view('norm2', l),
-    stats2: view('stats2', l),
-    hidden: view('hidden', l),
-    gelu: view('gelu', l),
-    y: view('x', l + 1),
-    rows: rowsOf(t.shape),
-    dropout,
-    attend: () => {
-      const views = { qkv, out, logsumexp: view('logsumexp', l), dropout: dropout(Site.attention(l))?.key };
-      attention(g, attentionShape(g, t.shape), views);
-    },
-  };
 }
 
 /** The head and its loss in passes over some rows; with `training`, also the head's gradients, as far as dNorm. */
@@ -146,8 +89,8 @@ function addHead(g: Graph, t: TrainingViews, training: boolean): void {
     const dx = training ? slice(view('dNorm'), start * C, all * C) : undefined;
     if (dx) headGradient(g, { x, dLogits: logits, dx, rows, stack, stride, isFirst: i === 0 });
   }
-  const { rows, stack = 1 } = rowsOf(t.shape);
-  sumLosses(g, { losses: slice(view('losses'), 0, stack * rows), total: g.sums.loss, status: g.sums.lossStatus });
+  const losses = slice(view('losses'), 0, rowsIn(rowsOf(t.shape)));
+  sumLosses(g, { losses, total: g.sums.loss, status: g.sums.lossStatus });
 }
 
 /** From dNorm, the gradient behind the last norm, to the gradients of the embedding. */
@@ -226,10 +169,72 @@ export function decode(g: Graph, buffers: Buffers<'sampling'>): void {
       dropout: () => undefined,
       attend: () => cachedAttention(g, { place, qkv, cache: view('cache', l), scores: view('scores'), out }),
     };
-    layerInside(g, l, views);
-    layerOutput(g, l, views);
+    forwardLayer(g, l, views);
   }
   const [x, y, stats] = [view('x', config.layers), view('norm1', 0), view('stats1', 0)];
   norm(g, 'ln_f', { x, y, stats, ...rows });
   head(g, { x: y, logits: view('logits'), ...rows, stride: logitsStride(config) });
+}
+
+/** The views of one layer (`buffers.ts`; y is the residual stream behind it), and what sampling does in another way. */
+interface LayerViews extends Readonly<Record<LayerBuffer, View>> {
+  readonly rows: Rows;
+  readonly dropout: DropoutAt;
+  /** Adds attention, from qkv to `attention`. */
+  readonly attend: () => void;
+}
+
+type LayerBuffer =
+  | 'x'
+  | 'norm1'
+  | 'stats1'
+  | 'qkv'
+  | 'attention'
+  | 'middle'
+  | 'norm2'
+  | 'stats2'
+  | 'hidden'
+  | 'gelu'
+  | 'y';
+
+function trainingLayer(g: Graph, t: TrainingViews, l: number, training: boolean): LayerViews {
+  const { view } = t.buffers;
+  const dropout = dropoutOf(t, training);
+  const [qkv, out] = [view('qkv', l), view('attention', l)];
+  return {
+    x: view('x', l),
+    norm1: view('norm1', l),
+    stats1: view('stats1', l),
+    qkv,
+    attention: out,
+    middle: view('middle', l),
+    norm2: view('norm2', l),
+    stats2: view('stats2', l),
+    hidden: view('hidden', l),
+    gelu: view('gelu', l),
+    y: view('x', l + 1),
+    rows: rowsOf(t.shape),
+    dropout,
+    attend: () => {
+      const views = { qkv, out, logsumexp: view('logsumexp', l), dropout: dropout(Site.attention(l))?.key };
+      attention(g, attentionShape(g, t.shape), views);
+    },
+  };
+}
+
+function rowsOf({ batch, context, stack }: TrainingViews['shape']): Rows {
+  return { rows: batch * context, stack };
+}
+
+/** The dropout of `site`, undefined where nothing is dropped. */
+type DropoutAt = (site: number) => Dropout | undefined;
+
+function dropoutOf({ shape, keys }: TrainingViews, training: boolean): DropoutAt {
+  return (site) =>
+    training && shape.dropout > 0 ? { key: keyOf(keys, site), rowsPerSequence: shape.context } : undefined;
+}
+
+function attentionShape(g: Graph, { batch, context, stack }: TrainingViews['shape']) {
+  const { width, heads } = g.config;
+  return { batch: stack * batch, context, heads, headSize: width / heads };
 }

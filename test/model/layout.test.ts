@@ -118,6 +118,15 @@ describe('the memory budget', () => {
       expect(totalBytes).toBeLessThan(20 * parameterCount(VERDICT) + 0.9e9);
     }
   });
+
+  test('of a model whose heads attention cannot compute is refused with advice', () => {
+    expect(() => memoryBudget({ ...VERDICT, heads: 4 }, { batch: 1, context: 256, dropout: 0 }, PLAN)).toThrow(
+      expect.objectContaining({
+        code: 'LT_USAGE_MODEL',
+        message: expect.stringMatching(/^heads of 192 values: .*--heads/),
+      }),
+    );
+  });
 });
 
 describe('models', () => {
