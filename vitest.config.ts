@@ -1,19 +1,21 @@
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
+import { IS_THOROUGH } from './test/slow.js';
 import { swiftShaderEnvironment, swiftShaderIcd } from './test/swiftshader.js';
 
 /** Kernels on a second driver: a few with every `npm test`, all with LANTRAIN_ALL_DRIVERS=1, which CI sets. */
-const KERNELS = process.env.LANTRAIN_ALL_DRIVERS
-  ? ['test/shaders/**/*.test.ts', 'test/gpu/**/*.test.ts', 'test/model/**/*.test.ts']
-  : ['attention', 'cross-entropy', 'grid', 'layernorm'].map((name) => `test/shaders/${name}.test.ts`);
+const KERNELS = IS_THOROUGH
+  ? ['test/shaders/**/*.gpu.test.ts', 'test/gpu/**/*.gpu.test.ts', 'test/model/**/*.gpu.test.ts']
+  : ['cross-entropy', 'grid', 'layernorm'].map((name) => `test/shaders/${name}.gpu.test.ts`);
 const ON_SWIFTSHADER = 'test/swiftshader.test.ts';
 
 /**
  * Tests compile hundreds of kernels for a few values each. Without LLVM's optimization lavapipe does that in half the time,
  * with the same bits; CI, which sets LANTRAIN_ALL_DRIVERS=1, runs what users run.
  */
-const QUICK_COMPILER = process.env.LANTRAIN_ALL_DRIVERS ? {} : { GALLIVM_PERF: 'nopt' };
+const QUICK_COMPILER = IS_THOROUGH ? {} : { GALLIVM_PERF: 'nopt' };
 
 /** SwiftShader's attention takes longest of all: first, so that nothing waits for it alone at the end. */
 class SecondDriverFirst extends BaseSequencer {
@@ -24,19 +26,40 @@ class SecondDriverFirst extends BaseSequencer {
   }
 }
 
-// One process a file: a process holds at most one GPU device, and a lost device must not reach the next file.
+/**
+ * What a file needs is in its name: `x.gpu.test.ts` an adapter, `x.process.test.ts` other processes or what is built,
+ * `x.browser.test.ts` Chromium. All others are unit tests, which test/unit-guard.ts keeps from any of these.
+ */
+const byName = (name: string) => ({ name, include: [`test/**/*.${name}.test.ts`] });
+
+// Where a GPU or a process is at work, one process a file: it holds at most one GPU device, and a lost device must not reach the next file.
 export default defineConfig({
   test: {
     pool: 'forks',
-    isolate: true,
     // Timing kernels takes seconds, and what is in the user's cache must not matter. Nor is his state touched.
     env: { LANTRAIN_TUNE: 'off', LANTRAIN_STATE: resolve('node_modules/.lantrain-test-state'), ...QUICK_COMPILER },
     maxWorkers: 2,
-    sequence: { sequencer: SecondDriverFirst },
+    sequence: { sequencer: SecondDriverFirst, groupOrder: 1 },
     testTimeout: 300_000,
     hookTimeout: 300_000,
+    reporters: ['default', './test/summary.ts'],
     projects: [
-      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [ON_SWIFTSHADER] } },
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/**/*.{gpu,process,browser}.test.ts', ON_SWIFTSHADER],
+          setupFiles: ['test/unit-guard.ts'],
+          // One process for many files: they import the same modules, and nothing of them outlives a file.
+          isolate: false,
+          maxWorkers: availableParallelism(),
+          sequence: { groupOrder: 0 },
+        },
+      },
+      { extends: true, test: byName('gpu') },
+      { extends: true, test: byName('process') },
+      { extends: true, test: byName('browser') },
       {
         extends: true,
         test: {

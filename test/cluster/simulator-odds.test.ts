@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { IS_THOROUGH } from '../slow.js';
 import { HONEST, type Scenario, simulate, type WorkerTraits } from './simulator.js';
 
 /**
@@ -52,7 +53,7 @@ function scenario(cast: Cast, seed: number, audit: number): Scenario {
   };
 }
 
-const RUNS = Number(process.env.LANTRAIN_ODDS_RUNS ?? 150);
+const RUNS = Number(process.env.LANTRAIN_ODDS_RUNS ?? (IS_THOROUGH ? 150 : 30));
 
 describe.each(Object.entries(CASTS))('a worker that always lies: %s', (_, cast) => {
   test.each([0.1, 0.2, 0.5])('is found with the odds that are promised, audits of %d', (audit) => {

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { type Round, sets } from '../../cluster/round/round.js';
+import { IS_THOROUGH } from '../slow.js';
 import { HONEST, type Mutation, type Scenario, SimulationFailure, scenarioOf, simulate } from './simulator.js';
 
-const SCHEDULES = Number(process.env.LANTRAIN_SCHEDULES ?? 10_000);
+const SCHEDULES = Number(process.env.LANTRAIN_SCHEDULES ?? (IS_THOROUGH ? 10_000 : 1000));
 
 /** Three steps without faults, for a directed schedule to change. */
 function quiet(seed: number, changes: Partial<Scenario>): Scenario {

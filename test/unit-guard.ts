@@ -1,0 +1,23 @@
+/**
+ * Set-up of the project `unit`: its files start no process and no thread and ask for no adapter. A test that does fails, and is told
+ * which name its file needs.
+ */
+import childProcess from 'node:child_process';
+import { syncBuiltinESMExports } from 'node:module';
+import workerThreads from 'node:worker_threads';
+import { vi } from 'vitest';
+
+function refuse(what: string, suffix: string) {
+  return (): never => {
+    throw new Error(`a unit test ${what}: name its file x.${suffix}.test.ts`);
+  };
+}
+
+for (const name of ['spawn', 'spawnSync', 'exec', 'execSync', 'execFile', 'execFileSync', 'fork'] as const)
+  Object.assign(childProcess, { [name]: refuse('starts a process', 'process') });
+// A thread's program is a file of dist/, which a unit test does without.
+Object.assign(workerThreads, { Worker: refuse('starts a thread', 'process') });
+syncBuiltinESMExports();
+
+vi.mock('webgpu', () => ({ create: refuse('asks for an adapter', 'gpu'), globals: {} }));
+vi.mock('playwright-core', () => ({ chromium: { launch: refuse('opens a browser', 'browser') } }));
