@@ -59,26 +59,11 @@ slowTest(
       /^error LT_CLUSTER_INEXACT: shared is done, but not exact since step 3: bob lied/m,
     );
 
-<<<<<<< HEAD
-  // What the line says of a run whose checkpoint of before is kept.
-  appendFileSync(at('whole', 'metrics.jsonl'), markOf(5));
-  const checkpoints = [4, 6].map((step) => ({ step, path: `whole/checkpoints/00000${step}` }));
-  const run = { path: 'whole', list: () => checkpoints } as unknown as RunDirectory;
-  const remark = remarkOf(run.path, wayBack(run, { since: 5, workers: ['bob'] }), 'train');
-  const way = /^not exact .*; to go back to the checkpoint of step 4: remove (\S+), then \S.* (train --resume whole)$/;
-  const [, removed, resume] = way.exec(remark) ?? [];
-  rmSync(at(removed), { recursive: true });
-  const back = await train(...resume.split(' ').slice(1));
-  expect(await back.ended, back.text).toBe(0);
-  expect(back.digest()).toBe(whole.digest());
-  expect(back.text).not.toContain('exact since');
-});
-=======
     // What the line says of a run whose checkpoint of before is kept.
     appendFileSync(at('whole', 'metrics.jsonl'), markOf(5));
     const checkpoints = [4, 6].map((step) => ({ step, path: `whole/checkpoints/00000${step}` }));
     const run = { path: 'whole', list: () => checkpoints } as unknown as RunDirectory;
-    const remark = remarkOf(run, { since: 5, workers: ['bob'] }, 'train');
+    const remark = remarkOf(run.path, wayBack(run, { since: 5, workers: ['bob'] }), 'train');
     const way =
       /^not exact .*; to go back to the checkpoint of step 4: remove (\S+), then \S.* (train --resume whole)$/;
     const [, removed, resume] = way.exec(remark) ?? [];
@@ -89,7 +74,6 @@ slowTest(
     expect(back.text).not.toContain('exact since');
   },
 );
->>>>>>> h-t
 
 test('a worker that is found wrong marks a run to which it has contributed before, under whatever coordinator', async () => {
   const options = [...SMALL, '--batch', '8', '--micro-batch', '2'];
