@@ -56,17 +56,20 @@ function curePolling(): void {
   globalThis.setImmediate = wrapper as unknown as typeof setImmediate;
 }
 
-let instance: GPU | undefined;
+const instances = new Map<string | undefined, GPU>();
 
 /**
- * The process's one Dawn instance; `adapterName` picks the first adapter whose name contains it. The instance is held
- * for the life of the process: when it is collected while a device lives, the process dies.
+ * Dawn with the first adapter whose name contains `adapterName`, or with the best one. Each instance is held for the life
+ * of the process: when one is collected while a device of it lives, the process dies.
  */
 export function openDawn(adapterName?: string): GPU {
-  if (instance === undefined) {
+  if (instances.size === 0) {
     Object.assign(globalThis, globals);
     watchWaits();
     curePolling();
+  }
+  let instance = instances.get(adapterName);
+  if (instance === undefined) {
     const options = [
       // Dawn rounds timestamps to 65 microseconds unless told not to, which is longer than many kernels take.
       'disable-dawn-features=timestamp_quantization',
@@ -75,6 +78,7 @@ export function openDawn(adapterName?: string): GPU {
     ];
     if (adapterName !== undefined) options.push(`adapter=${adapterName}`);
     instance = create(options);
+    instances.set(adapterName, instance);
   }
   return instance;
 }

@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RunDirectory } from '../checkpoint/run.js';
-import { writeReport } from '../cli/report.js';
 import { pasteable } from '../node/invocation.js';
 import { type Inexact, inexactOf, inexactText } from '../report/exactness.js';
 import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import { printableLine } from '../util/printable.js';
 import type { Telemetry } from '../watch/telemetry.js';
+import { writeReport } from './report.js';
 import { runConfigOf } from './saved-config.js';
 
 /**

@@ -2,10 +2,9 @@ import { basename, join } from 'node:path';
 import { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
 import { htmlReport } from '../report/report.js';
-import { settingsOf } from '../run/run-facts.js';
-import { runConfigOf } from '../run/saved-config.js';
 import type { RunConfig } from '../train/run-config.js';
-import { printLine } from './output.js';
+import { settingsOf } from './run-facts.js';
+import { runConfigOf } from './saved-config.js';
 
 /** Writes report.html of a run as far as it has come. */
 export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
@@ -20,10 +19,9 @@ export function writeReport(run: RunDirectory, config: RunConfig): Promise<void>
   );
 }
 
-/** `lantrain report DIR`. */
-export async function report(path: string): Promise<number> {
+/** Writes report.html of the run at `path`, also of one that another process trains. Resolves with the file's path. */
+export async function report(path: string): Promise<string> {
   const run = await RunDirectory.open(path, 'report');
   await writeReport(run, runConfigOf(run));
-  printLine(join(path, 'report.html'));
-  return 0;
+  return join(path, 'report.html');
 }

@@ -1,0 +1,41 @@
+import { join } from 'node:path';
+import { newToken } from '../../cluster/access/access.js';
+import { RunDirectory } from '../checkpoint/run.js';
+import { pageAddress } from '../cli/joining.js';
+import { factsOf, siteFolder } from '../cli/watch.js';
+import { readMetrics } from '../report/metrics.js';
+import { formatFragment } from '../watch/messages.js';
+import { servePage } from '../watch/page-server.js';
+import { Telemetry } from '../watch/telemetry.js';
+import { Watchers } from '../watch/watchers.js';
+import { runConfigOf } from './saved-config.js';
+
+const HOST = '127.0.0.1';
+
+/** The page of a run, served for this machine. */
+export interface ServedRun {
+  /** What to open in a browser of this machine, with the secret that lets it in. */
+  readonly address: string;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves the page of a run as it lies on the disk, to this machine. Throws LT_RUN_MISSING, LT_CHECKPOINT_CORRUPT, and
+ * LT_CLUSTER_LISTEN where the port cannot be had; 0 takes a free one.
+ */
+export async function serveRun({
+  run: path,
+  port,
+}: {
+  readonly run: string;
+  readonly port: number;
+}): Promise<ServedRun> {
+  const run = await RunDirectory.open(path, 'read');
+  const facts = factsOf(runConfigOf(run), path, 'past');
+  const secrets = { token: newToken(), fingerprint: '', admin: '' };
+  const telemetry = new Telemetry(facts, readMetrics(join(path, 'metrics.jsonl')));
+  const watchers = new Watchers({ secrets, telemetry });
+  const server = await servePage({ host: HOST, port, site: siteFolder(), watchers, option: '--port' });
+  const page = pageAddress(HOST, server.port, false);
+  return { address: `${page}${formatFragment(secrets)}`, close: () => server.close('the view was closed') };
+}
