@@ -24,9 +24,9 @@ import { BOUNDS, ModelSchema } from '../../src/model/config.js';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { BUCKET_VALUES } from '../../src/model/layout.js';
 import { PRECISIONS } from '../../src/model/shape.js';
+import { NONCE_BYTES, PROOF_BYTES } from '../../src/net/proof.js';
 import { PlanSchema } from '../../src/train/run-config.js';
 import { validate } from '../../src/util/validate.js';
-import { NONCE_BYTES, PROOF_BYTES } from '../transport/proof.js';
 import { MAX_FRAME_BYTES, MAX_MICRO_BATCHES, malformed } from './frame.js';
 import { checkMessagePack } from './message-pack.js';
 

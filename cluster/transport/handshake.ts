@@ -4,6 +4,7 @@
  * side's proof from being used as the other's, the fingerprint a proof from being passed on to another server.
  */
 import { LantrainError } from '../../src/errors.js';
+import { importToken, randomNonce, type Statement, sign, verify } from '../../src/net/proof.js';
 import {
   type CoordinatorMessage,
   decodeCoordinatorMessage,
@@ -15,7 +16,6 @@ import {
   peekVersion,
   type WorkerMessage,
 } from '../protocol/protocol.js';
-import { importToken, randomNonce, type Statement, sign, verify } from './proof.js';
 
 /** What a handshake runs over. */
 export interface MessageChannel {

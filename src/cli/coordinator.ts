@@ -1,6 +1,20 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
+import { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
+import { clusterSource } from '../../cluster/coordinator/live-source.js';
+import { mostWords } from '../../cluster/exchange/blocks.js';
+import { ownBitClass } from '../../cluster/protocol/bit-class.js';
+import { MAX_TOKEN_BYTES, PROBE_NONCE_BYTES, tokenBytes } from '../../cluster/protocol/protocol.js';
+import type { RoundNote } from '../../cluster/round/round.js';
+import { advertise } from '../../cluster/transport/discovery.js';
+import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
+import { ClusterServer } from '../../cluster/transport/server.js';
+import type { RunDirectory } from '../checkpoint/run.js';
+import { ACCESS_FOLDER } from '../checkpoint/tree.js';
+import { LantrainError } from '../errors.js';
+import { isSystemError } from '../files/files.js';
+import type { ParameterLayout } from '../model/layout.js';
 import {
   type Access,
   adminTokenFile,
@@ -11,22 +25,10 @@ import {
   readPort,
   saveIncarnation,
   savePort,
-} from '../../cluster/access/access.js';
-import { hexFingerprint } from '../../cluster/access/join-url.js';
-import { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
-import { mostWords } from '../../cluster/exchange/blocks.js';
-import { ownBitClass } from '../../cluster/protocol/bit-class.js';
-import { MAX_TOKEN_BYTES, PROBE_NONCE_BYTES, tokenBytes } from '../../cluster/protocol/protocol.js';
-import type { RoundNote } from '../../cluster/round/round.js';
-import { advertise } from '../../cluster/transport/discovery.js';
-import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
-import { isLoopback } from '../../cluster/transport/loopback.js';
-import { ClusterServer } from '../../cluster/transport/server.js';
-import type { RunDirectory } from '../checkpoint/run.js';
-import { ACCESS_FOLDER } from '../checkpoint/tree.js';
-import { LantrainError } from '../errors.js';
-import { isSystemError } from '../files/files.js';
-import type { ParameterLayout } from '../model/layout.js';
+} from '../net/access.js';
+import { hexFingerprint } from '../net/join-url.js';
+import { checkAddress } from '../net/listening.js';
+import { isLoopback } from '../net/loopback.js';
 import { availableMemory } from '../node/memory.js';
 import { openGpu } from '../node/open-gpu.js';
 import { loadShaders } from '../node/shaders.js';
@@ -47,8 +49,8 @@ import { workersOf } from '../report/workers.js';
 import { adamwOf, type Job, shapeOfJob } from '../run/prepare.js';
 import { type Conductor, runTraining, type TrainCommand } from '../run/session.js';
 import type { RunConfig } from '../train/run-config.js';
-import { clusterSource } from '../watch/cluster-source.js';
-import { serveSite } from '../watch/site.js';
+import { WATCH_PATH } from '../watch/messages.js';
+import { serveSite } from '../watch/server/site.js';
 import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './listen-port.js';
 import { loadingBar } from './loading.js';
@@ -150,7 +152,7 @@ class ClusterConductor implements Conductor {
     const { host, port } = this.command;
     // Before the long work of what follows.
     this.#ports = portsFor(port, last.port);
-    await listenOn(host, this.#ports, (one) => ClusterServer.checkAddress(host, one));
+    await listenOn(host, this.#ports, (one) => checkAddress(host, one));
     const shape = shapeOfJob(config);
     checkMessages(config);
     // A device of its own, so that its memory is free again before the owner's is taken.
@@ -267,7 +269,7 @@ class ClusterConductor implements Conductor {
     telemetry.live = clusterSource(engine);
     this.#server = await listenOn(host, this.#ports, async (port) => {
       // Where a socket for IPv6 does not see that IPv4's is taken.
-      if (port > 0 && host === '::') await ClusterServer.checkAddress('0.0.0.0', port).catch(throwIfTaken);
+      if (port > 0 && host === '::') await checkAddress('0.0.0.0', port).catch(throwIfTaken);
       return ClusterServer.listen({
         host,
         port,
@@ -277,7 +279,7 @@ class ClusterConductor implements Conductor {
         allowPlain: command.plain,
         version: version(),
         onRequest: serveSite(siteFolder()),
-        watchers: watchersOf(watched, secrets, reporter, refusals),
+        upgrades: new Map([[WATCH_PATH, watchersOf(watched, secrets, reporter, refusals)]]),
         onConnection: (connection) => engine.admit(connection),
         onRefused: (error, peer) => refusals.add(error, peer),
       });

@@ -1,5 +1,5 @@
-import { readToken, TOKEN_VARIABLE } from '../../cluster/access/access.js';
-import { noToken } from '../../cluster/access/worker-token.js';
+import { readToken, TOKEN_VARIABLE } from '../net/access.js';
+import { noToken } from '../net/worker-token.js';
 
 /** What is said to who gave the token in an argument. */
 export const TOKEN_WAS_SHOWN =

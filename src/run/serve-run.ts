@@ -1,13 +1,13 @@
 import { join } from 'node:path';
-import { newToken } from '../../cluster/access/access.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { pageAddress } from '../cli/joining.js';
 import { factsOf, siteFolder } from '../cli/watch.js';
+import { newToken } from '../net/access.js';
 import { readMetrics } from '../report/metrics.js';
 import { formatFragment } from '../watch/messages.js';
-import { servePage } from '../watch/page-server.js';
-import { Telemetry } from '../watch/telemetry.js';
-import { Watchers } from '../watch/watchers.js';
+import { servePage } from '../watch/server/page-server.js';
+import { Telemetry } from '../watch/server/telemetry.js';
+import { Watchers } from '../watch/server/watchers.js';
 import { runConfigOf } from './saved-config.js';
 
 const HOST = '127.0.0.1';

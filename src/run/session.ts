@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { RUN_DONE } from '../../cluster/protocol/protocol.js';
-import { ClusterServer } from '../../cluster/transport/server.js';
 import { profileTable } from '../bench/profile.js';
 import { type Checkpoint, restoreCheckpoint } from '../checkpoint/checkpoint.js';
 import { openModel } from '../checkpoint/huggingface.js';
@@ -17,6 +16,7 @@ import { memoryBudget } from '../model/activations.js';
 import { ParameterLayout } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
+import { checkAddress } from '../net/listening.js';
 import { pasteable } from '../node/invocation.js';
 import { loadShaders } from '../node/shaders.js';
 import { formatBytes } from '../report/format.js';
@@ -30,9 +30,9 @@ import { RunClock } from '../train/run-clock.js';
 import { identityOf, type RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
 import { Trainer } from '../train/trainer.js';
-import { RunControls } from '../watch/controls.js';
-import type { PageServer } from '../watch/page-server.js';
-import { Telemetry } from '../watch/telemetry.js';
+import { RunControls } from '../watch/server/controls.js';
+import type { PageServer } from '../watch/server/page-server.js';
+import { Telemetry } from '../watch/server/telemetry.js';
 import { arenaOf, Checkpoints } from './checkpoints.js';
 import { adamwOf, type Job, planHash, prepareJob } from './prepare.js';
 import { writeReport } from './report.js';
@@ -96,7 +96,7 @@ export function train(command: TrainCommand): Promise<number> {
     end: async (reason) => page?.close(reason),
     create: async ({ config, gpu, plan, shape }, version) => {
       // Before a run that goes on is cut back to its checkpoint.
-      if (command.watch) await ClusterServer.checkAddress(...command.watch, 'choose another --watch HOST:PORT');
+      if (command.watch) await checkAddress(...command.watch, 'choose another --watch HOST:PORT');
       engine = await Engine.create(gpu, loadShaders(), {
         model: config.model,
         shape,

@@ -4,7 +4,6 @@ import { connect as connectSocket } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, expect, test } from 'vitest';
 import { type RawData, WebSocket } from 'ws';
-import { type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { packLoss } from '../../cluster/exchange/blocks.js';
 import {
   encodeFrame,
@@ -14,6 +13,7 @@ import {
   type WorkerMessage,
 } from '../../cluster/protocol/protocol.js';
 import { workerHandshake } from '../../cluster/transport/handshake.js';
+import { type JoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
 import { parseFragment } from '../../src/watch/messages.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { FakePage } from '../watch/helpers.js';

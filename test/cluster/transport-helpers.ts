@@ -1,8 +1,6 @@
 import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
 import { type RawData, WebSocket } from 'ws';
-import { newToken } from '../../cluster/access/access.js';
-import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { encodeFrame, encodeMessage, type FrameHeader, MicroBatchSet } from '../../cluster/protocol/protocol.js';
 import { type ConnectOptions, connect } from '../../cluster/transport/client.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
@@ -10,6 +8,8 @@ import { workerHandshake } from '../../cluster/transport/handshake.js';
 import type { Limits } from '../../cluster/transport/limits.js';
 import { ClusterServer, type ServerOptions } from '../../cluster/transport/server.js';
 import type { LantrainError } from '../../src/errors.js';
+import { newToken } from '../../src/net/access.js';
+import { parseJoinUrl } from '../../src/net/join-url.js';
 
 export const VERSION = '0.0.1-test';
 export const CONTEXT = { incarnation: 1, buckets: 4, microBatches: 16 } as const;

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { authorityOf, parseJoinUrl } from '../../../cluster/access/join-url.js';
 import type { WorkOptions } from '../../../cluster/work.js';
 import { type FoundCoordinator, LONGEST_NAME, type WorkEvent } from '../../../cluster/work-events.js';
+import { authorityOf, parseJoinUrl } from '../../net/join-url.js';
 import { pasteable } from '../../node/invocation.js';
 import { formatCount } from '../../report/format.js';
 import { LONGEST_WORDS, printableLine } from '../../util/printable.js';

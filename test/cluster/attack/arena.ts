@@ -1,8 +1,8 @@
 /** A coordinator with honest workers, and what can be measured of it from outside. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadOrCreateAccess } from '../../../cluster/access/access.js';
-import { type JoinUrl, parseJoinUrl } from '../../../cluster/access/join-url.js';
+import { loadOrCreateAccess } from '../../../src/net/access.js';
+import { type JoinUrl, parseJoinUrl } from '../../../src/net/join-url.js';
 import { SMALL, workFolder } from '../../cli/run.js';
 import { type Event, Lantrain, lossesOf, startCoordinator, startWorker } from '../processes.js';
 import { Draw, eventsOf } from '../seeded.js';

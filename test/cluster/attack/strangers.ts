@@ -1,9 +1,9 @@
 /** Attacks of who reaches the coordinator's port and knows no token; and of a page, which knows it. */
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import { newToken } from '../../../cluster/access/access.js';
 import { encodeMessage } from '../../../cluster/protocol/protocol.js';
-import { importToken, randomNonce, sign } from '../../../cluster/transport/proof.js';
+import { newToken } from '../../../src/net/access.js';
+import { importToken, randomNonce, sign } from '../../../src/net/proof.js';
 import {
   decodeServerMessage,
   fromHex,

@@ -1,8 +1,7 @@
-import { type ClusterEngine, contributorOf } from '../../cluster/coordinator/coordinator.js';
-import { emptyTotals } from '../../cluster/coordinator/times.js';
-import { OWNER } from '../../cluster/round/round.js';
-import type { WorkerState } from './messages.js';
-import type { LiveSource, LiveWorker } from './worker-list.js';
+import { emptyTotals } from '../../src/report/worker-totals.js';
+import { OWNER_ID, type WorkerState } from '../../src/watch/messages.js';
+import type { LiveSource, LiveWorker } from '../../src/watch/server/worker-list.js';
+import { type ClusterEngine, contributorOf } from './coordinator.js';
 
 /** The workers of a coordinator, as the page shows them. */
 export function clusterSource(engine: ClusterEngine): LiveSource {
@@ -48,7 +47,7 @@ function ownWork({ ownWork: { hasBegun, task }, ownerContributor }: ClusterEngin
   const state = task === undefined ? 'waiting' : task.kind === 'evaluate' ? 'evaluating' : 'computing';
   const dealt = task?.batches.size ?? 0;
   return [
-    { id: OWNER, ...ownerContributor, exact: true, state, dealt, done: 0, roundTripMs: null, totals: emptyTotals() },
+    { id: OWNER_ID, ...ownerContributor, exact: true, state, dealt, done: 0, roundTripMs: null, totals: emptyTotals() },
   ];
 }
 

@@ -1,6 +1,6 @@
-import { LantrainError } from '../../src/errors.js';
-import { reason } from '../../src/files/files.js';
-import { readRegular } from '../../src/files/regular-file.js';
+import { LantrainError } from '../errors.js';
+import { reason } from '../files/files.js';
+import { readRegular } from '../files/regular-file.js';
 import { TOKEN_VARIABLE, tokenFromEnvironment } from './access.js';
 import { checkToken } from './join-url.js';
 
