@@ -4,7 +4,7 @@ import { type Ceilings, measureCeilings } from '../gpu/ceiling.js';
 import type { DispatchList, Timing } from '../gpu/list.js';
 import { openGpu } from '../node/open-gpu.js';
 import { describeAdapter } from '../node/processor.js';
-import { resolvePlan } from '../run/prepare.js';
+import { resolvePlan } from '../run/plan.js';
 import type { Engine } from '../train/engine.js';
 import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
 import { benchEngine, benchShape, describeShape, median, randomBatches } from './shape.js';

@@ -9,7 +9,9 @@ import type { BatchShape } from '../model/shape.js';
 import { availableMemory } from '../node/memory.js';
 import { loadShaders } from '../node/shaders.js';
 import { formatBytes } from '../report/format.js';
-import { adamwOf, checkBatch, checkPrecision, resolveOptions, shapeOfJob, stackedShape } from '../run/prepare.js';
+import { stackedShape } from '../run/fit.js';
+import { checkPrecision } from '../run/plan.js';
+import { checkBatch, engineOptions, resolveOptions, shapeOfJob } from '../run/resolve.js';
 import { Engine, initializeWeights } from '../train/engine.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
 import { deriveKey, Stream, uniformAt } from '../util/random.js';
@@ -51,12 +53,7 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan): Prom
         `choose a smaller --micro-batch, --context or --preset${shape.recompute ? '' : ', or --recompute'}`,
     );
   const engine = await Engine.create(gpu, loadShaders(), {
-    model,
-    shape,
-    plan,
-    adamw: adamwOf(options),
-    clip: options.clip,
-    microBatches: options.batch / options.microBatch,
+    ...engineOptions({ model, options }, shape, plan),
     onProgress: loadingBar('compiling the kernels'),
   });
   initializeWeights(engine, options.weights, options.seed);

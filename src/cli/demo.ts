@@ -3,42 +3,57 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { coordinate } from '../../cluster/coordinate.js';
+import type { CoordinateRequest } from '../../cluster/request.js';
 import { LantrainError } from '../errors.js';
 import { TOKEN_VARIABLE } from '../net/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../net/join-url.js';
 import { pasteable } from '../node/invocation.js';
-import type { TrainCommand } from '../run/session.js';
-import { coordinate, type Listening } from './coordinator.js';
-
-export interface DemoCommand extends TrainCommand {
-  readonly workers: number;
-}
+import { runCommand } from './run-command.js';
 
 /** `lantrain demo`: a coordinator in this process and workers on this machine, as child processes. */
-export async function demo(command: DemoCommand): Promise<number> {
+export async function demo(request: CoordinateRequest, workerCount: number, json: boolean): Promise<number> {
   let workers: LocalWorkers | undefined;
-  try {
-    const code = await coordinate({
-      ...command,
-      verb: 'demo',
-      host: '127.0.0.1',
-      port: 0,
-      minWorkers: 1,
-      exact: false,
-      audit: 0,
-      // Nothing leaves this machine.
-      plain: true,
-      // The owner has compiled every kernel by now, so the workers find them in the driver's cache.
-      onListening: (listening) => {
-        workers = new LocalWorkers(command, listening);
-      },
-    });
-    if (code === 0 && !command.json)
-      process.stdout.write(`more machines: ${pasteable(['coordinator'])}, then on each the command that it prints\n`);
-    return code;
-  } finally {
-    await workers?.stop();
-  }
+  const code = await runCommand('demo', json, async (hooks) => {
+    const haste = new AbortController();
+    hooks.haste?.addEventListener('abort', () => haste.abort());
+    try {
+      return await coordinate(
+        // Nothing leaves this machine.
+        { ...request, listen: '127.0.0.1:0', plain: true },
+        {
+          ...hooks,
+          haste: haste.signal,
+          onEvent: (event) => {
+            hooks.onEvent?.(event);
+            // The owner has compiled every kernel by now, so the workers find them in the driver's cache.
+            if (event.event === 'listening')
+              workers = new LocalWorkers(workerCount, request.adapter, {
+                url: event.localUrl,
+                software: event.software,
+                note: (text) => hooks.onEvent?.({ event: 'note', text }),
+                fail: (why) => haste.abort(why),
+              });
+          },
+        },
+      );
+    } finally {
+      await workers?.stop();
+    }
+  });
+  if (code === 0 && !json)
+    process.stdout.write(`more machines: ${pasteable(['coordinator'])}, then on each the command that it prints\n`);
+  return code;
+}
+
+/** Where workers join, and who is told of them. */
+interface Listening {
+  readonly url: string;
+  /** The owner's adapter is the processor itself. */
+  readonly software: boolean;
+  note(line: string): void;
+  /** Ends the run with an error; what it has done is saved first. */
+  fail(why: LantrainError): void;
 }
 
 /** A worker that falls so often is not started again. */
@@ -57,11 +72,12 @@ class LocalWorkers {
   #stopping = false;
 
   constructor(
-    readonly command: DemoCommand,
+    readonly workers: number,
+    readonly adapter: string | undefined,
     readonly listening: Listening,
   ) {
     process.on('exit', this.#killAll);
-    for (let index = 0; index < command.workers; index++) this.#start(index);
+    for (let index = 0; index < workers; index++) this.#start(index);
   }
 
   /** Ends every worker; resolves when none is left. */
@@ -79,7 +95,7 @@ class LocalWorkers {
     if (this.#stopping) return;
     const name = nameOf(index);
     const { token, ...url } = parseJoinUrl(this.listening.url);
-    const adapter = this.command.adapter === undefined ? [] : ['--adapter', this.command.adapter];
+    const adapter = this.adapter === undefined ? [] : ['--adapter', this.adapter];
     const main = fileURLToPath(new URL('./main.js', import.meta.url));
     const args = [main, 'worker', formatJoinUrl(url), '--name', name, '--quiet', ...adapter];
     const { env, pin } = this.#share(index);
@@ -117,7 +133,7 @@ class LocalWorkers {
     if (again) setTimeout(() => this.#start(index), RESTART_MS).unref();
     else if (
       this.#children.size === 0 &&
-      [...this.#falls.values()].filter((n) => n >= MOST_FALLS).length === this.command.workers
+      [...this.#falls.values()].filter((n) => n >= MOST_FALLS).length === this.workers
     )
       this.listening.fail(new LantrainError('LT_CLUSTER_WORKER', `no worker stays up: ${reason}`));
   }
@@ -125,7 +141,7 @@ class LocalWorkers {
   /** On a software adapter, the cores that are this worker's own. */
   #share(index: number): { readonly env: Record<string, string>; readonly pin: readonly string[] } {
     if (!this.listening.software) return { env: {}, pin: [] };
-    const { workers } = this.command;
+    const { workers } = this;
     const each = Math.max(1, Math.floor(this.#cores.length / workers));
     const own = this.#cores.slice(index * each, (index + 1) * each);
     const pin = own.length === each && hasTaskset() ? ['taskset', '-c', own.join(',')] : [];

@@ -1,8 +1,6 @@
 import { Command } from 'commander';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { pasteable } from '../node/invocation.js';
-import { listenAddress } from '../node/lan-address.js';
-import { anyAddress } from '../node/reachable.js';
 import { version } from '../node/version.js';
 import { addBench } from './bench.js';
 import { addDoctor } from './commands/doctor.js';
@@ -18,10 +16,11 @@ import { addChecks } from './usage.js';
 /** The most workers that `demo` starts. */
 const MOST_LOCAL_WORKERS = 64;
 
-function trainCommand(options: Record<string, never>, command: Command) {
-  const { preset, init, out, resume, adapter, plan, tune, profile, json } = options;
+/** What `train` and its like are asked for, as the library takes it. */
+function trainRequest(options: Record<string, never>, command: Command) {
+  const { preset, init, out, resume, adapter, plan, tune, profile } = options;
   const named = preset === undefined ? undefined : presetNamed(preset);
-  return { preset: named, explicit: explicitOptions(command), init, out, resume, adapter, plan, tune, profile, json };
+  return { ...explicitOptions(command), preset: named, init, out, resume, adapter, plan, tune, profile };
 }
 
 /**
@@ -40,10 +39,8 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
   addTrainOptions(train, 'alone')
     .option('--watch [host:port]', 'serve a page that shows the run (default: 127.0.0.1, a free port)')
     .action(async (options, command: Command) => {
-      const { train } = await import('../run/session.js');
-      const where = options.watch === true ? '127.0.0.1:0' : options.watch;
-      const watch = where === undefined ? undefined : listenAddress(where, '--watch');
-      finish(await train({ ...trainCommand(options, command), watch }));
+      const { trainCommand } = await import('./train.js');
+      finish(await trainCommand({ ...trainRequest(options, command), watch: options.watch }, !!options.json));
     });
 
   const coordinator = program
@@ -66,11 +63,10 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
     .option('--cert <file>', 'your own certificate, PEM; needs --key')
     .option('--key <file>', 'its key, PEM, not encrypted');
   addTrainOptions(coordinator, 'cluster').action(async (options, command: Command) => {
-    const { coordinate } = await import('./coordinator.js');
-    const { minWorkers, audit, cert, key } = options;
-    const [host, port] = options.listen === undefined ? [anyAddress()] : listenAddress(options.listen);
-    const cluster = { host, port, minWorkers, audit, cert, key, exact: !!options.exact, plain: !!options.plain };
-    finish(await coordinate({ ...trainCommand(options, command), ...cluster }));
+    const { coordinatorCommand } = await import('./coordinator.js');
+    const { listen, minWorkers, exact, audit, plain, cert, key } = options;
+    const cluster = { listen, minWorkers, exact, audit, plain, cert, key };
+    finish(await coordinatorCommand({ ...trainRequest(options, command), ...cluster }, !!options.json));
   });
 
   addWorker(program, finish);
@@ -82,7 +78,7 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
     .option('--workers <n>', 'workers to start', whole(1, MOST_LOCAL_WORKERS), 2);
   addTrainOptions(demo, 'cluster').action(async (options, command: Command) => {
     const { demo } = await import('./demo.js');
-    finish(await demo({ ...trainCommand(options, command), workers: options.workers }));
+    finish(await demo(trainRequest(options, command), options.workers, !!options.json));
   });
 
   addGenerate(program, finish);

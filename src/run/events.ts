@@ -84,7 +84,17 @@ export interface ThroughputEvent {
   readonly workers: readonly { readonly name: string; readonly tokensPerSecond: number }[];
 }
 
-/** Last of all, unless the run fails. */
+/** What a cluster has done in a run. */
+export interface ClusterSummary {
+  /** What workers have computed in all starts of the run. */
+  readonly workers: readonly WorkerTotal[];
+  /** Troubles of this start, by name; those that there were. */
+  readonly counters: Readonly<Record<string, number>>;
+  /** Workers of other bit classes took part: the digest is not exact. */
+  readonly mixed: boolean;
+}
+
+/** The run has ended, and did not fail. */
 export interface EndEvent extends RunResult {
   readonly event: 'end';
   readonly totalSteps: number;
@@ -92,14 +102,14 @@ export interface EndEvent extends RunResult {
   readonly isExtendable: boolean;
   /** What samples begin with. */
   readonly prompt: string;
-  /** What workers have computed in all starts of the run. */
-  readonly workers: readonly WorkerTotal[];
-  /** Troubles of this start of a cluster, by name; those that there were. */
-  readonly counters: Readonly<Record<string, number>>;
-  /** Workers of other bit classes took part: the digest is not exact. */
-  readonly mixed: boolean;
-  /** The time of every kernel, as a table of text, where it was asked for. */
-  readonly profile?: string;
+  /** Where others computed. */
+  readonly cluster?: ClusterSummary;
+}
+
+/** The time of every kernel, as a table of text, after the end of a run that was asked for it. */
+export interface ProfileEvent {
+  readonly event: 'profile';
+  readonly table: string;
 }
 
 /** What a run tells: every event of its metrics.jsonl as it is written there, and what is for the screen only. */
@@ -113,7 +123,8 @@ export type RunEvent =
   | StandstillEvent
   | StoppingEvent
   | ThroughputEvent
-  | EndEvent;
+  | EndEvent
+  | ProfileEvent;
 
 /** A run whose loop has begun. */
 export interface LiveRun {

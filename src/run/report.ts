@@ -1,23 +1,7 @@
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { RunDirectory } from '../checkpoint/run.js';
-import { readMetrics } from '../report/metrics.js';
-import { htmlReport } from '../report/report.js';
-import type { RunConfig } from '../train/run-config.js';
-import { settingsOf } from './run-facts.js';
 import { runConfigOf } from './saved-config.js';
-
-/** Writes report.html of a run as far as it has come. */
-export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
-  return run.writeReport(
-    htmlReport(readMetrics(join(run.root, 'metrics.jsonl')), {
-      name: basename(run.path),
-      settings: settingsOf(config),
-      totalSteps: config.totalSteps,
-      tokensPerStep: config.options.batch * config.model.context,
-      stepsPerEpoch: config.stepsPerEpoch,
-    }),
-  );
-}
+import { writeReport } from './write-report.js';
 
 /** Writes report.html of the run at `path`, also of one that another process trains. Resolves with the file's path. */
 export async function report(path: string): Promise<string> {

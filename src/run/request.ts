@@ -1,10 +1,7 @@
+import type { TokenData } from '../data/token-arrays.js';
 import type { PresetName, TrainOptions } from '../train/options.js';
 
-/** Token ids in a row, each below the vocabulary's size. */
-export type TokenArray = Uint16Array | Uint32Array | readonly number[];
-
-/** One array, of which `valRatio` is held out at the end, or the two parts by themselves. */
-export type TokenData = TokenArray | { readonly train: TokenArray; readonly validation?: TokenArray };
+export type { TokenArray, TokenData } from '../data/token-arrays.js';
 
 /**
  * What a run is asked for. Options have the names of the command line's flags in camelCase; what is left out is the
@@ -29,6 +26,6 @@ export interface TrainRequest extends Partial<Omit<TrainOptions, 'data'>> {
   readonly tune?: boolean;
   /** Where a page shows the run, `HOST:PORT`; true: on this machine, at a free port. */
   readonly watch?: string | boolean;
-  /** Times every kernel at the end, see `EndEvent.profile`. */
+  /** Times every kernel at the end, see `ProfileEvent`. */
   readonly profile?: boolean;
 }

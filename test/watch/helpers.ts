@@ -103,20 +103,23 @@ export interface PlayedRun {
 export async function testPage(limits: Partial<WatchLimits> = {}, played: PlayedRun = {}): Promise<TestPage> {
   const access = played.secure ? await newAccess() : undefined;
   const secrets = { ...SECRETS, fingerprint: access?.fingerprint ?? '' };
-  const telemetry = new Telemetry({ ...FACTS, ...played.facts }, played.past, played.now);
+  const stop = new AbortController();
+  const telemetry = new Telemetry({ ...FACTS, ...played.facts }, played.past, played.now, stop.signal);
   const acted: string[] = [];
-  const controls = new RunControls({
-    stop: () => {
-      acted.push('stop');
-      controls.stop();
+  const controls = new RunControls(
+    {
+      stop: () => {
+        acted.push('stop');
+        stop.abort();
+      },
+      save: () => acted.push('save') === acted.indexOf('save') + 1,
+      drop: (worker) => (worker === 1 ? 'worker-1' : false),
+      changed: () => {
+        telemetry.paused = controls.paused;
+      },
     },
-    save: () => acted.push('save') === acted.indexOf('save') + 1,
-    drop: (worker) => (worker === 1 ? 'worker-1' : false),
-    changed: () => {
-      telemetry.paused = controls.paused;
-      telemetry.stopping = controls.stopping;
-    },
-  });
+    stop.signal,
+  );
   const refused: LantrainError[] = [];
   const watchers = new Watchers({
     secrets,

@@ -13,7 +13,7 @@ export function addView(program: Command, finish: (code: number) => void): void 
 }
 
 async function view(run: string, port: number): Promise<number> {
-  const { serveRun } = await import('../../run/serve-run.js');
+  const { serveRun } = await import('../../../cluster/serve-run.js');
   const { address, close } = await serveRun({ run, port });
   // The page is the purpose: once its address is copied, the terminal may be closed.
   outputIsOptional(() => {});

@@ -2,7 +2,7 @@ import type { Action } from '../messages.js';
 
 /** What a run can be told besides; each returns what to say of it. */
 export interface ControlHooks {
-  /** As the first Ctrl-C. */
+  /** As the first Ctrl-C: aborts the signal. */
   stop(): void;
   /** Saves the last finished step, also in the middle of the next one; false where that is done already. */
   save(): boolean;
@@ -15,10 +15,15 @@ export interface ControlHooks {
 /** What the holder of the admin token has asked a run for, between two of its steps. */
 export class RunControls {
   paused = false;
-  stopping = false;
   #wake: () => void = () => {};
 
-  constructor(readonly hooks: ControlHooks) {}
+  /** `stop` is aborted once the run is to end, whoever said so. */
+  constructor(
+    readonly hooks: ControlHooks,
+    private readonly stop: AbortSignal,
+  ) {
+    stop.addEventListener('abort', () => this.wake(), { once: true });
+  }
 
   /** Returns what to tell who asked. */
   act(action: Action, worker?: number): string {
@@ -30,18 +35,11 @@ export class RunControls {
 
   /** Resolves at once, or when the run is no longer paused. */
   async pause(): Promise<void> {
-    while (this.paused && !this.stopping) {
+    while (this.paused && !this.stop.aborted) {
       await new Promise<void>((wake) => {
         this.#wake = wake;
       });
     }
-  }
-
-  /** The run is to end after the step in hand, whoever said so. */
-  stop(): void {
-    this.stopping = true;
-    this.hooks.changed();
-    this.wake();
   }
 
   wake(): void {

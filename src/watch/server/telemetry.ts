@@ -71,7 +71,6 @@ export class Telemetry {
   #state: RunState = 'starting';
   #reason: string | undefined;
   #paused = false;
-  #stopping = false;
   readonly #evaluations = new Feed<Evaluation>(Number.POSITIVE_INFINITY);
   readonly #log = new Feed<LogEntry>(MOST_LOG);
   readonly #samples = new Feed<Sample>(MOST_SAMPLES);
@@ -89,11 +88,12 @@ export class Telemetry {
   #status = '';
   #workers = '';
 
-  /** `past`: the events that the run has already. */
+  /** `past`: the events that the run has already; `stop` is aborted once the run is to end. */
   constructor(
     readonly facts: RunFacts,
     past: readonly MetricsEvent[] = [],
     private readonly now: () => number = () => performance.now(),
+    private readonly stop?: AbortSignal,
   ) {
     const course = courseOf(past);
     this.#pace = new Pace(now);
@@ -144,10 +144,6 @@ export class Telemetry {
     this.state = state;
     this.#reason = reason;
     this.log(state, reason ?? '');
-  }
-
-  set stopping(stopping: boolean) {
-    this.#stopping = stopping;
   }
 
   /** Everything up to the last `update`, for who has just come. */
@@ -218,7 +214,7 @@ export class Telemetry {
   }
 
   #record(event: MetricsEvent, at: number | null): void {
-    if (event.event !== 'step') this.#pace.between();
+    if (event.event !== 'step' && event.event !== 'contributed') this.#pace.between();
     switch (event.event) {
       case 'step': {
         const { step, loss, tokensPerSecond, lr, gradNorm = Number.NaN } = event;
@@ -257,7 +253,7 @@ export class Telemetry {
 
   get status(): Status {
     const isOver = OVER.has(this.#state);
-    const state = isOver ? this.#state : this.#stopping ? 'stopping' : this.#paused ? 'paused' : this.#state;
+    const state = isOver ? this.#state : this.stop?.aborted ? 'stopping' : this.#paused ? 'paused' : this.#state;
     const isIdle = IDLE.has(this.#state) || state === 'paused';
     const efficiency = this.#rates.efficiency(this.facts.tokensPerStep);
     const left = this.#pace.secondsLeft(this.facts.totalSteps);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Checkpointer, type CheckpointHooks } from '../../src/train/checkpointer.js';
+import { type CheckpointHooks, CheckpointSchedule } from '../../src/train/checkpoint-schedule.js';
 import { StateGate } from '../../src/train/state-gate.js';
 
 /** An engine whose state is its number of updates, and a disk that is as slow as the test wants test. */
@@ -26,7 +26,7 @@ function fake(every: string, from = 0) {
       return { written };
     },
   };
-  const checkpointer = new Checkpointer(hooks, engine, every, from);
+  const checkpointer = new CheckpointSchedule(hooks, engine, every, from);
   return { engine, checkpointer, hooks, events, taken, steps: () => taken.map(({ step }) => step) };
 }
 

@@ -1,14 +1,15 @@
 import { join } from 'node:path';
-import { RunDirectory } from '../checkpoint/run.js';
-import { pageAddress } from '../cli/joining.js';
-import { factsOf, siteFolder } from '../cli/watch.js';
-import { newToken } from '../net/access.js';
-import { readMetrics } from '../report/metrics.js';
-import { formatFragment } from '../watch/messages.js';
-import { servePage } from '../watch/server/page-server.js';
-import { Telemetry } from '../watch/server/telemetry.js';
-import { Watchers } from '../watch/server/watchers.js';
-import { runConfigOf } from './saved-config.js';
+import { RunDirectory } from '../src/checkpoint/run.js';
+import { newToken } from '../src/net/access.js';
+import { readMetrics } from '../src/report/metrics.js';
+import { factsOf } from '../src/run/run-facts.js';
+import { runConfigOf } from '../src/run/saved-config.js';
+import { formatFragment } from '../src/watch/messages.js';
+import { servePage } from '../src/watch/server/page-server.js';
+import { Telemetry } from '../src/watch/server/telemetry.js';
+import { Watchers } from '../src/watch/server/watchers.js';
+import { siteFolder } from './page.js';
+import { pageAddress } from './transport/shown-address.js';
 
 const HOST = '127.0.0.1';
 

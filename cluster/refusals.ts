@@ -1,9 +1,7 @@
-import type { LantrainError } from '../errors.js';
-import { personOf } from '../net/person.js';
-import { LineBudget } from '../report/line-budget.js';
-import type { Reporter } from '../report/progress.js';
-import { LONGEST_WORDS, printableLine } from '../util/printable.js';
-import type { Telemetry } from '../watch/server/telemetry.js';
+import type { LantrainError } from '../src/errors.js';
+import { personOf } from '../src/net/person.js';
+import { LineBudget } from '../src/report/line-budget.js';
+import { LONGEST_WORDS, printableLine } from '../src/util/printable.js';
 
 /** Between the lines that say how many more there were. */
 const PERIOD_MS = 60_000;
@@ -16,8 +14,8 @@ const LIMITS = {
 const MOST_ADDRESSES = 1000;
 
 /**
- * Who was not let in, on the terminal and on the page. Strangers cause these lines, so they are few a minute of each kind,
- * of each address and in all; the rest are counted, and told in one line a minute.
+ * Tells who was not let in. Strangers cause these lines, so they are few a minute of each kind, of each address and in
+ * all; the rest are counted, and told in one line a minute.
  */
 export class Refusals {
   readonly #budget = new LineBudget(LIMITS);
@@ -25,17 +23,13 @@ export class Refusals {
   readonly #addresses = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(
-    private readonly reporter: Pick<Reporter, 'note'>,
-    private readonly telemetry: Pick<Telemetry, 'log'>,
-  ) {}
+  constructor(private readonly tell: (text: string) => void) {}
 
   /** `peer`: address and port; `who`: what it was, such as `a page of `. */
   add(error: LantrainError, peer: string, who = ''): void {
     if (this.#budget.take(error.code, personOf(peer))) {
       const why = printableLine(error.message, LONGEST_WORDS);
-      this.reporter.note(`refused ${who}${peer}: ${why}`);
-      this.telemetry.log('refuse', `${who}${peer}: ${why}`);
+      this.tell(`${who}${peer}: ${why}`);
       return;
     }
     this.#more.set(error.code, 1 + (this.#more.get(error.code) ?? 0));
@@ -56,7 +50,6 @@ export class Refusals {
     const text = `${count(all)} more in the last minute, of ${people} (${codes.join(', ')})`;
     this.#more.clear();
     this.#addresses.clear();
-    this.reporter.note(`refused ${text}`);
-    this.telemetry.log('refuse', text);
+    this.tell(text);
   }
 }

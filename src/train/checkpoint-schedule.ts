@@ -28,7 +28,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
  * When a run saves its state. At most one checkpoint is on its way to the disk while steps go on. What is saved is the
  * state after the last step that has been recorded, also in the middle of the next one.
  */
-export class Checkpointer {
+export class CheckpointSchedule {
   readonly #interval: ReturnType<typeof checkpointInterval>;
   /** The last step whose events are in the metrics. */
   #recorded: number;

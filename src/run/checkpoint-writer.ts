@@ -6,7 +6,6 @@ import type { ParameterArena } from '../model/layout.js';
 import { hostMemory } from '../node/memory.js';
 import { version } from '../node/version.js';
 import { formatBytes } from '../report/format.js';
-import type { Reporter } from '../report/progress.js';
 import type { TrainingEngine } from '../train/engine.js';
 import { StateSnapshot } from '../train/snapshot.js';
 import type { Job } from './prepare.js';
@@ -20,10 +19,11 @@ export function arenaOf(engine: Pick<TrainingEngine, 'state'>, part: StatePart):
 const SPARED_SHARE = 0.1;
 
 /**
- * Writes a run's checkpoints. One in the middle of training is copied to host memory first, and hashed and written while
- * the next steps go on; where the host has no memory for the copy, training waits.
+ * How a run's checkpoints are written; when, says `CheckpointSchedule`. One in the middle of training is copied to host
+ * memory first, and hashed and written while the next steps go on; where the host has no memory for the copy, training
+ * waits.
  */
-export class Checkpoints {
+export class CheckpointWriter {
   #snapshot: StateSnapshot | undefined;
   #saidWhy = false;
 
@@ -31,7 +31,7 @@ export class Checkpoints {
     private readonly run: RunDirectory,
     private readonly engine: TrainingEngine,
     private readonly job: Job,
-    private readonly reporter: Reporter,
+    private readonly note: (text: string) => void,
   ) {}
 
   /**
@@ -61,7 +61,7 @@ export class Checkpoints {
     const free = hostMemory();
     if (this.#snapshot === undefined && needed > (1 - SPARED_SHARE) * free) {
       if (!this.#saidWhy)
-        this.reporter.note(
+        this.note(
           `training waits for its checkpoints: a copy of the state takes ${formatBytes(needed)} of memory, and ${formatBytes(free)} are free`,
         );
       this.#saidWhy = true;
