@@ -6,6 +6,7 @@ import { Decoder } from '../../src/model/decoder.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { fromLossGrid } from '../../src/model/sums.js';
+import { personOf } from '../../src/net/person.js';
 import {
   type EngineOptions,
   nonFinite,
@@ -50,7 +51,6 @@ import {
 } from '../round/round.js';
 import { countOf, type IdSet, membersOf, microBatchSet } from '../round/sets.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
-import { personOf } from '../transport/person.js';
 import type { Contributor } from '../worker/worker-tally.js';
 import { Credits } from './credits.js';
 import { FairSlots } from './fair-slots.js';

@@ -1,6 +1,6 @@
+import { hexFingerprint, type JoinUrl } from '../../src/net/join-url.js';
 import { formatCount, formatPercent } from '../../src/report/format.js';
 import { printableLine } from '../../src/util/printable.js';
-import { hexFingerprint, type JoinUrl } from '../access/join-url.js';
 import type { TabState } from './state.js';
 import { TabWorker } from './tab-worker.js';
 import { CERTIFICATE, describePhase, deviceName, explain, obstacles } from './words.js';

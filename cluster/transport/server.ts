@@ -3,25 +3,25 @@ import { createServer as createSecureServer } from 'node:https';
 import { type AddressInfo, createServer as createProbe, type Socket } from 'node:net';
 import { WebSocketServer } from 'ws';
 import { LantrainError } from '../../src/errors.js';
+import { formatJoinUrl } from '../../src/net/join-url.js';
+import { listening } from '../../src/net/listening.js';
+import { checkPlain } from '../../src/net/loopback.js';
+import { personOf } from '../../src/net/person.js';
+import { Places, superfluous } from '../../src/net/places.js';
+import { type StrangerLimits, Strangers } from '../../src/net/strangers.js';
+import { foreignOrigin, peerOf, refuseUpgrade, type UpgradeRefusal, upgradeRefusal } from '../../src/net/upgrade.js';
 import { PersonBudgets } from '../../src/util/budget.js';
 import { WATCH_PATH } from '../../src/watch/messages.js';
-import type { Watchers } from '../../src/watch/watchers.js';
-import { formatJoinUrl } from '../access/join-url.js';
+import type { Watchers } from '../../src/watch/server/watchers.js';
 import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js';
 import type { CoordinatorConnection } from './connection.js';
 import { coordinatorHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
-import { listening } from './listening.js';
-import { checkPlain } from './loopback.js';
 import { WorkerManners } from './manners.js';
 import { MessageConnection } from './message-connection.js';
 import { decodeWorkerMessage } from './messages.js';
 import { NodeWire } from './node-wire.js';
-import { personOf } from './person.js';
-import { Places, superfluous } from './places.js';
 import { ReceivePool } from './receive-pool.js';
-import { type StrangerLimits, Strangers } from './strangers.js';
-import { foreignOrigin, peerOf, refuseUpgrade, type UpgradeRefusal, upgradeRefusal } from './upgrade.js';
 
 export interface ServerOptions {
   /** Address to listen on; `0.0.0.0` or `::` for all. */

@@ -1,6 +1,21 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
+import { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
+import { clusterSource } from '../../cluster/coordinator/live-source.js';
+import { mostWords } from '../../cluster/exchange/blocks.js';
+import { ownBitClass } from '../../cluster/protocol/bit-class.js';
+import { END_REASONS, type EndReason, PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
+import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol/tokens.js';
+import type { RoundNote } from '../../cluster/round/round.js';
+import { advertise } from '../../cluster/transport/discovery.js';
+import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
+import { ClusterServer } from '../../cluster/transport/server.js';
+import type { RunDirectory } from '../checkpoint/run.js';
+import { ACCESS_FOLDER } from '../checkpoint/tree.js';
+import { LantrainError } from '../errors.js';
+import { isSystemError } from '../files/files.js';
+import type { ParameterLayout } from '../model/layout.js';
 import {
   type Access,
   adminTokenFile,
@@ -11,23 +26,9 @@ import {
   readPort,
   saveIncarnation,
   savePort,
-} from '../../cluster/access/access.js';
-import { hexFingerprint } from '../../cluster/access/join-url.js';
-import { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
-import { mostWords } from '../../cluster/exchange/blocks.js';
-import { ownBitClass } from '../../cluster/protocol/bit-class.js';
-import { END_REASONS, type EndReason, PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
-import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol/tokens.js';
-import type { RoundNote } from '../../cluster/round/round.js';
-import { advertise } from '../../cluster/transport/discovery.js';
-import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
-import { isLoopback } from '../../cluster/transport/loopback.js';
-import { ClusterServer } from '../../cluster/transport/server.js';
-import type { RunDirectory } from '../checkpoint/run.js';
-import { ACCESS_FOLDER } from '../checkpoint/tree.js';
-import { LantrainError } from '../errors.js';
-import { isSystemError } from '../files/files.js';
-import type { ParameterLayout } from '../model/layout.js';
+} from '../net/access.js';
+import { hexFingerprint } from '../net/join-url.js';
+import { isLoopback } from '../net/loopback.js';
 import { availableMemory } from '../node/memory.js';
 import { openGpu } from '../node/open-gpu.js';
 import { loadShaders } from '../node/shaders.js';
@@ -48,8 +49,7 @@ import { workersOf } from '../report/workers.js';
 import { adamwOf, type Job, shapeOfJob } from '../run/prepare.js';
 import { type Conductor, runTraining, type TrainCommand } from '../run/session.js';
 import type { RunConfig } from '../train/run-config.js';
-import { clusterSource } from '../watch/cluster-source.js';
-import { serveSite } from '../watch/site.js';
+import { serveSite } from '../watch/server/site.js';
 import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './listen-port.js';
 import { loadingBar } from './loading.js';

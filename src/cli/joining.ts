@@ -1,6 +1,6 @@
-import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
-import { authorityOf, formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
-import { isLoopback } from '../../cluster/transport/loopback.js';
+import { TOKEN_VARIABLE } from '../net/access.js';
+import { authorityOf, formatJoinUrl, parseJoinUrl } from '../net/join-url.js';
+import { isLoopback } from '../net/loopback.js';
 import { pasteable, pasteableElsewhere, withVariable } from '../node/invocation.js';
 import { type Reachable, reachableAddresses } from '../node/reachable.js';
 

@@ -1,6 +1,6 @@
-import { authorityOf } from '../../cluster/access/join-url.js';
-import { isTaken } from '../../cluster/transport/listening.js';
 import { LantrainError } from '../errors.js';
+import { authorityOf } from '../net/join-url.js';
+import { isTaken } from '../net/listening.js';
 
 /** Where a coordinator listens unless it is told otherwise; the one to open in firewalls. */
 export const DEFAULT_PORT = 7070;

@@ -1,9 +1,9 @@
-import { personOf } from '../../cluster/transport/person.js';
 import type { LantrainError } from '../errors.js';
+import { personOf } from '../net/person.js';
 import { LineBudget } from '../report/line-budget.js';
 import type { Reporter } from '../report/progress.js';
 import { LONGEST_WORDS, printableLine } from '../util/printable.js';
-import type { Telemetry } from '../watch/telemetry.js';
+import type { Telemetry } from '../watch/server/telemetry.js';
 
 /** Between the lines that say how many more there were. */
 const PERIOD_MS = 60_000;

@@ -1,8 +1,8 @@
-import { readToken, TOKEN_VARIABLE, tokenFromEnvironment } from '../../cluster/access/access.js';
-import { checkToken } from '../../cluster/access/join-url.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
+import { readToken, TOKEN_VARIABLE, tokenFromEnvironment } from '../net/access.js';
+import { checkToken } from '../net/join-url.js';
 
 /** What is said to who gave the token in an argument. */
 export const TOKEN_WAS_SHOWN =

@@ -1,12 +1,12 @@
 import { join } from 'node:path';
-import { newToken } from '../../cluster/access/access.js';
 import { RunDirectory } from '../checkpoint/run.js';
+import { newToken } from '../net/access.js';
 import { readMetrics } from '../report/metrics.js';
 import { runConfigOf } from '../run/saved-config.js';
 import { formatFragment } from '../watch/messages.js';
-import { servePage } from '../watch/page-server.js';
-import { Telemetry } from '../watch/telemetry.js';
-import { Watchers } from '../watch/watchers.js';
+import { servePage } from '../watch/server/page-server.js';
+import { Telemetry } from '../watch/server/telemetry.js';
+import { Watchers } from '../watch/server/watchers.js';
 import { pageAddress } from './joining.js';
 import { outputIsOptional, printLine } from './output.js';
 import { factsOf, siteFolder } from './watch.js';

@@ -1,19 +1,19 @@
 import { basename, join } from 'node:path';
 import QRCode from 'qrcode';
-import { type Access, adminTokenFile, loadOrCreateAccess } from '../../cluster/access/access.js';
-import { isLoopback } from '../../cluster/transport/loopback.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { ACCESS_FOLDER } from '../checkpoint/tree.js';
+import { type Access, adminTokenFile, loadOrCreateAccess } from '../net/access.js';
+import { isLoopback } from '../net/loopback.js';
 import { packageRoot } from '../node/shaders.js';
 import { version } from '../node/version.js';
 import type { Reporter } from '../report/progress.js';
 import { modelLine, settingsOf } from '../run/run-facts.js';
 import type { RunConfig } from '../train/run-config.js';
-import type { RunControls } from '../watch/controls.js';
 import { formatFragment, type PageSecrets, type RunFacts } from '../watch/messages.js';
-import { type PageServer, servePage } from '../watch/page-server.js';
-import type { Telemetry } from '../watch/telemetry.js';
-import { Watchers } from '../watch/watchers.js';
+import type { RunControls } from '../watch/server/controls.js';
+import { type PageServer, servePage } from '../watch/server/page-server.js';
+import type { Telemetry } from '../watch/server/telemetry.js';
+import { Watchers } from '../watch/server/watchers.js';
 import { ownAddress, pageAddress } from './joining.js';
 import { Refusals } from './refusals.js';
 

@@ -1,11 +1,11 @@
 import { hostname } from 'node:os';
-import { authorityOf, formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { connect } from '../../cluster/transport/client.js';
 import { type Discovered, discover } from '../../cluster/transport/discovery.js';
 import { Membership, type MembershipNote } from '../../cluster/worker/membership.js';
 import { LantrainError } from '../errors.js';
 import { adapterTitle } from '../gpu/device.js';
+import { authorityOf, formatJoinUrl, type JoinUrl, parseJoinUrl } from '../net/join-url.js';
 import { pasteable } from '../node/invocation.js';
 import { availableMemory } from '../node/memory.js';
 import { openGpu } from '../node/open-gpu.js';

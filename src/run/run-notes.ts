@@ -6,7 +6,7 @@ import { pasteable } from '../node/invocation.js';
 import { type Inexact, inexactOf, inexactText } from '../report/exactness.js';
 import { readMetrics, type WorkersEvent } from '../report/metrics.js';
 import { printableLine } from '../util/printable.js';
-import type { Telemetry } from '../watch/telemetry.js';
+import type { Telemetry } from '../watch/server/telemetry.js';
 import { runConfigOf } from './saved-config.js';
 
 /**

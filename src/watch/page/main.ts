@@ -164,7 +164,7 @@ async function openJoin(): Promise<void> {
   const [{ drawQr }, { mountDevicePanel }, { parseJoinUrl }] = await Promise.all([
     import('./qr.js'),
     import('../../../cluster/tab/panel.js'),
-    import('../../../cluster/access/join-url.js'),
+    import('../../net/join-url.js'),
   ]);
   drawQr(byId('qr'), joinLink());
   const device = byId('device');

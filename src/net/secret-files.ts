@@ -2,11 +2,11 @@ import { lstatSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { LantrainError } from '../../src/errors.js';
-import { isSystemError, makeOwnFolder, reason, removeOwn, removeQuietly, replaceOwn } from '../../src/files/files.js';
-import { readOwn } from '../../src/files/own-files.js';
-import { ownMark } from '../../src/files/state-folder.js';
-import { baseOfTemporary } from '../../src/files/temporary-name.js';
+import { LantrainError } from '../errors.js';
+import { isSystemError, makeOwnFolder, reason, removeOwn, removeQuietly, replaceOwn } from '../files/files.js';
+import { readOwn } from '../files/own-files.js';
+import { ownMark } from '../files/state-folder.js';
+import { baseOfTemporary } from '../files/temporary-name.js';
 
 const SECRETS = ['token', 'admin-token', 'certificate.pem', 'key.pem'] as const;
 export type SecretName = (typeof SECRETS)[number];

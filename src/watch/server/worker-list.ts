@@ -1,8 +1,8 @@
-import type { WorkerTotals } from '../../cluster/coordinator/times.js';
-import { bitClassesOf, nameBitClasses } from '../report/bit-classes.js';
-import type { MetricsEvent } from '../report/metrics.js';
-import { sumWorkers, type WorkerTotal, workerKey, workersOf } from '../report/workers.js';
-import type { WorkerInfo } from './messages.js';
+import type { WorkerTotals } from '../../../cluster/coordinator/times.js';
+import { bitClassesOf, nameBitClasses } from '../../report/bit-classes.js';
+import type { MetricsEvent } from '../../report/metrics.js';
+import { sumWorkers, type WorkerTotal, workerKey, workersOf } from '../../report/workers.js';
+import type { WorkerInfo } from '../messages.js';
 import type { Rate } from './rates.js';
 import { brief } from './step-history.js';
 

@@ -1,10 +1,10 @@
-import { bitClassesOf } from '../report/bit-classes.js';
-import { courseOf, endOf } from '../report/course.js';
-import { type Inexact, inexactOf, inexactText } from '../report/exactness.js';
-import { reasonOf } from '../report/format.js';
-import type { MetricsEvent } from '../report/metrics.js';
-import { secondsOf } from '../report/speed.js';
-import { thin } from '../report/thin.js';
+import { bitClassesOf } from '../../report/bit-classes.js';
+import { courseOf, endOf } from '../../report/course.js';
+import { type Inexact, inexactOf, inexactText } from '../../report/exactness.js';
+import { reasonOf } from '../../report/format.js';
+import type { MetricsEvent } from '../../report/metrics.js';
+import { secondsOf } from '../../report/speed.js';
+import { thin } from '../../report/thin.js';
 import {
   type Checkpoint,
   type Evaluation,
@@ -16,7 +16,7 @@ import {
   type ServerMessage,
   type Status,
   type Update,
-} from './messages.js';
+} from '../messages.js';
 import { Pace } from './pace.js';
 import { RATES_MS, Rates } from './rates.js';
 import { brief, StepHistory } from './step-history.js';

@@ -1,15 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { FrameMeter } from '../../cluster/transport/frame-meter.js';
-import { personOf } from '../../cluster/transport/person.js';
-import { Places, superfluous } from '../../cluster/transport/places.js';
-import { importToken, randomNonce, sign, verify } from '../../cluster/transport/proof.js';
-import { peerOf, refuseUpgrade, upgradeRefusal } from '../../cluster/transport/upgrade.js';
-import { LantrainError } from '../errors.js';
-import { PersonBudgets } from '../util/budget.js';
-import type { RunControls } from './controls.js';
-import { type Asker, HistoryAnswers } from './history-answers.js';
+import { LantrainError } from '../../errors.js';
+import { FrameMeter } from '../../net/frame-meter.js';
+import { personOf } from '../../net/person.js';
+import { Places, superfluous } from '../../net/places.js';
+import { importToken, randomNonce, sign, verify } from '../../net/proof.js';
+import { peerOf, refuseUpgrade, upgradeRefusal } from '../../net/upgrade.js';
+import { PersonBudgets } from '../../util/budget.js';
 import {
   decodePageMessage,
   fromHex,
@@ -19,7 +17,9 @@ import {
   toHex,
   WATCH_VERSION,
   watchStatement,
-} from './messages.js';
+} from '../messages.js';
+import type { RunControls } from './controls.js';
+import { type Asker, HistoryAnswers } from './history-answers.js';
 import type { Telemetry } from './telemetry.js';
 
 /** What watchers are allowed; tests make it small. */

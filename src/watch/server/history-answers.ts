@@ -1,5 +1,5 @@
-import { Budget, type PersonBudgets } from '../util/budget.js';
-import type { PageMessage } from './messages.js';
+import { Budget, type PersonBudgets } from '../../util/budget.js';
+import type { PageMessage } from '../messages.js';
 import type { Telemetry } from './telemetry.js';
 
 export type RangeRequest = Extract<PageMessage, { type: 'range' }>;

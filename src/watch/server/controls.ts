@@ -1,4 +1,4 @@
-import type { Action } from './messages.js';
+import type { Action } from '../messages.js';
 
 /** What a run can be told besides; each returns what to say of it. */
 export interface ControlHooks {

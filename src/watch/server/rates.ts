@@ -1,5 +1,5 @@
-import { emptyTotals, type WorkerTotals } from '../../cluster/coordinator/times.js';
-import type { Split } from './messages.js';
+import { emptyTotals, type WorkerTotals } from '../../../cluster/coordinator/times.js';
+import type { Split } from '../messages.js';
 
 /** Figures are means of so long. */
 export const RATES_MS = 10_000;

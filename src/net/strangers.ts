@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { type Budget, PersonBudgets } from '../../src/util/budget.js';
+import { type Budget, PersonBudgets } from '../util/budget.js';
 import { type HostOptions, Hosts, misdirected } from './hosts.js';
 import { personOf } from './person.js';
 import { Places } from './places.js';

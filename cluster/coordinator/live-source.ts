@@ -1,8 +1,8 @@
-import { type ClusterEngine, contributorOf } from '../../cluster/coordinator/coordinator.js';
-import { emptyTotals } from '../../cluster/coordinator/times.js';
-import { OWNER } from '../../cluster/round/round.js';
-import type { WorkerState } from './messages.js';
-import type { LiveSource, LiveWorker } from './worker-list.js';
+import type { WorkerState } from '../../src/watch/messages.js';
+import type { LiveSource, LiveWorker } from '../../src/watch/server/worker-list.js';
+import { OWNER } from '../round/round.js';
+import { type ClusterEngine, contributorOf } from './coordinator.js';
+import { emptyTotals } from './times.js';
 
 /** The workers of a coordinator, as the page shows them. */
 export function clusterSource(engine: ClusterEngine): LiveSource {

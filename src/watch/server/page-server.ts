@@ -1,11 +1,11 @@
 import { createServer } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import { listening } from '../../cluster/transport/listening.js';
-import { type StrangerLimits, Strangers } from '../../cluster/transport/strangers.js';
-import { foreignOrigin, peerOf, refuseUpgrade, upgradeRefusal } from '../../cluster/transport/upgrade.js';
-import type { LantrainError } from '../errors.js';
-import { WATCH_PATH } from './messages.js';
+import type { LantrainError } from '../../errors.js';
+import { listening } from '../../net/listening.js';
+import { type StrangerLimits, Strangers } from '../../net/strangers.js';
+import { foreignOrigin, peerOf, refuseUpgrade, upgradeRefusal } from '../../net/upgrade.js';
+import { WATCH_PATH } from '../messages.js';
 import { serveSite } from './site.js';
 import type { Watchers } from './watchers.js';
 

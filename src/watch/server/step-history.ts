@@ -1,4 +1,4 @@
-import { type Columns, emptyColumns } from './messages.js';
+import { type Columns, emptyColumns } from '../messages.js';
 
 /** What is kept of each step. */
 export interface StepRecord {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { type ErrorCode, LantrainError } from '../../src/errors.js';
-import { authorityOf } from '../access/join-url.js';
+import { type ErrorCode, LantrainError } from '../errors.js';
+import { authorityOf } from './join-url.js';
 
 /** Why a request does not become a WebSocket. */
 export interface UpgradeRefusal {

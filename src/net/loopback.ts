@@ -1,4 +1,4 @@
-import { LantrainError } from '../../src/errors.js';
+import { LantrainError } from '../errors.js';
 
 /** Whether an address or name never leaves this machine. */
 export function isLoopback(host: string): boolean {

@@ -3,8 +3,8 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { generate } from 'selfsigned';
-import { LantrainError } from '../../src/errors.js';
-import { readRegular } from '../../src/files/regular-file.js';
+import { LantrainError } from '../errors.js';
+import { readRegular } from '../files/regular-file.js';
 import { checkToken } from './join-url.js';
 import { accessible, readValue, SecretFiles, type SecretName, writeValue } from './secret-files.js';
 

@@ -1,4 +1,4 @@
-import { LantrainError } from '../../src/errors.js';
+import { LantrainError } from '../errors.js';
 
 /** Base64url of at least 128 bits. */
 const TOKEN = /^[A-Za-z0-9_-]{22,200}$/;

@@ -1,6 +1,6 @@
 import type { Server } from 'node:net';
-import { LantrainError } from '../../src/errors.js';
-import { authorityOf } from '../access/join-url.js';
+import { LantrainError } from '../errors.js';
+import { authorityOf } from './join-url.js';
 
 /** What the system's error codes mean for an address that a user chose. */
 const REASONS: Readonly<Record<string, string>> = {
