@@ -7,6 +7,7 @@ import type { MicroBatch } from '../../src/model/gpt.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { fromLossGrid } from '../../src/model/sums.js';
 import { personOf } from '../../src/net/person.js';
+import { emptyTotals, type WorkerTotals } from '../../src/report/worker-totals.js';
 import {
   type EngineOptions,
   nonFinite,
@@ -55,7 +56,7 @@ import type { Contributor } from '../worker/worker-tally.js';
 import { Credits } from './credits.js';
 import { FairSlots } from './fair-slots.js';
 import { OwnerAdapter, type OwnTaskGiver } from './owner-adapter.js';
-import { AwakeClock, addSaid, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
+import { AwakeClock, addSaid, BusyTime } from './times.js';
 import { WorkerClasses } from './worker-class.js';
 
 export interface ClusterOptions extends EngineOptions {

@@ -1,8 +1,7 @@
-import type { WorkerState } from '../../src/watch/messages.js';
+import { emptyTotals } from '../../src/report/worker-totals.js';
+import { OWNER_ID, type WorkerState } from '../../src/watch/messages.js';
 import type { LiveSource, LiveWorker } from '../../src/watch/server/worker-list.js';
-import { OWNER } from '../round/round.js';
 import { type ClusterEngine, contributorOf } from './coordinator.js';
-import { emptyTotals } from './times.js';
 
 /** The workers of a coordinator, as the page shows them. */
 export function clusterSource(engine: ClusterEngine): LiveSource {
@@ -48,7 +47,7 @@ function ownWork({ ownWork: { hasBegun, task }, ownerContributor }: ClusterEngin
   const state = task === undefined ? 'waiting' : task.kind === 'evaluate' ? 'evaluating' : 'computing';
   const dealt = task?.batches.size ?? 0;
   return [
-    { id: OWNER, ...ownerContributor, exact: true, state, dealt, done: 0, roundTripMs: null, totals: emptyTotals() },
+    { id: OWNER_ID, ...ownerContributor, exact: true, state, dealt, done: 0, roundTripMs: null, totals: emptyTotals() },
   ];
 }
 

@@ -28,6 +28,7 @@ import {
   savePort,
 } from '../net/access.js';
 import { hexFingerprint } from '../net/join-url.js';
+import { checkAddress } from '../net/listening.js';
 import { isLoopback } from '../net/loopback.js';
 import { availableMemory } from '../node/memory.js';
 import { openGpu } from '../node/open-gpu.js';
@@ -49,6 +50,7 @@ import { workersOf } from '../report/workers.js';
 import { adamwOf, type Job, shapeOfJob } from '../run/prepare.js';
 import { type Conductor, runTraining, type TrainCommand } from '../run/session.js';
 import type { RunConfig } from '../train/run-config.js';
+import { WATCH_PATH } from '../watch/messages.js';
 import { serveSite } from '../watch/server/site.js';
 import { isAny, joinLines, ownAddress, pageAddress } from './joining.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './listen-port.js';
@@ -151,7 +153,7 @@ class ClusterConductor implements Conductor {
     const { host, port } = this.command;
     // Before the long work of what follows.
     this.#ports = portsFor(port, last.port);
-    await listenOn(host, this.#ports, (one) => ClusterServer.checkAddress(host, one));
+    await listenOn(host, this.#ports, (one) => checkAddress(host, one));
     const shape = shapeOfJob(config);
     checkMessages(config);
     // A device of its own, so that its memory is free again before the owner's is taken.
@@ -268,7 +270,7 @@ class ClusterConductor implements Conductor {
     telemetry.live = clusterSource(engine);
     this.#server = await listenOn(host, this.#ports, async (port) => {
       // Where a socket for IPv6 does not see that IPv4's is taken.
-      if (port > 0 && host === '::') await ClusterServer.checkAddress('0.0.0.0', port).catch(throwIfTaken);
+      if (port > 0 && host === '::') await checkAddress('0.0.0.0', port).catch(throwIfTaken);
       return ClusterServer.listen({
         host,
         port,
@@ -278,7 +280,7 @@ class ClusterConductor implements Conductor {
         allowPlain: command.plain,
         version: version(),
         onRequest: serveSite(siteFolder()),
-        watchers: watchersOf(watched, secrets, reporter, refusals),
+        upgrades: new Map([[WATCH_PATH, watchersOf(watched, secrets, reporter, refusals)]]),
         onConnection: (connection) => engine.admit(connection),
         onRefused: (error, peer) => refusals.add(error, peer),
       });

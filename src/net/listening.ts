@@ -1,4 +1,4 @@
-import type { Server } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { LantrainError } from '../errors.js';
 import { authorityOf } from './join-url.js';
 
@@ -27,6 +27,13 @@ export async function listening(
     });
     server.listen({ host, port }, resolve);
   });
+}
+
+/** Throws LT_CLUSTER_LISTEN where the address cannot be had now; for those with long work before they listen. */
+export async function checkAddress(host: string, port: number, advice?: string): Promise<void> {
+  const probe = createServer();
+  await listening(probe, host, port, advice);
+  await new Promise((closed) => probe.close(closed));
 }
 
 /** Whether an error of `listening` says that somebody else has the port. */

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { END_REASONS, type EndReason } from '../../cluster/protocol/protocol.js';
-import { ClusterServer } from '../../cluster/transport/server.js';
 import { profileTable } from '../bench/profile.js';
 import { type Checkpoint, restoreCheckpoint } from '../checkpoint/checkpoint.js';
 import { openModel } from '../checkpoint/huggingface.js';
@@ -18,6 +17,7 @@ import { memoryBudget } from '../model/activations.js';
 import { ParameterLayout } from '../model/layout.js';
 import { describeTable } from '../model/matmul-plan.js';
 import { parameterCount } from '../model/parameters.js';
+import { checkAddress } from '../net/listening.js';
 import { pasteable } from '../node/invocation.js';
 import { loadShaders } from '../node/shaders.js';
 import { formatBytes } from '../report/format.js';
@@ -96,7 +96,7 @@ export function train(command: TrainCommand): Promise<number> {
     end: async (reason) => page?.close(END_REASONS[reason]),
     create: async ({ config, gpu, plan, shape }, version) => {
       // Before a run that goes on is cut back to its checkpoint.
-      if (command.watch) await ClusterServer.checkAddress(...command.watch, 'choose another --watch HOST:PORT');
+      if (command.watch) await checkAddress(...command.watch, 'choose another --watch HOST:PORT');
       engine = await Engine.create(gpu, loadShaders(), {
         model: config.model,
         shape,

@@ -1,4 +1,4 @@
-import { emptyTotals, type WorkerTotals } from '../../../cluster/coordinator/times.js';
+import { emptyTotals, type WorkerTotals } from '../../report/worker-totals.js';
 import type { Split } from '../messages.js';
 
 /** Figures are means of so long. */

@@ -1,6 +1,6 @@
-import type { WorkerTotals } from '../../../cluster/coordinator/times.js';
 import { bitClassesOf, nameBitClasses } from '../../report/bit-classes.js';
 import type { MetricsEvent } from '../../report/metrics.js';
+import type { WorkerTotals } from '../../report/worker-totals.js';
 import { sumWorkers, type WorkerTotal, workerKey, workersOf } from '../../report/workers.js';
 import type { WorkerInfo } from '../messages.js';
 import type { Rate } from './rates.js';
