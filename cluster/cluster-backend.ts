@@ -36,9 +36,10 @@ import { ClusterEngine } from './coordinator/coordinator.js';
 import { clusterSource } from './coordinator/live-source.js';
 import { mostWords } from './exchange/blocks.js';
 import { ClusterNews } from './news.js';
-import { ENDING_WORDS, refusalsOf, secretsOf, siteFolder, watchEvent, watchersOf } from './page.js';
+import { refusalsOf, secretsOf, siteFolder, watchEvent, watchersOf } from './page.js';
 import { type OwnBitClass, ownBitClass } from './protocol/bit-class.js';
-import { MAX_TOKEN_BYTES, PROBE_NONCE_BYTES, tokenBytes } from './protocol/protocol.js';
+import { END_REASONS, PROBE_NONCE_BYTES } from './protocol/protocol.js';
+import { MAX_TOKEN_BYTES, tokenBytes } from './protocol/tokens.js';
 import type { Refusals } from './refusals.js';
 import { Throughput } from './throughput.js';
 import { advertise } from './transport/discovery.js';
@@ -248,8 +249,8 @@ export class ClusterBackend implements RunBackend {
     this.#news?.flush();
     this.#news = undefined;
     this.#withdraw();
-    await this.#engine?.close(ENDING_WORDS[how]);
-    await this.#server?.close(ENDING_WORDS[how]);
+    await this.#engine?.close(how);
+    await this.#server?.close(END_REASONS[how]);
   }
 
   #advertise(server: ClusterServer, access: Access, run: string): () => void {

@@ -121,7 +121,7 @@ function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
 function lineOf(note: RoundNote, engine: ClusterEngine): string | undefined {
   switch (note.note) {
     case 'waiting':
-      return note.for === 'resume' ? 'paused' : 'waiting for workers';
+      return 'waiting for workers';
     case 'going-on':
       return 'going on';
     case 'audit':

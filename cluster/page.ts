@@ -13,16 +13,9 @@ import { noting } from '../src/run/tell.js';
 import type { PageSecrets } from '../src/watch/messages.js';
 import { type PageServer, servePage } from '../src/watch/server/page-server.js';
 import { Watchers } from '../src/watch/server/watchers.js';
-import { RUN_DONE } from './protocol/protocol.js';
+import { END_REASONS } from './protocol/protocol.js';
 import { Refusals } from './refusals.js';
 import { ownAddress, pageAddress } from './transport/shown-address.js';
-
-/** What workers and pages are told of the end; `RUN_DONE` is final. */
-export const ENDING_WORDS: Readonly<Record<Ending, string>> = {
-  done: RUN_DONE,
-  stopped: 'the run was stopped',
-  failed: 'it failed',
-};
 
 /** The bundled page. */
 export function siteFolder(): string {
@@ -104,6 +97,6 @@ export class TrainingPage implements RunPage {
 
   async close(how: Ending): Promise<void> {
     this.#refusals?.flush();
-    await this.#server?.close(ENDING_WORDS[how]);
+    await this.#server?.close(END_REASONS[how]);
   }
 }

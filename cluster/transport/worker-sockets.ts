@@ -7,12 +7,13 @@ import { personOf } from '../../src/net/person.js';
 import { Places, superfluous } from '../../src/net/places.js';
 import { peerOf, refuseUpgrade, type UpgradeRefusal, upgradeRefusal } from '../../src/net/upgrade.js';
 import { PersonBudgets } from '../../src/util/budget.js';
-import { type CoordinatorMessage, decodeWorkerMessage, type WorkerMessage } from '../protocol/protocol.js';
+import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js';
 import type { CoordinatorConnection } from './connection.js';
 import { coordinatorHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { WorkerManners } from './manners.js';
 import { MessageConnection } from './message-connection.js';
+import { decodeWorkerMessage } from './messages.js';
 import { NodeWire } from './node-wire.js';
 import { ReceivePool } from './receive-pool.js';
 

@@ -9,9 +9,10 @@ import { createServer as createTlsServer } from 'node:tls';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { encodeMessage, PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
+import { PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
 import { advertise, discover, readService, serviceName } from '../../cluster/transport/discovery.js';
 import { coordinatorHandshake, type MessageChannel, workerHandshake } from '../../cluster/transport/handshake.js';
+import { encodeMessage } from '../../cluster/transport/messages.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import {
   type Access,
