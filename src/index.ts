@@ -1,6 +1,7 @@
 /** The public API: runs as functions. Nothing here prints, ends the process or listens to its signals. */
 export { coordinate } from '../cluster/coordinate.js';
-export type { CoordinateRequest } from '../cluster/request.js';
+export { demo } from '../cluster/demo.js';
+export type { CoordinateRequest, DemoRequest } from '../cluster/request.js';
 export { train } from '../cluster/train.js';
 export { type WorkHooks, type WorkOptions, work } from '../cluster/work.js';
 export type { FoundCoordinator, WorkEvent, WorkResult } from '../cluster/work-events.js';

@@ -41,13 +41,17 @@ export class RunLock {
           if (tries < MOST_TRIES) continue;
           throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: what lies there cannot be read; remove it`);
         }
-        if (found === mine) break;
+        if (found === mine) {
+          refuseHeld(dir, path);
+          break;
+        }
         refuseLiving(dir, found);
         remove(path, found);
       }
     } catch (error) {
       throw writeFailure(path, error);
     }
+    if (held.size === 0) process.on('exit', releaseAll);
     held.add(path);
     return new RunLock(path);
   }
@@ -77,12 +81,14 @@ export class RunLock {
 
 /** What this process holds, which goes with it on every way out but a kill. */
 const held = new Set<string>();
-process.on('exit', () => {
+
+function releaseAll(): void {
   for (const path of held) releaseFile(path);
-});
+}
 
 function releaseFile(path: string): void {
   if (!held.delete(path)) return;
+  if (held.size === 0) process.off('exit', releaseAll);
   try {
     if (readLock(path) === JSON.stringify(SELF)) rmSync(path);
   } catch {
@@ -135,6 +141,15 @@ function remove(path: string, stale: string): void {
 /** A second name of it is the one that it was made under. */
 function readLock(path: string): string | undefined {
   return readOwn(path, MOST_BYTES, { isLinkable: true });
+}
+
+/** Another run of this process writes it. */
+function refuseHeld(dir: string, path: string): void {
+  if (!held.has(path)) return;
+  throw new LantrainError(
+    'LT_RUN_LOCKED',
+    `${dir} is being written by another run of this process; wait for its end or choose another --out`,
+  );
 }
 
 /** A damaged lock is nobody's. */

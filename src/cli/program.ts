@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { MOST_LOCAL_WORKERS } from '../../cluster/request.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { pasteable } from '../node/invocation.js';
 import { version } from '../node/version.js';
@@ -12,9 +13,6 @@ import { addWorker } from './commands/worker.js';
 import { amount, whole } from './numbers.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 import { addChecks } from './usage.js';
-
-/** The most workers that `demo` starts. */
-const MOST_LOCAL_WORKERS = 64;
 
 /** What `train` and its like are asked for, as the library takes it. */
 function trainRequest(options: Record<string, never>, command: Command) {
@@ -77,8 +75,8 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
     .optionsGroup('Workers:')
     .option('--workers <n>', 'workers to start', whole(1, MOST_LOCAL_WORKERS), 2);
   addTrainOptions(demo, 'cluster').action(async (options, command: Command) => {
-    const { demo } = await import('./demo.js');
-    finish(await demo(trainRequest(options, command), options.workers, !!options.json));
+    const { demoCommand } = await import('./demo.js');
+    finish(await demoCommand({ ...trainRequest(options, command), workers: options.workers }, !!options.json));
   });
 
   addGenerate(program, finish);

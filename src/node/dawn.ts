@@ -56,20 +56,22 @@ function curePolling(): void {
   globalThis.setImmediate = wrapper as unknown as typeof setImmediate;
 }
 
+/** By the adapter's name that was asked for. */
 const instances = new Map<string | undefined, GPU>();
 
 /**
- * Dawn with the first adapter whose name contains `adapterName`, or with the best one. Each instance is held for the life
- * of the process: when one is collected while a device of it lives, the process dies.
+ * A Dawn instance; `adapterName` picks the first adapter whose name contains it. Instances are held for the life of the
+ * process: when one is collected while a device lives, the process dies. The first one puts WebGPU's names among the
+ * process's globals.
  */
 export function openDawn(adapterName?: string): GPU {
-  if (instances.size === 0) {
-    Object.assign(globalThis, globals);
-    watchWaits();
-    curePolling();
-  }
   let instance = instances.get(adapterName);
   if (instance === undefined) {
+    if (instances.size === 0) {
+      Object.assign(globalThis, globals);
+      watchWaits();
+      curePolling();
+    }
     const options = [
       // Dawn rounds timestamps to 65 microseconds unless told not to, which is longer than many kernels take.
       'disable-dawn-features=timestamp_quantization',
