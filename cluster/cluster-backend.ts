@@ -5,6 +5,18 @@ import { ACCESS_FOLDER } from '../src/checkpoint/tree.js';
 import { LantrainError } from '../src/errors.js';
 import { isSystemError } from '../src/files/files.js';
 import type { ParameterLayout } from '../src/model/layout.js';
+import {
+  type Access,
+  certificateWarning,
+  loadOrCreateAccess,
+  readIncarnation,
+  readPort,
+  saveIncarnation,
+  savePort,
+} from '../src/net/access.js';
+import { hexFingerprint } from '../src/net/join-url.js';
+import { checkAddress } from '../src/net/listening.js';
+import { isLoopback } from '../src/net/loopback.js';
 import { availableMemory } from '../src/node/memory.js';
 import { openGpu } from '../src/node/open-gpu.js';
 import { loadShaders } from '../src/node/shaders.js';
@@ -18,19 +30,10 @@ import type { Job } from '../src/run/prepare.js';
 import { engineOptions, shapeOfJob } from '../src/run/resolve.js';
 import { noting, progressing, type Tell } from '../src/run/tell.js';
 import type { RunConfig } from '../src/train/run-config.js';
-import { clusterSource } from '../src/watch/cluster-source.js';
-import { serveSite } from '../src/watch/site.js';
-import {
-  type Access,
-  certificateWarning,
-  loadOrCreateAccess,
-  readIncarnation,
-  readPort,
-  saveIncarnation,
-  savePort,
-} from './access/access.js';
-import { hexFingerprint } from './access/join-url.js';
+import { WATCH_PATH } from '../src/watch/messages.js';
+import { serveSite } from '../src/watch/server/site.js';
 import { ClusterEngine } from './coordinator/coordinator.js';
+import { clusterSource } from './coordinator/live-source.js';
 import { mostWords } from './exchange/blocks.js';
 import { ClusterNews } from './news.js';
 import { refusalsOf, secretsOf, siteFolder, watchEvent, watchersOf } from './page.js';
@@ -41,7 +44,6 @@ import { Throughput } from './throughput.js';
 import { advertise } from './transport/discovery.js';
 import { DEFAULT_LIMITS } from './transport/limits.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './transport/listen-port.js';
-import { isLoopback } from './transport/loopback.js';
 import { ClusterServer } from './transport/server.js';
 import { isAny, ownAddress } from './transport/shown-address.js';
 import { type OwnBitClass, ownBitClass } from './worker/bit-class.js';
@@ -119,7 +121,7 @@ export class ClusterBackend implements RunBackend {
     this.#from = from;
     // Before the long work of what follows.
     this.#ports = portsFor(port, last.port);
-    await listenOn(host, this.#ports, (one) => ClusterServer.checkAddress(host, one));
+    await listenOn(host, this.#ports, (one) => checkAddress(host, one));
     checkMessages(config);
     this.#engine = await ClusterEngine.create(gpu, loadShaders(), {
       ...engineOptions(config, shapeOfJob(config), plan),
@@ -206,7 +208,7 @@ export class ClusterBackend implements RunBackend {
     this.#refusals = refusals;
     this.#server = await listenOn(host, this.#ports, async (port) => {
       // Where a socket for IPv6 does not see that IPv4's is taken.
-      if (port > 0 && host === '::') await ClusterServer.checkAddress('0.0.0.0', port).catch(throwIfTaken);
+      if (port > 0 && host === '::') await checkAddress('0.0.0.0', port).catch(throwIfTaken);
       return ClusterServer.listen({
         host,
         port,
@@ -216,7 +218,7 @@ export class ClusterBackend implements RunBackend {
         allowPlain: plain,
         version: version(),
         onRequest: serveSite(siteFolder()),
-        watchers: watchersOf(started, secretsOf(access, !plain), refusals),
+        upgrades: new Map([[WATCH_PATH, watchersOf(started, secretsOf(access, !plain), refusals)]]),
         onConnection: (connection) => engine.admit(connection),
         onRefused: (error, peer) => refusals.add(error, peer),
       });

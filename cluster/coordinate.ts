@@ -1,9 +1,9 @@
 import { LantrainError } from '../src/errors.js';
+import { ownPair } from '../src/net/access.js';
 import { listenAddress } from '../src/node/lan-address.js';
 import { anyAddress } from '../src/node/reachable.js';
 import type { RunHooks, RunResult } from '../src/run/events.js';
 import { runTraining } from '../src/run/session.js';
-import { ownPair } from './access/access.js';
 import { ClusterBackend } from './cluster-backend.js';
 import type { CoordinateRequest } from './request.js';
 import { DEFAULT_LIMITS } from './transport/limits.js';

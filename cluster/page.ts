@@ -1,6 +1,9 @@
 /** The page of a run: who may see it, and where it is. */
 import { join } from 'node:path';
 import { ACCESS_FOLDER } from '../src/checkpoint/tree.js';
+import { type Access, adminTokenFile, loadOrCreateAccess } from '../src/net/access.js';
+import { checkAddress } from '../src/net/listening.js';
+import { isLoopback } from '../src/net/loopback.js';
 import { listenAddress } from '../src/node/lan-address.js';
 import { packageRoot } from '../src/node/shaders.js';
 import type { Ending, StartedRun } from '../src/run/backend.js';
@@ -8,13 +11,10 @@ import type { WatchEvent } from '../src/run/events.js';
 import type { RunPage } from '../src/run/local-backend.js';
 import { noting } from '../src/run/tell.js';
 import type { PageSecrets } from '../src/watch/messages.js';
-import { type PageServer, servePage } from '../src/watch/page-server.js';
-import { Watchers } from '../src/watch/watchers.js';
-import { type Access, adminTokenFile, loadOrCreateAccess } from './access/access.js';
+import { type PageServer, servePage } from '../src/watch/server/page-server.js';
+import { Watchers } from '../src/watch/server/watchers.js';
 import { END_REASONS } from './protocol/protocol.js';
 import { Refusals } from './refusals.js';
-import { isLoopback } from './transport/loopback.js';
-import { ClusterServer } from './transport/server.js';
 import { ownAddress, pageAddress } from './transport/shown-address.js';
 
 /** The bundled page. */
@@ -68,7 +68,7 @@ export class TrainingPage implements RunPage {
   }
 
   async check(): Promise<void> {
-    await ClusterServer.checkAddress(this.#host, this.#port, 'choose another --watch HOST:PORT');
+    await checkAddress(this.#host, this.#port, 'choose another --watch HOST:PORT');
   }
 
   async open(started: StartedRun): Promise<void> {

@@ -1,7 +1,7 @@
 import type { LantrainError } from '../src/errors.js';
+import { personOf } from '../src/net/person.js';
 import { LineBudget } from '../src/report/line-budget.js';
 import { LONGEST_WORDS, printableLine } from '../src/util/printable.js';
-import { personOf } from './transport/person.js';
 
 /** Between the lines that say how many more there were. */
 const PERIOD_MS = 60_000;

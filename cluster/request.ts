@@ -16,3 +16,13 @@ export interface CoordinateRequest extends Omit<TrainRequest, 'watch' | 'stack' 
   readonly cert?: string;
   readonly key?: string;
 }
+
+/** The most workers that one machine is given. */
+export const MOST_LOCAL_WORKERS = 64;
+
+/** What a run with workers of this machine is asked for. Nothing of it leaves the machine. */
+export interface DemoRequest
+  extends Omit<CoordinateRequest, 'listen' | 'minWorkers' | 'exact' | 'audit' | 'plain' | 'cert' | 'key'> {
+  /** Workers to start, each a process of its own; 2 by default. */
+  readonly workers?: number;
+}

@@ -6,6 +6,8 @@ import { Decoder } from '../../src/model/decoder.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { fromLossGrid } from '../../src/model/sums.js';
+import { personOf } from '../../src/net/person.js';
+import { emptyTotals, type WorkerTotals } from '../../src/report/worker-totals.js';
 import {
   type EngineOptions,
   nonFinite,
@@ -49,13 +51,12 @@ import {
 } from '../round/round.js';
 import { countOf, type IdSet, membersOf, microBatchSet } from '../round/sets.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
-import { personOf } from '../transport/person.js';
 import type { OwnBitClass, Probe } from '../worker/bit-class.js';
 import type { Contributor } from '../worker/worker-tally.js';
 import { Credits } from './credits.js';
 import { FairSlots } from './fair-slots.js';
 import { OwnerAdapter, type OwnTaskGiver } from './owner-adapter.js';
-import { AwakeClock, addSaid, BusyTime, emptyTotals, type WorkerTotals } from './times.js';
+import { AwakeClock, addSaid, BusyTime } from './times.js';
 import { WorkerClasses } from './worker-class.js';
 
 export interface ClusterOptions extends EngineOptions {

@@ -4,6 +4,7 @@
  * side's proof from being used as the other's, the fingerprint a proof from being passed on to another server.
  */
 import { LantrainError } from '../../src/errors.js';
+import { importToken, randomNonce, type Statement, sign, verify } from '../../src/net/proof.js';
 import { malformed } from '../protocol/malformed.js';
 import { PROTOCOL_VERSION } from '../protocol/protocol.js';
 import {
@@ -14,7 +15,6 @@ import {
   type FromWorker,
   peekVersion,
 } from './messages.js';
-import { importToken, randomNonce, type Statement, sign, verify } from './proof.js';
 
 /** What a handshake runs over. */
 export interface MessageChannel {

@@ -1,6 +1,6 @@
 import { LantrainError } from '../../src/errors.js';
-import { authorityOf } from '../access/join-url.js';
-import { isTaken } from './listening.js';
+import { authorityOf } from '../../src/net/join-url.js';
+import { isTaken } from '../../src/net/listening.js';
 
 /** Where a coordinator listens unless it is told otherwise; the one to open in firewalls. */
 export const DEFAULT_PORT = 7070;

@@ -1,16 +1,16 @@
 import { isErrorCode, LantrainError } from '../../src/errors.js';
+import type { MessageProgress } from '../../src/net/frame-meter.js';
+import { personOf } from '../../src/net/person.js';
 import { Budget } from '../../src/util/budget.js';
 import { decodeFrame, type Frame, type FrameContext, isFrame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import { dispatch, type Handlers, type Message } from '../protocol/protocol.js';
 import type { Connection, ConnectionStats } from './connection.js';
-import type { MessageProgress } from './frame-meter.js';
 import type { MessageChannel } from './handshake.js';
 import { type Arrived, Inbox } from './inbox.js';
 import type { Limits } from './limits.js';
 import { encodeMessage, isOfTransport, type TransportMessage } from './messages.js';
 import { Overdue, slow } from './overdue.js';
-import { personOf } from './person.js';
 import { MAX_WANTS, type PoolMember, type ReceivePool } from './receive-pool.js';
 import type { Wire, WireEvents } from './wire.js';
 

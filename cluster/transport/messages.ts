@@ -12,11 +12,11 @@
  *     ping                        <->     pong
  */
 import { z } from 'zod';
+import { NONCE_BYTES, PROOF_BYTES } from '../../src/net/proof.js';
 import { decode, encode, type MessageOf, unpack } from '../protocol/codec.js';
 import { exactBytes, milliseconds, positive, text, u32 } from '../protocol/fields.js';
 import { malformed } from '../protocol/malformed.js';
 import { COORDINATOR_MESSAGES, type Message, WORKER_MESSAGES } from '../protocol/protocol.js';
-import { NONCE_BYTES, PROOF_BYTES } from './proof.js';
 
 /** Between a browser and a coordinator, at any time after the handshake; the answer repeats the sender's clock. */
 const ping = z.strictObject({ type: z.literal('ping'), at: milliseconds });

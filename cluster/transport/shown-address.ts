@@ -1,5 +1,5 @@
+import { authorityOf } from '../../src/net/join-url.js';
 import { type Reachable, reachableAddresses } from '../../src/node/reachable.js';
-import { authorityOf } from '../access/join-url.js';
 
 /** Where others reach what listens here. */
 export interface ShownAddress {

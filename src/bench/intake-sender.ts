@@ -1,13 +1,13 @@
 /** The other process of `bench-intake.ts`: sends one packed bucket of gradients again and again. */
 import { WebSocket } from 'ws';
-import { tokenFromEnvironment } from '../../cluster/access/access.js';
-import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { packSums } from '../../cluster/exchange/blocks.js';
 import { encodeFrame } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator } from '../../cluster/protocol/protocol.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
 import { connect } from '../../cluster/transport/client.js';
 import { BUCKET_VALUES } from '../model/layout.js';
+import { tokenFromEnvironment } from '../net/access.js';
+import { parseJoinUrl } from '../net/join-url.js';
 import { deriveKey, Stream, threefry } from '../util/random.js';
 import { INTAKE_BUCKETS, INTAKE_VERSION } from './intake.js';
 

@@ -1,14 +1,14 @@
 import type { AddressInfo } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { WebSocketServer } from 'ws';
-import { newToken } from '../../cluster/access/access.js';
-import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { payloadIntact } from '../../cluster/protocol/frame.js';
 import { onlyFromWorker } from '../../cluster/protocol/protocol.js';
 import { Reducer } from '../../cluster/reducer/reducer.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { LantrainError } from '../errors.js';
 import { BUCKET_VALUES } from '../model/layout.js';
+import { newToken } from '../net/access.js';
+import { formatJoinUrl, parseJoinUrl } from '../net/join-url.js';
 import { Child, type Launch } from './lobby.js';
 import { median } from './shape.js';
 import { rounded } from './train.js';

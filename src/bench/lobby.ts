@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
 import type { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
 import { type MessageFromWorker, onlyFromWorker, stopBecause } from '../../cluster/protocol/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
 import { LantrainError } from '../errors.js';
+import { TOKEN_VARIABLE } from '../net/access.js';
 import { packageRoot } from '../node/shaders.js';
 
 type Join = MessageFromWorker<'join'>;

@@ -1,11 +1,12 @@
 import { linkSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { writeFailure } from '../files/atomic.js';
 import { createFile, isSystemError } from '../files/files.js';
 import { readOwn } from '../files/own-files.js';
+import { readRegular } from '../files/regular-file.js';
 import { temporaryName } from '../files/temporary-name.js';
 import { LOCK_NAME } from './tree.js';
 
@@ -59,6 +60,18 @@ export class RunLock {
   static check(dir: string): void {
     const found = readLock(join(dir, LOCK_NAME));
     if (found !== undefined) refuseLiving(dir, found);
+  }
+
+  /** For who only reads: whether a process writes `dir`, this one or another, as far as that can be told. */
+  static isHeld(dir: string): boolean {
+    const path = resolve(dir, LOCK_NAME);
+    if ([...held].some((own) => resolve(own) === path)) return true;
+    try {
+      const holder = parse(readRegular(path, MOST_BYTES).toString('utf8'));
+      return holder !== undefined && mayLive(holder);
+    } catch {
+      return false;
+    }
   }
 
   release(): void {

@@ -1,7 +1,7 @@
-import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
-import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { DEFAULT_PORT } from '../../cluster/transport/listen-port.js';
-import { isLoopback } from '../../cluster/transport/loopback.js';
+import { TOKEN_VARIABLE } from '../net/access.js';
+import { formatJoinUrl, parseJoinUrl } from '../net/join-url.js';
+import { isLoopback } from '../net/loopback.js';
 import { pasteable, pasteableElsewhere, withVariable } from '../node/invocation.js';
 import type { ListeningEvent } from '../run/events.js';
 

@@ -1,22 +1,18 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
+import { MOST_LOCAL_WORKERS } from '../../cluster/request.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { pasteable } from '../node/invocation.js';
 import { version } from '../node/version.js';
 import { addBench } from './bench.js';
-import { amount, port, whole } from './numbers.js';
+import { addDoctor } from './commands/doctor.js';
+import { addExport } from './commands/export.js';
+import { addGenerate } from './commands/generate.js';
+import { addReport } from './commands/report.js';
+import { addView } from './commands/view.js';
+import { addWorker } from './commands/worker.js';
+import { amount, whole } from './numbers.js';
 import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
 import { addChecks } from './usage.js';
-
-/** The most workers that `demo` starts. */
-const MOST_LOCAL_WORKERS = 64;
-/** What a list of workers has room for. */
-const LONGEST_NAME = 64;
-
-function workerName(text: string): string {
-  if (text.trim() === '') throw new InvalidArgumentError('has no letter');
-  if (text.length > LONGEST_NAME) throw new InvalidArgumentError(`is longer than ${LONGEST_NAME} characters`);
-  return text;
-}
 
 /** What `train` and its like are asked for, as the library takes it. */
 function trainRequest(options: Record<string, never>, command: Command) {
@@ -71,23 +67,7 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
     finish(await coordinatorCommand({ ...trainRequest(options, command), ...cluster }, !!options.json));
   });
 
-  program
-    .command('worker')
-    .description('compute for a coordinator; without a URL, one is looked for on this network')
-    .argument('[url]', 'the URL that the coordinator printed; its token by LANTRAIN_TOKEN, a file or standard input')
-    .option('--token-file <file>', 'a file with the token and no more')
-    .option('--name <name>', 'what the coordinator calls this worker (default: host and process)', workerName)
-    .option('--adapter <name>', 'the GPU whose name contains this')
-    .option('--plain', 'ws without TLS, also to other machines')
-    .option('--patience <seconds>', 'give up after so long without a coordinator; 0: never', amount(), 0)
-    .option('--recompute', 'compute layers again in backward: less memory, more time, the same bits')
-    .option('--quiet', 'print errors only')
-    .option('--drag <ms>', 'sleep after each micro-batch, to try a slow worker', amount())
-    .action(async (url, options) => {
-      const { work } = await import('./worker.js');
-      const { plain, quiet, recompute } = options;
-      finish(await work({ ...options, url, plain: !!plain, quiet: !!quiet, recompute: !!recompute }));
-    });
+  addWorker(program, finish);
 
   const demo = program
     .command('demo')
@@ -95,72 +75,15 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
     .optionsGroup('Workers:')
     .option('--workers <n>', 'workers to start', whole(1, MOST_LOCAL_WORKERS), 2);
   addTrainOptions(demo, 'cluster').action(async (options, command: Command) => {
-    const { demo } = await import('./demo.js');
-    finish(await demo(trainRequest(options, command), options.workers, !!options.json));
+    const { demoCommand } = await import('./demo.js');
+    finish(await demoCommand({ ...trainRequest(options, command), workers: options.workers }, !!options.json));
   });
 
-  program
-    .command('generate')
-    .description("print text of a run's newest checkpoint")
-    .requiredOption('--run <dir>', 'the run directory')
-    .requiredOption('--prompt <text>', 'what the text begins with')
-    .option('--tokens <n>', 'tokens to draw', whole(1), 200)
-    .option('--temperature <x>', '0: always the likeliest token', amount(), 0.8)
-    .option('--top-k <n>', 'draw from the k likeliest tokens; 0: from all', whole(0), 40)
-    .option('--seed <n>', 'of the draw', whole(0), 42)
-    .option('--adapter <name>', 'the GPU whose name contains this')
-    .action(async (options) => {
-      const { generate } = await import('./generate.js');
-      finish(await generate(options));
-    });
-
-  program
-    .command('export')
-    .description("write a run's newest weights as a Hugging Face GPT-2 folder")
-    .requiredOption('--run <dir>', 'the run directory')
-    .requiredOption('--out <dir>', 'the folder to write; new or empty')
-    .action(async (options) => {
-      const { exportModel } = await import('./export.js');
-      finish(await exportModel(options));
-    });
-
-  program
-    .command('view')
-    .description('serve the page of a run that lies on the disk, for this machine')
-    .argument('<dir>', 'the run directory')
-    .option('--port <n>', 'the port; 0 takes a free one', port, 0)
-    .action(async (dir, options) => {
-      const { view } = await import('./view.js');
-      finish(await view(dir, options.port));
-    });
-
-  program
-    .command('report')
-    .description("write a run's report.html: curves, samples, workers, configuration, digests")
-    .argument('<dir>', 'the run directory')
-    .action(async (dir) => {
-      const { report } = await import('./report.js');
-      finish(await report(dir));
-    });
-
-  program
-    .command('doctor')
-    .description('what this machine can do, and what is wrong if something is')
-    .option('--adapter <name>', 'the GPU whose name contains this')
-    .option('--json', 'print one JSON line')
-    .option('--tune', 'time the kernels that could compute a preset, and print the table')
-    .option('--preset <name>', 'with --tune: the preset (default: tiny)')
-    .option('--plan-out <file>', 'with --tune: write the plan of the winners, for train --plan')
-    .action(async (options) => {
-      if (options.tune) {
-        const { doctorTune } = await import('./doctor-tune.js');
-        finish(await doctorTune({ ...options, preset: presetNamed(options.preset ?? 'tiny') }));
-        return;
-      }
-      const { doctor } = await import('./doctor.js');
-      finish(await doctor(options));
-    });
-
+  addGenerate(program, finish);
+  addExport(program, finish);
+  addView(program, finish);
+  addReport(program, finish);
+  addDoctor(program, finish);
   addBench(program, finish);
 
   program.addHelpText(

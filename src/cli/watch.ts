@@ -1,5 +1,5 @@
 import QRCode from 'qrcode';
-import { isLoopback } from '../../cluster/transport/loopback.js';
+import { isLoopback } from '../net/loopback.js';
 import type { WatchEvent } from '../run/events.js';
 import { formatFragment } from '../watch/messages.js';
 

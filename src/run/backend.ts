@@ -2,7 +2,7 @@ import type { RunDirectory } from '../checkpoint/run.js';
 import type { ParameterLayout } from '../model/layout.js';
 import type { WorkersEvent } from '../report/metrics.js';
 import type { TrainingEngine } from '../train/engine.js';
-import type { RunControls } from '../watch/controls.js';
+import type { RunControls } from '../watch/server/controls.js';
 import type { BytesByUse } from './header.js';
 import type { RunJournal } from './journal.js';
 import type { Job } from './prepare.js';

@@ -8,7 +8,7 @@ import type { MetricsEvent } from '../report/metrics.js';
 import { sumWorkers, type WorkerTotal, workersOf } from '../report/workers.js';
 import { printableLine } from '../util/printable.js';
 import type { RunFacts } from '../watch/messages.js';
-import { Telemetry } from '../watch/telemetry.js';
+import { Telemetry } from '../watch/server/telemetry.js';
 import type { Tell } from './tell.js';
 
 export interface JournalOptions {

@@ -3,7 +3,7 @@ import { parameterCount } from '../model/parameters.js';
 import { lossPlot } from '../report/plot.js';
 import type { Standstill } from '../train/run-clock.js';
 import type { TrainingEnd } from '../train/trainer.js';
-import { RunControls } from '../watch/controls.js';
+import { RunControls } from '../watch/server/controls.js';
 import type { Ending } from './backend.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
 import type { RunResult } from './events.js';

@@ -1,4 +1,5 @@
-import type { Dataset, TokenSource } from '../data/dataset.js';
+import type { Dataset } from '../data/dataset.js';
+import type { TokenSource } from '../data/token-source.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { Windows } from '../data/windows.js';
 import type { MetricsEvent } from '../report/metrics.js';

@@ -5,10 +5,10 @@ import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { onlyFromCoordinator } from '../../cluster/protocol/protocol.js';
 import { connect } from '../../cluster/transport/client.js';
 import { encodeMessage } from '../../cluster/transport/messages.js';
+import { parseJoinUrl } from '../../src/net/join-url.js';
 import { Lantrain, startCoordinator } from '../cluster/processes.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 

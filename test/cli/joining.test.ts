@@ -3,17 +3,18 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { newToken, savePort } from '../../cluster/access/access.js';
-import { formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { lastStart } from '../../cluster/cluster-backend.js';
 import type { Discovered } from '../../cluster/transport/discovery.js';
 import { DEFAULT_PORT, listenOn, portsFor } from '../../cluster/transport/listen-port.js';
-import { listening } from '../../cluster/transport/listening.js';
-import { checkPlain } from '../../cluster/transport/loopback.js';
 import { pageAddress, shownAddress } from '../../cluster/transport/shown-address.js';
+import { onlyOne, shown } from '../../cluster/work.js';
+import { foundLines } from '../../src/cli/commands/worker.js';
 import { joinLines } from '../../src/cli/joining.js';
 import { watchLines } from '../../src/cli/watch.js';
-import { choose } from '../../src/cli/worker.js';
+import { newToken, savePort } from '../../src/net/access.js';
+import { formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
+import { listening } from '../../src/net/listening.js';
+import { checkPlain } from '../../src/net/loopback.js';
 import { listenAddress } from '../../src/node/lan-address.js';
 import type { Reachable } from '../../src/node/reachable.js';
 
@@ -194,19 +195,20 @@ test('several coordinators on the network: a command for each, without a token, 
       url: { secure: false, host: '192.168.1.21', port: 7070 },
     },
   ];
-  const several = choose(found, false);
-  const text = several.lines.join('\n');
+  const lines = foundLines(found.map(shown), false);
+  const text = lines.join('\n');
   for (const { name } of found) expect(text).toContain(name);
-  const command = / worker (\S+)$/.exec(several.lines[1])?.[1] ?? '';
+  const command = / worker (\S+)$/.exec(lines[1])?.[1] ?? '';
   expect(parseJoinUrl(command)).toEqual(found[0].url);
-  expect(several.lines[3]).toMatch(/ worker ws:\/\/192\.168\.1\.21:7070\/ --plain$/);
-  expect(several.url).toThrow(/LANTRAIN_TOKEN.*standard input/);
-  expect(several.url).toThrow(code('LT_CLUSTER_CONNECT'));
-  expect(choose(found.slice(0, 1), false).url()).toEqual(found[0].url);
-  expect(choose([], false).url).toThrow(/ worker URL/);
+  expect(lines[3]).toMatch(/ worker ws:\/\/192\.168\.1\.21:7070\/ --plain$/);
+  expect(() => onlyOne(found)).toThrow(/LANTRAIN_TOKEN.*standard input/);
+  expect(() => onlyOne(found)).toThrow(code('LT_CLUSTER_CONNECT'));
+  expect(onlyOne(found.slice(0, 1))).toEqual(found[0].url);
+  expect(foundLines(found.slice(0, 1).map(shown), false)).toEqual([`found    ${found[0].name} at 192.168.1.20:7070`]);
+  expect(() => onlyOne([])).toThrow(/ worker URL/);
   // Anybody may say that there are coordinators.
-  const flood = Array.from({ length: 1000 }, (_, i) => ({ ...found[0], name: `lantrain ${i}` }));
-  const shown = choose(flood, false).lines;
-  expect(shown.length).toBe(33);
-  expect(shown.at(-1)).toMatch(/ and 984 more$/);
+  const flood = Array.from({ length: 1000 }, (_, i) => shown({ ...found[0], name: `lantrain ${i}` }));
+  const few = foundLines(flood, false);
+  expect(few.length).toBe(33);
+  expect(few.at(-1)).toMatch(/ and 984 more$/);
 });

@@ -1,8 +1,6 @@
 import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
 import { type RawData, WebSocket } from 'ws';
-import { newToken } from '../../cluster/access/access.js';
-import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { encodeFrame, type FrameHeader } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, onlyFromWorker } from '../../cluster/protocol/protocol.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
@@ -13,6 +11,8 @@ import type { Limits } from '../../cluster/transport/limits.js';
 import { encodeMessage } from '../../cluster/transport/messages.js';
 import { ClusterServer, type ServerOptions } from '../../cluster/transport/server.js';
 import type { LantrainError } from '../../src/errors.js';
+import { newToken } from '../../src/net/access.js';
+import { parseJoinUrl } from '../../src/net/join-url.js';
 
 export const VERSION = '0.0.1-test';
 export const CONTEXT = { incarnation: 1, buckets: 4, microBatches: 16 } as const;

@@ -2,11 +2,11 @@ import { hostname, networkInterfaces } from 'node:os';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
-import { FrameMeter } from '../../cluster/transport/frame-meter.js';
-import { Hosts, misdirected } from '../../cluster/transport/hosts.js';
 import { Inbox } from '../../cluster/transport/inbox.js';
 import { WorkerManners } from '../../cluster/transport/manners.js';
-import { Places, superfluous } from '../../cluster/transport/places.js';
+import { FrameMeter } from '../../src/net/frame-meter.js';
+import { Hosts, misdirected } from '../../src/net/hosts.js';
+import { Places, superfluous } from '../../src/net/places.js';
 import { Budget, PersonBudgets } from '../../src/util/budget.js';
 import { CONTEXT } from './transport-helpers.js';
 

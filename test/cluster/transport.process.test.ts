@@ -2,7 +2,6 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { encodeFrame, type Frame, payloadIntact } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, onlyFromWorker } from '../../cluster/protocol/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
@@ -11,6 +10,7 @@ import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { NodeWire } from '../../cluster/transport/node-wire.js';
 import { MAX_WANTS, ReceivePool } from '../../cluster/transport/receive-pool.js';
 import { LantrainError } from '../../src/errors.js';
+import { parseJoinUrl } from '../../src/net/join-url.js';
 import {
   answers,
   CONTEXT,

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 import { Credits } from '../../cluster/coordinator/credits.js';
-import { AwakeClock, addSaid, emptyTotals } from '../../cluster/coordinator/times.js';
+import { AwakeClock, addSaid } from '../../cluster/coordinator/times.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
 import { WorkerTally } from '../../cluster/worker/worker-tally.js';
+import { emptyTotals } from '../../src/report/worker-totals.js';
 import { sumWorkers } from '../../src/report/workers.js';
 
 const who = (name: string) => ({ name, adapter: 'none', bitClass: 'c' });

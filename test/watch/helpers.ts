@@ -4,11 +4,10 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { WebSocket } from 'ws';
-import { type Access, loadOrCreateAccess } from '../../cluster/access/access.js';
-import { importToken, randomNonce, sign, verify } from '../../cluster/transport/proof.js';
 import type { LantrainError } from '../../src/errors.js';
+import { type Access, loadOrCreateAccess } from '../../src/net/access.js';
+import { importToken, randomNonce, sign, verify } from '../../src/net/proof.js';
 import type { MetricsEvent, StepEvent } from '../../src/report/metrics.js';
-import { RunControls } from '../../src/watch/controls.js';
 import {
   decodeServerMessage,
   fromHex,
@@ -21,10 +20,11 @@ import {
   WATCH_VERSION,
   watchStatement,
 } from '../../src/watch/messages.js';
-import { type PageServer, servePage } from '../../src/watch/page-server.js';
-import { Telemetry } from '../../src/watch/telemetry.js';
-import { Watchers, type WatchLimits } from '../../src/watch/watchers.js';
-import type { LiveWorker } from '../../src/watch/worker-list.js';
+import { RunControls } from '../../src/watch/server/controls.js';
+import { type PageServer, servePage } from '../../src/watch/server/page-server.js';
+import { Telemetry } from '../../src/watch/server/telemetry.js';
+import { Watchers, type WatchLimits } from '../../src/watch/server/watchers.js';
+import type { LiveWorker } from '../../src/watch/server/worker-list.js';
 
 export const SECRETS: PageSecrets = { token: 't'.repeat(32), fingerprint: '', admin: 'a'.repeat(32) };
 

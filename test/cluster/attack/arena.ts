@@ -2,9 +2,9 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadOrCreateAccess } from '../../../cluster/access/access.js';
-import { type JoinUrl, parseJoinUrl } from '../../../cluster/access/join-url.js';
 import { onlyFromCoordinator } from '../../../cluster/protocol/protocol.js';
+import { loadOrCreateAccess } from '../../../src/net/access.js';
+import { type JoinUrl, parseJoinUrl } from '../../../src/net/join-url.js';
 import { SMALL, workFolder } from '../../cli/run.js';
 import { type Event, Lantrain, lossesOf, startCoordinator, startWorker } from '../processes.js';
 import { Draw, eventsOf } from '../seeded.js';

@@ -2,10 +2,10 @@
 
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import { newToken } from '../../../cluster/access/access.js';
 import { onlyFromCoordinator } from '../../../cluster/protocol/protocol.js';
 import { encodeMessage } from '../../../cluster/transport/messages.js';
-import { importToken, randomNonce, sign } from '../../../cluster/transport/proof.js';
+import { newToken } from '../../../src/net/access.js';
+import { importToken, randomNonce, sign } from '../../../src/net/proof.js';
 import {
   decodeServerMessage,
   fromHex,
