@@ -8,9 +8,8 @@ import { Reducer } from '../../cluster/reducer/reducer.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { LantrainError } from '../errors.js';
 import { BUCKET_VALUES } from '../model/layout.js';
-import { Child, type Launch } from './lobby.js';
-import { median } from './shape.js';
-import { rounded } from './train.js';
+import { Child, type Launch } from './child.js';
+import { median, rounded } from './figures.js';
 
 /** What both processes of this bench agree on. */
 export const INTAKE_VERSION = 'bench';

@@ -44,8 +44,9 @@ import {
 import type { Reporter } from '../report/progress.js';
 import { type Happening, Thinner } from '../report/thinner.js';
 import { workersOf } from '../report/workers.js';
-import { adamwOf, type Job, shapeOfJob } from '../run/prepare.js';
+import { type Job, shapeOfJob } from '../run/prepare.js';
 import { type Conductor, runTraining, type TrainCommand } from '../run/session.js';
+import { engineOptionsOf } from '../train/engine-options.js';
 import type { RunConfig } from '../train/run-config.js';
 import { clusterSource } from '../watch/cluster-source.js';
 import { serveSite } from '../watch/site.js';
@@ -160,13 +161,8 @@ class ClusterConductor implements Conductor {
     const ownClass = await ownBitClass(probeGpu, loadShaders(), { model, plan, shape }, nonce, onProgress);
     probeGpu.device.destroy();
     this.#engine = await ClusterEngine.create(gpu, loadShaders(), {
-      model,
-      shape,
-      plan,
-      adamw: adamwOf(options),
-      clip: options.clip,
+      ...engineOptionsOf(config, shape, plan),
       seed: options.seed,
-      microBatches: options.batch / options.microBatch,
       tokensPerStep: options.batch * model.context,
       version: from,
       incarnation: this.#incarnation,

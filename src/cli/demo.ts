@@ -1,12 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
-import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { LantrainError } from '../errors.js';
 import { pasteable } from '../node/invocation.js';
+import { allowedCores, lastLine, nodeProcess, type ProcessorShare } from '../node/node-process.js';
 import type { TrainCommand } from '../run/session.js';
 import { coordinate, type Listening } from './coordinator.js';
 
@@ -82,18 +80,14 @@ class LocalWorkers {
     const adapter = this.command.adapter === undefined ? [] : ['--adapter', this.command.adapter];
     const main = fileURLToPath(new URL('./main.js', import.meta.url));
     const args = [main, 'worker', formatJoinUrl(url), '--name', name, '--quiet', ...adapter];
-    const { env, pin } = this.#share(index);
-    const child = spawn(
-      pin[0] ?? process.execPath,
-      [...pin.slice(1), ...(pin.length ? [process.execPath] : []), ...args],
-      {
-        // A group of its own: Ctrl-C reaches the coordinator alone, which tells the workers. The channel is never used,
-        // but a worker ends when it closes.
-        detached: true,
-        stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-        env: { ...process.env, ...env, [TOKEN_VARIABLE]: token },
-      },
-    );
+    const start = nodeProcess(args, this.#shareOf(index));
+    const child = spawn(start.command, start.args, {
+      // A group of its own: Ctrl-C reaches the coordinator alone, which tells the workers. The channel is never used,
+      // but a worker ends when it closes.
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      env: { ...process.env, ...start.env, [TOKEN_VARIABLE]: token },
+    });
     this.#children.set(name, child);
     let said = '';
     child.stderr?.on('data', (data) => {
@@ -104,7 +98,7 @@ class LocalWorkers {
     });
     child.on('close', (code, signal) => {
       this.#children.delete(name);
-      if (code !== 0 && !this.#stopping) this.#fell(index, lastLine(said) || `it ended by ${signal ?? `code ${code}`}`);
+      if (code !== 0 && !this.#stopping) this.#fell(index, lastLine(said) ?? `it ended by ${signal ?? `code ${code}`}`);
     });
   }
 
@@ -123,40 +117,15 @@ class LocalWorkers {
   }
 
   /** On a software adapter, the cores that are this worker's own. */
-  #share(index: number): { readonly env: Record<string, string>; readonly pin: readonly string[] } {
-    if (!this.listening.software) return { env: {}, pin: [] };
-    const { workers } = this.command;
-    const each = Math.max(1, Math.floor(this.#cores.length / workers));
-    const own = this.#cores.slice(index * each, (index + 1) * each);
-    const pin = own.length === each && hasTaskset() ? ['taskset', '-c', own.join(',')] : [];
-    return { env: { LP_NUM_THREADS: String(each) }, pin };
+  #shareOf(index: number): ProcessorShare | undefined {
+    if (!this.listening.software) return undefined;
+    const threads = Math.max(1, Math.floor(this.#cores.length / this.command.workers));
+    const own = this.#cores.slice(index * threads, (index + 1) * threads);
+    return { threads, cores: own.length === threads ? own : [] };
   }
 }
 
 /** a, b, ... z, then 27, 28 ... */
 function nameOf(index: number): string {
   return index < 26 ? String.fromCharCode(97 + index) : String(index + 1);
-}
-
-function lastLine(text: string): string {
-  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Warning: maxDynamic'));
-  return lines.at(-1)?.trim() ?? '';
-}
-
-/** The cores that this process may run on; their count is what Node calls the available parallelism. */
-function allowedCores(): readonly number[] {
-  try {
-    const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '';
-    return list.split(',').flatMap((range) => {
-      const [first, last = first] = range.split('-').map(Number);
-      return Array.from({ length: last - first + 1 }, (_, i) => first + i);
-    });
-  } catch {
-    // Only Linux tells, and only there is taskset.
-    return Array.from({ length: availableParallelism() }, (_, i) => i);
-  }
-}
-
-function hasTaskset(): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, 'taskset')));
 }

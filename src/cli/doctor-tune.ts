@@ -7,7 +7,7 @@ import { describeAdapter } from '../node/processor.js';
 import { loadShaders } from '../node/shaders.js';
 import { planHash, stackedShape } from '../run/prepare.js';
 import { tune, tuningTable } from '../run/tuning.js';
-import type { PresetName } from '../train/options.js';
+import type { PresetName } from '../train/presets.js';
 import { loadingBar } from './loading.js';
 import { remarkLine } from './output.js';
 

@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
+import { rounded } from '../bench/figures.js';
 import { benchShape } from '../bench/shape.js';
-import { rounded } from '../bench/train.js';
 import { cacheFolder } from '../data/cache-folder.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
@@ -23,7 +23,7 @@ import { loadShaders, packageRoot } from '../node/shaders.js';
 import { version } from '../node/version.js';
 import { formatBytes } from '../report/format.js';
 import { planHash } from '../run/prepare.js';
-import { PRESETS, type PresetName } from '../train/options.js';
+import { PRESET_NAMES, type PresetName } from '../train/presets.js';
 
 export interface DoctorCommand {
   readonly adapter?: string;
@@ -159,7 +159,7 @@ const ANY_GPU: AdapterDescription = {
 };
 
 function presetFits(plan: Plan, available: number | undefined): PresetFit[] {
-  return (Object.keys(PRESETS) as PresetName[]).map((name) => {
+  return PRESET_NAMES.map((name) => {
     const { model, shape } = benchShape(name);
     const needsBytes = memoryBudget(model, shape, plan).totalBytes;
     const fits = available === undefined ? null : needsBytes <= available;

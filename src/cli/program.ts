@@ -1,16 +1,16 @@
 import { Command, InvalidArgumentError } from 'commander';
-import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
+import { CLUSTER_OPTIONS, DEMO_OPTIONS } from '../../cluster/cluster-options.js';
 import { pasteable } from '../node/invocation.js';
 import { listenAddress } from '../node/lan-address.js';
 import { anyAddress } from '../node/reachable.js';
 import { version } from '../node/version.js';
+import { settle } from '../train/option-table.js';
+import { presetNamed } from '../train/presets.js';
 import { addBench } from './bench.js';
 import { amount, port, whole } from './numbers.js';
-import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
+import { addTable, givenOf, rowsFor, runRequestOf, TRAINING_TABLES } from './train-options.js';
 import { addChecks } from './usage.js';
 
-/** The most workers that `demo` starts. */
-const MOST_LOCAL_WORKERS = 64;
 /** What a list of workers has room for. */
 const LONGEST_NAME = 64;
 
@@ -18,12 +18,6 @@ function workerName(text: string): string {
   if (text.trim() === '') throw new InvalidArgumentError('has no letter');
   if (text.length > LONGEST_NAME) throw new InvalidArgumentError(`is longer than ${LONGEST_NAME} characters`);
   return text;
-}
-
-function trainCommand(options: Record<string, never>, command: Command) {
-  const { preset, init, out, resume, adapter, plan, tune, profile, json } = options;
-  const named = preset === undefined ? undefined : presetNamed(preset);
-  return { preset: named, explicit: explicitOptions(command), init, out, resume, adapter, plan, tune, profile, json };
 }
 
 /**
@@ -39,40 +33,21 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
     .showSuggestionAfterError();
 
   const train = program.command('train').description('train a model, or go on with a run (--resume)');
-  addTrainOptions(train, 'alone')
-    .option('--watch [host:port]', 'serve a page that shows the run (default: 127.0.0.1, a free port)')
-    .action(async (options, command: Command) => {
-      const { train } = await import('../run/session.js');
-      const where = options.watch === true ? '127.0.0.1:0' : options.watch;
-      const watch = where === undefined ? undefined : listenAddress(where, '--watch');
-      finish(await train({ ...trainCommand(options, command), watch }));
-    });
+  addTable(train, rowsFor('alone', TRAINING_TABLES.train)).action(async () => {
+    const { train: run } = await import('../run/session.js');
+    const { watch, ...request } = runRequestOf(train);
+    finish(await run({ ...request, watch: watch === undefined ? undefined : listenAddress(watch, '--watch') }));
+  });
 
   const coordinator = program
     .command('coordinator')
-    .description('own a run that workers on this network compute; it takes the options of train')
-    .optionsGroup('Workers:')
-    .option(
-      '--listen <host:port>',
-      'where workers join; port 0 takes a free one (default: every address, port 7070 or the next free one)',
-    )
-    .option(
-      '--min-workers <n>',
-      'workers that must be there before the first step',
-      whole(1, DEFAULT_LIMITS.connections),
-      1,
-    )
-    .option('--exact', "refuse workers that compute other bits than this machine's adapter")
-    .option('--audit <share>', 'share of what workers send that is computed again to check it, 0 to 1', amount(0, 1), 0)
-    .option('--plain', 'ws without TLS, also to other machines')
-    .option('--cert <file>', 'your own certificate, PEM; needs --key')
-    .option('--key <file>', 'its key, PEM, not encrypted');
-  addTrainOptions(coordinator, 'cluster').action(async (options, command: Command) => {
+    .description('own a run that workers on this network compute; it takes the options of train');
+  addTable(coordinator, rowsFor('cluster', TRAINING_TABLES.coordinator)).action(async () => {
     const { coordinate } = await import('./coordinator.js');
-    const { minWorkers, audit, cert, key } = options;
-    const [host, port] = options.listen === undefined ? [anyAddress()] : listenAddress(options.listen);
-    const cluster = { host, port, minWorkers, audit, cert, key, exact: !!options.exact, plain: !!options.plain };
-    finish(await coordinate({ ...trainCommand(options, command), ...cluster }));
+    const { watch: _, ...request } = runRequestOf(coordinator);
+    const { listen, ...cluster } = settle(CLUSTER_OPTIONS, givenOf(coordinator, CLUSTER_OPTIONS));
+    const [host, port] = listen === undefined ? [anyAddress()] : listenAddress(listen);
+    finish(await coordinate({ ...request, ...cluster, host, port }));
   });
 
   program
@@ -95,12 +70,11 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
 
   const demo = program
     .command('demo')
-    .description('train with a coordinator and workers, all on this machine; it takes the options of train')
-    .optionsGroup('Workers:')
-    .option('--workers <n>', 'workers to start', whole(1, MOST_LOCAL_WORKERS), 2);
-  addTrainOptions(demo, 'cluster').action(async (options, command: Command) => {
-    const { demo } = await import('./demo.js');
-    finish(await demo({ ...trainCommand(options, command), workers: options.workers }));
+    .description('train with a coordinator and workers, all on this machine; it takes the options of train');
+  addTable(demo, rowsFor('cluster', TRAINING_TABLES.demo)).action(async () => {
+    const { demo: run } = await import('./demo.js');
+    const { watch: _, ...request } = runRequestOf(demo);
+    finish(await run({ ...request, ...settle(DEMO_OPTIONS, givenOf(demo, DEMO_OPTIONS)) }));
   });
 
   program

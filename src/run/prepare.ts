@@ -17,8 +17,8 @@ import { openGpu } from '../node/open-gpu.js';
 import { loadShaders } from '../node/shaders.js';
 import { version } from '../node/version.js';
 import { formatBytes } from '../report/format.js';
-import type { AdamWSettings } from '../train/optimizer.js';
-import { BASE_OPTIONS, defaultMicroBatch, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
+import { BASE_OPTIONS, defaultMicroBatch, shapeOptionsOf, type TrainOptions } from '../train/options.js';
+import { DEFAULT_PRESET, PRESET_NAMES, PRESETS, type PresetName } from '../train/presets.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { trainingWindows, validationWindows } from '../train/trainer.js';
 import { validate } from '../util/validate.js';
@@ -81,7 +81,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     );
   const tokenizer = await loadTokenizer(options.tokenizer);
   const model = saved
-    ? { ...saved.model, ...shapeOf(explicit) }
+    ? { ...saved.model, ...shapeOptionsOf(explicit) }
     : resolveModel(options, explicit, initModel, tokenizer, init);
   checkModel(model);
   checkBatch(options, model.context);
@@ -145,11 +145,6 @@ function clusterBudget(
   return fitting ?? ownerBudget(model, plan, keepsMoments);
 }
 
-export function adamwOf(options: TrainOptions): AdamWSettings {
-  const { beta1, beta2, eps: epsilon, weightDecay, decay } = options;
-  return { beta1, beta2, epsilon, weightDecay, decay };
-}
-
 export function shapeOfJob({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
   const { microBatch, dropout, recompute, precision } = options;
   return { batch: microBatch, context: model.context, dropout, recompute, precision };
@@ -185,12 +180,12 @@ export function resolveOptions(
 ): TrainOptions {
   const { saved, explicit } = request;
   // Without a preset it is `tiny`; with weights from elsewhere its settings would fit neither shape nor tokens.
-  const preset = request.preset ?? (saved || initModel ? undefined : 'tiny');
+  const preset = request.preset ?? (saved || initModel ? undefined : DEFAULT_PRESET);
   const presetOptions: Partial<TrainOptions> = preset ? PRESETS[preset] : {};
   const options = { ...BASE_OPTIONS, ...saved?.options, ...presetOptions, ...explicit };
   if (explicit.epochs !== undefined && explicit.steps === undefined) options.steps = 0;
   if (initModel) {
-    Object.assign(options, shapeOf(initModel));
+    Object.assign(options, shapeOptionsOf(initModel));
     if (explicit.tokenizer === undefined && !request.preset)
       options.tokenizer = initModel.vocabSize < 50257 ? 'bytes' : 'gpt2';
   }
@@ -201,12 +196,6 @@ export function resolveOptions(
   return options;
 }
 
-const SHAPE = ['context', 'width', 'layers', 'heads', 'tie', 'qkvBias'] as const;
-
-function shapeOf(from: Partial<Pick<TrainOptions, (typeof SHAPE)[number]>>) {
-  return Object.fromEntries(SHAPE.filter((k) => from[k] !== undefined).map((k) => [k, from[k]]));
-}
-
 function resolveModel(
   options: TrainOptions,
   explicit: Partial<TrainOptions>,
@@ -215,14 +204,14 @@ function resolveModel(
   dir: string | undefined,
 ): ModelConfig {
   if (init === undefined) {
-    const { context, width, layers, heads, tie, qkvBias } = options;
-    return { vocabSize: tokenizer.vocabSize, context, width, layers, heads, tie, qkvBias };
+    return { vocabSize: tokenizer.vocabSize, ...shapeOptionsOf(options) };
   }
-  for (const name of SHAPE) {
-    if (explicit[name] !== undefined && explicit[name] !== init[name])
+  for (const [name, asked] of Object.entries(shapeOptionsOf(explicit))) {
+    const has = init[name as keyof ModelConfig];
+    if (asked !== has)
       throw new LantrainError(
         'LT_USAGE_MODEL',
-        `--init ${dir} has ${name} ${init[name]}, but ${explicit[name]} was asked for; leave that option out`,
+        `--init ${dir} has ${name} ${has}, but ${asked} was asked for; leave that option out`,
       );
   }
   return init;
@@ -327,10 +316,10 @@ function checkMemory(gpu: Gpu, model: ModelConfig, shape: BatchShape, plan: Plan
   const single = { ...shape, stack: 1 };
   const smaller = (name: PresetName) => {
     const p: Partial<TrainOptions> = PRESETS[name];
-    const m = { ...model, ...shapeOf({ ...BASE_OPTIONS, ...p }) };
+    const m = { ...model, ...shapeOptionsOf({ ...BASE_OPTIONS, ...p }) };
     return total(m, { ...single, batch: 1, context: m.context }) <= available;
   };
-  const fits = (Object.keys(PRESETS) as PresetName[]).reverse().find(smaller);
+  const fits = PRESET_NAMES.toReversed().find(smaller);
   let advice = fits ? `--preset ${fits} fits` : 'choose a smaller --width or --layers';
   if (total(model, single) <= available) advice = '--stack 1 fits, with the same bits';
   else if (total(model, { ...single, recompute: true }) <= available) advice = '--recompute fits, with the same bits';

@@ -25,8 +25,10 @@ import { type MetricsEvent, readMetrics, type WorkersEvent } from '../report/met
 import { lossPlot } from '../report/plot.js';
 import { createReporter, type Reporter } from '../report/progress.js';
 import { Engine, initializeWeights, type TrainingEngine } from '../train/engine.js';
+import { engineOptionsOf } from '../train/engine-options.js';
 import { type LossScale, LossScaleSchema } from '../train/loss-scale.js';
-import type { PresetName, TrainOptions } from '../train/options.js';
+import type { TrainOptions } from '../train/options.js';
+import type { PresetName } from '../train/presets.js';
 import { RunClock } from '../train/run-clock.js';
 import { identityOf, type RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
@@ -35,7 +37,7 @@ import { RunControls } from '../watch/controls.js';
 import type { PageServer } from '../watch/page-server.js';
 import { Telemetry } from '../watch/telemetry.js';
 import { arenaOf, Checkpoints } from './checkpoints.js';
-import { adamwOf, type Job, planHash, prepareJob } from './prepare.js';
+import { type Job, planHash, prepareJob } from './prepare.js';
 import { modelLine } from './run-facts.js';
 import { markOf, noteEnd, noteWorkers, remarkOf } from './run-notes.js';
 import { runConfigOf } from './saved-config.js';
@@ -98,12 +100,7 @@ export function train(command: TrainCommand): Promise<number> {
       // Before a run that goes on is cut back to its checkpoint.
       if (command.watch) await ClusterServer.checkAddress(...command.watch, 'choose another --watch HOST:PORT');
       engine = await Engine.create(gpu, loadShaders(), {
-        model: config.model,
-        shape,
-        plan,
-        adamw: adamwOf(config.options),
-        clip: config.options.clip,
-        microBatches: config.options.batch / config.options.microBatch,
+        ...engineOptionsOf(config, shape, plan),
         version,
         onProgress: loadingBar('compiling the kernels'),
       });
