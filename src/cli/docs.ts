@@ -6,22 +6,26 @@ import { DEFAULT_PRESET, PRESET_NAMES, PRESETS } from '../train/presets.js';
 import { TRAINING_TABLES } from './train-options.js';
 import { pathOf } from './usage.js';
 
+/** The program's own name: this page is of no process that was started somehow. */
+const NAME = 'lantrain';
+const TRAIN = `${NAME} train`;
+
 /** The text of docs/cli.md. */
 export function cliPage(program: Command): string {
   return `${[
     '# The command line',
     'For whoever runs lantrain: every command and every option of it, as `--help` has them.',
-    'This page is made by `npm run docs:cli` from the commands themselves: change those, not this file.',
+    'This page is made from the commands themselves by the script `docs:cli` of package.json: change those, not this file.',
     ['| Exit code | Meaning |', '| --- | --- |', ...EXIT_CODES].join('\n'),
     program.commands
-      .map((command) => `- [\`${nameOf(command)}\`](#${anchorOf(command)}): ${command.description()}`)
+      .map((command) => `- [\`${nameOf(command)}\`](#${anchorOf(nameOf(command))}): ${command.description()}`)
       .join('\n'),
     ...program.commands.flatMap((command) => sectionsOf(command, program)),
     '## Presets',
     `What a preset sets. Every other option has its default; options that are given win over both. A run without \`--preset\` has \`${DEFAULT_PRESET}\`'s settings: \`--help\` shows those.`,
     presetTable(),
     '## Going on with a run',
-    `A run that is resumed has the options that it was begun with. These may be given anew, as no bit depends on them: ${freeOptions()}. A run with a learning rate that does not fall may also be made longer.`,
+    `A run that is resumed has the options that it was begun with. These may be given anew, as no bit depends on them: ${freeOptions()}. Of the data, that is the place: the text must be the same. A run with a learning rate that does not fall may also be made longer.`,
     '## A file of options',
     FILE_OF_OPTIONS,
   ].join('\n\n')}\n`;
@@ -47,18 +51,18 @@ const FILE_OF_OPTIONS = `\`train\`, \`coordinator\` and \`demo\` take options fr
 \`\`\`
 
 \`\`\`sh
-lantrain train --config options.json --steps 1000
+${TRAIN} --config options.json --steps 1000
 \`\`\`
 
 Options on the command line win over the file. [config.schema.json](config.schema.json) tells an editor what a file may
 hold. The \`config.json\` of a run is such a file, too: it begins a run with the same options, kernel plan and first weights.`;
 
 function nameOf(command: Command): string {
-  return ['lantrain', ...pathOf(command)].join(' ');
+  return [NAME, ...pathOf(command)].join(' ');
 }
 
-function anchorOf(command: Command): string {
-  return nameOf(command).replaceAll(' ', '-');
+function anchorOf(name: string): string {
+  return name.replaceAll(' ', '-');
 }
 
 function sectionsOf(command: Command, program: Command): string[] {
@@ -80,7 +84,7 @@ function sectionsOf(command: Command, program: Command): string[] {
         ]
       : []),
     ...[...headings].map((heading) => table(heading, own.filter((one) => headingOf(one) === heading).map(rowOf))),
-    ...(shared.length > 0 ? [`Options of [\`lantrain train\`](#lantrain-train): ${flags}.`] : []),
+    ...(shared.length > 0 ? [`Options of [\`${TRAIN}\`](#${anchorOf(TRAIN)}): ${flags}.`] : []),
     ...command.commands.flatMap((one) => sectionsOf(one, program)),
   ];
 }
