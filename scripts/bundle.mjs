@@ -14,6 +14,8 @@ const folder = join(root, 'dist', 'page');
 /** Scripts of their own, by the name that they are served under. */
 const entries = {
   page: 'src/watch/page/main.ts',
+  // What the page loads once somebody wants to join.
+  'device-panel': 'cluster/tab/panel.ts',
   // The Web Worker that computes for a coordinator.
   'tab-worker': 'cluster/tab/web-worker.ts',
 };

@@ -6,7 +6,8 @@ import type { ParameterArena } from '../../src/model/layout.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { formatBytes } from '../../src/report/format.js';
 import { packLoss } from '../exchange/blocks.js';
-import { decodeFrame, encodeFrame, type Frame, HEADER_BYTES, MicroBatchSet, sealFrame } from '../protocol/frame.js';
+import { decodeFrame, encodeFrame, type Frame, HEADER_BYTES, sealFrame } from '../protocol/frame.js';
+import { microBatchSet } from '../round/sets.js';
 import { Upload } from '../worker/upload.js';
 import { GradientEngine, type ScaledBatch, type WorkerShape } from '../worker/worker-engine.js';
 
@@ -180,7 +181,7 @@ export class OwnerAdapter {
       lossGrid = report.lossGrid;
       if (first !== undefined) halvings += first - scaled[scaled.length - 1].exponent;
     }
-    const microBatches = MicroBatchSet.of(task.batches.keys());
+    const microBatches = microBatchSet(task.batches.keys());
     const lossBucket = engine.packer.buckets.length;
     const frames = { incarnation, buckets: lossBucket + 1, microBatches: this.options.microBatches } as const;
     // A few at once, as on the way up: whoever takes them holds no more.

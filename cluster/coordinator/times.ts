@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import type { WorkerTotals } from '../../src/report/worker-totals.js';
 
 /** Time in which at least one piece of a kind of work was in hand. */
 export class BusyTime {
@@ -50,24 +51,7 @@ export class AwakeClock {
   }
 }
 
-/** What a worker has done and where its time went; milliseconds. */
-export interface WorkerTotals {
-  /** Of the micro-batches of its contributions that are in committed steps. */
-  tokens: number;
-  /** By the coordinator's clock, from when they were dealt to their last bucket. */
-  workMs: number;
-  /** As the worker says, and together no more than has passed. */
-  computeMs: number;
-  uploadMs: number;
-  downloadMs: number;
-  waitMs: number;
-}
-
 const SAID = ['computeMs', 'uploadMs', 'downloadMs', 'waitMs'] as const;
-
-export function emptyTotals(): WorkerTotals {
-  return { tokens: 0, workMs: 0, computeMs: 0, uploadMs: 0, downloadMs: 0, waitMs: 0 };
-}
 
 /** Adds what a worker says of its times, as far as it fits into the `elapsedMs` since it said so last. */
 export function addSaid(

@@ -1,5 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
-import { authorityOf, type JoinUrl } from '../access/join-url.js';
+import { authorityOf, type JoinUrl } from '../../src/net/join-url.js';
 import type { WorkerConnection } from '../transport/connection.js';
 import { enter } from '../transport/enter.js';
 import { DEFAULT_LIMITS, type Limits } from '../transport/limits.js';

@@ -1,18 +1,19 @@
+import { hexFingerprint, type JoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
 import { formatCount, formatPercent } from '../../src/report/format.js';
 import { printableLine } from '../../src/util/printable.js';
-import { hexFingerprint, type JoinUrl } from '../access/join-url.js';
+import type { MountDevicePanel } from '../../src/watch/page/device-panel.js';
+import { create, setText } from '../../src/watch/page/dom.js';
+import { CERTIFICATE } from '../../src/watch/page/secure-context.js';
 import type { TabState } from './state.js';
 import { TabWorker } from './tab-worker.js';
-import { CERTIFICATE, describePhase, deviceName, explain, obstacles } from './words.js';
+import { describePhase, deviceName, explain, obstacles } from './words.js';
 
 /** Phases in which the device takes no part, and may join (again). */
 const IDLE: ReadonlySet<TabState['phase']> = new Set(['left', 'done', 'failed']);
 
-/**
- * Fills `container` with "Join with this device" and, once joined, with what the device does. Classes: `device-state`,
- * `device-problem`, `device-figures`, `device-note`.
- */
-export function mountDevicePanel(container: HTMLElement, url: JoinUrl): void {
+/** Classes: `device-state`, `device-problem`, `device-figures`, `device-note`. */
+export const mountDevicePanel: MountDevicePanel = (container, joinUrl) => {
+  const url = parseJoinUrl(joinUrl);
   const hasWebGpu = navigator.gpu !== undefined;
   const reasons = obstacles({ isSecureContext, hasWebGpu, host: location.host });
   if (reasons.length > 0) {
@@ -33,9 +34,9 @@ export function mountDevicePanel(container: HTMLElement, url: JoinUrl): void {
   let tab: TabWorker | undefined;
   const show = (now: TabState | undefined) => {
     const isIn = now !== undefined && !IDLE.has(now.phase);
-    setText(button, isIn ? 'Leave' : now === undefined ? 'Join with this device' : 'Join again');
-    setText(state, now === undefined ? '' : `${describePhase(now)}.`);
-    setText(problem, now?.problem === undefined ? '' : explain(now.problem));
+    say(button, isIn ? 'Leave' : now === undefined ? 'Join with this device' : 'Join again');
+    say(state, now === undefined ? '' : `${describePhase(now)}.`);
+    say(problem, now?.problem === undefined ? '' : explain(now.problem));
     figures.replaceChildren(
       ...(now === undefined ? [] : figuresOf(now, name)).flatMap(([term, value]) => [
         element('dt', '', term),
@@ -43,7 +44,7 @@ export function mountDevicePanel(container: HTMLElement, url: JoinUrl): void {
       ]),
     );
     if (now === undefined) note.replaceChildren(...invitation(url));
-    else setText(note, isIn ? STAY : '');
+    else say(note, isIn ? STAY : '');
     for (const part of [state, problem, figures, note]) part.hidden = !part.hasChildNodes();
     container.dataset.phase = now?.phase ?? 'idle';
   };
@@ -55,7 +56,7 @@ export function mountDevicePanel(container: HTMLElement, url: JoinUrl): void {
     }
   });
   show(undefined);
-}
+};
 
 const STAY =
   'Keep this page open. Browsers slow down or stop pages that are hidden for long; the run goes on without them, and this device comes back by itself.';
@@ -80,19 +81,11 @@ function figuresOf(state: TabState, name: string): readonly (readonly [string, s
   return rows;
 }
 
-function element<K extends keyof HTMLElementTagNameMap>(
-  tag: K,
-  className: string,
-  text = '',
-): HTMLElementTagNameMap[K] {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text) made.textContent = printableLine(text);
-  return made;
+/** Without a text it has no child, not an empty one. The text may be another machine's. */
+function element<K extends keyof HTMLElementTagNameMap>(tag: K, className: string, text = '') {
+  return create(tag, className, ...(text === '' ? [] : [printableLine(text)]));
 }
 
-/** Only what changed, or a screen reader says it again. The text may be another machine's. */
-function setText(target: HTMLElement, text: string): void {
-  const shown = printableLine(text);
-  if (target.textContent !== shown) target.textContent = shown;
+function say(target: HTMLElement, text: string): void {
+  setText(target, printableLine(text));
 }

@@ -1,4 +1,4 @@
-import type { JoinUrl } from '../access/join-url.js';
+import type { JoinUrl } from '../../src/net/join-url.js';
 import type { MembershipNote } from '../worker/membership.js';
 
 /** What the page asks of its Web Worker. */

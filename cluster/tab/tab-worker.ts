@@ -1,4 +1,4 @@
-import type { JoinUrl } from '../access/join-url.js';
+import type { JoinUrl } from '../../src/net/join-url.js';
 import { advance, INITIAL, type TabReport, type TabRequest, type TabState } from './state.js';
 
 /** The bundle of `web-worker.ts`, as the page's server names it. */

@@ -6,7 +6,7 @@ import { version } from '../../package.json';
 import { LantrainError } from '../../src/errors.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
-import type { JoinUrl } from '../access/join-url.js';
+import type { JoinUrl } from '../../src/net/join-url.js';
 import { EngineKeeper } from '../coordinator/engine-keeper.js';
 import { Membership } from '../worker/membership.js';
 import { connectFromBrowser } from './browser-client.js';

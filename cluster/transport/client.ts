@@ -2,12 +2,12 @@ import { isIP, connect as netConnect, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import { isErrorCode, LantrainError } from '../../src/errors.js';
-import { fingerprintOf } from '../access/access.js';
-import { authorityOf, type JoinUrl } from '../access/join-url.js';
+import { fingerprintOf } from '../../src/net/access.js';
+import { authorityOf, type JoinUrl } from '../../src/net/join-url.js';
+import { checkPlain } from '../../src/net/loopback.js';
 import type { WorkerConnection } from './connection.js';
 import { enter } from './enter.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
-import { checkPlain } from './loopback.js';
 import { NodeWire } from './node-wire.js';
 import {
   brokeOff,

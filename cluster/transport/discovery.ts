@@ -4,7 +4,7 @@
  * the certificate and both sides prove the token.
  */
 import Bonjour from 'bonjour-service';
-import type { JoinUrl } from '../access/join-url.js';
+import type { JoinUrl } from '../../src/net/join-url.js';
 
 const SERVICE = 'lantrain';
 

@@ -2,9 +2,9 @@ import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import { LantrainError } from '../../src/errors.js';
 import { reason } from '../../src/files/files.js';
-import { malformed } from '../protocol/protocol.js';
-import { FrameMeter } from './frame-meter.js';
-import { peerOf } from './upgrade.js';
+import { FrameMeter } from '../../src/net/frame-meter.js';
+import { peerOf } from '../../src/net/upgrade.js';
+import { malformed } from '../protocol/malformed.js';
 import type { Wire, WireEvents } from './wire.js';
 
 /** A WebSocket of the package `ws`, on `socket`, from the moment it is open. */

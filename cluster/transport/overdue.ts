@@ -1,5 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
-import type { MessageProgress } from './frame-meter.js';
+import type { MessageProgress } from '../../src/net/frame-meter.js';
 import type { Limits } from './limits.js';
 import type { PoolMember } from './receive-pool.js';
 

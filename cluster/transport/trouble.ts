@@ -5,8 +5,8 @@
 import { connect as netConnect } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { type ErrorCode, LantrainError } from '../../src/errors.js';
+import { authorityOf, type JoinUrl } from '../../src/net/join-url.js';
 import { printableLine } from '../../src/util/printable.js';
-import { authorityOf, type JoinUrl } from '../access/join-url.js';
 
 const where = ({ host, port }: JoinUrl) => authorityOf(host, port);
 

@@ -1,5 +1,5 @@
 import type { LantrainError } from '../../src/errors.js';
-import type { MessageProgress } from './frame-meter.js';
+import type { MessageProgress } from '../../src/net/frame-meter.js';
 
 /** What a WebSocket tells of itself. */
 export interface WireEvents {

@@ -1,6 +1,8 @@
-import { MAX_FRAME_BYTES, type MicroBatchData, malformed } from '../protocol/protocol.js';
+import { MAX_FRAME_BYTES } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
+import type { MicroBatchData } from '../protocol/protocol.js';
 
-/** An assignment on its way: what has begun cannot be handed back, what is fenced need not be finished. */
+/** An assignment on its way: what has begun cannot be handed back, what is revoked need not be finished. */
 export interface Work {
   readonly assignment: number;
   /** In the order in which they are computed, without what was handed back. */
@@ -8,7 +10,7 @@ export interface Work {
   begun: number;
   /** It is being computed, or waits for its weights. */
   running: boolean;
-  fenced: boolean;
+  revoked: boolean;
   /** That it counts for. */
   bytes: number;
 }
@@ -39,7 +41,7 @@ export class HeldWork {
     this.#bytes += bytes;
     // Copies: the ids are views of a message, of which nothing else is to be kept.
     const own = microBatches.map((one) => ({ ...one, tokens: one.tokens.slice(), targets: one.targets.slice() }));
-    const work: Work = { assignment, microBatches: own, begun: 0, running: false, fenced: false, bytes };
+    const work: Work = { assignment, microBatches: own, begun: 0, running: false, revoked: false, bytes };
     this.#works.set(assignment, work);
     return work;
   }
@@ -58,14 +60,14 @@ export class HeldWork {
   }
 
   /** Nothing of an assignment counts any more; the work, if there is any. */
-  fence(assignment: number): Work | undefined {
+  revoke(assignment: number): Work | undefined {
     const work = this.#works.get(assignment);
-    if (work !== undefined) work.fenced = true;
+    if (work !== undefined) work.revoked = true;
     return work;
   }
 
-  fenceAll(): void {
-    for (const work of this.#works.values()) work.fenced = true;
+  revokeAll(): void {
+    for (const work of this.#works.values()) work.revoked = true;
   }
 
   finish(work: Work): void {

@@ -1,25 +1,23 @@
 import { LantrainError } from '../../src/errors.js';
 import { adapterTitle } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
-import { IGNORED_TARGET, type MicroBatch } from '../../src/model/gpt.js';
+import type { MicroBatch } from '../../src/model/gpt.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { runnablePlan } from '../../src/model/plan.js';
 import type { StepReport } from '../../src/model/sums.js';
 import type { EngineKeeper } from '../coordinator/engine-keeper.js';
 import { packLoss } from '../exchange/blocks.js';
+import { encodeFrame, type Frame, HEADER_BYTES, sealFrame } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
 import {
   type Assign,
-  type CoordinatorMessage,
-  encodeFrame,
-  type Frame,
-  HEADER_BYTES,
+  END_REASONS,
+  type MessageFromCoordinator,
   type MicroBatchData,
-  MicroBatchSet,
-  malformed,
-  sealFrame,
-  unpackTokens,
   type Welcome,
 } from '../protocol/protocol.js';
+import { unpackTokens } from '../protocol/tokens.js';
+import { type IdSet, microBatchSet } from '../round/sets.js';
 import type { WorkerConnection } from '../transport/connection.js';
 import { HeldFrames } from './held-frames.js';
 import { HeldWork, type Work } from './held-work.js';
@@ -108,7 +106,7 @@ export class Worker {
         if (++this.#probes > MOST_PROBES) throw malformed(`${this.#probes} probes at once`);
         this.#queue({ run: () => this.#probe(m) });
       },
-      weights: (m) => this.#announce(m.version),
+      admit: (m) => this.#announce(m.version),
       commit: (m) => {
         this.#weightsCame();
         this.#announce(m.step);
@@ -123,22 +121,20 @@ export class Worker {
         const work = this.#works.begin(assignment, microBatches);
         this.#queue({ run: () => this.#evaluate(version, work), work });
       },
-      reclaim: ({ assignment, microBatches: wanted }) => {
+      'hand-back': ({ assignment, microBatches: wanted }) => {
         const microBatches = this.#works.handBack(assignment, wanted);
-        this.#connection.send({ type: 'handedBack', assignment, microBatches });
+        this.#connection.send({ type: 'handed-back', assignment, microBatches });
       },
-      fence: (m) => this.#fence(m.assignment),
-      pause: () => {},
+      revoke: (m) => this.#revoke(m.assignment),
       stop: ({ final, reason }) => {
         const code = final ? 'LT_CLUSTER_DONE' : 'LT_CLUSTER_CLOSED';
-        this.#end(new LantrainError(code, `the coordinator has stopped: ${reason}`));
+        this.#end(new LantrainError(code, `the coordinator has stopped: ${END_REASONS[reason]}`));
       },
-      error: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator says ${m.code}: ${m.message}`)),
     };
     const { adapter } = options.engines.gpu;
     const described = adapterTitle(adapter).slice(0, 1000);
     const lacksShaders = !options.engines.hasShaders;
-    connection.send({ type: 'join', name: options.name, adapter: described, software: adapter.software, lacksShaders });
+    connection.send({ type: 'join', name: options.name, adapter: described, lacksShaders });
   }
 
   /** Works until the connection ends or the coordinator stops; resolves with the reason, and with no work in hand. */
@@ -151,7 +147,7 @@ export class Worker {
   #end(reason: LantrainError): void {
     if (this.#over !== undefined) return;
     this.#over = reason;
-    this.#works.fenceAll();
+    this.#works.revokeAll();
     this.#tasks = [];
     this.#frames?.clear();
     for (const { stop } of this.#waiting.splice(0)) stop(reason);
@@ -180,9 +176,9 @@ export class Worker {
     }
   }
 
-  /** What has not begun goes at once: a coordinator that deals and fences must not fill the memory either. */
-  #fence(assignment: number): void {
-    const work = this.#works.fence(assignment);
+  /** What has not begun goes at once: a coordinator that deals and revokes must not fill the memory either. */
+  #revoke(assignment: number): void {
+    const work = this.#works.revoke(assignment);
     if (work === undefined || work.running) return;
     this.#tasks = this.#tasks.filter((task) => task.work !== work);
     this.#works.finish(work);
@@ -230,11 +226,11 @@ export class Worker {
     return { engine: this.#engine, welcome: this.#welcome, frames: this.#frames };
   }
 
-  async #probe({ probe, nonce }: Extract<CoordinatorMessage, { type: 'probe' }>): Promise<void> {
+  async #probe({ probe, nonce }: MessageFromCoordinator<'probe'>): Promise<void> {
     this.#ready();
     const hash = await this.#options.engines.probe(probe, nonce);
     this.#probes--;
-    this.#connection.send({ type: 'hashes', probe, hash });
+    this.#connection.send({ type: 'probed', probe, hash });
   }
 
   #onFrame(frame: Frame): Promise<void> | undefined {
@@ -287,7 +283,7 @@ export class Worker {
         else engine.follower.apply(bucket, payload);
       } catch (error) {
         if (!(error instanceof LantrainError) || error.code !== 'LT_CLUSTER_FRAME') throw error;
-        this.#lacks(version, [bucket]);
+        this.#lacks([bucket]);
         continue;
       }
       this.#bucketVersions[bucket] = version;
@@ -298,9 +294,9 @@ export class Worker {
   }
 
   /** These buckets are needed whole. */
-  #lacks(version: number, buckets: readonly number[]): void {
+  #lacks(buckets: readonly number[]): void {
     for (const bucket of buckets) this.#bucketVersions[bucket] = -1;
-    this.#connection.send({ type: 'mismatch', version, buckets: [...buckets] });
+    this.#connection.send({ type: 'mismatch', buckets: [...buckets] });
   }
 
   async #verify(version: number): Promise<void> {
@@ -308,12 +304,12 @@ export class Worker {
     const sums = await engine.checks.read();
     const wrong = sums.flatMap(([a, b], i) => (a === this.#expected[i].a && b === this.#expected[i].b ? [] : [i]));
     if (wrong.length > 0) {
-      this.#lacks(version, wrong);
+      this.#lacks(wrong);
       return;
     }
     this.#verified = version;
     this.#times.verified = performance.now();
-    this.#connection.send({ type: 'ready', version });
+    this.#connection.send({ type: 'ready' });
     this.#options.onNote?.({ note: 'ready', version });
     this.#waiting = this.#waiting.filter((w) => {
       if (w.version > version) return true;
@@ -350,10 +346,10 @@ export class Worker {
       const scaled: ScaledBatch[] = [];
       let halvings = 0;
       const begin = () => {
-        const set = MicroBatchSet.of(done);
+        const set = microBatchSet(done);
         upload.begin((bucket) => this.#contribute(step, work, set, bucket, report, halvings));
       };
-      for (let next = this.#take(work); next.length > 0 && !work.fenced; next = this.#take(work)) {
+      for (let next = this.#take(work); next.length > 0 && !work.revoked; next = this.#take(work)) {
         this.#progress(work, done.length);
         const ids = next.map((data) => data.microBatch);
         done.push(...ids);
@@ -369,13 +365,13 @@ export class Worker {
           const what = report.wrong.slice(0, 3).join(', ');
           await upload.giveUp();
           const microBatch = ids[await engine.wrongOf(batches, context)];
-          this.#connection.send({ type: 'refuse', assignment, microBatch, status: 1, what });
+          this.#connection.send({ type: 'refused', assignment, microBatch, what });
           return;
         }
         this.#progress(work, done.length);
         if (this.#options.drag) await new Promise((go) => setTimeout(go, ids.length * (this.#options.drag ?? 0)));
       }
-      if (work.fenced || done.length === 0) return;
+      if (work.revoked || done.length === 0) return;
       const computed = performance.now();
       const tokens = done.length * engine.gpt.rows;
       const share = tokens / welcome.tokensPerStep;
@@ -390,7 +386,7 @@ export class Worker {
       this.#times.idle = performance.now();
       const uploadMs = this.#times.idle - computed;
       const times = { computeMs: computed - started, uploadMs, downloadMs, waitMs: idleMs - downloadMs };
-      if (this.#connection.isOpen) this.#connection.send({ type: 'stats', step, ...times, tokens });
+      if (this.#connection.isOpen) this.#connection.send({ type: 'stats', ...times });
     } finally {
       await upload.giveUp();
       engine.sums.clear(engine.gpu);
@@ -414,12 +410,12 @@ export class Worker {
   async #contribute(
     step: number,
     work: Work,
-    microBatches: MicroBatchSet,
+    microBatches: IdSet,
     bucket: number,
     report: StepReport | undefined,
     halvings: number,
   ): Promise<void> {
-    if (work.fenced) return;
+    if (work.revoked) return;
     const { engine, welcome } = this.#ready();
     const { incarnation } = welcome;
     const { assignment } = work;
@@ -430,7 +426,7 @@ export class Worker {
       message = await engine.packer.pack(bucket, HEADER_BYTES);
       sealFrame(message, header);
     }
-    if (!work.fenced) await this.#connection.sendFrame(message);
+    if (!work.revoked) await this.#connection.sendFrame(message);
   }
 
   async #evaluate(version: number, work: Work): Promise<void> {
@@ -440,25 +436,24 @@ export class Worker {
     try {
       await this.#atVersion(version);
       engine.gpt.submitWeights();
-      let [low, high, tokens, finite] = [0n, 0, 0, true];
+      let [sum, finite] = [0n, true];
+      const microBatches: number[] = [];
       while (work.begun < work.microBatches.length) {
-        if (work.fenced) return;
+        if (work.revoked) return;
         const data = work.microBatches[work.begun++];
         this.#progress(work, work.begun - 1);
-        const batch = this.#unpack(data);
-        const report = await engine.losses([batch]);
-        low += report.lossGrid;
+        const report = await engine.losses([this.#unpack(data)]);
+        sum += report.lossGrid;
+        microBatches.push(data.microBatch);
         finite &&= report.wrong.length === 0;
-        tokens += batch.targets.reduce((n, t) => n + Number(t !== IGNORED_TARGET), 0);
       }
-      high = Number(BigInt.asUintN(32, low >> 32n));
-      if (!work.fenced)
+      if (!work.revoked)
         this.#connection.send({
           type: 'evaluated',
           assignment,
-          low: Number(BigInt.asUintN(32, low)),
-          high,
-          tokens,
+          microBatches,
+          low: Number(BigInt.asUintN(32, sum)),
+          high: Number(BigInt.asUintN(32, sum >> 32n)),
           finite,
         });
     } finally {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
 import { LantrainError } from '../errors.js';
+import { TOKEN_VARIABLE } from '../net/access.js';
 import { allowedCores, lastLine, nodeProcess } from '../node/node-process.js';
 import { packageRoot } from '../node/shaders.js';
 

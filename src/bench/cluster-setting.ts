@@ -9,9 +9,9 @@ import type { MicroBatch } from '../model/gpt.js';
 import { parameterCount } from '../model/parameters.js';
 import { defaultPlan } from '../model/plan.js';
 import { loadShaders } from '../node/shaders.js';
+import { engineOptions } from '../run/resolve.js';
 import { microBatches } from '../train/batches.js';
 import { initializeWeights } from '../train/engine.js';
-import { engineOptionsOf } from '../train/engine-options.js';
 import type { Setting } from './cluster-table.js';
 import { median, rounded } from './figures.js';
 import type { Lobby } from './lobby.js';
@@ -56,7 +56,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
   });
   left.catch(() => {});
   const engine = await ClusterEngine.create(gpu, loadShaders(), {
-    ...engineOptionsOf(bench, shape, defaultPlan(gpu.adapter)),
+    ...engineOptions(bench, shape, defaultPlan(gpu.adapter)),
     seed: options.seed,
     tokensPerStep,
     version: 0,
@@ -121,7 +121,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
       fences,
     };
   } finally {
-    await engine.close('the next measurement begins');
+    await engine.close('next-measurement');
     for (const { connection } of members)
       connection.close(new LantrainError('LT_CLUSTER_CLOSED', 'the next measurement begins'));
   }

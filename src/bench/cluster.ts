@@ -1,15 +1,16 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Access, loadOrCreateAccess } from '../../cluster/access/access.js';
-import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
-import { RUN_DONE } from '../../cluster/protocol/protocol.js';
+import { END_REASONS } from '../../cluster/protocol/protocol.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
+import { ownAddress } from '../../cluster/transport/shown-address.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
 import { loadTokenizer } from '../data/tokenizer.js';
 import { checkWritableFile, writeText } from '../files/atomic.js';
 import type { Gpu } from '../gpu/device.js';
 import { parameterCount } from '../model/parameters.js';
+import { type Access, loadOrCreateAccess } from '../net/access.js';
+import { formatJoinUrl, parseJoinUrl } from '../net/join-url.js';
 import { openGpu } from '../node/open-gpu.js';
 import { describeAdapter } from '../node/processor.js';
 import { version } from '../node/version.js';
@@ -46,8 +47,8 @@ export interface ClusterBenchOutput {
   /** Whatever else there is to say. */
   readonly line: (text: string) => void;
   readonly progress: Progress;
-  /** What to paste on another machine; `urlOf` tells the URL by the host that it names. */
-  readonly invitation: (urlOf: (host: string) => string, host: string) => Promise<readonly string[]>;
+  /** What to paste on another machine, which reaches this one at `host`. */
+  readonly joinLines: (url: string, host: string) => readonly string[];
 }
 
 /** As the coordinator's. */
@@ -131,7 +132,7 @@ class ClusterBench {
       if (!isLocal) await this.#lobby.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
       this.#lobby.dismiss();
-      await this.#server?.close(RUN_DONE);
+      await this.#server?.close(END_REASONS.done);
       this.#data?.close();
     }
   }
@@ -177,8 +178,9 @@ class ClusterBench {
   /** Workers of other machines, as many as are asked for. */
   async #gather(count: number): Promise<string[]> {
     const { host } = this.request.listen ?? { host: '127.0.0.1' };
-    const lines = await this.output.invitation((shown) => this.#listening.joinUrl(shown), host);
-    for (const line of lines) this.output.line(line);
+    const { host: shown, remark } = await ownAddress(host);
+    const lines = this.output.joinLines(this.#listening.joinUrl(shown), shown);
+    for (const line of [...lines, ...(remark ? [remark] : [])]) this.output.line(line);
     this.output.line(`waiting  for ${count} workers`);
     await this.#lobby.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
     return this.#lobby.names.slice(0, count);

@@ -2,10 +2,10 @@ import { type Ceilings, measureCeilings } from '../gpu/ceiling.js';
 import type { DispatchList, Timing } from '../gpu/list.js';
 import { openGpu } from '../node/open-gpu.js';
 import { describeAdapter } from '../node/processor.js';
-import { resolvePlan } from '../run/prepare.js';
+import { resolvePlan } from '../run/plan.js';
+import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from '../run/profile.js';
 import type { Engine } from '../train/engine.js';
 import { median, rounded } from './figures.js';
-import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
 import type { BenchReport, BenchRequest, Progress } from './request.js';
 import { benchEngine, benchShape, describeShape, randomBatches } from './shape.js';
 

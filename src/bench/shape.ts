@@ -8,9 +8,10 @@ import type { BatchShape } from '../model/shape.js';
 import { availableMemory } from '../node/memory.js';
 import { loadShaders } from '../node/shaders.js';
 import { formatBytes } from '../report/format.js';
-import { checkBatch, checkPrecision, resolveOptions, shapeOfJob, stackedShape } from '../run/prepare.js';
+import { stackedShape } from '../run/fit.js';
+import { checkPrecision } from '../run/plan.js';
+import { checkBatch, engineOptions, resolveOptions, shapeOfJob } from '../run/resolve.js';
 import { Engine, initializeWeights } from '../train/engine.js';
-import { engineOptionsOf } from '../train/engine-options.js';
 import { shapeOptionsOf, type TrainOptions } from '../train/options.js';
 import type { PresetName } from '../train/presets.js';
 import { deriveKey, Stream, uniformAt } from '../util/random.js';
@@ -52,7 +53,7 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan, progr
         `choose a smaller --micro-batch, --context or --preset${shape.recompute ? '' : ', or --recompute'}`,
     );
   const engine = await Engine.create(gpu, loadShaders(), {
-    ...engineOptionsOf(bench, shape, plan),
+    ...engineOptions(bench, shape, plan),
     onProgress: progress('compiling the kernels'),
   });
   initializeWeights(engine, options.weights, options.seed);

@@ -5,7 +5,7 @@ import { parameterCount, parameters } from '../model/parameters.js';
 import { openGpu } from '../node/open-gpu.js';
 import { describeAdapter } from '../node/processor.js';
 import { formatBytes } from '../report/format.js';
-import { resolvePlan } from '../run/prepare.js';
+import { resolvePlan } from '../run/plan.js';
 import type { Engine } from '../train/engine.js';
 import { median, percent, rounded } from './figures.js';
 import type { BenchReport, BenchRequest, Progress } from './request.js';

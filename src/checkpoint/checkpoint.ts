@@ -87,11 +87,17 @@ export function stampOf(path: string): string {
   return JSON.stringify([path, ...stamps]);
 }
 
-/** Opens one checkpoint: all but the values themselves is checked. Throws LT_CHECKPOINT_CORRUPT or _TENSOR. */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+/** The state.json of one checkpoint, without a look at its values. Throws LT_CHECKPOINT_CORRUPT. */
+export function readState(path: string): CheckpointState {
   const statePath = join(path, 'state.json');
   const state = validate(CheckpointState, readJson(statePath));
   if (!state.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${statePath}: ${state.wrong}`);
+  return state.data;
+}
+
+/** Opens one checkpoint: all but the values themselves is checked. Throws LT_CHECKPOINT_CORRUPT or _TENSOR. */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const state = readState(path);
   const model = await openModel(path);
   const close = [model.close];
   try {
@@ -107,7 +113,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     return {
       path,
       config: model.config,
-      state: state.data,
+      state,
       read: (part, name) => (part === 'weights' ? model.read(name) : optimizer.read(`${part}.${name}`)),
       close: () => {
         for (const one of close) one();

@@ -1,11 +1,12 @@
 import { linkSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { writeFailure } from '../files/atomic.js';
 import { createFile, isSystemError } from '../files/files.js';
 import { readOwn } from '../files/own-files.js';
+import { readRegular } from '../files/regular-file.js';
 import { temporaryName } from '../files/temporary-name.js';
 import { LOCK_NAME } from './tree.js';
 
@@ -40,13 +41,17 @@ export class RunLock {
           if (tries < MOST_TRIES) continue;
           throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: what lies there cannot be read; remove it`);
         }
-        if (found === mine) break;
+        if (found === mine) {
+          refuseHeld(dir, path);
+          break;
+        }
         refuseLiving(dir, found);
         remove(path, found);
       }
     } catch (error) {
       throw writeFailure(path, error);
     }
+    if (held.size === 0) process.on('exit', releaseAll);
     held.add(path);
     return new RunLock(path);
   }
@@ -57,6 +62,18 @@ export class RunLock {
     if (found !== undefined) refuseLiving(dir, found);
   }
 
+  /** For who only reads: whether a process writes `dir`, this one or another, as far as that can be told. */
+  static isHeld(dir: string): boolean {
+    const path = resolve(dir, LOCK_NAME);
+    if ([...held].some((own) => resolve(own) === path)) return true;
+    try {
+      const holder = parse(readRegular(path, MOST_BYTES).toString('utf8'));
+      return holder !== undefined && mayLive(holder);
+    } catch {
+      return false;
+    }
+  }
+
   release(): void {
     releaseFile(this.path);
   }
@@ -64,12 +81,14 @@ export class RunLock {
 
 /** What this process holds, which goes with it on every way out but a kill. */
 const held = new Set<string>();
-process.on('exit', () => {
+
+function releaseAll(): void {
   for (const path of held) releaseFile(path);
-});
+}
 
 function releaseFile(path: string): void {
   if (!held.delete(path)) return;
+  if (held.size === 0) process.off('exit', releaseAll);
   try {
     if (readLock(path) === JSON.stringify(SELF)) rmSync(path);
   } catch {
@@ -122,6 +141,15 @@ function remove(path: string, stale: string): void {
 /** A second name of it is the one that it was made under. */
 function readLock(path: string): string | undefined {
   return readOwn(path, MOST_BYTES, { isLinkable: true });
+}
+
+/** Another run of this process writes it. */
+function refuseHeld(dir: string, path: string): void {
+  if (!held.has(path)) return;
+  throw new LantrainError(
+    'LT_RUN_LOCKED',
+    `${dir} is being written by another run of this process; wait for its end or choose another --out`,
+  );
 }
 
 /** A damaged lock is nobody's. */

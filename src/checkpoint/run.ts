@@ -44,7 +44,7 @@ export const KEPT_CHECKPOINTS = 2;
  *     report.html     all of it for people, written at the end
  *     checkpoints/    see checkpoint.ts
  *     lock            names the process that writes the run, see lock.ts
- *     cluster/        secrets of the run, see cluster/access/secret-files.ts
+ *     cluster/        secrets of the run, see src/net/secret-files.ts
  *
  * All of it may come from somebody else: before anything is written, tree.ts checks what lies there.
  *

@@ -6,7 +6,7 @@ import { isSystemError } from '../files/system-errors.js';
 import { baseOfTemporary, PARTIAL } from '../files/temporary-name.js';
 
 export const CONFIG_NAME = 'config.json';
-/** Names the process that writes a run. Readers never look at it. */
+/** Names the process that writes a run. Readers do not wait for it. */
 export const LOCK_NAME = 'lock';
 export const CHECKPOINTS_FOLDER = 'checkpoints';
 /** Where a run keeps tokens, certificate and port: readable by the owner only, never part of reports. */

@@ -8,7 +8,7 @@ import { RUN_OPTIONS } from '../run/run-options.js';
 import type { OptionRow, OptionTable } from '../train/option-table.js';
 import { TRAIN_OPTIONS } from '../train/options.js';
 import { DEFAULT_PRESET } from '../train/presets.js';
-import { joinLines, ownAddress } from './joining.js';
+import { joinLines } from './joining.js';
 import { loadingBar } from './loading.js';
 import { whole } from './numbers.js';
 import { printLine, remarkLine } from './output.js';
@@ -124,10 +124,7 @@ function clusterOutput(asJson: boolean, plain: boolean): ClusterBenchOutput {
     },
     line: asJson ? remarkLine : printLine,
     progress: (label) => (process.stderr.isTTY ? loadingBar(label) : () => {}),
-    invitation: async (urlOf, host) => {
-      const { host: shown, remark } = await ownAddress(host);
-      return [...joinLines(urlOf(shown), shown, plain), ...(remark ? [remark] : [])];
-    },
+    joinLines: (url, host) => joinLines(url, host, plain),
   };
 }
 

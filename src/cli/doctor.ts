@@ -22,7 +22,7 @@ import { processor } from '../node/processor.js';
 import { loadShaders, packageRoot } from '../node/shaders.js';
 import { version } from '../node/version.js';
 import { formatBytes } from '../report/format.js';
-import { planHash } from '../run/prepare.js';
+import { planHash } from '../run/plan.js';
 import { PRESET_NAMES, type PresetName } from '../train/presets.js';
 
 export interface DoctorCommand {

@@ -1,7 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { z } from 'zod';
 import { CLUSTER_OPTIONS, DEMO_OPTIONS } from '../../cluster/cluster-options.js';
-import { RUN_OPTIONS, type RunRequest } from '../run/run-options.js';
+import type { TrainRequest } from '../run/request.js';
+import { RUN_OPTIONS } from '../run/run-options.js';
 import { flagOf, type Given, type OptionRow, type OptionTable, TOPICS } from '../train/option-table.js';
 import { BASE_OPTIONS, TRAIN_OPTIONS, type TrainOptions } from '../train/options.js';
 import { DEFAULT_PRESET, PRESETS } from '../train/presets.js';
@@ -57,8 +58,10 @@ export function isGiven(command: Command, name: string): boolean {
   return ['cli', 'config'].includes(command.getOptionValueSource(name) ?? '');
 }
 
-export function runRequestOf(command: Command): RunRequest {
-  return { ...givenOf(command, RUN_OPTIONS), explicit: givenOf(command, TRAIN_OPTIONS) };
+/** What `train` and its like are asked for, as the library takes it, and whether they print JSON. */
+export function trainRequestOf(command: Command): TrainRequest & Given<Pick<typeof RUN_OPTIONS, 'json'>> {
+  const { config: _, ...run } = givenOf(command, RUN_OPTIONS);
+  return { ...run, ...givenOf(command, TRAIN_OPTIONS) };
 }
 
 /** The options of commander that stand for a row: a switch that can be turned off is two. */

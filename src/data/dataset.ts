@@ -16,13 +16,8 @@ import {
   tokenCachePath,
   writeTokenCache,
 } from './token-file.js';
+import type { TokenSource } from './token-source.js';
 import type { Tokenizer } from './tokenizer.js';
-
-/** Token ids in a row. `read` gives ids [start, start + count), to be read only; a RangeError beyond the end. */
-export interface TokenSource {
-  readonly length: number;
-  read(start: number, count: number): Uint16Array;
-}
 
 export interface Dataset {
   readonly train: TokenSource;

@@ -7,9 +7,9 @@ import { reason } from '../files/files.js';
 import { openRegular } from '../files/regular-file.js';
 import { ownMark } from '../files/state-folder.js';
 import { writeWhole } from './cache-folder.js';
-import type { TokenSource } from './dataset.js';
 import { readFully, type SourceFile } from './source-file.js';
 import { DTYPE_BYTES, type Dtype } from './token-layout.js';
+import type { TokenSource } from './token-source.js';
 
 /**
  * A token cache: the ids of a text that is too big to hold in memory.

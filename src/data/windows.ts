@@ -1,6 +1,6 @@
 import { LantrainError } from '../errors.js';
 import { deriveKey, permutation, Stream } from '../util/random.js';
-import type { TokenSource } from './dataset.js';
+import type { TokenSource } from './token-source.js';
 
 export interface WindowOptions {
   /** Length of the part in tokens. */

@@ -56,17 +56,22 @@ function curePolling(): void {
   globalThis.setImmediate = wrapper as unknown as typeof setImmediate;
 }
 
-let instance: GPU | undefined;
+/** By the adapter's name that was asked for. */
+const instances = new Map<string | undefined, GPU>();
 
 /**
- * The process's one Dawn instance; `adapterName` picks the first adapter whose name contains it. The instance is held
- * for the life of the process: when it is collected while a device lives, the process dies.
+ * A Dawn instance; `adapterName` picks the first adapter whose name contains it. Instances are held for the life of the
+ * process: when one is collected while a device lives, the process dies. The first one puts WebGPU's names among the
+ * process's globals.
  */
 export function openDawn(adapterName?: string): GPU {
+  let instance = instances.get(adapterName);
   if (instance === undefined) {
-    Object.assign(globalThis, globals);
-    watchWaits();
-    curePolling();
+    if (instances.size === 0) {
+      Object.assign(globalThis, globals);
+      watchWaits();
+      curePolling();
+    }
     const options = [
       // Dawn rounds timestamps to 65 microseconds unless told not to, which is longer than many kernels take.
       'disable-dawn-features=timestamp_quantization',
@@ -75,6 +80,7 @@ export function openDawn(adapterName?: string): GPU {
     ];
     if (adapterName !== undefined) options.push(`adapter=${adapterName}`);
     instance = create(options);
+    instances.set(adapterName, instance);
   }
   return instance;
 }

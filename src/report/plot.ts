@@ -1,8 +1,7 @@
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
-import { courseOf } from './course.js';
 import { formatLoss } from './format.js';
-import type { MetricsEvent } from './metrics.js';
+import type { LossCurves } from './loss-curves.js';
 import { drawIn, type Element, standAlone } from './svg.js';
 import { thin } from './thin.js';
 import { countTick } from './ticks.js';
@@ -41,16 +40,15 @@ const THEMES = {
  * `plot_losses` in "Build a Large Language Model (From Scratch)", chapter 5; behind them the loss of every step, thin.
  * A standalone SVG with its own fonts and colours, fit for an <img>. What is not finite is left out.
  */
-export function lossPlot(events: readonly MetricsEvent[], options: LossPlotOptions): string {
+export function lossPlot(curves: LossCurves, options: LossPlotOptions): string {
   const { tokensPerStep, stepsPerEpoch, title, theme = 'light', narrow = false } = options;
   const { width, height: leastHeight, ticks: mostTicks, margin } = narrow ? NARROW : WIDE;
   const colors = THEMES[theme];
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
 
-  const course = courseOf(events);
   const point = (step: number, loss: number): Point => ({ epoch: step / stepsPerEpoch, loss });
-  const evaluations = course.filter((event) => event.event === 'eval');
-  const steps = curve(course.flatMap((e) => (e.event === 'step' ? [point(e.step, e.loss)] : [])));
+  const { evaluations } = curves;
+  const steps = curve(curves.steps(point));
   const train = curve(evaluations.map((e) => point(e.step, e.trainLoss)));
   const val = curve(evaluations.map((e) => point(e.step, e.valLoss ?? Number.NaN)));
   const all = [...steps, ...train, ...val];

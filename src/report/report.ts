@@ -3,6 +3,7 @@ import { bitClassesOf, nameBitClasses } from './bit-classes.js';
 import { courseOf, endOf, type RunEnd } from './course.js';
 import { inexactOf, inexactText } from './exactness.js';
 import { formatCount, formatDuration, formatLoss, reasonOf, UNKNOWN } from './format.js';
+import { LossCurves } from './loss-curves.js';
 import type { MetricsEvent } from './metrics.js';
 import { lossPlot } from './plot.js';
 import { meanSpeed, secondsIn } from './speed.js';
@@ -68,9 +69,10 @@ export function htmlReport(events: readonly MetricsEvent[], options: ReportOptio
   const inexact = inexactOf(course);
   const nameOfClass = nameBitClasses(classes);
   const digest = done?.digest ?? checkpoints.at(-1)?.digest;
+  const losses = LossCurves.of(course);
   const plots = (['light', 'dark'] as const).flatMap((theme) =>
     [false, true].map((narrow) => {
-      const svg = lossPlot(course, { tokensPerStep, stepsPerEpoch, title: name, theme, narrow });
+      const svg = lossPlot(losses, { tokensPerStep, stepsPerEpoch, title: name, theme, narrow });
       return `<div class="${theme}"><div class="${narrow ? 'narrow' : 'wide'}">${svg}</div></div>`;
     }),
   );

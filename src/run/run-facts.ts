@@ -1,8 +1,10 @@
 import { basename } from 'node:path';
 import { describeModel } from '../model/config.js';
 import { parameterCount } from '../model/parameters.js';
+import { version } from '../node/version.js';
 import type { RunConfig } from '../train/run-config.js';
-import { planHash } from './prepare.js';
+import type { RunFacts } from '../watch/messages.js';
+import { planHash } from './plan.js';
 
 /** `834,304 parameters: 4 layers, ...`. */
 export function modelLine({ model }: RunConfig): string {
@@ -30,4 +32,21 @@ export function settingsOf(config: RunConfig): [string, string][] {
     ['Adapter', config.adapter],
     ['lantrain', config.version],
   ];
+}
+
+/** What the page shows of a run before its first event. */
+export function factsOf(config: RunConfig, path: string, kind: RunFacts['kind']): RunFacts {
+  return {
+    type: 'run',
+    name: basename(path),
+    version: version(),
+    kind,
+    model: modelLine(config),
+    data: config.data.description,
+    adapter: config.adapter,
+    totalSteps: config.totalSteps,
+    tokensPerStep: config.options.batch * config.model.context,
+    stepsPerEpoch: config.stepsPerEpoch,
+    settings: settingsOf(config),
+  };
 }

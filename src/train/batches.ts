@@ -1,4 +1,4 @@
-import type { TokenSource } from '../data/dataset.js';
+import type { TokenSource } from '../data/token-source.js';
 import { gatherWindow } from '../data/windows.js';
 import { IGNORED_TARGET, type MicroBatch } from '../model/gpt.js';
 

@@ -1,4 +1,6 @@
 import type { z } from 'zod';
+import { LantrainError } from '../errors.js';
+import { validate } from '../util/validate.js';
 
 /*
  * An option is one row of a table: the command line and its help, files of settings, their JSON schema, the
@@ -62,10 +64,15 @@ export type Given<T extends OptionTable> = { readonly [K in keyof T]?: Value<T[K
 /** What holds: what was given, else the default where there is one. */
 export type Settled<T extends OptionTable> = Given<T> & { readonly [K in WithDefault<T>]: Value<T[K]> };
 
-/** `given` with the defaults of the table for what is missing. */
+/** The options of the table, with their defaults for what is missing. Throws LT_USAGE_OPTION for a value that cannot be. */
 export function settle<T extends OptionTable>(table: T, given: Given<T>): Settled<T> {
   const settled: Record<string, unknown> = {};
-  for (const [name, row] of Object.entries(table)) settled[name] = given[name] ?? row.default;
+  for (const [name, row] of Object.entries(table)) {
+    const value = given[name] ?? row.default;
+    const parsed = value === undefined ? undefined : validate(row.schema, value);
+    if (parsed?.ok === false) throw new LantrainError('LT_USAGE_OPTION', `${flagOf(name)} ${value} ${parsed.words}`);
+    settled[name] = value;
+  }
   return settled as Settled<T>;
 }
 

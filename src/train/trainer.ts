@@ -1,10 +1,11 @@
-import type { Dataset, TokenSource } from '../data/dataset.js';
+import type { Dataset } from '../data/dataset.js';
+import type { TokenSource } from '../data/token-source.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { Windows } from '../data/windows.js';
 import type { MetricsEvent } from '../report/metrics.js';
 import { deriveKey, Stream } from '../util/random.js';
 import { microBatches } from './batches.js';
-import { Checkpointer, type CheckpointHooks } from './checkpointer.js';
+import { type CheckpointHooks, CheckpointSchedule } from './checkpoint-schedule.js';
 import { StepAbandoned, type TrainingEngine } from './engine.js';
 import type { RunClock } from './run-clock.js';
 import type { RunConfig } from './run-config.js';
@@ -14,8 +15,8 @@ import { learningRateAt } from './schedule.js';
 /** What the loop hands out; the shell around it writes files and prints. */
 export interface TrainerHooks extends CheckpointHooks {
   event(event: MetricsEvent): void | Promise<void>;
-  /** True once the run should end after the step in hand. */
-  stopping(): boolean;
+  /** Aborted, it ends the run after the step in hand. */
+  readonly stop: AbortSignal;
   /** After each step but the last: waits while the run is paused. */
   pause?(): Promise<void>;
   /** Measures speeds; the monotonic clock if absent. */
@@ -36,7 +37,7 @@ export interface TrainingEnd {
 export class Trainer {
   readonly windows: Windows;
   readonly #validation: Windows | undefined;
-  #checkpointer: Checkpointer | undefined;
+  #checkpoints: CheckpointSchedule | undefined;
   #abandoned = false;
 
   /** `tokenizer` is undefined where tokens have no text (a `.bin` file of another vocabulary): then no samples. */
@@ -62,14 +63,14 @@ export class Trainer {
     const { options, totalSteps } = this.config;
     const now = hooks.clock?.now ?? (() => performance.now());
     const started = now();
-    const checkpointer = new Checkpointer(hooks, this.engine, options.checkpointEvery, from);
-    this.#checkpointer = checkpointer;
+    const checkpoints = new CheckpointSchedule(hooks, this.engine, options.checkpointEvery, from);
+    this.#checkpoints = checkpoints;
     let step = from;
     let isCut = false;
     try {
       // A run that was stopped or killed in the middle of them has them still to come.
       if (from > 0) await this.#report(from, hooks, (kind) => hooks.has?.(kind, from) ?? true);
-      while (step < totalSteps && !hooks.stopping()) {
+      while (step < totalSteps && !hooks.stop.aborted) {
         // Evaluation, samples and checkpoints do not count into a step's speed.
         const stepStarted = now();
         const lr = this.#learningRate(step + 1);
@@ -77,37 +78,37 @@ export class Trainer {
         step++;
         const tokensPerSecond = this.tokensPerStep / ((now() - stepStarted) / 1000);
         await hooks.event({ event: 'step', step, loss, tokens: this.tokensPerStep, tokensPerSecond, lr, gradNorm });
-        checkpointer.recorded(step);
+        checkpoints.recorded(step);
         await this.#report(step, hooks);
         if (step === totalSteps) break;
-        await checkpointer.after(step);
+        await checkpoints.after(step);
         await hooks.pause?.();
       }
     } catch (error) {
       if (!(error instanceof StepAbandoned)) {
-        await checkpointer.rescue();
+        await checkpoints.rescue();
         throw error;
       }
       isCut = true;
     }
     try {
-      const digest = await checkpointer.finish();
+      const digest = await checkpoints.finish();
       // Without the report on its last step a run is not complete: `--resume` makes it up.
       return { step, digest, complete: step >= totalSteps && !isCut, seconds: (now() - started) / 1000 };
     } catch (error) {
-      await checkpointer.rescue();
+      await checkpoints.rescue();
       throw error;
     }
   }
 
   /** Saves the state after the last finished step at once, also in the middle of the next one; resolves with that step. */
   async save(): Promise<number | undefined> {
-    return this.#checkpointer?.now();
+    return this.#checkpoints?.now();
   }
 
   /** Whether the last finished step is in a checkpoint, or on its way there. */
   get isSaved(): boolean {
-    return this.#checkpointer?.isDone ?? false;
+    return this.#checkpoints?.isDone ?? false;
   }
 
   /** Ends the run now: the step or the report in hand is given up. */

@@ -73,6 +73,9 @@ const WORKER_STATES = [
 ] as const;
 export type WorkerState = (typeof WORKER_STATES)[number];
 
+/** As which the owner's own adapter stands among the workers: it cannot be dropped. */
+export const OWNER_ID = 0;
+
 const Worker = z.object({
   id: count,
   name: text,

@@ -5,8 +5,9 @@ import { describe, expect, test, vi } from 'vitest';
 import { openModel } from '../../src/checkpoint/huggingface.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { openSafetensors } from '../../src/checkpoint/safetensors.js';
-import { exportModel } from '../../src/cli/export.js';
-import { generate } from '../../src/cli/generate.js';
+import { runCommandLine } from '../../src/cli/command-line.js';
+import { exportModel } from '../../src/run/export-model.js';
+import { generate } from '../../src/run/generate.js';
 import { BASE_OPTIONS } from '../../src/train/options.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 
@@ -73,7 +74,7 @@ describe('a checkpoint with a changed bit', () => {
     for (const stream of [out, err]) stream.mockImplementation((text) => said.push(String(text)) > 0);
     const to = join(scratch(), 'exported');
     try {
-      expect(await exportModel({ run: path, out: to })).toBe(0);
+      expect(await runCommandLine(['export', '--run', path, '--out', to])).toBe(0);
     } finally {
       out.mockRestore();
       err.mockRestore();
@@ -90,7 +91,7 @@ describe('a checkpoint with a changed bit', () => {
     writeFileSync(join(path, 'config.json'), JSON.stringify({ ...CONFIG, model: { ...TINY, vocabSize: 50_257 } }));
     const before = contents(path);
     const request = { run: path, prompt: 'a', tokens: 1, temperature: 0, topK: 0, seed: 1, adapter: 'none' };
-    await failure('LT_CHECKPOINT_CORRUPT', () => generate(request));
+    await failure('LT_CHECKPOINT_CORRUPT', () => generate(request).next());
     const elsewhere = join(scratch(), 'other');
     await failure('LT_CHECKPOINT_CORRUPT', () => exportModel({ run: path, out: elsewhere }));
     expect(existsSync(elsewhere)).toBe(false);

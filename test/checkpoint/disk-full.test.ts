@@ -3,9 +3,9 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { RunDirectory } from '../../src/checkpoint/run.js';
-import { exportModel } from '../../src/cli/export.js';
 import { systemFailure } from '../../src/files/files.js';
 import { readMetrics } from '../../src/report/metrics.js';
+import { exportModel } from '../../src/run/export-model.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 
 /** The disk takes `space.left` more bytes through file handles, then says that it is full. */

@@ -1,11 +1,11 @@
 import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { loadOrCreateAccess } from '../../cluster/access/access.js';
 import { EventLog } from '../../src/checkpoint/event-log.js';
 import { RunLock } from '../../src/checkpoint/lock.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { LantrainError } from '../../src/errors.js';
+import { loadOrCreateAccess } from '../../src/net/access.js';
 import { scratch, state, TINY } from './helpers.js';
 import { Outside, type Plant, plant } from './plants.js';
 

@@ -15,13 +15,13 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { loadOrCreateAccess, saveIncarnation, savePort } from '../../cluster/access/access.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
-import { exportModel } from '../../src/cli/export.js';
 import { writeWhole as writeCache } from '../../src/data/cache-folder.js';
 import { LantrainError } from '../../src/errors.js';
 import { writeWhole } from '../../src/files/atomic.js';
 import { removeQuietly, systemFailure } from '../../src/files/files.js';
+import { loadOrCreateAccess, saveIncarnation, savePort } from '../../src/net/access.js';
+import { exportModel } from '../../src/run/export-model.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 import { contentsOf, NAMES, Outside, PLANTS, type Plant, plant } from './plants.js';
 

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { failureOf } from '../../src/cli/failure.js';
 import { createProgram } from '../../src/cli/program.js';
-import { runRequestOf } from '../../src/cli/train-options.js';
-import type { RunRequest } from '../../src/run/run-options.js';
+import { trainRequestOf } from '../../src/cli/train-options.js';
+import type { TrainRequest } from '../../src/run/request.js';
 import { BASE_OPTIONS } from '../../src/train/options.js';
 import { type Finished, lantrain, SMALL, workFolder } from './run.js';
 
@@ -19,13 +19,13 @@ function file(content: unknown, name = 'options.json'): string {
 }
 
 /** What a command line asks for, without running it. */
-async function requestOf(args: readonly string[], name = 'train'): Promise<RunRequest> {
+async function requestOf(args: readonly string[], name = 'train'): Promise<TrainRequest> {
   const program = createProgram(() => {});
   const command = program.commands.find((one) => one.name() === name);
   if (command === undefined) throw new Error(`there is no command ${name}`);
-  let request: RunRequest | undefined;
+  let request: TrainRequest | undefined;
   command.action(() => {
-    request = runRequestOf(command);
+    request = trainRequestOf(command);
   });
   await program.parseAsync([name, ...args], { from: 'user' });
   if (request === undefined) throw new Error('the command was not run');
@@ -58,25 +58,22 @@ const RUN = {
 describe('a file of options', () => {
   test('gives options by their names, of a run and of training alike', async () => {
     const path = file({ $schema: 'x', preset: 'gpt2', microBatch: 2, tie: false, out: 'here', lr: 0.25, json: true });
-    const { explicit, ...rest } = await requestOf(['--config', path]);
-    expect(explicit).toEqual({ microBatch: 2, tie: false, lr: 0.25 });
-    expect(rest).toEqual({ config: path, preset: 'gpt2', out: 'here', json: true });
+    const wanted = { microBatch: 2, tie: false, lr: 0.25, preset: 'gpt2', out: 'here', json: true };
+    expect(await requestOf(['--config', path])).toEqual(wanted);
   });
 
   test('yields to flags, and to those that contradict it', async () => {
     const path = file({ lr: 0.25, batch: 4, steps: 100, out: 'here', tie: true });
     const args = ['--lr', '0.5', '--epochs', '2', '--resume', 'run', '--no-tie'];
-    const { explicit, out, resume } = await requestOf(['--config', path, ...args]);
-    expect(explicit).toEqual({ lr: 0.5, batch: 4, epochs: 2, tie: false });
-    expect([out, resume]).toEqual([undefined, 'run']);
+    const wanted = { lr: 0.5, batch: 4, epochs: 2, tie: false, resume: 'run' };
+    expect(await requestOf(['--config', path, ...args])).toEqual(wanted);
   });
 
   test("may be a run's own configuration, with its plan and its first weights", async () => {
     const path = file(RUN, 'config.json');
     for (const name of ['train', 'coordinator', 'demo']) {
-      const { explicit, init, plan, adapter, preset } = await requestOf(['--config', path, '--seed', '9'], name);
-      expect(explicit).toEqual({ ...RUN.options, seed: 9 });
-      expect([init, plan, adapter, preset]).toEqual(['weights', path, undefined, undefined]);
+      const wanted = { ...RUN.options, seed: 9, init: 'weights', plan: path };
+      expect(await requestOf(['--config', path, '--seed', '9'], name)).toEqual(wanted);
     }
     const resumed = await requestOf(['--config', path, '--resume', 'run', '--tune']);
     expect([resumed.init, resumed.plan, resumed.tune]).toEqual([undefined, undefined, true]);

@@ -3,19 +3,20 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { newToken, savePort } from '../../cluster/access/access.js';
-import { formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
+import { lastStart } from '../../cluster/cluster-backend.js';
 import type { Discovered } from '../../cluster/transport/discovery.js';
-import { listening } from '../../cluster/transport/listening.js';
-import { checkPlain } from '../../cluster/transport/loopback.js';
-import { lastStart } from '../../src/cli/coordinator.js';
-import { joinLines, pageAddress, shownAddress } from '../../src/cli/joining.js';
-import { DEFAULT_PORT, listenOn, portsFor } from '../../src/cli/listen-port.js';
-import { announcePage } from '../../src/cli/watch.js';
-import { choose } from '../../src/cli/worker.js';
+import { DEFAULT_PORT, listenOn, portsFor } from '../../cluster/transport/listen-port.js';
+import { pageAddress, shownAddress } from '../../cluster/transport/shown-address.js';
+import { onlyOne, shown } from '../../cluster/work.js';
+import { foundLines } from '../../src/cli/commands/worker.js';
+import { joinLines } from '../../src/cli/joining.js';
+import { watchLines } from '../../src/cli/watch.js';
+import { newToken, savePort } from '../../src/net/access.js';
+import { formatJoinUrl, type JoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
+import { listening } from '../../src/net/listening.js';
+import { checkPlain } from '../../src/net/loopback.js';
 import { listenAddress } from '../../src/node/lan-address.js';
 import type { Reachable } from '../../src/node/reachable.js';
-import type { Reporter } from '../../src/report/progress.js';
 
 const code = (name: string) => expect.objectContaining({ code: name });
 const at = (...addresses: string[]): Reachable[] =>
@@ -94,34 +95,46 @@ test('the printed command can be pasted elsewhere: brackets are quoted where a s
   expect(() => checkPlain('192.168.1.20', false)).toThrow(/on both sides, --plain$/);
 });
 
-test('the admin link goes to a terminal only; elsewhere the file of its token is named', async () => {
+test('the admin link goes to a terminal only; elsewhere the file of its token is named', () => {
   const secrets = { token: newToken(), fingerprint: FINGERPRINT, admin: newToken() };
-  const linesOf = async (isPrivate: boolean) => {
-    const lines: string[] = [];
-    const reporter = { isPrivate, note: (line: string) => void lines.push(line) } as Reporter;
-    await announcePage(reporter, '127.0.0.1', 'https://127.0.0.1:1/', secrets, 'runs/x/cluster/admin-token');
-    return lines;
+  const linesOf = (isPrivate: boolean) => {
+    const address = 'https://127.0.0.1:1/';
+    const adminFile = 'runs/x/cluster/admin-token';
+    const readers = { isPrivate, isTerminal: true };
+    return watchLines({ event: 'watch', host: '127.0.0.1', address, secrets, adminFile }, readers);
   };
   const link = `https://127.0.0.1:1/#${secrets.token}.${FINGERPRINT}`;
-  expect(await linesOf(true)).toEqual([`watch    ${link}`, `admin    ${link}.${secrets.admin}`]);
-  expect(await linesOf(false)).toEqual([
+  expect(linesOf(true)).toEqual([`watch    ${link}`, `admin    ${link}.${secrets.admin}`]);
+  expect(linesOf(false)).toEqual([
     `watch    ${link}`,
     `admin    ${link}.ADMIN with what is in runs/x/cluster/admin-token for ADMIN`,
   ]);
 });
 
-test('a browser is given no address that it cannot open', async () => {
-  const lines: string[] = [];
-  const reporter = { note: (line: string) => void lines.push(line) } as Reporter;
-  const secrets = { token: newToken(), fingerprint: FINGERPRINT, admin: newToken() };
-  await announcePage(reporter, '::1', pageAddress('::1', 7070, false), secrets, 'file');
-  expect(lines.map((line) => line.split('#')[0])).toEqual([
+const SECRETS = { token: newToken(), fingerprint: FINGERPRINT, admin: newToken() };
+const linesAt = (host: string, isSecure: boolean, isTerminal: boolean) => {
+  const address = pageAddress(host, 7070, isSecure);
+  return watchLines(
+    { event: 'watch', host, address, secrets: SECRETS, adminFile: 'file' },
+    { isPrivate: false, isTerminal },
+  );
+};
+
+test('other machines get the link as a QR code too where there is a terminal, below the lines', () => {
+  const [watch, admin, ...code] = linesAt('192.168.1.20', true, true);
+  expect([watch, admin]).toEqual(linesAt('192.168.1.20', true, false));
+  expect(code.length).toBeGreaterThan(15);
+  for (const line of code) expect(line).toMatch(/^[ █▀▄]+$/);
+});
+
+test('a browser is given no address that it cannot open', () => {
+  expect(linesAt('::1', false, true).map((line) => line.split('#')[0])).toEqual([
     'watch    http://[::1]:7070/',
     'admin    http://[::1]:7070/',
   ]);
-  lines.length = 0;
-  await announcePage(reporter, 'fe80::1%eth0', pageAddress('fe80::1%eth0', 7070, true), secrets, 'file');
-  expect(lines).toEqual([expect.stringMatching(/^watch .*browsers.*fe80::1%eth0.*\[::\]:PORT/)]);
+  expect(linesAt('fe80::1%eth0', true, true)).toEqual([
+    expect.stringMatching(/^watch .*browsers.*fe80::1%eth0.*\[::\]:PORT/),
+  ]);
 });
 
 const servers: Server[] = [];
@@ -182,19 +195,20 @@ test('several coordinators on the network: a command for each, without a token, 
       url: { secure: false, host: '192.168.1.21', port: 7070 },
     },
   ];
-  const several = choose(found, false);
-  const text = several.lines.join('\n');
+  const lines = foundLines(found.map(shown), false);
+  const text = lines.join('\n');
   for (const { name } of found) expect(text).toContain(name);
-  const command = / worker (\S+)$/.exec(several.lines[1])?.[1] ?? '';
+  const command = / worker (\S+)$/.exec(lines[1])?.[1] ?? '';
   expect(parseJoinUrl(command)).toEqual(found[0].url);
-  expect(several.lines[3]).toMatch(/ worker ws:\/\/192\.168\.1\.21:7070\/ --plain$/);
-  expect(several.url).toThrow(/LANTRAIN_TOKEN.*standard input/);
-  expect(several.url).toThrow(code('LT_CLUSTER_CONNECT'));
-  expect(choose(found.slice(0, 1), false).url()).toEqual(found[0].url);
-  expect(choose([], false).url).toThrow(/ worker URL/);
+  expect(lines[3]).toMatch(/ worker ws:\/\/192\.168\.1\.21:7070\/ --plain$/);
+  expect(() => onlyOne(found)).toThrow(/LANTRAIN_TOKEN.*standard input/);
+  expect(() => onlyOne(found)).toThrow(code('LT_CLUSTER_CONNECT'));
+  expect(onlyOne(found.slice(0, 1))).toEqual(found[0].url);
+  expect(foundLines(found.slice(0, 1).map(shown), false)).toEqual([`found    ${found[0].name} at 192.168.1.20:7070`]);
+  expect(() => onlyOne([])).toThrow(/ worker URL/);
   // Anybody may say that there are coordinators.
-  const flood = Array.from({ length: 1000 }, (_, i) => ({ ...found[0], name: `lantrain ${i}` }));
-  const shown = choose(flood, false).lines;
-  expect(shown.length).toBe(33);
-  expect(shown.at(-1)).toMatch(/ and 984 more$/);
+  const flood = Array.from({ length: 1000 }, (_, i) => shown({ ...found[0], name: `lantrain ${i}` }));
+  const few = foundLines(flood, false);
+  expect(few.length).toBe(33);
+  expect(few.at(-1)).toMatch(/ and 984 more$/);
 });

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 import { expect, test } from 'vitest';
-import { parseJoinUrl } from '../../cluster/access/join-url.js';
+import { parseJoinUrl } from '../../src/net/join-url.js';
 import { Lantrain } from '../cluster/processes.js';
 import { SMALL, workFolder } from './run.js';
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import { newToken } from '../../cluster/access/access.js';
+import { newToken } from '../../src/net/access.js';
 import { adminLinkOf, joinUrlOf, Lantrain, startCoordinator } from '../cluster/processes.js';
 import { removeTemporaryFolders, smallCheckout } from '../setup/checkout.js';
 import { lantrain, SMALL, workFolder } from './run.js';

@@ -9,6 +9,11 @@ import { createServer as createTlsServer } from 'node:tls';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
+import { advertise, discover, readService, serviceName } from '../../cluster/transport/discovery.js';
+import { coordinatorHandshake, type MessageChannel, workerHandshake } from '../../cluster/transport/handshake.js';
+import { encodeMessage } from '../../cluster/transport/messages.js';
+import { ClusterServer } from '../../cluster/transport/server.js';
 import {
   type Access,
   fingerprintOf,
@@ -17,12 +22,8 @@ import {
   readToken,
   savePort,
   tokenFromEnvironment,
-} from '../../cluster/access/access.js';
-import { checkToken, formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
-import { encodeMessage, PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
-import { advertise, discover, readService, serviceName } from '../../cluster/transport/discovery.js';
-import { coordinatorHandshake, type MessageChannel, workerHandshake } from '../../cluster/transport/handshake.js';
-import { ClusterServer } from '../../cluster/transport/server.js';
+} from '../../src/net/access.js';
+import { checkToken, formatJoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
 import { answers, join, startServer, VERSION } from './transport-helpers.js';
 
 let folder: string;

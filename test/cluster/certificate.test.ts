@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { certificateWarning, loadOrCreateAccess, ownPair } from '../../cluster/access/access.js';
+import { certificateWarning, loadOrCreateAccess, ownPair } from '../../src/net/access.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lantrain-certificate-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

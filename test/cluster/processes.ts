@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
+import { formatJoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
 
 export interface Event {
   readonly event: string;

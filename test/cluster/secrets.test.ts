@@ -15,6 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { ownMark } from '../../src/files/state-folder.js';
 import {
   type Access,
   loadOrCreateAccess,
@@ -23,8 +24,7 @@ import {
   readPort,
   saveIncarnation,
   savePort,
-} from '../../cluster/access/access.js';
-import { ownMark } from '../../src/files/state-folder.js';
+} from '../../src/net/access.js';
 
 let dir: string;
 let folder: string;

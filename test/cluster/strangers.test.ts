@@ -3,8 +3,8 @@ import { get } from 'node:http';
 import type { Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { refusal } from '../../cluster/transport/trouble.js';
+import { parseJoinUrl } from '../../src/net/join-url.js';
 import { newAccess } from '../watch/helpers.js';
 import {
   answers,

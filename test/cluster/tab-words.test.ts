@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { hexFingerprint } from '../../cluster/access/join-url.js';
 import { advance, INITIAL, type TabReport, type TabState } from '../../cluster/tab/state.js';
 import { describePhase, deviceName, explain, obstacles } from '../../cluster/tab/words.js';
+import { hexFingerprint } from '../../src/net/join-url.js';
 
 const after = (...reports: TabReport[]): TabState => reports.reduce(advance, INITIAL);
 

@@ -5,7 +5,7 @@ import { firstStepsIn, inexactOf, inexactText } from '../../src/report/exactness
 import { describe } from '../../src/report/format.js';
 import { type MetricsEvent, parseMetrics } from '../../src/report/metrics.js';
 import { htmlReport } from '../../src/report/report.js';
-import { Telemetry } from '../../src/watch/telemetry.js';
+import { Telemetry } from '../../src/watch/server/telemetry.js';
 import { workFolder } from '../cli/run.js';
 import { FACTS } from '../watch/helpers.js';
 import { step } from './helpers.js';

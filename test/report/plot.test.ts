@@ -1,5 +1,6 @@
 import { parseHTML } from 'linkedom';
 import { expect, test } from 'vitest';
+import { LossCurves } from '../../src/report/loss-curves.js';
 import type { MetricsEvent } from '../../src/report/metrics.js';
 import { lossPlot } from '../../src/report/plot.js';
 import { evaluation, step } from './helpers.js';
@@ -11,7 +12,7 @@ interface Drawn {
   readonly textContent: string;
 }
 function draw(events: MetricsEvent[], options: Partial<Parameters<typeof lossPlot>[1]> = {}) {
-  const svg = lossPlot(events, { ...OPTIONS, ...options });
+  const svg = lossPlot(LossCurves.of(events), { ...OPTIONS, ...options });
   const { document } = parseHTML(`<body>${svg}</body>`);
   const all = (selector: string): Drawn[] => [...document.querySelectorAll(selector)];
   const texts = all('text').map((element) => element.textContent);

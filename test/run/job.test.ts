@@ -18,7 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** What a run is refused with before any GPU is opened; the tests would find none otherwise. */
 const refused = (code: ErrorCode, request: Partial<Parameters<typeof prepareJob>[0]>) =>
-  failure(code, () => prepareJob({ explicit: {}, alone: true, adapter: 'no such adapter', ...request }));
+  failure(code, () => prepareJob({ explicit: {}, alone: true, adapter: 'no such adapter', tell() {}, ...request }));
 
 describe('weights to begin with', () => {
   const MODEL = { vocabSize: 256, context: 8, width: 8, layers: 1, heads: 1, tie: true, qkvBias: true };

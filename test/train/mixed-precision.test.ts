@@ -4,7 +4,7 @@ import { Gpu } from '../../src/gpu/device.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
-import { checkPrecision } from '../../src/run/prepare.js';
+import { checkPrecision } from '../../src/run/plan.js';
 import type { Engine } from '../../src/train/engine.js';
 import { FIRST_LOSS_SCALE, GROWTH_STEPS, nextLossScale } from '../../src/train/loss-scale.js';
 import { Bench } from '../gpu/harness.js';

@@ -4,7 +4,7 @@ import { readShared } from '../../src/checkpoint/shared-state.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { openDawn } from '../../src/node/dawn.js';
-import { arenaOf } from '../../src/run/checkpoints.js';
+import { arenaOf } from '../../src/run/checkpoint-writer.js';
 import { TrainingState } from '../../src/train/optimizer.js';
 import { StateSnapshot } from '../../src/train/snapshot.js';
 

@@ -52,7 +52,7 @@ function trainer(engine: ReturnType<typeof fake>) {
   const hooks: TrainerHooks = {
     event: (event) => void events.push(event),
     checkpoint: async (step) => ({ written: Promise.resolve({ digest: `digest ${step}`, path: '' }) }),
-    stopping: () => false,
+    stop: new AbortController().signal,
     has: (kind, step) => events.some((event) => event.event === kind && event.step === step),
   };
   const made = new Trainer(engine as unknown as TrainingEngine, config, data, undefined);
@@ -124,7 +124,7 @@ test("neither waiting for workers nor evaluations, checkpoints and pauses count 
       time += 3000;
       return { written: Promise.resolve({ digest: 'd', path: 'p' }) };
     },
-    stopping: () => false,
+    stop: new AbortController().signal,
     pause: async () => {
       time += 4000;
     },

@@ -4,11 +4,10 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { WebSocket } from 'ws';
-import { type Access, loadOrCreateAccess } from '../../cluster/access/access.js';
-import { importToken, randomNonce, sign, verify } from '../../cluster/transport/proof.js';
 import type { LantrainError } from '../../src/errors.js';
+import { type Access, loadOrCreateAccess } from '../../src/net/access.js';
+import { importToken, randomNonce, sign, verify } from '../../src/net/proof.js';
 import type { MetricsEvent, StepEvent } from '../../src/report/metrics.js';
-import { RunControls } from '../../src/watch/controls.js';
 import {
   decodeServerMessage,
   fromHex,
@@ -21,10 +20,11 @@ import {
   WATCH_VERSION,
   watchStatement,
 } from '../../src/watch/messages.js';
-import { type PageServer, servePage } from '../../src/watch/page-server.js';
-import { Telemetry } from '../../src/watch/telemetry.js';
-import { Watchers, type WatchLimits } from '../../src/watch/watchers.js';
-import type { LiveWorker } from '../../src/watch/worker-list.js';
+import { RunControls } from '../../src/watch/server/controls.js';
+import { type PageServer, servePage } from '../../src/watch/server/page-server.js';
+import { Telemetry } from '../../src/watch/server/telemetry.js';
+import { Watchers, type WatchLimits } from '../../src/watch/server/watchers.js';
+import type { LiveWorker } from '../../src/watch/server/worker-list.js';
 
 export const SECRETS: PageSecrets = { token: 't'.repeat(32), fingerprint: '', admin: 'a'.repeat(32) };
 
@@ -103,20 +103,23 @@ export interface PlayedRun {
 export async function testPage(limits: Partial<WatchLimits> = {}, played: PlayedRun = {}): Promise<TestPage> {
   const access = played.secure ? await newAccess() : undefined;
   const secrets = { ...SECRETS, fingerprint: access?.fingerprint ?? '' };
-  const telemetry = new Telemetry({ ...FACTS, ...played.facts }, played.past, played.now);
+  const stop = new AbortController();
+  const telemetry = new Telemetry({ ...FACTS, ...played.facts }, played.past, played.now, stop.signal);
   const acted: string[] = [];
-  const controls = new RunControls({
-    stop: () => {
-      acted.push('stop');
-      controls.stop();
+  const controls = new RunControls(
+    {
+      stop: () => {
+        acted.push('stop');
+        stop.abort();
+      },
+      save: () => acted.push('save') === acted.indexOf('save') + 1,
+      drop: (worker) => (worker === 1 ? 'worker-1' : false),
+      changed: () => {
+        telemetry.paused = controls.paused;
+      },
     },
-    save: () => acted.push('save') === acted.indexOf('save') + 1,
-    drop: (worker) => (worker === 1 ? 'worker-1' : false),
-    changed: () => {
-      telemetry.paused = controls.paused;
-      telemetry.stopping = controls.stopping;
-    },
-  });
+    stop.signal,
+  );
   const refused: LantrainError[] = [];
   const watchers = new Watchers({
     secrets,

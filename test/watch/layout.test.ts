@@ -1,6 +1,6 @@
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { hexFingerprint } from '../../cluster/access/join-url.js';
+import { hexFingerprint } from '../../src/net/join-url.js';
 import { formatLoss } from '../../src/report/format.js';
 import { parseMetrics } from '../../src/report/metrics.js';
 import { htmlReport } from '../../src/report/report.js';

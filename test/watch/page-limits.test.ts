@@ -2,8 +2,8 @@ import { get } from 'node:http';
 import { afterEach, expect, test, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { PersonBudgets } from '../../src/util/budget.js';
-import { type Asker, HistoryAnswers } from '../../src/watch/history-answers.js';
-import { Telemetry } from '../../src/watch/telemetry.js';
+import { type Asker, HistoryAnswers } from '../../src/watch/server/history-answers.js';
+import { Telemetry } from '../../src/watch/server/telemetry.js';
 import { until } from '../cluster/transport-helpers.js';
 import { FACTS, FakePage, SECRETS, stepEvent, type TestPage, testPage } from './helpers.js';
 

@@ -1,8 +1,8 @@
 import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { StepHistory } from '../../src/watch/step-history.js';
-import { Telemetry } from '../../src/watch/telemetry.js';
+import { StepHistory } from '../../src/watch/server/step-history.js';
+import { Telemetry } from '../../src/watch/server/telemetry.js';
 import { FACTS, FakePage, liveWorkers, SECRETS, stepEvent, type TestPage, testPage } from './helpers.js';
 
 const open: TestPage[] = [];

@@ -1,6 +1,6 @@
 import type { WorkerState } from '../../src/watch/messages.js';
-import type { Telemetry } from '../../src/watch/telemetry.js';
-import type { LiveWorker } from '../../src/watch/worker-list.js';
+import type { Telemetry } from '../../src/watch/server/telemetry.js';
+import type { LiveWorker } from '../../src/watch/server/worker-list.js';
 import { stepEvent } from './helpers.js';
 
 /** A loss that shows in the middle of smooth ones. */

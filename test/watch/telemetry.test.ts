@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { MetricsEvent } from '../../src/report/metrics.js';
 import type { Update } from '../../src/watch/messages.js';
-import { Telemetry } from '../../src/watch/telemetry.js';
-import type { LiveWorker } from '../../src/watch/worker-list.js';
+import { Telemetry } from '../../src/watch/server/telemetry.js';
+import type { LiveWorker } from '../../src/watch/server/worker-list.js';
 import { FACTS, liveWorkers, stepEvent } from './helpers.js';
 
 const TOKENS = FACTS.tokensPerStep;

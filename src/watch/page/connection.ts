@@ -1,4 +1,4 @@
-import { importToken, randomNonce, sign, verify } from '../../../cluster/transport/proof.js';
+import { importToken, randomNonce, sign, verify } from '../../net/proof.js';
 import { printableLine } from '../../util/printable.js';
 import {
   decodeServerMessage,

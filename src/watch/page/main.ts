@@ -1,11 +1,12 @@
-import { insecure } from '../../../cluster/tab/words.js';
 import { formatDuration } from '../../report/format.js';
 import { formatFragment, OVER, parseFragment } from '../messages.js';
 import type { Horizontal } from './axis.js';
 import { Connection, type ConnectionState } from './connection.js';
 import { Curves } from './curves.js';
+import { loadDevicePanel } from './device-panel.js';
 import { byId, Frames, setData, setHidden, setText, type View } from './dom.js';
 import { Model, type Part } from './model.js';
+import { insecure } from './secure-context.js';
 import {
   drawCheckpoints,
   drawLog,
@@ -161,16 +162,12 @@ async function openJoin(): Promise<void> {
         : '';
   setText(byId('join-hint'), hint);
   byId<HTMLDialogElement>('join-dialog').showModal();
-  const [{ drawQr }, { mountDevicePanel }, { parseJoinUrl }] = await Promise.all([
-    import('./qr.js'),
-    import('../../../cluster/tab/panel.js'),
-    import('../../../cluster/access/join-url.js'),
-  ]);
+  const [{ drawQr }, mountDevicePanel] = await Promise.all([import('./qr.js'), loadDevicePanel()]);
   drawQr(byId('qr'), joinLink());
   const device = byId('device');
   // Once: a device that has joined stays so while the dialog is closed.
   if (!device.hasChildNodes())
-    mountDevicePanel(device, parseJoinUrl(`${location.origin}/${formatFragment({ ...secrets, admin: '' })}`));
+    mountDevicePanel(device, `${location.origin}/${formatFragment({ ...secrets, admin: '' })}`);
 }
 
 // ---- The beginning ----

@@ -1,6 +1,5 @@
-import { OWNER } from '../../../cluster/round/events.js';
 import { formatCount, formatPercent as percent, UNKNOWN } from '../../report/format.js';
-import type { WorkerInfo, WorkerState } from '../messages.js';
+import { OWNER_ID, type WorkerInfo, type WorkerState } from '../messages.js';
 import { byId, create, setData, setHidden, setText } from './dom.js';
 import { formatMs, type ViewContext } from './views.js';
 
@@ -110,7 +109,7 @@ function drawRow(row: Row, worker: WorkerInfo, isAdmin: boolean, isLost: boolean
   setHidden(row.drop, !isAdmin);
   const button = row.drop.firstElementChild as HTMLButtonElement | null;
   if (button !== null) {
-    setHidden(button, worker.state === 'left' || worker.id === OWNER);
+    setHidden(button, worker.state === 'left' || worker.id === OWNER_ID);
     button.disabled = isLost;
   }
   if (button?.getAttribute('aria-label') !== `Drop ${worker.name}`)

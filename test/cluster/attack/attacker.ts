@@ -4,7 +4,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
-import type { JoinUrl } from '../../../cluster/access/join-url.js';
+import type { JoinUrl } from '../../../src/net/join-url.js';
 import type { AttackName, FromAttacker, ToAttacker } from './process.js';
 
 const ROOT = resolve('.');

@@ -1,8 +1,8 @@
 /** The process of an attacker: does what its parent says, one attack at a time. */
 import { setMaxListeners } from 'node:events';
 import { constants, setPriority } from 'node:os';
-import type { JoinUrl } from '../../../cluster/access/join-url.js';
 import { EngineKeeper } from '../../../cluster/coordinator/engine-keeper.js';
+import type { JoinUrl } from '../../../src/net/join-url.js';
 import { openGpu } from '../../../src/node/open-gpu.js';
 import { loadShaders } from '../../../src/node/shaders.js';
 import { Draw } from '../seeded.js';

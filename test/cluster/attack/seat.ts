@@ -3,13 +3,13 @@ import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
-import { fingerprintOf } from '../../../cluster/access/access.js';
-import type { JoinUrl } from '../../../cluster/access/join-url.js';
 import type { EngineKeeper } from '../../../cluster/coordinator/engine-keeper.js';
 import type { WorkerConnection } from '../../../cluster/transport/connection.js';
 import { enter } from '../../../cluster/transport/enter.js';
 import { DEFAULT_LIMITS } from '../../../cluster/transport/limits.js';
 import { NodeWire } from '../../../cluster/transport/node-wire.js';
+import { fingerprintOf } from '../../../src/net/access.js';
+import type { JoinUrl } from '../../../src/net/join-url.js';
 import type { Draw } from '../seeded.js';
 
 /** What an attacker tells whoever measures. */

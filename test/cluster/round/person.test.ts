@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { expect, test } from 'vitest';
-import { personOf } from '../../../cluster/transport/person.js';
-import { peerOf } from '../../../cluster/transport/upgrade.js';
+import { personOf } from '../../../src/net/person.js';
+import { peerOf } from '../../../src/net/upgrade.js';
 
 test('an IPv4 address is a person, with a port and without, also as a socket for IPv6 shows it', () => {
   for (const text of ['192.0.2.7', '192.0.2.7:4711', '::ffff:192.0.2.7', '[::ffff:192.0.2.7]:80', '::FFFF:c000:207'])

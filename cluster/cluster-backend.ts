@@ -1,0 +1,300 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { basename, join } from 'node:path';
+import { ACCESS_FOLDER } from '../src/checkpoint/tree.js';
+import { LantrainError } from '../src/errors.js';
+import { isSystemError } from '../src/files/files.js';
+import type { ParameterLayout } from '../src/model/layout.js';
+import {
+  type Access,
+  certificateWarning,
+  loadOrCreateAccess,
+  readIncarnation,
+  readPort,
+  saveIncarnation,
+  savePort,
+} from '../src/net/access.js';
+import { hexFingerprint } from '../src/net/join-url.js';
+import { checkAddress } from '../src/net/listening.js';
+import { isLoopback } from '../src/net/loopback.js';
+import { availableMemory } from '../src/node/memory.js';
+import { openGpu } from '../src/node/open-gpu.js';
+import { loadShaders } from '../src/node/shaders.js';
+import { version } from '../src/node/version.js';
+import { firstStepsIn } from '../src/report/exactness.js';
+import { readMetricsLines, type WorkersEvent } from '../src/report/metrics.js';
+import type { Ending, RunBackend, StartedRun } from '../src/run/backend.js';
+import type { ListeningEvent } from '../src/run/events.js';
+import type { BytesByUse } from '../src/run/header.js';
+import type { Job } from '../src/run/prepare.js';
+import { engineOptions, shapeOfJob } from '../src/run/resolve.js';
+import { noting, progressing, type Tell } from '../src/run/tell.js';
+import type { RunConfig } from '../src/train/run-config.js';
+import { WATCH_PATH } from '../src/watch/messages.js';
+import { serveSite } from '../src/watch/server/site.js';
+import { ClusterEngine } from './coordinator/coordinator.js';
+import { clusterSource } from './coordinator/live-source.js';
+import { mostWords } from './exchange/blocks.js';
+import { ClusterNews } from './news.js';
+import { refusalsOf, secretsOf, siteFolder, watchEvent, watchersOf } from './page.js';
+import { type OwnBitClass, ownBitClass } from './protocol/bit-class.js';
+import { END_REASONS, PROBE_NONCE_BYTES } from './protocol/protocol.js';
+import { MAX_TOKEN_BYTES, tokenBytes } from './protocol/tokens.js';
+import type { Refusals } from './refusals.js';
+import { Throughput } from './throughput.js';
+import { advertise } from './transport/discovery.js';
+import { DEFAULT_LIMITS } from './transport/limits.js';
+import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './transport/listen-port.js';
+import { ClusterServer } from './transport/server.js';
+import { isAny, ownAddress } from './transport/shown-address.js';
+
+/** What a coordinator is told beside the run's own options. */
+export interface ClusterSettings {
+  readonly host: string;
+  /** 0 takes a free one; absent, the default port or the next that is free. */
+  readonly port?: number;
+  readonly minWorkers: number;
+  readonly exact: boolean;
+  readonly audit: number;
+  /** Plain ws on other addresses than this machine's own. */
+  readonly plain: boolean;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly adapter?: string;
+  /** The run has begun before. */
+  readonly isResumed: boolean;
+}
+
+/** Counters that are zero in a run without trouble. */
+const REMARKABLE: ReadonlySet<string> = new Set([
+  'stale',
+  'impossible',
+  'spoiled',
+  'refused',
+  'fenced',
+  'audited',
+  'wrongBuckets',
+  'late',
+  'refuted',
+]);
+
+const THROUGHPUT_MS = 10_000;
+
+/** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */
+const LIFE = { pingMs: 1_000, missedPings: 30 };
+
+/** Owns the state and takes the steps of a run; workers that join compute them. */
+export class ClusterBackend implements RunBackend {
+  #engine: ClusterEngine | undefined;
+  #server: ClusterServer | undefined;
+  #withdraw: () => void = () => {};
+  /** Absent before the run begins, and once everybody leaves, which is no news. */
+  #news: ClusterNews | undefined;
+  #refusals: Refusals | undefined;
+  /** What the owner's adapter cannot; what is said before the run begins waits. */
+  readonly #unable: string[] = [];
+  #sayUnable: (text: string) => void = (text) => void this.#unable.push(text);
+  #incarnation = 1;
+  #from = 0;
+  #ports: Ports = portsFor(0, undefined);
+  readonly #throughput = new Throughput();
+  #throughputTimer: NodeJS.Timeout | undefined;
+
+  constructor(readonly settings: ClusterSettings) {}
+
+  get audits(): boolean {
+    return this.settings.audit > 0;
+  }
+
+  /** At most: differences are packed, and seldom as wide as here. */
+  hostMemory(layout: ParameterLayout): BytesByUse {
+    const updates = layout.buckets().reduce((sum, { size }) => sum + 4 * mostWords(size, 'differences'), 0);
+    return { sums: 8 * layout.allocatedValues, updates, receiving: DEFAULT_LIMITS.receivePoolBytes };
+  }
+
+  async create(job: Job, from: number, path: string, tell: Tell): Promise<ClusterEngine> {
+    const { config, gpu, plan } = job;
+    const { options, model } = config;
+    const { host, port, minWorkers, exact, audit, isResumed } = this.settings;
+    const last = await lastStart(path, isResumed);
+    this.#incarnation = last.incarnation + 1;
+    this.#from = from;
+    // Before the long work of what follows.
+    this.#ports = portsFor(port, last.port);
+    await listenOn(host, this.#ports, (one) => checkAddress(host, one));
+    checkMessages(config);
+    this.#engine = await ClusterEngine.create(gpu, loadShaders(), {
+      ...engineOptions(config, shapeOfJob(config), plan),
+      seed: options.seed,
+      tokensPerStep: options.batch * model.context,
+      version: from,
+      incarnation: this.#incarnation,
+      minWorkers,
+      exact,
+      audit,
+      ownClass: await this.#bitClass(job, tell),
+      availableBytes: () => availableMemory(gpu.adapter),
+      // What came after the step that the run goes on from is computed again.
+      firstSteps: isResumed ? firstStepsOf(path, from) : undefined,
+      onNote: (note, step) => this.#news?.tell(note, step),
+      onOwnerUnable: (reason) => this.#sayUnable(`the adapter here cannot confirm what workers compute: ${reason}`),
+    });
+    if (this.audits) await this.#engine.prepareOwner(progressing(tell, 'compiling the kernels that confirm workers'));
+    return this.#engine;
+  }
+
+  /** By a device of its own, so that its memory is free again before the owner's is taken. */
+  async #bitClass({ config, plan }: Job, tell: Tell): Promise<OwnBitClass> {
+    const gpu = await openGpu(this.settings.adapter);
+    try {
+      const shape = { model: config.model, plan, shape: shapeOfJob(config) };
+      const nonce = randomBytes(PROBE_NONCE_BYTES);
+      return await ownBitClass(gpu, loadShaders(), shape, nonce, progressing(tell, 'compiling the kernels'));
+    } finally {
+      gpu.device.destroy();
+    }
+  }
+
+  /** The workers' step in hand may take so long once the end is asked for. */
+  readonly patienceMs = 30_000;
+
+  async begin(started: StartedRun): Promise<void> {
+    const { run, journal, tell } = started;
+    const engine = this.#engine as ClusterEngine;
+    const { cert, key, plain, minWorkers, host } = this.settings;
+    const folder = join(run.root, ACCESS_FOLDER);
+    const access = await loadOrCreateAccess(folder, { cert, key });
+    if (access.remark !== undefined) noting(tell)(`access   ${access.remark}`);
+    await saveIncarnation(folder, this.#incarnation);
+    this.#news = new ClusterNews(engine, started);
+    this.#sayUnable = (text) => journal.mention('audit', text);
+    for (const text of this.#unable.splice(0)) this.#sayUnable(text);
+    if (this.#incarnation > 1)
+      journal.record({ event: 'resume', step: this.#from, reason: `incarnation ${this.#incarnation}` });
+    journal.telemetry.live = clusterSource(engine);
+    const server = await this.#listen(started, access);
+    await savePort(folder, server.port);
+    this.#withdraw = this.#advertise(server, access, basename(run.path));
+    const { host: shown, remark } = await ownAddress(host);
+    const warning = plain ? undefined : certificateWarning(access.certificate);
+    const listening: ListeningEvent = {
+      event: 'listening',
+      url: server.joinUrl(shown),
+      localUrl: server.joinUrl(isAny(host) ? '127.0.0.1' : host),
+      host: shown,
+      port: server.port,
+      plain,
+      ...(remark === undefined ? {} : { remark }),
+      isOtherPort: this.settings.port === undefined && server.port !== DEFAULT_PORT && !this.#ports.isKept,
+      ...(plain ? {} : { fingerprint: hexFingerprint(access.fingerprint) }),
+      ...(warning === undefined ? {} : { warning }),
+      minWorkers,
+      software: engine.gpu.adapter.software,
+    };
+    tell(listening);
+    const watch = watchEvent(shown, server.port, !plain, secretsOf(access, !plain), folder);
+    if (!isLoopback(shown)) journal.telemetry.address = watch.address;
+    tell(watch);
+    this.#throughputTimer = setInterval(() => {
+      const event = this.#throughput.take(engine.members.values());
+      if (event) tell(event);
+    }, THROUGHPUT_MS);
+  }
+
+  async #listen(started: StartedRun, access: Access): Promise<ClusterServer> {
+    const engine = this.#engine as ClusterEngine;
+    const { host, plain } = this.settings;
+    const refusals = refusalsOf(started);
+    this.#refusals = refusals;
+    this.#server = await listenOn(host, this.#ports, async (port) => {
+      // Where a socket for IPv6 does not see that IPv4's is taken.
+      if (port > 0 && host === '::') await checkAddress('0.0.0.0', port).catch(throwIfTaken);
+      return ClusterServer.listen({
+        host,
+        port,
+        token: access.token,
+        tls: plain ? undefined : access,
+        limits: LIFE,
+        allowPlain: plain,
+        version: version(),
+        onRequest: serveSite(siteFolder()),
+        upgrades: new Map([[WATCH_PATH, watchersOf(started, secretsOf(access, !plain), refusals)]]),
+        onConnection: (connection) => engine.admit(connection),
+        onRefused: (error, peer) => refusals.add(error, peer),
+      });
+    });
+    return this.#server;
+  }
+
+  drop(worker: number): string | false {
+    return this.#engine?.drop(worker) ?? false;
+  }
+
+  workers(step: number): WorkersEvent {
+    // Before the checkpoint that they belong to.
+    this.#news?.flushEvents();
+    const news = this.#engine?.credits.tally.takeNews() ?? [];
+    return { event: 'workers', step, workers: news.map((total) => ({ ...total })) };
+  }
+
+  counters(): Readonly<Record<string, number>> {
+    const counted = Object.entries(this.#engine?.counters ?? {});
+    return Object.fromEntries(counted.filter(([name, count]) => REMARKABLE.has(name) && count > 0));
+  }
+
+  async end(how: Ending): Promise<void> {
+    clearInterval(this.#throughputTimer);
+    this.#news?.flushEvents();
+    this.#refusals?.flush();
+    this.#news?.flush();
+    this.#news = undefined;
+    this.#withdraw();
+    await this.#engine?.close(how);
+    await this.#server?.close(END_REASONS[how]);
+  }
+
+  #advertise(server: ClusterServer, access: Access, run: string): () => void {
+    const { host, plain } = this.settings;
+    if (isLoopback(host)) return () => {};
+    const fingerprint = plain ? undefined : access.fingerprint;
+    const { port } = server;
+    const advertisement = advertise({ port, host: hostname(), run, fingerprint, version: version() });
+    return () => void advertisement.stop();
+  }
+}
+
+/** Throws LT_USAGE_BATCH where one worker's share of a step, ids and targets, could be more than a message. */
+function checkMessages({ model, options }: RunConfig): void {
+  const bytes = tokenBytes(model.vocabSize, options.batch * model.context);
+  if (bytes > MAX_TOKEN_BYTES)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `a cluster's step has at most ${Math.floor((MAX_TOKEN_BYTES * options.batch) / bytes)} sequences of ${model.context} tokens; lower --batch`,
+    );
+}
+
+/**
+ * What the run's last coordinator left at `path`. What lies at the path of a new run is another's, who was faster. Throws
+ * as `readIncarnation`.
+ */
+export async function lastStart(
+  path: string,
+  isResumed: boolean,
+): Promise<{
+  readonly incarnation: number;
+  readonly port: number | undefined;
+}> {
+  if (!isResumed) return { incarnation: 0, port: undefined };
+  const folder = join(path, ACCESS_FOLDER);
+  return { incarnation: await readIncarnation(folder), port: await readPort(folder) };
+}
+
+/** None where there are no metrics that can be read, which is told of when the run begins. */
+function firstStepsOf(path: string, from: number): ReadonlyMap<string, number> {
+  try {
+    return firstStepsIn(readMetricsLines(join(path, 'metrics.jsonl')), from);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    return new Map();
+  }
+}

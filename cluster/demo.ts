@@ -1,0 +1,40 @@
+import type { RunHooks, RunResult } from '../src/run/events.js';
+import { settle } from '../src/train/option-table.js';
+import { DEMO_OPTIONS } from './cluster-options.js';
+import { coordinate } from './coordinate.js';
+import { LocalWorkers } from './local-workers.js';
+import type { DemoRequest } from './request.js';
+
+/**
+ * Trains a model with a coordinator in this process and workers on this machine, which are its children: they end with
+ * the run, and with this process. One that falls is started again, some times. Resolves as `coordinate` does. Throws
+ * LT_CLUSTER_WORKER where no worker stays up; what they have computed by then is saved.
+ */
+export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<RunResult> {
+  const { workers: count } = settle(DEMO_OPTIONS, request);
+  let workers: LocalWorkers | undefined;
+  const haste = new AbortController();
+  const hurry = () => haste.abort(hooks.haste?.reason);
+  if (hooks.haste?.aborted) hurry();
+  hooks.haste?.addEventListener('abort', hurry, { once: true });
+  const onEvent: RunHooks['onEvent'] = (event) => {
+    hooks.onEvent?.(event);
+    // The owner has compiled every kernel by now, so the workers find them in the driver's cache.
+    if (event.event === 'listening')
+      workers = new LocalWorkers({
+        count,
+        url: event.localUrl,
+        adapter: request.adapter,
+        software: event.software,
+        onFall: (text) => hooks.onEvent?.({ event: 'note', text }),
+        onFailure: (why) => haste.abort(why),
+      });
+  };
+  try {
+    const local = { ...request, listen: '127.0.0.1:0', plain: true };
+    return await coordinate(local, { ...hooks, haste: haste.signal, onEvent });
+  } finally {
+    hooks.haste?.removeEventListener('abort', hurry);
+    await workers?.stop();
+  }
+}

@@ -1,0 +1,112 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { LantrainError } from '../src/errors.js';
+import { TOKEN_VARIABLE } from '../src/net/access.js';
+import { formatJoinUrl, parseJoinUrl } from '../src/net/join-url.js';
+import { allowedCores, lastLine, nodeProcess, type ProcessorShare } from '../src/node/node-process.js';
+import { packageRoot } from '../src/node/shaders.js';
+
+export interface LocalWorkersOptions {
+  readonly count: number;
+  /** The join URL with its token, as this machine reaches it. */
+  readonly url: string;
+  /** The GPU whose name contains this. */
+  readonly adapter?: string;
+  /** The adapter is the processor itself: each worker gets cores of its own. */
+  readonly software: boolean;
+  /** Told in one line of a worker that fell. */
+  onFall(line: string): void;
+  /** None of them stays up. */
+  onFailure(why: LantrainError): void;
+}
+
+/** A worker that falls so often is not started again. */
+const MOST_FALLS = 5;
+const RESTART_MS = 1000;
+const STOP_MS = 3000;
+/** Of what a worker says last. */
+const MOST_CHARACTERS = 4000;
+
+/**
+ * Keeps a number of workers running on this machine, each a process of this package's command line. Each has a channel to
+ * this process and ends when it closes, so none outlives this process, whatever ends it.
+ */
+export class LocalWorkers {
+  readonly #children = new Map<string, ChildProcess>();
+  readonly #cores = allowedCores();
+  readonly #falls = new Map<string, number>();
+  #stopping = false;
+
+  constructor(private readonly options: LocalWorkersOptions) {
+    for (let index = 0; index < options.count; index++) this.#start(index);
+  }
+
+  /** Ends every worker; resolves when none is left. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    const children = [...this.#children.values()];
+    const ends = children.map((child) => new Promise((end) => child.once('close', end)));
+    for (const child of children) child.kill('SIGTERM');
+    const timer = setTimeout(() => {
+      for (const child of children) child.kill('SIGKILL');
+    }, STOP_MS);
+    await Promise.all(ends);
+    clearTimeout(timer);
+  }
+
+  #start(index: number): void {
+    if (this.#stopping) return;
+    const { url, adapter } = this.options;
+    const name = nameOf(index);
+    const { token, ...bare } = parseJoinUrl(url);
+    const main = join(packageRoot(), 'dist', 'src', 'cli', 'main.js');
+    const own = adapter === undefined ? [] : ['--adapter', adapter];
+    const args = [main, 'worker', formatJoinUrl(bare), '--name', name, '--quiet', ...own];
+    const start = nodeProcess(args, this.#shareOf(index));
+    const child = spawn(start.command, start.args, {
+      // A group of its own: Ctrl-C reaches the coordinator alone, which tells the workers. Nothing is said over the channel.
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      env: { ...process.env, ...start.env, [TOKEN_VARIABLE]: token },
+    });
+    this.#children.set(name, child);
+    let said = '';
+    child.stderr?.on('data', (data) => {
+      said = (said + data).slice(-MOST_CHARACTERS);
+    });
+    child.on('error', (error) => {
+      said += `${error.message}\n`;
+    });
+    child.on('close', (code, signal) => {
+      this.#children.delete(name);
+      if (code !== 0 && !this.#stopping) this.#fell(index, lastLine(said) ?? `it ended by ${signal ?? `code ${code}`}`);
+    });
+  }
+
+  #fell(index: number, reason: string): void {
+    const { count, onFall, onFailure } = this.options;
+    const name = nameOf(index);
+    const falls = (this.#falls.get(name) ?? 0) + 1;
+    this.#falls.set(name, falls);
+    const again = falls < MOST_FALLS;
+    onFall(`worker ${name} fell: ${reason}; ${again ? 'starting another' : 'it is not started again'}`);
+    const lost = [...this.#falls.values()].filter((n) => n >= MOST_FALLS).length;
+    if (again) setTimeout(() => this.#start(index), RESTART_MS).unref();
+    else if (lost === count) onFailure(new LantrainError('LT_CLUSTER_WORKER', `no worker stays up: ${reason}`));
+  }
+
+  /** On a software adapter, the cores that are this worker's own. */
+  #shareOf(index: number): ProcessorShare | undefined {
+    const { software, count } = this.options;
+    if (!software) return undefined;
+    const threads = Math.max(1, Math.floor(this.#cores.length / count));
+    const cores = this.#cores.slice(index * threads, (index + 1) * threads);
+    // With more workers than cores, the last ones run wherever there is time.
+    return { threads, cores: cores.length === threads ? cores : [] };
+  }
+}
+
+/** a, b, ... z, then 27, 28 ... */
+function nameOf(index: number): string {
+  return index < 26 ? String.fromCharCode(97 + index) : String(index + 1);
+}

@@ -1,0 +1,25 @@
+import type { ThroughputEvent } from '../src/run/events.js';
+import type { Member } from './coordinator/coordinator.js';
+
+type WorkTotals = Pick<Member['totals'], 'tokens' | 'workMs'>;
+
+/** What each worker computes: its tokens by the time from when it was dealt them to when it had sent all. */
+export class Throughput {
+  /** Of those who were there at the last call. */
+  #before: ReadonlyMap<number, WorkTotals> = new Map();
+
+  /** Since the last call; undefined when nobody has computed since. */
+  take(members: Iterable<Pick<Member, 'id' | 'name' | 'totals'>>): ThroughputEvent | undefined {
+    const workers: ThroughputEvent['workers'][number][] = [];
+    const now = new Map<number, WorkTotals>();
+    for (const { id, name, totals } of members) {
+      const { tokens, workMs } = totals;
+      const before = this.#before.get(id) ?? { tokens: 0, workMs: 0 };
+      now.set(id, { tokens, workMs });
+      if (tokens > before.tokens)
+        workers.push({ name, tokensPerSecond: (1000 * (tokens - before.tokens)) / (workMs - before.workMs) });
+    }
+    this.#before = now;
+    return workers.length > 0 ? { event: 'throughput', workers } : undefined;
+  }
+}

@@ -1,0 +1,40 @@
+import { pasteable } from '../node/invocation.js';
+import { inexactText } from '../report/exactness.js';
+import type { EndEvent, InexactRun } from '../run/events.js';
+import { workerLines } from './throughput.js';
+
+/** What is said of a run that has ended; `verb` is the command that goes on with it. */
+export function endLines(end: EndEvent, verb: string): string[] {
+  const { path, digest, planHash, inexact, cluster } = end;
+  const exactness = inexact === undefined ? '' : `, not exact since step ${inexact.since}`;
+  const counters = Object.entries(cluster?.counters ?? {}).map(([name, count]) => `${name} ${count}`);
+  return [
+    ...whereLines(end, verb),
+    `digest ${digest} (plan ${planHash.slice(0, 12)})${exactness}`,
+    ...workerLines(cluster?.workers ?? []),
+    ...(counters.length > 0 ? [`counters ${counters.join(', ')}`] : []),
+    ...(cluster?.mixed ? ['mixed    workers of other bit classes took part: the digest is not exact'] : []),
+    ...(inexact === undefined ? [] : [`inexact  ${remarkOf(path, inexact, verb)}`]),
+  ];
+}
+
+function whereLines({ path, complete, step, totalSteps, isExtendable, prompt }: EndEvent, verb: string): string[] {
+  const resume = [verb, '--resume', path];
+  if (!complete) return [`stopped after step ${step} of ${totalSteps}; go on with: ${pasteable(resume)}`];
+  return [
+    `the run lies in ${path}: report.html, loss.svg, samples.txt, metrics.jsonl, checkpoints/`,
+    `try: ${pasteable(['generate', '--run', path, '--prompt', prompt])}`,
+    ...(isExtendable ? [`  or: ${pasteable([...resume, '--steps', String(2 * totalSteps)])}`] : []),
+  ];
+}
+
+/** What a run's mark says, and how to go back before it. */
+export function remarkOf(path: string, inexact: InexactRun, verb: string): string {
+  return `${inexactText(inexact)}; ${wayBack(path, inexact, verb)}`;
+}
+
+function wayBack(path: string, { good, bad }: InexactRun, verb: string): string {
+  if (good === undefined) return 'no checkpoint of before is kept: train it anew';
+  const remove = bad.length > 0 ? `remove ${bad.join(' and ')}, then ` : '';
+  return `to go back to the checkpoint of step ${good}: ${remove}${pasteable([verb, '--resume', path])}`;
+}

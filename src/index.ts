@@ -1,0 +1,15 @@
+/** The public API: runs as functions. Nothing here prints, ends the process or listens to its signals. */
+export { coordinate } from '../cluster/coordinate.js';
+export { demo } from '../cluster/demo.js';
+export type { CoordinateRequest, DemoRequest } from '../cluster/request.js';
+export { train } from '../cluster/train.js';
+export { type WorkHooks, type WorkOptions, work } from '../cluster/work.js';
+export type { FoundCoordinator, WorkEvent, WorkResult } from '../cluster/work-events.js';
+export { type ErrorCode, LantrainError } from './errors.js';
+export type * from './run/events.js';
+export { type ExportOptions, type ExportResult, exportModel } from './run/export-model.js';
+export { generate } from './run/generate.js';
+export type { GenerateOptions } from './run/generate-options.js';
+export type { ReadHooks } from './run/newest-checkpoint.js';
+export { openRun, type Run, type RunStanding, type SavedCheckpoint, type SavedConfig } from './run/open-run.js';
+export type { TokenArray, TokenData, TrainRequest } from './run/request.js';

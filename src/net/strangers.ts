@@ -1,0 +1,182 @@
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { type Budget, PersonBudgets } from '../util/budget.js';
+import { type HostOptions, Hosts, misdirected } from './hosts.js';
+import { personOf } from './person.js';
+import { Places } from './places.js';
+import { peerOf, type UpgradeRefusal, upgradeRefusal } from './upgrade.js';
+
+/** What those who have proved nothing yet are allowed; tests make it small. */
+export interface StrangerLimits {
+  /** Sockets at once: six a browser, of a class of thirty. */
+  readonly sockets: number;
+  /** Sockets of one address in a second, and at once after a rest: a TLS handshake takes the server's time. */
+  readonly socketsPerSecond: number;
+  readonly socketsAtOnce: number;
+  /** Until a request is here whole, and until its answer is taken. */
+  readonly requestMs: number;
+  readonly answerMs: number;
+  /** Of one socket. */
+  readonly requests: number;
+}
+
+export const DEFAULT_STRANGER_LIMITS: StrangerLimits = {
+  sockets: 256,
+  socketsPerSecond: 50,
+  socketsAtOnce: 250,
+  requestMs: 10_000,
+  answerMs: 30_000,
+  requests: 100,
+};
+
+const HEADER_BYTES = 8192;
+
+/** One socket: an open TCP connection, in a TLS handshake, or with HTTP requests. */
+interface Stranger {
+  readonly raw: Socket;
+  readonly ends: string;
+  deadline: NodeJS.Timeout;
+}
+
+/**
+ * Everybody who connects to a server, from the first packet until they have proved a token: how many they are, how long
+ * they may take, and what of HTTP they may ask for. No byte that trickles in buys time.
+ */
+export class Strangers {
+  readonly #limits: StrangerLimits;
+  readonly #hosts: Hosts;
+  readonly #places: Places<Stranger>;
+  readonly #arrivals: PersonBudgets;
+  /** By both ends of the connection: over TLS the socket of a request is not the one that connected. */
+  readonly #strangers = new Map<string, Stranger>();
+  readonly #sockets = new Set<Socket>();
+  /** Sockets with a request in hand, and the arrivals that it counts against. */
+  readonly #busy = new WeakMap<Socket, Budget>();
+
+  constructor(options: HostOptions, limits: Partial<StrangerLimits> = {}) {
+    this.#limits = { ...DEFAULT_STRANGER_LIMITS, ...limits };
+    this.#hosts = new Hosts(options);
+    this.#places = new Places(this.#limits.sockets);
+    this.#arrivals = new PersonBudgets(this.#limits.socketsPerSecond, this.#limits.socketsAtOnce);
+  }
+
+  /** For `createServer` of http and of https. */
+  get serverOptions() {
+    const { requestMs } = this.#limits;
+    return {
+      maxHeaderSize: HEADER_BYTES,
+      keepAliveTimeout: 5_000,
+      headersTimeout: requestMs,
+      requestTimeout: requestMs,
+      connectionsCheckingInterval: 1_000,
+      handshakeTimeout: requestMs,
+    };
+  }
+
+  get count(): number {
+    return this.#places.size;
+  }
+
+  watch(http: Server): void {
+    http.maxRequestsPerSocket = this.#limits.requests;
+    http.on('dropRequest', (_, socket) => socket.destroy());
+    http.on('connection', (socket) => this.#connected(socket as Socket));
+  }
+
+  /** It has become a WebSocket, whose handshake has a time of its own. It keeps its place. */
+  upgraded(socket: Socket): void {
+    clearTimeout(this.#strangers.get(endsOf(socket))?.deadline);
+  }
+
+  /** Whoever is at the other end is not a stranger any more. */
+  proved(socket: Socket): void {
+    const stranger = this.#strangers.get(endsOf(socket));
+    if (stranger !== undefined) this.#forget(stranger);
+  }
+
+  /** Ends all connections, those of who is no stranger too. */
+  destroy(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** For an upgrade that asks for another host than this machine. */
+  refusal({ headers: { host } }: IncomingMessage): UpgradeRefusal | undefined {
+    if (this.#hosts.know(host)) return undefined;
+    return upgradeRefusal('421 Misdirected Request', 'LT_CLUSTER_URL', misdirected(host));
+  }
+
+  /** Whether a socket is still busy with an earlier request; then it is closed. */
+  isPipelined(socket: Socket): boolean {
+    const arrivals = this.#busy.get(socket);
+    // The parser goes on through what has arrived, some thousand requests: they count as sockets, ten as one.
+    arrivals?.charge(0.1);
+    if (arrivals !== undefined) socket.destroy();
+    return arrivals !== undefined || socket.destroyed;
+  }
+
+  /** `listener`, for requests that come one by one and ask for this machine. */
+  only(listener: RequestListener): RequestListener {
+    return (request, response) => {
+      const { socket } = request;
+      if (this.isPipelined(socket)) return;
+      this.#busy.set(socket, this.#arrivals.of(personOf(peerOf(socket))));
+      for (const event of ['finish', 'close']) response.once(event, () => this.#busy.delete(socket));
+      this.#answering(socket, response);
+      const hasBody =
+        request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length']) > 0;
+      // What follows the head of such a request is not read.
+      if (hasBody) response.setHeader('Connection', 'close');
+      const { host } = request.headers;
+      if (this.#hosts.know(host)) return listener(request, response);
+      response.writeHead(421, { 'Content-Type': 'text/plain; charset=utf-8', Connection: 'close', Server: 'lantrain' });
+      response.end(`${misdirected(host)}\n`);
+    };
+  }
+
+  #connected(raw: Socket): void {
+    const person = personOf(peerOf(raw));
+    const arrivals = this.#arrivals.of(person);
+    const deadline = setTimeout(() => raw.destroy(), this.#limits.requestMs).unref();
+    const stranger: Stranger = { raw, ends: endsOf(raw), deadline };
+    // Sockets that were counted pay the debt off; those beyond it do not add to it.
+    const isLate = arrivals.waitMs() > 0;
+    if (!isLate) arrivals.charge(1);
+    const place = isLate ? 'full' : this.#places.take(stranger, person);
+    if (place === 'full') {
+      clearTimeout(stranger.deadline);
+      raw.on('error', () => {});
+      raw.destroy();
+      return;
+    }
+    this.#strangers.set(stranger.ends, stranger);
+    this.#sockets.add(raw);
+    raw.on('close', () => {
+      this.#sockets.delete(raw);
+      this.#forget(stranger);
+    });
+    place.leaves?.raw.destroy();
+  }
+
+  /** The time for the answer, then that for the next request. */
+  #answering(socket: Socket, response: ServerResponse): void {
+    const stranger = this.#strangers.get(endsOf(socket));
+    if (stranger === undefined) return;
+    const within = (milliseconds: number) => {
+      clearTimeout(stranger.deadline);
+      if (this.#strangers.get(stranger.ends) === stranger)
+        stranger.deadline = setTimeout(() => stranger.raw.destroy(), milliseconds).unref();
+    };
+    within(this.#limits.answerMs);
+    response.once('finish', () => within(this.#limits.requestMs));
+  }
+
+  #forget(stranger: Stranger): void {
+    clearTimeout(stranger.deadline);
+    this.#places.leave(stranger);
+    if (this.#strangers.get(stranger.ends) === stranger) this.#strangers.delete(stranger.ends);
+  }
+}
+
+function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+  return [remoteAddress, remotePort, localAddress, localPort].join(' ');
+}

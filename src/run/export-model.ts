@@ -1,0 +1,69 @@
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { MODEL_FILES, writeModel } from '../checkpoint/huggingface.js';
+import { RunDirectory } from '../checkpoint/run.js';
+import { LantrainError } from '../errors.js';
+import { writeFailure } from '../files/atomic.js';
+import { checkWritable, makeFolder, removeEmpty, removeQuietly } from '../files/files.js';
+import { newestCheckpoint, type ReadHooks } from './newest-checkpoint.js';
+
+export interface ExportOptions {
+  /** The run's directory. */
+  readonly run: string;
+  /** The folder to write; new or empty. */
+  readonly out: string;
+}
+
+export interface ExportResult {
+  /** The folder that was written. */
+  readonly out: string;
+  /** The checkpoint that the weights are of: its folder, its step and its digest. */
+  readonly checkpoint: string;
+  readonly step: number;
+  readonly digest: string;
+}
+
+/**
+ * Writes a run's newest weights as a Hugging Face GPT-2 folder: config.json and model.safetensors, float32. What it has
+ * written goes again where it fails.
+ *
+ * Throws LT_RUN_MISSING without a run or a checkpoint, LT_RUN_EXISTS where `out` is not empty, LT_RUN_WRITE where the
+ * system refuses, LT_CHECKPOINT_CORRUPT where no checkpoint is whole.
+ */
+export async function exportModel({ run: path, out }: ExportOptions, hooks: ReadHooks = {}): Promise<ExportResult> {
+  const run = await RunDirectory.open(path, 'read');
+  checkOut(out);
+  const checkpoint = await newestCheckpoint(run, hooks);
+  let made: string | undefined;
+  try {
+    hooks.signal?.throwIfAborted();
+    made = makeFolder(out);
+    await writeModel(out, checkpoint.config, (name) => {
+      hooks.signal?.throwIfAborted();
+      return checkpoint.read('weights', name);
+    });
+  } catch (error) {
+    for (const name of MODEL_FILES) await removeQuietly(join(out, name));
+    removeEmpty(out, made);
+    throw writeFailure(out, error);
+  } finally {
+    checkpoint.close();
+  }
+  const { step, digest } = checkpoint.state;
+  return { out, checkpoint: checkpoint.path, step, digest };
+}
+
+/** Throws LT_RUN_EXISTS where something is there, LT_RUN_WRITE where the system does not let us look or would refuse. */
+function checkOut(out: string): void {
+  try {
+    if (existsSync(out)) {
+      if (!statSync(out).isDirectory())
+        throw new LantrainError('LT_RUN_EXISTS', `${out} is a file, and --out names a folder; choose another --out`);
+      if (readdirSync(out).length > 0)
+        throw new LantrainError('LT_RUN_EXISTS', `${out} exists and is not empty; choose another --out`);
+    }
+    checkWritable(out);
+  } catch (error) {
+    throw writeFailure(out, error);
+  }
+}

@@ -1,0 +1,41 @@
+import { adapterTitle } from '../gpu/device.js';
+import { memoryBudget } from '../model/activations.js';
+import { ParameterLayout } from '../model/layout.js';
+import { describeTable } from '../model/matmul-plan.js';
+import { formatBytes } from '../report/format.js';
+import type { RunConfig } from '../train/run-config.js';
+import { StateSnapshot } from '../train/snapshot.js';
+import type { Job } from './prepare.js';
+import { modelLine } from './run-facts.js';
+
+/** Bytes by what they are for. */
+export type BytesByUse = Readonly<Record<string, number>>;
+
+/** What a run is about to do and what it takes, as lines; `hostMemory`: what its backend keeps in main memory. */
+export function headerLines(job: Job, hostMemory?: (layout: ParameterLayout) => BytesByUse): string[] {
+  const { config, gpu, plan, shape, budget } = job;
+  const { model, options, totalSteps, stepsPerEpoch } = config;
+  const { stack = 1 } = shape;
+  const atOnce = stack > 1 ? `, ${stack} micro-batches at once` : '';
+  const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;
+  const saved = options.recompute ? ` (recomputed; kept: ${formatBytes(kept)})` : '';
+  const activations = budget.activationBytes > 0 ? `, activations ${formatBytes(budget.activationBytes)}${saved}` : '';
+  return [
+    `model    ${modelLine(config)}`,
+    `data     ${config.data.description}`,
+    `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch)${atOnce}, AdamW ${options.lr}, seed ${options.seed}`,
+    `adapter  ${adapterTitle(gpu.adapter)}, matrix products by ${describeTable(plan.matmul)}`,
+    `memory   ${formatBytes(budget.totalBytes)} on the adapter: state ${formatBytes(budget.stateBytes)}${activations}, sampling ${formatBytes(budget.samplingBytes)}, reading back ${formatBytes(budget.readingBytes)}`,
+    hostLine(config, hostMemory),
+  ];
+}
+
+/** The copy of the state that a checkpoint takes, 12 bytes a parameter; a cluster's owner keeps sums and updates as well. */
+function hostLine({ model, plan }: RunConfig, hostMemory?: (layout: ParameterLayout) => BytesByUse): string {
+  const layout = new ParameterLayout(model, plan);
+  // Also where none is due by itself: a signal or the page may ask for one.
+  const parts = { 'copy for checkpoints': StateSnapshot.bytes(layout), ...hostMemory?.(layout) };
+  const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
+  const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
+  return `host     ${formatBytes(total)} of main memory: ${listed.join(', ')}`;
+}

@@ -1,0 +1,46 @@
+import { loadShaders } from '../node/shaders.js';
+import { Engine } from '../train/engine.js';
+import type { Ending, RunBackend, StartedRun } from './backend.js';
+import type { Job } from './prepare.js';
+import { profileTable } from './profile.js';
+import { engineOptions } from './resolve.js';
+import { progressing, type Tell } from './tell.js';
+
+/** Where a run is watched that no coordinator owns. */
+export interface RunPage {
+  /** Throws where it could not be served, before anything of the run has changed. */
+  check(): Promise<void>;
+  open(started: StartedRun): Promise<void>;
+  close(how: Ending): Promise<void>;
+}
+
+/** This process computes everything itself. */
+export class LocalBackend implements RunBackend {
+  #engine: Engine | undefined;
+
+  constructor(private readonly page?: RunPage) {}
+
+  async create({ config, gpu, plan, shape }: Job, version: number, _path: string, tell: Tell): Promise<Engine> {
+    // Before a run that goes on is cut back to its checkpoint.
+    await this.page?.check();
+    const onProgress = progressing(tell, 'compiling the kernels');
+    this.#engine = await Engine.create(gpu, loadShaders(), {
+      ...engineOptions(config, shape, plan),
+      version,
+      onProgress,
+    });
+    return this.#engine;
+  }
+
+  async begin(started: StartedRun): Promise<void> {
+    await this.page?.open(started);
+  }
+
+  async end(how: Ending): Promise<void> {
+    await this.page?.close(how);
+  }
+
+  async profile(): Promise<string> {
+    return this.#engine ? profileTable(this.#engine) : '';
+  }
+}

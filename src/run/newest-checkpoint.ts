@@ -1,0 +1,24 @@
+import type { Checkpoint } from '../checkpoint/checkpoint.js';
+import type { RunDirectory } from '../checkpoint/run.js';
+import { LantrainError } from '../errors.js';
+import type { NoteEvent, ProgressEvent } from './events.js';
+
+/** What a call that reads a run tells, and what ends it early. */
+export interface ReadHooks {
+  /** Told of damaged checkpoints, and of work that takes long. */
+  onEvent?(event: NoteEvent | ProgressEvent): void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * A run's newest checkpoint that is whole, its digest checked; the caller closes it. Damaged ones are noted. Throws
+ * LT_RUN_MISSING when there is none yet, LT_CHECKPOINT_CORRUPT where none is whole.
+ */
+export async function newestCheckpoint(run: RunDirectory, hooks: ReadHooks): Promise<Checkpoint> {
+  const { found, warnings } = await run.latest((done, total) =>
+    hooks.onEvent?.({ event: 'progress', label: 'checking the checkpoint', done, total }),
+  );
+  for (const text of warnings) hooks.onEvent?.({ event: 'note', text });
+  if (found === undefined) throw new LantrainError('LT_RUN_MISSING', `${run.path} has no checkpoint yet`);
+  return found;
+}

@@ -1,0 +1,105 @@
+/** Which kernels a run computes by: the plan that its digest belongs to, and what is faster here with the same bits. */
+import { createHash } from 'node:crypto';
+import { LantrainError } from '../errors.js';
+import { reason } from '../files/files.js';
+import { readRegular } from '../files/regular-file.js';
+import { adapterTitle, type Gpu } from '../gpu/device.js';
+import type { ModelConfig } from '../model/config.js';
+import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
+import type { BatchShape } from '../model/shape.js';
+import { pasteable } from '../node/invocation.js';
+import { loadShaders } from '../node/shaders.js';
+import { PlanSchema, type RunConfig } from '../train/run-config.js';
+import { validate } from '../util/validate.js';
+import { noting, progressing, type Tell } from './tell.js';
+import { tune, tunesByItself } from './tuning.js';
+
+/** What the plan of a run is chosen from. */
+export interface PlanSources {
+  /** `auto`, or a JSON file. */
+  readonly plan?: string;
+  /** True: take the fastest kernels, whatever their bits; false: those of the plan; undefined: of the same bits only. */
+  readonly tune?: boolean;
+  /** The run to go on with. */
+  readonly saved?: RunConfig;
+}
+
+/** SHA-256 of the plan's JSON, keys sorted. */
+export function planHash(plan: Plan): string {
+  return createHash('sha256')
+    .update(JSON.stringify(Object.entries(plan).sort()))
+    .digest('hex');
+}
+
+/** Throws LT_USAGE_OPTION where a plan is asked for twice. */
+export function checkTuning({ tune: asked, plan, saved }: PlanSources): void {
+  if (!asked || (plan === undefined && saved === undefined)) return;
+  const other = plan === undefined ? '--resume goes on with its kernels' : '--plan names them';
+  throw new LantrainError('LT_USAGE_OPTION', `--tune chooses kernels, and ${other}; leave one of the two out`);
+}
+
+/**
+ * The plan asked for, or the adapter's own. Throws LT_USAGE_OPTION where a file holds none, LT_RUN_MISMATCH where this
+ * adapter cannot run it.
+ */
+export function resolvePlan({ plan, saved }: Pick<PlanSources, 'plan' | 'saved'>, gpu: Gpu): Plan {
+  const own = defaultPlan(gpu.adapter);
+  let chosen = plan === 'auto' ? own : (saved?.plan ?? own);
+  if (plan !== undefined && plan !== 'auto') {
+    let json: unknown;
+    try {
+      json = JSON.parse(readRegular(plan).toString('utf8'));
+    } catch (cause) {
+      const why = cause instanceof SyntaxError ? 'this is not JSON' : reason(cause);
+      throw new LantrainError(
+        'LT_USAGE_OPTION',
+        `--plan ${plan}: ${why}; ${pasteable(['doctor', '--tune', '--plan-out', plan])} writes one`,
+        {
+          cause,
+        },
+      );
+    }
+    // A run's config.json has its plan inside.
+    const inside = (json as { plan?: unknown } | null)?.plan;
+    const parsed = validate(PlanSchema, inside ?? json);
+    if (!parsed.ok) throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${parsed.wrong}`);
+    chosen = parsed.data;
+  }
+  const missing = missingFor(chosen, gpu.adapter);
+  if (missing !== undefined)
+    throw new LantrainError(
+      'LT_RUN_MISMATCH',
+      `the plan needs ${missing}, which ${adapterTitle(gpu.adapter)} has not; --plan auto takes this adapter's own plan, whose bits differ`,
+    );
+  return chosen;
+}
+
+/** `plan` with the kernels that are faster here: of other bits as well where tuning was asked for. */
+export async function tunedPlan(
+  asked: boolean | undefined,
+  gpu: Gpu,
+  model: ModelConfig,
+  shape: BatchShape,
+  plan: Plan,
+  tell: Tell,
+): Promise<Plan> {
+  // Kernels are timed on float32: what they say of float16 is not known.
+  if (shape.precision === 'f16') return plan;
+  if (asked === false || (asked === undefined && !tunesByItself())) return plan;
+  const onProgress = progressing(tell, 'timing kernels, once on this adapter');
+  const onNote = noting(tell);
+  const request = { gpu, shaders: loadShaders(), model, shape, plan, anyBits: asked === true, onProgress, onNote };
+  return (await tune(request)).plan;
+}
+
+/** Throws LT_USAGE_OPTION where float16 is asked for and cannot be had. */
+export function checkPrecision(gpu: Gpu, { precision }: BatchShape, width: number): void {
+  if (precision !== 'f16') return;
+  if (!gpu.has('shader-f16'))
+    throw new LantrainError(
+      'LT_USAGE_OPTION',
+      `--precision f16 needs the feature shader-f16, which ${adapterTitle(gpu.adapter)} has not; --precision f32 runs everywhere`,
+    );
+  if (width % 2 !== 0)
+    throw new LantrainError('LT_USAGE_OPTION', `--precision f16 needs an even --width, not ${width}`);
+}

@@ -1,0 +1,130 @@
+/** From what was asked for to what holds: options, the model's shape, how it is computed. Pure; nothing is opened. */
+import { TOKEN_ARRAYS } from '../data/token-arrays.js';
+import type { Tokenizer } from '../data/tokenizer.js';
+import { LantrainError } from '../errors.js';
+import { BOUNDS, type ModelConfig } from '../model/config.js';
+import type { BatchShape } from '../model/shape.js';
+import { MOST_ROWS } from '../model/stack.js';
+import type { AdamWSettings } from '../train/optimizer.js';
+import {
+  BASE_OPTIONS,
+  defaultMicroBatch,
+  shapeOptionsOf,
+  TRAIN_OPTION_NAMES,
+  type TrainOptions,
+  TrainOptionsSchema,
+} from '../train/options.js';
+import { DEFAULT_PRESET, PRESETS, type PresetName, presetNamed } from '../train/presets.js';
+import type { RunConfig } from '../train/run-config.js';
+import { validate } from '../util/validate.js';
+import type { TrainRequest } from './request.js';
+
+/** What options are resolved from. */
+export interface OptionSources {
+  readonly preset?: PresetName;
+  /** Options given by the user; they win over the preset's. */
+  readonly explicit: Partial<TrainOptions>;
+  /** The run to go on with. */
+  readonly saved?: RunConfig;
+}
+
+/** The train options of a request. Throws LT_USAGE_OPTION for a value that cannot be, LT_USAGE_PRESET. */
+export function explicitOf(request: TrainRequest): Partial<TrainOptions> {
+  const { data, preset } = request;
+  if (preset !== undefined) presetNamed(preset);
+  const named: Record<string, unknown> = { ...request };
+  if (data !== undefined && typeof data !== 'string') named.data = TOKEN_ARRAYS;
+  const given = TRAIN_OPTION_NAMES.filter((name) => named[name] !== undefined);
+  const options = Object.fromEntries(given.map((name) => [name, named[name]]));
+  const parsed = validate(TrainOptionsSchema.partial(), options);
+  if (!parsed.ok) throw new LantrainError('LT_USAGE_OPTION', parsed.wrong);
+  return options as Partial<TrainOptions>;
+}
+
+/** What holds in the end: base options, the preset's or the saved run's, and what was given. */
+export function resolveOptions({ saved, explicit, preset: asked }: OptionSources, initModel?: ModelConfig) {
+  // Without a preset it is `tiny`; with weights from elsewhere its settings would fit neither shape nor tokens.
+  const preset = asked ?? (saved || initModel ? undefined : DEFAULT_PRESET);
+  const presetOptions: Partial<TrainOptions> = preset ? PRESETS[preset] : {};
+  const options: TrainOptions = { ...BASE_OPTIONS, ...saved?.options, ...presetOptions, ...explicit };
+  if (explicit.epochs !== undefined && explicit.steps === undefined) options.steps = 0;
+  if (initModel) {
+    Object.assign(options, shapeOptionsOf(initModel));
+    if (explicit.tokenizer === undefined && !asked) options.tokenizer = initModel.vocabSize < 50257 ? 'bytes' : 'gpt2';
+  }
+  const fits =
+    options.microBatch > 0 && (options.batch % options.microBatch === 0 || explicit.microBatch !== undefined);
+  if (!fits) options.microBatch = defaultMicroBatch(options.batch);
+  if (options.stride === 0) options.stride = options.context;
+  return options;
+}
+
+/** The shape of a new run's model; `init` is that of the weights in the folder `dir`. Throws LT_USAGE_MODEL. */
+export function resolveModel(
+  options: TrainOptions,
+  explicit: Partial<TrainOptions>,
+  init: ModelConfig | undefined,
+  tokenizer: Tokenizer,
+  dir: string | undefined,
+): ModelConfig {
+  if (init === undefined) {
+    return { vocabSize: tokenizer.vocabSize, ...shapeOptionsOf(options) };
+  }
+  for (const [name, asked] of Object.entries(shapeOptionsOf(explicit))) {
+    const has = init[name as keyof ModelConfig];
+    if (asked !== has)
+      throw new LantrainError(
+        'LT_USAGE_MODEL',
+        `--init ${dir} has ${name} ${has}, but ${asked} was asked for; leave that option out`,
+      );
+  }
+  return init;
+}
+
+/** Throws LT_USAGE_BATCH. */
+export function checkBatch({ batch, microBatch }: TrainOptions, context: number): void {
+  if (context > MOST_ROWS)
+    throw new LantrainError('LT_USAGE_BATCH', `a context of ${context} tokens exceeds ${MOST_ROWS}; lower --context`);
+  if (microBatch * context > MOST_ROWS)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `a micro-batch of ${microBatch} x ${context} tokens exceeds ${MOST_ROWS}; lower --micro-batch`,
+    );
+  if (batch % microBatch !== 0)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `batch ${batch} is not divisible by micro-batch ${microBatch}; choose --micro-batch ${defaultMicroBatch(batch)}`,
+    );
+  if (batch / microBatch > BOUNDS.microBatches)
+    throw new LantrainError(
+      'LT_USAGE_BATCH',
+      `batch ${batch} makes ${batch / microBatch} micro-batches, more than the exact sum can hold (1024); raise --micro-batch`,
+    );
+}
+
+/** The updates of a run: `steps`, or whole epochs. Throws LT_USAGE_OPTION for more than there can be. */
+export function totalStepsOf({ steps, epochs }: TrainOptions, stepsPerEpoch: number): number {
+  const total = steps > 0 ? steps : epochs * stepsPerEpoch;
+  if (total <= BOUNDS.steps) return total;
+  throw new LantrainError(
+    'LT_USAGE_OPTION',
+    `--epochs ${epochs} are ${total} steps, more than ${BOUNDS.steps}; lower it`,
+  );
+}
+
+export function adamwOf(options: TrainOptions): AdamWSettings {
+  const { beta1, beta2, eps: epsilon, weightDecay, decay } = options;
+  return { beta1, beta2, epsilon, weightDecay, decay };
+}
+
+/** How one micro-batch is computed. */
+export function shapeOfJob({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
+  const { microBatch, dropout, recompute, precision } = options;
+  return { batch: microBatch, context: model.context, dropout, recompute, precision };
+}
+
+/** What every engine of a run is told, whoever computes: a step by `shape`, with the kernels of `plan`. */
+export function engineOptions<P>({ model, options }: Pick<RunConfig, 'model' | 'options'>, shape: BatchShape, plan: P) {
+  const { clip, batch, microBatch } = options;
+  return { model, shape, plan, adamw: adamwOf(options), clip, microBatches: batch / microBatch };
+}

@@ -1,0 +1,108 @@
+/** The state that a run begins with: fresh weights, those of a folder, or those of its newest checkpoint. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Checkpoint, restoreCheckpoint } from '../checkpoint/checkpoint.js';
+import { openModel } from '../checkpoint/huggingface.js';
+import { checkIdentity } from '../checkpoint/identity.js';
+import { RunDirectory } from '../checkpoint/run.js';
+import { LantrainError } from '../errors.js';
+import { initializeWeights, type TrainingEngine } from '../train/engine.js';
+import { type LossScale, LossScaleSchema } from '../train/loss-scale.js';
+import { identityOf, type RunConfig } from '../train/run-config.js';
+import { arenaOf } from './checkpoint-writer.js';
+import type { Job } from './prepare.js';
+import type { TrainRequest } from './request.js';
+import { runConfigOf } from './saved-config.js';
+import { noting, progressing, type Tell } from './tell.js';
+
+/** A run to go on with. */
+export interface Resumed {
+  readonly run: RunDirectory;
+  readonly saved: RunConfig;
+}
+
+/** Locks the run. Throws as `RunDirectory.open` and `runConfigOf` do. */
+export async function openResumed(path: string): Promise<Resumed> {
+  const run = await RunDirectory.open(path, 'write');
+  try {
+    return { run, saved: runConfigOf(run) };
+  } catch (error) {
+    run.close();
+    throw error;
+  }
+}
+
+/** The step to go on from. Throws LT_RUN_MISMATCH before anything has changed. */
+export async function checkResume({ run, saved }: Resumed, job: Job, tell: Tell): Promise<number> {
+  const note = noting(tell);
+  const { config: wanted, gpu } = job;
+  checkIdentity(run.path, identityOf(saved), identityOf(wanted));
+  const { found, warnings } = await run.latest(progressing(tell, 'checking the checkpoint'));
+  for (const warning of warnings) note(warning);
+  if (saved.adapter !== gpu.adapter.driver)
+    note(
+      `this run began on ${saved.adapter} and goes on on ${gpu.adapter.driver}: unless both compute the same bits, its digest will differ from an undisturbed run's`,
+    );
+  const step = found?.state.step ?? 0;
+  found?.close();
+  // One that was ended after its last step may have reports to write still.
+  if (step > wanted.totalSteps || (step === wanted.totalSteps && run.isDone()))
+    throw new LantrainError(
+      'LT_RUN_MISMATCH',
+      `${run.path} has done all its ${step} steps; ask for more with --steps (constant schedules only), or begin another run`,
+    );
+  return step;
+}
+
+/** The state after step `from`, and the run as it was then. */
+export async function restore(run: RunDirectory, engine: TrainingEngine, from: number): Promise<void> {
+  const { found } = await run.latest();
+  if (found) {
+    try {
+      await restoreCheckpoint(found, (part, name, values) => arenaOf(engine, part).write(engine.gpu, name, values));
+      if (engine.lossScale) engine.lossScale = lossScaleOf(found);
+    } finally {
+      found.close();
+    }
+  } else await beginState(engine, runConfigOf(run), runConfigOf(run).init);
+  await run.cutBack(from);
+}
+
+/** Throws LT_CHECKPOINT_CORRUPT where a checkpoint of a run in mixed precision has none. */
+function lossScaleOf({ path, state }: Checkpoint): LossScale {
+  const parsed = LossScaleSchema.safeParse(state.trainer.lossScale);
+  if (parsed.success) return parsed.data;
+  throw new LantrainError(
+    'LT_CHECKPOINT_CORRUPT',
+    `${join(path, 'state.json')}: trainer.lossScale is missing or wrong`,
+  );
+}
+
+/** Fresh weights, or those of the folder `init`. */
+export async function beginState(engine: TrainingEngine, config: RunConfig, init: string | undefined): Promise<void> {
+  if (init === undefined) return initializeWeights(engine, config.options.weights, config.options.seed);
+  const model = await openModel(init);
+  try {
+    for (const { name } of engine.layout.parameters)
+      engine.state.weights.write(engine.gpu, name, await model.read(name));
+  } finally {
+    model.close();
+  }
+}
+
+type Naming = Pick<TrainRequest, 'out' | 'preset' | 'init'>;
+
+/** At `out`, else under the first free name, which another process may have taken since it was first looked for. */
+export function createRun(request: Naming, config: RunConfig): Promise<RunDirectory> {
+  if (request.out !== undefined) return RunDirectory.create(request.out, config);
+  return RunDirectory.createFirst(freeNames(request), config);
+}
+
+/** Those of `runs/<preset>-1`, `-2` ... that are free. */
+export function* freeNames({ preset, init }: Naming): Generator<string, never> {
+  const base = preset ?? (init === undefined ? 'tiny' : 'run');
+  for (let n = 1; ; n++) {
+    const path = join('runs', `${base}-${n}`);
+    if (!existsSync(path)) yield path;
+  }
+}

@@ -1,0 +1,19 @@
+import { basename, join } from 'node:path';
+import type { RunDirectory } from '../checkpoint/run.js';
+import { readMetrics } from '../report/metrics.js';
+import { htmlReport } from '../report/report.js';
+import type { RunConfig } from '../train/run-config.js';
+import { settingsOf } from './run-facts.js';
+
+/** Writes report.html of a run as far as it has come. */
+export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
+  return run.writeReport(
+    htmlReport(readMetrics(join(run.root, 'metrics.jsonl')), {
+      name: basename(run.path),
+      settings: settingsOf(config),
+      totalSteps: config.totalSteps,
+      tokensPerStep: config.options.batch * config.model.context,
+      stepsPerEpoch: config.stepsPerEpoch,
+    }),
+  );
+}

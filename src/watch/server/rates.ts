@@ -1,0 +1,80 @@
+import { emptyTotals, type WorkerTotals } from '../../report/worker-totals.js';
+import type { Split } from '../messages.js';
+
+/** Figures are means of so long. */
+export const RATES_MS = 10_000;
+
+/** The totals at one moment. */
+export interface Mark {
+  readonly at: number;
+  readonly step: number;
+  /** Time in steps. */
+  readonly seconds: number;
+  readonly workers: ReadonlyMap<number, Readonly<WorkerTotals>>;
+  readonly sumMs: number;
+  readonly updateMs: number;
+}
+
+export interface Rate {
+  readonly id: number;
+  readonly spent: WorkerTotals;
+  /** Tokens/s while at work, by the coordinator's clock. */
+  readonly rate: number;
+}
+
+/** What workers did in the last seconds, from totals that were noted after some of the steps. */
+export class Rates {
+  #marks: Mark[] = [];
+
+  note(mark: Mark): void {
+    const before = this.#marks.at(-1);
+    if (before?.step === mark.step) return;
+    // A worker that leaves takes its totals along: the rates of the time before are not known any more.
+    if (before !== undefined && [...before.workers.keys()].some((id) => !mark.workers.has(id))) this.#marks = [];
+    this.#marks.push(mark);
+    while (this.#marks.length > 2 && mark.at - this.#marks[0].at > RATES_MS) this.#marks.shift();
+  }
+
+  /** Of each worker that has computed anything. */
+  workers(): readonly Rate[] {
+    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+    if (!first || !last || first === last) return [];
+    return [...last.workers].flatMap(([id, totals]) => {
+      const before = first.workers.get(id) ?? emptyTotals();
+      const spent = emptyTotals();
+      for (const key of Object.keys(spent) as (keyof WorkerTotals)[]) spent[key] = totals[key] - before[key];
+      return spent.tokens > 0 ? [{ id, spent, rate: (1000 * spent.tokens) / spent.workMs }] : [];
+    });
+  }
+
+  /** The speed of the run over the sum of its workers' own, by the times that they say they computed. */
+  efficiency(tokensPerStep: number): number | undefined {
+    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+    const own = this.workers().reduce((sum, { spent }) => sum + (1000 * spent.tokens) / spent.computeMs, 0);
+    if (!first || !last || own === 0) return undefined;
+    return ((last.step - first.step) * tokensPerStep) / (last.seconds - first.seconds) / own;
+  }
+
+  split(): Split | null {
+    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+    const rates = this.workers();
+    if (!first || !last || rates.length === 0) return null;
+    const steps = last.step - first.step;
+    const each = steps * rates.length;
+    const mean = (key: keyof WorkerTotals) => round(rates.reduce((sum, { spent }) => sum + spent[key], 0) / each);
+    const step = round((1000 * (last.seconds - first.seconds)) / steps);
+    const [compute, upload, download] = [mean('computeMs'), mean('uploadMs'), mean('downloadMs')];
+    return {
+      step,
+      compute,
+      upload,
+      // What a worker calls waiting has evaluations, checkpoints and pauses in it, which are no part of a step.
+      wait: round(step - compute - upload - download),
+      download,
+      sum: round((last.sumMs - first.sumMs) / steps),
+      update: round((last.updateMs - first.updateMs) / steps),
+    };
+  }
+}
+
+const round = (ms: number) => Math.round(100 * Math.max(0, ms)) / 100;
