@@ -7,6 +7,7 @@ import { deriveKey, Stream } from '../util/random.js';
 import { microBatches } from './batches.js';
 import { type CheckpointHooks, CheckpointSchedule } from './checkpoint-schedule.js';
 import { StepAbandoned, type TrainingEngine } from './engine.js';
+import { EvaluationList } from './evaluation.js';
 import type { RunClock } from './run-clock.js';
 import type { RunConfig } from './run-config.js';
 import { sampleTokens } from './sample.js';
@@ -33,10 +34,16 @@ export interface TrainingEnd {
   readonly seconds: number;
 }
 
+interface EvaluatedParts {
+  readonly train: EvaluationList;
+  readonly validation: EvaluationList | undefined;
+}
+
 /** The training loop: global batches, updates, evaluation, samples, checkpoints. Knows no files and no terminal. */
 export class Trainer {
   readonly windows: Windows;
-  readonly #validation: Windows | undefined;
+  /** Undefined where nothing is evaluated. */
+  readonly #evaluated: EvaluatedParts | undefined;
   #checkpoints: CheckpointSchedule | undefined;
   #abandoned = false;
 
@@ -48,7 +55,15 @@ export class Trainer {
     readonly tokenizer: Tokenizer | undefined,
   ) {
     this.windows = trainingWindows(config, data);
-    this.#validation = validationWindows(config, data);
+    const { evalEvery, evalBatches, microBatch } = config.options;
+    const validation = validationWindows(config, data);
+    if (evalEvery === 0) return;
+    const list = (source: TokenSource, windows: Windows) =>
+      new EvaluationList(source, windows, evalBatches, config.model.context, microBatch);
+    this.#evaluated = {
+      train: list(data.train, this.windows),
+      validation: validation && list(data.validation, validation),
+    };
   }
 
   get tokensPerStep(): number {
@@ -130,8 +145,8 @@ export class Trainer {
     const { evalEvery, sampleTokens } = this.config.options;
     const last = step === this.config.totalSteps;
     this.#checkAbandoned();
-    if (evalEvery > 0 && ((step - 1) % evalEvery === 0 || last) && !isThere('eval'))
-      await hooks.event(await this.#evaluate(step));
+    const evaluated = (step - 1) % evalEvery === 0 || last ? this.#evaluated : undefined;
+    if (evaluated !== undefined && !isThere('eval')) await hooks.event(await this.#evaluate(step, evaluated));
     if ((this.#samplesAfter(step) || (last && sampleTokens > 0)) && !isThere('sample')) await this.#sample(step, hooks);
   }
 
@@ -147,17 +162,10 @@ export class Trainer {
   }
 
   /** Mean losses over the first batches of both parts, in order, without dropout. */
-  async #evaluate(step: number): Promise<MetricsEvent> {
-    const trainLoss = await this.#meanLoss(this.data.train, this.windows);
-    const valLoss = this.#validation && (await this.#meanLoss(this.data.validation, this.#validation));
+  async #evaluate(step: number, { train, validation }: EvaluatedParts): Promise<MetricsEvent> {
+    const trainLoss = await this.engine.evaluate(train.batches(), train.tokens);
+    const valLoss = validation && (await this.engine.evaluate(validation.batches(), validation.tokens));
     return { event: 'eval', step, trainLoss, valLoss: valLoss ?? null, tokensSeen: step * this.tokensPerStep };
-  }
-
-  async #meanLoss(source: TokenSource, windows: Windows): Promise<number> {
-    const { options, model } = this.config;
-    const starts = windows.evaluationBatches(options.evalBatches).flat();
-    const batches = microBatches(source, starts, model.context, options.microBatch);
-    return this.engine.evaluate(batches, starts.length * model.context);
   }
 
   #samplesAfter(step: number): boolean {

@@ -151,6 +151,8 @@ describe('a checkpoint', () => {
     expect(readdirSync(run.checkpoints)).toHaveLength(4);
     expect(steps(run)).toEqual([2]);
     expect(partial()).toHaveLength(3);
+    // Whoever crashed holds it no more.
+    run.close();
     await RunDirectory.open(run.path, 'write');
     // Another process may be making that lock just now.
     expect(partial()).toEqual(['lock.1a2b3c4d.partial']);

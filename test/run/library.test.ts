@@ -1,11 +1,12 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { listCheckpoints } from '../../src/checkpoint/checkpoint.js';
-import { type LiveRun, type RunEvent, type RunHooks, type TrainRequest, train } from '../../src/index.js';
+import { type LiveRun, type RunEvent, type TrainRequest, train } from '../../src/index.js';
 import { readMetrics } from '../../src/report/metrics.js';
 import { failure } from '../checkpoint/helpers.js';
 import { lantrain, SMALL, workFolder } from '../cli/run.js';
+import { TINY_RUN, undisturbedHost, watched } from './host.js';
 
 const folder = workFolder();
 afterAll(() => folder.remove());
@@ -13,51 +14,8 @@ const at = (name: string) => join(folder.path, name);
 const data = at('text.txt');
 
 const STEPS = 6;
-/** As `SMALL` of the command line. */
-const OPTIONS: TrainRequest = {
-  data,
-  tokenizer: 'bytes',
-  layers: 1,
-  width: 32,
-  heads: 2,
-  context: 16,
-  batch: 4,
-  microBatch: 2,
-  evalEvery: 4,
-  evalBatches: 2,
-  sampleTokens: 0,
-  dropout: 0.1,
-  steps: STEPS,
-};
-
-const printed: unknown[] = [];
-let before: ReadonlyMap<string | symbol, number>;
-const listeners = () => new Map(process.eventNames().map((name) => [name, process.listenerCount(name)]));
-
-// Whatever becomes of a run, its host's streams and signals are the host's.
-beforeEach(() => {
-  before = listeners();
-  for (const stream of [process.stdout, process.stderr])
-    vi.spyOn(stream, 'write').mockImplementation((chunk) => {
-      printed.push(chunk);
-      return true;
-    });
-});
-afterEach(() => {
-  vi.restoreAllMocks();
-  expect(printed.splice(0)).toEqual([]);
-  expect(listeners()).toEqual(before);
-});
-
-/** The events of a run, and hooks that collect them; `onStep` sees each step. */
-function watched(onStep: (step: number) => void = () => {}, more: RunHooks = {}) {
-  const events: RunEvent[] = [];
-  const onEvent = (event: RunEvent) => {
-    events.push(event);
-    if (event.event === 'step') onStep(event.step);
-  };
-  return { events, hooks: { ...more, onEvent } };
-}
+const OPTIONS: TrainRequest = { ...TINY_RUN, data, steps: STEPS };
+undisturbedHost();
 
 let whole: string;
 
@@ -139,12 +97,11 @@ test('an abort before the first step leaves nothing behind', async () => {
     'before its first step',
   );
   const stop = new AbortController();
-  const { events, hooks } = watched(undefined, { signal: stop.signal });
   const onEvent = (event: RunEvent) => {
-    hooks.onEvent(event);
     if (event.event === 'progress' && event.label === 'compiling the kernels') stop.abort();
   };
-  await failure('LT_RUN_STOPPED', () => train({ ...OPTIONS, out: at('early') }, { ...hooks, onEvent }));
+  const { events, hooks } = watched(undefined, { signal: stop.signal, onEvent });
+  await failure('LT_RUN_STOPPED', () => train({ ...OPTIONS, out: at('early') }, hooks));
   const told = events.length;
   // What was being prepared ends by itself, and tells nothing any more.
   await new Promise((go) => setTimeout(go, 1000));

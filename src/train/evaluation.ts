@@ -1,0 +1,35 @@
+import type { TokenSource } from '../data/dataset.js';
+import type { Windows } from '../data/windows.js';
+import type { MicroBatch } from '../model/gpt.js';
+import { microBatches } from './batches.js';
+
+/** A list of so many tokens is kept from one evaluation to the next; a longer one is gathered each time. */
+const MOST_KEPT_TOKENS = 2 ** 20;
+
+/** What one part of the data is evaluated by: always the same first windows, in order. */
+export class EvaluationList {
+  readonly #starts: readonly number[];
+  #kept: readonly MicroBatch[] | undefined;
+
+  /** `batches`: how many of the windows' batches; a micro-batch has `size` sequences of `context` tokens. */
+  constructor(
+    private readonly source: TokenSource,
+    windows: Windows,
+    batches: number,
+    private readonly context: number,
+    private readonly size: number,
+  ) {
+    this.#starts = windows.evaluationBatches(batches).flat();
+  }
+
+  /** How many have a loss. */
+  get tokens(): number {
+    return this.#starts.length * this.context;
+  }
+
+  batches(): readonly MicroBatch[] {
+    const batches = this.#kept ?? microBatches(this.source, this.#starts, this.context, this.size);
+    if (this.tokens <= MOST_KEPT_TOKENS) this.#kept = batches;
+    return batches;
+  }
+}
