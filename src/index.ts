@@ -10,6 +10,6 @@ export type * from './run/events.js';
 export { type ExportOptions, type ExportResult, exportModel } from './run/export-model.js';
 export { generate } from './run/generate.js';
 export type { GenerateOptions } from './run/generate-options.js';
-export type { ReadHooks } from './run/newest-checkpoint.js';
 export { openRun, type Run, type RunStanding, type SavedCheckpoint, type SavedConfig } from './run/open-run.js';
+export type { ReadHooks } from './run/read-hooks.js';
 export type { TokenArray, TokenData, TrainRequest } from './run/request.js';

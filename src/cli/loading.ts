@@ -1,4 +1,5 @@
 import { SingleBar } from 'cli-progress';
+import type { ProgressEvent } from '../run/events.js';
 import { withCursor } from '../util/terminal.js';
 
 /**
@@ -19,5 +20,15 @@ export function loadingBar(label: string): (done: number, total: number) => void
       if (done >= total) bar.stop();
     } else if (!told) process.stderr.write(`${label} ...\n`);
     told = true;
+  };
+}
+
+/** Such a bar for each label of what is told. */
+export function loadingBars(): (event: ProgressEvent) => void {
+  const bars = new Map<string, (done: number, total: number) => void>();
+  return ({ label, done, total }) => {
+    const bar = bars.get(label) ?? loadingBar(label);
+    bars.set(label, bar);
+    bar(done, total);
   };
 }

@@ -4,7 +4,7 @@ import type { RunEvent } from '../run/events.js';
 import { RunClock } from '../train/run-clock.js';
 import { endLines } from './ending.js';
 import { listeningLines } from './joining.js';
-import { loadingBar } from './loading.js';
+import { loadingBars } from './loading.js';
 import { throughputLine } from './throughput.js';
 import { watchLines } from './watch.js';
 
@@ -13,7 +13,7 @@ export class RunPrinter {
   readonly #reporter: Reporter;
   /** The run's own time, for forecasts. */
   readonly #clock = new RunClock();
-  readonly #bars = new Map<string, (done: number, total: number) => void>();
+  readonly #showProgress = loadingBars();
 
   /** `verb`: the command that goes on with the run. */
   constructor(
@@ -29,7 +29,7 @@ export class RunPrinter {
         this.note(event.text);
         break;
       case 'progress':
-        this.#barOf(event.label)(event.done, event.total);
+        this.#showProgress(event);
         break;
       case 'begin': {
         const { path, from, totalSteps, stepsPerEpoch } = event;
@@ -94,13 +94,5 @@ export class RunPrinter {
 
   #lines(lines: readonly string[]): void {
     for (const line of lines) this.note(line);
-  }
-
-  #barOf(label: string): (done: number, total: number) => void {
-    const known = this.#bars.get(label);
-    if (known !== undefined) return known;
-    const bar = loadingBar(label);
-    this.#bars.set(label, bar);
-    return bar;
   }
 }

@@ -5,7 +5,8 @@ import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import { writeFailure } from '../files/atomic.js';
 import { checkWritable, makeFolder, removeEmpty, removeQuietly } from '../files/files.js';
-import { newestCheckpoint, type ReadHooks } from './newest-checkpoint.js';
+import { newestCheckpoint } from './newest-checkpoint.js';
+import type { ReadHooks } from './read-hooks.js';
 
 export interface ExportOptions {
   /** The run's directory. */

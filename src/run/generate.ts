@@ -14,7 +14,8 @@ import { sampleTokens } from '../train/sample.js';
 import { deriveKey, Stream } from '../util/random.js';
 import { validate } from '../util/validate.js';
 import { type GenerateOptions, GenerateSchema } from './generate-options.js';
-import { newestCheckpoint, type ReadHooks } from './newest-checkpoint.js';
+import { newestCheckpoint } from './newest-checkpoint.js';
+import type { ReadHooks } from './read-hooks.js';
 import { parseConfig } from './saved-config.js';
 
 /**

@@ -1,14 +1,7 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
-import type { NoteEvent, ProgressEvent } from './events.js';
-
-/** What a call that reads a run tells, and what ends it early. */
-export interface ReadHooks {
-  /** Told of damaged checkpoints, and of work that takes long. */
-  onEvent?(event: NoteEvent | ProgressEvent): void;
-  readonly signal?: AbortSignal;
-}
+import type { ReadHooks } from './read-hooks.js';
 
 /**
  * A run's newest checkpoint that is whole, its digest checked; the caller closes it. Damaged ones are noted. Throws

@@ -3,14 +3,28 @@ import { readState } from '../checkpoint/checkpoint.js';
 import { RunLock } from '../checkpoint/lock.js';
 import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
+import type { ModelConfig } from '../model/config.js';
 import { courseOf, endOf } from '../report/course.js';
 import { type Inexact, inexactOf } from '../report/exactness.js';
 import { type MetricsEvent, readMetrics, type SampleEvent } from '../report/metrics.js';
-import { type RunConfig, RunConfigSchema } from '../train/run-config.js';
+import type { TrainOptions } from '../train/options.js';
+import { RunConfigSchema } from '../train/run-config.js';
 import { parseConfig } from './saved-config.js';
 
-/** What a run is: its model, options, data and length. The kernels that compute it are no part of this. */
-export type SavedConfig = Omit<RunConfig, 'plan'>;
+/** What a run is, by its config.json. The kernels that compute it are no part of this. */
+export interface SavedConfig {
+  /** lantrain's version that began the run. */
+  readonly version: string;
+  readonly model: ModelConfig;
+  readonly options: TrainOptions;
+  readonly data: { readonly hash: string; readonly description: string };
+  /** The Hugging Face folder that the weights came from, if any. */
+  readonly init?: string;
+  /** The adapter that began the run. */
+  readonly adapter: string;
+  readonly totalSteps: number;
+  readonly stepsPerEpoch: number;
+}
 
 /** A checkpoint of a run: a folder that `--init` and other programs take as a Hugging Face GPT-2 model. */
 export interface SavedCheckpoint {

@@ -1,4 +1,4 @@
-import type { TokenSource } from '../data/dataset.js';
+import type { TokenSource } from '../data/token-source.js';
 import type { Windows } from '../data/windows.js';
 import type { MicroBatch } from '../model/gpt.js';
 import { microBatches } from './batches.js';
