@@ -1,8 +1,9 @@
-import { LantrainError } from '../src/errors.js';
 import type { RunHooks, RunResult } from '../src/run/events.js';
+import { settle } from '../src/train/option-table.js';
+import { DEMO_OPTIONS } from './cluster-options.js';
 import { coordinate } from './coordinate.js';
 import { LocalWorkers } from './local-workers.js';
-import { type DemoRequest, MOST_LOCAL_WORKERS } from './request.js';
+import type { DemoRequest } from './request.js';
 
 /**
  * Trains a model with a coordinator in this process and workers on this machine, which are its children: they end with
@@ -10,12 +11,7 @@ import { type DemoRequest, MOST_LOCAL_WORKERS } from './request.js';
  * LT_CLUSTER_WORKER where no worker stays up; what they have computed by then is saved.
  */
 export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<RunResult> {
-  const { workers: count = 2, ...run } = request;
-  if (!(Number.isInteger(count) && count >= 1 && count <= MOST_LOCAL_WORKERS))
-    throw new LantrainError(
-      'LT_USAGE_OPTION',
-      `--workers ${count}: it is a whole number from 1 to ${MOST_LOCAL_WORKERS}`,
-    );
+  const { workers: count } = settle(DEMO_OPTIONS, request);
   let workers: LocalWorkers | undefined;
   const haste = new AbortController();
   const hurry = () => haste.abort(hooks.haste?.reason);
@@ -35,7 +31,7 @@ export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<
       });
   };
   try {
-    const local = { ...run, listen: '127.0.0.1:0', plain: true };
+    const local = { ...request, listen: '127.0.0.1:0', plain: true };
     return await coordinate(local, { ...hooks, haste: haste.signal, onEvent });
   } finally {
     hooks.haste?.removeEventListener('abort', hurry);

@@ -1,7 +1,7 @@
 import type { Gpu } from '../../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
-import type { ModelConfig } from '../../src/model/config.js';
+import { type ModelConfig, ModelSchema } from '../../src/model/config.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { addMatmul } from '../../src/model/matmul.js';
 import { always } from '../../src/model/matmul-plan.js';
@@ -20,7 +20,8 @@ import { WorkerEngine, type WorkerShape } from './worker-engine.js';
  * without a salt name the owner's class, so that it is called the same after every start; they are never sent.
  */
 
-const REFERENCE: ModelConfig = {
+/** Of a field that is not named here it takes the default. */
+const REFERENCE = ModelSchema.parse({
   vocabSize: 61,
   context: 8,
   width: 24,
@@ -28,7 +29,7 @@ const REFERENCE: ModelConfig = {
   heads: 3,
   tie: false,
   qkvBias: true,
-};
+});
 
 export type Probe = 'reference' | 'run';
 

@@ -9,9 +9,8 @@ import { LantrainError } from '../errors.js';
 import { BUCKET_VALUES } from '../model/layout.js';
 import { newToken } from '../net/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../net/join-url.js';
-import { Child, type Launch } from './lobby.js';
-import { median } from './shape.js';
-import { rounded } from './train.js';
+import { Child, type Launch } from './child.js';
+import { median, rounded } from './figures.js';
 
 /** What both processes of this bench agree on. */
 export const INTAKE_VERSION = 'bench';

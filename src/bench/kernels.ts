@@ -1,45 +1,38 @@
-import type { BenchCommand } from '../cli/bench.js';
-import { loadingBar } from '../cli/loading.js';
 import type { DispatchList, Timing } from '../gpu/list.js';
 import { openGpu } from '../node/open-gpu.js';
 import { describeAdapter } from '../node/processor.js';
 import { resolvePlan } from '../run/plan.js';
+import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from '../run/profile.js';
 import type { Engine } from '../train/engine.js';
-import { type Ceilings, measureCeilings } from './ceiling.js';
-import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from './profile.js';
-import { benchEngine, benchShape, describeShape, median, randomBatches } from './shape.js';
-import { rounded } from './train.js';
+import { type Ceilings, measureCeilings } from '../run/ceiling.js';
+import { median, rounded } from './figures.js';
+import type { BenchReport, BenchRequest, Progress } from './request.js';
+import { benchEngine, benchShape, describeShape, randomBatches } from './shape.js';
 
 /** The lists are run so often, or as often as this time allows, at least once. */
 const MOST_REPETITIONS = 9;
 const TIMED_MS = 45_000;
 
-/** Times every kernel of a training step at its real shapes; nothing is written. Returns the exit code. */
-export async function benchKernels(command: BenchCommand): Promise<number> {
-  const bench = benchShape(command.preset, command.explicit);
-  const gpu = await openGpu(command.adapter);
-  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: command.plan }, gpu));
+/** Times every kernel of a training step at its real shapes; nothing is written. */
+export async function benchKernels(request: BenchRequest, progress: Progress): Promise<BenchReport> {
+  const bench = benchShape(request.preset, request.explicit);
+  const gpu = await openGpu(request.adapter);
+  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: request.plan }, gpu), progress);
   const batches = randomBatches(bench);
   // Loads the tokens and compiles the update's kernels.
   await engine.step(batches, 1, bench.options.seed, bench.options.lr);
   await gpu.done();
 
-  const { rows, ceilings } = await timeKernels(engine, batches.length, command.steps);
+  const { rows, ceilings } = await timeKernels(engine, batches.length, progress, request.steps);
   const total = rows.reduce((sum, r) => sum + r.milliseconds, 0);
-  if (command.json) {
-    for (const row of rows) process.stdout.write(`${JSON.stringify(event(row, total, ceilings))}\n`);
-    return 0;
-  }
   const { gflops, gigabytesPerSecond } = ceilings;
-  process.stdout.write(
-    `${[
-      `model    ${describeShape(bench, engine.gpt.stack)}`,
-      `adapter  ${describeAdapter(gpu.adapter)}`,
-      `limits   ${gflops.toFixed(1)} GFLOP/s multiply-add, ${gigabytesPerSecond.toFixed(1)} GB/s copying`,
-      kernelTable('one training step, kernel by kernel', rows, ceilings),
-    ].join('\n')}\n`,
-  );
-  return 0;
+  const lines = [
+    `model    ${describeShape(bench, engine.gpt.stack)}`,
+    `adapter  ${describeAdapter(gpu.adapter)}`,
+    `limits   ${gflops.toFixed(1)} GFLOP/s multiply-add, ${gigabytesPerSecond.toFixed(1)} GB/s copying`,
+    kernelTable('one training step, kernel by kernel', rows, ceilings),
+  ];
+  return { events: rows.map((row) => event(row, total, ceilings)), lines };
 }
 
 function event(row: KernelRow, total: number, ceilings: Ceilings) {
@@ -63,6 +56,7 @@ function event(row: KernelRow, total: number, ceilings: Ceilings) {
 async function timeKernels(
   engine: Engine,
   microBatches: number,
+  progress: Progress,
   asked?: number,
 ): Promise<{ readonly rows: KernelRow[]; readonly ceilings: Ceilings }> {
   const { gpu, kernels } = engine;
@@ -81,15 +75,15 @@ async function timeKernels(
   const samples = new Map<string, KernelRow[]>();
   const repetitions = asked ?? MOST_REPETITIONS;
   const measured = [await measureCeilings(kernels)];
-  const progress = loadingBar('timing the kernels');
+  const tell = progress('timing the kernels');
   const start = performance.now();
   for (let i = 0; i < repetitions; i++) {
-    progress(i, repetitions);
+    tell(i, repetitions);
     for (const row of await time()) samples.set(row.label, [...(samples.get(row.label) ?? []), row]);
     measured.push(await measureCeilings(kernels));
     if (asked === undefined && performance.now() - start > TIMED_MS) break;
   }
-  progress(repetitions, repetitions);
+  tell(repetitions, repetitions);
   const medians = [...samples.values()].map((rows) => ({
     ...rows[0],
     milliseconds: median(rows.map((r) => r.milliseconds)),

@@ -1,13 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
-import { delimiter, join } from 'node:path';
 import type { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
 import { type MessageFromWorker, onlyFromWorker, stopBecause } from '../../cluster/protocol/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
 import { LantrainError } from '../errors.js';
-import { TOKEN_VARIABLE } from '../net/access.js';
-import { packageRoot } from '../node/shaders.js';
 
 type Join = MessageFromWorker<'join'>;
 
@@ -71,83 +65,5 @@ export class Lobby {
   /** Sends those who still wait home. */
   dismiss(): void {
     for (const { connection } of this.#waiting.values()) connection.send(stopBecause('done'));
-  }
-}
-
-const running = new Set<ChildProcess>();
-process.on('exit', () => {
-  for (const child of running) child.kill('SIGKILL');
-});
-
-/** Whether the first of `program` in PATH can be had. */
-function has(program: string): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)));
-}
-
-export interface Launch {
-  /** Below `dist/src`; the command line by default. */
-  readonly script?: string;
-  readonly args: readonly string[];
-  /** A software adapter: one driver thread, on a core of its own where the system can do that. */
-  readonly core: number | undefined;
-  /** By the environment, which no list of processes shows to others. */
-  readonly token?: string;
-}
-
-/** A child of this process, which ends with it. */
-export class Child {
-  readonly #process: ChildProcess;
-  readonly #closed: Promise<number | null>;
-  #stdout = '';
-  #stderr = '';
-
-  constructor({ script = 'cli/main.js', args, core, token }: Launch) {
-    const node = [process.execPath, join(packageRoot(), 'dist/src', script), ...args];
-    const pinned = core !== undefined && has('taskset');
-    const [command, ...rest] = pinned ? ['taskset', '-c', String(core % availableParallelism()), ...node] : node;
-    const env = {
-      ...process.env,
-      ...(core === undefined ? {} : { LP_NUM_THREADS: '1' }),
-      ...(token === undefined ? {} : { [TOKEN_VARIABLE]: token }),
-    };
-    const child = spawn(command, rest, { env, stdio: ['ignore', 'pipe', 'pipe'] });
-    running.add(child);
-    child.stdout?.on('data', (data) => {
-      this.#stdout += data;
-    });
-    child.stderr?.on('data', (data) => {
-      this.#stderr = `${this.#stderr}${data}`.slice(-4000);
-    });
-    this.#process = child;
-    this.#closed = new Promise((resolve) => {
-      child.on('error', () => resolve(null));
-      child.on('close', (code) => {
-        running.delete(child);
-        resolve(code);
-      });
-    });
-  }
-
-  /** What it printed, once it has ended well. */
-  async output(): Promise<string> {
-    const code = await this.#closed;
-    if (code !== 0) throw this.#failure(code);
-    return this.#stdout;
-  }
-
-  /** Rejects when it ends; never resolves. */
-  async failed(): Promise<never> {
-    throw this.#failure(await this.#closed);
-  }
-
-  async kill(): Promise<void> {
-    this.#process.kill('SIGKILL');
-    await this.#closed;
-  }
-
-  #failure(code: number | null): LantrainError {
-    const lines = this.#stderr.split('\n').filter((line) => line !== '' && !line.startsWith('Warning: maxDynamic'));
-    const last = lines.at(-1) ?? 'it said nothing';
-    return new LantrainError('LT_CLUSTER_WORKER', `a process of the bench ended with code ${code}: ${last}`);
   }
 }

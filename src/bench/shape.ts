@@ -1,8 +1,7 @@
-import { loadingBar } from '../cli/loading.js';
 import { LantrainError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { memoryBudget } from '../model/activations.js';
-import { checkModel, type ModelConfig } from '../model/config.js';
+import { checkModel, describeModel, type ModelConfig } from '../model/config.js';
 import type { MicroBatch } from '../model/gpt.js';
 import type { Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
@@ -13,8 +12,10 @@ import { stackedShape } from '../run/fit.js';
 import { checkPrecision } from '../run/plan.js';
 import { checkBatch, engineOptions, resolveOptions, shapeOfJob } from '../run/resolve.js';
 import { Engine, initializeWeights } from '../train/engine.js';
-import type { PresetName, TrainOptions } from '../train/options.js';
+import { shapeOptionsOf, type TrainOptions } from '../train/options.js';
+import type { PresetName } from '../train/presets.js';
 import { deriveKey, Stream, uniformAt } from '../util/random.js';
+import type { Progress } from './request.js';
 
 /** Token ids of each tokenizer, known without loading it. */
 const VOCABULARY: Readonly<Record<TrainOptions['tokenizer'], number>> = { gpt2: 50257, bytes: 256 };
@@ -29,9 +30,8 @@ export interface BenchShape {
 /** What `train` would take for these options. Throws LT_USAGE_MODEL, LT_USAGE_BATCH. */
 export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> = {}): BenchShape {
   const options = resolveOptions({ preset, explicit });
-  const { context, width, layers, heads, tie, qkvBias } = options;
-  checkBatch(options, context);
-  const model = { vocabSize: VOCABULARY[options.tokenizer], context, width, layers, heads, tie, qkvBias };
+  checkBatch(options, options.context);
+  const model = { vocabSize: VOCABULARY[options.tokenizer], ...shapeOptionsOf(options) };
   checkModel(model);
   return { options, model, shape: shapeOfJob({ model, options }) };
 }
@@ -40,7 +40,7 @@ export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> =
  * An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has, and
  * LT_USAGE_BATCH.
  */
-export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan): Promise<Engine> {
+export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan, progress: Progress): Promise<Engine> {
   const { options, model } = bench;
   checkPrecision(gpu, bench.shape, model.width);
   const shape = stackedShape(gpu, model, bench.shape, plan, options);
@@ -53,8 +53,8 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan): Prom
         `choose a smaller --micro-batch, --context or --preset${shape.recompute ? '' : ', or --recompute'}`,
     );
   const engine = await Engine.create(gpu, loadShaders(), {
-    ...engineOptions({ model, options }, shape, plan),
-    onProgress: loadingBar('compiling the kernels'),
+    ...engineOptions(bench, shape, plan),
+    onProgress: progress('compiling the kernels'),
   });
   initializeWeights(engine, options.weights, options.seed);
   return engine;
@@ -72,17 +72,9 @@ export function randomBatches({ options, model, shape }: BenchShape): MicroBatch
   }));
 }
 
-/** The middle of `values`, the mean of the two middle ones where their number is even. */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
 export function describeShape({ options, model, shape }: BenchShape, stack = 1): string {
-  const { layers, heads, width, context, vocabSize, tie } = model;
   return (
-    `${layers} layers, ${heads} heads, width ${width}, context ${context}, vocabulary ${vocabSize}${tie ? ', tied' : ''}; ` +
+    `${describeModel(model)}; ` +
     `batch ${options.batch} in micro-batches of ${shape.batch}${stack > 1 ? `, ${stack} at once` : ''}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}${shape.precision === 'f16' ? ', float16' : ''}`
   );
 }

@@ -1,4 +1,4 @@
-import { median } from './shape.js';
+import { median } from './figures.js';
 
 /** What a worker says of a step: milliseconds. */
 export interface Said {

@@ -1,6 +1,4 @@
 import { performance } from 'node:perf_hooks';
-import type { BenchCommand } from '../cli/bench.js';
-import { loadingBar } from '../cli/loading.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameterCount, parameters } from '../model/parameters.js';
 import { openGpu } from '../node/open-gpu.js';
@@ -8,8 +6,10 @@ import { describeAdapter } from '../node/processor.js';
 import { formatBytes } from '../report/format.js';
 import { resolvePlan } from '../run/plan.js';
 import type { Engine } from '../train/engine.js';
-import { multiplyAddCeiling } from './ceiling.js';
-import { benchEngine, benchShape, describeShape, median, randomBatches } from './shape.js';
+import { multiplyAddCeiling } from '../run/ceiling.js';
+import { median, percent, rounded } from './figures.js';
+import type { BenchReport, BenchRequest, Progress } from './request.js';
+import { benchEngine, benchShape, describeShape, randomBatches } from './shape.js';
 
 /** Timed steps take this long together, unless `--steps` says otherwise. */
 const TIMED_MS = 30_000;
@@ -32,11 +32,11 @@ interface Measured {
   readonly ceilingGflops: number;
 }
 
-/** Times whole training steps on random tokens; nothing is written. Returns the exit code. */
-export async function benchTrain(command: BenchCommand): Promise<number> {
-  const bench = benchShape(command.preset, command.explicit);
-  const gpu = await openGpu(command.adapter);
-  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: command.plan }, gpu));
+/** Times whole training steps on random tokens; nothing is written. */
+export async function benchTrain(request: BenchRequest, progress: Progress): Promise<BenchReport> {
+  const bench = benchShape(request.preset, request.explicit);
+  const gpu = await openGpu(request.adapter);
+  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: request.plan }, gpu), progress);
   const batches = randomBatches(bench);
   const { lr, seed, batch } = bench.options;
   const { stepMs, steps, hostMs, ceilingGflops } = await timeSteps(
@@ -45,7 +45,8 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
       done: () => gpu.done(),
       ceiling: () => multiplyAddCeiling(engine.kernels),
     },
-    command.steps,
+    progress,
+    request.steps,
   );
   const tokens = batch * bench.model.context;
   const modelGflops = (6 * productParameters(bench.model) * tokens) / stepMs / 1e6;
@@ -62,17 +63,15 @@ export async function benchTrain(command: BenchCommand): Promise<number> {
     dispatches,
     hostMs: rounded(hostMs, 2),
   };
-  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
-  const text = [
+  const lines = [
     `model    ${result.parameters.toLocaleString('en')} parameters: ${describeShape(bench, engine.gpt.stack)}`,
     `adapter  ${describeAdapter(gpu.adapter)}`,
     `step     ${stepMs.toFixed(1)} ms (median of ${steps}), ${result.tokensPerSecond} tokens/s`,
     `work     ${modelGflops.toFixed(1)} GFLOP/s in matrix products, ${percent(result.ceilingShare)} of the adapter's ${ceilingGflops.toFixed(1)}`,
     `memory   ${formatBytes(result.peakBytes)} on the adapter`,
     `host     ${hostMs.toFixed(1)} ms a step (${percent(hostMs / stepMs)}), ${dispatches} dispatches`,
-  ].join('\n');
-  process.stdout.write(`${command.json ? JSON.stringify(result) : text}\n`);
-  return 0;
+  ];
+  return { events: [result], lines };
 }
 
 interface Work {
@@ -82,7 +81,7 @@ interface Work {
   readonly ceiling: () => Promise<number>;
 }
 
-async function timeSteps({ step, done, ceiling }: Work, asked?: number): Promise<Measured> {
+async function timeSteps({ step, done, ceiling }: Work, progress: Progress, asked?: number): Promise<Measured> {
   let number = 0;
   const timed = async (what: () => Promise<unknown>) => {
     const start = performance.now();
@@ -96,7 +95,7 @@ async function timeSteps({ step, done, ceiling }: Work, asked?: number): Promise
   await done();
 
   const steps = asked ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
-  const progress = loadingBar(`timing ${steps} steps`);
+  const tell = progress(`timing ${steps} steps`);
   const times: number[] = [];
   const ceilings = [await ceiling()];
   let hostMs = 0;
@@ -105,7 +104,7 @@ async function timeSteps({ step, done, ceiling }: Work, asked?: number): Promise
     const busy = performance.eventLoopUtilization();
     const start = performance.now();
     while (times.length < steps && performance.now() - start < CEILING_EVERY_MS) {
-      progress(times.length, steps);
+      tell(times.length, steps);
       times.push(await next());
     }
     // The first step had no update before it: the last one's counts in its place.
@@ -113,7 +112,7 @@ async function timeSteps({ step, done, ceiling }: Work, asked?: number): Promise
     hostMs += performance.eventLoopUtilization(busy).active;
     ceilings.push(await ceiling());
   }
-  progress(steps, steps);
+  tell(steps, steps);
   return { stepMs: median(times), steps, hostMs: hostMs / steps, ceilingGflops: median(ceilings) };
 }
 
@@ -126,8 +125,4 @@ export function productParameters(model: ModelConfig): number {
 
 function dispatchesPerStep(engine: Engine, microBatches: number): number {
   return [...engine.gradientLists(microBatches), ...engine.updateLists].reduce((sum, list) => sum + list.length, 0);
-}
-
-export function rounded(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
 }

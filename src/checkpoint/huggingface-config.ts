@@ -3,30 +3,52 @@ import { LantrainError } from '../errors.js';
 import { fileKind } from '../files/file-kind.js';
 import { isSystemError, reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
-import { checkModel, LAYER_NORM_EPSILON, type ModelConfig, ModelSchema } from '../model/config.js';
+import { checkModel, LAYER_NORM_EPSILON, MODEL_FIELDS, type ModelConfig } from '../model/config.js';
 import { validate } from '../util/validate.js';
 
-const { vocabSize, context, width, heads, layers } = ModelSchema.shape;
+/** A field of the model in a GPT-2 config.json. */
+interface GptField {
+  /** Its name there; a second name is written as well, and read where the first one is missing. */
+  readonly names: readonly string[];
+  /** What it is where the file does not say; without this the file has to. */
+  readonly absent?: boolean;
+}
 
-/** What a GPT-2 config.json says about the shape; everything else in it (dropout, task settings) is passed over. */
-const Gpt2Config = z.looseObject({
+const FIELDS: Readonly<Record<keyof ModelConfig, GptField>> = {
+  vocabSize: { names: ['vocab_size'] },
+  context: { names: ['n_positions', 'n_ctx'] },
+  width: { names: ['n_embd'] },
+  heads: { names: ['n_head'] },
+  layers: { names: ['n_layer'] },
+  tie: { names: ['tie_word_embeddings'], absent: true },
+  // Ours: Hugging Face's GPT-2 always has these biases.
+  qkvBias: { names: ['qkv_bias'], absent: true },
+};
+const EVERY_FIELD = Object.entries(FIELDS) as [keyof ModelConfig, GptField][];
+
+/** What lantrain has no choice of. */
+const CONSTANTS = {
   model_type: z.string().optional(),
-  vocab_size: vocabSize,
-  n_positions: context.optional(),
-  n_ctx: context.optional(),
-  n_embd: width,
-  n_head: heads,
-  n_layer: layers,
   n_inner: z.number().nullish(),
   activation_function: z.string().optional(),
   layer_norm_epsilon: z.number().optional(),
-  tie_word_embeddings: z.boolean().optional(),
-  /** Ours: Hugging Face's GPT-2 always has these biases. */
-  qkv_bias: z.boolean().optional(),
   scale_attn_weights: z.boolean().optional(),
   scale_attn_by_inverse_layer_idx: z.boolean().optional(),
   add_cross_attention: z.boolean().optional(),
-});
+};
+
+/** What a GPT-2 config.json says about the model; everything else in it (dropout, task settings) is passed over. */
+const Gpt2Config = z.looseObject({ ...fieldSchemas(), ...CONSTANTS });
+
+function fieldSchemas(): Record<string, z.ZodType> {
+  return Object.fromEntries(
+    EVERY_FIELD.flatMap(([field, { names, absent }]) => {
+      const isNeeded = names.length === 1 && absent === undefined;
+      const schema = isNeeded ? MODEL_FIELDS[field] : MODEL_FIELDS[field].optional();
+      return names.map((name) => [name, schema]);
+    }),
+  );
+}
 
 /**
  * Reads a Hugging Face GPT-2 `config.json`. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or lacks a field, and
@@ -41,10 +63,15 @@ export function readModelConfig(path: string): ModelConfig {
     );
   const parsed = validate(Gpt2Config, json);
   if (!parsed.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${parsed.wrong}`);
-  const c = parsed.data;
-  const positions = c.n_positions ?? c.n_ctx;
-  if (positions === undefined) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: n_positions is missing`);
-  const only = (key: keyof typeof c, wanted: readonly unknown[]) => {
+  const c: Record<string, unknown> = parsed.data;
+  const config = Object.fromEntries(
+    EVERY_FIELD.map(([field, { names, absent }]) => {
+      const value = names.map((name) => c[name]).find((one) => one !== undefined) ?? absent;
+      if (value === undefined) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${names[0]} is missing`);
+      return [field, value];
+    }),
+  ) as unknown as ModelConfig;
+  const only = (key: keyof typeof CONSTANTS, wanted: readonly unknown[]) => {
     const value = c[key];
     if (value !== undefined && value !== null && !wanted.includes(value))
       throw new LantrainError(
@@ -55,19 +82,10 @@ export function readModelConfig(path: string): ModelConfig {
   only('model_type', ['gpt2']);
   only('activation_function', ['gelu_new', 'gelu_pytorch_tanh']);
   only('layer_norm_epsilon', [LAYER_NORM_EPSILON]);
-  only('n_inner', [4 * c.n_embd]);
+  only('n_inner', [4 * config.width]);
   only('scale_attn_weights', [true]);
   only('scale_attn_by_inverse_layer_idx', [false]);
   only('add_cross_attention', [false]);
-  const config: ModelConfig = {
-    vocabSize: c.vocab_size,
-    context: positions,
-    width: c.n_embd,
-    layers: c.n_layer,
-    heads: c.n_head,
-    tie: c.tie_word_embeddings ?? true,
-    qkvBias: c.qkv_bias ?? true,
-  };
   checkModel(config);
   return config;
 }
@@ -82,12 +100,7 @@ export function modelConfigJson(config: ModelConfig): string {
   const json = {
     model_type: 'gpt2',
     architectures: ['GPT2LMHeadModel'],
-    vocab_size: config.vocabSize,
-    n_positions: config.context,
-    n_ctx: config.context,
-    n_embd: config.width,
-    n_head: config.heads,
-    n_layer: config.layers,
+    ...Object.fromEntries(EVERY_FIELD.flatMap(([field, { names }]) => names.map((name) => [name, config[field]]))),
     n_inner: null,
     activation_function: 'gelu_new',
     layer_norm_epsilon: LAYER_NORM_EPSILON,
@@ -97,8 +110,6 @@ export function modelConfigJson(config: ModelConfig): string {
     bos_token_id: endOfText,
     eos_token_id: endOfText,
     torch_dtype: 'float32',
-    tie_word_embeddings: config.tie,
-    qkv_bias: config.qkvBias,
   };
   return `${JSON.stringify(json, null, 1)}\n`;
 }

@@ -1,44 +1,32 @@
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { closest, distance } from 'fastest-levenshtein';
+import type { ClusterBenchOutput } from '../bench/cluster.js';
+import type { BenchReport } from '../bench/request.js';
 import { LantrainError } from '../errors.js';
 import { listenAddress } from '../node/lan-address.js';
-import type { PresetName, TrainOptions } from '../train/options.js';
+import { RUN_OPTIONS } from '../run/run-options.js';
+import type { OptionRow, OptionTable } from '../train/option-table.js';
+import { TRAIN_OPTIONS } from '../train/options.js';
+import { DEFAULT_PRESET } from '../train/presets.js';
+import { joinLines } from './joining.js';
+import { loadingBar } from './loading.js';
 import { whole } from './numbers.js';
-import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
-
-export interface BenchCommand {
-  readonly preset: PresetName;
-  readonly explicit: Partial<TrainOptions>;
-  /** Timed steps, or repetitions; chosen by time when absent. */
-  readonly steps?: number;
-  readonly adapter?: string;
-  /** `auto`, or a JSON file. */
-  readonly plan?: string;
-  readonly json?: boolean;
-}
+import { printLine, remarkLine } from './output.js';
+import { addTable, givenOf, TRAINING_TABLES } from './train-options.js';
 
 /** The options of `train` that speed and memory depend on. */
-const OPTIONS: ReadonlySet<string> = new Set([
-  'preset',
-  'layers',
-  'heads',
-  'width',
-  'context',
-  'tie',
-  'qkvBias',
-  'tokenizer',
-  'batch',
-  'microBatch',
-  'dropout',
-  'recompute',
-  'precision',
-  'clip',
-  'seed',
-  'adapter',
-]);
+const OPTIONS = rowsOf(TRAINING_TABLES.train, ({ affectsSpeed }) => affectsSpeed === true);
 
-/** Of `bench train` and `bench kernels`; workers of a cluster get the coordinator's plan. */
-const OWN_OPTIONS: ReadonlySet<string> = new Set([...OPTIONS, 'plan', 'stack']);
+/** Workers of a cluster get the coordinator's plan, and choose what only they can tell. */
+const CLUSTER_BENCH_OPTIONS = {
+  ...rowsOf(OPTIONS, ({ who }) => who !== 'alone', 'plan'),
+  data: TRAIN_OPTIONS.data,
+  valRatio: TRAIN_OPTIONS.valRatio,
+};
+
+function rowsOf(table: OptionTable, wanted: (row: OptionRow) => boolean, without?: string): OptionTable {
+  return Object.fromEntries(Object.entries(table).filter(([name, row]) => wanted(row) && name !== without));
+}
 
 const BENCHES = {
   train: { description: 'time whole training steps on random tokens', steps: 'timed steps' },
@@ -58,31 +46,51 @@ export function addBench(program: Command, finish: (code: number) => void): void
       const hint = near ? `did you mean ${closest(what, names)}?` : `name one of ${names.join(', ')}`;
       throw new LantrainError('LT_USAGE_OPTION', `${wrong} ${hint}`);
     });
-  const trainOptions = addTrainOptions(new Command()).options.filter((o) => OWN_OPTIONS.has(o.attributeName()));
   for (const [name, { description, steps }] of Object.entries(BENCHES)) {
-    const command = bench.command(name).description(description);
-    for (const option of trainOptions) command.addOption(option);
-    command
+    const command = addTable(bench.command(name).description(description), OPTIONS)
+      .optionsGroup('Benchmark:')
       .option('--steps <n>', `${steps} (default: what fits in about a minute)`, atLeastOne)
       .option('--json', 'print JSON on stdout, nothing else')
-      .action(async (options) => {
-        const preset = presetNamed(options.preset ?? 'tiny');
-        const { steps: _, ...explicit } = explicitOptions(command);
-        const { steps: count, adapter, plan, json } = options;
-        const request = { preset, explicit, steps: count, adapter, plan, json };
-        if (name === 'train') finish(await (await import('../bench/train.js')).benchTrain(request));
-        else finish(await (await import('../bench/kernels.js')).benchKernels(request));
+      .action(async ({ steps: count, json }: { steps?: number; json?: boolean }) => {
+        const request = { ...requestOf(command), plan: givenOf(command, RUN_OPTIONS).plan, steps: count };
+        const report =
+          name === 'train'
+            ? await (await import('../bench/train.js')).benchTrain(request, loadingBar)
+            : await (await import('../bench/kernels.js')).benchKernels(request, loadingBar);
+        print(report, json === true);
+        finish(0);
       });
   }
   addBenchCluster(bench, finish);
 }
 
+function print({ events, lines }: BenchReport, asJson: boolean): void {
+  const text = asJson ? events.map((event) => JSON.stringify(event)) : lines;
+  process.stdout.write(`${text.join('\n')}\n`);
+}
+
+/** What every benchmark takes from the options of `train`; its own `--steps` is another. */
+function requestOf(command: Command) {
+  const { preset = DEFAULT_PRESET, adapter } = givenOf(command, RUN_OPTIONS);
+  const { steps: _, ...explicit } = givenOf(command, TRAIN_OPTIONS);
+  return { preset, adapter, explicit };
+}
+
+interface ClusterFlags {
+  readonly workers: readonly number[];
+  readonly steps?: number;
+  readonly skip: number;
+  readonly listen?: string;
+  readonly plain?: boolean;
+  readonly intake: boolean;
+  readonly svg?: string;
+  readonly json?: boolean;
+}
+
 function addBenchCluster(bench: Command, finish: (code: number) => void): void {
   const command = bench.command('cluster').description('time workers alone and together, on this machine or the LAN');
-  const names = new Set([...OPTIONS, 'data', 'valRatio']);
-  for (const option of addTrainOptions(new Command()).options)
-    if (names.has(option.attributeName())) command.addOption(option);
-  command
+  addTable(command, CLUSTER_BENCH_OPTIONS)
+    .optionsGroup('Benchmark:')
     .option('--workers <list>', 'numbers of workers', workerCounts, [1, 2])
     .option('--steps <n>', 'timed steps of a setting (default: what fits in about 20 seconds)', atLeastOne)
     .option('--skip <n>', 'steps before them', atLeastOne, 3)
@@ -91,17 +99,33 @@ function addBenchCluster(bench: Command, finish: (code: number) => void): void {
     .option('--no-intake', 'leave out how fast this machine takes gradients in')
     .option('--svg <file>', 'draw the steps')
     .option('--json', 'print JSON on stdout, nothing else')
-    .action(async (options) => {
-      const preset = presetNamed(options.preset ?? 'tiny');
-      const { steps: _, ...explicit } = explicitOptions(command);
-      const { workers, steps, skip, adapter, json, svg, intake } = options;
-      const [host, port] = options.listen === undefined ? [] : listenAddress(options.listen);
+    .action(async ({ json, plain = false, listen: address, ...own }: ClusterFlags) => {
+      const [host, port] = address === undefined ? [] : listenAddress(address);
       const listen = host === undefined || port === undefined ? undefined : { host, port };
-      const plain = options.plain === true;
       const { benchCluster } = await import('../bench/cluster.js');
-      const shared = { preset, explicit, steps, adapter, json };
-      finish(await benchCluster({ ...shared, workers, skip, listen, plain, svg, intake }));
+      const stop = () => process.exit(130);
+      process.on('SIGINT', stop).on('SIGTERM', stop);
+      try {
+        await benchCluster({ ...requestOf(command), ...own, plain, listen }, clusterOutput(json === true, plain));
+      } finally {
+        process.off('SIGINT', stop).off('SIGTERM', stop);
+      }
+      finish(0);
     });
+}
+
+function clusterOutput(asJson: boolean, plain: boolean): ClusterBenchOutput {
+  return {
+    event: (event) => {
+      if (asJson) process.stdout.write(`${JSON.stringify(event)}\n`);
+    },
+    row: (text) => {
+      if (!asJson) printLine(text);
+    },
+    line: asJson ? remarkLine : printLine,
+    progress: (label) => (process.stderr.isTTY ? loadingBar(label) : () => {}),
+    joinLines: (url, host) => joinLines(url, host, plain),
+  };
 }
 
 /** `1,2,4`, ascending. */

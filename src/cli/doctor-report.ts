@@ -1,9 +1,9 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
-import { type Ceilings, measureCeilings } from '../bench/ceiling.js';
+import { type Ceilings, measureCeilings } from '../run/ceiling.js';
 import { benchShape } from '../bench/shape.js';
-import { rounded } from '../bench/train.js';
+import { rounded } from '../bench/figures.js';
 import { cacheFolder } from '../data/cache-folder.js';
 import { reason } from '../files/files.js';
 import type { AdapterDescription } from '../gpu/device.js';
@@ -16,7 +16,7 @@ import { processor } from '../node/processor.js';
 import { loadShaders } from '../node/shaders.js';
 import { version } from '../node/version.js';
 import { planHash } from '../run/plan.js';
-import { PRESETS, type PresetName } from '../train/options.js';
+import { PRESETS, type PresetName } from '../train/presets.js';
 import { adapterNotes, messageOf, openAdapter, whyNoAdapter } from './doctor-adapter.js';
 import { wrongestProduct } from './doctor-self-test.js';
 

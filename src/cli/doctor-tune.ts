@@ -8,7 +8,7 @@ import { loadShaders } from '../node/shaders.js';
 import { stackedShape } from '../run/fit.js';
 import { planHash } from '../run/plan.js';
 import { tune, tuningTable } from '../run/tuning.js';
-import type { PresetName } from '../train/options.js';
+import type { PresetName } from '../train/presets.js';
 import { loadingBar } from './loading.js';
 import { remarkLine } from './output.js';
 

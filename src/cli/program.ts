@@ -1,6 +1,5 @@
 import { Command } from 'commander';
-import { MOST_LOCAL_WORKERS } from '../../cluster/request.js';
-import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
+import { CLUSTER_OPTIONS, DEMO_OPTIONS } from '../../cluster/cluster-options.js';
 import { pasteable } from '../node/invocation.js';
 import { version } from '../node/version.js';
 import { addBench } from './bench.js';
@@ -10,16 +9,8 @@ import { addGenerate } from './commands/generate.js';
 import { addReport } from './commands/report.js';
 import { addView } from './commands/view.js';
 import { addWorker } from './commands/worker.js';
-import { amount, whole } from './numbers.js';
-import { addTrainOptions, explicitOptions, presetNamed } from './train-options.js';
+import { addTable, givenOf, rowsFor, TRAINING_TABLES, trainRequestOf } from './train-options.js';
 import { addChecks } from './usage.js';
-
-/** What `train` and its like are asked for, as the library takes it. */
-function trainRequest(options: Record<string, never>, command: Command) {
-  const { preset, init, out, resume, adapter, plan, tune, profile } = options;
-  const named = preset === undefined ? undefined : presetNamed(preset);
-  return { ...explicitOptions(command), preset: named, init, out, resume, adapter, plan, tune, profile };
-}
 
 /**
  * The command line. `finish` is told a command's exit code, `onNote` what was passed over. Commands load what they need
@@ -34,49 +25,30 @@ export function createProgram(finish: (code: number) => void, onNote: (line: str
     .showSuggestionAfterError();
 
   const train = program.command('train').description('train a model, or go on with a run (--resume)');
-  addTrainOptions(train, 'alone')
-    .option('--watch [host:port]', 'serve a page that shows the run (default: 127.0.0.1, a free port)')
-    .action(async (options, command: Command) => {
-      const { trainCommand } = await import('./train.js');
-      finish(await trainCommand({ ...trainRequest(options, command), watch: options.watch }, !!options.json));
-    });
+  addTable(train, rowsFor('alone', TRAINING_TABLES.train)).action(async () => {
+    const { trainCommand } = await import('./train.js');
+    const { json, ...request } = trainRequestOf(train);
+    finish(await trainCommand(request, json === true));
+  });
 
   const coordinator = program
     .command('coordinator')
-    .description('own a run that workers on this network compute; it takes the options of train')
-    .optionsGroup('Workers:')
-    .option(
-      '--listen <host:port>',
-      'where workers join; port 0 takes a free one (default: every address, port 7070 or the next free one)',
-    )
-    .option(
-      '--min-workers <n>',
-      'workers that must be there before the first step',
-      whole(1, DEFAULT_LIMITS.connections),
-      1,
-    )
-    .option('--exact', "refuse workers that compute other bits than this machine's adapter")
-    .option('--audit <share>', 'share of what workers send that is computed again to check it, 0 to 1', amount(0, 1), 0)
-    .option('--plain', 'ws without TLS, also to other machines')
-    .option('--cert <file>', 'your own certificate, PEM; needs --key')
-    .option('--key <file>', 'its key, PEM, not encrypted');
-  addTrainOptions(coordinator, 'cluster').action(async (options, command: Command) => {
+    .description('own a run that workers on this network compute; it takes the options of train');
+  addTable(coordinator, rowsFor('cluster', TRAINING_TABLES.coordinator)).action(async () => {
     const { coordinatorCommand } = await import('./coordinator.js');
-    const { listen, minWorkers, exact, audit, plain, cert, key } = options;
-    const cluster = { listen, minWorkers, exact, audit, plain, cert, key };
-    finish(await coordinatorCommand({ ...trainRequest(options, command), ...cluster }, !!options.json));
+    const { json, ...request } = trainRequestOf(coordinator);
+    finish(await coordinatorCommand({ ...request, ...givenOf(coordinator, CLUSTER_OPTIONS) }, json === true));
   });
 
   addWorker(program, finish);
 
   const demo = program
     .command('demo')
-    .description('train with a coordinator and workers, all on this machine; it takes the options of train')
-    .optionsGroup('Workers:')
-    .option('--workers <n>', 'workers to start', whole(1, MOST_LOCAL_WORKERS), 2);
-  addTrainOptions(demo, 'cluster').action(async (options, command: Command) => {
+    .description('train with a coordinator and workers, all on this machine; it takes the options of train');
+  addTable(demo, rowsFor('cluster', TRAINING_TABLES.demo)).action(async () => {
     const { demoCommand } = await import('./demo.js');
-    finish(await demoCommand({ ...trainRequest(options, command), workers: options.workers }, !!options.json));
+    const { json, ...request } = trainRequestOf(demo);
+    finish(await demoCommand({ ...request, ...givenOf(demo, DEMO_OPTIONS) }, json === true));
   });
 
   addGenerate(program, finish);

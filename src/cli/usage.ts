@@ -2,6 +2,8 @@ import type { EventEmitter } from 'node:events';
 import type { Command, Option } from 'commander';
 import { LantrainError } from '../errors.js';
 import { pasteable } from '../node/invocation.js';
+import { readConfigFile } from '../run/config-file.js';
+import { isGiven, tableOf } from './train-options.js';
 
 /** The words that lead to a command, without the program's name. */
 export function pathOf(command: Command): string[] {
@@ -62,7 +64,10 @@ export function addChecks(program: Command, onNote: (line: string) => void): voi
         seen.set(option.attributeName(), { option, value });
       });
   }
-  program.hook('preAction', (_, command) => checkTogether(command));
+  program.hook('preAction', (_, command) => {
+    takeConfigFile(command);
+    checkTogether(command);
+  });
 }
 
 /** Two options that cannot both hold, and why. */
@@ -82,14 +87,39 @@ const NEEDS: readonly (readonly [command: string, option: string, needed: string
   ['bench cluster', 'valRatio', 'data', 'it is a part of the data'],
 ];
 
+/** Options that a file gives and that a flag on the command line displaces. */
+const YIELDING: readonly (readonly [option: string, flag: string])[] = [
+  ...CONTRADICTIONS.flatMap(([one, other]) => [[one, other] as const, [other, one] as const]),
+  // The run that is resumed has its weights.
+  ['init', 'resume'],
+  ['plan', 'tune'],
+];
+
+/** Options that `--config` gives hold as if they were flags, where no flag says otherwise. */
+function takeConfigFile(command: Command): void {
+  const table = tableOf(command);
+  const path: unknown = command.getOptionValue('config');
+  if (table === undefined || typeof path !== 'string') return;
+  const isFlag = (name: string) => command.getOptionValueSource(name) === 'cli';
+  const { given, isRun } = readConfigFile(path, table, pathOf(command).join(' '));
+  if (isRun && isFlag('preset'))
+    throw usageError(
+      `--preset says nothing beside --config ${path}, the configuration of a run, which has every option; leave one of them out`,
+    );
+  for (const [name, value] of Object.entries(given)) {
+    const yields = YIELDING.some(([one, other]) => one === name && isFlag(other) && command.getOptionValue(other));
+    if (!isFlag(name) && !yields) command.setOptionValueWithSource(name, value, 'config');
+  }
+}
+
 function checkTogether(command: Command): void {
-  const given = (name: string) => command.getOptionValueSource(name) === 'cli';
+  const given = (name: string) => isGiven(command, name);
   const flag = (name: string) => {
     const option = command.options.find((o) => o.attributeName() === name);
     return option === undefined ? name : flagOf(option);
   };
   for (const [one, other, why] of CONTRADICTIONS)
-    if (given(one) && given(other))
+    if (given(one) && given(other) && !areBothOfRun(command, one, other))
       throw usageError(`${flag(one)} and ${flag(other)} do not go together: ${why}; leave one of them out`);
   const path = pathOf(command).join(' ');
   for (const [name, option, needed, why] of NEEDS)
@@ -97,6 +127,11 @@ function checkTogether(command: Command): void {
       throw usageError(
         `${flag(option)} without ${flag(needed)}: ${why}; add ${flag(needed)}, or leave ${flag(option)} out`,
       );
+}
+
+/** A run's configuration says both how many epochs there are and how many steps, which win where there are any. */
+function areBothOfRun(command: Command, one: string, other: string): boolean {
+  return one === 'steps' && [one, other].every((name) => command.getOptionValueSource(name) === 'config');
 }
 
 /** Options of ours that npm knows as well and may have from elsewhere, such as a file of settings. */

@@ -2,23 +2,6 @@ import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { validate } from '../util/validate.js';
 
-/** The shape of a GPT-2-style model: pre-LayerNorm, learned positions, tanh-GELU, feed-forward of 4 x width. */
-export interface ModelConfig {
-  /** V: number of token ids. */
-  readonly vocabSize: number;
-  /** T: tokens a sequence at most; the length of the position table. */
-  readonly context: number;
-  /** C: channels. */
-  readonly width: number;
-  readonly layers: number;
-  /** H: heads; divides the width. */
-  readonly heads: number;
-  /** The head shares the token embedding's matrix. */
-  readonly tie: boolean;
-  /** Query, key and value projections have a bias. */
-  readonly qkvBias: boolean;
-}
-
 export const LAYER_NORM_EPSILON = 1e-5;
 
 /**
@@ -43,21 +26,34 @@ export const BOUNDS = {
 
 const upTo = (most: number) => z.number().int().min(1).max(most);
 
+/**
+ * The fields of a model: options, a run's `config.json`, Hugging Face's and the messages of a cluster take them from
+ * here. A field that is added has a default in its schema, what runs without it have computed, as their files lack it.
+ */
+export const MODEL_FIELDS = {
+  /** V: number of token ids. */
+  vocabSize: upTo(BOUNDS.vocabSize),
+  /** T: tokens a sequence at most; the length of the position table. */
+  context: upTo(BOUNDS.context),
+  /** C: channels. */
+  width: upTo(BOUNDS.width),
+  layers: upTo(BOUNDS.layers),
+  /** H: heads; divides the width. */
+  heads: upTo(BOUNDS.heads),
+  /** The head shares the token embedding's matrix. */
+  tie: z.boolean(),
+  /** Query, key and value projections have a bias. */
+  qkvBias: z.boolean(),
+};
+
+/** The shape of a GPT-2-style model: pre-LayerNorm, learned positions, tanh-GELU, feed-forward of 4 x width. */
+export interface ModelConfig extends Readonly<z.output<z.ZodObject<typeof MODEL_FIELDS>>> {}
+
 /** A model's shape in a file or a message. */
-export const ModelSchema = z
-  .strictObject({
-    vocabSize: upTo(BOUNDS.vocabSize),
-    context: upTo(BOUNDS.context),
-    width: upTo(BOUNDS.width),
-    layers: upTo(BOUNDS.layers),
-    heads: upTo(BOUNDS.heads),
-    tie: z.boolean(),
-    qkvBias: z.boolean(),
-  })
-  .superRefine((model, context) => {
-    const wrong = context.issues.length > 0 ? undefined : wrongTogether(model);
-    if (wrong !== undefined) context.addIssue({ code: 'custom', message: wrong });
-  });
+export const ModelSchema = z.strictObject(MODEL_FIELDS).superRefine((model, context) => {
+  const wrong = context.issues.length > 0 ? undefined : wrongTogether(model);
+  if (wrong !== undefined) context.addIssue({ code: 'custom', message: wrong });
+});
 
 function wrongTogether(model: ModelConfig): string | undefined {
   const { width, heads } = model;
@@ -82,4 +78,9 @@ export function checkModel(config: ModelConfig): void {
   const { place, words } = parsed;
   const value = place === '' ? '' : `${place} is ${config[place as keyof ModelConfig]}; it `;
   throw new LantrainError('LT_USAGE_MODEL', value + words);
+}
+
+/** `4 layers, 4 heads, width 128, ...`, for people. */
+export function describeModel({ layers, heads, width, context, vocabSize, tie }: ModelConfig): string {
+  return `${layers} layers, ${heads} heads, width ${width}, context ${context}, vocabulary ${vocabSize}${tie ? ', tied' : ''}`;
 }

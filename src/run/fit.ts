@@ -8,8 +8,8 @@ import type { BatchShape } from '../model/shape.js';
 import { chooseStack, possibleStacks } from '../model/stack.js';
 import { availableMemory } from '../node/memory.js';
 import { formatBytes } from '../report/format.js';
-import { BASE_OPTIONS, PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
-import { shapeOf } from './resolve.js';
+import { BASE_OPTIONS, shapeOptionsOf, type TrainOptions } from '../train/options.js';
+import { PRESET_NAMES, PRESETS, type PresetName } from '../train/presets.js';
 
 /** An owner that audits computes micro-batches as well, where there is memory for that. */
 export function clusterBudget(
@@ -57,10 +57,10 @@ export function checkMemory(gpu: Gpu, model: ModelConfig, shape: BatchShape, pla
   const single = { ...shape, stack: 1 };
   const smaller = (name: PresetName) => {
     const p: Partial<TrainOptions> = PRESETS[name];
-    const m = { ...model, ...shapeOf({ ...BASE_OPTIONS, ...p }) };
+    const m = { ...model, ...shapeOptionsOf({ ...BASE_OPTIONS, ...p }) };
     return total(m, { ...single, batch: 1, context: m.context }) <= available;
   };
-  const fits = (Object.keys(PRESETS) as PresetName[]).reverse().find(smaller);
+  const fits = PRESET_NAMES.toReversed().find(smaller);
   let advice = fits ? `--preset ${fits} fits` : 'choose a smaller --width or --layers';
   if (total(model, single) <= available) advice = '--stack 1 fits, with the same bits';
   else if (total(model, { ...single, recompute: true }) <= available) advice = '--recompute fits, with the same bits';

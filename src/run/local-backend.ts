@@ -1,8 +1,8 @@
-import { profileTable } from '../bench/profile.js';
 import { loadShaders } from '../node/shaders.js';
 import { Engine } from '../train/engine.js';
 import type { Ending, RunBackend, StartedRun } from './backend.js';
 import type { Job } from './prepare.js';
+import { profileTable } from './profile.js';
 import { engineOptions } from './resolve.js';
 import { progressing, type Tell } from './tell.js';
 

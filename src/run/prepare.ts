@@ -9,21 +9,13 @@ import type { Plan } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
 import { openGpu } from '../node/open-gpu.js';
 import { version } from '../node/version.js';
-import type { TrainOptions } from '../train/options.js';
+import { shapeOptionsOf, type TrainOptions } from '../train/options.js';
 import type { RunConfig } from '../train/run-config.js';
 import { trainingWindows, validationWindows } from '../train/trainer.js';
 import { checkMemory, clusterBudget, stackedShape } from './fit.js';
 import { checkInit } from './init-model.js';
 import { checkPrecision, checkTuning, type PlanSources, resolvePlan, tunedPlan } from './plan.js';
-import {
-  checkBatch,
-  type OptionSources,
-  resolveModel,
-  resolveOptions,
-  shapeOf,
-  shapeOfJob,
-  totalStepsOf,
-} from './resolve.js';
+import { checkBatch, type OptionSources, resolveModel, resolveOptions, shapeOfJob, totalStepsOf } from './resolve.js';
 import { checkPresetOfResume } from './resume-preset.js';
 import { noting, progressing, type Tell } from './tell.js';
 
@@ -72,7 +64,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
     );
   const tokenizer = await loadTokenizer(options.tokenizer);
   const model = saved
-    ? { ...saved.model, ...shapeOf(explicit) }
+    ? { ...saved.model, ...shapeOptionsOf(explicit) }
     : resolveModel(options, explicit, initModel, tokenizer, init);
   checkModel(model);
   checkBatch(options, model.context);

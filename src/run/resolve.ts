@@ -9,11 +9,12 @@ import type { AdamWSettings } from '../train/optimizer.js';
 import {
   BASE_OPTIONS,
   defaultMicroBatch,
-  PRESETS,
-  type PresetName,
+  shapeOptionsOf,
+  TRAIN_OPTION_NAMES,
   type TrainOptions,
   TrainOptionsSchema,
 } from '../train/options.js';
+import { DEFAULT_PRESET, PRESETS, type PresetName, presetNamed } from '../train/presets.js';
 import type { RunConfig } from '../train/run-config.js';
 import { validate } from '../util/validate.js';
 import type { TrainRequest } from './request.js';
@@ -30,14 +31,10 @@ export interface OptionSources {
 /** The train options of a request. Throws LT_USAGE_OPTION for a value that cannot be, LT_USAGE_PRESET. */
 export function explicitOf(request: TrainRequest): Partial<TrainOptions> {
   const { data, preset } = request;
-  if (preset !== undefined && !Object.hasOwn(PRESETS, preset))
-    throw new LantrainError(
-      'LT_USAGE_PRESET',
-      `there is no preset ${preset} (presets: ${Object.keys(PRESETS).join(', ')})`,
-    );
+  if (preset !== undefined) presetNamed(preset);
   const named: Record<string, unknown> = { ...request };
   if (data !== undefined && typeof data !== 'string') named.data = TOKEN_ARRAYS;
-  const given = Object.keys(TrainOptionsSchema.shape).filter((name) => named[name] !== undefined);
+  const given = TRAIN_OPTION_NAMES.filter((name) => named[name] !== undefined);
   const options = Object.fromEntries(given.map((name) => [name, named[name]]));
   const parsed = validate(TrainOptionsSchema.partial(), options);
   if (!parsed.ok) throw new LantrainError('LT_USAGE_OPTION', parsed.wrong);
@@ -47,12 +44,12 @@ export function explicitOf(request: TrainRequest): Partial<TrainOptions> {
 /** What holds in the end: base options, the preset's or the saved run's, and what was given. */
 export function resolveOptions({ saved, explicit, preset: asked }: OptionSources, initModel?: ModelConfig) {
   // Without a preset it is `tiny`; with weights from elsewhere its settings would fit neither shape nor tokens.
-  const preset = asked ?? (saved || initModel ? undefined : 'tiny');
+  const preset = asked ?? (saved || initModel ? undefined : DEFAULT_PRESET);
   const presetOptions: Partial<TrainOptions> = preset ? PRESETS[preset] : {};
   const options: TrainOptions = { ...BASE_OPTIONS, ...saved?.options, ...presetOptions, ...explicit };
   if (explicit.epochs !== undefined && explicit.steps === undefined) options.steps = 0;
   if (initModel) {
-    Object.assign(options, shapeOf(initModel));
+    Object.assign(options, shapeOptionsOf(initModel));
     if (explicit.tokenizer === undefined && !asked) options.tokenizer = initModel.vocabSize < 50257 ? 'bytes' : 'gpt2';
   }
   const fits =
@@ -60,13 +57,6 @@ export function resolveOptions({ saved, explicit, preset: asked }: OptionSources
   if (!fits) options.microBatch = defaultMicroBatch(options.batch);
   if (options.stride === 0) options.stride = options.context;
   return options;
-}
-
-const SHAPE = ['context', 'width', 'layers', 'heads', 'tie', 'qkvBias'] as const;
-
-/** The options that are the model's shape, those that are there. */
-export function shapeOf(from: Partial<Pick<TrainOptions, (typeof SHAPE)[number]>>) {
-  return Object.fromEntries(SHAPE.filter((k) => from[k] !== undefined).map((k) => [k, from[k]]));
 }
 
 /** The shape of a new run's model; `init` is that of the weights in the folder `dir`. Throws LT_USAGE_MODEL. */
@@ -78,14 +68,14 @@ export function resolveModel(
   dir: string | undefined,
 ): ModelConfig {
   if (init === undefined) {
-    const { context, width, layers, heads, tie, qkvBias } = options;
-    return { vocabSize: tokenizer.vocabSize, context, width, layers, heads, tie, qkvBias };
+    return { vocabSize: tokenizer.vocabSize, ...shapeOptionsOf(options) };
   }
-  for (const name of SHAPE) {
-    if (explicit[name] !== undefined && explicit[name] !== init[name])
+  for (const [name, asked] of Object.entries(shapeOptionsOf(explicit))) {
+    const has = init[name as keyof ModelConfig];
+    if (asked !== has)
       throw new LantrainError(
         'LT_USAGE_MODEL',
-        `--init ${dir} has ${name} ${init[name]}, but ${explicit[name]} was asked for; leave that option out`,
+        `--init ${dir} has ${name} ${has}, but ${asked} was asked for; leave that option out`,
       );
   }
   return init;

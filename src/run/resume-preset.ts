@@ -1,5 +1,6 @@
 import { LantrainError } from '../errors.js';
-import { PRESETS, type PresetName, type TrainOptions } from '../train/options.js';
+import type { TrainOptions } from '../train/options.js';
+import { PRESETS, type PresetName } from '../train/presets.js';
 
 /**
  * A run that goes on has its own settings. Throws LT_USAGE_OPTION where `preset` would change one of them without having

@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { describeModel } from '../model/config.js';
 import { parameterCount } from '../model/parameters.js';
 import { version } from '../node/version.js';
 import type { RunConfig } from '../train/run-config.js';
@@ -8,8 +9,7 @@ import { planHash } from './plan.js';
 /** `834,304 parameters: 4 layers, ...`. */
 export function modelLine({ model }: RunConfig): string {
   const names = parameterCount(model).toLocaleString('en');
-  const shape = `${model.layers} layers, ${model.heads} heads, width ${model.width}, context ${model.context}, vocabulary ${model.vocabSize}`;
-  return `${names} parameters: ${shape}${model.tie ? ', tied' : ''}`;
+  return `${names} parameters: ${describeModel(model)}`;
 }
 
 /** A run's configuration as names and values, for people. */

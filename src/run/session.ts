@@ -1,8 +1,7 @@
 import { join } from 'node:path';
 import { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
-import { type MetricsEvent, readMetrics } from '../report/metrics.js';
-import type { TrainingEngine } from '../train/engine.js';
+import { readMetrics } from '../report/metrics.js';
 import { RunClock } from '../train/run-clock.js';
 import { Trainer } from '../train/trainer.js';
 import type { Ending, RunBackend } from './backend.js';
@@ -10,33 +9,12 @@ import type { RunHooks, RunResult } from './events.js';
 import { headerLines } from './header.js';
 import { runLoop } from './loop.js';
 import { type Job, prepareJob } from './prepare.js';
+import type { ReadyRun, RunOrder } from './ready-run.js';
 import type { TrainRequest } from './request.js';
 import { explicitOf } from './resolve.js';
 import { beginState, checkResume, createRun, freeNames, openResumed, restore } from './state.js';
 import { StopRequest } from './stop.js';
 import { noting, type Tell } from './tell.js';
-
-/** What a run is asked for, who computes it, and who is told. */
-export interface RunOrder {
-  readonly request: TrainRequest;
-  readonly backend: RunBackend;
-  readonly hooks: RunHooks;
-  readonly stop: StopRequest;
-  readonly tell: Tell;
-  readonly clock: RunClock;
-}
-
-/** A run that is all set. */
-export interface ReadyRun extends RunOrder {
-  readonly job: Job;
-  readonly engine: TrainingEngine;
-  readonly trainer: Trainer;
-  readonly run: RunDirectory;
-  readonly isNew: boolean;
-  readonly from: number;
-  /** The events that the run has already. */
-  readonly past: readonly MetricsEvent[];
-}
 
 /** What a run holds, to be given back whatever ends it. */
 interface Held {

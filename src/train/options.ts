@@ -1,8 +1,14 @@
 import { z } from 'zod';
-import { BOUNDS, ModelSchema } from '../model/config.js';
+import { BOUNDS, MODEL_FIELDS, type ModelConfig } from '../model/config.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
 import { PRECISIONS } from '../model/shape.js';
+import { namesOf, type OptionFacts, type OptionPlace } from './option-table.js';
 import { SCHEDULES } from './schedule.js';
+
+/*
+ * Every option that a run's configuration keeps, one row each. It is longer than a page because it is the whole list:
+ * an option of `train` is a row here and its use.
+ */
 
 /** More tokens than any prompt, answer or window has. */
 const MOST_TOKENS = 2 ** 20;
@@ -11,169 +17,240 @@ const MOST_BATCH = BOUNDS.rows * BOUNDS.microBatches;
 
 const upTo = (most: number) => z.number().int().min(1).max(most);
 const noneUpTo = (most: number) => z.number().int().min(0).max(most);
-const { layers, heads, width, context } = ModelSchema.shape;
+const { layers, heads, width, context, tie, qkvBias } = MODEL_FIELDS;
 const share = z.number().min(0).lt(1);
 const positive = z.number().positive();
 
-/** Every option of a training run; the command line, presets and `config.json` all speak this table. */
-export const TrainOptionsSchema = z.object({
-  layers,
-  heads,
-  width,
-  context,
-  tie: z.boolean(),
-  qkvBias: z.boolean(),
-  /** How fresh weights are drawn. */
-  weights: z.enum(INITIALIZATIONS),
-  data: z.string().min(1).max(MOST_TEXT),
-  tokenizer: z.enum(['gpt2', 'bytes']),
-  /** Whole epochs, or updates where `steps` is above 0. */
-  epochs: upTo(BOUNDS.steps),
-  steps: noneUpTo(BOUNDS.steps),
-  /** Sequences of a global batch, and of a micro-batch (0: chosen from the batch). */
-  batch: upTo(MOST_BATCH),
-  microBatch: noneUpTo(BOUNDS.rows),
-  /** Tokens from one window's start to the next (0: the context). */
-  stride: noneUpTo(Number.MAX_SAFE_INTEGER),
-  valRatio: share,
-  shuffle: z.boolean(),
-  lr: positive,
-  weightDecay: z.number().min(0),
-  decay: z.enum(['all', 'matrices']),
-  beta1: share,
-  beta2: share,
-  eps: positive,
-  schedule: z.enum(SCHEDULES),
-  warmup: noneUpTo(BOUNDS.steps),
-  /** Largest gradient norm; 0 is off. */
-  clip: z.number().min(0),
-  dropout: share,
-  /** Backward computes the layers again instead of keeping them: less memory, the same bits. */
-  recompute: z.boolean().default(false),
-  /** Micro-batches computed at once (0: as many as pay and fit): more memory, less time, the same bits. */
-  stack: noneUpTo(BOUNDS.microBatches).default(0),
-  /** `f16`: mixed precision. */
-  precision: z.enum(PRECISIONS).default('f32'),
-  /** Updates between evaluations, and batches of one; 0 is off. */
-  evalEvery: noneUpTo(BOUNDS.steps),
-  evalBatches: upTo(BOUNDS.steps),
-  /** Updates between samples (0: after each epoch); tokens of one (0: none). */
-  sampleEvery: noneUpTo(BOUNDS.steps),
-  prompt: z.string().max(MOST_TEXT),
-  sampleTokens: noneUpTo(MOST_TOKENS),
-  /** 0 is greedy. */
-  temperature: z.number().min(0),
-  /** 0 keeps all tokens. */
-  topK: noneUpTo(BOUNDS.vocabSize),
-  /** Updates (`500`) or seconds (`600s`) between checkpoints; `0` writes only the last. */
-  checkpointEvery: z
-    .string()
-    .regex(/^\d{1,12}s?$/, 'must be a number of steps such as 500, or of seconds such as 600s'),
-  seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
-});
+interface TrainFacts<Value> extends OptionFacts<Value> {
+  readonly default: Value;
+  /** Runs of older versions do not name it: they ran with the default. */
+  readonly isLater?: boolean;
+}
 
-export type TrainOptions = z.infer<typeof TrainOptionsSchema>;
+interface TrainPlace extends OptionPlace {
+  /** Part of the run's identity; what is not may change on resume. */
+  readonly changesBits: boolean;
+  readonly affectsSpeed: boolean;
+}
+
+interface TrainRow<S extends z.ZodType = z.ZodType> extends TrainFacts<z.output<S>>, TrainPlace {
+  readonly schema: S;
+}
+
+/** A row of a topic, with what it does not share with the topic's others. */
+const topic =
+  (shared: TrainPlace) =>
+  <S extends z.ZodType>(schema: S, own: TrainFacts<z.output<S>> & Partial<TrainPlace>): TrainRow<S> => ({
+    ...shared,
+    ...own,
+    schema,
+  });
+
+const run = topic({ topic: 'Run', changesBits: false, affectsSpeed: false });
+const model = topic({ topic: 'Model', changesBits: true, affectsSpeed: true });
+const data = topic({ topic: 'Data', changesBits: true, affectsSpeed: false });
+const optimizer = topic({ topic: 'Optimizer', changesBits: true, affectsSpeed: false });
+const computing = topic({ topic: 'Computing', changesBits: false, affectsSpeed: true });
+const reports = topic({ topic: 'Reports', changesBits: false, affectsSpeed: false });
+
+export const TRAIN_OPTIONS = {
+  epochs: run(upTo(BOUNDS.steps), { value: '<n>', help: 'passes over the training text', default: 1 }),
+  // The learning rate may depend on it: see `identityOf`.
+  steps: run(noneUpTo(BOUNDS.steps), {
+    value: '<n>',
+    help: 'updates, instead of epochs',
+    default: 0,
+    defaultWords: 'as the epochs say',
+    // In a run's configuration 0 stands for epochs.
+    given: upTo(BOUNDS.steps),
+  }),
+  // The benchmarks draw their tokens from it.
+  seed: run(noneUpTo(Number.MAX_SAFE_INTEGER), {
+    value: '<n>',
+    help: 'of weights, order, dropout and samples',
+    default: 42,
+    changesBits: true,
+    affectsSpeed: true,
+  }),
+
+  layers: model(layers, { value: '<n>', help: 'transformer blocks', default: 4 }),
+  heads: model(heads, { value: '<n>', help: 'attention heads a block', default: 4 }),
+  width: model(width, { value: '<n>', help: 'channels', default: 128 }),
+  context: model(context, { value: '<n>', help: 'tokens of a sequence', default: 64 }),
+  tie: model(tie, {
+    help: 'the head shares the token embedding',
+    no: 'the head has a matrix of its own',
+    default: true,
+  }),
+  qkvBias: model(qkvBias, {
+    help: 'query, key and value have a bias',
+    no: 'query, key and value have none',
+    default: true,
+  }),
+  weights: model(z.enum(INITIALIZATIONS), {
+    value: '<how>',
+    help: 'how fresh weights are drawn',
+    default: 'gpt2',
+    affectsSpeed: false,
+  }),
+
+  // What it holds is part of the identity by its hash.
+  data: data(z.string().min(1).max(MOST_TEXT), {
+    value: '<source>',
+    help: 'a text file, a folder of them, token ids (.bin, .npy), moby-dick or verdict',
+    default: 'moby-dick',
+    changesBits: false,
+  }),
+  tokenizer: data(z.enum(['gpt2', 'bytes']), {
+    value: '<name>',
+    help: 'how text becomes tokens',
+    default: 'gpt2',
+    affectsSpeed: true,
+  }),
+  batch: data(upTo(MOST_BATCH), { value: '<n>', help: 'sequences of a step', default: 8, affectsSpeed: true }),
+  microBatch: data(noneUpTo(BOUNDS.rows), {
+    value: '<n>',
+    help: 'sequences of a share of work; divides the batch',
+    default: 0,
+    defaultWords: 'up to an eighth of the batch',
+    affectsSpeed: true,
+  }),
+  stride: data(noneUpTo(Number.MAX_SAFE_INTEGER), {
+    value: '<n>',
+    help: 'tokens from one sequence to the next',
+    default: 0,
+    defaultWords: 'the context',
+  }),
+  valRatio: data(share, {
+    value: '<share>',
+    help: 'the part at the end kept for validation; 0: none',
+    default: 0.1,
+  }),
+  shuffle: data(z.boolean(), { help: 'another order in every epoch, from the seed', no: 'in order', default: true }),
+
+  lr: optimizer(positive, { value: '<rate>', help: 'the (peak) learning rate', default: 4e-4 }),
+  weightDecay: optimizer(z.number().min(0), { value: '<x>', help: 'decoupled weight decay', default: 0.1 }),
+  decay: optimizer(z.enum(['all', 'matrices']), { value: '<what>', help: 'what decays', default: 'all' }),
+  beta1: optimizer(share, { value: '<x>', help: "AdamW's first decay rate", default: 0.9 }),
+  beta2: optimizer(share, { value: '<x>', help: "AdamW's second decay rate", default: 0.999 }),
+  eps: optimizer(positive, { value: '<x>', help: "AdamW's epsilon", default: 1e-8 }),
+  schedule: optimizer(z.enum(SCHEDULES), {
+    value: '<name>',
+    help: 'how the learning rate goes on after the warm-up',
+    default: 'constant',
+  }),
+  warmup: optimizer(noneUpTo(BOUNDS.steps), {
+    value: '<n>',
+    help: 'updates over which the learning rate rises',
+    default: 0,
+  }),
+  clip: optimizer(z.number().min(0), {
+    value: '<norm>',
+    help: 'largest norm of the gradient; 0: off',
+    default: 0,
+    affectsSpeed: true,
+  }),
+  dropout: optimizer(share, {
+    value: '<p>',
+    help: 'probability that a value is dropped',
+    default: 0.1,
+    affectsSpeed: true,
+  }),
+
+  recompute: computing(z.boolean(), {
+    help: 'compute layers again in backward: less memory, more time, the same bits',
+    no: 'keep them, where a resumed run did not',
+    default: false,
+    isLater: true,
+  }),
+  // Each worker of a cluster chooses for itself.
+  stack: computing(noneUpTo(BOUNDS.microBatches), {
+    value: '<n>',
+    help: 'micro-batches computed at once, the same bits',
+    default: 0,
+    defaultWords: 'as many as pay',
+    who: 'alone',
+    isLater: true,
+  }),
+  precision: computing(z.enum(PRECISIONS), {
+    value: '<type>',
+    help: 'f32, or f16: products and attention read float16, sums stay float32',
+    default: 'f32',
+    changesBits: true,
+    isLater: true,
+  }),
+
+  evalEvery: reports(noneUpTo(BOUNDS.steps), {
+    value: '<n>',
+    help: 'updates between evaluations; 0: none',
+    default: 50,
+  }),
+  evalBatches: reports(upTo(BOUNDS.steps), { value: '<n>', help: 'batches of an evaluation', default: 5 }),
+  sampleEvery: reports(noneUpTo(BOUNDS.steps), {
+    value: '<n>',
+    help: 'updates between samples; 0: after each epoch',
+    default: 0,
+  }),
+  prompt: reports(z.string().max(MOST_TEXT), {
+    value: '<text>',
+    help: 'what samples begin with',
+    default: 'Every effort moves you',
+  }),
+  sampleTokens: reports(noneUpTo(MOST_TOKENS), {
+    value: '<n>',
+    help: 'tokens of a sample; 0: no samples',
+    default: 50,
+  }),
+  temperature: reports(z.number().min(0), {
+    value: '<x>',
+    help: 'of samples; 0: always the likeliest token',
+    default: 0,
+  }),
+  topK: reports(noneUpTo(BOUNDS.vocabSize), {
+    value: '<n>',
+    help: 'sample from the k likeliest tokens; 0: from all',
+    default: 0,
+  }),
+  checkpointEvery: reports(
+    z.string().regex(/^\d{1,12}s?$/, 'must be a number of steps such as 500, or of seconds such as 600s'),
+    {
+      value: '<n>',
+      help: 'updates (500) or seconds (600s) between checkpoints; 0: only the last',
+      default: '600s',
+    },
+  ),
+} satisfies Record<Exclude<keyof ModelConfig, 'vocabSize'>, unknown> & Record<string, unknown>;
+
+type Rows = typeof TRAIN_OPTIONS;
+export type TrainOptionName = keyof Rows;
+
+/** The options of a run, as its `config.json` has them. */
+export type TrainOptions = { [K in TrainOptionName]: z.output<Rows[K]['schema']> };
+
+export const TRAIN_OPTION_NAMES = namesOf(TRAIN_OPTIONS);
+
+function byName<T>(value: (row: TrainRow) => T): Record<string, T> {
+  return Object.fromEntries(TRAIN_OPTION_NAMES.map((name) => [name, value(TRAIN_OPTIONS[name])]));
+}
+
+export const TrainOptionsSchema = z.object(
+  byName(({ schema, isLater, default: value }) => (isLater ? schema.default(value) : schema)) as {
+    [K in TrainOptionName]: Rows[K]['schema'];
+  },
+);
 
 /** What holds without a preset, and below every preset. */
-export const BASE_OPTIONS: TrainOptions = {
-  layers: 4,
-  heads: 4,
-  width: 128,
-  context: 64,
-  tie: true,
-  qkvBias: true,
-  weights: 'gpt2',
-  data: 'moby-dick',
-  tokenizer: 'gpt2',
-  epochs: 1,
-  steps: 0,
-  batch: 8,
-  microBatch: 0,
-  stride: 0,
-  valRatio: 0.1,
-  shuffle: true,
-  lr: 4e-4,
-  weightDecay: 0.1,
-  decay: 'all',
-  beta1: 0.9,
-  beta2: 0.999,
-  eps: 1e-8,
-  schedule: 'constant',
-  warmup: 0,
-  clip: 0,
-  dropout: 0.1,
-  recompute: false,
-  stack: 0,
-  precision: 'f32',
-  evalEvery: 50,
-  evalBatches: 5,
-  sampleEvery: 0,
-  prompt: 'Every effort moves you',
-  sampleTokens: 50,
-  temperature: 0,
-  topK: 0,
-  checkpointEvery: '600s',
-  seed: 42,
-};
+export const BASE_OPTIONS = byName((row) => row.default) as TrainOptions;
 
-/** Settings of GPT-3's paper (Brown et al. 2020, table 2.1) for shapes of OpenAI's GPT-2. */
-const gpt2 = (layers: number, heads: number, width: number, lr: number): Partial<TrainOptions> => ({
-  layers,
-  heads,
-  width,
-  context: 1024,
-  tokenizer: 'gpt2',
-  batch: 8,
-  microBatch: 1,
-  lr,
-  beta2: 0.95,
-  decay: 'matrices',
-  schedule: 'cosine',
-  warmup: 100,
-  clip: 1,
-  evalEvery: 100,
-});
+/** The options that shape a model; the number of token ids is not the user's choice. */
+export type ShapeOptions = Omit<ModelConfig, 'vocabSize'>;
+const SHAPE_NAMES = Object.keys(MODEL_FIELDS).filter((name) => name !== 'vocabSize') as (keyof ShapeOptions)[];
 
-export const PRESETS = {
-  tiny: {
-    tokenizer: 'bytes',
-    steps: 500,
-    batch: 16,
-    microBatch: 2,
-    lr: 1e-3,
-    warmup: 20,
-    clip: 1,
-    dropout: 0,
-    evalEvery: 25,
-    sampleEvery: 100,
-    prompt: 'The whale ',
-    sampleTokens: 120,
-    temperature: 0.7,
-    topK: 20,
-  },
-  verdict: {
-    layers: 12,
-    heads: 12,
-    width: 768,
-    context: 256,
-    tie: false,
-    qkvBias: false,
-    weights: 'pytorch',
-    data: 'verdict',
-    tokenizer: 'gpt2',
-    epochs: 10,
-    batch: 2,
-    microBatch: 1,
-    stride: 256,
-    evalEvery: 5,
-  },
-  gpt2: gpt2(12, 12, 768, 6e-4),
-  'gpt2-medium': gpt2(24, 16, 1024, 3e-4),
-  'gpt2-large': gpt2(36, 20, 1280, 2.5e-4),
-  'gpt2-xl': gpt2(48, 25, 1600, 2e-4),
-} as const satisfies Record<string, Partial<TrainOptions>>;
-
-export type PresetName = keyof typeof PRESETS;
+/** The options of a model's shape that `from` has. */
+export function shapeOptionsOf<T extends Partial<ShapeOptions>>(from: T): Pick<T, keyof ShapeOptions & keyof T> {
+  const names = SHAPE_NAMES.filter((name) => from[name] !== undefined);
+  return Object.fromEntries(names.map((name) => [name, from[name]])) as Pick<T, keyof ShapeOptions & keyof T>;
+}
 
 /** The largest divisor of the batch that is at most an eighth of it, at least 1. */
 export function defaultMicroBatch(batch: number): number {

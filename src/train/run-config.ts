@@ -3,7 +3,7 @@ import { ATTENTION_VARIANTS } from '../model/attention.js';
 import { BOUNDS, ModelSchema } from '../model/config.js';
 import { EVERY_PRODUCT, isMatmulVariant, MATMUL_PATTERN } from '../model/matmul-plan.js';
 import { PLAN_VERSION, type Plan } from '../model/plan.js';
-import { TrainOptionsSchema } from './options.js';
+import { TRAIN_OPTION_NAMES, TRAIN_OPTIONS, TrainOptionsSchema } from './options.js';
 
 const upTo = (most: number) => z.number().int().min(1).max(most);
 /** No adapter has larger workgroups, none larger buffers. */
@@ -59,28 +59,13 @@ export const RunConfigSchema = z.object({
 
 export type RunConfig = z.infer<typeof RunConfigSchema>;
 
-/** Options that change no bit of the state: how a run reports, and what memory it takes. They may change on resume. */
-const FREE = [
-  'data',
-  'recompute',
-  'stack',
-  'evalEvery',
-  'evalBatches',
-  'sampleEvery',
-  'prompt',
-  'sampleTokens',
-  'temperature',
-  'topK',
-  'checkpointEvery',
-] as const;
-
 /**
  * What must be the same for a run to go on: the model, the data, the plan and every option that the bits depend on. The
  * number of steps belongs to it only where the learning rate depends on it.
  */
 export function identityOf(config: RunConfig): Record<string, unknown> {
-  const options: Record<string, unknown> = { ...config.options };
-  for (const name of [...FREE, 'steps', 'epochs']) delete options[name];
+  const bound = TRAIN_OPTION_NAMES.filter((name) => TRAIN_OPTIONS[name].changesBits);
+  const options = Object.fromEntries(bound.map((name) => [name, config.options[name]]));
   const steps = config.options.schedule === 'constant' ? {} : { totalSteps: config.totalSteps };
   return { model: config.model, data: config.data.hash, options, plan: config.plan, ...steps };
 }

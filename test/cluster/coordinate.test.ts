@@ -106,8 +106,8 @@ test('haste with an error fails a run with it, and what does not fit is refused 
 
   const refused = (request: CoordinateRequest) =>
     failure('LT_USAGE_OPTION', () => coordinate({ ...OPTIONS, out: at('refused'), ...request }));
-  expect(await refused({ audit: 2 })).toBe('--audit 2: it is a share, from 0 to 1');
-  expect(await refused({ minWorkers: 0 })).toMatch(/^--min-workers 0: /);
+  expect(await refused({ audit: 2 })).toBe('--audit 2 must be at most 1');
+  expect(await refused({ minWorkers: 0 })).toMatch(/^--min-workers 0 must be at least 1/);
   expect(await refused({ listen: 'here' })).toMatch(/^--listen here is not HOST:PORT/);
   expect(existsSync(at('refused'))).toBe(false);
 });

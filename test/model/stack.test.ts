@@ -5,7 +5,8 @@ import { memoryBudget } from '../../src/model/activations.js';
 import { always, type MatmulVariant } from '../../src/model/matmul-plan.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { chooseStack, MOST_ROWS, possibleStacks } from '../../src/model/stack.js';
-import type { PresetName, TrainOptions } from '../../src/train/options.js';
+import type { TrainOptions } from '../../src/train/options.js';
+import type { PresetName } from '../../src/train/presets.js';
 
 const SOFTWARE = { name: '', vendor: '', architecture: '', driver: '', software: true, subgroupSize: 8 };
 const HARDWARE = { ...SOFTWARE, software: false, subgroupSize: undefined };

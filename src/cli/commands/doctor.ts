@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { presetNamed } from '../train-options.js';
+import { presetNamed } from '../../train/presets.js';
 
 /** `lantrain doctor`. */
 export function addDoctor(program: Command, finish: (code: number) => void): void {

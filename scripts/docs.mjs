@@ -1,0 +1,10 @@
+/** Writes the documentation that is made from the command line, part of `npm run docs:cli`: the command line is built. */
+import { writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cliPage, configSchemaText } from '../dist/src/cli/docs.js';
+import { createProgram } from '../dist/src/cli/program.js';
+
+const docs = join(resolve(dirname(fileURLToPath(import.meta.url)), '..'), 'docs');
+writeFileSync(join(docs, 'cli.md'), cliPage(createProgram(() => {})));
+writeFileSync(join(docs, 'config.schema.json'), configSchemaText());

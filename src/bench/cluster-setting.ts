@@ -1,0 +1,169 @@
+import { performance } from 'node:perf_hooks';
+import { ClusterEngine, type Member } from '../../cluster/coordinator/coordinator.js';
+import { PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
+import type { Dataset } from '../data/dataset.js';
+import { Windows } from '../data/windows.js';
+import { LantrainError } from '../errors.js';
+import type { Gpu } from '../gpu/device.js';
+import type { MicroBatch } from '../model/gpt.js';
+import { parameterCount } from '../model/parameters.js';
+import { defaultPlan } from '../model/plan.js';
+import { loadShaders } from '../node/shaders.js';
+import { engineOptions } from '../run/resolve.js';
+import { microBatches } from '../train/batches.js';
+import { initializeWeights } from '../train/engine.js';
+import type { Setting } from './cluster-table.js';
+import { median, rounded } from './figures.js';
+import type { Lobby } from './lobby.js';
+import { type BenchShape, randomBatches } from './shape.js';
+import { type Said, stepParts } from './step-parts.js';
+
+/** The timed steps of a setting take about this long. */
+const TIMED_MS = 20_000;
+const FEWEST_STEPS = 3;
+const MOST_STEPS = 50;
+
+/** One setting: who computes what batch. */
+export interface SettingRequest {
+  /** With the setting's own batch. */
+  readonly bench: BenchShape;
+  /** Workers that wait in the lobby. */
+  readonly names: readonly string[];
+  readonly lobby: Lobby;
+  /** What is trained on; random tokens when absent. */
+  readonly data: Dataset | undefined;
+  /** Of the coordinator: another one for every setting. */
+  readonly incarnation: number;
+  /** Timed steps, chosen by time when absent, and those before them. */
+  readonly steps?: number;
+  readonly skip: number;
+  /** Rejects when a worker's process has ended. */
+  readonly failed: Promise<never>;
+  readonly onProgress: (done: number, total: number) => void;
+}
+
+export type MeasuredSetting = Omit<Setting, 'event' | 'scaling' | 'workers' | 'batch' | 'efficiency'>;
+
+/** Times steps of a cluster whose coordinator is here, on `gpu`. */
+export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise<MeasuredSetting> {
+  const { bench, names, lobby, data, incarnation, skip, failed, onProgress } = request;
+  const { options, model, shape } = bench;
+  const tokensPerStep = options.batch * model.context;
+  let fences = 0;
+  let leave: (error: LantrainError) => void = () => {};
+  const left = new Promise<never>((_, reject) => {
+    leave = reject;
+  });
+  left.catch(() => {});
+  const engine = await ClusterEngine.create(gpu, loadShaders(), {
+    ...engineOptions(bench, shape, defaultPlan(gpu.adapter)),
+    seed: options.seed,
+    tokensPerStep,
+    version: 0,
+    incarnation,
+    minWorkers: names.length,
+    exact: false,
+    audit: 0,
+    // Whoever comes computes; nobody confirms anything here.
+    ownClass: { name: 'bench', nonce: new Uint8Array(PROBE_NONCE_BYTES), salted: { reference: '', run: '' } },
+    ownerComputes: false,
+    onNote: (note) => {
+      if (note.note === 'fence') fences++;
+      if (note.note === 'leave') leave(new LantrainError('LT_CLUSTER_WORKER', `a worker left: ${note.reason}`));
+    },
+  });
+  const members: Member[] = [];
+  try {
+    initializeWeights(engine, options.weights, options.seed);
+    for (const name of names) lobby.admit(name, engine);
+    members.push(...engine.members.values());
+    const batches = batchesOf(bench, data);
+    let number = 0;
+    const step = async () => {
+      const began = performance.now();
+      number++;
+      const took = engine.step(batches(number), number, options.seed, options.lr);
+      took.catch(() => {});
+      await Promise.race([took, failed, left]);
+      return performance.now() - began;
+    };
+    let lastMs = 0;
+    for (let i = 0; i < skip; i++) lastMs = await step();
+    const steps = request.steps ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
+    await haveTold(members);
+    const before = countersOf(engine, members);
+    const times: number[] = [];
+    const said: Said[] = [];
+    for (let i = 0; i < steps; i++) {
+      onProgress(i, steps);
+      const told = countersOf(engine, members);
+      times.push(await step());
+      await haveTold(members);
+      said.push(saidBetween(told, countersOf(engine, members), members.length));
+    }
+    onProgress(steps, steps);
+    const after = countersOf(engine, members);
+    const stepMs = median(times);
+    const ofStep = (key: keyof Counters) => (after[key] - before[key]) / steps;
+    const [up, down] = [ofStep('bytesUp') / members.length, ofStep('bytesDown') / members.length];
+    const parameters = parameterCount(model);
+    return {
+      steps,
+      stepMs: rounded(stepMs, 2),
+      tokensPerSecond: rounded((1000 * tokensPerStep) / stepMs, 2),
+      ...stepParts(stepMs, said),
+      sumMs: rounded(ofStep('sumMs'), 2),
+      updateMs: rounded(ofStep('updateMs'), 2),
+      bytesUp: Math.round(up),
+      bytesDown: Math.round(down),
+      bytesUpPerParameter: rounded(up / parameters, 3),
+      bytesDownPerParameter: rounded(down / parameters, 3),
+      fences,
+    };
+  } finally {
+    await engine.close('next-measurement');
+    for (const { connection } of members)
+      connection.close(new LantrainError('LT_CLUSTER_CLOSED', 'the next measurement begins'));
+  }
+}
+
+/** The micro-batches of a step (1 is the first): of the data, or random tokens, new ones each step. */
+function batchesOf(bench: BenchShape, data: Dataset | undefined): (step: number) => MicroBatch[] {
+  const { options, model, shape } = bench;
+  if (data === undefined)
+    return (step) => randomBatches({ ...bench, options: { ...options, seed: options.seed + step } });
+  const { batch, shuffle, seed, stride } = options;
+  const { context } = model;
+  const windows = new Windows({ tokens: data.train.length, context, stride: stride || context, batch, shuffle, seed });
+  return (step) => microBatches(data.train, windows.startsOf(step - 1), context, shape.batch);
+}
+
+/** A worker tells of a step after it has sent the last of it, which can be after the step's end. */
+const TELL_MS = 100;
+
+async function haveTold(members: readonly Member[]): Promise<void> {
+  const end = performance.now() + TELL_MS;
+  while (members.some(({ doing }) => doing.kind !== 'nothing') && performance.now() < end)
+    await new Promise((go) => setTimeout(go, 1));
+}
+
+type Counters = ReturnType<typeof countersOf>;
+
+function countersOf(engine: ClusterEngine, members: readonly Member[]) {
+  const total = (value: (member: Member) => number) => members.reduce((sum, member) => sum + value(member), 0);
+  return {
+    computeMs: total((m) => m.totals.computeMs),
+    uploadMs: total((m) => m.totals.uploadMs),
+    downloadMs: total((m) => m.totals.downloadMs),
+    bytesUp: total((m) => m.connection.stats.bytesIn),
+    bytesDown: total((m) => m.connection.stats.bytesOut),
+    sumMs: engine.times.sum.milliseconds,
+    updateMs: engine.times.update.milliseconds,
+  };
+}
+
+/** Of a step, the mean of its workers. */
+function saidBetween(before: Counters, after: Counters, workers: number): Said {
+  const each = (key: keyof Said) => (after[key] - before[key]) / workers;
+  return { computeMs: each('computeMs'), uploadMs: each('uploadMs'), downloadMs: each('downloadMs') };
+}

@@ -1,0 +1,33 @@
+import type { RunDirectory } from '../checkpoint/run.js';
+import type { MetricsEvent } from '../report/metrics.js';
+import type { TrainingEngine } from '../train/engine.js';
+import type { RunClock } from '../train/run-clock.js';
+import type { Trainer } from '../train/trainer.js';
+import type { RunBackend } from './backend.js';
+import type { RunHooks } from './events.js';
+import type { Job } from './prepare.js';
+import type { TrainRequest } from './request.js';
+import type { StopRequest } from './stop.js';
+import type { Tell } from './tell.js';
+
+/** What a run is asked for, who computes it, and who is told. */
+export interface RunOrder {
+  readonly request: TrainRequest;
+  readonly backend: RunBackend;
+  readonly hooks: RunHooks;
+  readonly stop: StopRequest;
+  readonly tell: Tell;
+  readonly clock: RunClock;
+}
+
+/** A run that is all set. */
+export interface ReadyRun extends RunOrder {
+  readonly job: Job;
+  readonly engine: TrainingEngine;
+  readonly trainer: Trainer;
+  readonly run: RunDirectory;
+  readonly isNew: boolean;
+  readonly from: number;
+  /** The events that the run has already. */
+  readonly past: readonly MetricsEvent[];
+}

@@ -1,0 +1,76 @@
+import { closest } from 'fastest-levenshtein';
+import { LantrainError } from '../errors.js';
+import type { TrainOptions } from './options.js';
+
+/** Settings of GPT-3's paper (Brown et al. 2020, table 2.1) for shapes of OpenAI's GPT-2. */
+const gpt2 = (layers: number, heads: number, width: number, lr: number): Partial<TrainOptions> => ({
+  layers,
+  heads,
+  width,
+  context: 1024,
+  tokenizer: 'gpt2',
+  batch: 8,
+  microBatch: 1,
+  lr,
+  beta2: 0.95,
+  decay: 'matrices',
+  schedule: 'cosine',
+  warmup: 100,
+  clip: 1,
+  evalEvery: 100,
+});
+
+/** What differs from the options' defaults, by name. */
+export const PRESETS = {
+  tiny: {
+    tokenizer: 'bytes',
+    steps: 500,
+    batch: 16,
+    microBatch: 2,
+    lr: 1e-3,
+    warmup: 20,
+    clip: 1,
+    dropout: 0,
+    evalEvery: 25,
+    sampleEvery: 100,
+    prompt: 'The whale ',
+    sampleTokens: 120,
+    temperature: 0.7,
+    topK: 20,
+  },
+  verdict: {
+    layers: 12,
+    heads: 12,
+    width: 768,
+    context: 256,
+    tie: false,
+    qkvBias: false,
+    weights: 'pytorch',
+    data: 'verdict',
+    tokenizer: 'gpt2',
+    epochs: 10,
+    batch: 2,
+    microBatch: 1,
+    stride: 256,
+    evalEvery: 5,
+  },
+  gpt2: gpt2(12, 12, 768, 6e-4),
+  'gpt2-medium': gpt2(24, 16, 1024, 3e-4),
+  'gpt2-large': gpt2(36, 20, 1280, 2.5e-4),
+  'gpt2-xl': gpt2(48, 25, 1600, 2e-4),
+} as const satisfies Record<string, Partial<TrainOptions>>;
+
+export type PresetName = keyof typeof PRESETS;
+export const PRESET_NAMES = Object.keys(PRESETS) as PresetName[];
+
+/** What a new run has where no preset is named. */
+export const DEFAULT_PRESET: PresetName = 'tiny';
+
+/** Throws LT_USAGE_PRESET with the nearest name unless `name` is a preset. */
+export function presetNamed(name: string): PresetName {
+  if (Object.hasOwn(PRESETS, name)) return name as PresetName;
+  throw new LantrainError(
+    'LT_USAGE_PRESET',
+    `there is no preset ${name}; did you mean ${closest(name, PRESET_NAMES)}? (presets: ${PRESET_NAMES.join(', ')})`,
+  );
+}
