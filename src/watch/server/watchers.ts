@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { LantrainError } from '../../errors.js';
-import { FrameMeter } from '../../net/frame-meter.js';
+import { FRAME_MS, FrameMeter } from '../../net/frame-meter.js';
 import { personOf } from '../../net/person.js';
 import { Places, superfluous } from '../../net/places.js';
 import { importToken, randomNonce, sign, verify } from '../../net/proof.js';
@@ -69,8 +69,6 @@ export interface WatchOptions {
 /** Close codes, as of workers' connections. */
 const CLOSE_NORMAL = 1000;
 const CLOSE_ERROR = 4000;
-/** What a frame of the WebSocket protocol costs beside what its message does: pings are frames, too. */
-const FRAME_MS = 0.005;
 
 /** A page that proves that it knows the token, or has not done so yet. */
 interface Visitor {
