@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { ClusterEngine, type Member } from '../../cluster/coordinator/coordinator.js';
 import { END_REASONS, PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
+import { COORDINATOR_LIFE } from '../../cluster/transport/limits.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { joinLines, ownAddress } from '../cli/joining.js';
 import { loadingBar } from '../cli/loading.js';
@@ -88,8 +89,6 @@ export interface Setting {
 const TIMED_MS = 20_000;
 const FEWEST_STEPS = 3;
 const MOST_STEPS = 50;
-/** As the coordinator's. */
-const LIFE = { pingMs: 1_000, missedPings: 30 };
 const RETURN_MS = 15_000;
 const LOCAL_JOIN_MS = 120_000;
 const INTAKE_ROUNDS = 5;
@@ -212,7 +211,7 @@ class ClusterBench {
       tls: plain ? undefined : access,
       allowPlain: plain,
       version: version(),
-      limits: LIFE,
+      limits: COORDINATOR_LIFE,
       onConnection: this.#lobby.enter,
     });
     return server;

@@ -9,7 +9,7 @@ import { END_REASONS, type EndReason, PROBE_NONCE_BYTES } from '../../cluster/pr
 import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol/tokens.js';
 import type { RoundNote } from '../../cluster/round/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
-import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
+import { COORDINATOR_LIFE, DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { ACCESS_FOLDER } from '../checkpoint/tree.js';
@@ -276,7 +276,7 @@ class ClusterConductor implements Conductor {
         port,
         token: access.token,
         tls: command.plain ? undefined : access,
-        limits: LIFE,
+        limits: COORDINATOR_LIFE,
         allowPlain: command.plain,
         version: version(),
         onRequest: serveSite(siteFolder()),
@@ -402,9 +402,6 @@ function firstStepsOf(path: string, from: number): ReadonlyMap<string, number> {
     return new Map();
   }
 }
-
-/** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */
-const LIFE = { pingMs: 1_000, missedPings: 30 };
 
 /** Workers that a line names; the rest is counted. */
 const MOST_NAMED = 5;

@@ -1,4 +1,5 @@
 import { LantrainError } from '../errors.js';
+import { oneLine } from '../util/one-line.js';
 
 /** A byte range of a GPU buffer; what kernels bind. Offsets are multiples of 256 bytes wherever a view is bound. */
 export interface View {
@@ -368,9 +369,4 @@ function asLantrainError(error: GPUError): LantrainError {
   if (kind === 'GPUOutOfMemoryError')
     return new LantrainError('LT_GPU_MEMORY', `out of GPU memory: ${oneLine(cause)}`, { cause });
   return new LantrainError('LT_GPU_ERROR', `WebGPU refused an operation: ${oneLine(cause)}`, { cause });
-}
-
-function oneLine(error: unknown): string {
-  const message = error instanceof Error || (error as GPUError)?.message ? (error as Error).message : String(error);
-  return message.replace(/\s*\n\s*/g, ' ').trim();
 }
