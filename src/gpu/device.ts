@@ -350,14 +350,15 @@ export class Readback {
 
 function describe(info: GPUAdapterInfo, subgroups: boolean): AdapterDescription {
   const extended = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
-  const name = info.device || info.description || info.vendor || 'unknown adapter';
-  const text = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`.toLowerCase();
+  const { device, description, vendor, architecture } = info;
+  const name = device || description || [vendor, architecture].filter(Boolean).join(' ') || 'unknown adapter';
+  const text = `${vendor} ${architecture} ${device} ${description}`.toLowerCase();
   const { subgroupMinSize: min, subgroupMaxSize: max } = extended;
   return {
     name,
-    vendor: info.vendor,
-    architecture: info.architecture,
-    driver: info.description,
+    vendor,
+    architecture,
+    driver: description,
     software: /llvmpipe|lavapipe|swiftshader|basic render|warp|mesa.*cpu/.test(text),
     subgroupSize: subgroups && min !== undefined && min === max ? min : undefined,
   };
