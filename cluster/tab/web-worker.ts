@@ -4,7 +4,7 @@
  */
 import { version } from '../../package.json';
 import { LantrainError } from '../../src/errors.js';
-import { Gpu } from '../../src/gpu/device.js';
+import { adapterTitle, Gpu } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
 import type { JoinUrl } from '../../src/net/join-url.js';
 import { EngineKeeper } from '../coordinator/engine-keeper.js';
@@ -49,7 +49,7 @@ async function stay(url: JoinUrl, name: string): Promise<'done' | 'left'> {
     const openedAt = performance.now();
     const gpu = await openGpu();
     const { adapter } = gpu;
-    page.postMessage({ note: 'adapter', adapter: adapterName(gpu), software: adapter.software });
+    page.postMessage({ note: 'adapter', adapter: adapterTitle(adapter), software: adapter.software });
     membership = new Membership({
       connect: () => connectFromBrowser(url, version),
       engines: new EngineKeeper(gpu, undefined, { recompute: 'if-needed', availableBytes }),
@@ -83,9 +83,4 @@ function availableBytes(): number | undefined {
 async function openGpu(): Promise<Gpu> {
   if (navigator.gpu === undefined) throw new LantrainError('LT_GPU_NONE', 'this browser has no WebGPU here');
   return Gpu.open(navigator.gpu);
-}
-
-function adapterName({ adapter }: Gpu): string {
-  const { driver, name, vendor, architecture } = adapter;
-  return driver || [vendor, architecture].filter(Boolean).join(' ') || name;
 }

@@ -5,6 +5,7 @@
  */
 import Bonjour from 'bonjour-service';
 import type { JoinUrl } from '../../src/net/join-url.js';
+import { printableLine } from '../../src/util/printable.js';
 
 const SERVICE = 'lantrain';
 
@@ -96,17 +97,14 @@ export function readService({ name, port, addresses, referer, txt }: ServiceReco
   if (fingerprint !== undefined && !(typeof fingerprint === 'string' && /^[A-Za-z0-9_-]{43}$/.test(fingerprint)))
     return undefined;
   return {
-    name: printable(name).replace(MARK, ''),
-    version: printable(String(version ?? '?')),
+    name: printableLine(name, LABEL_BYTES).replace(MARK, ''),
+    version: printableLine(String(version ?? '?'), LABEL_BYTES),
     url: { secure: fingerprint !== undefined, host, port, ...(fingerprint === undefined ? {} : { fingerprint }) },
   };
 }
 
 /** IPv4, or IPv6 that needs no interface named beside it. */
 const isUsable = (address: string) => /^[0-9.]+$/.test(address) || /^(?!fe80)[0-9a-f:]+$/i.test(address);
-
-/** A name goes to a terminal: no control characters. */
-const printable = (text: string) => text.replace(/[^\x20-\x7e]/g, '?').slice(0, LABEL_BYTES);
 
 type Mdns = { on(event: string, listener: (error: Error) => void): void };
 

@@ -3,8 +3,9 @@ import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js'
 import type { WorkerConnection } from './connection.js';
 import { type HandshakeSecrets, workerHandshake } from './handshake.js';
 import type { Limits } from './limits.js';
-import { MessageConnection, type Role } from './message-connection.js';
+import { MessageConnection } from './message-connection.js';
 import { decodeCoordinatorMessage } from './messages.js';
+import type { Role } from './role.js';
 import type { Wire } from './wire.js';
 
 /**
@@ -15,7 +16,7 @@ export async function enter(
   wire: Wire,
   secrets: HandshakeSecrets,
   limits: Limits,
-  more: Pick<Role<CoordinatorMessage>, 'pingsByMessage'> = {},
+  more: Pick<Role<CoordinatorMessage, WorkerMessage>, 'pingsByMessage'> = {},
 ): Promise<WorkerConnection> {
   const connection = new MessageConnection<CoordinatorMessage, WorkerMessage>(wire, {
     decode: decodeCoordinatorMessage,

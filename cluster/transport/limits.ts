@@ -40,6 +40,9 @@ export interface MessageBudget {
   readonly burstMs: number;
 }
 
+/** Of a coordinator. A pong is life: a worker that computes long says nothing else, and five silent seconds can fence it. */
+export const COORDINATOR_LIFE: Pick<Limits, 'pingMs' | 'missedPings'> = { pingMs: 1_000, missedPings: 30 };
+
 export const DEFAULT_LIMITS: Limits = {
   messageBytes: MAX_FRAME_BYTES,
   controlBytes: 2 ** 16,

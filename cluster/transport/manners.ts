@@ -1,13 +1,22 @@
 import { LantrainError } from '../../src/errors.js';
 import type { FrameContext } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
-import type { WorkerMessage } from '../protocol/protocol.js';
+import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js';
 
 /** What a worker says before it has joined. */
 const BEFORE_JOIN: ReadonlySet<WorkerMessage['type']> = new Set(['join', 'leave']);
 
 /** To read a whole bucket of weights from the adapter and send it. */
 const BUCKET_MS = 20;
+/** What an assignment may cost in messages about it: for itself, and for each of its micro-batches and of the buckets. */
+const ASSIGNMENT_MS = { each: 2, microBatch: 0.5, bucket: 0.5 } as const;
+
+/** Milliseconds that a worker's answers to a message may cost: it was given something about which it will have to speak. */
+export function earnedMs(message: CoordinatorMessage, frames: FrameContext | undefined): number {
+  if (message.type !== 'assign' && message.type !== 'evaluate') return 0;
+  const { each, microBatch, bucket } = ASSIGNMENT_MS;
+  return each + microBatch * message.microBatches.length + bucket * (frames?.buckets ?? 0);
+}
 
 /**
  * Holds one worker's messages against those before them: what is said once is said once, and lists name everything

@@ -168,3 +168,8 @@ export class PoolMember {
     this.pool.giveBack(granted, this);
   }
 }
+
+/** For a frame whose first bytes are here, and whose length is known. */
+export function uncovered(bytes: number, credit: number): LantrainError {
+  return new LantrainError('LT_CLUSTER_CREDIT', `a frame of ${bytes} bytes began with credit for ${credit}`);
+}

@@ -11,7 +11,7 @@ import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js'
 import type { CoordinatorConnection } from './connection.js';
 import { coordinatorHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
-import { WorkerManners } from './manners.js';
+import { earnedMs, WorkerManners } from './manners.js';
 import { MessageConnection } from './message-connection.js';
 import { decodeWorkerMessage } from './messages.js';
 import { NodeWire } from './node-wire.js';
@@ -95,6 +95,7 @@ export class WorkerSockets implements UpgradeHandler {
         isGuarded: true,
         personBudget: this.#budgets.of(person),
         check: manners.check.bind(manners),
+        earnedMs,
         needsCredit: false,
         // Only browsers send an origin.
         pingsByMessage: request.headers.origin !== undefined,

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { END_REASONS } from '../../cluster/protocol/protocol.js';
+import { COORDINATOR_LIFE } from '../../cluster/transport/limits.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { ownAddress } from '../../cluster/transport/shown-address.js';
 import { type Dataset, openDataset } from '../data/dataset.js';
@@ -51,8 +52,6 @@ export interface ClusterBenchOutput {
   readonly joinLines: (url: string, host: string) => readonly string[];
 }
 
-/** As the coordinator's. */
-const LIFE = { pingMs: 1_000, missedPings: 30 };
 const RETURN_MS = 15_000;
 const LOCAL_JOIN_MS = 120_000;
 const INTAKE_ROUNDS = 5;
@@ -164,7 +163,7 @@ class ClusterBench {
       tls: plain ? undefined : access,
       allowPlain: plain,
       version: version(),
-      limits: LIFE,
+      limits: COORDINATOR_LIFE,
       onConnection: this.#lobby.enter,
     });
     return server;

@@ -1,8 +1,9 @@
 import { type Command, CommanderError } from 'commander';
 import { LantrainError } from '../errors.js';
 import { systemFailure } from '../files/files.js';
-import { oneLine, withoutDriversWords } from '../gpu/driver-words.js';
+import { withoutDriversWords } from '../gpu/driver-words.js';
 import { pasteable } from '../node/invocation.js';
+import { oneLine } from '../util/one-line.js';
 import { commandOf, commandsWith, pathOf } from './usage.js';
 
 /** What standard error gets of a failed command, and the exit code. */

@@ -1,5 +1,6 @@
 import { LantrainError } from '../errors.js';
 import { bufferBytes, type View } from './view.js';
+import { oneLine } from '../util/one-line.js';
 
 /** Bytes that come to the host at once; larger reads go through two buffers of this size in turn. */
 export const READ_CHUNK_BYTES = 2 ** 24;
@@ -272,14 +273,15 @@ export class Gpu {
 
 function describe(info: GPUAdapterInfo, subgroups: boolean): AdapterDescription {
   const extended = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
-  const name = info.device || info.description || info.vendor || 'unknown adapter';
-  const text = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`.toLowerCase();
+  const { device, description, vendor, architecture } = info;
+  const name = device || description || [vendor, architecture].filter(Boolean).join(' ') || 'unknown adapter';
+  const text = `${vendor} ${architecture} ${device} ${description}`.toLowerCase();
   const { subgroupMinSize: min, subgroupMaxSize: max } = extended;
   return {
     name,
-    vendor: info.vendor,
-    architecture: info.architecture,
-    driver: info.description,
+    vendor,
+    architecture,
+    driver: description,
     software: /llvmpipe|lavapipe|swiftshader|basic render|warp|mesa.*cpu/.test(text),
     subgroupSize: subgroups && min !== undefined && min === max ? min : undefined,
   };
@@ -291,9 +293,4 @@ function asLantrainError(error: GPUError): LantrainError {
   if (kind === 'GPUOutOfMemoryError')
     return new LantrainError('LT_GPU_MEMORY', `out of GPU memory: ${oneLine(cause)}`, { cause });
   return new LantrainError('LT_GPU_ERROR', `WebGPU refused an operation: ${oneLine(cause)}`, { cause });
-}
-
-function oneLine(error: unknown): string {
-  const message = error instanceof Error || (error as GPUError)?.message ? (error as Error).message : String(error);
-  return message.replace(/\s*\n\s*/g, ' ').trim();
 }

@@ -1,4 +1,5 @@
 import type { LantrainError } from '../errors.js';
+import { oneLine } from '../util/one-line.js';
 
 /** What to do about a failure whose cause a driver told. */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -25,9 +26,4 @@ export function withoutDriversWords(error: LantrainError, more = ''): string {
     if (said.includes(words)) said = said.replace(words, () => ADVICE[code] + more);
   }
   return said;
-}
-
-/** Names and values in it come from anywhere: a terminal is not to obey them. */
-export function oneLine(text: string): string {
-  return text.replace(/\s*\p{Cc}+\s*/gu, ' ').trim();
 }

@@ -1,6 +1,8 @@
 /** Opcodes from here on are control frames (RFC 6455, section 5.2): they are no part of a message. */
 const FIRST_CONTROL = 8;
 const LONGEST_HEADER = 14;
+/** Milliseconds that a frame costs beside what its message does: pings and fragments are frames, too. */
+export const FRAME_MS = 0.005;
 
 /** How far the message is that is being received, and how many WebSocket frames there were. */
 export interface MessageProgress {

@@ -2,12 +2,12 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-const load = (path) => import(pathToFileURL(resolve('dist/cluster', path)).href);
-const { parseJoinUrl } = await load('access/join-url.js');
-const { encodeFrame, payloadIntact } = await load('protocol/frame.js');
-const { onlyFromCoordinator } = await load('protocol/protocol.js');
-const { microBatchSet } = await load('round/sets.js');
-const { connect } = await load('transport/client.js');
+const load = (path) => import(pathToFileURL(resolve('dist', path)).href);
+const { parseJoinUrl } = await load('src/net/join-url.js');
+const { encodeFrame, payloadIntact } = await load('cluster/protocol/frame.js');
+const { onlyFromCoordinator } = await load('cluster/protocol/protocol.js');
+const { microBatchSet } = await load('cluster/round/sets.js');
+const { connect } = await load('cluster/transport/client.js');
 
 const [url, count, payloadBytes] = process.argv.slice(2);
 const parsed = parseJoinUrl(url);

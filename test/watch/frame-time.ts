@@ -7,7 +7,7 @@
  */
 import type { Browser, CDPSession } from 'playwright-core';
 import { formatFragment } from '../../src/watch/messages.js';
-import { DEFAULT_WATCH_LIMITS } from '../../src/watch/server/watchers.js';
+import { DEFAULT_WATCH_LIMITS } from '../../src/watch/server/watch-limits.js';
 import { openBrowser } from '../browser.js';
 import { liveWorkers, SECRETS, stepEvent, testPage } from './helpers.js';
 

@@ -23,7 +23,8 @@ import {
 import { RunControls } from '../../src/watch/server/controls.js';
 import { type PageServer, servePage } from '../../src/watch/server/page-server.js';
 import { Telemetry } from '../../src/watch/server/telemetry.js';
-import { Watchers, type WatchLimits } from '../../src/watch/server/watchers.js';
+import type { WatchLimits } from '../../src/watch/server/watch-limits.js';
+import { Watchers } from '../../src/watch/server/watchers.js';
 import type { LiveWorker } from '../../src/watch/server/worker-list.js';
 
 export const SECRETS: PageSecrets = { token: 't'.repeat(32), fingerprint: '', admin: 'a'.repeat(32) };

@@ -2,58 +2,18 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { LantrainError } from '../../errors.js';
-import { FrameMeter } from '../../net/frame-meter.js';
+import { closingOf } from '../../net/close.js';
+import { FRAME_MS, FrameMeter } from '../../net/frame-meter.js';
 import { personOf } from '../../net/person.js';
 import { Places, superfluous } from '../../net/places.js';
-import { importToken, randomNonce, sign, verify } from '../../net/proof.js';
 import { peerOf, refuseUpgrade, upgradeRefusal } from '../../net/upgrade.js';
 import { PersonBudgets } from '../../util/budget.js';
-import {
-  decodePageMessage,
-  fromHex,
-  type PageMessage,
-  type PageSecrets,
-  type ServerMessage,
-  toHex,
-  WATCH_VERSION,
-  watchStatement,
-} from '../messages.js';
+import { decodePageMessage, type PageMessage, type PageSecrets } from '../messages.js';
 import type { RunControls } from './controls.js';
 import { type Asker, HistoryAnswers } from './history-answers.js';
 import type { Telemetry } from './telemetry.js';
-
-/** What watchers are allowed; tests make it small. */
-export interface WatchLimits {
-  readonly watchers: number;
-  readonly pending: number;
-  readonly handshakeMs: number;
-  readonly messageBytes: number;
-  /** Messages of one watcher in a second, and in a burst. */
-  readonly messagesPerSecond: number;
-  /** Milliseconds in a second, and at once after a rest, that all watchers of one address may take. */
-  readonly msPerSecond: number;
-  readonly burstMs: number;
-  /** Updates are not sent to who has this much to read still; who stays behind is closed. */
-  readonly queueBytes: number;
-  readonly behindMs: number;
-  /** Between updates, and at most between two signs of life. */
-  readonly updateMs: number;
-  readonly beatMs: number;
-}
-
-export const DEFAULT_WATCH_LIMITS: WatchLimits = {
-  watchers: 32,
-  pending: 16,
-  handshakeMs: 10_000,
-  messageBytes: 4096,
-  messagesPerSecond: 40,
-  msPerSecond: 20,
-  burstMs: 200,
-  queueBytes: 2 ** 20,
-  behindMs: 20_000,
-  updateMs: 500,
-  beatMs: 5_000,
-};
+import { send, watchHandshake } from './watch-handshake.js';
+import { DEFAULT_WATCH_LIMITS, type WatchLimits } from './watch-limits.js';
 
 export interface WatchOptions {
   /** An empty `admin` lets nobody control anything. */
@@ -65,12 +25,6 @@ export interface WatchOptions {
   /** What an admin did. */
   readonly onControl?: (text: string) => void;
 }
-
-/** Close codes, as of workers' connections. */
-const CLOSE_NORMAL = 1000;
-const CLOSE_ERROR = 4000;
-/** What a frame of the WebSocket protocol costs beside what its message does: pings are frames, too. */
-const FRAME_MS = 0.005;
 
 /** A page that proves that it knows the token, or has not done so yet. */
 interface Visitor {
@@ -130,7 +84,8 @@ export class Watchers {
       refuseUpgrade(socket, refusal);
       return;
     }
-    place.leaves?.ws?.close(CLOSE_ERROR, 'LT_CLUSTER_LIMIT: others wait');
+    if (place.leaves?.ws !== undefined)
+      sayGoodbye(place.leaves.ws, new LantrainError('LT_CLUSTER_LIMIT', 'others wait'));
     socket.once('close', () => this.#pending.leave(pending));
     this.#server.handleUpgrade(request, socket, head, (ws) => {
       pending.ws = ws;
@@ -150,7 +105,8 @@ export class Watchers {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#history.close();
-    for (const { ws } of [...this.#pending, ...this.#watchers]) ws?.close(CLOSE_NORMAL, reason.slice(0, 100));
+    const goodbye = new LantrainError('LT_CLUSTER_CLOSED', reason);
+    for (const { ws } of [...this.#pending, ...this.#watchers]) if (ws !== undefined) sayGoodbye(ws, goodbye);
   }
 
   /** Tells everybody at once what is new. */
@@ -183,13 +139,12 @@ export class Watchers {
 
   async #admit(visitor: Visitor, proved: () => void): Promise<void> {
     const { ws, peer, person } = visitor;
-    const inbox = new HandshakeInbox(ws);
     const timer = setTimeout(
       () => this.#refuse(ws, new LantrainError('LT_CLUSTER_TIMEOUT', 'the handshake was not done in time'), peer),
       this.#limits.handshakeMs,
     );
     try {
-      const isAdmin = await this.#handshake(ws, inbox);
+      const isAdmin = await watchHandshake(ws, this.options.secrets);
       if (ws.readyState !== ws.OPEN) return;
       const many = new LantrainError('LT_CLUSTER_LIMIT', 'too many pages are open');
       if (!this.#hasRoom(person)) throw many;
@@ -211,33 +166,6 @@ export class Watchers {
     } finally {
       clearTimeout(timer);
     }
-  }
-
-  /** Whether it is an admin. Throws LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION or LT_CLUSTER_MALFORMED. */
-  async #handshake(ws: WebSocket, inbox: HandshakeInbox): Promise<boolean> {
-    const { token, fingerprint, admin } = this.options.secrets;
-    const nonce = randomNonce();
-    const hello = await inbox.next('hello');
-    if (hello.version !== WATCH_VERSION)
-      throw new LantrainError('LT_CLUSTER_VERSION', 'this page is of another version; load it again');
-    send(ws, { type: 'challenge', version: WATCH_VERSION, nonce: toHex(nonce) });
-    const { proof, adminProof = '' } = await inbox.next('proof');
-    const theirs = fromHex(hello.nonce);
-    const key = await importToken(token);
-    if (!(await verify(key, watchStatement('watcher', theirs, nonce, fingerprint), fromHex(proof))))
-      throw new LantrainError('LT_CLUSTER_TOKEN', 'wrong token; use the link that the coordinator prints');
-    if (hello.admin) {
-      const adminKey = await importToken(admin || toHex(randomNonce()));
-      if (!(await verify(adminKey, watchStatement('admin', theirs, nonce, fingerprint), fromHex(adminProof))))
-        throw new LantrainError(
-          'LT_CLUSTER_TOKEN',
-          'wrong admin token; use the admin link that the coordinator prints',
-        );
-    }
-    const own = await sign(key, watchStatement('server', theirs, nonce, fingerprint));
-    send(ws, { type: 'accepted', proof: toHex(own), admin: hello.admin });
-    inbox.end();
-    return hello.admin;
   }
 
   #welcome(watcher: Watcher): void {
@@ -313,50 +241,13 @@ export class Watchers {
 
   #refuse(ws: WebSocket, error: LantrainError, peer: string): void {
     if (ws.readyState !== ws.OPEN) return;
-    ws.close(CLOSE_ERROR, `${error.code}: ${error.message}`.slice(0, 120));
+    sayGoodbye(ws, error);
     setTimeout(() => ws.terminate(), 2_000).unref();
     this.options.onRefused?.(error, peer);
   }
 }
 
-function send(ws: WebSocket, message: ServerMessage): void {
-  if (ws.readyState === ws.OPEN) ws.send(JSON.stringify(message));
-}
-
-/** The messages of a handshake, each asked for by its type. */
-class HandshakeInbox {
-  readonly #messages: (PageMessage | undefined)[] = [];
-  #wake: () => void = () => {};
-  #closed = false;
-  readonly #listener: (data: unknown, isBinary: boolean) => void;
-
-  constructor(readonly ws: WebSocket) {
-    this.#listener = (data, isBinary) => {
-      this.#messages.push(isBinary ? undefined : decodePageMessage(String(data)));
-      if (this.#messages.length > 2) ws.terminate();
-      this.#wake();
-    };
-    ws.on('message', this.#listener);
-    ws.on('error', () => {});
-    ws.on('close', () => {
-      this.#closed = true;
-      this.#wake();
-    });
-  }
-
-  async next<T extends PageMessage['type']>(type: T): Promise<Extract<PageMessage, { type: T }>> {
-    while (this.#messages.length === 0) {
-      if (this.#closed) throw new LantrainError('LT_CLUSTER_CLOSED', 'a page left before it was let in');
-      await new Promise<void>((wake) => {
-        this.#wake = wake;
-      });
-    }
-    const message = this.#messages.shift();
-    if (message?.type === type) return message as Extract<PageMessage, { type: T }>;
-    throw new LantrainError('LT_CLUSTER_MALFORMED', 'a page sent what is no message');
-  }
-
-  end(): void {
-    this.ws.off('message', this.#listener);
-  }
+function sayGoodbye(ws: WebSocket, error: LantrainError): void {
+  const { code, reason } = closingOf(error);
+  ws.close(code, reason);
 }

@@ -1,0 +1,56 @@
+import { decodeFrame, type Frame, type FrameContext } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
+import type { Wire } from './wire.js';
+
+export interface FrameIntakeOptions {
+  readonly wire: Pick<Wire, 'pause' | 'resume' | 'isPaused'>;
+  /** Bytes that may be in use at once. */
+  readonly mostBytes: number;
+  /** Ends the connection for an error with a code. */
+  readonly guard: (work: () => void) => void;
+}
+
+/** Hands the frames of one connection on, and gives back what they count against once they are used up. */
+export class FrameIntake {
+  /** Of frames in use that count against no pool. */
+  #heldBytes = 0;
+
+  constructor(private readonly options: FrameIntakeOptions) {}
+
+  /**
+   * `release` gives back a frame's bytes; without it, the socket is not read while too many of them are in use. Throws
+   * LT_CLUSTER_MALFORMED where no frame is due, and what `take` throws.
+   */
+  handle(
+    bytes: Uint8Array,
+    context: FrameContext | undefined,
+    take: (frame: Frame) => void | Promise<void>,
+    release: () => void = this.#hold(bytes.length),
+  ): void {
+    let settled: void | Promise<void>;
+    try {
+      if (context === undefined) throw malformed('a frame where none is due');
+      settled = take(decodeFrame(bytes, context));
+    } catch (error) {
+      release();
+      throw error;
+    }
+    if (settled === undefined) release();
+    else
+      settled.finally(release).catch((error) =>
+        this.options.guard(() => {
+          throw error;
+        }),
+      );
+  }
+
+  #hold(bytes: number): () => void {
+    const { wire, mostBytes } = this.options;
+    this.#heldBytes += bytes;
+    if (this.#heldBytes > mostBytes) wire.pause();
+    return () => {
+      this.#heldBytes -= bytes;
+      if (wire.isPaused && this.#heldBytes <= mostBytes) wire.resume();
+    };
+  }
+}
