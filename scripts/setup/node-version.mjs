@@ -1,7 +1,4 @@
-/**
- * The oldest Node that lantrain takes, as `engines` of package.json says: that of linkedom's dependencies, which are ES
- * modules that CommonJS modules load.
- */
+/** The oldest Node that lantrain takes, as `engines` of package.json says: that of linkedom's dependencies. */
 const oldest = [20, 19];
 
 /** @returns what to say to a Node that is too old, else undefined. */
