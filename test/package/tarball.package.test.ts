@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants, cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { tmpdir } from 'node:os';
@@ -20,9 +20,16 @@ const home = join(root, 'my home');
 const folder = join(root, 'an empty folder');
 const children: ChildProcess[] = [];
 afterAll(() => {
-  for (const child of children) child.kill('SIGKILL');
+  for (const child of children) endAll(child);
   rmSync(root, { recursive: true, force: true });
 });
+
+/** npx starts lantrain as a process of its own, which a signal to npx does not reach. */
+function endAll({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return;
+  if (WINDOWS) spawnSync('taskkill', ['/pid', String(pid), '/t', '/f']);
+  else process.kill(-pid, 'SIGKILL');
+}
 
 /** Of a user who has a home with a blank, npm's cache, and no checkout: nothing of the npm that runs the tests. */
 function environment(npmCache: string): NodeJS.ProcessEnv {
@@ -83,7 +90,7 @@ class Started {
 
   constructor(command: string, args: readonly string[], more: NodeJS.ProcessEnv = {}) {
     const stdio = ['ignore', 'pipe', 'pipe'] as const;
-    const options = { cwd: folder, env: { ...env, ...more }, shell: WINDOWS, stdio: [...stdio] };
+    const options = { cwd: folder, env: { ...env, ...more }, shell: WINDOWS, detached: !WINDOWS, stdio: [...stdio] };
     this.child = spawn(command, args, options);
     children.push(this.child);
     for (const stream of [this.child.stdout, this.child.stderr])
