@@ -28,7 +28,7 @@ class SecondDriverFirst extends BaseSequencer {
 
 /**
  * What a file needs is in its name: `x.gpu.test.ts` an adapter, `x.process.test.ts` other processes or what is built,
- * `x.browser.test.ts` Chromium. All others are unit tests, which test/unit-guard.ts keeps from any of these.
+ * `x.browser.test.ts` Chromium, `x.package.test.ts` npm and its registry. All others are unit tests, which test/unit-guard.ts keeps from any of these.
  */
 const byName = (name: string) => ({ name, include: [`test/**/*.${name}.test.ts`] });
 
@@ -49,7 +49,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/**/*.{gpu,process,browser}.test.ts', ON_SWIFTSHADER],
+          exclude: ['test/**/*.{gpu,process,browser,package}.test.ts', ON_SWIFTSHADER],
           setupFiles: ['test/unit-guard.ts'],
           // One process for many files: they import the same modules, and nothing of them outlives a file.
           isolate: false,
@@ -60,6 +60,7 @@ export default defineConfig({
       { extends: true, test: byName('gpu') },
       { extends: true, test: byName('process') },
       { extends: true, test: byName('browser') },
+      { extends: true, test: byName('package') },
       {
         extends: true,
         test: {

@@ -1,15 +1,11 @@
-/**
- * The oldest Node that lantrain takes, as `engines` of package.json says: that of linkedom's dependencies, which are ES
- * modules that CommonJS modules load.
- */
-const oldest = [20, 19];
+/** The oldest Node that lantrain takes, as `engines` of package.json says. */
+const oldestNode = 20;
 
 /** @returns what to say to a Node that is too old, else undefined. */
 export function refuseNode(version) {
-  const [major, minor] = version.split('.').map(Number);
-  if (major > oldest[0] || (major === oldest[0] && minor >= oldest[1])) return undefined;
+  if (Number(version.split('.')[0]) >= oldestNode) return undefined;
   return (
-    `lantrain needs Node ${oldest.join('.')} or newer, this is Node ${version}: install a newer one ` +
-    '(https://nodejs.org), then try again'
+    `lantrain needs Node ${oldestNode} or newer, this is Node ${version}: install a newer one (https://nodejs.org), ` +
+    'then try again'
   );
 }

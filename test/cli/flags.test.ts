@@ -15,6 +15,7 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   'src/node/vulkan.mjs': ['--input-type'],
   'src/node/invocation.ts': ['--prefix'],
   'cluster/tab/words.ts': ['--enable-unsafe-webgpu'],
+  'docs/dependencies.md': ['--all', '--ignore-scripts', '--omit', '--parseable'],
   'docs/lan.md': ['--add-port', '--network'],
   'docs/security.md': ['--quick'],
   'README.md': ['--pairs', '--seconds'],
