@@ -159,9 +159,8 @@ export class Dealer {
   }
 
   fenceOff(job: Job, member: Member, reason: string, now: number): void {
-    const silentMs = now - member.quietSince;
     this.manners.fence(job, member, now);
-    this.state.note({ note: 'fence', worker: member.id, silentMs, reason });
+    this.state.note({ note: 'fence', worker: member.id, reason });
     for (const a of [...member.live]) {
       this.work.revoke(a, now);
       this.work.reopen(job, a);

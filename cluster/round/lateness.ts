@@ -103,15 +103,10 @@ export class Lateness {
         continue;
       }
       const buckets = sets.setOf(job.totalBuckets, useful);
-      this.state.note({ note: 'late', worker: a.worker, lateMs: this.#lateMs(a, now) });
+      this.state.note({ note: 'late', worker: a.worker });
       a.exhausted = true;
       a.twin = this.dealer.work.assign(job, other, a.microBatches, buckets, { twin: a, waived: a.waived }, now);
     }
-  }
-
-  #lateMs(a: Assignment, now: number): number {
-    if (a.startedAt === undefined) return 0;
-    return Math.max(0, now - a.startedAt - this.#estimateMs(a, this.#known()));
   }
 
   /** An idle worker for late work: of another person, proven, if there is one. */

@@ -9,7 +9,7 @@ export type RoundNote =
       readonly worker: WorkerId;
       readonly bitClass: string;
     }
-  | { readonly note: 'fence'; readonly worker: WorkerId; readonly silentMs: number; readonly reason: string }
+  | { readonly note: 'fence'; readonly worker: WorkerId; readonly reason: string }
   | /** A worker that should wait is dealt work all the same, since nobody else can have it. */ {
       readonly note: 'unfence';
       readonly worker: WorkerId;
@@ -47,7 +47,6 @@ export type RoundNote =
   | /** Its work is late and was dealt to another worker as well. */ {
       readonly note: 'late';
       readonly worker: WorkerId;
-      readonly lateMs: number;
     }
   | /** It refused micro-batches, of which this is the first, that others computed. */ {
       readonly note: 'refuted';
