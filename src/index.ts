@@ -1,4 +1,8 @@
-/** The public API: runs as functions. Nothing here prints, ends the process or listens to its signals. */
+/**
+ * The public API: runs as functions. Nothing here prints, ends the process or listens to its signals. Several runs in one
+ * process, one after another or at once, give the digests that they would have alone. The first of them puts WebGPU's names
+ * among the process's globals and wraps `setImmediate`, see node/dawn.ts.
+ */
 export { coordinate } from '../cluster/coordinate.js';
 export { demo } from '../cluster/demo.js';
 export type { CoordinateRequest, DemoRequest } from '../cluster/request.js';

@@ -11,6 +11,7 @@ import {
   defaultMicroBatch,
   shapeOptionsOf,
   TRAIN_OPTION_NAMES,
+  TRAIN_OPTIONS,
   type TrainOptions,
   TrainOptionsSchema,
 } from '../train/options.js';
@@ -28,9 +29,27 @@ export interface OptionSources {
   readonly saved?: RunConfig;
 }
 
-/** The train options of a request. Throws LT_USAGE_OPTION for a value that cannot be, LT_USAGE_PRESET. */
+/** What a request has beside train options. */
+const BESIDE: Readonly<Record<Exclude<keyof TrainRequest, keyof TrainOptions>, true>> = {
+  preset: true,
+  init: true,
+  out: true,
+  resume: true,
+  adapter: true,
+  plan: true,
+  tune: true,
+  watch: true,
+  profile: true,
+};
+
+/**
+ * The train options of a request. Throws LT_USAGE_OPTION for an option that there is not or a value that cannot be,
+ * LT_USAGE_PRESET.
+ */
 export function explicitOf(request: TrainRequest): Partial<TrainOptions> {
   const { data, preset } = request;
+  const unknown = Object.keys(request).find((name) => !(name in BESIDE) && !(name in TRAIN_OPTIONS));
+  if (unknown !== undefined) throw new LantrainError('LT_USAGE_OPTION', `there is no option ${unknown}; leave it out`);
   if (preset !== undefined) presetNamed(preset);
   const named: Record<string, unknown> = { ...request };
   if (data !== undefined && typeof data !== 'string') named.data = TOKEN_ARRAYS;

@@ -130,6 +130,8 @@ test('one run writes a folder, also of two in this process, and each gives it ba
 
 test('what cannot be is refused by its name, and what a hook throws fails the run', async () => {
   expect(await failure('LT_USAGE_OPTION', () => train({ ...OPTIONS, lr: -1 }))).toBe('lr must be above 0');
+  const misspelt = { ...OPTIONS, layer: 2 };
+  expect(await failure('LT_USAGE_OPTION', () => train(misspelt))).toBe('there is no option layer; leave it out');
   expect(await failure('LT_USAGE_PRESET', () => train({ preset: 'huge' as 'tiny' }))).toContain('presets: tiny, ');
   expect(await failure('LT_USAGE_OPTION', () => train({ ...OPTIONS, watch: '7070' }))).toContain('--watch 7070');
   const broken = watched((step) => {

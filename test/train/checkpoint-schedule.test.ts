@@ -26,41 +26,41 @@ function fake(every: string, from = 0) {
       return { written };
     },
   };
-  const checkpointer = new CheckpointSchedule(hooks, engine, every, from);
-  return { engine, checkpointer, hooks, events, taken, steps: () => taken.map(({ step }) => step) };
+  const schedule = new CheckpointSchedule(hooks, engine, every, from);
+  return { engine, schedule, hooks, events, taken, steps: () => taken.map(({ step }) => step) };
 }
 
 const settled = (ms = 0) => new Promise((go) => setTimeout(go, ms));
 
 test('saves the last finished step in the middle of the next one', async () => {
-  const { engine, checkpointer, taken } = fake('0');
+  const { engine, schedule, taken } = fake('0');
   await engine.update(1);
-  checkpointer.recorded(1);
+  schedule.recorded(1);
   // Step 2 is computing: its update has not begun.
-  expect(await checkpointer.now()).toBe(1);
+  expect(await schedule.now()).toBe(1);
   expect(taken).toMatchObject([{ step: 1, state: 1, final: false }]);
   // Asked again, it has that already.
-  expect(await checkpointer.now()).toBe(1);
+  expect(await schedule.now()).toBe(1);
   expect(taken).toHaveLength(1);
 });
 
 test('waits for the events of a step whose update is in: what a checkpoint holds is in the metrics before it', async () => {
-  const { engine, checkpointer, taken } = fake('0');
+  const { engine, schedule, taken } = fake('0');
   await engine.update(1);
-  checkpointer.recorded(1);
+  schedule.recorded(1);
   await engine.update(2);
-  const saved = checkpointer.now();
+  const saved = schedule.now();
   await settled();
   expect(taken).toEqual([]);
-  checkpointer.recorded(2);
+  schedule.recorded(2);
   expect(await saved).toBe(2);
   expect(taken).toMatchObject([{ step: 2, state: 2 }]);
 });
 
 test('by the clock, saves without a step that ends: a run may wait for workers for hours', async () => {
-  const { engine, checkpointer, steps, taken } = fake('1s');
+  const { engine, schedule, steps, taken } = fake('1s');
   await engine.update(1);
-  checkpointer.recorded(1);
+  schedule.recorded(1);
   await settled(1100);
   expect(steps()).toEqual([1]);
   taken[0].write();
@@ -68,39 +68,39 @@ test('by the clock, saves without a step that ends: a run may wait for workers f
   await settled(1100);
   expect(steps()).toEqual([1]);
   await engine.update(2);
-  checkpointer.recorded(2);
+  schedule.recorded(2);
   await settled(1100);
   expect(steps()).toEqual([1, 2]);
-  checkpointer.close();
+  schedule.close();
 });
 
 test('one checkpoint at a time is on its way to the disk, while steps go on', async () => {
-  const { engine, checkpointer, steps, taken, events } = fake('2');
+  const { engine, schedule, steps, taken, events } = fake('2');
   for (const step of [1, 2, 3]) {
     await engine.update(step);
-    checkpointer.recorded(step);
-    await checkpointer.after(step);
+    schedule.recorded(step);
+    await schedule.after(step);
   }
   expect(steps()).toEqual([2]);
   await engine.update(4);
-  checkpointer.recorded(4);
-  const after = checkpointer.after(4);
+  schedule.recorded(4);
+  const after = schedule.after(4);
   await settled();
   expect(steps()).toEqual([2]);
   taken[0].write();
   await after;
   expect(steps()).toEqual([2, 4]);
-  const end = checkpointer.finish();
+  const end = schedule.finish();
   taken[1].write();
   expect(await end).toBe('digest 4');
   expect(events).toEqual([2, 4]);
 });
 
 test('a run that fails saves the steps that it has done', async () => {
-  const { engine, checkpointer, taken } = fake('0');
+  const { engine, schedule, taken } = fake('0');
   await engine.update(1);
-  checkpointer.recorded(1);
-  const rescued = checkpointer.rescue();
+  schedule.recorded(1);
+  const rescued = schedule.rescue();
   await settled();
   expect(taken).toMatchObject([{ step: 1, final: true }]);
   taken[0].write();
@@ -110,43 +110,43 @@ test('a run that fails saves the steps that it has done', async () => {
 test('saves nothing where the state is not that of the last recorded step, or the disk refuses', async () => {
   const ahead = fake('0');
   await ahead.engine.update(1);
-  await ahead.checkpointer.rescue();
+  await ahead.schedule.rescue();
   expect(ahead.taken, 'nothing was recorded').toEqual([]);
 
   const behind = fake('0');
   await behind.engine.update(1);
-  behind.checkpointer.recorded(1);
+  behind.schedule.recorded(1);
   behind.engine.version = 2;
-  await behind.checkpointer.rescue();
+  await behind.schedule.rescue();
   expect(behind.taken).toEqual([]);
 
   const full = fake('1');
   await full.engine.update(1);
-  full.checkpointer.recorded(1);
-  await full.checkpointer.after(1);
+  full.schedule.recorded(1);
+  await full.schedule.after(1);
   full.taken[0].fail(new Error('no space left'));
   await settled();
-  expect(() => full.checkpointer.recorded(2)).toThrow('no space left');
-  await full.checkpointer.rescue();
+  expect(() => full.schedule.recorded(2)).toThrow('no space left');
+  await full.schedule.rescue();
   expect(full.taken).toHaveLength(1);
 });
 
 test('a checkpoint that fails before it is on its way ends the run, though whoever asked for it does not wait', async () => {
-  const { engine, checkpointer, hooks } = fake('0');
+  const { engine, schedule, hooks } = fake('0');
   hooks.checkpoint = () => Promise.reject(new Error('no space left'));
   await engine.update(1);
-  checkpointer.recorded(1);
-  checkpointer.now().catch(() => undefined);
+  schedule.recorded(1);
+  schedule.now().catch(() => undefined);
   await settled();
-  expect(() => checkpointer.recorded(2)).toThrow('no space left');
+  expect(() => schedule.recorded(2)).toThrow('no space left');
   // It does not try that again.
   hooks.checkpoint = () => expect.unreachable('the disk is full');
-  await checkpointer.rescue();
+  await schedule.rescue();
 });
 
 test('nothing is saved again for a run that goes on and is asked before its first step', async () => {
-  const { checkpointer, taken } = fake('0', 5);
-  expect(await checkpointer.now()).toBe(5);
-  await checkpointer.rescue();
+  const { schedule, taken } = fake('0', 5);
+  expect(await schedule.now()).toBe(5);
+  await schedule.rescue();
   expect(taken).toEqual([]);
 });
