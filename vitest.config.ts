@@ -60,7 +60,8 @@ export default defineConfig({
       { extends: true, test: byName('gpu') },
       { extends: true, test: byName('process') },
       { extends: true, test: byName('browser') },
-      { extends: true, test: byName('package') },
+      // An installation and five runs: minutes on a busy machine.
+      { extends: true, test: { ...byName('package'), testTimeout: 900_000, hookTimeout: 900_000 } },
       {
         extends: true,
         test: {
