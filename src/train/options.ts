@@ -33,7 +33,7 @@ interface TrainPlace extends OptionPlace {
   readonly affectsSpeed: boolean;
 }
 
-interface TrainRow<S extends z.ZodType = z.ZodType> extends TrainFacts<z.output<S>>, TrainPlace {
+export interface TrainRow<S extends z.ZodType = z.ZodType> extends TrainFacts<z.output<S>>, TrainPlace {
   readonly schema: S;
 }
 
