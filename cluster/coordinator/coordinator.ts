@@ -16,7 +16,8 @@ import {
 import { FIRST_LOSS_SCALE, type LossScale, nextLossScale } from '../../src/train/loss-scale.js';
 import { clipScaleOf, type TrainingState } from '../../src/train/optimizer.js';
 import { StateGate } from '../../src/train/state-gate.js';
-import { checksumOf, LOSS_BUCKET_VALUES, lossOf } from '../exchange/blocks.js';
+import { LOSS_BUCKET_VALUES, lossOf } from '../exchange/blocks.js';
+import { weightsChecksum } from '../exchange/checksum.js';
 import { ClusterOwner } from '../exchange/owner.js';
 import type { OwnBitClass, Probe } from '../protocol/bit-class.js';
 import {
@@ -701,8 +702,8 @@ export class ClusterEngine implements TrainingEngine {
     let message: Uint8Array | undefined;
     await this.#inOrder(async () => {
       message = await this.owner.readWeights(bucket, HEADER_BYTES);
-      const [a, b] = checksumOf(new Uint32Array(message.buffer, HEADER_BYTES));
-      this.#seal(message, { kind: 'weights-whole', step: this.#weightsVersion, base: 0, bucket, weights: { a, b } });
+      const weights = weightsChecksum(new Uint32Array(message.buffer, HEADER_BYTES));
+      this.#seal(message, { kind: 'weights-whole', step: this.#weightsVersion, base: 0, bucket, weights });
     });
     return this.#failure === undefined ? message : undefined;
   }

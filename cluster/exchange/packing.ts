@@ -5,7 +5,8 @@ import { type Dispatch, DispatchList } from '../../src/gpu/list.js';
 import type { ParameterArena } from '../../src/model/layout.js';
 import type { ExactSums } from '../../src/model/sums.js';
 import type { FlatRange } from '../../src/train/optimizer.js';
-import { type BlockKind, blockLayout, blocksOf, type Checksum, HEADER_WORDS, mostWords } from './blocks.js';
+import { type BlockKind, blockLayout, blocksOf, HEADER_WORDS, mostWords } from './blocks.js';
+import type { Checksum } from './checksum.js';
 
 /** Buckets on their way to the host at once: one is packed while the one before is copied and mapped. */
 const IN_FLIGHT = 2;
@@ -210,7 +211,10 @@ export class WeightChecks {
     this.gpu.device.queue.submit([encoder.finish()]);
     const words = new Uint32Array(await this.gpu.read(this.sums));
     const count = words.length / CHECKSUM_STRIDE;
-    return Array.from({ length: count }, (_, i) => [words[CHECKSUM_STRIDE * i], words[CHECKSUM_STRIDE * i + 1]]);
+    return Array.from({ length: count }, (_, i) => ({
+      a: words[CHECKSUM_STRIDE * i],
+      b: words[CHECKSUM_STRIDE * i + 1],
+    }));
   }
 }
 

@@ -12,7 +12,7 @@
  */
 import { LantrainError } from '../../src/errors.js';
 import { BUCKET_VALUES } from '../../src/model/layout.js';
-import { type Checksum, checksum, checksumBytes, equalChecksums } from '../exchange/checksum.js';
+import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/checksum.js';
 
 export const FRAME_VERSION = 2;
 export const HEADER_BYTES = 168;
@@ -130,7 +130,7 @@ export function allocateFrame(payloadBytes: number): { readonly message: Uint8Ar
 /** Writes the header in front of a payload that lies in its place (`allocateFrame`), with both checksums. */
 export function sealFrame(message: Uint8Array, header: FrameHeader): void {
   const payload = message.subarray(HEADER_BYTES);
-  writeHeader(message, header, payload.length, checksumBytes(payload));
+  writeHeader(message, header, payload.length, payloadChecksum(payload));
 }
 
 /** A sealed message of a payload that lies elsewhere; copies it. */
@@ -166,10 +166,9 @@ function writeHeader(message: Uint8Array, header: FrameHeader, payloadBytes: num
 
 /** Of all words but the checksum's own. */
 function headerChecksum(message: Uint8Array): number {
-  const words = new Uint32Array(HEADER_BYTES / 4);
-  new Uint8Array(words.buffer).set(message.subarray(0, HEADER_BYTES));
-  words[HEADER_CHECKSUM_AT / 4] = 0;
-  const { a, b } = checksum(words);
+  const header = new Uint8Array(message.subarray(0, HEADER_BYTES));
+  header.fill(0, HEADER_CHECKSUM_AT, HEADER_CHECKSUM_AT + 4);
+  const { a, b } = payloadChecksum(header);
   return (a ^ b) >>> 0;
 }
 
@@ -235,7 +234,7 @@ function aligned(payload: Uint8Array): Uint8Array {
 
 /** Whether the payload is what the sender summed. */
 export function payloadIntact(frame: Pick<Frame, 'payload' | 'payloadChecksum'>): boolean {
-  return equalChecksums(checksumBytes(frame.payload), frame.payloadChecksum);
+  return equalChecksums(payloadChecksum(frame.payload), frame.payloadChecksum);
 }
 
 export function malformed(what: string, cause?: unknown): LantrainError {

@@ -7,6 +7,7 @@ import { runnablePlan } from '../../src/model/plan.js';
 import type { StepReport } from '../../src/model/sums.js';
 import type { EngineKeeper } from '../coordinator/engine-keeper.js';
 import { packLoss } from '../exchange/blocks.js';
+import { type Checksum, equalChecksums } from '../exchange/checksum.js';
 import {
   type Assign,
   type CoordinatorMessage,
@@ -75,7 +76,7 @@ export class Worker {
   #engine: WorkerEngine | undefined;
   #welcome: Welcome | undefined;
   #bucketVersions: number[] = [];
-  #expected: { readonly a: number; readonly b: number }[] = [];
+  #expected: Checksum[] = [];
   #verified = -1;
   #waiting: { readonly version: number; readonly go: () => void; readonly stop: (error: unknown) => void }[] = [];
   /** When the last assignment was done, when the first weights after it came, and when they were in place. */
@@ -306,7 +307,7 @@ export class Worker {
   async #verify(version: number): Promise<void> {
     const { engine } = this.#ready();
     const sums = await engine.checks.read();
-    const wrong = sums.flatMap(([a, b], i) => (a === this.#expected[i].a && b === this.#expected[i].b ? [] : [i]));
+    const wrong = sums.flatMap((sum, i) => (equalChecksums(sum, this.#expected[i]) ? [] : [i]));
     if (wrong.length > 0) {
       this.#lacks(version, wrong);
       return;

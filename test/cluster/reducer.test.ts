@@ -1,8 +1,9 @@
 import * as fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
-import { mostWords, packLoss, packSums, unpackSums } from '../../cluster/exchange/blocks.js';
+import { mostWords, packLoss, packSums } from '../../cluster/exchange/blocks.js';
 import { Reducer } from '../../cluster/reducer/reducer.js';
 import { ReducerArena } from '../../cluster/reducer/reducer-arena.js';
+import { unpackSums } from '../reference/blocks.js';
 import { blocks, integersOf, type Words, wordsOf } from '../train/values.js';
 
 const SIZES = [256 + 64, 64, 512 + 192];

@@ -1,12 +1,14 @@
 import * as fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { blockLayout, checksumOf, packDifferences, packSums } from '../../cluster/exchange/blocks.js';
+import { blockLayout, packSums } from '../../cluster/exchange/blocks.js';
+import { weightsChecksum } from '../../cluster/exchange/checksum.js';
 import { BlockPacker, SumPacker, WeightChecks, WeightFollower } from '../../cluster/exchange/packing.js';
 import { slice, type View } from '../../src/gpu/device.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { Bench } from '../gpu/harness.js';
 import { MODEL } from '../model/bench.js';
+import { packDifferences } from '../reference/blocks.js';
 import { blocks, SPECIAL_BITS, type Words, weightPairs, wordsOf } from '../train/values.js';
 
 /** Many short slabs: buckets of all lengths, most of them no whole number of blocks. */
@@ -182,7 +184,7 @@ describe('differences of weights', () => {
     const sums = await checks.read();
     for (const [i, bits] of after.entries()) {
       expect(await bench.words(view(follows.buckets[i]))).toEqual(bits);
-      expect(sums[i]).toEqual(checksumOf(bits));
+      expect(sums[i]).toEqual(weightsChecksum(bits));
     }
   });
 
@@ -204,7 +206,7 @@ describe('differences of weights', () => {
     const { low: before, high: after } = longBucket(values);
     const packed = await pack(before, after);
     expect(Buffer.compare(packed, packDifferences(before, after))).toBe(0);
-    expect(blockLayout(packed, values, 'differences').checksum).toEqual(checksumOf(after));
+    expect(blockLayout(packed, values, 'differences').checksum).toEqual(weightsChecksum(after));
   });
 });
 
