@@ -170,18 +170,6 @@ export class SumPacker {
       })
       .sort((x, y) => x.dispatches - y.dispatches || x.bucket - y.bucket);
   }
-
-  /** Queues: the sums of a bucket are zero. */
-  clear(bucket: number): void {
-    const { slab, offset, size } = this.buckets[bucket];
-    const { gpu } = this.packer.kernels;
-    const encoder = gpu.device.createCommandEncoder();
-    for (const arena of [this.sums.low, this.sums.high]) {
-      const view = arena.range(slab, offset, size);
-      encoder.clearBuffer(view.buffer, view.offset, view.size);
-    }
-    gpu.device.queue.submit([encoder.finish()]);
-  }
 }
 
 /** Checksums of whole buckets of weights, by the GPU that holds them. */

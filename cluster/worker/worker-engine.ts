@@ -151,9 +151,9 @@ export class GradientEngine {
     return wrong;
   }
 
-  /** The losses of micro-batches by the weights as they are, without dropout. */
-  async losses(batches: readonly MicroBatch[]): Promise<StepReport> {
-    for (const batch of batches) this.gpt.submitLoss(batch);
+  /** The losses of one micro-batch, or of a whole stack, by the weights as they are, without dropout. */
+  losses(batches: readonly MicroBatch[]): Promise<StepReport> {
+    this.gpt.submitLoss(batches);
     return this.sums.takeReport(this.gpu);
   }
 }
