@@ -22,22 +22,23 @@ import { ClusterOwner } from '../exchange/owner.js';
 import type { OwnBitClass, Probe } from '../protocol/bit-class.js';
 import {
   type ContributionHeader,
-  type CoordinatorMessage,
   type Frame,
-  type Handlers,
   HEADER_BYTES,
-  MAX_TOKEN_BYTES,
-  type MicroBatchData,
-  MicroBatchSet,
-  malformed,
-  packTokens,
   payloadIntact,
-  RUN_DONE,
   sealFrame,
-  tokenBytes,
   type WeightsHeader,
+} from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
+import {
+  type CoordinatorMessage,
+  type EndReason,
+  type Handlers,
+  type MessageFromWorker,
+  type MicroBatchData,
+  stopBecause,
   type WorkerMessage,
 } from '../protocol/protocol.js';
+import { MAX_TOKEN_BYTES, packTokens, tokenBytes } from '../protocol/tokens.js';
 import { Reducer } from '../reducer/reducer.js';
 import {
   type ContributionId,
@@ -48,7 +49,7 @@ import {
   type RoundNote,
   type WorkerId,
 } from '../round/round.js';
-import { membersOf } from '../round/sets.js';
+import { countOf, type IdSet, membersOf, microBatchSet } from '../round/sets.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
 import { personOf } from '../transport/person.js';
 import type { Contributor } from '../worker/worker-tally.js';
@@ -135,12 +136,6 @@ type Held =
     }
   | { readonly kind: 'losses'; readonly sum: bigint; readonly free: () => void };
 
-/** What one worker has of an evaluation, less what it handed back. */
-interface Evaluating {
-  readonly worker: WorkerId;
-  microBatches: readonly number[];
-}
-
 interface Job<T> {
   readonly batches: readonly MicroBatch[];
   readonly resolve: (result: T) => void;
@@ -178,8 +173,6 @@ export class ClusterEngine implements TrainingEngine {
   /** Digests, told in the order in which they were asked for. */
   #digests: Promise<void> = Promise.resolve();
   readonly #classes: WorkerClasses;
-  /** By assignment, of the evaluation in hand. */
-  readonly #evaluating = new Map<number, Evaluating>();
   /** The sealed differences of each bucket to the newest version that is stepped. */
   readonly #differences: ({ readonly version: number; readonly message: Uint8Array } | undefined)[] = [];
   readonly #wholes = new FairSlots(MOST_WHOLES);
@@ -192,7 +185,6 @@ export class ClusterEngine implements TrainingEngine {
   #step: (Job<StepOutcome> & { readonly step: number; readonly learningRate: number; gradNorm?: number }) | undefined;
   #evaluation: Job<bigint | undefined> | undefined;
   #evaluationSum = 0n;
-  #evaluations = 0;
   /** Updates that the round has committed, and those behind the weights on the adapter, which follow. */
   #version: number;
   #weightsVersion: number;
@@ -301,31 +293,24 @@ export class ClusterEngine implements TrainingEngine {
     connection.onFrame = (frame) => this.#contribution(member, frame);
     connection.onControl = {
       join: (m) => this.#welcome(member, m),
-      hashes: (m) => this.#identified(member, m),
-      error: (m) =>
-        connection.close(
-          new LantrainError('LT_CLUSTER_CLOSED', `the worker says ${plain(m.code)}: ${plain(m.message)}`),
-        ),
+      probed: (m) => this.#probed(member, m),
       leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', plain(m.reason))),
       // Nobody honest says any of these before it is admitted.
       ...ofMembers(member, {
         ready: () => this.#event({ type: 'life', worker: id }),
         mismatch: (m) => {
-          for (const bucket of m.buckets) this.#event({ type: 'bucket-wrong', worker: id, bucket });
+          for (const bucket of m.buckets) this.#event({ type: 'mismatch', worker: id, bucket });
         },
         progress: (m) => {
           if (member.doing.assignment === m.assignment) member.doing.done = Math.min(m.done, member.doing.dealt);
           this.#event({ type: 'progress', worker: id, assignment: m.assignment, begun: m.begun });
         },
-        handedBack: (m) => {
-          const evaluating = this.#evaluating.get(m.assignment);
-          if (evaluating?.worker === id)
-            evaluating.microBatches = evaluating.microBatches.filter((one) => !m.microBatches.includes(one));
-          const microBatches = wordsOf(MicroBatchSet.of(m.microBatches));
+        'handed-back': (m) => {
+          const microBatches = microBatchSet(m.microBatches);
           this.#event({ type: 'handed-back', worker: id, assignment: m.assignment, microBatches });
         },
-        refuse: (m) => {
-          this.#refused(id, m.assignment, [m.microBatch], plain(m.what));
+        refused: (m) => {
+          this.#refused(id, m.assignment, microBatchSet([m.microBatch]), plain(m.what));
         },
         evaluated: (m) => this.#evaluated(member, m),
         stats: (m) => {
@@ -376,8 +361,7 @@ export class ClusterEngine implements TrainingEngine {
       this.#checkGoing();
       this.#evaluation = { batches, resolve, reject };
       this.#evaluationSum = 0n;
-      this.#evaluating.clear();
-      this.#event({ type: 'begin-evaluation', evaluation: ++this.#evaluations, microBatches: batches.length });
+      this.#event({ type: 'begin-evaluation', microBatches: batches.length });
     });
   }
 
@@ -394,7 +378,7 @@ export class ClusterEngine implements TrainingEngine {
   abandon(why: Error = new StepAbandoned()): void {
     this.#abandoned ??= why;
     if (this.#round.completesStep) return;
-    if (this.#step !== undefined || this.#evaluation !== undefined) this.#event({ type: 'stop', when: 'now' });
+    if (this.#step !== undefined || this.#evaluation !== undefined) this.#event({ type: 'stop' });
   }
 
   /** The sampling graph, on the owner's adapter. */
@@ -405,13 +389,12 @@ export class ClusterEngine implements TrainingEngine {
     return this.#decoder;
   }
 
-  /** Sends the workers away, for good if the `reason` is `RUN_DONE`, and frees the host's threads. */
-  async close(reason: string): Promise<void> {
+  /** Sends the workers away, for good if the run is done, and frees the host's threads. */
+  async close(reason: EndReason): Promise<void> {
     clearInterval(this.#timer);
     this.#closing = true;
     this.#own.dropAll();
-    for (const { connection } of this.members.values())
-      if (connection.isOpen) connection.send({ type: 'stop', reason, final: reason === RUN_DONE });
+    for (const { connection } of this.members.values()) if (connection.isOpen) connection.send(stopBecause(reason));
     await this.#ordered;
     await this.reducer.close();
   }
@@ -466,10 +449,10 @@ export class ClusterEngine implements TrainingEngine {
     this.#event({ type: 'tick' });
   }
 
-  #welcome(member: Member, join: Extract<WorkerMessage, { type: 'join' }>): void {
+  #welcome(member: Member, join: MessageFromWorker<'join'>): void {
     const { connection } = member;
     if (!member.owes.delete('join')) throw malformed('join was said already');
-    const { model, plan, shape, seed, incarnation, microBatches, tokensPerStep, exact } = this.options;
+    const { model, plan, shape, seed, incarnation, microBatches, tokensPerStep } = this.options;
     const name = plain(join.name);
     member.name = name === '' || lettersOf(name) === lettersOf(OWNER_NAME) ? `worker ${member.id}` : name;
     member.adapter = plain(join.adapter);
@@ -487,7 +470,6 @@ export class ClusterEngine implements TrainingEngine {
       microBatches,
       tokensPerStep,
       buckets,
-      exact,
       ...(join.lacksShaders ? { shaders: { ...this.kernels.texts } } : {}),
     });
     const { nonce } = this.options.ownClass;
@@ -495,7 +477,7 @@ export class ClusterEngine implements TrainingEngine {
     connection.send({ type: 'probe', probe: 'run', nonce });
   }
 
-  #identified(member: Member, { probe, hash }: Extract<WorkerMessage, { type: 'hashes' }>): void {
+  #probed(member: Member, { probe, hash }: MessageFromWorker<'probed'>): void {
     const { owes, hashes } = member;
     if (owes.has('join') || !owes.delete(probe)) throw malformed(`the hash of ${probe} was not asked for`);
     hashes[probe] = hash;
@@ -535,26 +517,25 @@ export class ClusterEngine implements TrainingEngine {
       this.#held.set(contribution, { kind: 'frame', header, frame, free });
       const { incarnation, step, assignment, bucket } = header;
       this.credits.arrived(assignment, worker, performance.now());
-      const microBatches = wordsOf(header.microBatches);
+      const { microBatches } = header;
       const event = { contribution, worker, draw: this.#draw(), incarnation, step, assignment, bucket, microBatches };
       this.#event({ type: 'contribution', ...event });
     });
   }
 
   /** The result of an evaluation is a contribution to the loss bucket, small enough for a control message. */
-  #evaluated(member: Member, m: Extract<WorkerMessage, { type: 'evaluated' }>): void {
+  #evaluated(member: Member, m: MessageFromWorker<'evaluated'>): void {
     const { id: worker } = member;
     const { assignment } = m;
     if (this.credits.kindOf(assignment) === 'step')
       throw new LantrainError('LT_CLUSTER_IMPOSSIBLE', `assignment ${assignment} is no evaluation`);
     if (member.doing.assignment === assignment) member.doing = NOTHING;
-    const evaluating = this.#evaluating.get(assignment);
-    const microBatches = evaluating?.worker === worker ? evaluating.microBatches : [];
+    const microBatches = microBatchSet(m.microBatches);
     if (m.finite) this.#losses(worker, assignment, microBatches, (BigInt(m.high | 0) << 32n) + BigInt(m.low));
     else this.#refused(worker, assignment, microBatches, 'the loss');
   }
 
-  #losses(worker: WorkerId, assignment: number, microBatches: Iterable<number>, sum: bigint): void {
+  #losses(worker: WorkerId, assignment: number, microBatches: IdSet, sum: bigint): void {
     const contribution = this.#nextContribution++;
     this.#held.set(contribution, { kind: 'losses', sum, free: () => {} });
     this.#event({
@@ -566,12 +547,11 @@ export class ClusterEngine implements TrainingEngine {
       step: this.#version,
       assignment,
       bucket: this.owner.buckets.length,
-      microBatches: wordsOf(MicroBatchSet.of(microBatches)),
+      microBatches,
     });
   }
 
-  #refused(worker: WorkerId, assignment: number, refused: Iterable<number>, reason: string): void {
-    const microBatches = wordsOf(MicroBatchSet.of(refused));
+  #refused(worker: WorkerId, assignment: number, microBatches: IdSet, reason: string): void {
     this.#event({ type: 'refused', worker, assignment, microBatches, reason });
   }
 
@@ -581,13 +561,15 @@ export class ClusterEngine implements TrainingEngine {
       withWeights: (version, work) =>
         this.#gate.read(() => (this.#weightsVersion === version && !this.#closing ? work() : undefined)),
       contributed: (_task, frame) => this.#hold(OWNER, frame, frame.header as ContributionHeader),
-      evaluated: ({ assignment, batches }, losses) => this.#losses(OWNER, assignment, batches.keys(), losses),
-      refused: ({ assignment }, microBatches, what) => this.#refused(OWNER, assignment, microBatches, what),
+      evaluated: ({ assignment, batches }, losses) =>
+        this.#losses(OWNER, assignment, microBatchSet(batches.keys()), losses),
+      refused: ({ assignment }, microBatches, what) =>
+        this.#refused(OWNER, assignment, microBatchSet(microBatches), what),
       unable: (reason) => {
         // Its adapter is closed with the run, maybe in the middle of something.
         if (this.#closing || this.#failure !== undefined) return;
         this.options.onOwnerUnable?.(reason);
-        this.#event({ type: 'owner-unable', reason });
+        this.#event({ type: 'owner-unable' });
       },
     };
   }
@@ -595,7 +577,7 @@ export class ClusterEngine implements TrainingEngine {
   #carryOut(action: RoundAction): void {
     switch (action.type) {
       case 'admit':
-        this.#tell(action.worker, { type: 'weights', version: action.version, mode: 'whole' });
+        this.#tell(action.worker, { type: 'admit', version: action.version });
         break;
       case 'close':
         this.members
@@ -608,14 +590,14 @@ export class ClusterEngine implements TrainingEngine {
       case 'assign':
         this.#assign(action);
         break;
-      case 'ask-back': {
+      case 'hand-back': {
         const { worker, assignment } = action;
-        this.#tell(worker, { type: 'reclaim', assignment, microBatches: [...membersOf(action.microBatches)] });
+        this.#tell(worker, { type: 'hand-back', assignment, microBatches: [...membersOf(action.microBatches)] });
         break;
       }
       case 'revoke':
         if (action.worker === OWNER) this.#own.drop(action.assignment);
-        this.#tell(action.worker, { type: 'fence', assignment: action.assignment, reason: 'dealt to others' });
+        this.#tell(action.worker, { type: 'revoke', assignment: action.assignment });
         break;
       case 'add':
         this.#add(action.contribution, action.bucket);
@@ -645,12 +627,14 @@ export class ClusterEngine implements TrainingEngine {
         break;
       case 'log':
         if (!this.#closing) this.options.onNote(this.#readable(action.note), action.step);
+        break;
+      default:
+        action satisfies never;
     }
   }
 
   #jobEnded(): void {
     this.#own.dropAll();
-    this.#evaluating.clear();
     this.credits.end();
   }
 
@@ -678,7 +662,7 @@ export class ClusterEngine implements TrainingEngine {
     const { connection } = member;
     const kept = this.#differences[bucket];
     const difference = form === 'difference' && kept?.version === version ? kept.message : undefined;
-    const sent = () => this.#event({ type: 'sent', worker, bucket });
+    const sent = () => this.#event({ type: 'sent', worker });
     // Whole buckets are read first and differences lie ready, so each worker has a queue that keeps their order.
     // Whoever is gone gets nothing: a connection that ends says so by itself.
     if (difference) {
@@ -739,7 +723,6 @@ export class ClusterEngine implements TrainingEngine {
     const { assignment } = action;
     this.credits.deal(assignment, action.worker, contributorOf(member), kind, performance.now());
     if (action.kind === 'evaluate') {
-      this.#evaluating.set(assignment, { worker: action.worker, microBatches: indices });
       connection.send({ type: 'evaluate', assignment, version: action.step, microBatches });
       return;
     }
@@ -778,7 +761,7 @@ export class ClusterEngine implements TrainingEngine {
       this.#release(contribution);
       if (ok && held.kind === 'frame' && bucket === this.owner.buckets.length)
         this.credits.count(held.header.assignment, held.header.microBatches, held.digest);
-      this.#event({ type: 'summed', contribution, ok, reason });
+      this.#event({ type: 'added', contribution, ok, reason });
     };
     if (held.kind === 'losses') {
       this.#evaluationSum += held.sum;
@@ -790,7 +773,7 @@ export class ClusterEngine implements TrainingEngine {
       return;
     }
     const { payload, bytes } = held.frame;
-    const { size } = held.header.microBatches;
+    const size = countOf(held.header.microBatches);
     const isLoss = bucket === this.owner.buckets.length;
     const terms = isLoss ? size * (this.options.tokensPerStep / this.options.microBatches) : size;
     // A message that lies in a buffer of its own, as large ones do, is moved to the summing thread.
@@ -849,7 +832,7 @@ export class ClusterEngine implements TrainingEngine {
     const [a, b] = new Uint32Array(message.buffer, HEADER_BYTES + 8, 2);
     this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, weights: { a, b } });
     this.#differences[bucket] = { version: step, message };
-    this.#event({ type: 'bucket-stepped', bucket });
+    this.#event({ type: 'updated', bucket });
   }
 
   #commit(step: number): void {
@@ -945,8 +928,11 @@ export function contributorOf({ name, adapter, bitClass }: Member): Contributor 
   return { name, adapter, bitClass };
 }
 
-/** Handlers of who is admitted: each throws LT_CLUSTER_MALFORMED before that. */
-function ofMembers(member: Member, handlers: Handlers<WorkerMessage>): Handlers<WorkerMessage> {
+/** Handlers of what only a member may say. */
+type MemberHandlers = Omit<Handlers<WorkerMessage>, 'join' | 'probed' | 'leave'>;
+
+/** Each throws LT_CLUSTER_MALFORMED before the worker is a member. */
+function ofMembers(member: Member, handlers: MemberHandlers): MemberHandlers {
   const guarded = Object.entries(handlers).map(([type, handler]) => [
     type,
     (message: never) => {
@@ -967,9 +953,3 @@ function privateDraw(): number {
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
-
-/** The frame header's 128 bytes as the round's words; both have micro-batch m at bit m. */
-function wordsOf(set: MicroBatchSet): Uint32Array {
-  // Not slice(): the bytes may be a Buffer, whose slice shares a larger pool.
-  return new Uint32Array(Uint8Array.from(set.bytes).buffer);
-}

@@ -1,5 +1,5 @@
-import type { MicroBatchSet } from '../protocol/frame.js';
 import type { WorkerId } from '../round/round.js';
+import { countOf, type IdSet, membersOf } from '../round/sets.js';
 import { type Contributor, WorkerTally } from '../worker/worker-tally.js';
 
 /** An assignment of the job in hand. */
@@ -46,16 +46,16 @@ export class Credits {
   }
 
   /** The losses of an assignment were checked: who confirms others' work later is not credited with it. */
-  checked(assignment: number, microBatches: MicroBatchSet, digest: string): void {
+  checked(assignment: number, microBatches: IdSet, digest: string): void {
     const key = keyOf(microBatches, digest);
     if (!this.#firsts.has(key)) this.#firsts.set(key, assignment);
   }
 
   /** The losses of the assignment are in the step's sum. `digest`: of those that were checked. */
-  count(assignment: number, microBatches: MicroBatchSet, digest?: string): void {
+  count(assignment: number, microBatches: IdSet, digest?: string): void {
     const first = digest === undefined ? undefined : this.#firsts.get(keyOf(microBatches, digest));
     const dealt = this.#dealt.get(first ?? assignment);
-    if (dealt?.kind === 'step') this.#counted.push({ dealt, microBatches: microBatches.size });
+    if (dealt?.kind === 'step') this.#counted.push({ dealt, microBatches: countOf(microBatches) });
   }
 
   /** The step is committed: what was counted is credited, and `told` is called for each contribution. */
@@ -86,6 +86,6 @@ export class Credits {
   }
 }
 
-function keyOf(microBatches: MicroBatchSet, digest: string): string {
-  return `${microBatches.indices()} ${digest}`;
+function keyOf(microBatches: IdSet, digest: string): string {
+  return `${[...membersOf(microBatches)]} ${digest}`;
 }

@@ -5,7 +5,8 @@ import type { MicroBatch, StepContext } from '../../src/model/gpt.js';
 import type { ParameterArena } from '../../src/model/layout.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { formatBytes } from '../../src/report/format.js';
-import { decodeFrame, type Frame, type FrameContext, MicroBatchSet } from '../protocol/frame.js';
+import { decodeFrame, type Frame, type FrameContext } from '../protocol/frame.js';
+import { microBatchSet } from '../round/sets.js';
 import { contributionOf, namesOfWrong } from '../worker/compute.js';
 import { Upload } from '../worker/upload.js';
 import { GradientEngine, type ScaledBatch, type WorkerShape } from '../worker/worker-engine.js';
@@ -180,7 +181,7 @@ export class OwnerAdapter {
       lossGrid = report.lossGrid;
       if (first !== undefined) halvings += first - scaled[scaled.length - 1].exponent;
     }
-    const microBatches = MicroBatchSet.of(task.batches.keys());
+    const microBatches = microBatchSet(task.batches.keys());
     const buckets = engine.packer.buckets.length + 1;
     const { microBatches: count } = this.options;
     const frames: FrameContext = { incarnation, buckets, microBatches: count, kinds: ['contribution'] };

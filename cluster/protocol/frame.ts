@@ -10,19 +10,20 @@
  *
  * A control message starts with a MessagePack map, whose first byte is never the 'L' of the magic.
  */
-import { LantrainError } from '../../src/errors.js';
 import { BUCKET_VALUES } from '../../src/model/layout.js';
 import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/checksum.js';
+import { type IdSet, isEmpty, lastOf, MAX_MICRO_BATCHES, setWords } from '../round/sets.js';
+import { malformed } from './malformed.js';
 
 export const FRAME_VERSION = 2;
 export const HEADER_BYTES = 168;
-export const MAX_MICRO_BATCHES = 1024;
 /** A bucket of 64-bit sums whose every block needs 8 bytes a value, with its width bytes and some room. */
 export const MAX_PAYLOAD_BYTES = BUCKET_VALUES * 8 + 16384;
 export const MAX_FRAME_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES;
 
 const MAGIC = 0x5246544c;
 const SET_AT = 40;
+const SET_WORDS = setWords(MAX_MICRO_BATCHES);
 const HEADER_CHECKSUM_AT = 36;
 
 export const FRAME_KINDS = ['contribution', 'weights-whole', 'weights-difference'] as const;
@@ -40,7 +41,7 @@ interface FrameAddress {
 export interface ContributionHeader extends FrameAddress {
   readonly kind: 'contribution';
   readonly step: number;
-  readonly microBatches: MicroBatchSet;
+  readonly microBatches: IdSet;
 }
 
 /** One bucket of the weights as they are after `step`, whole or as differences from those after `base`. */
@@ -73,46 +74,6 @@ export interface Frame<H extends FrameHeader = FrameHeader> {
   readonly payloadChecksum: Checksum;
   /** Bytes of the whole message. */
   readonly bytes: number;
-}
-
-/** A set of micro-batch indices below 1024: 128 bytes. */
-export class MicroBatchSet {
-  constructor(readonly bytes: Uint8Array = new Uint8Array(MAX_MICRO_BATCHES / 8)) {
-    if (bytes.length !== MAX_MICRO_BATCHES / 8) throw new RangeError(`a set of ${bytes.length} bytes`);
-  }
-
-  static of(indices: Iterable<number>): MicroBatchSet {
-    const set = new MicroBatchSet();
-    for (const index of indices) {
-      if (!Number.isInteger(index) || index < 0 || index >= MAX_MICRO_BATCHES)
-        throw new RangeError(`micro-batch ${index} is outside 0 .. ${MAX_MICRO_BATCHES - 1}`);
-      set.bytes[index >> 3] |= 1 << (index & 7);
-    }
-    return set;
-  }
-
-  has(index: number): boolean {
-    return ((this.bytes[index >> 3] >> (index & 7)) & 1) === 1;
-  }
-
-  get size(): number {
-    let n = 0;
-    for (let byte of this.bytes) for (; byte !== 0; byte &= byte - 1) n++;
-    return n;
-  }
-
-  /** Ascending. */
-  indices(): number[] {
-    const result: number[] = [];
-    this.bytes.forEach((byte, i) => {
-      for (let bit = 0; bit < 8; bit++) if ((byte >> bit) & 1) result.push(8 * i + bit);
-    });
-    return result;
-  }
-
-  equals(other: MicroBatchSet): boolean {
-    return this.bytes.every((byte, i) => byte === other.bytes[i]);
-  }
 }
 
 export function isFrame(message: Uint8Array): boolean {
@@ -155,7 +116,7 @@ function writeHeader(message: Uint8Array, header: FrameHeader, payloadBytes: num
   view.setUint32(28, payload.a, true);
   view.setUint32(32, payload.b, true);
   message.fill(0, SET_AT, HEADER_BYTES);
-  if (header.kind === 'contribution') message.set(header.microBatches.bytes, SET_AT);
+  if (header.kind === 'contribution') message.set(bytesOfSet(header.microBatches), SET_AT);
   else {
     view.setUint32(SET_AT, header.base, true);
     view.setUint32(SET_AT + 4, header.weights.a, true);
@@ -208,11 +169,17 @@ export function decodeFrame(message: Uint8Array, context: FrameContext): Frame {
 
 type Address = FrameAddress & { readonly step: number };
 
+/** The bytes of a set are those of the header: words are little-endian wherever WebGPU runs. */
+function bytesOfSet(set: IdSet): Uint8Array {
+  if (set.length > SET_WORDS) throw new RangeError(`a set of ${set.length} words: a header holds ${SET_WORDS}`);
+  return new Uint8Array(set.buffer, set.byteOffset, set.byteLength);
+}
+
 function contribution(address: Address, rest: Uint8Array, context: FrameContext): ContributionHeader {
-  const microBatches = new MicroBatchSet(rest.slice());
-  const { size } = microBatches;
-  if (size === 0) throw malformed('a contribution without micro-batches');
-  const last = microBatches.indices()[size - 1];
+  const microBatches = new Uint32Array(SET_WORDS);
+  bytesOfSet(microBatches).set(rest);
+  if (isEmpty(microBatches)) throw malformed('a contribution without micro-batches');
+  const last = lastOf(microBatches);
   if (last >= context.microBatches) throw malformed(`micro-batch ${last} of ${context.microBatches}`);
   if (address.step === 0 || address.assignment === 0) throw malformed('steps and assignments count from 1');
   return { kind: 'contribution', ...address, microBatches };
@@ -235,8 +202,4 @@ function aligned(payload: Uint8Array): Uint8Array {
 /** Whether the payload is what the sender summed. */
 export function payloadIntact(frame: Pick<Frame, 'payload' | 'payloadChecksum'>): boolean {
   return equalChecksums(payloadChecksum(frame.payload), frame.payloadChecksum);
-}
-
-export function malformed(what: string, cause?: unknown): LantrainError {
-  return new LantrainError('LT_CLUSTER_MALFORMED', `a message was refused: ${what}`, { cause });
 }

@@ -1,4 +1,4 @@
-import { malformed } from './frame.js';
+import { malformed } from './malformed.js';
 
 const MAX_DEPTH = 8;
 

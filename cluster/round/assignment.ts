@@ -16,15 +16,9 @@ const LEAST_GAIN = 0.2;
  */
 export class Speed {
   #microBatchMs: number | undefined;
-  #samples = 0;
 
-  /** `weight`: of the newest sample. `microBatchMs`: a first guess from a probe; the first sample replaces it. */
-  constructor(
-    readonly weight: number,
-    microBatchMs?: number,
-  ) {
-    this.#microBatchMs = microBatchMs;
-  }
+  /** `weight`: of the newest sample. */
+  constructor(readonly weight: number) {}
 
   get microBatchMs(): number | undefined {
     return this.#microBatchMs;
@@ -32,7 +26,7 @@ export class Speed {
 
   sample(microBatches: number, ms: number): void {
     const each = Math.max(ms, 1e-3) / microBatches;
-    const old = this.#samples++ === 0 ? undefined : this.#microBatchMs;
+    const old = this.#microBatchMs;
     // Rates are averaged, not times: one very slow step does not outweigh many good ones.
     this.#microBatchMs = old === undefined ? each : 1 / (this.weight / each + (1 - this.weight) / old);
   }
@@ -40,7 +34,6 @@ export class Speed {
   /** It was given up on after `ms` for one micro-batch. */
   slower(ms: number): void {
     this.#microBatchMs = Math.max(this.#microBatchMs ?? 0, ms);
-    this.#samples++;
   }
 
   /** A step in which it had no share. */

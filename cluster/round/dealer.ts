@@ -148,7 +148,7 @@ export class Dealer {
     this.lateness.look(now);
     this.auditor.settle(job, now);
     for (const item of this.#pool.items) this.#dealItem(job, item, now);
-    this.#askBack(job, now);
+    this.#handBacks(job, now);
     if (this.hasOpenWork) return;
     this.lateness.deal(job, now);
     for (const item of this.#pool.items) this.#dealItem(job, item, now);
@@ -260,14 +260,13 @@ export class Dealer {
       assignment: a.id,
       kind: job.kind,
       step: job.step,
-      evaluation: job.evaluation,
       microBatches: sets.copySet(share),
       buckets: sets.copySet(buckets),
     });
     return a;
   }
 
-  #askBack(job: Job, now: number): void {
+  #handBacks(job: Job, now: number): void {
     if (this.hasOpenWork) return;
     const asked = [...this.live.values()].filter((a) => a.asked !== undefined && !a.isLate).length;
     const idle = this.manners.able(now).filter((m) => m.isIdle && !m.refuses);
@@ -285,7 +284,7 @@ export class Dealer {
       sets.takeFirst(last, a.count - count);
       if (job.failuresOf(thief.person, last) >= MOST_FAILURES) continue;
       a.asked = last;
-      this.table.emit({ type: 'ask-back', worker: a.worker, assignment: a.id, microBatches: sets.copySet(last) });
+      this.table.emit({ type: 'hand-back', worker: a.worker, assignment: a.id, microBatches: sets.copySet(last) });
     }
   }
 

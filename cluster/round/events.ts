@@ -109,17 +109,15 @@ export type JobKind = 'step' | 'evaluate';
 
 /** Every event carries the time it happened in milliseconds, of any clock that does not go backwards. */
 export type RoundEvent = { readonly now: number } & (
-  | /** A worker that proved the token and its bit class. `microBatchMs`: how long its probe took, if it was timed. */ {
+  | /** A worker that proved the token and its bit class. */ {
       readonly type: 'worker-joined';
       readonly worker: WorkerId;
       readonly bitClass: string;
       /** Whom it counts for where votes and bad manners are counted: connections of one address are one person. */
       readonly person: string;
-      readonly microBatchMs?: number;
     }
   | /** The owner's adapter cannot compute after all: what it was dealt is open again, and it is dealt nothing more. */ {
       readonly type: 'owner-unable';
-      readonly reason: string;
     }
   | /** Its connection ended. Ignored for workers that the round has closed itself. */ {
       readonly type: 'worker-left';
@@ -137,7 +135,7 @@ export type RoundEvent = { readonly now: number } & (
       readonly begun: number;
     }
   | /**
-   * The answer to `ask-back` (possibly the empty set); whoever hands back what nobody asked for is fenced. Must come before
+   * The answer to `hand-back` (possibly the empty set); whoever hands back what nobody asked for is fenced. Must come before
    * the assignment's first contribution, on the same connection. Handing back all ends the assignment.
    */ {
       readonly type: 'handed-back';
@@ -164,7 +162,7 @@ export type RoundEvent = { readonly now: number } & (
    * The answer to `add`. `ok`: the whole contribution is in the bucket's sum. Otherwise nothing of it is (checksum,
    * format, a value beyond count * 2^52) and `reason` says why. Either way its bytes are released.
    */ {
-      readonly type: 'summed';
+      readonly type: 'added';
       readonly contribution: ContributionId;
       readonly ok: boolean;
       readonly reason?: string;
@@ -173,7 +171,6 @@ export type RoundEvent = { readonly now: number } & (
       readonly type: 'checked';
       readonly contribution: ContributionId;
       readonly digest: string | undefined;
-      readonly reason?: string;
     }
   | /** Micro-batches of an assignment gave NaN, an infinity or 2^12 and more. The worker has dropped the assignment. */ {
       readonly type: 'refused';
@@ -185,15 +182,14 @@ export type RoundEvent = { readonly now: number } & (
   | /** The answer to `send`: the frame is out of the coordinator's memory. */ {
       readonly type: 'sent';
       readonly worker: WorkerId;
-      readonly bucket: number;
     }
   | /** A worker found the checksum of a bucket's weights wrong; it gets the bucket whole. */ {
-      readonly type: 'bucket-wrong';
+      readonly type: 'mismatch';
       readonly worker: WorkerId;
       readonly bucket: number;
     }
   | /** The answer to `norm`. */ { readonly type: 'norm-known' }
-  | /** The answer to `update`. */ { readonly type: 'bucket-stepped'; readonly bucket: number }
+  | /** The answer to `update`. */ { readonly type: 'updated'; readonly bucket: number }
   | /**
    * Update number `step`, the one after the last committed, from micro-batches 0 .. microBatches - 1 (at most 1024).
    * Only while no other job is in hand.
@@ -204,15 +200,9 @@ export type RoundEvent = { readonly now: number } & (
     }
   | /** The losses of a list of micro-batches under the last committed weights; only while no job is in hand. */ {
       readonly type: 'begin-evaluation';
-      readonly evaluation: number;
       readonly microBatches: number;
     }
-  | /** Jobs that begin from now on wait. */ { readonly type: 'pause' }
-  | { readonly type: 'resume' }
-  | /** `after-job`: the job in hand is finished first; `now`: it is abandoned and the last checkpoint stands. */ {
-      readonly type: 'stop';
-      readonly when: 'after-job' | 'now';
-    }
+  | /** The job in hand is abandoned: the last committed version stands. */ { readonly type: 'stop' }
   | /** Time passes; at least some times a second, or at `Round.wakeAt`. */ { readonly type: 'tick' }
 );
 
@@ -231,7 +221,7 @@ export type CloseCode =
   | 'LT_CLUSTER_MANNERS';
 
 export type StopReason =
-  | { readonly why: 'asked'; readonly abandoned: boolean }
+  | { readonly why: 'asked' }
   | /**
    * LT_TRAIN_NONFINITE: the owner's adapter refuses it too; or, where that cannot compute, workers of two persons refuse
    * it, or the only person's do so twice.
@@ -303,7 +293,7 @@ export type RoundNote =
     }
   | /** A job cannot go on (or begin) until this changes; said once. */ {
       readonly note: 'waiting';
-      readonly for: 'workers' | 'min-workers' | 'resume';
+      readonly for: 'workers' | 'min-workers';
     }
   | { readonly note: 'going-on' };
 
@@ -338,13 +328,13 @@ export type RoundAction =
       readonly worker: WorkerId;
       readonly assignment: AssignmentId;
       readonly kind: JobKind;
+      /** Of an evaluation, the version that it is of. */
       readonly step: number;
-      readonly evaluation?: number;
       readonly microBatches: IdSet;
       readonly buckets: IdSet;
     }
   | /** Ask for these micro-batches, or those of them that have not begun. Answered by `handed-back`. */ {
-      readonly type: 'ask-back';
+      readonly type: 'hand-back';
       readonly worker: WorkerId;
       readonly assignment: AssignmentId;
       readonly microBatches: IdSet;
@@ -354,7 +344,7 @@ export type RoundAction =
       readonly worker: WorkerId;
       readonly assignment: AssignmentId;
     }
-  | /** Verify the payload, then add it to the sum of `bucket`, whole or not at all. Answered by `summed`. */ {
+  | /** Verify the payload, then add it to the sum of `bucket`, whole or not at all. Answered by `added`. */ {
       readonly type: 'add';
       readonly contribution: ContributionId;
       readonly bucket: number;
@@ -366,11 +356,10 @@ export type RoundAction =
   | /** The bytes are not needed any more. */ { readonly type: 'release'; readonly contribution: ContributionId }
   | /** All sums are complete: compute the norm. Only with clipping. Answered by `norm-known`. */ {
       readonly type: 'norm';
-      readonly step: number;
     }
   | /**
    * The sum of the bucket is complete: compute its new weights and moments, beside the old weights, and set the sum to
-   * zero. Answered by `bucket-stepped`; from then on `send` may ask for the difference to version `step`, and no more
+   * zero. Answered by `updated`; from then on `send` may ask for the difference to version `step`, and no more
    * for the one to `step - 1`.
    */ {
       readonly type: 'update';
@@ -386,8 +375,6 @@ export type RoundAction =
     }
   | /** The loss sum is complete: take it and set it to zero. Not `finite`: refused, the mean loss is NaN. */ {
       readonly type: 'evaluated';
-      readonly evaluation: number;
-      readonly step: number;
       readonly finite: boolean;
     }
   | /** The end. `step` is the one in hand, or the last committed. All later events are ignored. */ {

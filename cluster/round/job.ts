@@ -32,8 +32,8 @@ export class Job {
   /** `first`: the bucket it begins with; an evaluation is about the loss, the last one, only. */
   constructor(
     readonly kind: JobKind,
+    /** The step that it makes; of an evaluation, the version that it is of. */
     readonly step: number,
-    readonly evaluation: number | undefined,
     readonly count: number,
     readonly totalBuckets: number,
     first: number,

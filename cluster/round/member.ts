@@ -45,10 +45,9 @@ export class Member {
     parameterBuckets: number,
     policy: Policy,
     now: number,
-    microBatchMs: number | undefined,
   ) {
     this.delivery = new Delivery(parameterBuckets, policy.sendWindow);
-    this.speed = new Speed(policy.speedWeight, microBatchMs);
+    this.speed = new Speed(policy.speedWeight);
     this.lastLife = now;
   }
 

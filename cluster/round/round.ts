@@ -27,12 +27,10 @@ import type { Assignment } from './work.js';
 export * from './events.js';
 export * as sets from './sets.js';
 
-export const MAX_MICRO_BATCHES = 1024;
-
 type Event<T extends RoundEvent['type']> = Extract<RoundEvent, { type: T }>;
 
 /** What keeps a job from beginning. */
-type Obstacle = 'resume' | 'workers' | 'min-workers';
+type Obstacle = 'workers' | 'min-workers';
 
 /** A contribution whose bytes the shell holds for the answer to `add` or `check`. */
 interface Held {
@@ -57,7 +55,7 @@ interface Held {
  *     working --> evaluated,     |    own set is full) -------------------+
  *                 idle           +--> stopped: a refusal that is believed, an audit that nobody decides, or asked
  *
- *     a contribution:   contribution --> add ----> summed      (its bytes may go after `summed`)
+ *     a contribution:   contribution --> add ----> added       (its bytes may go after `added`)
  *                                    --> check --> checked --> add | release    (audited)
  *                                    --> release                                (stale; the bytes may go)
  *     a bucket's weights:   send --> sent
@@ -88,15 +86,13 @@ export class Round {
   #actions: RoundAction[] = [];
   #version: Version;
   #job: Job | undefined;
-  /** The job in hand has begun: not paused, enough workers. */
+  /** The job in hand has begun: enough workers are there. */
   #working = false;
   #anyStep = false;
   /** Buckets of the step in hand whose update was ordered, and those that are stepped. */
   #ordered: IdSet;
   #stepped: IdSet;
   #steppedCount = 0;
-  #paused = false;
-  #stopping = false;
   #stopped = false;
   #waiting: Obstacle | undefined;
   #movedAt = 0;
@@ -115,24 +111,18 @@ export class Round {
     progress: (event) => this.#progress(event),
     'handed-back': (event) => this.#handedBack(event),
     contribution: (event) => this.#contribution(event),
-    summed: (event) => this.#summed(event),
+    added: (event) => this.#added(event),
     checked: (event) => this.#checked(event),
     refused: (event) => this.#refused(event),
     sent: (event) => this.#sent(event),
-    'bucket-wrong': (event) => this.#bucketWrong(event),
+    mismatch: (event) => this.#mismatch(event),
     'norm-known': () => {
       for (let b = 0; b < this.config.parameterBuckets; b++) this.#update(b);
     },
-    'bucket-stepped': (event) => this.#bucketStepped(event),
+    updated: (event) => this.#updated(event),
     'begin-step': (event) => this.#begin(event),
     'begin-evaluation': (event) => this.#begin(event),
-    pause: () => {
-      this.#paused = true;
-    },
-    resume: () => {
-      this.#paused = false;
-    },
-    stop: (event) => this.#stop(event),
+    stop: () => this.#halt({ why: 'asked' }),
     tick: ({ now }) => {
       if (this.#job && this.#working) this.#dealer.lateness.tick(this.#job, now);
     },
@@ -274,7 +264,6 @@ export class Round {
   }
 
   #obstacle(job: Job): Obstacle | undefined {
-    if (this.#paused) return 'resume';
     if (this.#anyStep || job.kind !== 'step') return undefined;
     const ready = [...this.#members.values()].filter((m) => m.ready).length;
     if (ready >= this.config.minWorkers) return undefined;
@@ -333,7 +322,7 @@ export class Round {
       this.#note({ note: 'mixed', worker, bitClass });
     }
     const { parameterBuckets } = this.config;
-    const member = new Member(worker, person, bitClass, parameterBuckets, this.#policy, now, event.microBatchMs);
+    const member = new Member(worker, person, bitClass, parameterBuckets, this.#policy, now);
     person.connections++;
     member.delivery.committed(this.#version);
     this.#members.set(worker, member);
@@ -519,7 +508,7 @@ export class Round {
       for (const { worker, person } of held.unconfirmed) this.#dealer.auditor.unconfirmed(worker, person, job.step);
   }
 
-  #summed(event: Event<'summed'>): void {
+  #added(event: Event<'added'>): void {
     const held = this.#adding.get(event.contribution);
     if (held === undefined) throw new RangeError(`contribution ${event.contribution} was not to be added`);
     this.#adding.delete(event.contribution);
@@ -568,7 +557,7 @@ export class Round {
     this.#dealer.resolve(job, assignment, false);
     if (digest !== undefined) return;
     if (current && assignment.copyOf === undefined) this.#dealer.auditor.drop(job, trial, bucket, false);
-    this.#spoiled(job, assignment, event.reason, now);
+    this.#spoiled(job, assignment, undefined, now);
   }
 
   #vote(contribution: ContributionId, held: Held, digest: string, now: number): void {
@@ -648,20 +637,15 @@ export class Round {
   #begin(event: Event<'begin-step' | 'begin-evaluation'>): void {
     const { microBatches } = event;
     if (this.#job !== undefined) throw new RangeError('a job is in hand');
-    if (!Number.isInteger(microBatches) || microBatches < 1 || microBatches > MAX_MICRO_BATCHES)
+    if (!Number.isInteger(microBatches) || microBatches < 1 || microBatches > sets.MAX_MICRO_BATCHES)
       throw new RangeError(`${microBatches} micro-batches`);
     const total = this.config.parameterBuckets + 1;
     if (event.type === 'begin-evaluation') {
-      this.#job = new Job('evaluate', this.#version, event.evaluation, microBatches, total, total - 1);
+      this.#job = new Job('evaluate', this.#version, microBatches, total, total - 1);
       return;
     }
     if (event.step !== this.#version + 1) throw new RangeError(`step ${event.step} after version ${this.#version}`);
-    this.#job = new Job('step', event.step, undefined, microBatches, total, 0);
-  }
-
-  #stop({ when }: Event<'stop'>): void {
-    if (when === 'after-job' && this.#working) this.#stopping = true;
-    else this.#halt({ why: 'asked', abandoned: this.#working && this.#job?.kind === 'step' });
+    this.#job = new Job('step', event.step, microBatches, total, 0);
   }
 
   #completed(job: Job, bucket: number, now: number): void {
@@ -673,7 +657,7 @@ export class Round {
     // Weights that come early would tell a worker that its bucket was used without an audit.
     if (!clips && audit > 0 && job.allComplete) for (let b = 0; b < parameterBuckets; b++) this.#update(b);
     if (!clips && audit === 0 && bucket < parameterBuckets) this.#update(bucket);
-    if (clips && job.allComplete) this.#emit({ type: 'norm', step: job.step });
+    if (clips && job.allComplete) this.#emit({ type: 'norm' });
     this.#commitIfDone(now);
   }
 
@@ -683,7 +667,7 @@ export class Round {
     this.#emit({ type: 'update', step: this.#job.step, bucket });
   }
 
-  #bucketStepped(event: Event<'bucket-stepped'>): void {
+  #updated(event: Event<'updated'>): void {
     const { bucket, now } = event;
     if (!sets.has(this.#ordered, bucket) || sets.has(this.#stepped, bucket))
       throw new RangeError(`bucket ${bucket} was not to be updated`);
@@ -709,8 +693,7 @@ export class Round {
   }
 
   #evaluated(job: Job, now: number): void {
-    const { evaluation = 0, step, finite } = job;
-    this.#emit({ type: 'evaluated', evaluation, step, finite });
+    this.#emit({ type: 'evaluated', finite: job.finite });
     this.#jobEnded(job, now);
   }
 
@@ -720,14 +703,13 @@ export class Round {
     for (const member of this.#members.values()) member.jobEnded(job.kind);
     this.#job = undefined;
     this.#working = false;
-    if (this.#stopping) this.#halt({ why: 'asked', abandoned: false });
   }
 
   #sent(event: Event<'sent'>): void {
     this.#members.get(event.worker)?.delivery.sent();
   }
 
-  #bucketWrong(event: Event<'bucket-wrong'>): void {
+  #mismatch(event: Event<'mismatch'>): void {
     const { worker, bucket, now } = event;
     const member = this.#members.get(worker);
     if (member === undefined) return;

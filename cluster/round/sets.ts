@@ -4,6 +4,9 @@
  */
 export type IdSet = Uint32Array;
 
+/** Micro-batches of a step, or of an evaluation, at most: what a frame's header has room for. */
+export const MAX_MICRO_BATCHES = 1024;
+
 export const setWords = (size: number): number => Math.ceil(size / 32);
 
 export const emptySet = (size: number): IdSet => new Uint32Array(setWords(size));
@@ -15,11 +18,18 @@ export function fullSet(size: number): IdSet {
   return set;
 }
 
+/** Throws RangeError for an id outside 0 .. size - 1. */
 export function setOf(size: number, ids: Iterable<number>): IdSet {
   const set = emptySet(size);
-  for (const id of ids) insert(set, id);
+  for (const id of ids) {
+    if (!Number.isInteger(id) || id < 0 || id >= size) throw new RangeError(`${id} is outside 0 .. ${size - 1}`);
+    insert(set, id);
+  }
   return set;
 }
+
+/** A set of micro-batches as the header of a frame has it. */
+export const microBatchSet = (ids: Iterable<number>): IdSet => setOf(MAX_MICRO_BATCHES, ids);
 
 export const copySet = (a: IdSet): IdSet => a.slice();
 
@@ -58,6 +68,12 @@ export function countOf(set: IdSet): number {
     count += (((word + (word >>> 4)) & 0x0f0f0f0f) * 0x01010101) >>> 24;
   }
   return count;
+}
+
+/** The largest member; -1 of an empty set. */
+export function lastOf(set: IdSet): number {
+  const w = set.findLastIndex((word) => word !== 0);
+  return w < 0 ? -1 : 32 * w + 31 - Math.clz32(set[w]);
 }
 
 /** The members, ascending. */

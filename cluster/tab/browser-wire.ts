@@ -1,5 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
-import { malformed } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
 import type { Wire, WireEvents } from '../transport/wire.js';
 
 /** How often the socket's queue is looked at while somebody waits for it: a browser does not say when it drains. */

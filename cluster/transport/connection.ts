@@ -26,7 +26,7 @@ export interface Connection<In extends Message, Out extends Message> {
   readonly stats: ConnectionStats;
   readonly isOpen: boolean;
   /**
-   * Handlers of control messages; a message without one closes the connection as malformed. Nothing is handed out, and
+   * Handlers of control messages; `onlyFromWorker` and `onlyFromCoordinator` fill a table. Nothing is handed out, and
    * no frame is sent, before this is set.
    */
   onControl: Handlers<In>;

@@ -1,9 +1,10 @@
 import { LantrainError } from '../../src/errors.js';
-import { type CoordinatorMessage, decodeCoordinatorMessage, type WorkerMessage } from '../protocol/protocol.js';
+import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js';
 import type { WorkerConnection } from './connection.js';
 import { type HandshakeSecrets, workerHandshake } from './handshake.js';
 import type { Limits } from './limits.js';
 import { MessageConnection, type Role } from './message-connection.js';
+import { decodeCoordinatorMessage } from './messages.js';
 import type { Wire } from './wire.js';
 
 /**

@@ -4,17 +4,16 @@
  * side's proof from being used as the other's, the fingerprint a proof from being passed on to another server.
  */
 import { LantrainError } from '../../src/errors.js';
+import { malformed } from '../protocol/malformed.js';
+import { PROTOCOL_VERSION } from '../protocol/protocol.js';
 import {
-  type CoordinatorMessage,
   decodeCoordinatorMessage,
   decodeWorkerMessage,
   encodeMessage,
-  type Message,
-  malformed,
-  PROTOCOL_VERSION,
+  type FromCoordinator,
+  type FromWorker,
   peekVersion,
-  type WorkerMessage,
-} from '../protocol/protocol.js';
+} from './messages.js';
 import { importToken, randomNonce, type Statement, sign, verify } from './proof.js';
 
 /** What a handshake runs over. */
@@ -74,7 +73,7 @@ function checkVersion(message: Uint8Array, peer: 'worker' | 'coordinator', versi
   throw new LantrainError('LT_CLUSTER_VERSION', `${theirs}, ${own} ${PROTOCOL_VERSION} (${version.slice(0, 12)})`);
 }
 
-function expect<M extends WorkerMessage | CoordinatorMessage, T extends Message['type']>(
+function expect<M extends FromWorker | FromCoordinator, T extends M['type']>(
   message: M,
   type: T,
 ): Extract<M, { type: T }> {

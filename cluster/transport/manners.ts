@@ -1,8 +1,10 @@
 import { LantrainError } from '../../src/errors.js';
-import { type FrameContext, malformed, type WorkerMessage } from '../protocol/protocol.js';
+import type { FrameContext } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
+import type { WorkerMessage } from '../protocol/protocol.js';
 
 /** What a worker says before it has joined. */
-const BEFORE_JOIN: ReadonlySet<WorkerMessage['type']> = new Set(['join', 'want', 'ping', 'pong', 'error', 'leave']);
+const BEFORE_JOIN: ReadonlySet<WorkerMessage['type']> = new Set(['join', 'leave']);
 
 /** To read a whole bucket of weights from the adapter and send it. */
 const BUCKET_MS = 20;
@@ -22,9 +24,9 @@ export class WorkerManners {
     const { type } = message;
     if (type === 'join') this.#once('join');
     else if (!this.#said.has('join') && !BEFORE_JOIN.has(type)) throw malformed(`${type} before join`);
-    else if (type === 'hashes') this.#once(`hashes of the probe ${message.probe}`);
+    else if (type === 'probed') this.#once(`the hash of the probe ${message.probe}`);
     else if (type === 'mismatch') this.#distinct(message.buckets, frames?.buckets ?? 0);
-    else if (type === 'handedBack') this.#distinct(message.microBatches, frames?.microBatches ?? 0);
+    else if (type === 'handed-back') this.#distinct(message.microBatches, frames?.microBatches ?? 0);
     return type === 'mismatch' ? BUCKET_MS * message.buckets.length : 0;
   }
 

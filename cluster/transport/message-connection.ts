@@ -1,21 +1,14 @@
 import { isErrorCode, LantrainError } from '../../src/errors.js';
 import { Budget } from '../../src/util/budget.js';
-import {
-  decodeFrame,
-  dispatch,
-  encodeMessage,
-  type Frame,
-  type FrameContext,
-  type Handlers,
-  isFrame,
-  type Message,
-  malformed,
-} from '../protocol/protocol.js';
+import { decodeFrame, type Frame, type FrameContext, isFrame } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
+import { dispatch, type Handlers, type Message } from '../protocol/protocol.js';
 import type { Connection, ConnectionStats } from './connection.js';
 import type { MessageProgress } from './frame-meter.js';
 import type { MessageChannel } from './handshake.js';
 import { type Arrived, Inbox } from './inbox.js';
 import type { Limits } from './limits.js';
+import { encodeMessage, isOfTransport, type TransportMessage } from './messages.js';
 import { Overdue, slow } from './overdue.js';
 import { personOf } from './person.js';
 import { MAX_WANTS, type PoolMember, type ReceivePool } from './receive-pool.js';
@@ -34,7 +27,7 @@ const CLOSE_NORMAL = 1000;
 const CLOSE_ERROR = 4000;
 
 export interface Role<In extends Message> {
-  readonly decode: (message: Uint8Array) => In;
+  readonly decode: (message: Uint8Array) => In | TransportMessage;
   readonly limits: Limits;
   /** The pool that frames from the other side are taken into; absent where the other side needs no credit. */
   readonly pool?: ReceivePool;
@@ -163,7 +156,8 @@ export class MessageConnection<In extends Message, Out extends Message>
   }
 
   get onControl(): Handlers<In> {
-    return this.#handlers ?? {};
+    if (this.#handlers === undefined) throw new Error('nobody handles messages yet');
+    return this.#handlers;
   }
 
   /** Messages wait until this is set. */
@@ -327,15 +321,23 @@ export class MessageConnection<In extends Message, Out extends Message>
       return;
     }
     const message = this.role.decode(bytes);
+    if (isOfTransport(message)) {
+      this.#answer(message);
+      return;
+    }
     const laterMs = this.role.check?.(message, this.frames) ?? 0;
     if (laterMs > 0) this.#inbox.charge(laterMs);
+    dispatch(this.onControl, message);
+  }
+
+  #answer(message: TransportMessage): void {
     if (message.type === 'want' && this.#member !== undefined) this.#member.want(message.bytes);
     else if (message.type === 'credit' && this.role.needsCredit) {
       this.#credit += message.bytes;
       this.#pump();
     } else if (message.type === 'ping') this.#write(encodeMessage({ type: 'pong', at: message.at }));
     else if (message.type === 'pong') this.pong(message.at);
-    else if (!dispatch(this.onControl, message)) throw malformed(`${message.type} has no business here`);
+    else throw malformed(`${message.type} has no business here`);
   }
 
   #handleFrame(bytes: Uint8Array, release: () => void): void {

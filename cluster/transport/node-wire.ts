@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import { LantrainError } from '../../src/errors.js';
 import { reason } from '../../src/files/files.js';
-import { malformed } from '../protocol/protocol.js';
+import { malformed } from '../protocol/malformed.js';
 import { FrameMeter } from './frame-meter.js';
 import { peerOf } from './upgrade.js';
 import type { Wire, WireEvents } from './wire.js';

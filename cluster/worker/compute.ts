@@ -1,15 +1,9 @@
-import { IGNORED_TARGET, type MicroBatch } from '../../src/model/gpt.js';
+import type { MicroBatch } from '../../src/model/gpt.js';
 import type { StepReport } from '../../src/model/sums.js';
 import { packLoss } from '../exchange/blocks.js';
-import {
-  type ContributionHeader,
-  encodeFrame,
-  HEADER_BYTES,
-  type MicroBatchData,
-  sealFrame,
-  unpackTokens,
-  type Welcome,
-} from '../protocol/protocol.js';
+import { type ContributionHeader, encodeFrame, HEADER_BYTES, sealFrame } from '../protocol/frame.js';
+import type { MicroBatchData, Welcome } from '../protocol/protocol.js';
+import { unpackTokens } from '../protocol/tokens.js';
 import type { WorkerConnection } from '../transport/connection.js';
 import { Upload } from './upload.js';
 import type { WeightsLoop } from './weights-loop.js';
@@ -65,10 +59,10 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
   let report: StepReport | undefined;
   const beginUpload = () =>
     upload.begin(async (bucket) => {
-      if (work.fenced) return;
+      if (work.revoked) return;
       const header = work.contribution(welcome.incarnation, bucket);
       const message = await contributionOf(engine, header, { lossGrid: report?.lossGrid ?? 0n, halvings });
-      if (!work.fenced) await connection.sendFrame(message);
+      if (!work.revoked) await connection.sendFrame(message);
     });
   work.running = true;
   try {
@@ -77,7 +71,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
     const started = performance.now();
     const { downloadMs, waitMs } = times.started(started);
     const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
-    while (!work.fenced) {
+    while (!work.revoked) {
       const next = take(session, work);
       if (next.length === 0) break;
       state.progress(work, done);
@@ -100,7 +94,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
       const drag = next.length * (options.drag ?? 0);
       if (drag > 0) await new Promise((go) => setTimeout(go, drag));
     }
-    if (work.fenced || done === 0) return;
+    if (work.revoked || done === 0) return;
     const computed = performance.now();
     const computeMs = computed - started;
     const tokens = done * engine.gpt.rows;
@@ -120,7 +114,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
     await upload.end();
     const sent = performance.now();
     times.ended(sent);
-    connection.send({ type: 'stats', step, computeMs, uploadMs: sent - computed, downloadMs, waitMs, tokens });
+    connection.send({ type: 'stats', computeMs, uploadMs: sent - computed, downloadMs, waitMs });
   } finally {
     await upload.giveUp();
     engine.sums.clear(engine.gpu);
@@ -135,18 +129,16 @@ export async function computeLosses(session: WorkerSession, work: Work): Promise
   try {
     await weights.at(work.version);
     engine.gpt.submitWeights();
-    let [sum, tokens, done, finite] = [0n, 0, 0, true];
+    let [sum, done, finite] = [0n, 0, true];
     for (let next = take(session, work); next.length > 0; next = take(session, work)) {
-      if (work.fenced) return;
+      if (work.revoked) return;
       state.progress(work, done);
-      const batches = next.map((data) => unpack(session, data));
-      const report = await engine.losses(batches);
+      const report = await engine.losses(next.map((data) => unpack(session, data)));
       sum += report.lossGrid;
       finite &&= report.wrong.length === 0;
       done += next.length;
-      for (const { targets } of batches) tokens += targets.reduce((n, t) => n + Number(t !== IGNORED_TARGET), 0);
     }
-    if (!work.fenced) state.evaluated(work, sum, tokens, finite);
+    if (!work.revoked) state.evaluated(work, sum, finite);
   } finally {
     state.finish(work);
   }

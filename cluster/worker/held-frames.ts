@@ -1,6 +1,7 @@
 import { LantrainError } from '../../src/errors.js';
 import { mostWords } from '../exchange/blocks.js';
-import { type Frame, malformed, type WeightsHeader } from '../protocol/frame.js';
+import type { Frame, WeightsHeader } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
 
 export type WeightsFrame = Frame<WeightsHeader>;
 

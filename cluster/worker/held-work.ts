@@ -1,4 +1,6 @@
-import { MAX_FRAME_BYTES, type MicroBatchData, malformed } from '../protocol/protocol.js';
+import { MAX_FRAME_BYTES } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
+import type { MicroBatchData } from '../protocol/protocol.js';
 import { type Dealt, Work } from './work.js';
 
 /**
@@ -42,14 +44,14 @@ export class HeldWork {
   }
 
   /** Nothing of an assignment counts any more; the work, if there is any. */
-  fence(assignment: number): Work | undefined {
+  revoke(assignment: number): Work | undefined {
     const work = this.#works.get(assignment)?.work;
-    work?.fence();
+    work?.revoke();
     return work;
   }
 
-  fenceAll(): void {
-    for (const { work } of this.#works.values()) work.fence();
+  revokeAll(): void {
+    for (const { work } of this.#works.values()) work.revoke();
   }
 
   finish({ dealt: { assignment } }: Work): void {

@@ -5,8 +5,8 @@ import { HeldFrames, type WeightsFrame } from './held-frames.js';
 
 /** What came of weights that were due. */
 export interface Applied {
-  /** Malformed differences or buckets, which are needed whole. */
-  readonly lacking: readonly { readonly version: number; readonly bucket: number }[];
+  /** Buckets whose frames are malformed: they are needed whole. */
+  readonly lacking: readonly number[];
   /** Every bucket is at the newest version now, which is to be verified before anything is computed by it. */
   readonly isComplete: boolean;
 }
@@ -57,7 +57,7 @@ export class WeightsIn {
    * whole.
    */
   takeDue(apply: (frame: WeightsFrame) => void): Applied {
-    const lacking: { version: number; bucket: number }[] = [];
+    const lacking: number[] = [];
     let moved = false;
     for (const frame of this.#held.takeDue()) {
       const { kind, bucket, step: version, base, weights } = frame.header;
@@ -68,7 +68,7 @@ export class WeightsIn {
       } catch (error) {
         if (!(error instanceof LantrainError) || error.code !== 'LT_CLUSTER_FRAME') throw error;
         this.#versions[bucket] = LACKING;
-        lacking.push({ version, bucket });
+        lacking.push(bucket);
         continue;
       }
       this.#versions[bucket] = version;

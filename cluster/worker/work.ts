@@ -1,4 +1,6 @@
-import { type ContributionHeader, type MicroBatchData, MicroBatchSet } from '../protocol/protocol.js';
+import type { ContributionHeader } from '../protocol/frame.js';
+import type { MicroBatchData } from '../protocol/protocol.js';
+import { type IdSet, microBatchSet } from '../round/sets.js';
 
 /** What a coordinator deals a worker. */
 export interface Dealt {
@@ -15,13 +17,13 @@ export interface Dealt {
 
 /**
  * An assignment on its way. What has begun cannot be handed back, so the set of micro-batches is fixed once all have
- * begun; every contribution of it names that set. What is fenced need not be finished.
+ * begun; every contribution of it names that set. What is revoked need not be finished.
  */
 export class Work {
   /** In the order in which they are computed, without what was handed back. */
   #microBatches: readonly MicroBatchData[];
   #begun = 0;
-  #fenced = false;
+  #revoked = false;
   /** It is being computed, or waits for its weights. */
   running = false;
 
@@ -47,8 +49,8 @@ export class Work {
     return this.#begun;
   }
 
-  get fenced(): boolean {
-    return this.#fenced;
+  get revoked(): boolean {
+    return this.#revoked;
   }
 
   /** Nothing is left that could be handed back. */
@@ -57,8 +59,8 @@ export class Work {
   }
 
   /** Those that have begun. */
-  get microBatches(): MicroBatchSet {
-    return MicroBatchSet.of(this.#microBatches.slice(0, this.#begun).map(({ microBatch }) => microBatch));
+  get microBatches(): IdSet {
+    return microBatchSet(this.#microBatches.slice(0, this.#begun).map(({ microBatch }) => microBatch));
   }
 
   /**
@@ -81,8 +83,8 @@ export class Work {
   }
 
   /** Nothing of it counts any more. */
-  fence(): void {
-    this.#fenced = true;
+  revoke(): void {
+    this.#revoked = true;
   }
 
   /** The header of a contribution to a bucket, once the set is fixed. */

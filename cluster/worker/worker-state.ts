@@ -1,5 +1,8 @@
 import type { Checksum } from '../exchange/checksum.js';
-import { type Frame, malformed, type WorkerMessage } from '../protocol/protocol.js';
+import type { Frame } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
+import type { WorkerMessage } from '../protocol/protocol.js';
+import { idsOf } from '../round/sets.js';
 import type { WeightsFrame } from './held-frames.js';
 import { HeldWork } from './held-work.js';
 import { WeightsIn } from './weights-in.js';
@@ -12,7 +15,7 @@ export interface WorkerOutput {
   weightsDue(): void;
   /** To be computed after what was dealt before it, by weights of its version. */
   queue(work: Work): void;
-  /** It was fenced before it ran: it is never to run. */
+  /** It was revoked before it ran: it is never to run. */
   drop(work: Work): void;
 }
 
@@ -56,20 +59,20 @@ export class WorkerState {
    */
   applyDue(apply: (frame: WeightsFrame) => void): number | undefined {
     const { lacking, isComplete } = this.#weights.takeDue(apply);
-    for (const { version, bucket } of lacking) this.#lacks(version, [bucket]);
+    for (const bucket of lacking) this.#lacks([bucket]);
     return isComplete ? this.#weights.announced : undefined;
   }
 
   /** Whether the weights of `version` have the owner's checksums; it is told so, or what it is to send again. */
   verify(version: number, sums: readonly Checksum[]): boolean {
     const wrong = this.#weights.verify(version, sums);
-    if (wrong.length > 0) this.#lacks(version, wrong);
-    else this.output.send({ type: 'ready', version });
+    if (wrong.length > 0) this.#lacks(wrong);
+    else this.output.send({ type: 'ready' });
     return wrong.length === 0;
   }
 
-  #lacks(version: number, buckets: number[]): void {
-    this.output.send({ type: 'mismatch', version, buckets });
+  #lacks(buckets: number[]): void {
+    this.output.send({ type: 'mismatch', buckets });
   }
 
   /** Throws LT_CLUSTER_MALFORMED for what no coordinator deals. */
@@ -83,12 +86,12 @@ export class WorkerState {
 
   handBack(assignment: number, wanted: readonly number[]): void {
     const microBatches = this.#works.handBack(assignment, wanted);
-    this.output.send({ type: 'handedBack', assignment, microBatches });
+    this.output.send({ type: 'handed-back', assignment, microBatches });
   }
 
-  /** What has not begun goes at once: a coordinator that deals and fences must not fill the memory either. */
-  fence(assignment: number): void {
-    const work = this.#works.fence(assignment);
+  /** What has not begun goes at once: a coordinator that deals and revokes must not fill the memory either. */
+  revoke(assignment: number): void {
+    const work = this.#works.revoke(assignment);
     if (work === undefined || work.running) return;
     this.output.drop(work);
     this.#works.finish(work);
@@ -101,14 +104,14 @@ export class WorkerState {
 
   /** The work ends here: `microBatch` of it is not finite, or overflows. */
   refuse({ dealt: { assignment } }: Work, microBatch: number, what: string): void {
-    this.output.send({ type: 'refuse', assignment, microBatch, status: 1, what });
+    this.output.send({ type: 'refused', assignment, microBatch, what });
   }
 
-  /** The losses of an evaluation, on the grid, over `tokens` tokens that count. */
-  evaluated({ dealt: { assignment } }: Work, sum: bigint, tokens: number, finite: boolean): void {
+  /** The losses of an evaluation, on the grid. */
+  evaluated({ dealt: { assignment }, microBatches }: Work, sum: bigint, finite: boolean): void {
     const low = Number(BigInt.asUintN(32, sum));
     const high = Number(BigInt.asUintN(32, sum >> 32n));
-    this.output.send({ type: 'evaluated', assignment, low, high, tokens, finite });
+    this.output.send({ type: 'evaluated', assignment, microBatches: idsOf(microBatches), low, high, finite });
   }
 
   /** It is done, or given up. */
@@ -118,7 +121,7 @@ export class WorkerState {
 
   /** The connection is gone: nothing of all this counts any more. */
   end(): void {
-    this.#works.fenceAll();
+    this.#works.revokeAll();
     this.#weights.clear();
   }
 }

@@ -4,7 +4,9 @@ import { withoutDriversWords } from '../../src/gpu/driver-words.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { runnablePlan } from '../../src/model/plan.js';
 import type { EngineKeeper } from '../coordinator/engine-keeper.js';
-import { type CoordinatorMessage, type Frame, malformed, type Welcome } from '../protocol/protocol.js';
+import type { Frame } from '../protocol/frame.js';
+import { malformed } from '../protocol/malformed.js';
+import { END_REASONS, type MessageFromCoordinator, type Welcome } from '../protocol/protocol.js';
 import type { WorkerConnection } from '../transport/connection.js';
 import { computeLosses, computeStep, type WorkerSession } from './compute.js';
 import { WeightsLoop } from './weights-loop.js';
@@ -86,26 +88,24 @@ export class Worker {
         if (++this.#probes > MOST_PROBES) throw malformed(`${this.#probes} probes at once`);
         this.#queue({ run: () => this.#probe(m) });
       },
-      weights: (m) => this.#ready().state.announce(m.version),
+      admit: (m) => this.#ready().state.announce(m.version),
       commit: (m) => {
         this.#times.weightsCame();
         this.#ready().state.announce(m.step);
       },
       assign: (m) => this.#ready().state.deal({ ...m, kind: 'step' }),
       evaluate: (m) => this.#ready().state.deal({ ...m, kind: 'evaluate', step: m.version }),
-      reclaim: (m) => this.#ready().state.handBack(m.assignment, m.microBatches),
-      fence: (m) => this.#ready().state.fence(m.assignment),
-      pause: () => {},
+      'hand-back': (m) => this.#ready().state.handBack(m.assignment, m.microBatches),
+      revoke: (m) => this.#ready().state.revoke(m.assignment),
       stop: ({ final, reason }) => {
         const code = final ? 'LT_CLUSTER_DONE' : 'LT_CLUSTER_CLOSED';
-        this.#end(new LantrainError(code, `the coordinator has stopped: ${reason}`));
+        this.#end(new LantrainError(code, `the coordinator has stopped: ${END_REASONS[reason]}`));
       },
-      error: (m) => this.#end(new LantrainError('LT_CLUSTER_CLOSED', `the coordinator says ${m.code}: ${m.message}`)),
     };
     const { adapter } = options.engines.gpu;
     const described = adapterTitle(adapter).slice(0, 1000);
     const lacksShaders = !options.engines.hasShaders;
-    connection.send({ type: 'join', name: options.name, adapter: described, software: adapter.software, lacksShaders });
+    connection.send({ type: 'join', name: options.name, adapter: described, lacksShaders });
   }
 
   /** Works until the connection ends or the coordinator stops; resolves with the reason, and with no work in hand. */
@@ -205,11 +205,11 @@ export class Worker {
     return this.#session;
   }
 
-  async #probe({ probe, nonce }: Extract<CoordinatorMessage, { type: 'probe' }>): Promise<void> {
+  async #probe({ probe, nonce }: MessageFromCoordinator<'probe'>): Promise<void> {
     this.#ready();
     const hash = await this.#options.engines.probe(probe, nonce);
     this.#probes--;
-    this.#connection.send({ type: 'hashes', probe, hash });
+    this.#connection.send({ type: 'probed', probe, hash });
   }
 
   #frame(frame: Frame): Promise<void> | undefined {

@@ -5,7 +5,7 @@ import { performance } from 'node:perf_hooks';
 import { type Access, loadOrCreateAccess } from '../../cluster/access/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { ClusterEngine, type Member } from '../../cluster/coordinator/coordinator.js';
-import { PROBE_NONCE_BYTES, RUN_DONE } from '../../cluster/protocol/protocol.js';
+import { END_REASONS, PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { joinLines, ownAddress } from '../cli/joining.js';
 import { loadingBar } from '../cli/loading.js';
@@ -180,7 +180,7 @@ class ClusterBench {
       if (!isLocal) await this.#lobby.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
       this.#lobby.dismiss();
-      await this.#server?.close(RUN_DONE);
+      await this.#server?.close(END_REASONS.done);
       this.#data?.close();
     }
   }
@@ -372,7 +372,7 @@ class ClusterBench {
         fences,
       });
     } finally {
-      await engine.close('the next measurement begins');
+      await engine.close('next-measurement');
       for (const { connection } of members)
         connection.close(new LantrainError('LT_CLUSTER_CLOSED', 'the next measurement begins'));
     }

@@ -3,7 +3,9 @@ import { WebSocket } from 'ws';
 import { tokenFromEnvironment } from '../../cluster/access/access.js';
 import { parseJoinUrl } from '../../cluster/access/join-url.js';
 import { packSums } from '../../cluster/exchange/blocks.js';
-import { encodeFrame, MicroBatchSet } from '../../cluster/protocol/protocol.js';
+import { encodeFrame } from '../../cluster/protocol/frame.js';
+import { onlyFromCoordinator } from '../../cluster/protocol/protocol.js';
+import { microBatchSet } from '../../cluster/round/sets.js';
 import { connect } from '../../cluster/transport/client.js';
 import { BUCKET_VALUES } from '../model/layout.js';
 import { deriveKey, Stream, threefry } from '../util/random.js';
@@ -34,7 +36,7 @@ function gradientLike(): Uint8Array {
 async function main([mode, url, count]: readonly string[]): Promise<void> {
   const frameOf = (bucket: number, payload: Uint8Array) => {
     const address = { incarnation: 1, assignment: 1, step: 1, bucket };
-    return encodeFrame({ kind: 'contribution', ...address, microBatches: MicroBatchSet.of([0]) }, payload);
+    return encodeFrame({ kind: 'contribution', ...address, microBatches: microBatchSet([0]) }, payload);
   };
   const payload = gradientLike();
   const frames = Array.from({ length: INTAKE_BUCKETS }, (_, bucket) => frameOf(bucket, payload));
@@ -55,7 +57,7 @@ async function main([mode, url, count]: readonly string[]): Promise<void> {
   const closed = new Promise<void>((close) => {
     connection.onClose = () => close();
   });
-  connection.onControl = {};
+  connection.onControl = onlyFromCoordinator({});
   const flying = new Set<Promise<void>>();
   for (let i = 0; i < Number(count); i++) {
     const message = frames[i % frames.length];

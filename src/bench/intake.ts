@@ -3,7 +3,8 @@ import { performance } from 'node:perf_hooks';
 import { WebSocketServer } from 'ws';
 import { newToken } from '../../cluster/access/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
-import { payloadIntact } from '../../cluster/protocol/protocol.js';
+import { payloadIntact } from '../../cluster/protocol/frame.js';
+import { onlyFromWorker } from '../../cluster/protocol/protocol.js';
 import { Reducer } from '../../cluster/reducer/reducer.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { LantrainError } from '../errors.js';
@@ -110,7 +111,7 @@ async function throughSums(frames: number): Promise<Rate> {
         await reducer.add(frame.header.bucket, frame.payload, 2 ** 10, owned);
         meter.count(frame.bytes);
       };
-      connection.onControl = {};
+      connection.onControl = onlyFromWorker({});
     },
   });
   const { token, ...url } = parseJoinUrl(server.joinUrl('127.0.0.1'));

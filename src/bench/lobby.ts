@@ -4,12 +4,12 @@ import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
 import type { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
-import { RUN_DONE, type WorkerMessage } from '../../cluster/protocol/protocol.js';
+import { type MessageFromWorker, onlyFromWorker, stopBecause } from '../../cluster/protocol/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
 import { LantrainError } from '../errors.js';
 import { packageRoot } from '../node/shaders.js';
 
-type Join = Extract<WorkerMessage, { type: 'join' }>;
+type Join = MessageFromWorker<'join'>;
 
 /**
  * Workers that are connected and wait to be measured. A worker that is not in the lobby is admitted to an engine; one
@@ -21,20 +21,18 @@ export class Lobby {
 
   /** The server's `onConnection`. */
   readonly enter = (connection: CoordinatorConnection): void => {
-    const close = (reason: string) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', reason));
     let name: string | undefined;
     connection.onClose = () => {
       if (name !== undefined && this.#waiting.get(name)?.connection === connection) this.#waiting.delete(name);
     };
-    connection.onControl = {
+    connection.onControl = onlyFromWorker({
       join: (join) => {
         name = join.name;
         this.#waiting.set(name, { connection, join });
         this.#notify();
       },
-      error: ({ message }) => close(message),
-      leave: ({ reason }) => close(reason),
-    };
+      leave: ({ reason }) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', reason)),
+    });
   };
 
   get names(): string[] {
@@ -67,13 +65,12 @@ export class Lobby {
     if (worker === undefined) throw new LantrainError('LT_CLUSTER_CLOSED', `${name} has left`);
     this.#waiting.delete(name);
     engine.admit(worker.connection);
-    worker.connection.onControl.join?.(worker.join);
+    worker.connection.onControl.join(worker.join);
   }
 
   /** Sends those who still wait home. */
   dismiss(): void {
-    for (const { connection } of this.#waiting.values())
-      connection.send({ type: 'stop', reason: RUN_DONE, final: true });
+    for (const { connection } of this.#waiting.values()) connection.send(stopBecause('done'));
   }
 }
 

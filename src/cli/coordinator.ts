@@ -16,7 +16,8 @@ import { hexFingerprint } from '../../cluster/access/join-url.js';
 import { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
 import { mostWords } from '../../cluster/exchange/blocks.js';
 import { ownBitClass } from '../../cluster/protocol/bit-class.js';
-import { MAX_TOKEN_BYTES, PROBE_NONCE_BYTES, tokenBytes } from '../../cluster/protocol/protocol.js';
+import { END_REASONS, type EndReason, PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
+import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol/tokens.js';
 import type { RoundNote } from '../../cluster/round/round.js';
 import { advertise } from '../../cluster/transport/discovery.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
@@ -336,7 +337,7 @@ class ClusterConductor implements Conductor {
     ];
   }
 
-  async end(reason: string): Promise<void> {
+  async end(reason: EndReason): Promise<void> {
     clearInterval(this.#throughputTimer);
     this.#events?.flush();
     this.#events = undefined;
@@ -346,7 +347,7 @@ class ClusterConductor implements Conductor {
     this.#report = () => {};
     this.#withdraw();
     await this.#engine?.close(reason);
-    await this.#server?.close(reason);
+    await this.#server?.close(END_REASONS[reason]);
   }
 
   #advertise(access: Access, run: string): () => void {
@@ -453,7 +454,7 @@ function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
 function lineOf(note: RoundNote, engine: ClusterEngine): string | undefined {
   switch (note.note) {
     case 'waiting':
-      return note.for === 'resume' ? 'paused' : 'waiting for workers';
+      return 'waiting for workers';
     case 'going-on':
       return 'going on';
     case 'audit':

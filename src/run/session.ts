@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { RUN_DONE } from '../../cluster/protocol/protocol.js';
+import { END_REASONS, type EndReason } from '../../cluster/protocol/protocol.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { profileTable } from '../bench/profile.js';
 import { type Checkpoint, restoreCheckpoint } from '../checkpoint/checkpoint.js';
@@ -70,7 +70,7 @@ export interface Conductor {
    */
   begin?(run: RunDirectory, reporter: Reporter, watched: Watched, waiting: (waits: boolean) => void): Promise<void>;
   /** After the last, or after a failure. */
-  end?(reason: string): Promise<void>;
+  end?(reason: EndReason): Promise<void>;
   /** Ends a worker's connection and returns its name; false when it is gone. Absent where there are no workers. */
   drop?(worker: number): string | false;
   /** It has a share of what others compute confirmed here. */
@@ -93,7 +93,7 @@ export function train(command: TrainCommand): Promise<number> {
     begin: async (run, reporter, watched) => {
       if (command.watch) page = await watchTraining(run, reporter, watched, command.watch);
     },
-    end: async (reason) => page?.close(reason),
+    end: async (reason) => page?.close(END_REASONS[reason]),
     create: async ({ config, gpu, plan, shape }, version) => {
       // Before a run that goes on is cut back to its checkpoint.
       if (command.watch) await ClusterServer.checkAddress(...command.watch, 'choose another --watch HOST:PORT');
@@ -249,7 +249,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
   });
   const plot = async () => run.writePlot(lossPlot(readMetrics(metricsOf(run)), plotLabels(config, trainer)));
   const checkpoints = new Checkpoints(run, engine, job, reporter);
-  let reason = 'it failed';
+  let reason: EndReason = 'failed';
   let hasBegun = false;
   try {
     try {
@@ -300,7 +300,7 @@ async function runLoop(ready: ReadyRun): Promise<number> {
         clock.goOn('paused');
       },
     });
-    reason = end.complete ? RUN_DONE : 'the run was stopped';
+    reason = end.complete ? 'done' : 'stopped';
     await plot();
     noteWorkers(run, conductor, end.step);
     if (end.complete) {

@@ -123,7 +123,6 @@ function welcomeOf(model: ModelConfig): Extract<Message, { type: 'welcome' }> {
     microBatches: 1,
     tokensPerStep: 1024,
     buckets: 2,
-    exact: false,
   };
 }
 

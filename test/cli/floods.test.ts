@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
+import { onlyFromCoordinator } from '../../cluster/protocol/protocol.js';
 import { connect } from '../../cluster/transport/client.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { parseMetrics } from '../../src/report/events.js';
@@ -27,16 +28,16 @@ function admitted(connection: WorkerConnection, name: string, hash: string): Pro
   const nothing = () => {};
   return new Promise((end) => {
     connection.onClose = () => end(false);
-    connection.onControl = {
+    connection.onControl = onlyFromCoordinator({
       welcome: nothing,
-      probe: ({ probe }) => connection.send({ type: 'hashes', probe, hash }),
-      weights: () => end(true),
+      probe: ({ probe }) => connection.send({ type: 'probed', probe, hash }),
+      admit: () => end(true),
       assign: nothing,
       evaluate: nothing,
-      fence: nothing,
-      reclaim: nothing,
-    };
-    connection.send({ type: 'join', name, adapter: 'none', software: true });
+      revoke: nothing,
+      'hand-back': nothing,
+    });
+    connection.send({ type: 'join', name, adapter: 'none' });
   });
 }
 

@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { parseJoinUrl } from '../../cluster/access/join-url.js';
-import { encodeMessage } from '../../cluster/protocol/protocol.js';
+import { onlyFromCoordinator } from '../../cluster/protocol/protocol.js';
 import { connect } from '../../cluster/transport/client.js';
+import { encodeMessage } from '../../cluster/transport/messages.js';
 import { Lantrain, startCoordinator } from '../cluster/processes.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
@@ -68,15 +69,15 @@ test('nor does a member, by its name, its adapter, its errors or its goodbye', a
   const parsed = parseJoinUrl(url);
   const connection = await connect(parsed, { token: parsed.token ?? '', version: '0' });
   const nothing = () => {};
-  connection.onControl = {
+  connection.onControl = onlyFromCoordinator({
     welcome: nothing,
-    weights: nothing,
+    admit: nothing,
     assign: nothing,
-    fence: nothing,
-    reclaim: nothing,
-    probe: ({ probe }) => connection.send({ type: 'hashes', probe, hash: 'a'.repeat(64) }),
-  };
-  connection.send({ type: 'join', name: `eve${HOSTILE}`, adapter: HOSTILE, software: true });
+    revoke: nothing,
+    'hand-back': nothing,
+    probe: ({ probe }) => connection.send({ type: 'probed', probe, hash: 'a'.repeat(64) }),
+  });
+  connection.send({ type: 'join', name: `eve${HOSTILE}`, adapter: HOSTILE });
   const event = async (name: string) => {
     for (const end = Date.now() + 20_000; !coordinator.events.some((e) => e.event === name); ) {
       expect(Date.now(), coordinator.text).toBeLessThan(end);

@@ -19,9 +19,10 @@ import {
   tokenFromEnvironment,
 } from '../../cluster/access/access.js';
 import { checkToken, formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
-import { encodeMessage, PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
+import { PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
 import { advertise, discover, readService, serviceName } from '../../cluster/transport/discovery.js';
 import { coordinatorHandshake, type MessageChannel, workerHandshake } from '../../cluster/transport/handshake.js';
+import { encodeMessage } from '../../cluster/transport/messages.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { answers, join, startServer, VERSION } from './transport-helpers.js';
 

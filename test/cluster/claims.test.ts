@@ -3,7 +3,9 @@ import { OWNER_NAME } from '../../cluster/coordinator/coordinator.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { packLoss } from '../../cluster/exchange/blocks.js';
 import { bitClassOf, ownBitClass } from '../../cluster/protocol/bit-class.js';
-import { encodeFrame, MicroBatchSet, type WorkerMessage } from '../../cluster/protocol/protocol.js';
+import { encodeFrame } from '../../cluster/protocol/frame.js';
+import { onlyFromCoordinator, type WorkerMessage } from '../../cluster/protocol/protocol.js';
+import { microBatchSet } from '../../cluster/round/sets.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';
@@ -92,8 +94,8 @@ describe('the bit class that a worker claims', () => {
     const probes: unknown[] = [];
     const note = ({ probe, nonce }: { probe: string; nonce: Uint8Array }) =>
       probes.push([probe, Uint8Array.from(nonce)]);
-    connection.onControl = { welcome: () => {}, probe: note };
-    connection.send({ type: 'join', name: 'a', adapter: 'none', software: true });
+    connection.onControl = onlyFromCoordinator({ welcome: () => {}, probe: note });
+    connection.send({ type: 'join', name: 'a', adapter: 'none' });
     await until(() => probes.length === 2, 'both probes');
     expect(probes).toEqual(['reference', 'run'].map((probe) => [probe, NONCE]));
   });
@@ -101,21 +103,21 @@ describe('the bit class that a worker claims', () => {
 
 describe('who is not admitted', () => {
   const identify = (['reference', 'run'] as const).map(
-    (probe): WorkerMessage => ({ type: 'hashes', probe, hash: HASH[probe] }),
+    (probe): WorkerMessage => ({ type: 'probed', probe, hash: HASH[probe] }),
   );
-  const joining: WorkerMessage = { type: 'join', name: 'hasty', adapter: 'none', software: true };
+  const joining: WorkerMessage = { type: 'join', name: 'hasty', adapter: 'none' };
 
   test.each([
     ['joins twice', [joining, joining]],
     ['gives a hash twice', [joining, identify[0], identify[0]]],
     ['gives a hash again when it is admitted', [joining, ...identify, identify[1]]],
     ['gives hashes before it joins', [identify[0]]],
-    ['is ready', [joining, { type: 'ready', version: 0 }]],
-    ['lacks buckets', [joining, { type: 'mismatch', version: 0, buckets: [0] }]],
+    ['is ready', [joining, { type: 'ready' }]],
+    ['lacks buckets', [joining, { type: 'mismatch', buckets: [0] }]],
     ['makes progress', [joining, identify[0], { type: 'progress', assignment: 1, begun: 1, done: 0 }]],
-    ['hands back', [joining, { type: 'handedBack', assignment: 1, microBatches: [0] }]],
-    ['refuses', [joining, { type: 'refuse', assignment: 1, microBatch: 0, status: 1, what: 'x' }]],
-    ['has evaluated', [{ type: 'evaluated', assignment: 1, low: 0, high: 0, tokens: 0, finite: true }]],
+    ['hands back', [joining, { type: 'handed-back', assignment: 1, microBatches: [0] }]],
+    ['refuses', [joining, { type: 'refused', assignment: 1, microBatch: 0, what: 'x' }]],
+    ['has evaluated', [{ type: 'evaluated', assignment: 1, microBatches: [0], low: 0, high: 0, finite: true }]],
   ] as [string, WorkerMessage[]][])('is closed when it %s, and the others train on', async (_what, messages) => {
     const test = await cluster();
     await FakeWorker.join(test, 'honest', contribute(test));
@@ -123,7 +125,7 @@ describe('who is not admitted', () => {
     const connection = await join(test.url, {}, false);
     const closed = closing(connection);
     const ignore = () => {};
-    connection.onControl = { welcome: ignore, probe: ignore, weights: ignore };
+    connection.onControl = onlyFromCoordinator({ welcome: ignore, probe: ignore, admit: ignore });
     for (const message of messages) connection.send(message);
     // What may be said once only is counted by the connection as well.
     expect((await closed).code).toMatch(/^LT_CLUSTER_(MALFORMED|LIMIT)$/);
@@ -135,7 +137,7 @@ describe('who is not admitted', () => {
     const test = await cluster();
     const connection = await join(test.url, {}, false);
     const closed = closing(connection);
-    connection.onControl = { welcome: () => {}, probe: () => {} };
+    connection.onControl = onlyFromCoordinator({ welcome: () => {}, probe: () => {} });
     connection.send(joining);
     await connection.sendFrame(frameOf(test, 1, 1)).catch(() => {});
     expect((await closed).code).toBe('LT_CLUSTER_MALFORMED');
@@ -144,7 +146,7 @@ describe('who is not admitted', () => {
 });
 
 function frameOf({ engine }: Cluster, assignment: number, step: number): Uint8Array {
-  const microBatches = MicroBatchSet.of(Array(MICRO_BATCHES).keys());
+  const microBatches = microBatchSet(Array(MICRO_BATCHES).keys());
   const bucket = engine.owner.buckets.length;
   return encodeFrame(
     { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches },
@@ -171,7 +173,7 @@ describe('what was dealt is answered as it was asked', () => {
   test('a step by no evaluation', async () => {
     const test = await cluster();
     const lie: OnAssign = (worker, { assignment }) =>
-      worker.say({ type: 'evaluated', assignment, low: 1, high: 1, tokens: 1, finite: true });
+      worker.say({ type: 'evaluated', assignment, microBatches: [0], low: 1, high: 1, finite: true });
     const liar = await FakeWorker.join(test, 'liar', lie);
     const step = test.engine.step(batches(), 1, 1, 1e-3);
     expect((await liar.closed).code).toBe('LT_CLUSTER_IMPOSSIBLE');
@@ -187,7 +189,7 @@ describe('credit', () => {
     const boast: OnAssign = (worker, message) => {
       contribute(test)(worker, message);
       for (let i = 0; i < 3; i++)
-        worker.say({ type: 'stats', step: 99, computeMs: 1e12, uploadMs: 1e12, downloadMs: 1, waitMs: 1, tokens: 4e9 });
+        worker.say({ type: 'stats', computeMs: 1e12, uploadMs: 1e12, downloadMs: 1, waitMs: 1 });
     };
     const began = performance.now();
     await FakeWorker.join(test, 'modest', contribute(test));

@@ -2,9 +2,11 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { encodeMessage, MAX_FRAME_BYTES, type WorkerMessage } from '../../cluster/protocol/protocol.js';
+import { MAX_FRAME_BYTES } from '../../cluster/protocol/frame.js';
+import { onlyFromWorker } from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import type { Limits } from '../../cluster/transport/limits.js';
+import { encodeMessage, type FromWorker } from '../../cluster/transport/messages.js';
 import { MAX_WANTS } from '../../cluster/transport/receive-pool.js';
 import {
   answers,
@@ -36,12 +38,12 @@ async function enter(): Promise<WebSocket> {
   const ws = await insider(under, EVIL);
   ws.on('error', () => {});
   evil.push(ws);
-  say(ws, { type: 'join', name: 'evil', adapter: 'none', software: true });
+  say(ws, { type: 'join', name: 'evil', adapter: 'none' });
   await once(ws, 'message');
   return ws;
 }
 
-function say(ws: WebSocket, message: WorkerMessage): void {
+function say(ws: WebSocket, message: FromWorker): void {
   ws.send(encodeMessage(message));
 }
 
@@ -180,7 +182,7 @@ test('a message that trickles in, or is fragmented without end, ends after a tim
   const timer = setInterval(() => {
     if (socket.writable) socket.write(Buffer.alloc(1));
     if (fragments.readyState === fragments.OPEN) fragments.send(Buffer.alloc(1), { fin: false });
-    if (honest.readyState === honest.OPEN) say(honest, { type: 'ready', version: 1 });
+    if (honest.readyState === honest.OPEN) say(honest, { type: 'ready' });
   }, 20);
   await until(() => under.ended.length === 2, 'their ends');
   clearInterval(timer);
@@ -210,14 +212,14 @@ test('what a member says is handled within its budget, and everybody else goes o
   let handled = 0;
   await begin({ budget: { msPerSecond: 50, burstMs: 100 } });
   const ws = await enter();
-  under.accepted[1].onControl = {
+  under.accepted[1].onControl = onlyFromWorker({
     ready: () => {
       handled++;
       for (const end = performance.now() + busyMs; performance.now() < end; );
     },
-  };
+  });
   const began = performance.now();
-  for (let i = 0; i < 1000; i++) say(ws, { type: 'ready', version: 1 });
+  for (let i = 0; i < 1000; i++) say(ws, { type: 'ready' });
   for (let i = 0; i < 20; i++) {
     expect(await answers(good)).toBe(true);
     await new Promise((go) => setTimeout(go, 50));
@@ -245,10 +247,10 @@ test('a member that joins twice, or asks for the same twice, is closed', async (
   await begin();
   const join = await enter();
   const ended = [closeReason(join)];
-  say(join, { type: 'join', name: 'evil', adapter: 'none', software: true });
+  say(join, { type: 'join', name: 'evil', adapter: 'none' });
   const list = await enter();
   ended.push(closeReason(list));
-  say(list, { type: 'mismatch', version: 1, buckets: Array.from({ length: 60_000 }, () => 1) });
+  say(list, { type: 'mismatch', buckets: Array.from({ length: 60_000 }, () => 1) });
   const [twice, same] = await Promise.all(ended);
   expect(twice).toMatch(/^LT_CLUSTER_LIMIT/);
   expect(same).toMatch(/^LT_CLUSTER_MALFORMED/);

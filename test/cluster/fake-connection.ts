@@ -1,3 +1,4 @@
+import { onlyFromCoordinator } from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 
 /** A worker's connection that sends nothing anywhere, as far as `more` does not say otherwise. */
@@ -9,7 +10,7 @@ export function fakeConnection(
     peer: 'nobody',
     stats: { bytesIn: 0, bytesOut: 0, bufferedAmount: 0, roundTripMs: 0, silentMs: 0 },
     isOpen: true,
-    onControl: {},
+    onControl: onlyFromCoordinator({}),
     frames: undefined,
     onFrame: () => {},
     onClose: () => {},

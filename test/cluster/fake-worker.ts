@@ -1,15 +1,10 @@
 import { afterEach, beforeAll } from 'vitest';
 import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
 import { packLoss, packSums } from '../../cluster/exchange/blocks.js';
-import {
-  type CoordinatorMessage,
-  encodeFrame,
-  type Frame,
-  MicroBatchSet,
-  type Welcome,
-  type WorkerMessage,
-} from '../../cluster/protocol/protocol.js';
+import { encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
+import type { CoordinatorMessage, Welcome, WorkerMessage } from '../../cluster/protocol/protocol.js';
 import type { RoundNote } from '../../cluster/round/round.js';
+import { microBatchSet } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import type { LantrainError } from '../../src/errors.js';
 import { Gpu } from '../../src/gpu/device.js';
@@ -57,7 +52,7 @@ export function setUpClusters(): void {
   });
   afterEach(async () => {
     for (const { engine, server } of open.splice(0)) {
-      await engine.close('the test is over');
+      await engine.close('stopped');
       await server.close();
     }
   });
@@ -130,8 +125,8 @@ export class FakeWorker {
           kinds: ['weights-whole', 'weights-difference'],
         };
       },
-      probe: ({ probe }) => connection.send({ type: 'hashes', probe, hash: hash[probe] }),
-      weights: take,
+      probe: ({ probe }) => connection.send({ type: 'probed', probe, hash: hash[probe] }),
+      admit: take,
       commit: take,
       assign: (m) => {
         take(m);
@@ -141,13 +136,14 @@ export class FakeWorker {
         take(m);
         const low = m.microBatches.length * 2 ** 20;
         const high = 0;
-        this.say({ type: 'evaluated', assignment: m.assignment, low, high, tokens: 0, finite: true });
+        const microBatches = m.microBatches.map((data) => data.microBatch);
+        this.say({ type: 'evaluated', assignment: m.assignment, microBatches, low, high, finite: true });
       },
-      reclaim: (m) => this.say({ type: 'handedBack', assignment: m.assignment, microBatches: [] }),
-      fence: take,
+      'hand-back': (m) => this.say({ type: 'handed-back', assignment: m.assignment, microBatches: [] }),
+      revoke: take,
       stop: take,
     };
-    this.say({ type: 'join', name, adapter: 'none', software: true });
+    this.say({ type: 'join', name, adapter: 'none' });
   }
 
   static async join({ url }: TestServer, name: string, onAssign: OnAssign = () => {}, hash = HASH) {
@@ -167,7 +163,7 @@ export class FakeWorker {
 export const contribute =
   ({ engine }: Cluster): OnAssign =>
   ({ connection }, { assignment, step, microBatches: dealt, buckets }) => {
-    const microBatches = MicroBatchSet.of(dealt.map((m) => m.microBatch));
+    const microBatches = microBatchSet(dealt.map((m) => m.microBatch));
     const lossBucket = engine.owner.buckets.length;
     for (const bucket of buckets ?? [...engine.owner.buckets.keys(), lossBucket]) {
       const zeros = () => new Uint32Array(engine.owner.buckets[bucket].size);
@@ -184,7 +180,7 @@ export const contribute =
 export function contributeInParts({ engine }: Cluster) {
   let sendRest: () => void = () => {};
   const onAssign: OnAssign = ({ connection }, { assignment, step, microBatches: dealt }) => {
-    const microBatches = MicroBatchSet.of(dealt.map((m) => m.microBatch));
+    const microBatches = microBatchSet(dealt.map((m) => m.microBatch));
     const lossBucket = engine.owner.buckets.length;
     const send = (bucket: number) => {
       const size = bucket === lossBucket ? 0 : engine.owner.buckets[bucket].size;
@@ -204,4 +200,4 @@ export function contributeInParts({ engine }: Cluster) {
 }
 
 export const refuse: OnAssign = (worker, { assignment, microBatches: [first] }) =>
-  worker.say({ type: 'refuse', assignment, microBatch: first.microBatch, status: 1, what: 'wte\u001b[2J\n.weight' });
+  worker.say({ type: 'refused', assignment, microBatch: first.microBatch, what: 'wte\u001b[2J\n.weight' });

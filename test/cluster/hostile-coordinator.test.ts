@@ -3,15 +3,16 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { type Frame, MAX_FRAME_BYTES } from '../../cluster/protocol/frame.js';
 import {
   type Assign,
   type CoordinatorMessage,
-  type Frame,
-  MAX_FRAME_BYTES,
   type MicroBatchData,
-  packTokens,
+  onlyFromWorker,
   type Welcome,
 } from '../../cluster/protocol/protocol.js';
+import { packTokens } from '../../cluster/protocol/tokens.js';
+import { idsOf } from '../../cluster/round/sets.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
 import { HeldFrames } from '../../cluster/worker/held-frames.js';
 import { HeldWork } from '../../cluster/worker/held-work.js';
@@ -55,7 +56,6 @@ function welcome(more: Partial<Welcome> = {}): Welcome {
     microBatches: MICRO_BATCHES,
     tokensPerStep: MICRO_BATCHES * MODEL.context,
     buckets: new ParameterLayout(MODEL, plan).buckets().length + 1,
-    exact: false,
     ...more,
   };
 }
@@ -115,7 +115,7 @@ class Coordinator {
   }
 
   async end(): Promise<LantrainError> {
-    this.say({ type: 'stop', reason: 'the test is over', final: false });
+    this.say({ type: 'stop', reason: 'stopped', final: false });
     return this.worker.run();
   }
 }
@@ -130,7 +130,7 @@ function coordinatorOf(): Coordinator {
 async function begun(): Promise<Coordinator> {
   const coordinator = coordinatorOf();
   await coordinator.begin();
-  coordinator.say({ type: 'weights', version: 0, mode: 'whole' });
+  coordinator.say({ type: 'admit', version: 0 });
   return coordinator;
 }
 
@@ -190,7 +190,7 @@ describe('a worker ends the connection of a coordinator that', () => {
   const early: [string, CoordinatorMessage][] = [
     ['deals work before a welcome', { type: 'assign', assignment: 1, step: 1, microBatches: [] }],
     ['commits before a welcome', { type: 'commit', step: 1 }],
-    ['sends weights before a welcome', { type: 'weights', version: 1, mode: 'whole' }],
+    ['sends weights before a welcome', { type: 'admit', version: 1 }],
   ];
   test.each(early)('%s', async (_what, message) => {
     const coordinator = coordinatorOf();
@@ -248,8 +248,8 @@ describe('a worker stays with a coordinator that', () => {
     const before = heapBytes();
     for (let i = 2; i < 40_000; i++) {
       coordinator.say(assign(i, { microBatches: data }));
-      coordinator.say({ type: 'fence', assignment: i, reason: 'dealt to others' });
-      coordinator.say({ type: 'weights', version: 0, mode: 'whole' });
+      coordinator.say({ type: 'revoke', assignment: i });
+      coordinator.say({ type: 'admit', version: 0 });
     }
     expect(coordinator.ended).toBeUndefined();
     // What was dealt in all is ten times as much.
@@ -266,7 +266,7 @@ describe('a worker stays with a coordinator that', () => {
       expect(held.handBack(assignment, [0, 1, 5])).toEqual([1]);
       expect(held.handBack(assignment, [0, 1, 5])).toEqual([]);
       expect(work.take()).toEqual([]);
-      expect(work.microBatches.indices()).toEqual([0]);
+      expect(idsOf(work.microBatches)).toEqual([0]);
       held.finish(work);
     }
     // Three halves that stay are as much as there may be.
@@ -353,7 +353,7 @@ describe('a membership', () => {
       const final = ++connects === 2;
       return new Coordinator((coordinator) => {
         if (!final) aheadMs = 60_000;
-        coordinator.say({ type: 'stop', reason: 'it starts again', final });
+        coordinator.say({ type: 'stop', reason: 'stopped', final });
       }).connection;
     };
     try {
@@ -369,7 +369,7 @@ describe('a membership', () => {
     let connects = 0;
     const connect = async () => {
       connects++;
-      const stop = { type: 'stop', reason: 'go away', final: false } as const;
+      const stop = { type: 'stop', reason: 'stopped', final: false } as const;
       return new Coordinator((coordinator) => coordinator.say(stop)).connection;
     };
     const membership = new Membership({ ...options, engines: keeper, connect });
@@ -399,7 +399,7 @@ describe('a worker in a process of its own', () => {
         onConnection: (one) => {
           connections++;
           connection = one;
-          one.onControl = { join: () => one.send(welcome()), progress: () => {}, ready: () => {} };
+          one.onControl = onlyFromWorker({ join: () => one.send(welcome()), progress: () => {}, ready: () => {} });
         },
       },
     );
@@ -409,7 +409,7 @@ describe('a worker in a process of its own', () => {
     await until(() => worker.text.includes('compiled'), 'its kernels are compiled', 60_000);
     // The engine follows its last kernel.
     await new Promise((resolve) => setTimeout(resolve, 2000));
-    connection?.send({ type: 'weights', version: 0, mode: 'whole' });
+    connection?.send({ type: 'admit', version: 0 });
     const before = residentBytes(worker);
     const message = assign(1, { microBatches: microBatches(1000, 2000) });
     let most = before;

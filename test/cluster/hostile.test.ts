@@ -6,14 +6,11 @@ import { afterAll, expect, test } from 'vitest';
 import { type RawData, WebSocket } from 'ws';
 import { type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
 import { packLoss } from '../../cluster/exchange/blocks.js';
-import {
-  encodeFrame,
-  encodeMessage,
-  type FrameHeader,
-  MicroBatchSet,
-  type WorkerMessage,
-} from '../../cluster/protocol/protocol.js';
+import { encodeFrame, type FrameHeader } from '../../cluster/protocol/frame.js';
+import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
+import { microBatchSet } from '../../cluster/round/sets.js';
 import { workerHandshake } from '../../cluster/transport/handshake.js';
+import { encodeMessage, type FromWorker } from '../../cluster/transport/messages.js';
 import { parseFragment } from '../../src/watch/messages.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { FakePage } from '../watch/helpers.js';
@@ -66,11 +63,11 @@ async function insider(url: JoinUrl): Promise<WebSocket> {
   await workerHandshake(channel, { token: url.token ?? '', version: '0', fingerprint: '' });
   ws.off('message', onMessage);
   ws.on('message', () => {});
-  say(ws, { type: 'join', name: 'hostile', adapter: 'none', software: true });
+  say(ws, { type: 'join', name: 'hostile', adapter: 'none' });
   return ws;
 }
 
-function say(ws: WebSocket, message: WorkerMessage): void {
+function say(ws: WebSocket, message: FromWorker): void {
   if (ws.readyState === WebSocket.OPEN) ws.send(encodeMessage(message));
 }
 
@@ -83,7 +80,7 @@ const contribution = (more: Partial<Extract<FrameHeader, { kind: 'contribution' 
   assignment: 1,
   step: 1,
   bucket: 1,
-  microBatches: MicroBatchSet.of([0]),
+  microBatches: microBatchSet([0]),
   ...more,
 });
 
@@ -97,7 +94,7 @@ function frames(): Uint8Array[] {
     encodeFrame(contribution({ step: 4_000_000 }), loss),
     encodeFrame(contribution({ assignment: 4_000_000 }), loss),
     encodeFrame(contribution({ bucket: 0 }), nonsense),
-    encodeFrame(contribution({ microBatches: MicroBatchSet.of([1]) }), nonsense).subarray(0, 100),
+    encodeFrame(contribution({ microBatches: microBatchSet([1]) }), nonsense).subarray(0, 100),
     new Uint8Array(12 * MIB),
   ];
 }
@@ -122,11 +119,11 @@ async function attack(url: JoinUrl): Promise<void> {
   }
   const lies: WorkerMessage[] = [
     { type: 'progress', assignment: 7, begun: 3, done: 2 },
-    { type: 'handedBack', assignment: 7, microBatches: [0, 1] },
-    { type: 'refuse', assignment: 7, microBatch: 0, status: 1, what: 'a lie' },
-    { type: 'evaluated', assignment: 7, low: 1, high: 1, tokens: 1, finite: true },
-    { type: 'mismatch', version: 0, buckets: [0, 99] },
-    { type: 'ready', version: 9 },
+    { type: 'handed-back', assignment: 7, microBatches: [0, 1] },
+    { type: 'refused', assignment: 7, microBatch: 0, what: 'a lie' },
+    { type: 'evaluated', assignment: 7, microBatches: [0], low: 1, high: 1, finite: true },
+    { type: 'mismatch', buckets: [0, 99] },
+    { type: 'ready' },
   ];
   for (const message of lies) {
     const ws = await insider(url);

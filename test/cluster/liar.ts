@@ -1,4 +1,5 @@
-import { decodeFrame, encodeFrame, MAX_MICRO_BATCHES } from '../../cluster/protocol/frame.js';
+import { decodeFrame, encodeFrame } from '../../cluster/protocol/frame.js';
+import { MAX_MICRO_BATCHES } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 
 /** Changes what a worker's connection sends; once the worker has it. */

@@ -3,18 +3,13 @@ import { get } from 'node:http';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import {
-  decodeWorkerMessage,
-  encodeFrame,
-  encodeMessage,
-  HEADER_BYTES,
-  MAX_FRAME_BYTES,
-  MicroBatchSet,
-  PROTOCOL_VERSION,
-} from '../../cluster/protocol/protocol.js';
+import { encodeFrame, HEADER_BYTES, MAX_FRAME_BYTES } from '../../cluster/protocol/frame.js';
+import { PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
+import { microBatchSet } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { workerHandshake } from '../../cluster/transport/handshake.js';
 import type { Limits } from '../../cluster/transport/limits.js';
+import { decodeWorkerMessage, encodeMessage } from '../../cluster/transport/messages.js';
 import {
   answers,
   closeReason,
@@ -111,7 +106,7 @@ test('text, a message of the other side and one without a handler end the connec
   for (const message of [
     'text',
     encodeMessage({ type: 'commit', step: 1 }),
-    encodeMessage({ type: 'ready', version: 1 }),
+    encodeMessage({ type: 'ready' }),
     encodeMessage({ type: 'proof', proof: new Uint8Array(32) }),
   ]) {
     const ws = await insider();
@@ -130,7 +125,7 @@ test('impossible frames end the connection; their credit comes back', async () =
     frameOf(4096).subarray(0, HEADER_BYTES - 1),
     encodeFrame(contribution({ bucket: 4 }), new Uint8Array(4)),
     encodeFrame(contribution({ incarnation: 2 }), new Uint8Array(4)),
-    encodeFrame(contribution({ microBatches: MicroBatchSet.of([16]) }), new Uint8Array(4)),
+    encodeFrame(contribution({ microBatches: microBatchSet([16]) }), new Uint8Array(4)),
     encodeFrame({ ...weights, weights: { a: 0, b: 0 } }, new Uint8Array(4)),
   ]) {
     const ws = await insider();
@@ -269,7 +264,9 @@ test('who never reads control messages is closed when its queue is full', async 
   const ws = await insider();
   ws.pause();
   const owner = under.accepted[1];
-  const message = { type: 'stop' as const, reason: 'x'.repeat(1000), final: false };
+  // About 1000 bytes.
+  const microBatches = Array.from({ length: 330 }, (_, i) => 256 + i);
+  const message = { type: 'hand-back' as const, assignment: 1, microBatches };
   let most = 0;
   for (let i = 0; i < 30_000 && owner.isOpen; i++) {
     owner.send(message);

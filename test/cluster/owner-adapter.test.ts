@@ -3,7 +3,8 @@ import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/coordinator/owner-adapter.js';
-import { type ContributionHeader, type Frame, MicroBatchSet } from '../../cluster/protocol/frame.js';
+import type { ContributionHeader, Frame } from '../../cluster/protocol/frame.js';
+import { idsOf } from '../../cluster/round/sets.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget, ownerBudget } from '../../src/model/activations.js';
@@ -33,7 +34,7 @@ const open: (TestServer & { readonly engine: ClusterEngine })[] = [];
 
 afterEach(async () => {
   for (const { engine, server } of open.splice(0)) {
-    await engine.close('the test is over');
+    await engine.close('stopped');
     await server.close();
   }
 });
@@ -135,7 +136,7 @@ async function contributionsOfWorker(more: Partial<ClusterOptions>, exponent?: n
   const member = [...engine.members.values()][0];
   const onFrame = member.connection.onFrame;
   member.connection.onFrame = (frame) => {
-    const microBatches = (frame.header as ContributionHeader).microBatches.indices();
+    const microBatches = idsOf((frame.header as ContributionHeader).microBatches);
     const key = String(microBatches);
     if (!seen.has(key)) seen.set(key, { microBatches, payloads: new Map() });
     seen.get(key)?.payloads.set(frame.header.bucket, sha256(frame.payload));
@@ -183,7 +184,7 @@ describe("the owner's adapter", () => {
       for (const { header } of notes.frames) {
         if (header.kind !== 'contribution') throw new Error('no contribution');
         expect(header).toMatchObject({ incarnation: 3, assignment, step: 1 });
-        expect(header.microBatches.equals(MicroBatchSet.of(microBatches))).toBe(true);
+        expect(idsOf(header.microBatches)).toEqual(microBatches);
       }
     }
   });

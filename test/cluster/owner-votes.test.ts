@@ -64,7 +64,7 @@ afterEach(async () => {
   for (const worker of working) worker.leave('the test is over');
   await Promise.all(working.splice(0).map((worker) => worker.run()));
   for (const { engine, server } of open.splice(0)) {
-    await engine.close('the test is over');
+    await engine.close('stopped');
     await server.close();
   }
 });
@@ -144,7 +144,7 @@ const refuses: Tamper = (connection) => {
       const { assignment } = message;
       const microBatch = dealt.get(assignment);
       dealt.delete(assignment);
-      if (microBatch !== undefined) send({ type: 'refuse', assignment, microBatch, status: 1, what: 'h.0.attn' });
+      if (microBatch !== undefined) send({ type: 'refused', assignment, microBatch, what: 'h.0.attn' });
     }
   };
   const dealt = new Map<number, number>();
@@ -153,7 +153,7 @@ const refuses: Tamper = (connection) => {
     ...connection.onControl,
     assign: (m) => {
       dealt.set(m.assignment, m.microBatches[0].microBatch);
-      assign?.(m);
+      assign(m);
     },
   };
 };
@@ -363,7 +363,7 @@ describe("with the owner's adapter as the deciding vote", () => {
 
   test('says nothing of an adapter that fails when the run is over already', async () => {
     const test = await cluster({ availableBytes: () => 1000 });
-    await test.engine.close('the run is over');
+    await test.engine.close('done');
     await test.engine.prepareOwner();
     expect(test.unable).toEqual([]);
   });

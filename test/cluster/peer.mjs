@@ -4,7 +4,9 @@ import { pathToFileURL } from 'node:url';
 
 const load = (path) => import(pathToFileURL(resolve('dist/cluster', path)).href);
 const { parseJoinUrl } = await load('access/join-url.js');
-const { encodeFrame, MicroBatchSet, payloadIntact } = await load('protocol/protocol.js');
+const { encodeFrame, payloadIntact } = await load('protocol/frame.js');
+const { onlyFromCoordinator } = await load('protocol/protocol.js');
+const { microBatchSet } = await load('round/sets.js');
 const { connect } = await load('transport/client.js');
 
 const [url, count, payloadBytes] = process.argv.slice(2);
@@ -14,11 +16,11 @@ connection.frames = { incarnation: 1, buckets: 4, microBatches: 16, kinds: ['wei
 let intact = 0;
 connection.onFrame = (frame) => {
   if (payloadIntact(frame)) intact++;
-  if (intact === Number(count)) connection.send({ type: 'join', name: String(intact), adapter: '', software: true });
+  if (intact === Number(count)) connection.send({ type: 'join', name: String(intact), adapter: '' });
 };
-connection.onControl = { stop: () => process.exit(0) };
+connection.onControl = onlyFromCoordinator({ stop: () => process.exit(0) });
 connection.onClose = () => process.exit(1);
 const address = { incarnation: 1, assignment: 1, step: 1, bucket: 0 };
-const header = { kind: 'contribution', ...address, microBatches: MicroBatchSet.of([0]) };
+const header = { kind: 'contribution', ...address, microBatches: microBatchSet([0]) };
 const frame = encodeFrame(header, new Uint8Array(Number(payloadBytes)).fill(3));
 await Promise.all(Array.from({ length: Number(count) }, () => connection.sendFrame(frame)));

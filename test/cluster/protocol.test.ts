@@ -1,24 +1,26 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { payloadChecksum } from '../../cluster/exchange/checksum.js';
-import { checkMessagePack } from '../../cluster/protocol/message-pack.js';
 import {
-  COORDINATOR_MESSAGES,
-  decodeCoordinatorMessage,
   decodeFrame,
-  decodeWorkerMessage,
   encodeFrame,
-  encodeMessage,
   type FrameContext,
   HEADER_BYTES,
   isFrame,
-  MicroBatchSet,
-  packTokens,
   payloadIntact,
-  unpackTokens,
-  WORKER_MESSAGES,
-  type WorkerMessage,
-} from '../../cluster/protocol/protocol.js';
+} from '../../cluster/protocol/frame.js';
+import { checkMessagePack } from '../../cluster/protocol/message-pack.js';
+import { COORDINATOR_MESSAGES, WORKER_MESSAGES, type WorkerMessage } from '../../cluster/protocol/protocol.js';
+import { packTokens, unpackTokens } from '../../cluster/protocol/tokens.js';
+import { microBatchSet } from '../../cluster/round/sets.js';
+import {
+  COORDINATOR_TRANSPORT,
+  decodeCoordinatorMessage,
+  decodeWorkerMessage,
+  encodeMessage,
+  type FromWorker,
+  WORKER_TRANSPORT,
+} from '../../cluster/transport/messages.js';
 import { LantrainError } from '../../src/errors.js';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { contribution } from './transport-helpers.js';
@@ -76,7 +78,7 @@ test('frames come out as they went in, without a copy of an aligned payload', ()
       assignment: fc.integer({ min: 1, max: 0xffffffff }),
       step: fc.integer({ min: 1, max: 0xffffffff }),
       bucket: fc.nat(9),
-      microBatches: fc.array(fc.nat(15), { minLength: 1 }).map((list) => MicroBatchSet.of(list)),
+      microBatches: fc.array(fc.nat(15), { minLength: 1 }).map((list) => microBatchSet(list)),
     }),
     fc.record({
       kind: fc.constant('weights-difference' as const),
@@ -129,8 +131,8 @@ test.each([
   ['a later incarnation', contribution({ incarnation: 4 }), /incarnation 4/],
   ['no incarnation', contribution({ incarnation: 0 }), /incarnation 0/],
   ['a bucket past the last', contribution({ bucket: 10 }), /bucket 10 of 10/],
-  ['a micro-batch past the last', contribution({ microBatches: MicroBatchSet.of([16]) }), /micro-batch 16 of 16/],
-  ['no micro-batch', contribution({ microBatches: new MicroBatchSet() }), /without micro-batches/],
+  ['a micro-batch past the last', contribution({ microBatches: microBatchSet([16]) }), /micro-batch 16 of 16/],
+  ['no micro-batch', contribution({ microBatches: microBatchSet([]) }), /without micro-batches/],
   ['step 0', contribution({ step: 0 }), /count from 1/],
   [
     'a difference from later weights',
@@ -174,13 +176,13 @@ test('random bytes and truncated frames are malformed and nothing else', () => {
 });
 
 test('control messages come out as they went in', () => {
-  const messages: WorkerMessage[] = [
-    { type: 'join', name: 'a', adapter: 'b', software: true },
-    { type: 'join', name: 'a', adapter: 'b', software: true, lacksShaders: true },
+  const messages: FromWorker[] = [
+    { type: 'join', name: 'a', adapter: 'b' },
+    { type: 'join', name: 'a', adapter: 'b', lacksShaders: true },
     { type: 'ping', at: 1.5 },
     { type: 'progress', assignment: 4, begun: 3, done: 2 },
-    { type: 'handedBack', assignment: 7, microBatches: [1, 5, 1023] },
-    { type: 'evaluated', assignment: 1, low: 0xffffffff, high: 0x80000000, tokens: 512, finite: true },
+    { type: 'handed-back', assignment: 7, microBatches: [1, 5, 1023] },
+    { type: 'evaluated', assignment: 1, low: 0xffffffff, high: 0x80000000, microBatches: [0, 1023], finite: true },
   ];
   for (const message of messages) expect(decodeWorkerMessage(encodeMessage(message))).toEqual(message);
   const assign = {
@@ -204,10 +206,10 @@ test('wrong types, missing, surplus and out-of-range fields are malformed', () =
     { type: 'progress', assignment: Number.NaN, begun: 3, done: 2 },
     { type: 'progress', assignment: -1, begun: 3, done: 2 },
     { type: 'progress', assignment: 4, begun: 3000, done: 2 },
-    { type: 'handedBack', assignment: 7, microBatches: [1024] },
-    { type: 'handedBack', assignment: 7, microBatches: { length: 1 } },
+    { type: 'handed-back', assignment: 7, microBatches: [1024] },
+    { type: 'handed-back', assignment: 7, microBatches: { length: 1 } },
     { type: 'hello', protocol: 1, version: 'x', nonce: new Uint8Array(31) },
-    { type: 'join', name: 'x'.repeat(1001), adapter: '', software: true },
+    { type: 'join', name: 'x'.repeat(1001), adapter: '' },
     { type: 'constructor' },
     { type: '__proto__' },
     { type: 'commit', step: 1 },
@@ -218,7 +220,9 @@ test('wrong types, missing, surplus and out-of-range fields are malformed', () =
 
 test('random bytes are malformed control messages and nothing else', () => {
   const decoders = [decodeWorkerMessage, decodeCoordinatorMessage];
-  const type = fc.constantFrom(...Object.keys(WORKER_MESSAGES), ...Object.keys(COORDINATOR_MESSAGES));
+  const type = fc.constantFrom(
+    ...[WORKER_MESSAGES, COORDINATOR_MESSAGES, WORKER_TRANSPORT, COORDINATOR_TRANSPORT].flatMap(Object.keys),
+  );
   const object = fc.tuple(type, fc.object()).map(([name, rest]) => encodeMessage({ ...rest, type: name } as never));
   fc.assert(
     fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), object), fc.nat(1), (bytes, which) => {

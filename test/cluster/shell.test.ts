@@ -4,7 +4,7 @@ import { join as joinPath, resolve } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import type { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
-import type { Welcome } from '../../cluster/protocol/protocol.js';
+import { onlyFromCoordinator, type Welcome } from '../../cluster/protocol/protocol.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget } from '../../src/model/activations.js';
 import { defaultPlan } from '../../src/model/plan.js';
@@ -275,9 +275,9 @@ describe("the coordinator's shell", () => {
     expect(own.welcome?.shaders).toBeUndefined();
     const connection = await join(test.url, {}, false);
     const welcome = new Promise<Welcome>((resolve) => {
-      connection.onControl = { welcome: resolve, probe: () => {}, weights: () => {} };
+      connection.onControl = onlyFromCoordinator({ welcome: resolve, probe: () => {}, admit: () => {} });
     });
-    connection.send({ type: 'join', name: 'tab', adapter: 'none', software: true, lacksShaders: true });
+    connection.send({ type: 'join', name: 'tab', adapter: 'none', lacksShaders: true });
     expect((await welcome).shaders).toEqual(loadShaders());
   });
 

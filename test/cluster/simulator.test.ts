@@ -163,7 +163,7 @@ describe('one run, one digest, whatever happens', () => {
           microBatches: 12,
           workers: [{ ...fast, latencyMs: 400 }, { ...slow, microBatchMs: 400 }, fast],
           onAction: (action, { workers, owner }) => {
-            if (action.type !== 'ask-back') return;
+            if (action.type !== 'hand-back') return;
             asked++;
             const late = workers.find((w) => w.link === owner.links.get(action.worker));
             if (seed % 4 === 1) late?.pause(9000);

@@ -3,11 +3,14 @@ import { connect as netConnect, type Socket } from 'node:net';
 import { type RawData, WebSocket } from 'ws';
 import { newToken } from '../../cluster/access/access.js';
 import { parseJoinUrl } from '../../cluster/access/join-url.js';
-import { encodeFrame, encodeMessage, type FrameHeader, MicroBatchSet } from '../../cluster/protocol/protocol.js';
+import { encodeFrame, type FrameHeader } from '../../cluster/protocol/frame.js';
+import { onlyFromCoordinator, onlyFromWorker } from '../../cluster/protocol/protocol.js';
+import { microBatchSet } from '../../cluster/round/sets.js';
 import { type ConnectOptions, connect } from '../../cluster/transport/client.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
 import { workerHandshake } from '../../cluster/transport/handshake.js';
 import type { Limits } from '../../cluster/transport/limits.js';
+import { encodeMessage } from '../../cluster/transport/messages.js';
 import { ClusterServer, type ServerOptions } from '../../cluster/transport/server.js';
 import type { LantrainError } from '../../src/errors.js';
 
@@ -46,7 +49,7 @@ export async function startServer(
       accepted.push(connection);
       connection.frames = { ...CONTEXT, kinds: ['contribution'] };
       const answer = () => connection.send({ type: 'probe', probe: 'run', nonce: new Uint8Array(32) });
-      connection.onControl = { join: answer, ready: answer };
+      connection.onControl = onlyFromWorker({ join: answer, ready: answer });
       connection.onClose = (error) => ended.push(error);
       more.onConnection?.(connection);
     },
@@ -62,7 +65,7 @@ export async function join(
 ): Promise<WorkerConnection> {
   const parsed = parseJoinUrl(url);
   const connection = await connect(parsed, { token: parsed.token ?? '', version: VERSION, ...more });
-  if (isListening) connection.onControl = {};
+  if (isListening) connection.onControl = onlyFromCoordinator({});
   return connection;
 }
 
@@ -71,11 +74,11 @@ const joined = new WeakSet<WorkerConnection>();
 /** Whether control messages go there and back; it joins, the first time. */
 export async function answers(connection: WorkerConnection): Promise<boolean> {
   const answer = new Promise<boolean>((resolve) => {
-    connection.onControl = { probe: () => resolve(true) };
+    connection.onControl = onlyFromCoordinator({ probe: () => resolve(true) });
     connection.onClose = () => resolve(false);
   });
-  if (joined.has(connection)) connection.send({ type: 'ready', version: 1 });
-  else connection.send({ type: 'join', name: 'a', adapter: 'none', software: true });
+  if (joined.has(connection)) connection.send({ type: 'ready' });
+  else connection.send({ type: 'join', name: 'a', adapter: 'none' });
   joined.add(connection);
   return answer;
 }
@@ -87,7 +90,7 @@ export function closing(connection: Pick<WorkerConnection, 'onClose'>): Promise<
 }
 
 export function contribution(more: Partial<Extract<FrameHeader, { kind: 'contribution' }>> = {}): FrameHeader {
-  const microBatches = MicroBatchSet.of([0, 3]);
+  const microBatches = microBatchSet([0, 3]);
   return { kind: 'contribution', incarnation: 1, assignment: 1, step: 1, bucket: 0, microBatches, ...more };
 }
 

@@ -193,18 +193,17 @@ test('a worker joins once, names each probe once, and everything in a list once'
   const manners = new WorkerManners();
   const hash = '0'.repeat(64);
   const say = (message: WorkerMessage) => () => manners.check(message, { ...CONTEXT, kinds: ['contribution'] });
-  const join = { type: 'join', name: 'a', adapter: 'none', software: true } as const;
-  expect(say({ type: 'ready', version: 1 })).toThrow(code('LT_CLUSTER_MALFORMED'));
-  say({ type: 'want', bytes: 1 })();
+  const join = { type: 'join', name: 'a', adapter: 'none' } as const;
+  expect(say({ type: 'ready' })).toThrow(code('LT_CLUSTER_MALFORMED'));
   say(join)();
   expect(say(join)).toThrow(code('LT_CLUSTER_LIMIT'));
-  say({ type: 'hashes', probe: 'reference', hash })();
-  say({ type: 'hashes', probe: 'run', hash })();
-  expect(say({ type: 'hashes', probe: 'run', hash })).toThrow(code('LT_CLUSTER_LIMIT'));
-  expect(say({ type: 'mismatch', version: 1, buckets: [0, 1, 2] })()).toBeGreaterThan(0);
-  expect(say({ type: 'mismatch', version: 1, buckets: [1, 1] })).toThrow(code('LT_CLUSTER_MALFORMED'));
-  expect(say({ type: 'mismatch', version: 1, buckets: [0, 1, 2, 3, 4] })).toThrow(code('LT_CLUSTER_MALFORMED'));
-  expect(say({ type: 'handedBack', assignment: 1, microBatches: [2, 2] })).toThrow(code('LT_CLUSTER_MALFORMED'));
+  say({ type: 'probed', probe: 'reference', hash })();
+  say({ type: 'probed', probe: 'run', hash })();
+  expect(say({ type: 'probed', probe: 'run', hash })).toThrow(code('LT_CLUSTER_LIMIT'));
+  expect(say({ type: 'mismatch', buckets: [0, 1, 2] })()).toBeGreaterThan(0);
+  expect(say({ type: 'mismatch', buckets: [1, 1] })).toThrow(code('LT_CLUSTER_MALFORMED'));
+  expect(say({ type: 'mismatch', buckets: [0, 1, 2, 3, 4] })).toThrow(code('LT_CLUSTER_MALFORMED'));
+  expect(say({ type: 'handed-back', assignment: 1, microBatches: [2, 2] })).toThrow(code('LT_CLUSTER_MALFORMED'));
 });
 
 /** An inbox whose messages say how many milliseconds to spend on them. */

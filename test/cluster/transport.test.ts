@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { parseJoinUrl } from '../../cluster/access/join-url.js';
-import { encodeFrame, type Frame, payloadIntact } from '../../cluster/protocol/protocol.js';
+import { encodeFrame, type Frame, payloadIntact } from '../../cluster/protocol/frame.js';
+import { onlyFromCoordinator, onlyFromWorker } from '../../cluster/protocol/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
 import { enter } from '../../cluster/transport/enter.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
@@ -77,7 +78,7 @@ test('messages that arrive before anybody listens are kept', async () => {
   const worker = await join(url, {}, false);
   await new Promise((resolve) => setTimeout(resolve, 50));
   const probe = await new Promise((resolve) => {
-    worker.onControl = { probe: resolve };
+    worker.onControl = onlyFromCoordinator({ probe: resolve });
   });
   expect(probe).toMatchObject({ type: 'probe', probe: 'reference' });
 });
@@ -179,8 +180,8 @@ test('nobody is granted so much of a pool that the next one gets nothing, by how
 test('credit that others wait for is taken from who holds it and is silent', async () => {
   const { url, server, accepted } = await start({ receivePoolBytes: 2 * MIB, creditMs: 300, pingMs: 50 });
   const hoarder = await join(url, { limits: { pingMs: 50 } });
-  hoarder.onControl = {};
-  hoarder.send({ type: 'want', bytes: 2 * MIB });
+  hoarder.onControl = onlyFromCoordinator({});
+  hoarder.send({ type: 'want', bytes: 2 * MIB } as never);
   await until(() => server.pool.freeBytes === 0, 'the grant');
   const worker = await join(url);
   const closed = closing(hoarder);
@@ -198,7 +199,7 @@ test('pings measure the round trip and keep a quiet connection open', async () =
   const limits = { pingMs: 40, missedPings: 4 };
   const { url, accepted } = await start(limits);
   const worker = await join(url, { limits });
-  worker.onControl = {};
+  worker.onControl = onlyFromCoordinator({});
   await new Promise((resolve) => setTimeout(resolve, 600));
   expect(worker.isOpen && accepted[0].isOpen).toBe(true);
   expect(accepted[0].stats.roundTripMs).toBeGreaterThan(0);
@@ -217,7 +218,7 @@ test("a browser's page is pinged by messages, so that one that is frozen counts 
     const wire = new NodeWire(ws, (await socket)[0].socket);
     const secrets = { token, version: VERSION, fingerprint: '' };
     const connection = await enter(wire, secrets, { ...DEFAULT_LIMITS, ...limits, pingMs }, { pingsByMessage: true });
-    connection.onControl = {};
+    connection.onControl = onlyFromCoordinator({});
     return { ws, connection };
   };
   const awake = await asBrowser(limits.pingMs);
@@ -242,11 +243,11 @@ test('two processes exchange frames of 4 MiB both ways', async () => {
     connection.onFrame = (up) => {
       if (payloadIntact(up)) intact++;
     };
-    connection.onControl = {
+    connection.onControl = onlyFromWorker({
       join: ({ name }) => {
         report = name;
       },
-    };
+    });
     for (let i = 0; i < count; i++) connection.sendFrame(frame).catch(() => {});
   };
   const { url, accepted } = await start({}, { onConnection });

@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest';
 import { Credits } from '../../cluster/coordinator/credits.js';
 import { AwakeClock, addSaid, emptyTotals } from '../../cluster/coordinator/times.js';
-import { MicroBatchSet } from '../../cluster/protocol/frame.js';
+import { microBatchSet } from '../../cluster/round/sets.js';
 import { WorkerTally } from '../../cluster/worker/worker-tally.js';
 import { sumWorkers } from '../../src/report/workers.js';
 
 const who = (name: string) => ({ name, adapter: 'none', bitClass: 'c' });
-const set = (...microBatches: number[]) => MicroBatchSet.of(microBatches);
+const set = (...microBatches: number[]) => microBatchSet(microBatches);
 const total = (name: string, tokens: number, computeMs = tokens) => ({ ...who(name), tokens, computeMs });
 
 test('tells each time what is new, whoever has left since and come again', () => {

@@ -1,8 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { weightsChecksum } from '../../cluster/exchange/checksum.js';
-import { decodeFrame, encodeFrame } from '../../cluster/protocol/frame.js';
-import { type Frame, type MicroBatchData, packTokens, type WorkerMessage } from '../../cluster/protocol/protocol.js';
+import { decodeFrame, encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
+import type { MicroBatchData, WorkerMessage } from '../../cluster/protocol/protocol.js';
+import { packTokens } from '../../cluster/protocol/tokens.js';
+import { idsOf } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import type { WorkerEngine } from '../../cluster/worker/worker-engine.js';
@@ -72,7 +74,7 @@ class Bench {
   /** The worker is welcomed and has weights, all of this value. */
   async begin(weight: number): Promise<void> {
     const { onControl } = this.connection;
-    onControl.welcome?.({
+    onControl.welcome({
       type: 'welcome',
       worker: 1,
       incarnation: 1,
@@ -84,12 +86,11 @@ class Bench {
       microBatches: this.count,
       tokensPerStep: this.count * MODEL.context,
       buckets: this.buckets + 1,
-      exact: false,
     });
-    const set = this.until((m) => 'type' in m && m.type === 'hashes');
-    onControl.probe?.({ type: 'probe', probe: 'run', nonce: new Uint8Array(32) });
+    const set = this.until((m) => 'type' in m && m.type === 'probed');
+    onControl.probe({ type: 'probe', probe: 'run', nonce: new Uint8Array(32) });
     await set;
-    onControl.weights?.({ type: 'weights', version: 0, mode: 'whole' });
+    onControl.admit({ type: 'admit', version: 0 });
     const ready = this.until((m) => 'type' in m && m.type === 'ready');
     this.layout.buckets().forEach(({ size }, bucket) => {
       const values = new Float32Array(size).fill(weight);
@@ -122,7 +123,7 @@ class Bench {
       const tokens = packTokens(new Uint32Array(MODEL.context).fill(tokenOf(microBatch)), MODEL.vocabSize);
       return { microBatch, slot: slotOf(microBatch), tokens, targets: tokens };
     });
-    this.connection.onControl.assign?.({ type: 'assign', assignment: 1, step: 1, microBatches, buckets });
+    this.connection.onControl.assign({ type: 'assign', assignment: 1, step: 1, microBatches, buckets });
   }
 
   get contributions() {
@@ -130,7 +131,7 @@ class Bench {
   }
 
   async end(): Promise<void> {
-    this.connection.onControl.stop?.({ type: 'stop', reason: 'the test is over', final: false });
+    this.connection.onControl.stop({ type: 'stop', reason: 'stopped', final: false });
     await this.worker.run();
   }
 }
@@ -167,13 +168,14 @@ describe('a worker', () => {
     other.assign(3);
     await begun;
     const last = other.until(isStats);
-    other.connection.onControl.reclaim?.({ type: 'reclaim', assignment: 1, microBatches: [2] });
+    other.connection.onControl['hand-back']({ type: 'hand-back', assignment: 1, microBatches: [2] });
     await last;
-    expect(other.sent.find((m) => 'type' in m && m.type === 'handedBack')).toMatchObject({ microBatches: [2] });
+    expect(other.sent.find((m) => 'type' in m && m.type === 'handed-back')).toMatchObject({ microBatches: [2] });
     const done = other.sent.findIndex((m) => isProgress(m, 2));
     expect(other.sent.slice(0, done).some((m) => 'kind' in m)).toBe(false);
     expect(other.payloads).toEqual(together);
-    for (const m of other.contributions) expect('microBatches' in m && m.microBatches.indices()).toEqual([0, 1]);
+    for (const m of other.contributions)
+      expect('kind' in m && m.kind === 'contribution' && idsOf(m.microBatches)).toEqual([0, 1]);
     await other.end();
   });
 
@@ -190,7 +192,7 @@ describe('a worker', () => {
   test('refuses a micro-batch whose loss is not finite, with nothing of it sent', async () => {
     const bench = new Bench();
     await bench.begin(Number.NaN);
-    const refused = bench.until((m) => 'type' in m && m.type === 'refuse');
+    const refused = bench.until((m) => 'type' in m && m.type === 'refused');
     bench.assign(1);
     expect(await refused).toMatchObject({ assignment: 1, microBatch: 0 });
     expect(bench.contributions).toEqual([]);
@@ -232,10 +234,10 @@ describe('a worker whose share is many micro-batches', () => {
     bench.assign(6);
     await first;
     const stats = bench.until(isStats);
-    bench.connection.onControl.reclaim?.({ type: 'reclaim', assignment: 1, microBatches: [4] });
+    bench.connection.onControl['hand-back']({ type: 'hand-back', assignment: 1, microBatches: [4] });
     await stats;
     for (const m of bench.contributions)
-      expect('microBatches' in m && m.microBatches.indices()).toEqual([0, 1, 2, 3, 5]);
+      expect('kind' in m && m.kind === 'contribution' && idsOf(m.microBatches)).toEqual([0, 1, 2, 3, 5]);
     await bench.end();
   });
 
@@ -246,7 +248,7 @@ describe('a worker whose share is many micro-batches', () => {
     const wte = await weights.read(gpu, 'wte.weight');
     weights.write(gpu, 'wte.weight', wte.fill(Number.NaN, 20 * MODEL.width, 21 * MODEL.width));
     expect(gpt.stack).toBe(3);
-    const refused = bench.until((m) => 'type' in m && m.type === 'refuse');
+    const refused = bench.until((m) => 'type' in m && m.type === 'refused');
     bench.assign(6, undefined, (microBatch) => (microBatch === 4 ? 20 : 3));
     expect(await refused).toMatchObject({ assignment: 1, microBatch: 4 });
     await bench.end();

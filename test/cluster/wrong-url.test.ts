@@ -9,8 +9,9 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { type Access, loadOrCreateAccess, newToken } from '../../cluster/access/access.js';
 import { type JoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
-import { encodeMessage, PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
+import { PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
+import { encodeMessage } from '../../cluster/transport/messages.js';
 import { Membership } from '../../cluster/worker/membership.js';
 import { LantrainError } from '../../src/errors.js';
 import { servePage } from '../../src/watch/page-server.js';
@@ -274,7 +275,7 @@ async function stay(tries: (LantrainError | 'in' | 'in, done')[]): Promise<unkno
     if (next instanceof LantrainError) throw next;
     return connectionThatStops(next === 'in, done');
   };
-  const gpu = { adapter: { name: 'none', driver: '', software: true }, check: () => {} };
+  const gpu = { adapter: { name: 'none', driver: '' }, check: () => {} };
   const membership = new Membership({
     connect,
     engines: { gpu, hasShaders: true } as never,
@@ -290,8 +291,8 @@ async function stay(tries: (LantrainError | 'in' | 'in, done')[]): Promise<unkno
 
 function connectionThatStops(final: boolean): WorkerConnection {
   const connection = { isOpen: true, send: () => {}, close: () => {} } as unknown as WorkerConnection;
-  // Any text: what it says does not matter.
-  setTimeout(() => connection.onControl.stop?.({ type: 'stop', reason: 'so it is', final }), 1);
+  // Whatever its reason.
+  setTimeout(() => connection.onControl.stop({ type: 'stop', reason: 'failed', final }), 1);
   return connection;
 }
 

@@ -1,5 +1,5 @@
 /** How a member comes in: with its bit class and the weights, or by its name alone. */
-import type { Welcome } from '../../../cluster/protocol/protocol.js';
+import { onlyFromCoordinator, type Welcome } from '../../../cluster/protocol/protocol.js';
 import { Worker } from '../../../cluster/worker/worker.js';
 import type { LantrainError } from '../../../src/errors.js';
 import { BentConnection, type Hooks } from './bent.js';
@@ -53,9 +53,9 @@ export async function introduced(
     connection.onClose = end;
   });
   const welcomed = new Promise<Welcome>((welcome) => {
-    connection.onControl = { welcome, ...DEAF };
+    connection.onControl = onlyFromCoordinator({ welcome, ...DEAF });
   });
-  connection.send({ type: 'join', name: seat.name, adapter: 'none', software: true });
+  connection.send({ type: 'join', name: seat.name, adapter: 'none' });
   const welcome = await Promise.race([welcomed, untilEnded(seat, ended)]);
   if (welcome === undefined) throw seat.signal.reason;
   return { ...entered, welcome, ended };
@@ -63,4 +63,4 @@ export async function introduced(
 
 export const ignore = () => {};
 /** Whoever has these takes what comes and does nothing. */
-export const DEAF = { probe: ignore, stop: ignore, error: ignore, pause: ignore, weights: ignore, commit: ignore };
+export const DEAF = { probe: ignore, stop: ignore, admit: ignore, commit: ignore };

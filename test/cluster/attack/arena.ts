@@ -1,8 +1,10 @@
 /** A coordinator with honest workers, and what can be measured of it from outside. */
+
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadOrCreateAccess } from '../../../cluster/access/access.js';
 import { type JoinUrl, parseJoinUrl } from '../../../cluster/access/join-url.js';
+import { onlyFromCoordinator } from '../../../cluster/protocol/protocol.js';
 import { SMALL, workFolder } from '../../cli/run.js';
 import { type Event, Lantrain, lossesOf, startCoordinator, startWorker } from '../processes.js';
 import { Draw, eventsOf } from '../seeded.js';
@@ -186,9 +188,9 @@ export class Arena {
       try {
         const { connection } = await enterAs(seat);
         await new Promise<void>((welcome, refused) => {
-          connection.onControl = { welcome: () => welcome(), probe: () => {} };
+          connection.onControl = onlyFromCoordinator({ welcome: () => welcome(), probe: () => {} });
           connection.onClose = refused;
-          connection.send({ type: 'join', name: seat.name, adapter: 'none', software: true });
+          connection.send({ type: 'join', name: seat.name, adapter: 'none' });
         });
         connection.send({ type: 'leave', reason: 'only a visit' });
         return;

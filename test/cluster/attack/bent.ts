@@ -1,10 +1,11 @@
 /** A worker's connection with hooks on what arrives and what leaves. */
-import type { FrameContext } from '../../../cluster/protocol/frame.js';
+import type { Frame, FrameContext } from '../../../cluster/protocol/frame.js';
 import {
+  COORDINATOR_MESSAGES,
   type CoordinatorMessage,
   dispatch,
-  type Frame,
   type Handlers,
+  onlyFromCoordinator,
   type WorkerMessage,
 } from '../../../cluster/protocol/protocol.js';
 import type { ConnectionStats, WorkerConnection } from '../../../cluster/transport/connection.js';
@@ -21,7 +22,7 @@ export interface Hooks {
 
 /** What a `Worker` takes for an ordinary connection. */
 export class BentConnection implements WorkerConnection {
-  #handlers: Handlers<CoordinatorMessage> = {};
+  #handlers: Handlers<CoordinatorMessage> = onlyFromCoordinator({});
 
   constructor(
     private readonly inner: WorkerConnection,
@@ -61,7 +62,9 @@ export class BentConnection implements WorkerConnection {
     const bent = (message: CoordinatorMessage) => {
       if (this.hooks.arrives?.(message, this.inner) !== false) dispatch(handlers, message);
     };
-    this.inner.onControl = Object.fromEntries(Object.keys(handlers).map((type) => [type, bent]));
+    this.inner.onControl = Object.fromEntries(
+      Object.keys(COORDINATOR_MESSAGES).map((type) => [type, bent]),
+    ) as unknown as Handlers<CoordinatorMessage>;
   }
 
   set onFrame(onFrame: (frame: Frame) => void | Promise<void>) {

@@ -1,7 +1,9 @@
 /** Attacks of who holds the token and need not be admitted: what they cost is memory, time, and the places of others. */
 
 import { packLoss } from '../../../cluster/exchange/blocks.js';
-import { encodeFrame, MAX_FRAME_BYTES, MicroBatchSet } from '../../../cluster/protocol/protocol.js';
+import { encodeFrame, MAX_FRAME_BYTES } from '../../../cluster/protocol/frame.js';
+import { microBatchSet } from '../../../cluster/round/sets.js';
+import { encodeMessage } from '../../../cluster/transport/messages.js';
 import { LantrainError } from '../../../src/errors.js';
 import { type Attack, introduced, untilEnded } from './admission.js';
 import { flood, pause } from './seat.js';
@@ -17,12 +19,12 @@ let wantedBytes = POOL_BYTES / WANTS;
 export const COSTS = {
   /** Asks for the whole receive pool, and sends a stale frame every 10 s. */
   credit: async (seat) => {
-    const { connection, ws, welcome, ended } = await introduced(seat);
+    const { ws, welcome, ended } = await introduced(seat);
     const { incarnation, buckets } = welcome;
     const address = { incarnation, assignment: 1, step: 1, bucket: buckets - 1 };
-    const stale = encodeFrame({ kind: 'contribution', ...address, microBatches: MicroBatchSet.of([0]) }, packLoss(1n));
+    const stale = encodeFrame({ kind: 'contribution', ...address, microBatches: microBatchSet([0]) }, packLoss(1n));
     const ask = () => {
-      for (let i = 0; i < WANTS; i++) connection.send({ type: 'want', bytes: wantedBytes });
+      for (let i = 0; i < WANTS; i++) ws.send(encodeMessage({ type: 'want', bytes: wantedBytes }));
     };
     ask();
     seat.tell({ told: 'begun' });
@@ -40,10 +42,10 @@ export const COSTS = {
 
   /** Pings by message and never reads. */
   'ping-flood': async (seat) => {
-    const { connection, ws, socket } = await introduced(seat);
+    const { ws, socket } = await introduced(seat);
     ws.pause();
     seat.tell({ told: 'begun' });
-    await flood(seat, socket, () => connection.send({ type: 'ping', at: 1 }));
+    await flood(seat, socket, () => ws.send(encodeMessage({ type: 'ping', at: 1 })));
     if (!seat.signal.aborted) throw new Error('hung up');
   },
 

@@ -4,14 +4,13 @@
  */
 
 import { packLoss, packSums } from '../../../cluster/exchange/blocks.js';
-import type { FrameContext } from '../../../cluster/protocol/frame.js';
+import { decodeFrame, encodeFrame, type FrameContext } from '../../../cluster/protocol/frame.js';
 import {
   type CoordinatorMessage,
-  decodeFrame,
-  encodeFrame,
-  MicroBatchSet,
+  onlyFromCoordinator,
   type WorkerMessage,
 } from '../../../cluster/protocol/protocol.js';
+import { microBatchSet } from '../../../cluster/round/sets.js';
 import type { LantrainError } from '../../../src/errors.js';
 import { unpackSums } from '../../reference/blocks.js';
 import { type Admitted, type Attack, admitted, DEAF, ignore, untilEnded } from './admission.js';
@@ -49,7 +48,7 @@ const refusal = (message: CoordinatorMessage, send: Entered['connection']): bool
   if (message.type !== 'assign') return swallowWork(message);
   const { assignment, microBatches } = message;
   const [{ microBatch }] = microBatches;
-  send.send({ type: 'refuse', assignment, microBatch, status: 1, what: 'a gradient' });
+  send.send({ type: 'refused', assignment, microBatch, what: 'a gradient' });
   return false;
 };
 
@@ -86,7 +85,7 @@ export const MEMBERS = {
     const steps = new Set<number>();
     const { ended } = await admitted(seat, {
       arrives: (message, connection) => {
-        if (message.type === 'fence' && steps.size > 4) connection.close();
+        if (message.type === 'revoke' && steps.size > 4) connection.close();
         if (message.type !== 'assign') return true;
         steps.add(message.step);
         return steps.size <= 4;
@@ -102,10 +101,10 @@ export const MEMBERS = {
     await untilEnded(seat, ended);
   },
 
-  /** Answers pings, never works, and comes back under a new name after each fence. */
+  /** Answers pings, never works, and comes back under a new name each time its work is revoked. */
   'stall-rename': member(() => ({
     arrives: (message, connection) => {
-      if (message.type === 'fence') connection.close();
+      if (message.type === 'revoke') connection.close();
       return swallowWork(message);
     },
   })),
@@ -115,7 +114,7 @@ export const MEMBERS = {
     arrives: (message, connection) => {
       if (!swallowWork(message) && 'microBatches' in message && 'assignment' in message) {
         const microBatches = (message.microBatches as { microBatch: number }[]).map((data) => data.microBatch);
-        connection.send({ type: 'handedBack', assignment: message.assignment, microBatches });
+        connection.send({ type: 'handed-back', assignment: message.assignment, microBatches });
       }
       return swallowWork(message);
     },
@@ -123,15 +122,9 @@ export const MEMBERS = {
 
   /** Says that all weights came out wrong, again and again. */
   mismatch: async (seat) => {
-    let version = 0;
-    const { connection, socket, ended } = await admitted(seat, {
-      arrives: (message) => {
-        if (message.type === 'commit') version = message.step;
-        return swallowWork(message);
-      },
-    });
+    const { connection, socket, ended } = await admitted(seat, { arrives: swallowWork });
     const buckets = Array.from({ length: (connection.frames?.buckets ?? 2) - 1 }, (_, i) => i);
-    await flood(seat, socket, () => connection.send({ type: 'mismatch', version, buckets }));
+    await flood(seat, socket, () => connection.send({ type: 'mismatch', buckets }));
     await untilEnded(seat, ended);
   },
 
@@ -150,7 +143,8 @@ export const MEMBERS = {
     arrives: (message, connection) => {
       if (message.type !== 'evaluate') return true;
       const { assignment } = message;
-      connection.send({ type: 'evaluated', assignment, low: 0, high: 0, tokens: 0, finite: false });
+      const microBatches = message.microBatches.map((data) => data.microBatch);
+      connection.send({ type: 'evaluated', assignment, microBatches, low: 0, high: 0, finite: false });
       return false;
     },
   })),
@@ -165,11 +159,11 @@ export const MEMBERS = {
     },
   })),
 
-  /** Works, and claims to have computed enormous numbers of tokens in no time. */
+  /** Works, and claims to have computed for ages. */
   stats: member(() => ({
     leaves: (message, connection) => {
       if (message.type !== 'stats') return true;
-      connection.send({ ...message, computeMs: 1e-3, tokens: 4_000_000_000 });
+      connection.send({ ...message, computeMs: 1e12 });
       return false;
     },
   })),
@@ -181,7 +175,7 @@ export const MEMBERS = {
       const { assignment, version: step } = message;
       const { frames } = connection;
       if (!frames) return true;
-      const microBatches = MicroBatchSet.of(message.microBatches.map((data) => data.microBatch));
+      const microBatches = microBatchSet(message.microBatches.map((data) => data.microBatch));
       const address = { incarnation: frames.incarnation, assignment, step, bucket: frames.buckets - 1 };
       const lie = encodeFrame({ kind: 'contribution', ...address, microBatches }, packLoss(2n ** 45n));
       connection.sendFrame(lie).catch(() => {});
@@ -197,7 +191,7 @@ export const MEMBERS = {
       {
         arrives: swallowWork,
         leaves: (message) => {
-          if (message.type === 'hashes') hashes.set(message.probe, message.hash);
+          if (message.type === 'probed') hashes.set(message.probe, message.hash);
           return true;
         },
       },
@@ -209,22 +203,22 @@ export const MEMBERS = {
     const ended = new Promise<LantrainError>((end) => {
       connection.onClose = end;
     });
-    connection.onControl = {
+    connection.onControl = onlyFromCoordinator({
       ...DEAF,
       welcome: ignore,
       assign: ignore,
-      fence: ignore,
-      reclaim: ignore,
+      revoke: ignore,
+      'hand-back': ignore,
       evaluate: ignore,
-      probe: ({ probe }) => connection.send({ type: 'hashes', probe, hash: hashes.get(probe) ?? '' }),
-    };
+      probe: ({ probe }) => connection.send({ type: 'probed', probe, hash: hashes.get(probe) ?? '' }),
+    });
     connection.frames = {
       incarnation: 2 ** 31,
       buckets: 2 ** 20,
       microBatches: 1024,
       kinds: ['weights-whole', 'weights-difference'],
     };
-    connection.send({ type: 'join', name: `${seat.name}-copied`, adapter: 'none', software: true });
+    connection.send({ type: 'join', name: `${seat.name}-copied`, adapter: 'none' });
     seat.tell({ told: 'begun' });
     await untilEnded(seat, ended);
   },

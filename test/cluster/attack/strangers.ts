@@ -1,8 +1,10 @@
 /** Attacks of who reaches the coordinator's port and knows no token; and of a page, which knows it. */
+
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { newToken } from '../../../cluster/access/access.js';
-import { encodeMessage } from '../../../cluster/protocol/protocol.js';
+import { onlyFromCoordinator } from '../../../cluster/protocol/protocol.js';
+import { encodeMessage } from '../../../cluster/transport/messages.js';
 import { importToken, randomNonce, sign } from '../../../cluster/transport/proof.js';
 import {
   decodeServerMessage,
@@ -147,15 +149,15 @@ export const STRANGERS = {
     for (const last of [
       { type: 'leave', reason: ESCAPES },
       { type: 'error', code: ESCAPES, message: ESCAPES },
-      { type: 'refuse', assignment: 1, microBatch: 0, status: 1, what: ESCAPES },
+      { type: 'refused', assignment: 1, microBatch: 0, what: ESCAPES },
     ] as const)
       await quietly(
-        enterAs(seat).then(async ({ connection, socket }) => {
-          connection.onControl = { welcome: () => {}, probe: () => {}, error: () => {} };
-          connection.send({ type: 'join', name: `x${ESCAPES}`, adapter: ESCAPES, software: true });
-          connection.send({ type: 'hashes', probe: 'reference', hash: '0'.repeat(64) });
-          connection.send({ type: 'hashes', probe: 'run', hash: '0'.repeat(64) });
-          connection.send(last);
+        enterAs(seat).then(async ({ connection, socket, ws }) => {
+          connection.onControl = onlyFromCoordinator({ welcome: () => {}, probe: () => {} });
+          connection.send({ type: 'join', name: `x${ESCAPES}`, adapter: ESCAPES });
+          connection.send({ type: 'probed', probe: 'reference', hash: '0'.repeat(64) });
+          connection.send({ type: 'probed', probe: 'run', hash: '0'.repeat(64) });
+          ws.send(encodeMessage(last as never));
           await Promise.race([closed(socket), pause(500)]);
           socket.destroy();
         }),

@@ -11,7 +11,7 @@ function bench(config: Partial<RoundConfig>, persons: Record<number, string>): B
 }
 
 function finish(made: Bench): void {
-  for (let b = 0; b < 3; b++) made.do({ type: 'bucket-stepped', bucket: b });
+  for (let b = 0; b < 3; b++) made.do({ type: 'updated', bucket: b });
 }
 
 const AUDITED = 0.1;
@@ -19,7 +19,7 @@ const NOT_AUDITED = 0.9;
 
 /** What a worker can see. */
 const visible = (actions: RoundAction[]) =>
-  actions.filter(({ type }) => ['assign', 'ask-back', 'revoke', 'send', 'close', 'admit', 'commit'].includes(type));
+  actions.filter(({ type }) => ['assign', 'hand-back', 'revoke', 'send', 'close', 'admit', 'commit'].includes(type));
 
 describe('what is audited', () => {
   test('shows in nothing that a worker can see before all its buckets are here', () => {
@@ -33,7 +33,7 @@ describe('what is audited', () => {
         const { contribution } = first as Of<'check'>;
         all.push(...made.actions);
         if (first.type === 'check') all.push(...made.do({ type: 'checked', contribution, digest: 'x' }));
-        else all.push(...made.do({ type: 'summed', contribution, ok: true }));
+        else all.push(...made.do({ type: 'added', contribution, ok: true }));
         all.push(...made.do({ type: 'tick' }));
       }
       return visible(all);
@@ -208,7 +208,7 @@ describe('whoever is found wrong', () => {
     // Others behind its address may be honest, and what they send is confirmed.
     made.join(6, 'a', 'liar');
     expect(made.of('admit')).toHaveLength(1);
-    made.do({ type: 'owner-unable', reason: 'no memory' });
+    made.do({ type: 'owner-unable' });
     expect(made.of('close').map((c) => c.worker)).toEqual([3, 6]);
     made.join(7, 'a', 'liar');
     expect(types(made.actions)).toEqual(['close']);
@@ -230,7 +230,7 @@ describe("the owner's adapter", () => {
     const [assign] = made.begin(1, 1);
     made.work(assign, 'right', AUDITED);
     expect(made.of('assign')).toMatchObject([{ worker: OWNER }]);
-    made.do({ type: 'owner-unable', reason: 'out of memory' });
+    made.do({ type: 'owner-unable' });
     expect(made.notes('unaudited')).toHaveLength(1);
     const [again] = made.of('assign');
     expect(again.worker).toBe(1);

@@ -46,7 +46,7 @@ function steps(
       for (const a of bench.of('assign'))
         open.push({ a, at: bench.now + sets.countOf(a.microBatches) * msOf(a.worker) });
     }
-    for (let b = 0; b < 3; b++) bench.do({ type: 'bucket-stepped', bucket: b });
+    for (let b = 0; b < 3; b++) bench.do({ type: 'updated', bucket: b });
   }
 }
 
@@ -143,7 +143,7 @@ describe('late work', () => {
     const [slow, fast] = bench.begin(4, 8);
     bench.now += 100;
     bench.work(fast);
-    const [ask] = bench.of('ask-back');
+    const [ask] = bench.of('hand-back');
     wait(bench, 5000, [1, 2], assigns);
     const { assignment, microBatches } = ask;
     expect(types(bench.do({ type: 'handed-back', worker: 1, assignment, microBatches }))).toEqual(['revoke']);
@@ -168,7 +168,7 @@ describe('late work', () => {
         bench.work(mine);
         fencedAt = bench.now;
       }
-      for (let b = 0; b < 3; b++) bench.do({ type: 'bucket-stepped', bucket: b });
+      for (let b = 0; b < 3; b++) bench.do({ type: 'updated', bucket: b });
       bench.now += 100;
       for (const worker of [1, 2]) bench.do({ type: 'life', worker });
       open = bench.begin(n + 1, 2);
@@ -193,7 +193,7 @@ describe('late work', () => {
     wait(bench, 20_000, [1, 2, 3, 4], assigns);
     bench.work(bench.of('assign')[0]);
     expect(bench.notes('fence')).toMatchObject([{ worker: 4 }]);
-    for (let b = 0; b < 3; b++) bench.do({ type: 'bucket-stepped', bucket: b });
+    for (let b = 0; b < 3; b++) bench.do({ type: 'updated', bucket: b });
     bench.join(5, 'a', 'a school');
     bench.join(6, 'a', 'elsewhere');
     expect(new Set(bench.begin(2, 5).map((a) => a.worker))).toEqual(new Set([1, 2, 3, 6]));
@@ -217,7 +217,8 @@ describe('late work', () => {
 
 describe('a worker that was dealt work and did none', () => {
   test('is not thought faster for it, as one is that had no share', () => {
-    const member = new Member(1, new Person('p', DEFAULT_POLICY), 'a', 0, DEFAULT_POLICY, 0, 100);
+    const member = new Member(1, new Person('p', DEFAULT_POLICY), 'a', 0, DEFAULT_POLICY, 0);
+    member.speed.sample(1, 100);
     const [assignment] = [{ count: 4, begun: 0 }] as Assignment[];
     member.take(assignment, 0);
     member.drop(assignment, 50);
@@ -233,7 +234,7 @@ describe('what is known of persons', () => {
     const barredMs = (...proven: boolean[]) => {
       const person = new Person('a school', DEFAULT_POLICY);
       const members = proven.map((isProven, id) => {
-        const member = new Member(id, person, 'a', 0, DEFAULT_POLICY, 0, undefined);
+        const member = new Member(id, person, 'a', 0, DEFAULT_POLICY, 0);
         member.proven = isProven;
         return member;
       });
@@ -311,12 +312,12 @@ describe('what nobody asked for', () => {
     for (let worker = 1; worker <= 10; worker++) {
       bench.join(worker, 'a', 'x');
       for (let i = 0; i < 2; i++) {
-        bench.do({ type: 'bucket-wrong', worker, bucket: 0 });
+        bench.do({ type: 'mismatch', worker, bucket: 0 });
         if (bench.of('close').length > 0) closed.push(worker);
       }
     }
     expect(closed).toEqual([5, 6, 7, 8, 9, 10]);
-    bench.do({ type: 'bucket-wrong', worker: 99, bucket: 0 });
+    bench.do({ type: 'mismatch', worker: 99, bucket: 0 });
     expect(bench.of('close')).toEqual([]);
   });
 });
@@ -414,7 +415,7 @@ describe('a refusal', () => {
         open.push(...bench.of('assign'));
         closes.push(...bench.of('close').map((c) => c.code));
       }
-      for (let b = 0; b < 3; b++) bench.do({ type: 'bucket-stepped', bucket: b });
+      for (let b = 0; b < 3; b++) bench.do({ type: 'updated', bucket: b });
     }
     expect(closes).toEqual(['LT_CLUSTER_MANNERS']);
     expect(bench.round.counters.refuted).toBe(2);
@@ -422,12 +423,12 @@ describe('a refusal', () => {
 
   test('of an evaluation is checked whole: one of its micro-batches is meant', () => {
     const bench = refusing({ ownerComputes: true }, 1);
-    bench.do({ type: 'begin-evaluation', evaluation: 7, microBatches: 3 });
+    bench.do({ type: 'begin-evaluation', microBatches: 3 });
     const [assign] = bench.of('assign');
     refuse(bench, assign, assign.microBatches);
     const [claim] = bench.of('assign');
-    expect(claim).toMatchObject({ worker: OWNER, kind: 'evaluate', evaluation: 7, microBatches: assign.microBatches });
+    expect(claim).toMatchObject({ worker: OWNER, kind: 'evaluate', microBatches: assign.microBatches });
     refuse(bench, claim, sets.setOf(3, [2]));
-    expect(bench.of('evaluated')).toMatchObject([{ evaluation: 7, finite: false }]);
+    expect(bench.of('evaluated')).toMatchObject([{ finite: false }]);
   });
 });

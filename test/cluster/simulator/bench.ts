@@ -36,8 +36,7 @@ export class Bench {
   do(event: Body<RoundEvent>): RoundAction[] {
     this.actions = this.round.handle({ ...event, now: this.now } as RoundEvent);
     const all = [...this.actions];
-    if (this.reads)
-      for (const { worker, bucket } of this.of('send')) all.push(...this.do({ type: 'sent', worker, bucket }));
+    if (this.reads) for (const { worker } of this.of('send')) all.push(...this.do({ type: 'sent', worker }));
     this.actions = all;
     return all;
   }
@@ -62,7 +61,7 @@ export class Bench {
   }
 
   evaluate(microBatches: number): void {
-    this.do({ type: 'begin-evaluation', evaluation: 1, microBatches });
+    this.do({ type: 'begin-evaluation', microBatches });
     for (const assign of this.of('assign')) this.deliver(assign, 3);
   }
 
@@ -78,7 +77,7 @@ export class Bench {
   deliver(assign: Of<'assign'>, bucket: number): RoundAction[] {
     const [add] = this.contribute(assign, bucket);
     if (add.type !== 'add') throw new Error(`${add.type} instead of add`);
-    return this.do({ type: 'summed', contribution: add.contribution, ok: true });
+    return this.do({ type: 'added', contribution: add.contribution, ok: true });
   }
 
   /**
@@ -104,7 +103,7 @@ export class Bench {
   }
 
   summed({ contribution }: Of<'add'>): RoundAction[] {
-    return this.do({ type: 'summed', contribution, ok: true });
+    return this.do({ type: 'added', contribution, ok: true });
   }
 
   notes(note: RoundNote['note']): RoundNote[] {
@@ -115,7 +114,7 @@ export class Bench {
   step(step: number): void {
     const [assign] = this.begin(step);
     for (let b = 0; b <= 3; b++) this.deliver(assign, b);
-    for (let b = 0; b < 3; b++) this.do({ type: 'bucket-stepped', bucket: b });
+    for (let b = 0; b < 3; b++) this.do({ type: 'updated', bucket: b });
   }
 }
 

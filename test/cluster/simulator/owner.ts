@@ -57,10 +57,10 @@ export type FromWorker =
       readonly microBatches: sets.IdSet;
       readonly reason: string;
     }
-  | { readonly type: 'bucket-wrong'; readonly bucket: number };
+  | { readonly type: 'mismatch'; readonly bucket: number };
 
 export type ToWorker =
-  | Extract<RoundAction, { type: 'admit' | 'assign' | 'ask-back' | 'revoke' }>
+  | Extract<RoundAction, { type: 'admit' | 'assign' | 'hand-back' | 'revoke' }>
   | { readonly type: 'commit'; readonly step: number }
   | {
       readonly type: 'weights';
@@ -138,7 +138,7 @@ export class Owner {
         this.#ownerFailed = true;
         if (this.#computing !== undefined) this.#end(this.#computing);
         this.#computing = undefined;
-        this.handle({ type: 'owner-unable', now: world.now, reason: 'out of memory' });
+        this.handle({ type: 'owner-unable', now: world.now });
       });
   }
 
@@ -193,8 +193,7 @@ export class Owner {
     this.#job = 'evaluate';
     this.#jobCount = this.shape.evaluationMicroBatches;
     this.options.ledger.jobBegins(this.#jobCount, this.links.size);
-    const evaluation = this.round.version;
-    this.handle({ type: 'begin-evaluation', now: this.world.now, evaluation, microBatches: this.#jobCount });
+    this.handle({ type: 'begin-evaluation', now: this.world.now, microBatches: this.#jobCount });
   }
 
   joined(link: Link, bitClass: string): void {
@@ -246,7 +245,7 @@ export class Owner {
   #compute(action: Extract<RoundAction, { type: 'assign' }>): void {
     must(this.options.config.ownerComputes && !this.#ownerFailed, "the owner's adapter cannot compute");
     must(this.#computing === undefined, "the owner's adapter has two assignments");
-    const { assignment, kind, step, evaluation = 0, buckets } = action;
+    const { assignment, kind, step, buckets } = action;
     this.#computing = assignment;
     const microBatches = sets.idsOf(action.microBatches);
     const hash = hashOf(this.#weights);
@@ -265,7 +264,7 @@ export class Owner {
       for (const bucket of values) {
         let value = 0;
         for (const m of microBatches)
-          value += kind === 'step' ? gradient(hash, step, m, bucket) : evaluationLoss(hash, evaluation, m);
+          value += kind === 'step' ? gradient(hash, step, m, bucket) : evaluationLoss(hash, step, m);
         const { incarnation } = this.options.config;
         const set = sets.setOf(1024, microBatches);
         const sum = { incarnation, step, assignment, bucket, microBatches: set, value, corrupt: false, isFalse: false };
@@ -311,7 +310,7 @@ export class Owner {
 
   readonly #table: { readonly [T in RoundAction['type']]: (action: Extract<RoundAction, { type: T }>) => void } = {
     admit: (action) => this.links.get(action.worker)?.down(action),
-    'ask-back': (action) => this.links.get(action.worker)?.down(action),
+    'hand-back': (action) => this.links.get(action.worker)?.down(action),
     assign: (action) => {
       this.#dealt(action);
       this.assigned.set(action.worker, (this.assigned.get(action.worker) ?? 0) + 1);
@@ -362,20 +361,20 @@ export class Owner {
     this.#take(held);
     if (held.isFalse) this.options.ledger.said(placeOf(held), held.person, `${held.step} ${held.assignment}`);
     const early = this.options.mutation === 'commit-early' && !held.corrupt && this.world.chance(0.2);
-    if (early) this.#soon(() => this.handle({ type: 'summed', now: this.world.now, contribution, ok: true }), 0);
+    if (early) this.#soon(() => this.handle({ type: 'added', now: this.world.now, contribution, ok: true }), 0);
     this.#soon(() => {
       this.#held.delete(contribution);
       const { now } = this.world;
       if (held.corrupt) {
         for (const m of sets.membersOf(held.microBatches)) this.#places.delete(bucket * 1024 + m);
         this.options.ledger.cause();
-        return this.handle({ type: 'summed', now, contribution, ok: false, reason: 'checksum' });
+        return this.handle({ type: 'added', now, contribution, ok: false, reason: 'checksum' });
       }
       this.#sums[bucket] += held.value;
       if (held.isFalse && this.#job === 'step') this.options.ledger.used(placeOf(held), held.step);
       for (const m of sets.membersOf(held.microBatches))
         must(++this.#times[bucket][m] === 1, `micro-batch ${m} is in bucket ${bucket} twice`);
-      if (!early) this.handle({ type: 'summed', now, contribution, ok: true });
+      if (!early) this.handle({ type: 'added', now, contribution, ok: true });
     });
   }
 
@@ -407,7 +406,7 @@ export class Owner {
       this.#differences[bucket] = { version: step, delta: (value - old) | 0 };
       if (this.options.mutation === 'overwrite-old-weights') this.#weights[bucket] = value;
       this.#sums[bucket] = 0;
-      this.handle({ type: 'bucket-stepped', now: this.world.now, bucket });
+      this.handle({ type: 'updated', now: this.world.now, bucket });
     });
   }
 
@@ -428,7 +427,7 @@ export class Owner {
     link.down({ type: 'weights', bucket, version, form, value });
     // A reader that is gone takes nothing, so its window stays shut.
     this.#soon(() => {
-      if (link.open) this.handle({ type: 'sent', now: this.world.now, worker, bucket });
+      if (link.open) this.handle({ type: 'sent', now: this.world.now, worker });
     }, link.worker.traits.readMs);
   }
 

@@ -197,7 +197,7 @@ export class SimulatedWorker {
           }
           this.#queue.push({ assign: message, microBatches: sets.idsOf(message.microBatches), begun: 0, sums: [] });
           break;
-        case 'ask-back':
+        case 'hand-back':
           this.#handBack(message.assignment, message.microBatches);
           break;
         case 'revoke':
@@ -242,7 +242,7 @@ export class SimulatedWorker {
     this.#weights[bucket] = undefined;
     this.#next[bucket] = undefined;
     this.#spoiled.add(bucket);
-    this.#send({ type: 'bucket-wrong', bucket });
+    this.#send({ type: 'mismatch', bucket });
   }
 
   #commit(step: number): void {
@@ -303,7 +303,7 @@ export class SimulatedWorker {
         (task.sums[b] ?? 0) +
         (assign.kind === 'step'
           ? gradient(hash, assign.step, microBatch, b)
-          : evaluationLoss(hash, assign.evaluation ?? 0, microBatch));
+          : evaluationLoss(hash, assign.step, microBatch));
     this.#after(this.traits.microBatchMs * (0.5 + this.#world.random()), () => this.#step(task));
   }
 

@@ -1,0 +1,38 @@
+/** Control messages as bytes: maps in MessagePack, each checked against the schema of its type. */
+import { Packr } from 'msgpackr/pack';
+import type { z } from 'zod';
+import { validate } from '../../src/util/validate.js';
+import { malformed } from './malformed.js';
+import { checkMessagePack } from './message-pack.js';
+
+/** Schemas by message type. */
+export type Schemas = Readonly<Record<string, z.ZodType>>;
+/** The messages of a table of schemas, whose field `type` is their key. */
+export type MessageOf<S extends Schemas> = { [K in keyof S]: z.infer<S[K]> }[keyof S];
+
+const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: false });
+
+export function encode(message: { readonly type: string }): Uint8Array {
+  return packr.pack(message);
+}
+
+/** The value of one message, of which no more is known than that it is a map. Throws LT_CLUSTER_MALFORMED. */
+export function unpack(message: Uint8Array): unknown {
+  checkMessagePack(message);
+  try {
+    return packr.unpack(message);
+  } catch (cause) {
+    throw malformed('it is not MessagePack', cause);
+  }
+}
+
+/** Throws LT_CLUSTER_MALFORMED for anything but a message of `schemas`. */
+export function decode<S extends Schemas>(schemas: S, message: Uint8Array): MessageOf<S> {
+  const value = unpack(message);
+  const type = typeof value === 'object' && value !== null && 'type' in value ? value.type : undefined;
+  const schema = typeof type === 'string' && Object.hasOwn(schemas, type) ? schemas[type] : undefined;
+  if (schema === undefined) throw malformed('its type is unknown');
+  const result = validate(schema, value);
+  if (!result.ok) throw malformed(`${type}: ${result.wrong}`.slice(0, 200));
+  return result.data as MessageOf<S>;
+}
