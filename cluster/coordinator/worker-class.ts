@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { OwnBitClass, ProbeHashes } from '../protocol/bit-class.js';
+import type { RoundNote } from '../round/round.js';
 
 /** The class of a worker. */
 export interface WorkerClass {
@@ -42,5 +43,13 @@ export class WorkerClasses {
   /** `text` with names where it has keys. */
   readable(text: string): string {
     return text.replace(KEY, (key) => this.#names.get(key) ?? key);
+  }
+
+  readableNote(note: RoundNote): RoundNote {
+    return {
+      ...note,
+      ...('bitClass' in note ? { bitClass: this.readable(note.bitClass) } : {}),
+      ...('reason' in note ? { reason: this.readable(note.reason) } : {}),
+    };
   }
 }

@@ -76,6 +76,7 @@ export class MessageConnection<In extends Message, Out extends Message>
 {
   readonly id = ++lastId;
   readonly peer: string;
+  readonly person: string;
   frames: FrameContext | undefined;
   onFrame: (frame: Frame) => void | Promise<void> = () => {};
   onClose: (error: LantrainError) => void = () => {};
@@ -120,7 +121,8 @@ export class MessageConnection<In extends Message, Out extends Message>
     private readonly role: Role<In>,
   ) {
     this.peer = wire.peer;
-    this.#member = role.pool?.member((bytes) => this.#granted(bytes), personOf(wire.peer));
+    this.person = personOf(wire.peer);
+    this.#member = role.pool?.member((bytes) => this.#granted(bytes), this.person);
     const { budget } = role.limits;
     const own = role.isGuarded ? [new Budget(budget.msPerSecond, budget.burstMs)] : [];
     this.#inbox = new Inbox({

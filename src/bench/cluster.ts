@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type Access, loadOrCreateAccess } from '../../cluster/access/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../../cluster/access/join-url.js';
-import { ClusterEngine, type Member } from '../../cluster/coordinator/coordinator.js';
+import { ClusterEngine } from '../../cluster/coordinator/engine.js';
+import type { RemoteWorker } from '../../cluster/coordinator/members.js';
 import { END_REASONS, PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
 import { joinLines, ownAddress } from '../cli/joining.js';
@@ -316,7 +317,7 @@ class ClusterBench {
         if (note.note === 'leave') leave(new LantrainError('LT_CLUSTER_WORKER', `a worker left: ${note.reason}`));
       },
     });
-    const members: Member[] = [];
+    const members: RemoteWorker[] = [];
     try {
       initializeWeights(engine, options.weights, options.seed);
       for (const name of names) this.#lobby.admit(name, engine);
@@ -401,7 +402,7 @@ class ClusterBench {
 /** A worker tells of a step after it has sent the last of it, which can be after the step's end. */
 const TELL_MS = 100;
 
-async function haveTold(members: readonly Member[]): Promise<void> {
+async function haveTold(members: readonly RemoteWorker[]): Promise<void> {
   const end = performance.now() + TELL_MS;
   while (members.some(({ doing }) => doing.kind !== 'nothing') && performance.now() < end)
     await new Promise((go) => setTimeout(go, 1));
@@ -409,8 +410,8 @@ async function haveTold(members: readonly Member[]): Promise<void> {
 
 type Counters = ReturnType<typeof countersOf>;
 
-function countersOf(engine: ClusterEngine, members: readonly Member[]) {
-  const total = (value: (member: Member) => number) => members.reduce((sum, member) => sum + value(member), 0);
+function countersOf(engine: ClusterEngine, members: readonly RemoteWorker[]) {
+  const total = (value: (member: RemoteWorker) => number) => members.reduce((sum, member) => sum + value(member), 0);
   return {
     computeMs: total((m) => m.totals.computeMs),
     uploadMs: total((m) => m.totals.uploadMs),

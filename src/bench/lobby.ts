@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { TOKEN_VARIABLE } from '../../cluster/access/access.js';
-import type { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
+import type { ClusterEngine } from '../../cluster/coordinator/engine.js';
 import { type MessageFromWorker, onlyFromWorker, stopBecause } from '../../cluster/protocol/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
 import { LantrainError } from '../errors.js';

@@ -13,7 +13,7 @@ import {
   savePort,
 } from '../../cluster/access/access.js';
 import { hexFingerprint } from '../../cluster/access/join-url.js';
-import { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
+import { ClusterEngine } from '../../cluster/coordinator/engine.js';
 import { mostWords } from '../../cluster/exchange/blocks.js';
 import { ownBitClass } from '../../cluster/protocol/bit-class.js';
 import { END_REASONS, type EndReason, PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';

@@ -1,8 +1,8 @@
-import type { Member } from '../../cluster/coordinator/coordinator.js';
+import type { RemoteWorker } from '../../cluster/coordinator/members.js';
 import { formatCount, formatPercent } from '../report/format.js';
 import type { WorkerTotal } from '../report/workers.js';
 
-type WorkTotals = Pick<Member['totals'], 'tokens' | 'workMs'>;
+type WorkTotals = Pick<RemoteWorker['totals'], 'tokens' | 'workMs'>;
 
 /** What each worker computes: its tokens by the time from when it was dealt them to when it had sent all. */
 export class Throughput {
@@ -10,7 +10,7 @@ export class Throughput {
   #before: ReadonlyMap<number, WorkTotals> = new Map();
 
   /** `workers  a 2.4k   b 2.5k tokens/s while at work`, since the last call; undefined when nobody has computed since. */
-  line(members: Iterable<Pick<Member, 'id' | 'name' | 'totals'>>): string | undefined {
+  line(members: Iterable<Pick<RemoteWorker, 'id' | 'name' | 'totals'>>): string | undefined {
     const speeds: string[] = [];
     const now = new Map<number, WorkTotals>();
     for (const { id, name, totals } of members) {

@@ -1,4 +1,5 @@
-import { type ClusterEngine, contributorOf } from '../../cluster/coordinator/coordinator.js';
+import type { ClusterEngine } from '../../cluster/coordinator/engine.js';
+import { contributorOf } from '../../cluster/coordinator/members.js';
 import { emptyTotals } from '../../cluster/coordinator/times.js';
 import { OWNER } from '../../cluster/round/round.js';
 import type { WorkerState } from './messages.js';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { OWNER_NAME } from '../../cluster/coordinator/coordinator.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { OWNER_NAME } from '../../cluster/coordinator/members.js';
 import { packLoss } from '../../cluster/exchange/blocks.js';
 import { bitClassOf, ownBitClass } from '../../cluster/protocol/bit-class.js';
 import { encodeFrame } from '../../cluster/protocol/frame.js';

@@ -1,5 +1,6 @@
 import { afterEach, beforeAll } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
+import { ClusterEngine } from '../../cluster/coordinator/engine.js';
+import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import { packLoss, packSums } from '../../cluster/exchange/blocks.js';
 import { encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
 import type { CoordinatorMessage, Welcome, WorkerMessage } from '../../cluster/protocol/protocol.js';

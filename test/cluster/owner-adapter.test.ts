@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
+import { ClusterEngine } from '../../cluster/coordinator/engine.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/coordinator/owner-adapter.js';
 import type { ContributionHeader, Frame } from '../../cluster/protocol/frame.js';
 import { idsOf } from '../../cluster/round/sets.js';

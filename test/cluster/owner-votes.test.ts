@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
+import { ClusterEngine } from '../../cluster/coordinator/engine.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import { type OwnBitClass, ownBitClass } from '../../cluster/protocol/bit-class.js';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
 import type { RoundNote } from '../../cluster/round/round.js';
@@ -102,7 +103,7 @@ async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
       {
         onConnection: (connection) => {
           // Whom the connections of this machine count for.
-          Object.defineProperty(connection, 'peer', { value: `${test.person}:7070` });
+          Object.defineProperty(connection, 'person', { value: test.person });
           engine.admit(connection);
         },
       },
