@@ -102,15 +102,11 @@ export class Contributions {
       finish();
       return;
     }
-    if (!payloadIntact(held.frame)) {
-      finish('its payload does not match its checksum');
-      return;
-    }
-    const { payload, bytes } = held.frame;
+    const { payload, bytes, payloadChecksum: checksum } = held.frame;
     const count = countOf(held.header.microBatches);
     // A message that lies in a buffer of its own, as large ones do, is moved to the summing thread.
     const owned = payload.buffer.byteLength === bytes;
-    this.reducer.add(bucket, payload, isLoss ? count * tokens : count, owned).then(
+    this.reducer.add(bucket, payload, isLoss ? count * tokens : count, { owned, checksum }).then(
       (added) => finish(added === 'added' ? undefined : added.refused),
       (error) => this.driver.fail(error),
     );

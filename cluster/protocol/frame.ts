@@ -136,7 +136,7 @@ function headerChecksum(message: Uint8Array): number {
 /**
  * Reads a frame and checks every field of its header. What is impossible throws LT_CLUSTER_MALFORMED; what may be stale
  * (an earlier incarnation or step, an assignment that is over) is the caller's to judge. The payload is not summed here:
- * `payloadIntact` does it, on whichever thread unpacks it.
+ * the thread that adds it does so, or `payloadIntact`.
  */
 export function decodeFrame(message: Uint8Array, context: FrameContext): Frame {
   if (message.length < HEADER_BYTES) throw malformed(`a frame of ${message.length} bytes has no header`);
