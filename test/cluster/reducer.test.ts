@@ -66,7 +66,9 @@ describe('the reducer', () => {
       const sums = reducer(SIZES, threads);
       await fc.assert(
         fc.asyncProperty(fc.array(contribution, { maxLength: 12 }), async (contributions) => {
-          const added = contributions.map(([bucket, words], i) => sums.add(bucket, pack(words), TERMS, { owned: i % 2 === 0 }));
+          const added = contributions.map(([bucket, words], i) =>
+            sums.add(bucket, pack(words), TERMS, { owned: i % 2 === 0 }),
+          );
           for (const outcome of await Promise.all(added)) expect(outcome).toBe('added');
           for (const [bucket, size] of SIZES.entries()) {
             const want = new Array<bigint>(size).fill(0n);

@@ -20,11 +20,10 @@ import {
   contributeInParts,
   FakeWorker,
   gpu,
-  HASH,
-  NONCE,
   refuse,
   setUpClusters,
 } from './fake-worker.js';
+import { HASH, NONCE } from './small-cluster.js';
 import { join, until } from './transport-helpers.js';
 
 setUpClusters();
