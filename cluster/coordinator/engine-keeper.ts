@@ -5,7 +5,7 @@ import { type MemoryBudget, memoryBudget } from '../../src/model/activations.js'
 import type { BatchShape } from '../../src/model/shape.js';
 import { chooseStack } from '../../src/model/stack.js';
 import { formatBytes } from '../../src/report/format.js';
-import { bitClassHash, type Probe } from '../protocol/bit-class.js';
+import { bitClassHash, type Probe } from '../worker/bit-class.js';
 import { WorkerEngine, type WorkerShape } from '../worker/worker-engine.js';
 
 /** The engine that a run wants, whose steps have `microBatches`. */

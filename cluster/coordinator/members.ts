@@ -1,8 +1,8 @@
 import { LantrainError } from '../../src/errors.js';
-import type { Probe } from '../protocol/bit-class.js';
 import type { CoordinatorMessage } from '../protocol/protocol.js';
 import { OWNER, type WorkerId } from '../round/round.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
+import type { Probe } from '../worker/bit-class.js';
 import type { Contributor } from '../worker/worker-tally.js';
 import { emptyTotals, type WorkerTotals } from './times.js';
 import type { Lane } from './weights-out.js';

@@ -1,6 +1,6 @@
 import type { EngineOptions } from '../../src/train/engine.js';
-import type { OwnBitClass } from '../protocol/bit-class.js';
 import type { RoundNote } from '../round/round.js';
+import type { OwnBitClass } from '../worker/bit-class.js';
 
 export interface ClusterOptions extends EngineOptions {
   readonly seed: number;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { OwnBitClass, ProbeHashes } from '../protocol/bit-class.js';
 import type { RoundNote } from '../round/round.js';
+import type { OwnBitClass, ProbeHashes } from '../worker/bit-class.js';
 
 /** The class of a worker. */
 export interface WorkerClass {

@@ -5,33 +5,22 @@ import type { Job } from './job.js';
 import type { Member } from './member.js';
 import type { Person } from './person.js';
 import * as sets from './sets.js';
-import type { Table } from './table.js';
+import type { RoundState } from './state.js';
 import type { Assignment } from './work.js';
 
 export const FOUND_WRONG = 'workers of its address were found wrong';
 
 /** Draws what is audited, deals the copies, and names who was wrong. */
 export class Auditor {
-  #trials: Trial[] = [];
-
   constructor(
-    readonly table: Table,
+    readonly state: RoundState,
     readonly dealer: Dealer,
   ) {}
 
-  clear(): void {
-    this.#trials = [];
-  }
-
-  /** Whether the place is being decided. */
-  covers(microBatches: sets.IdSet, bucket: number): boolean {
-    return this.#trials.some((t) => t.isOpen(bucket) && sets.intersects(t.microBatches, microBatches));
-  }
-
   /** Whether a copy is lacking that nobody computes. */
   get lacksCopies(): boolean {
-    const { live } = this.dealer;
-    return this.#trials.some(
+    const { live } = this.dealer.work;
+    return this.dealer.work.trials.some(
       (t) =>
         !live.has(t.assignment.id) &&
         t.checking === 0 &&
@@ -45,14 +34,14 @@ export class Auditor {
    * contributes is audited always. The unused part of `draw` chooses who confirms.
    */
   draw(job: Job, a: Assignment, draw: number, now: number): void {
-    const { audit } = this.table.config;
-    const member = this.table.members.get(a.worker);
+    const { audit } = this.state.config;
+    const member = this.state.members.get(a.worker);
     if (a.drawn) return;
     a.drawn = true;
     if (job.kind !== 'step' || a.waived || member === undefined) return;
     if (draw >= audit && member.person.wrong.size === 0) return;
     const { bitClass, person } = member;
-    const others = [...this.table.members.values()].some(
+    const others = [...this.state.members.values()].some(
       (m) =>
         m.bitClass === bitClass &&
         m.person !== person &&
@@ -60,37 +49,37 @@ export class Auditor {
         (this.dealer.manners.mayConfirm(m, now) || this.dealer.manners.isOnTrial(m)),
     );
     if (!others && !this.#ownerConfirms(bitClass)) {
-      this.table.note({ note: 'unaudited', worker: a.worker });
+      this.state.note({ note: 'unaudited', worker: a.worker });
       return;
     }
     const chance = draw < audit ? draw / audit : (draw - audit) / (1 - audit);
     a.trial = new Trial(a, sets.copySet(a.microBatches), bitClass, chance, job.totalBuckets);
-    this.#trials.push(a.trial);
+    this.dealer.work.trials.push(a.trial);
   }
 
   #ownerConfirms(bitClass: string): boolean {
-    return this.table.ownerAble && bitClass === this.table.config.ownerBitClass;
+    return this.state.ownerAble && bitClass === this.state.config.ownerBitClass;
   }
 
   /** What was sent of a bucket cannot be used, and nobody confirms it: it is lacking again. */
   drop(job: Job, trial: Trial, bucket: number, waived: boolean): void {
     for (const vote of trial.votesOf(bucket)) this.dealer.resolve(job, vote.assignment, false);
     trial.drop(bucket);
-    this.dealer.open(job, trial.microBatches, sets.setOf(job.totalBuckets, [bucket]), { waived });
+    this.dealer.work.open(job, trial.microBatches, sets.setOf(job.totalBuckets, [bucket]), { waived });
   }
 
   settle(job: Job, now: number): void {
-    for (const trial of [...this.#trials]) this.#settle(job, trial, now);
+    for (const trial of [...this.dealer.work.trials]) this.#settle(job, trial, now);
   }
 
   /** Nothing that a worker can observe depends on the audit before the whole assignment is here, or its rest is not to come. */
   #settle(job: Job, trial: Trial, now: number): void {
-    const { live } = this.dealer;
+    const { live } = this.dealer.work;
     if (live.has(trial.assignment.id) || trial.checking > 0) return;
     const copies = [...live.values()].filter((a) => a.copyOf === trial);
     const open = trial.open();
     if (open.length === 0) {
-      this.#trials = this.#trials.filter((t) => t !== trial);
+      this.dealer.work.trials = this.dealer.work.trials.filter((t) => t !== trial);
       for (const copy of copies) this.dealer.giveUp(job, copy, now);
       return;
     }
@@ -105,7 +94,7 @@ export class Auditor {
     const may = (person: Person | undefined) => buckets.some((b) => trial.mayConfirm(person, b));
     const byOwner = this.#ownerConfirms(trial.bitClass) && may(undefined);
     const suspect = (trial.assignment.person?.wrong.size ?? 0) > 0;
-    const helpers = [...this.table.members.values()].filter((m) => m.bitClass === trial.bitClass && may(m.person));
+    const helpers = [...this.state.members.values()].filter((m) => m.bitClass === trial.bitClass && may(m.person));
     const persons = this.#ableOf(trial, byOwner && (disputed || suspect) ? [] : helpers, now);
     const options: (Person | 'owner')[] = [...(byOwner ? ['owner' as const] : []), ...persons.keys()];
     if (options.length === 0) {
@@ -119,12 +108,19 @@ export class Auditor {
     }
     const { chosen } = trial;
     const person = chosen === 'owner' ? undefined : chosen;
-    if (person === undefined && this.dealer.isOwnerBusy) return;
+    if (person === undefined && this.dealer.work.isOwnerBusy) return;
     const mine = buckets.filter((b) => trial.mayConfirm(person, b));
     trial.chosen = undefined;
     trial.dealtTo(person);
     const member = person && persons.get(person);
-    this.dealer.assign(job, member, trial.microBatches, sets.setOf(job.totalBuckets, mine), { copyOf: trial }, now);
+    this.dealer.work.assign(
+      job,
+      member,
+      trial.microBatches,
+      sets.setOf(job.totalBuckets, mine),
+      { copyOf: trial },
+      now,
+    );
   }
 
   /** Of each person that can confirm now, the worker that will have done it first. */
@@ -153,7 +149,7 @@ export class Auditor {
     later: readonly Member[],
     now: number,
   ): void {
-    const copies = [...this.dealer.live.values()].filter((a) => a.copyOf === trial);
+    const copies = [...this.dealer.work.live.values()].filter((a) => a.copyOf === trial);
     if (copies.some((copy) => now < copy.hopelessAt)) return;
     for (const copy of copies) this.dealer.giveUp(job, copy, now);
     if (disputed) {
@@ -163,11 +159,11 @@ export class Auditor {
       }
       if (later.some((m) => m.ready && (m.fencedAt === undefined || m.aliveSinceFence || now < m.barredUntil))) return;
       const [bucket] = buckets;
-      this.table.halt({ why: 'audit', bucket, workers: trial.votesOf(bucket).map((v) => v.worker) });
+      this.state.halt({ why: 'audit', bucket, workers: trial.votesOf(bucket).map((v) => v.worker) });
       return;
     }
     if (later.some((m) => this.dealer.manners.isOnTrial(m))) return;
-    this.table.note({ note: 'unaudited', worker: trial.assignment.worker });
+    this.state.note({ note: 'unaudited', worker: trial.assignment.worker });
     for (const b of buckets) this.drop(job, trial, b, true);
   }
 
@@ -178,9 +174,9 @@ export class Auditor {
   foundWrong({ worker, person }: Vote, bucket: number, reason: string, now: number): void {
     if (person === undefined || person.wrong.has(worker)) return;
     person.wrong.add(worker);
-    this.table.note({ note: 'audit', worker, bucket, reason });
+    this.state.note({ note: 'audit', worker, bucket, reason });
     this.#mark(worker, person, reason);
-    this.table.close(worker, 'LT_CLUSTER_AUDIT', reason, now);
+    this.state.close(worker, 'LT_CLUSTER_AUDIT', reason, now);
     this.dealer.manners.raise(person, now);
     this.shutOut(now);
   }
@@ -195,15 +191,15 @@ export class Auditor {
 
   /** Ends the connections of whoever is shut out. */
   shutOut(now: number): void {
-    for (const m of [...this.table.members.values()])
-      if (this.isShutOut(m.person, m.bitClass)) this.table.close(m.id, 'LT_CLUSTER_AUDIT', FOUND_WRONG, now);
+    for (const m of [...this.state.members.values()])
+      if (this.isShutOut(m.person, m.bitClass)) this.state.close(m.id, 'LT_CLUSTER_AUDIT', FOUND_WRONG, now);
   }
 
   /** Something of the person is used in `step`, and nobody who is trusted has confirmed it. */
   unconfirmed(worker: WorkerId, person: Person, step: number): void {
     if (step < (person.firstUnconfirmed ?? Number.POSITIVE_INFINITY)) {
       person.firstUnconfirmed = step;
-      this.table.note({ note: 'contributed', person: person.name, step });
+      this.state.note({ note: 'contributed', person: person.name, step });
     }
     if (person.wrong.size > 0) this.#mark(worker, person, 'used unconfirmed, of a person that was found wrong');
   }
@@ -213,6 +209,6 @@ export class Auditor {
     const since = person.firstUnconfirmed;
     if (since === undefined || since >= (person.inexactSince ?? Number.POSITIVE_INFINITY)) return;
     person.inexactSince = since;
-    this.table.note({ note: 'inexact', worker, since, reason });
+    this.state.note({ note: 'inexact', worker, since, reason });
   }
 }

@@ -1,9 +1,9 @@
 import type { Dealer } from './dealer.js';
-import { OWNER, type WorkerId } from './events.js';
+import { type EventOf, OWNER, type WorkerId } from './events.js';
 import type { Job } from './job.js';
 import type { Person } from './person.js';
 import * as sets from './sets.js';
-import type { Table } from './table.js';
+import type { RoundState } from './state.js';
 import type { Assignment, Claim, WorkItem } from './work.js';
 
 /**
@@ -16,12 +16,64 @@ export class Claims {
   readonly #refuted: { worker: WorkerId; person: Person; claim: Claim }[] = [];
 
   constructor(
-    readonly table: Table,
+    readonly state: RoundState,
     readonly dealer: Dealer,
   ) {}
 
-  /** A worker refuses these micro-batches. */
-  made(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): void {
+  /** A worker, or the owner's adapter, refuses some of what it was dealt. */
+  refused(event: EventOf<'refused'>): void {
+    const { worker, microBatches, reason, now } = event;
+    const { work } = this.dealer;
+    const { job, a } = work.assignmentOf(event) ?? {};
+    if (job === undefined || a === undefined) return;
+    if (sets.isEmpty(microBatches) || !sets.isSubset(microBatches, a.microBatches)) {
+      this.state.close(worker, 'LT_CLUSTER_IMPOSSIBLE', 'it refuses what it was not dealt', now);
+      return;
+    }
+    const { person, twin } = a;
+    if (person === undefined) {
+      const [microBatch] = sets.membersOf(microBatches);
+      work.drop(a, now);
+      this.#believe(job, microBatch, [OWNER], reason, now);
+      return;
+    }
+    this.state.counters.refused++;
+    this.state.note({ note: 'refuse', worker, reason });
+    const member = this.state.members.get(worker);
+    if (member !== undefined) member.refuses = true;
+    job.notDone(person, microBatches);
+    this.#made(job, microBatches, worker, person, reason);
+    work.drop(a, now);
+    a.copyOf?.refusedBy(person);
+    work.reopen(job, a);
+    // What both had is checked before it is used.
+    if (twin !== undefined) {
+      work.revoke(twin, now);
+      work.reopen(job, twin);
+    }
+    this.heed(job, now);
+  }
+
+  /** Acts on a claim that is to be believed by now. */
+  heed(job: Job, now: number): void {
+    const claim = this.#believed(job);
+    if (claim === undefined) return;
+    const [microBatch] = sets.membersOf(claim.microBatches);
+    const workers = [...new Set(claim.by.map((one) => one.worker))];
+    this.#believe(job, microBatch, workers, claim.reason, now);
+  }
+
+  /** A micro-batch is refused for good. */
+  #believe(job: Job, microBatch: number, workers: readonly WorkerId[], reason: string, now: number): void {
+    if (job.kind === 'step') {
+      this.state.halt({ why: 'refused', microBatch, workers, reason });
+      return;
+    }
+    job.finite = false;
+    this.dealer.work.end(now);
+  }
+
+  #made(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): void {
     let claim = job.claims.find((c) => sets.intersects(c.microBatches, microBatches));
     if (claim === undefined) {
       claim = { microBatches: sets.setOf(job.count, sets.membersOf(microBatches)), by: [], reason };
@@ -32,12 +84,12 @@ export class Claims {
   }
 
   /** The claim that is to be believed, if there is one. */
-  believed(job: Job): Claim | undefined {
-    if (this.table.ownerAble) return undefined;
+  #believed(job: Job): Claim | undefined {
+    if (this.state.ownerAble) return undefined;
     return job.claims.find(({ by }) => {
       const [{ person }] = by;
       if (by.some((one) => one.person !== person)) return true;
-      const others = [...this.table.members.values()].some((m) => m.person !== person);
+      const others = [...this.state.members.values()].some((m) => m.person !== person);
       return by.length >= 2 && !others && person.connections > 0;
     });
   }
@@ -45,13 +97,13 @@ export class Claims {
   /** Gives what was refused, whole, to the owner's adapter, or to somebody who has not refused it. */
   deal(job: Job, item: WorkItem, claim: Claim, now: number): void {
     const { manners } = this.dealer;
-    if (this.table.ownerAble) {
-      if (this.dealer.isOwnerBusy) return;
-      this.dealer.take(item);
-      this.dealer.assign(job, undefined, item.microBatches, item.buckets, {}, now);
+    if (this.state.ownerAble) {
+      if (this.dealer.work.isOwnerBusy) return;
+      this.dealer.work.take(item);
+      this.dealer.work.assign(job, undefined, item.microBatches, item.buckets, {}, now);
       return;
     }
-    const all = [...this.table.members.values()];
+    const all = [...this.state.members.values()];
     const uninvolved = all.filter((m) => !claim.by.some(({ person }) => person === m.person));
     const allowed = uninvolved.length > 0 ? uninvolved : all;
     let able: readonly (typeof all)[number][] = allowed.filter(
@@ -61,8 +113,8 @@ export class Claims {
     if (able.length === 0) return;
     const loads = able.map((m) => this.dealer.loadMs(m) + (m.proven ? 0 : 1e9));
     const member = able[loads.indexOf(Math.min(...loads))];
-    this.dealer.take(item);
-    const a = this.dealer.assign(job, member, item.microBatches, item.buckets, { waived: item.waived }, now);
+    this.dealer.work.take(item);
+    const a = this.dealer.work.assign(job, member, item.microBatches, item.buckets, { waived: item.waived }, now);
     a.exhausted = true;
   }
 
@@ -70,7 +122,7 @@ export class Claims {
   computed(job: Job, a: Assignment): void {
     for (const claim of [...job.claims]) {
       if (!sets.isSubset(claim.microBatches, a.microBatches)) continue;
-      if (this.table.ownerAble && a.worker !== OWNER) continue;
+      if (this.state.ownerAble && a.worker !== OWNER) continue;
       job.claims = job.claims.filter((c) => c !== claim);
       for (const worker of new Set(claim.by.map((one) => one.worker))) {
         const person = claim.by.find((one) => one.worker === worker)?.person;
@@ -83,13 +135,13 @@ export class Claims {
   punish(job: Job, now: number): void {
     for (const { worker, person, claim } of this.#refuted.splice(0)) {
       const [microBatch] = sets.membersOf(claim.microBatches);
-      this.table.note({ note: 'refuted', worker, microBatch });
-      person.refuted = person.refuted.filter((step) => step > job.step - this.table.policy.refutedSteps);
+      this.state.note({ note: 'refuted', worker, microBatch });
+      person.refuted = person.refuted.filter((step) => step > job.step - this.state.policy.refutedSteps);
       person.refuted.push(job.step);
-      const member = this.table.members.get(worker);
+      const member = this.state.members.get(worker);
       if (person.refuted.length >= 2) {
         this.dealer.manners.raise(person, now);
-        this.table.close(worker, 'LT_CLUSTER_MANNERS', 'it refused what others could compute, twice', now);
+        this.state.close(worker, 'LT_CLUSTER_MANNERS', 'it refused what others could compute, twice', now);
       } else if (member !== undefined) this.dealer.fenceOff(job, member, 'it refused what others could compute', now);
       else this.dealer.manners.raise(person, now);
     }

@@ -14,6 +14,9 @@ import {
 } from './sets.js';
 import type { Claim } from './work.js';
 
+/** A person that has not done a micro-batch this often in one job is dealt it only if nobody else can be. */
+export const MOST_FAILURES = 2;
+
 /** What is being summed: one update, or the loss of one list of micro-batches. */
 export class Job {
   readonly microBatches: IdSet;

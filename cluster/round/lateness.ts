@@ -3,7 +3,7 @@ import type { WorkerId } from './events.js';
 import type { Job } from './job.js';
 import type { Member } from './member.js';
 import * as sets from './sets.js';
-import type { Table } from './table.js';
+import type { RoundState } from './state.js';
 import { type Assignment, undelivered } from './work.js';
 
 /** What is this many times as late as what is late is not waited for, where the run can do without it. */
@@ -35,7 +35,7 @@ export class Lateness {
   #lookedAt = Number.NEGATIVE_INFINITY;
 
   constructor(
-    readonly table: Table,
+    readonly state: RoundState,
     readonly dealer: Dealer,
   ) {}
 
@@ -51,13 +51,13 @@ export class Lateness {
     if (now < this.#lookedAt + LOOK_MS) return;
     this.#lookedAt = now;
     let known: Known | undefined;
-    for (const a of this.dealer.live.values()) {
-      if (a.isLate || a.startedAt === undefined || now < a.startedAt + this.table.policy.lateFloorMs) continue;
+    for (const a of this.dealer.work.live.values()) {
+      if (a.isLate || a.startedAt === undefined || now < a.startedAt + this.state.policy.lateFloorMs) continue;
       known ??= this.#known();
       const lateAt = this.#lateAt(a, known);
       if (now < lateAt) continue;
       // What comes after it in the queue will be late too.
-      for (const one of this.table.members.get(a.worker)?.live ?? []) {
+      for (const one of this.state.members.get(a.worker)?.live ?? []) {
         one.isLate = true;
         one.hopelessAt = a.startedAt + HOPELESS * (lateAt - a.startedAt);
       }
@@ -67,7 +67,7 @@ export class Lateness {
   /** How long it should take, by what is known. */
   #estimateMs(a: Assignment, known: Known): number {
     const each = Math.min(known.each?.get(a.worker) ?? UNKNOWN_MS, MOST_TIMES_SLOWER * known.meanMs);
-    return this.table.policy.overheadMs + a.count * each;
+    return this.state.policy.overheadMs + a.count * each;
   }
 
   #known(): Known {
@@ -77,9 +77,9 @@ export class Lateness {
   }
 
   #lateAt(a: Assignment, known: Known): number {
-    const member = this.table.members.get(a.worker);
+    const member = this.state.members.get(a.worker);
     if (member === undefined || a.startedAt === undefined) return Number.POSITIVE_INFINITY;
-    const { lateFactor, lateFloorMs, lateUnprovenMs, lateUnknownMs } = this.table.policy;
+    const { lateFactor, lateFloorMs, lateUnprovenMs, lateUnknownMs } = this.state.policy;
     let floorMs = member.proven ? lateFloorMs : lateUnprovenMs;
     if (known.each === undefined) floorMs = lateUnknownMs;
     return a.startedAt + Math.max(floorMs, lateFactor * this.#estimateMs(a, known));
@@ -87,9 +87,9 @@ export class Lateness {
 
   /** Deals late work to idle workers as well. At most two have the same. Not while it may be the coordinator that is late. */
   deal(job: Job, now: number): void {
-    if (this.table.isAtWork) return;
-    for (const a of [...this.dealer.live.values()]) {
-      if (!a.isLate || a.copyOf !== undefined || !this.dealer.live.has(a.id)) continue;
+    if (this.state.isAtWork) return;
+    for (const a of [...this.dealer.work.live.values()]) {
+      if (!a.isLate || a.copyOf !== undefined || !this.dealer.work.live.has(a.id)) continue;
       const useful = this.#useful(job, a);
       if (useful.length === 0) {
         this.dealer.giveUp(job, a, now);
@@ -103,20 +103,15 @@ export class Lateness {
         continue;
       }
       const buckets = sets.setOf(job.totalBuckets, useful);
-      this.table.note({ note: 'late', worker: a.worker, lateMs: this.#lateMs(a, now) });
+      this.state.note({ note: 'late', worker: a.worker });
       a.exhausted = true;
-      a.twin = this.dealer.assign(job, other, a.microBatches, buckets, { twin: a, waived: a.waived }, now);
+      a.twin = this.dealer.work.assign(job, other, a.microBatches, buckets, { twin: a, waived: a.waived }, now);
     }
-  }
-
-  #lateMs(a: Assignment, now: number): number {
-    if (a.startedAt === undefined) return 0;
-    return Math.max(0, now - a.startedAt - this.#estimateMs(a, this.#known()));
   }
 
   /** An idle worker for late work: of another person, proven, if there is one. */
   #idleFor(job: Job, a: Assignment, now: number): Member | undefined {
-    const others = [...this.table.members.values()].filter((m) => m.id !== a.worker && m.id !== a.twin?.worker);
+    const others = [...this.state.members.values()].filter((m) => m.id !== a.worker && m.id !== a.twin?.worker);
     let idle = this.dealer.fit(job, a.microBatches, now).filter((m) => others.includes(m) && m.isIdle);
     const otherPersons = others.some((m) => m.ready && m.person !== a.person && m.fencedAt === undefined);
     if (otherPersons) idle = idle.filter((m) => m.person !== a.person);
@@ -137,18 +132,18 @@ export class Lateness {
   /** Its buckets that have come neither from it nor from anybody else. */
   #useful(job: Job, a: Assignment): number[] {
     return [...sets.membersOf(undelivered(a))].filter(
-      (b) => job.lacksAll(b, a.microBatches) && !this.dealer.auditor.covers(a.microBatches, b),
+      (b) => job.lacksAll(b, a.microBatches) && !this.dealer.work.isAudited(a.microBatches, b),
     );
   }
 
   /** How long a worker with work may be silent. */
   #deadlineMs(member: Member): number {
-    const { silenceMs, silenceFactor } = this.table.policy;
+    const { silenceMs, silenceFactor } = this.state.policy;
     return Math.max(silenceMs, silenceFactor * this.dealer.loadMs(member)) * 2 ** Math.min(member.level, 10);
   }
 
   get #holders(): Member[] {
-    return [...this.table.members.values()].filter((m) => m.live.length > 0);
+    return [...this.state.members.values()].filter((m) => m.live.length > 0);
   }
 
   #fence(job: Job, now: number): void {
@@ -160,7 +155,7 @@ export class Lateness {
   }
 
   #anotherCan(member: Member): boolean {
-    return [...this.table.members.values()].some(
+    return [...this.state.members.values()].some(
       (m) =>
         m !== member && m.ready && (m.fencedAt === undefined || (m.aliveSinceFence && m.lastLife > member.quietSince)),
     );
@@ -171,7 +166,7 @@ export class Lateness {
     const known = this.#known();
     const holders = this.#holders.filter((m) => this.#anotherCan(m));
     const times = holders.map((m) => m.quietSince + this.#deadlineMs(m));
-    for (const a of this.dealer.live.values())
+    for (const a of this.dealer.work.live.values())
       if (!a.isLate) times.push(this.#lateAt(a, known));
       else if (a.copyOf !== undefined) times.push(a.hopelessAt);
     return Math.min(Number.POSITIVE_INFINITY, ...times.filter((at) => at > now));

@@ -2,7 +2,7 @@ import type { Job } from './job.js';
 import type { Member } from './member.js';
 import type { Person } from './person.js';
 import type { IdSet } from './sets.js';
-import type { Table } from './table.js';
+import type { RoundState } from './state.js';
 
 /**
  * Who may be dealt work. A worker that has proved itself gets its share. Any other (new, or fenced lately) gets one
@@ -12,7 +12,7 @@ import type { Table } from './table.js';
 export class Manners {
   #forcedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(readonly table: Table) {}
+  constructor(readonly state: RoundState) {}
 
   isAble(m: Member, now: number): boolean {
     if (!m.ready || m.fencedAt !== undefined) return false;
@@ -34,12 +34,12 @@ export class Manners {
   }
 
   able(now: number): Member[] {
-    return [...this.table.members.values()].filter((m) => this.isAble(m, now));
+    return [...this.state.members.values()].filter((m) => this.isAble(m, now));
   }
 
   /** Whether an unproven connection of the person has work. */
   #isOnTrial(person: Person): boolean {
-    return [...this.table.members.values()].some((m) => m.person === person && !m.proven && !m.isIdle);
+    return [...this.state.members.values()].some((m) => m.person === person && !m.proven && !m.isIdle);
   }
 
   /** Who is about to prove itself, and gets a share then. */
@@ -48,24 +48,24 @@ export class Manners {
   }
 
   #backOffMs(level: number, longestMs: number): number {
-    const first = Math.max(this.table.policy.backOffMs, 2 * (this.table.usualStepMs ?? 0));
+    const first = Math.max(this.state.policy.backOffMs, 2 * (this.state.usualStepMs ?? 0));
     return Math.min(first * 2 ** Math.min(level - 1, 30), Math.max(longestMs, first));
   }
 
   /** It has not done what it was dealt. Who has contributed for a while costs its person nothing: machines fail. */
   fence(job: Job, m: Member, now: number): void {
-    const settled = m.goodJobs >= this.table.policy.settledSteps;
+    const settled = m.goodJobs >= this.state.policy.settledSteps;
     if (!settled) this.raise(m.person, now, m);
     const level = Math.max(m.level + 1, settled ? 0 : m.person.levelAt(now));
-    m.fence(now, now + this.#backOffMs(level, this.table.policy.longestBackOffMs));
+    m.fence(now, now + this.#backOffMs(level, this.state.policy.longestBackOffMs));
     for (const a of m.live) if (a.remaining > 0 && a.copyOf === undefined) job.notDone(m.person, a.microBatches);
   }
 
   /** Its connection has ended while it had work, or for what it made of `spoiled`. */
   left(job: Job, m: Member, now: number, spoiled?: IdSet): void {
-    if (m.goodJobs >= this.table.policy.settledSteps) return;
+    if (m.goodJobs >= this.state.policy.settledSteps) return;
     if (spoiled === undefined && (m.goodJobs > 0 || m.done > 0)) {
-      m.person.bar(now + this.table.policy.leaveMs);
+      m.person.bar(now + this.state.policy.leaveMs);
       return;
     }
     this.raise(m.person, now, m);
@@ -78,24 +78,24 @@ export class Manners {
    * proved itself, the next one may well be as honest, and waits for a while only.
    */
   raise(person: Person, now: number, by?: Member): void {
-    const { longestBackOffMs, neighbourBackOffMs } = this.table.policy;
-    const isShared = [...this.table.members.values()].some((m) => m !== by && m.person === person && m.proven);
+    const { longestBackOffMs, neighbourBackOffMs } = this.state.policy;
+    const isShared = [...this.state.members.values()].some((m) => m !== by && m.person === person && m.proven);
     person.raise(now, (level) => this.#backOffMs(level, isShared ? neighbourBackOffMs : longestBackOffMs));
   }
 
   /** Ends back-offs whose time has come, of workers that are alive. */
   lift(now: number): void {
-    for (const m of this.table.members.values()) if (m.aliveSinceFence && now >= m.barredUntil) m.fencedAt = undefined;
+    for (const m of this.state.members.values()) if (m.aliveSinceFence && now >= m.barredUntil) m.fencedAt = undefined;
   }
 
   /** When `lift`, or the end of a person's back-off, is next of use after `now`. */
   wakeAt(now: number): number {
     let at = Number.POSITIVE_INFINITY;
-    for (const m of this.table.members.values()) {
+    for (const m of this.state.members.values()) {
       const until = m.fencedAt !== undefined ? m.barredUntil : m.proven ? 0 : m.person.barredUntil;
       if (until > now) at = Math.min(at, until);
     }
-    const forced = this.#forcedAt + this.table.policy.necessityMs;
+    const forced = this.#forcedAt + this.state.policy.necessityMs;
     return forced > now ? Math.min(at, forced) : at;
   }
 
@@ -104,7 +104,7 @@ export class Manners {
    * have nothing to do: who refuses nothing, who failed least, whose back-off ends first.
    */
   force(members: readonly Member[], failures: (m: Member) => number, now: number): Member | undefined {
-    if (now < this.#forcedAt + this.table.policy.necessityMs) return undefined;
+    if (now < this.#forcedAt + this.state.policy.necessityMs) return undefined;
     const rank = (m: Member) => [
       m.refuses ? 1 : 0,
       failures(m),
@@ -116,7 +116,7 @@ export class Manners {
       .sort((a, b) => a.rank[0] - b.rank[0] || a.rank[1] - b.rank[1] || a.rank[2] - b.rank[2]);
     if (one === undefined) return undefined;
     this.#forcedAt = now;
-    if (!this.isAble(one.m, now)) this.table.note({ note: 'unfence', worker: one.m.id });
+    if (!this.isAble(one.m, now)) this.state.note({ note: 'unfence', worker: one.m.id });
     one.m.fencedAt = undefined;
     one.m.forced = true;
     return one.m;

@@ -1,6 +1,7 @@
-import { Speed } from './assignment.js';
-import type { Policy, WorkerId } from './events.js';
+import type { WorkerId } from './events.js';
 import type { Person } from './person.js';
+import type { Policy } from './policy.js';
+import { Speed } from './shares.js';
 import { Delivery } from './weights.js';
 import type { Assignment } from './work.js';
 

@@ -1,4 +1,5 @@
-import type { Policy, WorkerId } from './events.js';
+import type { WorkerId } from './events.js';
+import type { Policy } from './policy.js';
 
 /** Persons that are remembered though nothing is known against them and none of their connections is there. */
 const MOST_HARMLESS = 1024;

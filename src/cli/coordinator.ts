@@ -15,7 +15,6 @@ import {
 import { hexFingerprint } from '../../cluster/access/join-url.js';
 import { ClusterEngine } from '../../cluster/coordinator/engine.js';
 import { mostWords } from '../../cluster/exchange/blocks.js';
-import { ownBitClass } from '../../cluster/protocol/bit-class.js';
 import { END_REASONS, type EndReason, PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
 import { MAX_TOKEN_BYTES, tokenBytes } from '../../cluster/protocol/tokens.js';
 import type { RoundNote } from '../../cluster/round/round.js';
@@ -23,6 +22,7 @@ import { advertise } from '../../cluster/transport/discovery.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { isLoopback } from '../../cluster/transport/loopback.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
+import { ownBitClass } from '../../cluster/worker/bit-class.js';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { ACCESS_FOLDER } from '../checkpoint/tree.js';
 import { LantrainError } from '../errors.js';

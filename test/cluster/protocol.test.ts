@@ -10,9 +10,19 @@ import {
   payloadIntact,
 } from '../../cluster/protocol/frame.js';
 import { checkMessagePack } from '../../cluster/protocol/message-pack.js';
-import { COORDINATOR_MESSAGES, WORKER_MESSAGES, type WorkerMessage } from '../../cluster/protocol/protocol.js';
+import {
+  COORDINATOR_MESSAGES,
+  dispatch,
+  END_REASONS,
+  type EndReason,
+  onlyFromCoordinator,
+  onlyFromWorker,
+  stopBecause,
+  WORKER_MESSAGES,
+  type WorkerMessage,
+} from '../../cluster/protocol/protocol.js';
 import { packTokens, unpackTokens } from '../../cluster/protocol/tokens.js';
-import { microBatchSet } from '../../cluster/round/sets.js';
+import { microBatchSet, setOf } from '../../cluster/round/sets.js';
 import {
   COORDINATOR_TRANSPORT,
   decodeCoordinatorMessage,
@@ -163,6 +173,17 @@ test('a kind that this side does not take is refused', () => {
   expect(() => decodeFrame(message, { ...CONTEXT, kinds: ['weights-whole'] })).toThrow(malformed);
 });
 
+test('the set of a contribution lies in its header, micro-batch m at bit m % 8 of byte m / 8', () => {
+  fc.assert(
+    fc.property(fc.uniqueArray(fc.nat(15), { minLength: 1 }), (list) => {
+      // Of a step of 16 micro-batches, as the round has it: shorter than the header's place.
+      const frame = encodeFrame(contribution({ microBatches: setOf(16, list) }), new Uint8Array(4));
+      const bits = Array.from({ length: 1024 }, (_, m) => (frame[40 + (m >> 3)] >> (m & 7)) & 1);
+      expect(bits.flatMap((bit, m) => (bit === 1 ? [m] : []))).toEqual([...list].sort((a, b) => a - b));
+    }),
+  );
+});
+
 test('random bytes and truncated frames are malformed and nothing else', () => {
   const frame = encodeFrame(contribution(), new Uint8Array(256));
   const cut = fc.nat(frame.length - 1).map((n) => frame.subarray(0, n));
@@ -194,6 +215,25 @@ test('control messages come out as they went in', () => {
   const decoded = decodeCoordinatorMessage(encodeMessage(assign));
   expect(decoded).toMatchObject({ type: 'assign', assignment: 1, step: 2 });
   if (decoded.type === 'assign') expect([...decoded.microBatches[0].tokens]).toEqual([1, 2]);
+});
+
+test('a stop says why by a reason of the list, and is final only where the run is done', () => {
+  for (const reason of Object.keys(END_REASONS) as EndReason[]) {
+    const stop = stopBecause(reason);
+    expect(stop).toEqual({ type: 'stop', reason, final: reason === 'done' });
+    expect(decodeCoordinatorMessage(encodeMessage(stop))).toEqual(stop);
+  }
+  const prose = { type: 'stop', reason: 'the run is done', final: true } as never;
+  expect(() => decodeCoordinatorMessage(encodeMessage(prose))).toThrow(malformed);
+});
+
+test('a table of some handlers refuses every other message', () => {
+  const heard: string[] = [];
+  const handlers = onlyFromWorker({ leave: ({ reason }) => heard.push(reason) });
+  dispatch(handlers, { type: 'leave', reason: 'enough' });
+  expect(() => dispatch(handlers, { type: 'ready' })).toThrow(malformed);
+  expect(() => dispatch(onlyFromCoordinator({}), stopBecause('done'))).toThrow(malformed);
+  expect(heard).toEqual(['enough']);
 });
 
 test('wrong types, missing, surplus and out-of-range fields are malformed', () => {

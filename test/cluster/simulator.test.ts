@@ -280,8 +280,8 @@ describe('broken on purpose, the simulator finds it', () => {
     [
       'a contribution is counted twice',
       [
-        ['round.ts', 'if (!job.lacksAll(bucket, microBatches)) {', 'if (false) {'],
-        ['round.ts', 'if (sets.has(a.delivered, bucket)) {', 'if (false) {'],
+        ['contributions.ts', 'if (!job.lacksAll(bucket, microBatches)) {', 'if (false) {'],
+        ['contributions.ts', 'if (sets.has(a.delivered, bucket)) {', 'if (false) {'],
       ],
     ],
     [
@@ -294,21 +294,27 @@ describe('broken on purpose, the simulator finds it', () => {
     ],
     [
       'what failed to verify is forgotten',
-      [['round.ts', 'this.#dealer.open(job, held.microBatches, sets.setOf(job.totalBuckets, [bucket]));', '']],
-    ],
-    [
-      'what a dead worker owed is forgotten',
       [
         [
-          'round.ts',
-          'for (const a of member.live) {\n      this.#dealer.drop(a, now);\n      this.#dealer.reopen(job, a);',
-          'for (const a of member.live) {\n      this.#dealer.drop(a, now);',
+          'contributions.ts',
+          'this.dealer.work.open(job, held.microBatches, sets.setOf(job.totalBuckets, [bucket]));',
+          '',
         ],
       ],
     ],
     [
+      'what a dead worker owed is forgotten',
+      [['roster.ts', '      work.drop(a, now);\n      work.reopen(job, a);', '      work.drop(a, now);']],
+    ],
+    [
       'the step commits before its last bucket is stepped',
-      [['round.ts', 'this.#steppedCount < this.config.parameterBuckets) return;', 'this.#steppedCount === 0) return;']],
+      [
+        [
+          'updates.ts',
+          'return this.#steppedCount === this.state.config.parameterBuckets;',
+          'return this.#steppedCount > 0;',
+        ],
+      ],
     ],
     [
       'a bucket is updated before the norm is known',
@@ -324,26 +330,32 @@ describe('broken on purpose, the simulator finds it', () => {
     ],
     [
       'frames of an earlier incarnation and step are taken',
-      [['round.ts', 'event.incarnation === this.config.incarnation && event.step === this.#job?.step;', 'true;']],
+      [['contributions.ts', 'event.incarnation === config.incarnation && event.step === current?.step;', 'true;']],
     ],
     ['the only worker is fenced off', [['lateness.ts', ' || !this.#anotherCan(member)) continue;', ') continue;']]],
     [
       'a fenced worker keeps its share',
-      [['dealer.ts', '      this.revoke(a, now);\n      this.reopen(job, a);', '      this.reopen(job, a);']],
+      [
+        [
+          'dealer.ts',
+          '      this.work.revoke(a, now);\n      this.work.reopen(job, a);',
+          '      this.work.reopen(job, a);',
+        ],
+      ],
     ],
     [
       'what was handed back stays in the share',
-      [['dealer.ts', 'sets.removeAll(a.microBatches, microBatches);\n    a.count', 'a.count']],
+      [['hand-backs.ts', 'sets.removeAll(a.microBatches, microBatches);\n    a.count', 'a.count']],
     ],
     [
       'a set that was never dealt is taken',
-      [['round.ts', ' || !sets.equalSets(microBatches, a.microBatches)) {', ') {']],
+      [['contributions.ts', ' || !sets.equalSets(microBatches, a.microBatches)) {', ') {']],
     ],
     [
       'what a worker had is open again though its twin has it',
       [
         [
-          'dealer.ts',
+          'live-work.ts',
           '(a) =>\n        a.copyOf === undefined &&',
           '(a) =>\n        false && a.copyOf === undefined &&',
         ],
@@ -351,11 +363,14 @@ describe('broken on purpose, the simulator finds it', () => {
     ],
     [
       'what is late is twinned again and again',
-      [['lateness.ts', 'a.twin = this.dealer.assign(', 'this.dealer.assign(']],
+      [['lateness.ts', 'a.twin = this.dealer.work.assign(', 'this.dealer.work.assign(']],
     ],
     ['nobody is ever late', [['lateness.ts', 'if (now < lateAt) continue;', 'continue;']]],
     ['the back-off never yields', [['manners.ts', 'if (one === undefined) return undefined;', 'return undefined;']]],
-    ['handing everything back costs nothing', [['round.ts', 'if (count === 0 || isAnswer) this', 'if (true) this']]],
+    [
+      'handing everything back costs nothing',
+      [['hand-backs.ts', 'if (count === 0 || isAnswer) this', 'if (true) this']],
+    ],
     [
       'votes count by connection',
       [
@@ -371,7 +386,7 @@ describe('broken on purpose, the simulator finds it', () => {
     ],
     [
       'what a liar contributed before is forgotten',
-      [['auditor.ts', 'this.#mark(worker, person, reason);\n    this.table.close', 'this.table.close']],
+      [['auditor.ts', 'this.#mark(worker, person, reason);\n    this.state.close', 'this.state.close']],
     ],
     [
       'what was contributed under an earlier coordinator is forgotten',
@@ -384,7 +399,7 @@ describe('broken on purpose, the simulator finds it', () => {
     [
       'one refusal is believed',
       [
-        ['claims.ts', 'if (this.table.ownerAble) return undefined;', ''],
+        ['claims.ts', 'if (this.state.ownerAble) return undefined;', ''],
         ['claims.ts', 'return by.length >= 2 && !others', 'return by.length >= 1'],
       ],
     ],

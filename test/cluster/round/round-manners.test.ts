@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { deal } from '../../../cluster/round/assignment.js';
 import { Manners } from '../../../cluster/round/manners.js';
 import { Member } from '../../../cluster/round/member.js';
 import { People, Person } from '../../../cluster/round/person.js';
 import { DEFAULT_POLICY, OWNER, type RoundConfig, sets } from '../../../cluster/round/round.js';
-import type { Table } from '../../../cluster/round/table.js';
+import { deal } from '../../../cluster/round/shares.js';
+import type { RoundState } from '../../../cluster/round/state.js';
 import type { Assignment } from '../../../cluster/round/work.js';
 import { Bench, type Of, types } from '../simulator/bench.js';
 
@@ -238,8 +238,8 @@ describe('what is known of persons', () => {
         member.proven = isProven;
         return member;
       });
-      const table = { policy: DEFAULT_POLICY, members: new Map(members.map((m) => [m.id, m])) };
-      const manners = new Manners(table as unknown as Table);
+      const state = { policy: DEFAULT_POLICY, members: new Map(members.map((m) => [m.id, m])) };
+      const manners = new Manners(state as unknown as RoundState);
       let now = 0;
       for (let offence = 0; offence < 12; offence++) {
         now = Math.max(now, person.barredUntil);

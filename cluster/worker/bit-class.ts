@@ -9,7 +9,7 @@ import type { Parameter } from '../../src/model/parameters.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { Optimizer } from '../../src/train/optimizer.js';
 import { deriveKey, fillUniform, type Key, Stream, threefry } from '../../src/util/random.js';
-import { WorkerEngine, type WorkerShape } from '../worker/worker-engine.js';
+import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
 /*
  * Adapters of one bit class give the same bits for the same kernels. That is found by hashing results, not by name:

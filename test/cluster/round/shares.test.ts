@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { deal, estimates, handBackCount, Speed } from '../../../cluster/round/assignment.js';
+import { deal, estimates, handBackCount, Speed } from '../../../cluster/round/shares.js';
 
 const lane = (microBatchMs: number, loadMs = 0) => ({ microBatchMs, loadMs });
 const lanes = fc.array(

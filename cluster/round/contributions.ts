@@ -1,0 +1,191 @@
+import type { Vote } from './audit.js';
+import type { Dealer } from './dealer.js';
+import { type ContributionId, type EventOf, OWNER, type WorkerId } from './events.js';
+import type { Job } from './job.js';
+import type { Roster } from './roster.js';
+import * as sets from './sets.js';
+import type { Held, RoundState } from './state.js';
+import type { Assignment } from './work.js';
+
+/**
+ * The way of a contribution into the sum of its bucket: whole or not at all, and each micro-batch once.
+ *
+ *     contribution --> add ----> added                   (its bytes may go after `added`)
+ *                  --> check --> checked --> add | release    (audited)
+ *                  --> release                                (stale; the bytes may go)
+ */
+export class Contributions {
+  /** `onComplete`: the sum of a bucket has become complete. */
+  constructor(
+    readonly state: RoundState,
+    readonly dealer: Dealer,
+    readonly roster: Roster,
+    readonly onComplete: (job: Job, bucket: number, now: number) => void,
+  ) {}
+
+  arrived(event: EventOf<'contribution'>): void {
+    const { contribution, worker, bucket, microBatches, now } = event;
+    const { config, job: current, close } = this.state;
+    const isOfNow = event.incarnation === config.incarnation && event.step === current?.step;
+    const impossible = this.#impossible(event);
+    if (impossible !== undefined) close(worker, 'LT_CLUSTER_IMPOSSIBLE', impossible, now);
+    const { job, a } = (isOfNow && impossible === undefined && this.dealer.work.assignmentOf(event)) || {};
+    if (job === undefined || a === undefined) {
+      this.#stale(contribution, worker, 'its assignment is not live');
+      return;
+    }
+    if (!sets.has(a.buckets, bucket) || !sets.equalSets(microBatches, a.microBatches)) {
+      close(worker, 'LT_CLUSTER_IMPOSSIBLE', `a contribution that assignment ${a.id} does not have`, now);
+      this.#stale(contribution, worker, 'it was never dealt');
+      return;
+    }
+    if (sets.has(a.delivered, bucket)) {
+      this.#stale(contribution, worker, 'a repetition');
+      return;
+    }
+    a.fixed = true;
+    a.begun = a.count;
+    sets.insert(a.delivered, bucket);
+    a.remaining--;
+    this.state.moved(now);
+    this.dealer.auditor.draw(job, a, event.draw, now);
+    this.#take(contribution, job, a, bucket);
+    const member = this.state.members.get(worker);
+    if (a.remaining === 0 && member !== undefined) {
+      member.done += a.count;
+      if (a.undecided > 0 && !member.proven) member.awaiting.add(a);
+    }
+    this.dealer.lateness.delivered(job, a, now);
+    if (a.remaining === 0) this.dealer.work.drop(a, now);
+  }
+
+  /** Why nobody honest sends this; undefined for what is right or merely stale. */
+  #impossible(event: EventOf<'contribution'>): string | undefined {
+    const { incarnation, step, bucket } = event;
+    const { config, job, version } = this.state;
+    if (incarnation > config.incarnation) return `incarnation ${incarnation} is not yet`;
+    // What was dealt by an earlier incarnation is stale, whatever it says.
+    if (incarnation < config.incarnation) return undefined;
+    if (step > (job?.step ?? version)) return `step ${step} is not yet`;
+    if (!Number.isInteger(bucket) || bucket < 0 || bucket > config.parameterBuckets)
+      return `there is no bucket ${bucket}`;
+    return undefined;
+  }
+
+  #stale(contribution: ContributionId, worker: WorkerId, reason: string): void {
+    this.state.counters.stale++;
+    this.state.emit({ type: 'release', contribution });
+    this.state.note({ note: 'stale', worker, reason });
+  }
+
+  /** Answers a contribution that was dealt, and has come for the first time. */
+  #take(contribution: ContributionId, job: Job, a: Assignment, bucket: number): void {
+    const { worker, person, copyOf } = a;
+    const trial = copyOf ?? a.trial;
+    const unconfirmed = person === undefined ? [] : [{ worker, person }];
+    const held: Held = { job, bucket, microBatches: sets.copySet(a.microBatches), assignment: a, unconfirmed };
+    if (copyOf !== undefined && !copyOf.isOpen(bucket)) this.state.emit({ type: 'release', contribution });
+    else if (copyOf === undefined && this.dealer.work.isAudited(a.microBatches, bucket))
+      this.#stale(contribution, worker, 'inside already');
+    else if (trial === undefined) this.#add(contribution, held);
+    else if (!job.lacksAll(bucket, a.microBatches)) this.#stale(contribution, worker, 'inside already');
+    else {
+      if (copyOf === undefined) sets.insert(trial.buckets, bucket);
+      a.undecided++;
+      trial.checking++;
+      this.state.checking.set(contribution, held);
+      this.state.emit({ type: 'check', contribution });
+    }
+  }
+
+  /** Puts a contribution into its bucket, unless one of its micro-batches is inside: whole or not at all. */
+  #add(contribution: ContributionId, held: Held): void {
+    const { job, bucket, microBatches, assignment } = held;
+    if (!job.lacksAll(bucket, microBatches)) {
+      this.#stale(contribution, assignment.worker, 'inside already');
+      return;
+    }
+    job.claim(bucket, microBatches);
+    this.state.counters.accepted++;
+    assignment.undecided++;
+    this.state.adding.set(contribution, held);
+    this.state.emit({ type: 'add', contribution, bucket });
+    if (job.kind === 'step')
+      for (const { worker, person } of held.unconfirmed) this.dealer.auditor.unconfirmed(worker, person, job.step);
+  }
+
+  added({ contribution, ok, reason, now }: EventOf<'added'>): void {
+    const held = this.state.adding.get(contribution);
+    if (held === undefined) throw new RangeError(`contribution ${contribution} was not to be added`);
+    this.state.adding.delete(contribution);
+    const { job, bucket, assignment } = held;
+    this.state.moved(now);
+    this.dealer.resolve(job, assignment, ok && assignment.copyOf === undefined && assignment.trial === undefined);
+    if (ok) {
+      if (job.added(bucket)) this.onComplete(job, bucket, now);
+      return;
+    }
+    job.unclaim(bucket, held.microBatches);
+    this.state.counters.accepted--;
+    this.dealer.work.open(job, held.microBatches, sets.setOf(job.totalBuckets, [bucket]));
+    this.#spoiled(job, assignment, reason, now);
+  }
+
+  /** A payload is not what its header says: whoever sent it is gone. */
+  #spoiled(job: Job, { worker, microBatches }: Assignment, reason: string | undefined, now: number): void {
+    this.state.counters.spoiled++;
+    const member = this.state.members.get(worker);
+    if (member !== undefined) this.dealer.manners.left(job, member, now, microBatches);
+    if (worker === OWNER) this.roster.ownerUnable(now);
+    this.state.close(worker, 'LT_CLUSTER_PAYLOAD', reason ?? 'its payload is not what its header says', now);
+  }
+
+  checked({ contribution, digest, now }: EventOf<'checked'>): void {
+    const held = this.state.checking.get(contribution);
+    const trial = held?.assignment.copyOf ?? held?.assignment.trial;
+    if (held === undefined || trial === undefined)
+      throw new RangeError(`contribution ${contribution} was not to be checked`);
+    const { job, bucket, assignment } = held;
+    this.state.checking.delete(contribution);
+    this.state.moved(now);
+    trial.checking--;
+    const current = job === this.state.job && trial.isOpen(bucket);
+    if (current && digest !== undefined) {
+      this.#vote(contribution, held, digest, now);
+      return;
+    }
+    this.state.emit({ type: 'release', contribution });
+    this.dealer.resolve(job, assignment, false);
+    if (digest !== undefined) return;
+    if (current && assignment.copyOf === undefined) this.dealer.auditor.drop(job, trial, bucket, false);
+    this.#spoiled(job, assignment, undefined, now);
+  }
+
+  #vote(contribution: ContributionId, held: Held, digest: string, now: number): void {
+    const { bucket, assignment } = held;
+    const { worker, person } = assignment;
+    const trial = assignment.copyOf ?? assignment.trial;
+    const result = trial?.vote(bucket, { worker, person, assignment, digest });
+    if (result?.verdict !== 'decided') {
+      this.state.emit({ type: 'release', contribution });
+      if (result?.disagreement) this.state.note({ note: 'audit', worker, bucket, reason: 'two workers differ' });
+      return;
+    }
+    this.#decided(contribution, held, result.agreeing, result.wrong, now);
+  }
+
+  #decided(id: ContributionId, held: Held, agreeing: readonly Vote[], wrong: readonly Vote[], now: number): void {
+    const { job, bucket } = held;
+    const byOwner = agreeing.some((vote) => vote.person === undefined);
+    this.state.counters.audited++;
+    for (const vote of agreeing) this.dealer.resolve(job, vote.assignment, true);
+    for (const vote of wrong) this.dealer.resolve(job, vote.assignment, false);
+    const unconfirmed = agreeing.flatMap((v) =>
+      byOwner || v.person === undefined ? [] : [{ ...v, person: v.person }],
+    );
+    this.#add(id, { ...held, unconfirmed });
+    const by = byOwner ? "the owner's adapter has" : 'two others agree on';
+    for (const vote of wrong)
+      this.dealer.auditor.foundWrong(vote, bucket, `${by} another sum of bucket ${bucket}`, now);
+  }
+}

@@ -1,0 +1,104 @@
+import type { CloseCode, RoundAction, StopReason } from './actions.js';
+import type { ContributionId, RoundConfig, RoundCounters, Version, WorkerId } from './events.js';
+import type { Job } from './job.js';
+import type { Member } from './member.js';
+import type { RoundNote } from './notes.js';
+import type { Person } from './person.js';
+import { DEFAULT_POLICY, type Policy } from './policy.js';
+import type { IdSet } from './sets.js';
+import type { Assignment } from './work.js';
+
+/** A contribution whose bytes the shell holds for the answer to `add` or `check`. */
+export interface Held {
+  readonly job: Job;
+  readonly bucket: number;
+  readonly microBatches: IdSet;
+  readonly assignment: Assignment;
+  /** Whose contribution this is, where the owner's adapter has not confirmed it. */
+  readonly unconfirmed: readonly { readonly worker: WorkerId; readonly person: Person }[];
+}
+
+/** Ends a worker's connection, as far as it is a member. */
+export type Close = (worker: WorkerId, code: CloseCode, reason: string, now: number) => void;
+
+/** What the parts of the round share: what is known, and what the shell is told next. */
+export class RoundState {
+  readonly policy: Policy;
+  readonly members = new Map<WorkerId, Member>();
+  readonly counters: RoundCounters = {
+    accepted: 0,
+    stale: 0,
+    impossible: 0,
+    spoiled: 0,
+    refused: 0,
+    fenced: 0,
+    handedBack: 0,
+    audited: 0,
+    wrongBuckets: 0,
+    late: 0,
+    refuted: 0,
+  };
+  /** Contributions that the shell adds, and those that it digests. */
+  readonly adding = new Map<ContributionId, Held>();
+  readonly checking = new Map<ContributionId, Held>();
+  /** Updates committed so far. */
+  version: Version;
+  job: Job | undefined;
+  /** The job has begun: enough workers are there. */
+  isWorking = false;
+  /** Whether the owner's adapter computes. */
+  ownerAble: boolean;
+  /** Undefined before the first step. */
+  usualStepMs: number | undefined;
+  /** When the job last came nearer to its end. */
+  movedAt = 0;
+  /** After how much waiting the awaited are named; undefined before the wait begins. */
+  awaitedMs: number | undefined;
+  #actions: RoundAction[] = [];
+  #isStopped = false;
+
+  constructor(
+    readonly config: RoundConfig,
+    readonly close: Close,
+  ) {
+    this.policy = { ...DEFAULT_POLICY, ...config.policy };
+    this.version = config.version;
+    this.ownerAble = config.ownerComputes;
+  }
+
+  /** It is the coordinator that has something to do: it adds, digests or updates. */
+  get isAtWork(): boolean {
+    return this.adding.size > 0 || this.checking.size > 0 || this.job?.allComplete === true;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  moved(now: number): void {
+    this.movedAt = now;
+    this.awaitedMs = undefined;
+  }
+
+  takeActions(): RoundAction[] {
+    const actions = this.#actions;
+    this.#actions = [];
+    return actions;
+  }
+
+  emit(action: RoundAction): void {
+    if (!this.#isStopped || action.type === 'release') this.#actions.push(action);
+  }
+
+  note(note: RoundNote): void {
+    if (note.note === 'fence') this.counters.fenced++;
+    if (note.note === 'late') this.counters.late++;
+    if (note.note === 'refuted') this.counters.refuted++;
+    this.emit({ type: 'log', step: this.job?.step ?? this.version, note });
+  }
+
+  halt(reason: StopReason): void {
+    this.emit({ type: 'stopped', step: this.job?.step ?? this.version, reason });
+    this.#isStopped = true;
+  }
+}
