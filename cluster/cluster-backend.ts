@@ -32,7 +32,7 @@ import { noting, progressing, type Tell } from '../src/run/tell.js';
 import type { RunConfig } from '../src/train/run-config.js';
 import { WATCH_PATH } from '../src/watch/messages.js';
 import { serveSite } from '../src/watch/server/site.js';
-import { ClusterEngine } from './coordinator/coordinator.js';
+import { ClusterEngine } from './coordinator/engine.js';
 import { clusterSource } from './coordinator/live-source.js';
 import { mostWords } from './exchange/blocks.js';
 import { ClusterNews } from './news.js';

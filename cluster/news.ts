@@ -3,7 +3,7 @@ import type { ClusterEvent } from '../src/report/metrics.js';
 import { type Happening, Thinner } from '../src/report/thinner.js';
 import type { StartedRun } from '../src/run/backend.js';
 import { noting } from '../src/run/tell.js';
-import type { ClusterEngine } from './coordinator/coordinator.js';
+import type { ClusterEngine } from './coordinator/engine.js';
 import type { RoundNote } from './round/round.js';
 
 /** Workers that a line names; the rest is counted. */

@@ -1,7 +1,7 @@
 import type { ThroughputEvent } from '../src/run/events.js';
-import type { Member } from './coordinator/coordinator.js';
+import type { RemoteWorker } from './coordinator/members.js';
 
-type WorkTotals = Pick<Member['totals'], 'tokens' | 'workMs'>;
+type WorkTotals = Pick<RemoteWorker['totals'], 'tokens' | 'workMs'>;
 
 /** What each worker computes: its tokens by the time from when it was dealt them to when it had sent all. */
 export class Throughput {
@@ -9,7 +9,7 @@ export class Throughput {
   #before: ReadonlyMap<number, WorkTotals> = new Map();
 
   /** Since the last call; undefined when nobody has computed since. */
-  take(members: Iterable<Pick<Member, 'id' | 'name' | 'totals'>>): ThroughputEvent | undefined {
+  take(members: Iterable<Pick<RemoteWorker, 'id' | 'name' | 'totals'>>): ThroughputEvent | undefined {
     const workers: ThroughputEvent['workers'][number][] = [];
     const now = new Map<number, WorkTotals>();
     for (const { id, name, totals } of members) {

@@ -1,7 +1,8 @@
 import { emptyTotals } from '../../src/report/worker-totals.js';
 import { OWNER_ID, type WorkerState } from '../../src/watch/messages.js';
 import type { LiveSource, LiveWorker } from '../../src/watch/server/worker-list.js';
-import { type ClusterEngine, contributorOf } from './coordinator.js';
+import type { ClusterEngine } from './engine.js';
+import { contributorOf } from './members.js';
 
 /** The workers of a coordinator, as the page shows them. */
 export function clusterSource(engine: ClusterEngine): LiveSource {

@@ -5,9 +5,9 @@ import type { MicroBatch, StepContext } from '../../src/model/gpt.js';
 import type { ParameterArena } from '../../src/model/layout.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { formatBytes } from '../../src/report/format.js';
-import { packLoss } from '../exchange/blocks.js';
-import { decodeFrame, encodeFrame, type Frame, HEADER_BYTES, sealFrame } from '../protocol/frame.js';
+import { decodeFrame, type Frame, type FrameContext } from '../protocol/frame.js';
 import { microBatchSet } from '../round/sets.js';
+import { contributionOf, namesOfWrong } from '../worker/compute.js';
 import { Upload } from '../worker/upload.js';
 import { GradientEngine, type ScaledBatch, type WorkerShape } from '../worker/worker-engine.js';
 
@@ -175,28 +175,23 @@ export class OwnerAdapter {
       });
       if (report === undefined || !this.#isLive(task)) return;
       if (report.wrong.length > 0) {
-        this.giver.refused(task, [microBatch], report.wrong.slice(0, 3).join(', '));
+        this.giver.refused(task, [microBatch], namesOfWrong(report));
         return;
       }
       lossGrid = report.lossGrid;
       if (first !== undefined) halvings += first - scaled[scaled.length - 1].exponent;
     }
     const microBatches = microBatchSet(task.batches.keys());
-    const lossBucket = engine.packer.buckets.length;
-    const frames = { incarnation, buckets: lossBucket + 1, microBatches: this.options.microBatches } as const;
+    const buckets = engine.packer.buckets.length + 1;
+    const { microBatches: count } = this.options;
+    const frames: FrameContext = { incarnation, buckets, microBatches: count, kinds: ['contribution'] };
     // A few at once, as on the way up: whoever takes them holds no more.
     const upload = new Upload();
     upload.begin(async (bucket) => {
       if (!this.#isLive(task)) return;
       const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
-      let message: Uint8Array;
-      if (bucket === lossBucket) message = encodeFrame(header, packLoss(lossGrid, halvings));
-      else {
-        message = await engine.packer.pack(bucket, HEADER_BYTES);
-        sealFrame(message, header);
-      }
-      if (this.#isLive(task))
-        await this.giver.contributed(task, decodeFrame(message, { ...frames, kinds: ['contribution'] }));
+      const message = await contributionOf(engine, header, { lossGrid, halvings });
+      if (this.#isLive(task)) await this.giver.contributed(task, decodeFrame(message, frames));
     });
     for (const bucket of task.buckets) upload.add(bucket);
     await upload.end();

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { RoundNote } from '../round/round.js';
 import type { OwnBitClass, ProbeHashes } from '../worker/bit-class.js';
 
 /** The class of a worker. */
@@ -42,5 +43,13 @@ export class WorkerClasses {
   /** `text` with names where it has keys. */
   readable(text: string): string {
     return text.replace(KEY, (key) => this.#names.get(key) ?? key);
+  }
+
+  readableNote(note: RoundNote): RoundNote {
+    return {
+      ...note,
+      ...('bitClass' in note ? { bitClass: this.readable(note.bitClass) } : {}),
+      ...('reason' in note ? { reason: this.readable(note.reason) } : {}),
+    };
   }
 }

@@ -1,4 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
+import type { Checksum } from './checksum.js';
 
 /**
  * The block format: integers of one bucket, each block of 256 in as few bytes as its values allow. Exact, and made so
@@ -30,9 +31,6 @@ export type BlockKind = 'sums' | 'differences';
 /** Buckets and their views are whole numbers of this many values. */
 const GRANULE = 64;
 
-/** Two integer sums over the bits of a bucket's weights (`shaders/checksum.wgsl`). */
-export type Checksum = readonly [number, number];
-
 export interface BlockLayout {
   /** The packed bytes as words. */
   readonly words: Uint32Array;
@@ -40,6 +38,7 @@ export interface BlockLayout {
   readonly widths: Uint8Array;
   /** The word at which each block starts. */
   readonly offsets: Uint32Array;
+  /** Of the new weights. */
   readonly checksum: Checksum;
 }
 
@@ -79,15 +78,16 @@ export function blockLayout(packed: Uint8Array, values: number, kind: BlockKind)
     const width = bytes[block];
     if (width > most || width === 6 || width === 7) throw malformed(`block ${block} has the width ${width}`);
     offsets[block] = at;
-    at += (sizeOf(block, values) / 4) * width;
+    at += (blockSize(block, values) / 4) * width;
   }
   for (let rest = blocks; rest < bytes.length; rest++)
     if (bytes[rest] !== 0) throw malformed('bytes after the last width');
   if (at !== words.length) throw malformed(`the widths ask for ${at} words, ${words.length} received`);
-  return { words, widths: bytes.subarray(0, blocks), offsets, checksum: [words[2], words[3]] };
+  return { words, widths: bytes.subarray(0, blocks), offsets, checksum: { a: words[2], b: words[3] } };
 }
 
-function sizeOf(block: number, values: number): number {
+/** The values of a block of a bucket of `values`. */
+export function blockSize(block: number, values: number): number {
   return Math.min(BLOCK_VALUES, values - block * BLOCK_VALUES);
 }
 
@@ -98,7 +98,7 @@ function malformed(what: string): LantrainError {
 /** Packs 64-bit integers, given as their low and high words; the same bytes as the GPU makes. */
 export function packSums(low: Uint32Array, high: Uint32Array): Uint8Array {
   if (low.length !== high.length) throw new RangeError(`${low.length} low words, ${high.length} high words`);
-  return pack(low, high, [0, 0]);
+  return packBlocks(low, high, { a: 0, b: 0 });
 }
 
 /** The loss sum is one more bucket: it comes first, then how often loss scales were halved; the others are zero. */
@@ -119,31 +119,21 @@ export function lossOf(low: Uint32Array, high: Uint32Array): { readonly loss: bi
   return { loss: (BigInt(high[0] | 0) << 32n) + BigInt(low[0]), halvings: low[1] };
 }
 
-/** Packs what turns the weights `before` into the weights `after`, both given as their bits. */
-export function packDifferences(before: Uint32Array, after: Uint32Array): Uint8Array {
-  if (before.length !== after.length) throw new RangeError(`${before.length} weights before, ${after.length} after`);
-  const low = Uint32Array.from(after, (bits, i) => (orderKey(bits) - orderKey(before[i])) >>> 0);
-  return pack(
-    low,
-    low.map((word) => (word | 0) >> 31),
-    checksumOf(after),
-  );
-}
-
-function pack(low: Uint32Array, high: Uint32Array, checksum: Checksum): Uint8Array {
+/** Packs integers, given as their low and high words, with the checksum of new weights (of sums: zeros). */
+export function packBlocks(low: Uint32Array, high: Uint32Array, checksum: Checksum): Uint8Array {
   const values = low.length;
   if (values === 0 || values % GRANULE !== 0) throw new RangeError(`${values} values are no bucket`);
   const blocks = blocksOf(values);
   const widths = Uint8Array.from({ length: blocks }, (_, block) => {
     let width = 0;
     const start = block * BLOCK_VALUES;
-    for (let i = start; i < start + sizeOf(block, values); i++) width = Math.max(width, widthOf(low[i], high[i]));
+    for (let i = start; i < start + blockSize(block, values); i++) width = Math.max(width, widthOf(low[i], high[i]));
     return width;
   });
   const head = headWords(values);
-  const total = widths.reduce((n, width, block) => n + (sizeOf(block, values) / 4) * width, head);
+  const total = widths.reduce((n, width, block) => n + (blockSize(block, values) / 4) * width, head);
   const packed = new Uint8Array(4 * total);
-  new Uint32Array(packed.buffer).set([total, values, ...checksum]);
+  new Uint32Array(packed.buffer).set([total, values, checksum.a, checksum.b]);
   packed.set(widths, 4 * HEADER_WORDS);
   let at = 4 * head;
   const put = (plane: Uint32Array, start: number, count: number, bytes: number, shift = 0) => {
@@ -152,7 +142,7 @@ function pack(low: Uint32Array, high: Uint32Array, checksum: Checksum): Uint8Arr
   };
   widths.forEach((width, block) => {
     const start = block * BLOCK_VALUES;
-    const count = sizeOf(block, values);
+    const count = blockSize(block, values);
     if (width === 3) {
       put(low, start, count, 2);
       put(low, start, count, 1, 16);
@@ -174,90 +164,4 @@ export function widthOf(low: number, high: number): number {
   if (l >= 2 ** 15) return 3;
   if (l >= 2 ** 7) return 2;
   return l > 0 || sign !== 0 ? 1 : 0;
-}
-
-/** The integers of `packed` as low and high words. Throws LT_CLUSTER_FRAME. */
-export function unpackSums(packed: Uint8Array, values: number): { low: Uint32Array; high: Uint32Array } {
-  const low = new Uint32Array(values);
-  const high = new Uint32Array(values);
-  addBlocks(blockLayout(packed, values, 'sums'), low, high);
-  return { low, high };
-}
-
-/**
- * Turns `weights`, given as their bits, into the weights that were packed against them, in place. Throws
- * LT_CLUSTER_FRAME when the bytes are malformed (nothing has changed then), or when what comes out is not what was
- * packed: they were other weights.
- */
-export function applyDifferences(packed: Uint8Array, weights: Uint32Array): void {
-  const layout = blockLayout(packed, weights.length, 'differences');
-  const keys = weights.map(orderKey);
-  addBlocks(layout, keys, new Uint32Array(keys.length));
-  weights.set(keys.map(orderKey));
-  const [a, b] = checksumOf(weights);
-  if (a !== layout.checksum[0] || b !== layout.checksum[1])
-    throw new LantrainError('LT_CLUSTER_FRAME', 'differences of other weights than these');
-}
-
-/**
- * An integer that orders floats as their values (-0 just below +0), from the float's bits; its own inverse. Weights
- * that differ by one rounding differ by one here.
- */
-export function orderKey(bits: number): number {
-  return (bits ^ ((bits >> 31) & 0x7fffffff)) >>> 0;
-}
-
-/** What `shaders/checksum.wgsl` computes: sums, in any order, of two mixes of each word's bits and place. */
-export function checksumOf(bits: Uint32Array): Checksum {
-  let a = 0;
-  let b = 0;
-  for (let i = 0; i < bits.length; i++) {
-    const first = mix(bits[i] ^ Math.imul(i, 0x9e3779b9));
-    a = (a + first) | 0;
-    b = (b + mix(first + 0x7f4a7c15)) | 0;
-  }
-  return [a >>> 0, b >>> 0];
-}
-
-/** A bijection of 32 bits without visible pattern (lowbias32, by Chris Wellons' hash prospector). */
-function mix(word: number): number {
-  let x = word;
-  x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
-  x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
-  return x ^ (x >>> 16);
-}
-
-/** Adds the integers of checked blocks to `low` and `high`, modulo 2^64. */
-export function addBlocks(layout: BlockLayout, low: Uint32Array, high: Uint32Array): void {
-  const { buffer, byteOffset, byteLength } = layout.words;
-  const bytes = new Int8Array(buffer, byteOffset, byteLength);
-  const halves = new Uint16Array(buffer, byteOffset, byteLength / 2);
-  const words = new Int32Array(buffer, byteOffset, byteLength / 4);
-  // Signed words throughout: V8 holds an unsigned one above 2^31 as a float.
-  const lows = new Int32Array(low.buffer, low.byteOffset, low.length);
-  const highs = new Int32Array(high.buffer, high.byteOffset, high.length);
-  const add = (i: number, l: number, h: number) => {
-    const before = lows[i];
-    const sum = (before + l) | 0;
-    lows[i] = sum;
-    highs[i] = highs[i] + h + (((before & l) | ((before | l) & ~sum)) >>> 31);
-  };
-  layout.widths.forEach((width, block) => {
-    const at = layout.offsets[block];
-    const start = block * BLOCK_VALUES;
-    const count = sizeOf(block, low.length);
-    const rest = 4 * at + count * (width === 3 ? 2 : 4);
-    if (width === 0) return;
-    for (let i = 0; i < count; i++) {
-      let value = 0;
-      if (width === 1) value = bytes[4 * at + i];
-      else if (width === 2) value = (halves[2 * at + i] << 16) >> 16;
-      else if (width === 3) value = halves[2 * at + i] | (bytes[rest + i] << 16);
-      else if (width > 3) value = words[at + i];
-      let upper = value >> 31;
-      if (width === 5) upper = bytes[rest + i];
-      else if (width === 8) upper = words[at + count + i];
-      add(start + i, value, upper);
-    }
-  });
 }

@@ -1,26 +1,23 @@
 /**
- * Two 32-bit sums over the words w_0 .. w_(n-1) of a buffer, modulo 2^32:
- *
- *     a = sum of w_i        b = sum of (w_i xor (w_i >>> 16)) * (2 i + 1)
- *
- * Sums in any order agree, so a GPU adds them by workgroup and JavaScript in one loop. `a` sees every change of one
- * word; `b` sees words that change places, and mixing the high half in keeps two flips of a sign bit from cancelling.
- * It finds faults of memory and wires, not forgery: that is what TLS and the token are for.
+ * Two 32-bit sums over the words of a buffer, as frames carry them. They find faults of memory, wires and adapters, not
+ * forgery: that is what TLS and the token are for. Two formulas give one: `payloadChecksum` is quick on a processor,
+ * `weightsChecksum` is what a GPU computes of a bucket of weights.
  */
 export interface Checksum {
   readonly a: number;
   readonly b: number;
 }
 
-export function checksum(words: Uint32Array): Checksum {
-  return checksumBytes(new Uint8Array(words.buffer, words.byteOffset, words.byteLength));
-}
-
 /**
- * The checksum of bytes; whole words at an aligned offset. Four words a turn with sums of their own, which a processor
- * adds side by side: three times as fast as one by one.
+ * Over the words w_0 .. w_(n-1), modulo 2^32, of whole words at an aligned offset:
+ *
+ *     a = sum of w_i        b = sum of (w_i xor (w_i >>> 16)) * (2 i + 1)
+ *
+ * `a` sees every change of one word; `b` sees words that change places, and mixing the high half in keeps two flips of a
+ * sign bit from cancelling. Four words a turn have sums of their own, which a processor adds side by side: three times
+ * as fast as one by one.
  */
-export function checksumBytes(bytes: Uint8Array): Checksum {
+export function payloadChecksum(bytes: Uint8Array): Checksum {
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
   const { length } = words;
   let [a0, a1, b0, b1, b2, b3] = [0, 0, 0, 0, 0, 0];
@@ -47,4 +44,27 @@ export function checksumBytes(bytes: Uint8Array): Checksum {
 
 export function equalChecksums(x: Checksum, y: Checksum): boolean {
   return x.a === y.a && x.b === y.b;
+}
+
+/**
+ * What `shaders/checksum.wgsl` computes of a bucket of weights, given as their bits: sums, in any order, of two mixes of
+ * each word's bits and place.
+ */
+export function weightsChecksum(bits: Uint32Array): Checksum {
+  let a = 0;
+  let b = 0;
+  for (let i = 0; i < bits.length; i++) {
+    const first = mix(bits[i] ^ Math.imul(i, 0x9e3779b9));
+    a = (a + first) | 0;
+    b = (b + mix(first + 0x7f4a7c15)) | 0;
+  }
+  return { a: a >>> 0, b: b >>> 0 };
+}
+
+/** A bijection of 32 bits without visible pattern (lowbias32, by Chris Wellons' hash prospector). */
+function mix(word: number): number {
+  let x = word;
+  x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
+  x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
+  return x ^ (x >>> 16);
 }

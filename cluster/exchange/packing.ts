@@ -7,7 +7,8 @@ import { slice, type View } from '../../src/gpu/view.js';
 import type { ParameterArena } from '../../src/model/layout.js';
 import type { ExactSums } from '../../src/model/sums.js';
 import type { FlatRange } from '../../src/train/optimizer.js';
-import { type BlockKind, blockLayout, blocksOf, type Checksum, HEADER_WORDS, mostWords } from './blocks.js';
+import { type BlockKind, blockLayout, blocksOf, HEADER_WORDS, mostWords } from './blocks.js';
+import type { Checksum } from './checksum.js';
 
 /** Buckets on their way to the host at once: one is packed while the one before is copied and mapped. */
 const IN_FLIGHT = 2;
@@ -171,18 +172,6 @@ export class SumPacker {
       })
       .sort((x, y) => x.dispatches - y.dispatches || x.bucket - y.bucket);
   }
-
-  /** Queues: the sums of a bucket are zero. */
-  clear(bucket: number): void {
-    const { slab, offset, size } = this.buckets[bucket];
-    const { gpu } = this.packer.kernels;
-    const encoder = gpu.device.createCommandEncoder();
-    for (const arena of [this.sums.low, this.sums.high]) {
-      const view = arena.range(slab, offset, size);
-      encoder.clearBuffer(view.buffer, view.offset, view.size);
-    }
-    gpu.device.queue.submit([encoder.finish()]);
-  }
 }
 
 /** Checksums of whole buckets of weights, by the GPU that holds them. */
@@ -212,7 +201,10 @@ export class WeightChecks {
     this.gpu.device.queue.submit([encoder.finish()]);
     const words = new Uint32Array(await this.gpu.read(this.sums));
     const count = words.length / CHECKSUM_STRIDE;
-    return Array.from({ length: count }, (_, i) => [words[CHECKSUM_STRIDE * i], words[CHECKSUM_STRIDE * i + 1]]);
+    return Array.from({ length: count }, (_, i) => ({
+      a: words[CHECKSUM_STRIDE * i],
+      b: words[CHECKSUM_STRIDE * i + 1],
+    }));
   }
 }
 

@@ -11,7 +11,7 @@
  * A control message starts with a MessagePack map, whose first byte is never the 'L' of the magic.
  */
 import { BUCKET_VALUES } from '../../src/model/layout.js';
-import { type Checksum, checksum, checksumBytes, equalChecksums } from '../exchange/checksum.js';
+import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/checksum.js';
 import { type IdSet, isEmpty, lastOf, MAX_MICRO_BATCHES, setWords } from '../round/sets.js';
 import { malformed } from './malformed.js';
 
@@ -91,7 +91,7 @@ export function allocateFrame(payloadBytes: number): { readonly message: Uint8Ar
 /** Writes the header in front of a payload that lies in its place (`allocateFrame`), with both checksums. */
 export function sealFrame(message: Uint8Array, header: FrameHeader): void {
   const payload = message.subarray(HEADER_BYTES);
-  writeHeader(message, header, payload.length, checksumBytes(payload));
+  writeHeader(message, header, payload.length, payloadChecksum(payload));
 }
 
 /** A sealed message of a payload that lies elsewhere; copies it. */
@@ -127,17 +127,16 @@ function writeHeader(message: Uint8Array, header: FrameHeader, payloadBytes: num
 
 /** Of all words but the checksum's own. */
 function headerChecksum(message: Uint8Array): number {
-  const words = new Uint32Array(HEADER_BYTES / 4);
-  new Uint8Array(words.buffer).set(message.subarray(0, HEADER_BYTES));
-  words[HEADER_CHECKSUM_AT / 4] = 0;
-  const { a, b } = checksum(words);
+  const header = new Uint8Array(message.subarray(0, HEADER_BYTES));
+  header.fill(0, HEADER_CHECKSUM_AT, HEADER_CHECKSUM_AT + 4);
+  const { a, b } = payloadChecksum(header);
   return (a ^ b) >>> 0;
 }
 
 /**
  * Reads a frame and checks every field of its header. What is impossible throws LT_CLUSTER_MALFORMED; what may be stale
  * (an earlier incarnation or step, an assignment that is over) is the caller's to judge. The payload is not summed here:
- * `payloadIntact` does it, on whichever thread unpacks it.
+ * the thread that adds it does so, or `payloadIntact`.
  */
 export function decodeFrame(message: Uint8Array, context: FrameContext): Frame {
   if (message.length < HEADER_BYTES) throw malformed(`a frame of ${message.length} bytes has no header`);
@@ -202,5 +201,5 @@ function aligned(payload: Uint8Array): Uint8Array {
 
 /** Whether the payload is what the sender summed. */
 export function payloadIntact(frame: Pick<Frame, 'payload' | 'payloadChecksum'>): boolean {
-  return equalChecksums(checksumBytes(frame.payload), frame.payloadChecksum);
+  return equalChecksums(payloadChecksum(frame.payload), frame.payloadChecksum);
 }

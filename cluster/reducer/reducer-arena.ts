@@ -1,5 +1,6 @@
 import { LantrainError } from '../../src/errors.js';
 import { type BlockLayout, blockLayout, HEADER_WORDS, headWords, mostWords } from '../exchange/blocks.js';
+import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/checksum.js';
 import { type AddBlocks, openKernel, type SharedMemory, sharedMemory } from './reducer-kernel.js';
 
 /** A contribution, somewhere in a buffer. */
@@ -8,6 +9,8 @@ export interface Contribution {
   readonly offset: number;
   readonly length: number;
   readonly terms: number;
+  /** What its sender says of its bytes, where that is to be verified. */
+  readonly checksum: Checksum | undefined;
 }
 
 /** What the reducer asks of a thread: to take an arena over, to add to a slot, or to set it to zero. */
@@ -59,15 +62,17 @@ export class ReducerArena {
   }
 
   /**
-   * Adds a contribution as a whole, or not at all and says why: malformed, or with a value beyond `terms` * 2^52,
-   * which `terms` values of the grid cannot add up to.
+   * Adds a contribution as a whole, or not at all and says why: its bytes have another checksum, are malformed, or have a
+   * value beyond `terms` * 2^52, which `terms` values of the grid cannot add up to.
    */
-  add(slot: number, packed: Uint8Array, terms: number): string | undefined {
+  add(slot: number, packed: Uint8Array, terms: number, checksum?: Checksum): string | undefined {
     const values = this.sizes[slot];
     if (packed.byteLength > 4 * mostWords(values, 'sums'))
       return 'malformed blocks: more bytes than the bucket can take';
     this.#bytes.set(packed);
     const inbox = this.#bytes.subarray(0, packed.byteLength);
+    if (checksum !== undefined && !equalChecksums(payloadChecksum(inbox), checksum))
+      return 'its payload does not match its checksum';
     let layout: BlockLayout;
     try {
       layout = blockLayout(inbox, values, 'sums');

@@ -13,7 +13,7 @@ parentPort?.on('message', (request: ReducerRequest) => {
   const arena = arenas.get(request.arena);
   if (arena === undefined) throw new Error(`no arena ${request.arena}`);
   let refused: string | undefined;
-  if (add) refused = arena.add(slot, new Uint8Array(add.buffer, add.offset, add.length), add.terms);
+  if (add) refused = arena.add(slot, new Uint8Array(add.buffer, add.offset, add.length), add.terms, add.checksum);
   else arena.clear(slot);
   const reply: ReducerReply = { id, refused };
   parentPort?.postMessage(reply);

@@ -1,10 +1,16 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import type { Checksum } from '../exchange/checksum.js';
 import { type Contribution, ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
 import type { SharedMemory } from './reducer-kernel.js';
 
 /** The outcome of a contribution: it is in the sums as a whole, or not at all. */
 export type Added = 'added' | { readonly refused: string };
+
+export interface AddOptions {
+  readonly owned?: boolean;
+  readonly checksum?: Checksum;
+}
 
 /** A memory stays well below the 4 GiB that WebAssembly can address. */
 const MOST_ARENA_VALUES = 2 ** 27;
@@ -59,17 +65,17 @@ export class Reducer {
 
   /**
    * Adds the packed sums of one bucket. `terms` is how many values of the grid (each below 2^12, so 2^52 steps) went
-   * into each sum: the number of micro-batches, for the loss bucket the number of tokens. With `owned`, the buffer that
-   * `packed` lies in belongs to nobody else and is moved, not copied.
+   * into each sum: the number of micro-batches, for the loss bucket the number of tokens. `packed` is verified against the
+   * `checksum`, if there is one. With `owned`, the buffer that it lies in belongs to nobody else and is moved, not copied.
    */
-  add(bucket: number, packed: Uint8Array, terms: number, owned = false): Promise<Added> {
+  add(bucket: number, packed: Uint8Array, terms: number, { owned = false, checksum }: AddOptions = {}): Promise<Added> {
     const { arena, slot } = this.#place(bucket);
     const movable = owned && packed.buffer instanceof ArrayBuffer;
     // At once: the caller may reuse the bytes.
     const bytes = movable ? packed : new Uint8Array(packed);
     const { byteOffset: offset, byteLength: length } = bytes;
     const buffer = bytes.buffer as ArrayBuffer;
-    return this.#queue(bucket, () => this.#ask(arena, slot, { buffer, offset, length, terms }));
+    return this.#queue(bucket, () => this.#ask(arena, slot, { buffer, offset, length, terms, checksum }));
   }
 
   /** Gives `use` the words of a bucket's sums, once all contributions so far are in. It must not keep them. */

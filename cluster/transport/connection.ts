@@ -23,6 +23,8 @@ export interface Connection<In extends Message, Out extends Message> {
   readonly id: number;
   /** Host and port of the other side. */
   readonly peer: string;
+  /** Whom it counts for (`personOf`). */
+  readonly person: string;
   readonly stats: ConnectionStats;
   readonly isOpen: boolean;
   /**

@@ -32,6 +32,7 @@ export class MessageConnection<In extends Message, Out extends Message>
 {
   readonly id = ++lastId;
   readonly peer: string;
+  readonly person: string;
   frames: FrameContext | undefined;
   onFrame: (frame: Frame) => void | Promise<void> = () => {};
   onClose: (error: LantrainError) => void = () => {};
@@ -58,8 +59,9 @@ export class MessageConnection<In extends Message, Out extends Message>
     private readonly role: Role<In, Out>,
   ) {
     this.peer = wire.peer;
+    this.person = personOf(wire.peer);
     const { limits, isGuarded, needsCredit, personBudget } = role;
-    this.#member = role.pool?.member((bytes) => this.#outbox.send({ type: 'credit', bytes }), personOf(wire.peer));
+    this.#member = role.pool?.member((bytes) => this.#outbox.send({ type: 'credit', bytes }), this.person);
     const guard = (work: () => void) => this.#guard(work);
     const own = isGuarded ? [new Budget(limits.budget.msPerSecond, limits.budget.burstMs)] : [];
     this.#outbox = new Outbox({

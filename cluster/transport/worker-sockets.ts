@@ -131,7 +131,7 @@ export class WorkerSockets implements UpgradeHandler {
 
   /** The newest connection of a person who has more than half of all places, for a newcomer who is somebody else. */
   #superfluous(newcomer: string): WorkerSocket | undefined {
-    return superfluous(this.#connections, ({ peer }) => personOf(peer), this.#limits.connections, newcomer);
+    return superfluous(this.#connections, ({ person }) => person, this.#limits.connections, newcomer);
   }
 
   async #admit(connection: WorkerSocket, pending: Pending, proved: () => void): Promise<void> {
@@ -140,7 +140,7 @@ export class WorkerSockets implements UpgradeHandler {
     const timer = setTimeout(() => connection.close(late), this.#limits.handshakeMs);
     try {
       await coordinatorHandshake(connection, { token, version, fingerprint: tls?.fingerprint ?? '' });
-      if (!this.#hasRoom(personOf(connection.peer)))
+      if (!this.#hasRoom(connection.person))
         throw new LantrainError('LT_CLUSTER_LIMIT', `${this.#connections.size} workers are connected already`);
     } catch (error) {
       if (!(error instanceof LantrainError)) throw error;
@@ -155,7 +155,7 @@ export class WorkerSockets implements UpgradeHandler {
     if (!connection.isOpen) return;
     proved();
     if (this.#connections.size >= this.#limits.connections)
-      this.#superfluous(personOf(connection.peer))?.close(
+      this.#superfluous(connection.person)?.close(
         new LantrainError('LT_CLUSTER_LIMIT', 'workers of one address have taken most places, and others wait'),
       );
     this.#connections.add(connection);

@@ -18,7 +18,7 @@ export interface WorkerShape {
 }
 
 /** Dispatches of the gradient's list up to `dispatches` make the sums of these buckets final. */
-interface GradientPart {
+export interface GradientPart {
   readonly buckets: readonly number[];
   readonly dispatches: number;
 }
@@ -38,65 +38,42 @@ function partsOf(finals: readonly { readonly bucket: number; readonly dispatches
   return [...parts].map(([dispatches, buckets]) => ({ buckets, dispatches }));
 }
 
-/** A graph over some weights, exact sums of what it computes, and their packing. */
-interface GradientParts {
-  readonly gpu: Gpu;
-  readonly layout: ParameterLayout;
-  readonly weights: ParameterArena;
-  readonly sums: ExactSums;
-  readonly gpt: Gpt;
-  readonly packer: SumPacker;
-  /** Of the lists for one micro-batch and for a stack. */
-  readonly parts: ReadonlyMap<number, readonly GradientPart[]>;
-}
-
-async function buildGradients(
-  kernels: KernelCache,
-  weights: ParameterArena,
-  { shape, plan }: WorkerShape,
-  onProgress?: (done: number, total: number) => void,
-): Promise<GradientParts> {
-  const { gpu } = kernels;
-  const { layout } = weights;
-  const sums = await ExactSums.allocate(gpu, layout);
-  const gpt = await Gpt.build(kernels, shape, plan, weights, sums);
-  const packer = await SumPacker.build(kernels, sums);
-  const sizes = [...new Set([1, gpt.stack])];
-  const lists = sizes.map((stack) => gpt.gradientList({ stack, fresh: false }));
-  await DispatchList.warmUp(gpu, lists, onProgress);
-  sums.clear(gpu);
-  const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
-  return { gpu, layout, weights, sums, gpt, packer, parts };
-}
-
 /** Computes contributions by weights that are somebody's: a worker's copy, or the owner's own. */
 export class GradientEngine {
-  readonly gpu: Gpu;
-  readonly layout: ParameterLayout;
-  readonly weights: ParameterArena;
-  readonly sums: ExactSums;
-  readonly gpt: Gpt;
-  readonly packer: SumPacker;
-  private readonly parts: GradientParts['parts'];
-
-  protected constructor({ gpu, layout, weights, sums, gpt, packer, parts }: GradientParts) {
-    this.gpu = gpu;
-    this.layout = layout;
-    this.weights = weights;
-    this.sums = sums;
-    this.gpt = gpt;
-    this.packer = packer;
-    this.parts = parts;
-  }
+  protected constructor(
+    readonly weights: ParameterArena,
+    readonly sums: ExactSums,
+    readonly gpt: Gpt,
+    readonly packer: SumPacker,
+    /** Of the lists for one micro-batch and for a stack. */
+    readonly parts: ReadonlyMap<number, readonly GradientPart[]>,
+  ) {}
 
   /** Over weights that are there already and are not written. Throws LT_GPU_MEMORY. */
   static async over(
     kernels: KernelCache,
     weights: ParameterArena,
-    shape: WorkerShape,
+    { shape, plan }: WorkerShape,
     onProgress?: (done: number, total: number) => void,
   ): Promise<GradientEngine> {
-    return new GradientEngine(await buildGradients(kernels, weights, shape, onProgress));
+    const { gpu } = kernels;
+    const sums = await ExactSums.allocate(gpu, weights.layout);
+    const gpt = await Gpt.build(kernels, shape, plan, weights, sums);
+    const packer = await SumPacker.build(kernels, sums);
+    const sizes = [...new Set([1, gpt.stack])];
+    const lists = sizes.map((stack) => gpt.gradientList({ stack, fresh: false }));
+    await DispatchList.warmUp(gpu, lists, onProgress);
+    sums.clear(gpu);
+    const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
+    return new GradientEngine(weights, sums, gpt, packer, parts);
+  }
+
+  get gpu(): Gpu {
+    return this.gpt.gpu;
+  }
+
+  get layout(): ParameterLayout {
+    return this.weights.layout;
   }
 
   /**
@@ -174,9 +151,9 @@ export class GradientEngine {
     return wrong;
   }
 
-  /** The losses of micro-batches by the weights as they are, without dropout. */
-  async losses(batches: readonly MicroBatch[]): Promise<StepReport> {
-    for (const batch of batches) this.gpt.submitLoss(batch);
+  /** The losses of one micro-batch, or of a whole stack, by the weights as they are, without dropout. */
+  losses(batches: readonly MicroBatch[]): Promise<StepReport> {
+    this.gpt.submitLoss(batches);
     return this.sums.takeReport(this.gpu);
   }
 }
@@ -184,11 +161,11 @@ export class GradientEngine {
 /** What a worker holds on its adapter: a copy of the weights, what computes by it, and the unpacking of the way down. */
 export class WorkerEngine extends GradientEngine {
   private constructor(
-    made: GradientParts,
+    { weights, sums, gpt, packer, parts }: GradientEngine,
     readonly follower: WeightFollower,
     readonly checks: WeightChecks,
   ) {
-    super(made);
+    super(weights, sums, gpt, packer, parts);
   }
 
   static async create(
@@ -199,7 +176,7 @@ export class WorkerEngine extends GradientEngine {
   ): Promise<WorkerEngine> {
     const kernels = new KernelCache(gpu, shaders);
     const weights = await ParameterArena.allocate(gpu, new ParameterLayout(shape.model, shape.plan), 'weights');
-    const made = await buildGradients(kernels, weights, shape, onProgress);
+    const made = await GradientEngine.over(kernels, weights, shape, onProgress);
     const follower = await WeightFollower.build(kernels, weights);
     return new WorkerEngine(made, follower, await WeightChecks.build(kernels, weights));
   }

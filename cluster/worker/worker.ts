@@ -1,28 +1,18 @@
 import { LantrainError } from '../../src/errors.js';
 import { adapterTitle } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
-import type { MicroBatch } from '../../src/model/gpt.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { runnablePlan } from '../../src/model/plan.js';
-import type { StepReport } from '../../src/model/sums.js';
 import type { EngineKeeper } from '../coordinator/engine-keeper.js';
-import { packLoss } from '../exchange/blocks.js';
-import { encodeFrame, type Frame, HEADER_BYTES, sealFrame } from '../protocol/frame.js';
+import type { Frame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
-import {
-  type Assign,
-  END_REASONS,
-  type MessageFromCoordinator,
-  type MicroBatchData,
-  type Welcome,
-} from '../protocol/protocol.js';
-import { unpackTokens } from '../protocol/tokens.js';
-import { type IdSet, microBatchSet } from '../round/sets.js';
+import { END_REASONS, type MessageFromCoordinator, type Welcome } from '../protocol/protocol.js';
 import type { WorkerConnection } from '../transport/connection.js';
-import { HeldFrames } from './held-frames.js';
-import { HeldWork, type Work } from './held-work.js';
-import { Upload } from './upload.js';
-import type { ScaledBatch, WorkerEngine } from './worker-engine.js';
+import { computeLosses, computeStep, type WorkerSession } from './compute.js';
+import { WeightsLoop } from './weights-loop.js';
+import type { Work } from './work.js';
+import { WorkTimes } from './work-times.js';
+import { WorkerState } from './worker-state.js';
 
 /** What a worker tells of itself, for whoever shows it. */
 export type WorkerNote =
@@ -60,30 +50,22 @@ interface Task {
 const MOST_PROBES = 4;
 
 /**
- * A worker: computes what it is dealt with the weights it is sent, and owns nothing. Two queues keep order: tasks
- * (assignments, in the order in which they came) and weights (frames and commits). Work for step s waits until every
- * bucket is at version s - 1 and verified. What a coordinator sends ahead is held in bounded memory (`HeldWork`,
- * `HeldFrames`); beyond that the connection ends with LT_CLUSTER_MALFORMED, which is not tried again.
+ * A worker: computes what it is dealt with the weights it is sent, and owns nothing. This is its shell: the connection, the
+ * adapter, and one queue of tasks (set-up, probes and assignments, in the order in which they came); what it knows and
+ * answers is `WorkerState`. Work for step s waits until every bucket is at version s - 1 and verified. What a coordinator
+ * sends ahead is held in bounded memory (`HeldWork`, `HeldFrames`); beyond that the connection ends with
+ * LT_CLUSTER_MALFORMED, which is not tried again.
  */
 export class Worker {
   readonly #connection: WorkerConnection;
   readonly #options: WorkerOptions;
-  readonly #works = new HeldWork();
-  #frames: HeldFrames | undefined;
-  #engine: WorkerEngine | undefined;
-  #welcome: Welcome | undefined;
-  #bucketVersions: number[] = [];
-  #expected: { readonly a: number; readonly b: number }[] = [];
-  #verified = -1;
-  #waiting: { readonly version: number; readonly go: () => void; readonly stop: (error: unknown) => void }[] = [];
-  /** When the last assignment was done, when the first weights after it came, and when they were in place. */
-  #times = { idle: performance.now(), weights: 0, verified: 0 };
+  readonly #times = new WorkTimes();
+  #isWelcome = false;
+  /** Once the engine is there. */
+  #session: WorkerSession | undefined;
   #tasks: Task[] = [];
   #probes = 0;
   #work: Promise<void> | undefined;
-  #weights: Promise<void> | undefined;
-  /** More weights, or a commit, came while some were applied. */
-  #moreWeights = false;
   #over: LantrainError | undefined;
   #tellEnd: (reason: LantrainError) => void = () => {};
   readonly #ended: Promise<LantrainError>;
@@ -95,37 +77,26 @@ export class Worker {
       this.#tellEnd = end;
     });
     connection.onClose = (error) => this.#end(error);
-    connection.onFrame = (frame) => this.#onFrame(frame);
+    connection.onFrame = (frame) => this.#frame(frame);
     connection.onControl = {
       welcome: (m) => {
-        if (this.#welcome !== undefined) throw malformed('a second welcome');
-        this.#welcome = m;
+        if (this.#isWelcome) throw malformed('a second welcome');
+        this.#isWelcome = true;
         this.#queue({ run: () => this.#setUp(m) });
       },
       probe: (m) => {
         if (++this.#probes > MOST_PROBES) throw malformed(`${this.#probes} probes at once`);
         this.#queue({ run: () => this.#probe(m) });
       },
-      admit: (m) => this.#announce(m.version),
+      admit: (m) => this.#ready().state.announce(m.version),
       commit: (m) => {
-        this.#weightsCame();
-        this.#announce(m.step);
+        this.#times.weightsCame();
+        this.#ready().state.announce(m.step);
       },
-      assign: ({ assignment, step, microBatches, buckets, scaleExponent }) => {
-        if (step > this.#ready().frames.announced + 1) throw malformed(`work of step ${step}, which is not yet`);
-        const work = this.#works.begin(assignment, microBatches, buckets);
-        this.#queue({ run: () => this.#compute({ step, buckets, scaleExponent }, work), work });
-      },
-      evaluate: ({ assignment, version, microBatches }) => {
-        if (version > this.#ready().frames.announced) throw malformed(`version ${version}, which is not yet`);
-        const work = this.#works.begin(assignment, microBatches);
-        this.#queue({ run: () => this.#evaluate(version, work), work });
-      },
-      'hand-back': ({ assignment, microBatches: wanted }) => {
-        const microBatches = this.#works.handBack(assignment, wanted);
-        this.#connection.send({ type: 'handed-back', assignment, microBatches });
-      },
-      revoke: (m) => this.#revoke(m.assignment),
+      assign: (m) => this.#ready().state.deal({ ...m, kind: 'step' }),
+      evaluate: (m) => this.#ready().state.deal({ ...m, kind: 'evaluate', step: m.version }),
+      'hand-back': (m) => this.#ready().state.handBack(m.assignment, m.microBatches),
+      revoke: (m) => this.#ready().state.revoke(m.assignment),
       stop: ({ final, reason }) => {
         const code = final ? 'LT_CLUSTER_DONE' : 'LT_CLUSTER_CLOSED';
         this.#end(new LantrainError(code, `the coordinator has stopped: ${END_REASONS[reason]}`));
@@ -140,17 +111,16 @@ export class Worker {
   /** Works until the connection ends or the coordinator stops; resolves with the reason, and with no work in hand. */
   async run(): Promise<LantrainError> {
     const reason = await this.#ended;
-    await Promise.all([this.#work, this.#weights]);
+    await Promise.all([this.#work, this.#session?.weights.settled()]);
     return reason;
   }
 
   #end(reason: LantrainError): void {
     if (this.#over !== undefined) return;
     this.#over = reason;
-    this.#works.revokeAll();
     this.#tasks = [];
-    this.#frames?.clear();
-    for (const { stop } of this.#waiting.splice(0)) stop(reason);
+    this.#session?.state.end();
+    this.#session?.weights.end(reason);
     this.#tellEnd(reason);
   }
 
@@ -176,14 +146,6 @@ export class Worker {
     }
   }
 
-  /** What has not begun goes at once: a coordinator that deals and revokes must not fill the memory either. */
-  #revoke(assignment: number): void {
-    const work = this.#works.revoke(assignment);
-    if (work === undefined || work.running) return;
-    this.#tasks = this.#tasks.filter((task) => task.work !== work);
-    this.#works.finish(work);
-  }
-
   /** A failure of this worker's own: it says so and ends, nothing of the run is harmed. */
   #fail(error: unknown): void {
     const known =
@@ -207,13 +169,30 @@ export class Worker {
       throw malformed(`${welcome.buckets} buckets for a model of ${buckets.length} and the loss`);
     onNote?.({ note: 'welcome', worker: welcome.worker, step: welcome.step });
     if (plan !== welcome.plan) onNote?.({ note: 'own-kernels' });
-    this.#engine = await engines.get({ ...welcome, plan }, (done, total) =>
+    const engine = await engines.get({ ...welcome, plan }, (done, total) =>
       onNote?.({ note: 'compiling', done, total }),
     );
-    this.#bucketVersions = buckets.map(() => -1);
-    this.#frames = new HeldFrames(buckets.map(({ size }) => size));
+    if (this.#over !== undefined) return;
+    const connection = this.#connection;
+    const state = new WorkerState(
+      buckets.map(({ size }) => size),
+      {
+        send: (message) => connection.send(message),
+        weightsDue: () => weights.wake(),
+        queue: (work) => this.#queue({ run: () => this.#compute(work), work }),
+        drop: (work) => {
+          this.#tasks = this.#tasks.filter((task) => task.work !== work);
+        },
+      },
+    );
+    const onVerified = (version: number) => {
+      this.#times.weightsVerified();
+      onNote?.({ note: 'ready', version });
+    };
+    const weights = new WeightsLoop(state, engine, onVerified, (error) => this.#fail(error));
+    this.#session = { connection, welcome, engine, state, weights, times: this.#times, options: this.#options };
     // Before that, none is due.
-    this.#connection.frames = {
+    connection.frames = {
       incarnation: welcome.incarnation,
       buckets: welcome.buckets,
       microBatches: welcome.microBatches,
@@ -221,9 +200,9 @@ export class Worker {
     };
   }
 
-  #ready(): { engine: WorkerEngine; welcome: Welcome; frames: HeldFrames } {
-    if (!this.#engine || !this.#welcome || !this.#frames) throw malformed('work before the answer to a welcome');
-    return { engine: this.#engine, welcome: this.#welcome, frames: this.#frames };
+  #ready(): WorkerSession {
+    if (this.#session === undefined) throw malformed('work before the answer to a welcome');
+    return this.#session;
   }
 
   async #probe({ probe, nonce }: MessageFromCoordinator<'probe'>): Promise<void> {
@@ -233,246 +212,13 @@ export class Worker {
     this.#connection.send({ type: 'probed', probe, hash });
   }
 
-  #onFrame(frame: Frame): Promise<void> | undefined {
-    const { frames } = this.#ready();
-    this.#weightsCame();
-    const taken = frames.add(frame);
-    if (taken !== undefined) this.#applySoon();
-    return taken;
+  #frame(frame: Frame): Promise<void> | undefined {
+    const { state } = this.#ready();
+    this.#times.weightsCame();
+    return state.frame(frame);
   }
 
-  #weightsCame(): void {
-    if (this.#times.weights < this.#times.idle) this.#times.weights = performance.now();
-  }
-
-  /** Weights up to `version` take effect. */
-  #announce(version: number): void {
-    this.#ready().frames.announce(version);
-    this.#applySoon();
-  }
-
-  #applySoon(): void {
-    this.#moreWeights = true;
-    this.#weights ??= this.#applyAll();
-  }
-
-  async #applyAll(): Promise<void> {
-    try {
-      while (this.#moreWeights && this.#over === undefined) {
-        this.#moreWeights = false;
-        await this.#applyDue();
-      }
-    } catch (error) {
-      this.#fail(error);
-    } finally {
-      this.#weights = undefined;
-    }
-  }
-
-  /** Applies what is committed, in the order in which it came; verifies once every bucket is there. */
-  async #applyDue(): Promise<void> {
-    const { engine, frames } = this.#ready();
-    const { announced } = frames;
-    let moved = false;
-    for (const { header, payload } of frames.takeDue()) {
-      const { bucket, step: version } = header;
-      // What the bucket is past already was meant for an earlier state: it came, or will come, whole.
-      if (header.kind === 'weights-difference' && this.#bucketVersions[bucket] !== header.base) continue;
-      try {
-        if (header.kind === 'weights-whole') engine.follower.load(bucket, payload);
-        else engine.follower.apply(bucket, payload);
-      } catch (error) {
-        if (!(error instanceof LantrainError) || error.code !== 'LT_CLUSTER_FRAME') throw error;
-        this.#lacks([bucket]);
-        continue;
-      }
-      this.#bucketVersions[bucket] = version;
-      this.#expected[bucket] = header.weights;
-      moved = true;
-    }
-    if (moved && this.#bucketVersions.every((v) => v === announced)) await this.#verify(announced);
-  }
-
-  /** These buckets are needed whole. */
-  #lacks(buckets: readonly number[]): void {
-    for (const bucket of buckets) this.#bucketVersions[bucket] = -1;
-    this.#connection.send({ type: 'mismatch', buckets: [...buckets] });
-  }
-
-  async #verify(version: number): Promise<void> {
-    const { engine } = this.#ready();
-    const sums = await engine.checks.read();
-    const wrong = sums.flatMap(([a, b], i) => (a === this.#expected[i].a && b === this.#expected[i].b ? [] : [i]));
-    if (wrong.length > 0) {
-      this.#lacks(wrong);
-      return;
-    }
-    this.#verified = version;
-    this.#times.verified = performance.now();
-    this.#connection.send({ type: 'ready' });
-    this.#options.onNote?.({ note: 'ready', version });
-    this.#waiting = this.#waiting.filter((w) => {
-      if (w.version > version) return true;
-      w.go();
-      return false;
-    });
-  }
-
-  #atVersion(version: number): Promise<void> {
-    if (this.#verified >= version) return Promise.resolve();
-    return new Promise((go, stop) => this.#waiting.push({ version, go, stop }));
-  }
-
-  /**
-   * Computes an assignment's micro-batches. Once nothing is left that could be handed back, their set is fixed: with
-   * the last one, each bucket goes up as soon as its sums are final.
-   */
-  async #compute(message: Pick<Assign, 'step' | 'buckets' | 'scaleExponent'>, work: Work): Promise<void> {
-    const { engine, welcome } = this.#ready();
-    const { assignment } = work;
-    const { step } = message;
-    work.running = true;
-    const done: number[] = [];
-    const upload = new Upload(message.buckets);
-    let report: StepReport | undefined;
-    try {
-      await this.#atVersion(step - 1);
-      engine.gpt.submitWeights();
-      const started = performance.now();
-      const { idle, weights, verified } = this.#times;
-      const idleMs = started - idle;
-      const downloadMs = Math.max(0, verified - Math.max(weights, idle));
-      const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
-      const scaled: ScaledBatch[] = [];
-      let halvings = 0;
-      const begin = () => {
-        const set = microBatchSet(done);
-        upload.begin((bucket) => this.#contribute(step, work, set, bucket, report, halvings));
-      };
-      for (let next = this.#take(work); next.length > 0 && !work.revoked; next = this.#take(work)) {
-        this.#progress(work, done.length);
-        const ids = next.map((data) => data.microBatch);
-        done.push(...ids);
-        const batches = next.map((data) => this.#unpack(data));
-        if (message.scaleExponent !== undefined) {
-          report = await engine.gradientByScale(batches[0], context, message.scaleExponent, scaled);
-          halvings += message.scaleExponent - scaled[scaled.length - 1].exponent;
-        } else if (work.begun === work.microBatches.length) {
-          begin();
-          report = await engine.gradientByBucket(batches, context, (bucket) => upload.add(bucket));
-        } else report = await engine.gradient(batches, context);
-        if (report.wrong.length > 0) {
-          const what = report.wrong.slice(0, 3).join(', ');
-          await upload.giveUp();
-          const microBatch = ids[await engine.wrongOf(batches, context)];
-          this.#connection.send({ type: 'refused', assignment, microBatch, what });
-          return;
-        }
-        this.#progress(work, done.length);
-        if (this.#options.drag) await new Promise((go) => setTimeout(go, ids.length * (this.#options.drag ?? 0)));
-      }
-      if (work.revoked || done.length === 0) return;
-      const computed = performance.now();
-      const tokens = done.length * engine.gpt.rows;
-      const share = tokens / welcome.tokensPerStep;
-      this.#options.onNote?.({ note: 'computed', step, tokens, milliseconds: computed - started, share });
-      if (!upload.begun) {
-        // What was left was handed back while the last one was computed.
-        begin();
-        for (const bucket of engine.packer.buckets.keys()) upload.add(bucket);
-      }
-      upload.add(welcome.buckets - 1);
-      await upload.end();
-      this.#times.idle = performance.now();
-      const uploadMs = this.#times.idle - computed;
-      const times = { computeMs: computed - started, uploadMs, downloadMs, waitMs: idleMs - downloadMs };
-      if (this.#connection.isOpen) this.#connection.send({ type: 'stats', ...times });
-    } finally {
-      await upload.giveUp();
-      engine.sums.clear(engine.gpu);
-      this.#works.finish(work);
-    }
-  }
-
-  /** What to compute next, begun with that: a whole stack where one is left, else one; none at the end. */
-  #take(work: Work): MicroBatchData[] {
-    const { engine } = this.#ready();
-    const { stack, shape } = engine.gpt;
-    const { microBatches } = work;
-    const next = microBatches.slice(work.begun, work.begun + stack);
-    const isWhole = next.length === stack && next.every((m, i) => m.slot === next[0].slot + i * shape.batch);
-    const taken = isWhole ? next : next.slice(0, 1);
-    work.begun += taken.length;
-    return taken;
-  }
-
-  /** Packs and sends the sums of one bucket; the last bucket is the loss. */
-  async #contribute(
-    step: number,
-    work: Work,
-    microBatches: IdSet,
-    bucket: number,
-    report: StepReport | undefined,
-    halvings: number,
-  ): Promise<void> {
-    if (work.revoked) return;
-    const { engine, welcome } = this.#ready();
-    const { incarnation } = welcome;
-    const { assignment } = work;
-    const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
-    let message: Uint8Array;
-    if (bucket === welcome.buckets - 1) message = encodeFrame(header, packLoss(report?.lossGrid ?? 0n, halvings));
-    else {
-      message = await engine.packer.pack(bucket, HEADER_BYTES);
-      sealFrame(message, header);
-    }
-    if (!work.revoked) await this.#connection.sendFrame(message);
-  }
-
-  async #evaluate(version: number, work: Work): Promise<void> {
-    const { engine } = this.#ready();
-    const { assignment } = work;
-    work.running = true;
-    try {
-      await this.#atVersion(version);
-      engine.gpt.submitWeights();
-      let [sum, finite] = [0n, true];
-      const microBatches: number[] = [];
-      while (work.begun < work.microBatches.length) {
-        if (work.revoked) return;
-        const data = work.microBatches[work.begun++];
-        this.#progress(work, work.begun - 1);
-        const report = await engine.losses([this.#unpack(data)]);
-        sum += report.lossGrid;
-        microBatches.push(data.microBatch);
-        finite &&= report.wrong.length === 0;
-      }
-      if (!work.revoked)
-        this.#connection.send({
-          type: 'evaluated',
-          assignment,
-          microBatches,
-          low: Number(BigInt.asUintN(32, sum)),
-          high: Number(BigInt.asUintN(32, sum >> 32n)),
-          finite,
-        });
-    } finally {
-      this.#works.finish(work);
-    }
-  }
-
-  #progress(work: Work, done: number): void {
-    if (this.#connection.isOpen)
-      this.#connection.send({ type: 'progress', assignment: work.assignment, begun: work.begun, done });
-  }
-
-  #unpack(data: MicroBatchData): MicroBatch {
-    const { engine, welcome } = this.#ready();
-    const { vocabSize } = welcome.model;
-    return {
-      tokens: unpackTokens(data.tokens, vocabSize, engine.gpt.rows),
-      targets: unpackTokens(data.targets, vocabSize, engine.gpt.rows, true),
-      firstSlot: data.slot,
-    };
+  #compute(work: Work): Promise<void> {
+    return (work.dealt.kind === 'step' ? computeStep : computeLosses)(this.#ready(), work);
   }
 }

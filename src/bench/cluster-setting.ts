@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
-import { ClusterEngine, type Member } from '../../cluster/coordinator/coordinator.js';
+import { ClusterEngine } from '../../cluster/coordinator/engine.js';
+import type { RemoteWorker } from '../../cluster/coordinator/members.js';
 import { PROBE_NONCE_BYTES } from '../../cluster/protocol/protocol.js';
 import type { Dataset } from '../data/dataset.js';
 import { Windows } from '../data/windows.js';
@@ -72,7 +73,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
       if (note.note === 'leave') leave(new LantrainError('LT_CLUSTER_WORKER', `a worker left: ${note.reason}`));
     },
   });
-  const members: Member[] = [];
+  const members: RemoteWorker[] = [];
   try {
     initializeWeights(engine, options.weights, options.seed);
     for (const name of names) lobby.admit(name, engine);
@@ -141,7 +142,7 @@ function batchesOf(bench: BenchShape, data: Dataset | undefined): (step: number)
 /** A worker tells of a step after it has sent the last of it, which can be after the step's end. */
 const TELL_MS = 100;
 
-async function haveTold(members: readonly Member[]): Promise<void> {
+async function haveTold(members: readonly RemoteWorker[]): Promise<void> {
   const end = performance.now() + TELL_MS;
   while (members.some(({ doing }) => doing.kind !== 'nothing') && performance.now() < end)
     await new Promise((go) => setTimeout(go, 1));
@@ -149,8 +150,8 @@ async function haveTold(members: readonly Member[]): Promise<void> {
 
 type Counters = ReturnType<typeof countersOf>;
 
-function countersOf(engine: ClusterEngine, members: readonly Member[]) {
-  const total = (value: (member: Member) => number) => members.reduce((sum, member) => sum + value(member), 0);
+function countersOf(engine: ClusterEngine, members: readonly RemoteWorker[]) {
+  const total = (value: (member: RemoteWorker) => number) => members.reduce((sum, member) => sum + value(member), 0);
   return {
     computeMs: total((m) => m.totals.computeMs),
     uploadMs: total((m) => m.totals.uploadMs),

@@ -1,7 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { WebSocketServer } from 'ws';
-import { payloadIntact } from '../../cluster/protocol/frame.js';
 import { onlyFromWorker } from '../../cluster/protocol/protocol.js';
 import { Reducer } from '../../cluster/reducer/reducer.js';
 import { ClusterServer } from '../../cluster/transport/server.js';
@@ -104,10 +103,12 @@ async function throughSums(frames: number): Promise<Rate> {
     onConnection: (connection) => {
       connection.frames = { incarnation: 1, buckets: INTAKE_BUCKETS, microBatches: 1, kinds: ['contribution'] };
       connection.onFrame = async (frame) => {
-        if (!payloadIntact(frame)) throw new LantrainError('LT_CLUSTER_PAYLOAD', 'a frame of the bench is damaged');
+        const { payload, payloadChecksum: checksum } = frame;
         // As the coordinator: a message in a buffer of its own is moved to the summing thread.
-        const owned = frame.payload.buffer.byteLength === frame.bytes;
-        await reducer.add(frame.header.bucket, frame.payload, 2 ** 10, owned);
+        const owned = payload.buffer.byteLength === frame.bytes;
+        const added = await reducer.add(frame.header.bucket, payload, 2 ** 10, { owned, checksum });
+        if (added !== 'added')
+          throw new LantrainError('LT_CLUSTER_PAYLOAD', `a frame of the bench is damaged: ${added.refused}`);
         meter.count(frame.bytes);
       };
       connection.onControl = onlyFromWorker({});

@@ -1,10 +1,10 @@
 import type { DispatchList, Timing } from '../gpu/list.js';
 import { openGpu } from '../node/open-gpu.js';
 import { describeAdapter } from '../node/processor.js';
+import { type Ceilings, measureCeilings } from '../run/ceiling.js';
 import { resolvePlan } from '../run/plan.js';
 import { ceilingShare, type KernelRow, kernelTable, rate, slowestFirst, summarize } from '../run/profile.js';
 import type { Engine } from '../train/engine.js';
-import { type Ceilings, measureCeilings } from '../run/ceiling.js';
 import { median, rounded } from './figures.js';
 import type { BenchReport, BenchRequest, Progress } from './request.js';
 import { benchEngine, benchShape, describeShape, randomBatches } from './shape.js';

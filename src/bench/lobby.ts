@@ -1,4 +1,4 @@
-import type { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
+import type { ClusterEngine } from '../../cluster/coordinator/engine.js';
 import { type MessageFromWorker, onlyFromWorker, stopBecause } from '../../cluster/protocol/protocol.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
 import { LantrainError } from '../errors.js';

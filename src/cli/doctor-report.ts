@@ -1,9 +1,8 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
-import { type Ceilings, measureCeilings } from '../run/ceiling.js';
-import { benchShape } from '../bench/shape.js';
 import { rounded } from '../bench/figures.js';
+import { benchShape } from '../bench/shape.js';
 import { cacheFolder } from '../data/cache-folder.js';
 import { reason } from '../files/files.js';
 import type { AdapterDescription } from '../gpu/device.js';
@@ -15,6 +14,7 @@ import { availableMemory } from '../node/memory.js';
 import { processor } from '../node/processor.js';
 import { loadShaders } from '../node/shaders.js';
 import { version } from '../node/version.js';
+import { type Ceilings, measureCeilings } from '../run/ceiling.js';
 import { planHash } from '../run/plan.js';
 import { PRESETS, type PresetName } from '../train/presets.js';
 import { adapterNotes, messageOf, openAdapter, whyNoAdapter } from './doctor-adapter.js';

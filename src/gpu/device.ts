@@ -1,6 +1,6 @@
 import { LantrainError } from '../errors.js';
-import { bufferBytes, type View } from './view.js';
 import { oneLine } from '../util/one-line.js';
+import { bufferBytes, type View } from './view.js';
 
 /** Bytes that come to the host at once; larger reads go through two buffers of this size in turn. */
 export const READ_CHUNK_BYTES = 2 ** 24;

@@ -30,6 +30,11 @@ export function printableLine(text: string, most: number = LONGEST_LINE): string
   return cut.replace(UNSEEN, (c) => (c === '\t' ? ' ' : signOf(c)));
 }
 
+/** What another machine says, within a line: a space for what is not seen, cut to `most` UTF-16 units. */
+export function printableWords(text: string, most: number = LONGEST_WORDS): string {
+  return text.replace(UNSEEN, ' ').replace(/\s+/g, ' ').trim().slice(0, most);
+}
+
 /** JSON in which what is not seen is escaped, so that it may be printed and says the same. */
 export function printableJson(value: unknown): string {
   const escaped = (c: string) =>

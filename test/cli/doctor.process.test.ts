@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { DoctorReport } from '../../src/cli/doctor-report.js';
-import { slowTest } from '../slow.js';
 import { PRESETS } from '../../src/train/presets.js';
+import { slowTest } from '../slow.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const work = workFolder();

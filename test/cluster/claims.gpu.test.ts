@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { OWNER_NAME } from '../../cluster/coordinator/coordinator.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { OWNER_NAME } from '../../cluster/coordinator/members.js';
 import { packLoss } from '../../cluster/exchange/blocks.js';
 import { encodeFrame } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, type WorkerMessage } from '../../cluster/protocol/protocol.js';
@@ -10,21 +10,8 @@ import { Gpu } from '../../src/gpu/device.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
-import {
-  batches,
-  CLASS,
-  type Cluster,
-  cluster,
-  contribute,
-  FakeWorker,
-  HASH,
-  MICRO_BATCHES,
-  MODEL,
-  NONCE,
-  type OnAssign,
-  SHAPE,
-  setUpClusters,
-} from './fake-worker.js';
+import { batches, type Cluster, cluster, contribute, FakeWorker, type OnAssign, setUpClusters } from './fake-worker.js';
+import { CLASS, HASH, MICRO_BATCHES, MODEL, NONCE, SHAPE } from './small-cluster.js';
 import { closing, join, until } from './transport-helpers.js';
 
 setUpClusters();

@@ -8,6 +8,7 @@ export function fakeConnection(
   return {
     id: 1,
     peer: 'nobody',
+    person: 'nobody',
     stats: { bytesIn: 0, bytesOut: 0, bufferedAmount: 0, roundTripMs: 0, silentMs: 0 },
     isOpen: true,
     onControl: onlyFromCoordinator({}),

@@ -1,93 +1,36 @@
-import { afterEach, beforeAll } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
+import { beforeAll } from 'vitest';
+import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import { packLoss, packSums } from '../../cluster/exchange/blocks.js';
 import { encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
 import type { CoordinatorMessage, Welcome, WorkerMessage } from '../../cluster/protocol/protocol.js';
-import type { RoundNote } from '../../cluster/round/round.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import type { LantrainError } from '../../src/errors.js';
 import { Gpu } from '../../src/gpu/device.js';
-import type { ModelConfig } from '../../src/model/config.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
-import { defaultPlan } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';
-import { loadShaders } from '../../src/node/shaders.js';
-import { initializeWeights } from '../../src/train/engine.js';
-import { closing, join, startServer, type TestServer } from './transport-helpers.js';
+import { closeClusters, HASH, MICRO_BATCHES, SHAPE, type SmallCluster, startCluster } from './small-cluster.js';
+import { closing, join, type TestServer } from './transport-helpers.js';
 
 /*
- * A real coordinator on loopback, and workers without an adapter that say what a test wants.
+ * Workers without an adapter that say what a test wants, and clusters for them.
  */
-
-export const MODEL: ModelConfig = {
-  vocabSize: 61,
-  context: 8,
-  width: 24,
-  layers: 1,
-  heads: 3,
-  tie: false,
-  qkvBias: true,
-};
-export const SHAPE = { batch: 1, context: 8, dropout: 0 };
-export const MICRO_BATCHES = 4;
-export const HASH = { reference: 'a'.repeat(64), run: 'b'.repeat(64) };
-export const CLASS = 'c1a55c1a55c1-a55c1a55c1a5';
-export const NONCE = new Uint8Array(32).fill(7);
 
 export let gpu: Gpu;
 
-export interface Cluster extends TestServer {
-  readonly engine: ClusterEngine;
-  /** Each note with the name that its worker had at that moment. */
-  readonly notes: (RoundNote & { readonly name?: string })[];
-}
-
-const open: Cluster[] = [];
+export type Cluster = SmallCluster;
 
 /** An adapter for the tests of a file; each test's clusters are closed after it. */
 export function setUpClusters(): void {
   beforeAll(async () => {
     gpu = await Gpu.open(openDawn());
   });
-  afterEach(async () => {
-    for (const { engine, server } of open.splice(0)) {
-      await engine.close('stopped');
-      await server.close();
-    }
-  });
+  closeClusters();
 }
 
 /** A real coordinator on loopback, with several small buckets. */
-export async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
-  const notes: Cluster['notes'] = [];
-  const options: ClusterOptions = {
-    model: MODEL,
-    shape: SHAPE,
-    plan: { ...defaultPlan(gpu.adapter), windowValues: 2 ** 13, slabValues: 2 ** 13 },
-    adamw: { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'all' },
-    clip: 0,
-    seed: 1,
-    microBatches: MICRO_BATCHES,
-    tokensPerStep: MICRO_BATCHES * SHAPE.context,
-    version: 0,
-    incarnation: 1,
-    minWorkers: 1,
-    exact: false,
-    audit: 0,
-    ownClass: { name: CLASS, nonce: NONCE, salted: HASH },
-    ownerComputes: false,
-    onNote: (note) => {
-      const worker = 'worker' in note && note.worker !== undefined ? note.worker : 0;
-      notes.push({ ...note, name: engine.members.get(worker)?.name });
-    },
-    ...more,
-  };
-  const engine: ClusterEngine = await ClusterEngine.create(gpu, loadShaders(), options);
-  initializeWeights(engine, 'gpt2', 1);
-  const test = { ...(await startServer({}, { onConnection: (c) => engine.admit(c) })), engine, notes };
-  open.push(test);
-  return test;
+export function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
+  return startCluster(gpu, more);
 }
 
 export const batches = (count = MICRO_BATCHES): MicroBatch[] =>

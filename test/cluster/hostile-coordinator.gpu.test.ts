@@ -12,6 +12,7 @@ import {
   type Welcome,
 } from '../../cluster/protocol/protocol.js';
 import { packTokens } from '../../cluster/protocol/tokens.js';
+import { idsOf } from '../../cluster/round/sets.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
 import { HeldFrames } from '../../cluster/worker/held-frames.js';
 import { HeldWork } from '../../cluster/worker/held-work.js';
@@ -258,21 +259,22 @@ describe('a worker stays with a coordinator that', () => {
 
   test('asks back what has not begun, which then counts no more', () => {
     const held = new HeldWork();
-    const data = microBatches(2, 2 ** 21);
-    for (let i = 1; i < 100; i++) {
-      const work = held.begin(i, data);
-      work.begun = 1;
-      expect(held.handBack(i, [0, 1, 5])).toEqual([1]);
-      expect(held.handBack(i, [0, 1, 5])).toEqual([]);
-      expect(work.microBatches.map(({ microBatch }) => microBatch)).toEqual([0]);
+    const dealt = { kind: 'step', step: 1, microBatches: microBatches(2, 2 ** 21) } as const;
+    for (let assignment = 1; assignment < 100; assignment++) {
+      const work = held.begin({ ...dealt, assignment });
+      expect(work.take().map(({ microBatch }) => microBatch)).toEqual([0]);
+      expect(held.handBack(assignment, [0, 1, 5])).toEqual([1]);
+      expect(held.handBack(assignment, [0, 1, 5])).toEqual([]);
+      expect(work.take()).toEqual([]);
+      expect(idsOf(work.microBatches)).toEqual([0]);
       held.finish(work);
     }
     // Three halves that stay are as much as there may be.
-    for (let i = 1; i <= 3; i++) {
-      held.begin(i, data).begun = 1;
-      held.handBack(i, [1]);
+    for (let assignment = 1; assignment <= 3; assignment++) {
+      held.begin({ ...dealt, assignment }).take();
+      held.handBack(assignment, [1]);
     }
-    expect(() => held.begin(4, data)).toThrow(MALFORMED);
+    expect(() => held.begin({ ...dealt, assignment: 4 })).toThrow(MALFORMED);
   });
 });
 

@@ -1,25 +1,29 @@
 import { createHash } from 'node:crypto';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/coordinator/owner-adapter.js';
 import type { ContributionHeader, Frame } from '../../cluster/protocol/frame.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget, ownerBudget } from '../../src/model/activations.js';
-import type { ModelConfig } from '../../src/model/config.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
-import { defaultPlan } from '../../src/model/plan.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
-import { initializeWeights } from '../../src/train/engine.js';
-import { join, startServer, type TestServer } from './transport-helpers.js';
+import {
+  closeClusters,
+  MICRO_BATCHES,
+  MODEL as SMALL_MODEL,
+  SHAPE as SMALL_SHAPE,
+  smallOptions,
+  startCluster,
+} from './small-cluster.js';
+import { join } from './transport-helpers.js';
 
-const MODEL: ModelConfig = { vocabSize: 61, context: 8, width: 24, layers: 2, heads: 3, tie: false, qkvBias: true };
-const SHAPE: BatchShape = { batch: 1, context: 8, dropout: 0.1 };
-const MICRO_BATCHES = 4;
+const MODEL = { ...SMALL_MODEL, layers: 2 };
+const SHAPE: BatchShape = { ...SMALL_SHAPE, dropout: 0.1 };
 
 let gpu: Gpu;
 let workerGpu: Gpu;
@@ -30,45 +34,13 @@ beforeAll(async () => {
   workerGpu = await Gpu.open(openDawn());
 });
 
-const open: (TestServer & { readonly engine: ClusterEngine })[] = [];
-
-afterEach(async () => {
-  for (const { engine, server } of open.splice(0)) {
-    await engine.close('stopped');
-    await server.close();
-  }
-});
+closeClusters();
 
 function optionsOf(more: Partial<ClusterOptions> = {}): ClusterOptions {
-  return {
-    model: MODEL,
-    shape: SHAPE,
-    // Several small buckets.
-    plan: { ...defaultPlan(gpu.adapter), windowValues: 2 ** 13, slabValues: 2 ** 13 },
-    adamw: { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'all' },
-    clip: 0,
-    seed: 5,
-    microBatches: MICRO_BATCHES,
-    tokensPerStep: MICRO_BATCHES * SHAPE.context,
-    version: 0,
-    incarnation: 3,
-    minWorkers: 1,
-    exact: false,
-    audit: 0,
-    ownClass: { name: 'own', nonce: new Uint8Array(32), salted: { reference: '', run: '' } },
-    ownerComputes: false,
-    onNote: () => {},
-    ...more,
-  };
+  return smallOptions(gpu, { model: MODEL, shape: SHAPE, seed: 5, incarnation: 3, ...more });
 }
 
-async function cluster(more: Partial<ClusterOptions> = {}): Promise<(typeof open)[number]> {
-  const engine = await ClusterEngine.create(gpu, loadShaders(), optionsOf(more));
-  initializeWeights(engine, 'gpt2', 1);
-  const test = { ...(await startServer({}, { onConnection: (c) => engine.admit(c) })), engine };
-  open.push(test);
-  return test;
-}
+const cluster = (more: Partial<ClusterOptions> = {}) => startCluster(gpu, optionsOf(more));
 
 const BATCHES: MicroBatch[] = Array.from({ length: MICRO_BATCHES }, (_, i) => ({
   tokens: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * t) % MODEL.vocabSize),

@@ -1,32 +1,36 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { ClusterEngine, type ClusterOptions } from '../../cluster/coordinator/coordinator.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
-import type { RoundNote } from '../../cluster/round/round.js';
 import { type OwnBitClass, ownBitClass } from '../../cluster/worker/bit-class.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
-import type { ModelConfig } from '../../src/model/config.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
-import { defaultPlan } from '../../src/model/plan.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Engine, initializeWeights, type TrainingEngine } from '../../src/train/engine.js';
 import { liesFrom, type Tamper } from './liar.js';
-import { join, startServer, type TestServer, until } from './transport-helpers.js';
+import {
+  ADAMW,
+  closeClusters,
+  MICRO_BATCHES,
+  MODEL,
+  SHAPE as SMALL_SHAPE,
+  type SmallCluster,
+  smallPlan,
+  startCluster,
+} from './small-cluster.js';
+import { join, until } from './transport-helpers.js';
 
 /*
  * A real coordinator with a real adapter, and real workers, some of which lie or refuse. What is audited is decided by
  * the test.
  */
 
-const MODEL: ModelConfig = { vocabSize: 61, context: 8, width: 24, layers: 1, heads: 3, tie: false, qkvBias: true };
-const SHAPE: BatchShape = { batch: 1, context: 8, dropout: 0.1 };
-const MICRO_BATCHES = 4;
+const SHAPE: BatchShape = { ...SMALL_SHAPE, dropout: 0.1 };
 const SEED = 5;
 const RATE = 1e-3;
-const ADAMW = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'all' } as const;
 const NONCE = new Uint8Array(32).fill(9);
 
 let gpu: Gpu;
@@ -34,7 +38,7 @@ let ownClass: OwnBitClass;
 /** One for each worker of a test: it frees all that its adapter holds before it builds an engine. */
 const keepers: EngineKeeper[] = [];
 
-const planOf = () => ({ ...defaultPlan(gpu.adapter), windowValues: 2 ** 13, slabValues: 2 ** 13 });
+const planOf = () => smallPlan(gpu);
 
 beforeAll(async () => {
   gpu = await Gpu.open(openDawn());
@@ -49,67 +53,40 @@ afterAll(() => {
   gpu.device.destroy();
 });
 
-interface Cluster extends TestServer {
-  readonly engine: ClusterEngine;
-  readonly notes: (RoundNote & { readonly name?: string })[];
+interface Cluster extends SmallCluster {
   readonly unable: string[];
   /** Where the next worker comes from. */
   person: string;
 }
 
-const open: Cluster[] = [];
 const working: Worker[] = [];
+
+// Before the clusters: hooks run in the reverse order.
+closeClusters();
 
 afterEach(async () => {
   for (const worker of working) worker.leave('the test is over');
   await Promise.all(working.splice(0).map((worker) => worker.run()));
-  for (const { engine, server } of open.splice(0)) {
-    await engine.close('stopped');
-    await server.close();
-  }
 });
 
 async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
-  const notes: Cluster['notes'] = [];
   const unable: string[] = [];
-  const engine: ClusterEngine = await ClusterEngine.create(gpu, loadShaders(), {
-    model: MODEL,
+  const votes: Partial<ClusterOptions> = {
     shape: SHAPE,
-    plan: planOf(),
-    adamw: ADAMW,
-    clip: 0,
     seed: SEED,
-    microBatches: MICRO_BATCHES,
-    tokensPerStep: MICRO_BATCHES * SHAPE.context,
-    version: 0,
-    incarnation: 1,
-    minWorkers: 1,
-    exact: false,
     audit: 1,
     draw: () => 0.5,
     ownClass,
-    onNote: (note) => {
-      const worker = 'worker' in note && note.worker !== undefined ? note.worker : undefined;
-      notes.push({ ...note, ...(worker === undefined ? {} : { name: engine.nameOf(worker) }) });
-    },
-    onOwnerUnable: (reason) => unable.push(reason),
-    ...more,
-  });
-  initializeWeights(engine, 'gpt2', 1);
+    ownerComputes: true,
+  };
+  const onOwnerUnable = (reason: string) => void unable.push(reason);
   const test: Cluster = Object.assign(
-    await startServer(
-      {},
-      {
-        onConnection: (connection) => {
-          // Whom the connections of this machine count for.
-          Object.defineProperty(connection, 'peer', { value: `${test.person}:7070` });
-          engine.admit(connection);
-        },
-      },
-    ),
-    { engine, notes, unable, person: '' },
+    await startCluster(gpu, { ...votes, onOwnerUnable, ...more }, (connection) => {
+      // Whom the connections of this machine count for.
+      Object.defineProperty(connection, 'person', { value: test.person });
+    }),
+    { unable, person: '' },
   );
-  open.push(test);
   return test;
 }
 

@@ -1,8 +1,10 @@
 import * as fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
-import { mostWords, packLoss, packSums, unpackSums } from '../../cluster/exchange/blocks.js';
+import { mostWords, packLoss, packSums } from '../../cluster/exchange/blocks.js';
+import { payloadChecksum } from '../../cluster/exchange/checksum.js';
 import { Reducer } from '../../cluster/reducer/reducer.js';
 import { ReducerArena } from '../../cluster/reducer/reducer-arena.js';
+import { unpackSums } from '../reference/blocks.js';
 import { blocks, integersOf, type Words, wordsOf } from '../train/values.js';
 
 const SIZES = [256 + 64, 64, 512 + 192];
@@ -64,7 +66,9 @@ describe('the reducer', () => {
       const sums = reducer(SIZES, threads);
       await fc.assert(
         fc.asyncProperty(fc.array(contribution, { maxLength: 12 }), async (contributions) => {
-          const added = contributions.map(([bucket, words], i) => sums.add(bucket, pack(words), TERMS, i % 2 === 0));
+          const added = contributions.map(([bucket, words], i) =>
+            sums.add(bucket, pack(words), TERMS, { owned: i % 2 === 0 }),
+          );
           for (const outcome of await Promise.all(added)) expect(outcome).toBe('added');
           for (const [bucket, size] of SIZES.entries()) {
             const want = new Array<bigint>(size).fill(0n);
@@ -104,7 +108,7 @@ describe('the reducer', () => {
     const packed = all(64, -70000n);
     const frame = new Uint8Array(packed.length + 3);
     frame.set(packed, 3);
-    expect(await sums.add(1, frame.subarray(3), 1, true)).toBe('added');
+    expect(await sums.add(1, frame.subarray(3), 1, { owned: true })).toBe('added');
     expect(await sums.take(1, integers)).toEqual(new Array(64).fill(-70000n));
   });
 
@@ -122,6 +126,20 @@ describe('the reducer', () => {
       }
       expect(await sums.take(1, integers)).toEqual(new Array(64).fill(0n));
     }
+  });
+
+  test('refuses bytes that are not those of their checksum, and adds those that are', async () => {
+    const sums = reducer(SIZES, 1);
+    const packed = all(64, 300n);
+    const checksum = payloadChecksum(packed);
+    const damaged = packed.slice();
+    // Of a value: the bytes are well formed.
+    damaged[damaged.length - 1] ^= 1;
+    expect(await sums.add(1, damaged, 1, { checksum })).toEqual({
+      refused: 'its payload does not match its checksum',
+    });
+    expect(await sums.add(1, packed, 1, { checksum })).toBe('added');
+    expect(await sums.take(1, integers)).toEqual(new Array(64).fill(300n));
   });
 
   test('refuses malformed contributions without touching the sums', async () => {

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { join as joinPath, resolve } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
-import type { ClusterEngine } from '../../cluster/coordinator/coordinator.js';
+import type { ClusterEngine } from '../../cluster/coordinator/engine.js';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { onlyFromCoordinator, type Welcome } from '../../cluster/protocol/protocol.js';
 import { Gpu } from '../../src/gpu/device.js';
@@ -20,11 +20,10 @@ import {
   contributeInParts,
   FakeWorker,
   gpu,
-  HASH,
-  NONCE,
   refuse,
   setUpClusters,
 } from './fake-worker.js';
+import { HASH, NONCE } from './small-cluster.js';
 import { join, until } from './transport-helpers.js';
 
 setUpClusters();
@@ -76,7 +75,7 @@ describe("the coordinator's shell", () => {
         asked++;
         return new Promise<void>(() => {});
       };
-      admit(Object.assign(connection, { peer: '10.0.0.1:1', sendFrame: never }));
+      admit(Object.assign(connection, { person: '10.0.0.1', sendFrame: never }));
     };
     for (let i = 0; i < 16; i++) await FakeWorker.join(test, `reads nothing ${i}`);
     await until(() => test.engine.workers.length === 16 && asked >= 8, 'they are sent what they may be sent');

@@ -7,11 +7,12 @@ import {
 } from '../../cluster/round/round.js';
 import { Ledger } from './simulator/ledger.js';
 import { freshRun, type Mutation, must, Owner, Violation } from './simulator/owner.js';
-import { type Cluster, HONEST, isBad, SimulatedWorker, type WorkerTraits } from './simulator/worker.js';
+import { HONEST, isBad, type WorkerTraits } from './simulator/traits.js';
+import { type Cluster, SimulatedWorker } from './simulator/worker.js';
 import { plainDigest, type Shape, World } from './simulator/world.js';
 
 export type { Mutation } from './simulator/owner.js';
-export { HONEST, type WorkerTraits } from './simulator/worker.js';
+export { HONEST, type WorkerTraits } from './simulator/traits.js';
 
 /** One run with everything that goes wrong in it. */
 export interface Scenario extends Shape {

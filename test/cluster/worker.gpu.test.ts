@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
-import { checksumOf } from '../../cluster/exchange/blocks.js';
+import { weightsChecksum } from '../../cluster/exchange/checksum.js';
 import { decodeFrame, encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
 import type { MicroBatchData, WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { packTokens } from '../../cluster/protocol/tokens.js';
@@ -94,9 +94,9 @@ class Bench {
     const ready = this.until((m) => 'type' in m && m.type === 'ready');
     this.layout.buckets().forEach(({ size }, bucket) => {
       const values = new Float32Array(size).fill(weight);
-      const [a, b] = checksumOf(new Uint32Array(values.buffer));
+      const weights = weightsChecksum(new Uint32Array(values.buffer));
       const header = { kind: 'weights-whole', incarnation: 1, assignment: 0, step: 0, base: 0, bucket } as const;
-      const message = encodeFrame({ ...header, weights: { a, b } }, new Uint8Array(values.buffer));
+      const message = encodeFrame({ ...header, weights }, new Uint8Array(values.buffer));
       const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: this.count };
       void this.connection.onFrame(decodeFrame(message, { ...context, kinds: ['weights-whole'] }));
     });

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
-import { BLOCK_VALUES, orderKey } from '../../cluster/exchange/blocks.js';
+import { BLOCK_VALUES } from '../../cluster/exchange/blocks.js';
+import { orderKey } from '../reference/blocks.js';
 
 /** Integers as low and high words. */
 export interface Words {

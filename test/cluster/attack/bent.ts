@@ -36,6 +36,9 @@ export class BentConnection implements WorkerConnection {
   get peer(): string {
     return this.inner.peer;
   }
+  get person(): string {
+    return this.inner.person;
+  }
 
   get stats(): ConnectionStats {
     return this.inner.stats;

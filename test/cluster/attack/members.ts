@@ -3,7 +3,7 @@
  * connection is bent: the probes are answered as the protocol asks, and then comes what the attack is about.
  */
 
-import { packLoss, packSums, unpackSums } from '../../../cluster/exchange/blocks.js';
+import { packLoss, packSums } from '../../../cluster/exchange/blocks.js';
 import { decodeFrame, encodeFrame, type FrameContext } from '../../../cluster/protocol/frame.js';
 import {
   type CoordinatorMessage,
@@ -12,6 +12,7 @@ import {
 } from '../../../cluster/protocol/protocol.js';
 import { microBatchSet } from '../../../cluster/round/sets.js';
 import type { LantrainError } from '../../../src/errors.js';
+import { unpackSums } from '../../reference/blocks.js';
 import { type Admitted, type Attack, admitted, DEAF, ignore, untilEnded } from './admission.js';
 import type { Hooks } from './bent.js';
 import { type Entered, enterAs, flood, type Seat } from './seat.js';

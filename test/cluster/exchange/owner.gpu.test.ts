@@ -1,5 +1,4 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { packDifferences, unpackSums } from '../../../cluster/exchange/blocks.js';
 import { ClusterOwner } from '../../../cluster/exchange/owner.js';
 import { SumPacker, WeightChecks, WeightFollower } from '../../../cluster/exchange/packing.js';
 import { Gpu } from '../../../src/gpu/device.js';
@@ -11,6 +10,7 @@ import { openDawn } from '../../../src/node/dawn.js';
 import { loadShaders } from '../../../src/node/shaders.js';
 import type { Engine } from '../../../src/train/engine.js';
 import { clipScaleOf, type TrainingState } from '../../../src/train/optimizer.js';
+import { packDifferences, unpackSums } from '../../reference/blocks.js';
 import { type Golden, loadGolden } from '../../reference/golden.js';
 import { goldenEngine, goldenMicroBatches } from '../../train/fixture.js';
 

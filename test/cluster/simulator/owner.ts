@@ -68,6 +68,8 @@ export type ToWorker =
       readonly version: number;
       readonly form: 'whole' | 'difference';
       readonly value: number;
+      /** The bucket's weights as they are then. */
+      readonly after: number;
     };
 
 export interface OwnerOptions {
@@ -97,7 +99,7 @@ export class Owner {
   mostHeld = 0;
   #weights: Int32Array;
   #new: (number | undefined)[];
-  #differences: { version: number; delta: number }[] = [];
+  #differences: { version: number; delta: number; after: number }[] = [];
   #sums: number[];
   #times: Uint8Array[];
   #norm = 0;
@@ -403,7 +405,7 @@ export class Owner {
       const old = this.#weights[bucket];
       const value = updated(old, this.#sums[bucket], this.#norm, step);
       this.#new[bucket] = value;
-      this.#differences[bucket] = { version: step, delta: (value - old) | 0 };
+      this.#differences[bucket] = { version: step, delta: (value - old) | 0, after: value };
       if (this.options.mutation === 'overwrite-old-weights') this.#weights[bucket] = value;
       this.#sums[bucket] = 0;
       this.handle({ type: 'updated', now: this.world.now, bucket });
@@ -415,16 +417,17 @@ export class Owner {
     must(link !== undefined, 'sends to a worker that is gone');
     const committed = this.#committed;
     must(version === committed || version === committed + 1, `sends version ${version} at ${committed}`);
-    let value: number;
+    let [value, after] = [0, 0];
     if (form === 'difference') {
       must(this.#differences[bucket]?.version === version, `no difference to version ${version}`);
-      value = this.#differences[bucket].delta;
+      ({ delta: value, after } = this.#differences[bucket]);
     } else {
       const known = version === committed ? this.#weights[bucket] : this.#new[bucket];
       must(known !== undefined, `bucket ${bucket} is not stepped`);
       value = known;
+      after = known;
     }
-    link.down({ type: 'weights', bucket, version, form, value });
+    link.down({ type: 'weights', bucket, version, form, value, after });
     // A reader that is gone takes nothing, so its window stays shut.
     this.#soon(() => {
       if (link.open) this.handle({ type: 'sent', now: this.world.now, worker });

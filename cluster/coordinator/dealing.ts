@@ -1,0 +1,76 @@
+import type { MicroBatch } from '../../src/model/gpt.js';
+import type { MicroBatchData } from '../protocol/protocol.js';
+import { packTokens } from '../protocol/tokens.js';
+import { OWNER, type RoundAction } from '../round/round.js';
+import { idsOf } from '../round/sets.js';
+import type { Contributor } from '../worker/worker-tally.js';
+import type { Credits } from './credits.js';
+import type { Evaluation } from './evaluation.js';
+import { contributorOf, type Members } from './members.js';
+import type { OwnerAdapter } from './owner-adapter.js';
+import type { Step } from './step.js';
+
+type Assign = Extract<RoundAction, { type: 'assign' }>;
+
+/** Deals what the round assigns: to a worker with its tokens, to the owner's adapter as it is here. */
+export class Dealing {
+  constructor(
+    private readonly parts: {
+      readonly members: Members;
+      readonly own: OwnerAdapter;
+      readonly step: Step;
+      readonly evaluation: Evaluation;
+      readonly credits: Credits;
+    },
+    private readonly owner: Contributor,
+    private readonly vocabSize: number,
+    /** With the loss's. */
+    private readonly buckets: number,
+  ) {}
+
+  assign(action: Assign): void {
+    const { batches } = action.kind === 'step' ? this.parts.step : this.parts.evaluation;
+    if (batches === undefined) return;
+    if (action.worker === OWNER) this.#assignOwn(action, batches);
+    else this.#assignRemote(action, batches);
+  }
+
+  #assignRemote({ worker, assignment, kind, step, ...action }: Assign, batches: readonly MicroBatch[]): void {
+    const member = this.parts.members.get(worker);
+    if (!member) return;
+    const indices = idsOf(action.microBatches);
+    member.doing = { kind, assignment, dealt: indices.length, done: 0, uploading: false };
+    this.parts.credits.deal(assignment, worker, contributorOf(member), kind, performance.now());
+    const { vocabSize } = this;
+    const microBatches: MicroBatchData[] = indices.map((microBatch) => {
+      const { tokens, targets, firstSlot: slot } = batches[microBatch];
+      return { microBatch, slot, tokens: packTokens(tokens, vocabSize), targets: packTokens(targets, vocabSize) };
+    });
+    const { connection } = member;
+    if (kind === 'evaluate') {
+      connection.send({ type: 'evaluate', assignment, version: step, microBatches });
+      return;
+    }
+    const buckets = idsOf(action.buckets);
+    const lacking = buckets.length === this.buckets ? {} : { buckets };
+    connection.send({ type: 'assign', assignment, step, microBatches, ...lacking, ...this.#scale() });
+  }
+
+  #assignOwn({ assignment, kind, step, ...action }: Assign, batches: readonly MicroBatch[]): void {
+    this.parts.credits.deal(assignment, OWNER, this.owner, kind, performance.now());
+    this.parts.own.take({
+      kind,
+      assignment,
+      step,
+      version: kind === 'step' ? step - 1 : step,
+      batches: new Map(idsOf(action.microBatches).map((microBatch) => [microBatch, batches[microBatch]])),
+      buckets: kind === 'step' ? idsOf(action.buckets) : [],
+      ...this.#scale(),
+    });
+  }
+
+  #scale(): { readonly scaleExponent?: number } {
+    const { lossScale } = this.parts.step;
+    return lossScale ? { scaleExponent: lossScale.exponent } : {};
+  }
+}

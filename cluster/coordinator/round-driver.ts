@@ -1,0 +1,89 @@
+import { Round, type RoundAction, type RoundConfig, type RoundEvent } from '../round/round.js';
+import { AwakeClock } from './times.js';
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+
+/** An event of the round, to which the driver adds the time. */
+export type TimelessEvent = DistributiveOmit<RoundEvent, 'now'>;
+
+/** How actions are carried out and what else an event means. */
+export interface DriverHandlers {
+  carryOut(action: RoundAction): void;
+  /** After an event and all of its actions. */
+  handled(event: TimelessEvent): void;
+  /** A defect or a failed adapter: the job in hand ends with it, and so does every later one. Maybe more than once. */
+  failed(error: unknown): void;
+  /** Some times a second. */
+  tick(): void;
+}
+
+export const TICK_MS = 200;
+/** Whoever is not heard of while this process does not run has not been silent. */
+const MOST_PAUSE_MS = 5 * TICK_MS;
+
+/** Hands events to the round, with the time, and has its actions carried out in their order; until something fails. */
+export class RoundDriver {
+  readonly round: Round;
+  readonly #clock = new AwakeClock(MOST_PAUSE_MS);
+  /** What happened while the actions of another event were carried out. */
+  readonly #events: TimelessEvent[] = [];
+  #handling = false;
+  #failure: unknown;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(
+    config: RoundConfig,
+    private readonly handlers: DriverHandlers,
+  ) {
+    this.round = new Round(config);
+    this.#timer = setInterval(() => {
+      handlers.tick();
+      this.event({ type: 'tick' });
+    }, TICK_MS);
+  }
+
+  /** The first failure. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** One at a time, since carrying out actions can close connections, which are events. */
+  event(event: TimelessEvent): void {
+    this.#events.push(event);
+    if (this.#handling) return;
+    this.#handling = true;
+    try {
+      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) this.#handle(next);
+    } catch (error) {
+      this.fail(error);
+    } finally {
+      this.#handling = false;
+    }
+  }
+
+  #handle(event: TimelessEvent): void {
+    if (!this.hasFailed)
+      for (const action of this.round.handle({ ...event, now: this.#clock.now() } as RoundEvent))
+        this.handlers.carryOut(action);
+    this.handlers.handled(event);
+  }
+
+  fail(error: unknown): void {
+    this.#failure ??= error;
+    this.handlers.failed(this.#failure);
+  }
+
+  /** Lets `work` go on beside everything else; it fails the run where it fails. */
+  background(work: Promise<unknown>): void {
+    work.catch((error) => this.fail(error));
+  }
+
+  /** No more ticks. */
+  close(): void {
+    clearInterval(this.#timer);
+  }
+}

@@ -1,0 +1,159 @@
+import type { MicroBatch } from '../../src/model/gpt.js';
+import type { StepReport } from '../../src/model/sums.js';
+import { packLoss } from '../exchange/blocks.js';
+import { type ContributionHeader, encodeFrame, HEADER_BYTES, sealFrame } from '../protocol/frame.js';
+import type { MicroBatchData, Welcome } from '../protocol/protocol.js';
+import { unpackTokens } from '../protocol/tokens.js';
+import type { WorkerConnection } from '../transport/connection.js';
+import { Upload } from './upload.js';
+import type { WeightsLoop } from './weights-loop.js';
+import type { Work } from './work.js';
+import type { WorkTimes } from './work-times.js';
+import type { WorkerOptions } from './worker.js';
+import type { GradientEngine, ScaledBatch, WorkerEngine } from './worker-engine.js';
+import type { WorkerState } from './worker-state.js';
+
+/** What a worker computes with, once it is set up for a run. */
+export interface WorkerSession {
+  readonly connection: WorkerConnection;
+  readonly welcome: Welcome;
+  readonly engine: WorkerEngine;
+  readonly state: WorkerState;
+  readonly weights: WeightsLoop;
+  readonly times: WorkTimes;
+  readonly options: Pick<WorkerOptions, 'onNote' | 'drag'>;
+}
+
+/** Names in a refusal; the coordinator shows them. */
+const MOST_NAMED = 3;
+
+/** The sealed frame of one bucket's sums, as the engine has them now; the last bucket is the loss. */
+export async function contributionOf(
+  engine: GradientEngine,
+  header: ContributionHeader,
+  losses: { readonly lossGrid: bigint; readonly halvings: number },
+): Promise<Uint8Array> {
+  const { bucket } = header;
+  if (bucket === engine.packer.buckets.length) return encodeFrame(header, packLoss(losses.lossGrid, losses.halvings));
+  const message = await engine.packer.pack(bucket, HEADER_BYTES);
+  sealFrame(message, header);
+  return message;
+}
+
+/** What is not finite or too large, for people. */
+export function namesOfWrong({ wrong }: StepReport): string {
+  return wrong.slice(0, MOST_NAMED).join(', ');
+}
+
+/**
+ * Computes a step's assignment and contributes it. Once nothing is left that could be handed back, its set is fixed: with
+ * the last micro-batches, each bucket goes up as soon as its sums are final.
+ */
+export async function computeStep(session: WorkerSession, work: Work): Promise<void> {
+  const { connection, welcome, engine, state, weights, times, options } = session;
+  const { step, buckets, scaleExponent } = work.dealt;
+  const upload = new Upload(buckets);
+  const scaled: ScaledBatch[] = [];
+  let halvings = 0;
+  let done = 0;
+  let report: StepReport | undefined;
+  const beginUpload = () =>
+    upload.begin(async (bucket) => {
+      if (work.revoked) return;
+      const header = work.contribution(welcome.incarnation, bucket);
+      const message = await contributionOf(engine, header, { lossGrid: report?.lossGrid ?? 0n, halvings });
+      if (!work.revoked) await connection.sendFrame(message);
+    });
+  work.running = true;
+  try {
+    await weights.at(work.version);
+    engine.gpt.submitWeights();
+    const started = performance.now();
+    const { downloadMs, waitMs } = times.started(started);
+    const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
+    while (!work.revoked) {
+      const next = take(session, work);
+      if (next.length === 0) break;
+      state.progress(work, done);
+      const batches = next.map((data) => unpack(session, data));
+      if (scaleExponent !== undefined) {
+        report = await engine.gradientByScale(batches[0], context, scaleExponent, scaled);
+        halvings += scaleExponent - scaled[scaled.length - 1].exponent;
+      } else if (work.isFixed) {
+        beginUpload();
+        report = await engine.gradientByBucket(batches, context, (bucket) => upload.add(bucket));
+      } else report = await engine.gradient(batches, context);
+      if (report.wrong.length > 0) {
+        await upload.giveUp();
+        const { microBatch } = next[await engine.wrongOf(batches, context)];
+        state.refuse(work, microBatch, namesOfWrong(report));
+        return;
+      }
+      done += next.length;
+      state.progress(work, done);
+      const drag = next.length * (options.drag ?? 0);
+      if (drag > 0) await new Promise((go) => setTimeout(go, drag));
+    }
+    if (work.revoked || done === 0) return;
+    const computed = performance.now();
+    const computeMs = computed - started;
+    const tokens = done * engine.gpt.rows;
+    options.onNote?.({
+      note: 'computed',
+      step,
+      tokens,
+      milliseconds: computeMs,
+      share: tokens / welcome.tokensPerStep,
+    });
+    if (!upload.begun) {
+      // What was left was handed back while the last ones were computed, or each had a loss scale to be found.
+      beginUpload();
+      for (const bucket of engine.packer.buckets.keys()) upload.add(bucket);
+    }
+    upload.add(engine.packer.buckets.length);
+    await upload.end();
+    const sent = performance.now();
+    times.ended(sent);
+    connection.send({ type: 'stats', computeMs, uploadMs: sent - computed, downloadMs, waitMs });
+  } finally {
+    await upload.giveUp();
+    engine.sums.clear(engine.gpu);
+    state.finish(work);
+  }
+}
+
+/** Computes the losses of an evaluation's assignment. */
+export async function computeLosses(session: WorkerSession, work: Work): Promise<void> {
+  const { engine, state, weights } = session;
+  work.running = true;
+  try {
+    await weights.at(work.version);
+    engine.gpt.submitWeights();
+    let [sum, done, finite] = [0n, 0, true];
+    for (let next = take(session, work); next.length > 0; next = take(session, work)) {
+      if (work.revoked) return;
+      state.progress(work, done);
+      const report = await engine.losses(next.map((data) => unpack(session, data)));
+      sum += report.lossGrid;
+      finite &&= report.wrong.length === 0;
+      done += next.length;
+    }
+    if (!work.revoked) state.evaluated(work, sum, finite);
+  } finally {
+    state.finish(work);
+  }
+}
+
+/** What to compute next: a whole stack where one is left. */
+function take({ engine: { gpt } }: WorkerSession, work: Work): readonly MicroBatchData[] {
+  return work.take(gpt.stack, gpt.shape.batch);
+}
+
+function unpack({ engine: { gpt }, welcome }: WorkerSession, data: MicroBatchData): MicroBatch {
+  const { vocabSize } = welcome.model;
+  return {
+    tokens: unpackTokens(data.tokens, vocabSize, gpt.rows),
+    targets: unpackTokens(data.targets, vocabSize, gpt.rows, true),
+    firstSlot: data.slot,
+  };
+}

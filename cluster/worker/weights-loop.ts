@@ -1,0 +1,73 @@
+import type { WorkerEngine } from './worker-engine.js';
+import type { WorkerState } from './worker-state.js';
+
+interface Waiting {
+  readonly version: number;
+  readonly go: () => void;
+  readonly stop: (error: unknown) => void;
+}
+
+/** Brings weights that are due to the adapter, a few at a time and in order, and verifies each version that is complete. */
+export class WeightsLoop {
+  #running: Promise<void> | undefined;
+  /** More weights, or a commit, came while some were applied. */
+  #isDue = false;
+  #over = false;
+  #waiting: Waiting[] = [];
+
+  constructor(
+    private readonly state: WorkerState,
+    private readonly engine: Pick<WorkerEngine, 'follower' | 'checks'>,
+    private readonly onVerified: (version: number) => void,
+    private readonly onFailure: (error: unknown) => void,
+  ) {}
+
+  /** Weights are due. */
+  wake(): void {
+    this.#isDue = true;
+    this.#running ??= this.#run();
+  }
+
+  /** Resolves when weights of `version`, or of a later one, are in place. Rejects when the loop ends before. */
+  at(version: number): Promise<void> {
+    if (this.state.verified >= version) return Promise.resolve();
+    return new Promise((go, stop) => this.#waiting.push({ version, go, stop }));
+  }
+
+  /** Nothing more is applied; whoever waits is told `reason`. */
+  end(reason: unknown): void {
+    this.#over = true;
+    for (const { stop } of this.#waiting.splice(0)) stop(reason);
+  }
+
+  /** Resolves when nothing is being applied. */
+  async settled(): Promise<void> {
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (this.#isDue && !this.#over) {
+        this.#isDue = false;
+        await this.#applyDue();
+      }
+    } catch (error) {
+      this.onFailure(error);
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  async #applyDue(): Promise<void> {
+    const { follower, checks } = this.engine;
+    const complete = this.state.applyDue(({ header: { kind, bucket }, payload }) => {
+      if (kind === 'weights-whole') follower.load(bucket, payload);
+      else follower.apply(bucket, payload);
+    });
+    if (complete === undefined || !this.state.verify(complete, await checks.read())) return;
+    this.onVerified(complete);
+    const waiting = this.#waiting;
+    this.#waiting = waiting.filter(({ version }) => version > complete);
+    for (const { version, go } of waiting) if (version <= complete) go();
+  }
+}

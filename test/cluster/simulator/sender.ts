@@ -1,0 +1,40 @@
+import { sets } from '../../../cluster/round/round.js';
+import type { Contribution, FromWorker } from './owner.js';
+import type { WorkerTraits } from './traits.js';
+import type { World } from './world.js';
+
+/** Of those, one may be sent again later. */
+const MOST_KEPT = 20;
+
+/** A worker's way up for contributions, on which some are forged, come twice or come again. */
+export class Sender {
+  #sent: Contribution[] = [];
+
+  constructor(
+    private readonly world: World,
+    private readonly parameterBuckets: number,
+    private readonly up: (message: FromWorker) => void,
+  ) {}
+
+  /** `chance`: whether a misfortune of this likelihood happens. */
+  send(contribution: Contribution, traits: WorkerTraits, chance: (p: number) => boolean): void {
+    const send = (c: Contribution) => this.up({ type: 'contribution', ...c });
+    if (chance(traits.impossible)) send({ ...contribution, ...this.#forged(contribution) });
+    send(contribution);
+    this.#sent.push(contribution);
+    if (this.#sent.length > MOST_KEPT) this.#sent.shift();
+    if (chance(traits.duplicates)) send(contribution);
+    if (chance(traits.replays)) send(this.world.pick(this.#sent));
+  }
+
+  #forged({ step, assignment, value, incarnation }: Contribution): Partial<Contribution> {
+    return this.world.pick<Partial<Contribution>>([
+      { step: step + 1 },
+      { assignment: assignment + 1000 },
+      { bucket: this.parameterBuckets + 1 },
+      { bucket: -1 },
+      { microBatches: sets.microBatchSet([1023]), value: value + 1 },
+      { incarnation: incarnation + 1 },
+    ]);
+  }
+}

@@ -1,0 +1,54 @@
+import { type Frame, HEADER_BYTES } from '../../../cluster/protocol/frame.js';
+import type { WorkerMessage } from '../../../cluster/protocol/protocol.js';
+import { sets } from '../../../cluster/round/round.js';
+import type { Dealt } from '../../../cluster/worker/work.js';
+import type { FromWorker, ToWorker } from './owner.js';
+
+/** What the coordinator's shell and the wire make of actions and messages, with one integer for each bucket's bytes. */
+
+const NO_IDS = new Uint8Array();
+
+export const checksumOf = (value: number) => ({ a: value >>> 0, b: 0 });
+
+export const payloadValue = ({ payload }: Frame): number =>
+  new DataView(payload.buffer, payload.byteOffset).getInt32(0);
+
+export function frameOf({ bucket, version, form, value, after }: Extract<ToWorker, { type: 'weights' }>): Frame {
+  const payload = new Uint8Array(4);
+  new DataView(payload.buffer).setInt32(0, value);
+  const base = form === 'whole' ? 0 : version - 1;
+  const header = { incarnation: 1, assignment: 0, bucket, step: version, base, weights: checksumOf(after) };
+  const bytes = HEADER_BYTES + payload.length;
+  return { header: { kind: `weights-${form}`, ...header }, payload, payloadChecksum: checksumOf(value), bytes };
+}
+
+export function dealtOf({ assignment, kind, step, ...dealt }: Extract<ToWorker, { type: 'assign' }>): Dealt {
+  const data = (microBatch: number) => ({ microBatch, slot: microBatch, tokens: NO_IDS, targets: NO_IDS });
+  const microBatches = sets.idsOf(dealt.microBatches).map(data);
+  return { assignment, kind, step, microBatches, buckets: sets.idsOf(dealt.buckets) };
+}
+
+/** The events of a worker's message; of an evaluation's losses none, which are a contribution. */
+export function eventsOf(message: WorkerMessage): FromWorker[] {
+  switch (message.type) {
+    case 'ready':
+      return [{ type: 'life' }];
+    case 'progress':
+      return [message];
+    case 'mismatch':
+      return message.buckets.map((bucket) => ({ type: 'mismatch', bucket }));
+    case 'handed-back':
+      return [{ ...message, microBatches: sets.microBatchSet(message.microBatches) }];
+    case 'refused': {
+      const { type, assignment, what: reason } = message;
+      return [{ type, assignment, microBatches: sets.microBatchSet([message.microBatch]), reason }];
+    }
+    case 'evaluated': {
+      const { assignment, finite } = message;
+      const microBatches = sets.microBatchSet(message.microBatches);
+      return finite ? [] : [{ type: 'refused', assignment, microBatches, reason: 'the loss' }];
+    }
+    default:
+      throw new Error(`a simulated worker does not say ${message.type}`);
+  }
+}
