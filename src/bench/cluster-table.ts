@@ -66,10 +66,11 @@ function columns(cells: readonly string[]): string {
     .trimEnd();
 }
 
+/** Two rows. */
 export const HEAD = [
   columns(['a step, milliseconds', '', '', '', '', 'worker:', '', '', '', 'coord.:', '', 'MB a', 'worker']),
   columns('setting|batch|step|tokens/s|effic.|compute|upload|wait|download|sum|update|up|down'.split('|')),
-].join('\n');
+];
 
 export function rowOf(s: Setting): string {
   const ms = (value: number) => (s.scaling === 'train' && value === 0 ? '' : value.toFixed(value < 100 ? 1 : 0));

@@ -43,7 +43,7 @@ export interface ClusterBenchRequest extends Omit<BenchRequest, 'plan'> {
 export interface ClusterBenchOutput {
   /** A result, for programs. */
   readonly event: (event: Setting | ({ readonly event: 'bench-intake' } & Intake)) => void;
-  /** A setting's row of the table, for people. */
+  /** A row of the table of settings, for people. */
   readonly row: (text: string) => void;
   /** Whatever else there is to say. */
   readonly line: (text: string) => void;
@@ -112,7 +112,7 @@ class ClusterBench {
     const core = (index: number) => (adapter.software ? index : undefined);
     try {
       this.#server = await this.#listen();
-      say(HEAD);
+      for (const line of HEAD) this.output.row(line);
       if (isLocal) await this.#train(core(0));
       const names = isLocal ? Array.from({ length: most }, (_, i) => `worker-${i + 1}`) : await this.#gather(most);
       const { batch } = bench.options;

@@ -103,5 +103,7 @@ function defaultsOf(name: string, row: OptionRow): [on: string, off: string] {
     return value ? [` (${title})`, ''] : ['', ` (${title})`];
   }
   const words = value === row.default ? (row.defaultWords ?? value) : value;
-  return [words === undefined ? '' : ` (${title}: ${words === value && name === 'prompt' ? `'${words}'` : words})`, ''];
+  // A text is quoted where its blanks matter.
+  const shown = words === value && /\s/.test(String(words)) ? `'${words}'` : words;
+  return [shown === undefined ? '' : ` (${title}: ${shown})`, ''];
 }
