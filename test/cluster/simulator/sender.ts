@@ -3,8 +3,8 @@ import type { Contribution, FromWorker } from './owner.js';
 import type { WorkerTraits } from './traits.js';
 import type { World } from './world.js';
 
-/** Of those, one may be sent again later. */
-const MOST_KEPT = 20;
+/** Of those, one may be sent again later: the assignments of an earlier coordinator that has dealt as many. */
+const MOST_KEPT = 60;
 
 /** A worker's way up for contributions, on which some are forged, come twice or come again. */
 export class Sender {
@@ -20,11 +20,21 @@ export class Sender {
   send(contribution: Contribution, traits: WorkerTraits, chance: (p: number) => boolean): void {
     const send = (c: Contribution) => this.up({ type: 'contribution', ...c });
     if (chance(traits.impossible)) send({ ...contribution, ...this.#forged(contribution) });
+    // Before the right one, so that whoever takes it for that has taken a wrong one.
+    const alike = chance(traits.replays) ? this.#alike(contribution) : undefined;
+    if (alike !== undefined) send(alike);
     send(contribution);
     this.#sent.push(contribution);
     if (this.#sent.length > MOST_KEPT) this.#sent.shift();
     if (chance(traits.duplicates)) send(contribution);
     if (chance(traits.replays)) send(this.world.pick(this.#sent));
+  }
+
+  /** One of an earlier coordinator, or step, that differs from this one in nothing else. */
+  #alike({ assignment, bucket, microBatches }: Contribution): Contribution | undefined {
+    return this.#sent.find(
+      (c) => c.assignment === assignment && c.bucket === bucket && sets.equalSets(c.microBatches, microBatches),
+    );
   }
 
   #forged({ step, assignment, value, incarnation }: Contribution): Partial<Contribution> {
