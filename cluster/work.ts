@@ -10,10 +10,10 @@ import { openGpu } from '../src/node/open-gpu.js';
 import { loadShaders } from '../src/node/shaders.js';
 import { version } from '../src/node/version.js';
 import { validate } from '../src/util/validate.js';
-import { EngineKeeper } from './coordinator/engine-keeper.js';
 import { connect } from './transport/client.js';
 import { type Discovered, discover } from './transport/discovery.js';
 import { type FoundCoordinator, LONGEST_NAME, type WorkEvent, type WorkResult } from './work-events.js';
+import { EngineKeeper } from './worker/engine-keeper.js';
 import { Membership, type MembershipNote } from './worker/membership.js';
 
 export interface WorkOptions {

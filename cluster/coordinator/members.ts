@@ -5,7 +5,6 @@ import { OWNER, type WorkerId } from '../round/round.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
 import type { Probe } from '../worker/bit-class.js';
 import type { Contributor } from '../worker/worker-tally.js';
-import {} from './times.js';
 import type { Lane } from './weights-out.js';
 
 /** What the owner is called among its workers; no worker is called so. */

@@ -7,7 +7,7 @@ import { LantrainError } from '../../src/errors.js';
 import { adapterTitle, Gpu } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
 import type { JoinUrl } from '../../src/net/join-url.js';
-import { EngineKeeper } from '../coordinator/engine-keeper.js';
+import { EngineKeeper } from '../worker/engine-keeper.js';
 import { Membership } from '../worker/membership.js';
 import { connectFromBrowser } from './browser-client.js';
 import type { TabReport, TabRequest } from './state.js';

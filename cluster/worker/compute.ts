@@ -5,11 +5,11 @@ import { type ContributionHeader, encodeFrame, HEADER_BYTES, sealFrame } from '.
 import type { MicroBatchData, Welcome } from '../protocol/protocol.js';
 import { unpackTokens } from '../protocol/tokens.js';
 import type { WorkerConnection } from '../transport/connection.js';
+import type { WorkerOptions } from './options.js';
 import { Upload } from './upload.js';
 import type { WeightsLoop } from './weights-loop.js';
 import type { Work } from './work.js';
 import type { WorkTimes } from './work-times.js';
-import type { WorkerOptions } from './worker.js';
 import type { GradientEngine, ScaledBatch, WorkerEngine } from './worker-engine.js';
 import type { WorkerState } from './worker-state.js';
 

@@ -1,6 +1,7 @@
 import { LantrainError } from '../../src/errors.js';
 import type { WorkerConnection } from '../transport/connection.js';
-import { Worker, type WorkerNote, type WorkerOptions } from './worker.js';
+import type { WorkerNote, WorkerOptions } from './options.js';
+import { Worker } from './worker.js';
 
 export type MembershipNote =
   | WorkerNote

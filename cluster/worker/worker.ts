@@ -3,42 +3,16 @@ import { adapterTitle } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { runnablePlan } from '../../src/model/plan.js';
-import type { EngineKeeper } from '../coordinator/engine-keeper.js';
 import type { Frame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import { END_REASONS, type MessageFromCoordinator, type Welcome } from '../protocol/protocol.js';
 import type { WorkerConnection } from '../transport/connection.js';
 import { computeLosses, computeStep, type WorkerSession } from './compute.js';
+import type { WorkerOptions } from './options.js';
 import { WeightsLoop } from './weights-loop.js';
 import type { Work } from './work.js';
 import { WorkTimes } from './work-times.js';
 import { WorkerState } from './worker-state.js';
-
-/** What a worker tells of itself, for whoever shows it. */
-export type WorkerNote =
-  | { readonly note: 'welcome'; readonly worker: number; readonly step: number }
-  | /** The adapter cannot run the plan's kernels and takes its own, whose bits differ. */ {
-      readonly note: 'own-kernels';
-    }
-  | { readonly note: 'compiling'; readonly done: number; readonly total: number }
-  | { readonly note: 'ready'; readonly version: number }
-  | {
-      readonly note: 'computed';
-      readonly step: number;
-      readonly tokens: number;
-      readonly milliseconds: number;
-      /** Of the step's tokens. */
-      readonly share: number;
-    };
-
-export interface WorkerOptions {
-  /** Outlives this connection. One worker at a time may use it. */
-  readonly engines: EngineKeeper;
-  readonly name: string;
-  readonly onNote?: (note: WorkerNote) => void;
-  /** Milliseconds to sleep after each micro-batch: for tests, a slow worker. */
-  readonly drag?: number;
-}
 
 /** What waits for its turn; of an assignment, its work. */
 interface Task {

@@ -1,7 +1,7 @@
 import { appendFileSync, cpSync, readFileSync, rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import type { RunDirectory } from '../../src/checkpoint/run.js';
 import { remarkOf } from '../../src/cli/ending.js';

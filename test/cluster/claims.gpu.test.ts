@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { OWNER_NAME } from '../../cluster/coordinator/members.js';
 import { packLoss } from '../../cluster/exchange/blocks.js';
 import { encodeFrame } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, type WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
 import { bitClassOf, ownBitClass } from '../../cluster/worker/bit-class.js';
+import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
+import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { type CoordinateRequest, coordinate, LantrainError, type RunEvent, train } from '../../src/index.js';
 import { openGpu } from '../../src/node/open-gpu.js';

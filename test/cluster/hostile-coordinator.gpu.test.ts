@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { type Frame, MAX_FRAME_BYTES } from '../../cluster/protocol/frame.js';
 import {
   type Assign,
@@ -14,6 +13,7 @@ import {
 import { packTokens } from '../../cluster/protocol/tokens.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
+import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
 import { HeldFrames } from '../../cluster/worker/held-frames.js';
 import { HeldWork } from '../../cluster/worker/held-work.js';
 import { Membership } from '../../cluster/worker/membership.js';

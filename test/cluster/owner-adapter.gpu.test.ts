@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/coordinator/owner-adapter.js';
 import type { ContributionHeader, Frame } from '../../cluster/protocol/frame.js';
 import { idsOf } from '../../cluster/round/sets.js';
+import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget, ownerBudget } from '../../src/model/activations.js';

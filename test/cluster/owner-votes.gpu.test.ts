@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { type OwnBitClass, ownBitClass } from '../../cluster/worker/bit-class.js';
+import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import type { MicroBatch } from '../../src/model/gpt.js';

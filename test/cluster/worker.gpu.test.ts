@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { EngineKeeper } from '../../cluster/coordinator/engine-keeper.js';
 import { weightsChecksum } from '../../cluster/exchange/checksum.js';
 import { decodeFrame, encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
 import type { MicroBatchData, WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { packTokens } from '../../cluster/protocol/tokens.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
+import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import type { WorkerEngine } from '../../cluster/worker/worker-engine.js';
 import { Gpu } from '../../src/gpu/device.js';

@@ -1,7 +1,7 @@
 /** The process of an attacker: does what its parent says, one attack at a time. */
 import { setMaxListeners } from 'node:events';
 import { constants, setPriority } from 'node:os';
-import { EngineKeeper } from '../../../cluster/coordinator/engine-keeper.js';
+import { EngineKeeper } from '../../../cluster/worker/engine-keeper.js';
 import type { JoinUrl } from '../../../src/net/join-url.js';
 import { openGpu } from '../../../src/node/open-gpu.js';
 import { loadShaders } from '../../../src/node/shaders.js';

@@ -24,7 +24,7 @@ import {
   tokenFromEnvironment,
 } from '../../src/net/access.js';
 import { checkToken, formatJoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
-import { answers, join, startServer, VERSION } from './transport-helpers.js';
+import { answers, join, startServer, VERSION } from '../cluster/transport-helpers.js';
 
 let folder: string;
 const open: { close(): Promise<void> | unknown }[] = [];

@@ -5,8 +5,8 @@ import { type MemoryBudget, memoryBudget } from '../../src/model/activations.js'
 import type { BatchShape } from '../../src/model/shape.js';
 import { chooseStack } from '../../src/model/stack.js';
 import { formatBytes } from '../../src/report/format.js';
-import { bitClassHash, type Probe } from '../worker/bit-class.js';
-import { WorkerEngine, type WorkerShape } from '../worker/worker-engine.js';
+import { bitClassHash, type Probe } from './bit-class.js';
+import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
 /** The engine that a run wants, whose steps have `microBatches`. */
 export interface WantedEngine extends WorkerShape {

@@ -5,7 +5,6 @@ import { afterEach, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
 import { refusal } from '../../cluster/transport/trouble.js';
 import { parseJoinUrl } from '../../src/net/join-url.js';
-import { newAccess } from '../watch/helpers.js';
 import {
   answers,
   insider,
@@ -15,7 +14,8 @@ import {
   startServer,
   type TestServer,
   until,
-} from './transport-helpers.js';
+} from '../cluster/transport-helpers.js';
+import { newAccess } from '../watch/helpers.js';
 
 /** Every address of 127/8 is this machine's where the system is Linux. */
 const EVIL = '127.0.0.2';
