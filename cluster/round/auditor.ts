@@ -162,7 +162,12 @@ export class Auditor {
       this.state.halt({ why: 'audit', bucket, workers: trial.votesOf(bucket).map((v) => v.worker) });
       return;
     }
-    if (later.some((m) => this.dealer.manners.isOnTrial(m))) return;
+    if (later.some((m) => this.dealer.manners.isOnTrial(m))) {
+      // Newcomers that each wait for another's word would wait for ever.
+      if (this.dealer.isStuck && this.dealer.manners.force(later, () => 0, now) !== undefined)
+        this.#settle(job, trial, now);
+      return;
+    }
     this.state.note({ note: 'unaudited', worker: trial.assignment.worker });
     for (const b of buckets) this.drop(job, trial, b, true);
   }
