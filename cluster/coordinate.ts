@@ -3,7 +3,7 @@ import { listenAddress } from '../src/node/lan-address.js';
 import { anyAddress } from '../src/node/reachable.js';
 import type { RunHooks, RunResult } from '../src/run/events.js';
 import { runTraining } from '../src/run/session.js';
-import { settle } from '../src/train/option-table.js';
+import { besides, settle } from '../src/train/option-table.js';
 import { ClusterBackend } from './cluster-backend.js';
 import { CLUSTER_OPTIONS } from './cluster-options.js';
 import type { CoordinateRequest } from './request.js';
@@ -20,5 +20,5 @@ export async function coordinate(request: CoordinateRequest, hooks?: RunHooks): 
   if (cert !== undefined) await ownPair(cert, key);
   const isResumed = request.resume !== undefined;
   const settings = { ...own, host, port, cert, key, adapter: request.adapter, isResumed };
-  return runTraining(request, new ClusterBackend(settings), hooks);
+  return runTraining(besides(CLUSTER_OPTIONS, request), new ClusterBackend(settings), hooks);
 }

@@ -1,5 +1,5 @@
 import type { RunHooks, RunResult } from '../src/run/events.js';
-import { settle } from '../src/train/option-table.js';
+import { besides, settle } from '../src/train/option-table.js';
 import { DEMO_OPTIONS } from './cluster-options.js';
 import { coordinate } from './coordinate.js';
 import { LocalWorkers } from './local-workers.js';
@@ -31,7 +31,7 @@ export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<
       });
   };
   try {
-    const local = { ...request, listen: '127.0.0.1:0', plain: true };
+    const local = { ...besides(DEMO_OPTIONS, request), listen: '127.0.0.1:0', plain: true };
     return await coordinate(local, { ...hooks, haste: haste.signal, onEvent });
   } finally {
     hooks.haste?.removeEventListener('abort', hurry);

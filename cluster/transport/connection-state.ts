@@ -10,7 +10,7 @@ export interface Receiver {
 /**
  * How far a connection is:
  *
- *     handshake --authenticated()--> waiting --onControl is set--> open
+ *     handshake - authenticated() -> waiting - onControl is set -> open
  *         |                             |                            |
  *         +-----------------------------+----------------------------+----> closed
  */

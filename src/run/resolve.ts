@@ -19,6 +19,7 @@ import { DEFAULT_PRESET, PRESETS, type PresetName, presetNamed } from '../train/
 import type { RunConfig } from '../train/run-config.js';
 import { validate } from '../util/validate.js';
 import type { TrainRequest } from './request.js';
+import { RUN_OPTIONS } from './run-options.js';
 
 /** What options are resolved from. */
 export interface OptionSources {
@@ -29,26 +30,13 @@ export interface OptionSources {
   readonly saved?: RunConfig;
 }
 
-/** What a request has beside train options. */
-const BESIDE: Readonly<Record<Exclude<keyof TrainRequest, keyof TrainOptions>, true>> = {
-  preset: true,
-  init: true,
-  out: true,
-  resume: true,
-  adapter: true,
-  plan: true,
-  tune: true,
-  watch: true,
-  profile: true,
-};
-
 /**
  * The train options of a request. Throws LT_USAGE_OPTION for an option that there is not or a value that cannot be,
  * LT_USAGE_PRESET.
  */
 export function explicitOf(request: TrainRequest): Partial<TrainOptions> {
   const { data, preset } = request;
-  const unknown = Object.keys(request).find((name) => !(name in BESIDE) && !(name in TRAIN_OPTIONS));
+  const unknown = Object.keys(request).find((name) => !(name in TRAIN_OPTIONS) && !(name in RUN_OPTIONS));
   if (unknown !== undefined) throw new LantrainError('LT_USAGE_OPTION', `there is no option ${unknown}; leave it out`);
   if (preset !== undefined) presetNamed(preset);
   const named: Record<string, unknown> = { ...request };

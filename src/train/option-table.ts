@@ -76,6 +76,11 @@ export function settle<T extends OptionTable>(table: T, given: Given<T>): Settle
   return settled as Settled<T>;
 }
 
+/** What was given beside the options of the table. */
+export function besides<T extends OptionTable, G extends Given<T>>(table: T, given: G): Omit<G, keyof T> {
+  return Object.fromEntries(Object.entries(given).filter(([name]) => !Object.hasOwn(table, name))) as Omit<G, keyof T>;
+}
+
 export function namesOf<T extends OptionTable>(table: T): (keyof T & string)[] {
   return Object.keys(table);
 }

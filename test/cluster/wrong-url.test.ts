@@ -105,8 +105,9 @@ test.each([true, false])('the page of train --watch or view, with TLS %s', async
   const secrets = { token: access.token, fingerprint: secure ? access.fingerprint : '', admin: '' };
   const watchers = new Watchers({ secrets, telemetry });
   const tls = secure ? access : undefined;
-  const { port, close } = await servePage({ host: '127.0.0.1', port: 0, tls, site: folder, watchers });
-  open.push({ close: () => close('the test is over') });
+  const page = await servePage({ host: '127.0.0.1', port: 0, tls, site: folder, watchers });
+  open.push({ close: () => page.close('the test is over') });
+  const { port } = page;
   const url = secure ? `https://127.0.0.1:${port}/#${secret()}` : `http://127.0.0.1:${port}/#${access.token}`;
   expect(await failure(url)).toMatchObject({
     code: 'LT_CLUSTER_URL',
