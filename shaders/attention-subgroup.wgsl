@@ -22,6 +22,7 @@ enable subgroups;
 // lane meets again and again lies in workgroup memory where that suffices (KEPT): no bounds are checked there. With 32
 // passing rows the scores spill; so they would with S and dP in one loop. Loops over columns begin at the head's first
 // column, which the compiler does not know: from zero it would unroll them.
+// One file of more than 300 lines: forward and both halves of backward read rows by the same shuffles, declared once.
 
 override LANES: u32 = 8u;
 override T: u32 = 64u;

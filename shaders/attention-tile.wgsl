@@ -29,6 +29,7 @@
 
 alias Value = f32;  //! half: alias Value = f16;
 fn toValue(v: f32) -> f32 { return v; }  //! half: fn toValue(v: f32) -> f16 { return f16(halfRange(v)); }
+// One file of more than 300 lines: forward and both halves of backward share the blocks in workgroup memory.
 
 override T: u32 = 64u;
 override HEADS: u32 = 4u;

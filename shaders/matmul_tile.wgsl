@@ -25,6 +25,7 @@
 //
 // `parts` is the first half of a product that is split along K (matmul_reduce.wgsl is the second): workgroups with
 // z = s add the TERMS values of k from s * TERMS on.
+// One file of more than 300 lines: the three layouts differ in how tiles are loaded, and the rest is theirs together.
 
 override TILE_ROWS = 64u;
 override TILE_COLUMNS = 64u;

@@ -25,7 +25,8 @@ let lastId = 0;
 
 /**
  * What both sides make of an open WebSocket, whoever implements it (`wire.ts`). It begins as a `MessageChannel` for the
- * handshake, and `authenticated` turns it into a `Connection`.
+ * handshake, and `authenticated` turns it into a `Connection`. Its parts are files beside it; what is left here, some 300
+ * lines, is the order in which they act.
  */
 export class MessageConnection<In extends Message, Out extends Message>
   implements Connection<In, Out>, MessageChannel, WireEvents

@@ -50,8 +50,8 @@ export const KEPT_CHECKPOINTS = 2;
  *
  * A run goes on in this order: `open(path, 'write')`, `latest()`, identity checked, `restoreCheckpoint`, `cutBack(step)`.
  * Until `cutBack` a refused resume has changed nothing; it also sets aside the damaged checkpoints that `latest` passed
- * over. Within a step, `append` what belongs to it before its
- * `writeCheckpoint`: what was appended after it, and no more, is lost with a crash.
+ * over. Within a step, `append` what belongs to it before its `writeCheckpoint`: what was appended after it, and no more,
+ * is lost with a crash. This order is why the class is one file of some 300 lines.
  */
 export class RunDirectory {
   readonly checkpoints: string;

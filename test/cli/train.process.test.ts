@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { endOf } from '../../src/report/course.js';
 import { readMetrics } from '../../src/report/metrics.js';
-import { loadGolden } from '../reference/golden.js';
+import { GOLDEN_LOSS_ERROR, loadGolden } from '../reference/golden.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -49,7 +49,7 @@ describe('lantrain train on the golden data', () => {
     const losses = run.events.filter((e) => e.event === 'step').map((e) => e.loss as number);
     expect(losses).toHaveLength(20);
     for (const [i, loss] of losses.entries())
-      expect(Math.abs(loss - golden.losses[i]), `step ${i + 1}`).toBeLessThan(5e-4);
+      expect(Math.abs(loss - golden.losses[i]), `step ${i + 1}`).toBeLessThan(GOLDEN_LOSS_ERROR);
   });
 });
 

@@ -5,6 +5,9 @@ import type { ModelConfig } from '../../src/model/config.js';
 import type { Values } from './operations.js';
 import { readTensors } from './safetensors.js';
 
+/** How far a loss may be from PyTorch's: some units in the last place of float32, which both sum in other orders. */
+export const GOLDEN_LOSS_ERROR = 1e-6;
+
 /** A small model and 20 steps of its training, computed by PyTorch in float32 without dropout. */
 export interface Golden {
   /** Holds config.json and model.safetensors as Hugging Face writes them. */

@@ -7,7 +7,7 @@ import { openDawn } from '../../src/node/dawn.js';
 import type { Engine } from '../../src/train/engine.js';
 import { readGradient } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
-import { type Golden, loadGolden } from '../reference/golden.js';
+import { GOLDEN_LOSS_ERROR, type Golden, loadGolden } from '../reference/golden.js';
 import { goldenEngine, goldenMicroBatches } from './fixture.js';
 
 let gpu: Gpu;
@@ -50,7 +50,7 @@ describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (nam
     expect(largest).toBeLessThan(1e-4);
     await engine.sums.takeReport(gpu);
     const loss = await engine.evaluate(batches(0), golden.batch * T);
-    expect(Math.abs(loss - golden.losses[0])).toBeLessThan(5e-4);
+    expect(Math.abs(loss - golden.losses[0])).toBeLessThan(GOLDEN_LOSS_ERROR);
   });
 
   test('agree on every gradient before training', async () => {
@@ -66,7 +66,7 @@ describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (nam
   test('agree on the losses of 20 steps of training and on the weights after them', async () => {
     for (const [step, want] of golden.losses.entries()) {
       const { loss } = await engine.step(batches(step), step + 1, 0, golden.learningRate);
-      expect(Math.abs(loss - want), `step ${step + 1}: ${loss} for ${want}`).toBeLessThan(5e-4);
+      expect(Math.abs(loss - want), `step ${step + 1}: ${loss} for ${want}`).toBeLessThan(GOLDEN_LOSS_ERROR);
     }
     expect(golden.losses.length).toBe(20);
     for (const [tensor, want] of golden.finalWeights)
