@@ -1,9 +1,10 @@
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { SMALL, workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 import { Lantrain, startCoordinator, startWorker } from './processes.js';
 
 const folder = workFolder();
@@ -30,29 +31,32 @@ function statePath(run: string): string {
   return join(checkpoints, readdirSync(checkpoints).sort().at(-1) as string, 'state.json');
 }
 
-test('a run in mixed precision has one digest: alone, resumed, with one worker and with two, also where scales overflow', async () => {
-  const gpu = await Gpu.open(openDawn());
-  const has = gpu.has('shader-f16');
-  gpu.device.destroy();
-  if (!has) return console.warn('mixed precision is not tested: this adapter has no shader-f16');
-  const digest = await alone(...BASE, '--steps', '6', '--out', 'alone');
-  expect(await together(2, ...BASE, '--steps', '6', '--out', 'two')).toBe(digest);
+slowTest(
+  'a run in mixed precision has one digest: alone, resumed, with one worker and with two, also where scales overflow',
+  async () => {
+    const gpu = await Gpu.open(openDawn());
+    const has = gpu.has('shader-f16');
+    gpu.device.destroy();
+    if (!has) return console.warn('mixed precision is not tested: this adapter has no shader-f16');
+    const digest = await alone(...BASE, '--steps', '6', '--out', 'alone');
+    expect(await together(2, ...BASE, '--steps', '6', '--out', 'two')).toBe(digest);
 
-  await alone(...BASE, '--steps', '3', '--out', 'cut');
-  const state = JSON.parse(readFileSync(statePath('cut'), 'utf8'));
-  expect(state.trainer.lossScale).toEqual({ exponent: 16, goodSteps: 3 });
-  cpSync(join(folder.path, 'cut'), join(folder.path, 'huge'), { recursive: true });
-  expect(await together(1, '--resume', 'cut', '--steps', '6')).toBe(digest);
+    await alone(...BASE, '--steps', '3', '--out', 'cut');
+    const state = JSON.parse(readFileSync(statePath('cut'), 'utf8'));
+    expect(state.trainer.lossScale).toEqual({ exponent: 16, goodSteps: 3 });
+    cpSync(join(folder.path, 'cut'), join(folder.path, 'huge'), { recursive: true });
+    expect(await together(1, '--resume', 'cut', '--steps', '6')).toBe(digest);
 
-  // A scale that overflows: whoever computes a micro-batch comes to the same one.
-  writeFileSync(
-    statePath('huge'),
-    JSON.stringify({ ...state, trainer: { lossScale: { exponent: 40, goodSteps: 3 } } }),
-  );
-  cpSync(join(folder.path, 'huge'), join(folder.path, 'huge-two'), { recursive: true });
-  const backedOff = await alone('--resume', 'huge', '--steps', '6');
-  const after = JSON.parse(readFileSync(statePath('huge'), 'utf8')).trainer.lossScale;
-  expect(after.exponent).toBeLessThan(40);
-  expect(await together(2, '--resume', 'huge-two', '--steps', '6')).toBe(backedOff);
-  expect(JSON.parse(readFileSync(statePath('huge-two'), 'utf8')).trainer.lossScale).toEqual(after);
-});
+    // A scale that overflows: whoever computes a micro-batch comes to the same one.
+    writeFileSync(
+      statePath('huge'),
+      JSON.stringify({ ...state, trainer: { lossScale: { exponent: 40, goodSteps: 3 } } }),
+    );
+    cpSync(join(folder.path, 'huge'), join(folder.path, 'huge-two'), { recursive: true });
+    const backedOff = await alone('--resume', 'huge', '--steps', '6');
+    const after = JSON.parse(readFileSync(statePath('huge'), 'utf8')).trainer.lossScale;
+    expect(after.exponent).toBeLessThan(40);
+    expect(await together(2, '--resume', 'huge-two', '--steps', '6')).toBe(backedOff);
+    expect(JSON.parse(readFileSync(statePath('huge-two'), 'utf8')).trainer.lossScale).toEqual(after);
+  },
+);

@@ -4,6 +4,7 @@ import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../browser.js';
 import { SMALL, workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 import { type Event, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
 
 /*
@@ -71,7 +72,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     return shared;
   };
 
-  test('train a run: two, one of which is closed in a step, end with the digest of one', async () => {
+  slowTest('train a run: two, one of which is closed in a step, end with the digest of one', async () => {
     const alone = await one();
     await expect.poll(() => alone.pages[0].textContent('.device-state')).toBe('The run is done.');
     expect(await alone.pages[0].textContent('.device-figures')).toMatch(/swiftshader.*tokens\/s.*100 %/is);
@@ -100,7 +101,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(complaints).toEqual([]);
   });
 
-  test('come back when the coordinator does', async () => {
+  slowTest('come back when the coordinator does', async () => {
     const args = [...OPTIONS, '--out', 'again', '--checkpoint-every', '2'];
     const first = await startCoordinator(args, folder.path, ({ event, step }) => {
       if (event === 'step' && step === 3) first.coordinator.signal('SIGKILL');

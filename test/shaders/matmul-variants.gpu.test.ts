@@ -5,6 +5,7 @@ import { isMatmulVariant, type MatmulVariant, scratchValues, splitOf } from '../
 import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
 import { toGrid } from '../reference/grid.js';
+import { sampled } from '../thorough.js';
 import { bench, FILLER, get, openBench, operands, problem, put, random, run, runs } from './matmul-problem.js';
 
 beforeAll(openBench);
@@ -22,7 +23,7 @@ function gelu(x: number): number {
 const slope = (x: number) => (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
 
 // One more than a tile or a step, or odd; each layout and each epilogue comes up with every kernel.
-describe.each(OTHERS)('%s', (variant) => {
+describe.each(sampled(OTHERS, 3))('%s', (variant) => {
   beforeEach(({ skip }) => skip(!runs(variant), "this adapter's subgroups are not of its size"));
 
   test('stores with bias, the gradient of GELU and a residual, rows apart', async () => {

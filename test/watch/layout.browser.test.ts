@@ -6,6 +6,7 @@ import { parseMetrics } from '../../src/report/metrics.js';
 import { htmlReport } from '../../src/report/report.js';
 import { formatFragment, type PageSecrets } from '../../src/watch/messages.js';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../browser.js';
+import { slowTest } from '../slow.js';
 import { brokenWords, clipped, hasColor, headsBeside, type Label, labelsOf, noteLabels, wrapped } from './geometry.js';
 import { stepEvent, type TestPage, testPage } from './helpers.js';
 import {
@@ -168,7 +169,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     }
   }
 
-  test('labels each tick with where it stands, whole and beside the others, however far one zooms in', async () => {
+  slowTest('labels each tick with where it stands, whole and beside the others, however far one zooms in', async () => {
     const page = await openPage();
     for (const width of [1280, 390]) {
       await page.setViewportSize({ width, height: 900 });
@@ -184,7 +185,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('draws lines to the edges of what is zoomed into, though their next points lie outside', async () => {
+  slowTest('draws lines to the edges of what is zoomed into, though their next points lie outside', async () => {
     const page = await openPage();
     for (let zoom = 0; zoom < 6; zoom++) await page.click('#zoom-in');
     for (let move = 0; move < 3; move++) await page.click('#zoom-left');
@@ -204,7 +205,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('shows a spike as high as it was, among thousands of steps', async () => {
+  slowTest('shows a spike as high as it was, among thousands of steps', async () => {
     const page = await openPage();
     await drawn(page);
     const at = SPIKE.step / LAST_STEP;
@@ -219,7 +220,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('names in the legend the evaluation that the cursor marks', async () => {
+  slowTest('names in the legend the evaluation that the cursor marks', async () => {
     const page = await openPage();
     for (let zoom = 0; zoom < 5; zoom++) await page.click('#zoom-in');
     await drawn(page);
@@ -329,7 +330,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await mixed.server.close('the test is over');
   });
 
-  test('shows a lost run as lost, with the time since, and nothing of it as if it went on', async () => {
+  slowTest('shows a lost run as lost, with the time since, and nothing of it as if it went on', async () => {
     const lost = await testPage();
     playRun(lost.telemetry);
     const page = await openPage(lost);
@@ -372,7 +373,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await silent.server.close('the test is over');
   });
 
-  test('says how a run ended, and why it failed, and leaves that when the line ends', async () => {
+  slowTest('says how a run ended, and why it failed, and leaves that when the line ends', async () => {
     for (const [state, reason, shown] of [
       ['failed', 'step 7: the loss is not finite', 'Failed'],
       ['stopped', undefined, 'Stopped'],

@@ -7,6 +7,7 @@ import { workersOf as workersOfRun } from '../../src/report/workers.js';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../browser.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { adminLinkOf, joinUrlOf, type Lantrain, startCoordinator, startWorker } from '../cluster/processes.js';
+import { slowTest } from '../slow.js';
 
 /** More steps than anybody waits for: the test stops the run by the page. */
 const REPORTS = ['--eval-every', '20', '--checkpoint-every', '20'];
@@ -93,7 +94,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     await page.close();
   });
 
-  test('gives the admin link controls, and the other one none', async () => {
+  slowTest('gives the admin link controls, and the other one none', async () => {
     const [{ page: reader }, { page: admin }] = [await openWatch(), await openAdmin()];
     await expect.poll(() => admin.isVisible('#pause'), SOON).toBe(true);
     await admin.click('#pause');
@@ -150,7 +151,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     expect(complaints.filter((text) => !/ERR_CONNECTION_REFUSED/.test(text))).toEqual([]);
   });
 
-  test('goes on with the run where it stopped, as one curve and with all that its workers computed', async () => {
+  slowTest('goes on with the run where it stopped, as one curve and with all that its workers computed', async () => {
     const stands = await stepOf(page);
     await page.click('#table summary');
     await expect.poll(() => page.locator('#rows tr').count(), SOON).toBeGreaterThan(0);
