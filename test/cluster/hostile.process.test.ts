@@ -13,6 +13,7 @@ import { encodeMessage, type FromWorker } from '../../cluster/transport/messages
 import { type JoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
 import { parseFragment } from '../../src/watch/messages.js';
 import { SMALL, workFolder } from '../cli/run.js';
+import { IS_THOROUGH } from '../thorough.js';
 import { FakePage } from '../watch/helpers.js';
 import { Lantrain, startCoordinator, startWorker } from './processes.js';
 
@@ -163,7 +164,7 @@ async function pester(url: JoinUrl, watch: URL): Promise<() => void> {
   };
 }
 
-test.skipIf(process.platform !== 'linux')(
+test.skipIf(process.platform !== 'linux' || !IS_THOROUGH)(
   'a coordinator that is attacked goes on training, ends with the same digest and stays small',
   async () => {
     const single = new Lantrain(['train', ...OPTIONS, '--out', 'alone', '--json'], folder.path);

@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { SMALL, workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 import { NEEDS_SWIFTSHADER, swiftShaderEnvironment, swiftShaderIcd } from '../swiftshader.js';
 import { Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
 
@@ -50,7 +51,7 @@ describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${
     expect(got[7]).toBeLessThan(got[0] - 0.1);
   });
 
-  test('are refused by an exact run, which goes on with the others', async () => {
+  slowTest('are refused by an exact run, which goes on with the others', async () => {
     const { coordinator, url } = await startCoordinator([...OPTIONS, '--out', 'exact', '--exact'], folder.path);
     const swift = startSwift(url, 'swift');
     expect(await swift.ended, swift.text).toBe(1);
@@ -64,7 +65,7 @@ describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${
     expect(partOf(coordinator, 'own'), coordinator.text).toBe(100);
   });
 
-  test('are no others where the coordinator is of their class: one digest, as exact as any', async () => {
+  slowTest('are no others where the coordinator is of their class: one digest, as exact as any', async () => {
     const options = [...OPTIONS, '--steps', '3', '--val-ratio', '0'];
     const alone = new Lantrain(['train', ...options, '--out', 'swift-alone', '--json'], folder.path, undefined, SWIFT);
     const args = [...options, '--out', 'swift', '--exact'];
