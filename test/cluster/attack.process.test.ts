@@ -27,7 +27,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(GROUNDS) as Groun
       PLANS.filter((plan) => plan.ground === ground && !plan.isLong),
       6,
     ),
-  )('goes on training under $name', async (plan) => {
+  )('a coordinator goes on training under $name', async (plan) => {
     attacker ??= new Attacker(program.path);
     // One that an attack has ended is that attack's failure, not the next one's.
     if (arena?.coordinator.running === false) {
@@ -39,7 +39,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(GROUNDS) as Groun
     expect(faults).toEqual([]);
   });
 
-  test('has the digest and the losses of train after all of them', async () => {
+  test('a coordinator has the digest and the losses of train after all attacks', async () => {
     expect(arena?.coordinator.running).toBe(true);
     const { isExact, why } = await (arena as Arena).end();
     expect(isExact, why).toBe(true);

@@ -19,7 +19,7 @@ setUpClusters();
 const TOKENS_PER_STEP = MICRO_BATCHES * SHAPE.context;
 
 describe('the bit class that a worker claims', () => {
-  test('is compared whole: a hash that differs in its last digit is of another class, and so is one that looks alike', async () => {
+  test('a bit class is compared whole: a hash that differs in its last digit, or looks alike, is of another class', async () => {
     const test = await cluster();
     const claims = {
       honest: HASH,
@@ -41,7 +41,7 @@ describe('the bit class that a worker claims', () => {
       expect(bitClass === CLASS).toBe(test.engine.members.get(worker)?.name === 'honest');
   });
 
-  test("is refused by an exact run without a word of the owner's hashes", async () => {
+  test("an exact run refuses another bit class without a word of the owner's hashes", async () => {
     const test = await cluster({ exact: true });
     const other = await FakeWorker.join(test, 'other', undefined, { ...HASH, run: 'd'.repeat(64) });
     const { code, message } = await other.closed;
@@ -51,7 +51,7 @@ describe('the bit class that a worker claims', () => {
     expect(told).not.toMatch(/[0-9a-f]{30}/);
   });
 
-  test('is salted: hashes are of one nonce, the name of the owner is of none', async () => {
+  test("hashes of a bit class are salted by a nonce, the name of the owner's class by none", async () => {
     const device = await Gpu.open(openDawn());
     const shape = { model: MODEL, shape: { ...SHAPE, dropout: 0.1 }, plan: defaultPlan(device.adapter) };
     const nonces = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
@@ -75,7 +75,7 @@ describe('the bit class that a worker claims', () => {
     keeper.gpu.device.destroy();
   });
 
-  test('is asked for by the nonce of this start', async () => {
+  test('a coordinator asks for a bit class by the nonce of its start', async () => {
     const test = await cluster();
     const connection = await join(test.url, {}, false);
     const probes: unknown[] = [];
@@ -105,7 +105,7 @@ describe('who is not admitted', () => {
     ['hands back', [joining, { type: 'handed-back', assignment: 1, microBatches: [0] }]],
     ['refuses', [joining, { type: 'refused', assignment: 1, microBatch: 0, what: 'x' }]],
     ['has evaluated', [{ type: 'evaluated', assignment: 1, microBatches: [0], low: 0, high: 0, finite: true }]],
-  ] as [string, WorkerMessage[]][])('is closed when it %s, and the others train on', async (_what, messages) => {
+  ] as [string, WorkerMessage[]][])('a newcomer that %s is closed, the others train on', async (_what, messages) => {
     const test = await cluster();
     await FakeWorker.join(test, 'honest', contribute(test));
     await until(() => test.engine.workers.length === 1, 'the honest one joins');
@@ -120,7 +120,7 @@ describe('who is not admitted', () => {
     expect(test.engine.workers).toHaveLength(1);
   });
 
-  test('contributes nothing', async () => {
+  test('a newcomer that is not admitted contributes nothing', async () => {
     const test = await cluster();
     const connection = await join(test.url, {}, false);
     const closed = closing(connection);
@@ -141,8 +141,8 @@ function frameOf({ engine }: Cluster, assignment: number, step: number): Uint8Ar
   );
 }
 
-describe('what was dealt is answered as it was asked', () => {
-  test('an evaluation by no frame', async () => {
+describe('answers of another kind than was asked for', () => {
+  test('a worker that answers an evaluation by a frame is closed', async () => {
     const test = await cluster({ version: 3 });
     const liar = await FakeWorker.join(test, 'liar');
     await until(() => test.engine.workers.length === 1, 'it joins');
@@ -157,7 +157,7 @@ describe('what was dealt is answered as it was asked', () => {
     expect(await mean).toBe(2 ** -20);
   });
 
-  test('a step by no evaluation', async () => {
+  test('a worker that answers a step by an evaluation is closed', async () => {
     const test = await cluster();
     const lie: OnAssign = (worker, { assignment }) =>
       worker.say({ type: 'evaluated', assignment, microBatches: [0], low: 1, high: 1, finite: true });
@@ -170,7 +170,7 @@ describe('what was dealt is answered as it was asked', () => {
 });
 
 describe('credit', () => {
-  test('is for micro-batches that were dealt and came back, each once; what a worker says of itself gives none', async () => {
+  test('credit is for micro-batches that were dealt and came back, each once, not for what a worker says of itself', async () => {
     const test = await cluster({ minWorkers: 2 });
     const { engine } = test;
     const boast: OnAssign = (worker, message) => {
@@ -197,7 +197,7 @@ describe('credit', () => {
     expect(computeMs + uploadMs + downloadMs + waitMs).toBeLessThan(elapsedMs);
   });
 
-  test('stays with who has left before the step was complete', async () => {
+  test('credit stays with a worker that has left before the step was complete', async () => {
     const test = await cluster({ minWorkers: 2 });
     const { engine } = test;
     let isDone = false;

@@ -42,17 +42,17 @@ async function holds(
   return runs;
 }
 
-describe('a coordinator and its workers end with the digest and the losses of the single process', () => {
-  test('one, two and three workers: tied head, dropout', async () => {
+describe('the digest and the losses of a coordinator and its workers', () => {
+  test('one, two and three workers give the digest and losses of one process: tied head, dropout', async () => {
     await holds('tied', [...BASE, '--tie', '--dropout', '0.1'], [0], [0, 0], [0, 0, 0]);
   });
 
-  test('shares that differ by speed: untied head, dropout, clipping', async () => {
+  test('shares that differ by speed give the digest and losses of one process: untied head, dropout, clipping', async () => {
     const [run] = await holds('slow', [...BASE, '--no-tie', '--dropout', '0.1', '--clip', '0.5'], [0, 60]);
     expect(partOf(run, 'w1')).toBeLessThan(partOf(run, 'w0'));
   });
 
-  test('several buckets: the vocabulary of GPT-2, clipping, a cosine schedule', async () => {
+  test('several buckets give the digest and losses of one process: vocabulary of GPT-2, clipping, cosine schedule', async () => {
     const schedule = ['--schedule', 'cosine', '--warmup', '2', '--clip', '1'];
     const text = ['--tokenizer', 'gpt2', '--no-tie', '--val-ratio', '0.3', '--batch', '4', '--steps', '4'];
     await holds('buckets', [...BASE, ...schedule, ...text], [0, 0]);

@@ -155,7 +155,7 @@ function frame(step: number, bucket = 0, kind: 'whole' | 'difference' = 'differe
   };
 }
 
-describe('a worker ends the connection of a coordinator that', () => {
+describe('a coordinator that does harm', () => {
   const late: [string, (coordinator: Coordinator) => void][] = [
     ['welcomes it twice', (c) => c.say(welcome())],
     [
@@ -179,7 +179,7 @@ describe('a worker ends the connection of a coordinator that', () => {
       (c) => Array.from({ length: 5 }, () => c.say({ type: 'probe', probe: 'run' } as never)),
     ],
   ];
-  test.each(late)('%s', async (_what, harm) => {
+  test.each(late)('a worker ends the connection of a coordinator that %s', async (_what, harm) => {
     const coordinator = await begun();
     expect(coordinator.ended).toBeUndefined();
     harm(coordinator);
@@ -192,14 +192,14 @@ describe('a worker ends the connection of a coordinator that', () => {
     ['commits before a welcome', { type: 'commit', step: 1 }],
     ['sends weights before a welcome', { type: 'admit', version: 1 }],
   ];
-  test.each(early)('%s', async (_what, message) => {
+  test.each(early)('a worker ends the connection of a coordinator that %s', async (_what, message) => {
     const coordinator = coordinatorOf();
     coordinator.say(message);
     expect(coordinator.ended).toEqual(MALFORMED);
     await coordinator.worker.run();
   });
 
-  test('welcomes it to buckets that the model does not have', async () => {
+  test('a worker ends the connection of a coordinator that welcomes it to buckets that the model does not have', async () => {
     const coordinator = coordinatorOf();
     coordinator.say(welcome({ buckets: 7 }));
     expect(await coordinator.worker.run()).toEqual(MALFORMED);
@@ -209,7 +209,7 @@ describe('a worker ends the connection of a coordinator that', () => {
   test.each([
     ['large assignments', 900, 2 ** 12],
     ['small assignments', 1, 1],
-  ])('deals %s without end, in bounded memory', async (_what, count, tokens) => {
+  ])('a worker in bounded memory drops a coordinator that deals %s without end', async (_what, count, tokens) => {
     const coordinator = await begun();
     const data = microBatches(count, tokens);
     const bytes = data.reduce((sum, one) => sum + one.tokens.length + one.targets.length, 0);
@@ -222,7 +222,7 @@ describe('a worker ends the connection of a coordinator that', () => {
     await coordinator.worker.run();
   });
 
-  test('names more buckets than it can hold, in bounded memory', async () => {
+  test('a worker in bounded memory drops a coordinator that names more buckets than it can hold', async () => {
     const coordinator = await begun();
     const buckets = Array.from({ length: 2 ** 18 }, (_, i) => i);
     let dealt = 0;
@@ -233,15 +233,15 @@ describe('a worker ends the connection of a coordinator that', () => {
   });
 });
 
-describe('a worker stays with a coordinator that', () => {
-  test('deals as much at once as simulated rounds did', async () => {
+describe('a coordinator that does what it may', () => {
+  test('a worker stays with a coordinator that deals as much at once as simulated rounds did', async () => {
     const coordinator = await begun();
     for (let i = 1; i <= 7; i++) coordinator.say(assign(i));
     expect(coordinator.ended).toBeUndefined();
     expect((await coordinator.end()).code).toBe('LT_CLUSTER_CLOSED');
   });
 
-  test('deals and fences for ever, or commits, in bounded memory', async () => {
+  test('a worker stays with a coordinator that deals and fences for ever, or commits, in bounded memory', async () => {
     const coordinator = await begun();
     coordinator.say(assign(1));
     const data = microBatches(16, 512);
@@ -257,7 +257,7 @@ describe('a worker stays with a coordinator that', () => {
     await coordinator.end();
   });
 
-  test('asks back what has not begun, which then counts no more', () => {
+  test('work that is handed back before it has begun counts no more in what a worker holds', () => {
     const held = new HeldWork();
     const dealt = { kind: 'step', step: 1, microBatches: microBatches(2, 2 ** 21) } as const;
     for (let assignment = 1; assignment < 100; assignment++) {
@@ -287,7 +287,7 @@ function heapBytes(): number {
 }
 
 describe('weights that a worker holds', () => {
-  test('of the version to come are one frame of each kind a bucket, the newest, applied after what is due', async () => {
+  test('held weights of the next version are the newest frame of each kind a bucket, applied after what is due', async () => {
     const frames = new HeldFrames([64, 64]);
     frames.announce(4);
     for (let i = 0; i < 1000; i++)
@@ -307,7 +307,7 @@ describe('weights that a worker holds', () => {
     ]);
   });
 
-  test('that are due hold the connection up until they are applied, and are given up where it cannot be held up', async () => {
+  test('weights that are due hold up the connection until applied, and are given up where it cannot be held up', async () => {
     const frames = new HeldFrames([2 ** 20]);
     frames.announce(1);
     let settled = 0;
@@ -334,7 +334,7 @@ describe('weights that a worker holds', () => {
 describe('a membership', () => {
   const options = { name: 'honest', patienceMs: 0, onNote: () => {} };
 
-  test('does not come back to a coordinator that is malformed', async () => {
+  test('a membership does not come back to a coordinator that is malformed', async () => {
     let connects = 0;
     const connect = async () => {
       connects++;
@@ -344,7 +344,7 @@ describe('a membership', () => {
     expect(connects).toBe(1);
   });
 
-  test('has the patience that it was told to have once its coordinator goes, also where it has not worked yet', async () => {
+  test('a membership has the patience it was told to have once its coordinator goes, also before it has worked', async () => {
     let aheadMs = 0;
     const now = performance.now.bind(performance);
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
@@ -364,7 +364,7 @@ describe('a membership', () => {
     }
   });
 
-  test('comes back ever later to one that lets it in and sends it away', async () => {
+  test('a membership comes back ever later to a coordinator that lets it in and sends it away', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     let connects = 0;
     const connect = async () => {
@@ -389,7 +389,7 @@ describe('a worker in a process of its own', () => {
   /** What is sent to it, if it lets itself. */
   const FLOOD_BYTES = 2 * 2 ** 30;
 
-  test('takes bounded memory from a coordinator that deals for ever, and ends in one line', async () => {
+  test('a worker process takes bounded memory from a coordinator that deals for ever, and ends in one line', async () => {
     let connection: CoordinatorConnection | undefined;
     let connections = 0;
     const { server, url, ended } = await startServer(

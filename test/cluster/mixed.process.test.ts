@@ -21,7 +21,7 @@ const startSwift = (url: string, name: string) => {
 };
 
 describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${NEEDS_SWIFTSHADER}`, () => {
-  test('train along by their own kernels, and the run is marked mixed', async () => {
+  test('workers of another bit class train along by their own kernels, and the run is marked mixed', async () => {
     const args = [...OPTIONS, '--out', 'mixed', '--min-workers', '2'];
     const { coordinator, url } = await startCoordinator(args, folder.path);
     const swift = startSwift(url, 'swift');
@@ -51,7 +51,7 @@ describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${
     expect(got[7]).toBeLessThan(got[0] - 0.1);
   });
 
-  slowTest('are refused by an exact run, which goes on with the others', async () => {
+  slowTest('workers of another bit class are refused by an exact run, which goes on with the others', async () => {
     const { coordinator, url } = await startCoordinator([...OPTIONS, '--out', 'exact', '--exact'], folder.path);
     const swift = startSwift(url, 'swift');
     expect(await swift.ended, swift.text).toBe(1);
@@ -65,7 +65,7 @@ describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${
     expect(partOf(coordinator, 'own'), coordinator.text).toBe(100);
   });
 
-  slowTest('are no others where the coordinator is of their class: one digest, as exact as any', async () => {
+  slowTest('workers on SwiftShader whose coordinator is on it as well give one digest, as exact as any', async () => {
     const options = [...OPTIONS, '--steps', '3', '--val-ratio', '0'];
     const alone = new Lantrain(['train', ...options, '--out', 'swift-alone', '--json'], folder.path, undefined, SWIFT);
     const args = [...options, '--out', 'swift', '--exact'];

@@ -23,7 +23,7 @@ test('a liar whose every assignment is audited with the chance P passes n times 
 
 describe.skipIf(process.platform !== 'linux')('members that send wrong gradients', () => {
   test.each(liePlans(STEPS).filter(({ audit }) => audit === SHARE))(
-    'are found, and never leave a wrong digest unmarked ($name)',
+    'members that send wrong gradients are found, and never leave a wrong digest unmarked ($name)',
     async (plan) => {
       const { faults } = await lieRun(program.path, plan, SEED);
       expect(faults).toEqual([]);

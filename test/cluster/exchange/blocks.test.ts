@@ -24,7 +24,7 @@ function alone(value: bigint): Uint8Array {
 }
 
 describe('sums in blocks', () => {
-  test('come back as they were', () => {
+  test('sums in blocks come back as they were', () => {
     const any = fc.constantFrom(...SIZES).chain((size) => blocks(size));
     fc.assert(
       fc.property(any, (words) => {
@@ -33,7 +33,7 @@ describe('sums in blocks', () => {
     );
   });
 
-  test('take the smallest width that holds the value', () => {
+  test('sums in blocks take the smallest width that holds the value', () => {
     const widthOfValue = (value: bigint) => alone(value)[4 * HEADER_WORDS];
     expect(widthOfValue(0n)).toBe(0);
     for (const width of [1, 2, 3, 4, 5]) {
@@ -48,7 +48,7 @@ describe('sums in blocks', () => {
     for (const value of [2n ** 63n - 1n, -(2n ** 63n)]) expect(widthOfValue(value)).toBe(8);
   });
 
-  test('have the documented bytes', () => {
+  test('sums in blocks have the documented bytes', () => {
     const values = new Array(BLOCK_VALUES + 64).fill(0n);
     values[1] = -0x123456n;
     values[BLOCK_VALUES] = 0x7fn;
@@ -63,12 +63,12 @@ describe('sums in blocks', () => {
     expect(packed.length).toBe(first + 3 * BLOCK_VALUES + 64);
   });
 
-  test('never take more than mostWords', () => {
+  test('sums in blocks never take more than mostWords', () => {
     const { low, high } = wordsOf(new Array(320).fill(-(2n ** 63n)));
     expect(packSums(low, high).length).toBe(4 * mostWords(320, 'sums'));
   });
 
-  test('carry the loss exactly', () => {
+  test('sums in blocks carry the loss exactly', () => {
     for (const sum of [0n, 12345678901234567n, -1n, 2n ** 62n + 1n]) {
       const { low, high } = unpackSums(packLoss(sum), LOSS_BUCKET_VALUES);
       expect(lossOf(low, high)).toEqual({ loss: sum, halvings: 0 });
@@ -77,7 +77,7 @@ describe('sums in blocks', () => {
 });
 
 describe('differences of weights', () => {
-  test('lead from any bits to any bits', () => {
+  test('differences of weights lead from any bits to any bits', () => {
     fc.assert(
       fc.property(fc.constantFrom(...SIZES).chain(weightPairs), ({ before, after }) => {
         const weights = before.slice();
@@ -87,7 +87,7 @@ describe('differences of weights', () => {
     );
   });
 
-  test('lead from each special float to each other', () => {
+  test('differences of weights lead from each special float to each other', () => {
     for (const from of SPECIAL_BITS) {
       const after = Uint32Array.from({ length: 64 }, (_, i) => SPECIAL_BITS[i % SPECIAL_BITS.length]);
       const weights = new Uint32Array(64).fill(from);
@@ -96,13 +96,13 @@ describe('differences of weights', () => {
     }
   });
 
-  test('are small where weights move little, also across zero', () => {
+  test('differences of weights are small where weights move little, also across zero', () => {
     const before = new Uint32Array(64).fill(0x80000003);
     const after = new Uint32Array(64).fill(0x00000004);
     expect(packDifferences(before, after)[4 * HEADER_WORDS]).toBe(1);
   });
 
-  test('refuse to be applied to other weights', () => {
+  test('differences of weights refuse to be applied to other weights', () => {
     const weights = new Uint32Array(64).fill(7);
     const packed = packDifferences(
       weights,
@@ -112,7 +112,7 @@ describe('differences of weights', () => {
     expect(() => applyDifferences(packed, weights)).toThrow(CODE);
   });
 
-  test('go by keys that order floats as their values and lead back', () => {
+  test('differences of weights go by keys that order floats as their values and lead back', () => {
     const floats = Float32Array.of(-Infinity, -3e38, -1, -1e-45, -0, 0, 1e-45, 1e-38, 1, 2, Infinity);
     const keys = Array.from(new Uint32Array(floats.buffer), (bits) => orderKey(bits) | 0);
     expect(keys).toEqual(keys.toSorted((a, b) => a - b));
@@ -121,7 +121,7 @@ describe('differences of weights', () => {
 });
 
 describe('the checksum', () => {
-  test('tells flipped bits, two flipped signs and swapped weights', () => {
+  test('the checksum of weights tells flipped bits, two flipped signs and swapped weights', () => {
     const weights = Uint32Array.from({ length: 256 }, (_, i) => Math.imul(i + 1, 0x01000193) >>> 0);
     const known = weightsChecksum(weights);
     const changes: ((w: Uint32Array) => void)[] = [
@@ -144,7 +144,7 @@ describe('the checksum', () => {
   });
 });
 
-describe('malformed blocks are refused', () => {
+describe('malformed blocks', () => {
   const packed = alone(300n);
   const change = (edit: (bytes: Uint8Array, words: Uint32Array) => void, length = packed.length) => {
     const bytes = new Uint8Array(length);
@@ -215,18 +215,18 @@ describe('malformed blocks are refused', () => {
         b[widths + 3] = 1;
       }),
     ],
-  ])('%s', (_, bytes) => {
+  ])('malformed blocks are refused: %s', (_, bytes) => {
     expect(() => unpackSums(bytes, 64)).toThrow(CODE);
   });
 
-  test('another number of words', () => {
+  test('blocks that say another number of words than they have are refused', () => {
     const bytes = change((_, words) => {
       words[0] += 1;
     });
     expect(() => unpackSums(bytes, 64)).toThrow(CODE);
   });
 
-  test.each([6, 7, 9])('a width of %i with as many bytes', (width) => {
+  test.each([6, 7, 9])('a width of %i is refused, also with as many bytes', (width) => {
     const length = 4 * (headWords(64) + 16 * width);
     const bytes = change((b, words) => {
       b[widths] = width;
@@ -235,7 +235,7 @@ describe('malformed blocks are refused', () => {
     expect(() => unpackSums(bytes, 64)).toThrow(CODE);
   });
 
-  test('a width of sums in differences', () => {
+  test('a width that only sums may have is refused in differences', () => {
     const bytes = change(
       (b, w) => {
         b[widths] = 5;
@@ -267,7 +267,7 @@ describe('malformed blocks are refused', () => {
     );
   });
 
-  test('takes bytes that start anywhere', () => {
+  test('unpacking takes bytes that start anywhere', () => {
     const shifted = new Uint8Array(packed.length + 1);
     shifted.set(packed, 1);
     expect(unpackSums(shifted.subarray(1), 64)).toEqual(unpackSums(packed, 64));

@@ -67,7 +67,7 @@ describe('a step bucket by bucket', () => {
   test.each([
     ['with clipping', CLIP],
     ['without', 0],
-  ])('gives the bits of the step at once, and workers follow, %s', async (_, clip) => {
+  ])('a step bucket by bucket has the bits of a whole step, clipped or not; workers follow (%s)', async (_, clip) => {
     const packer = await SumPacker.build(kernels, engine.sums);
     const copy = await ParameterArena.allocate(gpu, engine.layout, 'copy');
     const follower = await WeightFollower.build(kernels, copy);
@@ -108,7 +108,7 @@ describe('a step bucket by bucket', () => {
     }
   });
 
-  test('keeps the weights of the step until the commit, which needs every bucket, each once', async () => {
+  test('a step bucket by bucket keeps the old weights until the commit, which needs every bucket, each once', async () => {
     await begin();
     const old = await Promise.all(owner.buckets.map((_, i) => owner.readWeights(i, 8)));
     const ones = owner.buckets.map(({ size }) => new Uint32Array(size).fill(2 ** 30));
@@ -129,7 +129,7 @@ describe('a step bucket by bucket', () => {
     expect(down.slice(4)).toEqual(packDifferences(new Uint32Array(old[1].buffer, 8), new Uint32Array(after.buffer, 8)));
   });
 
-  test('is read as it was before the step while some buckets are updated, and ends with the same bits', async () => {
+  test('an owner is read as it was before the step while some buckets are updated, and ends with the same bits', async () => {
     const packer = await SumPacker.build(kernels, engine.sums);
     const count = owner.buckets.length;
     await begin();
@@ -175,7 +175,7 @@ describe('a step bucket by bucket', () => {
     expect(after).not.toEqual(before);
   });
 
-  test('cannot be read as it was where updated moments are not kept', async () => {
+  test('an owner cannot be read as it was before the step where updated moments are not kept', async () => {
     const own = await ClusterOwner.build(kernels, engine.layout, engine.options.adamw, false);
     expect(await own.readBefore(async () => 'read')).toBe('read');
     const zeros = () => new Uint32Array(own.buckets[0].size);
@@ -184,7 +184,7 @@ describe('a step bucket by bucket', () => {
     await expect(own.readBefore(async () => 'read')).rejects.toThrow('the moments before this step are gone');
   });
 
-  test('takes sums from shared memory', async () => {
+  test('an owner takes sums from shared memory', async () => {
     await begin();
     const words = owner.buckets.map(({ size }) => {
       const shared = new Uint32Array(new SharedArrayBuffer(8 * size));
