@@ -52,7 +52,7 @@ describe('a checkpoint with a changed bit', () => {
     ['a weight', 'model.safetensors', 4],
     ['a first moment', 'optimizer.safetensors', 4 * 1000],
     ['a second moment', 'optimizer.safetensors', 4],
-  ])('in %s is passed over as one that is cut off is', async (_, file, fromEnd) => {
+  ])('a checkpoint with a changed bit in %s is passed over as one that is cut off is', async (_, file, fromEnd) => {
     const path = await runWith(2, 4);
     flip(checkpoint(path, 4), file, fromEnd);
     const run = await RunDirectory.open(path, 'read');
@@ -66,7 +66,7 @@ describe('a checkpoint with a changed bit', () => {
     );
   });
 
-  test('is not exported and writes no text: the one before is, and the line says so', async () => {
+  test('a damaged checkpoint is not exported and writes no text; the one before is used, and the line says so', async () => {
     const path = await runWith(2, 4);
     flip(checkpoint(path, 4), 'optimizer.safetensors');
     const said: string[] = [];
@@ -98,7 +98,7 @@ describe('a checkpoint with a changed bit', () => {
     expect(contents(path)).toEqual(before);
   });
 
-  test('that is of another model is passed over as well', async () => {
+  test('a checkpoint that is of another model is passed over as well', async () => {
     const [path, other] = [
       await runWith(2, 4),
       await RunDirectory.create(join(scratch(), 'b'), { ...CONFIG, model: { ...TINY, heads: 2 } }),
@@ -112,7 +112,7 @@ describe('a checkpoint with a changed bit', () => {
     expect(warnings).toEqual([expect.stringContaining('of another model (heads is 3 in the run, 2 now)')]);
   });
 
-  test('whose bytes the disk does not give is damaged as well', async () => {
+  test('a checkpoint whose bytes the disk does not give is damaged as well', async () => {
     const file = openSafetensors(join(checkpoint(await runWith(2), 2), 'model.safetensors'));
     file.close();
     expect(await failure('LT_CHECKPOINT_CORRUPT', () => file.read('transformer.wpe.weight'))).toContain(
@@ -141,7 +141,7 @@ test('a checkpoint that this process may not read is not damaged: the system is 
 });
 
 describe('a damaged checkpoint, when the run goes on from the one before', () => {
-  test('is set aside with all its bytes, is not listed and takes the place of none', async () => {
+  test('a damaged checkpoint is set aside with all its bytes, is not listed and takes the place of none', async () => {
     const path = await runWith(2, 4, 6);
     flip(checkpoint(path, 6), 'model.safetensors');
     const damaged = contents(checkpoint(path, 6)).map(([, bytes]) => bytes);
@@ -165,7 +165,7 @@ describe('a damaged checkpoint, when the run goes on from the one before', () =>
     expect(contents(`${checkpoint(path, 6)}.damaged`).map(([, bytes]) => bytes)).toEqual(damaged);
   });
 
-  test('keeps its name until then, and what a crash left is swept around those set aside', async () => {
+  test('a damaged checkpoint keeps its name until the run goes on, and the sweep after a crash leaves those set aside', async () => {
     const path = await runWith(2, 4);
     truncateSync(join(checkpoint(path, 4), 'state.json'), 9);
     cpSync(checkpoint(path, 2), `${checkpoint(path, 6)}.damaged`, { recursive: true });
@@ -178,7 +178,7 @@ describe('a damaged checkpoint, when the run goes on from the one before', () =>
     }
   });
 
-  test('gets a name of its own where one of the same step was set aside before', async () => {
+  test('a damaged checkpoint gets a name of its own where one of the same step was set aside before', async () => {
     const path = await runWith(2, 4);
     for (const name of ['000004.damaged', '000004.damaged-2']) {
       truncateSync(join(checkpoint(path, 4), 'model.safetensors'), 50);
@@ -194,7 +194,7 @@ describe('a damaged checkpoint, when the run goes on from the one before', () =>
     expect(names(path)).toEqual(['000002', '000004', '000004.damaged', '000004.damaged-2']);
   });
 
-  test('that is found only while the run goes on does not count among those that stay', async () => {
+  test('a checkpoint found damaged only while the run goes on does not count among those that stay', async () => {
     const path = await runWith(2, 4);
     const run = await RunDirectory.open(path, 'write');
     truncateSync(join(checkpoint(path, 4), 'optimizer.safetensors'), 500);

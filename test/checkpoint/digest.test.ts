@@ -26,7 +26,7 @@ test('a view into a larger array is hashed as what it shows', async () => {
   expect(await digestState(TINY, 5, view)).toBe(await digestState(TINY, 5, read));
 });
 
-test('one bit of any part, and the step, change it', async () => {
+test('one bit of any part, and the step, change the digest', async () => {
   const digests = new Set([await digestState(TINY, 5, state(TINY)), await digestState(TINY, 6, state(TINY))]);
   for (const changed of STATE_PARTS)
     digests.add(

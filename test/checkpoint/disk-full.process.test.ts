@@ -139,7 +139,7 @@ test('a disk that is full before a run begins, or while it is exported, keeps no
   space.left = Number.POSITIVE_INFINITY;
 });
 
-test('a small file system that is really full', async ({ skip }) => {
+test('a small file system that is really full keeps whole checkpoints and no half of one', async ({ skip }) => {
   const mount = scratch();
   try {
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=96k', 'tmpfs', mount], { stdio: 'ignore' });

@@ -49,7 +49,7 @@ describe('names from other programs', () => {
       (name) => `_fsdp_wrapped_module.${layered(name).replace(/(h\.\d+\.)/, '$1_checkpoint_wrapped_module.')}`,
     ],
     ['a trainer with a value head', (name) => `pretrained_model.${layered(name)}`],
-  ])('as %s gives them are read', async (_, rename) => {
+  ])('tensor names as %s gives them are read', async (_, rename) => {
     const model = await openModel(await folder(TINY, rename));
     for (const { name } of parameters(TINY)) expect(model.read(name)).toEqual(state(TINY)('weights', name));
     expect(model.passedOver).toEqual([]);
@@ -68,7 +68,7 @@ describe('names from other programs', () => {
     model.close();
   });
 
-  test('that are unknown come first where there are many, beside those that are missing', async () => {
+  test('unknown names come first where there are many, beside those that are missing', async () => {
     const dir = await folder(TINY, (name) => `decoder.${name}`);
     const message = await failure('LT_CHECKPOINT_TENSOR', () => openModel(dir));
     const count = parameters(TINY).length;
@@ -81,12 +81,12 @@ describe('names from other programs', () => {
     expect(await failure('LT_CHECKPOINT_TENSOR', () => openModel(adapted))).toContain('lora_A.weight is unknown');
   });
 
-  test('of which two mean the same are refused', async () => {
+  test('two names that mean the same tensor are refused', async () => {
     const dir = await folder(TINY, layered, { 'module.wte.weight': filled(0, 11, 6) });
     expect(await failure('LT_CHECKPOINT_TENSOR', () => openModel(dir))).toContain('wte.weight twice');
   });
 
-  test("nanoGPT's transposed matrices are called that", async () => {
+  test("nanoGPT's transposed matrices are called transposed", async () => {
     const dir = await folder(TINY, layered, {});
     const turned = { 'transformer.h.0.mlp.c_fc.weight': filled(0, 24, 6) };
     const tensors = new Map(parameters(TINY).map(({ name, shape }) => [layered(name), filled(0, ...shape)]));
@@ -104,7 +104,7 @@ describe('names from other programs', () => {
 });
 
 describe('a model without QKV bias that went through transformers', () => {
-  test('comes back: its biases are zeros', async () => {
+  test('a model without QKV bias comes back from transformers: its biases are zeros', async () => {
     for (const zero of [0, -0]) {
       const model = await openModel(await folder(TINY, layered, biases(zero)));
       expect(model.config).toEqual(TINY);
@@ -113,7 +113,7 @@ describe('a model without QKV bias that went through transformers', () => {
     }
   });
 
-  test('is refused by name where one is not zero, not a number or missing', async () => {
+  test('a QKV bias that is not zero, not a number or missing is refused by name', async () => {
     const others = biases(0);
     others['transformer.h.1.attn.c_attn.bias'].values[17] = 1e-30;
     const refused = async (tensors: typeof others) => {
@@ -167,7 +167,7 @@ describe('a folder without a readable model.safetensors says what it has instead
     ['config.json', LFS, 'config.json is a Git LFS pointer'],
     ['config.json', gzipSync('{}'), 'config.json is gzip-compressed: unpack it first'],
     ['config.json', '{"model": {}, "options": {}}', 'is that of a run', 'checkpoints/'],
-  ])('%s', async (name, content, ...parts) => {
+  ])('a folder without readable weights says what its %s is', async (name, content, ...parts) => {
     const dir = await folder(TINY);
     rmSync(join(dir, 'model.safetensors'));
     writeFileSync(join(dir, name), content);

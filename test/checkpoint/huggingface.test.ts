@@ -80,7 +80,7 @@ describe("reading Hugging Face's GPT-2 folder", () => {
     );
   });
 
-  test('beyond a handful, faults are counted', async () => {
+  test('faults beyond a handful are counted', async () => {
     const dir = await folder(TINY, { tensors: (tensors) => tensors.clear() });
     const message = await failure('LT_CHECKPOINT_TENSOR', () => openModel(dir));
     expect(message).toMatch(/wte\.weight is missing .*; and \d+ more$/);

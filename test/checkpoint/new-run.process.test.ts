@@ -12,7 +12,7 @@ import { failure, scratch, state, TINY } from './helpers.js';
 const CONFIG = { version: '0.1.0', model: TINY };
 
 describe('runs without a name of their own', () => {
-  test('that begin at the same moment get one each', async () => {
+  test('runs without names that begin at the same moment get one each', async () => {
     const runs = join(scratch(), 'runs');
     const paths = Array.from({ length: 9 }, (_, n) => join(runs, `tiny-${n + 1}`));
     const made = await Promise.all(Array.from({ length: 5 }, () => RunDirectory.createFirst(paths, CONFIG)));
@@ -21,7 +21,7 @@ describe('runs without a name of their own', () => {
     for (const path of paths.slice(0, 5)) expect(readdirSync(path).sort()).toEqual(['checkpoints', 'config.json']);
   });
 
-  test('take the next one where another process was faster after a look at the first', async () => {
+  test('a run without a name takes the next one where another process was faster after a look at the first', async () => {
     const dir = scratch();
     function* paths() {
       for (const name of ['a', 'b', 'c']) {
@@ -37,7 +37,7 @@ describe('runs without a name of their own', () => {
     expect(readdirSync(join(dir, 'a'))).toEqual([]);
   });
 
-  test('are refused where their folder is a file, not tried for ever', async () => {
+  test('a run without a name is refused where the folder of runs is a file, not tried for ever', async () => {
     const runs = join(scratch(), 'runs');
     writeFileSync(runs, '');
     function* paths() {
@@ -50,7 +50,7 @@ describe('runs without a name of their own', () => {
 describe('a run that fails before it begins leaves nothing', () => {
   const broken = { ...CONFIG, model: { ...TINY, width: 0 } };
 
-  test('of what it has made itself', async () => {
+  test('a run that fails before it begins leaves nothing of what it has made itself', async () => {
     const dir = scratch();
     for (const create of [
       () => RunDirectory.create(join(dir, 'deep/runs/a'), broken),
@@ -70,7 +70,7 @@ describe('a run that fails before it begins leaves nothing', () => {
     expect(readdirSync(dir, { recursive: true })).toEqual(['mine']);
   });
 
-  test('and nothing of others goes with it', async () => {
+  test('a run that fails before it begins takes nothing of others with it', async () => {
     const dir = scratch();
     const [one, other] = ['a', 'b'].map((name) => join(dir, 'runs', name));
     const first = await RunDirectory.create(one, CONFIG);
@@ -85,7 +85,7 @@ describe('a run that fails before it begins leaves nothing', () => {
 });
 
 describe('a folder', () => {
-  test('is made with those that it lies in; the outermost new one is told', () => {
+  test('a folder is made with those that it lies in; the outermost new one is told', () => {
     const dir = scratch();
     expect(makeFolder(join(dir, 'a'))).toBe(join(dir, 'a'));
     expect(makeFolder(join(dir, 'a/b/c'))).toBe(join(dir, 'a/b'));
@@ -95,7 +95,7 @@ describe('a folder', () => {
     expect(() => makeFolder(join(dir, 'file/x'))).toThrow('ENOTDIR');
   });
 
-  test.skipIf(process.platform === 'win32')('in a file is refused before any work is done', async () => {
+  test.skipIf(process.platform === 'win32')('a folder in a file is refused before any work is done', async () => {
     const file = join(scratch(), 'file');
     writeFileSync(file, '');
     const path = join(file, 'deep', 'run');
@@ -108,7 +108,7 @@ describe('a folder', () => {
     );
   });
 
-  test.skipIf(process.platform === 'win32')('is none for a file in the place of a device or a pipe', async () => {
+  test.skipIf(process.platform === 'win32')('a device or a pipe in place of a file is refused', async () => {
     const dir = scratch();
     execFileSync('mkfifo', [join(dir, 'pipe')]);
     symlinkSync('/dev/null', join(dir, 'link'));
@@ -118,7 +118,7 @@ describe('a folder', () => {
       );
   });
 
-  test.skipIf(process.platform === 'win32')('is refused at once where the current folder was removed', () => {
+  test.skipIf(process.platform === 'win32')('a folder is refused at once where the current folder was removed', () => {
     const script = `
       const gone = process.argv[1];
       process.chdir(gone);
@@ -147,7 +147,7 @@ describe('a folder', () => {
     ]);
   });
 
-  test('on a file system that is read-only is refused by that name', async ({ skip }) => {
+  test('a folder on a file system that is read-only is refused by that name', async ({ skip }) => {
     const mount = scratch();
     try {
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'tmpfs', mount], { stdio: 'ignore' });

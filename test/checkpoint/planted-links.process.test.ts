@@ -134,7 +134,7 @@ test.skipIf(SYSTEM === 'win32').each(Object.keys(PLANTS) as Plant[])(
 
 describe.skipIf(SYSTEM === 'win32')('a link that comes while a run is written', () => {
   test.each(['metrics.jsonl', 'samples.txt', 'loss.svg', 'report.html', 'checkpoints', 'cluster', 'cluster/token'])(
-    'at %s is not followed',
+    'a link that comes at %s while a run is written is not followed',
     async (name) => {
       const opened = await RunDirectory.open(run, 'write');
       for (const what of ['a link to a file', 'a link to a folder', 'a link to nothing', 'a pipe'] as const) {
@@ -145,7 +145,7 @@ describe.skipIf(SYSTEM === 'win32')('a link that comes while a run is written', 
     },
   );
 
-  test('in a checkpoint that is to go keeps that checkpoint, and the run goes on', async () => {
+  test('a link in a checkpoint that is to go keeps that checkpoint, and the run goes on', async () => {
     const opened = await RunDirectory.open(run, 'write');
     symlinkSync(join(outside.path, 'folder'), join(opened.checkpoints, '000002', 'best'));
     symlinkSync(join(outside.path, 'folder'), join(opened.checkpoints, '000001'));
@@ -158,14 +158,14 @@ describe.skipIf(SYSTEM === 'win32')('a link that comes while a run is written', 
 });
 
 describe('what is not a file or folder of this user', () => {
-  test.skipIf(SYSTEM === 'win32')('is refused where it is a socket', async () => {
+  test.skipIf(SYSTEM === 'win32')('a socket in a run is refused', async () => {
     const server = createServer().listen(join(run, 'report.html.0123456789abcdef.partial'));
     await new Promise((ready) => server.once('listening', ready));
     expect(await failure('LT_RUN_FOREIGN', () => goOn(run))).toContain('it is a socket');
     server.close();
   });
 
-  test.skipIf(SYSTEM === 'win32')('is refused where it is a device', async ({ skip }) => {
+  test.skipIf(SYSTEM === 'win32')('a device in a run is refused', async ({ skip }) => {
     const path = join(run, 'loss.svg.partial');
     try {
       execFileSync('mknod', [path, 'c', '1', '3'], { stdio: 'ignore' });
@@ -175,7 +175,7 @@ describe('what is not a file or folder of this user', () => {
     expect(await failure('LT_RUN_FOREIGN', () => goOn(run))).toBe(`cannot use ${path}: it is a device; remove it`);
   });
 
-  test('is refused where it is of another user', async ({ skip }) => {
+  test('a file or folder of another user in a run is refused', async ({ skip }) => {
     if (process.geteuid?.() !== 0) skip('only root gives files away');
     for (const name of [
       'metrics.jsonl',
@@ -198,7 +198,7 @@ describe('what is not a file or folder of this user', () => {
   });
 
   test.skipIf(SYSTEM === 'win32')(
-    'and lies at a name of nobody is refused as well, in a folder of nobody it is not looked at',
+    'a link at a name of nobody in a run is refused, and in a folder of nobody it is not looked at',
     async () => {
       mkdirSync(join(run, 'notes'));
       symlinkSync(outside.path, join(run, 'notes', 'link'));
@@ -210,7 +210,7 @@ describe('what is not a file or folder of this user', () => {
 });
 
 describe.skipIf(SYSTEM === 'win32')('the directory that the user names', () => {
-  test('may be a link, and lie behind one: it is resolved once', async () => {
+  test('the directory that the user names may be a link, and lie behind one: it is resolved once', async () => {
     const dir = join(run, '..');
     symlinkSync(dir, join(dir, 'behind'));
     symlinkSync('run', join(dir, 'link'));
@@ -231,7 +231,7 @@ describe.skipIf(SYSTEM === 'win32')('the directory that the user names', () => {
     expect(readdirSync(join(run, 'checkpoints')).sort()).toEqual(['000004', '000006']);
   });
 
-  test('may be new behind a link', async () => {
+  test('the directory that the user names may be new behind a link', async () => {
     const dir = join(run, '..');
     mkdirSync(join(dir, 'disk'));
     symlinkSync('disk', join(dir, 'runs'));
@@ -242,7 +242,7 @@ describe.skipIf(SYSTEM === 'win32')('the directory that the user names', () => {
   });
 
   test.each(['config.json.partial', 'lock', 'lock.1a2b3c4d.partial'])(
-    'is no new run where a link lies at %s',
+    'a directory with a link at %s becomes no new run',
     async (name) => {
       const path = join(run, '..', 'new');
       mkdirSync(path);
@@ -254,7 +254,7 @@ describe.skipIf(SYSTEM === 'win32')('the directory that the user names', () => {
 });
 
 describe('what a crash left', () => {
-  test('is swept under the names of this version and of 0.1.0, and nothing else is', async () => {
+  test('what a crash left is swept under the names of this version and of 0.1.0, and nothing else is', async () => {
     const at = (...names: string[]) => join(run, ...names);
     const swept = ['loss.svg.partial', 'metrics.jsonl.0123456789abcdef.partial'];
     const kept = ['notes.partial', 'lock.1a2b3c4d.partial'];
@@ -274,7 +274,7 @@ describe('what a crash left', () => {
     );
   });
 
-  test('of a run that never began goes, what others put there stays', async () => {
+  test('a run that never began goes, and what others put there stays', async () => {
     const path = join(run, '..', 'new');
     const made = await RunDirectory.create(path, CONFIG);
     await made.writeCheckpoint(next(1));
@@ -287,7 +287,7 @@ describe('what a crash left', () => {
 });
 
 describe.skipIf(SYSTEM === 'win32')('a run that never began', () => {
-  test.each(['checkpoints', 'cluster'])('takes nothing with it through a link at %s', async (name) => {
+  test.each(['checkpoints', 'cluster'])('a run that never began takes nothing through a link at %s', async (name) => {
     for (const what of ['a link to a folder', 'a link to a file'] as const) {
       const path = join(run, '..', 'new');
       const made = await RunDirectory.create(path, CONFIG);
@@ -303,7 +303,7 @@ describe.skipIf(SYSTEM === 'win32')('where owners mean nothing', () => {
   test.each([
     ['as every file has the same one', () => 4242],
     ['as there are none', undefined],
-  ])('they are not held against a file: %s', async (_, geteuid) => {
+  ])('owners that mean nothing are not held against a file: %s', async (_, geteuid) => {
     const own = process.geteuid;
     process.geteuid = geteuid;
     try {
@@ -318,7 +318,7 @@ describe.skipIf(SYSTEM === 'win32')('where owners mean nothing', () => {
 });
 
 describe.skipIf(SYSTEM === 'win32')('a file that is replaced elsewhere', () => {
-  test('replaces a link and does not follow it, nor one that lies at a name of 0.1.0', async () => {
+  test('a file that is written whole replaces a link and does not follow it, nor one that lies at a name of 0.1.0', async () => {
     const dir = join(run, '..');
     const text = 'whole';
     for (const [name, write] of [
@@ -334,7 +334,7 @@ describe.skipIf(SYSTEM === 'win32')('a file that is replaced elsewhere', () => {
     }
   });
 
-  test('is removed by its name alone', async () => {
+  test('the removal after a failure leaves links, pipes and folders that are not ours', async () => {
     const path = join(run, '..', 'x');
     for (const what of ['a link to a file', 'a link to a folder', 'a pipe', 'a folder'] as const) {
       plant(path, 'y', what, outside);

@@ -34,7 +34,7 @@ const next = (step: number) => ({
 const steps = (run: RunDirectory) => run.list().map(({ step }) => step);
 
 describe('a run directory', () => {
-  test('is made once; its configuration comes back with everything the trainer put in', async () => {
+  test('a run directory is made once; its configuration comes back with everything the trainer put in', async () => {
     const run = await newRun();
     const again = await RunDirectory.open(run.path, 'read');
     expect(again.config).toEqual(CONFIG);
@@ -43,14 +43,14 @@ describe('a run directory', () => {
     expect(message).toContain(`--resume ${run.path}`);
   });
 
-  test('takes an empty directory, and one where making a run was cut off', async () => {
+  test('a run directory takes an empty directory, and one where making a run was cut off', async () => {
     const path = scratch();
     writeFileSync(join(path, 'config.json.partial'), '{');
     (await RunDirectory.create(path, CONFIG)).close();
     expect(readdirSync(path).sort()).toEqual(['checkpoints', 'config.json']);
   });
 
-  test('is refused where a file, nothing or something else is', async () => {
+  test('a run directory is refused where a file, nothing or something else is', async () => {
     const dir = scratch();
     const file = join(dir, 'file');
     writeFileSync(file, '');
@@ -64,7 +64,7 @@ describe('a run directory', () => {
 });
 
 describe('a checkpoint', () => {
-  test('comes back bit for bit with its digest, and is a Hugging Face model', async () => {
+  test('a checkpoint comes back bit for bit with its digest, and is a Hugging Face model', async () => {
     const run = await newRun();
     const written = await run.writeCheckpoint(next(45));
     expect(written.path).toBe(join(run.checkpoints, '000045'));
@@ -86,7 +86,7 @@ describe('a checkpoint', () => {
     model.close();
   });
 
-  test('replaces an older one of the same step; the newest two stay', async () => {
+  test('a checkpoint replaces an older one of the same step; the newest two stay', async () => {
     const run = await newRun();
     for (const step of [5, 10, 10, 999_999, 1_000_000]) await run.writeCheckpoint(next(step));
     expect(steps(run)).toEqual([999_999, 1_000_000]);
@@ -100,7 +100,7 @@ describe('a checkpoint', () => {
     ['its weights are cut off', (path: string) => truncateSync(join(path, 'model.safetensors'), 5000)],
     ['its moments are cut off', (path: string) => truncateSync(join(path, 'optimizer.safetensors'), 5000)],
     ['its state is of another step', (path: string) => cpSync(join(path, '../000002'), path, { recursive: true })],
-  ])('is passed over with a warning where %s', async (_, damage) => {
+  ])('a checkpoint is passed over with a warning where %s', async (_, damage) => {
     const run = await newRun();
     for (const step of [2, 4]) await run.writeCheckpoint(next(step));
     damage(join(run.checkpoints, '000004'));
@@ -113,7 +113,7 @@ describe('a checkpoint', () => {
     expect(message).toContain('no checkpoint that is whole');
   });
 
-  test('with one changed bit is found out while it is restored', async () => {
+  test('a checkpoint with one changed bit is found out while it is restored', async () => {
     const run = await newRun();
     const { path } = await run.writeCheckpoint(next(4));
     const file = join(path, 'optimizer.safetensors');
@@ -126,7 +126,7 @@ describe('a checkpoint', () => {
     checkpoint.close();
   });
 
-  test('whose tensors cannot be read is not there at all, and the error is the reader’s own', async () => {
+  test('a checkpoint whose tensors cannot be read is not there at all, and the error is the reader’s own', async () => {
     const run = await newRun();
     await run.writeCheckpoint(next(4));
     const lost = new LantrainError('LT_GPU_LOST', 'the device is lost');
@@ -208,7 +208,7 @@ describe('metrics and samples', () => {
 });
 
 describe('the identity of a run', () => {
-  test('differences are named by path, sameness whatever the order of keys', () => {
+  test('differences between runs are named by path, and the order of keys makes none', () => {
     const wanted = { ...CONFIG, data: { ratio: 0.2, hash: 'abc' }, model: { ...TINY, width: 12 }, extra: null };
     expect(compareIdentity(CONFIG, wanted)).toEqual([
       'model.width is 6 in the run, 12 now',

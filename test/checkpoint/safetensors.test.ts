@@ -23,7 +23,7 @@ const f32 = (begin: number, end: number, shape = [(end - begin) / 4]) => ({
 });
 
 describe('reading safetensors', () => {
-  test("PyTorch's file is read bit for bit, wholly and in parts", () => {
+  test("PyTorch's safetensors file is read bit for bit, wholly and in parts", () => {
     const path = join(GOLDEN, 'tied/final.safetensors');
     const expected = readTensors(path);
     const file = openSafetensors(path);

@@ -22,7 +22,7 @@ afterEach(() => {
 });
 
 describe('a corpus', () => {
-  test('called moby-dick is the embedded text', async () => {
+  test('the corpus called moby-dick is the embedded text', async () => {
     const corpus = await resolveCorpus('moby-dick');
     expect(corpus.kind).toBe('text');
     expect(corpus.bytes).toBe(1_204_997);
@@ -32,7 +32,7 @@ describe('a corpus', () => {
     );
   });
 
-  test('called moby-dick is refused where one byte of the embedded text differs', async () => {
+  test('the corpus called moby-dick is refused where one byte of the embedded text differs', async () => {
     const folder = folderWith({ 'package.json': '{"type":"module","imports":{"#moby-dick":"./text"}}', text: 'x' });
     cpSync(resolve(import.meta.dirname, '../../src'), join(folder, 'src'), { recursive: true });
     const text = readFileSync(join(folder, 'src/data/moby-dick.txt'));
@@ -45,13 +45,13 @@ describe('a corpus', () => {
     });
   });
 
-  test('by a path is that file, even where a named corpus has its name', async () => {
+  test('a corpus by a path is that file, even where a named corpus has its name', async () => {
     const folder = folderWith({ 'moby-dick': 'mine', verdict: 'mine too' });
     expect((await resolveCorpus(join(folder, 'moby-dick'))).bytes).toBe(4);
     expect((await resolveCorpus(`./${relative(process.cwd(), join(folder, 'verdict'))}`)).bytes).toBe(8);
   });
 
-  test('from a folder has its text files at any depth in the same order everywhere', async () => {
+  test('a corpus from a folder has its text files at any depth in the same order everywhere', async () => {
     const folder = folderWith({
       'b.txt': 'b',
       'B.md': 'B',
@@ -72,7 +72,7 @@ describe('a corpus', () => {
     expect(corpus.bytes).toBe(12);
   });
 
-  test('that is not there, or has no text in it, is refused', async () => {
+  test('a corpus that is not there, or has no text in it, is refused', async () => {
     const folder = folderWith({ 'a.json': '{}', 'empty.txt': '' });
     const nothing = folderWith({ 'a.json': '{}' });
     const gone = join(folder, 'gone.txt');
@@ -83,7 +83,7 @@ describe('a corpus', () => {
     await expectFailure(() => resolveCorpus(join(folder, 'empty.txt')), 'LT_DATA_EMPTY', 'empty.txt');
   });
 
-  test.skipIf(process.platform === 'win32')('that cannot be read is refused with what the system says', async () => {
+  test.skipIf(process.platform === 'win32')('an unreadable corpus is refused with what the system says', async () => {
     const folder = folderWith();
     symlinkSync('loop.txt', join(folder, 'loop.txt'));
     const loop = join(folder, 'loop.txt');
@@ -91,7 +91,7 @@ describe('a corpus', () => {
     await expectFailure(() => resolveCorpus('/dev/null'), 'LT_DATA_MISSING', 'neither a file nor a folder');
   });
 
-  test('of token ids must have an even number of bytes, and some', async () => {
+  test('a corpus of token ids must have an even number of bytes, and some', async () => {
     const folder = folderWith({ 'odd.bin': 'abc', 'empty.bin': '', 'good.bin': 'abcd' });
     await expectFailure(() => resolveCorpus(join(folder, 'odd.bin')), 'LT_DATA_CORRUPT', 'odd.bin', '3 bytes');
     await expectFailure(() => resolveCorpus(join(folder, 'empty.bin')), 'LT_DATA_EMPTY', 'empty.bin');
@@ -108,7 +108,7 @@ describe('a download', () => {
   };
   const answer = (body: string, status = 200) => vi.fn(async () => new Response(body, { status }));
 
-  test('happens once, and again when the file in the cache is not the right one', async () => {
+  test('a download happens once, and again when the file in the cache is not the right one', async () => {
     const cache = join(folderWith(), 'not', 'there', 'yet');
     const fetched = answer(text);
     vi.stubGlobal('fetch', fetched);
@@ -123,7 +123,7 @@ describe('a download', () => {
     expect(readdirSync(cache)).toEqual(['text.txt']);
   });
 
-  test('that fails says why and what to do by hand, and leaves nothing', async () => {
+  test('a download that fails says why and what to do by hand, and leaves nothing', async () => {
     const cache = folderWith();
     const offline = Object.assign(new Error('getaddrinfo ENOTFOUND example.invalid'), { code: 'ENOTFOUND' });
     vi.stubGlobal(
@@ -142,7 +142,7 @@ describe('a download', () => {
 });
 
 describe('the cache folder', () => {
-  test("is $LANTRAIN_CACHE, else in $XDG_CACHE_HOME, else the platform's own", () => {
+  test("the cache folder is $LANTRAIN_CACHE, else in $XDG_CACHE_HOME, else the platform's own", () => {
     vi.stubEnv('LANTRAIN_CACHE', '/one');
     vi.stubEnv('XDG_CACHE_HOME', '/two');
     expect(cacheFolder()).toBe('/one');
@@ -152,7 +152,7 @@ describe('the cache folder', () => {
     expect(cacheFolder()).toMatch(/lantrain$/);
   });
 
-  test('gets whole files or none, and is rid of what a killed process left', async () => {
+  test('the cache folder gets whole files or none, and is rid of what a killed process left', async () => {
     const folder = folderWith({
       'x.tokens.0123.tmp': 'old',
       'x.tokens.4567.tmp': 'being written',
@@ -170,7 +170,7 @@ describe('the cache folder', () => {
     expect(readFileSync(join(folder, 'x.tokens'), 'utf8')).toBe('whole');
   });
 
-  test('that cannot be written is an error that names LANTRAIN_CACHE', async () => {
+  test('a cache folder that cannot be written is an error that names LANTRAIN_CACHE', async () => {
     const folder = folderWith({ file: 'in the way' });
     const path = join(folder, 'file', 'x.tokens');
     await expectFailure(() => writeWhole(path, () => {}), 'LT_RUN_WRITE', path, 'LANTRAIN_CACHE');

@@ -61,7 +61,7 @@ const sumOf = async (ids: AsyncIterable<number[]>) => {
 };
 
 describe('a text dataset', () => {
-  test('holds Moby-Dick, the last tenth of its characters as validation, each part tokenized alone', async () => {
+  test('a text dataset holds Moby-Dick, the last tenth of its characters as validation, each part tokenized alone', async () => {
     const text = [...readFileSync((await resolveCorpus('moby-dick')).files[0].path, 'utf8')];
     const split = Math.trunc(0.9 * text.length);
     const dataset = await open({ source: 'moby-dick', tokenizer: gpt2 });
@@ -72,21 +72,21 @@ describe('a text dataset', () => {
     expect(dataset.description).toContain('moby-dick: 1,204,997 bytes');
   });
 
-  test('splits by characters, not by bytes or UTF-16 units, and rounds as Python does', async () => {
+  test('a text dataset splits by characters, not by bytes or UTF-16 units, and rounds as Python does', async () => {
     const source = join(folderWith({ 'x.txt': 'é😀aé😀aé😀ab' }), 'x.txt');
     const [train, validation] = idsOf(await open({ source, valRatio: 0.25 }));
     expect(bytes.decode(train)).toBe('é😀aé😀aé');
     expect(bytes.decode(validation)).toBe('😀ab');
   });
 
-  test('without validation has an empty validation part', async () => {
+  test('a text dataset without validation has an empty validation part', async () => {
     const dataset = await open({ source: join(folderWith({ 'x.txt': 'abc' }), 'x.txt'), valRatio: 0 });
     expect([dataset.train.length, dataset.validation.length]).toEqual([3, 0]);
     expect(() => dataset.train.read(2, 2)).toThrow(RangeError);
     expect([...dataset.validation.read(0, 0)]).toEqual([]);
   });
 
-  test('puts <|endoftext|> or a newline between documents, never at an end or inside the split', async () => {
+  test('a text dataset puts <|endoftext|> or a newline between documents, never at an end or inside the split', async () => {
     const source = documentFolder(['one', 'two', 'three!']);
     const [train, validation] = idsOf(await open({ source, valRatio: 0.5 }));
     expect([bytes.decode(train), bytes.decode(validation)]).toEqual(['one\ntwo', 'three!']);
@@ -95,7 +95,7 @@ describe('a text dataset', () => {
     expect(all.filter((id) => id === 50256)).toHaveLength(2);
   });
 
-  test.each([gpt2, bytes])('read in small pieces has the ids of the whole: $name', async (tokenizer) => {
+  test.each([gpt2, bytes])('a text dataset read in small pieces has the ids of the whole: $name', async (tokenizer) => {
     const piece = fc.integer({ min: 2, max: 24 }).map((n) => 2 * n);
     await fc.assert(
       fc.asyncProperty(
@@ -118,7 +118,7 @@ describe('a text dataset', () => {
     );
   });
 
-  test('without any place to cut is read in bounded memory all the same', async () => {
+  test('a text dataset without any place to cut is read in bounded memory all the same', async () => {
     const text = 'ACGTTGA'.repeat(400_000);
     const { files } = await resolveCorpus(join(folderWith({ 'x.txt': text }), 'x.txt'));
     const pieces: string[] = [];
@@ -128,7 +128,7 @@ describe('a text dataset', () => {
     expect(pieces.join('')).toBe(text);
   });
 
-  test('has a hash of its bytes, its documents and its tokenizer, and of no name', async () => {
+  test('a text dataset has a hash of its bytes, its documents and its tokenizer, and of no name', async () => {
     const hashOf = async (files: Record<string, string>, tokenizer = bytes) =>
       (await open({ source: folderWith(files), tokenizer })).hash;
     const hash = await hashOf({ 'a.txt': 'one', 'b.txt': 'two' });
@@ -139,7 +139,7 @@ describe('a text dataset', () => {
     expect(await hashOf({ 'a.txt': 'one', 'b.txt': 'two' }, gpt2)).not.toBe(hash);
   });
 
-  test('that is no UTF-8 is refused with the first bad byte', async () => {
+  test('a text dataset that is no UTF-8 is refused with the first bad byte', async () => {
     const folder = folderWith({
       'latin1.txt': Buffer.concat([Buffer.from('naïve '), Buffer.from('caf\xe9!', 'latin1')]),
       'cut.txt': Buffer.from('ab😀').subarray(0, 5),
@@ -154,7 +154,7 @@ describe('a text dataset', () => {
     await expectFailure(() => scanText(corpus, bytes, 0, 4), 'LT_DATA_CORRUPT', 'byte 10 ');
   });
 
-  test('with an id beyond the vocabulary is refused with id, position and vocabulary', async () => {
+  test('a text dataset with an id beyond the vocabulary is refused with id, position and vocabulary', async () => {
     const source = join(folderWith({ 'x.txt': 'abc~def' }), 'x.txt');
     const parts = ['x.txt', 'id 126 ', 'position 3,', '120 ids'];
     await expectFailure(() => open({ source, vocabSize: 120 }), 'LT_DATA_TOKEN', ...parts);
@@ -162,7 +162,7 @@ describe('a text dataset', () => {
     expect((await open({ source, vocabSize: 127 })).tokens).toBe(7);
   });
 
-  test('that changes while it is read is refused', async () => {
+  test('a text dataset that changes while it is read is refused', async () => {
     const source = join(folderWith({ 'x.txt': 'abcdefgh' }), 'x.txt');
     const corpus = await resolveCorpus(source);
     const read = async () => {
@@ -175,7 +175,7 @@ describe('a text dataset', () => {
     await expectFailure(() => scanText(corpus, bytes, 0), 'LT_DATA_CORRUPT', source, 'changed while');
   });
 
-  test('with a ratio out of [0, 1) is refused', async () => {
+  test('a text dataset with a ratio out of [0, 1) is refused', async () => {
     await expectFailure(() => open({ source: 'moby-dick', valRatio: 1 }), 'LT_USAGE_OPTION', '--val-ratio');
     await expectFailure(() => open({ source: 'moby-dick', valRatio: Number.NaN }), 'LT_USAGE_OPTION', '--val-ratio');
   });
@@ -206,7 +206,7 @@ describe('a token cache', () => {
     return { source, cacheDir, progress, notes, reopen, cachePath };
   }
 
-  test('gives what memory gives, and is written once', async () => {
+  test('a token cache gives what memory gives, and is written once', async () => {
     const { source, cacheDir, progress, reopen, cachePath } = await bigText();
     const inMemory = await open({ source, tokenizer: gpt2 });
     const first = await reopen();
@@ -223,7 +223,7 @@ describe('a token cache', () => {
     expect(readdirSync(cacheDir)).toHaveLength(1);
   });
 
-  test('is one of its text, tokenizer and split', async () => {
+  test('a token cache is one of its text, tokenizer and split', async () => {
     const { source, cacheDir, reopen } = await bigText();
     await reopen();
     await reopen({ tokenizer: bytes });
@@ -234,7 +234,7 @@ describe('a token cache', () => {
     expect(gpt2.decode(idsOf(changed)[0])).toBe(`${text}The end.`);
   });
 
-  test('that is cut off, damaged, changed or of another text is built anew, which is said in one line', async () => {
+  test('a token cache that is cut off, damaged, changed or of another text is built anew, which is said in one line', async () => {
     const { progress, notes, reopen, cachePath } = await bigText();
     const expected = idsOf(await reopen());
     const whole = readFileSync(cachePath());
@@ -269,7 +269,7 @@ describe('a token cache', () => {
     }
   });
 
-  test('that somebody else wrote, with a hash that fits, is built anew', async () => {
+  test('a token cache that somebody else wrote, with a hash that fits, is built anew', async () => {
     const { notes, reopen, cachePath } = await bigText();
     const states = folderWith();
     onTestFinished(() => void vi.unstubAllEnvs());
@@ -286,7 +286,7 @@ describe('a token cache', () => {
     expect(notes).toHaveLength(1);
   });
 
-  test('is of use to a user without a place for a key, though only once', async () => {
+  test('a token cache is of use to a user without a place for a key, though only once', async () => {
     const { progress, notes, reopen } = await bigText();
     onTestFinished(() => void vi.unstubAllEnvs());
     vi.stubEnv('LANTRAIN_STATE', join(folderWith({ file: '' }), 'file', 'state'));
@@ -298,7 +298,7 @@ describe('a token cache', () => {
     expect(notes).toHaveLength(1);
   });
 
-  test('that is a pipe, or a link to a device, is built anew', async () => {
+  test('a token cache that is a pipe, or a link to a device, is built anew', async () => {
     const { notes, reopen, cachePath } = await bigText();
     const expected = idsOf(await reopen());
     for (const put of [
@@ -315,13 +315,13 @@ describe('a token cache', () => {
     expect(notes[0]).toMatch(/it cannot be read: it is a pipe/);
   });
 
-  test('can be written by nobody else', async () => {
+  test('a token cache can be written by nobody else', async () => {
     const { reopen, cachePath } = await bigText();
     await reopen();
     expect(statSync(cachePath()).mode & 0o077).toBe(0);
   });
 
-  test('of ids beyond the vocabulary is refused as text in memory is, new or old', async () => {
+  test('a token cache of ids beyond the vocabulary is refused as text in memory is, new or old', async () => {
     const { reopen } = await bigText();
     const { reopen: reopenOther } = await bigText();
     const inMemory = await expectFailure(() => reopen({ vocabSize: 500, inMemoryBytes: 1e9 }), 'LT_DATA_TOKEN');
@@ -335,7 +335,7 @@ describe('a .bin dataset', () => {
   const ids = Uint16Array.from({ length: 101 }, (_, i) => (i * 977) % 50_257);
   const file = Buffer.from(ids.buffer);
 
-  test.each([0, 1e9])('is split by tokens, in memory and not (up to %d bytes)', async (inMemoryBytes) => {
+  test.each([0, 1e9])('a .bin file is split by tokens, in memory and not (up to %d bytes)', async (inMemoryBytes) => {
     const source = join(folderWith({ 'x.bin': file }), 'x.bin');
     const dataset = await open({ source, tokenizer: gpt2, inMemoryBytes });
     expect(idsOf(dataset)).toEqual([[...ids.subarray(0, 90)], [...ids.subarray(90)]]);
@@ -344,7 +344,7 @@ describe('a .bin dataset', () => {
     expect((await open({ source, tokenizer: gpt2, valRatio: 0, inMemoryBytes })).validation.length).toBe(0);
   });
 
-  test('with an id beyond the vocabulary is refused with id, position and vocabulary', async () => {
+  test('a .bin dataset with an id beyond the vocabulary is refused with id, position and vocabulary', async () => {
     const source = join(folderWith({ 'x.bin': Buffer.from(Uint16Array.of(1, 2, 50_257, 60_000).buffer) }), 'x.bin');
     for (const inMemoryBytes of [0, 1e9]) {
       await expectFailure(

@@ -92,7 +92,7 @@ const places: [string, string[], () => string, RegExp][] = [
 ];
 
 describe('what has no end, or waits for a writer, is refused at once', () => {
-  test.each(sampled(places, 4))('as %s', async (_what, args, path, code) => {
+  test.each(sampled(places, 4))('a pipe or device as %s is refused at once', async (_what, args, path, code) => {
     for (const put of [pipe, zeros]) {
       put(path());
       const ended = await command(args);
@@ -106,7 +106,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(existsSync(at('exported'))).toBe(false);
   });
 
-  slowTest('as one of many shards', async () => {
+  slowTest('a pipe as one of many shards is refused at once', async () => {
     writeFileSync(at('shards', INDEX), JSON.stringify({ weight_map: { 'wte.weight': 'a.safetensors' } }));
     pipe(at('shards/a.safetensors'));
     const { code, stderr } = await command(['train', '--init', 'shards']);
@@ -114,7 +114,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(code).toBe(1);
   });
 
-  test.each(sampled(['fifo', '/dev/zero', '/dev/stdin', 'socket'], 4))('as --data: %s', async (source) => {
+  test.each(sampled(['fifo', '/dev/zero', '/dev/stdin', 'socket'], 4))('--data %s is refused', async (source) => {
     if (source === 'fifo') pipe(at(source));
     const server = source === 'socket' ? createServer().listen(at(source)) : undefined;
     if (server) await new Promise((listening) => server.once('listening', listening));
@@ -124,7 +124,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
     expect(code).toBe(1);
   });
 
-  slowTest('among the texts of a folder is passed over', async () => {
+  slowTest('a pipe or a device among the texts of a folder is passed over', async () => {
     pipe(at('texts/a.txt'));
     zeros(at('texts/b.txt'));
     const { code, stderr } = await command(['train', '--data', 'texts', '--steps', '2']);
@@ -134,7 +134,7 @@ describe('what has no end, or waits for a writer, is refused at once', () => {
 });
 
 describe('a file is read as long as it was when it was opened', () => {
-  test('line by line, whatever is added meanwhile', () => {
+  test('a file is read line by line as long as it was when it was opened, whatever is added meanwhile', () => {
     const path = join(folderWith({ x: 'one\ntwo\nthr' }), 'x');
     const lines = readLines(path, 100);
     expect(lines.next().value).toBe('one');
@@ -142,14 +142,14 @@ describe('a file is read as long as it was when it was opened', () => {
     expect([...lines]).toEqual(['two', 'thr']);
   });
 
-  test('in lines that cross what is read at once, as splitting the whole gives', () => {
+  test('lines that cross what is read at once come as splitting the whole file gives them', () => {
     const text = Array.from({ length: 3000 }, (_, i) => 'é'.repeat((i * i) % 97)).join('\n');
     const path = join(folderWith({ x: text, empty: '' }), 'x');
     expect([...readLines(path, 1000)]).toEqual(text.split('\n'));
     expect([...readLines(join(path, '..', 'empty'), 1000)]).toEqual(['']);
   });
 
-  test('unless it is larger, or has a longer line, than there may be', () => {
+  test('a file that is larger, or has a longer line, than there may be is refused', () => {
     const path = join(folderWith({ x: 'a'.repeat(101) }), 'x');
     const tooLarge = expect.objectContaining({ code: 'EFBIG' });
     expect(() => readRegular(path, 100)).toThrow(tooLarge);
@@ -158,7 +158,7 @@ describe('a file is read as long as it was when it was opened', () => {
     expect(readHead(path, 5).toString()).toBe('aaaaa');
   });
 
-  test('and nothing of one that has no length and no end', () => {
+  test('a file that has no length and no end is read as nothing', () => {
     if (!existsSync('/proc/kmsg')) return;
     expect(readRegular('/proc/kmsg').length).toBe(0);
     expect([...readLines('/proc/kmsg', 100)]).toEqual(['']);

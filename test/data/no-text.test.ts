@@ -55,7 +55,7 @@ describe('a document that is no plain text is named for what it is, alone and in
     ['a Parquet table', Buffer.concat([Buffer.from('PAR1'), png]), 'Parquet'],
     ['a Git LFS pointer', pointer, 'Git LFS pointer', 'git lfs pull'],
     ['uint16 ids of bytes', Buffer.from(Uint16Array.from(Buffer.from(ENGLISH)).buffer), 'call it .bin'],
-  ])('%s', async (_, content, ...parts) => {
+  ])('a document of %s is named for what it is, alone and in a folder', async (_, content, ...parts) => {
     const folder = folderWith({ 'a.txt': 'Text first.', 'b/x.txt': content });
     const path = join(folder, 'b/x.txt');
     await expectFailure(() => open(path), 'LT_DATA_CORRUPT', path, ...parts);
@@ -68,7 +68,7 @@ test.each<[string, Uint8Array]>([
   ['Shift-JIS', Buffer.from('82b182ea82cd8c7e82c582b781420a'.repeat(20), 'hex')],
   ['GBK', Buffer.from('bdd0ced2d2d4caaaa1a30a'.repeat(20), 'hex')],
   ['noise', Buffer.from(Uint8Array.from({ length: 4000 }, (_, i) => (i * i * 31 + (i >> 3) * 17) & 0xff))],
-])('what is no UTF-8 and not UTF-16 is not called that: %s', async (_, content) => {
+])('a file that is neither UTF-8 nor UTF-16 is not called UTF-16: %s', async (_, content) => {
   const path = join(folderWith({ 'x.txt': content }), 'x.txt');
   const { message } = await expectFailure(
     () => open(path),
@@ -90,7 +90,7 @@ describe('text stays text', () => {
     ['of a terminal', '\x1b[1mCall me Ishmael.\x1b[0m\r\n'.repeat(50)],
     ['in Chinese', CHINESE],
     ['of three bytes', 'a\0b'],
-  ])('%s', async (_, text) => {
+  ])('text %s stays text', async (_, text) => {
     const dataset = await open(join(folderWith({ 'x.txt': text }), 'x.txt'));
     expect(Buffer.from(dataset.train.read(0, dataset.train.length))).toEqual(Buffer.from(text));
   });

@@ -70,7 +70,7 @@ describe('a token file of another layout', () => {
     ["numpy's of Python 2", 'x.npy', npy(uint16(IDS), "'<u2'", `(${n}L,)`), 'numpy uint16'],
     ["llm.c's for GPT-2", 'x.bin', llmc(uint16(IDS), 20240520, 1, n), 'llm.c uint16'],
     ["llm.c's for Llama 3", 'x.bin', llmc(uint32(IDS), 20240801, 7, n), 'llm.c uint32'],
-  ])('has the ids that it holds, in memory and not: %s', async (_, name, content, layout) => {
+  ])('a token file of any layout has the ids it holds, in memory and not: %s', async (_, name, content, layout) => {
     const source = fileOf(content, name);
     const plain = await open(fileOf(uint16(IDS)));
     for (const inMemoryBytes of [0, 1e9]) {
@@ -98,12 +98,12 @@ describe('a token file of another layout', () => {
     ['with more behind it', npy(Buffer.concat([u2, u2]), "'<u2'", `(${n},)`), 'bytes too many'],
     ['cut off in its header', npy(u2, "'<u2'", `(${n},)`).subarray(0, 60), 'cut off in its header'],
     ['with a header of something else', npy(u2, "'<u2'", `(${n},)`).fill('?', 10, 60), 'damaged header'],
-  ])('of numpy is refused by name: %s', async (_, content, ...parts) => {
+  ])('an unfit token file of numpy is refused by name: %s', async (_, content, ...parts) => {
     for (const name of ['x.npy', 'x.bin'])
       await expectFailure(() => open(fileOf(content, name)), 'LT_DATA_CORRUPT', name, 'numpy', ...parts);
   });
 
-  test('of llm.c is refused by name where it is cut off, of another version or no token file', async () => {
+  test('a token file of llm.c is refused by name where it is cut off, of another version or no token file', async () => {
     const refused = (content: Buffer, ...parts: string[]) =>
       expectFailure(() => open(fileOf(content), { vocabSize: 65_536 }), 'LT_DATA_CORRUPT', 'x.bin', ...parts);
     await refused(llmc(u2, 20240520, 1, n + 5), 'is cut off', `${n + 5} ids`);
@@ -112,7 +112,7 @@ describe('a token file of another layout', () => {
     await expectFailure(() => open(fileOf(llmc(Buffer.alloc(0), 20240520, 1, 0))), 'LT_DATA_EMPTY', '0 ids');
   });
 
-  test('with an id that no vocabulary of 16 bits has is refused with the id and its place', async () => {
+  test('a token file with an id that no vocabulary of 16 bits has is refused with the id and its place', async () => {
     const at = (i: number, id: number) => IDS.map((other, j) => (j === i ? id : other));
     const refused = (content: Buffer, name: string, ...parts: (string | number)[]) =>
       expectFailure(() => open(fileOf(content, name)), 'LT_DATA_TOKEN', name, ...parts, 'vocabulary has 50257');
@@ -129,7 +129,7 @@ describe('a token file of another layout', () => {
     );
   });
 
-  test('that could be of two layouts is refused with a way to say which', async () => {
+  test('a token file that could be of two layouts is refused with a way to say which', async () => {
     const letters = Array.from({ length: 100 }, (_, i) => 97 + (i % 26));
     const refused = (content: Buffer, ...parts: string[]) =>
       expectFailure(() => open(fileOf(content), { tokenizer: bytes }), 'LT_DATA_CORRUPT', 'x.bin', ...parts, '.npy');
@@ -180,11 +180,11 @@ describe('a .bin of uint16 ids is never taken for another', () => {
     ['the magic of a zip file', [0x4b50, 0x0403, ...IDS]],
     ['the magic of llm.c and no header', [0xd888, 0x0134, 1, 0, ...IDS, ...IDS, ...IDS]],
     ['a text of three ids', [0x6161, 0x6262, 0x6363]],
-  ])('not one of %s', async (_, ids) => {
+  ])('a .bin of uint16 ids that hold %s is never taken for another', async (_, ids) => {
     expect(await layoutOf(uint16(ids))).toEqual(plain(ids.length));
   });
 
-  test('whatever the ids', async () => {
+  test('a .bin of uint16 ids is never taken for another, whatever the ids', async () => {
     const id = fc.oneof(fc.nat(255), fc.nat(50_256), fc.constantFrom(0, 0, 1, 10, 50_256));
     await fc.assert(
       fc.asyncProperty(fc.array(id, { minLength: 1, maxLength: 300 }), async (ids) => {
@@ -197,7 +197,7 @@ describe('a .bin of uint16 ids is never taken for another', () => {
     );
   });
 
-  test('but what is another kind of file says so', async () => {
+  test('a .bin that is another kind of file is refused by the name of that kind', async () => {
     const refused = (content: Uint8Array, ...parts: string[]) =>
       expectFailure(() => open(fileOf(content)), 'LT_DATA_CORRUPT', 'x.bin', ...parts, 'token ids');
     await refused(gzipSync(uint16(IDS)), 'gzip-compressed');

@@ -8,7 +8,7 @@ import { expectFailure } from './helpers.js';
 const plain = { tokens: 26, context: 5, stride: 5, batch: 2, shuffle: false, seed: 1 };
 
 describe('windows', () => {
-  test('are as many as fit with their last target', () => {
+  test('windows are as many as fit with their last target', () => {
     expect(new Windows(plain).windowCount).toBe(5);
     expect(new Windows({ ...plain, tokens: 25 }).windowCount).toBe(4);
     expect(new Windows({ ...plain, tokens: 6, batch: 1 }).windowCount).toBe(1);
@@ -31,7 +31,7 @@ describe('windows', () => {
     );
   });
 
-  test('come in order without shuffling, drop the incomplete batch and wrap round', () => {
+  test('windows come in order without shuffling, drop the incomplete batch and wrap round', () => {
     const windows = new Windows(plain);
     expect(windows.stepsPerEpoch).toBe(2);
     expect([0, 1, 2, 3].map((step) => windows.startsOf(step))).toEqual([
@@ -43,7 +43,7 @@ describe('windows', () => {
     expect([0, 1, 2, 5].map((step) => windows.epochOf(step))).toEqual([0, 0, 1, 2]);
   });
 
-  test('come in an order of (seed, epoch) when shuffled, each at most once an epoch', () => {
+  test('windows come in an order of (seed, epoch) when shuffled, each at most once an epoch', () => {
     const options = { ...plain, tokens: 1000, batch: 3, shuffle: true };
     const windows = new Windows(options);
     const epoch = (n: number, from = windows) =>
@@ -56,7 +56,7 @@ describe('windows', () => {
     expect(epoch(0, new Windows({ ...options, seed: 2 }))).not.toEqual(epoch(0));
   });
 
-  test('give the same batch for a step whatever was asked before', () => {
+  test('windows give the same batch for a step whatever was asked before', () => {
     const options = { ...plain, tokens: 300, shuffle: true };
     fc.assert(
       fc.property(fc.array(fc.nat(200)), (steps) => {
@@ -67,7 +67,7 @@ describe('windows', () => {
     );
   });
 
-  test('are evaluated in order, always the same ones, the incomplete batch kept', () => {
+  test('windows are evaluated in order, always the same ones, the incomplete batch kept', () => {
     const windows = new Windows({ ...plain, shuffle: true });
     expect(windows.evaluationBatches(2)).toEqual([
       [0, 5],
@@ -78,13 +78,13 @@ describe('windows', () => {
     expect(new Windows({ ...plain, tokens: 8, part: 'validation' }).evaluationBatches(5)).toEqual([[0]]);
   });
 
-  test('have their targets one place after their inputs', () => {
+  test('windows have their targets one place after their inputs', () => {
     const { inputs, targets } = gatherWindow(memoryTokens(Uint16Array.from({ length: 20 }, (_, i) => 100 + i)), 7, 4);
     expect([...inputs]).toEqual([107, 108, 109, 110]);
     expect([...targets]).toEqual([108, 109, 110, 111]);
   });
 
-  test('refuse a part shorter than one window, and name it, its tokens and the way out', async () => {
+  test('windows refuse a part shorter than one window, and name it, its tokens and the way out', async () => {
     await expectFailure(
       () => new Windows({ ...plain, tokens: 5 }),
       'LT_DATA_SHORT',
@@ -101,7 +101,7 @@ describe('windows', () => {
     );
   });
 
-  test('refuse a training part of fewer windows than a batch', async () => {
+  test('windows refuse a training part of fewer windows than a batch', async () => {
     await expectFailure(
       () => new Windows({ ...plain, tokens: 12, batch: 3 }),
       'LT_DATA_SHORT',
@@ -112,7 +112,7 @@ describe('windows', () => {
     );
   });
 
-  test('refuse a stride or batch of nothing', async () => {
+  test('windows refuse a stride or batch of nothing', async () => {
     await expectFailure(() => new Windows({ ...plain, stride: 0 }), 'LT_USAGE_OPTION', '--stride');
     await expectFailure(() => new Windows({ ...plain, batch: 0 }), 'LT_USAGE_BATCH', '--batch');
   });

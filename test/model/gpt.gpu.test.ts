@@ -108,14 +108,14 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     built = await build(config, shape, changes);
   });
 
-  test('is cut as this test means it', () => {
+  test('the model is cut as this test means it', () => {
     const { layout } = built.weights;
     expect(layout.piecesOf('wte.weight').length).toBe(cut.windows);
     expect(layout.slabSizes.length).toBe(cut.slabs);
     expect(headChunks(config, shape, built.plan).length).toBe(cut.chunks);
   });
 
-  test('has the loss and the gradients of float64, with dropout, summed over micro-batches', async () => {
+  test('the model has the loss and the gradients of float64, with dropout, summed over micro-batches', async () => {
     const [seed, step, lossScale] = [2 ** 40 + 3, 12, 1 / 50];
     const { gpt, sums } = built;
     const want = new Map(parameters(config).map(({ name, size }) => [name, new Float64Array(size)]));
@@ -137,7 +137,7 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     sums.clear(bench.gpu);
   });
 
-  test('has the same sums and losses, bit by bit, from micro-batches computed at once, whatever the sums held', async () => {
+  test('the model has the same sums and losses, bit by bit, from micro-batches at once, whatever the sums held', async () => {
     const { gpu } = bench;
     const context = { seed: 5, step: 2, lossScale: 1 / 50 };
     const names = parameters(config).map((p) => p.name);
@@ -173,7 +173,7 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     }
   });
 
-  test('has the loss of float64 without dropout in evaluation', async () => {
+  test('the model has the loss of float64 without dropout in evaluation', async () => {
     let want = 0;
     for (const batch of microBatches(config, shape)) {
       built.gpt.submitLoss(batch);
@@ -183,12 +183,12 @@ describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, .
     expect(Math.abs(lossSum / want - 1)).toBeLessThan(1e-6);
   });
 
-  test('refuses a micro-batch of another size', () => {
+  test('the model refuses a micro-batch of another size', () => {
     const [batch] = microBatches(config, shape);
     expect(() => built.gpt.submitLoss({ ...batch, tokens: batch.tokens.slice(1) })).toThrow(RangeError);
   });
 
-  test('decodes token by token to the logits of the whole sequence', async () => {
+  test('the model decodes token by token to the logits of the whole sequence', async () => {
     const { vocabSize: V, context: T } = config;
     const decoder = await Decoder.build(bench.kernels, built.plan, built.weights);
     const tokens = someTokens(config, T, 30);

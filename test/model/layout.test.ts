@@ -34,7 +34,7 @@ describe('the layout of the parameters', () => {
     slabValues: fc.integer({ min: 2 ** 16, max: 2 ** 18 }),
   });
 
-  test('holds every value once, in aligned pieces within windows and slabs', () => {
+  test('the layout holds every value once, in aligned pieces within windows and slabs', () => {
     fc.assert(
       fc.property(config, limits, (changes, bounds) => {
         const layout = new ParameterLayout({ ...MODEL, ...changes }, bounds);
@@ -62,7 +62,7 @@ describe('the layout of the parameters', () => {
     );
   });
 
-  test("keeps LayerNorm's gain beside its bias where a slab has room for the gain alone", () => {
+  test("the layout keeps LayerNorm's gain beside its bias where a slab has room for the gain alone", () => {
     // 64 values each for wte and wpe, so that ln_1.weight would be the last of slab 0.
     const layout = new ParameterLayout(MODEL, { windowValues: 64, slabValues: 192 });
     const places = ['wpe.weight', 'h.0.ln_1.weight', 'h.0.ln_1.bias'].map((name) => layout.piecesOf(name)[0]);
@@ -74,7 +74,7 @@ describe('the layout of the parameters', () => {
     expect(layout.slabSizes[0]).toBe(128);
   });
 
-  test('cuts the large tables of the 162M model in two, and all of it into buckets', () => {
+  test('the layout cuts the large tables of the 162M model in two, and all of it into buckets', () => {
     const layout = new ParameterLayout(VERDICT, PLAN);
     expect(parameterCount(VERDICT)).toBe(162_419_712);
     for (const name of ['wte.weight', 'lm_head.weight'])
@@ -84,7 +84,7 @@ describe('the layout of the parameters', () => {
     expect(Math.max(...buckets.map((b) => b.size))).toBe(BUCKET_VALUES);
   });
 
-  test('refuses a matrix that no binding holds', () => {
+  test('the layout refuses a matrix that no binding holds', () => {
     expect(() => new ParameterLayout({ ...VERDICT, width: 6144, heads: 1 }, PLAN)).toThrow(
       expect.objectContaining({ code: 'LT_USAGE_MODEL', message: expect.stringContaining('--width') }),
     );
@@ -92,7 +92,7 @@ describe('the layout of the parameters', () => {
 });
 
 describe('row chunks of the head', () => {
-  test('cover all rows in order, begin at multiples of 64 and keep within the plan', () => {
+  test('row chunks of the head cover all rows in order, begin at multiples of 64 and keep within the plan', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 1, max: 3000 }), (rows, vocabSize) => {
         const shape = { batch: 1, context: rows, dropout: 0 };
@@ -112,14 +112,14 @@ describe('row chunks of the head', () => {
 });
 
 describe('the memory budget', () => {
-  test('of the 162M model at batch 2 is at most 20 bytes a parameter and 0.9 GB', () => {
+  test('the memory budget of the 162M model at batch 2 is at most 20 bytes a parameter and 0.9 GB', () => {
     for (const batch of [1, 2]) {
       const { totalBytes } = memoryBudget(VERDICT, { batch, context: 256, dropout: 0.1 }, PLAN);
       expect(totalBytes).toBeLessThan(20 * parameterCount(VERDICT) + 0.9e9);
     }
   });
 
-  test('of a model whose heads attention cannot compute is refused with advice', () => {
+  test('the memory budget of a model whose heads attention cannot compute is refused with advice', () => {
     expect(() => memoryBudget({ ...VERDICT, heads: 4 }, { batch: 1, context: 256, dropout: 0 }, PLAN)).toThrow(
       expect.objectContaining({
         code: 'LT_USAGE_MODEL',
@@ -130,7 +130,7 @@ describe('the memory budget', () => {
 });
 
 describe('models', () => {
-  test('that cannot be built are refused with the reason', () => {
+  test('models that cannot be built are refused with the reason', () => {
     expect(() => checkModel(VERDICT)).not.toThrow();
     const refused: [Partial<ModelConfig>, string][] = [
       [{ heads: 5 }, 'width 768 is not divisible by 5 heads'],
@@ -156,7 +156,7 @@ describe('fresh weights', () => {
   const within = (got: number, want: number) =>
     expect(Math.abs(got / want - 1), `${got} for ${want}`).toBeLessThan(0.05);
 
-  test("are GPT-2's: N(0, 0.02), residual projections scaled, biases 0, gains 1", () => {
+  test("fresh weights are GPT-2's: N(0, 0.02), residual projections scaled, biases 0, gains 1", () => {
     for (const name of ['wte.weight', 'h.0.attn.c_attn.weight', 'lm_head.weight'])
       within(deviation(fresh('gpt2', name)), 0.02);
     for (const name of ['h.1.attn.c_proj.weight', 'h.0.mlp.c_proj.weight'])
@@ -165,7 +165,7 @@ describe('fresh weights', () => {
     expect(new Set(fresh('gpt2', 'h.0.ln_1.weight'))).toEqual(new Set([1]));
   });
 
-  test("are PyTorch's: embeddings N(0, 1), linear layers U(+-1 / sqrt(fan in)), LayerNorm 1 and 0", () => {
+  test("fresh weights are PyTorch's: embeddings N(0, 1), linear layers U(+-1 / sqrt(fan in)), LayerNorm 1 and 0", () => {
     within(deviation(fresh('pytorch', 'wte.weight')), 1);
     for (const [name, fanIn] of [
       ['h.0.mlp.c_fc.weight', 64],
@@ -183,7 +183,7 @@ describe('fresh weights', () => {
     expect(deviation(fresh('pytorch', 'ln_f.bias'))).toBe(0);
   });
 
-  test('are a function of seed and tensor', () => {
+  test('fresh weights are a function of seed and tensor', () => {
     expect(fresh('gpt2', 'wte.weight')).toEqual(fresh('gpt2', 'wte.weight'));
     expect(fresh('gpt2', 'wte.weight', 2)).not.toEqual(fresh('gpt2', 'wte.weight'));
     const [first, second] = ['h.0', 'h.1'].map((h) => fresh('gpt2', `${h}.attn.c_attn.weight`));

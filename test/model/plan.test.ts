@@ -18,12 +18,12 @@ const LAVAPIPE = { ...ADAPTER, software: true, subgroupSize: 8 };
 const GPU = { ...ADAPTER, software: false, subgroupSize: undefined };
 
 describe('matrix products', () => {
-  test('are classed by layout, sizes up to powers of two, and output', () => {
+  test('matrix products are classed by layout, sizes up to powers of two, and output', () => {
     expect(shapeClass({ layout: 'NN', m: 512, n: 2304, k: 768, output: 'store' })).toBe('NN 512x4096x1024 store');
     expect(shapeClass({ layout: 'TN', m: 1, n: 50257, k: 2, output: 'grid' })).toBe('TN 1x65536x2 grid');
   });
 
-  test('take the first rule of the table that fits', () => {
+  test('matrix products take the first rule of the table that fits', () => {
     const table: MatmulTable = [
       ['TN 16x16x64 grid', 'subgroup8'],
       ['NT *x*x64 *', 'subgroup8'],
@@ -40,7 +40,7 @@ describe('matrix products', () => {
     expect(describeTable(table)).toBe('tile64x64, subgroup8');
   });
 
-  test('go by subgroups on software with subgroups of 4, 8 or 16, by tiles everywhere else', () => {
+  test('matrix products go by subgroups on software with subgroups of 4, 8 or 16, by tiles everywhere else', () => {
     expect(defaultMatmulTable(LAVAPIPE)).toEqual(always('subgroup8'));
     expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 4 })).toEqual(always('subgroup4'));
     expect(defaultMatmulTable({ ...LAVAPIPE, subgroupSize: 16 })).toEqual(always('subgroup16'));
@@ -51,7 +51,7 @@ describe('matrix products', () => {
 });
 
 describe('a plan', () => {
-  test('says what an adapter lacks for it', () => {
+  test('a plan says what an adapter lacks for it', () => {
     expect(missingFor(defaultPlan(LAVAPIPE), LAVAPIPE)).toBeUndefined();
     expect(missingFor(defaultPlan(GPU), LAVAPIPE)).toBeUndefined();
     expect(missingFor(defaultPlan(LAVAPIPE), GPU)).toBe('subgroups of 8');
@@ -59,12 +59,12 @@ describe('a plan', () => {
     expect(missingFor({ ...defaultPlan(GPU), attention: 'subgroup8' }, GPU)).toBe('subgroups of 8');
   });
 
-  test('comes back from JSON as it was', () => {
+  test('a plan comes back from JSON as it was', () => {
     for (const plan of [defaultPlan(LAVAPIPE), defaultPlan(GPU)])
       expect(PlanSchema.parse(JSON.parse(JSON.stringify(plan)))).toEqual(plan);
   });
 
-  test('is refused where it is of another version, or names kernels or shapes that are not there', () => {
+  test('a plan is refused where it is of another version, or names kernels or shapes that are not there', () => {
     const plan = defaultPlan(LAVAPIPE);
     const refusal = (changes: object) => {
       const checked = validate(PlanSchema, { ...plan, ...changes });

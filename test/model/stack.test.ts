@@ -23,7 +23,7 @@ function chosen(
 }
 
 describe('the stack that is chosen', () => {
-  test('is as large as pays on this kind of adapter', () => {
+  test('the chosen stack is as large as pays on this kind of adapter', () => {
     expect(chosen('tiny', SOFTWARE)).toBe(8);
     expect(chosen('tiny', SOFTWARE, { batch: 64 })).toBe(8);
     expect(chosen('tiny', HARDWARE, { batch: 64 })).toBe(32);
@@ -32,12 +32,12 @@ describe('the stack that is chosen', () => {
     expect(chosen('gpt2', SOFTWARE)).toBe(1);
   });
 
-  test('divides the micro-batches of a step', () => {
+  test('the chosen stack divides the micro-batches of a step', () => {
     expect(chosen('verdict', SOFTWARE, { batch: 6 })).toBe(3);
     expect(chosen('verdict', SOFTWARE, { batch: 7 })).toBe(1);
   });
 
-  test('takes no more memory than half a gigabyte on top, nor than there is', () => {
+  test('the chosen stack takes no more memory than half a gigabyte on top, nor than there is', () => {
     // A sequence of 1,024 tokens takes 0.66 GB, and 0.14 GB where layers are computed again.
     expect(chosen('gpt2', HARDWARE)).toBe(1);
     expect(chosen('gpt2', HARDWARE, { recompute: true })).toBe(4);
@@ -55,7 +55,7 @@ describe('the stacks that are possible', () => {
   const possible = (changes: Partial<Plan>, count: number, batch = shape.batch, context = shape.context) =>
     possibleStacks(model, { ...shape, batch, context }, { ...defaultPlan(SOFTWARE), ...changes }, count);
 
-  test('divide the step, and are one where a kernel splits K of weight gradients', () => {
+  test('the possible stacks divide the step, and are one where a kernel splits K of weight gradients', () => {
     expect(possible({}, 12)).toEqual([12, 6, 4, 3, 2, 1]);
     expect(possible({ matmul: [['*', 'tile64x64/kfit']] }, 12)).toEqual([12, 6, 4, 3, 2, 1]);
     expect(
@@ -71,7 +71,7 @@ describe('the stacks that are possible', () => {
     ).toEqual([1]);
   });
 
-  test('leave room for the parts of all products of a stack in a binding', () => {
+  test('the possible stacks leave room for the parts of all products of a stack in a binding', () => {
     const gpt2 = benchShape('gpt2');
     const stacks = (variant: MatmulVariant) =>
       possibleStacks(
@@ -84,7 +84,7 @@ describe('the stacks that are possible', () => {
     expect(stacks('tile64x64/kfit')).toEqual([16, 8, 4, 2, 1]);
   });
 
-  test('stay within rows of workgroups and within a binding', () => {
+  test('the possible stacks stay within rows of workgroups and within a binding', () => {
     expect(MOST_ROWS).toBeLessThan(1024 * 64);
     expect(possible({}, 1024, 1, 64)).not.toContain(1024);
     expect(possible({}, 1024, 1, 64)).toContain(512);
@@ -92,7 +92,7 @@ describe('the stacks that are possible', () => {
     expect(possible({ windowValues: 4 * 4 * 128 * 128 }, 12)).toEqual([4, 3, 2, 1]);
   });
 
-  test('are one where the head works in chunks that do not begin on aligned rows', () => {
+  test('the possible stacks are one where the head works in chunks that do not begin on aligned rows', () => {
     expect(possible({ logitsValues: 64 * 256 }, 4, 2, 64)).toEqual([4, 2, 1]);
     expect(possible({ logitsValues: 64 * 256 }, 4, 2, 50)).toEqual([1]);
   });

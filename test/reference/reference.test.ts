@@ -44,7 +44,7 @@ describe('the reference gradient', () => {
     ['sequences shorter than the position table', { ...shape, tie: true, qkvBias: true }, { dropout, context: 3 }],
     ['one head, one layer', { ...shape, layers: 1, heads: 1, tie: false, qkvBias: true }, { dropout }],
   ];
-  test.each(cases)('is the slope of the loss: %s', (_, config, options) => {
+  test.each(cases)('the reference gradient is the slope of the loss: %s', (_, config, options) => {
     const weights = someWeights(config);
     const rows = 2 * (options.context ?? config.context);
     const tokens = someTokens(config, rows, 1);
@@ -81,7 +81,7 @@ describe('the reference gradient', () => {
     }
   });
 
-  test('is nothing for a micro-batch without targets', () => {
+  test('the reference gradient is nothing for a micro-batch without targets', () => {
     const config = { ...shape, tie: false, qkvBias: true };
     const pass = forward(
       config,
@@ -95,7 +95,7 @@ describe('the reference gradient', () => {
 });
 
 describe('the reference and PyTorch', () => {
-  test.each(['tied', 'untied'] as const)('agree on logits and gradients at step 0: %s', (name) => {
+  test.each(['tied', 'untied'] as const)("the reference has PyTorch's logits and gradients at step 0: %s", (name) => {
     const golden = loadGolden(name);
     const { tokens, targets } = goldenBatch(golden, 0);
     const pass = forward(golden.config, golden.weights, tokens, targets);
@@ -107,7 +107,7 @@ describe('the reference and PyTorch', () => {
     for (const [tensor, want] of golden.gradients) agree(gradients.get(tensor) ?? [], want, 1e-5, tensor);
   });
 
-  test.each(['tied', 'untied'] as const)('agree on 20 steps of AdamW: %s', (name) => {
+  test.each(['tied', 'untied'] as const)('the reference and PyTorch agree on 20 steps of AdamW: %s', (name) => {
     const golden = loadGolden(name);
     const weights = toFloat64(golden.weights);
     const state = freshAdamW();
@@ -124,7 +124,7 @@ describe('the reference and PyTorch', () => {
 });
 
 describe('the reference AdamW', () => {
-  test('decays what it is told to and scales the gradient', () => {
+  test('the reference AdamW decays what it is told to and scales the gradient', () => {
     const options = { learningRate: 0.1, weightDecay: 0.5, beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };
     const weights = new Map([
       ['a', Float64Array.of(2)],
@@ -146,14 +146,14 @@ describe('the reference AdamW', () => {
 });
 
 describe('the reference dropout', () => {
-  test('draws the published words of Threefry-2x32', () => {
+  test('the reference dropout draws the published words of Threefry-2x32', () => {
     // Random123, tests/kat_vectors
     expect(threefry([0, 0], 0, 0)).toEqual([0x6b200159, 0x99ba4efe]);
     expect(threefry([0xffffffff, 0xffffffff], 0xffffffff, 0xffffffff)).toEqual([0x1cb996fc, 0xbb002be7]);
     expect(threefry([0x13198a2e, 0x03707344], 0x243f6a88, 0x85a308d3)).toEqual([0xc4923a9c, 0x483df7a0]);
   });
 
-  test('drops a value when its word is below p * 2^32; two places share a block', () => {
+  test('the reference dropout drops a value when its word is below p * 2^32; two places share a block', () => {
     const words = [...threefry([0, 0], 5, 0), ...threefry([0, 0], 5, 1)];
     words.forEach((word, place) => {
       expect(dropoutFactors([0, 0], word / 2 ** 32, 5, 1, 4)[place]).not.toBe(0);
@@ -161,7 +161,7 @@ describe('the reference dropout', () => {
     });
   });
 
-  test('drops its share, keeps the mean, and names each value by slot and place', () => {
+  test('the reference dropout drops its share, keeps the mean, and names each value by slot and place', () => {
     const key = deriveKey(1, 2, 3, 4);
     const factors = dropoutFactors(key, 0.1, 6, 4, 9999);
     const dropped = factors.filter((f) => f === 0).length / factors.length;
@@ -172,7 +172,7 @@ describe('the reference dropout', () => {
     expect(new Set(dropoutFactors(key, 0, 0, 1, 99))).toEqual(new Set([1]));
   });
 
-  test('gives a sequence the same masks wherever the micro-batches are cut', () => {
+  test('the reference dropout gives a sequence the same masks wherever the micro-batches are cut', () => {
     const config = { ...shape, tie: true, qkvBias: true };
     const weights = someWeights(config);
     const tokens = someTokens(config, 15, 1);
@@ -186,7 +186,7 @@ describe('the reference dropout', () => {
     expect(other.lossSum).not.toBe(whole.lossSum);
   });
 
-  test("drops at every site of the graph, by that site's key", () => {
+  test("the reference dropout drops at every site of the graph, by that site's key", () => {
     const config = { ...shape, tie: true, qkvBias: true };
     const { context: T, width: C, heads: H } = config;
     const weights = someWeights(config);
@@ -217,7 +217,7 @@ describe('the reference dropout', () => {
 });
 
 describe('the reference GELU', () => {
-  test('is zero, then the identity, far from the origin', () => {
+  test('the reference GELU is zero, then the identity, far from the origin', () => {
     expect([...gelu([-20, 0, 20])].map((y) => y + 0)).toEqual([0, 0, 20]);
     // torch.nn.functional.gelu(torch.tensor(1.), approximate='tanh')
     expect(gelu([1])[0]).toBeCloseTo(0.8411919906, 9);
@@ -227,7 +227,7 @@ describe('the reference GELU', () => {
 describe('the reference grid', () => {
   const unit = 2 ** -40;
 
-  test('rounds to the nearest step, ties to even', () => {
+  test('the reference grid rounds to the nearest step, ties to even', () => {
     const rounded: [number, bigint][] = [
       [0, 0n],
       [-0, 0n],
@@ -246,13 +246,13 @@ describe('the reference grid', () => {
     expect(toGrid(-(2 ** -149))).toBe(0n);
   });
 
-  test('refuses what it cannot hold', () => {
+  test('the reference grid refuses what it cannot hold', () => {
     expect([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY].map(gridStatus)).toEqual([1, 1, 1]);
     expect([4096, -4096, 4095.9998, -4095.9998].map(gridStatus)).toEqual([2, 2, 0, 0]);
     expect(() => toGrid(4096)).toThrow(RangeError);
   });
 
-  test('comes back as the nearest float32, rounded once', () => {
+  test('a value of the reference grid comes back as the nearest float32, rounded once', () => {
     const steps = (n: bigint) => fromGrid(n) / unit;
     expect(steps(2n ** 24n + 1n)).toBe(2 ** 24);
     expect(steps(2n ** 24n + 3n)).toBe(2 ** 24 + 4);
@@ -282,7 +282,7 @@ describe('the reference grid', () => {
     );
   });
 
-  test('keeps float32 values of at least 2^-17 exactly, all others within half a step', () => {
+  test('the reference grid keeps float32 values of at least 2^-17 exactly, all others within half a step', () => {
     const values = fc.float({ min: -4095, max: 4095, noNaN: true });
     fc.assert(
       fc.property(values, (value) => {
@@ -292,7 +292,7 @@ describe('the reference grid', () => {
     );
   });
 
-  test('sums parts to the same integers in any order', () => {
+  test('the reference grid sums parts to the same integers in any order', () => {
     const parts = [
       [1, -0.1],
       [2 ** -30, 0.1],

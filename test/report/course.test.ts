@@ -37,6 +37,6 @@ test.each<[string, MetricsEvent[], ReturnType<typeof endOf>]>([
   ['stopped', [...steps(1, 2, 3), { event: 'stopped', step: 2 }, workers(2, 1)], { state: 'stopped' }],
   ['failed', [{ event: 'failed', step: 0, reason: 'no disk' }], { state: 'failed', reason: 'no disk' }],
   ['gone on with', [{ event: 'stopped', step: 2 }, ...steps(3, 4, 3)], { state: 'unfinished' }],
-])('a run that ended with %s', (_, events, end) => {
+])('the end of a run is known from its events: %s', (_, events, end) => {
   expect(endOf(events)).toEqual(end);
 });

@@ -11,7 +11,7 @@ describe('numbers as people read them', () => {
     [999_499_999, '999 MB'],
     [999_500_000, '1.00 GB'],
     [3_734_000_000, '3.73 GB'],
-  ])('%i bytes', (bytes, text) => expect(formatBytes(bytes)).toBe(text));
+  ])('%i bytes are said as people read them', (bytes, text) => expect(formatBytes(bytes)).toBe(text));
 
   test('the time of a run that was resumed is said of its last part only', () => {
     const done = { event: 'done', step: 60, digest: 'd', seconds: 9 } as const;

@@ -45,7 +45,7 @@ const run = (steps: number, every: number): MetricsEvent[] =>
     ...(at % every === 0 ? [evaluation(at, 10 - at / steps, 10)] : []),
   ]);
 
-test('the lecture’s plot: epochs below, tokens seen above, training solid, validation dashed', () => {
+test('the lecture’s plot has epochs below, tokens seen above, training solid and validation dashed', () => {
   const { svg, texts, group, lines, dashes } = draw(run(90, 5));
   expect(svg).toMatch(/^<svg [^>]*xmlns="http:\/\/www.w3.org\/2000\/svg"/);
   expect(svg).toMatch(/^<svg [^>]*viewBox="0 0 \d+ \d+"/);
@@ -68,13 +68,13 @@ test('both axes say the same place: 9 steps of 512 tokens are one epoch', () => 
   expect((at('45k') - at('0')) / (at('10') - at('0'))).toBeCloseTo(45_000 / (90 * 512), 6);
 });
 
-test('without validation there is no line and no legend of it', () => {
+test('a plot without validation has no line and no legend of it', () => {
   const { texts, lines } = draw([step(1, 5), step(2, 4), evaluation(1, 5, null), evaluation(2, 4, null)]);
   expect(texts.join()).not.toContain('Validation');
   expect(lines).toHaveLength(2);
 });
 
-test('what is not finite is left out', () => {
+test('a plot leaves out what is not finite', () => {
   const holes = [step(1, 5), step(2, Number.NaN), step(3, 4), evaluation(3, Number.POSITIVE_INFINITY, Number.NaN)];
   const { svg, lines, texts } = draw(holes);
   expect(svg).not.toMatch(/NaN|Infinity/);
@@ -122,7 +122,7 @@ test('a tick of half a token says so', () => {
   expect(labels.slice(labels.lastIndexOf('0'))).toEqual(['0', '0.5', '1', '1.5', '2', '2.5', '3', '3.5', '4']);
 });
 
-test('for a phone, all of it is on half the width: names below each other, no text over the edge', () => {
+test('a plot for a phone is all on half the width: names below each other, no text over the edge', () => {
   const events = [...run(90, 5), evaluation(90, 9, 12.345)];
   const { svg, lines } = draw(events, { narrow: true, title: 'a title that is longer than a phone is wide, by far' });
   const width = Number(/viewBox="0 0 (\d+) /.exec(svg)?.[1]);

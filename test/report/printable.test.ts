@@ -42,7 +42,7 @@ describe('printable text', () => {
     ['what is not seen', 'a\u200bb\u00adc\ufeffd\u{e0041}e', 'a�b�c�d�e'],
     ['half a character', 'a\ud83db', 'a�b'],
     ['other ends of lines', 'a\u2028b\u0085c', 'a�b�c'],
-  ])('shows %s by a sign', (_, text, shown) => expect(printable(text)).toBe(shown));
+  ])('printable text shows %s by a sign', (_, text, shown) => expect(printable(text)).toBe(shown));
 
   test.each([
     'The whale\n\tand the sea',
@@ -50,9 +50,9 @@ describe('printable text', () => {
     '👩‍🚀 👍🏽 ❤️ 🏳️‍🌈',
     'क्‍ष, ශ්‍රී, می‌خواهم',
     '葛󠄀城',
-  ])('leaves %s as it is', (text) => expect(printable(text)).toBe(text));
+  ])('printable text leaves %s as it is', (text) => expect(printable(text)).toBe(text));
 
-  test('is one line of bounded length where a line is due, whatever it was', () => {
+  test('printable text is one line of bounded length where a line is due, whatever it was', () => {
     expect(printableLine('a\nb\r\nc\td')).toBe('a␊b␍␊c d');
     expect(printableLine('x'.repeat(1e6)).length).toBe(LONGEST_LINE);
     expect(printableLine('whales', 4)).toBe('wha…');
@@ -69,7 +69,7 @@ describe('printable text', () => {
     );
   });
 
-  test('says the same in JSON, where it is escaped', () => {
+  test('printable text says the same in JSON, where it is escaped', () => {
     const value = { text: `${HOSTILE}\n\u{e0041}` };
     const json = printableJson(value);
     expect(UNSEEN.test(json)).toBe(false);
@@ -78,7 +78,7 @@ describe('printable text', () => {
 });
 
 describe('a terminal', () => {
-  test('is guarded whoever writes to it, and moved about by progress bars only', () => {
+  test('a terminal is guarded whoever writes to it, and moved about by progress bars only', () => {
     const page = new Page();
     guardTerminal(page);
     guardTerminal(page);
@@ -129,7 +129,7 @@ describe('what a run leaves', () => {
     { event: 'failed', step: 2, reason: HOSTILE },
   ] as const;
 
-  test('has a report of seen characters, and tells how many an event stands for', () => {
+  test('a report has seen characters only, and tells how many an event stands for', () => {
     const settings = [['Data', HOSTILE]] as const;
     const html = htmlReport(events as never, {
       name: HOSTILE,
@@ -145,7 +145,7 @@ describe('what a run leaves', () => {
     expect(linesOf(events[1], info)).toBe('leave   w   step 2   it left, the last of 1,234');
   });
 
-  test('comes to a page as seen characters, all texts of it', () => {
+  test('all texts of a run come to the page as seen characters', () => {
     const run = {
       type: 'run',
       kind: 'past',
@@ -173,7 +173,7 @@ describe('what a run leaves', () => {
     }
   });
 
-  test('has plots that XML takes', () => {
+  test('plots have texts that XML takes', () => {
     const element = { textContent: '', setAttribute: () => {} };
     drawIn({ createElementNS: () => element as never })('text', {}, HOSTILE);
     expect(UNSEEN.test(element.textContent)).toBe(false);

@@ -11,7 +11,7 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 describe('--json', () => {
-  test('standard output has each event as one line and nothing else', () => {
+  test('standard output with --json has each event as one line and nothing else', () => {
     const [stream, errors] = [new Capture(true), new Capture()];
     const reporter = createReporter({ json: true, stream, errors });
     const events: MetricsEvent[] = [step(1, 9.8), evaluation(1, 9.7, null), SAMPLE];
@@ -25,7 +25,7 @@ describe('--json', () => {
 });
 
 describe('without a terminal', () => {
-  test('progress comes at most every ten seconds, everything else at once', () => {
+  test('progress without a terminal comes at most every ten seconds, everything else at once', () => {
     const stream = new Capture();
     let ms = 0;
     const reporter = createReporter({ json: false, stream, now: () => ms });

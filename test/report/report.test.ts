@@ -33,7 +33,7 @@ test('a report holds curves, samples, workers, throughput, configuration and dig
     expect(html.toLowerCase()).toContain(text);
 });
 
-test('loads nothing and runs nothing, whatever a sample or a name says', () => {
+test('a report loads nothing and runs nothing, whatever a sample or a name says', () => {
   const html = report(EVENTS);
   expect(html).toContain("default-src 'none'");
   expect(html).not.toMatch(/<script|<b>a<|<run>/);
@@ -98,7 +98,7 @@ test('a run stays marked as mixed when who made it so has left and is in no tabl
   expect(html).toMatch(/A x-1.*x-1.*B z-9.*z-9/s);
 });
 
-test('of a run that was killed and went on, each step and checkpoint counts once', () => {
+test('a report of a run that was killed and went on counts each step and checkpoint once', () => {
   const first = [
     ...steps(2),
     { event: 'checkpoint', step: 2, digest: 'e'.repeat(64), path: 'p' },
@@ -111,7 +111,7 @@ test('of a run that was killed and went on, each step and checkpoint counts once
   expect(html).toContain('Tokens/s from step 1 to 3');
 });
 
-test('says how the run ended, and nothing of what is not known', () => {
+test('a report says how the run ended, and nothing of what is not known', () => {
   expect(report(EVENTS)).toContain('Done.');
   expect(report(steps(2))).toContain('Not finished.');
   expect(report([...steps(2), { event: 'stopped', step: 2 }])).toContain('Stopped before its last step.');

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { thin } from '../../src/report/thin.js';
 
-test('keeps order, both ends and every extreme, in about as many as asked for', () => {
+test('thinning keeps order, both ends and every extreme, in about as many as asked for', () => {
   const number = fc.oneof(fc.double({ noNaN: true, min: -1e9, max: 1e9 }), fc.constant(Number.NaN));
   const pairs = fc.array(fc.tuple(number, number), { minLength: 1, maxLength: 600 });
   fc.assert(
@@ -22,6 +22,6 @@ test('keeps order, both ends and every extreme, in about as many as asked for', 
   );
 });
 
-test('leaves alone what is short enough', () => {
+test('thinning leaves alone what is short enough', () => {
   expect(thin([3, 1, 2], 3, [(x) => x])).toEqual([3, 1, 2]);
 });

@@ -57,7 +57,7 @@ describe('events that members cause', () => {
     }
   }
 
-  test('are written one by one where they are few: a class of thirty that joins and leaves', () => {
+  test('events of members are written one by one where they are few: a class of thirty that joins and leaves', () => {
     const all = [
       ...loop(
         30,
@@ -68,7 +68,7 @@ describe('events that members cause', () => {
     expect(written(all, 10)).toEqual(all);
   });
 
-  test('are few a minute of one who comes and goes all the time, and none is lost from the count', () => {
+  test('events of one who comes and goes all the time are few a minute, and none is lost from the count', () => {
     // Ten minutes.
     const lines = written(
       loop(
@@ -89,7 +89,7 @@ describe('events that members cause', () => {
     });
   });
 
-  test('are as few of one who has a new name and a new bit class each time; others are named still, mixed stays mixed', () => {
+  test('events of one with a new name and bit class each time are as few; others are named still, mixed stays mixed', () => {
     const flood = [
       ...loop(
         6000,
@@ -109,7 +109,7 @@ describe('events that members cause', () => {
     expect(lines.some(({ worker, count }) => worker === undefined && Number(count) > 100)).toBe(true);
   });
 
-  test('are told a minute later at the latest', () => {
+  test('events of members are told a minute later at the latest', () => {
     const lines: Happening[] = [];
     const thinner = new Thinner<Happening>((one) => void lines.push(one));
     for (let i = 0; i < 50; i++) thinner.add({ event: 'leave', worker: 'eve', reason: 'it left' });
@@ -129,7 +129,7 @@ describe('strangers that are not let in', () => {
     return { lines, all: new Refusals((text) => void lines.push(text)) };
   }
 
-  test('have some lines a minute, the rest is counted with its addresses', () => {
+  test('strangers have some lines a minute, the rest is counted with its addresses', () => {
     const { lines, all } = refusals();
     for (let i = 0; i < 1238; i++) all.add(why('LT_CLUSTER_TOKEN'), `10.0.0.${i % 3}:${1000 + i}`);
     expect(lines.length).toBe(8);
@@ -140,7 +140,7 @@ describe('strangers that are not let in', () => {
     expect(lines.length).toBe(9);
   });
 
-  test('of one address leave room for others, and those of addresses without end are bounded', () => {
+  test('strangers of one address leave room for others, and those of addresses without end are bounded', () => {
     const { lines, all } = refusals();
     for (let i = 0; i < 100; i++) all.add(why('LT_CLUSTER_TIMEOUT', 'late'), `10.0.0.1:${i}`);
     all.add(why('LT_CLUSTER_TIMEOUT', 'late'), '[fd00::2]:9', 'a page of ');
@@ -151,14 +151,14 @@ describe('strangers that are not let in', () => {
     expect(lines.at(-1)).toMatch(/^100,0\d\d more .* of 1,000 addresses or more \(LT_CLUSTER_TOKEN 99,/);
   });
 
-  test('have no more lines for having many addresses of one network of IPv6', () => {
+  test('strangers have no more lines for having many addresses of one network of IPv6', () => {
     const { lines, all } = refusals();
     for (let i = 0; i < 100; i++) all.add(why('LT_CLUSTER_TOKEN'), `[fd00:1:2:3::${i}]:1`);
     all.add(why('LT_CLUSTER_TOKEN'), '10.0.0.1:5');
     expect(lines.at(-1)).toBe('10.0.0.1:5: wrong token');
   });
 
-  test('say one line each, whatever they say, and not a long one', () => {
+  test('strangers say one line each, whatever they say, and not a long one', () => {
     const { lines, all } = refusals();
     all.add(why('LT_CLUSTER_TOKEN', `\u001b[2J\nadmin    https://evil${'x'.repeat(9999)}`), '10.0.0.1:1');
     for (const text of lines) {

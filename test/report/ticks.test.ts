@@ -10,13 +10,13 @@ test('a tick has the decimals that its increment needs', () => {
   expect(numberTick(0.00025, 0.00005)).toBe('0.00025');
 });
 
-test('counts have a unit and all their digits', () => {
+test('ticks of counts have a unit and all their digits', () => {
   expect([0, 2.5, 12.5, 500, 1500, 999_500, 1_234_000, 1_234_500, 3e9].map(countTick)).toEqual(
     ['0', '2.5', '12.5', '500', '1.5k', '999.5k', '1.234M', '1.2345M', '3G'], // biome-ignore format: one row
   );
 });
 
-test('times have all their units', () => {
+test('ticks of times have all their units', () => {
   expect([0, 0.5, 2.5, 60, 90, 3600, 5000, 5430, 86_400, 93_900].map(durationTick)).toEqual(
     ['0s', '0.5s', '2.5s', '1m', '1m 30s', '1h', '1h 23m 20s', '1h 30m 30s', '1d', '1d 02h 05m'], // biome-ignore format: one row
   );
