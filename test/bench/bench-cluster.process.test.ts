@@ -17,7 +17,7 @@ const benches = () => readdirSync(tmpdir()).filter((name) => name.startsWith('la
 
 describe('bench cluster', () => {
   slowTest(
-    'times one process, each worker alone, and workers together, whose figures agree with one another',
+    'bench cluster times one process, each worker alone, and workers together, whose figures agree with one another',
     async () => {
       const folder = mkdtempSync(join(tmpdir(), 'lantrain-'));
       const svg = join(folder, 'bench.svg');
@@ -66,7 +66,7 @@ describe('bench cluster', () => {
     },
   );
 
-  test('refuses numbers of workers that are none, and addresses that are none', async () => {
+  test('bench cluster refuses numbers of workers that are none, and addresses that are none', async () => {
     for (const [args, message] of [
       [['--workers', '0'], /at least 1/],
       [['--workers', 'two'], /at least 1/],

@@ -14,7 +14,7 @@ const SMALL_ARGS = Object.entries(SMALL).flatMap(([name, value]) => [
 ]);
 
 describe('bench train', () => {
-  test('prints one JSON line whose figures agree with one another', async () => {
+  test('bench train prints one JSON line whose figures agree with one another', async () => {
     const { code, stdout } = await lantrain(['bench', 'train', ...SMALL_ARGS, '--steps', '3', '--json']);
     expect(code).toBe(0);
     expect(stdout.trim().split('\n')).toHaveLength(1);
@@ -40,14 +40,14 @@ describe('bench train', () => {
     expect(line.peakBytes).toBeLessThan(1.1 * (stateBytes + activationBytes));
   });
 
-  test('counts the matrices of linear layers and the head, tied or not, as work', () => {
+  test('bench train counts the matrices of linear layers and the head, tied or not, as work', () => {
     const perLayer = 768 * (3 * 768 + 768 + 4 * 768 + 4 * 768);
     const expected = 12 * perLayer + 50257 * 768;
     expect(productParameters(benchShape('verdict').model)).toBe(expected);
     expect(productParameters(benchShape('gpt2').model)).toBe(expected);
   });
 
-  test('takes the micro-batch that train takes', () => {
+  test('bench train takes the micro-batch that train takes', () => {
     expect(benchShape('verdict', { batch: 2 }).shape.batch).toBe(1);
     expect(benchShape('tiny', { batch: 5 }).shape.batch).toBe(1);
     expect(benchShape('tiny').shape.batch).toBe(2);
@@ -55,7 +55,7 @@ describe('bench train', () => {
 });
 
 describe('bench kernels', () => {
-  slowTest('prints one JSON line a kernel, the shares of a step adding up', async () => {
+  slowTest('bench kernels prints one JSON line a kernel, the shares of a step adding up', async () => {
     const { code, stdout, events } = await lantrain(['bench', 'kernels', ...SMALL_ARGS, '--steps', '2', '--json']);
     expect(code).toBe(0);
     expect(events).toHaveLength(stdout.trim().split('\n').length);
@@ -75,7 +75,7 @@ describe('bench kernels', () => {
 });
 
 describe('bench', () => {
-  test('refuses what it does not know', async () => {
+  test('bench refuses what it does not know', async () => {
     for (const [args, message] of [
       [['bench', 'kernel'], /did you mean kernels/],
       [['bench', 'train', '--preset', 'verdikt'], /did you mean verdict/],

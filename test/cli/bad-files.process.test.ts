@@ -84,7 +84,7 @@ describe('a damaged run is refused in one line that says where', () => {
     ['metrics.jsonl is no JSON', text(metricsFile, 'x\n{}\n'), /metrics\.jsonl, line 1, is not a metrics event/],
     ['an event lacks a field', text(metricsFile, '{"event":"step"}\n'), /metrics\.jsonl, line 1.*loss/],
     ['metrics.jsonl is a folder', asFolder(metricsFile), /metrics\.jsonl: it is a folder where a file belongs/],
-  ])('%s', async (_what, damage, message) => {
+  ])('report refuses a damaged run in one line: %s', async (_what, damage, message) => {
     damage();
     await expectRefused(['report', at('copy')], message);
   });
@@ -97,7 +97,7 @@ describe('a damaged run is refused in one line that says where', () => {
     ['the weights are something else', () => text(model, 'x'.repeat(99))(), /model\.safetensors is no safetensors/],
     ['the weights are gone', () => rmSync(at('copy', model())), /model\.safetensors/],
     ['the checkpoints are gone', () => rmSync(at('copy', 'checkpoints'), { recursive: true }), /no checkpoint yet/],
-  ])('%s', async (_what, damage, message) => {
+  ])('export refuses a damaged run in one line: %s', async (_what, damage, message) => {
     damage();
     await expectRefused(['export', '--run', at('copy'), '--out', at('out')], message);
   });
@@ -134,7 +134,7 @@ describe('what a command is to read or write and cannot', () => {
       () => ['coordinator', '--cert', at('run'), '--key', at('run')],
       /LT_CLUSTER_ACCESS: cannot use .*run: .*\(EISDIR\)/,
     ],
-  ])('%s', async (_what, args, message) => {
+  ])('a command refuses in one line what it cannot read or write: %s', async (_what, args, message) => {
     await expectRefused(args(), message);
   });
 });

@@ -85,23 +85,26 @@ const cases: [string, string[], 1 | 2, RegExp][] = [
 const WITHOUT_DATA = SMALL.filter((word) => word !== '--data' && word !== 'text.txt');
 
 describe('bad input gets one line, the right exit code, and writes nothing', () => {
-  test.each(sampled(cases, 3))('%s', async (_what, args, code, message) => {
-    writeFileSync(at('other.txt'), 'another text, long enough to be trained on. '.repeat(60));
-    const resuming = args.includes('--resume');
-    const base =
-      resuming || args.includes('--init')
-        ? ['--sample-tokens', '0']
-        : [...(args.includes('--data') ? WITHOUT_DATA : SMALL), '--steps', '2'];
-    const out = resuming || args.includes('--out') ? [] : ['--out', 'new'];
-    const before = readdirSync(at('there/checkpoints'));
-    const run = await lantrain(['train', ...base, ...out, ...args], { cwd: folder.path });
-    const lines = run.stderr.trim().split('\n');
-    expect(lines.at(-1), run.stderr).toMatch(message);
-    expect(run.code).toBe(code);
-    expect(lines.filter((line) => /error/i.test(line))).toHaveLength(1);
-    expect(existsSync(at('new'))).toBe(false);
-    expect(readdirSync(at('there/checkpoints'))).toEqual(before);
-  });
+  test.each(sampled(cases, 3))(
+    'train refuses %s in one line, and writes nothing',
+    async (_what, args, code, message) => {
+      writeFileSync(at('other.txt'), 'another text, long enough to be trained on. '.repeat(60));
+      const resuming = args.includes('--resume');
+      const base =
+        resuming || args.includes('--init')
+          ? ['--sample-tokens', '0']
+          : [...(args.includes('--data') ? WITHOUT_DATA : SMALL), '--steps', '2'];
+      const out = resuming || args.includes('--out') ? [] : ['--out', 'new'];
+      const before = readdirSync(at('there/checkpoints'));
+      const run = await lantrain(['train', ...base, ...out, ...args], { cwd: folder.path });
+      const lines = run.stderr.trim().split('\n');
+      expect(lines.at(-1), run.stderr).toMatch(message);
+      expect(run.code).toBe(code);
+      expect(lines.filter((line) => /error/i.test(line))).toHaveLength(1);
+      expect(existsSync(at('new'))).toBe(false);
+      expect(readdirSync(at('there/checkpoints'))).toEqual(before);
+    },
+  );
 
   test.each([
     [
@@ -111,7 +114,7 @@ describe('bad input gets one line, the right exit code, and writes nothing', () 
     ],
     ['an address of another machine', () => ['--listen', '192.0.2.1:0'], /LT_CLUSTER_LISTEN.*192\.0\.2\.1.*--listen/],
     ['a certificate that is none', () => ['--cert', 'broken.json', '--key', 'broken.json'], /LT_CLUSTER_CERTIFICATE/],
-  ])('a coordinator with %s', async (_what, args, message) => {
+  ])('a coordinator refuses %s, and writes nothing', async (_what, args, message) => {
     const server = createServer().listen(0, '127.0.0.1');
     await new Promise((resolve) => server.once('listening', resolve));
     const listen = args((server.address() as AddressInfo).port);
@@ -124,7 +127,7 @@ describe('bad input gets one line, the right exit code, and writes nothing', () 
     expect(existsSync(at('new'))).toBe(false);
   });
 
-  test('a prompt that is empty', async () => {
+  test('generate refuses a prompt that is empty', async () => {
     const run = await lantrain(['generate', '--run', 'there', '--prompt', ''], { cwd: folder.path });
     expect(run.stderr.trim()).toMatch(/^error LT_USAGE_OPTION.*--prompt/);
     expect(run.code).toBe(2);

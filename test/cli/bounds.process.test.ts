@@ -52,14 +52,14 @@ const beyond: [string, ModelConfig, RegExp][] = [
 ];
 
 describe('one schema of shapes', () => {
-  test('lets through models larger than GPT-3, and the largest of each kind', () => {
+  test('the schema of shapes lets through models larger than GPT-3, and the largest of each kind', () => {
     expect(() => checkModel(GPT3)).not.toThrow();
     expect(() => checkModel({ ...GPT3, context: 2 ** 17 })).not.toThrow();
     for (const key of ['vocabSize', 'context', 'width', 'layers'] as const)
       expect(() => checkModel({ ...SMALLEST, [key]: BOUNDS[key] })).not.toThrow();
   });
 
-  test('counts parameters as the list of them does', () => {
+  test('the schema of shapes counts parameters as the list of them does', () => {
     const at = (model: ModelConfig) => ModelSchema.safeParse(model).error?.issues[0].message;
     for (const tie of [true, false])
       for (const qkvBias of [true, false]) {
@@ -74,15 +74,18 @@ describe('one schema of shapes', () => {
       }
   });
 
-  test.each(beyond)('refuses beyond its bound, in files, options and messages: %s', (_what, model, message) => {
-    expect(() => checkModel(model)).toThrow(expect.objectContaining({ code: 'LT_USAGE_MODEL' }));
-    expect(() => checkModel(model)).toThrow(message);
-    expect(RunConfig.safeParse({ version: '0', model }).success).toBe(false);
-    expect(RunConfigSchema.shape.model.safeParse(model).success).toBe(false);
-    expect(COORDINATOR_MESSAGES.welcome.safeParse(welcomeOf(model)).success).toBe(false);
-  });
+  test.each(beyond)(
+    'a shape beyond its bound is refused in files, options and messages: %s',
+    (_what, model, message) => {
+      expect(() => checkModel(model)).toThrow(expect.objectContaining({ code: 'LT_USAGE_MODEL' }));
+      expect(() => checkModel(model)).toThrow(message);
+      expect(RunConfig.safeParse({ version: '0', model }).success).toBe(false);
+      expect(RunConfigSchema.shape.model.safeParse(model).success).toBe(false);
+      expect(COORDINATOR_MESSAGES.welcome.safeParse(welcomeOf(model)).success).toBe(false);
+    },
+  );
 
-  test('refuses options and messages beyond theirs', () => {
+  test('options and messages beyond their bounds are refused', () => {
     for (const [name, most] of Object.entries({ layers: 1024, width: 65536, heads: 4096, context: 2 ** 17 })) {
       const schema = TrainOptionsSchema.shape[name as 'layers'];
       expect(schema.safeParse(most).success).toBe(true);
@@ -178,14 +181,17 @@ describe('a shape beyond the bounds is refused in one line, in little memory', (
       /LT_USAGE_MODEL: 5\.28e\+13 parameters are more than 2\^38/,
     ],
   ];
-  test.each(sampled(cases, 4))('%s', async (_what, args, code, message) => {
-    const ended = await command(args);
-    const lines = ended.stderr.trim().split('\n');
-    expect(lines.at(-1), ended.stderr).toMatch(message);
-    expect(lines.filter((line) => /error|FATAL|memory/i.test(line))).toHaveLength(1);
-    expect(ended.code).toBe(code);
-    expect(existsSync(at('out'))).toBe(false);
-  });
+  test.each(sampled(cases, 4))(
+    'a shape beyond the bounds is refused in one line, in little memory: %s',
+    async (_what, args, code, message) => {
+      const ended = await command(args);
+      const lines = ended.stderr.trim().split('\n');
+      expect(lines.at(-1), ended.stderr).toMatch(message);
+      expect(lines.filter((line) => /error|FATAL|memory/i.test(line))).toHaveLength(1);
+      expect(ended.code).toBe(code);
+      expect(existsSync(at('out'))).toBe(false);
+    },
+  );
 });
 
 describe('a safetensors header that lies', () => {
@@ -204,7 +210,7 @@ describe('a safetensors header that lies', () => {
   const tensor = (shape: readonly number[], begin = 0, end = 0) =>
     JSON.stringify({ dtype: 'F32', shape, data_offsets: [begin, end] });
 
-  test('about its length, its tensors or their shapes is refused', () => {
+  test('a safetensors header that lies about its length, its tensors or their shapes is refused', () => {
     refused(forge('{}', 2 ** 40), /is no safetensors file: it begins with a header length of 1099511627776/);
     refused(forge('{}', 2 ** 24), /is cut off: its header ends at byte 16777224/);
     const many = Array.from({ length: 2 ** 17 + 1 }, (_, i) => `"${i}":${tensor([0])}`);

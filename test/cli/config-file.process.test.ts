@@ -56,20 +56,20 @@ const RUN = {
 };
 
 describe('a file of options', () => {
-  test('gives options by their names, of a run and of training alike', async () => {
+  test('a file of options gives options by their names, of a run and of training alike', async () => {
     const path = file({ $schema: 'x', preset: 'gpt2', microBatch: 2, tie: false, out: 'here', lr: 0.25, json: true });
     const wanted = { microBatch: 2, tie: false, lr: 0.25, preset: 'gpt2', out: 'here', json: true };
     expect(await requestOf(['--config', path])).toEqual(wanted);
   });
 
-  test('yields to flags, and to those that contradict it', async () => {
+  test('a file of options yields to flags, and to those that contradict it', async () => {
     const path = file({ lr: 0.25, batch: 4, steps: 100, out: 'here', tie: true });
     const args = ['--lr', '0.5', '--epochs', '2', '--resume', 'run', '--no-tie'];
     const wanted = { lr: 0.5, batch: 4, epochs: 2, tie: false, resume: 'run' };
     expect(await requestOf(['--config', path, ...args])).toEqual(wanted);
   });
 
-  test("may be a run's own configuration, with its plan and its first weights", async () => {
+  test("a file of options may be a run's own configuration, with its plan and its first weights", async () => {
     const path = file(RUN, 'config.json');
     for (const name of ['train', 'coordinator', 'demo']) {
       const wanted = { ...RUN.options, seed: 9, init: 'weights', plan: path };
@@ -102,7 +102,7 @@ describe('a file of options', () => {
     ['a list', [1], /must be an object of options/],
     ['no JSON', '{"lr": 1', /this is not JSON/],
     ['a very long value', { lr: 'x'.repeat(1e5) }, /lr must be a number, not "x{79}$/],
-  ])('with %s is refused in one line', async (_what, content, message) => {
+  ])('a file of options with %s is refused in one line', async (_what, content, message) => {
     const path = file(content);
     const { text, code } = await refusalOf(['--config', path]);
     expect(text).toMatch(/^error LT_USAGE_\w+: [^\n]*\n$/);
@@ -111,7 +111,7 @@ describe('a file of options', () => {
     expect(code).toBe(2);
   });
 
-  test('that is missing, a folder or endless is refused', async () => {
+  test('a file of options that is missing, a folder or endless is refused', async () => {
     mkdirSync(at('folder'));
     for (const [path, why] of [
       [at('none.json'), /no such file/],
@@ -125,7 +125,7 @@ describe('a file of options', () => {
     }
   });
 
-  test("of a run leaves nothing to a preset's flag", async () => {
+  test("a configuration of a run leaves nothing to a preset's flag", async () => {
     const { text, code } = await refusalOf(['--config', file(RUN), '--preset', 'gpt2']);
     expect(text).toMatch(/--preset says nothing beside --config/);
     expect(code).toBe(2);
@@ -143,7 +143,7 @@ describe("a run by another run's configuration", () => {
     expect(first.code, first.stderr).toBe(0);
   });
 
-  test('has its digest', async () => {
+  test("a run by another run's configuration has its digest", async () => {
     const again = await run('--config', 'first/config.json', '--out', 'again');
     expect(again.code, again.stderr).toBe(0);
     expect(digestOf(first)).toBeDefined();
@@ -153,7 +153,7 @@ describe("a run by another run's configuration", () => {
     );
   });
 
-  test('goes on with it, and as nothing else', async () => {
+  test("a run by another run's configuration goes on with it, and as nothing else", async () => {
     const longer = await run('--config', 'first/config.json', '--resume', 'first', '--steps', '6');
     expect(longer.code, longer.stderr).toBe(0);
     const config = JSON.parse(readFileSync(at('first/config.json'), 'utf8'));

@@ -37,7 +37,7 @@ function demo(args: readonly string[], onOutput?: (text: string, signal: (s: Nod
 
 // It looks for processes where only Linux shows them.
 describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
-  test('replaces a worker that is killed, ends with the digest of train and leaves no process', async () => {
+  test('a demo replaces a worker that is killed, ends with the digest of train and leaves no process', async () => {
     const args = [...options, '--steps', '40'];
     let killed = 0;
     const run = await demo([...args, '--out', 'together'], (text) => {
@@ -56,7 +56,7 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
   test.each([
     ['SIGINT', 130],
     ['SIGKILL', null],
-  ] as const)('leaves no process after %s', async (signal, code) => {
+  ] as const)('a demo leaves no process after %s', async (signal, code) => {
     let sent = false;
     let running = 0;
     const run = await demo([...options, '--steps', '2000', '--out', signal], (text, send) => {
@@ -72,7 +72,7 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
     expect(checkpoints).toHaveLength(signal === 'SIGINT' ? 1 : 0);
   });
 
-  slowTest('gives up in one line when no worker stays up, and saves what they have computed', async () => {
+  slowTest('a demo gives up in one line when no worker stays up, and saves what they have computed', async () => {
     const args = [...options, '--checkpoint-every', '0', '--workers', '1', '--steps', '2000', '--out', 'none'];
     let begun = false;
     const run = await demo(args, (text) => {

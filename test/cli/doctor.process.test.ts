@@ -15,7 +15,7 @@ async function doctorJson(args: string[] = [], env: Record<string, string> = {})
 }
 
 describe('doctor', () => {
-  test('describes the adapter at hand, measures its ceilings and finds nothing wrong', async () => {
+  test('doctor describes the adapter at hand, measures its ceilings and finds nothing wrong', async () => {
     const { code, report } = await doctorJson([], { LANTRAIN_CACHE: join(work.path, 'not', 'there', 'yet') });
     expect(code).toBe(0);
     expect(report).toMatchObject({ event: 'doctor', usable: true, selfTest: 'passed', problems: [] });
@@ -36,7 +36,7 @@ describe('doctor', () => {
   });
 
   test.runIf(process.platform === 'linux')(
-    'without an adapter, tells all the rest and one line of what is wrong',
+    'doctor tells all the rest without an adapter, and one line of what is wrong',
     async () => {
       const hidden = await lantrain(['doctor'], { env: { VK_DRIVER_FILES: '/nonexistent' } });
       expect(hidden.code).toBe(1);
@@ -52,7 +52,7 @@ describe('doctor', () => {
     },
   );
 
-  test('says so in one line when the webgpu package does not work, and so does training', async () => {
+  test('doctor says in one line that the webgpu package does not work, and so does training', async () => {
     const hooks = `export const resolve = (name, context, next) => {
       if (name === 'webgpu') throw new Error('no binary');
       return next(name, context);
@@ -68,7 +68,7 @@ describe('doctor', () => {
     expect(trained.stderr).toMatch(/^error LT_GPU_NONE: the webgpu package does not work here \(no binary\).*\n$/m);
   });
 
-  test('names the adapters there are when --adapter names none', async () => {
+  test('doctor names the adapters there are when --adapter names none', async () => {
     const { code, report } = await doctorJson(['--adapter', 'no such adapter']);
     expect(code).toBe(1);
     expect(report.adapter).toBeNull();
@@ -76,7 +76,7 @@ describe('doctor', () => {
     expect(report.problems[0]).toMatch(/'no such adapter': Available adapters: \* backend/);
   });
 
-  slowTest('notes a cache folder that cannot be written', async () => {
+  slowTest('doctor notes a cache folder that cannot be written', async () => {
     const { code, report } = await doctorJson([], { LANTRAIN_CACHE: join(work.path, 'text.txt', 'cache') });
     expect(code).toBe(0);
     expect(report.notes.filter((note) => note.includes('cache folder'))).toEqual([

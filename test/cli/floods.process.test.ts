@@ -61,7 +61,7 @@ async function knocks({ host, port }: JoinUrl): Promise<void> {
   }
 }
 
-test('one who comes and goes, and one who knocks, get a few lines each, and all are counted', async () => {
+test('a client that comes and goes, and one that knocks, get a few lines each, and all are counted', async () => {
   const args = [...SMALL, '--steps', '500', '--plain', '--out', 'run'];
   const { coordinator, url } = await startCoordinator(args, folder.path);
   running.push(coordinator);

@@ -64,7 +64,7 @@ test('a stranger writes nothing on the terminal of a coordinator but its own ref
   expectHarmless(coordinator.text);
 });
 
-test('nor does a member, by its name, its adapter, its errors or its goodbye', async () => {
+test('a member writes nothing on the terminal of a coordinator by its name, its adapter, its errors or its goodbye', async () => {
   const { coordinator, url } = await coordinate('--out', 'members');
   const parsed = parseJoinUrl(url);
   const connection = await connect(parsed, { token: parsed.token ?? '', version: '0' });
@@ -109,7 +109,7 @@ test('a coordinator writes nothing on the terminal of a worker, nor its clipboar
   expectHarmless(worker.text);
 });
 
-test("nor does what answers in a coordinator's place, by its status line", async () => {
+test("what answers in a coordinator's place writes nothing on the terminal of a worker by its status line", async () => {
   const http = createServer();
   http.on('upgrade', (_, socket: Socket) => socket.end(`HTTP/1.1 404 \u009b2J${'x'.repeat(4000)}\r\n\r\n`, 'latin1'));
   http.listen(0, '127.0.0.1');

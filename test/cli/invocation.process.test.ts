@@ -183,11 +183,11 @@ describe('a printed command', () => {
       { argv: bin('/srv/app/node_modules/.bin/lantrain'), cwd: '/srv/app' },
       'node_modules/.bin/lantrain x',
     ],
-  ])('of %s', (_what, started, command) => {
+  ])('a printed command starts lantrain as it was started: %s', (_what, started, command) => {
     expect(pasteable(['x'], { ...PLAIN, ...started })).toBe(command);
   });
 
-  test('for another machine names nothing of this one', () => {
+  test('a printed command for another machine names nothing of this one', () => {
     const elsewhere = (started: Partial<Started>) => pasteableElsewhere(['worker', 'URL'], { ...PLAIN, ...started });
     expect(elsewhere({ cwd: '/tmp' })).toBe('npm run -s lantrain -- worker URL');
     expect(elsewhere({ env: npm('/home/me/lantrain', '/tmp') })).toBe('npm run -s lantrain -- worker URL');
@@ -198,7 +198,7 @@ describe('a printed command', () => {
     expect(elsewhere({ isLibrary: true })).toBe('npm run -s lantrain -- worker URL');
   });
 
-  test('has a variable before it as its shell sets one, and nothing of it is an argument', () => {
+  test('a printed command has a variable before it as its shell sets one, and nothing of it is an argument', () => {
     const set = (env: Record<string, string>, platform: NodeJS.Platform) =>
       withVariable('LANTRAIN_TOKEN', 'Abc_-9', 'npm run -s lantrain -- worker URL', { env, platform });
     expect(set({}, 'linux')).toBe('LANTRAIN_TOKEN=Abc_-9 npm run -s lantrain -- worker URL');
@@ -209,7 +209,7 @@ describe('a printed command', () => {
     expect(String(got)).toBe('-x\n');
   });
 
-  test('begins with & in PowerShell where the program is quoted', () => {
+  test('a printed command begins with & in PowerShell where the program is quoted', () => {
     const env = { PSModulePath: 'C:\\Users\\me\\Documents;C:\\Program Files;C:\\Windows' };
     const argv = ['C:\\Program Files\\node.exe', PLAIN.argv[1]];
     const started: Started = { ...PLAIN, argv, env, platform: 'win32' };
@@ -247,13 +247,13 @@ describe('a word', () => {
     'http://h/#a',
   ];
 
-  test('comes through a POSIX shell as it was', () => {
+  test('a quoted word comes through a POSIX shell as it was', () => {
     const words = AWKWARD.map((word) => shellQuote(word, 'posix')).join(' ');
     const got = execFileSync('sh', ['-c', `printf '%s\\0' ${words}`], { encoding: 'utf8' });
     expect(got.split('\0').slice(0, -1)).toEqual(AWKWARD);
   });
 
-  test('has no quotes where none are needed, least of all a join URL', () => {
+  test('a word has no quotes where none are needed, least of all a join URL', () => {
     for (const word of ['runs/tiny-1', '--steps', 'wss://192.168.1.20:7070/#Abc_-9.Xyz'])
       for (const shell of ['posix', 'cmd', 'powershell'] as const) expect(shellQuote(word, shell)).toBe(word);
   });
@@ -269,12 +269,12 @@ describe('a word', () => {
     ['$env:x', '"$env:x"', "'$env:x'"],
     ["it's", '"it\'s"', "'it''s'"],
     ['a&b', '"a&b"', "'a&b'"],
-  ])('of Windows: %s', (word, cmd, powershell) => {
+  ])('a word is quoted for the shells of Windows: %s', (word, cmd, powershell) => {
     expect(shellQuote(word, 'cmd')).toBe(cmd);
     expect(shellQuote(word, 'powershell')).toBe(powershell);
   });
 
-  test('is quoted for the shell at hand', () => {
+  test('a word is quoted for the shell at hand', () => {
     const win32 = 'win32' as const;
     expect(shellOf({ env: {}, platform: 'darwin' })).toBe('posix');
     expect(shellOf({ env: { MSYSTEM: 'MINGW64' }, platform: win32 })).toBe('posix');

@@ -32,7 +32,7 @@ test.each([
   ['[::]:7070', '::', 7070],
   ['[FE80::1%eth0]:0', 'fe80::1%eth0', 0],
   ['[fe80::1%25eth0]:0', 'fe80::1%eth0', 0],
-])('--listen %s', (text, host, port) => {
+])('--listen %s is read as its host and port', (text, host, port) => {
   expect(listenAddress(text)).toEqual([host, port]);
 });
 
@@ -43,7 +43,7 @@ test.each([
   ['7070', /HOST:PORT/],
   ['127.0.0.1', /HOST:PORT/],
   ['127.0.0.1:70000', /HOST:PORT/],
-])('--listen %s is named as what it is', (text, message) => {
+])('--listen %s is refused, and named as what it is', (text, message) => {
   expect(() => listenAddress(text)).toThrow(message);
   expect(() => listenAddress(text)).toThrow(code('LT_USAGE_OPTION'));
 });
@@ -185,7 +185,7 @@ test('a run that goes on keeps the port of its last coordinator; a new one takes
   }
 });
 
-test('several coordinators on the network: a command for each, without a token, and how to give it', () => {
+test('several coordinators on the network get a command each, without a token, and how to give it', () => {
   const url = (host: string): JoinUrl => ({ secure: true, host, port: 7070, fingerprint: FINGERPRINT });
   const found: Discovered[] = [
     { name: 'lantrain on a (run x, port 7070)', version: '1', url: url('192.168.1.20') },

@@ -59,7 +59,7 @@ const WRITERS: readonly (readonly [string, ...string[]])[] = [
 
 describe.skipIf(process.platform === 'win32')('a run directory with a link in it', () => {
   test.each(WRITERS)(
-    'is refused by %s in one line, and nothing changes, wherever the link lies',
+    'a run directory with a link in it is refused by %s in one line, and nothing changes, wherever the link lies',
     async (...command) => {
       for (const name of NAMES) {
         // The released run has its only checkpoint at another step.
@@ -105,20 +105,23 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
     'a second name of a file': () => plant(run, 'samples.txt', 'a second name of a file', outside),
   };
 
-  test.each(sampled(Object.keys(worst), 5))('with %s is refused by the built command line', async (what) => {
-    worst[what]();
-    const there = contentsOf(run);
-    // All at once: none of them writes anything.
-    const ends = await Promise.all(WRITERS.map((command) => lantrain([...command, 'run'], { cwd: dir })));
-    for (const { code, stdout, stderr } of ends) {
-      expect(stderr).toMatch(/^error LT_RUN_FOREIGN: cannot use run\/.*\n$/);
-      expect(stdout).toBe('');
-      expect(code).toBe(1);
-    }
-    expect(contentsOf(run)).toEqual(there);
-  });
+  test.each(sampled(Object.keys(worst), 5))(
+    'a run directory with %s is refused by the built command line',
+    async (what) => {
+      worst[what]();
+      const there = contentsOf(run);
+      // All at once: none of them writes anything.
+      const ends = await Promise.all(WRITERS.map((command) => lantrain([...command, 'run'], { cwd: dir })));
+      for (const { code, stdout, stderr } of ends) {
+        expect(stderr).toMatch(/^error LT_RUN_FOREIGN: cannot use run\/.*\n$/);
+        expect(stdout).toBe('');
+        expect(code).toBe(1);
+      }
+      expect(contentsOf(run)).toEqual(there);
+    },
+  );
 
-  test('may be read: what only reads changes nothing and ends', async () => {
+  test('a run directory with a link in it may be read: what only reads changes nothing and ends', async () => {
     const there = () => contentsOf(run);
     const readers: readonly (readonly [string[], (result: Finished) => void])[] = [
       [['export', '--run', 'run', '--out', 'out'], ({ stdout }) => expect(stdout).toContain('wrote the weights')],
@@ -145,7 +148,7 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
     expect(readdirSync(join(dir, 'out')).sort()).toEqual(['config.json', 'model.safetensors']);
   });
 
-  slowTest('is not begun: a new run and an export follow no link that lies ready', async () => {
+  slowTest('a new run and an export follow no link that lies ready', async () => {
     mkdirSync(join(dir, 'new'));
     plant(join(dir, 'new'), 'config.json.partial', 'a link to a file', outside);
     const refused = await lantrain(['train', '--data', 'text.txt', '--tokenizer', 'bytes', '--out', 'new'], {
@@ -170,7 +173,7 @@ describe('a coordinator that goes on with a run from elsewhere', () => {
   });
 
   slowTest(
-    'has a token that nobody knows, says so, and keeps it from then on, also behind a link to the run',
+    'a run from elsewhere gets a token that nobody knows, says so, and keeps it, also behind a link to the run',
     async () => {
       const start = async (path: string) => {
         const { coordinator, url } = await startCoordinator(['--resume', path], dir);
@@ -193,7 +196,7 @@ describe('a coordinator that goes on with a run from elsewhere', () => {
     },
   );
 
-  test('shows its page by a token that nobody knows as well', async () => {
+  test('a run from elsewhere shows its page by a token that nobody knows as well', async () => {
     const { code, stdout, stderr } = await lantrain(['train', '--resume', 'run', '--watch'], { cwd: dir });
     expect(code, stderr).toBe(0);
     const printed = stdout + stderr;
@@ -202,7 +205,7 @@ describe('a coordinator that goes on with a run from elsewhere', () => {
     expect(printed).not.toContain(KNOWN_TOKEN);
   });
 
-  test('does not begin where its count of starts would wrap round', async () => {
+  test('a run from elsewhere does not begin where its count of starts would wrap round', async () => {
     for (const text of ['4294967295', '2147483647', '-1']) {
       writeFileSync(join(run, 'cluster', 'incarnation'), text);
       const there = contentsOf(run);

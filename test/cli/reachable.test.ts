@@ -116,7 +116,7 @@ const machines: [string, Record<string, string>, string[], string[]][] = [
   ['nothing but loopback', {}, [], []],
 ];
 
-test.each(machines)('%s', (_what, interfaces, routes, expected) => {
+test.each(machines)('addresses are ranked, the likeliest first: %s', (_what, interfaces, routes, expected) => {
   for (const order of [Object.entries(interfaces), Object.entries(interfaces).reverse()]) {
     const ranked = rankAddresses(machine(Object.fromEntries(order)), routes).map(({ address }) => address);
     expect(ranked[0]).toBe(expected[0]);

@@ -114,7 +114,7 @@ test('after its page has asked for the end, the first signal gives up the step i
 });
 
 test.each(['a signal', 'its page'])(
-  'before the loop begins %s ends a run at once, and another changes nothing',
+  '%s before the loop begins ends a run at once, and another changes nothing',
   async (who) => {
     const { run, early, did, send } = signals({ begun: false });
     send('SIGUSR1');

@@ -64,7 +64,7 @@ function joinLine(coordinator: Lantrain): { readonly line: string; readonly toke
 }
 
 describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
-  test('shows no token of a whole join URL: it is overwritten at once, and what cannot be is said in one line', async () => {
+  test('the list of processes shows no token of a join URL: it is overwritten at once, or one line says it cannot be', async () => {
     const token = newToken();
     const worker = work([`${NOWHERE}#${token}`, '--name', 'ahab']);
     await worker.printed(/trying again/);
@@ -75,7 +75,7 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
     expect(worker.text).not.toContain(token);
   });
 
-  test('shows none of what npm starts, while set-up is still at work', async () => {
+  test('the list of processes shows no token of what npm starts, while set-up is still at work', async () => {
     const [token, admin] = [newToken(), newToken()];
     const link = `wss://h:1/#${token}.x.${admin}`;
     const checkout = smallCheckout("console.log('started', process.argv[3]);\nsetInterval(() => {}, 1000);\n");
@@ -100,7 +100,7 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
     }
   });
 
-  slowTest('shows none of a demo, nor of a bench, whose workers are children', async () => {
+  slowTest('the list of processes shows no token of a demo, nor of a bench, whose workers are children', async () => {
     const mark = `TOKEN_TEST=${folder.path}`;
     const seen = new Set<string>();
     const look = setInterval(() => {
@@ -126,7 +126,7 @@ describe.skipIf(process.platform !== 'linux')('the list of processes', () => {
 });
 
 describe('a token', () => {
-  test('comes by the environment in the command that is printed, which can be pasted as it stands', async () => {
+  test('a token comes by the environment in the command that is printed, which can be pasted as it stands', async () => {
     const coordinator = await coordinate('printed');
     const { line, token, bare } = joinLine(coordinator);
     expect(readFileSync(join(folder.path, 'printed', 'cluster', 'token'), 'utf8').trim()).toBe(token);
@@ -139,7 +139,7 @@ describe('a token', () => {
   });
 
   test.skipIf(spawnSync('bash', ['-c', 'true']).status !== 0)(
-    'comes from a file or standard input as well',
+    'a token comes from a file or standard input as well',
     async () => {
       const coordinator = await coordinate('sources');
       const url = await joinUrlOf(coordinator);
@@ -162,7 +162,7 @@ describe('a token', () => {
   );
 
   test.skipIf(process.platform === 'win32')(
-    'is taken from a small regular file only, and nothing is waited for',
+    'a token is taken from a small regular file only, and nothing is waited for',
     async () => {
       const at = (name: string) => join(folder.path, name);
       mkdirSync(at('folder'));
@@ -202,7 +202,7 @@ test('the admin link is in no log: its file is named, which is the owner’s', a
     expect(statSync(join(folder.path, 'logged', 'cluster', 'admin-token')).mode & 0o077).toBe(0);
 });
 
-test.skipIf(spawnSync('script', ['--version']).status !== 0)('on a terminal it is shown', async () => {
+test.skipIf(spawnSync('script', ['--version']).status !== 0)('the admin link is shown on a terminal', async () => {
   const main = join(import.meta.dirname, '../../dist/src/cli/main.js');
   const args = ['train', ...SMALL, '--eval-every', '0', '--steps', '2', '--watch', '--out', 'seen'];
   const { stdout } = spawnSync('script', ['-qec', [process.execPath, main, ...args].join(' '), '/dev/null'], {

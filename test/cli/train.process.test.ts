@@ -18,39 +18,42 @@ describe('lantrain train on the golden data', () => {
   test.each([
     ['tied', 2],
     ['untied', 1],
-  ] as const)('%s with micro-batches of %i gives the losses of PyTorch', async (name, microBatch) => {
-    const golden = loadGolden(name);
-    writeFileSync(at(`${name}.bin`), Buffer.from(Uint16Array.from(golden.tokens).buffer));
-    const args = [
-      '--init',
-      resolve('test/golden', name),
-      '--data',
-      `${name}.bin`,
-      '--no-shuffle',
-      '--val-ratio',
-      '0',
-      '--batch',
-      String(golden.batch),
-      '--steps',
-      '20',
-      '--dropout',
-      '0',
-      '--lr',
-      '4e-4',
-      '--weight-decay',
-      '0.1',
-      '--micro-batch',
-      String(microBatch),
-      '--out',
-      `golden-${name}-${microBatch}`,
-    ];
-    const run = await train(...args);
-    expect(run.code, run.stderr).toBe(0);
-    const losses = run.events.filter((e) => e.event === 'step').map((e) => e.loss as number);
-    expect(losses).toHaveLength(20);
-    for (const [i, loss] of losses.entries())
-      expect(Math.abs(loss - golden.losses[i]), `step ${i + 1}`).toBeLessThan(GOLDEN_LOSS_ERROR);
-  });
+  ] as const)(
+    'training the %s model with micro-batches of %i gives the losses of PyTorch',
+    async (name, microBatch) => {
+      const golden = loadGolden(name);
+      writeFileSync(at(`${name}.bin`), Buffer.from(Uint16Array.from(golden.tokens).buffer));
+      const args = [
+        '--init',
+        resolve('test/golden', name),
+        '--data',
+        `${name}.bin`,
+        '--no-shuffle',
+        '--val-ratio',
+        '0',
+        '--batch',
+        String(golden.batch),
+        '--steps',
+        '20',
+        '--dropout',
+        '0',
+        '--lr',
+        '4e-4',
+        '--weight-decay',
+        '0.1',
+        '--micro-batch',
+        String(microBatch),
+        '--out',
+        `golden-${name}-${microBatch}`,
+      ];
+      const run = await train(...args);
+      expect(run.code, run.stderr).toBe(0);
+      const losses = run.events.filter((e) => e.event === 'step').map((e) => e.loss as number);
+      expect(losses).toHaveLength(20);
+      for (const [i, loss] of losses.entries())
+        expect(Math.abs(loss - golden.losses[i]), `step ${i + 1}`).toBeLessThan(GOLDEN_LOSS_ERROR);
+    },
+  );
 });
 
 describe('one run, one digest', () => {
@@ -124,7 +127,7 @@ describe('one run, one digest', () => {
 });
 
 describe('a run', () => {
-  test('saves the step before the one whose loss turns NaN, and says both', async () => {
+  test('a run saves the step before the one whose loss turns NaN, and says both', async () => {
     const run = await train(...SMALL, '--steps', '9', '--lr', '1e30', '--checkpoint-every', '0', '--out', 'nan');
     expect(run.code).toBe(1);
     expect(run.stderr).toMatch(
@@ -137,7 +140,7 @@ describe('a run', () => {
     expect(readFileSync(at('nan/report.html'), 'utf8')).toContain('Failed: step 2:');
   });
 
-  test('that cannot have the port of its page is told before anything of it has changed', async () => {
+  test('a run that cannot have the port of its page is told before anything of it has changed', async () => {
     const run = await train(...SMALL, '--steps', '3', '--checkpoint-every', '2', '--out', 'port');
     expect(run.code, run.stderr).toBe(0);
     // As a run that was killed after step 3 leaves it.
@@ -153,7 +156,7 @@ describe('a run', () => {
     expect(readFileSync(at('port/metrics.jsonl'), 'utf8')).toBe(before);
   });
 
-  test('exports weights that another run begins with, and generates the same text for the same seed', async () => {
+  test('a run exports weights that another run begins with, and generates the same text for the same seed', async () => {
     const made = await train(...SMALL, '--steps', '2', '--out', 'source');
     expect(made.code, made.stderr).toBe(0);
     expect((await lantrain(['export', '--run', 'source', '--out', 'model'], { cwd: folder.path })).code).toBe(0);

@@ -79,7 +79,7 @@ describe('a command line is refused in one line, with code 2', () => {
     ['a port beyond all', 'view r --port 99999', /--port 99999 must be at most 65535/],
     ['a name of nothing', 'worker --name=', /--name is empty/],
     ['a very long name', `worker --name ${'x'.repeat(500)}`, /--name x{80}\.\.\. is longer than 64/],
-  ])('%s', async (_what, line, message) => {
+  ])('a command line is refused in one line, with code 2: %s', async (_what, line, message) => {
     expectRefused(await refusal(line.split(' ')), message);
   });
 
@@ -90,7 +90,7 @@ describe('a command line is refused in one line, with code 2', () => {
     ['a preset that there is not', 'train --preset verdit', /LT_USAGE_PRESET.*verdict/],
     ['a port to listen on beyond all', 'coordinator --listen 127.0.0.1:99999', /--listen 127\.0\.0\.1:99999/],
     ['a port to watch on beyond all', 'train --watch 127.0.0.1:99999', /--watch 127\.0\.0\.1:99999/],
-  ])('by the command itself: %s', async (_what, line, message) => {
+  ])('a command refuses by itself, in one line, with code 2: %s', async (_what, line, message) => {
     const program = createProgram(() => {});
     const args = line.split(' ');
     const error = await program.parseAsync(args, { from: 'user' }).then(
@@ -100,7 +100,7 @@ describe('a command line is refused in one line, with code 2', () => {
     expectRefused(failureOf(error, program, args), message);
   });
 
-  test('in a value of many lines, and of blanks', async () => {
+  test('a value of many lines, or of blanks, is refused in one line', async () => {
     for (const value of ['a\nb', ' ', '\u001b[2J']) {
       const { text } = await refusal(['train', '--lr', value]);
       expect(text).toMatch(/^error LT_USAGE_OPTION: --lr .*is not a number.*\n$/);
@@ -116,7 +116,7 @@ function expectRefused({ text, code }: Failure, message: RegExp): void {
   expect(code).toBe(2);
 }
 
-test('of an option that is given twice the last one holds, and that is said', () => {
+test('an option that is given twice has its last value, and that is said', () => {
   const notes: string[] = [];
   const program = createProgram(
     () => {},
@@ -146,13 +146,13 @@ describe('numbers are read as people write them', () => {
     ['+2', 2],
     [' 5 ', 5],
     ['1E3', 1000],
-  ])('%s', (text, value) => expect(lr(text)).toBe(value));
+  ])('a number is read as people write it: %s', (text, value) => expect(lr(text)).toBe(value));
 });
 
 describe('options that npm took', () => {
   const npm = { npm_lifecycle_event: 'lantrain', npm_package_name: 'lantrain', npm_config_audit: '' };
 
-  test('are named, with where they belong', async () => {
+  test('options that npm took are named, with where they belong', async () => {
     const taken = { ...npm, npm_config_preset: 'true', npm_config_micro_batch: '4', npm_config_tie: '' };
     const { text, code } = await refusal(['train', 'tiny'], taken);
     expect(text).toMatch(
@@ -161,7 +161,7 @@ describe('options that npm took', () => {
     expect(code).toBe(2);
   });
 
-  test('are not looked for where they are given as well, where npm has them itself, and in scripts of others', () => {
+  test("options that npm took are not looked for where given as well, where npm has them itself, or in others' scripts", () => {
     const program = createProgram(() => {});
     const fine = (args: string[], env: NodeJS.ProcessEnv) => expect(() => checkNpm(program, args, env)).not.toThrow();
     fine(['train', '--seed', '3'], { ...npm, npm_config_seed: '3' });
@@ -172,7 +172,7 @@ describe('options that npm took', () => {
 });
 
 describe('help', () => {
-  test('is what a command line without a command gets, never an error', async () => {
+  test('help is what a command line without a command gets, never an error', async () => {
     const printed: string[] = [];
     const keep = (text: string | Uint8Array) => printed.push(String(text)) > 0;
     const spies = [process.stdout, process.stderr].map((out) => vi.spyOn(out, 'write').mockImplementation(keep));
@@ -183,7 +183,7 @@ describe('help', () => {
     expect(printed.join('')).not.toContain('outputHelp');
   });
 
-  test('sorts the options of a run under headings', () => {
+  test('help sorts the options of a run under headings', () => {
     const program = createProgram(() => {});
     const train = program.commands.find((command) => command.name() === 'train');
     const help = train?.helpInformation() ?? '';
@@ -194,7 +194,7 @@ describe('help', () => {
 describe('a failure is told without the words of the system and of drivers', () => {
   const told = (error: unknown) => failureOf(error).text;
 
-  test('of a file that nobody asked for', () => {
+  test('a failure of a file that nobody asked for is told in our own words', () => {
     let error: unknown;
     try {
       readFileSync('/nowhere/at all');
@@ -207,7 +207,7 @@ describe('a failure is told without the words of the system and of drivers', () 
     });
   });
 
-  test('of a GPU, whose own words LANTRAIN_DEBUG shows', () => {
+  test("a failure of a GPU is told in our own words, and LANTRAIN_DEBUG shows the GPU's", () => {
     const cause = new Error('validation:\nWrite range (bufferOffset: 1024) does not fit in [Buffer].');
     const words = 'validation: Write range (bufferOffset: 1024) does not fit in [Buffer].';
     const error = new LantrainError('LT_GPU_ERROR', `WebGPU refused an operation: ${words}; step 7 stands`, { cause });
@@ -224,14 +224,14 @@ describe('a failure is told without the words of the system and of drivers', () 
     expect(told(shader)).not.toMatch(/unresolved/);
   });
 
-  test('of adapters, whose names are kept', () => {
+  test('the names of adapters in a failure are kept', () => {
     const said =
       "no suitable backends found\nAvailable adapters:\n * backend: 'vulkan', name: 'A (x, 1)'\n * name: 'B'";
     expect(adapterNames(new Error(said))).toEqual(['A (x, 1)', 'B']);
     expect(adapterNames(undefined)).toEqual([]);
   });
 
-  test('but a defect of ours shows where it is', () => {
+  test('a defect of ours shows where it is', () => {
     expect(told(new TypeError('x is not a function'))).toMatch(
       /^unexpected error: TypeError: x is not a function\n +at /,
     );

@@ -80,7 +80,7 @@ describe('while the adapter works', () => {
     expect(utilization).toBeLessThan(0.2);
   });
 
-  test('everybody else keeps an immediate setImmediate', async () => {
+  test('everybody else keeps an immediate setImmediate while the adapter works', async () => {
     const count = await calibrated(1500);
     const state = { done: false };
     const wait = spin(count).then(() => {
@@ -98,7 +98,7 @@ describe('while the adapter works', () => {
 describe('setImmediate', () => {
   const isImmediate = (handle: unknown) => (handle as object).constructor.name === 'Immediate';
 
-  test('delays no bound function and no promise, passes arguments on and can be cleared', async () => {
+  test('setImmediate delays no bound function and no promise, passes arguments on and can be cleared', async () => {
     const calls: unknown[] = [];
     const target = {
       note(...values: unknown[]) {
@@ -113,11 +113,11 @@ describe('setImmediate', () => {
     expect(calls).toEqual([true, 1, 2]);
   });
 
-  test('is still what util.promisify makes a promise of', async () => {
+  test('setImmediate is still what util.promisify makes a promise of', async () => {
     expect(await promisify(setImmediate)('value')).toBe('value');
   });
 
-  test('sends native callbacks, such as those of Dawn, through a timer', async () => {
+  test('setImmediate sends native callbacks, such as those of Dawn, through a timer', async () => {
     // The nearest to an add-on's function that can be had without one; to call it does nothing.
     const handle = setImmediate(Object);
     expect(isImmediate(handle)).toBe(false);

@@ -85,7 +85,7 @@ function dawnWith(device: (real: GPUDevice) => Record<string, unknown>): (gpu: G
 }
 
 describe('buffers', () => {
-  test('start as zeros, and views read and write their own part', async () => {
+  test('buffers start as zeros, and views read and write their own part', async () => {
     const view = await bench.gpu.buffer('test', 200);
     bench.gpu.write(slice(view, 64, 3), new Uint32Array([1, 2, 3]));
     const words = await bench.words(view);
@@ -94,7 +94,7 @@ describe('buffers', () => {
     expect(() => slice(view, 250, 7)).toThrow(RangeError);
   });
 
-  test('longer than the host reads at once arrive whole', async () => {
+  test('buffers longer than the host reads at once arrive whole', async () => {
     const count = (2.5 * READ_CHUNK_BYTES) / 4;
     const words = Uint32Array.from({ length: count }, (_, i) => i);
     const view = await bench.gpu.buffer('long', count + 64);
@@ -104,7 +104,7 @@ describe('buffers', () => {
     bench.gpu.release(view);
   });
 
-  test('count towards the memory in use, and the peak stays', async () => {
+  test('buffers count towards the memory in use, and the peak stays', async () => {
     const before = bench.gpu.memory.allocatedBytes;
     const view = await bench.gpu.buffer('test', 2 ** 20);
     expect(bench.gpu.memory.allocatedBytes).toBe(before + 2 ** 22);
@@ -113,7 +113,7 @@ describe('buffers', () => {
     expect(bench.gpu.memory.peakBytes).toBeGreaterThanOrEqual(before + 2 ** 22);
   });
 
-  test('larger than the adapter allows are LT_GPU_MEMORY, with name, size and limit', async () => {
+  test('buffers larger than the adapter allows are LT_GPU_MEMORY, with name, size and limit', async () => {
     const { maxBufferSize } = bench.gpu.limits;
     const values = Math.ceil(maxBufferSize / 256) * 64 + 64;
     const error = await refusal(bench.gpu.buffer('giant', values));
@@ -123,7 +123,7 @@ describe('buffers', () => {
     await bench.gpu.read(await bench.gpu.buffer('small', 1)); // nothing is left behind
   });
 
-  test('that the adapter has no memory for are LT_GPU_MEMORY, and do not count', async () => {
+  test('buffers that the adapter has no memory for are LT_GPU_MEMORY, and do not count', async () => {
     let memoryIsFull = false;
     const wrap = dawnWith((real) => ({
       popErrorScope: async () => {
@@ -143,7 +143,7 @@ describe('buffers', () => {
 });
 
 describe('errors that WebGPU reports on the side', () => {
-  test('are thrown as LT_GPU_ERROR by the next read, and ever after', async () => {
+  test('errors that WebGPU reports on the side are thrown as LT_GPU_ERROR by the next read, and ever after', async () => {
     await withGpu(async (gpu) => {
       const view = await gpu.buffer('test', 64);
       gpu.device.queue.writeBuffer(view.buffer, 1024, new Uint32Array(64));
@@ -156,7 +156,7 @@ describe('errors that WebGPU reports on the side', () => {
     });
   });
 
-  test('are thrown by a wait, too, after an invalid submit', async () => {
+  test('errors that WebGPU reports on the side are thrown by a wait, too, after an invalid submit', async () => {
     await withGpu(async (gpu) => {
       const small = await gpu.buffer('small', 64);
       const encoder = gpu.device.createCommandEncoder();
@@ -166,7 +166,7 @@ describe('errors that WebGPU reports on the side', () => {
     });
   });
 
-  test('are LT_GPU_MEMORY where memory ran out', async () => {
+  test('errors are LT_GPU_MEMORY where memory ran out', async () => {
     class GPUOutOfMemoryError {
       readonly message = 'while working';
     }
@@ -177,7 +177,7 @@ describe('errors that WebGPU reports on the side', () => {
     });
   });
 
-  test('are LT_GPU_LOST when the device is lost', async () => {
+  test('errors are LT_GPU_LOST when the device is lost', async () => {
     const lost = Promise.resolve({ reason: 'unknown', message: 'the driver crashed' });
     await withGpu(
       async (gpu) => {
@@ -189,7 +189,7 @@ describe('errors that WebGPU reports on the side', () => {
     );
   });
 
-  test('are LT_GPU_LOST when the device was destroyed under the work', async () => {
+  test('errors are LT_GPU_LOST when the device was destroyed under the work', async () => {
     const gpu = await Gpu.open(openDawn());
     const view = await gpu.buffer('test', 64);
     gpu.device.destroy();
@@ -198,7 +198,7 @@ describe('errors that WebGPU reports on the side', () => {
 });
 
 describe('kernels', () => {
-  test('that do not compile are LT_GPU_SHADER, with the numbered lines around the error', async () => {
+  test('kernels that do not compile are LT_GPU_SHADER, with the numbered lines around the error', async () => {
     const broken = ['@group(0) @binding(0) var<storage, read_write> out: array<f32>;', 'fn helper() {}', ''];
     const text = [...broken, '@compute @workgroup_size(1)', 'fn main() {', '  out[0] = nonsense;', '}'].join('\n');
     const cache = new KernelCache(bench.gpu, { broken: text });
@@ -212,7 +212,7 @@ describe('kernels', () => {
     await bench.gpu.done(); // it was thrown, so it is not thrown again
   });
 
-  test('without the entry point, the variable or the file asked for are LT_GPU_SHADER', async () => {
+  test('kernels without the entry point, the variable or the file asked for are LT_GPU_SHADER', async () => {
     const get = (shader: string, entry: string, variable: string) =>
       refusal(kernels.get({ shader, entry, constants: {} }, [variable]));
     const [entry, variable, file] = [
@@ -226,7 +226,7 @@ describe('kernels', () => {
     expect(file.message).toContain('there is no shader missing.wgsl');
   });
 
-  test('are built once for the same constants and variables', async () => {
+  test('kernels are built once for the same constants and variables', async () => {
     const cache = new KernelCache(bench.gpu, { probe: COUNT_GROUPS });
     const get = (COUNT: number) => cache.get({ shader: 'probe', entry: 'mark', constants: { COUNT } }, ['out']);
     expect(await get(1)).toBe(await get(1));
@@ -236,7 +236,7 @@ describe('kernels', () => {
 });
 
 describe('composed shaders', () => {
-  test('hold each import once, before its user, and directives first', () => {
+  test('composed shaders hold each import once, before its user, and directives first', () => {
     const texts = {
       top: 'enable subgroups;\n//! import left\n//! import right\nfn top() {}',
       left: '//! import base\nfn left() {}',
@@ -251,7 +251,7 @@ describe('composed shaders', () => {
     expect(lines.slice(0, 2).sort()).toEqual(['enable f16;', 'enable subgroups;']);
   });
 
-  test('hold lines that are written once for each of several names', () => {
+  test('composed shaders hold lines that are written once for each of several names', () => {
     const top = '//! each STORE: store storeGelu\nfn STORE() { STORE4(1u); restore(); }\n//! end\nfn end() {}';
     const lines = composeShader({ top }, 'top')
       .split('\n')
@@ -279,7 +279,7 @@ describe('composed shaders', () => {
 });
 
 describe('dispatch grids', () => {
-  test('of any count are at most 65535 wide and waste less than a row', () => {
+  test('dispatch grids of any count are at most 65535 wide and waste less than a row', () => {
     for (const count of [1, 2, 65535, 65536, 65537, 131071, 1_000_003, 65535 ** 2 - 1, 65535 ** 2]) {
       const [x, y] = linearGroups(count);
       expect(Math.max(x, y)).toBeLessThanOrEqual(65535);
@@ -289,7 +289,7 @@ describe('dispatch grids', () => {
     expect(linearGroups(65535)).toEqual([65535, 1]);
   });
 
-  test('past 65535 workgroups reach every one, once', async () => {
+  test('dispatch grids past 65535 workgroups reach every one, once', async () => {
     const count = 2 * 65535 + 3;
     const out = await bench.zeros(count);
     const list = new DispatchList();
@@ -300,7 +300,7 @@ describe('dispatch grids', () => {
     expect((await bench.words(out)).findIndex((v, i) => v !== i + 1)).toBe(-1);
   });
 
-  test('that no adapter dispatches are refused when they are added', async () => {
+  test('dispatch grids that no adapter dispatches are refused when they are added', async () => {
     const out = await bench.zeros(1);
     const add = (groups: [number, number?, number?]) => () =>
       new DispatchList().add({ shader: 'probe', entry: 'idle', constants: {}, bindings: { out }, groups });
@@ -320,13 +320,13 @@ describe('dispatch lists', () => {
     return { list, out };
   };
 
-  test('replay in order as often as they are submitted', async () => {
+  test('dispatch lists replay in order as often as they are submitted', async () => {
     const { list, out } = await listOf(bench, ['idle', 'idle', 'idle']);
     for (let i = 0; i < 5; i++) list.submit(bench.gpu);
     expect([...(await bench.words(out))]).toEqual([15]);
   });
 
-  test.for([1, 2, 5])('are timed by the adapter in %d runs in a row', async (runs, { skip }) => {
+  test.for([1, 2, 5])('dispatch lists are timed by the adapter in %d runs in a row', async (runs, { skip }) => {
     if (!bench.gpu.has('timestamp-query')) return skip('this adapter has no timestamps');
     const { list, out } = await listOf(bench, ['idle', 'busy', 'idle']);
     await DispatchList.warmUp(bench.gpu, [list]);
@@ -340,7 +340,7 @@ describe('dispatch lists', () => {
     expect((await bench.words(out))[0]).not.toBe(0);
   });
 
-  test('warm up with each pipeline once', async () => {
+  test('dispatch lists warm up with each pipeline once', async () => {
     const { list, out } = await listOf(bench, ['idle', 'busy', 'idle', 'idle']);
     bench.gpu.write(out, Uint32Array.of(5));
     const progress: [number, number][] = [];
@@ -351,7 +351,7 @@ describe('dispatch lists', () => {
     ]);
   });
 
-  test.each([true, false])('profile every dispatch, with timestamps %s', async (timestamps) => {
+  test.each([true, false])('dispatch lists profile every dispatch, with timestamps %s', async (timestamps) => {
     const own = timestamps ? bench : await Bench.open({ withoutFeatures: ['timestamp-query'] });
     if (timestamps && !own.gpu.has('timestamp-query')) {
       console.warn('timestamps are not tested: the adapter has none');

@@ -50,7 +50,7 @@ describe.skipIf(process.platform === 'win32')('npm run lantrain', () => {
   // Built by the first test, used by the others.
   const folder = smallCheckout(RUN, true);
 
-  test('sets a fresh checkout up, runs what was asked for, and is silent about it the next time', () => {
+  test('npm run lantrain sets a fresh checkout up, runs what was asked for, and is silent about it the next time', () => {
     const install = `[ "$1" = ci ] && ln -s '${join(checkout, 'node_modules')}' node_modules`;
     const first = launch(folder, ['worker', 'wss://h:1/#a b'], install);
     expect(first.stderr).toMatch(/^set-up: installing.*\nset-up: building.*\n$/);
@@ -60,7 +60,7 @@ describe.skipIf(process.platform === 'win32')('npm run lantrain', () => {
     expect(second).toEqual({ status: 0, stderr: '', stdout: expect.stringMatching(/^\d+ worker\n$/) });
   });
 
-  test('says what is missing where it cannot, instead of a module that is not found', () => {
+  test('npm run lantrain says what is missing where it cannot run, instead of a module that is not found', () => {
     const { status, stdout, stderr } = launch(
       smallCheckout(RUN, true),
       ['worker'],
@@ -98,7 +98,7 @@ describe.skipIf(process.platform === 'win32')('npm run lantrain', () => {
     }
   });
 
-  test('takes Ctrl-C once, though the terminal gives it to npm and npm hands it on', async () => {
+  test('npm run lantrain takes Ctrl-C once, though the terminal gives it to npm and npm hands it on', async () => {
     const args = ['run', '-s', 'lantrain', '--', 'wait'];
     const stdio = ['ignore', 'pipe', 'inherit'] as const;
     // A group of its own, as of a job in a terminal.
@@ -123,7 +123,7 @@ describe.skipIf(process.platform === 'win32')('npm run lantrain', () => {
     expect(said).toContain('interrupt 2');
   });
 
-  test('runs an installation without what only development needs, as long as it is built', () => {
+  test('npm run lantrain runs an installation without what only development needs, as long as it is built', () => {
     const lock = JSON.parse(readFileSync(join(folder, 'package-lock.json'), 'utf8'));
     const installed: typeof lock = { packages: {} };
     for (const [name, one] of Object.entries<{ dev?: boolean; optional?: boolean }>(lock.packages))

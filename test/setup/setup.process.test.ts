@@ -33,7 +33,7 @@ function times(folder: string): Record<string, number> {
 }
 
 describe('set-up', () => {
-  test('builds once, then says nothing and touches nothing', () => {
+  test('set-up builds once, then says nothing and touches nothing', () => {
     const folder = smallCheckout();
     const first = runSetup(folder);
     expect(first).toMatchObject({ status: 0, stdout: '' });
@@ -46,7 +46,7 @@ describe('set-up', () => {
     expect(times(folder)).toEqual(before);
   });
 
-  test('builds again after a change, and leaves nothing of a source that is gone', () => {
+  test('set-up builds again after a change, and leaves nothing of a source that is gone', () => {
     const folder = smallCheckout();
     writeFileSync(join(folder, 'src/old.ts'), 'export const old = 1;\n');
     expect(runSetup(folder).status).toBe(0);
@@ -60,7 +60,7 @@ describe('set-up', () => {
     expect(existsSync(join(folder, 'dist/src/old.js.map'))).toBe(false);
   });
 
-  test('prints the compiler errors of a build that fails, keeps the old build and goes on once they are mended', () => {
+  test('set-up prints the compiler errors of a build that fails, keeps the old build and goes on once they are mended', () => {
     const folder = smallCheckout();
     expect(runSetup(folder).status).toBe(0);
     writeFileSync(join(folder, 'src/cli/main.ts'), 'const n: number = "text";\nconsole.log(n);\n');
@@ -76,7 +76,7 @@ describe('set-up', () => {
     expect(runNode([join(folder, 'dist/src/cli/main.js')]).stdout).toBe('mended\n');
   });
 
-  test('refuses an old Node in one line', () => {
+  test('set-up refuses an old Node in one line', () => {
     const { engines } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8'));
     const oldest = engines.node.replace('>=', '');
     expect(refuseNode(`${oldest}.0.0`)).toBeUndefined();
@@ -94,7 +94,7 @@ describe('set-up', () => {
     expect(existsSync(join(folder, 'dist'))).toBe(false);
   });
 
-  test.skipIf(process.platform !== 'linux')('names the variable that hides a driver which works', () => {
+  test.skipIf(process.platform !== 'linux')('set-up names the variable that hides a driver which works', () => {
     const result = runSetup(smallCheckout(), { VK_DRIVER_FILES: '/nonexistent.json' });
     expect(result.status).toBe(1);
     expect(result.stderr).toMatch(/VK_DRIVER_FILES=\/nonexistent\.json hides '.+', which works; unset it/);
@@ -118,11 +118,11 @@ describe('dependencies', () => {
     },
   });
 
-  test('match when all is there that this platform needs', () => {
+  test('dependencies match when all is there that this platform needs', () => {
     expect(dependenciesMatch(lock, installed(), 'linux', 'x64')).toBe(true);
   });
 
-  test('do not match when one is missing, has another version or content, is not asked for, or is for another platform', () => {
+  test('dependencies do not match when one is missing, differs, is not asked for, or is for another platform', () => {
     expect(dependenciesMatch(lock, { packages: {} }, 'win32', 'x64')).toBe(false);
     const other = { 'node_modules/a': { version: '1.0.1', integrity: 'sha512-a' } };
     expect(dependenciesMatch(lock, installed(other), 'linux', 'x64')).toBe(false);
@@ -165,7 +165,7 @@ Components: main
 `;
 
 describe("apt's sources", () => {
-  test('are read in deb822 format: comments, disabled stanzas, keys in place', () => {
+  test("apt's sources are read in deb822 format: comments, disabled stanzas, keys in place", () => {
     const stanzas = parseDeb822(deb822);
     expect(stanzas.map((stanza) => stanza.uris)).toEqual([
       ['http://mirror.example/debian'],
@@ -181,7 +181,7 @@ describe("apt's sources", () => {
     expect(stanzas[1]?.options[0]?.[1]).toMatch(/^-----BEGIN .*\n \.\n mQIN\n -----END PGP PUBLIC KEY BLOCK-----$/);
   });
 
-  test('are read in the one-line format', () => {
+  test("apt's sources are read in the one-line format", () => {
     const text = [
       '# deb http://off.example/debian bookworm main',
       'deb-src http://mirror.example/debian bookworm main',
@@ -202,7 +202,7 @@ describe("apt's sources", () => {
     ]);
   });
 
-  test("give the release's suites and its backports at the same mirror with the same key, third parties left out", () => {
+  test("apt's sources give the release's suites and its backports, same mirror and key, third parties left out", () => {
     const { release, backports } = releaseSources(parseDeb822(deb822), 'bookworm');
     expect(release.map((stanza) => stanza.suites)).toEqual([['bookworm', 'bookworm-updates'], ['bookworm-security']]);
     expect(backports).toEqual([
@@ -216,7 +216,7 @@ describe("apt's sources", () => {
     expect(parseDeb822(writeDeb822([...release, ...backports]))).toEqual([...release, ...backports]);
   });
 
-  test('are understood where they name the release by its state', () => {
+  test("apt's sources are understood where they name the release by its state", () => {
     const stanzas = parseOneLine('deb http://mirror.example/debian stable main');
     const { release, backports } = releaseSources(stanzas, 'bookworm');
     expect(release[0]?.suites).toEqual(['stable']);
@@ -226,7 +226,7 @@ describe("apt's sources", () => {
 });
 
 describe('the driver', () => {
-  test('comes from the release if it is new enough there, else from backports, else from nowhere', () => {
+  test('the driver comes from the release if it is new enough there, else from backports, else from nowhere', () => {
     expect(chooseSuite('25.0.7-2', '')).toBe('release');
     expect(chooseSuite('1:24.0.5-1ubuntu1', '25.0.7')).toBe('release');
     expect(chooseSuite('22.3.6-1+deb12u1', '25.0.7-2~bpo12+1')).toBe('backports');
@@ -234,7 +234,7 @@ describe('the driver', () => {
     expect(chooseSuite('23.2.1-1ubuntu3', '')).toBeUndefined();
   });
 
-  test('can be installed by hand with the printed commands of each distribution', () => {
+  test('the driver can be installed by hand with the printed commands of each distribution', () => {
     const debian = parseOsRelease('ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n');
     const stanzas = parseDeb822(deb822);
     expect(manualCommands({ release: debian, stanzas, ownVersion: '', sudo: true })).toEqual([
@@ -323,7 +323,7 @@ exit 0`,
     ]);
   });
 
-  test('root gets it from backports where the release is too old, and no system file changes', () => {
+  test('root gets the driver from backports where the release is too old, and no system file changes', () => {
     pretend(0, ['22.3.6-1+deb12u1', '25.0.7-2~bpo12+1']);
     const before = times(etc);
     expect(install().status).toBe(0);

@@ -90,7 +90,7 @@ function neededFor(variant: AttentionVariant, headSize: number): 'LANTRAIN_ALL_D
 
 describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
   test.for(CASES)(
-    'agrees with float64: batch $batch, $context tokens, $heads heads of $headSize, dropout $dropout, size $size',
+    'attention agrees with float64: batch $batch, $context tokens, $heads heads of $headSize, dropout $dropout, size $size',
     async (shape, { skip }) => {
       const { adapter } = bench.gpu;
       const lanes = /^subgroup(\d+)$/.exec(variant)?.[1];
@@ -123,7 +123,7 @@ describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
   );
 });
 
-test('refuses heads that its registers do not hold', () => {
+test('attention refuses heads that its registers do not hold', () => {
   const view = {} as View;
   const shape = { batch: 1, context: 4, heads: 1, headSize: 129 };
   const graph = { add: () => undefined, plan: { attention: 'tile' } } as const;

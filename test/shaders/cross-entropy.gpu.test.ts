@@ -61,7 +61,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
     [9, 7],
     [17, 61],
     [7, 520],
-  ])('%d rows of %d logits: losses and gradients', async (rows, V) => {
+  ])('losses and gradients of %d rows of %d logits agree with float64', async (rows, V) => {
     const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
     const problem: Problem = { logits: noise(rows * V, 10, 5), targets: targetsFor(rows, V) };
     if (rows > 1) problem.targets[rows - 2] = IGNORED_TARGET;
@@ -78,7 +78,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
     expect(plain.losses[rows - 2]).toBe(0);
   });
 
-  test('stays finite for extreme logits', async () => {
+  test('cross-entropy stays finite for extreme logits', async () => {
     const [rows, V] = [17, 61];
     const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
     const problem = extremes(rows, V);
@@ -109,20 +109,23 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
 });
 
 describe('the sum of the losses', () => {
-  test.each([1, 64, 131])('of %d rows is exact on the grid, launch after launch', async (rows) => {
-    const model = await OperationBench.create(bench, {});
-    const values = noise(rows, 13, 10).map((v) => v + 10);
-    const losses = await bench.put(values);
-    const views = { losses, total: model.sums.loss, status: model.sums.lossStatus };
-    await model.run((g) => sumLosses(g, views), 300);
-    const want = values.reduce((sum, v) => sum + toGrid(v), 0n) * 300n;
-    const { lossSum, wrong } = await model.report();
-    expect(wrong).toEqual([]);
-    // The two words come together in float64, which holds 53 bits.
-    expect(lossSum).toBe(Number(want) / 2 ** 40);
-  });
+  test.each([1, 64, 131])(
+    'the sum of the losses of %d rows is exact on the grid, launch after launch',
+    async (rows) => {
+      const model = await OperationBench.create(bench, {});
+      const values = noise(rows, 13, 10).map((v) => v + 10);
+      const losses = await bench.put(values);
+      const views = { losses, total: model.sums.loss, status: model.sums.lossStatus };
+      await model.run((g) => sumLosses(g, views), 300);
+      const want = values.reduce((sum, v) => sum + toGrid(v), 0n) * 300n;
+      const { lossSum, wrong } = await model.report();
+      expect(wrong).toEqual([]);
+      // The two words come together in float64, which holds 53 bits.
+      expect(lossSum).toBe(Number(want) / 2 ** 40);
+    },
+  );
 
-  test('reports losses that are not finite or do not fit', async () => {
+  test('the sum of the losses reports losses that are not finite or do not fit', async () => {
     const model = await OperationBench.create(bench, {});
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 4096]) {
       const losses = await bench.put([1, 2, bad]);

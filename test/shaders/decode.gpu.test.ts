@@ -10,7 +10,7 @@ beforeAll(async () => {
   bench = await Bench.open();
 });
 
-test('embeds one token at its position, from whichever window of the table holds it', async () => {
+test('decoding embeds one token at its position, from whichever window of the table holds it', async () => {
   const [C, T] = [9, 3];
   const model = await OperationBench.create(bench, { vocabSize: 130, width: C, context: T }, { windowValues: 64 * C });
   expect(model.weights.layout.piecesOf('wte.weight').length).toBe(3);
@@ -32,19 +32,22 @@ test('embeds one token at its position, from whichever window of the table holds
 test.each([
   { heads: 1, headSize: 1, context: 2 },
   { heads: 3, headSize: 5, context: 66 },
-])('attends over the cache as the whole sequence does: $heads heads of $headSize, $context tokens', async (shape) => {
-  const { heads, headSize, context: T } = shape;
-  const C = heads * headSize;
-  const model = await OperationBench.create(bench, { width: C, heads, context: T });
-  // Scores of up to 100 and more: the maximum must be taken out before the exponential.
-  const values = noise(T * 3 * C, 3, 12);
-  const want = causalAttention({ batch: 1, ...shape }, values).y;
-  const [cache, scores, out] = [await bench.zeros(T * 2 * C), await bench.zeros(heads * T), await bench.zeros(C)];
-  const [place, qkv] = [await bench.put(new Uint32Array(2)), await bench.zeros(3 * C)];
-  for (let t = 0; t < T; t++) {
-    bench.gpu.write(place, Uint32Array.of(0, t));
-    bench.gpu.write(qkv, values.subarray(t * 3 * C, (t + 1) * 3 * C));
-    await model.run((g) => cachedAttention(g, { place, qkv, cache, scores, out }));
-    agree(await bench.floats(out), want.subarray(t * C, (t + 1) * C), 1e-4, `token ${t}`);
-  }
-});
+])(
+  'decoding attends over the cache as over the whole sequence: $heads heads of $headSize, $context tokens',
+  async (shape) => {
+    const { heads, headSize, context: T } = shape;
+    const C = heads * headSize;
+    const model = await OperationBench.create(bench, { width: C, heads, context: T });
+    // Scores of up to 100 and more: the maximum must be taken out before the exponential.
+    const values = noise(T * 3 * C, 3, 12);
+    const want = causalAttention({ batch: 1, ...shape }, values).y;
+    const [cache, scores, out] = [await bench.zeros(T * 2 * C), await bench.zeros(heads * T), await bench.zeros(C)];
+    const [place, qkv] = [await bench.put(new Uint32Array(2)), await bench.zeros(3 * C)];
+    for (let t = 0; t < T; t++) {
+      bench.gpu.write(place, Uint32Array.of(0, t));
+      bench.gpu.write(qkv, values.subarray(t * 3 * C, (t + 1) * 3 * C));
+      await model.run((g) => cachedAttention(g, { place, qkv, cache, scores, out }));
+      agree(await bench.floats(out), want.subarray(t * C, (t + 1) * C), 1e-4, `token ${t}`);
+    }
+  },
+);

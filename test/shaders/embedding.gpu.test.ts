@@ -54,7 +54,7 @@ describe.each(Object.entries(CASES))(
     const M = tokens.length;
     const open = () => OperationBench.create(bench, { vocabSize, width: C, context: T }, limits);
 
-    test.each([0, 0.4])('forward with dropout %d', async (p) => {
+    test.each([0, 0.4])('the embedding agrees with float64, with dropout %d', async (p) => {
       const model = await open();
       if (limits.windowValues) expect(model.weights.layout.piecesOf('wte.weight').length).toBe(4);
       const [wte, wpe] = [model.fill('wte.weight', 1), model.fill('wpe.weight', 2)];
@@ -66,7 +66,7 @@ describe.each(Object.entries(CASES))(
       agree(await bench.floats(x), multiply(referenceEmbedding(tokens, wte, wpe, T, C), factors), 1e-6, 'x');
     });
 
-    test('the gradient, added twice', async () => {
+    test('the gradient of the embedding, added twice, is twice that of float64', async () => {
       const model = await open();
       const values = noise(M * C, 3);
       const dx = await bench.put(values);
@@ -81,7 +81,7 @@ describe.each(Object.entries(CASES))(
   },
 );
 
-test('names the table whose gradient is not finite', async () => {
+test('the embedding names the table whose gradient is not finite', async () => {
   const model = await OperationBench.create(bench, CASES['one value']);
   const lists = await bench.put(tokenLists(Uint32Array.of(0)));
   for (const value of [Number.NaN, Number.NEGATIVE_INFINITY, 4096]) {
@@ -93,7 +93,7 @@ test('names the table whose gradient is not finite', async () => {
 });
 
 describe('token lists', () => {
-  test('hold each token once, in rising order, with its rows in rising order', () => {
+  test('token lists hold each token once, in rising order, with its rows in rising order', () => {
     const unused = 0;
     expect([...tokenLists(Uint32Array.of(9, 2, 9, 70000, 2))]).toEqual([
       ...[3, 2, 9, 70000, unused, unused],

@@ -80,7 +80,7 @@ function floatPatterns(): Uint32Array {
   return all;
 }
 
-test('rounds every kind of float32 to the grid as integers of any size do, and says what does not fit', async () => {
+test('the grid rounds every kind of float32 as integers of any size do, and says what does not fit', async () => {
   const bits = floatPatterns();
   const values = new Float32Array(bits.buffer);
   const got = await probe('to_grid', 3, bits);
@@ -120,7 +120,7 @@ function integers(seed: number): BigInt64Array {
 
 const wordsOf = (n: BigInt64Array) => new Uint32Array(n.buffer);
 
-test('turns 64-bit sums into the nearest float32, bit for bit', async () => {
+test('the grid turns 64-bit sums into the nearest float32, bit for bit', async () => {
   const sums = integers(2);
   const got = new Float32Array((await probe('from_grid', 1, wordsOf(sums))).buffer);
   for (let i = 0; i < COUNT; i++) {
@@ -129,7 +129,7 @@ test('turns 64-bit sums into the nearest float32, bit for bit', async () => {
   }
 });
 
-test('adds 64-bit integers with the carry, wrapping round', async () => {
+test('the grid adds 64-bit integers with the carry, wrapping round', async () => {
   const [a, b] = [integers(3), integers(4).reverse()];
   const got = new BigInt64Array((await probe('add', 2, wordsOf(a), wordsOf(b))).buffer);
   for (let i = 0; i < COUNT; i++) {

@@ -29,89 +29,98 @@ function rowsOff(values: Float32Array, width: number): Float32Array {
 }
 
 describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
-  test.each(SHAPES)('forward and backward, $rows rows of $width', async ({ rows, width: C, columnRows }) => {
-    const model = await OperationBench.create(bench, { width: C, heads: 1 }, { ...rowPlan, columnRows });
-    const [gain, bias] = [model.fill('ln_f.weight', 1), model.fill('ln_f.bias', 2)];
-    const values = rowsOff(noise(rows * C, 3), C);
-    const dyValues = noise(rows * C, 4);
-    const [x, dy] = [await bench.put(values), await bench.put(dyValues)];
-    const [y, stats] = [await bench.zeros(rows * C), await bench.zeros(2 * rows)];
-    await model.run((g) => norm(g, 'ln_f', { x, y, stats, rows }));
-    const want = layerNorm(values, gain, bias, C);
-    agree(await bench.floats(y), want.y, 2e-4, 'y');
-    const statistics = await bench.floats(stats);
-    agree(
-      statistics.filter((_, i) => i % 2 === 0),
-      want.mean,
-      1e-6,
-      'mean',
-    );
-    agree(
-      statistics.filter((_, i) => i % 2 === 1),
-      want.inverse,
-      1e-5,
-      'rstd',
-    );
+  test.each(SHAPES)(
+    'LayerNorm agrees with float64, forward and backward: $rows rows of $width',
+    async ({ rows, width: C, columnRows }) => {
+      const model = await OperationBench.create(bench, { width: C, heads: 1 }, { ...rowPlan, columnRows });
+      const [gain, bias] = [model.fill('ln_f.weight', 1), model.fill('ln_f.bias', 2)];
+      const values = rowsOff(noise(rows * C, 3), C);
+      const dyValues = noise(rows * C, 4);
+      const [x, dy] = [await bench.put(values), await bench.put(dyValues)];
+      const [y, stats] = [await bench.zeros(rows * C), await bench.zeros(2 * rows)];
+      await model.run((g) => norm(g, 'ln_f', { x, y, stats, rows }));
+      const want = layerNorm(values, gain, bias, C);
+      agree(await bench.floats(y), want.y, 2e-4, 'y');
+      const statistics = await bench.floats(stats);
+      agree(
+        statistics.filter((_, i) => i % 2 === 0),
+        want.mean,
+        1e-6,
+        'mean',
+      );
+      agree(
+        statistics.filter((_, i) => i % 2 === 1),
+        want.inverse,
+        1e-5,
+        'rstd',
+      );
 
-    const back = layerNormBackward(values, gain, dyValues, C);
-    const passingValues = noise(rows * C, 5);
-    for (const passing of [false, true]) {
-      const dx = await bench.put(passingValues);
-      await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, passing, rows }));
-      const got = await bench.floats(dx);
-      // A row of one value has no gradient: what is there is rounding, which is measured beside other values.
-      const want = passing || C === 1 ? add(back.dx, passingValues) : back.dx;
-      agree(!passing && C === 1 ? add(got, passingValues) : got, want, 2e-4, `dx, passing ${passing}`);
-    }
-    // Sequences of three rows where that goes in.
-    const rowsPerSequence = rows % 3 === 0 ? 3 : rows;
-    const [sequences, p, firstSlot] = [rows / rowsPerSequence, 0.25, 0xfffffffa];
-    const key = await bench.uniform([...KEY, firstSlot, p * 2 ** 32, { f32: 1 / (1 - p) }]);
-    const [dx, gradient] = [await bench.put(passingValues), await bench.zeros(rows * C)];
-    const dropout = { key, rowsPerSequence, gradient };
-    await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, passing: true, rows, dropout }));
-    const factors = dropoutFactors(KEY, p, firstSlot, sequences, rowsPerSequence * C);
-    const through = add(back.dx, passingValues);
-    agree(await bench.floats(dx), through, 2e-4, 'dx beside dropout');
-    agree(await bench.floats(gradient), multiply(through, factors), 2e-4, 'dx through dropout');
+      const back = layerNormBackward(values, gain, dyValues, C);
+      const passingValues = noise(rows * C, 5);
+      for (const passing of [false, true]) {
+        const dx = await bench.put(passingValues);
+        await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, passing, rows }));
+        const got = await bench.floats(dx);
+        // A row of one value has no gradient: what is there is rounding, which is measured beside other values.
+        const want = passing || C === 1 ? add(back.dx, passingValues) : back.dx;
+        agree(!passing && C === 1 ? add(got, passingValues) : got, want, 2e-4, `dx, passing ${passing}`);
+      }
+      // Sequences of three rows where that goes in.
+      const rowsPerSequence = rows % 3 === 0 ? 3 : rows;
+      const [sequences, p, firstSlot] = [rows / rowsPerSequence, 0.25, 0xfffffffa];
+      const key = await bench.uniform([...KEY, firstSlot, p * 2 ** 32, { f32: 1 / (1 - p) }]);
+      const [dx, gradient] = [await bench.put(passingValues), await bench.zeros(rows * C)];
+      const dropout = { key, rowsPerSequence, gradient };
+      await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, passing: true, rows, dropout }));
+      const factors = dropoutFactors(KEY, p, firstSlot, sequences, rowsPerSequence * C);
+      const through = add(back.dx, passingValues);
+      agree(await bench.floats(dx), through, 2e-4, 'dx beside dropout');
+      agree(await bench.floats(gradient), multiply(through, factors), 2e-4, 'dx through dropout');
 
-    // All three launches added theirs.
-    const thrice = (g: Float64Array) => g.map((v) => 3 * v);
-    agree(await model.gradient('ln_f.weight'), thrice(back.dGain), 2e-4, 'gain');
-    agree(await model.gradient('ln_f.bias'), thrice(back.dBias), 1e-6, 'bias');
-    expect((await model.report()).wrong).toEqual([]);
-  });
+      // All three launches added theirs.
+      const thrice = (g: Float64Array) => g.map((v) => 3 * v);
+      agree(await model.gradient('ln_f.weight'), thrice(back.dGain), 2e-4, 'gain');
+      agree(await model.gradient('ln_f.bias'), thrice(back.dBias), 1e-6, 'bias');
+      expect((await model.report()).wrong).toEqual([]);
+    },
+  );
 });
 
 describe('sums of columns', () => {
-  test.each(ROW_PLANS)('are the same bits, however many threads share them: $rowLanes lanes', async (rowPlan) => {
-    const [rows, width] = [61, 20];
-    const dy = await bench.put(noise(rows * 3 * width, 9));
-    const sums: Float64Array[] = [];
-    for (const plan of [ROW_PLANS[0], rowPlan]) {
-      const model = await OperationBench.create(bench, { width, heads: 1 }, { ...plan, columnRows: 3 });
-      await model.run((g) => biasGradient(g, 'h.0.attn.c_attn.bias', { dy, rows }));
-      sums.push(await model.gradient('h.0.attn.c_attn.bias'));
-    }
-    expect(sums[1]).toEqual(sums[0]);
-  });
+  test.each(ROW_PLANS)(
+    'sums of columns are the same bits, however many threads share them: $rowLanes lanes',
+    async (rowPlan) => {
+      const [rows, width] = [61, 20];
+      const dy = await bench.put(noise(rows * 3 * width, 9));
+      const sums: Float64Array[] = [];
+      for (const plan of [ROW_PLANS[0], rowPlan]) {
+        const model = await OperationBench.create(bench, { width, heads: 1 }, { ...plan, columnRows: 3 });
+        await model.run((g) => biasGradient(g, 'h.0.attn.c_attn.bias', { dy, rows }));
+        sums.push(await model.gradient('h.0.attn.c_attn.bias'));
+      }
+      expect(sums[1]).toEqual(sums[0]);
+    },
+  );
 
   test.each([
     [1, 1, 64],
     [65, 15, 64],
     [67, 86, 8],
     [130, 12, 8],
-  ])('%d rows of a bias of 3 x %d, chunks of %d rows', async (rows, width, columnRows) => {
-    const model = await OperationBench.create(bench, { width, heads: 1 }, { columnRows });
-    const N = 3 * width;
-    const values = noise(rows * N, 6);
-    const dy = await bench.put(values);
-    await model.run((g) => biasGradient(g, 'h.0.attn.c_attn.bias', { dy, rows }));
-    const want = new Float64Array(N);
-    for (let i = 0; i < values.length; i++) want[i % N] += values[i];
-    agree(await model.gradient('h.0.attn.c_attn.bias'), want, 1e-6);
-    expect((await model.report()).wrong).toEqual([]);
-  });
+  ])(
+    'sums of columns agree with float64: %d rows of a bias of 3 x %d, chunks of %d rows',
+    async (rows, width, columnRows) => {
+      const model = await OperationBench.create(bench, { width, heads: 1 }, { columnRows });
+      const N = 3 * width;
+      const values = noise(rows * N, 6);
+      const dy = await bench.put(values);
+      await model.run((g) => biasGradient(g, 'h.0.attn.c_attn.bias', { dy, rows }));
+      const want = new Float64Array(N);
+      for (let i = 0; i < values.length; i++) want[i % N] += values[i];
+      agree(await model.gradient('h.0.attn.c_attn.bias'), want, 1e-6);
+      expect((await model.report()).wrong).toEqual([]);
+    },
+  );
 
   test('a NaN in one row names the bias, and an infinity the LayerNorm', async () => {
     const model = await OperationBench.create(bench, { width: 65, heads: 1 }, { ...ROW_PLANS[0], columnRows: 4 });

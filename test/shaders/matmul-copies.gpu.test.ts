@@ -32,7 +32,7 @@ test.each([
   ['NN', 37, 301, 1024, 0],
   ['NN', 37, 301, 512, 2],
 ] as const)(
-  '%s %ix%ix%i, rows %i values apart: the bits of the kernel without copies',
+  '%s %ix%ix%i with rows %i values apart has the bits of the kernel without copies',
   async (layout, m, n, k, pad) => {
     const p = problem(layout, m, n, k);
     const got = await product(tall, p, pad);
@@ -42,7 +42,7 @@ test.each([
   },
 );
 
-test('copies of float16, beside an operand that is not', async ({ skip }) => {
+test('copies of float16 beside an operand that is not have the bits of the kernel without copies', async ({ skip }) => {
   if (!bench.gpu.has('shader-f16')) return skip('this adapter has no float16');
   // Quarters from -2 to 2: float16 holds them, and sums of their products are exact.
   const quarters = (count: number, seed: number) => noise(count, seed).map((v) => Math.round(8 * v) / 4);
@@ -84,7 +84,7 @@ async function putHalf(values: Float32Array): Promise<View> {
   return { ...(await bench.put(new Uint32Array(words.buffer))), half: true };
 }
 
-test('the scratch that copies take', () => {
+test('copies take scratch for what they copy, up to 64 MiB', () => {
   const values = (layout: Layout, m: number, n: number, k: number, stack = 1) =>
     scratchValues('subgroup8', { layout, m, n, k, output: 'store', stack });
   expect(values('NT', 33, 260, 67)).toBe(67 * 36);

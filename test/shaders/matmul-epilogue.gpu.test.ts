@@ -44,7 +44,7 @@ describe('epilogues', () => {
     const other = random(m, n, 6);
     const want = (f: (acc: number, i: number) => number) => Array.from(p.product, (acc, i) => f(acc, i));
 
-    test(`bias, gelu, its gradient and residual, ${m}x${n}`, async () => {
+    test(`bias, gelu, its gradient and residual agree with float64, ${m}x${n}`, async () => {
       for (const variant of variants) {
         const ops = await operands(p);
         const ldc = n + 2;

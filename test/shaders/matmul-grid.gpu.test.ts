@@ -24,7 +24,7 @@ describe('grid', () => {
     return { sums, status: (await bench.words(status))[0] };
   }
 
-  test('adds the exact integers of the stored result', async () => {
+  test('a product on the grid adds the exact integers of the stored result', async () => {
     const start = -(2n ** 38n) - 12345n;
     for (const layout of LAYOUTS)
       for (const variant of variants)
@@ -44,7 +44,7 @@ describe('grid', () => {
         }
   });
 
-  test('rounds ties to even and reports NaN, Inf and 2^12', async () => {
+  test('a product on the grid rounds ties to even and reports NaN, Inf and 2^12', async () => {
     const below = 4096 - 2 ** -11;
     const fine = [
       0,

@@ -26,7 +26,7 @@ const slope = (x: number) => (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
 describe.each(sampled(OTHERS, 3))('%s', (variant) => {
   beforeEach(({ skip }) => skip(!runs(variant), "this adapter's subgroups are not of its size"));
 
-  test('stores with bias, the gradient of GELU and a residual, rows apart', async () => {
+  test('a kernel stores with bias, the gradient of GELU and a residual, rows apart', async () => {
     const [m, n, k, ldc] = [66, 131, 37, 135];
     const p = problem('NN', m, n, k);
     const [bias, other] = [random(1, n, 5), random(m, n, 6)];
@@ -48,7 +48,7 @@ describe.each(sampled(OTHERS, 3))('%s', (variant) => {
     agree(await get(c, m, n, ldc), want, 1e-6, variant);
   });
 
-  test('stores GELU and its argument', async () => {
+  test('a kernel stores GELU and its argument', async () => {
     const [m, n, k] = [33, 36, 20];
     const p = problem('NT', m, n, k);
     const [c, g] = [await put(random(m, n, 9), n, FILLER), await put(random(m, n, 9), n, FILLER)];
@@ -57,7 +57,7 @@ describe.each(sampled(OTHERS, 3))('%s', (variant) => {
     agree(await get(g, m, n), p.product.map(gelu), 1e-6, variant);
   });
 
-  test('drops out, starting from what was there', async () => {
+  test('a kernel drops out, starting from what was there', async () => {
     const [m, n, k] = [5, 70, 9];
     const p = problem('TN', m, n, k);
     const before = random(m, n, 8);
@@ -75,7 +75,7 @@ describe.each(sampled(OTHERS, 3))('%s', (variant) => {
     agree(await get(c, m, n), want, 1e-6, variant);
   });
 
-  test('adds integers of the grid', async () => {
+  test('a kernel adds integers of the grid', async () => {
     const [m, n, k, start] = [35, 34, 67, -12345n];
     const p = problem('TN', m, n, k);
     const words = (shift: bigint) => new Uint32Array(m * n).fill(Number((start >> shift) & 0xffffffffn));
@@ -100,7 +100,7 @@ describe.each(sampled(OTHERS, 3))('%s', (variant) => {
 describe('a split along K', () => {
   const shape = (m: number, n: number, k: number): ProductShape => ({ layout: 'TN', m, n, k, output: 'grid' });
 
-  test('makes parts of whole steps that cover K, as many as asked for or fewer', () => {
+  test('a split along K makes parts of whole steps that cover K, as many as asked for or fewer', () => {
     expect(splitOf('tile64x64/k4', shape(64, 64, 512))).toEqual({ parts: 4, terms: 128 });
     expect(splitOf('tile64x64/k4', shape(64, 64, 100))).toEqual({ parts: 4, terms: 32 });
     expect(splitOf('tile64x64/k32', shape(64, 64, 100))).toEqual({ parts: 7, terms: 16 });
@@ -108,7 +108,7 @@ describe('a split along K', () => {
     expect(splitOf('tile64x64', shape(64, 64, 512))).toEqual({ parts: 1, terms: 512 });
   });
 
-  test('fills a GPU where it fits: stored products of few tiles, no other, whatever the kernel and the stack', () => {
+  test('a split along K fills a GPU where it fits: stored products of few tiles only, whatever kernel and stack', () => {
     const stored = (m: number, n: number, k: number): ProductShape => ({ layout: 'NN', m, n, k, output: 'store' });
     for (const variant of ['tile64x64/kfit', 'tile128x128/kfit', 'register4x4/kfit'] as const) {
       expect(splitOf(variant, stored(256, 768, 3072))).toEqual({ parts: 10, terms: 320 });
@@ -120,7 +120,7 @@ describe('a split along K', () => {
     }
   });
 
-  test('takes no more than 64 MiB of scratch', () => {
+  test('a split along K takes no more than 64 MiB of scratch', () => {
     expect(scratchValues('tile64x64/k4', shape(64, 63, 512))).toBe(4 * 64 * 64);
     const stacked = { layout: 'NN', m: 64, n: 63, k: 512, output: 'store', stack: 3 } as const;
     expect(scratchValues('tile64x64/k4', stacked)).toBe(3 * 4 * 64 * 64);
@@ -128,7 +128,7 @@ describe('a split along K', () => {
     expect(splitOf('tile64x64/k8', shape(4096, 4096, 512)).parts).toBe(1);
   });
 
-  test('is refused for kernels and numbers that do not split', () => {
+  test('a split along K is refused for kernels and numbers that do not split', () => {
     for (const name of ['subgroup8/k2', 'plain/k2', 'tile64x64/k3', 'tile64x64/k', 'tile64x64/k2/k2'])
       expect(isMatmulVariant(name), name).toBe(false);
     expect(isMatmulVariant('subgroup8/kfit')).toBe(false);

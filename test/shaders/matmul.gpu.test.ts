@@ -34,12 +34,12 @@ describe('products agree with float64', () => {
   ];
   for (const [m, n, k, pad] of shapes)
     for (const layout of LAYOUTS)
-      test(`${layout} ${m}x${n}x${k}, rows ${pad} values apart`, async () => {
+      test(`${layout} ${m}x${n}x${k} agrees with float64, rows ${pad} values apart`, async () => {
         const p = problem(layout, m, n, k);
         for (const variant of variants) agree(await product(variant, p, pad), p.product, 1e-6, variant);
       });
 
-  test('widths that are no multiples of 4 under leading dimensions that are', async () => {
+  test('products of widths that are no multiples of 4 under leading dimensions that are agree with float64', async () => {
     for (const layout of LAYOUTS)
       for (const variant of variants) {
         const p = problem(layout, 18, 35, 11);
@@ -52,7 +52,7 @@ describe('products agree with float64', () => {
       }
   });
 
-  test('more tiles than a dimension of a dispatch holds', async () => {
+  test('products of more tiles than a dimension of a dispatch holds are exact', async () => {
     const n = 64 * 65536 + 1;
     const b = noise(n, 3);
     const [a, c] = [await bench.put([2]), await bench.zeros(n)];
@@ -68,7 +68,7 @@ describe('products agree with float64', () => {
 });
 
 describe('refusals', () => {
-  test('sizes, leading dimensions and views that do not fit', async () => {
+  test('sizes, leading dimensions and views that do not fit are refused', async () => {
     const view = await bench.put(new Float32Array(16));
     const args = { layout: 'NN', m: 4, n: 4, k: 4, a: view, lda: 4, b: view, ldb: 4 } as const;
     const output = { kind: 'store', c: view, ldc: 4 } as const;

@@ -84,7 +84,7 @@ test.each(sampled(['all', 'matrices'] as const, 2))(
   },
 );
 
-test('leaves weights without gradient and decay alone, bit for bit', async () => {
+test('an update leaves weights without gradient and decay alone, bit for bit', async () => {
   const model = await OperationBench.create(bench, { width: 5, heads: 1 });
   const { layout } = model.weights;
   const settings = { ...SETTINGS, weightDecay: 0, decay: 'all' } as const;
@@ -100,7 +100,7 @@ const LIMITS: Record<string, LayoutLimits> = {
   'slabs of two buckets, bound a bucket at a time': { windowValues: 2 ** 20, slabValues: 2 ** 21 },
 };
 
-test.each(Object.entries(LIMITS))('the gradient norm by chunks: %s', async (_, limits) => {
+test.each(Object.entries(LIMITS))('the gradient norm by chunks agrees with float64: %s', async (_, limits) => {
   const model = await OperationBench.create(bench, LARGE, limits);
   const { layout } = model.weights;
   expect(layout.slabSizes.length).toBe(limits.slabValues === 2 ** 21 ? 2 : 1);

@@ -46,23 +46,29 @@ function longBucket(values: number): Words {
 }
 
 describe('sums packed on the GPU', () => {
-  test.each([64, 256, 320, 9 * 256 + 192])('are the bytes that the host packs, %i values', async (values) => {
-    const { pack } = await pair('sums', values);
-    await fc.assert(
-      fc.asyncProperty(blocks(values), async ({ low, high }) => {
-        expect(await pack(low, high)).toEqual(packSums(low, high));
-      }),
-      { numRuns: 30 },
-    );
-  });
+  test.each([64, 256, 320, 9 * 256 + 192])(
+    'sums packed on the GPU are the bytes that the host packs, %i values',
+    async (values) => {
+      const { pack } = await pair('sums', values);
+      await fc.assert(
+        fc.asyncProperty(blocks(values), async ({ low, high }) => {
+          expect(await pack(low, high)).toEqual(packSums(low, high));
+        }),
+        { numRuns: 30 },
+      );
+    },
+  );
 
-  test.each([2 ** 20, 2 ** 20 - 64])('of a whole bucket, %i values', async (values) => {
-    const { pack } = await pair('sums', values);
-    const { low, high } = longBucket(values);
-    expect(Buffer.compare(await pack(low, high), packSums(low, high))).toBe(0);
-  });
+  test.each([2 ** 20, 2 ** 20 - 64])(
+    'sums of a whole bucket are packed as the host packs them, %i values',
+    async (values) => {
+      const { pack } = await pair('sums', values);
+      const { low, high } = longBucket(values);
+      expect(Buffer.compare(await pack(low, high), packSums(low, high))).toBe(0);
+    },
+  );
 
-  test('take the smallest width at each edge', async () => {
+  test('sums packed on the GPU take the smallest width at each edge', async () => {
     const { pack } = await pair('sums', 64);
     for (const width of [1, 2, 3, 4, 5]) {
       const most = 2n ** BigInt(8 * width - 1);
@@ -73,7 +79,7 @@ describe('sums packed on the GPU', () => {
     }
   });
 
-  test('come whole when there are suddenly more than the last time', async () => {
+  test('packed sums come whole when there are suddenly more than the last time', async () => {
     const values = 2 ** 16;
     const { pack } = await pair('sums', values);
     const zero = new Uint32Array(values);
@@ -88,7 +94,7 @@ describe('sums packed on the GPU', () => {
       expect(Buffer.compare(await pack(low, high), packSums(low, high))).toBe(0);
   });
 
-  test('leave room for a header', async () => {
+  test('sums packed on the GPU leave room for a header', async () => {
     const { packer, packing, pack } = await pair('sums', 128);
     const { low, high } = longBucket(128);
     await pack(low, high);
@@ -97,7 +103,7 @@ describe('sums packed on the GPU', () => {
     expect(framed.slice(20)).toEqual(packSums(low, high));
   });
 
-  test('of many buckets at once, in slabs of odd sizes, are those of each; clearing one leaves the others', async () => {
+  test('packed sums of many buckets at once, in slabs of odd sizes, are those of each; clearing one leaves the others', async () => {
     const layout = new ParameterLayout({ ...MODEL, width: 24, layers: 2 }, LIMITS);
     const sums = await ExactSums.allocate(bench.gpu, layout);
     const packer = await SumPacker.build(bench.kernels, sums);
@@ -125,7 +131,7 @@ describe('sums packed on the GPU', () => {
 
 describe('differences of weights', () => {
   test.each([64, 5 * 256 + 128])(
-    'are packed on the GPU as the host does, checksum included, %i values',
+    'differences of weights are packed on the GPU as the host does, checksum included, %i values',
     async (values) => {
       const { pack } = await pair('differences', values);
       await fc.assert(
@@ -146,7 +152,7 @@ describe('differences of weights', () => {
     return { follows, checks, view };
   }
 
-  test('applied on the GPU give the bits that were packed, and their checksum', async () => {
+  test('differences of weights applied on the GPU give the bits that were packed, and their checksum', async () => {
     const { follows, checks, view } = await follower();
     const bucket = follows.buckets.findIndex(({ size }) => size > 1024 && size % 256 !== 0);
     const where = view(follows.buckets[bucket]);
@@ -162,7 +168,7 @@ describe('differences of weights', () => {
     );
   });
 
-  test('lead from each special float to each other', async () => {
+  test('differences of weights lead from each special float to each other', async () => {
     const { follows, view } = await follower();
     const where = view(follows.buckets[0]);
     const size = follows.buckets[0].size;
@@ -176,7 +182,7 @@ describe('differences of weights', () => {
     }
   });
 
-  test('of all buckets, queued one after the other, reach each its own', async () => {
+  test('differences of all buckets, queued one after the other, reach each its own', async () => {
     const { follows, checks, view } = await follower();
     const after = follows.buckets.map(({ size }, i) => Uint32Array.from({ length: size }, (_, k) => (k * i) % 70001));
     after.forEach((bits, i) => {
@@ -189,7 +195,7 @@ describe('differences of weights', () => {
     }
   });
 
-  test('change nothing when they are malformed', async () => {
+  test('differences of weights change nothing when they are malformed', async () => {
     const { follows, view } = await follower();
     const bits = new Uint32Array(follows.buckets[0].size).fill(5);
     const packed = packDifferences(new Uint32Array(bits.length), bits);
@@ -201,7 +207,7 @@ describe('differences of weights', () => {
     expect(await bench.words(where)).toEqual(new Uint32Array(bits.length));
   });
 
-  test('come with the checksum of a whole bucket', async () => {
+  test('differences of weights come with the checksum of a whole bucket', async () => {
     const values = 2 ** 20 - 64;
     const { pack } = await pair('differences', values);
     const { low: before, high: after } = longBucket(values);

@@ -32,7 +32,7 @@ function fake(every: string, from = 0) {
 
 const settled = (ms = 0) => new Promise((go) => setTimeout(go, ms));
 
-test('saves the last finished step in the middle of the next one', async () => {
+test('a schedule saves the last finished step in the middle of the next one', async () => {
   const { engine, schedule, taken } = fake('0');
   await engine.update(1);
   schedule.recorded(1);
@@ -44,7 +44,7 @@ test('saves the last finished step in the middle of the next one', async () => {
   expect(taken).toHaveLength(1);
 });
 
-test('waits for the events of a step whose update is in: what a checkpoint holds is in the metrics before it', async () => {
+test('a checkpoint waits for the events of a step whose update is in, so that what it holds is in the metrics before', async () => {
   const { engine, schedule, taken } = fake('0');
   await engine.update(1);
   schedule.recorded(1);
@@ -57,7 +57,7 @@ test('waits for the events of a step whose update is in: what a checkpoint holds
   expect(taken).toMatchObject([{ step: 2, state: 2 }]);
 });
 
-test('by the clock, saves without a step that ends: a run may wait for workers for hours', async () => {
+test('a schedule by the clock saves without a step that ends: a run may wait for workers for hours', async () => {
   const { engine, schedule, steps, taken } = fake('1s');
   await engine.update(1);
   schedule.recorded(1);
@@ -107,7 +107,7 @@ test('a run that fails saves the steps that it has done', async () => {
   await rescued;
 });
 
-test('saves nothing where the state is not that of the last recorded step, or the disk refuses', async () => {
+test('a schedule saves nothing where the state is not that of the last recorded step, or the disk refuses', async () => {
   const ahead = fake('0');
   await ahead.engine.update(1);
   await ahead.schedule.rescue();

@@ -34,7 +34,7 @@ describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (nam
   });
   const batches = (step: number) => goldenMicroBatches(golden, step, microBatch);
 
-  test('agree on the logits and the loss before training', async () => {
+  test('the model and PyTorch agree on the logits and the loss before training', async () => {
     const { vocabSize: V, context: T } = golden.config;
     const stride = logitsStride(golden.config);
     let largest = 0;
@@ -53,7 +53,7 @@ describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (nam
     expect(Math.abs(loss - golden.losses[0])).toBeLessThan(GOLDEN_LOSS_ERROR);
   });
 
-  test('agree on every gradient before training', async () => {
+  test('the model and PyTorch agree on every gradient before training', async () => {
     const lossScale = 1 / (golden.batch * golden.config.context);
     for (const batch of batches(0)) engine.gpt.submitGradient(batch, { seed: 0, step: 1, lossScale });
     expect((await engine.sums.takeReport(gpu)).wrong).toEqual([]);
@@ -63,7 +63,7 @@ describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (nam
     engine.sums.clear(gpu);
   });
 
-  test('agree on the losses of 20 steps of training and on the weights after them', async () => {
+  test('the model and PyTorch agree on the losses of 20 steps of training and on the weights after them', async () => {
     for (const [step, want] of golden.losses.entries()) {
       const { loss } = await engine.step(batches(step), step + 1, 0, golden.learningRate);
       expect(Math.abs(loss - want), `step ${step + 1}: ${loss} for ${want}`).toBeLessThan(GOLDEN_LOSS_ERROR);

@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 
 describe('the loss scale', () => {
-  test('doubles after enough good steps and falls by the mean of the halvings', () => {
+  test('the loss scale doubles after enough good steps and falls by the mean of the halvings', () => {
     let scale = FIRST_LOSS_SCALE;
     for (let step = 0; step < GROWTH_STEPS; step++) scale = nextLossScale(scale, 0, 4);
     expect(scale).toEqual({ exponent: FIRST_LOSS_SCALE.exponent + 1, goodSteps: 0 });
@@ -44,7 +44,7 @@ describe('training in mixed precision', () => {
     return losses;
   };
 
-  test('has gradients near those of float32, and learns as it does', async () => {
+  test('training in mixed precision has gradients near those of float32, and learns as it does', async () => {
     if (!has) return;
     const [mixed, full] = [await build({ dropout: 0 }), await build({ dropout: 0, precision: 'f32' })];
     const [batch] = goldenMicroBatches(golden, 0, 1);
@@ -64,7 +64,7 @@ describe('training in mixed precision', () => {
     for (const [i, loss] of a.entries()) expect(Math.abs(loss / b[i] - 1)).toBeLessThan(0.03);
   });
 
-  test('gives the same bits again, resumed, with layers recomputed, and after an overflow as by a worker', async () => {
+  test('mixed precision gives the same bits again, resumed, with layers recomputed, and after an overflow as by a worker', async () => {
     if (!has) return;
     const engine = await build();
     await steps(engine, 1, 4);
@@ -110,7 +110,7 @@ describe('training in mixed precision', () => {
     expect((await steps(engine, 2, 3)).every(Number.isFinite)).toBe(true);
   });
 
-  test('is refused in one line where the adapter has no shader-f16', async () => {
+  test('mixed precision is refused in one line where the adapter has no shader-f16', async () => {
     const without = await Gpu.open(openDawn(), { withoutFeatures: ['shader-f16'] });
     const shape: BatchShape = { batch: 1, context: 8, dropout: 0, precision: 'f16' };
     expect(() => checkPrecision(without, shape, 16)).toThrow(/--precision f16 needs the feature shader-f16/);

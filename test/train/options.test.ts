@@ -27,18 +27,18 @@ const CONFIG: RunConfig = {
 };
 
 describe('the table of options', () => {
-  test('has defaults and presets that its own schemas accept', () => {
+  test('the table of options has defaults and presets that its own schemas accept', () => {
     expect(validate(TrainOptionsSchema, BASE_OPTIONS)).toMatchObject({ ok: true });
     for (const preset of PRESET_NAMES)
       expect(validate(TrainOptionsSchema, { ...BASE_OPTIONS, ...PRESETS[preset] }), preset).toMatchObject({ ok: true });
   });
 
-  test('has an option for every field of the model but the number of token ids', () => {
+  test('the table of options has an option for every field of the model but the number of token ids', () => {
     const fields = Object.keys(MODEL_FIELDS).filter((name) => name !== 'vocabSize');
     expect(Object.keys(shapeOptionsOf(BASE_OPTIONS)).sort()).toEqual(fields.sort());
   });
 
-  test('says what a run of an older version had where its configuration does not name an option', () => {
+  test('the table of options says what a run of an older version had where its configuration does not name an option', () => {
     const { recompute: _r, stack: _s, precision: _p, ...older } = BASE_OPTIONS;
     expect(TrainOptionsSchema.parse(older)).toEqual(BASE_OPTIONS);
     const { lr: _, ...damaged } = BASE_OPTIONS;
@@ -64,14 +64,14 @@ describe("a run's identity", () => {
     'topK',
   ];
 
-  test('has every option but those that no bit depends on', () => {
+  test("a run's identity has every option but those that no bit depends on", () => {
     const { options } = identityOf(CONFIG) as { options: object };
     const left = TRAIN_OPTION_NAMES.filter((name) => !Object.hasOwn(options, name));
     expect(left.sort()).toEqual(FREE);
     for (const name of Object.keys(options)) expect(TRAIN_OPTIONS[name as 'lr'].changesBits, name).toBe(true);
   });
 
-  test('has the number of steps only where the learning rate depends on it', () => {
+  test("a run's identity has the number of steps only where the learning rate depends on it", () => {
     expect(identityOf(CONFIG)).not.toHaveProperty('totalSteps');
     const cosine = { ...CONFIG, options: { ...BASE_OPTIONS, schedule: 'cosine' as const } };
     expect(identityOf(cosine)).toHaveProperty('totalSteps', 10);
@@ -90,7 +90,7 @@ test('options become the arguments that give them again', () => {
   ]);
 });
 
-test('what is not given has the default of its row, where there is one', () => {
+test('an option that is not given has the default of its row, where there is one', () => {
   const { lr, data } = TRAIN_OPTIONS;
   expect(settle({ lr, data }, { data: 'x' })).toEqual({ lr: 4e-4, data: 'x' });
 });

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { RunClock } from '../../src/train/run-clock.js';
 
-test('stands while the run waits or is paused, and the two may overlap', () => {
+test('the clock stands while the run waits or is paused, and the two may overlap', () => {
   let time = 1000;
   const clock = new RunClock(() => time);
   const start = clock.now();

@@ -6,30 +6,30 @@ const cosine: Schedule = { schedule: 'cosine', learningRate: 2, warmupSteps: 10,
 const constant: Schedule = { ...cosine, schedule: 'constant' };
 
 describe('the learning rate', () => {
-  test('rises in equal shares, of which the first update takes one, to the peak', () => {
+  test('the learning rate rises in equal shares, of which the first update takes one, to the peak', () => {
     for (const s of [cosine, constant])
       expect([1, 2, 5, 10].map((step) => learningRateAt(s, step))).toEqual([0.2, 0.4, 1, 2]);
   });
 
-  test('stays at the peak from the first update on without warm-up', () => {
+  test('the learning rate stays at the peak from the first update on without warm-up', () => {
     const s = { ...constant, warmupSteps: 0 };
     expect([1, 2, 110, 1000].map((step) => learningRateAt(s, step))).toEqual([2, 2, 2, 2]);
   });
 
-  test('falls by a cosine: half-way at the middle of peak and floor, a tenth of the peak at the end', () => {
+  test('the learning rate falls by a cosine: half-way at the middle of peak and floor, a tenth of the peak at the end', () => {
     expect(learningRateAt(cosine, 60)).toBeCloseTo((2 + 0.2) / 2, 12);
     expect(learningRateAt(cosine, 110)).toBeCloseTo(0.2, 12);
     expect(learningRateAt(cosine, 35)).toBeCloseTo(0.2 + 1.8 * 0.5 * (1 + Math.SQRT1_2), 12);
     expect(learningRateAt(cosine, 500), 'past the end').toBeCloseTo(0.2, 12);
   });
 
-  test('begins to fall at once without warm-up', () => {
+  test('the learning rate begins to fall at once without warm-up', () => {
     const s = { ...cosine, warmupSteps: 0 };
     expect(learningRateAt(s, 1)).toBeLessThan(2);
     expect(learningRateAt(s, 1)).toBeGreaterThan(1.99);
   });
 
-  test('is positive, at most the peak and falling after the warm-up, for every cosine', () => {
+  test('the learning rate is positive, at most the peak and falling after the warm-up, for every cosine', () => {
     const steps = fc.integer({ min: 0, max: 50 });
     fc.assert(
       fc.property(steps, fc.integer({ min: 1, max: 200 }), (warmupSteps, totalSteps) => {

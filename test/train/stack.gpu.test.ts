@@ -60,7 +60,7 @@ describe.each<[string, 'tied' | 'untied', Omit<GoldenEngineOptions, 'stack'>, re
   });
 
   test.for(stacks)(
-    '%d at a time give the bits of one at a time, in the memory of the budget',
+    '%d micro-batches at a time give the bits of one at a time, in the memory of the budget',
     async (stack, { skip }) => {
       if (!runs()) return skip('this adapter has no float16');
       const { hash, losses, bytes } = await train(golden, { ...options, stack });
@@ -80,14 +80,14 @@ describe('a stack of two', () => {
   const golden = loadGolden('tied');
   const options = { microBatch: 1, dropout: 0.2, stack: 2 };
 
-  test('takes the batch in any order', async () => {
+  test('a stack of two takes the batch in any order', async () => {
     const orders: Order[] = [(b) => b, (b) => b.toReversed(), (b) => [...b.slice(5), ...b.slice(0, 5)]];
     const hashes = new Set<string>();
     for (const order of orders) hashes.add((await train(golden, options, order)).hash);
     expect(hashes.size).toBe(1);
   });
 
-  test('computes one by one what has no neighbours, and refuses to stack it', async () => {
+  test('a stack of two computes one by one what has no neighbours, and refuses to stack it', async () => {
     const apart: Order = (batches) => batches.map((batch, i) => ({ ...batch, firstSlot: 3 * i }));
     const stacked = await train(golden, options, apart);
     expect(stacked.hash).toBe((await train(golden, { ...options, stack: 1 }, apart)).hash);
@@ -99,7 +99,7 @@ describe('a stack of two', () => {
     expect(() => gpt.submitGradient(batches.slice(0, 3), context)).toThrow('a stack of 3');
   });
 
-  test('starts each step anew: a step that failed leaves nothing in the next', async () => {
+  test('a stack of two starts each step anew: a step that failed leaves nothing in the next', async () => {
     gpu.releaseAll();
     const engine = await goldenEngine(gpu, golden, options);
     const spoiled = globalBatch(golden, 0, 1);

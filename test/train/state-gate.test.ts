@@ -33,7 +33,7 @@ test('updates run together, readers run together, and never both', async () => {
   await Promise.all(all);
 });
 
-test('who waits is not overtaken, so a stream of updates cannot keep a reader out', async () => {
+test('a task that waits is not overtaken, so a stream of updates cannot keep a reader out', async () => {
   const gate = new StateGate();
   const log: string[] = [];
   const [u1, r1, u2] = ['u1', 'r1', 'u2'].map((name) => openWork(log, name));

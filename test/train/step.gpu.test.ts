@@ -43,7 +43,7 @@ async function run(own: Engine, { seed = SEED, order = (b) => b }: RunOptions = 
 }
 
 describe('memory', () => {
-  test('held by an engine, its sampling graph and its checkpoints is what the budget says', async () => {
+  test('the memory held by an engine, its sampling graph and its checkpoints is what the budget says', async () => {
     // Must come first: later engines share the device.
     await engine.step(globalBatch(0), 1, SEED, RATE);
     await engine.evaluate(globalBatch(0), 6 * golden.config.context);
@@ -65,24 +65,24 @@ describe('the state after three updates with dropout', () => {
     hash = await run(engine);
   });
 
-  test('is the same bits when run again', async () => {
+  test('the state after three updates is the same bits when run again', async () => {
     expect(await run(engine)).toBe(hash);
   });
 
   test.each<[string, (b: MicroBatch[]) => MicroBatch[]]>([
     ['reversed', (b) => b.toReversed()],
     ['interleaved', (b) => [b[3], b[0], b[5], b[1], b[4], b[2]]],
-  ])('is the same bits with micro-batches in another order: %s', async (_, order) => {
+  ])('the state after three updates is the same bits with micro-batches in another order: %s', async (_, order) => {
     expect(await run(engine, { order })).toBe(hash);
   });
 
-  test('is another under another seed, and with sequences in other slots', async () => {
+  test('the state after three updates is another under another seed, and with sequences in other slots', async () => {
     expect(await run(engine, { seed: SEED + 1 })).not.toBe(hash);
     const moved = (batches: MicroBatch[]) => batches.map((b, i) => ({ ...b, firstSlot: (i + 1) % 6 }));
     expect(await run(engine, { order: moved })).not.toBe(hash);
   });
 
-  test('is the same bits from an engine built anew', async () => {
+  test('the state after three updates is the same bits from an engine built anew', async () => {
     expect(await run(await goldenEngine(gpu, golden, OPTIONS))).toBe(hash);
   });
 });
@@ -102,16 +102,19 @@ describe('a step whose loss or gradient is not finite', () => {
     ['h.0.ln_1.bias', Number.POSITIVE_INFINITY],
     // All is finite, but the loss is more than the grid holds.
     ['ln_f.bias', 1e6],
-  ])('stops the run at %s %d, names the step and leaves the state alone', async (name, value) => {
-    spoil(name, value);
-    const before = await stateHash(engine);
-    const error = await engine.step(globalBatch(0), 7, SEED, RATE).catch((e: unknown) => e);
-    expect(error).toMatchObject({ code: 'LT_TRAIN_NONFINITE', message: expect.stringContaining('step 7: the ') });
-    expect(await stateHash(engine)).toBe(before);
-    expect(await engine.evaluate(globalBatch(0), 6 * golden.config.context)).toBeNaN();
-  });
+  ])(
+    'a step that is not finite stops the run at %s %d, names the step and leaves the state alone',
+    async (name, value) => {
+      spoil(name, value);
+      const before = await stateHash(engine);
+      const error = await engine.step(globalBatch(0), 7, SEED, RATE).catch((e: unknown) => e);
+      expect(error).toMatchObject({ code: 'LT_TRAIN_NONFINITE', message: expect.stringContaining('step 7: the ') });
+      expect(await stateHash(engine)).toBe(before);
+      expect(await engine.evaluate(globalBatch(0), 6 * golden.config.context)).toBeNaN();
+    },
+  );
 
-  test('stops the run at a gradient that the grid does not hold, and names its tensor', async () => {
+  test('a gradient that the grid does not hold stops the run, and its tensor is named', async () => {
     // A huge activation that the next matrix ignores: the loss is as before, that matrix's gradient is not.
     const bias = Float32Array.from(golden.weights.get('h.1.mlp.c_fc.bias') ?? []);
     bias[7] = 1e12;
@@ -125,12 +128,12 @@ describe('a step whose loss or gradient is not finite', () => {
     );
   });
 
-  test('stops the step after a learning rate that is far too large', async () => {
+  test('a learning rate that is far too large stops the run at the step after', async () => {
     await engine.step(globalBatch(0), 1, SEED, 1e30);
     await expect(engine.step(globalBatch(1), 2, SEED, RATE)).rejects.toMatchObject({ code: 'LT_TRAIN_NONFINITE' });
   });
 
-  test('leaves nothing behind: with sound weights the run goes on as if it had not been', async () => {
+  test('a step that is not finite leaves nothing behind: with sound weights the run goes on as if it had not been', async () => {
     restart(engine, golden);
     const hash = await run(engine);
     spoil('h.0.attn.c_proj.weight', Number.NaN);
@@ -140,7 +143,7 @@ describe('a step whose loss or gradient is not finite', () => {
 });
 
 describe('evaluation', () => {
-  test('counts no ignored targets and changes nothing', async () => {
+  test('an evaluation counts no ignored targets and changes nothing', async () => {
     restart(engine, golden);
     const before = await stateHash(engine);
     const T = golden.config.context;
@@ -157,7 +160,7 @@ describe('evaluation', () => {
 });
 
 describe('clipping', () => {
-  test('reports the norm of the whole gradient and scales the update by clip / norm', async () => {
+  test('clipping reports the norm of the whole gradient and scales the update by clip / norm', async () => {
     restart(engine, golden);
     const batches = globalBatch(0);
     const context = { seed: SEED, step: 1, lossScale: 1 / (6 * golden.config.context) };

@@ -68,7 +68,7 @@ test('a run is complete once the report on its last step is there', async () => 
   expect(kinds()).toEqual(WHOLE);
 });
 
-test('one that is ended in that report is not, keeps its last step, and has the report to write still', async () => {
+test('a run ended in the report on its last step is not complete, keeps the step, and has the report to write still', async () => {
   // Two evaluations a report: of both parts of the data.
   const engine = fake((n) => n === 4 && first.made.abandon());
   const first = trainer(engine);
