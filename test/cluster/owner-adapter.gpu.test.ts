@@ -136,7 +136,7 @@ describe("the owner's adapter", () => {
     ['float32, clipping', { clip: 0.5 }, undefined],
     ['float16', { shape: { ...SHAPE, precision: 'f16' } }, 16],
     ['float16, where the loss scale overflows', { shape: { ...SHAPE, precision: 'f16' } }, 40],
-  ] as const)('contributes the bytes of a worker: %s', async (_name, more, scaleExponent) => {
+  ] as const)("the owner's adapter contributes the bytes of a worker: %s", async (_name, more, scaleExponent) => {
     if (scaleExponent !== undefined && !gpu.has('shader-f16'))
       return console.warn('mixed precision is not tested: this adapter has no shader-f16');
     const { contributions, scaleAfter } = await contributionsOfWorker(more, scaleExponent);
@@ -161,7 +161,7 @@ describe("the owner's adapter", () => {
     }
   });
 
-  test('contributes only what is lacking', async () => {
+  test("the owner's adapter contributes only what is lacking", async () => {
     const { adapter, notes } = await ownerAdapter();
     const done = notes.next();
     adapter.take({ ...STEP, assignment: 1, batches: some([2]), buckets: [1] });
@@ -169,7 +169,7 @@ describe("the owner's adapter", () => {
     expect(notes.frames.map(({ header }) => header.bucket)).toEqual([1]);
   });
 
-  test('evaluates to the sum of a worker', async () => {
+  test("the owner's adapter evaluates to the sum of a worker", async () => {
     const { engine, url } = await cluster();
     const worker = await startWorker(url);
     const mean = await engine.evaluate(BATCHES, 1);
@@ -184,7 +184,7 @@ describe("the owner's adapter", () => {
     expect(Number(losses) * 2 ** -40).toBe(mean);
   });
 
-  test('refuses what is not finite, names it, and is good for what is', async () => {
+  test("the owner's adapter refuses what is not finite, names it, and is good for what is", async () => {
     const { engine, adapter, notes, buckets } = await ownerAdapter();
     const name = 'wte.weight';
     const wte = await engine.state.weights.read(gpu, name);
@@ -210,7 +210,7 @@ describe("the owner's adapter", () => {
     expect(notes.frames).toHaveLength(buckets.length);
   });
 
-  test('says nothing of what was dropped, or of weights that are others by then', async () => {
+  test("the owner's adapter says nothing of what was dropped, or of weights that are others by then", async () => {
     const { adapter, notes, buckets } = await ownerAdapter();
     adapter.take({ ...STEP, assignment: 1, batches: some([0]), buckets });
     adapter.take({ ...STEP, assignment: 2, batches: some([1]), buckets });
@@ -225,7 +225,7 @@ describe("the owner's adapter", () => {
     expect(notes.told).toEqual([]);
   });
 
-  test('says in one line that it has too little memory, takes nothing then, and computes layers again before that', async () => {
+  test("an owner's adapter of too little memory says so in one line and takes nothing; before that, it recomputes layers", async () => {
     const { engine, buckets } = await ownerAdapter();
     const { model, plan, shape } = optionsOf();
     const needed = (recompute: boolean) =>
@@ -262,7 +262,7 @@ describe("the owner's adapter", () => {
     expect(recomputed).toBeGreaterThanOrEqual(budget({ ...shape, recompute: true }));
   });
 
-  test('frees what it had built where its graph cannot be built', async () => {
+  test("the owner's adapter frees what it had built where its graph cannot be built", async () => {
     const { engine } = await ownerAdapter();
     const notes = new Notes();
     // An activation that no binding holds: the sums are there by then.

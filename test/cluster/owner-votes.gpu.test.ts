@@ -290,7 +290,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(await stateOf(test.engine)).not.toEqual(await alone(7));
   });
 
-  test('marks a run also for what an earlier coordinator used', async () => {
+  test('a run is marked also for what an earlier coordinator used of a liar', async () => {
     const test = await cluster({ firstSteps: new Map([['10.0.0.1', 1]]), version: 4 });
     await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
     await startWorker(test, 'honest', '10.0.0.2');
@@ -339,14 +339,14 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(await stateOf(test.engine)).toEqual(before);
   });
 
-  test('says nothing of an adapter that fails when the run is over already', async () => {
+  test("an owner's adapter that fails when the run is over already says nothing", async () => {
     const test = await cluster({ availableBytes: () => 1000 });
     await test.engine.close('done');
     await test.engine.prepareOwner();
     expect(test.unable).toEqual([]);
   });
 
-  test('is without it where there is no memory: it says so, and workers of other addresses check each other', async () => {
+  test("an owner's adapter without memory says so, and workers of other addresses check each other", async () => {
     const test = await cluster({ availableBytes: () => 1000, minWorkers: 2 });
     await test.engine.prepareOwner();
     expect(test.unable).toEqual([expect.stringMatching(/^computing here as well needs .* there is 1 kB$/)]);
@@ -357,7 +357,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(test.engine.counters.audited).toBeGreaterThan(0);
   });
 
-  test('leaves the state to its readers, and is no obstacle to who gives up', async () => {
+  test("the owner's adapter leaves the state to its readers, and is no obstacle to who gives up", async () => {
     const test = await cluster();
     await startWorker(test, 'honest', '10.0.0.1');
     const step = test.engine.step(batchesOf(1), 1, SEED, RATE);

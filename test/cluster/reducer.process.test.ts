@@ -28,7 +28,7 @@ const wrapped = (sums: bigint[]) => sums.map((v) => BigInt.asIntN(64, v));
 const TERMS = 2 ** 11;
 
 describe('an arena', () => {
-  test('adds as the reference does, all widths, carries and signs', () => {
+  test('an arena adds as the reference does, all widths, carries and signs', () => {
     const memory = ReducerArena.allocate(SIZES);
     const arena = new ReducerArena(memory, SIZES);
     const slot = 2;
@@ -47,7 +47,7 @@ describe('an arena', () => {
     expect([...low, ...high].every((word) => word === 0)).toBe(true);
   });
 
-  test('carries from the low word into the high one and back', () => {
+  test('an arena carries from the low word into the high one and back', () => {
     const memory = ReducerArena.allocate([64]);
     const arena = new ReducerArena(memory, [64]);
     const { low, high } = ReducerArena.words(memory, [64], 0);
@@ -58,7 +58,7 @@ describe('an arena', () => {
 });
 
 describe('the reducer', () => {
-  test('sums are the integers that came, in any order, from any number of threads', async () => {
+  test('the sums of a reducer are the integers that came, in any order, from any number of threads', async () => {
     const contribution = fc
       .nat(SIZES.length - 1)
       .chain((bucket) => fc.tuple(fc.constant(bucket), blocks(SIZES[bucket])));
@@ -82,7 +82,7 @@ describe('the reducer', () => {
     }
   });
 
-  test('take waits for what was added before, and is zero for what comes after', async () => {
+  test("a reducer's take waits for what was added before, and is zero for what comes after", async () => {
     const sums = reducer(SIZES, 1);
     void sums.add(1, all(64, 5n), 1);
     void sums.add(1, all(64, 6n), 1);
@@ -103,7 +103,7 @@ describe('the reducer', () => {
     expect(await sums.take(1, integers)).toEqual(new Array(64).fill(300n));
   });
 
-  test('takes contributions at any place of a buffer', async () => {
+  test('a reducer takes contributions at any place of a buffer', async () => {
     const sums = reducer(SIZES, 1);
     const packed = all(64, -70000n);
     const frame = new Uint8Array(packed.length + 3);
@@ -112,7 +112,7 @@ describe('the reducer', () => {
     expect(await sums.take(1, integers)).toEqual(new Array(64).fill(-70000n));
   });
 
-  test('takes values up to the bound and refuses those beyond as a whole', async () => {
+  test('a reducer takes values up to the bound and refuses those beyond as a whole', async () => {
     const sums = reducer(SIZES, 1);
     for (const terms of [1, 3, 1024]) {
       const bound = BigInt(terms) * 2n ** 52n;
@@ -128,7 +128,7 @@ describe('the reducer', () => {
     }
   });
 
-  test('refuses bytes that are not those of their checksum, and adds those that are', async () => {
+  test('a reducer refuses bytes that are not those of their checksum, and adds those that are', async () => {
     const sums = reducer(SIZES, 1);
     const packed = all(64, 300n);
     const checksum = payloadChecksum(packed);
@@ -142,7 +142,7 @@ describe('the reducer', () => {
     expect(await sums.take(1, integers)).toEqual(new Array(64).fill(300n));
   });
 
-  test('refuses malformed contributions without touching the sums', async () => {
+  test('a reducer refuses malformed contributions without touching the sums', async () => {
     const sums = reducer(SIZES, 1);
     const good = all(SIZES[0], 1000n);
     await sums.add(0, good, 1);
@@ -169,19 +169,19 @@ describe('the reducer', () => {
     );
   });
 
-  test('a loss of many tokens is within its bound', async () => {
+  test('a loss of many tokens is within the bound of a reducer', async () => {
     const sums = reducer([64], 1);
     const tokens = 1024;
     expect(await sums.add(0, packLoss(BigInt(tokens) * 11n * 2n ** 40n), tokens)).toBe('added');
   });
 
-  test('asks for buckets that exist', () => {
+  test('a reducer refuses buckets that do not exist', () => {
     const sums = reducer(SIZES, 1);
     expect(() => sums.add(3, all(64, 1n), 1)).toThrow(RangeError);
     expect(() => sums.take(-1, integers)).toThrow(RangeError);
   });
 
-  test('after closing, says so to those who wait and those who come', async () => {
+  test('a reducer that is closed says so to those who wait and those who come', async () => {
     const sums = new Reducer(SIZES, 1);
     const waiting = sums.add(0, all(SIZES[0], 1n), 1).catch(String);
     await sums.close();

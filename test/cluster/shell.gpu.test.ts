@@ -49,7 +49,7 @@ function updates({ engine: { owner } }: Cluster): { count: number } {
 }
 
 describe("the coordinator's shell", () => {
-  test('fences nobody off for the time in which the coordinator itself slept', async () => {
+  test('a coordinator that itself slept fences nobody off for that time', async () => {
     const test = await cluster({ minWorkers: 2 });
     for (const name of ['a', 'b']) await FakeWorker.join(test, name);
     const step = test.engine.step(batches(), 1, 1, 1e-3);
@@ -66,7 +66,7 @@ describe("the coordinator's shell", () => {
     }
   });
 
-  test('gives a newcomer its weights while workers of another address take none of theirs', async () => {
+  test('a newcomer gets its weights while workers of another address take none of theirs', async () => {
     const test = await cluster();
     const admit = test.engine.admit.bind(test.engine);
     let asked = 0;
@@ -84,7 +84,7 @@ describe("the coordinator's shell", () => {
     await until(() => good.frames.length === test.engine.owner.buckets.length, 'it gets every bucket');
   });
 
-  test('stops the run when two workers refuse a micro-batch, and no later step hangs', async () => {
+  test('a micro-batch that two workers refuse stops the run, and no later step hangs', async () => {
     const test = await cluster({ minWorkers: 2 });
     await FakeWorker.join(test, 'a', refuse);
     await FakeWorker.join(test, 'b', refuse);
@@ -97,7 +97,7 @@ describe("the coordinator's shell", () => {
     await expect(test.engine.evaluate(batches(), 1)).rejects.toMatchObject({ code: 'LT_TRAIN_NONFINITE' });
   });
 
-  test('refuses another bit class where exactness is asked for, and marks the run mixed where it is not', async () => {
+  test('another bit class is refused where exactness is asked for, and marks the run mixed where it is not', async () => {
     const other = { ...HASH, run: 'c'.repeat(64) };
     const exact = await cluster({ exact: true });
     const refused = await FakeWorker.join(exact, 'other', undefined, other);
@@ -113,7 +113,7 @@ describe("the coordinator's shell", () => {
     expect(mixed.notes).toContainEqual(expect.objectContaining({ note: 'mixed', name: 'other' }));
   });
 
-  test('names workers that leave, whoever ends the connection, and forgets them', async () => {
+  test('workers that leave are named, whoever ends the connection, and forgotten', async () => {
     const test = await cluster();
     const polite = await FakeWorker.join(test, 'polite');
     const liar = await FakeWorker.join(test, 'li\u0007ar');
@@ -126,7 +126,7 @@ describe("the coordinator's shell", () => {
     expect(leaves.sort()).toEqual(['li ar', 'polite']);
   });
 
-  test('abandons a step that nobody computes', async () => {
+  test('a step that nobody computes can be abandoned', async () => {
     const test = await cluster();
     const step = test.engine.step(batches(), 1, 1, 1e-3);
     await until(() => test.notes.some((n) => n.note === 'waiting'), 'it waits');
@@ -134,7 +134,7 @@ describe("the coordinator's shell", () => {
     await expect(step).rejects.toBeInstanceOf(StepAbandoned);
   });
 
-  test('holds the state before a step while some buckets are updated and others miss', async () => {
+  test('the state before a step is held while some buckets are updated and others miss', async () => {
     const undisturbed = await cluster();
     const quick = contributeInParts(undisturbed);
     await FakeWorker.join(undisturbed, 'a', (...args) => {
@@ -167,7 +167,7 @@ describe("the coordinator's shell", () => {
     expect(await stateOf(engine)).toEqual(await stateOf(undisturbed.engine));
   });
 
-  test('abandons a step of which buckets miss: the state is that before it, though others are updated', async () => {
+  test('a step abandoned while buckets miss leaves the state before it, though others are updated', async () => {
     const test = await cluster();
     const { engine } = test;
     await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
@@ -184,7 +184,7 @@ describe("the coordinator's shell", () => {
   });
 
   test.each([0, 0.5])(
-    'finishes a step whose sums are complete when it is abandoned, with clipping at %d',
+    'a step whose sums are complete is finished when it is abandoned, with clipping at %d',
     async (clip) => {
       const test = await cluster({ clip });
       const { engine } = test;
@@ -241,7 +241,7 @@ describe("the coordinator's shell", () => {
     expect(await engine.holdState(() => stateOf(engine))).toEqual(before);
   });
 
-  test('sends a bucket whole before the difference that builds on it', async () => {
+  test('a bucket is sent whole before the difference that builds on it', async () => {
     const test = await cluster();
     const { engine, notes } = test;
     await FakeWorker.join(test, 'a', contribute(test));
@@ -267,7 +267,7 @@ describe("the coordinator's shell", () => {
     expect(versions).toEqual(versions.map(() => 2));
   });
 
-  test('hands its shaders, exactly, to a worker without any and to nobody else', async () => {
+  test('the coordinator hands its shaders, exactly, to a worker without any and to nobody else', async () => {
     const test = await cluster();
     const own = await FakeWorker.join(test, 'own');
     await until(() => own.welcome !== undefined, 'the welcome');
@@ -280,14 +280,14 @@ describe("the coordinator's shell", () => {
     expect((await welcome).shaders).toEqual(loadShaders());
   });
 
-  test('evaluates lists of any length in parts', async () => {
+  test('lists of any length are evaluated in parts', async () => {
     const test = await cluster();
     await FakeWorker.join(test, 'a');
     const count = 1100;
     expect(await test.engine.evaluate(batches(count), count)).toBe(2 ** -20);
   });
 
-  test('tells a step that is committed of a failed adapter, and frees what it held', async () => {
+  test('a committed step is told of a failed adapter, and what it held is freed', async () => {
     const test = await cluster();
     await FakeWorker.join(test, 'a', contribute(test));
     test.engine.owner.readSquares = () => Promise.reject(new Error('the adapter is gone'));
@@ -295,7 +295,7 @@ describe("the coordinator's shell", () => {
     await until(() => test.server.pool.freeBytes === test.server.pool.totalBytes, 'all credit is back');
   });
 
-  test('has all credit back when a worker vanishes while it sends', async () => {
+  test('all credit is back when a worker vanishes while it sends', async () => {
     const test = await cluster();
     const step = test.engine.step(batches(), 1, 1, 1e-3);
     await FakeWorker.join(test, 'a', (worker, message) => {
@@ -397,7 +397,7 @@ describe('lantrain coordinator', () => {
     });
   }
 
-  test('keeps its join URL over a crash, for its owner only, and out of the metrics', async () => {
+  test('a coordinator keeps its join URL over a crash, for its owner only, and out of the metrics', async () => {
     const urlOf = (text: string) => {
       const [, token, begin, fingerprint] = /LANTRAIN_TOKEN=(\S+) .* worker (wss:[^#]+#)(\S+)/.exec(text) ?? [];
       return `${begin}${token}${fingerprint}`;

@@ -60,14 +60,14 @@ const alone = run({}).stepMs;
 const two = run({ workers: [worker, worker] }).stepMs;
 
 describe('an honest cluster', () => {
-  test('is dealt nothing twice, and nobody waits', () => {
+  test('an honest cluster is dealt nothing twice, and nobody waits', () => {
     const { notes, assigned } = run({ workers: [worker, worker, worker] });
     for (const note of ['late', 'fence', 'unfence', 'awaited', 'refuted']) expect(notes(note), note).toBe(0);
     // One proof each, and then one assignment a step.
     for (const id of [1, 2, 3]) expect(assigned(id)).toBeLessThan(STEPS + 3);
   });
 
-  test.each([2, 3, 5, 10, 20])('of which one is %d times slower finds shares that fit', (times) => {
+  test.each([2, 3, 5, 10, 20])('an honest cluster of which one is %d times slower finds shares that fit', (times) => {
     const slow = { ...worker, microBatchMs: times * worker.microBatchMs };
     const { stepMs, assigned } = run({ workers: [worker, slow] });
     expect(stepMs).toBeLessThan(1.2 * alone);
@@ -78,7 +78,7 @@ describe('an honest cluster', () => {
     expect(many.assigned(1) + many.assigned(2)).toBeGreaterThan(1.9 * STEPS);
   });
 
-  test('that hiccups goes on with all its workers', () => {
+  test('an honest cluster that hiccups goes on with all its workers', () => {
     const simulation = new Simulation(scenario(5, { steps: 200, workers: [worker, worker], pauseEveryMs: 8000 }));
     // Each pause is shorter than a second.
     for (const one of simulation.workers) {
@@ -90,7 +90,7 @@ describe('an honest cluster', () => {
     for (const id of [1, 2]) expect(simulation.owner.assigned.get(id)).toBeGreaterThan(150);
   });
 
-  test('of one address, whose connections break all the time, is no slower for that', () => {
+  test('a cluster of one address, whose connections break all the time, is no slower for that', () => {
     const workers = [worker, worker, worker];
     const apart = run({ workers, breakEveryMs: 2000 });
     const together = run({ workers, breakEveryMs: 2000, persons: ['a school', 'a school', 'a school'] });
@@ -103,20 +103,20 @@ describe('a member that stalls', () => {
     [false, true].flatMap((returns) => [0, 1, 3, 6].map((stallsAfter) => ({ stalls, returns, stallsAfter }))),
   );
 
-  test.each(ways)('%o costs less than half of the speed', (way) => {
+  test.each(ways)('a member that stalls costs less than half of the speed: %o', (way) => {
     const staller = { ...worker, ...way };
     expect(run({ workers: [worker, staller] }).stepMs).toBeLessThan(1.6 * alone);
     expect(run({ workers: [worker, worker, staller] }).stepMs).toBeLessThan(1.6 * two);
   });
 
-  test('with ten connections of one address costs no more than with one', () => {
+  test('a member that stalls costs no more with ten connections of one address than with one', () => {
     const staller: WorkerTraits = { ...worker, stalls: 'idles', returns: true };
     const persons = ['honest', ...Array.from({ length: 10 }, () => 'a staller')];
     const { stepMs } = run({ workers: [worker, ...persons.slice(1).map(() => staller)], persons });
     expect(stepMs).toBeLessThan(1.6 * alone);
   });
 
-  test.each([0.5, 1])('with audits of %d holds nothing up', (audit) => {
+  test.each([0.5, 1])('a member that stalls holds nothing up with audits of %d', (audit) => {
     for (const stalls of ['idles', 'part', 'hands-back'] as const) {
       const staller: WorkerTraits = { ...worker, stalls, returns: true };
       const { stepMs } = run({ workers: [worker, staller], audit });
@@ -124,7 +124,7 @@ describe('a member that stalls', () => {
     }
   });
 
-  test('and is alone is dealt something once a second at most, until somebody else comes', () => {
+  test('a member that stalls and is alone is dealt something once a second at most, until somebody else comes', () => {
     for (const stalls of ['hands-back', 'idles'] as const) {
       let dealt = 0;
       const simulation = new Simulation(
@@ -147,20 +147,20 @@ describe('a member that stalls', () => {
 });
 
 describe('a member that refuses everything', () => {
-  test("is refuted by the owner's adapter and sent away, and costs little", () => {
+  test("a member that refuses everything is refuted by the owner's adapter and sent away, and costs little", () => {
     const { stepMs, notes, assigned } = run({ workers: [worker, { ...worker, refuses: 1 }], ownerMs: 30 });
     expect(notes('refuted')).toBeGreaterThanOrEqual(2);
     expect(assigned(OWNER)).toBeLessThan(20);
     expect(stepMs).toBeLessThan(1.3 * alone);
   });
 
-  test('is refuted by another person where the owner cannot compute', () => {
+  test('a member that refuses everything is refuted by another person where the owner cannot compute', () => {
     const { stepMs, notes } = run({ workers: [worker, worker, { ...worker, refuses: 1 }] });
     expect(notes('refuted')).toBeGreaterThanOrEqual(2);
     expect(stepMs).toBeLessThan(1.3 * two);
   });
 
-  test("with a second one of another address ends nothing where the owner's adapter computes", () => {
+  test("refusers of two addresses end nothing where the owner's adapter computes", () => {
     const refuser = { ...worker, refuses: 1 };
     const { stepMs } = run({ workers: [worker, refuser, refuser, refuser], ownerMs: 30, audit: 0.2 });
     expect(stepMs).toBeLessThan(2 * alone);

@@ -21,7 +21,7 @@ function firstFailure(most: number, mutation?: Mutation, roundClass?: typeof Rou
 
 describe('broken on purpose, the simulator finds it', () => {
   const mutations: Mutation[] = ['count-twice', 'forget-one', 'commit-early', 'overwrite-old-weights'];
-  test.each(mutations)('in the shell: %s', (mutation) => {
+  test.each(mutations)('some seed finds a broken shell: %s', (mutation) => {
     expect(firstFailure(300, mutation)).toMatch(/^seed \d+: /);
   });
 
@@ -178,7 +178,7 @@ describe('broken on purpose, the simulator finds it', () => {
       ],
     ],
   ] as const;
-  test.each(sampled<(typeof changed)[number]>(changed, 4))('in the round: %s', async (_, changes) => {
+  test.each(sampled<(typeof changed)[number]>(changed, 4))('some seed finds a broken round: %s', async (_, changes) => {
     expect(firstFailure(2000, undefined, await mutant(changes))).toMatch(/^seed \d+: /);
   });
 });

@@ -56,7 +56,7 @@ function scenario(cast: Cast, seed: number, audit: number): Scenario {
 const RUNS = Number(process.env.LANTRAIN_ODDS_RUNS ?? (IS_THOROUGH ? 150 : 30));
 
 describe.each(Object.entries(CASTS))('a worker that always lies: %s', (_, cast) => {
-  test.each([0.1, 0.2, 0.5])('is found with the odds that are promised, audits of %d', (audit) => {
+  test.each([0.1, 0.2, 0.5])('a liar is found with the odds that are promised, audits of %d', (audit) => {
     const found = audit * cast.q;
     const lies: number[] = [];
     for (let seed = 0; seed < RUNS; seed++) {

@@ -35,11 +35,11 @@ const seeds = Array.from({ length: 40 }, (_, i) => i);
 
 describe('one run, one digest, whatever happens', () => {
   const given = process.env.LANTRAIN_SEED;
-  test.runIf(given !== undefined)(`seed ${given} again`, () => {
+  test.runIf(given !== undefined)(`seed ${given} breaks no promise when it runs again`, () => {
     simulate(scenarioOf(Number(given)));
   });
 
-  test(`${SCHEDULES} schedules of crashes, pauses, restarts, bad frames, liars, refusers and stallers`, () => {
+  test(`${SCHEDULES} schedules of crashes, pauses, restarts, bad frames, liars, refusers and stallers break no promise`, () => {
     const notes = new Map<string, number>();
     let incarnations = 0;
     let stopped = 0;
@@ -64,7 +64,7 @@ describe('one run, one digest, whatever happens', () => {
     expect(incarnations).toBeGreaterThan(SCHEDULES);
   });
 
-  test('a worker is killed between the first stepped and the last complete bucket', () => {
+  test('a worker killed between the first stepped and the last complete bucket stops no run', () => {
     let between = 0;
     for (const seed of seeds) {
       let killed = false;
@@ -83,7 +83,7 @@ describe('one run, one digest, whatever happens', () => {
     expect(between).toBeGreaterThan(seeds.length / 2);
   });
 
-  test('a paused worker wakes up with stale frames', () => {
+  test('stale frames of a paused worker that wakes up change nothing', () => {
     let stale = 0;
     let late = 0;
     for (const seed of seeds) {
@@ -106,7 +106,7 @@ describe('one run, one digest, whatever happens', () => {
     expect(late).toBeGreaterThan(0);
   });
 
-  test('all workers die in the middle of a step, and only new ones come', () => {
+  test('a run survives that all workers die in the middle of a step, and only new ones come', () => {
     for (const seed of seeds) {
       let adds = 0;
       const outcome = simulate(
@@ -152,7 +152,7 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
-  test('a hand-back races with the end of the share, a pause or a death', () => {
+  test('a hand-back that races with the end of the share, a pause or a death breaks no promise', () => {
     let asked = 0;
     for (const seed of seeds)
       simulate(
@@ -213,7 +213,7 @@ describe('one run, one digest, whatever happens', () => {
     }
   });
 
-  test('the coordinator is killed in the middle of steps and resumes from its checkpoint', () => {
+  test('a coordinator that is killed in the middle of steps resumes from its checkpoint', () => {
     for (const seed of seeds) {
       let adds = 0;
       const outcome = simulate(

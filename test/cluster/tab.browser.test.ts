@@ -72,7 +72,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     return shared;
   };
 
-  slowTest('train a run: two, one of which is closed in a step, end with the digest of one', async () => {
+  slowTest('two tabs train a run, one of which is closed in a step, to the digest of one', async () => {
     const alone = await one();
     await expect.poll(() => alone.pages[0].textContent('.device-state')).toBe('The run is done.');
     expect(await alone.pages[0].textContent('.device-figures')).toMatch(/swiftshader.*tokens\/s.*100 %/is);
@@ -101,7 +101,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(complaints).toEqual([]);
   });
 
-  slowTest('come back when the coordinator does', async () => {
+  slowTest('tabs come back when the coordinator does', async () => {
     const args = [...OPTIONS, '--out', 'again', '--checkpoint-every', '2'];
     const first = await startCoordinator(args, folder.path, ({ event, step }) => {
       if (event === 'step' && step === 3) first.coordinator.signal('SIGKILL');
@@ -115,7 +115,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(second.coordinator.digest()).toBe((await one()).coordinator.digest());
   });
 
-  test('train along with a worker of another driver, and the run is marked mixed', async () => {
+  test('tabs train along with a worker of another driver, and the run is marked mixed', async () => {
     const args = [...OPTIONS, '--steps', '4', '--out', 'mixed', '--min-workers', '2'];
     const { coordinator, url } = await startCoordinator(args, folder.path);
     const node = startWorker(url, 'node', folder.path, '--drag', '10');
@@ -128,7 +128,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(coordinator.text).toContain('the digest is not exact');
   });
 
-  test('leave when asked; get nothing with a wrong token, from another origin, or without a secure context', async () => {
+  test('a tab leaves when asked, and gets nothing with a wrong token, from another origin, or in an insecure context', async () => {
     const { coordinator, url } = await startCoordinator([...OPTIONS, '--out', 'closed-door'], folder.path);
     const wrong = await openTab(url.replace(/#.{32}/, `#${'w'.repeat(32)}`));
     await expect.poll(() => wrong.textContent('body'), { timeout: 20_000 }).toMatch(/token/);

@@ -120,7 +120,7 @@ test('whoever has most places gives his oldest up for a newcomer who has fewer',
   expect(places.take('e1', 'e')).toEqual({ leaves: 'a3' });
 });
 
-test('after a time the oldest goes for whoever comes, also of the same person', () => {
+test('the oldest gives up its place after a time to whoever comes, also of the same person', () => {
   const places = new Places<string>(2, -1);
   places.take('a1', 'a');
   places.take('b1', 'b');
@@ -129,7 +129,7 @@ test('after a time the oldest goes for whoever comes, also of the same person', 
   expect([...places]).toEqual(['b1', 'c2']);
 });
 
-test('places: never more than there are, and one person alone leaves one for everybody else', () => {
+test('no more places are given than there are, and one person alone leaves one for everybody else', () => {
   const names = fc.constantFrom('attacker', 'a', 'b', 'c');
   fc.assert(
     fc.property(fc.array(fc.record({ name: names, leaves: fc.boolean() }), { maxLength: 60 }), (moves) => {

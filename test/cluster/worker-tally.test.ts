@@ -10,7 +10,7 @@ const who = (name: string) => ({ name, adapter: 'none', bitClass: 'c' });
 const set = (...microBatches: number[]) => microBatchSet(microBatches);
 const total = (name: string, tokens: number, computeMs = tokens) => ({ ...who(name), tokens, computeMs });
 
-test('tells each time what is new, whoever has left since and come again', () => {
+test('a tally tells each time what is new, whoever has left since and come again', () => {
   const tally = new WorkerTally();
   tally.credit(who('a'), 10, 10);
   tally.credit(who('b'), 20, 20);
@@ -27,14 +27,14 @@ test('tells each time what is new, whoever has left since and come again', () =>
   expect(tally.without([total('b', 8, 8)])).toEqual([total('a', 30), total('b', 25, 25.4)]);
 });
 
-test('counts no end of names', () => {
+test('a tally counts no end of names', () => {
   const tally = new WorkerTally();
   for (let i = 0; i < 5000; i++) tally.credit(who(`worker ${i}`), 1, 1);
   expect(tally.all.length).toBeLessThanOrEqual(1001);
   expect(tally.all.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(5000);
 });
 
-test('credits each micro-batch whose losses were used, by the clock of who dealt it, once the step is committed', () => {
+test("each micro-batch whose losses were used is credited by the dealer's clock, once the step is committed", () => {
   const credits = new Credits();
   credits.deal(1, 7, who('a'), 'step', 1000);
   credits.deal(2, 7, who('a'), 'step', 1100);

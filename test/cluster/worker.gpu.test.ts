@@ -140,7 +140,7 @@ const isStats = (m: Sent) => 'type' in m && m.type === 'stats';
 const isProgress = (m: Sent, done: number) => 'type' in m && m.type === 'progress' && m.done === done;
 
 describe('a worker', () => {
-  test('sends buckets up before its last micro-batch is computed, the same bytes as afterwards', async () => {
+  test('a worker sends buckets up before its last micro-batch is computed, the same bytes as afterwards', async () => {
     const bench = new Bench();
     await bench.begin(0.02);
     const stats = bench.until(isStats);
@@ -179,7 +179,7 @@ describe('a worker', () => {
     await other.end();
   });
 
-  test('sends only the buckets it is asked for', async () => {
+  test('a worker sends only the buckets it is asked for', async () => {
     const bench = new Bench();
     await bench.begin(0.02);
     const stats = bench.until(isStats);
@@ -189,7 +189,7 @@ describe('a worker', () => {
     await bench.end();
   });
 
-  test('refuses a micro-batch whose loss is not finite, with nothing of it sent', async () => {
+  test('a worker refuses a micro-batch whose loss is not finite, with nothing of it sent', async () => {
     const bench = new Bench();
     await bench.begin(Number.NaN);
     const refused = bench.until((m) => 'type' in m && m.type === 'refused');
@@ -204,7 +204,7 @@ describe('a worker whose share is many micro-batches', () => {
   /** Of a step of 12, three at once. */
   const MANY = 12;
 
-  test('computes three at once, to the bytes of one at a time, and what is left over alone', async () => {
+  test('a worker of many micro-batches computes three at once, to the bytes of one at a time, and the rest alone', async () => {
     const begun: number[][] = [];
     const payloads: Map<number, Uint8Array>[] = [];
     for (const slotOf of [(m: number) => m, (m: number) => 2 * m]) {
@@ -227,7 +227,7 @@ describe('a worker whose share is many micro-batches', () => {
     expect(payloads[0]).toEqual(payloads[1]);
   });
 
-  test('leaves out of a stack what was asked back', async () => {
+  test('a worker leaves out of a stack what was asked back', async () => {
     const bench = new Bench(MANY);
     await bench.begin(0.02);
     const first = bench.until((m) => 'type' in m && m.type === 'progress' && m.begun === 3);
@@ -241,7 +241,7 @@ describe('a worker whose share is many micro-batches', () => {
     await bench.end();
   });
 
-  test('names the one of a stack that is not finite, with nothing sent that holds it', async () => {
+  test('a worker names the one of a stack that is not finite, with nothing sent that holds it', async () => {
     const bench = new Bench(MANY);
     await bench.begin(0.02);
     const { gpt, weights } = await bench.engine();
@@ -256,7 +256,7 @@ describe('a worker whose share is many micro-batches', () => {
 });
 
 describe('the engine of a worker', () => {
-  test('is silent of buckets from the first wrong value on, and says what was wrong', async () => {
+  test("a worker's engine is silent of buckets from the first wrong value on, and says what was wrong", async () => {
     const bench = new Bench();
     await bench.begin(0.02);
     await bench.end();

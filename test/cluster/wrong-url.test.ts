@@ -60,7 +60,7 @@ async function failure(url: string, handshakeMs = 5_000): Promise<LantrainError>
 
 const secret = () => `${access.token}.${access.fingerprint}`;
 
-test('a URL that was cut at the dot', async () => {
+test('a URL that was cut at the dot is refused, with the advice to copy all of it', async () => {
   const { url } = await coordinator(true);
   const cut = url.slice(0, url.lastIndexOf('.'));
   expect(await failure(cut)).toMatchObject({
@@ -72,7 +72,7 @@ test('a URL that was cut at the dot', async () => {
   expect(() => parseJoinUrl(access.token)).toThrow(/a part of one/);
 });
 
-test.each(['ws', 'http'])('%s:// where the coordinator speaks TLS', async (scheme) => {
+test.each(['ws', 'http'])('a worker with %s:// is told that the coordinator speaks TLS', async (scheme) => {
   const { url } = await coordinator(true);
   const cut = url.slice(0, url.lastIndexOf('.')).replace(/^\w+/, scheme);
   expect(await failure(cut)).toMatchObject({
@@ -82,7 +82,7 @@ test.each(['ws', 'http'])('%s:// where the coordinator speaks TLS', async (schem
   expect(() => parseJoinUrl(url.replace(/^\w+/, scheme))).toThrow(/fingerprint belongs to wss/);
 });
 
-test.each(['wss', 'https'])('%s:// where the coordinator speaks plainly', async (scheme) => {
+test.each(['wss', 'https'])('a worker with %s:// is told that the coordinator speaks plainly', async (scheme) => {
   const { port } = await coordinator(false);
   for (const fragment of [access.token, secret()])
     expect(await failure(`${scheme}://127.0.0.1:${port}/#${fragment}`)).toMatchObject({
@@ -99,7 +99,7 @@ test("the page's link joins as well, and its admin link is named", async () => {
   expect(() => parseJoinUrl('wss://127.0.0.1:7070/#watch')).toThrow(/token is cut off or damaged/);
 });
 
-test.each([true, false])('the page of train --watch or view, with TLS %s', async (secure) => {
+test.each([true, false])('the page of train --watch or view takes no workers, with TLS %s', async (secure) => {
   const facts = { type: 'run', name: 'r', version: VERSION, kind: 'single', model: '', data: '', adapter: '' } as const;
   const telemetry = new Telemetry({ ...facts, totalSteps: 1, tokensPerStep: 1, stepsPerEpoch: 1, settings: [] });
   const secrets = { token: access.token, fingerprint: secure ? access.fingerprint : '', admin: '' };
@@ -121,7 +121,7 @@ test.each([
   [301, 'LT_CLUSTER_FOREIGN', /301/],
   [502, 'LT_CLUSTER_CONNECT', /502 Bad Gateway/],
   [503, 'LT_CLUSTER_CONNECT', /503/],
-])('a web server that answers %i', async (status, code, message) => {
+])('a web server that answers %i is named, and not taken for a coordinator', async (status, code, message) => {
   const answer = (_: unknown, response: { writeHead(n: number): { end(text: string): void } }) =>
     response.writeHead(status).end('<title>a router</title>');
   const plain = await listen(createHttpServer(answer));
@@ -135,7 +135,7 @@ test.each([
   });
 });
 
-test.each(['ws', 'wss'])('%s:// to an SSH server', async (scheme) => {
+test.each(['ws', 'wss'])('a worker with %s:// is told that an SSH server is there', async (scheme) => {
   const ssh = createTcpServer((socket) => {
     socket.on('error', () => {}).write('SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n');
     socket.on('data', () => socket.end('Invalid SSH identification string.\r\n'));
@@ -149,7 +149,7 @@ test.each(['ws', 'wss'])('%s:// to an SSH server', async (scheme) => {
   });
 });
 
-test('a WebSocket of something else, whether it speaks at once or answers in its own way', async () => {
+test('a WebSocket of something else is named, whether it speaks at once or answers in its own way', async () => {
   for (const at of ['connection', 'message'] as const) {
     const http = createHttpServer();
     const server = new WebSocketServer({ server: http });
@@ -166,7 +166,7 @@ test('a WebSocket of something else, whether it speaks at once or answers in its
   }
 });
 
-test('a proxy that ends TLS, or another server with TLS', async () => {
+test('a proxy that ends TLS, or another server with TLS, is named', async () => {
   const other = await loadOrCreateAccess(joinPath(folder, 'other'));
   const port = await listen(createHttpsServer({ cert: other.certificate, key: other.key }));
   expect(await failure(`wss://127.0.0.1:${port}/#${secret()}`)).toMatchObject({
@@ -180,7 +180,7 @@ test('a proxy that ends TLS, or another server with TLS', async () => {
   });
 });
 
-test('a lantrain of another version, with what to do', async () => {
+test('a lantrain of another version is named, with what to do', async () => {
   const http = createHttpServer();
   new WebSocketServer({ server: http }).on('connection', (ws) => {
     const challenge = {
@@ -198,7 +198,7 @@ test('a lantrain of another version, with what to do', async () => {
   });
 });
 
-test('a token of another run', async () => {
+test('a token of another run, or a cut one, is refused', async () => {
   const { url } = await coordinator(true);
   const parsed = parseJoinUrl(url);
   expect(await failure(url.replace(parsed.token ?? '', newToken()))).toMatchObject({ code: 'LT_CLUSTER_TOKEN' });
@@ -232,7 +232,7 @@ const [[zone, linkLocal] = []] = Object.entries(networkInterfaces()).flatMap(([n
   infos.filter(({ address }) => address.startsWith('fe80:')).map(({ address }) => [name, address]),
 );
 
-test.skipIf(!six)('IPv6 loopback and all addresses at once: what is printed is read, and a worker joins', async () => {
+test.skipIf(!six)('a URL of IPv6 loopback or of all addresses at once is read, and a worker joins', async () => {
   for (const host of ['::1', '::']) {
     const { server } = await startServer({}, { token: access.token, tls: access, host });
     open.push(server);
@@ -247,7 +247,7 @@ test.skipIf(!six)('IPv6 loopback and all addresses at once: what is printed is r
 });
 
 test.skipIf(zone === undefined || process.platform !== 'linux')(
-  'a link-local address without an interface, or with one that is not here',
+  'a link-local address without an interface, or with one that is not here, is refused',
   async () => {
     const url = (host: string) => `wss://[${host}]:7070/#${secret()}`;
     for (const host of ['fe80::1', 'fe80::1%25nowhere9'])

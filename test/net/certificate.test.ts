@@ -29,7 +29,7 @@ beforeAll(async () => {
 });
 
 describe("a user's own certificate", () => {
-  test('is taken with its key', async () => {
+  test("a user's own certificate is taken with its key", async () => {
     await expect(ownPair(at('certificate.pem'), at('key.pem'))).resolves.toHaveProperty('fingerprint');
   });
 
@@ -51,14 +51,14 @@ describe("a user's own certificate", () => {
       /cannot use .*nowhere\.pem: no such file.*\(ENOENT\)$/,
     ],
     ['a key that is a folder', 'certificate.pem', '.', /cannot use .*: illegal operation on a directory \(EISDIR\)$/],
-  ])('is refused in one line: %s', async (_what, cert, key, message) => {
+  ])("a user's own certificate is refused in one line: %s", async (_what, cert, key, message) => {
     const error = await ownPair(at(cert), at(key)).catch((error) => error);
     expect(error.code).toMatch(/^LT_CLUSTER_(CERTIFICATE|ACCESS)$/);
     expect(error.message).toMatch(message);
     expect(error.message).not.toMatch(/\n|PEM routines|asn1|error:|open '/);
   });
 
-  test('is warned of where its dates are over or to come', () => {
+  test("a user's own certificate is warned of where its dates are over or to come", () => {
     const pem = readFileSync(at('certificate.pem'), 'utf8');
     const years = (n: number) => new Date(Date.now() + n * 365.25 * 86_400_000);
     expect(certificateWarning(pem)).toBeUndefined();

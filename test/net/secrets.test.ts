@@ -55,7 +55,7 @@ function expectAllNew(before: Omit<All, 'remark'>, after: All): void {
 }
 
 describe('secrets of a run', () => {
-  test('stay for the user who made them, in the folder where he did, also under another name', async () => {
+  test('secrets stay for the user who made them, in the folder where he did, also under another name', async () => {
     const first = await start();
     expect(first.remark).toBeUndefined();
     await savePort(folder, 7041);
@@ -65,7 +65,7 @@ describe('secrets of a run', () => {
     expect(await start(at('renamed'))).toEqual(first);
   });
 
-  test('are new for another user or on another machine, which is said once', async () => {
+  test('secrets are new for another user or on another machine, which is said once', async () => {
     const first = await start();
     vi.stubEnv('LANTRAIN_STATE', at('state of another'));
     const second = await start();
@@ -79,14 +79,14 @@ describe('secrets of a run', () => {
     expectAllNew(second, await start());
   });
 
-  test('are new in a copy, for whoever was sent one knows them', async () => {
+  test('secrets are new in a copy, for whoever was sent one knows them', async () => {
     const first = await start();
     cpSync(folder, at('copy'), { recursive: true, preserveTimestamps: true });
     expectAllNew(first, await start(at('copy')));
     expect(await start(), 'the original').toEqual(first);
   });
 
-  test('of version 0.1.0, which have no marks, are new once', async () => {
+  test('secrets of version 0.1.0, which have no marks, are new once', async () => {
     const first = await start();
     rmSync(file('marks.json'));
     const second = await start();
@@ -96,7 +96,7 @@ describe('secrets of a run', () => {
   });
 
   test.each(['token', 'admin-token', 'key.pem', 'certificate.pem'])(
-    'are all new where %s alone was put there by another, whatever marks he made',
+    'secrets are all new where %s alone was put there by another, whatever marks he made',
     async (name) => {
       const first = await start();
       const planted = name.endsWith('token') ? newToken() : readFileSync(file(name), 'utf8').replace('A', 'B');
@@ -114,7 +114,7 @@ describe('secrets of a run', () => {
     },
   );
 
-  test('do not pass by the mark of another secret, nor by marks that are none', async () => {
+  test('secrets do not pass by the mark of another secret, nor by marks that are none', async () => {
     const first = await start();
     const marks = JSON.parse(readFileSync(file('marks.json'), 'utf8'));
     const admin = readFileSync(file('admin-token'), 'utf8');
@@ -131,7 +131,7 @@ describe('secrets of a run', () => {
     }
   });
 
-  test("with the user's own certificate only the token is new", async () => {
+  test("only the token is new with the user's own certificate", async () => {
     await start(at('own'));
     const own = { cert: at('own', 'certificate.pem'), key: at('own', 'key.pem') };
     const first = await loadOrCreateAccess(folder, own);
@@ -142,7 +142,7 @@ describe('secrets of a run', () => {
     expect(second.fingerprint).toBe(first.fingerprint);
   });
 
-  test('work where there is no place to remember anything, and the line names the way out', async () => {
+  test('secrets work where there is no place to remember anything, and the line names the way out', async () => {
     writeFileSync(at('file'), '');
     vi.stubEnv('LANTRAIN_STATE', at('file', 'state'));
     const first = await start();
@@ -159,7 +159,7 @@ describe('secrets of a run', () => {
     expect((await start()).remark).toBeUndefined();
   });
 
-  test.skipIf(process.platform === 'win32')('are readable by their owner only, also where they were not', async () => {
+  test.skipIf(process.platform === 'win32')('only their owner can read secrets, also where others could', async () => {
     await start();
     await savePort(folder, 1);
     await saveIncarnation(folder, 1);
@@ -177,7 +177,7 @@ describe('secrets of a run', () => {
     expect(statSync(at('state', 'key')).mode & 0o777).toBe(0o600);
   });
 
-  test('leave nothing of a start that was cut off', async () => {
+  test('a start that was cut off leaves no secrets behind', async () => {
     await start();
     for (const name of ['token.4711.partial', 'key.pem.0123456789abcdef.partial', 'mine.partial'])
       writeFileSync(file(name), '');
@@ -187,7 +187,7 @@ describe('secrets of a run', () => {
 });
 
 describe("the user's key", () => {
-  test('is one, however many processes ask for it first', async () => {
+  test("the user's key is one, however many processes ask for it first", async () => {
     const marks = await Promise.all(Array.from({ length: 8 }, () => ownMark(['a'])));
     expect(new Set(marks).size).toBe(1);
     expect(await ownMark(['b'])).not.toBe(marks[0]);
@@ -195,7 +195,7 @@ describe("the user's key", () => {
     expect(await ownMark(['a'])).not.toBe(marks[0]);
   });
 
-  test('is made again where it is damaged', async () => {
+  test("the user's key is made again where it is damaged", async () => {
     const mark = await ownMark(['a']);
     writeFileSync(at('state', 'key'), 'half');
     const again = await ownMark(['a']);
@@ -203,7 +203,7 @@ describe("the user's key", () => {
     expect(await ownMark(['a'])).toBe(again);
   });
 
-  test.skipIf(process.platform === 'win32')('is not read through a link', async () => {
+  test.skipIf(process.platform === 'win32')("the user's key is not read through a link", async () => {
     mkdirSync(at('state'));
     writeFileSync(at('elsewhere'), `${'k'.repeat(43)}\n`);
     symlinkSync(at('elsewhere'), at('state', 'key'));
@@ -252,7 +252,7 @@ describe('values that lie beside the secrets', () => {
     );
   });
 
-  test.each(['-1', '0', '65536', '1e3', '0x50', '80.5', '', 'x'])('a port of %j is none', async (text) => {
+  test.each(['-1', '0', '65536', '1e3', '0x50', '80.5', '', 'x'])('a port of %j is no port', async (text) => {
     put('port', text);
     expect(await readPort(folder)).toBeUndefined();
     put('port', '65535');

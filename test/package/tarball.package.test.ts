@@ -155,7 +155,7 @@ async function joinedBy(coordinator: Started): Promise<string> {
 }
 
 describe('the tarball', () => {
-  test('holds what runs, and nothing of tests, maps and sources', () => {
+  test('the tarball holds what runs, and nothing of tests, maps and sources', () => {
     const paths = packed.files.map(({ path }) => path);
     for (const path of ['dist/src/cli/main.js', 'dist/src/index.d.ts', 'dist/page/index.html', 'shaders/adamw.wgsl'])
       expect(paths).toContain(path);
@@ -165,7 +165,7 @@ describe('the tarball', () => {
     expect(packed.size).toBeLessThan(2_000_000);
   });
 
-  test('is installed without development dependencies, and `npx lantrain train` trains', async ({ skip }) => {
+  test('the tarball installs without development dependencies, and `npx lantrain train` trains', async ({ skip }) => {
     if (away) skip(away);
     if (!WINDOWS) accessSync(join(folder, 'node_modules/lantrain/dist/src/cli/main.js'), constants.X_OK);
     const train = npx(['train', ...TINY]);
@@ -175,7 +175,7 @@ describe('the tarball', () => {
     expect(train.text).toContain('npx lantrain generate --run runs/tiny-1');
   });
 
-  test('has types for a strict program, which compiles against it and trains', async ({ skip }) => {
+  test('the tarball has types for a strict program, which compiles against it and trains', async ({ skip }) => {
     if (away) skip(away);
     cpSync(join(import.meta.dirname, 'program.ts'), join(folder, 'program.ts'));
     const options = ['--strict', '--module', 'nodenext', '--target', 'es2022', '--skipLibCheck', 'false'];
@@ -187,7 +187,7 @@ describe('the tarball', () => {
     expect(JSON.parse(stdout)).toEqual({ path: 'of a program', digest, steps: 5, code: 'LT_USAGE_OPTION' });
   });
 
-  test('has a coordinator with its page and the script of tabs, and a worker; the digest is that of `train`', async ({
+  test('the tarball has a coordinator with page and tabs, and a worker; the digest is that of `train`', async ({
     skip,
   }) => {
     if (away) skip(away);
@@ -198,7 +198,7 @@ describe('the tarball', () => {
     expect(await joinedBy(coordinator)).toBe('npx lantrain');
   });
 
-  test('has a worker for the coordinator of a checkout, with the digest of `train`', async ({ skip }) => {
+  test('the tarball has a worker for the coordinator of a checkout, with the digest of `train`', async ({ skip }) => {
     if (away) skip(away);
     const main = join(CHECKOUT, 'dist/src/cli/main.js');
     expect(await joinedBy(new Started(process.execPath, [main, ...COORDINATOR]))).toContain(main);

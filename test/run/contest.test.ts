@@ -40,17 +40,17 @@ class Fake implements Contest {
 }
 
 describe('a contest', () => {
-  test('is won by the smallest median, and a single disturbance does not matter', async () => {
+  test('a contest is won by the smallest median, and a single disturbance does not matter', async () => {
     const entries = await new Fake({ base: 10, fast: [7, 900, 7, 7, 7, 7, 7], slow: 11 }).hold();
     expect(entries.find((e) => e.candidate === 'fast')?.milliseconds).toBe(7);
     expect(winnerOf(entries, false)).toBe('fast');
   });
 
-  test('stays with the base where others are faster by less than noise', async () => {
+  test('a contest stays with the base where others are faster by less than noise', async () => {
     expect(winnerOf(await new Fake({ base: 10, other: 9.8 }).hold(), true)).toBe('base');
   });
 
-  test('times in turns that rotate, and drops who is hopeless after one round or far behind after two, never the base', async () => {
+  test('a contest rotates turns, and drops who is hopeless after one round or far behind after two, never the base', async () => {
     const fake = new Fake({ base: 20, fast: 10, slow: 25, hopeless: 40 });
     await fake.hold();
     expect(fake.log.slice(0, 7)).toEqual(['base', 'fast', 'slow', 'hopeless', 'fast', 'slow', 'base']);
@@ -58,7 +58,7 @@ describe('a contest', () => {
     expect(['base', 'fast', 'slow', 'hopeless'].map(count)).toEqual([7, 7, 2, 1]);
   });
 
-  test('rejects what is wrong or does not compile, and never times it', async () => {
+  test('a contest rejects what is wrong or does not compile, and never times it', async () => {
     const fake = new Fake(
       { base: 10, wrong: 1, broken: 1 },
       { wrong: { equal: false, wrong: 'its output is wrong by 3' }, broken: new Error('no such\nfeature') },
@@ -70,14 +70,14 @@ describe('a contest', () => {
     expect(winnerOf(entries, true)).toBe('base');
   });
 
-  test('lets other bits win only where they are asked for', async () => {
+  test('a contest lets other bits win only where they are asked for', async () => {
     const fake = new Fake({ base: 10, same: 8, other: 5 }, { other: { equal: false } });
     const entries = await fake.hold();
     expect(winnerOf(entries, false)).toBe('same');
     expect(winnerOf(entries, true)).toBe('other');
   });
 
-  test('has no winner where the base is wrong, unless others may stand in', async () => {
+  test('a contest has no winner where the base is wrong, unless others may stand in', async () => {
     const fake = new Fake({ base: 1, a: 8, b: 9 }, { base: { equal: true, wrong: 'by 1' }, a: { equal: false } });
     const entries = await fake.hold();
     expect(
@@ -89,7 +89,7 @@ describe('a contest', () => {
     expect(winnerOf(entries, true)).toBe('a');
   });
 
-  test('keeps to its time: first what is examined, then how often it is timed', async () => {
+  test('a contest keeps to its time: first what is examined, then how often it is timed', async () => {
     const late = new Fake({ base: 10, a: 5, b: 5 }, {}, 100);
     const entries = await late.hold(190);
     expect(entries.map((e) => e.examined !== undefined)).toEqual([true, true, false]);

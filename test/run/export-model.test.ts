@@ -46,7 +46,7 @@ test('a folder that holds something is not touched', async () => {
   expect(readdirSync(out)).toEqual(['config.json']);
 });
 
-test('an aborted signal ends it with the reason of the signal, and nothing is left', async () => {
+test('an aborted signal ends an export with the reason of the signal, and nothing is left', async () => {
   const out = join(scratch(), 'deep', 'model');
   const reason = new Error('enough');
   await expect(exportModel({ run: RELEASED_RUN, out }, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);

@@ -27,7 +27,7 @@ async function piecesOf(options: GenerateOptions): Promise<string[]> {
   return pieces;
 }
 
-test('text comes in pieces of whole characters, is the same for the same seed beside another call, and is what the command line prints', async () => {
+test('text comes in whole characters, the same for one seed beside another call, as the command line prints it', async () => {
   const output = watchOutput();
   const listeners = process.eventNames().map((name) => [name, process.listenerCount(name)]);
   const pieces = await piecesOf(OPTIONS);
@@ -45,7 +45,7 @@ test('text comes in pieces of whole characters, is the same for the same seed be
   expect(output).toEqual({ stdout: `${prompt}${pieces.join('')}\n`, stderr: '' });
 });
 
-test('it ends without an error when the loop is left or the signal is aborted', async () => {
+test('generation ends without an error when the loop is left or the signal is aborted', async () => {
   const long = { ...OPTIONS, tokens: 1_000_000 };
   const controller = new AbortController();
   let count = 0;
@@ -58,7 +58,7 @@ test('it ends without an error when the loop is left or the signal is aborted', 
   expect(await generate(long, { signal: AbortSignal.abort() }).next()).toEqual({ done: true, value: undefined });
 });
 
-test('what is wrong is said in one line before anything is drawn', async () => {
+test('what is wrong with a generation is said in one line before anything is drawn', async () => {
   const first = (options: object) => () => generate({ ...OPTIONS, ...options }).next();
   expect(await failure('LT_USAGE_OPTION', first({ prompt: '' }))).toBe('generate: prompt is empty');
   expect(await failure('LT_USAGE_OPTION', first({ topK: -1 }))).toBe('generate: topK must be at least 0');

@@ -23,7 +23,7 @@ const refused = (code: ErrorCode, request: Partial<Parameters<typeof prepareJob>
 describe('weights to begin with', () => {
   const MODEL = { vocabSize: 256, context: 8, width: 8, layers: 1, heads: 1, tie: true, qkvBias: true };
 
-  test('are refused where one is NaN, with its tensor', async () => {
+  test('weights to begin with are refused where one is NaN, with its tensor', async () => {
     const init = join(folder, 'nan');
     await writeModel(init, MODEL, (name) => {
       const { size } = parameters(MODEL).find((one) => one.name === name) ?? expect.fail();
@@ -34,7 +34,7 @@ describe('weights to begin with', () => {
     );
   });
 
-  test('are refused where there is no such folder, say for a name of the hub', async () => {
+  test('weights to begin with are refused where there is no such folder, say for a name of the hub', async () => {
     expect(await refused('LT_CHECKPOINT_CORRUPT', { init: 'openai-community/gpt2' })).toContain(
       'there is no folder openai-community/gpt2: --init takes',
     );
@@ -55,7 +55,7 @@ describe('a part of the data that is too short', () => {
     microBatch: 1,
   };
 
-  test('is refused before a GPU is opened, and of the validation part only where it is evaluated', async () => {
+  test('a part of the data too short is refused before a GPU is opened, the validation part only where it is evaluated', async () => {
     const short = { ...explicit, valRatio: 0.02 };
     expect(await refused('LT_DATA_SHORT', { explicit: short })).toContain('the validation part has 14 tokens');
     expect(await refused('LT_DATA_SHORT', { explicit: { ...explicit, batch: 50 } })).toContain('the training part');
@@ -63,7 +63,7 @@ describe('a part of the data that is too short', () => {
     await refused('LT_GPU_NONE', { explicit: { ...explicit, valRatio: 0 } });
   });
 
-  test('stops no training that never looks at it', () => {
+  test('a part of the data too short stops no training that never looks at it', () => {
     const part = (length: number) => memoryTokens(new Uint16Array(length));
     const data = { train: part(500), validation: part(3), hash: '', description: '', tokens: 503, close: () => {} };
     const model = { vocabSize: 256, context: 64, width: 8, layers: 1, heads: 1, tie: true, qkvBias: true };

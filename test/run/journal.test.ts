@@ -55,7 +55,7 @@ test('an event goes to the metrics, to the page and to the host, once each', asy
   expect(journal.step).toBe(2);
 });
 
-test('what is asked of the events at the end is remembered, of the course that the run has taken', async () => {
+test('the journal remembers what is asked of the events at the end, of the course that the run has taken', async () => {
   // The run has gone back to step 1 and computed step 2 again.
   const past = [step(1), workers(1, 5), step(2), inexact(2, 'eve'), workers(2, 7), step(2), workers(2, 1)];
   const { journal } = await journalOf(past, 2);

@@ -38,7 +38,7 @@ async function hold(kernels: KernelCache, p: Product, matmul = plan.matmul) {
   }
 }
 
-test('finds right what is right, and register tiles bit-equal to workgroup tiles, for both kinds of output', async () => {
+test('a contest finds right what is right, and register tiles bit-equal to workgroup tiles, for both outputs', async () => {
   const weights = { layout: 'TN', output: 'grid', lda: 37 } as const;
   for (const p of [product({}), product(weights), product({ stack: 3 }), product({ ...weights, stack: 3 })]) {
     const entries = await hold(bench.kernels, p);
@@ -48,7 +48,7 @@ test('finds right what is right, and register tiles bit-equal to workgroup tiles
   }
 });
 
-test('finds kernels bit-equal that split K alike', async () => {
+test('a contest finds kernels bit-equal that split K alike', async () => {
   const p = product({ k: 300, lda: 300, stack: 2 });
   const entries = await hold(bench.kernels, p, always('tile64x64/kfit'));
   expect(scratchValues('tile64x64/kfit', p)).toBe(2 * 2 * 37 * 36);
@@ -56,7 +56,7 @@ test('finds kernels bit-equal that split K alike', async () => {
   expect(entries.find((e) => e.candidate === 'register4x4/kfit')?.examined).toEqual({ equal: true });
 });
 
-test('rejects a kernel that was broken on purpose, by its name', async () => {
+test('a contest rejects a kernel that was broken on purpose, by its name', async () => {
   const shaders = loadShaders();
   // Register tiles lose the second of four terms; tiles in workgroup memory stay as they are.
   const broken = shaders.matmul_tile.replace('acc + p.x * b.i0 + p.y', 'acc + p.x * b.i0 + select(0.0, p.y, SLABS)');
@@ -77,7 +77,7 @@ describe('what is contested', () => {
   const model = { vocabSize: 77, context: 8, width: 16, layers: 3, heads: 2, tie: true, qkvBias: true };
   const shape = { batch: 2, context: 8, dropout: 0, recompute: false };
 
-  test('is one product of each shape class, of the most work first', () => {
+  test('one product of each shape class is contested, of the most work first', () => {
     const products = trainingProducts(model, shape, defaultPlan(gpu));
     expect(products.length).toBe(15);
     const classes = matmulClasses(products);
@@ -86,7 +86,7 @@ describe('what is contested', () => {
     expect(classes[0].label).toMatch(/linear/);
   });
 
-  test('depends on the adapter, and by itself on the order of additions', () => {
+  test('what is contested depends on the adapter, and by itself on the order of additions', () => {
     const candidates = (a: typeof gpu | typeof lavapipe, base: MatmulVariant, anyBits: boolean) =>
       matmulCandidates(a, product({}), base, anyBits);
     expect(candidates(lavapipe, 'subgroup8', false)).toEqual(['subgroup8/16']);
@@ -114,7 +114,7 @@ describe('what is contested', () => {
     );
   });
 
-  test('puts winners before the other rules, and gives the graph the scratch they need', () => {
+  test('winners come before the other rules, and the graph gets the scratch they need', () => {
     const base = defaultPlan(gpu);
     const [first] = matmulClasses(trainingProducts(model, shape, base));
     const tuned = withVariants(base, new Map([[shapeClass(first), 'tile64x64/k4']]));

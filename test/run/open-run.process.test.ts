@@ -66,7 +66,7 @@ test.each(['done', 'stopped', 'failed'] as const)('a run that is %s says so, unt
   expect(run.end()).toEqual({ state: 'unfinished' });
 });
 
-test('it is running while a process writes it, this one or another, and unfinished once that is killed', async () => {
+test('a run is running while a process writes it, this one or another, and unfinished once that is killed', async () => {
   const path = releasedRun();
   const run = await openRun(path);
   const own = await RunDirectory.open(path, 'write');

@@ -43,7 +43,7 @@ async function tuneIn(cache: string) {
   return { notes, contested };
 }
 
-test('remembers what it found: the second time nothing is contested or said', async () => {
+test('tuning remembers what it found: the second time nothing is contested or said', async () => {
   const first = await tuneIn(folder);
   expect(first.contested).toBe(true);
   expect(first.notes).toEqual([

@@ -75,7 +75,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     })`);
   }
 
-  test('is whole at every width: no button is cut, no figure wraps, heads stand above their columns', async () => {
+  test('the page is whole at every width: no button is cut, no figure wraps, heads stand above their columns', async () => {
     const page = await openPage();
     await page.locator('.key').waitFor();
     await page.click('#table summary');
@@ -90,7 +90,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('shows link, QR code and the whole fingerprint to who joins over TLS, at every width', async () => {
+  test('the page shows link, QR code and the whole fingerprint to who joins over TLS, at every width', async () => {
     const page = await openPage();
     await page.click('#join');
     await page.locator('#qr svg').waitFor();
@@ -112,7 +112,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('over plain HTTP on the machine itself, shows the run, and a link without a fingerprint', async () => {
+  test('the page over plain HTTP on the machine itself shows the run, and a link without a fingerprint', async () => {
     const plain = await testPage();
     plain.telemetry.event(stepEvent(1));
     const page = await openPage(plain);
@@ -169,7 +169,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     }
   }
 
-  slowTest('labels each tick with where it stands, whole and beside the others, however far one zooms in', async () => {
+  slowTest('the page labels each tick with where it stands, whole and beside the others, at every zoom', async () => {
     const page = await openPage();
     for (const width of [1280, 390]) {
       await page.setViewportSize({ width, height: 900 });
@@ -185,7 +185,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  slowTest('draws lines to the edges of what is zoomed into, though their next points lie outside', async () => {
+  slowTest('the page draws lines to the edges of a zoom, though their next points lie outside', async () => {
     const page = await openPage();
     for (let zoom = 0; zoom < 6; zoom++) await page.click('#zoom-in');
     for (let move = 0; move < 3; move++) await page.click('#zoom-left');
@@ -205,7 +205,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  slowTest('shows a spike as high as it was, among thousands of steps', async () => {
+  slowTest('the page shows a spike as high as it was, among thousands of steps', async () => {
     const page = await openPage();
     await drawn(page);
     const at = SPIKE.step / LAST_STEP;
@@ -220,7 +220,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  slowTest('names in the legend the evaluation that the cursor marks', async () => {
+  slowTest('the page names in the legend the evaluation that the cursor marks', async () => {
     const page = await openPage();
     for (let zoom = 0; zoom < 5; zoom++) await page.click('#zoom-in');
     await drawn(page);
@@ -254,7 +254,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('says the same numbers as the report', async () => {
+  test('the page says the same numbers as the report', async () => {
     const steps = Array.from({ length: 300 }, (_, i) => stepEvent(i + 1));
     const events = parseMetrics(
       [
@@ -300,7 +300,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     return { name, adapter, bitClass };
   };
 
-  test('tells bit classes apart, and keeps the run marked as mixed when the other one has left', async () => {
+  test('the page tells bit classes apart, and keeps the run marked as mixed when the other one has left', async () => {
     const mixed = await testPage();
     playRun(mixed.telemetry);
     const page = await openPage(mixed);
@@ -330,7 +330,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await mixed.server.close('the test is over');
   });
 
-  slowTest('shows a lost run as lost, with the time since, and nothing of it as if it went on', async () => {
+  slowTest('the page shows a lost run as lost, with the time since, and nothing of it as if it went on', async () => {
     const lost = await testPage();
     playRun(lost.telemetry);
     const page = await openPage(lost);
@@ -359,7 +359,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('takes a run for lost that two beats in a row are missing of, though the line is open', async () => {
+  test('the page takes a run for lost that two beats in a row are missing of, though the line is open', async () => {
     const silent = await testPage({ beatMs: 1e9, updateMs: 1e9 });
     silent.telemetry.event(stepEvent(1));
     const page = await context.newPage();
@@ -373,7 +373,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await silent.server.close('the test is over');
   });
 
-  slowTest('says how a run ended, and why it failed, and leaves that when the line ends', async () => {
+  slowTest('the page says how a run ended, and why it failed, and leaves that when the line ends', async () => {
     for (const [state, reason, shown] of [
       ['failed', 'step 7: the loss is not finite', 'Failed'],
       ['stopped', undefined, 'Stopped'],
@@ -393,7 +393,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     }
   });
 
-  test('shows the first evaluation, which makes no line yet, and a checkpoint once that was written twice', async () => {
+  test('the page shows the first evaluation, which makes no line yet, and a checkpoint once that was written twice', async () => {
     const first = await testPage({}, { secure: true });
     first.telemetry.event(stepEvent(1));
     first.telemetry.event({ event: 'eval', step: 1, trainLoss: 5.5, valLoss: 5.1, tokensSeen: 1024 });
@@ -407,7 +407,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await first.server.close('the test is over');
   });
 
-  test('names no button and no link that is not there', async () => {
+  test('the page names no button and no link that is not there', async () => {
     const empty = await testPage();
     const page = await openPage(empty);
     await expect.poll(() => page.isVisible('#no-workers'), SOON).toBe(true);
@@ -460,7 +460,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('has complained of nothing', () => {
+  test('the page has complained of nothing', () => {
     expect(complaints).toEqual([]);
   });
 });

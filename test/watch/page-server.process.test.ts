@@ -19,7 +19,7 @@ async function serve(...args: Parameters<typeof testPage>): Promise<TestPage> {
 const READER = { ...SECRETS, admin: '' };
 
 describe('the page', () => {
-  test('is served under a strict policy, compressed, and says nothing of the run', async () => {
+  test('the page is served under a strict policy, compressed, and says nothing of the run', async () => {
     const { url } = await serve();
     const page = await fetch(url(''));
     const policy = page.headers.get('content-security-policy') ?? '';
@@ -40,7 +40,7 @@ describe('the page', () => {
     ).toBe(304);
   });
 
-  test('loads in less than 200 KB', async () => {
+  test('the page loads in less than 200 KB', async () => {
     const { url } = await serve();
     const html = await (await fetch(url(''))).text();
     const names = ['', ...[...html.matchAll(/(?:src|href)="\/([^"]+)"/g)].map((match) => match[1])];
@@ -58,7 +58,7 @@ describe('the page', () => {
     expect(bytes).toBeLessThan(200_000);
   });
 
-  test('has nothing at other paths, and takes nothing', async () => {
+  test('the page has nothing at other paths, and takes nothing', async () => {
     const { url } = await serve();
     for (const path of ['../package.json', '%2e%2e/package.json', 'page.js.gz', 'watch'])
       expect((await fetch(url(path))).status, path).toBe(404);
@@ -67,7 +67,7 @@ describe('the page', () => {
 });
 
 describe('watching', () => {
-  test('tells who has the join token all there is, then what is new', async () => {
+  test('a watcher with the join token is told all there is, then what is new', async () => {
     const { server, telemetry } = await serve();
     for (let step = 1; step <= 10; step++) telemetry.event(stepEvent(step));
     telemetry.event({ event: 'sample', step: 10, text: 'a whale' });
@@ -82,7 +82,7 @@ describe('watching', () => {
     expect(update.workers).toHaveLength(2);
   });
 
-  test('tells who has a wrong token, or none, not a byte of the run', async () => {
+  test('a watcher with a wrong token, or none, is told not a byte of the run', async () => {
     const { server, refused, watchers } = await serve({ handshakeMs: 300 });
     const wrong = { ...READER, token: 'x'.repeat(32) };
     await expect(FakePage.enter(server.port, wrong)).rejects.toThrow('LT_CLUSTER_TOKEN');
@@ -104,7 +104,7 @@ describe('watching', () => {
     ]);
   });
 
-  test('refuses pages of other origins, other paths, and more than there is room for', async () => {
+  test('watching is refused to pages of other origins, at other paths, and to more than there is room for', async () => {
     const { server } = await serve({ watchers: 1 });
     const status = (path: string, origin?: string) =>
       new Promise<number | undefined>((resolve) => {
@@ -124,7 +124,7 @@ describe('watching', () => {
     expect(await status('/watch')).toBe(503);
   });
 
-  test('ends who talks too much or sends what is no message', async () => {
+  test('a watcher who talks too much or sends what is no message is cut off', async () => {
     const { server } = await serve({ messagesPerSecond: 5 });
     const loud = await FakePage.enter(server.port, READER);
     for (let i = 0; i < 10; i++) loud.send({ type: 'range', id: i, from: 0, to: 1, points: 2 });
@@ -139,7 +139,7 @@ describe('watching', () => {
 });
 
 describe('controls', () => {
-  test('need the admin token', async () => {
+  test('controls need the admin token', async () => {
     const { server, controls, acted } = await serve();
     const page = await FakePage.enter(server.port, READER);
     for (const action of ['pause', 'checkpoint', 'stop', 'drop'] as const) page.send({ type: 'control', action });
@@ -148,7 +148,7 @@ describe('controls', () => {
     expect(acted).toEqual([]);
   });
 
-  test('pause, save, resume, drop and stop', async () => {
+  test('controls pause, save, resume, drop and stop', async () => {
     const { server, controls, acted } = await serve();
     const admin = await FakePage.enter(server.port, SECRETS);
     await controls.pause();
@@ -181,7 +181,7 @@ describe('controls', () => {
 });
 
 describe('the history', () => {
-  test('keeps the extremes of each bucket, in few buckets', () => {
+  test('the history keeps the extremes of each bucket, in few buckets', () => {
     const history = new StepHistory();
     for (let step = 1; step <= 10_000; step++)
       history.append({ step, seconds: step, loss: step === 5003 ? 99 : 2, tokensPerSecond: 10, lr: 1, gradNorm: 1 });
@@ -196,7 +196,7 @@ describe('the history', () => {
     expect(history.indexOf(5003)).toBe(5002);
   });
 
-  test('leaves out what is not finite, and takes speeds by their time', () => {
+  test('the history leaves out what is not finite, and takes speeds by their time', () => {
     const history = new StepHistory();
     const add = (step: number, loss: number, tokensPerSecond: number) =>
       history.append({ step, seconds: step, loss, tokensPerSecond, lr: 1, gradNorm: Number.NaN });
@@ -208,7 +208,7 @@ describe('the history', () => {
     expect(gradNorm).toEqual([null]);
   });
 
-  test('says how long is left, how well workers scale, and where their time goes', () => {
+  test('the telemetry says how long is left, how well workers scale, and where their time goes', () => {
     let now = 0;
     const telemetry = new Telemetry(FACTS, [], () => now);
     let step = 0;

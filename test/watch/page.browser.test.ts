@@ -69,7 +69,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
   const workersOf = (page: Page) => page.locator('#workers tr:not([data-state=left]) th b').allTextContents();
   const leftOf = (page: Page) => page.locator('#workers tr[data-state=left] th b').allTextContents();
 
-  test('moves its curves, and lists workers as they come and go', async () => {
+  test('the page moves its curves, and lists workers as they come and go', async () => {
     const { page } = await openWatch();
     await expect.poll(() => page.textContent('#state'), SOON).toBe('Training');
     await expect.poll(async () => (await workersOf(page)).toSorted(), SOON).toEqual(['ahab', 'starbuck']);
@@ -94,7 +94,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     await page.close();
   });
 
-  slowTest('gives the admin link controls, and the other one none', async () => {
+  slowTest('the page gives the admin link controls, and the other one none', async () => {
     const [{ page: reader }, { page: admin }] = [await openWatch(), await openAdmin()];
     await expect.poll(() => admin.isVisible('#pause'), SOON).toBe(true);
     await admin.click('#pause');
@@ -116,7 +116,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     await expect.poll(() => reader.textContent('#state'), SOON).toBe('Training');
   });
 
-  test('shows and receives nothing with a wrong token', async () => {
+  test('the page shows and receives nothing with a wrong token', async () => {
     const link = await adminLinkOf(coordinator, folder.path);
     const [, token] = /#(.{32})/.exec(link) ?? [];
     for (const wrong of [link.replace(String(token), 'w'.repeat(32)), `${link.slice(0, -4)}wwww`]) {
@@ -138,7 +138,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
   /** The page of the admin, which stays open. */
   let page: Page;
 
-  test('stops the run for the admin, who sees the digest', async () => {
+  test('the page stops the run for the admin, who sees the digest', async () => {
     page = (await openAdmin()).page;
     page.on('dialog', (dialog) => void dialog.accept());
     await page.click('#stop');
@@ -151,7 +151,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     expect(complaints.filter((text) => !/ERR_CONNECTION_REFUSED/.test(text))).toEqual([]);
   });
 
-  slowTest('goes on with the run where it stopped, as one curve and with all that its workers computed', async () => {
+  slowTest('the page goes on with a run where it stopped, as one curve with all that workers computed', async () => {
     const stands = await stepOf(page);
     await page.click('#table summary');
     await expect.poll(() => page.locator('#rows tr').count(), SOON).toBeGreaterThan(0);

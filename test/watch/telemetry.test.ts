@@ -44,7 +44,7 @@ class Played {
 const toGo = (step: number) => FACTS.totalSteps - step;
 
 describe('speed and forecast', () => {
-  test('know of no waiting for workers, before the first step or later', () => {
+  test('speed and forecast know of no waiting for workers, before the first step or later', () => {
     const run = new Played();
     run.telemetry.state = 'waiting';
     run.now += 3_600_000;
@@ -62,7 +62,7 @@ describe('speed and forecast', () => {
     expect(run.telemetry.status.tokensPerSecond).toBe(TOKENS);
   });
 
-  test('know of no pause', () => {
+  test('speed and forecast know of no pause', () => {
     const run = new Played();
     run.train(5);
     run.telemetry.paused = true;
@@ -73,14 +73,14 @@ describe('speed and forecast', () => {
     expect(run.telemetry.status).toMatchObject({ state: 'running', secondsLeft: toGo(6), tokensPerSecond: TOKENS });
   });
 
-  test('are not forgotten with every control that is asked for', () => {
+  test('speed and forecast are not forgotten with every control that is asked for', () => {
     const run = new Played();
     run.train(5);
     run.telemetry.paused = false;
     expect(run.left).toBe(toGo(5));
   });
 
-  test('take evaluations for what they cost on the average, not for the last minute', () => {
+  test('speed and forecast take evaluations for what they cost on the average, not for the last minute', () => {
     const run = new Played();
     run.train(1);
     run.evaluate(40);
@@ -98,14 +98,14 @@ describe('speed and forecast', () => {
     expect(run.telemetry.status.tokensPerSecond).toBe(TOKENS);
   });
 
-  test('follow steps that have become slower', () => {
+  test('speed and forecast follow steps that have become slower', () => {
     const run = new Played();
     run.train(500);
     run.train(100, 3);
     expect(run.left).toBe(3 * toGo(600));
   });
 
-  test('of a run that is over, are those of the whole run', () => {
+  test('the speed of a run that is over is that of the whole run', () => {
     const run = new Played();
     run.train(60);
     run.train(20, 4);
@@ -114,7 +114,7 @@ describe('speed and forecast', () => {
     expect(run.telemetry.status.tokensPerSecond).toBeCloseTo((80 * TOKENS) / 140, 1);
   });
 
-  test('say nothing of a start before its first step, and nothing of the starts before it', () => {
+  test('speed and forecast say nothing of a start before its first step, and nothing of the starts before it', () => {
     const past = [1, 2, 3].map((step) => ({ ...stepEvent(step), tokensPerSecond: 9e6 }));
     const run = new Played(past);
     run.telemetry.state = 'running';
@@ -123,7 +123,7 @@ describe('speed and forecast', () => {
     expect(run.telemetry.status).toMatchObject({ step: 5, secondsLeft: toGo(5), tokensPerSecond: TOKENS });
   });
 
-  test('do not take one worker for two when another has just left', () => {
+  test('speed and forecast do not take one worker for two when another has just left', () => {
     const run = new Played();
     let names = ['a', 'b'];
     const worker = (name: string): LiveWorker => ({
@@ -162,7 +162,7 @@ describe('workers', () => {
     workers: all.map((one) => ({ ...one, computeMs: 1000 })),
   });
 
-  test('have what they computed in all starts, whether they are there or not', () => {
+  test('workers have what they computed in all starts, whether they are there or not', () => {
     const other = { ...WORKER, name: 'gone' };
     const past = [
       stepEvent(1),
@@ -188,7 +188,7 @@ describe('workers', () => {
     ]);
   });
 
-  test('leave the run mixed when they go, and in later starts', () => {
+  test('workers leave the run mixed when they go, and in later starts', () => {
     const mixed: MetricsEvent = {
       event: 'mixed',
       step: 1,
@@ -205,7 +205,7 @@ describe('workers', () => {
 });
 
 describe('the history', () => {
-  test('of a run that was killed and went on has each step once', () => {
+  test('the history of a run that was killed and went on has each step once', () => {
     const past = [...[1, 2, 3, 4].map(stepEvent), ...[3, 4, 5].map(stepEvent)];
     const history = new Played(past).telemetry.snapshot()[1];
     if (history.type !== 'history') throw new Error('no history');
@@ -214,7 +214,7 @@ describe('the history', () => {
     expect(seconds).toEqual(seconds.toSorted((a, b) => Number(a) - Number(b)));
   });
 
-  test('keeps the spikes of evaluations, speeds and norms, however many there are', () => {
+  test('the history keeps the spikes of evaluations, speeds and norms, however many there are', () => {
     const run = new Played();
     for (let i = 0; i < 4000; i++) {
       const spike = i === 2001;
@@ -246,11 +246,11 @@ describe('the state', () => {
     ['failed', [stepEvent(1), { event: 'failed', step: 1, reason: 'why' }], { state: 'failed', reason: 'why' }],
     ['killed', [stepEvent(1)], { state: 'past' }],
     ['stopped and gone on with', [{ event: 'stopped', step: 1 }, stepEvent(2)], { state: 'past' }],
-  ])('of a run on the disk that was %s', (_, past, status) => {
+  ])('the telemetry tells the state of a run on the disk that was %s', (_, past, status) => {
     expect(new Played(past, { kind: 'past' }).telemetry.status).toMatchObject(status);
   });
 
-  test('of a run that goes on is not that of its last end', () => {
+  test('the state of a run that goes on is not that of its last end', () => {
     const run = new Played([stepEvent(1), { event: 'failed', step: 1, reason: 'why' }]);
     expect(run.telemetry.status).toMatchObject({ state: 'starting' });
     expect(run.telemetry.status.reason).toBeUndefined();

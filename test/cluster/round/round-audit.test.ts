@@ -22,7 +22,7 @@ const visible = (actions: RoundAction[]) =>
   actions.filter(({ type }) => ['assign', 'hand-back', 'revoke', 'send', 'close', 'admit', 'commit'].includes(type));
 
 describe('what is audited', () => {
-  test('shows in nothing that a worker can see before all its buckets are here', () => {
+  test('an audit shows in nothing that a worker can see before all its buckets are here', () => {
     const seen = [AUDITED, NOT_AUDITED].map((draw) => {
       const made = bench({ ownerComputes: true }, { 1: 'p', 2: 'q' });
       const assigns = made.begin(1, 4);
@@ -41,7 +41,7 @@ describe('what is audited', () => {
     expect(seen[0]).toEqual(seen[1]);
   });
 
-  test('shows in no weights before the step is complete', () => {
+  test('the weights show nothing of an audit before the step is complete', () => {
     const made = bench({ ownerComputes: true }, { 1: 'p' });
     const [assign] = made.begin(1, 1);
     for (const bucket of [0, 1, 2]) {
@@ -52,7 +52,7 @@ describe('what is audited', () => {
     expect(types(made.summed(add))).toEqual(['update', 'update', 'update']);
   });
 
-  test('is what had come when its worker leaves; the rest is open again', () => {
+  test('an audit covers what had come when its worker leaves; the rest is open again', () => {
     const made = bench({ ownerComputes: true }, { 1: 'p' });
     const [assign] = made.begin(1, 1);
     const [check] = made.contribute(assign, 1, { draw: AUDITED }) as [Of<'check'>];
@@ -64,7 +64,7 @@ describe('what is audited', () => {
     expect(made.of('assign').map((a) => [a.worker, sets.idsOf(a.buckets)])).toEqual([[2, [0, 2, 3]]]);
   });
 
-  test('is used unaudited, and said to be, where nobody can confirm it', () => {
+  test('what nobody can confirm is used unaudited, and said to be', () => {
     const made = bench({}, { 1: 'p', 2: 'p' });
     const [assign] = made.begin(1, 1);
     expect(types(made.contribute(assign, 0, { draw: AUDITED }))).toEqual(['add']);
@@ -72,7 +72,7 @@ describe('what is audited', () => {
     expect(made.notes('contributed')).toEqual([{ note: 'contributed', person: 'p', step: 1 }]);
   });
 
-  test('is confirmed by each person with the same chance, and by the owner', () => {
+  test('what is audited is confirmed by each person with the same chance, and by the owner', () => {
     const counts = new Map<number, number>();
     for (let i = 0; i < 300; i++) {
       // Three connections of one person count as one.
@@ -107,7 +107,7 @@ describe('votes', () => {
     expect(made.notes('contributed')).toEqual([]);
   });
 
-  test('count by person: two connections of one liar do not outvote an honest worker', () => {
+  test('votes count by person: two connections of one liar do not outvote an honest worker', () => {
     const made = bench({}, { 1: 'honest', 2: 'liar', 3: 'liar' });
     const [assign] = made.begin(1, 1);
     expect(assign.worker).toBe(1);
@@ -119,7 +119,7 @@ describe('votes', () => {
     expect(made.of('stopped')).toMatchObject([{ reason: { why: 'audit', workers: [1, copy.worker] } }]);
   });
 
-  test('of two persons that agree decide, where the owner cannot, and both are remembered', () => {
+  test('votes of two persons that agree decide, where the owner cannot, and both are remembered', () => {
     const made = bench({}, { 1: 'p', 2: 'q' });
     const [assign] = made.begin(1, 1);
     made.work(assign, 'right', AUDITED);
@@ -129,7 +129,7 @@ describe('votes', () => {
     expect(made.notes('contributed').map((n) => n.note === 'contributed' && n.person)).toEqual(['p', 'q']);
   });
 
-  test('of a third person decide between two others', () => {
+  test('the vote of a third person decides between two others', () => {
     const made = bench({}, { 1: 'liar', 2: 'q', 3: 'r' });
     const [assign] = made.begin(1, 1);
     made.work(assign, 'false', AUDITED);
@@ -155,7 +155,7 @@ describe('whoever is found wrong', () => {
     return all;
   }
 
-  test('has contributed before: the run is not known to be exact since then', () => {
+  test('the run is not known to be exact since the first step that a worker found wrong contributed to', () => {
     const made = bench({ ownerComputes: true }, { 1: 'liar' });
     for (let n = 1; n <= 4; n++) step(made, n, n === 1 ? AUDITED : NOT_AUDITED, n === 3 ? 'false' : 'right');
     made.actions = step(made, 5, AUDITED, 'false');
@@ -163,14 +163,14 @@ describe('whoever is found wrong', () => {
     expect(made.round.version).toBe(5);
   });
 
-  test('has contributed under an earlier coordinator', () => {
+  test('what a worker found wrong contributed under an earlier coordinator marks the run', () => {
     const made = bench({ ownerComputes: true, version: 6, firstSteps: new Map([['liar', 4]]) }, { 1: 'liar' });
     made.actions = step(made, 7, AUDITED, 'false');
     expect(made.notes('inexact')).toMatchObject([{ since: 4 }]);
     expect(made.notes('contributed')).toEqual([]);
   });
 
-  test('has contributed nothing unconfirmed: the run is exact', () => {
+  test('the run stays exact where a worker found wrong has contributed nothing unconfirmed', () => {
     const made = bench({ ownerComputes: true }, { 1: 'liar' });
     step(made, 1, AUDITED, 'right');
     made.actions = step(made, 2, AUDITED, 'false');
@@ -178,7 +178,7 @@ describe('whoever is found wrong', () => {
     expect(made.notes('inexact')).toEqual([]);
   });
 
-  test('waits for a back-off when it comes back, as long as others can work', () => {
+  test('a worker found wrong waits for a back-off when it comes back, as long as others can work', () => {
     const made = bench({ ownerComputes: true }, { 1: 'liar' });
     step(made, 1, AUDITED, 'false');
     made.join(2, 'a', 'liar');
@@ -186,7 +186,7 @@ describe('whoever is found wrong', () => {
     expect(made.begin(2, 4).map((a) => a.worker)).toEqual([3]);
   });
 
-  test("is audited always when it comes back, and shut out the second time but for the owner's class", () => {
+  test("a liar that comes back is always audited, and shut out the second time but for the owner's class", () => {
     const made = bench({ ownerComputes: true }, { 1: 'liar' });
     step(made, 1, AUDITED, 'false');
     made.join(2, 'a', 'liar');
@@ -218,14 +218,14 @@ describe('whoever is found wrong', () => {
 });
 
 describe("the owner's adapter", () => {
-  test('is no worker: it is not listed, not waited for, and dealt no share', () => {
+  test("the owner's adapter is no worker: it is not listed, not waited for, and dealt no share", () => {
     const made = new Bench({ ownerComputes: true });
     expect(made.round.workers()).toEqual([]);
     expect(made.begin(1, 4)).toEqual([]);
     expect(made.notes('waiting')).toEqual([{ note: 'waiting', for: 'workers' }]);
   });
 
-  test('fails: what it had goes to others, or is used unaudited', () => {
+  test("what a failing owner's adapter had goes to others, or is used unaudited", () => {
     const made = bench({ ownerComputes: true }, { 1: 'p' });
     const [assign] = made.begin(1, 1);
     made.work(assign, 'right', AUDITED);

@@ -51,7 +51,7 @@ function steps(
 }
 
 describe('who has not proved itself', () => {
-  test('is dealt one micro-batch, and its share when that is in the sums', () => {
+  test('a newcomer is dealt one micro-batch, and its share when that is in the sums', () => {
     const bench = new Bench();
     bench.join(1);
     const [first] = bench.begin(1, 8);
@@ -62,7 +62,7 @@ describe('who has not proved itself', () => {
     expect(bench.of('assign').map((a) => sets.countOf(a.microBatches))).toEqual([7]);
   });
 
-  test('has a part kept for it, of which the idle take what they can do sooner', () => {
+  test('a newcomer has a part kept for it, of which the idle take what they can do sooner', () => {
     const bench = new Bench();
     bench.join(1);
     bench.join(2);
@@ -74,7 +74,7 @@ describe('who has not proved itself', () => {
     expect(bench.of('assign').map((a) => [a.worker, sets.countOf(a.microBatches)])).toEqual([[2, 3]]);
   });
 
-  test('holds nobody up who has: shares in the steady state are those of speed', () => {
+  test('newcomers hold nobody up who has proved itself: shares in the steady state are those of speed', () => {
     const bench = new Bench();
     const ms = [0, 30, 60, 90];
     for (const worker of [1, 2, 3]) bench.join(worker);
@@ -88,7 +88,7 @@ describe('who has not proved itself', () => {
 });
 
 describe('late work', () => {
-  test('is dealt to an idle worker as well; the first contribution of each bucket counts', () => {
+  test('late work is dealt to an idle worker as well; the first contribution of each bucket counts', () => {
     const bench = new Bench();
     bench.join(1);
     bench.join(2);
@@ -112,7 +112,7 @@ describe('late work', () => {
     expect(bench.round.counters).toMatchObject({ late: 1, fenced: 1 });
   });
 
-  test('of who answers and does nothing: whatever it says that it has begun', () => {
+  test('work of who answers and does nothing is late, whatever it says that it has begun', () => {
     const bench = new Bench();
     bench.prove(1, 2);
     const [first, second] = bench.begin(1, 2);
@@ -123,7 +123,7 @@ describe('late work', () => {
     expect(bench.of('assign')).toMatchObject([{ worker: 2 }]);
   });
 
-  test('comes from its worker first after all: the other one has done nothing wrong', () => {
+  test('who was dealt late work has done nothing wrong when its first worker is sooner after all', () => {
     const bench = new Bench();
     bench.prove(1, 2);
     const [first, second] = bench.begin(1, 2);
@@ -135,7 +135,7 @@ describe('late work', () => {
     expect(bench.round.counters.fenced).toBe(0);
   });
 
-  test('is handed back when it has a twin: nothing is open for it', () => {
+  test('late work that has a twin can be handed back: nothing is open for it', () => {
     const bench = new Bench();
     bench.join(1);
     bench.join(2);
@@ -151,7 +151,7 @@ describe('late work', () => {
     expect(bench.round.counters.fenced).toBe(0);
   });
 
-  test('costs a back-off that grows, of the connection', () => {
+  test('late work costs its connection a back-off that grows', () => {
     const bench = new Bench();
     bench.prove(1, 2);
     const backOffs: number[] = [];
@@ -180,7 +180,7 @@ describe('late work', () => {
     expect(backOffs.map((ms) => 1000 * Math.floor(ms / 1000))).toEqual([2000, 4000, 8000]);
   });
 
-  test('costs its person a back-off: a new connection waits for its end, one that has proved itself does not', () => {
+  test('late work costs its person a back-off: a new connection waits for its end, a proved one does not', () => {
     const bench = new Bench();
     for (const worker of [1, 3]) bench.join(worker, 'a', 'a school');
     bench.join(2);
@@ -199,7 +199,7 @@ describe('late work', () => {
     expect(new Set(bench.begin(2, 5).map((a) => a.worker))).toEqual(new Set([1, 2, 3, 6]));
   });
 
-  test('is named while the job waits for it, at growing intervals', () => {
+  test('late work is named while the job waits for it, at growing intervals', () => {
     const bench = new Bench();
     bench.prove(1);
     bench.begin(1, 2);
@@ -216,7 +216,7 @@ describe('late work', () => {
 });
 
 describe('a worker that was dealt work and did none', () => {
-  test('is not thought faster for it, as one is that had no share', () => {
+  test('a worker that did none of its work is not thought faster for it, as one is that had no share', () => {
     const member = new Member(1, new Person('p', DEFAULT_POLICY), 'a', 0, DEFAULT_POLICY, 0);
     member.speed.sample(1, 100);
     const [assignment] = [{ count: 4, begun: 0 }] as Assignment[];
@@ -230,7 +230,7 @@ describe('a worker that was dealt work and did none', () => {
 });
 
 describe('what is known of persons', () => {
-  test('bars newcomers for a short while only, where another connection of theirs has proved itself', () => {
+  test('offences of a person bar newcomers only briefly where another connection of theirs has proved itself', () => {
     const barredMs = (...proven: boolean[]) => {
       const person = new Person('a school', DEFAULT_POLICY);
       const members = proven.map((isProven, id) => {
@@ -252,7 +252,7 @@ describe('what is known of persons', () => {
     expect(barredMs(true, true)).toBe(10_000);
   });
 
-  test('is kept of those that have contributed or cost something, and of a thousand others', () => {
+  test('persons that have contributed or cost something are remembered, and a thousand others', () => {
     const people = new People(DEFAULT_POLICY, new Map([['an old one', 3]]));
     const [harmless, contributor, staller, old] = ['harmless', 'a contributor', 'a staller', 'an old one'].map((name) =>
       people.get(name, 0),
@@ -267,7 +267,7 @@ describe('what is known of persons', () => {
     expect(people.get('harmless', 10)).not.toBe(harmless);
   });
 
-  test('is forgotten in time, one offence a minute', () => {
+  test('offences of a person are forgotten in time, one a minute', () => {
     const person = new Person('p', DEFAULT_POLICY);
     const backOffMs = (level: number) => 1000 * level;
     person.raise(0, backOffMs);
@@ -282,7 +282,7 @@ describe('what is known of persons', () => {
 });
 
 describe('what nobody asked for', () => {
-  test('handed back again and again is dealt at a bounded rate, and to others first', () => {
+  test('work handed back again and again is dealt at a bounded rate, and to others first', () => {
     const bench = new Bench();
     bench.join(1);
     const handBack = (all: Of<'assign'>[]) => {
@@ -332,7 +332,7 @@ describe('a refusal', () => {
     return bench;
   }
 
-  test("is checked by the owner's adapter, and refuted", () => {
+  test("a refusal is checked by the owner's adapter, and refuted", () => {
     const bench = refusing({ ownerComputes: true }, 1, 2);
     const [assign, other] = bench.begin(1, 4);
     refuse(bench, assign, sets.setOf(4, [1]));
@@ -354,7 +354,7 @@ describe('a refusal', () => {
     expect(bench.of('commit').length + bench.of('update').length).toBeGreaterThan(0);
   });
 
-  test("is believed when the owner's adapter refuses too", () => {
+  test("a refusal is believed when the owner's adapter refuses too", () => {
     const bench = refusing({ ownerComputes: true }, 1, 2);
     const [assign] = bench.begin(1, 4);
     refuse(bench, assign, sets.setOf(4, [1]));
@@ -363,7 +363,7 @@ describe('a refusal', () => {
     expect(bench.of('stopped')).toMatchObject([{ reason: { why: 'refused', microBatch: 1, workers: [OWNER] } }]);
   });
 
-  test("is not refuted by a worker where the owner's adapter computes: it may lie", () => {
+  test("a refusal is not refuted by a worker where the owner's adapter computes: it may lie", () => {
     const bench = refusing({ ownerComputes: true }, 1, 2);
     const [assign] = bench.begin(1, 2);
     bench.contribute(assign, 0);
@@ -373,7 +373,7 @@ describe('a refusal', () => {
     expect(bench.round.counters.refuted).toBe(0);
   });
 
-  test('is believed of two persons, not of two connections of one, where the owner cannot compute', () => {
+  test('a refusal is believed of two persons, not of two connections of one, where the owner cannot compute', () => {
     const made = (third: string) => {
       const bench = new Bench();
       bench.join(1, 'a', 'x');
@@ -392,7 +392,7 @@ describe('a refusal', () => {
     expect(bench.of('assign')).toMatchObject([{ worker: 3 }]);
   });
 
-  test('of the only person is believed the second time', () => {
+  test('a refusal of the only person is believed the second time', () => {
     const bench = refusing({}, 1);
     const [assign] = bench.begin(1, 1);
     refuse(bench, assign, assign.microBatches);
@@ -402,7 +402,7 @@ describe('a refusal', () => {
     expect(bench.of('stopped')).toMatchObject([{ reason: { why: 'refused', workers: [1] } }]);
   });
 
-  test('that is refuted twice within some steps ends the connection', () => {
+  test('refusals that are refuted twice within some steps end the connection', () => {
     const bench = refusing({ ownerComputes: true }, 1, 2);
     const closes: string[] = [];
     for (let n = 1; n <= 40 && closes.length === 0; n++) {
@@ -421,7 +421,7 @@ describe('a refusal', () => {
     expect(bench.round.counters.refuted).toBe(2);
   });
 
-  test('of an evaluation is checked whole: one of its micro-batches is meant', () => {
+  test('a refusal of an evaluation is checked whole: one of its micro-batches is meant', () => {
     const bench = refusing({ ownerComputes: true }, 1);
     bench.do({ type: 'begin-evaluation', microBatches: 3 });
     const [assign] = bench.of('assign');

@@ -3,7 +3,7 @@ import { sets } from '../../../cluster/round/round.js';
 import { Bench, type Of, types } from '../simulator/bench.js';
 
 describe('a step', () => {
-  test('updates a bucket when its own set is full, sends it, and commits with the last', () => {
+  test('a step updates a bucket when its own set is full, sends it, and commits with the last', () => {
     const bench = new Bench();
     bench.join(1);
     expect(bench.of('send').map((s) => [s.bucket, s.version, s.form])).toEqual([0, 1, 2].map((b) => [b, 0, 'whole']));
@@ -22,7 +22,7 @@ describe('a step', () => {
     expect(bench.round.version).toBe(1);
   });
 
-  test('with clipping updates nothing before the norm is known', () => {
+  test('a step with clipping updates nothing before the norm is known', () => {
     const bench = new Bench({ clips: true });
     bench.prove(1);
     const [assign] = bench.begin();
@@ -31,7 +31,7 @@ describe('a step', () => {
     expect(types(bench.do({ type: 'norm-known' }))).toEqual(['update', 'update', 'update']);
   });
 
-  test('waits for workers, says so once, and goes on', () => {
+  test('a step waits for workers, says so once, and goes on', () => {
     const bench = new Bench();
     bench.begin();
     expect(bench.of('log').map((l) => l.note)).toEqual([{ note: 'waiting', for: 'workers' }]);
@@ -41,7 +41,7 @@ describe('a step', () => {
     expect(bench.of('assign')).toHaveLength(1);
   });
 
-  test('begins first with the asked number of workers, later with any', () => {
+  test('a run begins with the asked number of workers, and later goes on with any', () => {
     const bench = new Bench({ minWorkers: 2 });
     bench.join(1);
     expect(bench.begin()).toEqual([]);

@@ -12,16 +12,16 @@ const lanes = fc.array(
 );
 
 describe('shares', () => {
-  test('are in proportion to speed', () => {
+  test('shares are in proportion to speed', () => {
     expect(deal(60, [lane(10), lane(20), lane(30)], 0)).toEqual([33, 16, 11]);
     expect(deal(8, [lane(100), lane(100)], 50)).toEqual([4, 4]);
   });
 
-  test('count what a worker has to do already', () => {
+  test('shares count what a worker has to do already', () => {
     expect(deal(6, [lane(10, 40), lane(10)], 0)).toEqual([1, 5]);
   });
 
-  test('add up, and no move of one micro-batch ends earlier', () => {
+  test('shares add up, and no move of one micro-batch ends earlier', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 1024 }),
@@ -40,13 +40,13 @@ describe('shares', () => {
 });
 
 describe('what is asked back', () => {
-  test('lets both end together', () => {
+  test('what is asked back lets both end together', () => {
     expect(handBackCount(10, lane(100, 1000), lane(100), 0)).toBe(5);
     expect(handBackCount(10, lane(100, 1000), lane(10), 0)).toBe(9);
     expect(handBackCount(3, lane(100, 1000), lane(10), 0)).toBe(3);
   });
 
-  test('is nothing when little is won', () => {
+  test('nothing is asked back when little is won', () => {
     expect(handBackCount(10, lane(100, 1000), lane(900), 0)).toBe(0);
     expect(handBackCount(1, lane(100, 150), lane(100), 100)).toBe(0);
     expect(handBackCount(0, lane(100, 1000), lane(1), 0)).toBe(0);
@@ -54,7 +54,7 @@ describe('what is asked back', () => {
 });
 
 describe('speed', () => {
-  test('takes the first sample as it is and then weighs the newest', () => {
+  test('speed takes the first sample as it is and then weighs the newest', () => {
     const speed = new Speed(0.5);
     expect(speed.microBatchMs).toBeUndefined();
     speed.sample(4, 400);
@@ -63,19 +63,19 @@ describe('speed', () => {
     expect(speed.microBatchMs).toBeCloseTo(150);
   });
 
-  test('is thought better again while there is nothing to measure', () => {
+  test('speed is thought better again while there is nothing to measure', () => {
     const speed = new Speed(0.5);
     speed.slower(5000);
     for (let i = 0; i < 30; i++) speed.rest();
     expect(speed.microBatchMs).toBeLessThan(300);
   });
 
-  test('of unknown workers is the mean of the known', () => {
+  test('the speed of unknown workers is the mean of the known', () => {
     expect(estimates([undefined, undefined])).toEqual([1000, 1000]);
     expect(estimates([50, undefined, 50])).toEqual([50, 50, 50]);
   });
 
-  test('settles, with a fixed upload, where all end together', () => {
+  test('speeds settle, with a fixed upload, where all end together', () => {
     const upload = [300, 0];
     const compute = [50, 100];
     const speeds = [new Speed(0.4), new Speed(0.4)];
