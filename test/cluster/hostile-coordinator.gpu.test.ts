@@ -111,7 +111,8 @@ class Coordinator {
   /** Until the worker takes weights. */
   async begin(): Promise<void> {
     this.say(welcome());
-    await until(() => this.connection.frames !== undefined, 'the engine is there');
+    // Compiled anew, on a software adapter with its optimizer: longer than anything else here.
+    await until(() => this.connection.frames !== undefined, 'the engine is there', 120_000);
   }
 
   async end(): Promise<LantrainError> {
