@@ -74,7 +74,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
 
   slowTest('two tabs train a run, one of which is closed in a step, to the digest of one', async () => {
     const alone = await one();
-    await expect.poll(() => alone.pages[0].textContent('.device-state')).toBe('The run is done.');
+    await expect.poll(() => alone.pages[0].textContent('.device-state'), { timeout: 20_000 }).toBe('The run is done.');
     expect(await alone.pages[0].textContent('.device-figures')).toMatch(/swiftshader.*tokens\/s.*100 %/is);
     expect(alone.coordinator.events.filter((e) => e.event === 'mixed')).toHaveLength(1);
     const losses = alone.coordinator.events.filter((e) => e.event === 'step').map((e) => Number(e.loss));
