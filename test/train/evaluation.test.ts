@@ -3,7 +3,7 @@ import { memoryTokens } from '../../src/data/token-file.js';
 import { Windows } from '../../src/data/windows.js';
 import { EvaluationList } from '../../src/train/evaluation.js';
 
-function listOf(tokens: number, batches: number) {
+function listOf(tokens: number, batches: number, context = 4) {
   const source = memoryTokens(Uint16Array.from({ length: tokens }, (_, i) => i % 1000));
   let reads = 0;
   const counted = {
@@ -13,8 +13,8 @@ function listOf(tokens: number, batches: number) {
       return source.read(start, count);
     },
   };
-  const options = { tokens, context: 4, stride: 4, batch: 2, shuffle: true, seed: 1, part: 'training' as const };
-  return { list: new EvaluationList(counted, new Windows(options), batches, 4, 2), reads: () => reads };
+  const options = { tokens, context, stride: context, batch: 2, shuffle: true, seed: 1, part: 'training' as const };
+  return { list: new EvaluationList(counted, new Windows(options), batches, context, 2), reads: () => reads };
 }
 
 test('a list has the first windows in order, whatever the order of training', () => {
@@ -30,7 +30,7 @@ test('a short list is gathered once; a long one takes no memory between evaluati
   const short = listOf(41, 5);
   expect(short.list.batches()).toBe(short.list.batches());
   expect(short.reads()).toBe(10);
-  const long = listOf(2 ** 20 + 9, 2 ** 20);
+  const long = listOf(2 ** 20 + 2 ** 12, 2 ** 10, 2 ** 10);
   expect(long.list.tokens).toBeGreaterThan(2 ** 20);
   expect(long.list.batches()).not.toBe(long.list.batches());
 });
