@@ -53,7 +53,8 @@ export default defineConfig({
           setupFiles: ['test/unit-guard.ts'],
           // One process for many files: they import the same modules, and nothing of them outlives a file.
           isolate: false,
-          maxWorkers: availableParallelism(),
+          // Some of them wait for a clock or a socket.
+          maxWorkers: availableParallelism() + 1,
           sequence: { groupOrder: 0 },
         },
       },
