@@ -24,7 +24,8 @@ export const BOUNDS = {
   steps: 2 ** 32 - 1,
 } as const;
 
-const upTo = (most: number) => z.number().int().min(1).max(most);
+/** A whole number from 1 to `most`. */
+export const upTo = (most: number) => z.number().int().min(1).max(most);
 
 /**
  * The fields of a model: options, a run's `config.json`, Hugging Face's and the messages of a cluster take them from

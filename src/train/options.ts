@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { BOUNDS, MODEL_FIELDS, type ModelConfig } from '../model/config.js';
+import { BOUNDS, MODEL_FIELDS, type ModelConfig, upTo } from '../model/config.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
 import { PRECISIONS } from '../model/shape.js';
 import { namesOf, type OptionFacts, type OptionPlace } from './option-table.js';
@@ -15,7 +15,6 @@ const MOST_TOKENS = 2 ** 20;
 const MOST_TEXT = 2 ** 20;
 const MOST_BATCH = BOUNDS.rows * BOUNDS.microBatches;
 
-const upTo = (most: number) => z.number().int().min(1).max(most);
 const noneUpTo = (most: number) => z.number().int().min(0).max(most);
 const { layers, heads, width, context, tie, qkvBias } = MODEL_FIELDS;
 const share = z.number().min(0).lt(1);

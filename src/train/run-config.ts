@@ -1,11 +1,10 @@
 import { z } from 'zod';
 import { ATTENTION_VARIANTS } from '../model/attention.js';
-import { BOUNDS, ModelSchema } from '../model/config.js';
+import { BOUNDS, ModelSchema, upTo } from '../model/config.js';
 import { EVERY_PRODUCT, isMatmulVariant, MATMUL_PATTERN } from '../model/matmul-plan.js';
 import { PLAN_VERSION, type Plan } from '../model/plan.js';
 import { TRAIN_OPTION_NAMES, TRAIN_OPTIONS, TrainOptionsSchema } from './options.js';
 
-const upTo = (most: number) => z.number().int().min(1).max(most);
 /** No adapter has larger workgroups, none larger buffers. */
 const MOST_LANES = 2 ** 10;
 const MOST_VALUES = 2 ** 32;
