@@ -6,6 +6,7 @@ import { parameterCount } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { lantrain } from '../cli/run.js';
 import { slowTest } from '../slow.js';
+import { sampled } from '../thorough.js';
 
 const SMALL = { layers: 1, heads: 2, width: 32, context: 16, batch: 4, microBatch: 2 };
 const SMALL_ARGS = Object.entries(SMALL).flatMap(([name, value]) => [
@@ -76,7 +77,7 @@ describe('bench kernels', () => {
 
 describe('bench', () => {
   test('bench refuses what it does not know', async () => {
-    for (const [args, message] of [
+    const wrong = [
       [['bench', 'kernel'], /did you mean kernels/],
       [['bench', 'train', '--preset', 'verdikt'], /did you mean verdict/],
       [['bench', 'train', '--batch', '3', '--micro-batch', '2'], /not divisible/],
@@ -87,7 +88,8 @@ describe('bench', () => {
       [['bench', 'train', '--steps', '0'], /at least 1/],
       [['bench', 'train', '--plan', 'nowhere.json'], /LT_USAGE_OPTION.*nowhere\.json.*no such file/],
       [['bench', 'kernels', '--plan', 'package.json'], /LT_USAGE_OPTION.*package\.json.*version/],
-    ] as const) {
+    ] as const;
+    for (const [args, message] of sampled(wrong, 3)) {
       const { code, stderr, stdout } = await lantrain(args);
       expect(code).toBe(2);
       expect(stderr).toMatch(message);

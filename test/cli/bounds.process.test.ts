@@ -181,7 +181,7 @@ describe('a shape beyond the bounds is refused in one line, in little memory', (
       /LT_USAGE_MODEL: 5\.28e\+13 parameters are more than 2\^38/,
     ],
   ];
-  test.each(sampled(cases, 4))(
+  test.each(sampled(cases, 8))(
     'a shape beyond the bounds is refused in one line, in little memory: %s',
     async (_what, args, code, message) => {
       const ended = await command(args);

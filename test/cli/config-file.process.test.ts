@@ -6,6 +6,7 @@ import { createProgram } from '../../src/cli/program.js';
 import { trainRequestOf } from '../../src/cli/train-options.js';
 import type { TrainRequest } from '../../src/run/request.js';
 import { BASE_OPTIONS } from '../../src/train/options.js';
+import { slowTest } from '../slow.js';
 import { type Finished, lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -153,7 +154,7 @@ describe("a run by another run's configuration", () => {
     );
   });
 
-  test("a run by another run's configuration goes on with it, and as nothing else", async () => {
+  slowTest("a run by another run's configuration goes on with it, and as nothing else", async () => {
     const longer = await run('--config', 'first/config.json', '--resume', 'first', '--steps', '6');
     expect(longer.code, longer.stderr).toBe(0);
     const config = JSON.parse(readFileSync(at('first/config.json'), 'utf8'));

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { slowTest } from '../slow.js';
+import { sampled } from '../thorough.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -53,10 +54,11 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
     expect(run.events.at(-1)).toMatchObject({ event: 'done', digest: alone.events.at(-1)?.digest });
   });
 
-  test.each([
-    ['SIGINT', 130],
+  const signals = [
     ['SIGKILL', null],
-  ] as const)('a demo leaves no process after %s', async (signal, code) => {
+    ['SIGINT', 130],
+  ] as const;
+  test.each(sampled(signals, 2))('a demo leaves no process after %s', async (signal, code) => {
     let sent = false;
     let running = 0;
     const run = await demo([...options, '--steps', '2000', '--out', signal], (text, send) => {

@@ -52,7 +52,7 @@ describe('doctor', () => {
     },
   );
 
-  test('doctor says in one line that the webgpu package does not work, and so does training', async () => {
+  slowTest('doctor says in one line that the webgpu package does not work, and so does training', async () => {
     const hooks = `export const resolve = (name, context, next) => {
       if (name === 'webgpu') throw new Error('no binary');
       return next(name, context);

@@ -168,7 +168,7 @@ test('a run whose output nobody reads, or is on a full disk, goes on and says so
   expect(text.text).not.toMatch(/unexpected|EPIPE|\n\s+at /);
 });
 
-test('a run that was killed between its last step and its end is finished by --resume', async () => {
+slowTest('a run that was killed between its last step and its end is finished by --resume', async () => {
   const run = lantrain(['train', ...SMALL, '--steps', '3', '--checkpoint-every', '1', '--out', 'almost', '--json']);
   expect(await run.ended, run.text).toBe(0);
   const [whole, done] = [eventsOf(at('almost')), run.digest()];
@@ -184,26 +184,29 @@ test('a run that was killed between its last step and its end is finished by --r
   expect(again.text).toContain('LT_RUN_MISMATCH');
 });
 
-test('the wait for workers counts neither into the speed of the first step nor into the time that is left', async () => {
-  const WAIT_MS = 5000;
-  const options = [...SMALL, '--batch', '4', '--micro-batch', '1', '--steps', '3', '--eval-every', '0'];
-  const run = lantrain(['coordinator', '--listen', '127.0.0.1:0', ...options, '--out', 'waits']);
-  const url = await joinUrlOf(run);
-  await run.printed(/waiting for workers/);
-  await new Promise((go) => setTimeout(go, WAIT_MS));
-  started.add(startWorker(url, 'late', folder.path));
-  await run.printed(/going on/);
-  const goesOn = performance.now();
-  await event('waits', run, (e) => e.event === 'step');
-  const tookSeconds = (performance.now() - goesOn) / 1000;
-  expect(await run.ended, run.text).toBe(0);
-  const { tokens, tokensPerSecond } = eventsOf(at('waits')).find((e) => e.event === 'step') as {
-    tokens?: number;
-    tokensPerSecond?: number;
-  };
-  // Less than half of the wait is what this test may see late.
-  const slack = WAIT_MS / 2000;
-  expect(Number(tokens) / Number(tokensPerSecond)).toBeLessThan(tookSeconds + slack);
-  const [, left] = /step 1\/3 .* (\d+)s left/.exec(run.text) ?? [];
-  expect(Number(left), run.text).toBeLessThan(2 * (tookSeconds + slack));
-});
+slowTest(
+  'the wait for workers counts neither into the speed of the first step nor into the time that is left',
+  async () => {
+    const WAIT_MS = 5000;
+    const options = [...SMALL, '--batch', '4', '--micro-batch', '1', '--steps', '3', '--eval-every', '0'];
+    const run = lantrain(['coordinator', '--listen', '127.0.0.1:0', ...options, '--out', 'waits']);
+    const url = await joinUrlOf(run);
+    await run.printed(/waiting for workers/);
+    await new Promise((go) => setTimeout(go, WAIT_MS));
+    started.add(startWorker(url, 'late', folder.path));
+    await run.printed(/going on/);
+    const goesOn = performance.now();
+    await event('waits', run, (e) => e.event === 'step');
+    const tookSeconds = (performance.now() - goesOn) / 1000;
+    expect(await run.ended, run.text).toBe(0);
+    const { tokens, tokensPerSecond } = eventsOf(at('waits')).find((e) => e.event === 'step') as {
+      tokens?: number;
+      tokensPerSecond?: number;
+    };
+    // Less than half of the wait is what this test may see late.
+    const slack = WAIT_MS / 2000;
+    expect(Number(tokens) / Number(tokensPerSecond)).toBeLessThan(tookSeconds + slack);
+    const [, left] = /step 1\/3 .* (\d+)s left/.exec(run.text) ?? [];
+    expect(Number(left), run.text).toBeLessThan(2 * (tookSeconds + slack));
+  },
+);

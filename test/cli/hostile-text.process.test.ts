@@ -10,6 +10,7 @@ import { connect } from '../../cluster/transport/client.js';
 import { encodeMessage } from '../../cluster/transport/messages.js';
 import { parseJoinUrl } from '../../src/net/join-url.js';
 import { Lantrain, startCoordinator } from '../cluster/processes.js';
+import { slowTest } from '../slow.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 /** Clears a terminal's screen, writes its user's clipboard, and turns the direction of what follows. */
@@ -50,7 +51,7 @@ async function coordinate(...args: string[]) {
   return started;
 }
 
-test('a stranger writes nothing on the terminal of a coordinator but its own refusal', async () => {
+slowTest('a stranger writes nothing on the terminal of a coordinator but its own refusal', async () => {
   const { coordinator, url } = await coordinate('--out', 'strangers');
   const { host, port } = parseJoinUrl(url);
   const ws = new WebSocket(`ws://${host}:${port}/`);
@@ -146,25 +147,28 @@ beforeAll(async () => {
   renameSync(path, join(folder.path, FOREIGN));
 });
 
-test('a run from somebody else writes nothing on the terminal, whatever its names, settings and samples are', async () => {
-  const said = [];
-  for (const args of [
-    ['report', FOREIGN],
-    ['train', '--resume', FOREIGN],
-    ['train', '--resume', FOREIGN, '--steps', '6'],
-    ['report', `${FOREIGN}\nadmin    https://evil`],
-    ['export', '--run', FOREIGN, '--out', 'exported'],
-  ]) {
-    const { stdout, stderr } = await lantrain(args, { cwd: folder.path });
-    expectHarmless(stdout);
-    expectHarmless(stderr);
-    said.push(stdout + stderr);
-  }
-  expect(said[2]).toContain('done: 6 steps, from step 4 on');
-  const report = readFileSync(join(folder.path, FOREIGN, 'report.html'), 'utf8');
-  expect(unseenIn(report)).toEqual([]);
-  expect(report.includes('<h1>foreign␛[2J�2J�</h1>')).toBe(true);
-});
+slowTest(
+  'a run from somebody else writes nothing on the terminal, whatever its names, settings and samples are',
+  async () => {
+    const said = [];
+    for (const args of [
+      ['report', FOREIGN],
+      ['train', '--resume', FOREIGN],
+      ['train', '--resume', FOREIGN, '--steps', '6'],
+      ['report', `${FOREIGN}\nadmin    https://evil`],
+      ['export', '--run', FOREIGN, '--out', 'exported'],
+    ]) {
+      const { stdout, stderr } = await lantrain(args, { cwd: folder.path });
+      expectHarmless(stdout);
+      expectHarmless(stderr);
+      said.push(stdout + stderr);
+    }
+    expect(said[2]).toContain('done: 6 steps, from step 4 on');
+    const report = readFileSync(join(folder.path, FOREIGN, 'report.html'), 'utf8');
+    expect(unseenIn(report)).toEqual([]);
+    expect(report.includes('<h1>foreign␛[2J�2J�</h1>')).toBe(true);
+  },
+);
 
 test('what a model writes is text: its control characters are shown, its lines stay lines', async () => {
   const drawn = ['--temperature', '50', '--top-k', '0', '--tokens', '600', '--prompt', 'The whale\tand\n'];

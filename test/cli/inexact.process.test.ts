@@ -1,6 +1,6 @@
 import { appendFileSync, cpSync, readFileSync, rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect } from 'vitest';
 import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import type { RunDirectory } from '../../src/checkpoint/run.js';
@@ -75,33 +75,36 @@ slowTest(
   },
 );
 
-test('a worker that is found wrong marks a run to which it has contributed before, under whatever coordinator', async () => {
-  const options = [...SMALL, '--batch', '8', '--micro-batch', '2'];
-  const whole = await train(...options, '--steps', '6', '--out', 'right');
-  expect(await whole.ended, whole.text).toBe(0);
-  expect(await (await train(...options, '--steps', '2', '--out', 'lied-to')).ended).toBe(0);
-  // As an earlier coordinator has noted it.
-  const contributed = { event: 'contributed', step: 2, person: '127.0.0.1' };
-  appendFileSync(at('lied-to', 'metrics.jsonl'), `${JSON.stringify(contributed)}\n`);
-  const args = ['--resume', 'lied-to', '--steps', '6', '--audit', '1'];
-  const { coordinator, url } = await startCoordinator(args, folder.path);
-  const engines = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
-  const connection = await join(url, {}, false);
-  const liar = new Worker(connection, { engines, name: 'liar' });
-  liesFrom(1)(connection);
-  expect((await liar.run()).code).toBe('LT_CLUSTER_AUDIT');
-  engines.gpu.device.destroy();
-  const honest = startWorker(url, 'honest', folder.path);
-  expect(await coordinator.ended, coordinator.text).toBe(1);
-  expect(await honest.ended, honest.text).toBe(0);
-  // Nothing of what it sent now was used, so that only what it sent before may be wrong.
-  expect(coordinator.digest()).toBe(whole.digest());
-  expect(coordinator.text).toMatch(
-    /^error LT_CLUSTER_INEXACT: lied-to is done, but not exact since step 2: liar lied/m,
-  );
-  expect(coordinator.text).toMatch(/^counters .*audited \d+/m);
-  const events = eventsOf(at('lied-to'));
-  expect(events.filter(({ event }) => event === 'inexact')).toEqual([
-    { event: 'inexact', step: 2, worker: 'liar', reason: expect.stringContaining('has another sum') },
-  ]);
-});
+slowTest(
+  'a worker that is found wrong marks a run to which it has contributed before, under whatever coordinator',
+  async () => {
+    const options = [...SMALL, '--batch', '8', '--micro-batch', '2'];
+    const whole = await train(...options, '--steps', '6', '--out', 'right');
+    expect(await whole.ended, whole.text).toBe(0);
+    expect(await (await train(...options, '--steps', '2', '--out', 'lied-to')).ended).toBe(0);
+    // As an earlier coordinator has noted it.
+    const contributed = { event: 'contributed', step: 2, person: '127.0.0.1' };
+    appendFileSync(at('lied-to', 'metrics.jsonl'), `${JSON.stringify(contributed)}\n`);
+    const args = ['--resume', 'lied-to', '--steps', '6', '--audit', '1'];
+    const { coordinator, url } = await startCoordinator(args, folder.path);
+    const engines = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
+    const connection = await join(url, {}, false);
+    const liar = new Worker(connection, { engines, name: 'liar' });
+    liesFrom(1)(connection);
+    expect((await liar.run()).code).toBe('LT_CLUSTER_AUDIT');
+    engines.gpu.device.destroy();
+    const honest = startWorker(url, 'honest', folder.path);
+    expect(await coordinator.ended, coordinator.text).toBe(1);
+    expect(await honest.ended, honest.text).toBe(0);
+    // Nothing of what it sent now was used, so that only what it sent before may be wrong.
+    expect(coordinator.digest()).toBe(whole.digest());
+    expect(coordinator.text).toMatch(
+      /^error LT_CLUSTER_INEXACT: lied-to is done, but not exact since step 2: liar lied/m,
+    );
+    expect(coordinator.text).toMatch(/^counters .*audited \d+/m);
+    const events = eventsOf(at('lied-to'));
+    expect(events.filter(({ event }) => event === 'inexact')).toEqual([
+      { event: 'inexact', step: 2, worker: 'liar', reason: expect.stringContaining('has another sum') },
+    ]);
+  },
+);

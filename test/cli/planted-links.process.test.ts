@@ -196,7 +196,7 @@ describe('a coordinator that goes on with a run from elsewhere', () => {
     },
   );
 
-  test('a run from elsewhere shows its page by a token that nobody knows as well', async () => {
+  slowTest('a run from elsewhere shows its page by a token that nobody knows as well', async () => {
     const { code, stdout, stderr } = await lantrain(['train', '--resume', 'run', '--watch'], { cwd: dir });
     expect(code, stderr).toBe(0);
     const printed = stdout + stderr;

@@ -7,6 +7,7 @@ import { newToken } from '../../src/net/access.js';
 import { adminLinkOf, joinUrlOf, Lantrain, startCoordinator } from '../cluster/processes.js';
 import { removeTemporaryFolders, smallCheckout } from '../setup/checkout.js';
 import { slowTest } from '../slow.js';
+import { IS_THOROUGH } from '../thorough.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -138,7 +139,7 @@ describe('a token', () => {
     expect(await coordinator.ended).toBe(0);
   });
 
-  test.skipIf(spawnSync('bash', ['-c', 'true']).status !== 0)(
+  test.skipIf(!IS_THOROUGH || spawnSync('bash', ['-c', 'true']).status !== 0)(
     'a token comes from a file or standard input as well',
     async () => {
       const coordinator = await coordinate('sources');
@@ -161,7 +162,7 @@ describe('a token', () => {
     },
   );
 
-  test.skipIf(process.platform === 'win32')(
+  test.skipIf(process.platform === 'win32' || !IS_THOROUGH)(
     'a token is taken from a small regular file only, and nothing is waited for',
     async () => {
       const at = (name: string) => join(folder.path, name);

@@ -6,6 +6,8 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { endOf } from '../../src/report/course.js';
 import { readMetrics } from '../../src/report/metrics.js';
 import { GOLDEN_LOSS_ERROR, loadGolden } from '../reference/golden.js';
+import { slowTest } from '../slow.js';
+import { sampled } from '../thorough.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -15,10 +17,11 @@ const train = (...args: string[]) => lantrain(['train', ...args, '--json'], { cw
 const digestOf = (run: Awaited<ReturnType<typeof train>>) => run.events.find((e) => e.event === 'done')?.digest;
 
 describe('lantrain train on the golden data', () => {
-  test.each([
+  const models = [
     ['tied', 2],
     ['untied', 1],
-  ] as const)(
+  ] as const;
+  test.each(sampled(models, 2))(
     'training the %s model with micro-batches of %i gives the losses of PyTorch',
     async (name, microBatch) => {
       const golden = loadGolden(name);
@@ -72,7 +75,7 @@ describe('one run, one digest', () => {
   ];
   let whole: unknown;
 
-  test('the same command twice ends with the same digest', async () => {
+  slowTest('the same command twice ends with the same digest', async () => {
     const first = await train(...options, '--out', 'first');
     whole = digestOf(first);
     expect(whole, first.stderr).toMatch(/^[0-9a-f]{64}$/);
@@ -109,7 +112,7 @@ describe('one run, one digest', () => {
     );
   });
 
-  test('a run killed between checkpoints goes on from the last one to the same digest', async () => {
+  slowTest('a run killed between checkpoints goes on from the last one to the same digest', async () => {
     let killed = false;
     const dead = await lantrain(['train', ...options, '--json', '--checkpoint-every', '3', '--out', 'killed'], {
       cwd: folder.path,
@@ -140,7 +143,7 @@ describe('a run', () => {
     expect(readFileSync(at('nan/report.html'), 'utf8')).toContain('Failed: step 2:');
   });
 
-  test('a run that cannot have the port of its page is told before anything of it has changed', async () => {
+  slowTest('a run that cannot have the port of its page is told before anything of it has changed', async () => {
     const run = await train(...SMALL, '--steps', '3', '--checkpoint-every', '2', '--out', 'port');
     expect(run.code, run.stderr).toBe(0);
     // As a run that was killed after step 3 leaves it.

@@ -13,35 +13,38 @@ beforeAll(async () => {
 afterAll(() => program.remove());
 
 // Loopback addresses other than 127.0.0.1, and the memory of another process, are Linux's.
-describe.skipIf(process.platform !== 'linux').each(Object.keys(GROUNDS) as Ground[])('a coordinator (%s)', (ground) => {
-  let arena: Arena | undefined;
-  let attacker: Attacker | undefined;
+describe.skipIf(process.platform !== 'linux').each(sampled(Object.keys(GROUNDS) as Ground[], 3))(
+  'a coordinator (%s)',
+  (ground) => {
+    let arena: Arena | undefined;
+    let attacker: Attacker | undefined;
 
-  afterAll(async () => {
-    await arena?.remove();
-    await attacker?.kill();
-  });
+    afterAll(async () => {
+      await arena?.remove();
+      await attacker?.kill();
+    });
 
-  test.each(
-    sampled(
-      PLANS.filter((plan) => plan.ground === ground && !plan.isLong),
-      6,
-    ),
-  )('a coordinator goes on training under $name', async (plan) => {
-    attacker ??= new Attacker(program.path);
-    // One that an attack has ended is that attack's failure, not the next one's.
-    if (arena?.coordinator.running === false) {
-      await arena.remove();
-      arena = undefined;
-    }
-    arena ??= await Arena.open(GROUNDS[ground]);
-    const { faults } = await attackTwice(arena, attacker, plan, SEED, QUICK);
-    expect(faults).toEqual([]);
-  });
+    test.each(
+      sampled(
+        PLANS.filter((plan) => plan.ground === ground && !plan.isLong),
+        18,
+      ),
+    )('a coordinator goes on training under $name', async (plan) => {
+      attacker ??= new Attacker(program.path);
+      // One that an attack has ended is that attack's failure, not the next one's.
+      if (arena?.coordinator.running === false) {
+        await arena.remove();
+        arena = undefined;
+      }
+      arena ??= await Arena.open(GROUNDS[ground]);
+      const { faults } = await attackTwice(arena, attacker, plan, SEED, QUICK);
+      expect(faults).toEqual([]);
+    });
 
-  test('a coordinator has the digest and the losses of train after all attacks', async () => {
-    expect(arena?.coordinator.running).toBe(true);
-    const { isExact, why } = await (arena as Arena).end();
-    expect(isExact, why).toBe(true);
-  });
-});
+    test('a coordinator has the digest and the losses of train after all attacks', async () => {
+      expect(arena?.coordinator.running).toBe(true);
+      const { isExact, why } = await (arena as Arena).end();
+      expect(isExact, why).toBe(true);
+    });
+  },
+);

@@ -5,6 +5,7 @@ import type { RunEvent } from '../../src/run/events.js';
 import { openRun } from '../../src/run/open-run.js';
 import { failure } from '../checkpoint/helpers.js';
 import { workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 
 const folder = workFolder();
 let output = '';
@@ -42,7 +43,7 @@ test('workers of this machine compute a run for a host program, which is told of
   expect(run.checkpoints().at(-1)).toMatchObject({ step: 3, digest });
 });
 
-test('a worker that cannot start is told of each time, and the run fails when none stays up', async () => {
+slowTest('a worker that cannot start is told of each time, and the run fails when none stays up', async () => {
   const notes: string[] = [];
   const onEvent = (event: RunEvent) => void (event.event === 'note' && notes.push(event.text));
   // What a child process inherits: Node does not start with an option that it does not know.

@@ -25,6 +25,7 @@ import { defaultPlan } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { version } from '../../src/node/version.js';
+import { slowTest } from '../slow.js';
 import { fakeConnection } from './fake-connection.js';
 import { Lantrain } from './processes.js';
 import { startServer, until } from './transport-helpers.js';
@@ -390,43 +391,46 @@ describe('a worker in a process of its own', () => {
   /** What is sent to it, if it lets itself. */
   const FLOOD_BYTES = 2 * 2 ** 30;
 
-  test('a worker process takes bounded memory from a coordinator that deals for ever, and ends in one line', async () => {
-    let connection: CoordinatorConnection | undefined;
-    let connections = 0;
-    const { server, url, ended } = await startServer(
-      {},
-      {
-        version: version(),
-        onConnection: (one) => {
-          connections++;
-          connection = one;
-          one.onControl = onlyFromWorker({ join: () => one.send(welcome()), progress: () => {}, ready: () => {} });
+  slowTest(
+    'a worker process takes bounded memory from a coordinator that deals for ever, and ends in one line',
+    async () => {
+      let connection: CoordinatorConnection | undefined;
+      let connections = 0;
+      const { server, url, ended } = await startServer(
+        {},
+        {
+          version: version(),
+          onConnection: (one) => {
+            connections++;
+            connection = one;
+            one.onControl = onlyFromWorker({ join: () => one.send(welcome()), progress: () => {}, ready: () => {} });
+          },
         },
-      },
-    );
-    onTestFinished(() => server.close());
-    const worker = new Lantrain(['worker', url], process.cwd());
-    onTestFinished(() => void worker.child.kill('SIGKILL'));
-    await until(() => worker.text.includes('compiled'), 'its kernels are compiled', 60_000);
-    // The engine follows its last kernel.
-    await new Promise((resolve) => setTimeout(resolve, 2000));
-    connection?.send({ type: 'admit', version: 0 });
-    const before = residentBytes(worker);
-    const message = assign(1, { microBatches: microBatches(1000, 2000) });
-    let most = before;
-    for (let sent = 0; sent < FLOOD_BYTES && connection?.isOpen; sent += 8e6) {
-      connection.send({ ...message, assignment: 1 + sent / 8e6 });
-      await until(() => !connection?.isOpen || connection.stats.bufferedAmount < 2 ** 24, 'it is read', 30_000);
-      most = Math.max(most, residentBytes(worker));
-    }
-    expect(connection?.isOpen).toBe(false);
-    expect(most - before).toBeLessThan(MOST_GROWTH_BYTES);
-    expect(await worker.ended).toBe(1);
-    expect(worker.text.trim().split('\n').at(-1)).toMatch(/^error LT_CLUSTER_MALFORMED: .*work of \d+ bytes at once/);
-    expect(worker.text.match(/error/g)).toHaveLength(1);
-    expect(ended[0]?.code).toBe('LT_CLUSTER_MALFORMED');
-    expect(connections).toBe(1);
-  });
+      );
+      onTestFinished(() => server.close());
+      const worker = new Lantrain(['worker', url], process.cwd());
+      onTestFinished(() => void worker.child.kill('SIGKILL'));
+      await until(() => worker.text.includes('compiled'), 'its kernels are compiled', 60_000);
+      // The engine follows its last kernel.
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+      connection?.send({ type: 'admit', version: 0 });
+      const before = residentBytes(worker);
+      const message = assign(1, { microBatches: microBatches(1000, 2000) });
+      let most = before;
+      for (let sent = 0; sent < FLOOD_BYTES && connection?.isOpen; sent += 8e6) {
+        connection.send({ ...message, assignment: 1 + sent / 8e6 });
+        await until(() => !connection?.isOpen || connection.stats.bufferedAmount < 2 ** 24, 'it is read', 30_000);
+        most = Math.max(most, residentBytes(worker));
+      }
+      expect(connection?.isOpen).toBe(false);
+      expect(most - before).toBeLessThan(MOST_GROWTH_BYTES);
+      expect(await worker.ended).toBe(1);
+      expect(worker.text.trim().split('\n').at(-1)).toMatch(/^error LT_CLUSTER_MALFORMED: .*work of \d+ bytes at once/);
+      expect(worker.text.match(/error/g)).toHaveLength(1);
+      expect(ended[0]?.code).toBe('LT_CLUSTER_MALFORMED');
+      expect(connections).toBe(1);
+    },
+  );
 });
 
 function residentBytes({ child }: Lantrain): number {

@@ -177,26 +177,30 @@ const marksOf = ({ notes }: Cluster) => notes.flatMap((n) => (n.note === 'inexac
 const totalOf = ({ engine }: Cluster) => engine.credits.tally.all.reduce((sum, { tokens }) => sum + tokens, 0);
 
 describe("with the owner's adapter as the deciding vote", () => {
-  test.each([
+  const kinds = [
     ['float32', {}],
     ['float32, clipping', { clip: 0.05 }],
     ['float16', { shape: { ...SHAPE, precision: 'f16' } }],
-  ] as const)('an honest worker alone is confirmed, and the state is that of one process: %s', async (_name, more) => {
-    if ('shape' in more && !gpu.has('shader-f16'))
-      return console.warn('mixed precision is not tested: this adapter has no shader-f16');
-    const own = 'shape' in more ? await classOf(more.shape) : ownClass;
-    const test = await cluster({ ...more, ownClass: own });
-    await test.engine.prepareOwner();
-    expect(test.unable).toEqual([]);
-    await startWorker(test, 'honest', '10.0.0.1');
-    await train(test, 1, 3);
-    expect(await stateOf(test.engine)).toEqual(await alone(3, more));
-    expect(test.engine.counters.audited).toBeGreaterThanOrEqual(3 * (test.engine.owner.buckets.length + 1));
-    expect(marksOf(test)).toEqual([]);
-    // Who confirms takes no credit.
-    expect(test.engine.credits.tally.all.map(({ name }) => name)).toEqual(['honest']);
-    expect(totalOf(test)).toBe(3 * MICRO_BATCHES * SHAPE.context);
-  });
+  ] as const;
+  test.each(sampled(kinds, 3))(
+    'an honest worker alone is confirmed, and the state is that of one process: %s',
+    async (_name, more) => {
+      if ('shape' in more && !gpu.has('shader-f16'))
+        return console.warn('mixed precision is not tested: this adapter has no shader-f16');
+      const own = 'shape' in more ? await classOf(more.shape) : ownClass;
+      const test = await cluster({ ...more, ownClass: own });
+      await test.engine.prepareOwner();
+      expect(test.unable).toEqual([]);
+      await startWorker(test, 'honest', '10.0.0.1');
+      await train(test, 1, 3);
+      expect(await stateOf(test.engine)).toEqual(await alone(3, more));
+      expect(test.engine.counters.audited).toBeGreaterThanOrEqual(3 * (test.engine.owner.buckets.length + 1));
+      expect(marksOf(test)).toEqual([]);
+      // Who confirms takes no credit.
+      expect(test.engine.credits.tally.all.map(({ name }) => name)).toEqual(['honest']);
+      expect(totalOf(test)).toBe(3 * MICRO_BATCHES * SHAPE.context);
+    },
+  );
 
   test('a worker that lies is found wrong at once where all is checked, and nothing of it is used', async () => {
     const test = await cluster();

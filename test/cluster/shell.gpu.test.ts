@@ -12,6 +12,7 @@ import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { StepAbandoned } from '../../src/train/engine.js';
 import { SMALL, workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 import {
   batches,
   type Cluster,
@@ -397,7 +398,7 @@ describe('lantrain coordinator', () => {
     });
   }
 
-  test('a coordinator keeps its join URL over a crash, for its owner only, and out of the metrics', async () => {
+  slowTest('a coordinator keeps its join URL over a crash, for its owner only, and out of the metrics', async () => {
     const urlOf = (text: string) => {
       const [, token, begin, fingerprint] = /LANTRAIN_TOKEN=(\S+) .* worker (wss:[^#]+#)(\S+)/.exec(text) ?? [];
       return `${begin}${token}${fingerprint}`;

@@ -116,7 +116,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
   });
 
   test('tabs train along with a worker of another driver, and the run is marked mixed', async () => {
-    const args = [...OPTIONS, '--steps', '4', '--out', 'mixed', '--min-workers', '2'];
+    const args = [...OPTIONS, '--batch', '32', '--steps', '3', '--out', 'mixed', '--min-workers', '2'];
     const { coordinator, url } = await startCoordinator(args, folder.path);
     const node = startWorker(url, 'node', folder.path, '--drag', '10');
     await joinTab(url);

@@ -7,6 +7,7 @@ import { newToken } from '../../src/net/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
 import { failure } from '../checkpoint/helpers.js';
 import { lantrain, SMALL, workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 import { type Lantrain, startCoordinator } from './processes.js';
 
 const folder = workFolder();
@@ -63,7 +64,7 @@ test('a worker computes a run to its end, tells each event in order, prints noth
   expect(coordinator.digest()).toBe(alone.events.at(-1)?.digest);
 });
 
-test('a worker whose signal is aborted leaves, and another of the same process goes on with the run', async () => {
+slowTest('a worker whose signal is aborted leaves, and another of the same process goes on with the run', async () => {
   const { coordinator, url } = await coordinate('left', 12);
   const leave = new AbortController();
   const onEvent = (event: WorkEvent) => {

@@ -92,7 +92,7 @@ const places: [string, string[], () => string, RegExp][] = [
 ];
 
 describe('what has no end, or waits for a writer, is refused at once', () => {
-  test.each(sampled(places, 4))('a pipe or device as %s is refused at once', async (_what, args, path, code) => {
+  test.each(sampled(places, 8))('a pipe or device as %s is refused at once', async (_what, args, path, code) => {
     for (const put of [pipe, zeros]) {
       put(path());
       const ended = await command(args);

@@ -12,6 +12,7 @@ import { deriveKey, uniformAt } from '../../src/util/random.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { backward, forward } from '../reference/gpt.js';
+import { sampled } from '../thorough.js';
 import { readGradient } from './bench.js';
 
 let bench: Bench;
@@ -102,7 +103,7 @@ const CASES: Record<string, Case> = {
   },
 };
 
-describe.each(Object.entries(CASES))('%s', (_, { config, shape, plan: changes, ...cut }) => {
+describe.each(sampled(Object.entries(CASES), 2))('%s', (_, { config, shape, plan: changes, ...cut }) => {
   let built: Built;
   beforeAll(async () => {
     built = await build(config, shape, changes);

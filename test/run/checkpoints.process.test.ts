@@ -72,7 +72,7 @@ test('a run killed while a checkpoint is written goes on from the one before', a
   expect(checkpointsOf('killed')).not.toContainEqual(expect.stringContaining('partial'));
 });
 
-test('Ctrl-C waits for the checkpoint on its way to the disk and for the last one', async () => {
+slowTest('Ctrl-C waits for the checkpoint on its way to the disk and for the last one', async () => {
   const stopped = await run('stopped', 4, SLOW, signalAt(6, 'SIGINT'));
   expect(stopped.code, stopped.stderr).toBe(130);
   const last = stopped.events.filter((e) => e.event === 'step').at(-1)?.step as number;

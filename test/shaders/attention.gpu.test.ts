@@ -7,6 +7,7 @@ import { deriveKey } from '../../src/util/random.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { type ReferenceDropout, attention as referenceAttention } from '../reference/attention.js';
+import { sampled } from '../thorough.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -89,7 +90,7 @@ function neededFor(variant: AttentionVariant, headSize: number): 'LANTRAIN_ALL_D
 }
 
 describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
-  test.for(CASES)(
+  test.for(sampled(CASES, 3))(
     'attention agrees with float64: batch $batch, $context tokens, $heads heads of $headSize, dropout $dropout, size $size',
     async (shape, { skip }) => {
       const { adapter } = bench.gpu;

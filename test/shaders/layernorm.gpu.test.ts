@@ -5,6 +5,7 @@ import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench, ROW_PLANS } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
 import { add, dropoutFactors, layerNorm, layerNormBackward, multiply } from '../reference/operations.js';
+import { sampled } from '../thorough.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -29,7 +30,7 @@ function rowsOff(values: Float32Array, width: number): Float32Array {
 }
 
 describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
-  test.each(SHAPES)(
+  test.each(sampled(SHAPES, 2))(
     'LayerNorm agrees with float64, forward and backward: $rows rows of $width',
     async ({ rows, width: C, columnRows }) => {
       const model = await OperationBench.create(bench, { width: C, heads: 1 }, { ...rowPlan, columnRows });

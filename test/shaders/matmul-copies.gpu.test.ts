@@ -4,6 +4,7 @@ import type { Layout } from '../../src/model/matmul-kernels.js';
 import { isMatmulVariant, type MatmulVariant, scratchValues } from '../../src/model/matmul-plan.js';
 import { noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
+import { sampled } from '../thorough.js';
 import { bench, FILLER, get, openBench, operands, problem, product, put, random, run } from './matmul-problem.js';
 
 let tall: MatmulVariant;
@@ -20,7 +21,7 @@ beforeEach(({ skip }) => {
 
 // A is transposed, B as well where there are many rows; rows that begin in the same sets of a cache are spaced where
 // they are not transposed; more than a tile, and odd.
-test.each([
+const SIZES = [
   ['NT', 33, 260, 67, 0],
   ['NT', 70, 257, 66, 3],
   ['NT', 18, 256, 512, 0],
@@ -31,7 +32,9 @@ test.each([
   ['NN', 40, 256, 512, 0],
   ['NN', 37, 301, 1024, 0],
   ['NN', 37, 301, 512, 2],
-] as const)(
+] as const;
+
+test.each(sampled(SIZES, 2))(
   '%s %ix%ix%i with rows %i values apart has the bits of the kernel without copies',
   async (layout, m, n, k, pad) => {
     const p = problem(layout, m, n, k);

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/view.js';
 import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
+import { sampled } from '../thorough.js';
 import {
   bench,
   FILLER,
@@ -34,11 +35,12 @@ function bits(values: Float32Array): Uint32Array {
 
 describe('epilogues', () => {
   // Widths of every remainder by 4 that takes its own way: vectors, pairs, single values.
-  for (const [m, n, k] of [
+  const sizes = [
     [18, 36, 12],
     [35, 34, 9],
     [9, 33, 8],
-  ]) {
+  ];
+  for (const [m, n, k] of sampled(sizes, 2)) {
     const p = problem('NN', m, n, k);
     const bias = random(1, n, 5);
     const other = random(m, n, 6);

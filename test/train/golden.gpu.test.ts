@@ -8,6 +8,7 @@ import type { Engine } from '../../src/train/engine.js';
 import { readGradient } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
 import { GOLDEN_LOSS_ERROR, type Golden, loadGolden } from '../reference/golden.js';
+import { sampled } from '../thorough.js';
 import { goldenEngine, goldenMicroBatches } from './fixture.js';
 
 let gpu: Gpu;
@@ -25,7 +26,7 @@ const CASES: [name: 'tied' | 'untied', microBatch: number, kernels: string, plan
   ['untied', 1, 'the kernels for any adapter', ANYWHERE],
 ];
 
-describe.each(CASES)('PyTorch and the %s model in micro-batches of %d, %s', (name, microBatch, _, plan) => {
+describe.each(sampled(CASES, 3))('PyTorch and the %s model in micro-batches of %d, %s', (name, microBatch, _, plan) => {
   let golden: Golden;
   let engine: Engine;
   beforeAll(async () => {

@@ -3,6 +3,7 @@ import { Gpu, type GpuOptions } from '../../src/gpu/device.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadGolden } from '../reference/golden.js';
+import { slowTest } from '../slow.js';
 import { goldenEngine, goldenMicroBatches, stateHash } from './fixture.js';
 
 const golden = loadGolden('tied');
@@ -33,18 +34,21 @@ test("a run within WebGPU's default limits, without optional features, ends with
   expect(small.hash).toBe(full.hash);
 });
 
-test('an adapter with nothing but the default limits, without subgroups, trains by kernels that need none', async () => {
-  const withoutFeatures = ['subgroups', 'shader-f16', 'timestamp-query'];
-  const gpu = await Gpu.open(openDawn(), { defaultLimits: true, withoutFeatures });
-  expect(withoutFeatures.filter((feature) => gpu.device.features.has(feature))).toEqual([]);
-  expect(gpu.limits.maxStorageBuffersPerShaderStage).toBe(8);
-  expect(gpu.limits.maxStorageBufferBindingSize).toBe(2 ** 27);
-  expect(gpu.adapter.subgroupSize).toBeUndefined();
-  expect(JSON.stringify(defaultPlan(gpu.adapter))).not.toContain('subgroup');
-  const engine = await goldenEngine(gpu, golden, { microBatch: 2, dropout: 0.1, clip: 1 });
-  const losses: number[] = [];
-  for (let step = 1; step <= 5; step++)
-    losses.push((await engine.step(goldenMicroBatches(golden, 0, 2), step, 5, 1e-2)).loss);
-  expect(losses[4]).toBeLessThan(losses[0] - 0.3);
-  gpu.device.destroy();
-});
+slowTest(
+  'an adapter with nothing but the default limits, without subgroups, trains by kernels that need none',
+  async () => {
+    const withoutFeatures = ['subgroups', 'shader-f16', 'timestamp-query'];
+    const gpu = await Gpu.open(openDawn(), { defaultLimits: true, withoutFeatures });
+    expect(withoutFeatures.filter((feature) => gpu.device.features.has(feature))).toEqual([]);
+    expect(gpu.limits.maxStorageBuffersPerShaderStage).toBe(8);
+    expect(gpu.limits.maxStorageBufferBindingSize).toBe(2 ** 27);
+    expect(gpu.adapter.subgroupSize).toBeUndefined();
+    expect(JSON.stringify(defaultPlan(gpu.adapter))).not.toContain('subgroup');
+    const engine = await goldenEngine(gpu, golden, { microBatch: 2, dropout: 0.1, clip: 1 });
+    const losses: number[] = [];
+    for (let step = 1; step <= 5; step++)
+      losses.push((await engine.step(goldenMicroBatches(golden, 0, 2), step, 5, 1e-2)).loss);
+    expect(losses[4]).toBeLessThan(losses[0] - 0.3);
+    gpu.device.destroy();
+  },
+);

@@ -11,6 +11,7 @@ import { Bench } from '../gpu/harness.js';
 import { readGradient } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
+import { slowTest } from '../slow.js';
 import { engineOptions, goldenEngine, goldenMicroBatches, restart, stateHash } from './fixture.js';
 
 const OPTIONS = { microBatch: 1, dropout: 0.1, precision: 'f16' } as const;
@@ -44,7 +45,7 @@ describe('training in mixed precision', () => {
     return losses;
   };
 
-  test('training in mixed precision has gradients near those of float32, and learns as it does', async () => {
+  slowTest('training in mixed precision has gradients near those of float32, and learns as it does', async () => {
     if (!has) return;
     const [mixed, full] = [await build({ dropout: 0 }), await build({ dropout: 0, precision: 'f32' })];
     const [batch] = goldenMicroBatches(golden, 0, 1);

@@ -7,6 +7,7 @@ import type { Plan } from '../../src/model/plan.js';
 import { headPasses } from '../../src/model/shape.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
+import { sampled } from '../thorough.js';
 import { engineOptions, type GoldenEngineOptions, goldenEngine, goldenMicroBatches, stateHash } from './fixture.js';
 
 let gpu: Gpu;
@@ -46,12 +47,16 @@ async function train(golden: Golden, options: GoldenEngineOptions, order: Order 
 /** What an adapter without subgroups runs, but for attention, whose kernels do not know of stacks. */
 const ANYWHERE: Partial<Plan> = { matmul: always('tile64x64'), rowLanes: 64, rowsPerGroup: 1 };
 
-describe.each<[string, 'tied' | 'untied', Omit<GoldenEngineOptions, 'stack'>, readonly number[]]>([
+type Stacked = [string, 'tied' | 'untied', Omit<GoldenEngineOptions, 'stack'>, readonly number[]];
+
+const STACKED: readonly Stacked[] = [
   ['tied, dropout', 'tied', { microBatch: 1, dropout: 0.2 }, [2, 12]],
   ['untied, two sequences each, clipped', 'untied', { microBatch: 2, dropout: 0.2, clip: 0.5 }, [3]],
   ['layers recomputed, kernels for any adapter', 'tied', { microBatch: 1, recompute: true, plan: ANYWHERE }, [4]],
   ['float16', 'untied', { microBatch: 1, precision: 'f16' }, [4]],
-])('micro-batches computed at once: %s', (_, name, options, stacks) => {
+];
+
+describe.each(sampled(STACKED, 4))('micro-batches computed at once: %s', (_, name, options, stacks) => {
   const golden = loadGolden(name);
   let single: Outcome;
   const runs = () => options.precision !== 'f16' || gpu.has('shader-f16');

@@ -90,7 +90,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('the page shows link, QR code and the whole fingerprint to who joins over TLS, at every width', async () => {
+  slowTest('the page shows link, QR code and the whole fingerprint to who joins over TLS, at every width', async () => {
     const page = await openPage();
     await page.click('#join');
     await page.locator('#qr svg').waitFor();
@@ -254,7 +254,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('the page says the same numbers as the report', async () => {
+  slowTest('the page says the same numbers as the report', async () => {
     const steps = Array.from({ length: 300 }, (_, i) => stepEvent(i + 1));
     const events = parseMetrics(
       [
@@ -359,19 +359,22 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.close();
   });
 
-  test('the page takes a run for lost that two beats in a row are missing of, though the line is open', async () => {
-    const silent = await testPage({ beatMs: 1e9, updateMs: 1e9 });
-    silent.telemetry.event(stepEvent(1));
-    const page = await context.newPage();
-    await page.clock.install();
-    await page.goto(silent.url(formatFragment(silent.secrets)));
-    await expect.poll(() => page.textContent('#state'), SOON).toBe('Training');
-    await page.clock.fastForward(12_500);
-    const soon = { timeout: 5_000 };
-    await expect.poll(() => page.textContent('#notice'), soon).toContain('nothing was heard of it');
-    await page.close();
-    await silent.server.close('the test is over');
-  });
+  slowTest(
+    'the page takes a run for lost that two beats in a row are missing of, though the line is open',
+    async () => {
+      const silent = await testPage({ beatMs: 1e9, updateMs: 1e9 });
+      silent.telemetry.event(stepEvent(1));
+      const page = await context.newPage();
+      await page.clock.install();
+      await page.goto(silent.url(formatFragment(silent.secrets)));
+      await expect.poll(() => page.textContent('#state'), SOON).toBe('Training');
+      await page.clock.fastForward(12_500);
+      const soon = { timeout: 5_000 };
+      await expect.poll(() => page.textContent('#notice'), soon).toContain('nothing was heard of it');
+      await page.close();
+      await silent.server.close('the test is over');
+    },
+  );
 
   slowTest('the page says how a run ended, and why it failed, and leaves that when the line ends', async () => {
     for (const [state, reason, shown] of [
@@ -407,7 +410,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await first.server.close('the test is over');
   });
 
-  test('the page names no button and no link that is not there', async () => {
+  slowTest('the page names no button and no link that is not there', async () => {
     const empty = await testPage();
     const page = await openPage(empty);
     await expect.poll(() => page.isVisible('#no-workers'), SOON).toBe(true);

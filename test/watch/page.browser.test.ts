@@ -116,7 +116,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     await expect.poll(() => reader.textContent('#state'), SOON).toBe('Training');
   });
 
-  test('the page shows and receives nothing with a wrong token', async () => {
+  slowTest('the page shows and receives nothing with a wrong token', async () => {
     const link = await adminLinkOf(coordinator, folder.path);
     const [, token] = /#(.{32})/.exec(link) ?? [];
     for (const wrong of [link.replace(String(token), 'w'.repeat(32)), `${link.slice(0, -4)}wwww`]) {
@@ -138,7 +138,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
   /** The page of the admin, which stays open. */
   let page: Page;
 
-  test('the page stops the run for the admin, who sees the digest', async () => {
+  slowTest('the page stops the run for the admin, who sees the digest', async () => {
     page = (await openAdmin()).page;
     page.on('dialog', (dialog) => void dialog.accept());
     await page.click('#stop');
