@@ -58,9 +58,9 @@ export default defineConfig({
           sequence: { groupOrder: 0 },
         },
       },
-      { extends: true, test: byName('gpu') },
-      { extends: true, test: byName('process') },
-      { extends: true, test: byName('browser') },
+      { extends: true, test: { ...byName('gpu'), isolate: false } },
+      { extends: true, test: { ...byName('process'), isolate: false } },
+      { extends: true, test: { ...byName('browser'), isolate: false } },
       // An installation and five runs: minutes on a busy machine.
       { extends: true, test: { ...byName('package'), testTimeout: 900_000, hookTimeout: 900_000 } },
       {

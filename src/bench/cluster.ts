@@ -15,7 +15,6 @@ import { formatJoinUrl, parseJoinUrl } from '../net/join-url.js';
 import { openGpu } from '../node/open-gpu.js';
 import { describeAdapter } from '../node/processor.js';
 import { version } from '../node/version.js';
-import { clusterPlot } from '../report/cluster-plot.js';
 import { argumentsOf, type Given, type OptionTable } from '../train/option-table.js';
 import { TRAIN_OPTION_NAMES, TRAIN_OPTIONS } from '../train/options.js';
 import { Child } from './child.js';
@@ -76,7 +75,9 @@ export async function benchCluster(request: ClusterBenchRequest, output: Cluster
     output.event(setting);
     output.row(rowOf(setting));
   }).run();
-  if (request.svg !== undefined) await writeText(request.svg, clusterPlot(settings.map(barOf), titleOf(bench)));
+  if (request.svg === undefined) return;
+  const { clusterPlot } = await import('../report/cluster-plot.js');
+  await writeText(request.svg, clusterPlot(settings.map(barOf), titleOf(bench)));
 }
 
 class ClusterBench {

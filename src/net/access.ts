@@ -2,7 +2,6 @@ import { createHash, createPrivateKey, type KeyObject, randomBytes, X509Certific
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
-import { generate } from 'selfsigned';
 import { LantrainError } from '../errors.js';
 import { readRegular } from '../files/regular-file.js';
 import { checkToken } from './join-url.js';
@@ -202,6 +201,8 @@ function checkPair(certificate: string, key: string, where: string): Pair {
 async function selfSigned(): Promise<Pair> {
   const notAfterDate = new Date();
   notAfterDate.setFullYear(notAfterDate.getFullYear() + CERTIFICATE_YEARS);
+  // Loaded where a run needs a new certificate only.
+  const { generate } = await import('selfsigned');
   const pair = await generate([{ name: 'commonName', value: 'lantrain' }], {
     keyType: 'ec',
     curve: 'P-256',

@@ -1,6 +1,5 @@
 import { basename } from 'node:path';
 import { parameterCount } from '../model/parameters.js';
-import { lossPlot } from '../report/plot.js';
 import type { Standstill } from '../train/run-clock.js';
 import type { TrainingEnd } from '../train/trainer.js';
 import { RunControls } from '../watch/server/controls.js';
@@ -50,7 +49,11 @@ export async function runLoop(ready: ReadyRun, ended: (how: Ending) => void): Pr
   const standing = () => whatStands(run, journal.step);
   const title = `${parameterCount(config.model).toLocaleString('en')} parameters on ${basename(config.options.data)}`;
   const labels = { tokensPerStep: trainer.tokensPerStep, stepsPerEpoch: config.stepsPerEpoch, title };
-  const plot = () => run.writePlot(lossPlot(journal.losses, labels));
+  const plot = async () => {
+    // What draws takes a third of a second to load: not before something is drawn.
+    const { lossPlot } = await import('../report/plot.js');
+    await run.writePlot(lossPlot(journal.losses, labels));
+  };
   const noteWorkers = (step: number) => {
     const event = backend.workers?.(step);
     if (event !== undefined && event.workers.length > 0) journal.record(event);

@@ -1,13 +1,13 @@
 import { basename, join } from 'node:path';
 import type { RunDirectory } from '../checkpoint/run.js';
 import { readMetrics } from '../report/metrics.js';
-import { htmlReport } from '../report/report.js';
 import type { RunConfig } from '../train/run-config.js';
 import { settingsOf } from './run-facts.js';
 
 /** Writes report.html of a run as far as it has come. */
-export function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
-  return run.writeReport(
+export async function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
+  const { htmlReport } = await import('../report/report.js');
+  await run.writeReport(
     htmlReport(readMetrics(join(run.root, 'metrics.jsonl')), {
       name: basename(run.path),
       settings: settingsOf(config),

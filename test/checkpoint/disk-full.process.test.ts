@@ -1,24 +1,27 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import fs, { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import files from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { systemFailure } from '../../src/files/files.js';
 import { readMetrics } from '../../src/report/metrics.js';
 import { exportModel } from '../../src/run/export-model.js';
+import { replaceBuiltin } from '../replace-builtin.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 
 /** The disk takes `space.left` more bytes through file handles, then says that it is full. */
-const space = vi.hoisted(() => ({ left: Number.POSITIVE_INFINITY }));
-vi.mock('node:fs/promises', async (original) => {
-  const fs = await original<typeof import('node:fs/promises')>();
-  const take = (bytes: number) => {
-    space.left -= bytes;
-    if (space.left < 0)
-      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
-  };
-  const open: typeof fs.open = async (...args) => {
-    const file = await fs.open(...args);
+const space = { left: Number.POSITIVE_INFINITY };
+const full = () =>
+  Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
+const { open } = files;
+replaceBuiltin(files, {
+  async open(...args) {
+    const file = await open(...args);
+    const take = (bytes: number) => {
+      space.left -= bytes;
+      if (space.left < 0) throw full();
+    };
     const write = file.write as (bytes: Uint8Array, from: number, count: number) => Promise<unknown>;
     const { writeFile } = file;
     file.write = ((bytes: Uint8Array, from: number, count: number) => {
@@ -30,23 +33,19 @@ vi.mock('node:fs/promises', async (original) => {
       return writeFile.call(file, text, ...rest);
     };
     return file;
-  };
-  return { ...fs, open };
+  },
 });
 
 /** The same for what is written at once, of which as much as there is room for is written. */
-const lines = vi.hoisted(() => ({ left: Number.POSITIVE_INFINITY }));
-vi.mock('node:fs', async (original) => {
-  const fs = await original<typeof import('node:fs')>();
-  const writeSync = (fd: number, bytes: Uint8Array, from = 0, count = bytes.length - from) => {
-    if (lines.left === 0)
-      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
-    const written = fs.writeSync(fd, bytes, from, Math.min(count, lines.left));
-    lines.left -= written;
-    return written;
-  };
-  return { ...fs, writeSync };
-});
+const lines = { left: Number.POSITIVE_INFINITY };
+const { writeSync } = fs;
+function writeWhatFits(fd: number, bytes: Uint8Array, from = 0, count = bytes.length - from): number {
+  if (lines.left === 0) throw full();
+  const written = writeSync(fd, bytes, from, Math.min(count, lines.left));
+  lines.left -= written;
+  return written;
+}
+replaceBuiltin(fs, { writeSync: writeWhatFits as typeof fs.writeSync });
 
 const CONFIG = { version: '0.1.0', model: TINY };
 const next = (step: number) => ({ model: TINY, step, version: '0.1.0', tokensSeen: 0, read: state(TINY, step) });

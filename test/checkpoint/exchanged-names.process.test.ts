@@ -1,38 +1,38 @@
-import { readFileSync, renameSync, rmSync } from 'node:fs';
+import fs, { readFileSync, renameSync, rmSync } from 'node:fs';
+import files from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { EventLog } from '../../src/checkpoint/event-log.js';
 import { RunLock } from '../../src/checkpoint/lock.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
 import { LantrainError } from '../../src/errors.js';
 import { loadOrCreateAccess } from '../../src/net/access.js';
+import { replaceBuiltin } from '../replace-builtin.js';
 import { scratch, state, TINY } from './helpers.js';
 import { Outside, type Plant, plant } from './plants.js';
 
 /** Called with the path of a file at the last moment before it is opened: another process may be so fast. */
-const last = vi.hoisted(() => ({ moment: undefined as ((path: string) => void) | undefined }));
-const tell = vi.hoisted(() => (path: unknown) => {
+const last = { moment: undefined as ((path: string) => void) | undefined };
+const tell = (path: unknown) => {
   const { moment } = last;
   // What it does itself opens files as well.
   last.moment = undefined;
   moment?.(String(path));
   last.moment = moment;
-});
-vi.mock('node:fs', async (original) => {
-  const fs = await original<typeof import('node:fs')>();
-  const openSync: typeof fs.openSync = (path, ...rest) => {
+};
+const { openSync } = fs;
+const { open } = files;
+replaceBuiltin(fs, {
+  openSync(path, ...rest) {
     tell(path);
-    return fs.openSync(path, ...rest);
-  };
-  return { ...fs, openSync };
+    return openSync(path, ...rest);
+  },
 });
-vi.mock('node:fs/promises', async (original) => {
-  const fs = await original<typeof import('node:fs/promises')>();
-  const open: typeof fs.open = (path, ...rest) => {
+replaceBuiltin(files, {
+  open(path, ...rest) {
     tell(path);
-    return fs.open(path, ...rest);
-  };
-  return { ...fs, open };
+    return open(path, ...rest);
+  },
 });
 
 const CONFIG = { version: '0.1.0', model: TINY };

@@ -85,7 +85,7 @@ const cases: [string, string[], 1 | 2, RegExp][] = [
 const WITHOUT_DATA = SMALL.filter((word) => word !== '--data' && word !== 'text.txt');
 
 describe('bad input gets one line, the right exit code, and writes nothing', () => {
-  test.each(sampled(cases, 6))(
+  test.each(sampled(cases, 12))(
     'train refuses %s in one line, and writes nothing',
     async (_what, args, code, message) => {
       writeFileSync(at('other.txt'), 'another text, long enough to be trained on. '.repeat(60));

@@ -134,7 +134,7 @@ test('a new run that is stopped before its first step leaves nothing behind, nor
   expect(existsSync(at('making'))).toBe(false);
 });
 
-test('a run whose output nobody reads, or is on a full disk, goes on and says so where it can', async () => {
+slowTest('a run whose output nobody reads, or is on a full disk, goes on and says so where it can', async () => {
   const args = (name: string) => ['train', ...SMALL, '--steps', '4', '--out', name];
   const unread = lantrain(args('unread'));
   const full = existsSync('/dev/full') ? openSync('/dev/full', 'w') : undefined;

@@ -10,6 +10,7 @@ import { readMetrics } from '../../src/report/metrics.js';
 import { failure } from '../checkpoint/helpers.js';
 import { workFolder } from '../cli/run.js';
 import { TINY_RUN, undisturbedHost, watched } from '../run/host.js';
+import { slowTest } from '../slow.js';
 import { join as joinCluster } from './transport-helpers.js';
 
 const folder = workFolder();
@@ -67,28 +68,31 @@ test('workers compute the digest of one process; the run tells where they join a
   expect(metricsOf('shared')).toEqual(events.filter(({ event }) => !told.has(event)));
 });
 
-test('an abort while nobody computes ends a run at once; the run that goes on ends with the same digest', async () => {
-  const stop = new AbortController();
-  const { events, hooks } = watched(undefined, {
-    signal: stop.signal,
-    onEvent: (event) => {
-      if (event.event === 'standstill') stop.abort();
-    },
-  });
-  const stopped = await coordinate({ ...OPTIONS, out: at('waits') }, hooks);
-  expect(stopped).toMatchObject({ step: 0, complete: false });
-  expect(events).toContainEqual({ event: 'stopping', now: true });
-  const { ends, onEvent } = worked('bob');
-  const { events: later, hooks: again } = watched(undefined, { onEvent });
-  const { listen, plain } = OPTIONS;
-  const resumed = await coordinate({ resume: at('waits'), listen, plain }, again);
-  await Promise.all(ends);
-  expect(later).toContainEqual({ event: 'resume', step: 0, reason: 'incarnation 2' });
-  expect(resumed).toMatchObject({
-    complete: true,
-    digest: metricsOf('shared').find((e) => e.event === 'done')?.digest,
-  });
-});
+slowTest(
+  'an abort while nobody computes ends a run at once; the run that goes on ends with the same digest',
+  async () => {
+    const stop = new AbortController();
+    const { events, hooks } = watched(undefined, {
+      signal: stop.signal,
+      onEvent: (event) => {
+        if (event.event === 'standstill') stop.abort();
+      },
+    });
+    const stopped = await coordinate({ ...OPTIONS, out: at('waits') }, hooks);
+    expect(stopped).toMatchObject({ step: 0, complete: false });
+    expect(events).toContainEqual({ event: 'stopping', now: true });
+    const { ends, onEvent } = worked('bob');
+    const { events: later, hooks: again } = watched(undefined, { onEvent });
+    const { listen, plain } = OPTIONS;
+    const resumed = await coordinate({ resume: at('waits'), listen, plain }, again);
+    await Promise.all(ends);
+    expect(later).toContainEqual({ event: 'resume', step: 0, reason: 'incarnation 2' });
+    expect(resumed).toMatchObject({
+      complete: true,
+      digest: metricsOf('shared').find((e) => e.event === 'done')?.digest,
+    });
+  },
+);
 
 test('haste with an error fails a run with it, and what does not fit is refused before anything is written', async () => {
   const haste = new AbortController();

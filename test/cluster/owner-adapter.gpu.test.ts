@@ -138,7 +138,7 @@ describe("the owner's adapter", () => {
     ['float16', { shape: { ...SHAPE, precision: 'f16' } }, 16],
     ['float16, where the loss scale overflows', { shape: { ...SHAPE, precision: 'f16' } }, 40],
   ] as const;
-  test.each(sampled(kinds, 3))(
+  test.each(sampled(kinds, 4))(
     "the owner's adapter contributes the bytes of a worker: %s",
     async (_name, more, scaleExponent) => {
       if (scaleExponent !== undefined && !gpu.has('shader-f16'))

@@ -6,7 +6,7 @@ import { HONEST, type Scenario, Simulation, type WorkerTraits } from './simulato
 /** What members cost a run that stall, refuse or die, in virtual time: eight micro-batches a step, sixty steps. */
 const worker: WorkerTraits = { ...HONEST, bitClass: 'a', microBatchMs: 30, latencyMs: 5 };
 const STEPS = 60;
-const SEEDS = sampled([1, 2, 3, 4], 2);
+const SEEDS = sampled([1, 2, 3, 4], 4);
 
 function scenario(seed: number, changes: Partial<Scenario>): Scenario {
   return {

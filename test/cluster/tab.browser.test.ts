@@ -115,7 +115,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(second.coordinator.digest()).toBe((await one()).coordinator.digest());
   });
 
-  test('tabs train along with a worker of another driver, and the run is marked mixed', async () => {
+  slowTest('tabs train along with a worker of another driver, and the run is marked mixed', async () => {
     const args = [...OPTIONS, '--batch', '32', '--steps', '3', '--out', 'mixed', '--min-workers', '2'];
     const { coordinator, url } = await startCoordinator(args, folder.path);
     const node = startWorker(url, 'node', folder.path, '--drag', '10');

@@ -83,7 +83,7 @@ slowTest('a worker whose signal is aborted leaves, and another of the same proce
   expect(coordinator.text).toMatch(/worker {3}first: .*\n.*worker {3}second: /);
 });
 
-test('a worker that loses its coordinator says so once, and fails when its patience is over', async () => {
+slowTest('a worker that loses its coordinator says so once, and fails when its patience is over', async () => {
   const { coordinator, url } = await coordinate('lost', 1000);
   const events: WorkEvent[] = [];
   const onEvent = (event: WorkEvent) => {

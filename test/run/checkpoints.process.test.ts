@@ -84,7 +84,7 @@ slowTest('Ctrl-C waits for the checkpoint on its way to the disk and for the las
   expect(digestOf(await train({}, ['--resume', 'stopped']), 'done', STEPS)).toBe(whole);
 });
 
-test('a disk that fills up meanwhile ends the run with one line, and the checkpoint before it stands', async () => {
+slowTest('a disk that fills up meanwhile ends the run with one line, and the checkpoint before it stands', async () => {
   const path = join(folder.path, 'whole/checkpoints/000012');
   const bytes = readdirSync(path).reduce((sum, name) => sum + statSync(join(path, name)).size, 0);
   const full = await run('full', 4, { SLOW_DISK_MS: '2', SLOW_DISK_BYTES: String(Math.floor(1.5 * bytes)) });

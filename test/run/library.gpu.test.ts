@@ -6,6 +6,7 @@ import { type LiveRun, type RunEvent, type TrainRequest, train } from '../../src
 import { readMetrics } from '../../src/report/metrics.js';
 import { failure } from '../checkpoint/helpers.js';
 import { lantrain, SMALL, workFolder } from '../cli/run.js';
+import { slowTest } from '../slow.js';
 import { TINY_RUN, undisturbedHost, watched } from './host.js';
 
 const folder = workFolder();
@@ -49,7 +50,7 @@ test('a run tells everything in order, and ends with the digest of the command l
   expect(command.events.at(-1)?.digest, command.stderr).toBe(whole);
 });
 
-test('token arrays give the digest of a text of the same tokens, in two runs at once as well', async () => {
+slowTest('token arrays give the digest of a text of the same tokens, in two runs at once as well', async () => {
   const ids = new Uint16Array(readFileSync(data));
   const split = Math.floor(0.9 * ids.length);
   const parts = { train: Array.from(ids.subarray(0, split)), validation: new Uint32Array(ids.subarray(split)) };

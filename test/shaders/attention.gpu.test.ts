@@ -90,7 +90,7 @@ function neededFor(variant: AttentionVariant, headSize: number): 'LANTRAIN_ALL_D
 }
 
 describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
-  test.for(sampled(CASES, 3))(
+  test.for(sampled(CASES, 6))(
     'attention agrees with float64: batch $batch, $context tokens, $heads heads of $headSize, dropout $dropout, size $size',
     async (shape, { skip }) => {
       const { adapter } = bench.gpu;

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/view.js';
 import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
+import { slowTest } from '../slow.js';
 import { sampled } from '../thorough.js';
 import {
   bench,
@@ -127,7 +128,7 @@ describe('epilogues', () => {
     });
   }
 
-  test('windows of K that accumulate, the last with the epilogue, give the bits of one pass', async () => {
+  slowTest('windows of K that accumulate, the last with the epilogue, give the bits of one pass', async () => {
     const [n, k, cut] = [35, 23, 12];
     const bias = random(1, n, 5);
     for (const layout of LAYOUTS) {

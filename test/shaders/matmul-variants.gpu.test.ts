@@ -23,7 +23,7 @@ function gelu(x: number): number {
 const slope = (x: number) => (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
 
 // One more than a tile or a step, or odd; each layout and each epilogue comes up with every kernel.
-describe.each(sampled(OTHERS, 3))('%s', (variant) => {
+describe.each(sampled(OTHERS, 6))('%s', (variant) => {
   beforeEach(({ skip }) => skip(!runs(variant), "this adapter's subgroups are not of its size"));
 
   test('a kernel stores with bias, the gradient of GELU and a residual, rows apart', async () => {

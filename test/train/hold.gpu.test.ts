@@ -4,6 +4,7 @@ import { openDawn } from '../../src/node/dawn.js';
 import { type Engine, StepAbandoned } from '../../src/train/engine.js';
 import { FIRST_LOSS_SCALE } from '../../src/train/loss-scale.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
+import { slowTest } from '../slow.js';
 import { sampled } from '../thorough.js';
 import { goldenEngine, goldenMicroBatches, restart, stateHash } from './fixture.js';
 
@@ -24,7 +25,7 @@ const CASES = [
   ['f16', 0.5],
 ] as const;
 
-describe.each(sampled(CASES, 3))('in %s, with clipping at %d', (precision, clip) => {
+describe.each(sampled(CASES, 4))('in %s, with clipping at %d', (precision, clip) => {
   test('a state that is held in the middle of a step is that before it, and the step has the same bits', async ({
     skip,
   }) => {
@@ -113,7 +114,7 @@ test('a step whose update has begun is finished', async () => {
   expect(engine.version).toBe(1);
 });
 
-test('whoever looks for the loss scales of a step in mixed precision can be stopped', async ({ skip }) => {
+slowTest('whoever looks for the loss scales of a step in mixed precision can be stopped', async ({ skip }) => {
   if (!gpu.has('shader-f16')) skip('this adapter has no shader-f16');
   const engine = await goldenEngine(gpu, golden, { microBatch: 1, precision: 'f16' });
   // So large that everything overflows: the search goes down one power of two after another.

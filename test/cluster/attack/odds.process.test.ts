@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { sampled } from '../../thorough.js';
+import { slowTest } from '../../slow.js';
 import { buildAttacker } from './attacker.js';
 import { liePlans, lieRun, mostLies } from './lies.js';
 
@@ -24,7 +24,7 @@ test('a liar whose every assignment is audited with the chance P passes n times 
 
 describe.skipIf(process.platform !== 'linux')('members that send wrong gradients', () => {
   const plans = liePlans(STEPS).filter(({ audit }) => audit === SHARE);
-  test.each(sampled(plans, 4))(
+  slowTest.each(plans)(
     'members that send wrong gradients are found, and never leave a wrong digest unmarked ($name)',
     async (plan) => {
       const { faults } = await lieRun(program.path, plan, SEED);
