@@ -54,7 +54,7 @@ export default defineConfig({
           // One process for many files: they import the same modules, and nothing of them outlives a file.
           isolate: false,
           // Some of them wait for a clock or a socket.
-          maxWorkers: availableParallelism() + 1,
+          maxWorkers: availableParallelism() + 2,
           sequence: { groupOrder: 0 },
         },
       },

@@ -2,7 +2,6 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { slowTest } from '../slow.js';
-import { sampled } from '../thorough.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
 const folder = workFolder();
@@ -58,7 +57,7 @@ describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
     ['SIGKILL', null],
     ['SIGINT', 130],
   ] as const;
-  test.each(sampled(signals, 2))('a demo leaves no process after %s', async (signal, code) => {
+  slowTest.each(signals)('a demo leaves no process after %s', async (signal, code) => {
     let sent = false;
     let running = 0;
     const run = await demo([...options, '--steps', '2000', '--out', signal], (text, send) => {

@@ -2,12 +2,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { ERROR_CODES } from '../../src/errors.js';
 
-/** The codes in the first column of docs/lan.md's table. */
-const rows = readFileSync('docs/lan.md', 'utf8')
+/** The codes in the first column of docs/troubleshooting.md's tables. */
+const rows = readFileSync('docs/troubleshooting.md', 'utf8')
   .split('\n')
   .flatMap((line) => /^\| (`LT_[^|]*)\|/.exec(line)?.[1].match(/LT_[A-Z_]+/g) ?? []);
 
-test("docs/lan.md's table has every code of a cluster, once, and no other than there are", () => {
+test("docs/troubleshooting.md's tables have every code of a cluster, once, and no other than there are", () => {
   const cluster = [...ERROR_CODES].filter((code) => code.startsWith('LT_CLUSTER_'));
   expect(cluster.length).toBeGreaterThan(20);
   expect(rows.filter((code) => code.startsWith('LT_CLUSTER_')).sort()).toEqual(cluster.sort());

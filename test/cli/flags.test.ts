@@ -19,6 +19,7 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   'docs/lan.md': ['--add-port', '--network'],
   'docs/security.md': ['--quick'],
   'README.md': ['--pairs', '--seconds'],
+  'docs/benchmarks.md': ['--pairs', '--seconds'],
   // Dashes of the novel.
   'docs/verdict.md': ['--and', '--the'],
 };

@@ -192,7 +192,7 @@ describe('a token', () => {
   );
 });
 
-test('the admin link is in no log: its file is named, which is the owner’s', async () => {
+slowTest('the admin link is in no log: its file is named, which is the owner’s', async () => {
   const coordinator = await coordinate('logged');
   const link = await adminLinkOf(coordinator, folder.path);
   const [, admin = ''] = /\.([\w-]{32})$/.exec(link) ?? [];

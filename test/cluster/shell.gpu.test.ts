@@ -310,7 +310,7 @@ describe("the coordinator's shell", () => {
   });
 });
 
-test("a worker's engine outlives its connection, and another shape takes its place", async () => {
+slowTest("a worker's engine outlives its connection, and another shape takes its place", async () => {
   const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
   // The model of `SMALL`: compiling another takes a minute where the driver's cache is empty.
   const model = { vocabSize: 256, context: 16, width: 32, layers: 2, heads: 2, tie: true, qkvBias: true };

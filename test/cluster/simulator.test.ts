@@ -3,7 +3,7 @@ import { sets } from '../../cluster/round/round.js';
 import { IS_THOROUGH } from '../thorough.js';
 import { HONEST, type Scenario, scenarioOf, simulate } from './simulator.js';
 
-const SCHEDULES = Number(process.env.LANTRAIN_SCHEDULES ?? (IS_THOROUGH ? 10_000 : 1000));
+const SCHEDULES = Number(process.env.LANTRAIN_SCHEDULES ?? (IS_THOROUGH ? 10_000 : 600));
 
 /** Three steps without faults, for a directed schedule to change. */
 function quiet(seed: number, changes: Partial<Scenario>): Scenario {

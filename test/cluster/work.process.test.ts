@@ -41,28 +41,31 @@ async function coordinate(out: string, steps: number) {
 const listeners = () => process.eventNames().map((name) => [name, process.listenerCount(name)]);
 const kinds = (events: readonly WorkEvent[]) => events.map(({ event }) => event);
 
-test('a worker computes a run to its end, tells each event in order, prints nothing and leaves no listener', async () => {
-  const before = listeners();
-  const { coordinator, url, args } = await coordinate('whole', 6);
-  const events: WorkEvent[] = [];
-  const result = await work({ url, name: 'ahab' }, { onEvent: (event) => events.push(event) });
-  expect(await coordinator.ended, coordinator.text).toBe(0);
-  expect(output).toBe('');
-  expect(listeners()).toEqual(before);
-  expect(kinds(events).slice(0, 4)).toEqual(['adapter', 'joined', 'welcome', 'compiling']);
-  const { host, port } = parseJoinUrl(url);
-  expect(events).toContainEqual({ event: 'joined', host, port });
-  expect(events.find(({ event }) => event === 'waiting')).toEqual({ event: 'waiting', step: 0 });
-  const computed = events.flatMap((event) => (event.event === 'computed' ? [event] : []));
-  expect([...new Set(computed.map(({ step }) => step))]).toEqual([1, 2, 3, 4, 5, 6]);
-  const tokens = 6 * 8 * 16;
-  expect(computed.reduce((sum, one) => sum + one.tokens, 0)).toBe(tokens);
-  expect(computed.reduce((sum, one) => sum + one.share, 0)).toBeCloseTo(6, 9);
-  expect(result).toEqual({ how: 'done', tokens });
-  expect(events.at(-1)).toEqual({ event: 'end', how: 'done', tokens });
-  const alone = await lantrain(['train', ...args, '--json', '--out', 'alone'], { cwd: folder.path });
-  expect(coordinator.digest()).toBe(alone.events.at(-1)?.digest);
-});
+slowTest(
+  'a worker computes a run to its end, tells each event in order, prints nothing and leaves no listener',
+  async () => {
+    const before = listeners();
+    const { coordinator, url, args } = await coordinate('whole', 6);
+    const events: WorkEvent[] = [];
+    const result = await work({ url, name: 'ahab' }, { onEvent: (event) => events.push(event) });
+    expect(await coordinator.ended, coordinator.text).toBe(0);
+    expect(output).toBe('');
+    expect(listeners()).toEqual(before);
+    expect(kinds(events).slice(0, 4)).toEqual(['adapter', 'joined', 'welcome', 'compiling']);
+    const { host, port } = parseJoinUrl(url);
+    expect(events).toContainEqual({ event: 'joined', host, port });
+    expect(events.find(({ event }) => event === 'waiting')).toEqual({ event: 'waiting', step: 0 });
+    const computed = events.flatMap((event) => (event.event === 'computed' ? [event] : []));
+    expect([...new Set(computed.map(({ step }) => step))]).toEqual([1, 2, 3, 4, 5, 6]);
+    const tokens = 6 * 8 * 16;
+    expect(computed.reduce((sum, one) => sum + one.tokens, 0)).toBe(tokens);
+    expect(computed.reduce((sum, one) => sum + one.share, 0)).toBeCloseTo(6, 9);
+    expect(result).toEqual({ how: 'done', tokens });
+    expect(events.at(-1)).toEqual({ event: 'end', how: 'done', tokens });
+    const alone = await lantrain(['train', ...args, '--json', '--out', 'alone'], { cwd: folder.path });
+    expect(coordinator.digest()).toBe(alone.events.at(-1)?.digest);
+  },
+);
 
 slowTest('a worker whose signal is aborted leaves, and another of the same process goes on with the run', async () => {
   const { coordinator, url } = await coordinate('left', 12);

@@ -103,7 +103,7 @@ const CASES: Record<string, Case> = {
   },
 };
 
-describe.each(sampled(Object.entries(CASES), 3))('%s', (_, { config, shape, plan: changes, ...cut }) => {
+describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan: changes, ...cut }) => {
   let built: Built;
   beforeAll(async () => {
     built = await build(config, shape, changes);

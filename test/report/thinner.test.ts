@@ -145,10 +145,10 @@ describe('strangers that are not let in', () => {
     for (let i = 0; i < 100; i++) all.add(why('LT_CLUSTER_TIMEOUT', 'late'), `10.0.0.1:${i}`);
     all.add(why('LT_CLUSTER_TIMEOUT', 'late'), '[fd00::2]:9', 'a page of ');
     expect(lines.at(-1)).toBe('a page of [fd00::2]:9: late');
-    for (let i = 0; i < 100_000; i++) all.add(why('LT_CLUSTER_TOKEN'), `[fd00::${i.toString(16)}]:1`);
+    for (let i = 0; i < 20_000; i++) all.add(why('LT_CLUSTER_TOKEN'), `[fd00::${i.toString(16)}]:1`);
     all.flush();
     expect(lines.length).toBeLessThan(30);
-    expect(lines.at(-1)).toMatch(/^100,0\d\d more .* of 1,000 addresses or more \(LT_CLUSTER_TOKEN 99,/);
+    expect(lines.at(-1)).toMatch(/^20,0\d\d more .* of 1,000 addresses or more \(LT_CLUSTER_TOKEN 19,/);
   });
 
   test('strangers have no more lines for having many addresses of one network of IPv6', () => {

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { MatmulArguments } from '../../src/model/matmul.js';
 import type { MatmulVariant } from '../../src/model/matmul-plan.js';
+import { sampled } from '../thorough.js';
 import { bench, LAYOUTS, openBench, operands, problem, product, run, variants } from './matmul-problem.js';
 
 beforeAll(openBench);
@@ -26,7 +27,8 @@ describe('grid', () => {
 
   test('a product on the grid adds the exact integers of the stored result', async () => {
     const start = -(2n ** 38n) - 12345n;
-    for (const layout of LAYOUTS)
+    // Weight gradients are TN.
+    for (const layout of sampled(LAYOUTS.toReversed(), 3))
       for (const variant of variants)
         for (const [m, n, k] of [
           [37, 35, 9],

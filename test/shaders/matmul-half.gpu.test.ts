@@ -6,7 +6,7 @@ import { type Layout, MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
 import { always, type MatmulVariant, matmulKernel } from '../../src/model/matmul-plan.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
-import { sampled } from '../thorough.js';
+import { slowTest } from '../slow.js';
 
 /** Half of the distance from 1 to the next float16. */
 const HALF = 2 ** -11;
@@ -37,7 +37,7 @@ async function half(values: Float32Array) {
   return slice(destination, 0, values.length);
 }
 
-test.each(sampled(['NN', 'NT', 'TN'] as Layout[], 3))(
+slowTest.each(['NN', 'NT', 'TN'] as Layout[])(
   'products of float16 agree with float64, stored as float32 and as float16: %s',
   async (layout) => {
     if (!has) return;

@@ -1,10 +1,11 @@
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultMatmulTable, type MatmulTable } from '../../src/model/matmul-plan.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { readGradient } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
 import { loadGolden } from '../reference/golden.js';
+import { slowTest } from '../slow.js';
 import { goldenEngine, goldenMicroBatches, stateHash } from './fixture.js';
 
 const golden = loadGolden('untied');
@@ -29,13 +30,16 @@ async function run(matmul: MatmulTable) {
   return { gradients, hash: await stateHash(engine), dispatches: engine.gpt.gradientList().length };
 }
 
-test('weight gradients whose K is split agree with those in one piece, and are the same bits each time', async () => {
-  const table = defaultMatmulTable(gpu.adapter);
-  const whole = await run(table);
-  const split = await run([['* *x*x* grid', 'tile64x64/k4'], ...table]);
-  // Four linear maps a layer and the head have a second dispatch, which adds the parts up.
-  expect(split.dispatches - whole.dispatches).toBe(4 * golden.config.layers + 1);
-  for (const [name, want] of whole.gradients) agree(split.gradients.get(name) ?? [], want, 1e-5, name);
-  expect(split.hash).not.toBe(whole.hash);
-  expect((await run([['* *x*x* grid', 'tile64x64/k4'], ...table])).hash).toBe(split.hash);
-});
+slowTest(
+  'weight gradients whose K is split agree with those in one piece, and are the same bits each time',
+  async () => {
+    const table = defaultMatmulTable(gpu.adapter);
+    const whole = await run(table);
+    const split = await run([['* *x*x* grid', 'tile64x64/k4'], ...table]);
+    // Four linear maps a layer and the head have a second dispatch, which adds the parts up.
+    expect(split.dispatches - whole.dispatches).toBe(4 * golden.config.layers + 1);
+    for (const [name, want] of whole.gradients) agree(split.gradients.get(name) ?? [], want, 1e-5, name);
+    expect(split.hash).not.toBe(whole.hash);
+    expect((await run([['* *x*x* grid', 'tile64x64/k4'], ...table])).hash).toBe(split.hash);
+  },
+);

@@ -300,35 +300,38 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     return { name, adapter, bitClass };
   };
 
-  test('the page tells bit classes apart, and keeps the run marked as mixed when the other one has left', async () => {
-    const mixed = await testPage();
-    playRun(mixed.telemetry);
-    const page = await openPage(mixed);
-    await expect.poll(() => page.isVisible('#mixed'), SOON).toBe(true);
-    const names = await page.locator('#workers td.bits').allTextContents();
-    expect(names).toHaveLength(4);
-    expect(new Set([names[0], names[2], names[3]]).size).toBe(1);
-    expect(names[1]).not.toBe(names[0]);
-    // Neither by letter nor by hash.
-    const [[a, one], [b, other]] = [names[0].split(' '), names[1].split(' ')];
-    expect([a, b]).toEqual(['A', 'B']);
-    expect(OWN_CLASS.split('-')[0].startsWith(one.split('-')[0])).toBe(true);
-    expect(one).not.toBe(other);
-    mixed.telemetry.live = {
-      bitClass: OWN_CLASS,
-      workers: () => playedWorkers(9).filter(({ exact }) => exact),
-      departed: () => [{ ...played(1), tokens: 5000, computeMs: 1000 }],
-      times: () => ({ sumMs: 0, updateMs: 0 }),
-    };
-    await expect.poll(() => page.locator('#workers tr[data-state=left]').count(), SOON).toBe(1);
-    expect(await page.textContent('#f-workers')).toBe('3');
-    expect(await page.isVisible('#mixed')).toBe(true);
-    expect(await page.textContent('#workers-note')).toContain('not exact');
-    expect(await page.textContent('#workers tr[data-state=left]')).toContain(names[1]);
-    expect(OTHER_CLASS).not.toBe(OWN_CLASS);
-    await page.close();
-    await mixed.server.close('the test is over');
-  });
+  slowTest(
+    'the page tells bit classes apart, and keeps the run marked as mixed when the other one has left',
+    async () => {
+      const mixed = await testPage();
+      playRun(mixed.telemetry);
+      const page = await openPage(mixed);
+      await expect.poll(() => page.isVisible('#mixed'), SOON).toBe(true);
+      const names = await page.locator('#workers td.bits').allTextContents();
+      expect(names).toHaveLength(4);
+      expect(new Set([names[0], names[2], names[3]]).size).toBe(1);
+      expect(names[1]).not.toBe(names[0]);
+      // Neither by letter nor by hash.
+      const [[a, one], [b, other]] = [names[0].split(' '), names[1].split(' ')];
+      expect([a, b]).toEqual(['A', 'B']);
+      expect(OWN_CLASS.split('-')[0].startsWith(one.split('-')[0])).toBe(true);
+      expect(one).not.toBe(other);
+      mixed.telemetry.live = {
+        bitClass: OWN_CLASS,
+        workers: () => playedWorkers(9).filter(({ exact }) => exact),
+        departed: () => [{ ...played(1), tokens: 5000, computeMs: 1000 }],
+        times: () => ({ sumMs: 0, updateMs: 0 }),
+      };
+      await expect.poll(() => page.locator('#workers tr[data-state=left]').count(), SOON).toBe(1);
+      expect(await page.textContent('#f-workers')).toBe('3');
+      expect(await page.isVisible('#mixed')).toBe(true);
+      expect(await page.textContent('#workers-note')).toContain('not exact');
+      expect(await page.textContent('#workers tr[data-state=left]')).toContain(names[1]);
+      expect(OTHER_CLASS).not.toBe(OWN_CLASS);
+      await page.close();
+      await mixed.server.close('the test is over');
+    },
+  );
 
   slowTest('the page shows a lost run as lost, with the time since, and nothing of it as if it went on', async () => {
     const lost = await testPage();
@@ -396,19 +399,22 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     }
   });
 
-  test('the page shows the first evaluation, which makes no line yet, and a checkpoint once that was written twice', async () => {
-    const first = await testPage({}, { secure: true });
-    first.telemetry.event(stepEvent(1));
-    first.telemetry.event({ event: 'eval', step: 1, trainLoss: 5.5, valLoss: 5.1, tokensSeen: 1024 });
-    for (const digest of ['c'.repeat(64), DIGEST])
-      first.telemetry.event({ event: 'checkpoint', step: 1, digest, path: 'checkpoints/1' });
-    const page = await openPage(first);
-    await drawn(page);
-    for (const color of ['--train', '--val']) expect(await hasColor(page, 'loss', color, {}), color).toBe(true);
-    await expect.poll(() => page.locator('#checkpoints li').allTextContents(), SOON).toEqual([`step 1${DIGEST}`]);
-    await page.close();
-    await first.server.close('the test is over');
-  });
+  slowTest(
+    'the page shows the first evaluation, which makes no line yet, and a checkpoint once that was written twice',
+    async () => {
+      const first = await testPage({}, { secure: true });
+      first.telemetry.event(stepEvent(1));
+      first.telemetry.event({ event: 'eval', step: 1, trainLoss: 5.5, valLoss: 5.1, tokensSeen: 1024 });
+      for (const digest of ['c'.repeat(64), DIGEST])
+        first.telemetry.event({ event: 'checkpoint', step: 1, digest, path: 'checkpoints/1' });
+      const page = await openPage(first);
+      await drawn(page);
+      for (const color of ['--train', '--val']) expect(await hasColor(page, 'loss', color, {}), color).toBe(true);
+      await expect.poll(() => page.locator('#checkpoints li').allTextContents(), SOON).toEqual([`step 1${DIGEST}`]);
+      await page.close();
+      await first.server.close('the test is over');
+    },
+  );
 
   slowTest('the page names no button and no link that is not there', async () => {
     const empty = await testPage();
