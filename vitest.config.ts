@@ -27,12 +27,13 @@ class SecondDriverFirst extends BaseSequencer {
 }
 
 /**
- * What a file needs is in its name: `x.gpu.test.ts` an adapter, `x.process.test.ts` other processes or what is built,
+ * What a file needs is in its name: `x.gpu.test.ts` an adapter, `x.process.test.ts` other processes, another user or what is built,
  * `x.browser.test.ts` Chromium, `x.package.test.ts` npm and its registry. All others are unit tests, which test/unit-guard.ts keeps from any of these.
  */
 const byName = (name: string) => ({ name, include: [`test/**/*.${name}.test.ts`] });
 
-// Where a GPU or a process is at work, one process a file: it holds at most one GPU device, and a lost device must not reach the next file.
+// Files of a project share their processes: what they import is loaded once. Each opens its own GPU device, so that a lost one does
+// not reach the next file.
 export default defineConfig({
   test: {
     pool: 'forks',
@@ -51,10 +52,11 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/**/*.{gpu,process,browser,package}.test.ts', ON_SWIFTSHADER],
           setupFiles: ['test/unit-guard.ts'],
-          // One process for many files: they import the same modules, and nothing of them outlives a file.
+          // One thread for many files: they import the same modules, and nothing of them outlives a file.
+          pool: 'threads',
           isolate: false,
           // Some of them wait for a clock or a socket.
-          maxWorkers: availableParallelism() + 2,
+          maxWorkers: availableParallelism() + 1,
           sequence: { groupOrder: 0 },
         },
       },

@@ -18,7 +18,6 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   'docs/dependencies.md': ['--all', '--ignore-scripts', '--omit', '--parseable'],
   'docs/lan.md': ['--add-port', '--network'],
   'docs/security.md': ['--quick'],
-  'README.md': ['--pairs', '--seconds'],
   'docs/benchmarks.md': ['--pairs', '--seconds'],
   // Dashes of the novel.
   'docs/verdict.md': ['--and', '--the'],
