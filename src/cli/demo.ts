@@ -8,6 +8,6 @@ import { runCommand } from './run-command.js';
 export async function demoCommand(request: DemoRequest, json: boolean): Promise<number> {
   const code = await runCommand('demo', json, (hooks) => demo(request, hooks));
   if (code === 0 && !json)
-    printLine(`more machines: ${pasteable(['coordinator'])}, then on each the command that it prints`);
+    printLine(`more     ${pasteable(['coordinator'])}: then on each other machine the line that it prints`);
   return code;
 }

@@ -1,5 +1,6 @@
 import { pasteable } from '../node/invocation.js';
 import { inexactText } from '../report/exactness.js';
+import { formatLoss } from '../report/format.js';
 import type { EndEvent, InexactRun } from '../run/events.js';
 import { workerLines } from './throughput.js';
 
@@ -9,8 +10,9 @@ export function endLines(end: EndEvent, verb: string): string[] {
   const exactness = inexact === undefined ? '' : `, not exact since step ${inexact.since}`;
   const counters = Object.entries(cluster?.counters ?? {}).map(([name, count]) => `${name} ${count}`);
   return [
+    ...lossLines(end),
+    `digest   ${digest} (plan ${planHash.slice(0, 12)})${exactness}`,
     ...whereLines(end, verb),
-    `digest ${digest} (plan ${planHash.slice(0, 12)})${exactness}`,
     ...workerLines(cluster?.workers ?? []),
     ...(counters.length > 0 ? [`counters ${counters.join(', ')}`] : []),
     ...(cluster?.mixed ? ['mixed    workers of other bit classes took part: the digest is not exact'] : []),
@@ -18,13 +20,21 @@ export function endLines(end: EndEvent, verb: string): string[] {
   ];
 }
 
+function lossLines({ evaluation, best }: EndEvent): string[] {
+  if (evaluation === undefined) return [];
+  const { step, trainLoss, valLoss } = evaluation;
+  const least = best === undefined || best.step === step ? '' : ` (best ${formatLoss(best.loss)} at step ${best.step})`;
+  const validation = valLoss === null ? '' : `, validation ${formatLoss(valLoss)}${least}`;
+  return [`loss     training ${formatLoss(trainLoss)}${validation}`];
+}
+
 function whereLines({ path, complete, step, totalSteps, isExtendable, prompt }: EndEvent, verb: string): string[] {
   const resume = [verb, '--resume', path];
   if (!complete) return [`stopped after step ${step} of ${totalSteps}; go on with: ${pasteable(resume)}`];
   return [
-    `the run lies in ${path}: report.html, loss.svg, samples.txt, metrics.jsonl, checkpoints/`,
-    `try: ${pasteable(['generate', '--run', path, '--prompt', prompt])}`,
-    ...(isExtendable ? [`  or: ${pasteable([...resume, '--steps', String(2 * totalSteps)])}`] : []),
+    `run      ${path}: report.html, loss.svg, samples.txt, metrics.jsonl, checkpoints/`,
+    `try      ${pasteable(['generate', '--run', path, '--prompt', prompt])}`,
+    ...(isExtendable ? [`or       ${pasteable([...resume, '--steps', String(2 * totalSteps)])}`] : []),
   ];
 }
 

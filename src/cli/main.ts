@@ -1,9 +1,11 @@
 #!/usr/bin/env node
 import './hide-token.js';
+import { hushDriverOutput } from '../node/driver-output.js';
 import { runCommandLine } from './command-line.js';
 import { guardOutput } from './output.js';
 
 guardOutput();
+hushDriverOutput();
 // Only runs do something with these; elsewhere Node would open a debugger, or die.
 for (const signal of ['SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => {});
 // Dawn keeps the process alive, so it is ended here, once both streams are flushed.

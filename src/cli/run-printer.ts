@@ -8,6 +8,9 @@ import { loadingBars } from './loading.js';
 import { throughputLine } from './throughput.js';
 import { watchLines } from './watch.js';
 
+const STANDSTILLS = { waiting: 'waiting for workers', paused: 'paused' };
+const PHASES = { evaluating: 'evaluating', sampling: 'writing a sample', saving: 'saving the last checkpoint' };
+
 /** Prints what a run tells: lines and a bar, or each metrics event as one line of JSON. */
 export class RunPrinter {
   readonly #reporter: Reporter;
@@ -48,6 +51,10 @@ export class RunPrinter {
       case 'standstill':
         if (event.begins) this.#clock.stand(event.why);
         else this.#clock.goOn(event.why);
+        this.#reporter.phase(event.begins ? STANDSTILLS[event.why] : undefined);
+        break;
+      case 'phase':
+        this.#reporter.phase(event.phase === 'training' ? undefined : PHASES[event.phase]);
         break;
       case 'stopping': {
         const when = event.now ? 'now, as nobody computes' : 'after this step';

@@ -1,4 +1,5 @@
 import { create, globals } from 'webgpu';
+import { withoutDriverOutput } from './driver-output.js';
 
 /**
  * WebGPU for Node: Dawn through the npm package `webgpu`.
@@ -80,6 +81,9 @@ export function openDawn(adapterName?: string): GPU {
     ];
     if (adapterName !== undefined) options.push(`adapter=${adapterName}`);
     instance = create(options);
+    const look = instance.requestAdapter.bind(instance);
+    // Dawn looks for adapters within the call.
+    instance.requestAdapter = (wanted) => withoutDriverOutput(() => look(wanted));
     instances.set(adapterName, instance);
   }
   return instance;

@@ -71,38 +71,48 @@ export function reasonOf(event: object): string {
   return [typeof reason === 'string' ? reason : '', times].filter((part) => part !== '').join(', ');
 }
 
+/** The first column of a line: what it is about. Names of nine letters and more push the rest aside. */
+export function labelled(label: string, text: string): string {
+  return `${label.padEnd(8)} ${text}`;
+}
+
+/** `  36/450`: as wide for each step of a run. */
+export function stepOf(step: number, { steps }: RunInfo): string {
+  return `${step}/${steps}`.padStart(2 * String(steps).length + 1);
+}
+
 /** An event as lines to read; undefined for steps, which are the progress line's business. */
-export function describe(event: MetricsEvent, { stepsPerEpoch, firstStep }: RunInfo): string | undefined {
+export function describe(event: MetricsEvent, info: RunInfo): string | undefined {
   switch (event.event) {
     case 'step':
     case 'workers':
     case 'contributed':
       return undefined;
     case 'eval': {
-      const validation = event.valLoss === null ? '' : `   validation loss ${formatLoss(event.valLoss)}`;
-      const where = `epoch ${epochOf(event.step, stepsPerEpoch)}   step ${event.step}`;
-      const tokens = `${formatCount(event.tokensSeen)} tokens seen`;
-      return `${where}   training loss ${formatLoss(event.trainLoss)}${validation}   ${tokens}`;
+      const validation = event.valLoss === null ? '' : `   validation ${formatLoss(event.valLoss)}`;
+      const losses = `training ${formatLoss(event.trainLoss)}${validation}`;
+      return labelled('eval', `${stepOf(event.step, info)}   ${losses}   ${formatCount(event.tokensSeen)} tokens seen`);
     }
     case 'sample':
-      return `sample at step ${event.step}:\n${indent(printable(event.text))}`;
+      return `${labelled('sample', `step ${event.step}`)}\n${indent(printable(event.text))}`;
     case 'checkpoint':
-      return printableLine(`checkpoint ${event.path}   digest ${event.digest.slice(0, 16)}`);
+      return printableLine(labelled('saved', `${stepOf(event.step, info)}   ${event.path}`));
     case 'done':
       // The time is this start's, and so are not all steps of a run that was resumed.
-      return printableLine(
-        `done: ${event.step} steps${firstStep > 0 ? `, from step ${firstStep} on` : ''} in ${formatDuration(event.seconds)}, digest ${event.digest}`,
-      );
+      return labelled('done', `${event.step} steps${since(info)} in ${formatDuration(event.seconds)}`);
     default: {
       const parts = [
-        event.event,
         event.worker,
         event.step === undefined ? undefined : `step ${event.step}`,
         reasonOf(event) || undefined,
       ];
-      return printableLine(parts.filter((part) => part !== undefined).join('   '));
+      return printableLine(labelled(event.event, parts.filter((part) => part !== undefined).join('   ')).trimEnd());
     }
   }
+}
+
+function since({ firstStep }: RunInfo): string {
+  return firstStep > 0 ? `, from step ${firstStep} on,` : '';
 }
 
 function indent(text: string): string {

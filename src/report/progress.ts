@@ -1,7 +1,16 @@
 import { MultiBar, type SingleBar } from 'cli-progress';
 import { printable, printableJson, printableLine } from '../util/printable.js';
 import { withCursor } from '../util/terminal.js';
-import { describe, epochOf, formatCount, formatDuration, formatLoss, type RunInfo } from './format.js';
+import {
+  describe,
+  epochOf,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  labelled,
+  type RunInfo,
+  stepOf,
+} from './format.js';
 import type { MetricsEvent, StepEvent } from './metrics.js';
 
 export type { RunInfo } from './format.js';
@@ -10,6 +19,8 @@ export type { RunInfo } from './format.js';
 export interface Reporter {
   start(info: RunInfo): void;
   event(event: MetricsEvent): void;
+  /** What the run does from here on, such as `evaluating`; undefined while it takes steps. */
+  phase(doing: string | undefined): void;
   /** Whether notes go to a terminal, where nobody reads them but who sits there. */
   readonly isPrivate?: boolean;
   /** A line that is no metrics event, such as the memory budget or a warning. It is shown as one line, whatever is in it. */
@@ -51,38 +62,55 @@ class JsonReporter implements Reporter {
   event(event: MetricsEvent): void {
     this.stream.write(`${printableJson(event)}\n`);
   }
+  phase(): void {}
   note(line: string): void {
     this.errors.write(`${printableLine(line)}\n`);
   }
   stop(): void {}
 }
 
-/** Time left, from all steps of this process: evaluations and checkpoints count as what they cost on the average. */
+/** A forecast needs so many steps after the first one, or one and so many milliseconds. */
+const FORECAST_STEPS = 5;
+const FORECAST_MS = 5000;
+
+/**
+ * Time left, from all steps of this process but the first, which compiles the kernels. Evaluations and checkpoints count as what they
+ * cost on the average.
+ */
 class Pace {
-  private readonly startMs: number;
+  private first: { readonly step: number; readonly ms: number } | undefined;
 
   constructor(
     private readonly info: RunInfo,
     private readonly now: () => number,
-  ) {
-    this.startMs = now();
-  }
+  ) {}
 
+  /** After each step, in order. NaN where nothing can be said yet. */
   secondsLeft(step: number): number {
-    const { firstStep, steps } = this.info;
-    return step > firstStep ? ((this.now() - this.startMs) / 1000 / (step - firstStep)) * (steps - step) : Number.NaN;
+    const ms = this.now();
+    this.first ??= { step, ms };
+    const [steps, took] = [step - this.first.step, ms - this.first.ms];
+    const isKnown = steps >= FORECAST_STEPS || (steps > 0 && took >= FORECAST_MS);
+    return isKnown ? (took / 1000 / steps) * (this.info.steps - step) : Number.NaN;
   }
 }
 
+/** What takes long before the first step is done. */
+const FIRST_STEP = 'the first step compiles the kernels';
+
 const UNTITLED: RunInfo = { title: '', steps: 1, firstStep: 0, stepsPerEpoch: 1 };
 const PLAIN_INTERVAL_MS = 10_000;
+/** Where nothing is printed for so long, a line says what goes on; the next one after twice the time, and so forth. */
+const SILENT_MS = 5000;
 
-/** One progress line every ten seconds at most; everything else at once. */
+/** One progress line every ten seconds at most; everything else at once; a sign of life where there is nothing else. */
 class PlainReporter implements Reporter {
   readonly isPrivate = false;
   private info = UNTITLED;
   private pace: Pace;
   private lastMs = Number.NEGATIVE_INFINITY;
+  private doing: string | undefined;
+  private silence: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly stream: NodeJS.WritableStream,
@@ -94,14 +122,22 @@ class PlainReporter implements Reporter {
   start(info: RunInfo): void {
     this.info = info;
     this.pace = new Pace(info, this.now);
+    this.doing = FIRST_STEP;
     this.note(info.title);
+  }
+
+  phase(doing: string | undefined): void {
+    this.doing = doing;
+    this.#listen();
   }
 
   event(event: MetricsEvent): void {
     if (event.event === 'step') {
+      this.phase(undefined);
+      const secondsLeft = this.pace.secondsLeft(event.step);
       if (this.now() - this.lastMs < PLAIN_INTERVAL_MS) return;
       this.lastMs = this.now();
-      this.print(progressFields(event, this.info, this.pace.secondsLeft(event.step)).join('   '));
+      this.print(stepLine(event, this.info, secondsLeft));
     } else {
       this.print(describe(event, this.info) ?? '');
     }
@@ -113,9 +149,24 @@ class PlainReporter implements Reporter {
 
   private print(text: string): void {
     this.stream.write(`${text}\n`);
+    this.#listen();
   }
 
-  stop(): void {}
+  stop(): void {
+    clearTimeout(this.silence);
+    this.doing = undefined;
+  }
+
+  /** Says what goes on if nothing else is said for some time. */
+  #listen(ms = SILENT_MS, silentMs = ms): void {
+    clearTimeout(this.silence);
+    const { doing } = this;
+    if (doing === undefined) return;
+    this.silence = setTimeout(() => {
+      this.stream.write(`${labelled('', `${doing}, ${formatDuration(silentMs / 1000)}`)}\n`);
+      this.#listen(2 * ms, silentMs + 2 * ms);
+    }, ms).unref();
+  }
 }
 
 const REDRAWS_PER_SECOND = 8;
@@ -130,7 +181,8 @@ class TerminalReporter implements Reporter {
   private pace: Pace;
   private bars: MultiBar | undefined;
   private bar: SingleBar | undefined;
-  private latest: StepEvent | undefined;
+  private latest: { readonly event: StepEvent; readonly secondsLeft: number } | undefined;
+  private doing: string | undefined;
 
   constructor(
     private readonly stream: NonNullable<ReporterOptions['stream']>,
@@ -145,6 +197,7 @@ class TerminalReporter implements Reporter {
     this.info = info;
     this.pace = new Pace(info, this.now);
     this.latest = undefined;
+    this.doing = FIRST_STEP;
     this.bars = new MultiBar({
       stream: withCursor(this.stream),
       format: () => this.line(),
@@ -163,11 +216,17 @@ class TerminalReporter implements Reporter {
 
   event(event: MetricsEvent): void {
     if (event.event === 'step') {
-      this.latest = event;
+      this.latest = { event, secondsLeft: this.pace.secondsLeft(event.step) };
+      this.doing = undefined;
       this.bar?.update(event.step);
     } else {
       this.print(describe(event, this.info) ?? '');
     }
+  }
+
+  phase(doing: string | undefined): void {
+    this.doing = doing;
+    this.bars?.update();
   }
 
   note(line: string): void {
@@ -191,13 +250,12 @@ class TerminalReporter implements Reporter {
   }
 
   private line(): string {
-    const { info, latest } = this;
+    const { info, latest, doing } = this;
     const columns = (this.stream.columns || 80) - 1;
-    const step = latest?.step ?? info.firstStep;
-    const fields = latest
-      ? progressFields(latest, info, this.pace.secondsLeft(step))
-      : [`step ${step}/${info.steps}`, 'the first step compiles the kernels'];
-    const text = fields.join('   ');
+    const step = latest?.event.step ?? info.firstStep;
+    const loss = latest ? [`loss ${formatLoss(latest.event.loss)}`] : [];
+    const rest = doing === undefined && latest ? paceFields(latest.event, latest.secondsLeft) : [];
+    const text = [`step ${step}/${info.steps}`, ...loss, ...(doing === undefined ? rest : [doing])].join('   ');
     const room = Math.min(30, columns - text.length - 3);
     const filled = Math.round((room * step) / info.steps);
     const bar = room >= 10 ? `${'━'.repeat(filled)}${'─'.repeat(room - filled)}   ` : '';
@@ -205,13 +263,20 @@ class TerminalReporter implements Reporter {
   }
 }
 
-function progressFields(event: StepEvent, info: RunInfo, secondsLeft: number): string[] {
-  const { steps, stepsPerEpoch } = info;
-  return [
-    `epoch ${epochOf(event.step, stepsPerEpoch)}/${epochOf(steps, stepsPerEpoch)}`,
-    `step ${event.step}/${steps}`,
-    `loss ${formatLoss(event.loss)}`,
-    `${formatCount(event.tokensPerSecond)} tokens/s`,
-    ...(Number.isFinite(secondsLeft) ? [`${formatDuration(secondsLeft)} left`] : []),
-  ];
+function stepLine(event: StepEvent, info: RunInfo, secondsLeft: number): string {
+  const epochs = epochOf(info.steps, info.stepsPerEpoch);
+  return labelled(
+    'step',
+    [
+      stepOf(event.step, info),
+      ...(epochs > 1 ? [`epoch ${epochOf(event.step, info.stepsPerEpoch)}/${epochs}`] : []),
+      `loss ${formatLoss(event.loss).padStart(6)}`,
+      ...paceFields(event, secondsLeft),
+    ].join('   '),
+  );
+}
+
+function paceFields({ tokensPerSecond }: StepEvent, secondsLeft: number): string[] {
+  const left = Number.isFinite(secondsLeft) ? [`${formatDuration(secondsLeft)} left`] : [];
+  return [`${formatCount(tokensPerSecond).padStart(5)} tokens/s`, ...left];
 }

@@ -1,7 +1,8 @@
 import type { Inexact } from '../report/exactness.js';
-import type { MetricsEvent } from '../report/metrics.js';
+import type { EvalEvent, MetricsEvent } from '../report/metrics.js';
 import type { WorkerTotal } from '../report/workers.js';
 import type { Standstill } from '../train/run-clock.js';
+import type { Phase } from '../train/trainer.js';
 import type { PageSecrets } from '../watch/messages.js';
 
 /** A line for people that is no metrics event, such as the memory budget or a warning. */
@@ -72,6 +73,12 @@ export interface StandstillEvent {
   readonly begins: boolean;
 }
 
+/** What the run does from here on, where that is not known from other events. */
+export interface PhaseEvent {
+  readonly event: 'phase';
+  readonly phase: Phase;
+}
+
 /** The end has been asked for. `now`: what is in hand is given up, as nobody computes it; else after this step. */
 export interface StoppingEvent {
   readonly event: 'stopping';
@@ -102,6 +109,10 @@ export interface EndEvent extends RunResult {
   readonly isExtendable: boolean;
   /** What samples begin with. */
   readonly prompt: string;
+  /** The last evaluation, in nats a token. */
+  readonly evaluation?: EvalEvent;
+  /** The smallest validation loss of the run, in nats a token, and its step. */
+  readonly best?: { readonly step: number; readonly loss: number };
   /** Where others computed. */
   readonly cluster?: ClusterSummary;
 }
@@ -121,6 +132,7 @@ export type RunEvent =
   | ListeningEvent
   | WatchEvent
   | StandstillEvent
+  | PhaseEvent
   | StoppingEvent
   | ThroughputEvent
   | EndEvent

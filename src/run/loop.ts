@@ -5,7 +5,7 @@ import type { TrainingEnd } from '../train/trainer.js';
 import { RunControls } from '../watch/server/controls.js';
 import type { Ending } from './backend.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
-import type { RunResult } from './events.js';
+import type { EndEvent, RunResult } from './events.js';
 import { RunJournal } from './journal.js';
 import { planHash } from './plan.js';
 import type { ReadyRun } from './ready-run.js';
@@ -95,6 +95,7 @@ export async function runLoop(ready: ReadyRun, ended: (how: Ending) => void): Pr
     const end = await trainer.run(from, {
       clock,
       has: (kind) => journal.had(kind),
+      phase: (phase) => tell({ event: 'phase', phase }),
       event: async (event) => {
         journal.record(event);
         if (event.event === 'eval') await plot();
@@ -140,11 +141,18 @@ function resultOf({ run, job }: ReadyRun, { step, digest, complete }: TrainingEn
   return { path: run.path, step, digest, complete, planHash: planHash(job.config.plan), ...mark };
 }
 
-function tellEnd({ tell, job, backend }: ReadyRun, result: RunResult, { workers, mixed }: RunJournal): void {
+function tellEnd({ tell, job, backend }: ReadyRun, result: RunResult, { workers, mixed, losses }: RunJournal): void {
   const { options, totalSteps } = job.config;
   const { prompt, schedule } = options;
   const cluster = backend.workers ? { cluster: { workers, counters: backend.counters?.() ?? {}, mixed } } : {};
-  tell({ event: 'end', ...result, totalSteps, isExtendable: schedule === 'constant', prompt, ...cluster });
+  const evaluation = losses.evaluations.at(-1);
+  const best = losses.evaluations.reduce<EndEvent['best']>(
+    (best, { step, valLoss: loss }) =>
+      loss !== null && loss < (best?.loss ?? Number.POSITIVE_INFINITY) ? { step, loss } : best,
+    undefined,
+  );
+  const isExtendable = schedule === 'constant';
+  tell({ event: 'end', ...result, totalSteps, isExtendable, prompt, evaluation, best, ...cluster });
 }
 
 async function profile({ request, backend, tell }: ReadyRun): Promise<void> {

@@ -85,7 +85,8 @@ export async function tunedPlan(
 ): Promise<Plan> {
   // Kernels are timed on float32: what they say of float16 is not known.
   if (shape.precision === 'f16') return plan;
-  if (asked === false || (asked === undefined && !tunesByItself())) return plan;
+  // On software adapters the table's kernels have won everywhere so far.
+  if (asked === false || (asked === undefined && (gpu.adapter.software || !tunesByItself()))) return plan;
   const onProgress = progressing(tell, 'timing kernels, once on this adapter');
   const onNote = noting(tell);
   const request = { gpu, shaders: loadShaders(), model, shape, plan, anyBits: asked === true, onProgress, onNote };

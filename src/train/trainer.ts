@@ -13,11 +13,16 @@ import type { RunConfig } from './run-config.js';
 import { sampleTokens } from './sample.js';
 import { learningRateAt } from './schedule.js';
 
+/** What a run does now. */
+export type Phase = 'training' | 'evaluating' | 'sampling' | 'saving';
+
 /** What the loop hands out; the shell around it writes files and prints. */
 export interface TrainerHooks extends CheckpointHooks {
   event(event: MetricsEvent): void | Promise<void>;
   /** Aborted, it ends the run after the step in hand. */
   readonly stop: AbortSignal;
+  /** Told when the run begins to do something else. */
+  phase?(phase: Phase): void;
   /** After each step but the last: waits while the run is paused. */
   pause?(): Promise<void>;
   /** Measures speeds; the monotonic clock if absent. */
@@ -107,6 +112,7 @@ export class Trainer {
       isCut = true;
     }
     try {
+      hooks.phase?.('saving');
       const digest = await checkpoints.finish();
       // Without the report on its last step a run is not complete: `--resume` makes it up.
       return { step, digest, complete: step >= totalSteps && !isCut, seconds: (now() - started) / 1000 };
@@ -146,8 +152,17 @@ export class Trainer {
     const last = step === this.config.totalSteps;
     this.#checkAbandoned();
     const evaluated = (step - 1) % evalEvery === 0 || last ? this.#evaluated : undefined;
-    if (evaluated !== undefined && !isThere('eval')) await hooks.event(await this.#evaluate(step, evaluated));
-    if ((this.#samplesAfter(step) || (last && sampleTokens > 0)) && !isThere('sample')) await this.#sample(step, hooks);
+    const evaluates = evaluated !== undefined && !isThere('eval');
+    const samples = (this.#samplesAfter(step) || (last && sampleTokens > 0)) && !isThere('sample');
+    if (evaluates) {
+      hooks.phase?.('evaluating');
+      await hooks.event(await this.#evaluate(step, evaluated));
+    }
+    if (samples) {
+      hooks.phase?.('sampling');
+      await this.#sample(step, hooks);
+    }
+    if (evaluates || samples) hooks.phase?.('training');
   }
 
   #learningRate(step: number): number {

@@ -135,7 +135,7 @@ describe('a file of options', () => {
 
 describe("a run by another run's configuration", () => {
   const run = (...args: string[]) => lantrain(['train', ...args], { cwd: folder.path });
-  const digestOf = ({ stderr, stdout }: Finished) => /digest ([0-9a-f]{64})/.exec(stdout + stderr)?.[1];
+  const digestOf = ({ stderr, stdout }: Finished) => /digest +([0-9a-f]{64})/.exec(stdout + stderr)?.[1];
   let first: Finished;
 
   beforeAll(async () => {

@@ -163,7 +163,7 @@ slowTest(
       expectHarmless(stderr);
       said.push(stdout + stderr);
     }
-    expect(said[2]).toContain('done: 6 steps, from step 4 on');
+    expect(said[2]).toContain('done     6 steps, from step 4 on');
     const report = readFileSync(join(folder.path, FOREIGN, 'report.html'), 'utf8');
     expect(unseenIn(report)).toEqual([]);
     expect(report.includes('<h1>foreign␛[2J�2J�</h1>')).toBe(true);

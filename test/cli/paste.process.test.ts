@@ -39,15 +39,15 @@ test.skipIf(process.platform === 'win32' || !IS_THOROUGH)(
 
     const done = paste(printed(stopped.stdout + stopped.stderr, 'go on with: '));
     expect(done.status, done.stderr).toBe(0);
-    expect(done.stdout).toContain('done: 60 steps, from step ');
+    expect(done.stdout).toContain('done     60 steps, from step ');
 
-    const text = paste(printed(done.stdout, 'try: '));
+    const text = paste(printed(done.stdout, 'try      '));
     expect(text.status, text.stderr).toBe(0);
     expect(text.stdout.startsWith(prompt)).toBe(true);
 
     const more = paste(printed(done.stdout, ' or: '));
     expect(more.status, more.stderr).toBe(0);
-    expect(more.stdout).toContain('done: 120 steps, from step 60 on in ');
+    expect(more.stdout).toContain('done     120 steps, from step 60 on, in ');
   },
   120_000,
 );

@@ -83,8 +83,8 @@ test('events of a cluster come back as they were written, are told where they ar
   expect(parseMetrics(events.map((event) => `${JSON.stringify(event)}\n`).join(''))).toEqual(events);
   expect(events.map((event) => describe(event, INFO))).toEqual([
     undefined,
-    'inexact   bob   step 3   the owner has another sum',
-    'awaited   bob   step 3   for 12s',
+    'inexact  bob   step 3   the owner has another sum',
+    'awaited  bob   step 3   for 12s',
   ]);
 });
 

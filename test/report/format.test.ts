@@ -16,7 +16,7 @@ describe('numbers as people read them', () => {
   test('the time of a run that was resumed is said of its last part only', () => {
     const done = { event: 'done', step: 60, digest: 'd', seconds: 9 } as const;
     const info = { title: '', steps: 60, firstStep: 0, stepsPerEpoch: 10 };
-    expect(lineOf(done, info)).toBe('done: 60 steps in 9s, digest d');
-    expect(lineOf(done, { ...info, firstStep: 20 })).toBe('done: 60 steps, from step 20 on in 9s, digest d');
+    expect(lineOf(done, info)).toBe('done     60 steps in 9s');
+    expect(lineOf(done, { ...info, firstStep: 20 })).toBe('done     60 steps, from step 20 on, in 9s');
   });
 });

@@ -142,7 +142,7 @@ describe('what a run leaves', () => {
     expect(html).toContain('it left, the last of 1,234');
     expect(bitClassesOf(events as never).classes).toEqual(['a-1']);
     const info = { title: '', steps: 9, firstStep: 0, stepsPerEpoch: 9 };
-    expect(linesOf(events[1], info)).toBe('leave   w   step 2   it left, the last of 1,234');
+    expect(linesOf(events[1], info)).toBe('leave    w   step 2   it left, the last of 1,234');
   });
 
   test('all texts of a run come to the page as seen characters', () => {
