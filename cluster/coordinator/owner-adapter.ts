@@ -162,7 +162,7 @@ export class OwnerAdapter {
   async #step(engine: GradientEngine, task: OwnTask): Promise<void> {
     const { seed, tokensPerStep, incarnation } = this.options;
     const { step, assignment, scaleExponent: first } = task;
-    const context: StepContext = { seed, step, lossScale: 1 / tokensPerStep };
+    const context: StepContext = { seed, step, tokenWeight: 1 / tokensPerStep };
     const scaled: ScaledBatch[] = [];
     let halvings = 0;
     let lossGrid = 0n;

@@ -70,7 +70,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
     engine.gpt.submitWeights();
     const started = performance.now();
     const { downloadMs, waitMs } = times.started(started);
-    const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
+    const context = { seed: welcome.seed, step, tokenWeight: 1 / welcome.tokensPerStep };
     while (!work.revoked) {
       const next = take(session, work);
       if (next.length === 0) break;

@@ -18,7 +18,7 @@ export interface StepContext {
   readonly seed: number;
   readonly step: number;
   /** 1 / (tokens of the global batch). */
-  readonly lossScale: number;
+  readonly tokenWeight: number;
   /** Gradients carry 2 to this power on their way to the grid; 0 in float32. */
   readonly scaleExponent?: number;
 }

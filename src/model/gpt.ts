@@ -73,7 +73,7 @@ export class Gpt {
     const wanted = trainingBuffers(config, shape, plan, trainingScratch(config, shape, plan));
     const buffers = await Buffers.allocate(gpu, wanted, plan.windowValues);
     const keys = await gpu.uniform('dropout keys', keysBytes(config));
-    const scale = await gpu.uniform('loss scale', 16);
+    const scale = await gpu.uniform('token weight', 16);
     const mixed =
       shape.precision === 'f16'
         ? { copies: await HalfWeights.build(kernels, weights), unit: await gpu.uniform('gradient unit', 16) }
@@ -162,8 +162,8 @@ export class Gpt {
     const { batch, dropout } = this.shape;
     if (!areConsecutive(all, batch)) throw new RangeError('the slots of stacked micro-batches must follow one another');
     this.gpu.write(this.view('lists'), tokenLists(tokens));
-    const { lossScale, scaleExponent = 0 } = context;
-    this.gpu.write(scale, Float32Array.of(lossScale * 2 ** scaleExponent));
+    const { tokenWeight, scaleExponent = 0 } = context;
+    this.gpu.write(scale, Float32Array.of(tokenWeight * 2 ** scaleExponent));
     if (mixed) this.gpu.write(mixed.unit, Float32Array.of(2 ** -scaleExponent));
     if (dropout > 0) this.gpu.write(keys, dropoutKeys(this.config, dropout, all[0].firstSlot, context));
   }

@@ -169,7 +169,7 @@ export class Engine implements TrainingEngine {
   ): Promise<StepOutcome> {
     const batches = globalBatch.toSorted((a, b) => a.firstSlot - b.firstSlot);
     const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
-    const context: StepContext = { seed, step, lossScale: 1 / tokens };
+    const context: StepContext = { seed, step, tokenWeight: 1 / tokens };
     this.gpt.submitWeights();
     const { lossScale } = this;
     let exponents = batches.map(() => lossScale?.exponent ?? 0);

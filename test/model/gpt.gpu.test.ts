@@ -117,16 +117,16 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
   });
 
   test('the model has the loss and the gradients of float64, with dropout, summed over micro-batches', async () => {
-    const [seed, step, lossScale] = [2 ** 40 + 3, 12, 1 / 50];
+    const [seed, step, tokenWeight] = [2 ** 40 + 3, 12, 1 / 50];
     const { gpt, sums } = built;
     const want = new Map(parameters(config).map(({ name, size }) => [name, new Float64Array(size)]));
     let wantLoss = 0;
     for (const batch of microBatches(config, shape)) {
-      gpt.submitGradient(batch, { seed, step, lossScale });
+      gpt.submitGradient(batch, { seed, step, tokenWeight });
       const dropout = { p: shape.dropout, seed, step, firstSlot: batch.firstSlot };
       const pass = forward(config, someWeights(config), batch.tokens, batch.targets, { dropout });
       wantLoss += pass.lossSum;
-      for (const [name, gradient] of backward(pass, lossScale)) {
+      for (const [name, gradient] of backward(pass, tokenWeight)) {
         const sum = want.get(name) as Float64Array;
         for (let i = 0; i < sum.length; i++) sum[i] += gradient[i];
       }
@@ -140,7 +140,7 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
 
   test('the model has the same sums and losses, bit by bit, from micro-batches at once, whatever the sums held', async () => {
     const { gpu } = bench;
-    const context = { seed: 5, step: 2, lossScale: 1 / 50 };
+    const context = { seed: 5, step: 2, tokenWeight: 1 / 50 };
     const names = parameters(config).map((p) => p.name);
     const batches = microBatches(config, shape);
     const result = async ({ sums }: Built) => {

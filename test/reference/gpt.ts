@@ -133,10 +133,10 @@ export function forward(
 }
 
 /**
- * The gradient of lossScale * (sum of the token losses) by every parameter, in the order of `parameters(config)`; the
- * mean loss has lossScale = 1 / (targets that are not ignored).
+ * The gradient of tokenWeight * (sum of the token losses) by every parameter, in the order of `parameters(config)`; the
+ * mean loss has tokenWeight = 1 / (targets that are not ignored).
  */
-export function backward(pass: Pass, lossScale: number): Map<string, Float64Array> {
+export function backward(pass: Pass, tokenWeight: number): Map<string, Float64Array> {
   const { config, weights, tokens, targets, logits, options } = pass;
   const { C, T, heads, ...factors } = frame(config, tokens.length, options);
   const { vocabSize: V, context: positions } = config;
@@ -149,7 +149,7 @@ export function backward(pass: Pass, lossScale: number): Map<string, Float64Arra
   const collect = (name: string, gradient: Float64Array) => gradients.set(name, add(named(gradients, name), gradient));
 
   const headName = config.tie ? 'wte.weight' : 'lm_head.weight';
-  const dLogits = crossEntropyBackward(logits, targets, V, lossScale);
+  const dLogits = crossEntropyBackward(logits, targets, V, tokenWeight);
   const top = headBackward(a('final'), w(headName), dLogits, C, V);
   collect(headName, top.dw);
 

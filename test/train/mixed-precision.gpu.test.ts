@@ -49,7 +49,7 @@ describe('training in mixed precision', () => {
     if (!has) return;
     const [mixed, full] = [await build({ dropout: 0 }), await build({ dropout: 0, precision: 'f32' })];
     const [batch] = goldenMicroBatches(golden, 0, 1);
-    const context = { seed: 1, step: 1, lossScale: 1 / batch.tokens.length };
+    const context = { seed: 1, step: 1, tokenWeight: 1 / batch.tokens.length };
     mixed.gpt.submitWeights();
     mixed.gpt.submitGradient(batch, { ...context, scaleExponent: 10 });
     full.gpt.submitGradient(batch, context);
@@ -83,7 +83,7 @@ describe('training in mixed precision', () => {
     restart(engine, golden);
     engine.lossScale = { exponent: 40, goodSteps: 5 };
     const batches = goldenMicroBatches(golden, 1, 1);
-    const context = { seed: 3, step: 1, lossScale: 1 / (golden.batch * golden.config.context) };
+    const context = { seed: 3, step: 1, tokenWeight: 1 / (golden.batch * golden.config.context) };
     const { model, shape, plan } = engineOptions(bench.gpu, golden, OPTIONS);
     const own = await Gpu.open(openDawn());
     const worker = await WorkerEngine.create(own, loadShaders(), { model, shape, plan });

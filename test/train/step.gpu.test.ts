@@ -163,7 +163,7 @@ describe('clipping', () => {
   test('clipping reports the norm of the whole gradient and scales the update by clip / norm', async () => {
     restart(engine, golden);
     const batches = globalBatch(0);
-    const context = { seed: SEED, step: 1, lossScale: 1 / (6 * golden.config.context) };
+    const context = { seed: SEED, step: 1, tokenWeight: 1 / (6 * golden.config.context) };
     // Between steps the sums hold what the last one left.
     engine.sums.clear(gpu);
     for (const batch of batches) engine.gpt.submitGradient(batch, context);

@@ -58,7 +58,7 @@ async function begin(): Promise<void> {
 async function sumsOf(packer: SumPacker, step: number) {
   const batches = goldenMicroBatches(golden, step, 1);
   const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
-  for (const batch of batches) engine.gpt.submitGradient(batch, { seed: 1, step, lossScale: 1 / tokens });
+  for (const batch of batches) engine.gpt.submitGradient(batch, { seed: 1, step, tokenWeight: 1 / tokens });
   const packed = await Promise.all(packer.buckets.map((_, i) => packer.pack(i)));
   return packed.map((bytes, i) => unpackSums(bytes, packer.buckets[i].size));
 }
@@ -204,7 +204,7 @@ test('sums of a bucket are final before the list that makes them is done, and ca
   await begin();
   const packer = await SumPacker.build(kernels, engine.sums);
   const [batch] = goldenMicroBatches(golden, 0, 1);
-  const context = { seed: 1, step: 1, lossScale: 1 };
+  const context = { seed: 1, step: 1, tokenWeight: 1 };
   const gradient = engine.gpt.gradientList();
   engine.gpt.submitGradient(batch, context);
   const whole = await Promise.all(packer.buckets.map((_, i) => packer.pack(i)));
