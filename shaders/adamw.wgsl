@@ -80,6 +80,6 @@ fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
       own = addSlab(own, thread);
     }
   }
-  let total = chunkSquares(own, thread);
+  let total = totalOfLanes(own, thread);
   if (thread == 0u) { squares[group.x] = total; }
 }

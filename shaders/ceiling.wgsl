@@ -1,6 +1,6 @@
 // What an adapter can do at most, measured without a model: the yardstick of `bench` and `doctor`.
 //
-// multiply_add: a = a * x + y in 16 independent accumulators a thread, nothing loaded inside the loop: enough chains in
+// multiplyAdd: a = a * x + y in 16 independent accumulators a thread, nothing loaded inside the loop: enough chains in
 // flight to hide the latency of a multiply-add, few enough to stay in registers. x, y and the first values come from
 // `seeds` [4], and a thread would store its sum in `huge` [1] if it were huge, which only who runs the loop can know: so
 // no compiler can fold the loop or leave it out. The number of rounds is data, so that one pipeline serves every length.
@@ -15,7 +15,7 @@
 @group(0) @binding(4) var<storage, read_write> destination: array<vec4f>;
 
 @compute @workgroup_size(64)
-fn multiply_add(@builtin(global_invocation_id) id: vec3u) {
+fn multiplyAdd(@builtin(global_invocation_id) id: vec3u) {
   let x = seeds[0];
   let y = seeds[1];
   let first = seeds[2] * f32(id.x);

@@ -125,7 +125,7 @@ fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
 var<workgroup> sums: array<vec2u, 64>;
 
 @compute @workgroup_size(64)
-fn sum_losses(@builtin(local_invocation_id) local: vec3u) {
+fn sumLosses(@builtin(local_invocation_id) local: vec3u) {
   var sum = vec2u();
   for (var i = local.x; i < arrayLength(&allLosses); i += 64u) {
     let bits = bitcast<u32>(allLosses[i]);

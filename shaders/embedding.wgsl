@@ -60,7 +60,7 @@ fn accumulate(at: u32, value: f32, begins: bool) {
 }
 
 @compute @workgroup_size(64)
-fn token_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+fn tokenGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let c = group.x * 64u + local.x;
   let u = group.y;
   let unique = lists[0];
@@ -85,7 +85,7 @@ fn token_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation
 }
 
 @compute @workgroup_size(64)
-fn position_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+fn positionGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let c = group.x * 64u + local.x;
   let t = group.y;
   if (c >= C) { return; }

@@ -12,7 +12,7 @@ fn gradientAt(i: u32) -> vec4f {
 }
 
 @compute @workgroup_size(CHUNK_THREADS)
-fn chunk_squares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+fn chunkSquares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let begin = group.x * CHUNK_VECTORS;
   let end = min(arrayLength(&low), begin + CHUNK_VECTORS);
   var own = vec4f();
@@ -29,6 +29,6 @@ fn chunk_squares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
       own = addSlab(own, thread);
     }
   }
-  let total = chunkSquares(own, thread);
+  let total = totalOfLanes(own, thread);
   if (thread == 0u) { squares[group.x] = total; }
 }

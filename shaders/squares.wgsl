@@ -27,7 +27,7 @@ fn addSlab(own: vec4f, thread: u32) -> vec4f {
 
 // The sum over the eight lanes of the workgroup's chunk; `own` holds a lane's squares. All threads of the workgroup must
 // come here, and the first has the sum.
-fn chunkSquares(own: vec4f, thread: u32) -> f32 {
+fn totalOfLanes(own: vec4f, thread: u32) -> f32 {
   if (thread < CHUNK_LANES) { laneSquares[thread] = (own.x + own.y) + (own.z + own.w); }
   workgroupBarrier();
   var total = 0.0;

@@ -122,7 +122,7 @@ function chunkWork({ adapter }: Gpu, size: number): Pick<Dispatch, 'constants' |
 export function normDispatch(gpu: Gpu, size: number, sums: Gradients, squares: View): Dispatch {
   return {
     shader: 'gradient_norm',
-    entry: 'chunk_squares',
+    entry: 'chunkSquares',
     ...chunkWork(gpu, size),
     bindings: { low: sums.low, high: sums.high, squares },
     bytes: 8 * size,

@@ -103,7 +103,7 @@ function dispatch(
   const { batch, context, heads, headSize } = shape;
   const lanes = SUBGROUP_LANES[variant];
   return {
-    shader: lanes === undefined ? 'attention-tile' : 'attention-subgroup',
+    shader: lanes === undefined ? 'attention_tile' : 'attention_subgroup',
     entry: dropout ? `${entry}Dropout` : entry,
     constants: {
       ...(lanes !== undefined && { LANES: lanes, KEPT: 8 * headSize * 4 * lanes <= KEPT_BYTES }),

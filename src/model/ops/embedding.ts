@@ -33,7 +33,7 @@ export function embeddingGradient(g: Graph, v: Rows & { dx: View; lists: View; c
     const { switches, bindings } = g.sumInto(v.dx, piece);
     g.add({
       shader: 'embedding',
-      entry: 'token_gradient',
+      entry: 'tokenGradient',
       switches,
       constants: { ...constants, ROW_START: piece.rowStart, ROWS: piece.rows },
       bindings: { dx: v.dx, lists: v.lists, ...bindings },
@@ -45,7 +45,7 @@ export function embeddingGradient(g: Graph, v: Rows & { dx: View; lists: View; c
   const { switches, bindings } = g.sumInto(v.dx, g.piece('wpe.weight'));
   g.add({
     shader: 'embedding',
-    entry: 'position_gradient',
+    entry: 'positionGradient',
     switches,
     constants,
     bindings: { dx: v.dx, ...bindings },

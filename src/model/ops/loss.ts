@@ -27,7 +27,7 @@ export function crossEntropy(
 export function sumLosses(g: Graph, v: { losses: View; total: View; status: View }): void {
   g.add({
     shader: 'cross_entropy',
-    entry: 'sum_losses',
+    entry: 'sumLosses',
     constants: {},
     bindings: { allLosses: v.losses, total: v.total, status: v.status },
     groups: [1],

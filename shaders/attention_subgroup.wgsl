@@ -2,7 +2,7 @@ enable subgroups;
 //! import random
 // Causal multi-head attention, forward and backward, for software adapters, whose subgroups have LANES = 4
 // (SwiftShader), 8 (lavapipe) or 16 lanes, always.
-// Formulas and buffers as in attention-tile.wgsl (FlashAttention, Dao et al., arXiv 2205.14135 and 2307.08691):
+// Formulas and buffers as in attention_tile.wgsl (FlashAttention, Dao et al., arXiv 2205.14135 and 2307.08691):
 //
 //   S = scale Q K^T (keys up to the query's own)      P = exp(S - L)      O = (F * P) V
 //   delta_i = sum_d dO_id O_id      dP = F * (dO V^T)      dS = P * (dP - delta)
