@@ -1,6 +1,6 @@
 // AdamW (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW has it, from the exact gradient sums:
 //
-//   g = (sum on the grid, as float32) * clipScale
+//   g = (sum in fixed point, as float32) * clipScale
 //   w = w * (1 - lr * decay)          where the block decays
 //   m = m + (g - m) * (1 - beta1);  v = v * beta2 + g * g * (1 - beta2)
 //   w = w - stepSize * m / (sqrt(v) * inverseSqrtCorrection2 + eps)
@@ -11,7 +11,7 @@
 // CLEAR it also sets the sums to zero, for a next step that adds to them.
 // weights, first, second, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
 // each block of 64 values.
-//! import grid
+//! import fixed_point
 //! import squares
 
 struct Step {
@@ -43,7 +43,7 @@ fn decaysOf(chunk: u32) -> vec2u {
 
 // Updates four values; returns their gradient before clipScale.
 fn updateAt(i: u32, decaying: vec2u) -> vec4f {
-  let gradient = fromGrid(low[i], high[i]);
+  let gradient = fromFixedPoint(low[i], high[i]);
   if (CLEAR) {
     low[i] = vec4u();
     high[i] = vec4u();

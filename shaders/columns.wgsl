@@ -1,8 +1,8 @@
 //! import extent
-//! import grid
+//! import fixed_point
 //! import loops
 //! import unit
-// Sums over rows, for the gradients of biases and of LayerNorm's gain and bias, rounded to the grid and added to the
+// Sums over rows, for the gradients of biases and of LayerNorm's gain and bias, rounded to fixed point and added to the
 // 64-bit sums: each column over chunks of ROWS rows, the rows of a chunk in order, then the chunks in order.
 //
 // dy, x [S * M, N]; stats [S * M, 2] = mean, rstd; low, high [N] for `bias`, [BIAS_AT + N] for `norm`.
@@ -48,9 +48,9 @@ fn VALUES4(at: u32) -> vec4f {
 fn add4(at: u32, n: u32, values: vec4f, begins: bool) {
   for (var k = 0u; k < rounds(min(4u, N - n), extent.stack); k++) {
     let bits = bitcast<u32>(inUnits(values[k]));
-    let wrong = gridStatus(bits);
+    let wrong = fixedPointStatus(bits);
     if (wrong != 0u) { atomicOr(&status, wrong); }
-    var total = toGrid(bits);
+    var total = toFixedPoint(bits);
     if (!begins) { total = add64(vec2u(low[at + k], high[at + k]), total); }
     low[at + k] = total.x;
     high[at + k] = total.y;
@@ -86,7 +86,7 @@ fn finish(n: u32, batch: u32, sum: Sums, isNorm: bool) {
 }
 
 // `sum`, of the chunks before `first` of their micro-batch, with those from `first` on, of which this thread has `own`; what
-// is complete goes to the grid.
+// is complete is rounded to fixed point and added to the sums.
 fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool) -> Sums {
   var total = sum;
   if (SLICES == 1u) {

@@ -2,7 +2,7 @@
 //
 //   loss[r] = logsumexp(logits[r, :]) - logits[r, target]     (0 where the target is IGNORED)
 //   gradient: logits[r, v] <- (softmax(logits[r, :])[v] - [v = target]) * scale, in place
-//   total: the 64-bit sum of all losses on the grid
+//   total: the 64-bit sum of all losses in fixed point
 //
 // logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R];
 // scale = 1 / (tokens of the global batch).
@@ -12,7 +12,7 @@
 // What max and exp make of a NaN is the driver's choice (SwiftShader: something finite), so the largest magnitude goes
 // along as bits, and becomes the loss where it is not finite.
 //! import extent
-//! import grid
+//! import fixed_point
 
 override V: u32 = 16u;
 override STRIDE: u32 = 64u;
@@ -129,9 +129,9 @@ fn sumLosses(@builtin(local_invocation_id) local: vec3u) {
   var sum = vec2u();
   for (var i = local.x; i < arrayLength(&allLosses); i += 64u) {
     let bits = bitcast<u32>(allLosses[i]);
-    let wrong = gridStatus(bits);
+    let wrong = fixedPointStatus(bits);
     if (wrong != 0u) { atomicOr(&status, wrong); }
-    sum = add64(sum, toGrid(bits));
+    sum = add64(sum, toFixedPoint(bits));
   }
   sums[local.x] = sum;
   workgroupBarrier();

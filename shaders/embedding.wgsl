@@ -15,7 +15,7 @@
 // rows sorted by (token, row); the rows of token u are those from its start up to the next start or R.
 //! import extent
 //! import random
-//! import grid
+//! import fixed_point
 //! import unit
 
 alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
@@ -51,9 +51,9 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
 
 fn accumulate(at: u32, value: f32, begins: bool) {
   let bits = bitcast<u32>(inUnits(value));
-  let wrong = gridStatus(bits);
+  let wrong = fixedPointStatus(bits);
   if (wrong != 0u) { atomicOr(&status, wrong); }
-  var sum = toGrid(bits);
+  var sum = toFixedPoint(bits);
   if (!begins) { sum = add64(vec2u(low[at], high[at]), sum); }
   low[at] = sum.x;
   high[at] = sum.y;

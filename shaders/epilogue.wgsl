@@ -9,7 +9,7 @@
 //   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part behind its flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
-//   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. If the extent
+//   fixed4         (low, high) += acc in fixed point; returns what is wrong with it, for `reportWrong`. If the extent
 //                  is fresh, the first product of a stack takes the place of what was there. In halves: integersOf,
 //                  intoSums
 //
@@ -86,7 +86,7 @@ fn storeDropout4(row: u32, col: u32, acc: vec4f) {
   putC(at, col, addResidual4(at, addBias4(col, acc) * factor));
 }
 
-// Four values on the grid.
+// Four values in fixed point.
 struct Integers {
   low: vec4u,
   high: vec4u,
@@ -96,14 +96,14 @@ struct Integers {
 
 fn integersOf(col: u32, acc: vec4f) -> Integers {
   let bits = bitcast<vec4u>(vec4f(inUnits(acc.x), inUnits(acc.y), inUnits(acc.z), inUnits(acc.w)));
-  let x = toGrid(bits.x);
-  let y = toGrid(bits.y);
-  let z = toGrid(bits.z);
-  let w = toGrid(bits.w);
-  var wrong = gridStatus(bits.x);
-  if (col + 1u < N) { wrong |= gridStatus(bits.y); }
-  if (col + 2u < N) { wrong |= gridStatus(bits.z); }
-  if (col + 3u < N) { wrong |= gridStatus(bits.w); }
+  let x = toFixedPoint(bits.x);
+  let y = toFixedPoint(bits.y);
+  let z = toFixedPoint(bits.z);
+  let w = toFixedPoint(bits.w);
+  var wrong = fixedPointStatus(bits.x);
+  if (col + 1u < N) { wrong |= fixedPointStatus(bits.y); }
+  if (col + 2u < N) { wrong |= fixedPointStatus(bits.z); }
+  if (col + 3u < N) { wrong |= fixedPointStatus(bits.w); }
   return Integers(vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y), wrong);
 }
 
@@ -124,7 +124,7 @@ fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
 
 // Of product `s` of a stack. Returns what is wrong with the values, for `reportWrong`: a thread tells once, not with
 // every value.
-fn grid4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
+fn fixed4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
   if (outside(row, col)) { return 0u; }
   let v = integersOf(col, acc);
   intoSums(row, col, v, s == 0u);

@@ -1,6 +1,6 @@
 // Sums of squares of the gradients, for clipping: one for each chunk (squares.wgsl).
 // low, high [n] (64-bit sums, n any multiple of 64); squares: one value for each chunk of them.
-//! import grid
+//! import fixed_point
 //! import squares
 
 @group(0) @binding(0) var<storage, read> low: array<vec4u>;
@@ -8,7 +8,7 @@
 @group(0) @binding(2) var<storage, read_write> squares: array<f32>;
 
 fn gradientAt(i: u32) -> vec4f {
-  return fromGrid(low[i], high[i]);
+  return fromFixedPoint(low[i], high[i]);
 }
 
 @compute @workgroup_size(CHUNK_THREADS)

@@ -8,7 +8,7 @@
 //
 // A product may be one of a stack (extent.stack), whose rows lie one below another. NN and NT are one product of so many
 // times as many rows, which M = extent.rows counts, and their stack is 1. In TN, A and B have K rows for
-// each: each is a product of its own, rounded to the grid by itself, one after the other.
+// each: each is a product of its own, rounded to fixed point by itself, one after the other.
 //
 // a and a4 are the same view, b and b4 as well. Leading dimensions that are multiples of 4 (VECTOR) are read through
 // the vec4 arrays: one load in place of four. Either may be float16 (`halfA`, `halfB`); sums are float32 always.

@@ -45,13 +45,13 @@ fn STORE(
 //! end
 
 @compute @workgroup_size(64)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
   var wrong = 0u;
-  for (var s = 0u; s < extent.stack; s++) { wrong |= grid4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
+  for (var s = 0u; s < extent.stack; s++) { wrong |= fixed4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
   reportWrong(wrong);
 }

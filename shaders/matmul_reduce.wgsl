@@ -37,11 +37,11 @@ fn STORE(
 //! end
 
 @compute @workgroup_size(THREADS)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  reportWrong(grid4(p.x, p.y, total(vec4f(), p), 0u));
+  reportWrong(fixed4(p.x, p.y, total(vec4f(), p), 0u));
 }

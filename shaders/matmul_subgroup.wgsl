@@ -234,7 +234,7 @@ fn STORE(
 //! end
 
 @compute @workgroup_size(LANES)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32,
@@ -246,7 +246,7 @@ fn grid(
   for (var s = 0u; s < extent.stack; s++) {
     var t = Tile();
     multiply(&t, row, col, lane, s);
-    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { wrong |= grid4(row + i, col, t[i], s); }
+    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { wrong |= fixed4(row + i, col, t[i], s); }
   }
   reportWrong(wrong);
 }

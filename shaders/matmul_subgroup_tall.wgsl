@@ -205,7 +205,7 @@ fn fetchSums(corner: vec2u, lane: u32) -> u32 {
 }
 
 @compute @workgroup_size(LANES)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32,

@@ -291,7 +291,7 @@ fn STORE(
 //! end
 
 @compute @workgroup_size(THREADS)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
@@ -305,7 +305,7 @@ fn grid(
     let t = multiply(Blocks(), corner, 0u, i);
     for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
       let place = placeOf(first, p);
-      wrong |= grid4(place.x, place.y, piece(t, p), s);
+      wrong |= fixed4(place.x, place.y, piece(t, p), s);
     }
   }
   reportWrong(wrong);

@@ -1,4 +1,4 @@
-//! import grid
+//! import fixed_point
 //! import half_range
 //! import unit
 // Types of what products write, C[M, N] (epilogue.wgsl). What backward and other products read may be float16: c (`halfC`),

@@ -165,7 +165,7 @@ export class OwnerAdapter {
     const context: StepContext = { seed, step, tokenWeight: 1 / tokensPerStep };
     const scaled: ScaledBatch[] = [];
     let halvings = 0;
-    let lossGrid = 0n;
+    let lossFixed = 0n;
     for (const [microBatch, batch] of task.batches) {
       if (!this.#isLive(task)) return;
       const report = await this.giver.withWeights(task.version, () => {
@@ -178,7 +178,7 @@ export class OwnerAdapter {
         this.giver.refused(task, [microBatch], namesOfWrong(report));
         return;
       }
-      lossGrid = report.lossGrid;
+      lossFixed = report.lossFixed;
       if (first !== undefined) halvings += first - scaled[scaled.length - 1].exponent;
     }
     const microBatches = microBatchSet(task.batches.keys());
@@ -190,7 +190,7 @@ export class OwnerAdapter {
     upload.begin(async (bucket) => {
       if (!this.#isLive(task)) return;
       const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
-      const message = await contributionOf(engine, header, { lossGrid, halvings });
+      const message = await contributionOf(engine, header, { lossFixed, halvings });
       if (this.#isLive(task)) await this.giver.contributed(task, decodeFrame(message, frames));
     });
     for (const bucket of task.buckets) upload.add(bucket);
@@ -208,7 +208,7 @@ export class OwnerAdapter {
       });
       if (report === undefined || !this.#isLive(task)) return;
       if (report.wrong.length > 0) wrong.push(microBatch);
-      losses += report.lossGrid;
+      losses += report.lossFixed;
     }
     if (wrong.length > 0) this.giver.refused(task, wrong, 'the loss');
     else this.giver.evaluated(task, losses);

@@ -168,8 +168,8 @@ async function runHash(
   const ids = (c1: number) =>
     Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, c1)[0] % model.vocabSize);
   const batch = { tokens: ids(0), targets: ids(1), firstSlot: dropout ? 3 : 0 };
-  const { lossGrid } = await engine.gradient(batch, { seed: 7, step: 5, tokenWeight: 1 / gpt.rows });
-  const hashes: Uint8Array[] = [new TextEncoder().encode(String(lossGrid))];
+  const { lossFixed } = await engine.gradient(batch, { seed: 7, step: 5, tokenWeight: 1 / gpt.rows });
+  const hashes: Uint8Array[] = [new TextEncoder().encode(String(lossFixed))];
   for (const bucket of packer.buckets.keys()) hashes.push(await sha256(await packer.pack(bucket)));
   sums.clear(gpu);
   return digest(hashes);

@@ -31,10 +31,10 @@ const MOST_NAMED = 3;
 export async function contributionOf(
   engine: GradientEngine,
   header: ContributionHeader,
-  losses: { readonly lossGrid: bigint; readonly halvings: number },
+  losses: { readonly lossFixed: bigint; readonly halvings: number },
 ): Promise<Uint8Array> {
   const { bucket } = header;
-  if (bucket === engine.packer.buckets.length) return encodeFrame(header, packLoss(losses.lossGrid, losses.halvings));
+  if (bucket === engine.packer.buckets.length) return encodeFrame(header, packLoss(losses.lossFixed, losses.halvings));
   const message = await engine.packer.pack(bucket, HEADER_BYTES);
   sealFrame(message, header);
   return message;
@@ -61,7 +61,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
     upload.begin(async (bucket) => {
       if (work.revoked) return;
       const header = work.contribution(welcome.incarnation, bucket);
-      const message = await contributionOf(engine, header, { lossGrid: report?.lossGrid ?? 0n, halvings });
+      const message = await contributionOf(engine, header, { lossFixed: report?.lossFixed ?? 0n, halvings });
       if (!work.revoked) await connection.sendFrame(message);
     });
   work.running = true;
@@ -134,7 +134,7 @@ export async function computeLosses(session: WorkerSession, work: Work): Promise
       if (work.revoked) return;
       state.progress(work, done);
       const report = await engine.losses(next.map((data) => unpack(session, data)));
-      sum += report.lossGrid;
+      sum += report.lossFixed;
       finite &&= report.wrong.length === 0;
       done += next.length;
     }

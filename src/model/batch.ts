@@ -19,7 +19,7 @@ export interface StepContext {
   readonly step: number;
   /** 1 / (tokens of the global batch). */
   readonly tokenWeight: number;
-  /** Gradients carry 2 to this power on their way to the grid; 0 in float32. */
+  /** Gradients carry 2 to this power until they are rounded to fixed point; 0 in float32. */
   readonly scaleExponent?: number;
 }
 

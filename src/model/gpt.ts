@@ -25,7 +25,7 @@ export interface GradientKind {
 
 /** The lists for one number of micro-batches at once. */
 interface Lists {
-  /** Runs forward and backward and adds every parameter's gradient, rounded to the grid, to the sums. */
+  /** Runs forward and backward and adds every parameter's gradient, rounded to fixed point, to the sums. */
   readonly gradient: DispatchList;
   /** Like `gradient`, but overwrites the sums (`GraphParts.fresh`). */
   readonly fresh: DispatchList;

@@ -3,7 +3,7 @@ import { slice, switched, type View, valuesIn } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import { extentUniform } from './extent.js';
 import type { ParameterArena, ParameterLayout, Piece } from './layout.js';
-import { addMatmul, type GridOutput, type MatmulArguments } from './matmul.js';
+import { addMatmul, type FixedPointOutput, type MatmulArguments } from './matmul.js';
 import type { Plan } from './plan.js';
 
 /*
@@ -126,7 +126,7 @@ export class Graph {
   }
 
   /**
-   * What a dispatch needs that makes gradients and adds them to the sums (shaders/grid.wgsl, unit.wgsl): of the values from
+   * What a dispatch needs that makes gradients and adds them to the sums (shaders/fixed_point.wgsl, unit.wgsl): of the values from
    * the start of `first` to the end of `last`, neighbours in one buffer. `gradient` is what it reads.
    */
   sumInto(gradient: View, first: Piece, last = first): { switches: string[]; bindings: Record<string, View> } {
@@ -145,10 +145,10 @@ export class Graph {
   }
 
   /** The same for a product: the gradient of `piece`, `ldc` values a row. */
-  productSums(piece: Piece, ldc: number, fresh = this.fresh): GridOutput {
+  productSums(piece: Piece, ldc: number, fresh = this.fresh): FixedPointOutput {
     const { low, high, status } = this.sums;
     return {
-      kind: 'grid',
+      kind: 'fixed',
       low: low.piece(piece),
       high: high.piece(piece),
       status: status(piece.parameter.name),

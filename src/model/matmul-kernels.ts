@@ -12,7 +12,7 @@ export interface ProductShape {
   readonly m: number;
   readonly n: number;
   readonly k: number;
-  readonly output: 'store' | 'grid';
+  readonly output: 'store' | 'fixed';
   /** So many products are computed at once (shaders/matmul_operands.wgsl): m, n and k are those of one. Default 1. */
   readonly stack?: number;
 }

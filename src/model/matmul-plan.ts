@@ -133,7 +133,9 @@ export const MATMUL_PATTERN = /^(\*|(NN|NT|TN|\*) (\d+|\*)x(\d+|\*)x(\d+|\*) (st
  * of the result. Products of a class share a variant.
  */
 export function shapeClass({ layout, m, n, k, output }: ProductShape): string {
-  return `${layout} ${[m, n, k].map((size) => 2 ** Math.ceil(Math.log2(size))).join('x')} ${output}`;
+  const sizes = [m, n, k].map((size) => 2 ** Math.ceil(Math.log2(size)));
+  // Plans that exist say `grid` for fixed point.
+  return `${layout} ${sizes.join('x')} ${output === 'fixed' ? 'grid' : output}`;
 }
 
 /** Throws RangeError where no rule fits, which a table that ends with `*` never does. */

@@ -42,9 +42,9 @@ export interface StoreOutput {
   readonly residual?: View;
 }
 
-/** Every value is rounded to the grid (shaders/grid.wgsl) and added to the 64-bit integers (low, high). */
-export interface GridOutput {
-  readonly kind: 'grid';
+/** Every value is rounded to fixed point (shaders/fixed_point.wgsl) and added to the 64-bit integers (low, high). */
+export interface FixedPointOutput {
+  readonly kind: 'fixed';
   /** [M, N] u32 each, with leading dimension `ldc`. */
   readonly low: View;
   readonly high: View;
@@ -64,7 +64,7 @@ export interface MatmulArguments {
   readonly k: number;
   /**
    * So many products at once, whose rows lie one below another, of A and C (NN and NT, `store`) or of A and B (TN,
-   * `grid`: each is rounded by itself): the same bits as one by one. Default 1; not TN with a variant that splits K.
+   * `fixed`: each is rounded by itself): the same bits as one by one. Default 1; not TN with a variant that splits K.
    */
   readonly stack?: number;
   readonly a: View;
@@ -72,7 +72,7 @@ export interface MatmulArguments {
   readonly lda: number;
   readonly b: View;
   readonly ldb: number;
-  readonly output: StoreOutput | GridOutput;
+  readonly output: StoreOutput | FixedPointOutput;
   /** For variants that split K: at least `scratchValues` float32, free until the next dispatch. */
   readonly scratch?: View;
   /** The name of the operation in profiles. */
@@ -123,7 +123,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const uniforms = extentUniform({
     rows,
     stack: layout === 'TN' ? stack : 1,
-    fresh: output.kind === 'grid' && output.fresh,
+    fresh: output.kind === 'fixed' && output.fresh,
     band: Math.min(
       tilesDown,
       kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4))),
@@ -134,7 +134,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const operands = { a, a4: a, b, b4: b };
   const halves = switched({ halfA: a, halfB: b });
   const groups = linearGroups(tilesDown * Math.ceil(n / tileColumns));
-  const target = output.kind === 'grid' ? gridTarget(output) : storeTarget(output, a);
+  const target = output.kind === 'fixed' ? fixedPointTarget(output) : storeTarget(output, a);
   const switches = [...target.switches, ...(n % 4 === 0 && output.ldc % 4 === 0 ? ['quads'] : [])];
   const profile = { label: args.label, shape: `${rows}x${n}x${layout === 'TN' ? stack * k : k}` };
   const operandValues = layout === 'TN' ? stack * k * (m + n) : rows * k + k * n;
@@ -226,9 +226,9 @@ interface Target {
   readonly switches: readonly string[];
 }
 
-function gridTarget({ low, high, status, unit }: GridOutput): Target {
+function fixedPointTarget({ low, high, status, unit }: FixedPointOutput): Target {
   const bindings = { low, high, status, ...(unit && { gradientUnit: unit }) };
-  return { entry: 'grid', constants: {}, bindings, switches: unit ? ['scaled'] : [] };
+  return { entry: 'fixed', constants: {}, bindings, switches: unit ? ['scaled'] : [] };
 }
 
 /** `unused` stands in for optional inputs that are not given. */
@@ -270,15 +270,15 @@ function check(args: MatmulArguments): void {
     const has = valuesIn(view);
     if (values > has) throw new RangeError(`${what}: ${name} needs ${values} values, has ${has}`);
   };
-  if (stack > 1 && (layout === 'TN') !== (output.kind === 'grid'))
-    throw new RangeError(`${what}: a stack of TN goes to the grid, one of NN or NT is stored`);
+  if (stack > 1 && (layout === 'TN') !== (output.kind === 'fixed'))
+    throw new RangeError(`${what}: a stack of TN goes to fixed point, one of NN or NT is stored`);
   // Of the whole stack.
   const [m, k] = layout === 'TN' ? [args.m, stack * args.k] : [stack * args.m, args.k];
   const [aRows, aColumns] = layout === 'TN' ? [k, m] : [m, k];
   const [bRows, bColumns] = layout === 'NT' ? [n, k] : [k, n];
   matrix('A', a, aRows, aColumns, lda);
   matrix('B', b, bRows, bColumns, ldb);
-  if (output.kind === 'grid') {
+  if (output.kind === 'fixed') {
     matrix('low', output.low, m, n, output.ldc);
     matrix('high', output.high, m, n, output.ldc);
     return;

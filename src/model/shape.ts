@@ -19,7 +19,7 @@ export interface BatchShape {
   readonly precision?: Precision;
   /**
    * Micro-batches that one pass over the weights computes at once, their rows one below another (default 1). Each one's
-   * gradients are rounded to the grid by themselves: the same bits, in more memory and less time.
+   * gradients are rounded to fixed point by themselves: the same bits, in more memory and less time.
    */
   readonly stack?: number;
 }

@@ -9,12 +9,12 @@ const STATUS_STRIDE = 64;
 /** Reads of the report on their way at once. */
 const REPORTS_IN_FLIGHT = 2;
 
-/** What a status word says, by bit; the same constants as in `shaders/grid.wgsl`. */
+/** What a status word says, by bit; the same constants as in `shaders/fixed_point.wgsl`. */
 export const STATUS_NONFINITE = 1;
 export const STATUS_OVERFLOW = 2;
 
 /**
- * The exact gradient sums of one process: for each parameter a 64-bit integer on the grid 2^-40, and what went wrong.
+ * The exact gradient sums of one process: for each parameter a 64-bit integer that counts steps of 2^-40, and what went wrong.
  *
  * `report` is the small buffer that the host reads once a step:
  *
@@ -99,24 +99,24 @@ export class ExactSums {
     const wrong = parameters.filter((_, i) => words[i * STATUS_STRIDE] !== 0).map((p) => p.name);
     if (words[parameters.length * STATUS_STRIDE] !== 0) wrong.unshift('loss');
     const lossAt = (parameters.length + 1) * STATUS_STRIDE;
-    const lossGrid = (BigInt(words[lossAt + 1] | 0) << 32n) + BigInt(words[lossAt]);
+    const lossFixed = (BigInt(words[lossAt + 1] | 0) << 32n) + BigInt(words[lossAt]);
     let squares = 0;
     for (let s = 0; s < slabSizes.length; s++) {
       const { offset, size } = this.squares(s);
       for (let i = 0; i < size / 4; i++) squares += floats[offset / 4 + i];
     }
-    return { lossGrid, lossSum: fromLossGrid(lossGrid), squares, wrong };
+    return { lossFixed, lossSum: fromLossFixed(lossFixed), squares, wrong };
   }
 }
 
-/** A sum of losses on the grid, in nats. */
-export function fromLossGrid(sum: bigint): number {
+/** A sum of losses in fixed point, in nats. */
+export function fromLossFixed(sum: bigint): number {
   return Number(sum) * 2 ** -40;
 }
 
 export interface StepReport {
-  /** The sum of all token losses, an integer on the grid 2^-40. */
-  readonly lossGrid: bigint;
+  /** The sum of all token losses, in steps of 2^-40. */
+  readonly lossFixed: bigint;
   /** The sum of all token losses, in nats. */
   readonly lossSum: number;
   /** The sum of the squares of all gradients; only after the norm or an update ran. */

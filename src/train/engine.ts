@@ -159,7 +159,7 @@ export class Engine implements TrainingEngine {
   /**
    * Update number `step` (1 is the first) from the micro-batches of one global batch, in any order. Throws
    * LT_TRAIN_NONFINITE, before anything of the state has changed, when a loss or a gradient is NaN, infinite or too
-   * large for the grid.
+   * large for fixed point.
    */
   async step(
     globalBatch: readonly MicroBatch[],

@@ -6,7 +6,7 @@ import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { ExactSums, type StepReport } from '../../src/model/sums.js';
 import { type Bench, noise } from '../gpu/harness.js';
-import { fromGrid, fromWords } from '../reference/grid.js';
+import { fromFixedPoint, fromWords } from '../reference/fixed-point.js';
 
 /** The two ways that rows are shared out: a thread each, as on software adapters, and 64 threads each. */
 export const ROW_PLANS = [
@@ -75,5 +75,5 @@ export class OperationBench {
 export async function readGradient(gpu: Gpu, sums: ExactSums, name: string): Promise<Float64Array> {
   const words = async (half: ParameterArena) => new Uint32Array((await half.read(gpu, name)).buffer);
   const [low, high] = [await words(sums.low), await words(sums.high)];
-  return Float64Array.from(low, (word, i) => fromGrid(fromWords(word, high[i])));
+  return Float64Array.from(low, (word, i) => fromFixedPoint(fromWords(word, high[i])));
 }

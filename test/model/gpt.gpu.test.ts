@@ -151,7 +151,7 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
     for (const batch of batches) built.gpt.submitGradient(batch, context);
     const wanted = await result(built);
     for (const batch of batches) built.gpt.submitLoss(batch);
-    const { lossGrid } = await built.sums.takeReport(gpu);
+    const { lossFixed } = await built.sums.takeReport(gpu);
     built.sums.clear(gpu);
 
     const possible = possibleStacks(config, shape, built.plan, 2);
@@ -170,7 +170,7 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
     expect(await result(stacked)).toEqual(wanted);
     if (gpt.stack === 2) {
       gpt.submitLoss(batches);
-      expect((await sums.takeReport(gpu)).lossGrid).toBe(lossGrid);
+      expect((await sums.takeReport(gpu)).lossFixed).toBe(lossFixed);
     }
   });
 

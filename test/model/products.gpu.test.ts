@@ -63,15 +63,15 @@ test.each([
                 c.LDA,
                 c.LDB,
                 c.LDC,
-                entry === 'grid' ? 'grid' : 'store',
+                entry === 'fixed' ? 'fixed' : 'store',
               ),
             ]
           : [],
       );
     add.mockRestore();
     const said = trainingProducts(config, shape, plan).map((p) => {
-      const isGrid = p.output === 'grid';
-      const atOnce = isGrid ? (p.stack ?? 1) : 1;
+      const isFixed = p.output === 'fixed';
+      const atOnce = isFixed ? (p.stack ?? 1) : 1;
       const launch = [p.label, p.layout, rowsOf(p), p.n, p.k, atOnce, p.lda, p.ldb, p.ldc, p.output];
       return [words(...launch), p.count] as const;
     });

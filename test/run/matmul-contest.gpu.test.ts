@@ -39,7 +39,7 @@ async function hold(kernels: KernelCache, p: Product, matmul = plan.matmul) {
 }
 
 test('a contest finds right what is right, and register tiles bit-equal to workgroup tiles, for both outputs', async () => {
-  const weights = { layout: 'TN', output: 'grid', lda: 37 } as const;
+  const weights = { layout: 'TN', output: 'fixed', lda: 37 } as const;
   for (const p of [product({}), product(weights), product({ stack: 3 }), product({ ...weights, stack: 3 })]) {
     const entries = await hold(bench.kernels, p);
     expect(entries.length).toBeGreaterThan(1);
@@ -101,7 +101,7 @@ describe('what is contested', () => {
     // Where few tiles leave a GPU idle, parts of K are tried first; else large tiles.
     expect(matmulCandidates(gpu, product({ k: 512 }), 'tile64x64', true)[0]).toBe('tile32x32/k4');
     expect(matmulCandidates(gpu, product({ k: 512, stack: 2 }), 'tile64x64', true)[0]).toBe('tile32x32/k4');
-    const weights = product({ layout: 'TN', output: 'grid', k: 512, stack: 2 });
+    const weights = product({ layout: 'TN', output: 'fixed', k: 512, stack: 2 });
     expect(matmulCandidates(gpu, weights, 'tile64x64', true)[0]).not.toContain('/k');
     // What is split as the table says has the bits of all that are split so.
     const split = candidates(gpu, 'tile64x64/kfit', false);

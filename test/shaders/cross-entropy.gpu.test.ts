@@ -5,7 +5,7 @@ import { logitsStride } from '../../src/model/shape.js';
 import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench, ROW_PLANS } from '../model/bench.js';
 import { agree } from '../reference/agree.js';
-import { toGrid } from '../reference/grid.js';
+import { toFixedPoint } from '../reference/fixed-point.js';
 import { crossEntropyBackward, crossEntropy as referenceCrossEntropy } from '../reference/operations.js';
 
 let bench: Bench;
@@ -110,14 +110,14 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
 
 describe('the sum of the losses', () => {
   test.each([1, 64, 131])(
-    'the sum of the losses of %d rows is exact on the grid, launch after launch',
+    'the sum of the losses of %d rows is exact in fixed point, launch after launch',
     async (rows) => {
       const model = await OperationBench.create(bench, {});
       const values = noise(rows, 13, 10).map((v) => v + 10);
       const losses = await bench.put(values);
       const views = { losses, total: model.sums.loss, status: model.sums.lossStatus };
       await model.run((g) => sumLosses(g, views), 300);
-      const want = values.reduce((sum, v) => sum + toGrid(v), 0n) * 300n;
+      const want = values.reduce((sum, v) => sum + toFixedPoint(v), 0n) * 300n;
       const { lossSum, wrong } = await model.report();
       expect(wrong).toEqual([]);
       // The two words come together in float64, which holds 53 bits.

@@ -64,7 +64,7 @@ test.each(sampled([true, false], 2))(
         const start = new Uint32Array(noise(m * ldc, 5).buffer);
         const status = await bench.put(new Uint32Array([0]));
         const sums = async () => ({ low: await bench.put(start), high: await bench.put(start) });
-        const output = { kind: 'grid', status, ldc } as const;
+        const output = { kind: 'fixed', status, ldc } as const;
         const got = await sums();
         await run(variant, { ...args, stack: STACK, a: a.all, b: b.all, output: { ...output, ...got, fresh } });
         const want = await sums();
@@ -85,11 +85,11 @@ test('what cannot be stacked is refused', async () => {
   const view = await bench.zeros(8192);
   const base = { m: 4, n: 4, k: 64, a: view, lda: 64, b: view, ldb: 64, stack: 2 } as const;
   const store = { kind: 'store', c: view, ldc: 4 } as const;
-  const grid = { kind: 'grid', low: view, high: view, status: view, ldc: 4 } as const;
+  const fixed = { kind: 'fixed', low: view, high: view, status: view, ldc: 4 } as const;
   const add = (args: MatmulArguments, variant: MatmulVariant = 'plain') =>
     addMatmul(new DispatchList(), always(variant), args);
-  expect(() => add({ ...base, layout: 'TN', output: store })).toThrow('TN goes to the grid');
-  expect(() => add({ ...base, layout: 'NN', output: grid })).toThrow('one of NN or NT is stored');
-  expect(() => add({ ...base, layout: 'TN', output: grid }, 'tile64x64/k2')).toThrow('splits K');
+  expect(() => add({ ...base, layout: 'TN', output: store })).toThrow('TN goes to fixed point');
+  expect(() => add({ ...base, layout: 'NN', output: fixed })).toThrow('one of NN or NT is stored');
+  expect(() => add({ ...base, layout: 'TN', output: fixed }, 'tile64x64/k2')).toThrow('splits K');
   expect(() => add({ ...base, layout: 'NT', m: 600, output: store })).toThrow(/2 times 600x4x64: A needs/);
 });

@@ -4,7 +4,7 @@ import { MATMUL_KERNELS, type ProductShape } from '../../src/model/matmul-kernel
 import { isMatmulVariant, type MatmulVariant, scratchValues, splitOf } from '../../src/model/matmul-plan.js';
 import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
-import { toGrid } from '../reference/grid.js';
+import { toFixedPoint } from '../reference/fixed-point.js';
 import { sampled } from '../thorough.js';
 import { bench, FILLER, get, openBench, operands, problem, put, random, run, runs } from './matmul-problem.js';
 
@@ -75,7 +75,7 @@ describe.each(sampled(OTHERS, 6))('%s', (variant) => {
     agree(await get(c, m, n), want, 1e-6, variant);
   });
 
-  test('a kernel adds integers of the grid', async () => {
+  test('a kernel adds integers of fixed point', async () => {
     const [m, n, k, start] = [35, 34, 67, -12345n];
     const p = problem('TN', m, n, k);
     const words = (shift: bigint) => new Uint32Array(m * n).fill(Number((start >> shift) & 0xffffffffn));
@@ -86,19 +86,19 @@ describe.each(sampled(OTHERS, 6))('%s', (variant) => {
     await run(
       variant,
       { ...args, output: { kind: 'store', c, ldc: n } },
-      { ...args, output: { kind: 'grid', low, high, status, ldc: n } },
+      { ...args, output: { kind: 'fixed', low, high, status, ldc: n } },
     );
     const stored = await get(c, m, n);
     agree(stored, p.product, 1e-6, variant);
     const [l, h] = [await bench.words(low), await bench.words(high)];
     const sums = Array.from(l.subarray(0, m * n), (_, i) => BigInt.asIntN(64, (BigInt(h[i]) << 32n) | BigInt(l[i])));
-    expect(sums).toEqual(Array.from(stored, (value) => start + toGrid(value)));
+    expect(sums).toEqual(Array.from(stored, (value) => start + toFixedPoint(value)));
     expect((await bench.words(status))[0]).toBe(0);
   });
 });
 
 describe('a split along K', () => {
-  const shape = (m: number, n: number, k: number): ProductShape => ({ layout: 'TN', m, n, k, output: 'grid' });
+  const shape = (m: number, n: number, k: number): ProductShape => ({ layout: 'TN', m, n, k, output: 'fixed' });
 
   test('a split along K makes parts of whole steps that cover K, as many as asked for or fewer', () => {
     expect(splitOf('tile64x64/k4', shape(64, 64, 512))).toEqual({ parts: 4, terms: 128 });

@@ -7,7 +7,7 @@ import { Bench, noise } from '../gpu/harness.js';
 import { OperationBench } from '../model/bench.js';
 import { adamW, freshAdamW } from '../reference/adamw.js';
 import { agree } from '../reference/agree.js';
-import { fromGrid, toGrid, toWords } from '../reference/grid.js';
+import { fromFixedPoint, toFixedPoint, toWords } from '../reference/fixed-point.js';
 import { sampled } from '../thorough.js';
 
 let bench: Bench;
@@ -18,9 +18,9 @@ beforeAll(async () => {
 const SETTINGS: AdamWSettings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.5, decay: 'matrices' };
 const LARGE = { vocabSize: 16000, width: 67, tie: false };
 
-/** Puts `values`, rounded to the grid, in place of the sums of parameter `name`; returns what they stand for. */
+/** Puts `values`, rounded to fixed point, in place of the sums of parameter `name`; returns what they stand for. */
 function putSums(model: OperationBench, name: string, values: ArrayLike<number>): Float64Array {
-  const sums = Array.from(values, toGrid);
+  const sums = Array.from(values, toFixedPoint);
   for (const [arena, word] of [
     [model.sums.low, 'low'],
     [model.sums.high, 'high'],
@@ -28,7 +28,7 @@ function putSums(model: OperationBench, name: string, values: ArrayLike<number>)
     const words = Uint32Array.from(sums, (n) => toWords(n)[word]);
     arena.write(bench.gpu, name, new Float32Array(words.buffer));
   }
-  return Float64Array.from(sums, fromGrid);
+  return Float64Array.from(sums, fromFixedPoint);
 }
 
 /** Gradients of very different sizes, some of them zero and some below AdamW's epsilon. */

@@ -100,7 +100,7 @@ describe('a step whose loss or gradient is not finite', () => {
     ['wte.weight', Number.NaN],
     ['h.1.mlp.c_fc.weight', Number.NaN],
     ['h.0.ln_1.bias', Number.POSITIVE_INFINITY],
-    // All is finite, but the loss is more than the grid holds.
+    // All is finite, but the loss is more than fixed point holds.
     ['ln_f.bias', 1e6],
   ])(
     'a step that is not finite stops the run at %s %d, names the step and leaves the state alone',
@@ -114,7 +114,7 @@ describe('a step whose loss or gradient is not finite', () => {
     },
   );
 
-  test('a gradient that the grid does not hold stops the run, and its tensor is named', async () => {
+  test('a gradient that fixed point does not hold stops the run, and its tensor is named', async () => {
     // A huge activation that the next matrix ignores: the loss is as before, that matrix's gradient is not.
     const bias = Float32Array.from(golden.weights.get('h.1.mlp.c_fc.bias') ?? []);
     bias[7] = 1e12;

@@ -23,7 +23,7 @@ export function crossEntropy(
   });
 }
 
-/** total (64 bits on the grid) += the sum of all losses. */
+/** total (64 bits, fixed point) += the sum of all losses. */
 export function sumLosses(g: Graph, v: { losses: View; total: View; status: View }): void {
   g.add({
     shader: 'cross_entropy',

@@ -1,23 +1,23 @@
-// The exact gradient sum: float32 values rounded to the grid 2^-40 and held as 64-bit two's complement integers, the
+// The exact gradient sum: float32 values rounded to multiples of 2^-40 and held as 64-bit two's complement integers, the
 // low and the high words in two arrays of the same layout. Integer sums do not depend on their order.
 
-const GRID_EXPONENT = 40i;
+const FIXED_POINT_EXPONENT = 40i;
 
 // Bits set in a status word.
 const STATUS_NONFINITE = 1u;  // NaN or Inf
 const STATUS_OVERFLOW = 2u;   // |value| >= 2^12
 
 // What is wrong with a value, from its bits: WGSL may assume that floats are never NaN, integers cannot be assumed away.
-fn gridStatus(bits: u32) -> u32 {
+fn fixedPointStatus(bits: u32) -> u32 {
   let e = (bits >> 23u) & 255u;
   return select(select(0u, STATUS_OVERFLOW, e >= 127u + 12u), STATUS_NONFINITE, e == 255u);
 }
 
 // Round to nearest even of value * 2^40, as (low, high).
-fn toGrid(bits: u32) -> vec2u {
+fn toFixedPoint(bits: u32) -> vec2u {
   let e = i32((bits >> 23u) & 255u);
   let mantissa = select((bits & 0x7fffffu) | 0x800000u, 0u, e == 0);
-  let shift = e - 150 + GRID_EXPONENT;  // the value on the grid is mantissa * 2^shift
+  let shift = e - 150 + FIXED_POINT_EXPONENT;  // the integer is mantissa * 2^shift
   // to the left
   let l = u32(clamp(shift, 0, 28));
   let upLow = mantissa << l;
@@ -39,7 +39,7 @@ fn toGrid(bits: u32) -> vec2u {
 
 // The float32 nearest (ties to even) to each 64-bit integer, times 2^-40. Rounded in integers: f32(high) * 2^32 + low
 // would round twice. The smallest magnitude, 2^-40, is a normal float. Without branches, which lanes would take in turn.
-fn fromGrid(low: vec4u, high: vec4u) -> vec4f {
+fn fromFixedPoint(low: vec4u, high: vec4u) -> vec4f {
   let sign = bitcast<vec4u>(bitcast<vec4i>(high) >> vec4u(31u));  // all ones where negative
   let l0 = (low ^ sign) - sign;
   let h0 = (high ^ sign) + (sign & select(vec4u(), vec4u(1u), l0 == vec4u()));
@@ -55,7 +55,7 @@ fn fromGrid(low: vec4u, high: vec4u) -> vec4f {
   let rest = ((h & vec4u(255u)) << vec4u(1u)) | select(vec4u(), vec4u(1u), (b << s) != vec4u());
   let up = select(vec4u(), vec4u(1u), rest + (kept & vec4u(1u)) > vec4u(256u));
   // The implicit bit adds one to the exponent field, and a carry out of the mantissa adds another.
-  let exponent = select(vec4u(63u), vec4u(31u), small) - zeros + vec4u(127u - u32(GRID_EXPONENT) - 1u);
+  let exponent = select(vec4u(63u), vec4u(31u), small) - zeros + vec4u(127u - u32(FIXED_POINT_EXPONENT) - 1u);
   let bits = ((exponent << vec4u(23u)) + kept + up) | (sign & vec4u(0x80000000u));
   return select(bitcast<vec4f>(bits), vec4f(), a == vec4u());
 }
