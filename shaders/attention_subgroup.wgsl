@@ -286,10 +286,10 @@ fn storeResults(v: Two, rows: vec2u, exists: vec2<bool>) {
   if (exists.y) { qkvGradient[rows.y] = v.b; }
 }
 
-// Adds to two of a lane's rows of qkvGradient, or begins them.
-fn addResults(r: Two, at: u32, rows: vec2u, exists: vec2<bool>, begins: bool) {
+// Adds to two of a lane's rows of qkvGradient, or overwrites them.
+fn addResults(r: Two, at: u32, rows: vec2u, exists: vec2<bool>, accumulate: bool) {
   var v = r;
-  if (!begins) {
+  if (accumulate) {
     let before = ownResults(at, rows);
     v.a += before.a;
     v.b += before.b;
@@ -419,7 +419,7 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
         dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
-      addResults(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key == 0u);
+      addResults(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key > 0u);
     }
   }
   if (KEPT) {
@@ -523,8 +523,8 @@ fn runBackwardKey(group: vec3u, lane: u32) {
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
       let at = vec2u(k0, k1) + c;
-      addResults(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query == begin);
-      addResults(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query == begin);
+      addResults(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query > begin);
+      addResults(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query > begin);
     }
   }
   if (KEPT) {

@@ -11,7 +11,7 @@
 //         array
 //
 // Of a stack of S = extent.stack micro-batches, whose M = extent.rows rows each lie one below another, each is summed and
-// rounded by itself. If the extent is fresh, the first one's sums take the place of what was there.
+// rounded by itself. Unless the extent accumulates, the first one overwrites the sums.
 //
 // A thread takes four columns; SLICES threads share them and take a chunk each, of all that the stack has, then the next
 // SLICES chunks. Their sums meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is
@@ -45,13 +45,13 @@ fn VALUES4(at: u32) -> vec4f {
 }
 //! end
 
-fn add4(at: u32, n: u32, values: vec4f, begins: bool) {
+fn add4(at: u32, n: u32, values: vec4f, accumulate: bool) {
   for (var k = 0u; k < rounds(min(4u, N - n), extent.stack); k++) {
     let bits = bitcast<u32>(inUnits(values[k]));
     let wrong = fixedPointStatus(bits);
     if (wrong != 0u) { atomicOr(&status, wrong); }
     var total = toFixedPoint(bits);
-    if (!begins) { total = add64(vec2u(low[at + k], high[at + k]), total); }
+    if (accumulate) { total = add64(vec2u(low[at + k], high[at + k]), total); }
     low[at + k] = total.x;
     high[at + k] = total.y;
   }
@@ -75,13 +75,13 @@ fn rowsOf(chunk: u32) -> vec2u {
 }
 
 fn finish(n: u32, batch: u32, sum: Sums, isNorm: bool) {
-  let begins = extent.fresh != 0u && batch == 0u;
+  let accumulate = extent.accumulate != 0u || batch > 0u;
   if (n >= N) { return; }
   if (!isNorm) {
-    add4(n, n, sum.bias, begins);
+    add4(n, n, sum.bias, accumulate);
   } else {
-    add4(n, n, sum.gain, begins);
-    add4(BIAS_AT + n, n, sum.bias, begins);
+    add4(n, n, sum.gain, accumulate);
+    add4(BIAS_AT + n, n, sum.bias, accumulate);
   }
 }
 

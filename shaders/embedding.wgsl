@@ -6,8 +6,8 @@
 //             element has one thread that adds its rows in order: no float atomics.
 //
 // Of a stack of S = extent.stack micro-batches, whose M = extent.rows rows each lie one below another, each is summed and
-// rounded by itself. If the extent is fresh, the first one's sums take the place of what was there; the token
-// gradient, which meets few rows of the table, adds always.
+// rounded by itself. Unless the extent accumulates, the first one overwrites the sums. Exception: the token gradient
+// always accumulates, because it writes only some rows of the table.
 //
 // tokens [S * M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [S * M, C]; low, high: the sums of
 // wte's window or of wpe.
@@ -49,12 +49,12 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
   x[row * C + c] = value;
 }
 
-fn accumulate(at: u32, value: f32, begins: bool) {
+fn addToSum(at: u32, value: f32, accumulate: bool) {
   let bits = bitcast<u32>(inUnits(value));
   let wrong = fixedPointStatus(bits);
   if (wrong != 0u) { atomicOr(&status, wrong); }
   var sum = toFixedPoint(bits);
-  if (!begins) { sum = add64(vec2u(low[at], high[at]), sum); }
+  if (accumulate) { sum = add64(vec2u(low[at], high[at]), sum); }
   low[at] = sum.x;
   high[at] = sum.y;
 }
@@ -75,13 +75,13 @@ fn tokenGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
   for (var i = lists[1u + rows + u]; i < end; i++) {
     let row = lists[1u + 2u * rows + i];
     if (row >= batchEnd) {
-      accumulate(token * C + c, sum, false);
+      addToSum(token * C + c, sum, true);
       sum = 0.0;
       batchEnd = (row / extent.rows + 1u) * extent.rows;
     }
     sum += f32(dx[row * C + c]);
   }
-  accumulate(token * C + c, sum, false);
+  addToSum(token * C + c, sum, true);
 }
 
 @compute @workgroup_size(64)
@@ -92,6 +92,6 @@ fn positionGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
   for (var s = 0u; s < extent.stack; s++) {
     var sum = 0.0;
     for (var row = s * extent.rows + t; row < (s + 1u) * extent.rows; row += T) { sum += f32(dx[row * C + c]); }
-    accumulate(t * C + c, sum, extent.fresh != 0u && s == 0u);
+    addToSum(t * C + c, sum, extent.accumulate != 0u || s > 0u);
   }
 }

@@ -9,9 +9,9 @@
 //   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part behind its flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
-//   fixed4         (low, high) += acc in fixed point; returns what is wrong with it, for `reportWrong`. If the extent
-//                  is fresh, the first product of a stack takes the place of what was there. In halves: integersOf,
-//                  intoSums
+//   fixed4         (low, high) += acc in fixed point; returns what is wrong with it, for `reportWrong`. Unless the
+//                  extent accumulates, the first product of a stack overwrites the sums. Its two halves are integersOf
+//                  and intoSums
 //
 // Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
 // its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are
@@ -115,7 +115,7 @@ fn sumOf(a: Integers, b: Integers) -> Integers {
 
 fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
   let at = row * LDC + col;
-  if (extent.fresh != 0u && isFirst) {
+  if (extent.accumulate == 0u && isFirst) {
     putSums(at, col, v.low, v.high);
   } else {
     addToSums(at, col, v.low, v.high);

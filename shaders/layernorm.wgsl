@@ -7,8 +7,8 @@
 //   backward  dx (+)= rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * gain,  xhat = (x - mean) * rstd
 //   backwardDropout  the same, and dropped = dx * the factors of the dropout that comes next on the way back
 //
-// x, y, dy, dx, dropped [M, C], M = extent.rows; stats [M, 2] = mean, rstd; gain, bias [C]. With PASSING, `backward` adds to dx,
-// which then holds the gradient that passes by on the residual stream; else it overwrites it. A sequence is T rows.
+// x, y, dy, dx, dropped [M, C], M = extent.rows; stats [M, 2] = mean, rstd; gain, bias [C]. With ACCUMULATE,
+// `backward` adds to dx, which then holds the gradient of the residual stream; else it overwrites dx. A sequence is T rows.
 //
 // LANES threads share a row and ROWS rows share a workgroup. On a GPU a row has 64 threads and a tree in workgroup
 // memory; on a software adapter barriers and workgroup memory cost more than they give, so each thread takes a row
@@ -31,7 +31,7 @@ override C: u32 = 4u;
 override T: u32 = 1u;
 override LANES: u32 = 1u;
 override ROWS: u32 = 8u;
-override PASSING: bool = true;
+override ACCUMULATE: bool = true;
 const EPSILON = 1e-5;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
@@ -142,7 +142,7 @@ fn through(r: Row, at: u32) -> vec4f {
   let c = at - r.base;
   let xhat = (x4(at) - r.stats.x) * r.stats.y;
   var v = r.stats.y * (dy4(at) * gain[c / 4u] - r.means.x - xhat * r.means.y);
-  if (PASSING) { v += dx4(at); }
+  if (ACCUMULATE) { v += dx4(at); }
   if (C % 4u == 0u) {
     dx[at / 4u] = v;
   } else {

@@ -194,7 +194,7 @@ fn STORE(
 // memory together. One after the other, as the epilogue meets them, they cost a fifth of the product's time. Sums that begin
 // anew are not read. Returns 0, which the compiler does not know.
 fn fetchSums(corner: vec2u, lane: u32) -> u32 {
-  if (extent.fresh != 0u) { return 0u; }
+  if (extent.accumulate == 0u) { return 0u; }
   let across = max(4u * LANES / 16u, 1u);
   var words = 0u;
   for (var i = lane; i < 64u * across; i += LANES) {

@@ -4,13 +4,13 @@ export interface Extent {
   readonly rows: number;
   /** Micro-batches or products whose rows lie one below another. Default 1. */
   readonly stack?: number;
-  /** Sums of the first of them take the place of what was there. Default false. */
-  readonly fresh?: boolean;
+  /** Whether the first of them adds to the sums or overwrites them. Default true. */
+  readonly accumulate?: boolean;
   /** Of tiles (shaders/matmul_operands.wgsl). Default 1. */
   readonly band?: number;
 }
 
 /** The `uniforms` of a dispatch with this extent. */
-export function extentUniform({ rows, stack = 1, fresh = false, band = 1 }: Extent): { extent: readonly number[] } {
-  return { extent: [rows, stack, Number(fresh), band] };
+export function extentUniform({ rows, stack = 1, accumulate = true, band = 1 }: Extent): { extent: readonly number[] } {
+  return { extent: [rows, stack, Number(accumulate), band] };
 }

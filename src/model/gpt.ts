@@ -17,18 +17,18 @@ import type { ExactSums } from './sums.js';
 
 export { IGNORED_TARGET, type MicroBatch, type StepContext } from './batch.js';
 
-/** Forward and backward of some micro-batches at once; `fresh`: what the sums held is gone. */
+/** Forward and backward of `stack` micro-batches at once, whose gradients add to the sums or overwrite them. */
 export interface GradientKind {
   readonly stack: number;
-  readonly fresh: boolean;
+  readonly accumulate: boolean;
 }
 
 /** The lists for one number of micro-batches at once. */
 interface Lists {
   /** Runs forward and backward and adds every parameter's gradient, rounded to fixed point, to the sums. */
-  readonly gradient: DispatchList;
-  /** Like `gradient`, but overwrites the sums (`GraphParts.fresh`). */
-  readonly fresh: DispatchList;
+  readonly accumulate: DispatchList;
+  /** Like `accumulate`, but overwrites the sums (`GraphParts.accumulate`). */
+  readonly overwrite: DispatchList;
   /** Runs forward without dropout and adds the loss alone. */
   readonly loss: DispatchList;
 }
@@ -87,11 +87,11 @@ export class Gpt {
     const { plan, weights, sums } = this;
     const { buffers, keys, scale, mixed } = this.owned;
     const views = { shape: { ...this.shape, stack }, buffers, keys, scale };
-    const lists = { gradient: new DispatchList(), fresh: new DispatchList(), loss: new DispatchList() };
-    const graph = (list: DispatchList, fresh = false) =>
-      new Graph(launchInto(list, plan, buffers.scratch), { plan, weights, sums, mixed, fresh });
-    addGradient(graph(lists.gradient), views);
-    addGradient(graph(lists.fresh, true), views);
+    const lists = { accumulate: new DispatchList(), overwrite: new DispatchList(), loss: new DispatchList() };
+    const graph = (list: DispatchList, accumulate = true) =>
+      new Graph(launchInto(list, plan, buffers.scratch), { plan, weights, sums, mixed, accumulate });
+    addGradient(graph(lists.accumulate), views);
+    addGradient(graph(lists.overwrite, false), views);
     addLoss(graph(lists.loss), views);
     for (const list of Object.values(lists)) await list.prepare(kernels);
     return lists;
@@ -122,9 +122,9 @@ export class Gpt {
   }
 
   /** The list that computes gradients so, by default of a single micro-batch on top of others. */
-  gradientList({ stack, fresh }: GradientKind = { stack: 1, fresh: false }): DispatchList {
-    const { gradient, fresh: first } = this.#listsFor(stack);
-    return fresh ? first : gradient;
+  gradientList({ stack, accumulate }: GradientKind = { stack: 1, accumulate: true }): DispatchList {
+    const lists = this.#listsFor(stack);
+    return accumulate ? lists.accumulate : lists.overwrite;
   }
 
   #listsFor(stack: number): Lists {
@@ -146,12 +146,12 @@ export class Gpt {
 
   /**
    * Queues forward and backward of one micro-batch, or of a whole stack whose slots follow one another. Their gradients
-   * are added to the sums, or with `fresh` take their place (an untied token embedding's must be zero before).
+   * add to the sums, or overwrite them without `accumulate` (an untied token embedding's must be zero before).
    */
-  submitGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext, fresh = false): void {
+  submitGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext, accumulate = true): void {
     const all = asList(batches);
     this.loadGradient(all, context);
-    this.gradientList({ stack: all.length, fresh }).submit(this.gpu);
+    this.gradientList({ stack: all.length, accumulate }).submit(this.gpu);
   }
 
   /** Queues what a gradient list needs to know of its micro-batches; the list itself can then be submitted in parts. */

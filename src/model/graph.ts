@@ -67,15 +67,18 @@ export interface GraphParts {
   readonly sums?: GradientSums;
   /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / the scale that gradients carry. */
   readonly mixed?: { readonly copies: { piece(piece: Piece): View }; readonly unit: View };
-  /** Gradients overwrite the sums. Exception: those of an untied token embedding always add, as few rows are written. */
-  readonly fresh?: boolean;
+  /**
+   * Whether gradients add to the sums or overwrite them. Default true. Exception: an untied token embedding always
+   * accumulates, because only some of its rows are written.
+   */
+  readonly accumulate?: boolean;
 }
 
 /** One list of dispatches in the making: where its operations find parameters and put gradients. */
 export class Graph {
   readonly plan: Plan;
   readonly weights: ParameterArena;
-  readonly fresh: boolean;
+  readonly accumulate: boolean;
 
   constructor(
     private readonly launches: Launches,
@@ -83,7 +86,7 @@ export class Graph {
   ) {
     this.plan = parts.plan;
     this.weights = parts.weights;
-    this.fresh = parts.fresh ?? false;
+    this.accumulate = parts.accumulate ?? true;
   }
 
   get layout(): ParameterLayout {
@@ -145,7 +148,7 @@ export class Graph {
   }
 
   /** The same for a product: the gradient of `piece`, `ldc` values a row. */
-  productSums(piece: Piece, ldc: number, fresh = this.fresh): FixedPointOutput {
+  productSums(piece: Piece, ldc: number, accumulate = this.accumulate): FixedPointOutput {
     const { low, high, status } = this.sums;
     return {
       kind: 'fixed',
@@ -154,13 +157,13 @@ export class Graph {
       status: status(piece.parameter.name),
       ldc,
       unit: this.parts.mixed?.unit,
-      fresh,
+      accumulate,
     };
   }
 
   /** The extent for kernels that add up the micro-batches of a stack one by one. */
   stackExtent({ rows, stack }: Rows) {
-    return extentUniform({ rows, stack, fresh: this.fresh });
+    return extentUniform({ rows, stack, accumulate: this.accumulate });
   }
 
   /** Constants and workgroups of kernels that walk along rows. */

@@ -53,8 +53,8 @@ export interface FixedPointOutput {
   readonly ldc: number;
   /** A uniform float32, a power of two that every value is multiplied by first. */
   readonly unit?: View;
-  /** The sums become these values, whatever they were; of a stack, the first one's. */
-  readonly fresh?: boolean;
+  /** Whether the product, of a stack the first one, adds to the sums or overwrites them. */
+  readonly accumulate: boolean;
 }
 
 export interface MatmulArguments {
@@ -123,7 +123,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const uniforms = extentUniform({
     rows,
     stack: layout === 'TN' ? stack : 1,
-    fresh: output.kind === 'fixed' && output.fresh,
+    accumulate: output.accumulate,
     band: Math.min(
       tilesDown,
       kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4))),

@@ -115,19 +115,19 @@ function addBackward(g: Graph, t: TrainingViews): void {
   };
 
   const last = { x: view('x', layers), stats: view('finalStats'), dy: dNorm, dx, ...rows };
-  normGradient(g, 'ln_f', { ...last, passing: false, dropout: before(Site.feedForward(layers - 1)) });
+  normGradient(g, 'ln_f', { ...last, accumulate: false, dropout: before(Site.feedForward(layers - 1)) });
   for (let l = layers - 1; l >= 0; l--) {
     // The last layer's is still there from the forward pass.
     if (shape.recompute && l < layers - 1) layerInside(g, l, trainingLayer(g, t, l, true));
     const h = `h.${l}`;
     const [qkv, out, hidden] = [view('qkv', l), view('attention', l), view('hidden', l)];
     const [stats1, stats2] = [view('stats1', l), view('stats2', l)];
-    const passing = { dy: dNorm, dx, passing: true, ...rows };
+    const toResidual = { dy: dNorm, dx, accumulate: true, ...rows };
     const toProjection = before(Site.attentionProjection(l));
     const below = before(l > 0 ? Site.feedForward(l - 1) : Site.embedding);
     linearGradient(g, `${h}.mlp.c_proj`, { x: view('gelu', l), dy: dropped, dx: dHidden, hidden, ...rows });
     linearGradient(g, `${h}.mlp.c_fc`, { x: view('norm2', l), dy: dHidden, dx: dNorm, ...rows });
-    normGradient(g, `${h}.ln_2`, { x: view('middle', l), stats: stats2, ...passing, dropout: toProjection });
+    normGradient(g, `${h}.ln_2`, { x: view('middle', l), stats: stats2, ...toResidual, dropout: toProjection });
     linearGradient(g, `${h}.attn.c_proj`, { x: out, dy: dropped, dx: dAttention, ...rows });
     attentionGradient(g, attentionShape(g, shape), {
       qkv,
@@ -139,7 +139,7 @@ function addBackward(g: Graph, t: TrainingViews): void {
       dropout: dropout(Site.attention(l))?.key,
     });
     linearGradient(g, `${h}.attn.c_attn`, { x: view('norm1', l), dy: dQkv, dx: dNorm, ...rows });
-    normGradient(g, `${h}.ln_1`, { x: view('x', l), stats: stats1, ...passing, dropout: below });
+    normGradient(g, `${h}.ln_1`, { x: view('x', l), stats: stats1, ...toResidual, dropout: below });
   }
   embeddingGradient(g, { dx: dropped, lists: view('lists'), ...rows, context: shape.context });
 }

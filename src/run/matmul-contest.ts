@@ -157,6 +157,7 @@ export class MatmulContest implements Contest {
             high: await buffer('high', rows * ldc),
             status: await buffer('status', 1),
             ldc,
+            accumulate: true,
           };
     const values = [base, ...candidates].reduce((most, v) => Math.max(most, scratchValues(v, product)), 0);
     const scratch = values > 0 ? await buffer('scratch', values) : undefined;

@@ -121,7 +121,8 @@ export class Engine implements TrainingEngine {
     const { shape, plan, microBatches, onProgress } = options;
     const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums);
     const { stack } = gpt;
-    const used = [true, ...(microBatches === stack ? [] : [false])].map((fresh) => gpt.gradientList({ stack, fresh }));
+    const kinds = microBatches === stack ? [false] : [false, true];
+    const used = kinds.map((accumulate) => gpt.gradientList({ stack, accumulate }));
     await DispatchList.warmUp(gpu, used, onProgress);
     sums.clear(gpu);
     return new Engine(gpu, kernels, layout, options, sums, optimizer, gpt, undefined);
@@ -148,7 +149,7 @@ export class Engine implements TrainingEngine {
     const { stack } = this.gpt;
     const sizes = Array.from({ length: Math.floor(microBatches / stack) }, () => stack);
     const rest = Array.from({ length: microBatches % stack }, () => 1);
-    return [...sizes, ...rest].map((size, i) => this.gpt.gradientList({ stack: size, fresh: i === 0 }));
+    return [...sizes, ...rest].map((size, i) => this.gpt.gradientList({ stack: size, accumulate: i > 0 }));
   }
 
   /** What `step` runs after the gradients of all micro-batches. */
@@ -207,7 +208,7 @@ export class Engine implements TrainingEngine {
   ): Promise<StepReport> {
     const alike = (i: number) => (j: number) => exponents[j] === exponents[i];
     await this.#submitStacks(batches, alike, (stack, i) =>
-      this.gpt.submitGradient(stack, { ...context, scaleExponent: exponents[i] }, i === 0),
+      this.gpt.submitGradient(stack, { ...context, scaleExponent: exponents[i] }, i > 0),
     );
     if (this.options.clip > 0) this.optimizer.submitNorm();
     return this.sums.takeReport(this.gpu);

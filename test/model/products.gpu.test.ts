@@ -49,7 +49,7 @@ test.each([
     const add = vi.spyOn(DispatchList.prototype, 'add');
     const gpt = await Gpt.build(bench.kernels, shape, plan, weights, sums);
     const launched = add.mock.calls
-      .filter((_, i) => add.mock.contexts[i] === gpt.gradientList({ stack, fresh: true }))
+      .filter((_, i) => add.mock.contexts[i] === gpt.gradientList({ stack, accumulate: false }))
       .flatMap(([{ shader, entry, label, constants: c, uniforms }]) =>
         shader.startsWith('matmul') && uniforms
           ? [

@@ -57,24 +57,24 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
       );
 
       const back = layerNormBackward(values, gain, dyValues, C);
-      const passingValues = noise(rows * C, 5);
-      for (const passing of [false, true]) {
-        const dx = await bench.put(passingValues);
-        await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, passing, rows }));
+      const residualGradient = noise(rows * C, 5);
+      for (const accumulate of [false, true]) {
+        const dx = await bench.put(residualGradient);
+        await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, accumulate, rows }));
         const got = await bench.floats(dx);
         // A row of one value has no gradient: what is there is rounding, which is measured beside other values.
-        const want = passing || C === 1 ? add(back.dx, passingValues) : back.dx;
-        agree(!passing && C === 1 ? add(got, passingValues) : got, want, 2e-4, `dx, passing ${passing}`);
+        const want = accumulate || C === 1 ? add(back.dx, residualGradient) : back.dx;
+        agree(!accumulate && C === 1 ? add(got, residualGradient) : got, want, 2e-4, `dx, accumulate ${accumulate}`);
       }
       // Sequences of three rows where that goes in.
       const rowsPerSequence = rows % 3 === 0 ? 3 : rows;
       const [sequences, p, firstSlot] = [rows / rowsPerSequence, 0.25, 0xfffffffa];
       const key = await bench.uniform([...KEY, firstSlot, p * 2 ** 32, { f32: 1 / (1 - p) }]);
-      const [dx, gradient] = [await bench.put(passingValues), await bench.zeros(rows * C)];
+      const [dx, gradient] = [await bench.put(residualGradient), await bench.zeros(rows * C)];
       const dropout = { key, rowsPerSequence, gradient };
-      await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, passing: true, rows, dropout }));
+      await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, accumulate: true, rows, dropout }));
       const factors = dropoutFactors(KEY, p, firstSlot, sequences, rowsPerSequence * C);
-      const through = add(back.dx, passingValues);
+      const through = add(back.dx, residualGradient);
       agree(await bench.floats(dx), through, 2e-4, 'dx beside dropout');
       agree(await bench.floats(gradient), multiply(through, factors), 2e-4, 'dx through dropout');
 
@@ -135,7 +135,7 @@ describe('sums of columns', () => {
     bench.gpu.write(dy, bad);
     const x = await bench.put(noise(rows * 65, 8));
     const [stats, dx] = [await bench.zeros(2 * rows), await bench.zeros(rows * 65)];
-    await model.run((g) => normGradient(g, 'h.0.ln_2', { x, stats, dy, dx, passing: true, rows }));
+    await model.run((g) => normGradient(g, 'h.0.ln_2', { x, stats, dy, dx, accumulate: true, rows }));
     expect((await model.report()).wrong).toEqual(['h.0.ln_2.weight']);
   });
 });

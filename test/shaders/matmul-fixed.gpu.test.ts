@@ -24,7 +24,7 @@ describe('fixed point', () => {
     const words = (shift: bigint) => new Uint32Array(args.m * ldc).fill(Number((start >> shift) & 0xffffffffn));
     const [low, high] = [await bench.put(words(0n)), await bench.put(words(32n))];
     const status = await bench.put(new Uint32Array([0]));
-    await run(variant, { ...args, output: { kind: 'fixed', low, high, status, ldc } });
+    await run(variant, { ...args, output: { kind: 'fixed', low, high, status, ldc, accumulate: true } });
     const [l, h] = [await bench.words(low), await bench.words(high)];
     const sums = Array.from(l, (_, i) => BigInt.asIntN(64, (BigInt(h[i]) << 32n) | BigInt(l[i])));
     return { sums, status: (await bench.words(status))[0] };

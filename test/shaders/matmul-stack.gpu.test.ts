@@ -54,8 +54,8 @@ test.each(sampled(['NN', 'NT'] as const, 2))('a stack of stored products has the
 });
 
 test.each(sampled([true, false], 2))(
-  'a stack of weight gradients is rounded product by product; fresh: %s',
-  async (fresh) => {
+  'a stack of weight gradients is rounded product by product; accumulated: %s',
+  async (accumulate) => {
     for (const variant of stackable())
       for (const [m, n, k, pad] of SIZES) {
         const [lda, ldb, ldc] = [m + pad, n + pad, n + pad];
@@ -66,10 +66,10 @@ test.each(sampled([true, false], 2))(
         const sums = async () => ({ low: await bench.put(start), high: await bench.put(start) });
         const output = { kind: 'fixed', status, ldc } as const;
         const got = await sums();
-        await run(variant, { ...args, stack: STACK, a: a.all, b: b.all, output: { ...output, ...got, fresh } });
+        await run(variant, { ...args, stack: STACK, a: a.all, b: b.all, output: { ...output, ...got, accumulate } });
         const want = await sums();
         for (let i = 0; i < STACK; i++) {
-          const own = { ...output, ...want, fresh: fresh && i === 0 };
+          const own = { ...output, ...want, accumulate: accumulate || i > 0 };
           await run(variant, { ...args, a: a.each[i], b: b.each[i], output: own });
         }
         const name = `${variant} ${m}x${n}x${k}`;
@@ -85,7 +85,7 @@ test('what cannot be stacked is refused', async () => {
   const view = await bench.zeros(8192);
   const base = { m: 4, n: 4, k: 64, a: view, lda: 64, b: view, ldb: 64, stack: 2 } as const;
   const store = { kind: 'store', c: view, ldc: 4 } as const;
-  const fixed = { kind: 'fixed', low: view, high: view, status: view, ldc: 4 } as const;
+  const fixed = { kind: 'fixed', low: view, high: view, status: view, ldc: 4, accumulate: true } as const;
   const add = (args: MatmulArguments, variant: MatmulVariant = 'plain') =>
     addMatmul(new DispatchList(), always(variant), args);
   expect(() => add({ ...base, layout: 'TN', output: store })).toThrow('TN goes to fixed point');

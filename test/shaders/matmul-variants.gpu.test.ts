@@ -86,7 +86,7 @@ describe.each(sampled(OTHERS, 6))('%s', (variant) => {
     await run(
       variant,
       { ...args, output: { kind: 'store', c, ldc: n } },
-      { ...args, output: { kind: 'fixed', low, high, status, ldc: n } },
+      { ...args, output: { kind: 'fixed', low, high, status, ldc: n, accumulate: true } },
     );
     const stored = await get(c, m, n);
     agree(stored, p.product, 1e-6, variant);

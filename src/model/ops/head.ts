@@ -23,7 +23,7 @@ export function head(g: Graph, v: Rows & { x: View; logits: View; stride: number
 
 /**
  * dx [M, C] = dLogits [M, stride] times the head's matrix; adds the matrix's gradient. `isFirst`: the first pass of the
- * graph, whose gradient overwrites the sums where those are fresh.
+ * graph, whose gradient overwrites the sums unless the graph accumulates.
  */
 export function headGradient(
   g: Graph,
@@ -57,7 +57,7 @@ export function headGradient(
       lda: v.stride,
       b: v.x,
       ldb: C,
-      output: g.productSums(piece, C, g.fresh && v.isFirst),
+      output: g.productSums(piece, C, g.accumulate || !v.isFirst),
       label: 'head weight gradient',
       matrix,
     });

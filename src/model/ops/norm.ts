@@ -33,8 +33,8 @@ export interface NormGradientViews extends Rows {
   readonly dy: View;
   /** [M, C], written. */
   readonly dx: View;
-  /** dx holds the gradient that passes by on the residual stream, and the new one is added. */
-  readonly passing: boolean;
+  /** Whether the gradient adds to dx, which then holds that of the residual stream, or overwrites it. */
+  readonly accumulate: boolean;
   /** The dropout that comes next on the way back; its `gradient` [M, C] becomes dx through it. */
   readonly dropout?: Dropout & { readonly gradient: View };
 }
@@ -51,7 +51,7 @@ export function normGradient(g: Graph, name: string, v: NormGradientViews): void
     shader: 'layernorm',
     entry: dropout ? 'backwardDropout' : 'backward',
     switches: switched({ halfGradient: v.dy, halfDropped: dropout?.gradient }),
-    constants: { C, ...constants, PASSING: v.passing, ...(dropout && { T: dropout.rowsPerSequence }) },
+    constants: { C, ...constants, ACCUMULATE: v.accumulate, ...(dropout && { T: dropout.rowsPerSequence }) },
     bindings: {
       x,
       gain: wholeVectors(g.weights.piece(gain)),
@@ -63,7 +63,7 @@ export function normGradient(g: Graph, name: string, v: NormGradientViews): void
     uniforms: extentUniform({ rows: rowsIn(v) }),
     groups,
     label: 'layernorm.backward',
-    bytes: (12 + (v.passing ? 4 : 0) + (dropout ? 4 : 0)) * rowsIn(v) * C,
+    bytes: (12 + (v.accumulate ? 4 : 0) + (dropout ? 4 : 0)) * rowsIn(v) * C,
   });
   const sums = columnSums(g, v, C, gain, bias);
   g.add({
