@@ -73,11 +73,11 @@ fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
       own += gradient * gradient;
     }
   } else {
-    for (var at = begin; at < begin + CHUNK_VECTORS; at += SLAB) {
-      for (var i = thread; i < SLAB; i += CHUNK_THREADS) {
-        if (at + i < end) { slab[i] = updateAt(at + i, decaying); } else { slab[i] = vec4f(); }
+    for (var at = begin; at < begin + CHUNK_VECTORS; at += STAGE_VECTORS) {
+      for (var i = thread; i < STAGE_VECTORS; i += CHUNK_THREADS) {
+        if (at + i < end) { stage[i] = updateAt(at + i, decaying); } else { stage[i] = vec4f(); }
       }
-      own = addSlab(own, thread);
+      own = addStage(own, thread);
     }
   }
   let total = totalOfLanes(own, thread);

@@ -6,7 +6,7 @@ struct Extent {
   rows: u32,   // of a product C; of activations, those of one micro-batch where the kernel knows of stacks, else all
   stack: u32,  // so many micro-batches or products, whose rows lie one below another; 1 or more
   accumulate: u32,  // 0: the first of them overwrites the sums; 1: it adds to them
-  band: u32,   // matmul_operands.wgsl
+  swizzleRows: u32,  // matmul_operands.wgsl
 }
 
 @group(0) @binding(14) var<uniform> extent: Extent;

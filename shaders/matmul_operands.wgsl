@@ -46,12 +46,12 @@ fn below(v: vec4f, first: u32, end: u32) -> vec4f {
   return select(vec4f(), v, vec4u(first) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
 }
 
-// Workgroups are counted in a line; `tilesAcross` times `tilesDown` tiles cover C. Down a band of so many tiles first,
-// then to the right: the rows of A that a band reads stay in a cache while each column panel of B is read once a band.
-// (tile row, tile column)
+// (tile row, tile column) of workgroup `id`; `tilesDown` times `tilesAcross` tiles cover C. Swizzle: C is cut into bands of
+// `swizzleRows` tiles one below the other. Workgroups go down a band's first column of tiles, then its next one, then to the
+// next band. So the rows of A that a band reads stay in a cache, and each column panel of B is read once a band.
 fn tileOf(id: u32, tilesDown: u32, tilesAcross: u32) -> vec2u {
-  let first = id / (extent.band * tilesAcross) * extent.band;
+  let first = id / (extent.swizzleRows * tilesAcross) * extent.swizzleRows;
   let rest = id - first * tilesAcross;
-  let height = min(extent.band, tilesDown - first);
+  let height = min(extent.swizzleRows, tilesDown - first);
   return vec2u(first + rest % height, rest / height);
 }

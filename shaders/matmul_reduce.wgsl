@@ -1,10 +1,10 @@
 //! import epilogue
-// The second half of a matrix product that is split along K (`parts` of matmul_tile.wgsl is the first): adds the parts
+// The second half of a matrix product that is split along K (`splitK` of matmul_tile.wgsl is the first): adds the parts
 // in their order, then does what epilogue.wgsl says. A thread owns four consecutive values of a row.
 
-override SPLITS = 2u;
+override SPLIT_K = 2u;
 
-@group(0) @binding(0) var<storage, read> partials: array<vec4f>;  // [SPLITS, M, ceil(N / 4)]
+@group(0) @binding(0) var<storage, read> partials: array<vec4f>;  // [SPLIT_K, M, ceil(N / 4)]
 
 const THREADS = 64u;
 
@@ -19,7 +19,7 @@ fn total(begin: vec4f, place: vec2u) -> vec4f {
   let across = (N + 3u) / 4u;
   var sum = begin;
   if (place.x < extent.rows) {
-    for (var s = 0u; s < SPLITS; s++) { sum += partials[(s * extent.rows + place.x) * across + place.y / 4u]; }
+    for (var s = 0u; s < SPLIT_K; s++) { sum += partials[(s * extent.rows + place.x) * across + place.y / 4u]; }
   }
   return sum;
 }

@@ -10,20 +10,20 @@
 //   row 0       |  block 00                    |  block 01
 //   TILE_ROWS/2 |  block 10                    |  block 11
 //
-// A step takes STEP values of k (a multiple of 4). With SLABS every thread brings its part of them into workgroup
+// A step takes STEP values of k (a multiple of 4). With STAGED every thread brings its part of them into workgroup
 // memory: for 64 x 64 and 16 values, one vec4 of each operand for 32 that it reads and 256 multiply-adds. Without, each
 // thread loads its rows and columns itself and leaves it to the caches that its neighbours load the same: no barriers,
 // and all threads' registers hold accumulators; better where workgroup memory is slow or emulated.
 //
-// Slabs keep the direction of their matrix, so that no vec4 is taken apart by threads (place: row or column in a tile):
+// Staged tiles keep the direction of their matrix, so that no thread takes a vec4 apart (place: row or column in a tile):
 //
-//   "by k"    (A of TN, B of NN and TN)   slab[k * tile / 4 + place / 4]                        vec4 = 4 places, one k
-//   "by place" (A of NN and NT, B of NT)  slab[place / 4 * (STEP + 1) + place % 4 * STEP / 4 + k / 4]   4 k, one place
+//   "by k"    (A of TN, B of NN and TN)   tile[k * size / 4 + place / 4]                        vec4 = 4 places, one k
+//   "by place" (A of NN and NT, B of NT)  tile[place / 4 * (STEP + 1) + place % 4 * STEP / 4 + k / 4]   4 k, one place
 //
 // STEP + 1 in place of STEP keeps the threads of a subgroup on different banks. Values beyond K are zero.
 // Each accumulator adds its products one by one, k rising: the same order, whatever the sizes of tiles and steps.
 //
-// `parts` is the first half of a product that is split along K (matmul_reduce.wgsl is the second): workgroups with
+// `splitK` is the first half of a product that is split along K (matmul_reduce.wgsl is the second): workgroups with
 // z = s add the TERMS values of k from s * TERMS on.
 // One file of more than 300 lines: the three layouts differ in how tiles are loaded, and the rest is theirs together.
 
@@ -32,21 +32,21 @@ override TILE_COLUMNS = 64u;
 override ROW_BLOCKS = 1u;
 override COLUMN_BLOCKS = 1u;
 override STEP = 16u;
-override SLABS = true;
-// Terms of one part, a multiple of STEP; all of them where the product is not split.
+override STAGED = true;
+// Terms of one part of K, a multiple of STEP; all of K where the product is not split.
 override TERMS: u32;
 
 override ROW_STRIDE = TILE_ROWS / ROW_BLOCKS;
 override COLUMN_STRIDE = TILE_COLUMNS / COLUMN_BLOCKS;
 override THREADS_X = TILE_COLUMNS / (4u * COLUMN_BLOCKS);
 override THREADS = THREADS_X * TILE_ROWS / (4u * ROW_BLOCKS);
-override SLAB_A = select(1u, TILE_ROWS / 4u * (STEP + 1u), SLABS);
-override SLAB_B = select(1u, TILE_COLUMNS / 4u * (STEP + 1u), SLABS);
+override TILE_A_SIZE = select(1u, TILE_ROWS / 4u * (STEP + 1u), STAGED);
+override TILE_B_SIZE = select(1u, TILE_COLUMNS / 4u * (STEP + 1u), STAGED);
 
 @group(0) @binding(13) var<storage, read_write> partial: array<vec4f>;  // [splits, M, ceil(N / 4)]
 
-var<workgroup> slabA: array<vec4f, SLAB_A>;
-var<workgroup> slabB: array<vec4f, SLAB_B>;
+var<workgroup> tileA: array<vec4f, TILE_A_SIZE>;
+var<workgroup> tileB: array<vec4f, TILE_B_SIZE>;
 
 struct Four {
   i0: vec4f,
@@ -109,27 +109,27 @@ fn fourOfB(row: u32, first: u32, rows: u32, cols: u32) -> Four {
   );
 }
 
-// Thread `i` fills its part of both slabs with the values of k to k + STEP - 1 for the tile at `corner`.
+// Thread `i` fills its share of both tiles with the values of k to k + STEP - 1 for the tile at `corner`.
 fn fill(i: u32, k: u32, corner: vec2u) {
   for (var s = i; s < TILE_ROWS * STEP / 4u; s += THREADS) {
     if (LAYOUT == TN) {
-      slabA[s] = edgeA(k + s / (TILE_ROWS / 4u), corner.x + s % (TILE_ROWS / 4u) * 4u, K, extent.rows);
+      tileA[s] = edgeA(k + s / (TILE_ROWS / 4u), corner.x + s % (TILE_ROWS / 4u) * 4u, K, extent.rows);
     } else {
-      slabA[s / STEP * (STEP + 1u) + s % STEP] = edgeA(corner.x + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, extent.rows, K);
+      tileA[s / STEP * (STEP + 1u) + s % STEP] = edgeA(corner.x + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, extent.rows, K);
     }
   }
   for (var s = i; s < TILE_COLUMNS * STEP / 4u; s += THREADS) {
     if (LAYOUT == NT) {
-      slabB[s / STEP * (STEP + 1u) + s % STEP] = edgeB(corner.y + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, N, K);
+      tileB[s / STEP * (STEP + 1u) + s % STEP] = edgeB(corner.y + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, N, K);
     } else {
-      slabB[s] = edgeB(k + s / (TILE_COLUMNS / 4u), corner.y + s % (TILE_COLUMNS / 4u) * 4u, K, N);
+      tileB[s] = edgeB(k + s / (TILE_COLUMNS / 4u), corner.y + s % (TILE_COLUMNS / 4u) * 4u, K, N);
     }
   }
 }
 
 // Four rows of A from row `place` of the tile on, each its values of k + j to k + j + 3.
 fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
-  if (!SLABS) {
+  if (!STAGED) {
     let row = corner.x + place;
     let first = k + j;
     if (LAYOUT == TN) {
@@ -140,15 +140,15 @@ fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
   if (LAYOUT == TN) {
     let across = TILE_ROWS / 4u;
     let at = j * across + place / 4u;
-    return transpose4(Four(slabA[at], slabA[at + across], slabA[at + 2u * across], slabA[at + 3u * across]));
+    return transpose4(Four(tileA[at], tileA[at + across], tileA[at + 2u * across], tileA[at + 3u * across]));
   }
   let at = place / 4u * (STEP + 1u) + j / 4u;
-  return Four(slabA[at], slabA[at + STEP / 4u], slabA[at + STEP / 2u], slabA[at + STEP / 4u * 3u]);
+  return Four(tileA[at], tileA[at + STEP / 4u], tileA[at + STEP / 2u], tileA[at + STEP / 4u * 3u]);
 }
 
 // Four k of B, from k + j on, each its values of four columns from `place` on.
 fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
-  if (!SLABS) {
+  if (!STAGED) {
     let col = corner.y + place;
     let first = k + j;
     if (LAYOUT == NT) {
@@ -158,11 +158,11 @@ fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
   }
   if (LAYOUT == NT) {
     let at = place / 4u * (STEP + 1u) + j / 4u;
-    return transpose4(Four(slabB[at], slabB[at + STEP / 4u], slabB[at + STEP / 2u], slabB[at + STEP / 4u * 3u]));
+    return transpose4(Four(tileB[at], tileB[at + STEP / 4u], tileB[at + STEP / 2u], tileB[at + STEP / 4u * 3u]));
   }
   let across = TILE_COLUMNS / 4u;
   let at = j * across + place / 4u;
-  return Four(slabB[at], slabB[at + across], slabB[at + 2u * across], slabB[at + 3u * across]);
+  return Four(tileB[at], tileB[at + across], tileB[at + 2u * across], tileB[at + 3u * across]);
 }
 
 fn add(acc: vec4f, p: vec4f, b: Four) -> vec4f {
@@ -203,12 +203,12 @@ fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32) -> Blocks {
     end = min(K, first + TERMS);
   }
   for (var k = first; k < end; k += STEP) {
-    if (SLABS) {
+    if (STAGED) {
       fill(i, k, corner);
       workgroupBarrier();
     }
     for (var j = 0u; j < rounds(STEP, extent.stack); j += 4u) { t = addFour(t, k, j, corner, tx, ty); }
-    if (SLABS) { workgroupBarrier(); }
+    if (STAGED) { workgroupBarrier(); }
   }
   return t;
 }
@@ -312,7 +312,7 @@ fn fixed(
 }
 
 @compute @workgroup_size(THREADS)
-fn parts(
+fn splitK(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,

@@ -3,23 +3,23 @@
 // those of all eight. The host adds the chunks in float64.
 //
 // On software adapters the eight lanes are all threads there are. A GPU wants more to meet a chunk: CHUNK_THREADS of them
-// leave a SLAB of it in workgroup memory at a time, from where eight add it up (addSlab), in the same order.
+// leave a STAGE_VECTORS of it in workgroup memory at a time, from where eight add it up (addStage), in the same order.
 
 const CHUNK_VECTORS = 1024u;
 const CHUNK_LANES = 8u;
-const SLAB = 512u;
+const STAGE_VECTORS = 512u;
 override CHUNK_THREADS: u32 = 8u;
-const_assert CHUNK_VECTORS % SLAB == 0u;
+const_assert CHUNK_VECTORS % STAGE_VECTORS == 0u;
 
 var<workgroup> laneSquares: array<f32, CHUNK_LANES>;
-var<workgroup> slab: array<vec4f, select(1u, SLAB, CHUNK_THREADS > CHUNK_LANES)>;
+var<workgroup> stage: array<vec4f, select(1u, STAGE_VECTORS, CHUNK_THREADS > CHUNK_LANES)>;
 
-// Adds the squares of the slab to those that this thread has; all threads of the workgroup must come here.
-fn addSlab(own: vec4f, thread: u32) -> vec4f {
+// Adds the squares of the stage to those that this thread has; all threads of the workgroup must come here.
+fn addStage(own: vec4f, thread: u32) -> vec4f {
   var sum = own;
   workgroupBarrier();
   if (thread < CHUNK_LANES) {
-    for (var i = thread; i < SLAB; i += CHUNK_LANES) { sum += slab[i] * slab[i]; }
+    for (var i = thread; i < STAGE_VECTORS; i += CHUNK_LANES) { sum += stage[i] * stage[i]; }
   }
   workgroupBarrier();
   return sum;

@@ -7,10 +7,12 @@ export interface Extent {
   /** Whether the first of them adds to the sums or overwrites them. Default true. */
   readonly accumulate?: boolean;
   /** Of tiles (shaders/matmul_operands.wgsl). Default 1. */
-  readonly band?: number;
+  readonly swizzleRows?: number;
 }
 
 /** The `uniforms` of a dispatch with this extent. */
-export function extentUniform({ rows, stack = 1, accumulate = true, band = 1 }: Extent): { extent: readonly number[] } {
-  return { extent: [rows, stack, Number(accumulate), band] };
+export function extentUniform({ rows, stack = 1, accumulate = true, swizzleRows = 1 }: Extent): {
+  extent: readonly number[];
+} {
+  return { extent: [rows, stack, Number(accumulate), swizzleRows] };
 }

@@ -34,7 +34,7 @@ export interface MatmulKernel {
   /** Its shader for other shapes: what computes this product, if not the kernel itself. */
   readonly instead?: (shape: ProductShape) => MatmulKernel | undefined;
   /** How many tiles one below the other are computed before those to their right (shaders/matmul_operands.wgsl). */
-  readonly band?: (shape: ProductShape) => number;
+  readonly swizzleRows?: (shape: ProductShape) => number;
   /** Copies of its operands that it reads in their place. */
   readonly copies?: (shape: ProductShape) => OperandCopies;
   /** Override constants besides those that every product has. */
@@ -42,7 +42,7 @@ export interface MatmulKernel {
   /** The subgroup size that it needs, which must be the adapter's only one. */
   readonly subgroupSize?: number;
   /** It can be split along K. */
-  readonly splits?: boolean;
+  readonly canSplitK?: boolean;
 }
 
 /** How operands are copied before a product (shaders/arrange.wgsl): `spaced` has rows of another length. */
@@ -106,7 +106,7 @@ function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
     constants: () => ({ LANES: lanes }),
     // A processor foresees the addresses of its places, each a row, but not of its lines, a few in every row: the panel
     // of 64 lines is what should stay in the second cache.
-    band: ({ layout, k }) => (layout === 'NN' && 64 * 4 * k <= PANEL_BYTES ? Number.POSITIVE_INFINITY : 1),
+    swizzleRows: ({ layout, k }) => (layout === 'NN' && 64 * 4 * k <= PANEL_BYTES ? Number.POSITIVE_INFINITY : 1),
     copies: tallCopies,
   };
   return {
@@ -127,7 +127,7 @@ function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
 }
 
 /** shaders/matmul_tile.wgsl: a workgroup's tile, a thread's blocks of 4 x 4, values of k a step. */
-function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: number, slabs = true): MatmulKernel {
+function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: number, staged = true): MatmulKernel {
   return {
     shader: 'matmul_tile',
     tile: () => [rows, columns],
@@ -137,9 +137,9 @@ function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: 
       ROW_BLOCKS: down,
       COLUMN_BLOCKS: across,
       STEP: step,
-      SLABS: slabs,
+      STAGED: staged,
     }),
-    splits: true,
+    canSplitK: true,
   };
 }
 
@@ -155,7 +155,7 @@ const KERNELS = {
   'subgroup4/16': subgroupKernel(4, 16),
   'subgroup8/16': subgroupKernel(8, 16),
   'subgroup16/16': subgroupKernel(16, 16),
-  // Both slabs fit into 16 KiB, the least that an adapter has.
+  // Both staged tiles fit into 16 KiB, the least that an adapter has.
   tile32x32: tiles(32, 32, 1, 1, 16),
   tile32x64: tiles(32, 64, 1, 1, 16),
   tile64x64: tiles(64, 64, 1, 1, 16),

@@ -10,19 +10,19 @@ import {
   vectors,
 } from './matmul-kernels.js';
 
-/** Into how many parts K can be split; `fit`: into as many as fill a GPU (`fittingParts`). */
-const SPLITS = [2, 4, 8, 16, 32, 'fit'] as const;
+/** Into how many parts K can be split; `fit`: into as many as fill a GPU (`fittingSplitK`). */
+const SPLIT_K = [2, 4, 8, 16, 32, 'fit'] as const;
 
 /** The name of a kernel, with `/k4` behind it for K in four parts: `tile64x64/k4`. */
-export type MatmulVariant = KernelName | `${KernelName}/k${(typeof SPLITS)[number]}`;
+export type MatmulVariant = KernelName | `${KernelName}/k${(typeof SPLIT_K)[number]}`;
 
-function parse(name: string): { readonly kernel: MatmulKernel; readonly parts: number | 'fit' } | undefined {
-  const [, base, parts] = /^(.*?)(?:\/k(\d+|fit))?$/.exec(name) ?? [];
+function parse(name: string): { readonly kernel: MatmulKernel; readonly splitK: number | 'fit' } | undefined {
+  const [, base, splitK] = /^(.*?)(?:\/k(\d+|fit))?$/.exec(name) ?? [];
   if (!Object.hasOwn(MATMUL_KERNELS, base)) return undefined;
   const kernel = MATMUL_KERNELS[base as KernelName];
-  if (parts === undefined) return { kernel, parts: 1 };
-  const known = kernel.splits ? SPLITS.find((count) => String(count) === parts) : undefined;
-  return known === undefined ? undefined : { kernel, parts: known };
+  if (splitK === undefined) return { kernel, splitK: 1 };
+  const known = kernel.canSplitK ? SPLIT_K.find((count) => String(count) === splitK) : undefined;
+  return known === undefined ? undefined : { kernel, splitK: known };
 }
 
 export function isMatmulVariant(name: string): name is MatmulVariant {
@@ -52,20 +52,23 @@ export const ENOUGH_TILES = 512;
 const FEWEST_TERMS = 128;
 
 /** Parts of a product of few tiles, whichever kernel computes it; not of TN: weight gradients, whose stacks are not split. */
-function fittingParts({ layout, m, n, k }: ProductShape): number {
+function fittingSplitK({ layout, m, n, k }: ProductShape): number {
   if (layout === 'TN') return 1;
   const tiles = Math.ceil(m / 64) * Math.ceil(n / 64);
   return Math.min(Math.floor(ENOUGH_TILES / tiles), Math.floor(k / FEWEST_TERMS));
 }
 
-/** How K is split: in `parts` of `terms` each (the last may be shorter). Depends on variant and shape alone. */
-export function splitOf(variant: MatmulVariant, shape: ProductShape): { parts: number; terms: number } {
+/** How K is split: in `splitK` parts of `terms` each (the last may be shorter). Depends on variant and shape alone. */
+export function splitOf(variant: MatmulVariant, shape: ProductShape): { splitK: number; terms: number } {
   const { m, n, k } = shape;
-  const { parts: wanted } = parsed(variant);
-  const parts = Math.min(wanted === 'fit' ? fittingParts(shape) : wanted, Math.floor(SPLIT_VALUES / (m * vectors(n))));
-  if (parts < 2) return { parts: 1, terms: k };
-  const terms = Math.ceil(k / parts / SPLIT_STEP) * SPLIT_STEP;
-  return { parts: Math.ceil(k / terms), terms: Math.min(terms, k) };
+  const { splitK: wanted } = parsed(variant);
+  const splitK = Math.min(
+    wanted === 'fit' ? fittingSplitK(shape) : wanted,
+    Math.floor(SPLIT_VALUES / (m * vectors(n))),
+  );
+  if (splitK < 2) return { splitK: 1, terms: k };
+  const terms = Math.ceil(k / splitK / SPLIT_STEP) * SPLIT_STEP;
+  return { splitK: Math.ceil(k / terms), terms: Math.min(terms, k) };
 }
 
 /** A copy of an operand: its leading dimension and size in values, its place in the scratch in values of 32 bits. */
@@ -111,8 +114,8 @@ export function kernelFor(variant: MatmulVariant, shape: ProductShape): MatmulKe
 
 /** Values of scratch that a product by `variant` needs, at most. */
 export function scratchValues(variant: MatmulVariant, shape: ProductShape): number {
-  const { parts } = splitOf(variant, shape);
-  if (parts > 1) return parts * rowsOf(shape) * vectors(shape.n);
+  const { splitK } = splitOf(variant, shape);
+  if (splitK > 1) return splitK * rowsOf(shape) * vectors(shape.n);
   return operandCopies(kernelFor(variant, shape), shape, shape.k, shape.k).values;
 }
 

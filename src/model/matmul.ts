@@ -83,8 +83,8 @@ export interface MatmulArguments {
 
 const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };
 
-/** Rows of A that a band of tiles reads should stay in a mebibyte of cache. */
-const BAND_BYTES = 1024 * 1024;
+/** Bytes of cache for the rows of A that the tiles of one swizzle band read. */
+const SWIZZLE_BYTES = 1024 * 1024;
 
 /**
  * Appends C = A B to `list`, by the variant that `table` names. Throws RangeError for sizes or outputs that do not fit
@@ -106,8 +106,8 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const { view: bView, ld: ldb } = arranged(args.b, args.ldb, n, copies.b);
   const [tileRows, tileColumns] = kernel.tile(m, copies.layout);
   const tilesDown = Math.ceil(rows / tileRows);
-  const { parts, terms } = splitOf(variant, shape);
-  if (parts > 1 && layout === 'TN' && stack > 1)
+  const { splitK, terms } = splitOf(variant, shape);
+  if (splitK > 1 && layout === 'TN' && stack > 1)
     throw new RangeError(`${describe(args)}: ${variant} splits K, which goes with no stack of TN`);
   const constants = {
     LAYOUT: LAYOUTS[copies.layout],
@@ -117,16 +117,17 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     LDB: ldb,
     LDC: output.ldc,
     VECTOR: lda % 4 === 0 && ldb % 4 === 0,
-    ...(kernel.splits ? { TERMS: terms } : {}),
+    ...(kernel.canSplitK ? { TERMS: terms } : {}),
     ...kernel.constants?.(tileRows),
   };
   const uniforms = extentUniform({
     rows,
     stack: layout === 'TN' ? stack : 1,
     accumulate: output.accumulate,
-    band: Math.min(
+    swizzleRows: Math.min(
       tilesDown,
-      kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4))),
+      kernel.swizzleRows?.({ ...shape, layout: copies.layout }) ??
+        Math.max(1, Math.floor(SWIZZLE_BYTES / (tileRows * k * 4))),
     ),
   });
   const a = wholeVectors(aView);
@@ -139,7 +140,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const profile = { label: args.label, shape: `${rows}x${n}x${layout === 'TN' ? stack * k : k}` };
   const operandValues = layout === 'TN' ? stack * k * (m + n) : rows * k + k * n;
   const work = { flops: 2 * stack * m * n * k, bytes: 4 * (operandValues + rows * n) };
-  if (parts === 1) {
+  if (splitK === 1) {
     list.add({
       shader: kernel.shader,
       entry: target.entry,
@@ -156,19 +157,19 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const partial = scratchFor(args, scratchValues(variant, shape));
   list.add({
     shader: kernel.shader,
-    entry: 'parts',
+    entry: 'splitK',
     constants,
     switches: halves,
     bindings: { ...operands, partial },
     uniforms,
-    groups: [...groups, parts],
+    groups: [...groups, splitK],
     ...profile,
     ...work,
   });
   list.add({
     shader: 'matmul_reduce',
     entry: target.entry,
-    constants: { N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
+    constants: { N: n, LDC: output.ldc, SPLIT_K: splitK, ...target.constants },
     switches,
     bindings: { partials: partial, ...target.bindings },
     uniforms,

@@ -34,7 +34,7 @@ function isPossible(config: ModelConfig, shape: BatchShape & { readonly stack: n
   const products = trainingProducts(config, shape, plan);
   return (
     scratchOf(products, plan) <= plan.windowValues &&
-    products.every((p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).parts === 1)
+    products.every((p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).splitK === 1)
   );
 }
 

@@ -114,9 +114,9 @@ describe('a split along K', () => {
       expect(splitOf(variant, stored(256, 768, 3072))).toEqual({ parts: 10, terms: 320 });
       expect(splitOf(variant, { ...stored(256, 768, 3072), stack: 2 })).toEqual({ parts: 10, terms: 320 });
       expect(splitOf(variant, stored(64, 64, 300))).toEqual({ parts: 2, terms: 160 });
-      expect(splitOf(variant, stored(64, 64, 255)).parts).toBe(1);
-      expect(splitOf(variant, stored(256, 25152, 768)).parts).toBe(1);
-      expect(splitOf(variant, shape(64, 64, 3072)).parts).toBe(1);
+      expect(splitOf(variant, stored(64, 64, 255)).splitK).toBe(1);
+      expect(splitOf(variant, stored(256, 25152, 768)).splitK).toBe(1);
+      expect(splitOf(variant, shape(64, 64, 3072)).splitK).toBe(1);
     }
   });
 
@@ -124,8 +124,8 @@ describe('a split along K', () => {
     expect(scratchValues('tile64x64/k4', shape(64, 63, 512))).toBe(4 * 64 * 64);
     const stacked = { layout: 'NN', m: 64, n: 63, k: 512, output: 'store', stack: 3 } as const;
     expect(scratchValues('tile64x64/k4', stacked)).toBe(3 * 4 * 64 * 64);
-    expect(splitOf('tile64x64/k8', shape(2048, 2048, 512)).parts).toBe(4);
-    expect(splitOf('tile64x64/k8', shape(4096, 4096, 512)).parts).toBe(1);
+    expect(splitOf('tile64x64/k8', shape(2048, 2048, 512)).splitK).toBe(4);
+    expect(splitOf('tile64x64/k8', shape(4096, 4096, 512)).splitK).toBe(1);
   });
 
   test('a split along K is refused for kernels and numbers that do not split', () => {
