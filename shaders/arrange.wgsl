@@ -13,7 +13,7 @@ override VECTOR: bool;  // LDS is a multiple of 4
 
 const THREADS = 64u;
 
-alias Value = f32;  //! half: alias Value = f16;
+alias Value = f32;  //! f16: alias Value = f16;
 @group(0) @binding(0) var<storage, read> source: array<Value>;
 @group(0) @binding(1) var<storage, read> source4: array<vec4<Value>>;  // the same view
 @group(0) @binding(2) var<storage, read_write> target4: array<vec4<Value>>;

@@ -1,6 +1,6 @@
 //! import random
 //! import loops
-//! import half_range
+//! import f16_range
 // Causal multi-head attention, forward and backward, for any adapter: workgroup memory, no features, default limits.
 //
 //   S = scale Q K^T (keys up to the query's own)      P = softmax(S)      O = (F * P) V
@@ -25,10 +25,10 @@
 // reads feed 64 multiply-adds. The pieces are swizzled against bank conflicts. Three of them and the reduction take
 // 13 KiB. Rows are loaded by scalars, so that D may be any number.
 
-// With `half`, qkv, out and their gradients are float16; workgroup memory, scores and sums are float32 always.
+// With `f16`, qkv, out and their gradients are float16; workgroup memory, scores and sums are float32 always.
 
-alias Value = f32;  //! half: alias Value = f16;
-fn toValue(v: f32) -> f32 { return v; }  //! half: fn toValue(v: f32) -> f16 { return f16(halfRange(v)); }
+alias Value = f32;  //! f16: alias Value = f16;
+fn toValue(v: f32) -> f32 { return v; }  //! f16: fn toValue(v: f32) -> f16 { return f16(f16Range(v)); }
 // One file of more than 300 lines: forward and both halves of backward share the blocks in workgroup memory.
 
 override T: u32 = 64u;

@@ -17,7 +17,7 @@
 // SLICES chunks. Their sums meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is
 // 1 there and all that folds away. Both add in the same order.
 
-alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
+alias Gradient = f32;  //! f16Gradient: alias Gradient = f16;
 
 override N: u32 = 4u;
 override ROWS: u32 = 64u;

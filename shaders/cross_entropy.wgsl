@@ -6,7 +6,7 @@
 //
 // logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R];
 // scale = 1 / (tokens of the global batch).
-// total [2] = low, high. LANES and ROWS as in layernorm.wgsl; a lane takes columns by fours, and the last few one by
+// total [2] = low, high. LANES and ROWS as in layernorm.wgsl; a lane takes columns by vec4s, and the last few one by
 // one. It keeps its own running maximum and sum (online softmax), so that the row is read twice and not three times.
 // Loops begin at the row, as in layernorm.wgsl.
 // What max and exp make of a NaN is the driver's choice (SwiftShader: something finite), so the largest magnitude goes

@@ -18,7 +18,7 @@
 //! import fixed_point
 //! import unit
 
-alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
+alias Gradient = f32;  //! f16Gradient: alias Gradient = f16;
 
 override T: u32 = 4u;
 override C: u32 = 4u;

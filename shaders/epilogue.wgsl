@@ -1,7 +1,7 @@
 //! import extent
 //! import random
 //! import gelu
-//! import output_values  //! quads: //! import output_quads
+//! import output_values  //! vec4: //! import output_vec4
 // What happens to a matrix product on its way out, in one place for all of its kernels. A call takes four consecutive
 // values of one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on; rows and columns beyond C are
 // left out.
@@ -14,7 +14,7 @@
 //                  and intoSums
 //
 // Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
-// its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are
+// its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`vec4`), four values are
 // one access to memory, on software adapters several times as fast.
 
 override LDC: u32;

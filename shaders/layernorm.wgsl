@@ -1,6 +1,6 @@
 //! import extent
 //! import random
-//! import half_range
+//! import f16_range
 // LayerNorm (Ba et al., arXiv 1607.06450) over rows of C values.
 //
 //   forward   y = (x - mean) * rstd * gain + bias,  rstd = 1 / sqrt(variance + 1e-5)
@@ -19,13 +19,13 @@
 // columns begin at the row's first value, which the compiler does not know: narrow rows would else be unrolled, which
 // takes LLVM seconds.
 //
-// y (`halfY`), dy (`halfGradient`) and dropped (`halfDropped`) may be float16.
+// y (`f16Y`), dy (`f16Gradient`) and dropped (`f16Dropped`) may be float16.
 
-alias ValueY = f32;  //! halfY: alias ValueY = f16;
-alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
-alias Dropped = f32;  //! halfDropped: alias Dropped = f16;
-fn toY(v: vec4f) -> vec4f { return v; }  //! halfY: fn toY(v: vec4f) -> vec4<f16> { return vec4<f16>(halfRange4(v)); }
-fn toDropped(v: vec4f) -> vec4f { return v; }  //! halfDropped: fn toDropped(v: vec4f) -> vec4<f16> { return vec4<f16>(halfRange4(v)); }
+alias ValueY = f32;  //! f16Y: alias ValueY = f16;
+alias Gradient = f32;  //! f16Gradient: alias Gradient = f16;
+alias Dropped = f32;  //! f16Dropped: alias Dropped = f16;
+fn toY(v: vec4f) -> vec4f { return v; }  //! f16Y: fn toY(v: vec4f) -> vec4<f16> { return vec4<f16>(f16Range4(v)); }
+fn toDropped(v: vec4f) -> vec4f { return v; }  //! f16Dropped: fn toDropped(v: vec4f) -> vec4<f16> { return vec4<f16>(f16Range4(v)); }
 
 override C: u32 = 4u;
 override T: u32 = 1u;

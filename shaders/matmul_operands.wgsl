@@ -11,7 +11,7 @@
 // each: each is a product of its own, rounded to fixed point by itself, one after the other.
 //
 // a and a4 are the same view, b and b4 as well. Leading dimensions that are multiples of 4 (VECTOR) are read through
-// the vec4 arrays: one load in place of four. Either may be float16 (`halfA`, `halfB`); sums are float32 always.
+// the vec4 arrays: one load in place of four. Either may be float16 (`f16A`, `f16B`); sums are float32 always.
 
 const NN = 0u;
 const NT = 1u;
@@ -23,8 +23,8 @@ override LDA: u32;
 override LDB: u32;
 override VECTOR: bool;
 
-alias OperandA = f32;  //! halfA: alias OperandA = f16;
-alias OperandB = f32;  //! halfB: alias OperandB = f16;
+alias OperandA = f32;  //! f16A: alias OperandA = f16;
+alias OperandB = f32;  //! f16B: alias OperandB = f16;
 @group(0) @binding(0) var<storage, read> a: array<OperandA>;
 @group(0) @binding(1) var<storage, read> a4: array<vec4<OperandA>>;
 @group(0) @binding(2) var<storage, read> b: array<OperandB>;

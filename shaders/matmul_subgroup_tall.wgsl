@@ -158,18 +158,18 @@ fn multiply(t: ptr<function, Tile>, corner: vec2u, lane: u32, s: u32) {
 }
 
 // Four values of a row of C that this lane holds; there are 64 such in the tile.
-struct Quad {
+struct OutputVec4 {
   row: u32,
   col: u32,
   v: vec4f,
 }
 
-fn quadOf(t: ptr<function, Tile>, i: u32, corner: vec2u, lane: u32) -> Quad {
-  if (LAYOUT != NN) { return Quad(corner.x + i, corner.y + 4u * lane, (*t)[i]); }
+fn outputVec4(t: ptr<function, Tile>, i: u32, corner: vec2u, lane: u32) -> OutputVec4 {
+  if (LAYOUT != NN) { return OutputVec4(corner.x + i, corner.y + 4u * lane, (*t)[i]); }
   let place = i / 16u;
   let line = i % 16u * 4u;
   let v = vec4f((*t)[line][place], (*t)[line + 1u][place], (*t)[line + 2u][place], (*t)[line + 3u][place]);
-  return Quad(corner.x + 4u * lane + place, corner.y + line, v);
+  return OutputVec4(corner.x + 4u * lane + place, corner.y + line, v);
 }
 
 //! each STORE: store storeGelu storeDropout
@@ -184,7 +184,7 @@ fn STORE(
   begin(&t, corner, lane);
   multiply(&t, corner, lane, 0u);
   for (var i = 0u; i < rounds(64u, extent.stack); i++) {
-    let q = quadOf(&t, i, corner, lane);
+    let q = outputVec4(&t, i, corner, lane);
     STORE4(q.row, q.col, q.v);
   }
 }
@@ -220,7 +220,7 @@ fn fixed(
     if (s == 0u) { wrong = fetchSums(corner, lane); }
     let isFirst = s % 2u == 0u && s + 1u < extent.stack;
     for (var i = 0u; i < rounds(64u, extent.stack); i++) {
-      let q = quadOf(&t, i, corner, lane);
+      let q = outputVec4(&t, i, corner, lane);
       if (outside(q.row, q.col)) { continue; }
       var v = integersOf(q.col, q.v);
       if (isFirst) {

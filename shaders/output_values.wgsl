@@ -1,5 +1,5 @@
 //! import output_types
-// What products write and meet there, in accesses of one value: any N and LDC. output_quads.wgsl has the same functions.
+// What products write and meet there, in accesses of one value: any N and LDC. output_vec4.wgsl has the same functions.
 // `at` is the first of four places, `col` its column; columns beyond N are left out.
 
 @group(0) @binding(4) var<storage, read_write> c: array<ValueC>;        // [M, N], leading dimension LDC

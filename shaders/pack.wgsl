@@ -72,16 +72,16 @@ const EACH = 16u;  // blocks of one thread of `offsets`
 var<workgroup> starts: array<u32, 256>;
 
 // Words of the block for each byte of its width.
-fn quads(block: u32, count: u32) -> u32 { return min(64u, count - block * 64u); }
+fn vec4Count(block: u32, count: u32) -> u32 { return min(64u, count - block * 64u); }
 
 @compute @workgroup_size(256)
 fn offsets(@builtin(local_invocation_id) local: vec3u) {
-  let count = arrayLength(&a);  // in fours, as threads have them
+  let count = arrayLength(&a);  // in vec4s, as threads have them
   let blockCount = (count + 63u) / 64u;
   let first = local.x * EACH;
   let end = min(first + EACH, blockCount);
   var words = 0u;
-  for (var block = first; block < end; block++) { words += blocks[block] * quads(block, count); }
+  for (var block = first; block < end; block++) { words += blocks[block] * vec4Count(block, count); }
   starts[local.x] = words;
   workgroupBarrier();
   if (local.x == 0u) {
@@ -104,7 +104,7 @@ fn offsets(@builtin(local_invocation_id) local: vec3u) {
       let width = blocks[block + i];
       blocks[block + i] = (at << 4u) | width;
       bytes |= width << (8u * i);
-      at += width * quads(block + i, count);
+      at += width * vec4Count(block + i, count);
     }
     packed[HEADER + block / 4u] = bytes;
   }
@@ -133,7 +133,7 @@ fn scatter(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
   let block = blocks[group.x];
   let width = block & 15u;
   if (i >= arrayLength(&a) || width == 0u) { return; }
-  let n = quads(group.x, arrayLength(&a));
+  let n = vec4Count(group.x, arrayLength(&a));
   let at = block >> 4u;
   let t = local.x;
   let v = integersAt(i);

@@ -111,10 +111,10 @@ export class Gpu {
   }
 
   /** A zeroed storage buffer of `values` values. Throws LT_GPU_MEMORY when there is not enough memory. */
-  async buffer(label: string, values: number, half = false): Promise<View> {
-    const size = bufferBytes(values, half);
+  async buffer(label: string, values: number, f16 = false): Promise<View> {
+    const size = bufferBytes(values, f16);
     const buffer = await this.#create(label, size, USAGE.storage | USAGE.copySrc | USAGE.copyDst);
-    return half ? { buffer, offset: 0, size, half } : { buffer, offset: 0, size };
+    return f16 ? { buffer, offset: 0, size, f16 } : { buffer, offset: 0, size };
   }
 
   /** A uniform buffer of `bytes`. */

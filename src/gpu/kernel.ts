@@ -13,7 +13,7 @@ export interface KernelId {
   readonly entry: string;
   readonly constants: Constants;
   /** Names of the lines of the shader that are replaced: see `composeShader`. */
-  readonly switches?: readonly string[];
+  readonly defines?: readonly string[];
 }
 
 type Access = 'uniform' | 'read' | 'read_write';
@@ -40,7 +40,7 @@ export interface Kernel {
 const IMPORT = /^\/\/! import (\w+)$/gm;
 const DECLARATION = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:\s*,\s*(read|read_write))?>\s*(\w+)/g;
 /** `line  //! name: other line` */
-const SWITCH = /^(.*?) *\/\/! (\w+): (.+)$/gm;
+const DEFINE = /^(.*?) *\/\/! (\w+): (.+)$/gm;
 /** Lines between `//! each STORE: store storeGelu` and `//! end`. */
 const EACH = /^\/\/! each (\w+): ([\w ]+)\n([\s\S]*?)^\/\/! end$/gm;
 const ENABLE = /^enable [\w, ]+;$/gm;
@@ -48,11 +48,11 @@ const ENABLE = /^enable [\w, ]+;$/gm;
 /**
  * `name`'s text with the shaders it imports (`//! import random`, each once, before it). Shared functions stand in one
  * file each; every file compiles once its imports stand before it. What overrides cannot say, types and bindings, is
- * switched by lines: `alias Out = f32;  //! halfOut: alias Out = f16;` reads as its end where `halfOut` is among
- * `switches`, else as its beginning. An import may be such a line. Lines between `//! each STORE: store storeGelu` and
+ * chosen by lines: `alias Out = f32;  //! f16Out: alias Out = f16;` reads as its end where `f16Out` is among
+ * `defines`, else as its beginning. An import may be such a line. Lines between `//! each STORE: store storeGelu` and
  * `//! end` are there once for each of the names, with it in place of STORE wherever a word begins so: WGSL passes no functions.
  */
-export function composeShader(texts: ShaderTexts, name: string, switches: readonly string[] = []): string {
+export function composeShader(texts: ShaderTexts, name: string, defines: readonly string[] = []): string {
   const seen = new Set<string>();
   const parts: string[] = [];
   const visit = (file: string) => {
@@ -60,12 +60,12 @@ export function composeShader(texts: ShaderTexts, name: string, switches: readon
     seen.add(file);
     const text = texts[file];
     if (text === undefined) throw new LantrainError('LT_GPU_SHADER', `there is no shader ${file}.wgsl`);
-    const own = text.replace(EACH, repeated).replace(SWITCH, switched);
+    const own = text.replace(EACH, repeated).replace(DEFINE, defined);
     for (const match of own.matchAll(IMPORT)) visit(match[1]);
     parts.push(own);
   };
-  const switched = (_line: string, before: string, name: string, after: string) =>
-    switches.includes(name) ? after : before;
+  const defined = (_line: string, before: string, name: string, after: string) =>
+    defines.includes(name) ? after : before;
   const repeated = (_lines: string, word: string, names: string, lines: string) =>
     names
       .split(' ')
@@ -92,8 +92,8 @@ export class KernelCache {
 
   /** The pipeline for `id` with a bind group layout of just the variables `names`. Throws LT_GPU_SHADER. */
   get(id: KernelId, names: readonly string[]): Promise<Kernel> {
-    const switches = [...(id.switches ?? [])].sort();
-    const key = JSON.stringify([id.shader, id.entry, Object.entries(id.constants).sort(), [...names].sort(), switches]);
+    const defines = [...(id.defines ?? [])].sort();
+    const key = JSON.stringify([id.shader, id.entry, Object.entries(id.constants).sort(), [...names].sort(), defines]);
     let kernel = this.#kernels.get(key);
     if (kernel === undefined) {
       kernel = this.#build(id, names);
@@ -121,11 +121,11 @@ export class KernelCache {
   }
 
   async #build(id: KernelId, names: readonly string[]): Promise<Kernel> {
-    const switches = [...(id.switches ?? [])].sort();
-    const text = [id.shader, ...switches].join(' ');
+    const defines = [...(id.defines ?? [])].sort();
+    const text = [id.shader, ...defines].join(' ');
     let shader = this.#shaders.get(text);
     if (shader === undefined) {
-      shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader, switches));
+      shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader, defines));
       this.#shaders.set(text, shader);
     }
     const { module, declared, keepsLoops } = await shader;

@@ -2,7 +2,7 @@ import { stagingBytes } from '../gpu/device.js';
 import { bufferBytes } from '../gpu/view.js';
 import { bytesOf, samplingBuffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
-import { halfPieces, ParameterLayout } from './layout.js';
+import { f16Pieces, ParameterLayout } from './layout.js';
 import type { Plan } from './plan.js';
 import { samplingScratch, trainingScratch } from './products.js';
 import type { BatchShape } from './shape.js';
@@ -23,7 +23,7 @@ export interface MemoryBudget {
 export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan): MemoryBudget {
   const layout = new ParameterLayout(config, plan);
   const stateBytes = 20 * layout.allocatedValues;
-  const copies = shape.precision === 'f16' ? halfPieces(layout) : [];
+  const copies = shape.precision === 'f16' ? f16Pieces(layout) : [];
   const copyBytes = copies.reduce((a, { size }) => a + bufferBytes(size, true), 0);
   const buffers = trainingBuffers(config, shape, plan, trainingScratch(config, shape, plan));
   const activationBytes = copyBytes + bytesOf(buffers);

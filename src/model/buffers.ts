@@ -29,10 +29,10 @@ interface BufferRow {
    */
   readonly scope: 'once' | 'layer' | 'boundary' | 'cache';
   readonly graph: 'training' | 'sampling' | 'both';
-  /** How many values it holds, of 32 bits unless `half`. Without values there is no such buffer. */
+  /** How many values it holds, of 32 bits unless `f16`. Without values there is no such buffer. */
   readonly values: (sizes: Sizes) => number;
   /** Float16 in mixed precision: all that matrix products and attention read, but for the logits. */
-  readonly half?: true;
+  readonly f16?: true;
 }
 
 /**
@@ -48,35 +48,35 @@ const BUFFERS = {
   token: { scope: 'once', graph: 'sampling', values: () => 2 },
   /** [M, C]: the residual stream. */
   x: { scope: 'boundary', graph: 'both', values: ({ M, C }) => M * C },
-  norm1: { scope: 'layer', graph: 'both', half: true, values: ({ M, C }) => M * C },
+  norm1: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => M * C },
   stats1: { scope: 'layer', graph: 'both', values: ({ M }) => 2 * M },
   /** [M, 3 C]: queries, keys and values side by side. */
-  qkv: { scope: 'layer', graph: 'both', half: true, values: ({ M, C }) => 3 * M * C },
-  attention: { scope: 'layer', graph: 'both', half: true, values: ({ M, C }) => M * C },
+  qkv: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => 3 * M * C },
+  attention: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => M * C },
   logsumexp: { scope: 'layer', graph: 'training', values: ({ M, H }) => M * H },
   /** [T, 2 C]: keys and values of the tokens so far. */
   cache: { scope: 'cache', graph: 'sampling', values: ({ T, C }) => T * 2 * C },
   scores: { scope: 'once', graph: 'sampling', values: ({ H, T }) => H * T },
   /** [M, C]: the residual stream between attention and feed-forward. */
   middle: { scope: 'layer', graph: 'both', values: ({ M, C }) => M * C },
-  norm2: { scope: 'layer', graph: 'training', half: true, values: ({ M, C }) => M * C },
+  norm2: { scope: 'layer', graph: 'training', f16: true, values: ({ M, C }) => M * C },
   stats2: { scope: 'layer', graph: 'training', values: ({ M }) => 2 * M },
   /** [M, 4 C]: the feed-forward's inside before GELU, and after it. */
-  hidden: { scope: 'layer', graph: 'both', half: true, values: ({ M, C }) => 4 * M * C },
-  gelu: { scope: 'layer', graph: 'both', half: true, values: ({ M, C }) => 4 * M * C },
-  final: { scope: 'once', graph: 'training', half: true, values: ({ M, C }) => M * C },
+  hidden: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => 4 * M * C },
+  gelu: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => 4 * M * C },
+  final: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => M * C },
   finalStats: { scope: 'once', graph: 'training', values: ({ M }) => 2 * M },
   logits: { scope: 'once', graph: 'both', values: ({ logits }) => logits },
   scratch: { scope: 'once', graph: 'both', values: ({ scratch }) => scratch },
   /** Rows sorted by token (`tokenLists`). */
   lists: { scope: 'once', graph: 'training', values: ({ M }) => 1 + 3 * M },
   dx: { scope: 'once', graph: 'training', values: ({ M, C }) => M * C },
-  dNorm: { scope: 'once', graph: 'training', half: true, values: ({ M, C }) => M * C },
-  dHidden: { scope: 'once', graph: 'training', half: true, values: ({ M, C }) => 4 * M * C },
-  dAttention: { scope: 'once', graph: 'training', half: true, values: ({ M, C }) => M * C },
+  dNorm: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => M * C },
+  dHidden: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => 4 * M * C },
+  dAttention: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => M * C },
   delta: { scope: 'once', graph: 'training', values: ({ M, H }) => M * H },
-  dQkv: { scope: 'once', graph: 'training', half: true, values: ({ M, C }) => 3 * M * C },
-  dDropped: { scope: 'once', graph: 'training', half: true, values: ({ M, C, drops }) => (drops ? M * C : 0) },
+  dQkv: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => 3 * M * C },
+  dDropped: { scope: 'once', graph: 'training', f16: true, values: ({ M, C, drops }) => (drops ? M * C : 0) },
 } as const satisfies Readonly<Record<string, BufferRow>>;
 
 type Table = typeof BUFFERS;
@@ -96,7 +96,7 @@ export interface BufferPlan<G extends GraphName> {
   readonly layers: number;
   /** Backward computes layers again. */
   readonly recompute: boolean;
-  readonly half: boolean;
+  readonly f16: boolean;
   readonly sizes: Sizes;
 }
 
@@ -112,20 +112,20 @@ export function trainingBuffers(
   const logitsRows = Math.max(...headPasses(config, shape, plan).map((pass) => pass.rows * pass.stack));
   const logits = logitsRows * logitsStride(config);
   const sizes = { M: stack * batch * T, C, H, T, logits, drops: dropout > 0, scratch };
-  return { graph: 'training', layers, recompute, half: precision === 'f16', sizes };
+  return { graph: 'training', layers, recompute, f16: precision === 'f16', sizes };
 }
 
 /** The buffers for sampling, one token at a time; `scratch` is of `samplingScratch`. */
 export function samplingBuffers(config: ModelConfig, scratch: number): BufferPlan<'sampling'> {
   const { width: C, heads: H, context: T, layers } = config;
   const sizes = { M: 1, C, H, T, logits: logitsStride(config), drops: false, scratch };
-  return { graph: 'sampling', layers, recompute: false, half: false, sizes };
+  return { graph: 'sampling', layers, recompute: false, f16: false, sizes };
 }
 
 interface PlannedBuffer {
   readonly label: string;
   readonly values: number;
-  readonly half: boolean;
+  readonly f16: boolean;
 }
 
 function plannedBuffers(plan: BufferPlan<GraphName>): PlannedBuffer[] {
@@ -135,7 +135,7 @@ function plannedBuffers(plan: BufferPlan<GraphName>): PlannedBuffer[] {
     if ((row.graph !== plan.graph && row.graph !== 'both') || values === 0) return [];
     const count = row.scope === 'once' ? 1 : plan.layers + (row.scope === 'boundary' ? 1 : 0);
     const labels = new Set(Array.from({ length: count }, (_, i) => labelOf(plan, name, i)));
-    return [...labels].map((label) => ({ label, values, half: plan.half && row.half === true }));
+    return [...labels].map((label) => ({ label, values, f16: plan.f16 && row.f16 === true }));
   });
 }
 
@@ -148,7 +148,7 @@ function labelOf({ graph, recompute }: BufferPlan<GraphName>, name: keyof Table,
 
 /** Bytes of all buffers. */
 export function bytesOf(plan: BufferPlan<GraphName>): number {
-  return plannedBuffers(plan).reduce((sum, { values, half }) => sum + bufferBytes(values, half), 0);
+  return plannedBuffers(plan).reduce((sum, { values, f16 }) => sum + bufferBytes(values, f16), 0);
 }
 
 /** The buffers of one graph. The compiler knows their names: a wrong one, or one of the other graph, is an error. */
@@ -161,13 +161,13 @@ export class Buffers<G extends GraphName> {
   /** Throws LT_GPU_MEMORY where the adapter lacks memory, or a buffer other than the logits exceeds `windowValues`. */
   static async allocate<G extends GraphName>(gpu: Gpu, plan: BufferPlan<G>, windowValues: number): Promise<Buffers<G>> {
     const views = new Map<string, View>();
-    for (const { label, values, half } of plannedBuffers(plan)) {
+    for (const { label, values, f16 } of plannedBuffers(plan)) {
       if (values > windowValues && label !== 'logits')
         throw new LantrainError(
           'LT_GPU_MEMORY',
           `activation ${label} of ${4 * values} bytes exceeds one binding (${4 * windowValues}); lower --micro-batch`,
         );
-      views.set(label, await gpu.buffer(label, values, half));
+      views.set(label, await gpu.buffer(label, values, f16));
     }
     return new Buffers(plan, views);
   }
@@ -175,7 +175,7 @@ export class Buffers<G extends GraphName> {
   /** Views of no buffers, for a graph that is only recorded. */
   static onPaper<G extends GraphName>(plan: BufferPlan<G>): Buffers<G> {
     const planned = plannedBuffers(plan);
-    return new Buffers(plan, new Map(planned.map(({ label, values, half }) => [label, paperView(values, half)])));
+    return new Buffers(plan, new Map(planned.map(({ label, values, f16 }) => [label, paperView(values, f16)])));
   }
 
   /** The buffer `name`, of its `layer` where there may be one a layer. Throws RangeError where it has no values. */

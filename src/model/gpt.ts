@@ -6,8 +6,8 @@ import { areConsecutive, asList, joined, type MicroBatch, type StepContext, toke
 import { Buffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
 import { dropoutKeys, keysBytes } from './dropout.js';
+import { F16Weights } from './f16-weights.js';
 import { Graph, launchInto } from './graph.js';
-import { HalfWeights } from './half.js';
 import type { ParameterArena } from './layout.js';
 import type { Plan } from './plan.js';
 import { trainingScratch } from './products.js';
@@ -40,7 +40,7 @@ interface Owned {
   readonly keys: View;
   readonly scale: View;
   /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / the scale that gradients carry. */
-  readonly mixed: { readonly copies: HalfWeights; readonly unit: View } | undefined;
+  readonly mixed: { readonly copies: F16Weights; readonly unit: View } | undefined;
 }
 
 /**
@@ -76,7 +76,7 @@ export class Gpt {
     const scale = await gpu.uniform('token weight', 16);
     const mixed =
       shape.precision === 'f16'
-        ? { copies: await HalfWeights.build(kernels, weights), unit: await gpu.uniform('gradient unit', 16) }
+        ? { copies: await F16Weights.build(kernels, weights), unit: await gpu.uniform('gradient unit', 16) }
         : undefined;
     const gpt = new Gpt(gpu, config, shape, plan, weights, sums, { buffers, keys, scale, mixed });
     for (const stack of new Set([1, gpt.stack])) gpt.#lists.set(stack, await gpt.#build(kernels, stack));

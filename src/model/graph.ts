@@ -1,5 +1,5 @@
 import type { Dispatch, DispatchList } from '../gpu/list.js';
-import { slice, switched, type View, valuesIn } from '../gpu/view.js';
+import { f16Defines, slice, type View, valuesIn } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import { extentUniform } from './extent.js';
 import type { ParameterArena, ParameterLayout, Piece } from './layout.js';
@@ -132,12 +132,12 @@ export class Graph {
    * What a dispatch needs that makes gradients and adds them to the sums (shaders/fixed_point.wgsl, unit.wgsl): of the values from
    * the start of `first` to the end of `last`, neighbours in one buffer. `gradient` is what it reads.
    */
-  sumInto(gradient: View, first: Piece, last = first): { switches: string[]; bindings: Record<string, View> } {
+  sumInto(gradient: View, first: Piece, last = first): { defines: string[]; bindings: Record<string, View> } {
     const { low, high, status } = this.sums;
     const unit = this.parts.mixed?.unit;
     const size = last.offset + last.size - first.offset;
     return {
-      switches: [...(unit ? ['scaled'] : []), ...switched({ halfGradient: gradient })],
+      defines: [...(unit ? ['scaled'] : []), ...f16Defines({ f16Gradient: gradient })],
       bindings: {
         low: low.range(first.slab, first.offset, size),
         high: high.range(first.slab, first.offset, size),

@@ -96,7 +96,7 @@ export class ParameterLayout {
 }
 
 /** What has a float16 copy in mixed precision: the matrices of the linear layers and of the head. */
-export function halfPieces(layout: ParameterLayout): readonly Piece[] {
+export function f16Pieces(layout: ParameterLayout): readonly Piece[] {
   const head = layout.config.tie ? 'wte.weight' : 'lm_head.weight';
   return layout.pieces.filter(({ parameter }) => parameter.kind === 'matrix' || parameter.name === head);
 }

@@ -1,6 +1,6 @@
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
-import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/view.js';
+import { f16Defines, slice, type View, valuesIn, wholeVectors } from '../gpu/view.js';
 import { extentUniform } from './extent.js';
 import { type Layout, rowsOf } from './matmul-kernels.js';
 import {
@@ -133,10 +133,10 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const a = wholeVectors(aView);
   const b = wholeVectors(bView);
   const operands = { a, a4: a, b, b4: b };
-  const halves = switched({ halfA: a, halfB: b });
+  const operandDefines = f16Defines({ f16A: a, f16B: b });
   const groups = linearGroups(tilesDown * Math.ceil(n / tileColumns));
   const target = output.kind === 'fixed' ? fixedPointTarget(output) : storeTarget(output, a);
-  const switches = [...target.switches, ...(n % 4 === 0 && output.ldc % 4 === 0 ? ['quads'] : [])];
+  const defines = [...target.defines, ...(n % 4 === 0 && output.ldc % 4 === 0 ? ['vec4'] : [])];
   const profile = { label: args.label, shape: `${rows}x${n}x${layout === 'TN' ? stack * k : k}` };
   const operandValues = layout === 'TN' ? stack * k * (m + n) : rows * k + k * n;
   const work = { flops: 2 * stack * m * n * k, bytes: 4 * (operandValues + rows * n) };
@@ -145,7 +145,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
       shader: kernel.shader,
       entry: target.entry,
       constants: { ...constants, ...target.constants },
-      switches: [...halves, ...switches],
+      defines: [...operandDefines, ...defines],
       bindings: { ...operands, ...target.bindings },
       uniforms,
       groups,
@@ -159,7 +159,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     shader: kernel.shader,
     entry: 'splitK',
     constants,
-    switches: halves,
+    defines: operandDefines,
     bindings: { ...operands, partial },
     uniforms,
     groups: [...groups, splitK],
@@ -170,7 +170,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     shader: 'matmul_reduce',
     entry: target.entry,
     constants: { N: n, LDC: output.ldc, SPLIT_K: splitK, ...target.constants },
-    switches,
+    defines,
     bindings: { partials: partial, ...target.bindings },
     uniforms,
     groups: linearGroups(Math.ceil((rows * Math.ceil(n / 4)) / REDUCE_THREADS)),
@@ -189,20 +189,20 @@ function addCopy(
   scratch: View,
 ): View {
   const isTransposed = copy.how === 'transposed';
-  const words = source.half ? Math.ceil(copy.values / 2) : copy.values;
-  const target = { ...slice(scratch, copy.offset, words), ...(source.half ? { half: true } : {}) };
+  const words = source.f16 ? Math.ceil(copy.values / 2) : copy.values;
+  const target = { ...slice(scratch, copy.offset, words), ...(source.f16 ? { f16: true } : {}) };
   const threads = Math.ceil(columns / 4) * (isTransposed ? Math.ceil(rows / 4) : rows);
   const whole = wholeVectors(source);
   list.add({
     shader: 'arrange',
     entry: isTransposed ? 'transpose' : 'space',
     constants: { COLS: columns, LDS: ld, LDT: copy.ld, VECTOR: ld % 4 === 0 },
-    switches: switched({ half: source }),
+    defines: f16Defines({ f16: source }),
     bindings: { source: whole, source4: whole, target4: target },
     uniforms: extentUniform({ rows }),
     groups: linearGroups(Math.ceil(threads / ARRANGE_THREADS)),
     shape: `${rows}x${columns}`,
-    bytes: 2 * (source.half ? 2 : 4) * rows * columns,
+    bytes: 2 * (source.f16 ? 2 : 4) * rows * columns,
   });
   return target;
 }
@@ -224,12 +224,12 @@ interface Target {
   readonly entry: string;
   readonly constants: Constants;
   readonly bindings: Readonly<Record<string, View>>;
-  readonly switches: readonly string[];
+  readonly defines: readonly string[];
 }
 
 function fixedPointTarget({ low, high, status, unit }: FixedPointOutput): Target {
   const bindings = { low, high, status, ...(unit && { gradientUnit: unit }) };
-  return { entry: 'fixed', constants: {}, bindings, switches: unit ? ['scaled'] : [] };
+  return { entry: 'fixed', constants: {}, bindings, defines: unit ? ['scaled'] : [] };
 }
 
 /** `unused` stands in for optional inputs that are not given. */
@@ -237,20 +237,20 @@ function storeTarget(output: StoreOutput, unused: View): Target {
   const { c, accumulate, bias, gelu, geluGradient, dropout, residual } = output;
   const constants = { ACCUMULATE: accumulate ?? false, BIAS: bias !== undefined };
   const bindings = { c, bias: bias ?? unused };
-  const switches = switched({ halfC: c, halfGelu: gelu, halfGradient: geluGradient });
+  const defines = f16Defines({ f16C: c, f16Gelu: gelu, f16Gradient: geluGradient });
   if (gelu !== undefined)
-    return { entry: 'storeGelu', constants, switches, bindings: { ...bindings, geluOutput: gelu } };
+    return { entry: 'storeGelu', constants, defines, bindings: { ...bindings, geluOutput: gelu } };
   const RESIDUAL = residual !== undefined;
   if (dropout !== undefined)
     return {
       entry: 'storeDropout',
-      switches,
+      defines,
       constants: { ...constants, RESIDUAL, ROWS_PER_SEQUENCE: dropout.rowsPerSequence },
       bindings: { ...bindings, residual: residual ?? unused, key: dropout.key },
     };
   return {
     entry: 'store',
-    switches,
+    defines,
     constants: { ...constants, RESIDUAL, GELU_GRADIENT: geluGradient !== undefined },
     bindings: { ...bindings, gradient: geluGradient ?? unused, residual: residual ?? unused },
   };

@@ -27,8 +27,8 @@ test('The table of binding numbers in docs/kernels.md is that of the shaders', (
 
 test('No binding number is taken twice in a shader and what it imports', () => {
   for (const name of names) {
-    const switches = [...shaders[name].matchAll(/\/\/! (\w+):/g)].map(([, name]) => name);
-    for (const chosen of [[], ...switches.map((name) => [name]), ['quads'], ['scaled'], ['quads', 'scaled']]) {
+    const defines = [...shaders[name].matchAll(/\/\/! (\w+):/g)].map(([, name]) => name);
+    for (const chosen of [[], ...defines.map((name) => [name]), ['vec4'], ['scaled'], ['vec4', 'scaled']]) {
       const numbers = bindingsIn(composeShader(shaders, name, chosen)).map((binding) => Number.parseInt(binding, 10));
       expect(numbers.length, `${name} ${chosen.join(' ')}`).toBe(new Set(numbers).size);
     }

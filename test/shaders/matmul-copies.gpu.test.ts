@@ -55,8 +55,8 @@ test('copies of float16 beside an operand that is not have the bits of the kerne
   ] as const) {
     const p = { ...problem(layout, m, n, k), a: matrix(m, k, 1), b: matrix(...sizeOfB(layout, n, k), 2) };
     const c = await put(random(m, n, 9), n, FILLER);
-    const half = await putHalf(p.a.values);
-    await run(tall, { ...(await operands(p)), a: half, output: { kind: 'store', c, ldc: n } });
+    const f16 = await putF16(p.a.values);
+    await run(tall, { ...(await operands(p)), a: f16, output: { kind: 'store', c, ldc: n } });
     const got = await get(c, m, n);
     const want = await product(short, p);
     expect(want.some((v) => v !== 0)).toBe(true);
@@ -73,7 +73,7 @@ function sizeOfB(layout: Layout, n: number, k: number): [rows: number, columns: 
 }
 
 /** Quarters between -2 and 2 as float16. */
-async function putHalf(values: Float32Array): Promise<View> {
+async function putF16(values: Float32Array): Promise<View> {
   const bits = (v: number) => {
     if (v === 0) return 0;
     const exponent = Math.floor(Math.log2(Math.abs(v)));
@@ -84,7 +84,7 @@ async function putHalf(values: Float32Array): Promise<View> {
   values.forEach((v, i) => {
     words[i] = bits(v);
   });
-  return { ...(await bench.put(new Uint32Array(words.buffer))), half: true };
+  return { ...(await bench.put(new Uint32Array(words.buffer))), f16: true };
 }
 
 test('copies take scratch for what they copy, up to 64 MiB', () => {

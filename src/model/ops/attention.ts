@@ -53,14 +53,14 @@ const DELTA_ROWS = 8;
  * factor of (sequence b, head h, query i, key j) is dropoutFactor(key, firstSlot + b, (h * T + i) * T + j).
  */
 export function attention(g: AttentionGraph, shape: AttentionShape, v: AttentionForwardViews): void {
-  const kind = variantFor(g.plan.attention, shape, v.qkv.half);
+  const kind = variantFor(g.plan.attention, shape, v.qkv.f16);
   const { qkv, out, logsumexp, dropout } = v;
   g.add(dispatch(kind, shape, 'forward', rowsOf(kind), 2, { qkv, out, logsumexp }, dropout));
 }
 
 /** The gradient of all that `attention` computed, from its results and under the same dropout key. */
 export function attentionGradient(g: AttentionGraph, shape: AttentionShape, v: AttentionBackwardViews): void {
-  const kind = variantFor(g.plan.attention, shape, v.qkv.half);
+  const kind = variantFor(g.plan.attention, shape, v.qkv.f16);
   const { qkv, outGradient, qkvGradient, delta, dropout } = v;
   const outRead = v.out;
   const logsumexpRead = v.logsumexp;
@@ -81,13 +81,13 @@ function rowsOf(variant: AttentionVariant): number {
   return lanes === undefined ? TILE_ROWS : 2 * lanes;
 }
 
-function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, half = false): AttentionVariant {
+function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, f16 = false): AttentionVariant {
   if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
     throw new LantrainError(
       'LT_USAGE_MODEL',
       `heads of ${headSize} values: attention computes heads of 1 to 128; choose --heads so that width / heads is at most 128`,
     );
-  return headSize % 4 === 0 && !half ? variant : 'tile';
+  return headSize % 4 === 0 && !f16 ? variant : 'tile';
 }
 
 /** `products` counts the T x T x D matrix products, of which the causal half is computed. */
@@ -113,7 +113,7 @@ function dispatch(
       SCALE: 1 / Math.sqrt(headSize),
       DROPOUT: dropout !== undefined,
     },
-    switches: Object.values(bindings).some((view) => view.half) ? ['half'] : [],
+    defines: Object.values(bindings).some((view) => view.f16) ? ['f16'] : [],
     bindings: dropout ? { ...bindings, dropout } : bindings,
     groups: [Math.ceil(context / rows), heads, batch],
     label: `attention.${entry}`,

@@ -16,10 +16,10 @@ export function columnSums(g: Graph, v: Rows & { dy: View }, N: number, first: P
   const { columnRows, rowLanes } = g.plan;
   // Where a row has one thread, a column has one, too.
   const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, stack * Math.ceil(rows / columnRows));
-  const { switches, bindings } = g.sumInto(v.dy, first, last);
+  const { defines, bindings } = g.sumInto(v.dy, first, last);
   return {
     shader: 'columns',
-    switches,
+    defines,
     constants: { N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices },
     bindings: { dy: wholeVectors(v.dy), ...bindings },
     uniforms: g.stackExtent(v),

@@ -30,11 +30,11 @@ export function embeddingGradient(g: Graph, v: Rows & { dx: View; lists: View; c
   const { width: C } = g.config;
   const constants = { T: v.context, C };
   for (const piece of g.layout.piecesOf('wte.weight')) {
-    const { switches, bindings } = g.sumInto(v.dx, piece);
+    const { defines, bindings } = g.sumInto(v.dx, piece);
     g.add({
       shader: 'embedding',
       entry: 'tokenGradient',
-      switches,
+      defines,
       constants: { ...constants, ROW_START: piece.rowStart, ROWS: piece.rows },
       bindings: { dx: v.dx, lists: v.lists, ...bindings },
       uniforms: extentUniform(v),
@@ -42,11 +42,11 @@ export function embeddingGradient(g: Graph, v: Rows & { dx: View; lists: View; c
       bytes: 20 * rowsIn(v) * C,
     });
   }
-  const { switches, bindings } = g.sumInto(v.dx, g.piece('wpe.weight'));
+  const { defines, bindings } = g.sumInto(v.dx, g.piece('wpe.weight'));
   g.add({
     shader: 'embedding',
     entry: 'positionGradient',
-    switches,
+    defines,
     constants,
     bindings: { dx: v.dx, ...bindings },
     uniforms: g.stackExtent(v),

@@ -1,4 +1,4 @@
-import { switched, type View, wholeVectors } from '../../gpu/view.js';
+import { f16Defines, type View, wholeVectors } from '../../gpu/view.js';
 import { extentUniform } from '../extent.js';
 import { type Dropout, type Graph, type Rows, rowsIn } from '../graph.js';
 import { columnSums } from './columns.js';
@@ -10,7 +10,7 @@ export function norm(g: Graph, name: string, v: Rows & { x: View; y: View; stats
   g.add({
     shader: 'layernorm',
     entry: 'forward',
-    switches: switched({ halfY: v.y }),
+    defines: f16Defines({ f16Y: v.y }),
     constants: { C, ...constants },
     bindings: {
       x: wholeVectors(v.x),
@@ -50,7 +50,7 @@ export function normGradient(g: Graph, name: string, v: NormGradientViews): void
   g.add({
     shader: 'layernorm',
     entry: dropout ? 'backwardDropout' : 'backward',
-    switches: switched({ halfGradient: v.dy, halfDropped: dropout?.gradient }),
+    defines: f16Defines({ f16Gradient: v.dy, f16Dropped: dropout?.gradient }),
     constants: { C, ...constants, ACCUMULATE: v.accumulate, ...(dropout && { T: dropout.rowsPerSequence }) },
     bindings: {
       x,
