@@ -9,7 +9,7 @@
 // The same pass adds up the squares of the gradients (before clipScale) by chunks (squares.wgsl), whose threads walk through
 // the chunk side by side: a software adapter reads memory in order so, and computes an address once for many values. With
 // CLEAR it also sets the sums to zero, for a next step that adds to them.
-// weights, first, second, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
+// weights, m, v, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
 // each block of 64 values.
 //! import fixed_point
 //! import squares
@@ -28,8 +28,8 @@ struct Step {
 override CLEAR: bool = true;
 
 @group(0) @binding(0) var<storage, read_write> weights: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> first: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> second: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> m: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> v: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> low: array<vec4u>;
 @group(0) @binding(4) var<storage, read_write> high: array<vec4u>;
 @group(0) @binding(5) var<storage, read> decayBits: array<u32>;
@@ -52,12 +52,12 @@ fn updateAt(i: u32, decaying: vec2u) -> vec4f {
   let block = i / 16u % 64u;
   let decays = ((select(decaying.x, decaying.y, block >= 32u) >> (block % 32u)) & 1u) == 1u;
   let w = weights[i] * select(1.0, step.decayFactor, decays);
-  let before = first[i];
-  let m = before + (g - before) * step.oneMinusBeta1;
-  let v = second[i] * step.beta2 + g * g * step.oneMinusBeta2;
-  first[i] = m;
-  second[i] = v;
-  weights[i] = w - step.stepSize * (m / (sqrt(v) * step.inverseSqrtCorrection2 + step.epsilon));
+  let before = m[i];
+  let nextM = before + (g - before) * step.oneMinusBeta1;
+  let nextV = v[i] * step.beta2 + g * g * step.oneMinusBeta2;
+  m[i] = nextM;
+  v[i] = nextV;
+  weights[i] = w - step.stepSize * (nextM / (sqrt(nextV) * step.inverseSqrtCorrection2 + step.epsilon));
   return gradient;
 }
 

@@ -48,8 +48,8 @@ fn VALUES4(at: u32) -> vec4f {
 fn add4(at: u32, n: u32, values: vec4f, accumulate: bool) {
   for (var k = 0u; k < rounds(min(4u, N - n), extent.stack); k++) {
     let bits = bitcast<u32>(inUnits(values[k]));
-    let wrong = fixedPointStatus(bits);
-    if (wrong != 0u) { atomicOr(&status, wrong); }
+    let statusBits = fixedPointStatus(bits);
+    if (statusBits != 0u) { atomicOr(&status, statusBits); }
     var total = toFixedPoint(bits);
     if (accumulate) { total = add64(vec2u(low[at + k], high[at + k]), total); }
     low[at + k] = total.x;

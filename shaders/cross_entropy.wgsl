@@ -129,8 +129,8 @@ fn sumLosses(@builtin(local_invocation_id) local: vec3u) {
   var sum = vec2u();
   for (var i = local.x; i < arrayLength(&allLosses); i += 64u) {
     let bits = bitcast<u32>(allLosses[i]);
-    let wrong = fixedPointStatus(bits);
-    if (wrong != 0u) { atomicOr(&status, wrong); }
+    let statusBits = fixedPointStatus(bits);
+    if (statusBits != 0u) { atomicOr(&status, statusBits); }
     sum = add64(sum, toFixedPoint(bits));
   }
   sums[local.x] = sum;

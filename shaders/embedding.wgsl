@@ -51,8 +51,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
 
 fn addToSum(at: u32, value: f32, accumulate: bool) {
   let bits = bitcast<u32>(inUnits(value));
-  let wrong = fixedPointStatus(bits);
-  if (wrong != 0u) { atomicOr(&status, wrong); }
+  let statusBits = fixedPointStatus(bits);
+  if (statusBits != 0u) { atomicOr(&status, statusBits); }
   var sum = toFixedPoint(bits);
   if (accumulate) { sum = add64(vec2u(low[at], high[at]), sum); }
   low[at] = sum.x;

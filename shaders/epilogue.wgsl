@@ -9,7 +9,7 @@
 //   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part behind its flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
-//   fixed4         (low, high) += acc in fixed point; returns what is wrong with it, for `reportWrong`. Unless the
+//   fixed4         (low, high) += acc in fixed point; returns what is wrong with it, for `reportStatus`. Unless the
 //                  extent accumulates, the first product of a stack overwrites the sums. Its two halves are integersOf
 //                  and intoSums
 //
@@ -91,7 +91,7 @@ struct Integers {
   low: vec4u,
   high: vec4u,
   // What is wrong with those within C.
-  wrong: u32,
+  statusBits: u32,
 }
 
 fn integersOf(col: u32, acc: vec4f) -> Integers {
@@ -100,17 +100,17 @@ fn integersOf(col: u32, acc: vec4f) -> Integers {
   let y = toFixedPoint(bits.y);
   let z = toFixedPoint(bits.z);
   let w = toFixedPoint(bits.w);
-  var wrong = fixedPointStatus(bits.x);
-  if (col + 1u < N) { wrong |= fixedPointStatus(bits.y); }
-  if (col + 2u < N) { wrong |= fixedPointStatus(bits.z); }
-  if (col + 3u < N) { wrong |= fixedPointStatus(bits.w); }
-  return Integers(vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y), wrong);
+  var statusBits = fixedPointStatus(bits.x);
+  if (col + 1u < N) { statusBits |= fixedPointStatus(bits.y); }
+  if (col + 2u < N) { statusBits |= fixedPointStatus(bits.z); }
+  if (col + 3u < N) { statusBits |= fixedPointStatus(bits.w); }
+  return Integers(vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y), statusBits);
 }
 
 fn sumOf(a: Integers, b: Integers) -> Integers {
   let low = a.low + b.low;
   let carry = select(vec4u(), vec4u(1u), low < b.low);
-  return Integers(low, a.high + b.high + carry, a.wrong | b.wrong);
+  return Integers(low, a.high + b.high + carry, a.statusBits | b.statusBits);
 }
 
 fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
@@ -122,15 +122,15 @@ fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
   }
 }
 
-// Of product `s` of a stack. Returns what is wrong with the values, for `reportWrong`: a thread tells once, not with
+// Of product `s` of a stack. Returns what is wrong with the values, for `reportStatus`: a thread tells once, not with
 // every value.
 fn fixed4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
   if (outside(row, col)) { return 0u; }
   let v = integersOf(col, acc);
   intoSums(row, col, v, s == 0u);
-  return v.wrong;
+  return v.statusBits;
 }
 
-fn reportWrong(wrong: u32) {
-  if (wrong != 0u) { atomicOr(&status[0], wrong); }
+fn reportStatus(statusBits: u32) {
+  if (statusBits != 0u) { atomicOr(&status[0], statusBits); }
 }

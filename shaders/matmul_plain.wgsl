@@ -51,7 +51,7 @@ fn fixed(
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  var wrong = 0u;
-  for (var s = 0u; s < extent.stack; s++) { wrong |= fixed4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
-  reportWrong(wrong);
+  var statusBits = 0u;
+  for (var s = 0u; s < extent.stack; s++) { statusBits |= fixed4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
+  reportStatus(statusBits);
 }

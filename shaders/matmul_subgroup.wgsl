@@ -242,11 +242,11 @@ fn fixed(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  var wrong = 0u;
+  var statusBits = 0u;
   for (var s = 0u; s < extent.stack; s++) {
     var t = Tile();
     multiply(&t, row, col, lane, s);
-    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { wrong |= fixed4(row + i, col, t[i], s); }
+    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { statusBits |= fixed4(row + i, col, t[i], s); }
   }
-  reportWrong(wrong);
+  reportStatus(statusBits);
 }

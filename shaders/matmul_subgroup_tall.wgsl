@@ -211,13 +211,13 @@ fn fixed(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  var wrong = 0u;
+  var statusBits = 0u;
   // A stack goes to the sums two products at a time, so that the sums are met half as often.
   var first: array<Integers, 64>;
   for (var s = 0u; s < extent.stack; s++) {
     var t = Tile();
     multiply(&t, corner, lane, s);
-    if (s == 0u) { wrong = fetchSums(corner, lane); }
+    if (s == 0u) { statusBits = fetchSums(corner, lane); }
     let isFirst = s % 2u == 0u && s + 1u < extent.stack;
     for (var i = 0u; i < rounds(64u, extent.stack); i++) {
       let q = outputVec4(&t, i, corner, lane);
@@ -228,9 +228,9 @@ fn fixed(
         continue;
       }
       if (s % 2u == 1u) { v = sumOf(first[i], v); }
-      wrong |= v.wrong;
+      statusBits |= v.statusBits;
       intoSums(q.row, q.col, v, s < 2u);
     }
   }
-  reportWrong(wrong);
+  reportStatus(statusBits);
 }

@@ -299,16 +299,16 @@ fn fixed(
   let corner = cornerOf(group, groups);
   if (corner.x >= extent.rows) { return; }
   let first = firstOf(corner, i);
-  var wrong = 0u;
+  var statusBits = 0u;
   for (var s = 0u; s < extent.stack; s++) {
     firstRow = s * K;
     let t = multiply(Blocks(), corner, 0u, i);
     for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
       let place = placeOf(first, p);
-      wrong |= fixed4(place.x, place.y, piece(t, p), s);
+      statusBits |= fixed4(place.x, place.y, piece(t, p), s);
     }
   }
-  reportWrong(wrong);
+  reportStatus(statusBits);
 }
 
 @compute @workgroup_size(THREADS)

@@ -174,7 +174,7 @@ export class OwnerAdapter {
         return engine.gradientByScale(batch, context, first, scaled);
       });
       if (report === undefined || !this.#isLive(task)) return;
-      if (report.wrong.length > 0) {
+      if (report.nonFinite.length > 0) {
         this.giver.refused(task, [microBatch], namesOfWrong(report));
         return;
       }
@@ -207,7 +207,7 @@ export class OwnerAdapter {
         return engine.losses([batch]);
       });
       if (report === undefined || !this.#isLive(task)) return;
-      if (report.wrong.length > 0) wrong.push(microBatch);
+      if (report.nonFinite.length > 0) wrong.push(microBatch);
       losses += report.lossFixed;
     }
     if (wrong.length > 0) this.giver.refused(task, wrong, 'the loss');

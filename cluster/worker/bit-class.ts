@@ -122,10 +122,10 @@ async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promis
     parts.push(new Uint8Array(Float64Array.of(report.squares).buffer));
     optimizer.submitUpdate(step, 1e-2, 0.7);
   }
-  for (const arena of [optimizer.weights, optimizer.first, optimizer.second])
+  for (const arena of [optimizer.weights, optimizer.m, optimizer.v])
     parts.push(new Uint8Array(await gpu.read(arena.slabs[0])));
   parts.push(await referenceProduct(gpu, kernels, salt));
-  for (const { slabs } of [optimizer.weights, optimizer.first, optimizer.second, sums.low, sums.high])
+  for (const { slabs } of [optimizer.weights, optimizer.m, optimizer.v, sums.low, sums.high])
     for (const slab of slabs) gpu.release(slab);
   return digest(parts);
 }

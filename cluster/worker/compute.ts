@@ -41,8 +41,8 @@ export async function contributionOf(
 }
 
 /** What is not finite or too large, for people. */
-export function namesOfWrong({ wrong }: StepReport): string {
-  return wrong.slice(0, MOST_NAMED).join(', ');
+export function namesOfWrong({ nonFinite }: StepReport): string {
+  return nonFinite.slice(0, MOST_NAMED).join(', ');
 }
 
 /**
@@ -83,7 +83,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
         beginUpload();
         report = await engine.gradientByBucket(batches, context, (bucket) => upload.add(bucket));
       } else report = await engine.gradient(batches, context);
-      if (report.wrong.length > 0) {
+      if (report.nonFinite.length > 0) {
         await upload.giveUp();
         const { microBatch } = next[await engine.wrongOf(batches, context)];
         state.refuse(work, microBatch, namesOfWrong(report));
@@ -135,7 +135,7 @@ export async function computeLosses(session: WorkerSession, work: Work): Promise
       state.progress(work, done);
       const report = await engine.losses(next.map((data) => unpack(session, data)));
       sum += report.lossFixed;
-      finite &&= report.wrong.length === 0;
+      finite &&= report.nonFinite.length === 0;
       done += next.length;
     }
     if (!work.revoked) state.evaluated(work, sum, finite);

@@ -127,7 +127,7 @@ export class GradientEngine {
       if (dispatches > from) gradient.submit(this.gpu, from, dispatches);
       from = dispatches;
       const report = this.sums.readReport().then((r) => {
-        good &&= r.wrong.length === 0;
+        good &&= r.nonFinite.length === 0;
         if (good) for (const bucket of buckets) onFinal(bucket);
         return r;
       });
@@ -145,7 +145,7 @@ export class GradientEngine {
       this.sums.clear(this.gpu);
       const report = await this.gradient(batch, context);
       wrong = i;
-      if (report.wrong.length > 0) break;
+      if (report.nonFinite.length > 0) break;
     }
     this.sums.clear(this.gpu);
     return wrong;

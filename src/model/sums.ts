@@ -96,8 +96,8 @@ export class ExactSums {
     const words = new Uint32Array(bytes);
     const floats = new Float32Array(bytes);
     const { parameters, slabSizes } = this.low.layout;
-    const wrong = parameters.filter((_, i) => words[i * STATUS_STRIDE] !== 0).map((p) => p.name);
-    if (words[parameters.length * STATUS_STRIDE] !== 0) wrong.unshift('loss');
+    const nonFinite = parameters.filter((_, i) => words[i * STATUS_STRIDE] !== 0).map((p) => p.name);
+    if (words[parameters.length * STATUS_STRIDE] !== 0) nonFinite.unshift('loss');
     const lossAt = (parameters.length + 1) * STATUS_STRIDE;
     const lossFixed = (BigInt(words[lossAt + 1] | 0) << 32n) + BigInt(words[lossAt]);
     let squares = 0;
@@ -105,7 +105,7 @@ export class ExactSums {
       const { offset, size } = this.squares(s);
       for (let i = 0; i < size / 4; i++) squares += floats[offset / 4 + i];
     }
-    return { lossFixed, lossSum: fromLossFixed(lossFixed), squares, wrong };
+    return { lossFixed, lossSum: fromLossFixed(lossFixed), squares, nonFinite };
   }
 }
 
@@ -122,7 +122,7 @@ export interface StepReport {
   /** The sum of the squares of all gradients; only after the norm or an update ran. */
   readonly squares: number;
   /** The tensors (or `loss`) that had a NaN, an infinity or a value of 2^12 and more. */
-  readonly wrong: readonly string[];
+  readonly nonFinite: readonly string[];
 }
 
 /** Squares of gradients are added by chunks of so many values (`shaders/squares.wgsl`). */

@@ -77,8 +77,8 @@ export class StepAbandoned extends Error {
 const MOST_QUEUED_STACKS = 2;
 
 /** Whether gradients are not finite though the losses are: then a smaller loss scale may help. */
-export function overflowed({ wrong }: StepReport): boolean {
-  return wrong.length > 0 && wrong[0] !== 'loss';
+export function overflowed({ nonFinite }: StepReport): boolean {
+  return nonFinite.length > 0 && nonFinite[0] !== 'loss';
 }
 
 export function nonFinite(step: number, what: string): LantrainError {
@@ -179,10 +179,10 @@ export class Engine implements TrainingEngine {
       exponents = await this.#findExponents(batches, context, lossScale.exponent);
       report = await this.#gradients(batches, context, exponents);
     }
-    if (report.wrong.length > 0) {
+    if (report.nonFinite.length > 0) {
       this.sums.clear(this.gpu);
-      const shown = report.wrong.slice(0, 3).join(', ');
-      const what = report.wrong[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
+      const shown = report.nonFinite.slice(0, 3).join(', ');
+      const what = report.nonFinite[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
       throw nonFinite(step, what);
     }
     const { clip } = this.options;
@@ -267,7 +267,7 @@ export class Engine implements TrainingEngine {
     await this.#submitStacks(batches, undefined, (stack) => this.gpt.submitLoss(stack));
     const report = await this.sums.takeReport(this.gpu);
     this.#checkAbandoned();
-    return report.wrong.length > 0 ? Number.NaN : report.lossSum / tokens;
+    return report.nonFinite.length > 0 ? Number.NaN : report.lossSum / tokens;
   }
 
   /** The sampling graph, built when it is first asked for. */

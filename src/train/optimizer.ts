@@ -40,16 +40,16 @@ export class TrainingState {
     readonly gpu: Gpu,
     readonly settings: AdamWSettings,
     readonly weights: ParameterArena,
-    readonly first: ParameterArena,
-    readonly second: ParameterArena,
+    readonly m: ParameterArena,
+    readonly v: ParameterArena,
     private readonly decayBits: readonly View[],
     private readonly uniform: View,
   ) {}
 
   static async allocate(gpu: Gpu, layout: ParameterLayout, settings: AdamWSettings): Promise<TrainingState> {
     const weights = await ParameterArena.allocate(gpu, layout, 'weights');
-    const first = await ParameterArena.allocate(gpu, layout, 'first');
-    const second = await ParameterArena.allocate(gpu, layout, 'second');
+    const m = await ParameterArena.allocate(gpu, layout, 'm');
+    const v = await ParameterArena.allocate(gpu, layout, 'v');
     const decayBits: View[] = [];
     for (const slab of layout.slabSizes.keys()) {
       const bits = decayBitsOf(layout, slab, settings.decay);
@@ -57,7 +57,7 @@ export class TrainingState {
       gpu.write(view, bits);
       decayBits.push(view);
     }
-    return new TrainingState(gpu, settings, weights, first, second, decayBits, await gpu.uniform('adamw', 48));
+    return new TrainingState(gpu, settings, weights, m, v, decayBits, await gpu.uniform('adamw', 48));
   }
 
   get layout(): ParameterLayout {
@@ -77,8 +77,8 @@ export class TrainingState {
       groups,
       bindings: {
         weights,
-        first: this.first.range(slab, offset, size),
-        second: this.second.range(slab, offset, size),
+        m: this.m.range(slab, offset, size),
+        v: this.v.range(slab, offset, size),
         low: sums.low,
         high: sums.high,
         decayBits: slice(this.decayBits[slab], offset / DECAY_BLOCK / 32, Math.ceil(size / DECAY_BLOCK / 32)),
@@ -156,12 +156,12 @@ export class Optimizer {
     return this.state.weights;
   }
 
-  get first(): ParameterArena {
-    return this.state.first;
+  get m(): ParameterArena {
+    return this.state.m;
   }
 
-  get second(): ParameterArena {
-    return this.state.second;
+  get v(): ParameterArena {
+    return this.state.v;
   }
 
   /** Neighbouring buckets share a dispatch as far as a binding reaches, where both clear or neither: GPUs want many threads. */

@@ -274,7 +274,7 @@ describe('the engine of a worker', () => {
       // As a kernel would that finds an infinity among the gradients to come.
       gpu.write(engine.sums.status('wpe.weight'), Uint32Array.of(1));
     });
-    expect(report.wrong).toEqual(['wpe.weight']);
+    expect(report.nonFinite).toEqual(['wpe.weight']);
     expect(told.length).toBeGreaterThan(0);
     expect(told.length).toBeLessThan(bench.buckets);
     engine.sums.clear(gpu);

@@ -131,8 +131,8 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
         for (let i = 0; i < sum.length; i++) sum[i] += gradient[i];
       }
     }
-    const { lossSum, wrong } = await sums.takeReport(bench.gpu);
-    expect(wrong).toEqual([]);
+    const { lossSum, nonFinite } = await sums.takeReport(bench.gpu);
+    expect(nonFinite).toEqual([]);
     expect(Math.abs(lossSum / wantLoss - 1)).toBeLessThan(1e-6);
     for (const [name, gradient] of want) agree(await readGradient(bench.gpu, sums, name), gradient, 2e-5, name);
     sums.clear(bench.gpu);

@@ -140,8 +140,8 @@ describe('the reference AdamW', () => {
     // The first update goes by the gradient's sign.
     expect(weights.get('a')?.[0]).toBeCloseTo(2 * 0.95 - 0.1, 7);
     expect(weights.get('b')?.[0]).toBeCloseTo(2 + 0.1, 7);
-    expect(state.first.get('a')?.[0]).toBeCloseTo(0.1 * 2, 12);
-    expect(state.second.get('b')?.[0]).toBeCloseTo(0.01 * 1.5 ** 2, 12);
+    expect(state.m.get('a')?.[0]).toBeCloseTo(0.1 * 2, 12);
+    expect(state.v.get('b')?.[0]).toBeCloseTo(0.01 * 1.5 ** 2, 12);
   });
 });
 

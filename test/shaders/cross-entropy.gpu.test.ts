@@ -118,8 +118,8 @@ describe('the sum of the losses', () => {
       const views = { losses, total: model.sums.loss, status: model.sums.lossStatus };
       await model.run((g) => sumLosses(g, views), 300);
       const want = values.reduce((sum, v) => sum + toFixedPoint(v), 0n) * 300n;
-      const { lossSum, wrong } = await model.report();
-      expect(wrong).toEqual([]);
+      const { lossSum, nonFinite } = await model.report();
+      expect(nonFinite).toEqual([]);
       // The two words come together in float64, which holds 53 bits.
       expect(lossSum).toBe(Number(want) / 2 ** 40);
     },
@@ -130,7 +130,7 @@ describe('the sum of the losses', () => {
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 4096]) {
       const losses = await bench.put([1, 2, bad]);
       await model.run((g) => sumLosses(g, { losses, total: model.sums.loss, status: model.sums.lossStatus }));
-      expect((await model.report()).wrong).toEqual(['loss']);
+      expect((await model.report()).nonFinite).toEqual(['loss']);
     }
   });
 });

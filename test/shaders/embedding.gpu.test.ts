@@ -76,7 +76,7 @@ describe.each(Object.entries(CASES))(
       const twice = (g: Float64Array) => g.map((v) => 2 * v);
       agree(await model.gradient('wte.weight'), twice(dWte), 1e-6, 'wte');
       agree(await model.gradient('wpe.weight'), twice(dWpe), 1e-6, 'wpe');
-      expect((await model.report()).wrong).toEqual([]);
+      expect((await model.report()).nonFinite).toEqual([]);
     });
   },
 );
@@ -87,8 +87,8 @@ test('the embedding names the table whose gradient is not finite', async () => {
   for (const value of [Number.NaN, Number.NEGATIVE_INFINITY, 4096]) {
     const dx = await bench.put([value]);
     await model.run((g) => embeddingGradient(g, { dx, lists, rows: 1, context: 1 }));
-    expect((await model.report()).wrong).toEqual(['wte.weight', 'wpe.weight']);
-    expect((await model.report()).wrong, 'taken reports are gone').toEqual([]);
+    expect((await model.report()).nonFinite).toEqual(['wte.weight', 'wpe.weight']);
+    expect((await model.report()).nonFinite, 'taken reports are gone').toEqual([]);
   }
 });
 

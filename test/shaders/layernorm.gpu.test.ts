@@ -82,7 +82,7 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
       const thrice = (g: Float64Array) => g.map((v) => 3 * v);
       agree(await model.gradient('ln_f.weight'), thrice(back.dGain), 2e-4, 'gain');
       agree(await model.gradient('ln_f.bias'), thrice(back.dBias), 1e-6, 'bias');
-      expect((await model.report()).wrong).toEqual([]);
+      expect((await model.report()).nonFinite).toEqual([]);
     },
   );
 });
@@ -119,7 +119,7 @@ describe('sums of columns', () => {
       const want = new Float64Array(N);
       for (let i = 0; i < values.length; i++) want[i % N] += values[i];
       agree(await model.gradient('h.0.attn.c_attn.bias'), want, 1e-6);
-      expect((await model.report()).wrong).toEqual([]);
+      expect((await model.report()).nonFinite).toEqual([]);
     },
   );
 
@@ -130,12 +130,12 @@ describe('sums of columns', () => {
     bad[5 * 65 + 64] = Number.NaN;
     const dy = await bench.put(bad);
     await model.run((g) => biasGradient(g, 'h.0.attn.c_proj.bias', { dy, rows }));
-    expect((await model.report()).wrong).toEqual(['h.0.attn.c_proj.bias']);
+    expect((await model.report()).nonFinite).toEqual(['h.0.attn.c_proj.bias']);
     bad[5 * 65 + 64] = Number.POSITIVE_INFINITY;
     bench.gpu.write(dy, bad);
     const x = await bench.put(noise(rows * 65, 8));
     const [stats, dx] = [await bench.zeros(2 * rows), await bench.zeros(rows * 65)];
     await model.run((g) => normGradient(g, 'h.0.ln_2', { x, stats, dy, dx, accumulate: true, rows }));
-    expect((await model.report()).wrong).toEqual(['h.0.ln_2.weight']);
+    expect((await model.report()).nonFinite).toEqual(['h.0.ln_2.weight']);
   });
 });

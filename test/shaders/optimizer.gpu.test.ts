@@ -67,8 +67,8 @@ test.each(sampled(['all', 'matrices'] as const, 2))(
     }
     for (const { name } of layout.parameters) {
       agree(await arenaTensor(optimizer.weights, name), weights.get(name) ?? [], 2e-6, `${name}, weights`);
-      agree(await arenaTensor(optimizer.first, name), state.first.get(name) ?? [], 1e-6, `${name}, first moments`);
-      agree(await arenaTensor(optimizer.second, name), state.second.get(name) ?? [], 1e-6, `${name}, second moments`);
+      agree(await arenaTensor(optimizer.m, name), state.m.get(name) ?? [], 1e-6, `${name}, first moments`);
+      agree(await arenaTensor(optimizer.v, name), state.v.get(name) ?? [], 1e-6, `${name}, second moments`);
     }
     // What the next step adds to is zero again; what it begins anew need not be.
     const sparse = new Set(sparsePieces(layout).map((piece) => piece.parameter.name));
@@ -149,7 +149,7 @@ test('the threads that share a chunk change no bit', async () => {
     const of = (arena: ParameterArena) => arena.range(slab, offset, size);
     const gradients = { low: of(model.sums.low), high: of(model.sums.high) };
     const squares = model.sums.squares(slab, offset, size);
-    const outputs = [squares, of(state.weights), of(state.first), of(state.second)];
+    const outputs = [squares, of(state.weights), of(state.m), of(state.v)];
     const words: Uint32Array[] = [];
     for (const dispatch of [
       normDispatch(bench.gpu, size, gradients, squares),

@@ -101,7 +101,7 @@ describe('training in mixed precision', () => {
     for (const { name } of worker.layout.parameters) {
       const gradient = await readGradient(own, worker.sums, name);
       agree(
-        await engine.optimizer.first.read(bench.gpu, name),
+        await engine.optimizer.m.read(bench.gpu, name),
         gradient.map((g) => g * (1 - golden.beta1)),
         1e-6,
         name,

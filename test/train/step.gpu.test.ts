@@ -180,7 +180,7 @@ describe('clipping', () => {
       const share = (1 - golden.beta1) * Math.min(1, clip / norm);
       for (const [name, gradient] of gradients) {
         const want = gradient.map((g) => g * share);
-        agree(await own.optimizer.first.read(gpu, name), want, 1e-4, `${name}, clip ${clip}`);
+        agree(await own.optimizer.m.read(gpu, name), want, 1e-4, `${name}, clip ${clip}`);
       }
     }
     for (const { gradNorm } of outcomes) expect(Math.abs(gradNorm / norm - 1)).toBeLessThan(1e-5);
