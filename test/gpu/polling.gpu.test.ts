@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
-import { Bench } from './harness.js';
+import { GpuHarness } from './harness.js';
 
 const SPIN = `
 @group(0) @binding(0) var<storage, read> turns: array<u32>;
@@ -17,24 +17,24 @@ fn spin(@builtin(global_invocation_id) id: vec3u) {
   out[id.x] = x;
 }`;
 
-let bench: Bench;
+let harness: GpuHarness;
 let list: DispatchList;
-let turns: Awaited<ReturnType<Bench['put']>>;
+let turns: Awaited<ReturnType<GpuHarness['put']>>;
 beforeAll(async () => {
-  bench = await Bench.open();
-  turns = await bench.put(Uint32Array.of(1));
+  harness = await GpuHarness.open();
+  turns = await harness.put(Uint32Array.of(1));
   list = new DispatchList();
-  const bindings = { turns, out: await bench.zeros(64 * 64) };
+  const bindings = { turns, out: await harness.zeros(64 * 64) };
   list.add({ shader: 'spin', entry: 'spin', constants: {}, bindings, groups: [64] });
-  await list.prepare(new KernelCache(bench.gpu, { spin: SPIN }));
+  await list.prepare(new KernelCache(harness.gpu, { spin: SPIN }));
 });
 
 /** Keeps the adapter busy with `count` turns; returns the wait's milliseconds. */
 async function spin(count: number): Promise<number> {
   const start = performance.now();
-  bench.gpu.write(turns, Uint32Array.of(count));
-  list.submit(bench.gpu);
-  await bench.gpu.done();
+  harness.gpu.write(turns, Uint32Array.of(count));
+  list.submit(harness.gpu);
+  await harness.gpu.done();
   return performance.now() - start;
 }
 

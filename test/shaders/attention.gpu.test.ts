@@ -4,14 +4,14 @@ import type { View } from '../../src/gpu/view.js';
 import { ATTENTION_VARIANTS, type AttentionVariant } from '../../src/model/attention.js';
 import { type AttentionShape, attention, attentionGradient } from '../../src/model/ops/attention.js';
 import { deriveKey } from '../../src/util/random.js';
-import { Bench, noise } from '../gpu/harness.js';
+import { GpuHarness, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { type ReferenceDropout, attention as referenceAttention } from '../reference/attention.js';
 import { sampled } from '../thorough.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
 interface Case extends AttentionShape {
@@ -56,25 +56,29 @@ const DROPOUT: ReferenceDropout = { key: deriveKey(5, 3, 1, 2), firstSlot: FIRST
 async function run(variant: AttentionVariant, shape: Case, qkvValues: Float32Array, gradientValues: Float32Array) {
   const { batch, context, heads, headSize } = shape;
   const rows = batch * heads * context;
-  const filled = (n: number) => bench.put(new Float32Array(n).fill(Number.NaN));
-  const qkv = await bench.put(qkvValues);
-  const outGradient = await bench.put(gradientValues);
+  const filled = (n: number) => harness.put(new Float32Array(n).fill(Number.NaN));
+  const qkv = await harness.put(qkvValues);
+  const outGradient = await harness.put(gradientValues);
   const out = await filled(rows * headSize);
   const logsumexp = await filled(rows);
   const delta = await filled(rows);
   const qkvGradient = await filled(rows * headSize * 3);
   const dropout: View | undefined = shape.dropout
-    ? await bench.uniform([...DROPOUT.key, FIRST_SLOT, Math.floor(RATE * 2 ** 32), { f32: 1 / (1 - RATE) }])
+    ? await harness.uniform([...DROPOUT.key, FIRST_SLOT, Math.floor(RATE * 2 ** 32), { f32: 1 / (1 - RATE) }])
     : undefined;
   const list = new DispatchList();
   const graph = { add: (dispatch: Dispatch) => list.add(dispatch), plan: { attention: variant } };
   attention(graph, shape, { qkv, out, logsumexp, dropout });
   attentionGradient(graph, shape, { qkv, out, logsumexp, outGradient, delta, qkvGradient, dropout });
-  await list.prepare(bench.kernels);
-  list.submit(bench.gpu);
-  const read = async () => [await bench.floats(out), await bench.floats(logsumexp), await bench.floats(qkvGradient)];
+  await list.prepare(harness.kernels);
+  list.submit(harness.gpu);
+  const read = async () => [
+    await harness.floats(out),
+    await harness.floats(logsumexp),
+    await harness.floats(qkvGradient),
+  ];
   const results = await read();
-  list.submit(bench.gpu);
+  list.submit(harness.gpu);
   return { results, again: await read() };
 }
 
@@ -83,7 +87,7 @@ async function run(variant: AttentionVariant, shape: Case, qkvValues: Float32Arr
  * as tiles; on SwiftShader subgroups are as slow.
  */
 function neededFor(variant: AttentionVariant, headSize: number): 'LANTRAIN_ALL_DRIVERS' | 'LANTRAIN_SLOW' | undefined {
-  const { software, subgroupSize } = bench.gpu.adapter;
+  const { software, subgroupSize } = harness.gpu.adapter;
   const isTile = variant === 'tile';
   if (!software || headSize <= 32 || (!isTile && subgroupSize === 8)) return undefined;
   return isTile && headSize >= 64 ? 'LANTRAIN_SLOW' : 'LANTRAIN_ALL_DRIVERS';
@@ -93,7 +97,7 @@ describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
   test.for(sampled(CASES, 6))(
     'attention agrees with float64: batch $batch, $context tokens, $heads heads of $headSize, dropout $dropout, size $size',
     async (shape, { skip }) => {
-      const { adapter } = bench.gpu;
+      const { adapter } = harness.gpu;
       const lanes = /^subgroup(\d+)$/.exec(variant)?.[1];
       skip(
         lanes !== undefined && Number(lanes) !== adapter.subgroupSize,

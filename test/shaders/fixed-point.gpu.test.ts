@@ -4,7 +4,7 @@ import { DispatchList } from '../../src/gpu/list.js';
 import { STATUS_NONFINITE, STATUS_OVERFLOW } from '../../src/model/sums.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { deriveKey, threefry } from '../../src/util/random.js';
-import { Bench } from '../gpu/harness.js';
+import { GpuHarness } from '../gpu/harness.js';
 import * as reference from '../reference/fixed-point.js';
 
 // The functions as kernels of their own: the integers that they return are compared one by one.
@@ -39,24 +39,24 @@ fn add(@builtin(global_invocation_id) id: vec3u) {
   out[i + 1u] = sum.y;
 }`;
 
-let bench: Bench;
+let harness: GpuHarness;
 let kernels: KernelCache;
 beforeAll(async () => {
-  bench = await Bench.open();
-  kernels = new KernelCache(bench.gpu, { ...loadShaders(), probe: PROBE });
+  harness = await GpuHarness.open();
+  kernels = new KernelCache(harness.gpu, { ...loadShaders(), probe: PROBE });
 });
 
 const COUNT = 2 ** 16;
 
 /** Runs `entry` once for each of COUNT threads; `perThread` words come out of each. */
 async function probe(entry: string, perThread: number, a: Uint32Array, b?: Uint32Array): Promise<Uint32Array> {
-  const out = await bench.zeros(perThread * COUNT);
-  const bindings = { a: await bench.put(a), out, ...(b && { b: await bench.put(b) }) };
+  const out = await harness.zeros(perThread * COUNT);
+  const bindings = { a: await harness.put(a), out, ...(b && { b: await harness.put(b) }) };
   const list = new DispatchList();
   list.add({ shader: 'probe', entry, constants: {}, bindings, groups: [COUNT / 64] });
   await list.prepare(kernels);
-  list.submit(bench.gpu);
-  return bench.words(out);
+  list.submit(harness.gpu);
+  return harness.words(out);
 }
 
 /** `count` reproducible 32-bit words. */

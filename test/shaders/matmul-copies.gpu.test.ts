@@ -5,15 +5,15 @@ import { isMatmulVariant, type MatmulVariant, scratchValues } from '../../src/mo
 import { noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { sampled } from '../thorough.js';
-import { bench, FILLER, get, openBench, operands, problem, product, put, random, run } from './matmul-problem.js';
+import { FILLER, get, harness, openHarness, operands, problem, product, put, random, run } from './matmul-problem.js';
 
 let tall: MatmulVariant;
 /** The same products one by one, from the operands as they are. */
 let short: MatmulVariant;
 
-beforeAll(openBench);
+beforeAll(openHarness);
 beforeEach(({ skip }) => {
-  const name = `subgroup${bench.gpu.adapter.subgroupSize}`;
+  const name = `subgroup${harness.gpu.adapter.subgroupSize}`;
   const other = `${name}/16`;
   if (!isMatmulVariant(name) || !isMatmulVariant(other)) return skip('only subgroups of one size copy operands');
   [tall, short] = [name, other];
@@ -46,7 +46,7 @@ test.each(sampled(SIZES, 2))(
 );
 
 test('copies of float16 beside an operand that is not have the bits of the kernel without copies', async ({ skip }) => {
-  if (!bench.gpu.has('shader-f16')) return skip('this adapter has no float16');
+  if (!harness.gpu.has('shader-f16')) return skip('this adapter has no float16');
   // Quarters from -2 to 2: float16 holds them, and sums of their products are exact.
   const quarters = (count: number, seed: number) => noise(count, seed).map((v) => Math.round(8 * v) / 4);
   for (const [layout, m, n, k] of [
@@ -84,7 +84,7 @@ async function putF16(values: Float32Array): Promise<View> {
   values.forEach((v, i) => {
     words[i] = bits(v);
   });
-  return { ...(await bench.put(new Uint32Array(words.buffer))), f16: true };
+  return { ...(await harness.put(new Uint32Array(words.buffer))), f16: true };
 }
 
 test('copies take scratch for what they copy, up to 64 MiB', () => {

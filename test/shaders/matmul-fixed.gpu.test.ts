@@ -2,9 +2,9 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { MatmulArguments } from '../../src/model/matmul.js';
 import type { MatmulVariant } from '../../src/model/matmul-plan.js';
 import { sampled } from '../thorough.js';
-import { bench, LAYOUTS, openBench, operands, problem, product, run, variants } from './matmul-problem.js';
+import { harness, LAYOUTS, openHarness, operands, problem, product, run, variants } from './matmul-problem.js';
 
-beforeAll(openBench);
+beforeAll(openHarness);
 
 /** value * 2^40, to nearest even: exact, as a float32 times a power of two is. */
 function toSteps(value: number): bigint {
@@ -22,12 +22,12 @@ describe('fixed point', () => {
     ldc: number,
   ) {
     const words = (shift: bigint) => new Uint32Array(args.m * ldc).fill(Number((start >> shift) & 0xffffffffn));
-    const [low, high] = [await bench.put(words(0n)), await bench.put(words(32n))];
-    const status = await bench.put(new Uint32Array([0]));
+    const [low, high] = [await harness.put(words(0n)), await harness.put(words(32n))];
+    const status = await harness.put(new Uint32Array([0]));
     await run(variant, { ...args, output: { kind: 'fixed', low, high, status, ldc, accumulate: true } });
-    const [l, h] = [await bench.words(low), await bench.words(high)];
+    const [l, h] = [await harness.words(low), await harness.words(high)];
     const sums = Array.from(l, (_, i) => BigInt.asIntN(64, (BigInt(h[i]) << 32n) | BigInt(l[i])));
-    return { sums, status: (await bench.words(status))[0] };
+    return { sums, status: (await harness.words(status))[0] };
   }
 
   test('a product in fixed point adds the exact integers of the stored result', async () => {
@@ -78,7 +78,7 @@ describe('fixed point', () => {
       for (const [values, wrong] of cases) {
         // Padded to one width, so that all cases share a pipeline.
         const row = Float32Array.from({ length: 12 }, (_, i) => values[i] ?? 0);
-        const [a, b] = [await bench.put([1]), await bench.put(row)];
+        const [a, b] = [await harness.put([1]), await harness.put(row)];
         const args = { layout: 'NN', m: 1, n: 12, k: 1, a, lda: 1, b, ldb: 12 } as const;
         const { sums, status } = await fixedPointOf(variant, args, 0n, 12);
         expect(status, `${variant} ${values}`).toBe(wrong);

@@ -6,9 +6,9 @@ import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
 import { toFixedPoint } from '../reference/fixed-point.js';
 import { sampled } from '../thorough.js';
-import { bench, FILLER, get, openBench, operands, problem, put, random, run, runs } from './matmul-problem.js';
+import { FILLER, get, harness, openHarness, operands, problem, put, random, run, runs } from './matmul-problem.js';
 
-beforeAll(openBench);
+beforeAll(openHarness);
 
 const SPLIT: readonly MatmulVariant[] = ['tile64x64/k2', 'tile32x32/k8', 'register4x4/k4'];
 /** All that the other tests of matrix products leave out. */
@@ -62,7 +62,7 @@ describe.each(sampled(OTHERS, 6))('%s', (variant) => {
     const p = problem('TN', m, n, k);
     const before = random(m, n, 8);
     const [firstSlot, threshold, scale] = [41, 0x60000000, 1.5];
-    const key: View = await bench.uniform([7, 8, firstSlot, threshold, { f32: scale }]);
+    const key: View = await harness.uniform([7, 8, firstSlot, threshold, { f32: scale }]);
     const c = await put(before, n, FILLER);
     const dropout = { key, rowsPerSequence: 2 };
     await run(variant, { ...(await operands(p, 2)), output: { kind: 'store', c, ldc: n, accumulate: true, dropout } });
@@ -79,8 +79,8 @@ describe.each(sampled(OTHERS, 6))('%s', (variant) => {
     const [m, n, k, start] = [35, 34, 67, -12345n];
     const p = problem('TN', m, n, k);
     const words = (shift: bigint) => new Uint32Array(m * n).fill(Number((start >> shift) & 0xffffffffn));
-    const [low, high] = [await bench.put(words(0n)), await bench.put(words(32n))];
-    const status = await bench.put(new Uint32Array([0]));
+    const [low, high] = [await harness.put(words(0n)), await harness.put(words(32n))];
+    const status = await harness.put(new Uint32Array([0]));
     const c = await put(random(m, n, 9), n, FILLER);
     const args = await operands(p);
     await run(
@@ -90,10 +90,10 @@ describe.each(sampled(OTHERS, 6))('%s', (variant) => {
     );
     const stored = await get(c, m, n);
     agree(stored, p.product, 1e-6, variant);
-    const [l, h] = [await bench.words(low), await bench.words(high)];
+    const [l, h] = [await harness.words(low), await harness.words(high)];
     const sums = Array.from(l.subarray(0, m * n), (_, i) => BigInt.asIntN(64, (BigInt(h[i]) << 32n) | BigInt(l[i])));
     expect(sums).toEqual(Array.from(stored, (value) => start + toFixedPoint(value)));
-    expect((await bench.words(status))[0]).toBe(0);
+    expect((await harness.words(status))[0]).toBe(0);
   });
 });
 

@@ -5,7 +5,7 @@ import type { Plan } from '../../src/model/plan.js';
 import { logitsStride } from '../../src/model/shape.js';
 import { openDawn } from '../../src/node/dawn.js';
 import type { Engine } from '../../src/train/engine.js';
-import { readGradient } from '../model/bench.js';
+import { readGradient } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
 import { GOLDEN_LOSS_ERROR, type Golden, loadGolden } from '../reference/golden.js';
 import { sampled } from '../thorough.js';

@@ -2,7 +2,7 @@ import { beforeAll, expect } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultMatmulTable, type MatmulTable } from '../../src/model/matmul-plan.js';
 import { openDawn } from '../../src/node/dawn.js';
-import { readGradient } from '../model/bench.js';
+import { readGradient } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
 import { loadGolden } from '../reference/golden.js';
 import { slowTest } from '../slow.js';

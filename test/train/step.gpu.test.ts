@@ -4,7 +4,7 @@ import { memoryBudget } from '../../src/model/activations.js';
 import { IGNORED_TARGET, type MicroBatch } from '../../src/model/gpt.js';
 import { openDawn } from '../../src/node/dawn.js';
 import type { Engine, StepOutcome } from '../../src/train/engine.js';
-import { readGradient } from '../model/bench.js';
+import { readGradient } from '../model/harness.js';
 import { gradientNorm } from '../reference/adamw.js';
 import { agree } from '../reference/agree.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
