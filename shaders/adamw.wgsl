@@ -6,9 +6,9 @@
 //   w = w - stepSize * m / (sqrt(v) * inverseSqrtCorrection2 + eps)
 //
 // with stepSize = lr / (1 - beta1^t) and inverseSqrtCorrection2 = 1 / sqrt(1 - beta2^t), both from the host in float64.
-// The same pass adds up the squares of the gradients (before clipScale) by chunks (squares.wgsl), whose threads walk through
-// the chunk side by side: a software adapter reads memory in order so, and computes an address once for many values. With
-// CLEAR it also sets the sums to zero, for a next step that adds to them.
+// The same pass adds the squares of the gradients (before clipScale) chunk by chunk (squares.wgsl). Threads walk through a
+// chunk side by side, so that a software adapter reads memory in order and computes an address once for many values. With
+// CLEAR the pass also sets the sums to zero, because the next step adds to them.
 // weights, m, v, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
 // each block of 64 values.
 //! import fixed_point
@@ -36,7 +36,7 @@ override CLEAR: bool = true;
 @group(0) @binding(6) var<uniform> step: Step;
 @group(0) @binding(7) var<storage, read_write> squares: array<f32>;
 
-// Which of the chunk's 64 blocks decay. All that a software adapter loads, it loads lane by lane: so once, before the loop.
+// One bit for each of the chunk's 64 blocks: it decays. Read before the loop, because a software adapter loads lane by lane.
 fn decaysOf(chunk: u32) -> vec2u {
   return vec2u(decayBits[2u * chunk], decayBits[2u * chunk + 1u]);
 }

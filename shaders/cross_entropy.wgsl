@@ -4,13 +4,14 @@
 //   gradient: logits[r, v] <- (softmax(logits[r, :])[v] - [v = target]) * scale, in place
 //   total: the 64-bit sum of all losses in fixed point
 //
-// logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R];
-// scale = 1 / (tokens of the global batch).
-// total [2] = low, high. LANES and ROWS as in layernorm.wgsl; a lane takes columns by vec4s, and the last few one by
-// one. It keeps its own running maximum and sum (online softmax), so that the row is read twice and not three times.
-// Loops begin at the row, as in layernorm.wgsl.
-// What max and exp make of a NaN is the driver's choice (SwiftShader: something finite), so the largest magnitude goes
-// along as bits, and becomes the loss where it is not finite.
+// logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R]; total [2] = low, high.
+// scale = 1 / (tokens of the global batch), times the loss scale in mixed precision.
+//
+// LANES and ROWS as in layernorm.wgsl. A lane takes columns by vec4s, and the last few one by one. It keeps its own running
+// maximum and sum (online softmax), so that the row is read twice, not three times. Loops begin at the row, as in
+// layernorm.wgsl.
+// A driver may turn a NaN in max and exp into anything (SwiftShader: something finite). So the bits of the largest magnitude
+// are kept as well, and become the loss where they are not finite.
 //! import extent
 //! import fixed_point
 
@@ -31,7 +32,7 @@ struct Scale { scale: f32 }
 @group(0) @binding(5) var<storage, read_write> total: array<u32>;
 @group(0) @binding(6) var<storage, read_write> status: atomic<u32>;
 
-// (maximum, sum of exp(x - maximum)) of each lane, and the bits of its largest magnitude
+// (maximum, sum of exp(x - maximum)) of each lane, and the bits of its largest magnitude.
 var<workgroup> partial: array<vec2f, LANES * ROWS>;
 var<workgroup> largest: array<u32, LANES * ROWS>;
 

@@ -1,18 +1,22 @@
-// Token and position embedding. The token table is bound in windows of whole rows, so forward and token gradient run
-// once for each window and leave the other windows' tokens alone.
+// Token and position embedding. The token table is bound in windows of whole rows. Forward and token gradient run once for
+// each window and leave the tokens of other windows alone.
 //
-//   forward   x[r, c] = dropout(wte[tokens[r], c] + wpe[r mod T, c])
-//   gradient  wte[v] collects the rows of dx whose token is v; the host lists them sorted by token, so that each
-//             element has one thread that adds its rows in order: no float atomics.
+//   forward           x[r, c] = dropout(wte[tokens[r], c] + wpe[r mod T, c])
+//   tokenGradient     wte[v] += the rows of dx whose token is v. The host lists rows sorted by token, so each element has
+//                     one thread, which adds its rows in order: no float atomics.
+//   positionGradient  wpe[t] += the rows r of dx with r mod T = t
 //
-// Of a stack of S = extent.stack micro-batches, whose M = extent.rows rows each lie one below another, each is summed and
-// rounded by itself. Unless the extent accumulates, the first one overwrites the sums. Exception: the token gradient
+// A stack has S = extent.stack micro-batches of M = extent.rows rows each, one below another. Each micro-batch is summed and
+// rounded on its own. Unless the extent accumulates, the first one overwrites the sums. Exception: the token gradient
 // always accumulates, because it writes only some rows of the table.
 //
 // tokens [S * M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [S * M, C]; low, high: the sums of
 // wte's window or of wpe.
-// lists [1 + 3 R] u32, R = S * M: U, then U tokens in rising order, then at 1 + R their U starts, then at 1 + 2 R the R
-// rows sorted by (token, row); the rows of token u are those from its start up to the next start or R.
+// lists [1 + 3 R] u32, R = S * M, holds U distinct tokens:
+//   at 0        U
+//   at 1        the U tokens in rising order
+//   at 1 + R    the U starts: token u's rows are those from its start to the next start, or to R
+//   at 1 + 2 R  the R rows sorted by (token, row)
 //! import extent
 //! import random
 //! import fixed_point
@@ -41,7 +45,7 @@ override DROPOUT: bool = false;
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let c = group.x * 64u + local.x;
   let row = group.y;
-  let token = tokens[row] - ROW_START;  // wraps round to a large number below the window
+  let token = tokens[row] - ROW_START;  // wraps to a large number where the token is below the window
   if (c >= C || token >= ROWS) { return; }
   let t = row % T;
   var value = wte[token * C + c] + wpe[t * C + c];

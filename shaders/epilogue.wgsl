@@ -2,26 +2,25 @@
 //! import random
 //! import gelu
 //! import output_values  //! vec4: //! import output_vec4
-// What happens to a matrix product on its way out, in one place for all of its kernels. A call takes four consecutive
-// values of one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on; rows and columns beyond C are
-// left out.
+// The epilogues of all kernels for matrix products: how accumulators are stored. A call takes four consecutive values of
+// one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on. Rows and columns beyond C are left out.
 //
-//   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part behind its flag
+//   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part has a flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
-//   fixed4         (low, high) += acc in fixed point; returns what is wrong with it, for `reportStatus`. Unless the
-//                  extent accumulates, the first product of a stack overwrites the sums. Its two halves are integersOf
-//                  and intoSums
+//   fixed4         (low, high) += acc in fixed point; returns status bits for `reportStatus`. Unless the extent
+//                  accumulates, the first product of a stack overwrites the sums. Its two steps are integersOf and
+//                  intoSums
 //
-// Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
-// its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`vec4`), four values are
-// one access to memory, on software adapters several times as fast.
+// An entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but its
+// variable must still be bound, to any read-only view. Where N and LDC are multiples of 4 (`vec4`), four values are one
+// access to memory, several times as fast on software adapters.
 
 override LDC: u32;
 override BIAS = false;
 override GELU_GRADIENT = false;
 override RESIDUAL = false;
-// The accumulators start from C.
+// Whether the accumulators start from C, or from zero.
 override ACCUMULATE = false;
 override ROWS_PER_SEQUENCE = 1u;
 
@@ -42,7 +41,7 @@ fn addResidual4(at: u32, v: vec4f) -> vec4f {
   return valuesOfResidual(at) + v;
 }
 
-// Where the accumulators start. Values beyond the row are read, too, and never stored.
+// What the accumulators start from. Values beyond the row are read, but never stored.
 fn begin4(row: u32, col: u32) -> vec4f {
   if (!ACCUMULATE || outside(row, col)) { return vec4f(); }
   return valuesOfC(row * LDC + col);
@@ -90,7 +89,7 @@ fn storeDropout4(row: u32, col: u32, acc: vec4f) {
 struct Integers {
   low: vec4u,
   high: vec4u,
-  // What is wrong with those within C.
+  // The status bits of the values that are within C.
   statusBits: u32,
 }
 
@@ -122,8 +121,7 @@ fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
   }
 }
 
-// Of product `s` of a stack. Returns what is wrong with the values, for `reportStatus`: a thread tells once, not with
-// every value.
+// For product `s` of a stack. Returns status bits, so that a thread calls `reportStatus` once and not for every value.
 fn fixed4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
   if (outside(row, col)) { return 0u; }
   let v = integersOf(col, acc);

@@ -1,5 +1,5 @@
-// What a conversion to float16 makes of values that float16 does not hold is up to the adapter: infinity, or the largest
-// number, which nobody would notice. So they become NaN first, which reaches the status of a gradient.
+// An adapter may convert a value beyond float16 to infinity or to the largest float16, which nobody would notice. So such a
+// value becomes NaN first, and the NaN reaches the status of a gradient.
 
 const LARGEST_F16 = 0x477fe000u;  // 65504, as the bits of a float32
 

@@ -1,5 +1,5 @@
-// Sums of squares of the gradients, for clipping: one for each chunk (squares.wgsl).
-// low, high [n] (64-bit sums, n any multiple of 64); squares: one value for each chunk of them.
+// The sum of the squares of the gradients, for clipping: one for each chunk (squares.wgsl).
+// low, high [n]: 64-bit sums, n any multiple of 64; squares: one value for each chunk.
 //! import fixed_point
 //! import squares
 

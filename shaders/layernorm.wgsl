@@ -5,19 +5,19 @@
 //
 //   forward   y = (x - mean) * rstd * gain + bias,  rstd = 1 / sqrt(variance + 1e-5)
 //   backward  dx (+)= rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * gain,  xhat = (x - mean) * rstd
-//   backwardDropout  the same, and dropped = dx * the factors of the dropout that comes next on the way back
+//   backwardDropout  the same, and dropped = dx * the factors of the dropout that backward goes through next
 //
 // x, y, dy, dx, dropped [M, C], M = extent.rows; stats [M, 2] = mean, rstd; gain, bias [C]. With ACCUMULATE,
 // `backward` adds to dx, which then holds the gradient of the residual stream; else it overwrites dx. A sequence is T rows.
 //
-// LANES threads share a row and ROWS rows share a workgroup. On a GPU a row has 64 threads and a tree in workgroup
-// memory; on a software adapter barriers and workgroup memory cost more than they give, so each thread takes a row
-// and the branches on LANES fold away. Threads are counted along x, where such an adapter has its lanes.
+// LANES threads share a row and ROWS rows share a workgroup. On a GPU a row has 64 threads and a tree in workgroup memory.
+// On a software adapter barriers and workgroup memory cost more than they gain, so each thread takes a row, and the branches
+// on LANES fold away. Threads are counted along x, where a software adapter has its lanes.
 //
-// A thread takes four columns at once: lane l the columns 4 l to 4 l + 3, then those 4 LANES further on. Where C is no
-// multiple of 4, rows begin inside a vec4, and values go one by one; what is beyond the row counts as zero. Loops over
-// columns begin at the row's first value, which the compiler does not know: narrow rows would else be unrolled, which
-// takes LLVM seconds.
+// A thread takes four columns at once: lane l takes columns 4 l to 4 l + 3, then those 4 LANES further on. Where C is no
+// multiple of 4, rows may begin inside a vec4, and values are loaded and stored one by one; values beyond the row count as
+// zero. Loops over columns begin at the row's first value, which the compiler does not know: LLVM would take seconds to
+// unroll narrow rows.
 //
 // y (`f16Y`), dy (`f16Gradient`) and dropped (`f16Dropped`) may be float16.
 
@@ -47,7 +47,7 @@ const EPSILON = 1e-5;
 
 var<workgroup> partial: array<vec2f, LANES * ROWS>;
 
-// The sum over the row's lanes, to all of them.
+// The sum over the row's lanes, in all of them.
 fn rowSum(value: vec2f, lane: u32, local: u32) -> vec2f {
   if (LANES == 1u) { return value; }
   workgroupBarrier();
@@ -81,7 +81,7 @@ fn VALUES4(at: u32) -> vec4f {
 
 @compute @workgroup_size(LANES * ROWS)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
-  // Rows past the end are computed like the last and not stored, so that barriers stay uniform.
+  // Threads past the last row compute the last row and store nothing, so that barriers stay uniform.
   let lane = local % LANES;
   let index = group.x * ROWS + local / LANES;
   let row = min(index, extent.rows - 1u);
@@ -112,7 +112,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 // One thread's row in `backward`.
 struct Row {
   lane: u32,
-  index: u32,  // M and more: the row is the last one, and nothing of it is stored
+  index: u32,  // M and more: `row` is the last one, and nothing is stored
   row: u32,
   base: u32,
   stats: vec2f,
@@ -137,7 +137,7 @@ fn beginBackward(group: vec3u, local: u32) -> Row {
   return r;
 }
 
-// dx at the columns c to c + 3, which it also stores.
+// Stores dx at `at`, four columns of the row, and returns it.
 fn through(r: Row, at: u32) -> vec4f {
   let c = at - r.base;
   let xhat = (x4(at) - r.stats.x) * r.stats.y;

@@ -1,6 +1,6 @@
 //! import epilogue
-// The second half of a matrix product that is split along K (`splitK` of matmul_tile.wgsl is the first): adds the parts
-// in their order, then does what epilogue.wgsl says. A thread owns four consecutive values of a row.
+// The second step of split-K (`splitK` of matmul_tile.wgsl is the first): adds the partial products in order, then runs an
+// epilogue (epilogue.wgsl). A thread owns four consecutive values of a row.
 
 override SPLIT_K = 2u;
 
@@ -8,7 +8,7 @@ override SPLIT_K = 2u;
 
 const THREADS = 64u;
 
-// (row, column); the row is M or more past the last one.
+// (row, column) of this thread's first value. For threads past the last one, the row is M or more.
 fn placeOf(group: vec3u, groups: vec3u, i: u32) -> vec2u {
   let at = (group.x + group.y * groups.x) * THREADS + i;
   let across = (N + 3u) / 4u;

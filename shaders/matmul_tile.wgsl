@@ -10,10 +10,10 @@
 //   row 0       |  block 00                    |  block 01
 //   TILE_ROWS/2 |  block 10                    |  block 11
 //
-// A step takes STEP values of k (a multiple of 4). With STAGED every thread brings its part of them into workgroup
-// memory: for 64 x 64 and 16 values, one vec4 of each operand for 32 that it reads and 256 multiply-adds. Without, each
-// thread loads its rows and columns itself and leaves it to the caches that its neighbours load the same: no barriers,
-// and all threads' registers hold accumulators; better where workgroup memory is slow or emulated.
+// A step takes STEP values of k (a multiple of 4). With STAGED, the operands of a step are staged in workgroup memory, and
+// every thread loads a share: for 64 x 64 and 16 values, one vec4 of each operand for 32 that it reads and 256 multiply-adds.
+// Without STAGED, each thread loads its rows and columns itself, and caches serve its neighbours, which load the same. That
+// needs no barriers, and is better where workgroup memory is slow or emulated.
 //
 // Staged tiles keep the direction of their matrix, so that no thread takes a vec4 apart (place: row or column in a tile):
 //
@@ -23,9 +23,9 @@
 // STEP + 1 in place of STEP keeps the threads of a subgroup on different banks. Values beyond K are zero.
 // Each accumulator adds its products one by one, k rising: the same order, whatever the sizes of tiles and steps.
 //
-// `splitK` is the first half of a product that is split along K (matmul_reduce.wgsl is the second): workgroups with
-// z = s add the TERMS values of k from s * TERMS on.
-// One file of more than 300 lines: the three layouts differ in how tiles are loaded, and the rest is theirs together.
+// `splitK` is the first step of split-K (matmul_reduce.wgsl is the second): workgroups with z = s add the TERMS values of k
+// from s * TERMS on.
+// More than 300 lines, because the three layouts differ in how tiles are loaded and share the rest.
 
 override TILE_ROWS = 64u;
 override TILE_COLUMNS = 64u;
@@ -71,11 +71,11 @@ fn transpose4(v: Four) -> Four {
   );
 }
 
-// The first row of A and B of the product in hand (TN, of a stack).
+// TN: the first row of A and B of the stack's current product.
 var<private> firstRow = 0u;
 
-// A[row, first .. first + 3] of a row-major matrix of `rows` x `cols`, zero beyond K. What is beyond M or N may be anything:
-// nobody stores what becomes of it.
+// A[row, first .. first + 3] of a row-major matrix of `rows` x `cols`, zero beyond K. Values beyond M or N may be anything,
+// because their results are never stored.
 fn edgeA(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
   if (row >= rows || first >= cols) { return vec4f(); }
   let v = loadA((firstRow + row) * LDA + first);
@@ -109,7 +109,7 @@ fn fourOfB(row: u32, first: u32, rows: u32, cols: u32) -> Four {
   );
 }
 
-// Thread `i` fills its share of both tiles with the values of k to k + STEP - 1 for the tile at `corner`.
+// Thread `i` loads its share of both operands, k to k + STEP - 1, for the tile of C at `corner`.
 fn fill(i: u32, k: u32, corner: vec2u) {
   for (var s = i; s < TILE_ROWS * STEP / 4u; s += THREADS) {
     if (LAYOUT == TN) {
@@ -127,7 +127,7 @@ fn fill(i: u32, k: u32, corner: vec2u) {
   }
 }
 
-// Four rows of A from row `place` of the tile on, each its values of k + j to k + j + 3.
+// Four rows of A from row `place` of the tile on, at k + j to k + j + 3.
 fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
   if (!STAGED) {
     let row = corner.x + place;
@@ -146,7 +146,7 @@ fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
   return Four(tileA[at], tileA[at + STEP / 4u], tileA[at + STEP / 2u], tileA[at + STEP / 4u * 3u]);
 }
 
-// Four k of B, from k + j on, each its values of four columns from `place` on.
+// Four k of B from k + j on, at four columns from `place` on.
 fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
   if (!STAGED) {
     let col = corner.y + place;
@@ -213,9 +213,8 @@ fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32) -> Blocks {
   return t;
 }
 
-// ---- The way in and out ----
-// A thread's accumulators are counted: four of block 00, then of 10, 01 and 11. Epilogues run in a loop over them:
-// unrolled, their code takes software drivers tens of seconds to compile.
+// A thread's accumulators have numbers: four of block 00, then of 10, 01 and 11. Epilogues run in a loop over them, because
+// software drivers take tens of seconds to compile them unrolled.
 
 override PIECES = 4u * ROW_BLOCKS * COLUMN_BLOCKS;
 
@@ -239,7 +238,7 @@ fn piece(t: Blocks, p: u32) -> vec4f {
   return v;
 }
 
-// (row, column) of C of a piece, for the thread whose first is at `first`.
+// (row, column) of C of piece `p`; piece 0 of the thread is at `first`.
 fn placeOf(first: vec2u, p: u32) -> vec2u {
   let b = p / 4u;
   return first + vec2u(b % ROW_BLOCKS * ROW_STRIDE + p % 4u, b / ROW_BLOCKS * COLUMN_STRIDE);

@@ -1,8 +1,8 @@
 //! import fixed_point
 //! import f16_range
 //! import unit
-// Types of what products write, C[M, N] (epilogue.wgsl). What backward and other products read may be float16: c (`f16C`),
-// geluOutput (`f16Gelu`), gradient (`f16Gradient`).
+// Types of what products store (epilogue.wgsl). c (`f16C`), geluOutput (`f16Gelu`) and gradient (`f16Gradient`) may be
+// float16.
 
 override N: u32;
 

@@ -1,5 +1,5 @@
 //! import f16_range
-// The float16 copy of a matrix's weights: destination = source, rounded. A value beyond float16 becomes NaN.
+// Makes the float16 copy of a weight matrix: destination = source, rounded. A value beyond float16 becomes NaN.
 // source, destination [N]; a thread takes four values.
 
 alias Value = f32;  //! f16: alias Value = f16;

@@ -1,11 +1,11 @@
-/** A byte range of a GPU buffer; what kernels bind. Offsets are multiples of 256 bytes wherever a view is bound. */
+/** A byte range of a GPU buffer, which kernels bind. The offset of a bound view is a multiple of 256 bytes. */
 export interface View {
   readonly buffer: GPUBuffer;
   /** Bytes from the start of the buffer. */
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
-  /** Its values are float16; else they are 32-bit. */
+  /** Whether its values are float16; otherwise they are 32-bit. */
   readonly f16?: boolean;
 }
 
@@ -34,20 +34,20 @@ export function slice(view: View, start: number, count: number): View {
   return { buffer, offset: offset + start * 4, size: count * 4 };
 }
 
-/** A view as `Gpu.buffer` would make it, but of no buffer: for lists that are recorded and never prepared. */
+/** A view like those of `Gpu.buffer`, but without a buffer: for lists that are recorded and never prepared. */
 export function paperView(values: number, f16 = false): View {
   const size = bufferBytes(values, f16);
-  // Of a buffer, those who make lists read the size alone.
+  // Recording reads nothing of a buffer but its size.
   const buffer = { size } as GPUBuffer;
   return f16 ? { buffer, offset: 0, size, f16 } : { buffer, offset: 0, size };
 }
 
-/** The names of those shader defines (`KernelId.defines`) whose view is float16. */
+/** The defines (`KernelId.defines`) of float16 views: the names in `views` whose view is float16. */
 export function f16Defines(views: Readonly<Record<string, View | undefined>>): string[] {
   return Object.keys(views).filter((name) => views[name]?.f16);
 }
 
-/** `view` up to a multiple of 16 bytes where its buffer reaches so far, so that its last values are in a whole vec4. */
+/** `view` extended to a multiple of 16 bytes, as far as its buffer reaches, so that its last values lie in a whole vec4. */
 export function wholeVectors(view: View): View {
   const size = Math.min(Math.ceil(view.size / 16) * 16, view.buffer.size - view.offset);
   return { ...view, size };
