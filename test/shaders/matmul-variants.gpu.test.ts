@@ -101,19 +101,19 @@ describe('a split along K', () => {
   const shape = (m: number, n: number, k: number): ProductShape => ({ layout: 'TN', m, n, k, output: 'fixed' });
 
   test('a split along K makes parts of whole steps that cover K, as many as asked for or fewer', () => {
-    expect(splitOf('tile64x64/k4', shape(64, 64, 512))).toEqual({ parts: 4, terms: 128 });
-    expect(splitOf('tile64x64/k4', shape(64, 64, 100))).toEqual({ parts: 4, terms: 32 });
-    expect(splitOf('tile64x64/k32', shape(64, 64, 100))).toEqual({ parts: 7, terms: 16 });
-    expect(splitOf('tile64x64/k8', shape(64, 64, 7))).toEqual({ parts: 1, terms: 7 });
-    expect(splitOf('tile64x64', shape(64, 64, 512))).toEqual({ parts: 1, terms: 512 });
+    expect(splitOf('tile64x64/k4', shape(64, 64, 512))).toEqual({ splitK: 4, terms: 128 });
+    expect(splitOf('tile64x64/k4', shape(64, 64, 100))).toEqual({ splitK: 4, terms: 32 });
+    expect(splitOf('tile64x64/k32', shape(64, 64, 100))).toEqual({ splitK: 7, terms: 16 });
+    expect(splitOf('tile64x64/k8', shape(64, 64, 7))).toEqual({ splitK: 1, terms: 7 });
+    expect(splitOf('tile64x64', shape(64, 64, 512))).toEqual({ splitK: 1, terms: 512 });
   });
 
   test('a split along K fills a GPU where it fits: stored products of few tiles only, whatever kernel and stack', () => {
     const stored = (m: number, n: number, k: number): ProductShape => ({ layout: 'NN', m, n, k, output: 'store' });
     for (const variant of ['tile64x64/kfit', 'tile128x128/kfit', 'register4x4/kfit'] as const) {
-      expect(splitOf(variant, stored(256, 768, 3072))).toEqual({ parts: 10, terms: 320 });
-      expect(splitOf(variant, { ...stored(256, 768, 3072), stack: 2 })).toEqual({ parts: 10, terms: 320 });
-      expect(splitOf(variant, stored(64, 64, 300))).toEqual({ parts: 2, terms: 160 });
+      expect(splitOf(variant, stored(256, 768, 3072))).toEqual({ splitK: 10, terms: 320 });
+      expect(splitOf(variant, { ...stored(256, 768, 3072), stack: 2 })).toEqual({ splitK: 10, terms: 320 });
+      expect(splitOf(variant, stored(64, 64, 300))).toEqual({ splitK: 2, terms: 160 });
       expect(splitOf(variant, stored(64, 64, 255)).splitK).toBe(1);
       expect(splitOf(variant, stored(256, 25152, 768)).splitK).toBe(1);
       expect(splitOf(variant, shape(64, 64, 3072)).splitK).toBe(1);
