@@ -1,12 +1,12 @@
-/** How much a dispatch computes: shaders/extent.wgsl. Numbers of the dispatch, so that pipelines serve all graphs. */
+/** Sizes of a dispatch (shaders/extent.wgsl). They are no constants of the pipeline, so that graphs share pipelines. */
 export interface Extent {
-  /** Of a product's C; of activations, those of one micro-batch where the kernel knows of stacks, else all. */
+  /** Rows of a product's C; rows of activations: of one micro-batch where the kernel knows stacks, else of all. */
   readonly rows: number;
   /** Micro-batches or products whose rows lie one below another. Default 1. */
   readonly stack?: number;
   /** Whether the first of them adds to the sums or overwrites them. Default true. */
   readonly accumulate?: boolean;
-  /** Of tiles (shaders/matmul_operands.wgsl). Default 1. */
+  /** Rows of tiles in a swizzle band (shaders/matmul_operands.wgsl). Default 1. */
   readonly swizzleRows?: number;
 }
 

@@ -7,7 +7,7 @@ import { f16Pieces, type ParameterArena, type Piece } from './layout.js';
 /** Values that a workgroup of shaders/to_f16.wgsl converts. */
 const GROUP_VALUES = 256;
 
-/** Float16 copies of the weights that matrix products read. They are as old as the last `submit`. */
+/** Float16 copies of the weights that matrix products read, as of the last `submit`. */
 export class F16Weights {
   private constructor(
     private readonly copies: ReadonlyMap<Piece, View>,
@@ -40,7 +40,7 @@ export class F16Weights {
     return copy;
   }
 
-  /** Queues: the copies are those of the weights as they are now. */
+  /** Queues copying the current weights. */
   submit(gpu: Gpu): void {
     this.convert.submit(gpu);
   }

@@ -23,29 +23,29 @@ export interface GradientKind {
   readonly accumulate: boolean;
 }
 
-/** The lists for one number of micro-batches at once. */
+/** The lists for stacks of one size. */
 interface Lists {
   /** Runs forward and backward and adds every parameter's gradient, rounded to fixed point, to the sums. */
   readonly accumulate: DispatchList;
   /** Like `accumulate`, but overwrites the sums (`GraphParts.accumulate`). */
   readonly overwrite: DispatchList;
-  /** Runs forward without dropout and adds the loss alone. */
+  /** Runs forward without dropout and adds the losses only. */
   readonly loss: DispatchList;
 }
 
-/** What one graph owns on the adapter besides weights and sums. */
+/** The GPU memory of a graph besides weights and sums. */
 interface Owned {
   readonly buffers: Buffers<'training'>;
   /** Uniforms: the dropout keys of all sites, and the factor of each token's loss. */
   readonly keys: View;
   readonly scale: View;
-  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / the scale that gradients carry. */
+  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / loss scale. */
   readonly mixed: { readonly copies: F16Weights; readonly unit: View } | undefined;
 }
 
 /**
- * The training graph: the spine (`spine.ts`) as static lists of dispatches over one set of buffers, for single
- * micro-batches and for whole stacks of them (`BatchShape.stack`).
+ * The training graph: the spine (`spine.ts`) as static lists of dispatches over one set of buffers. There are lists for
+ * single micro-batches and for stacks of `BatchShape.stack`.
  */
 export class Gpt {
   readonly #lists = new Map<number, Lists>();
@@ -60,7 +60,7 @@ export class Gpt {
     private readonly owned: Owned,
   ) {}
 
-  /** Allocates the buffers and compiles every pipeline. */
+  /** Allocates the buffers and compiles every pipeline. Throws LT_GPU_MEMORY, LT_GPU_SHADER. */
   static async build(
     kernels: KernelCache,
     shape: BatchShape,
@@ -108,8 +108,8 @@ export class Gpt {
   }
 
   /**
-   * What to compute next of `batches`, from number `from` on: a whole stack where there are so many, their slots follow
-   * one another and all are `alike`; else a single one.
+   * The micro-batches to compute next, from index `from` of `batches` on: a whole stack if enough are left, their slots are
+   * consecutive and all are `alike`; otherwise a single one.
    */
   stackFrom(
     batches: readonly MicroBatch[],
@@ -121,7 +121,7 @@ export class Gpt {
     return next.length === this.stack && fits ? next : next.slice(0, 1);
   }
 
-  /** The list that computes gradients so, by default of a single micro-batch on top of others. */
+  /** The list of this kind; by default for a single micro-batch whose gradients add to the sums. */
   gradientList({ stack, accumulate }: GradientKind = { stack: 1, accumulate: true }): DispatchList {
     const lists = this.#listsFor(stack);
     return accumulate ? lists.accumulate : lists.overwrite;
@@ -134,18 +134,18 @@ export class Gpt {
     return lists;
   }
 
-  /** The buffer of this name (`buffers.ts`), of a layer where there may be one a layer. */
+  /** The buffer of a name (`buffers.ts`), of a layer where there may be one a layer. */
   get view(): Buffers<'training'>['view'] {
     return this.owned.buffers.view;
   }
 
-  /** Queues what follows from changed weights; to be called after every change, before what is to see it. */
+  /** Queues the float16 copies of the weights. Call it after weights change and before anything reads them. */
   submitWeights(): void {
     this.owned.mixed?.copies.submit(this.gpu);
   }
 
   /**
-   * Queues forward and backward of one micro-batch, or of a whole stack whose slots follow one another. Their gradients
+   * Queues forward and backward of one micro-batch, or of a whole stack with consecutive slots. Their gradients
    * add to the sums, or overwrite them without `accumulate` (an untied token embedding's must be zero before).
    */
   submitGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext, accumulate = true): void {
@@ -154,7 +154,7 @@ export class Gpt {
     this.gradientList({ stack: all.length, accumulate }).submit(this.gpu);
   }
 
-  /** Queues what a gradient list needs to know of its micro-batches; the list itself can then be submitted in parts. */
+  /** Queues the inputs of a gradient list. The list itself can then be submitted in parts. */
   loadGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext): void {
     const all = asList(batches);
     const tokens = this.#load(all);
@@ -168,7 +168,7 @@ export class Gpt {
     if (dropout > 0) this.gpu.write(keys, dropoutKeys(this.config, dropout, all[0].firstSlot, context));
   }
 
-  /** Queues the forward pass of one micro-batch or a whole stack, without dropout; the losses are added to the sum. */
+  /** Queues the forward pass of one micro-batch or a whole stack, without dropout, which adds the losses to the sum. */
   submitLoss(batches: MicroBatch | readonly MicroBatch[]): void {
     const all = asList(batches);
     this.#load(all);

@@ -14,28 +14,28 @@ import {
 } from './matmul-plan.js';
 
 /**
- * c = residual + dropout((acc + bias) * geluDerivative(geluGradient)), each part where it is given, where acc is the
- * product. `gelu` goes with `bias` and `accumulate` only, `dropout` does not go with `geluGradient`.
+ * c = residual + dropout((acc + bias) * geluDerivative(geluGradient)), where acc is the product, without the parts that are
+ * not given. `gelu` goes with `bias` and `accumulate` only, `dropout` does not go with `geluGradient`.
  */
 export interface StoreOutput {
   readonly kind: 'store';
-  /** [M, N] with leading dimension `ldc`, as everything below that is [M, N]. */
+  /** [M, N] with leading dimension `ldc`, like everything below that is [M, N]. */
   readonly c: View;
   readonly ldc: number;
   /**
-   * The accumulators start from C. A product over windows of K, each but the last a multiple of 4, rising, gives the
-   * same bits as one pass, unless its variant splits K.
+   * Whether the product adds to C or overwrites it. Default false. Products over windows of K, in order, each but the last a
+   * multiple of 4 long, give the bits of one product, unless the variant splits K.
    */
   readonly accumulate?: boolean;
   /** [N] */
   readonly bias?: View;
-  /** Gets gelu(c); c gets its argument. */
+  /** Becomes gelu(c); c keeps the argument. */
   readonly gelu?: View;
   /** GELU's argument h [M, N] in the forward pass: the result is multiplied by gelu'(h). */
   readonly geluGradient?: View;
   /**
    * `key` is a uniform DropoutKey (shaders/random.wgsl). Row r belongs to slot firstSlot + floor(r / rowsPerSequence);
-   * its value in column n has the place (r mod rowsPerSequence) * N + n.
+   * its value in column n has place (r mod rowsPerSequence) * N + n.
    */
   readonly dropout?: { readonly key: View; readonly rowsPerSequence: number };
   /** [M, N], added last. */
@@ -48,10 +48,10 @@ export interface FixedPointOutput {
   /** [M, N] u32 each, with leading dimension `ldc`. */
   readonly low: View;
   readonly high: View;
-  /** One u32: what is wrong with a value is OR-ed into it. */
+  /** One u32: the status bits of all values are OR-ed into it. */
   readonly status: View;
   readonly ldc: number;
-  /** A uniform float32, a power of two that every value is multiplied by first. */
+  /** A uniform float32, a power of two. Every value is multiplied by it first. */
   readonly unit?: View;
   /** Whether the product, of a stack the first one, adds to the sums or overwrites them. */
   readonly accumulate: boolean;
@@ -63,12 +63,12 @@ export interface MatmulArguments {
   readonly n: number;
   readonly k: number;
   /**
-   * So many products at once, whose rows lie one below another, of A and C (NN and NT, `store`) or of A and B (TN,
-   * `fixed`: each is rounded by itself): the same bits as one by one. Default 1; not TN with a variant that splits K.
+   * Products at once, whose rows lie one below another: rows of A and C (NN and NT, `store`), or of A and B (TN, `fixed`:
+   * each is rounded on its own). The bits are those of single products. Default 1. Not for TN with a variant that splits K.
    */
   readonly stack?: number;
   readonly a: View;
-  /** Leading dimensions are in values. Where lda and ldb are multiples of 4, loads are several times as fast. */
+  /** Leading dimension, in values. Where lda and ldb are multiples of 4, loads are several times as fast. */
   readonly lda: number;
   readonly b: View;
   readonly ldb: number;
@@ -77,7 +77,7 @@ export interface MatmulArguments {
   readonly scratch?: View;
   /** The name of the operation in profiles. */
   readonly label?: string;
-  /** The parameter that is an operand, or whose gradient is computed: `products.ts` tells products apart by it. */
+  /** The parameter that is an operand, or whose gradient is computed. `products.ts` groups products by it. */
   readonly matrix?: string;
 }
 
@@ -87,8 +87,8 @@ const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };
 const SWIZZLE_BYTES = 1024 * 1024;
 
 /**
- * Appends C = A B to `list`, by the variant that `table` names. Throws RangeError for sizes or outputs that do not fit
- * together, and where there is not enough scratch.
+ * Appends C = A B to `list`, by the variant that `table` names. Throws RangeError where sizes or outputs do not fit together
+ * or scratch is too small.
  */
 export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulArguments): void {
   const { layout, m, n, k, stack = 1, output } = args;
@@ -99,7 +99,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const kernel = kernelFor(variant, shape);
   const copies = operandCopies(kernel, shape, args.lda, args.ldb);
   const scratch = copies.values > 0 ? scratchFor(args, copies.values) : undefined;
-  // Both copies are of matrices with k columns.
+  // A matrix that is copied has k columns.
   const arranged = (source: View, ld: number, rows: number, copy?: OperandCopy) =>
     copy && scratch ? { view: addCopy(list, source, ld, [rows, k], copy, scratch), ld: copy.ld } : { view: source, ld };
   const { view: aView, ld: lda } = arranged(args.a, args.lda, rows, copies.a);
@@ -207,10 +207,10 @@ function addCopy(
   return target;
 }
 
-/** Workgroups of shaders/arrange.wgsl. */
+/** Threads of a workgroup of shaders/arrange.wgsl. */
 const ARRANGE_THREADS = 64;
 
-/** A workgroup of shaders/matmul_reduce.wgsl, a thread for four values. */
+/** Threads of a workgroup of shaders/matmul_reduce.wgsl; each has four values. */
 const REDUCE_THREADS = 64;
 
 function scratchFor(args: MatmulArguments, values: number): View {
@@ -232,7 +232,7 @@ function fixedPointTarget({ low, high, status, unit }: FixedPointOutput): Target
   return { entry: 'fixed', constants: {}, bindings, defines: unit ? ['scaled'] : [] };
 }
 
-/** `unused` stands in for optional inputs that are not given. */
+/** `unused` is bound in place of optional inputs that are not given. */
 function storeTarget(output: StoreOutput, unused: View): Target {
   const { c, accumulate, bias, gelu, geluGradient, dropout, residual } = output;
   const constants = { ACCUMULATE: accumulate ?? false, BIAS: bias !== undefined };
@@ -273,7 +273,7 @@ function check(args: MatmulArguments): void {
   };
   if (stack > 1 && (layout === 'TN') !== (output.kind === 'fixed'))
     throw new RangeError(`${what}: a stack of TN goes to fixed point, one of NN or NT is stored`);
-  // Of the whole stack.
+  // Sizes of the whole stack.
   const [m, k] = layout === 'TN' ? [args.m, stack * args.k] : [stack * args.m, args.k];
   const [aRows, aColumns] = layout === 'TN' ? [k, m] : [m, k];
   const [bRows, bColumns] = layout === 'NT' ? [n, k] : [k, n];
