@@ -3,8 +3,8 @@ import type { ParameterArena, ParameterLayout } from '../model/layout.js';
 import type { TrainingState } from './optimizer.js';
 
 /**
- * A copy of the training state in host memory, 12 bytes a parameter, which another thread may read while the next steps
- * change the state itself. Its memory is used again for every copy.
+ * A copy of the training state in host memory, 12 bytes a parameter. Another thread may read it while the next steps change
+ * the state itself. Every copy reuses its memory.
  */
 export class StateSnapshot implements SharedState {
   readonly memory: SharedState['memory'];

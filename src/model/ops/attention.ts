@@ -5,7 +5,7 @@ import { type AttentionVariant, SUBGROUP_LANES } from '../attention.js';
 import type { Graph } from '../graph.js';
 import type { Plan } from '../plan.js';
 
-/** What attention needs of a graph. */
+/** The part of a graph that attention needs. */
 type AttentionGraph = Pick<Graph, 'add'> & { readonly plan: Pick<Plan, 'attention'> };
 
 export interface AttentionShape {
@@ -43,9 +43,10 @@ export interface AttentionBackwardViews {
 
 const TILE_ROWS = 32;
 
-/** The workgroup memory that every adapter has. */
+/** The workgroup memory that every adapter has, for rows that lanes keep there. */
 const KEPT_BYTES = 16384;
 
+/** Tokens of a workgroup of `backwardDelta`. */
 const DELTA_ROWS = 8;
 
 /**
@@ -58,7 +59,7 @@ export function attention(g: AttentionGraph, shape: AttentionShape, v: Attention
   g.add(dispatch(kind, shape, 'forward', rowsOf(kind), 2, { qkv, out, logsumexp }, dropout));
 }
 
-/** The gradient of all that `attention` computed, from its results and under the same dropout key. */
+/** The gradient of `attention`, from its results and under the same dropout key. */
 export function attentionGradient(g: AttentionGraph, shape: AttentionShape, v: AttentionBackwardViews): void {
   const kind = variantFor(g.plan.attention, shape, v.qkv.f16);
   const { qkv, outGradient, qkvGradient, delta, dropout } = v;

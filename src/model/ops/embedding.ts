@@ -2,7 +2,7 @@ import type { View } from '../../gpu/view.js';
 import { extentUniform } from '../extent.js';
 import { type Graph, type Rows, rowsIn, threadGroups } from '../graph.js';
 
-/** x [M, C] = dropout(wte[tokens] + wpe); `key` is bound with and without `dropout`. */
+/** x [M, C] = dropout(wte[tokens] + wpe). `key` is bound even without `dropout`. */
 export function embedding(
   g: Graph,
   v: Rows & { tokens: View; x: View; context: number; key: View; dropout: boolean },
@@ -25,7 +25,7 @@ export function embedding(
     });
 }
 
-/** Adds the gradients of both tables. dx [M, C] has passed the dropout already; `lists` is of `tokenLists`. */
+/** Adds the gradients of both tables. dx [M, C] has already passed through the dropout. `lists` comes from `tokenLists`. */
 export function embeddingGradient(g: Graph, v: Rows & { dx: View; lists: View; context: number }): void {
   const { width: C } = g.config;
   const constants = { T: v.context, C };

@@ -3,8 +3,8 @@ import { extentUniform } from '../extent.js';
 import { type Graph, type Rows, rowsIn } from '../graph.js';
 
 /**
- * The losses [M] of M rows of logits (stride values apart) by targets [M]. With `scale`, a uniform, the logits become their
- * own gradients times it.
+ * losses [M] = the cross-entropy of M rows of logits, `stride` values apart, and targets [M]. With the uniform `scale`, the
+ * logits are overwritten by their gradients times it.
  */
 export function crossEntropy(
   g: Graph,

@@ -27,7 +27,7 @@ export function norm(g: Graph, name: string, v: Rows & { x: View; y: View; stats
 
 export interface NormGradientViews extends Rows {
   readonly x: View;
-  /** As the forward pass left them. */
+  /** Of the forward pass. */
   readonly stats: View;
   /** [M, C] */
   readonly dy: View;
@@ -35,11 +35,11 @@ export interface NormGradientViews extends Rows {
   readonly dx: View;
   /** Whether the gradient adds to dx, which then holds that of the residual stream, or overwrites it. */
   readonly accumulate: boolean;
-  /** The dropout that comes next on the way back; its `gradient` [M, C] becomes dx through it. */
+  /** The dropout that backward goes through next; `gradient` [M, C] becomes dx times its factors. */
   readonly dropout?: Dropout & { readonly gradient: View };
 }
 
-/** dx (+)= the gradient through LayerNorm; adds the gradients of its gain and bias. */
+/** dx (+)= the gradient through LayerNorm. Also adds the gradients of its gain and bias. */
 export function normGradient(g: Graph, name: string, v: NormGradientViews): void {
   const { width: C } = g.config;
   const { dropout } = v;
