@@ -49,7 +49,7 @@ async function calibrated(milliseconds: number): Promise<number> {
   }
 }
 
-/** Milliseconds of a core that this process's JavaScript thread has used; on Linux, the driver's threads do not count. */
+/** CPU milliseconds of this process's JavaScript thread; on Linux without the driver's threads. */
 function threadMs(): number | undefined {
   if (process.platform !== 'linux') return undefined;
   // utime and stime are fields 14 and 15; the name before them ends with the last parenthesis (proc(5)).
@@ -74,9 +74,9 @@ describe('while the adapter works', () => {
     if (measured.elapsed < 2000) measured = await measure(Math.min(2 ** 32 - 1, 3 * count));
     const { elapsed, utilization, used } = measured;
     expect(elapsed).toBeGreaterThan(2000);
-    // Without the cure it is all of a core; with it 2 to 6 %, the most where others share the processor.
+    // Polling by setImmediate takes all of a core; by timer 2 to 6 %, most where others share the processor.
     expect(used / elapsed).toBeLessThan(0.2);
-    // Counts the time that the thread was kept from running by others, too.
+    // This includes time in which others kept the thread from running.
     expect(utilization).toBeLessThan(0.2);
   });
 
@@ -118,7 +118,7 @@ describe('setImmediate', () => {
   });
 
   test('setImmediate sends native callbacks, such as those of Dawn, through a timer', async () => {
-    // The nearest to an add-on's function that can be had without one; to call it does nothing.
+    // The nearest thing to an add-on's function; calling it does nothing.
     const handle = setImmediate(Object);
     expect(isImmediate(handle)).toBe(false);
     clearTimeout(handle as unknown as NodeJS.Timeout);

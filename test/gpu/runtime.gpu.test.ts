@@ -36,7 +36,7 @@ beforeAll(async () => {
 });
 afterAll(() => harness.gpu.device.destroy());
 
-/** What a promise was rejected with; it must be a LantrainError of one line or more. */
+/** The error that a promise was rejected with, which must be a LantrainError. */
 async function refusal(promise: Promise<unknown>): Promise<LantrainError> {
   const error = await promise.then(
     () => new Error('nothing was thrown'),
@@ -46,7 +46,7 @@ async function refusal(promise: Promise<unknown>): Promise<LantrainError> {
   return error as LantrainError;
 }
 
-/** Runs `work` on a device of its own, which it may spoil. */
+/** Runs `work` on a device of its own, which it may break. */
 async function withGpu(work: (gpu: Gpu) => Promise<void>, wrap = (gpu: GPU) => gpu): Promise<void> {
   const gpu = await Gpu.open(wrap(openDawn()));
   try {
@@ -56,7 +56,7 @@ async function withGpu(work: (gpu: Gpu) => Promise<void>, wrap = (gpu: GPU) => g
   }
 }
 
-/** An object of Dawn's with some members replaced. */
+/** An object of Dawn with some members replaced. */
 function replaced<T extends object>(target: T, members: Record<string, unknown>): T {
   return new Proxy(target, {
     get(_, name) {
@@ -206,7 +206,7 @@ describe('kernels', () => {
     expect(error.code).toBe('LT_GPU_SHADER');
     expect(error.message).toContain('broken.wgsl does not compile');
     expect(error.message).toContain('nonsense');
-    // The line that is named is the one that is shown under that number.
+    // The line that the error names is the one shown with that number.
     const [, line] = /line (\d+):\d+/.exec(error.message) ?? [];
     expect(error.message).toContain(`${line} |   out[0] = nonsense;`);
     await harness.gpu.done(); // it was thrown, so it is not thrown again

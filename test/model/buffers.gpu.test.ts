@@ -18,7 +18,7 @@ const training = (changes: object = {}) => trainingBuffers(CONFIG, { ...SHAPE, .
 const onPaper = (changes: object = {}) => Buffers.onPaper(training(changes));
 const sampling = () => Buffers.onPaper(samplingBuffers(CONFIG, 0));
 
-/** How many buffers these are. */
+/** The number of buffers of a plan. */
 function distinct(views: readonly unknown[]): number {
   return new Set(views).size;
 }

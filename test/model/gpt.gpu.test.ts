@@ -35,7 +35,7 @@ function someTokens(config: ModelConfig, count: number, seed: number): Uint32Arr
   return Uint32Array.from({ length: count }, (_, i) => Math.floor(uniformAt(key, i) * config.vocabSize));
 }
 
-/** Two micro-batches that follow each other in slots 3 on, with some targets ignored. */
+/** Two micro-batches with consecutive slots from 3 on and some ignored targets. */
 function microBatches(config: ModelConfig, shape: BatchShape): MicroBatch[] {
   return [0, 1].map((i) => {
     const rows = shape.batch * shape.context;
@@ -70,7 +70,7 @@ interface Case {
   readonly chunks: number;
 }
 
-// Nothing is a multiple of 4, and rows and columns are one past what threads and tiles share.
+// No size is a multiple of 4; rows and columns are one past what threads and tiles divide.
 const AWKWARD: Omit<Case, 'plan' | 'windows' | 'slabs' | 'chunks'> = {
   config: { vocabSize: 701, context: 7, width: 15, layers: 2, heads: 3, tie: false, qkvBias: true },
   shape: { batch: 11, context: 7, dropout: 0.3 },
@@ -203,7 +203,7 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
     expect(decoder.length).toBe(T);
     expect(() => decoder.push(0)).toThrow(RangeError);
 
-    // What the cache held before does not matter.
+    // Older contents of the cache do not matter.
     decoder.reset();
     for (const token of tokens.subarray(0, 2)) decoder.push(token);
     expect(await decoder.logits()).toEqual(decoded[1]);

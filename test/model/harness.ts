@@ -8,7 +8,7 @@ import { ExactSums, type StepReport } from '../../src/model/sums.js';
 import { type GpuHarness, noise } from '../gpu/harness.js';
 import { fromFixedPoint, fromWords } from '../reference/fixed-point.js';
 
-/** The two ways that rows are shared out: a thread each, as on software adapters, and 64 threads each. */
+/** The two ways that threads share rows: one thread a row, as on software adapters, and 64 threads a row. */
 export const ROW_PLANS = [
   { rowLanes: 1, rowsPerGroup: 8 },
   { rowLanes: 64, rowsPerGroup: 1 },

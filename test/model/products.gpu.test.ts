@@ -41,7 +41,7 @@ test.each([
   async (tie, recompute, stack, cut) => {
     const config = { vocabSize: 701, context: 24, width: 16, layers: 3, heads: 2, tie: tie === 'tied', qkvBias: true };
     const shape = { batch: 4, context: 24, dropout: 0.1, recompute, stack };
-    // A kernel that reads the operands where they are.
+    // A kernel that makes no copies of operands.
     const plan = { ...defaultPlan(harness.gpu.adapter), matmul: always('plain'), ...cut };
     const layout = new ParameterLayout(config, plan);
     const weights = await ParameterArena.allocate(harness.gpu, layout, 'weights');
@@ -81,7 +81,7 @@ test.each([
 );
 
 test('The products of a model are contested in one order, whatever the order in which a graph launches them', () => {
-  // Of this width, the products of both maps of the feed-forward are as much work and in classes of their own.
+  // At this width, the products of both feed-forward maps are equally large and in different classes.
   const config = { vocabSize: 701, context: 24, width: 640, layers: 3, heads: 10, tie: true, qkvBias: true };
   const plan = defaultPlan(harness.gpu.adapter);
   const contested = (changes: object) =>

@@ -3,7 +3,7 @@ import type { Values } from './operations.js';
 export interface AdamWState {
   /** Updates taken so far. */
   step: number;
-  /** First moments by parameter name; a tensor appears with its first gradient. */
+  /** First moments by parameter name; a tensor is added with its first gradient. */
   readonly m: Map<string, Float64Array>;
   /** Second moments, likewise. */
   readonly v: Map<string, Float64Array>;
@@ -15,9 +15,9 @@ export interface AdamWOptions {
   readonly beta1: number;
   readonly beta2: number;
   readonly epsilon: number;
-  /** Whether a parameter decays; without it every one does, as in torch.optim.AdamW. */
+  /** Whether a parameter decays. Default: all do, as in torch.optim.AdamW. */
   readonly decays?: (name: string) => boolean;
-  /** Factor of every gradient; 1 without it. */
+  /** Factor of every gradient. Default 1. */
   readonly clipScale?: number;
 }
 

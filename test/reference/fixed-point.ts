@@ -7,7 +7,7 @@ const STEPS = 2 ** 40;
 export const STATUS_NONFINITE = 1;
 export const STATUS_OVERFLOW = 2;
 
-/** What keeps `value` out of fixed point: 0 if nothing, else one of the bits above. */
+/** The status of `value`: 0 if fixed point holds it, otherwise one of the bits above. */
 export function fixedPointStatus(value: number): number {
   if (!Number.isFinite(value)) return STATUS_NONFINITE;
   return Math.abs(value) >= 2 ** 12 ? STATUS_OVERFLOW : 0;

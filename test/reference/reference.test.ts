@@ -27,7 +27,7 @@ function someTokens(config: ModelConfig, count: number, seed: number): Uint32Arr
   return Uint32Array.from({ length: count }, (_, i) => Math.floor(uniformAt(key, i) * config.vocabSize));
 }
 
-/** Where a gradient is largest, and some places all over the tensor. */
+/** The index of the largest gradient, and some indices all over the tensor. */
 function places(gradient: Float64Array): Set<number> {
   const { length } = gradient;
   const largest = gradient.reduce((best, g, i) => (Math.abs(g) > Math.abs(gradient[best]) ? i : best), 0);
@@ -74,7 +74,7 @@ describe('the reference gradient', () => {
       expect(largest, `${name} is reached`).toBeGreaterThan(1e-4);
       for (const i of places(gradient)) {
         const slope = slopeAt(values, i);
-        // Some gradients are zero by nature (unseen tokens, the keys' bias): those are held against the tensor's largest.
+        // Some gradients are zero in theory (unseen tokens, the keys' bias): their errors count relative to the tensor's largest.
         const error = Math.abs(gradient[i] - slope) / Math.max(Math.abs(slope), 1e-2 * largest);
         expect(error, `${name}[${i}]: gradient ${gradient[i]}, slope ${slope}`).toBeLessThan(1e-6);
       }
@@ -118,7 +118,7 @@ describe('the reference and PyTorch', () => {
       adamW(weights, backward(pass, 1 / tokens.length), state, golden);
     });
     expect(golden.losses.length).toBe(20);
-    // PyTorch's rounding is all the gradient that the keys' bias has, and AdamW makes steps of it.
+    // The gradient of the keys' bias is only PyTorch's rounding, which AdamW turns into full steps.
     for (const [tensor, want] of golden.finalWeights) agree(weights.get(tensor) ?? [], want, 1e-3, tensor);
   });
 });
@@ -137,7 +137,7 @@ describe('the reference AdamW', () => {
     expect(gradientNorm(gradients)).toBe(5);
     const state = freshAdamW();
     adamW(weights, gradients, state, { ...options, decays: (name) => name === 'a', clipScale: 0.5 });
-    // The first update goes by the gradient's sign.
+    // The first update depends on the gradient's sign only.
     expect(weights.get('a')?.[0]).toBeCloseTo(2 * 0.95 - 0.1, 7);
     expect(weights.get('b')?.[0]).toBeCloseTo(2 + 0.1, 7);
     expect(state.m.get('a')?.[0]).toBeCloseTo(0.1 * 2, 12);

@@ -16,9 +16,9 @@ beforeAll(async () => {
 
 interface Case extends AttentionShape {
   readonly dropout?: boolean;
-  /** Of q and k: scores are about its square. */
+  /** The scale of q and k; scores are about its square. */
   readonly size?: number;
-  /** Of the errors allowed, relative to the largest value. */
+  /** The largest error allowed, relative to the largest value. */
   readonly tolerance?: number;
 }
 
@@ -45,7 +45,7 @@ const CASES: readonly Case[] = [
   one(20, 96, { heads: 3, dropout: true }),
   one(34, 100, { heads: 2, dropout: true }),
   one(33, 128, { heads: 2 }),
-  // Scores of about +-80: exp overflows without the running maximum, and float32 itself knows them to 1e-5 only.
+  // Scores of about +-80: exp overflows without the running maximum, and float32 holds them to 1e-5 only.
   one(47, 32, { heads: 2, size: 6.5, tolerance: 2e-4 }),
 ];
 
@@ -83,8 +83,8 @@ async function run(variant: AttentionVariant, shape: Case, qkvValues: Float32Arr
 }
 
 /**
- * Heads that compile for ten seconds and more on a software adapter run only with this variable; CI sets the first. That is
- * as tiles; on SwiftShader subgroups are as slow.
+ * The environment variable that the case needs, if any; CI sets the first one. Cases that take ten seconds or more to compile
+ * on a software adapter need one: tiles with large heads, and on SwiftShader subgroups as well.
  */
 function neededFor(variant: AttentionVariant, headSize: number): 'LANTRAIN_ALL_DRIVERS' | 'LANTRAIN_SLOW' | undefined {
   const { software, subgroupSize } = harness.gpu.adapter;
@@ -118,7 +118,7 @@ describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
         const ofPart = (values: ArrayLike<number>) =>
           Array.from(values).filter((_, n) => Math.floor((n % (3 * C)) / C) === part);
         const [got, wanted] = [ofPart(qkvGradient), ofPart(want.qkvGradient)];
-        // With one token there is nothing to choose: the gradients of q and k are rounding errors around zero.
+        // With one token softmax is constant, so the gradients of q and k are rounding errors around zero.
         if (context === 1 && part < 2) expect(Math.max(...got.map(Math.abs))).toBeLessThan(1e-6);
         else agree(got, wanted, tolerance, `gradient of the ${name}`);
       }

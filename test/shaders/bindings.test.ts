@@ -6,7 +6,7 @@ import { loadShaders } from '../../src/node/shaders.js';
 const shaders = loadShaders();
 const names = Object.keys(shaders);
 
-/** `number variable` of every binding that stands in a text. */
+/** `number variable` of every binding in a text. */
 function bindingsIn(text: string): string[] {
   return [...text.matchAll(/@binding\((\d+)\)\s*var<[^>]*>\s*(\w+)/g)].map(([, number, name]) => `${number} ${name}`);
 }

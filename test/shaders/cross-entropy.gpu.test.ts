@@ -13,7 +13,7 @@ beforeAll(async () => {
   harness = await GpuHarness.open();
 });
 
-/** What stands beyond the vocabulary; it must neither count nor change. */
+/** The value beyond the vocabulary, which must neither count nor change. */
 const PADDING = 3e38;
 
 interface Problem {
@@ -87,7 +87,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
     const dWant = crossEntropyBackward(problem.logits, problem.targets, V, 1);
     for (let r = 0; r < rows; r++) {
       const dRow = (d: Float32Array | Float64Array) => d.subarray(r * V, (r + 1) * V);
-      // At 1e30, the logarithm of 61 is below float32's last digit: the loss of a flat row is 0 there.
+      // At 1e30, log 61 is below float32's last digit: the loss of a flat row is 0 there.
       const flat = r % 6 === 1 || r % 6 === 2;
       expect(Math.abs(got.losses[r] - (flat ? 0 : want[r])), `loss of row ${r}`).toBeLessThan(2e-3);
       agree(dRow(got.logits), dRow(dWant), 1e-4, `gradient of row ${r}`);

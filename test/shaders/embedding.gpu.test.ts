@@ -106,7 +106,7 @@ describe('token lists', () => {
 test('two launches round on their own: the sum is that of the rounded parts', async () => {
   const model = await OperationHarness.create(harness, CASES['one value']);
   const lists = await harness.put(tokenLists(Uint32Array.of(0)));
-  // 0.75 of a step rounds to one step; both together would be 1.5 and round to two, thrice 2.25 to two.
+  // 0.75 of a step rounds to one step. Added before rounding, two would give 1.5 and three 2.25, both rounded to two.
   const values = [0.75 * 2 ** -40];
   const dx = await harness.put(values);
   await model.run((g) => embeddingGradient(g, { dx, lists, rows: 1, context: 1 }), 3);

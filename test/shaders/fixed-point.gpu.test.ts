@@ -7,7 +7,7 @@ import { deriveKey, threefry } from '../../src/util/random.js';
 import { GpuHarness } from '../gpu/harness.js';
 import * as reference from '../reference/fixed-point.js';
 
-// The functions as kernels of their own: the integers that they return are compared one by one.
+// Kernels that only call the functions, so that every integer they return is compared.
 const PROBE = `//! import fixed_point
 @group(0) @binding(0) var<storage, read> a: array<u32>;
 @group(0) @binding(1) var<storage, read> b: array<u32>;
@@ -48,7 +48,7 @@ beforeAll(async () => {
 
 const COUNT = 2 ** 16;
 
-/** Runs `entry` once for each of COUNT threads; `perThread` words come out of each. */
+/** Runs `entry` in COUNT threads, each of which writes `perThread` words. */
 async function probe(entry: string, perThread: number, a: Uint32Array, b?: Uint32Array): Promise<Uint32Array> {
   const out = await harness.zeros(perThread * COUNT);
   const bindings = { a: await harness.put(a), out, ...(b && { b: await harness.put(b) }) };

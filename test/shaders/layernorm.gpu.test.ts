@@ -24,7 +24,7 @@ const SHAPES = [
   { rows: 67, width: 130, columnRows: 64 },
 ] as const;
 
-/** Rows whose mean is far from 0 against their spread: E[x^2] - E[x]^2 would be wrong in the second digit. */
+/** Rows whose mean is large against their spread: E[x^2] - E[x]^2 would be wrong in its second digit. */
 function rowsOff(values: Float32Array, width: number): Float32Array {
   return values.map((v, i) => v + 100 * (Math.floor(i / width) % 3));
 }
@@ -62,11 +62,11 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
         const dx = await harness.put(residualGradient);
         await model.run((g) => normGradient(g, 'ln_f', { x, stats, dy, dx, accumulate, rows }));
         const got = await harness.floats(dx);
-        // A row of one value has no gradient: what is there is rounding, which is measured beside other values.
+        // The gradient of a row of one value is rounding only, so it is measured beside other values.
         const want = accumulate || C === 1 ? add(back.dx, residualGradient) : back.dx;
         agree(!accumulate && C === 1 ? add(got, residualGradient) : got, want, 2e-4, `dx, accumulate ${accumulate}`);
       }
-      // Sequences of three rows where that goes in.
+      // Sequences of three rows, where the rows divide by three.
       const rowsPerSequence = rows % 3 === 0 ? 3 : rows;
       const [sequences, p, firstSlot] = [rows / rowsPerSequence, 0.25, 0xfffffffa];
       const key = await harness.uniform([...KEY, firstSlot, p * 2 ** 32, { f32: 1 / (1 - p) }]);
@@ -78,7 +78,7 @@ describe.each(ROW_PLANS)('LayerNorm with $rowLanes lanes a row', (rowPlan) => {
       agree(await harness.floats(dx), through, 2e-4, 'dx beside dropout');
       agree(await harness.floats(gradient), multiply(through, factors), 2e-4, 'dx through dropout');
 
-      // All three launches added theirs.
+      // The sums hold the gradients of all three launches.
       const thrice = (g: Float64Array) => g.map((v) => 3 * v);
       agree(await model.gradient('ln_f.weight'), thrice(back.dGain), 2e-4, 'gain');
       agree(await model.gradient('ln_f.bias'), thrice(back.dBias), 1e-6, 'bias');

@@ -8,7 +8,7 @@ import { sampled } from '../thorough.js';
 import { FILLER, get, harness, openHarness, operands, problem, product, put, random, run } from './matmul-problem.js';
 
 let tall: MatmulVariant;
-/** The same products one by one, from the operands as they are. */
+/** A kernel with the same additions that reads the operands where they are. */
 let short: MatmulVariant;
 
 beforeAll(openHarness);
@@ -19,8 +19,8 @@ beforeEach(({ skip }) => {
   [tall, short] = [name, other];
 });
 
-// A is transposed, B as well where there are many rows; rows that begin in the same sets of a cache are spaced where
-// they are not transposed; more than a tile, and odd.
+// Cases: A transposed; B too, with many rows; rows that begin in the same sets of a cache spaced, where they are not
+// transposed; sizes above a tile, and odd.
 const SIZES = [
   ['NT', 33, 260, 67, 0],
   ['NT', 70, 257, 66, 3],
@@ -92,10 +92,10 @@ test('copies take scratch for what they copy, up to 64 MiB', () => {
     scratchValues('subgroup8', { layout, m, n, k, output: 'store', stack });
   expect(values('NT', 33, 260, 67)).toBe(67 * 36);
   expect(values('NN', 33, 513, 67)).toBe(67 * 36);
-  // Many rows, of a stack as well: both are transposed, and the second begins at a multiple of 64.
+  // With many rows, also of a stack, both are transposed. The second copy begins at a multiple of 64.
   expect(values('NT', 513, 260, 67)).toBe(64 * Math.ceil((67 * 516) / 64) + 67 * 260);
   expect(values('NT', 256, 260, 68, 2)).toBe(68 * 512 + 68 * 260);
-  // Rows that collide are copied anyway: transposed, or spaced, 16 longer.
+  // Rows that collide are always copied: transposed, or spaced by 16 values.
   expect(values('NN', 33, 260, 512)).toBe(512 * 36);
   expect(values('NT', 256, 260, 512)).toBe(512 * 256 + 512 * 260);
   expect(values('NT', 33, 260, 512)).toBe(512 * 36 + 260 * 528);
@@ -105,7 +105,7 @@ test('copies take scratch for what they copy, up to 64 MiB', () => {
   expect(values('NT', 16, 260, 512)).toBe(0);
   expect(values('NN', 33, 260, 768)).toBe(0);
   expect(values('TN', 512, 512, 512)).toBe(0);
-  // Beyond 64 MiB A is not transposed, and B left where it is.
+  // Beyond 64 MiB A is not transposed, and B is not copied.
   expect(values('NN', 32769, 512, 512)).toBe(32769 * 528);
   expect(values('NT', 1024, 32769, 512)).toBe(512 * 1024);
 });

@@ -35,7 +35,7 @@ function bits(values: Float32Array): Uint32Array {
 }
 
 describe('epilogues', () => {
-  // Widths of every remainder by 4 that takes its own way: vectors, pairs, single values.
+  // Widths with every remainder by 4 that has code of its own: vectors, pairs, single values.
   const sizes = [
     [18, 36, 12],
     [35, 34, 9],

@@ -26,7 +26,7 @@ function fromF16(bits: number): number {
   return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25));
 }
 
-/** The copy of `values` that products read, and what it holds, in float64. */
+/** The float16 copy of `values` that products read. */
 async function toF16(values: Float32Array) {
   const source = await harness.put(values);
   const destination = await harness.gpu.buffer('f16', values.length, true);

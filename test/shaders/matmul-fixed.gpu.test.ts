@@ -6,7 +6,7 @@ import { harness, LAYOUTS, openHarness, operands, problem, product, run, variant
 
 beforeAll(openHarness);
 
-/** value * 2^40, to nearest even: exact, as a float32 times a power of two is. */
+/** value * 2^40, rounded to nearest even. The product is exact: a float32 times a power of two. */
 function toSteps(value: number): bigint {
   const scaled = value * 2 ** 40;
   const floor = Math.floor(scaled);

@@ -7,7 +7,7 @@ import { always, type MatmulVariant, matmulKernel, scratchValues } from '../../s
 import { GpuHarness, noise } from '../gpu/harness.js';
 
 export let harness: GpuHarness;
-/** The kernels that default plans name, as far as they run on this adapter: tested through and through. */
+/** The kernels of default plans that run on this adapter. They are tested most. */
 export let variants: MatmulVariant[];
 
 /** Whether this adapter has the subgroups that a variant needs. */
@@ -67,7 +67,7 @@ export function problem(layout: Layout, m: number, n: number, k: number, seed = 
   return { layout, m, n, k, a, b, product };
 }
 
-/** Uploads with leading dimension `ld` behind 64 unused values; whatever is not the matrix is `filler`. */
+/** Uploads a matrix with leading dimension `ld` behind 64 unused values; everything around it is `filler`. */
 export async function put({ rows, columns, values }: Matrix, ld = columns, filler = Number.NaN): Promise<View> {
   const data = new Float32Array(64 + rows * ld).fill(filler);
   for (let r = 0; r < rows; r++) data.set(values.subarray(r * columns, (r + 1) * columns), 64 + r * ld);
@@ -75,7 +75,7 @@ export async function put({ rows, columns, values }: Matrix, ld = columns, fille
   return slice(whole, 64, (rows - 1) * ld + columns);
 }
 
-/** The matrix out of `view`, and whether all around it is still `filler`. */
+/** Reads the matrix in `view`, and expects everything around it to be FILLER still. */
 export async function get(view: View, rows: number, columns: number, ld = columns): Promise<Float32Array> {
   const all = await harness.floats({ buffer: view.buffer, offset: 0, size: 256 + rows * ld * 4 });
   const values = new Float32Array(rows * columns);

@@ -19,13 +19,13 @@ const SIZES = [
   [5, 300, 7, 0],
 ] as const;
 
-/** Every kernel that runs on this adapter; of those for GPUs, which compile slowly on others, the default. */
+/** Every kernel that runs on this adapter; of the kernels for GPUs, which compile slowly elsewhere, only the default. */
 function stackable(): MatmulVariant[] {
   const all = Object.keys(MATMUL_KERNELS) as MatmulVariant[];
   return all.filter((v) => runs(v) && (variants.includes(v) || !/^(tile|register)/.test(v)));
 }
 
-/** Matrices of `rows` rows of `ld` values one below another: all of them, and each by itself. */
+/** Matrices of `rows` rows of `ld` values, one below another: a view of all, and a view of each. */
 async function stackOf(rows: number, ld: number, seed: number): Promise<{ all: View; each: View[] }> {
   const values = noise(STACK * rows * ld, seed);
   const each: View[] = [];

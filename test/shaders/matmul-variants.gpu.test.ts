@@ -11,7 +11,7 @@ import { FILLER, get, harness, openHarness, operands, problem, put, random, run,
 beforeAll(openHarness);
 
 const SPLIT: readonly MatmulVariant[] = ['tile64x64/k2', 'tile32x32/k8', 'register4x4/k4'];
-/** All that the other tests of matrix products leave out. */
+/** The kernels that the other tests of matrix products leave out. */
 const OTHERS = [...(Object.keys(MATMUL_KERNELS) as MatmulVariant[]), ...SPLIT].filter(
   (name) => !/^(subgroup\d+|tile64x64)$/.test(name),
 );
@@ -22,7 +22,7 @@ function gelu(x: number): number {
 
 const slope = (x: number) => (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
 
-// One more than a tile or a step, or odd; each layout and each epilogue comes up with every kernel.
+// Sizes one past a tile or a step, or odd. Every kernel meets each layout and each epilogue.
 describe.each(sampled(OTHERS, 6))('%s', (variant) => {
   beforeEach(({ skip }) => skip(!runs(variant), "this adapter's subgroups are not of its size"));
 

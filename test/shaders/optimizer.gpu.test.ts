@@ -18,7 +18,7 @@ beforeAll(async () => {
 const SETTINGS: AdamWSettings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.5, decay: 'matrices' };
 const LARGE = { vocabSize: 16000, width: 67, tie: false };
 
-/** Puts `values`, rounded to fixed point, in place of the sums of parameter `name`; returns what they stand for. */
+/** Puts `values`, rounded to fixed point, into the sums of parameter `name`; returns the rounded values. */
 function putSums(model: OperationHarness, name: string, values: ArrayLike<number>): Float64Array {
   const sums = Array.from(values, toFixedPoint);
   for (const [arena, word] of [
@@ -70,7 +70,7 @@ test.each(sampled(['all', 'matrices'] as const, 2))(
       agree(await arenaTensor(optimizer.m, name), state.m.get(name) ?? [], 1e-6, `${name}, first moments`);
       agree(await arenaTensor(optimizer.v, name), state.v.get(name) ?? [], 1e-6, `${name}, second moments`);
     }
-    // What the next step adds to is zero again; what it begins anew need not be.
+    // Sums that the next step adds to are zero again; sums that it overwrites need not be.
     const sparse = new Set(sparsePieces(layout).map((piece) => piece.parameter.name));
     expect([...sparse]).toEqual(decay === 'matrices' ? ['wte.weight'] : []);
     for (const half of [model.sums.low, model.sums.high]) {
@@ -134,7 +134,7 @@ test('the threads that share a chunk change no bit', async () => {
   const adamw = { ...SETTINGS, decay: 'matrices' } as const;
   const results: Uint32Array[][] = [];
   for (const CHUNK_THREADS of [8, 128]) {
-    // Of three chunks, the last one partial.
+    // Three chunks, the last one partial.
     const model = await OperationHarness.create(harness, { vocabSize: 100, width: 67 });
     const { layout } = model.weights;
     const state = await TrainingState.allocate(harness.gpu, layout, adamw);

@@ -11,7 +11,7 @@ import { MODEL } from '../model/harness.js';
 import { packDifferences } from '../reference/blocks.js';
 import { blocks, SPECIAL_BITS, type Words, weightPairs, wordsOf } from '../train/values.js';
 
-/** Many short slabs: buckets of all lengths, most of them no whole number of blocks. */
+/** Many short slabs, so that buckets have all lengths, mostly no whole number of blocks. */
 const LIMITS = { windowValues: 4096, slabValues: 4096 };
 
 let harness: GpuHarness;
@@ -32,7 +32,7 @@ async function pair(kind: 'sums' | 'differences', values: number) {
   return { packer, packing, pack };
 }
 
-/** A bucket's worth of integers of all widths, and its last block short. */
+/** A bucket of integers of all widths, whose last block is short. */
 function longBucket(values: number): Words {
   const widths = [0, 1, 2, 3, 3, 4, 5, 8, 0, 3];
   return wordsOf(

@@ -16,7 +16,7 @@ beforeAll(async () => {
   gpu = await Gpu.open(openDawn());
 });
 
-/** What an adapter without subgroups runs, a GPU's way to share rows out. */
+/** Kernels without subgroups, with a GPU's threads a row. */
 const ANYWHERE: Partial<Plan> = { matmul: always('tile64x64'), attention: 'tile', rowLanes: 64, rowsPerGroup: 1 };
 
 const CASES: [name: 'tied' | 'untied', microBatch: number, kernels: string, plan: Partial<Plan>][] = [

@@ -79,7 +79,7 @@ describe('training in mixed precision', () => {
     await steps(again, 1, 4);
     expect(await stateHash(again)).toBe(hash);
 
-    // A scale that float16 cannot hold: every micro-batch finds its own, and the next step begins lower.
+    // A scale that float16 cannot hold: every micro-batch finds its own, and the next step starts with a smaller one.
     restart(engine, golden);
     engine.lossScale = { exponent: 40, goodSteps: 5 };
     const batches = goldenMicroBatches(golden, 1, 1);

@@ -36,7 +36,7 @@ slowTest(
     const table = defaultMatmulTable(gpu.adapter);
     const whole = await run(table);
     const split = await run([['* *x*x* grid', 'tile64x64/k4'], ...table]);
-    // Four linear maps a layer and the head have a second dispatch, which adds the parts up.
+    // Four linear maps a layer and the head have a second dispatch, which adds the partial products.
     expect(split.dispatches - whole.dispatches).toBe(4 * golden.config.layers + 1);
     for (const [name, want] of whole.gradients) agree(split.gradients.get(name) ?? [], want, 1e-5, name);
     expect(split.hash).not.toBe(whole.hash);

@@ -44,7 +44,7 @@ async function train(golden: Golden, options: GoldenEngineOptions, order: Order 
   return { hash: await stateHash(engine), losses, bytes };
 }
 
-/** What an adapter without subgroups runs, but for attention, whose kernels do not know of stacks. */
+/** Kernels without subgroups, except for attention, whose kernels know no stacks. */
 const ANYWHERE: Partial<Plan> = { matmul: always('tile64x64'), rowLanes: 64, rowsPerGroup: 1 };
 
 type Stacked = [string, 'tied' | 'untied', Omit<GoldenEngineOptions, 'stack'>, readonly number[]];

@@ -115,7 +115,7 @@ describe('a step whose loss or gradient is not finite', () => {
   );
 
   test('a gradient that fixed point does not hold stops the run, and its tensor is named', async () => {
-    // A huge activation that the next matrix ignores: the loss is as before, that matrix's gradient is not.
+    // A huge activation that the next matrix ignores: it changes that matrix's gradient but not the loss.
     const bias = Float32Array.from(golden.weights.get('h.1.mlp.c_fc.bias') ?? []);
     bias[7] = 1e12;
     engine.optimizer.weights.write(gpu, 'h.1.mlp.c_fc.bias', bias);
