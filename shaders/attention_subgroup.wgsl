@@ -118,7 +118,7 @@ fn exponentials(s: Scores, x: f32, y: f32) -> Scores {
 fn four(n: u32) -> vec4u { return vec4u(n, n + 1u, n + 2u, n + 3u); }
 
 // The scores of the lane's queries i, i + LANES and keys j .. j + 15; `masked` where the key is later than the query.
-fn untilQuery(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
+fn maskLaterKeys(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
   let m = vec4f(masked);
   let x = vec4u(i);
   let y = vec4u(i + LANES);
@@ -130,7 +130,7 @@ fn untilQuery(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
 }
 
 // The scores of the lane's keys j, j + LANES and queries i .. i + 15; zero where the query is earlier or does not exist.
-fn fromKey(s: Scores, j: u32, i: u32) -> Scores {
+fn maskEarlierQueries(s: Scores, j: u32, i: u32) -> Scores {
   let z = vec4f();
   let x = vec4u(j);
   let y = vec4u(j + LANES);
@@ -329,7 +329,7 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
       let own = ownRows(keptAt(c - start, 0u, lane), vec2u(q0, q1) + c);
       s = addScores(s, own.a, own.b, passingQkv(k, c));
     }
-    s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
+    s = maskLaterKeys(times(s, SCALE, SCALE), i, key, LOWEST);
     let top = max(m, vec2f(
       max4(max(max(s.a, s.b), max(s.c, s.d))), max4(max(max(s.e, s.f), max(s.g, s.h)))));
     var shrink = exp(m - top);
@@ -411,7 +411,7 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
       let own = ownGradients(keptAt(c - start, 2u, lane), vec2u(o0, o1) + c);
       dp = addScores(dp, own.a, own.b, passingQkv(k, wide + c));
     }
-    s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
+    s = maskLaterKeys(times(s, SCALE, SCALE), i, key, LOWEST);
     s = exponentials(s, lse0, lse1);
     if (DROPOUT) { dp = product(dp, queryFactors(dropoutKey.firstSlot + b, h * T + i, key)); }
     s = times(
@@ -505,7 +505,7 @@ fn runBackwardKey(group: vec3u, lane: u32) {
     }
     let lse = spreadAll(passingLogsumexp(at, i));
     // Masked after exp, so that an overflow beyond the diagonal does not count.
-    s = fromKey(Scores(
+    s = maskEarlierQueries(Scores(
       probabilities(s.a, lse.a), probabilities(s.b, lse.b), probabilities(s.c, lse.c), probabilities(s.d, lse.d),
       probabilities(s.e, lse.a), probabilities(s.f, lse.b), probabilities(s.g, lse.c), probabilities(s.h, lse.d)),
       j, query);

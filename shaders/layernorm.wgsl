@@ -138,7 +138,7 @@ fn beginBackward(group: vec3u, local: u32) -> Row {
 }
 
 // Stores dx at `at`, four columns of the row, and returns it.
-fn through(r: Row, at: u32) -> vec4f {
+fn backwardAt(r: Row, at: u32) -> vec4f {
   let c = at - r.base;
   let xhat = (x4(at) - r.stats.x) * r.stats.y;
   var v = r.stats.y * (dy4(at) * gain[c / 4u] - r.means.x - xhat * r.means.y);
@@ -155,7 +155,7 @@ fn through(r: Row, at: u32) -> vec4f {
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
   let r = beginBackward(group, local);
   if (r.index >= extent.rows) { return; }
-  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) { through(r, at); }
+  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) { backwardAt(r, at); }
 }
 
 @compute @workgroup_size(LANES * ROWS)
@@ -166,7 +166,7 @@ fn backwardDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocatio
   let place = (r.row % T) * C;
   for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
     let c = at - r.base;
-    let v = through(r, at);
+    let v = backwardAt(r, at);
     if (C % 4u == 0u) {
       dropped[at / 4u] = toDropped(v * dropoutFactor4(dropoutKey, slot, place + c));
     } else {

@@ -81,7 +81,7 @@ export function overflowed({ nonFinite }: StepReport): boolean {
   return nonFinite.length > 0 && nonFinite[0] !== 'loss';
 }
 
-export function nonFinite(step: number, what: string): LantrainError {
+export function nonFiniteError(step: number, what: string): LantrainError {
   return new LantrainError(
     'LT_TRAIN_NONFINITE',
     `step ${step}: ${what} is not finite (or 4096 and more); the state before this step is kept. ` +
@@ -183,7 +183,7 @@ export class Engine implements TrainingEngine {
       this.sums.clear(this.gpu);
       const shown = report.nonFinite.slice(0, 3).join(', ');
       const what = report.nonFinite[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
-      throw nonFinite(step, what);
+      throw nonFiniteError(step, what);
     }
     const { clip } = this.options;
     await this.#gate.update(() => {

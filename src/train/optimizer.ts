@@ -65,8 +65,8 @@ export class TrainingState {
   }
 
   /**
-   * The dispatch that updates a range, in place in `weights`, which hold the range's old values. It sets `squares` to the sums
-   * of the gradients' squares, one a chunk. With `clears` it also sets `sums` to zero.
+   * The dispatch that updates the moments of a range and `weights`, which hold the range's old weights, in place. It sets
+   * `squares` to the sums of the gradients' squares, one a chunk. With `clears` it also sets `sums` to zero.
    */
   update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View, squares: View, clears: boolean): Dispatch {
     const { constants, groups } = chunkWork(this.gpu, size);

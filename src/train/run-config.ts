@@ -11,7 +11,7 @@ const MOST_VALUES = 2 ** 32;
 /** The fewest values of a binding or a buffer: smaller ones would cut a model into too many. */
 const FEWEST_VALUES = 2 ** 12;
 
-/** Far beyond a model's products, of which there are some dozens. */
+/** Far beyond the products of a model, some dozens. */
 const MOST_RULES = 1000;
 
 const MatmulTableSchema = z

@@ -74,7 +74,7 @@ describe('the reference gradient', () => {
       expect(largest, `${name} is reached`).toBeGreaterThan(1e-4);
       for (const i of places(gradient)) {
         const slope = slopeAt(values, i);
-        // Some gradients are zero in theory (unseen tokens, the keys' bias): their errors count relative to the tensor's largest.
+        // Some gradients are zero in theory (unseen tokens, the keys' bias), so errors are relative to the tensor's largest.
         const error = Math.abs(gradient[i] - slope) / Math.max(Math.abs(slope), 1e-2 * largest);
         expect(error, `${name}[${i}]: gradient ${gradient[i]}, slope ${slope}`).toBeLessThan(1e-6);
       }

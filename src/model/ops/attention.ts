@@ -91,7 +91,7 @@ function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, f16
   return headSize % 4 === 0 && !f16 ? variant : 'tile';
 }
 
-/** `products` counts the T x T x D matrix products, of which the causal half is computed. */
+/** `products` is the number of T x T x D matrix products; the causal half of each is computed. */
 function dispatch(
   variant: AttentionVariant,
   shape: AttentionShape,
