@@ -8,7 +8,7 @@ import { IS_THOROUGH } from './test/thorough.js';
 /** Kernels on a second driver: a few with every `npm test`, all with LANTRAIN_ALL_DRIVERS=1, which CI sets. */
 const KERNELS = IS_THOROUGH
   ? ['shaders/**/*', 'gpu/**/*', 'model/**/*', 'run/matmul-contest'].map((path) => `test/${path}.gpu.test.ts`)
-  : ['cross-entropy', 'grid', 'layernorm'].map((name) => `test/shaders/${name}.gpu.test.ts`);
+  : ['cross-entropy', 'fixed-point', 'layernorm'].map((name) => `test/shaders/${name}.gpu.test.ts`);
 const ON_SWIFTSHADER = 'test/swiftshader.test.ts';
 
 /**

@@ -1,17 +1,17 @@
 // AdamW (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW has it, from the exact gradient sums:
 //
-//   g = (sum on the grid, as float32) * clipScale
+//   g = (sum in fixed point, as float32) * clipScale
 //   w = w * (1 - lr * decay)          where the block decays
 //   m = m + (g - m) * (1 - beta1);  v = v * beta2 + g * g * (1 - beta2)
 //   w = w - stepSize * m / (sqrt(v) * inverseSqrtCorrection2 + eps)
 //
 // with stepSize = lr / (1 - beta1^t) and inverseSqrtCorrection2 = 1 / sqrt(1 - beta2^t), both from the host in float64.
-// The same pass adds up the squares of the gradients (before clipScale) by chunks (squares.wgsl), whose threads walk through
-// the chunk side by side: a software adapter reads memory in order so, and computes an address once for many values. With
-// CLEAR it also sets the sums to zero, for a next step that adds to them.
-// weights, first, second, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
+// The same pass adds the squares of the gradients (before clipScale) chunk by chunk (squares.wgsl). Threads walk through a
+// chunk side by side, so that a software adapter reads memory in order and computes an address once for many values. With
+// CLEAR the pass also sets the sums to zero, because the next step adds to them.
+// weights, m, v, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
 // each block of 64 values.
-//! import grid
+//! import fixed_point
 //! import squares
 
 struct Step {
@@ -28,22 +28,22 @@ struct Step {
 override CLEAR: bool = true;
 
 @group(0) @binding(0) var<storage, read_write> weights: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> first: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> second: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> m: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> v: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> low: array<vec4u>;
 @group(0) @binding(4) var<storage, read_write> high: array<vec4u>;
 @group(0) @binding(5) var<storage, read> decayBits: array<u32>;
 @group(0) @binding(6) var<uniform> step: Step;
 @group(0) @binding(7) var<storage, read_write> squares: array<f32>;
 
-// Which of the chunk's 64 blocks decay. All that a software adapter loads, it loads lane by lane: so once, before the loop.
+// One bit for each of the chunk's 64 blocks: it decays. Read before the loop, because a software adapter loads lane by lane.
 fn decaysOf(chunk: u32) -> vec2u {
   return vec2u(decayBits[2u * chunk], decayBits[2u * chunk + 1u]);
 }
 
 // Updates four values; returns their gradient before clipScale.
 fn updateAt(i: u32, decaying: vec2u) -> vec4f {
-  let gradient = fromGrid(low[i], high[i]);
+  let gradient = fromFixedPoint(low[i], high[i]);
   if (CLEAR) {
     low[i] = vec4u();
     high[i] = vec4u();
@@ -52,12 +52,12 @@ fn updateAt(i: u32, decaying: vec2u) -> vec4f {
   let block = i / 16u % 64u;
   let decays = ((select(decaying.x, decaying.y, block >= 32u) >> (block % 32u)) & 1u) == 1u;
   let w = weights[i] * select(1.0, step.decayFactor, decays);
-  let before = first[i];
-  let m = before + (g - before) * step.oneMinusBeta1;
-  let v = second[i] * step.beta2 + g * g * step.oneMinusBeta2;
-  first[i] = m;
-  second[i] = v;
-  weights[i] = w - step.stepSize * (m / (sqrt(v) * step.inverseSqrtCorrection2 + step.epsilon));
+  let before = m[i];
+  let nextM = before + (g - before) * step.oneMinusBeta1;
+  let nextV = v[i] * step.beta2 + g * g * step.oneMinusBeta2;
+  m[i] = nextM;
+  v[i] = nextV;
+  weights[i] = w - step.stepSize * (nextM / (sqrt(nextV) * step.inverseSqrtCorrection2 + step.epsilon));
   return gradient;
 }
 
@@ -73,13 +73,13 @@ fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
       own += gradient * gradient;
     }
   } else {
-    for (var at = begin; at < begin + CHUNK_VECTORS; at += SLAB) {
-      for (var i = thread; i < SLAB; i += CHUNK_THREADS) {
-        if (at + i < end) { slab[i] = updateAt(at + i, decaying); } else { slab[i] = vec4f(); }
+    for (var at = begin; at < begin + CHUNK_VECTORS; at += STAGE_VECTORS) {
+      for (var i = thread; i < STAGE_VECTORS; i += CHUNK_THREADS) {
+        if (at + i < end) { stage[i] = updateAt(at + i, decaying); } else { stage[i] = vec4f(); }
       }
-      own = addSlab(own, thread);
+      own = addStage(own, thread);
     }
   }
-  let total = chunkSquares(own, thread);
+  let total = totalOfLanes(own, thread);
   if (thread == 0u) { squares[group.x] = total; }
 }

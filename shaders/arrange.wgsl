@@ -1,10 +1,10 @@
 //! import extent
-// Copies of a matrix in the order in which a product's kernel reads it (matmul.ts): the same values, other places.
+// Copies a matrix into the order in which a product's kernel reads it (matmul.ts).
 //
 //   transpose   target[COLS, ROWS] = source[ROWS, COLS]^T    a thread moves a block of 4 x 4
 //   space       target[ROWS, COLS] = source[ROWS, COLS]      a thread moves four values of a row
 //
-// LDT is a multiple of 4. What lies between a row's end and the next multiple of 4 is filled with values that nobody uses.
+// LDT is a multiple of 4. Values between a row's end and the next multiple of 4 are written, but never used.
 
 override COLS: u32;
 override LDS: u32;
@@ -13,7 +13,7 @@ override VECTOR: bool;  // LDS is a multiple of 4
 
 const THREADS = 64u;
 
-alias Value = f32;  //! half: alias Value = f16;
+alias Value = f32;  //! f16: alias Value = f16;
 @group(0) @binding(0) var<storage, read> source: array<Value>;
 @group(0) @binding(1) var<storage, read> source4: array<vec4<Value>>;  // the same view
 @group(0) @binding(2) var<storage, read_write> target4: array<vec4<Value>>;
@@ -28,7 +28,7 @@ fn store(row: u32, col: u32, v: vec4<Value>) {
   if (row < COLS) { target4[(row * LDT + col) / 4u] = v; }
 }
 
-// Threads are counted in a line, across rows of blocks of four columns: (row, column) of this one's.
+// (row, column) of this thread's block, in blocks. Threads are counted along rows of blocks of four columns.
 fn blockOf(group: vec3u, groups: vec3u, thread: u32) -> vec2u {
   let across = (COLS + 3u) / 4u;
   let id = (group.x + group.y * groups.x) * THREADS + thread;

@@ -1,10 +1,9 @@
-// What an adapter can do at most, measured without a model: the yardstick of `bench` and `doctor`.
+// The ceiling of an adapter, measured without a model: the yardstick of `bench` and `doctor`.
 //
-// multiply_add: a = a * x + y in 16 independent accumulators a thread, nothing loaded inside the loop: enough chains in
-// flight to hide the latency of a multiply-add, few enough to stay in registers. x, y and the first values come from
-// `seeds` [4], and a thread would store its sum in `huge` [1] if it were huge, which only who runs the loop can know: so
-// no compiler can fold the loop or leave it out. The number of rounds is data, so that one pipeline serves every length.
-// A round is 2 x 16 multiply-adds, 64 operations.
+// multiplyAdd: a = a * x + y in 16 independent accumulators a thread, without loads in the loop. 16 chains hide the latency
+// of a multiply-add and still fit into registers. x, y and the first values come from `seeds` [4], and a thread stores its
+// sum in `huge` [1] if the sum is huge. So no compiler can fold the loop or leave it out. The number of rounds is data, so
+// that one pipeline serves every length. A round is 2 x 16 multiply-adds, 64 operations.
 //
 // copy: destination[i] = source[i], 16 bytes a thread, neighbours side by side.
 
@@ -15,7 +14,7 @@
 @group(0) @binding(4) var<storage, read_write> destination: array<vec4f>;
 
 @compute @workgroup_size(64)
-fn multiply_add(@builtin(global_invocation_id) id: vec3u) {
+fn multiplyAdd(@builtin(global_invocation_id) id: vec3u) {
   let x = seeds[0];
   let y = seeds[1];
   let first = seeds[2] * f32(id.x);

@@ -1,7 +1,7 @@
-// Two 32-bit sums that tell whether a bucket of weights is the bits it should be: of two mixes of each word and its
-// place. Plain sums of the words would miss two flipped signs. Integer sums, so their order does not matter; threads
-// add 16 fours each, then one atomic addition a workgroup.
-// values [n], n any multiple of 64; sums: the two words from AT on, zero before.
+// Two 32-bit checksums of a bucket of weights: the sums of two mixes of each word and its index. Plain sums of the words
+// would miss two flipped signs. The sums are of integers, so their order does not matter. A thread adds 16 vec4s, then a
+// workgroup makes one atomic addition.
+// values [n], n any multiple of 64; sums: the two words from AT on, zero at first.
 
 override AT: u32 = 0u;
 
@@ -9,7 +9,7 @@ override AT: u32 = 0u;
 @group(0) @binding(1) var<storage, read_write> sums: array<atomic<u32>>;
 
 const THREADS = 64u;
-const EACH = 16u;  // fours of one thread
+const EACH = 16u;  // vec4s of one thread
 
 var<workgroup> total: array<atomic<u32>, 2>;
 

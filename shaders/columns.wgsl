@@ -1,23 +1,23 @@
 //! import extent
-//! import grid
+//! import fixed_point
 //! import loops
 //! import unit
-// Sums over rows, for the gradients of biases and of LayerNorm's gain and bias, rounded to the grid and added to the
-// 64-bit sums: each column over chunks of ROWS rows, the rows of a chunk in order, then the chunks in order.
+// Sums over rows: the gradients of biases and of LayerNorm's gain and bias, rounded to fixed point and added to the 64-bit
+// sums. A column's rows are cut into chunks of ROWS. The rows of a chunk are added in order, then the chunks in order.
 //
 // dy, x [S * M, N]; stats [S * M, 2] = mean, rstd; low, high [N] for `bias`, [BIAS_AT + N] for `norm`.
 //   bias  sum of dy[r, n]
 //   norm  sum of dy * xhat at n (the gain's gradient), sum of dy at BIAS_AT + n: gain and bias are neighbours in the flat
 //         array
 //
-// Of a stack of S = extent.stack micro-batches, whose M = extent.rows rows each lie one below another, each is summed and
-// rounded by itself. If the extent is fresh, the first one's sums take the place of what was there.
+// A stack has S = extent.stack micro-batches of M = extent.rows rows each, one below another. Each micro-batch is summed and
+// rounded on its own. Unless the extent accumulates, the first one overwrites the sums.
 //
-// A thread takes four columns; SLICES threads share them and take a chunk each, of all that the stack has, then the next
-// SLICES chunks. Their sums meet in workgroup memory. On a software adapter a barrier costs more than threads give: SLICES is
-// 1 there and all that folds away. Both add in the same order.
+// A thread takes four columns. SLICES threads share these columns: each takes a chunk, then they take the next SLICES chunks
+// of the stack. Their sums meet in workgroup memory. On a software adapter a barrier costs more than threads gain, so SLICES
+// is 1, and the sharing folds away. The order of additions is the same.
 
-alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
+alias Gradient = f32;  //! f16Gradient: alias Gradient = f16;
 
 override N: u32 = 4u;
 override ROWS: u32 = 64u;
@@ -36,7 +36,7 @@ struct Sums { gain: vec4f, bias: vec4f }
 
 var<workgroup> slices: array<Sums, LANES * SLICES>;
 
-// The values from `at` on; where rows begin inside a vec4, one by one.
+// Four values from `at` on. They are loaded one by one where rows may begin inside a vec4.
 //! each VALUES: dy x
 fn VALUES4(at: u32) -> vec4f {
   let i = at / 4u;
@@ -45,13 +45,13 @@ fn VALUES4(at: u32) -> vec4f {
 }
 //! end
 
-fn add4(at: u32, n: u32, values: vec4f, begins: bool) {
+fn add4(at: u32, n: u32, values: vec4f, accumulate: bool) {
   for (var k = 0u; k < rounds(min(4u, N - n), extent.stack); k++) {
     let bits = bitcast<u32>(inUnits(values[k]));
-    let wrong = gridStatus(bits);
-    if (wrong != 0u) { atomicOr(&status, wrong); }
-    var total = toGrid(bits);
-    if (!begins) { total = add64(vec2u(low[at + k], high[at + k]), total); }
+    let statusBits = fixedPointStatus(bits);
+    if (statusBits != 0u) { atomicOr(&status, statusBits); }
+    var total = toFixedPoint(bits);
+    if (accumulate) { total = add64(vec2u(low[at + k], high[at + k]), total); }
     low[at + k] = total.x;
     high[at + k] = total.y;
   }
@@ -61,12 +61,12 @@ fn plus(a: Sums, b: Sums) -> Sums {
   return Sums(a.gain + b.gain, a.bias + b.bias);
 }
 
-// Chunks of a micro-batch, and of all of the stack.
+// The number of chunks of a micro-batch, and of the stack.
 fn chunksEach() -> u32 { return (extent.rows + ROWS - 1u) / ROWS; }
 
 fn chunks() -> u32 { return chunksEach() * extent.stack; }
 
-// Rows of a chunk: the first, and the one past the last. No rows past the last chunk.
+// Rows of a chunk: the first one, and the one past the last. A chunk past the last one has no rows.
 fn rowsOf(chunk: u32) -> vec2u {
   let batch = chunk / chunksEach();
   let start = batch * extent.rows + chunk % chunksEach() * ROWS;
@@ -75,18 +75,18 @@ fn rowsOf(chunk: u32) -> vec2u {
 }
 
 fn finish(n: u32, batch: u32, sum: Sums, isNorm: bool) {
-  let begins = extent.fresh != 0u && batch == 0u;
+  let accumulate = extent.accumulate != 0u || batch > 0u;
   if (n >= N) { return; }
   if (!isNorm) {
-    add4(n, n, sum.bias, begins);
+    add4(n, n, sum.bias, accumulate);
   } else {
-    add4(n, n, sum.gain, begins);
-    add4(BIAS_AT + n, n, sum.bias, begins);
+    add4(n, n, sum.gain, accumulate);
+    add4(BIAS_AT + n, n, sum.bias, accumulate);
   }
 }
 
-// `sum`, of the chunks before `first` of their micro-batch, with those from `first` on, of which this thread has `own`; what
-// is complete goes to the grid.
+// Adds the next SLICES chunks, from `first` on, to `sum`; this thread has summed `own`. A micro-batch that is complete is
+// rounded and added to the 64-bit sums. Returns the sum of the last, incomplete micro-batch.
 fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool) -> Sums {
   var total = sum;
   if (SLICES == 1u) {
@@ -115,7 +115,7 @@ fn inOrder(sum: Sums, own: Sums, first: u32, n: u32, local: vec3u, isNorm: bool)
 @compute @workgroup_size(LANES, SLICES)
 fn bias(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let n = 4u * (group.x * LANES + local.x);
-  // Columns past the end are computed like the last ones and not stored, so that barriers stay uniform.
+  // Threads past the last column compute the last ones and store nothing, so that barriers stay uniform.
   let column = min(n, (N - 1u) / 4u * 4u);
   var sum = Sums();
   for (var first = 0u; first < chunks(); first += SLICES) {

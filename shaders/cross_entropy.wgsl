@@ -2,17 +2,18 @@
 //
 //   loss[r] = logsumexp(logits[r, :]) - logits[r, target]     (0 where the target is IGNORED)
 //   gradient: logits[r, v] <- (softmax(logits[r, :])[v] - [v = target]) * scale, in place
-//   total: the 64-bit sum of all losses on the grid
+//   total: the 64-bit sum of all losses in fixed point
 //
-// logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R];
-// scale = 1 / (tokens of the global batch).
-// total [2] = low, high. LANES and ROWS as in layernorm.wgsl; a lane takes columns by fours, and the last few one by
-// one. It keeps its own running maximum and sum (online softmax), so that the row is read twice and not three times.
-// Loops begin at the row, as in layernorm.wgsl.
-// What max and exp make of a NaN is the driver's choice (SwiftShader: something finite), so the largest magnitude goes
-// along as bits, and becomes the loss where it is not finite.
+// logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R]; total [2] = low, high.
+// scale = 1 / (tokens of the global batch), times the loss scale in mixed precision.
+//
+// LANES and ROWS as in layernorm.wgsl. A lane takes columns by vec4s, and the last few one by one. It keeps its own running
+// maximum and sum (online softmax), so that the row is read twice, not three times. Loops begin at the row, as in
+// layernorm.wgsl.
+// A driver may turn a NaN in max and exp into anything (SwiftShader: something finite). So the bits of the largest magnitude
+// are kept as well, and become the loss where they are not finite.
 //! import extent
-//! import grid
+//! import fixed_point
 
 override V: u32 = 16u;
 override STRIDE: u32 = 64u;
@@ -31,7 +32,7 @@ struct Scale { scale: f32 }
 @group(0) @binding(5) var<storage, read_write> total: array<u32>;
 @group(0) @binding(6) var<storage, read_write> status: atomic<u32>;
 
-// (maximum, sum of exp(x - maximum)) of each lane, and the bits of its largest magnitude
+// (maximum, sum of exp(x - maximum)) of each lane, and the bits of its largest magnitude.
 var<workgroup> partial: array<vec2f, LANES * ROWS>;
 var<workgroup> largest: array<u32, LANES * ROWS>;
 
@@ -125,13 +126,13 @@ fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
 var<workgroup> sums: array<vec2u, 64>;
 
 @compute @workgroup_size(64)
-fn sum_losses(@builtin(local_invocation_id) local: vec3u) {
+fn sumLosses(@builtin(local_invocation_id) local: vec3u) {
   var sum = vec2u();
   for (var i = local.x; i < arrayLength(&allLosses); i += 64u) {
     let bits = bitcast<u32>(allLosses[i]);
-    let wrong = gridStatus(bits);
-    if (wrong != 0u) { atomicOr(&status, wrong); }
-    sum = add64(sum, toGrid(bits));
+    let statusBits = fixedPointStatus(bits);
+    if (statusBits != 0u) { atomicOr(&status, statusBits); }
+    sum = add64(sum, toFixedPoint(bits));
   }
   sums[local.x] = sum;
   workgroupBarrier();

@@ -1,11 +1,11 @@
-// One token at a time, for sampling: the embedding of the token, and attention of its query over the cached keys and
-// values of all tokens before it. The linear layers run through the matrix product with one row.
+// Sampling, one token at a time: the embedding of the token, and attention of its query over the cached keys and values of
+// all tokens so far. The linear layers are matrix products with one row.
 //
-//   embed    x[c] = wte[token, c] + wpe[position, c]       (the window that holds the token's row)
+//   embed    x[c] = wte[token, c] + wpe[position, c]       (by the window that holds the token's row)
 //   append   cache[position] = (k | v) of qkv
 //   score    scores[h, j] = q_h . k_jh / sqrt(D),  j <= position
-//   combine  out[h, d] = sum over j of softmax(scores[h, :])_j v_jhd; every thread computes its head's softmax anew,
-//            which is little work and needs no barrier
+//   combine  out[h, d] = sum over j of softmax(scores[h, :])_j v_jhd; every thread computes its head's softmax anew:
+//            little work, and no barrier
 //
 // place [2] u32 = token, position; qkv [3 C]; cache [T, 2 C]; scores [H, T]; x, out [C].
 

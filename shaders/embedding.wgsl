@@ -1,24 +1,28 @@
-// Token and position embedding. The token table is bound in windows of whole rows, so forward and token gradient run
-// once for each window and leave the other windows' tokens alone.
+// Token and position embedding. The token table is bound in windows of whole rows. Forward and token gradient run once for
+// each window and leave the tokens of other windows alone.
 //
-//   forward   x[r, c] = dropout(wte[tokens[r], c] + wpe[r mod T, c])
-//   gradient  wte[v] collects the rows of dx whose token is v; the host lists them sorted by token, so that each
-//             element has one thread that adds its rows in order: no float atomics.
+//   forward           x[r, c] = dropout(wte[tokens[r], c] + wpe[r mod T, c])
+//   tokenGradient     wte[v] += the rows of dx whose token is v. The host lists rows sorted by token, so each element has
+//                     one thread, which adds its rows in order: no float atomics.
+//   positionGradient  wpe[t] += the rows r of dx with r mod T = t
 //
-// Of a stack of S = extent.stack micro-batches, whose M = extent.rows rows each lie one below another, each is summed and
-// rounded by itself. If the extent is fresh, the first one's sums take the place of what was there; the token
-// gradient, which meets few rows of the table, adds always.
+// A stack has S = extent.stack micro-batches of M = extent.rows rows each, one below another. Each micro-batch is summed and
+// rounded on its own. Unless the extent accumulates, the first one overwrites the sums. Exception: the token gradient
+// always accumulates, because it writes only some rows of the table.
 //
 // tokens [S * M] u32; wte [ROWS, C], rows ROW_START.. of the table; wpe [T, C]; x, dx [S * M, C]; low, high: the sums of
 // wte's window or of wpe.
-// lists [1 + 3 R] u32, R = S * M: U, then U tokens in rising order, then at 1 + R their U starts, then at 1 + 2 R the R
-// rows sorted by (token, row); the rows of token u are those from its start up to the next start or R.
+// lists [1 + 3 R] u32, R = S * M, holds U distinct tokens:
+//   at 0        U
+//   at 1        the U tokens in rising order
+//   at 1 + R    the U starts: token u's rows are those from its start to the next start, or to R
+//   at 1 + 2 R  the R rows sorted by (token, row)
 //! import extent
 //! import random
-//! import grid
+//! import fixed_point
 //! import unit
 
-alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
+alias Gradient = f32;  //! f16Gradient: alias Gradient = f16;
 
 override T: u32 = 4u;
 override C: u32 = 4u;
@@ -41,7 +45,7 @@ override DROPOUT: bool = false;
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let c = group.x * 64u + local.x;
   let row = group.y;
-  let token = tokens[row] - ROW_START;  // wraps round to a large number below the window
+  let token = tokens[row] - ROW_START;  // wraps to a large number where the token is below the window
   if (c >= C || token >= ROWS) { return; }
   let t = row % T;
   var value = wte[token * C + c] + wpe[t * C + c];
@@ -49,18 +53,18 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
   x[row * C + c] = value;
 }
 
-fn accumulate(at: u32, value: f32, begins: bool) {
+fn addToSum(at: u32, value: f32, accumulate: bool) {
   let bits = bitcast<u32>(inUnits(value));
-  let wrong = gridStatus(bits);
-  if (wrong != 0u) { atomicOr(&status, wrong); }
-  var sum = toGrid(bits);
-  if (!begins) { sum = add64(vec2u(low[at], high[at]), sum); }
+  let statusBits = fixedPointStatus(bits);
+  if (statusBits != 0u) { atomicOr(&status, statusBits); }
+  var sum = toFixedPoint(bits);
+  if (accumulate) { sum = add64(vec2u(low[at], high[at]), sum); }
   low[at] = sum.x;
   high[at] = sum.y;
 }
 
 @compute @workgroup_size(64)
-fn token_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+fn tokenGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let c = group.x * 64u + local.x;
   let u = group.y;
   let unique = lists[0];
@@ -75,23 +79,23 @@ fn token_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation
   for (var i = lists[1u + rows + u]; i < end; i++) {
     let row = lists[1u + 2u * rows + i];
     if (row >= batchEnd) {
-      accumulate(token * C + c, sum, false);
+      addToSum(token * C + c, sum, true);
       sum = 0.0;
       batchEnd = (row / extent.rows + 1u) * extent.rows;
     }
     sum += f32(dx[row * C + c]);
   }
-  accumulate(token * C + c, sum, false);
+  addToSum(token * C + c, sum, true);
 }
 
 @compute @workgroup_size(64)
-fn position_gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+fn positionGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let c = group.x * 64u + local.x;
   let t = group.y;
   if (c >= C) { return; }
   for (var s = 0u; s < extent.stack; s++) {
     var sum = 0.0;
     for (var row = s * extent.rows + t; row < (s + 1u) * extent.rows; row += T) { sum += f32(dx[row * C + c]); }
-    accumulate(t * C + c, sum, extent.fresh != 0u && s == 0u);
+    addToSum(t * C + c, sum, extent.accumulate != 0u || s > 0u);
   }
 }

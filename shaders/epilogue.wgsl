@@ -1,27 +1,26 @@
 //! import extent
 //! import random
 //! import gelu
-//! import output_values  //! quads: //! import output_quads
-// What happens to a matrix product on its way out, in one place for all of its kernels. A call takes four consecutive
-// values of one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on; rows and columns beyond C are
-// left out.
+//! import output_values  //! vec4: //! import output_vec4
+// The epilogues of all kernels for matrix products: how accumulators are stored. A call takes four consecutive values of
+// one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on. Rows and columns beyond C are left out.
 //
-//   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part behind its flag
+//   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part has a flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
-//   grid4          (low, high) += acc on the grid 2^-40; returns what is wrong with it, for `reportWrong`. If the extent
-//                  is fresh, the first product of a stack takes the place of what was there. In halves: integersOf,
+//   fixed4         (low, high) += acc in fixed point; returns status bits for `reportStatus`. Unless the extent
+//                  accumulates, the first product of a stack overwrites the sums. Its two steps are integersOf and
 //                  intoSums
 //
-// Every entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but
-// its variable must still be bound: any read-only view does. Where N and LDC are multiples of 4 (`quads`), four values are
-// one access to memory, on software adapters several times as fast.
+// An entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but its
+// variable must still be bound, to any read-only view. Where N and LDC are multiples of 4 (`vec4`), four values are one
+// access to memory, several times as fast on software adapters.
 
 override LDC: u32;
 override BIAS = false;
 override GELU_GRADIENT = false;
 override RESIDUAL = false;
-// The accumulators start from C.
+// Whether the accumulators start from C, or from zero.
 override ACCUMULATE = false;
 override ROWS_PER_SEQUENCE = 1u;
 
@@ -42,7 +41,7 @@ fn addResidual4(at: u32, v: vec4f) -> vec4f {
   return valuesOfResidual(at) + v;
 }
 
-// Where the accumulators start. Values beyond the row are read, too, and never stored.
+// What the accumulators start from. Values beyond the row are read, but never stored.
 fn begin4(row: u32, col: u32) -> vec4f {
   if (!ACCUMULATE || outside(row, col)) { return vec4f(); }
   return valuesOfC(row * LDC + col);
@@ -86,51 +85,50 @@ fn storeDropout4(row: u32, col: u32, acc: vec4f) {
   putC(at, col, addResidual4(at, addBias4(col, acc) * factor));
 }
 
-// Four values on the grid.
+// Four values in fixed point.
 struct Integers {
   low: vec4u,
   high: vec4u,
-  // What is wrong with those within C.
-  wrong: u32,
+  // The status bits of the values that are within C.
+  statusBits: u32,
 }
 
 fn integersOf(col: u32, acc: vec4f) -> Integers {
   let bits = bitcast<vec4u>(vec4f(inUnits(acc.x), inUnits(acc.y), inUnits(acc.z), inUnits(acc.w)));
-  let x = toGrid(bits.x);
-  let y = toGrid(bits.y);
-  let z = toGrid(bits.z);
-  let w = toGrid(bits.w);
-  var wrong = gridStatus(bits.x);
-  if (col + 1u < N) { wrong |= gridStatus(bits.y); }
-  if (col + 2u < N) { wrong |= gridStatus(bits.z); }
-  if (col + 3u < N) { wrong |= gridStatus(bits.w); }
-  return Integers(vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y), wrong);
+  let x = toFixedPoint(bits.x);
+  let y = toFixedPoint(bits.y);
+  let z = toFixedPoint(bits.z);
+  let w = toFixedPoint(bits.w);
+  var statusBits = fixedPointStatus(bits.x);
+  if (col + 1u < N) { statusBits |= fixedPointStatus(bits.y); }
+  if (col + 2u < N) { statusBits |= fixedPointStatus(bits.z); }
+  if (col + 3u < N) { statusBits |= fixedPointStatus(bits.w); }
+  return Integers(vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y), statusBits);
 }
 
 fn sumOf(a: Integers, b: Integers) -> Integers {
   let low = a.low + b.low;
   let carry = select(vec4u(), vec4u(1u), low < b.low);
-  return Integers(low, a.high + b.high + carry, a.wrong | b.wrong);
+  return Integers(low, a.high + b.high + carry, a.statusBits | b.statusBits);
 }
 
 fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
   let at = row * LDC + col;
-  if (extent.fresh != 0u && isFirst) {
+  if (extent.accumulate == 0u && isFirst) {
     putSums(at, col, v.low, v.high);
   } else {
     addToSums(at, col, v.low, v.high);
   }
 }
 
-// Of product `s` of a stack. Returns what is wrong with the values, for `reportWrong`: a thread tells once, not with
-// every value.
-fn grid4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
+// For product `s` of a stack. Returns status bits, so that a thread calls `reportStatus` once and not for every value.
+fn fixed4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
   if (outside(row, col)) { return 0u; }
   let v = integersOf(col, acc);
   intoSums(row, col, v, s == 0u);
-  return v.wrong;
+  return v.statusBits;
 }
 
-fn reportWrong(wrong: u32) {
-  if (wrong != 0u) { atomicOr(&status[0], wrong); }
+fn reportStatus(statusBits: u32) {
+  if (statusBits != 0u) { atomicOr(&status[0], statusBits); }
 }

@@ -1,5 +1,5 @@
 // GELU by tanh (Hendrycks and Gimpel, arXiv 1606.08415), as GPT-2 has it: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
-// The argument of tanh is clamped: some drivers overflow to NaN beyond.
+// The argument of tanh is clamped, because some drivers overflow to NaN for large ones.
 
 const GELU_SCALE = 0.7978845608028654;
 const GELU_CUBIC = 0.044715;

@@ -1,6 +1,6 @@
-// Sums of squares of the gradients, for clipping: one for each chunk (squares.wgsl).
-// low, high [n] (64-bit sums, n any multiple of 64); squares: one value for each chunk of them.
-//! import grid
+// The sum of the squares of the gradients, for clipping: one for each chunk (squares.wgsl).
+// low, high [n]: 64-bit sums, n any multiple of 64; squares: one value for each chunk.
+//! import fixed_point
 //! import squares
 
 @group(0) @binding(0) var<storage, read> low: array<vec4u>;
@@ -8,11 +8,11 @@
 @group(0) @binding(2) var<storage, read_write> squares: array<f32>;
 
 fn gradientAt(i: u32) -> vec4f {
-  return fromGrid(low[i], high[i]);
+  return fromFixedPoint(low[i], high[i]);
 }
 
 @compute @workgroup_size(CHUNK_THREADS)
-fn chunk_squares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+fn chunkSquares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let begin = group.x * CHUNK_VECTORS;
   let end = min(arrayLength(&low), begin + CHUNK_VECTORS);
   var own = vec4f();
@@ -22,13 +22,13 @@ fn chunk_squares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
       own += g * g;
     }
   } else {
-    for (var at = begin; at < begin + CHUNK_VECTORS; at += SLAB) {
-      for (var i = thread; i < SLAB; i += CHUNK_THREADS) {
-        if (at + i < end) { slab[i] = gradientAt(at + i); } else { slab[i] = vec4f(); }
+    for (var at = begin; at < begin + CHUNK_VECTORS; at += STAGE_VECTORS) {
+      for (var i = thread; i < STAGE_VECTORS; i += CHUNK_THREADS) {
+        if (at + i < end) { stage[i] = gradientAt(at + i); } else { stage[i] = vec4f(); }
       }
-      own = addSlab(own, thread);
+      own = addStage(own, thread);
     }
   }
-  let total = chunkSquares(own, thread);
+  let total = totalOfLanes(own, thread);
   if (thread == 0u) { squares[group.x] = total; }
 }

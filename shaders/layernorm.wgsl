@@ -1,37 +1,37 @@
 //! import extent
 //! import random
-//! import half_range
+//! import f16_range
 // LayerNorm (Ba et al., arXiv 1607.06450) over rows of C values.
 //
 //   forward   y = (x - mean) * rstd * gain + bias,  rstd = 1 / sqrt(variance + 1e-5)
 //   backward  dx (+)= rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * gain,  xhat = (x - mean) * rstd
-//   backwardDropout  the same, and dropped = dx * the factors of the dropout that comes next on the way back
+//   backwardDropout  the same, and dropped = dx * the factors of the dropout that backward goes through next
 //
-// x, y, dy, dx, dropped [M, C], M = extent.rows; stats [M, 2] = mean, rstd; gain, bias [C]. With PASSING, `backward` adds to dx,
-// which then holds the gradient that passes by on the residual stream; else it overwrites it. A sequence is T rows.
+// x, y, dy, dx, dropped [M, C], M = extent.rows; stats [M, 2] = mean, rstd; gain, bias [C]. With ACCUMULATE,
+// `backward` adds to dx, which then holds the gradient of the residual stream; else it overwrites dx. A sequence is T rows.
 //
-// LANES threads share a row and ROWS rows share a workgroup. On a GPU a row has 64 threads and a tree in workgroup
-// memory; on a software adapter barriers and workgroup memory cost more than they give, so each thread takes a row
-// and the branches on LANES fold away. Threads are counted along x, where such an adapter has its lanes.
+// LANES threads share a row and ROWS rows share a workgroup. On a GPU a row has 64 threads and a tree in workgroup memory.
+// On a software adapter barriers and workgroup memory cost more than they gain, so each thread takes a row, and the branches
+// on LANES fold away. Threads are counted along x, where a software adapter has its lanes.
 //
-// A thread takes four columns at once: lane l the columns 4 l to 4 l + 3, then those 4 LANES further on. Where C is no
-// multiple of 4, rows begin inside a vec4, and values go one by one; what is beyond the row counts as zero. Loops over
-// columns begin at the row's first value, which the compiler does not know: narrow rows would else be unrolled, which
-// takes LLVM seconds.
+// A thread takes four columns at once: lane l takes columns 4 l to 4 l + 3, then those 4 LANES further on. Where C is no
+// multiple of 4, rows may begin inside a vec4, and values are loaded and stored one by one; values beyond the row count as
+// zero. Loops over columns begin at the row's first value, which the compiler does not know: LLVM would take seconds to
+// unroll narrow rows.
 //
-// y (`halfY`), dy (`halfGradient`) and dropped (`halfDropped`) may be float16.
+// y (`f16Y`), dy (`f16Gradient`) and dropped (`f16Dropped`) may be float16.
 
-alias ValueY = f32;  //! halfY: alias ValueY = f16;
-alias Gradient = f32;  //! halfGradient: alias Gradient = f16;
-alias Dropped = f32;  //! halfDropped: alias Dropped = f16;
-fn toY(v: vec4f) -> vec4f { return v; }  //! halfY: fn toY(v: vec4f) -> vec4<f16> { return vec4<f16>(halfRange4(v)); }
-fn toDropped(v: vec4f) -> vec4f { return v; }  //! halfDropped: fn toDropped(v: vec4f) -> vec4<f16> { return vec4<f16>(halfRange4(v)); }
+alias ValueY = f32;  //! f16Y: alias ValueY = f16;
+alias Gradient = f32;  //! f16Gradient: alias Gradient = f16;
+alias Dropped = f32;  //! f16Dropped: alias Dropped = f16;
+fn toY(v: vec4f) -> vec4f { return v; }  //! f16Y: fn toY(v: vec4f) -> vec4<f16> { return vec4<f16>(f16Range4(v)); }
+fn toDropped(v: vec4f) -> vec4f { return v; }  //! f16Dropped: fn toDropped(v: vec4f) -> vec4<f16> { return vec4<f16>(f16Range4(v)); }
 
 override C: u32 = 4u;
 override T: u32 = 1u;
 override LANES: u32 = 1u;
 override ROWS: u32 = 8u;
-override PASSING: bool = true;
+override ACCUMULATE: bool = true;
 const EPSILON = 1e-5;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
@@ -47,7 +47,7 @@ const EPSILON = 1e-5;
 
 var<workgroup> partial: array<vec2f, LANES * ROWS>;
 
-// The sum over the row's lanes, to all of them.
+// The sum over the row's lanes, in all of them.
 fn rowSum(value: vec2f, lane: u32, local: u32) -> vec2f {
   if (LANES == 1u) { return value; }
   workgroupBarrier();
@@ -81,7 +81,7 @@ fn VALUES4(at: u32) -> vec4f {
 
 @compute @workgroup_size(LANES * ROWS)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
-  // Rows past the end are computed like the last and not stored, so that barriers stay uniform.
+  // Threads past the last row compute the last row and store nothing, so that barriers stay uniform.
   let lane = local % LANES;
   let index = group.x * ROWS + local / LANES;
   let row = min(index, extent.rows - 1u);
@@ -112,7 +112,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 // One thread's row in `backward`.
 struct Row {
   lane: u32,
-  index: u32,  // M and more: the row is the last one, and nothing of it is stored
+  index: u32,  // M and more: `row` is the last one, and nothing is stored
   row: u32,
   base: u32,
   stats: vec2f,
@@ -137,12 +137,12 @@ fn beginBackward(group: vec3u, local: u32) -> Row {
   return r;
 }
 
-// dx at the columns c to c + 3, which it also stores.
-fn through(r: Row, at: u32) -> vec4f {
+// Stores dx at `at`, four columns of the row, and returns it.
+fn backwardAt(r: Row, at: u32) -> vec4f {
   let c = at - r.base;
   let xhat = (x4(at) - r.stats.x) * r.stats.y;
   var v = r.stats.y * (dy4(at) * gain[c / 4u] - r.means.x - xhat * r.means.y);
-  if (PASSING) { v += dx4(at); }
+  if (ACCUMULATE) { v += dx4(at); }
   if (C % 4u == 0u) {
     dx[at / 4u] = v;
   } else {
@@ -155,7 +155,7 @@ fn through(r: Row, at: u32) -> vec4f {
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
   let r = beginBackward(group, local);
   if (r.index >= extent.rows) { return; }
-  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) { through(r, at); }
+  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) { backwardAt(r, at); }
 }
 
 @compute @workgroup_size(LANES * ROWS)
@@ -166,7 +166,7 @@ fn backwardDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocatio
   let place = (r.row % T) * C;
   for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
     let c = at - r.base;
-    let v = through(r, at);
+    let v = backwardAt(r, at);
     if (C % 4u == 0u) {
       dropped[at / 4u] = toDropped(v * dropoutFactor4(dropoutKey, slot, place + c));
     } else {

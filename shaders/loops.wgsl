@@ -1,9 +1,9 @@
-// Software drivers write loops of few known rounds out, which gains them nothing and takes seconds to compile. There `rounds`
-// hides how many they are, or where they end: `some` is 1 or more, which the compiler does not know if it is a number of
-// workgroups or of an extent. (A minimum would not do: a compiler knows that one is at most `count`, and writes out as many.)
-// On GPUs it is `count`, and compilers do what they think best.
+// Software drivers unroll loops of few known rounds. That gains nothing and takes seconds to compile. There, `rounds` returns
+// `count` in a form that the compiler does not know: `some` is always 1 or more, but it is a number of workgroups or of an
+// extent. (A minimum would not do: a compiler knows that it is at most `count`, and unrolls that many.) On GPUs `rounds` is
+// plainly `count`, and compilers unroll as they like.
 
-// Set for every kernel that has it (src/gpu/kernel.ts).
+// KernelCache (src/gpu/kernel.ts) sets it for every kernel that declares it.
 override KEEP_LOOPS = false;
 
 fn rounds(count: u32, some: u32) -> u32 {

@@ -6,12 +6,12 @@
 //   LAYOUT 1, NT: C[M, N] = A[M, K] B[N, K]^T
 //   LAYOUT 2, TN: C[M, N] = A[K, M]^T B[K, N]
 //
-// A product may be one of a stack (extent.stack), whose rows lie one below another. NN and NT are one product of so many
-// times as many rows, which M = extent.rows counts, and their stack is 1. In TN, A and B have K rows for
-// each: each is a product of its own, rounded to the grid by itself, one after the other.
+// A stack is several products whose rows lie one below another. In NN and NT it is simply one product of more rows:
+// M = extent.rows counts the rows of all, and extent.stack is 1. In TN it is extent.stack products of K rows of A and B
+// each, computed one after the other, and each is rounded to fixed point on its own.
 //
-// a and a4 are the same view, b and b4 as well. Leading dimensions that are multiples of 4 (VECTOR) are read through
-// the vec4 arrays: one load in place of four. Either may be float16 (`halfA`, `halfB`); sums are float32 always.
+// a and a4 are the same view, and so are b and b4. Where leading dimensions are multiples of 4 (VECTOR), operands are read
+// through the vec4 arrays: one load instead of four. Each may be float16 (`f16A`, `f16B`); sums are always float32.
 
 const NN = 0u;
 const NT = 1u;
@@ -23,8 +23,8 @@ override LDA: u32;
 override LDB: u32;
 override VECTOR: bool;
 
-alias OperandA = f32;  //! halfA: alias OperandA = f16;
-alias OperandB = f32;  //! halfB: alias OperandB = f16;
+alias OperandA = f32;  //! f16A: alias OperandA = f16;
+alias OperandB = f32;  //! f16B: alias OperandB = f16;
 @group(0) @binding(0) var<storage, read> a: array<OperandA>;
 @group(0) @binding(1) var<storage, read> a4: array<vec4<OperandA>>;
 @group(0) @binding(2) var<storage, read> b: array<OperandB>;
@@ -41,17 +41,17 @@ fn loadB(at: u32) -> vec4f {
   return vec4f(vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u]));
 }
 
-// `v`'s components at places from `first` on below `end`, zero for the others.
+// `v`, with zero for components whose index, counted from `first`, is `end` or more.
 fn below(v: vec4f, first: u32, end: u32) -> vec4f {
   return select(vec4f(), v, vec4u(first) + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
 }
 
-// Workgroups are counted in a line; `tilesAcross` times `tilesDown` tiles cover C. Down a band of so many tiles first,
-// then to the right: the rows of A that a band reads stay in a cache while each column panel of B is read once a band.
-// (tile row, tile column)
+// (tile row, tile column) of workgroup `id`; `tilesDown` times `tilesAcross` tiles cover C. Swizzle: C is cut into bands of
+// `swizzleRows` tiles one below the other. Workgroups go down a band's first column of tiles, then its next one, then to the
+// next band. So the rows of A that a band reads stay in a cache, and each column panel of B is read once a band.
 fn tileOf(id: u32, tilesDown: u32, tilesAcross: u32) -> vec2u {
-  let first = id / (extent.band * tilesAcross) * extent.band;
+  let first = id / (extent.swizzleRows * tilesAcross) * extent.swizzleRows;
   let rest = id - first * tilesAcross;
-  let height = min(extent.band, tilesDown - first);
+  let height = min(extent.swizzleRows, tilesDown - first);
   return vec2u(first + rest % height, rest / height);
 }

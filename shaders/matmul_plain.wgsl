@@ -1,6 +1,6 @@
 //! import matmul_operands
-// C = A B in three layouts (matmul_operands.wgsl), as plainly as can be: what the tuner holds other kernels against. A
-// thread owns four consecutive values of a row and adds their products one by one, k rising.
+// C = A B in three layouts (matmul_operands.wgsl), as simple as possible: the tuner checks other kernels against it. A thread
+// owns four consecutive values of a row and adds their products one by one, k rising.
 
 fn operandA(row: u32, k: u32) -> f32 {
   return f32(a[select(row * LDA + k, k * LDA + row, LAYOUT == TN)]);
@@ -10,7 +10,7 @@ fn operandB(k: u32, col: u32) -> f32 {
   return f32(b[select(k * LDB + col, col * LDB + k, LAYOUT == NT)]);
 }
 
-// Columns beyond the last are moved to it; their values are never stored. TN: of product `s` of the stack.
+// Columns past the last one read the last one; their values are never stored. In TN, `s` is the product of the stack.
 fn product(begin: vec4f, row: u32, col: u32, s: u32) -> vec4f {
   var sum = begin;
   if (row >= extent.rows || col >= N) { return sum; }
@@ -26,7 +26,7 @@ fn product(begin: vec4f, row: u32, col: u32, s: u32) -> vec4f {
   return sum;
 }
 
-// Workgroup = 8 x 32 of C.
+// (row, column) of this thread's first value. A workgroup owns 8 x 32 values of C.
 fn placeOf(group: vec3u, groups: vec3u, i: u32) -> vec2u {
   let id = group.x + group.y * groups.x;
   return tileOf(id, (extent.rows + 7u) / 8u, (N + 31u) / 32u) * vec2u(8u, 32u) + vec2u(i / 8u, i % 8u * 4u);
@@ -45,13 +45,13 @@ fn STORE(
 //! end
 
 @compute @workgroup_size(64)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  var wrong = 0u;
-  for (var s = 0u; s < extent.stack; s++) { wrong |= grid4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
-  reportWrong(wrong);
+  var statusBits = 0u;
+  for (var s = 0u; s < extent.stack; s++) { statusBits |= fixed4(p.x, p.y, product(vec4f(), p.x, p.y, s), s); }
+  reportStatus(statusBits);
 }

@@ -1,14 +1,14 @@
 //! import epilogue
-// The second half of a matrix product that is split along K (`parts` of matmul_tile.wgsl is the first): adds the parts
-// in their order, then does what epilogue.wgsl says. A thread owns four consecutive values of a row.
+// The second step of split-K (`splitK` of matmul_tile.wgsl is the first): adds the partial products in order, then runs an
+// epilogue (epilogue.wgsl). A thread owns four consecutive values of a row.
 
-override SPLITS = 2u;
+override SPLIT_K = 2u;
 
-@group(0) @binding(0) var<storage, read> partials: array<vec4f>;  // [SPLITS, M, ceil(N / 4)]
+@group(0) @binding(0) var<storage, read> partials: array<vec4f>;  // [SPLIT_K, M, ceil(N / 4)]
 
 const THREADS = 64u;
 
-// (row, column); the row is M or more past the last one.
+// (row, column) of this thread's first value. For threads past the last one, the row is M or more.
 fn placeOf(group: vec3u, groups: vec3u, i: u32) -> vec2u {
   let at = (group.x + group.y * groups.x) * THREADS + i;
   let across = (N + 3u) / 4u;
@@ -19,7 +19,7 @@ fn total(begin: vec4f, place: vec2u) -> vec4f {
   let across = (N + 3u) / 4u;
   var sum = begin;
   if (place.x < extent.rows) {
-    for (var s = 0u; s < SPLITS; s++) { sum += partials[(s * extent.rows + place.x) * across + place.y / 4u]; }
+    for (var s = 0u; s < SPLIT_K; s++) { sum += partials[(s * extent.rows + place.x) * across + place.y / 4u]; }
   }
   return sum;
 }
@@ -37,11 +37,11 @@ fn STORE(
 //! end
 
 @compute @workgroup_size(THREADS)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
 ) {
   let p = placeOf(group, groups, i);
-  reportWrong(grid4(p.x, p.y, total(vec4f(), p), 0u));
+  reportStatus(fixed4(p.x, p.y, total(vec4f(), p), 0u));
 }

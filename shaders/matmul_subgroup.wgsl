@@ -1,10 +1,10 @@
 enable subgroups;
 //! import matmul_operands
-// C = A B in three layouts (matmul_operands.wgsl) with the epilogues of epilogue.wgsl, for software adapters, whose
-// subgroups have LANES = 4 (SwiftShader), 8 (lavapipe) or 16 lanes, always.
+// C = A B in three layouts (matmul_operands.wgsl) with the epilogues of epilogue.wgsl, for software adapters. Their subgroups
+// always have LANES lanes: 4 (SwiftShader), 8 (lavapipe) or 16.
 //
-// Workgroup = one subgroup = one tile of ROWS (8, 16 or 32) x 4 LANES of C; a lane owns 4 consecutive columns in every
-// row, one vec4 accumulator a row. A step takes 4 values of k; with 8 lanes:
+// Workgroup = one subgroup = one tile of ROWS (8, 16 or 32) x 4 LANES of C. A lane owns 4 consecutive columns in every row,
+// one vec4 accumulator a row. A step takes 4 values of k. With 8 lanes:
 //
 //            lane 0   lane 1  ...  lane 7
 //   row 0    xyzw     xyzw         xyzw     B: each lane loads its own 4 columns of 4 rows (NN, TN), or 4 consecutive
@@ -12,14 +12,14 @@ enable subgroups;
 //   ...                                     A: lane i loads 4 consecutive k of row 8v + i into vector v (NN, NT), or
 //   row 31   xyzw     xyzw         xyzw        rows 4i to 4i + 3 of each k (TN); subgroupShuffle hands them to all
 //
-// Why: there, a load costs about as much as ten multiply-adds of the whole subgroup, whatever memory it reads, and
-// barriers spill, so tiling in workgroup memory gains nothing; a shuffle from a constant lane is one instruction. 32
-// rows give 512 multiply-adds to 32 loaded components; 64 rows far apart, or 8 values of k a step, are slower again (rows that
-// lie side by side: matmul_subgroup_tall.wgsl). The product is unrolled by hand, and sizes are overrides, because the driver's
-// compiler unrolls and hoists little that matters.
+// Why: on a software adapter a load costs about as much as ten multiply-adds of the whole subgroup, whatever memory it
+// reads, and barriers spill. So tiles in workgroup memory gain nothing. A shuffle from a constant lane is one instruction.
+// 32 rows give 512 multiply-adds to 32 loaded components. 64 rows far apart, or 8 values of k a step, are slower
+// (matmul_subgroup_tall.wgsl takes 64 rows side by side). The product is unrolled by hand and sizes are overrides, because
+// the driver's compiler unrolls and hoists little that matters.
 //
-// Each accumulator adds its products one by one, k rising: a fixed order, the same for every ROWS and LANES. Loads beyond the
-// edge of C are moved inside (their results are dropped), terms beyond K are zero.
+// Each accumulator adds its products one by one, k rising: the same order for every ROWS and LANES. Loads beyond the edge of
+// C are moved inside, and their results are dropped. Terms beyond K are zero.
 
 override LANES = 8u;
 override ROWS = 32u;
@@ -60,14 +60,14 @@ fn addColumns(t: ptr<function, Tile>, row: u32, v: Panel, lane: u32, b: Panel) {
   (*t)[row + 3u] = add((*t)[row + 3u], vec4f(p0.w, p1.w, p2.w, p3.w), b);
 }
 
-// Where a lane reads, hoisted out of the loop.
+// Where a lane reads; computed before the loop over k.
 struct Place {
-  row: vec4u,   // for groups 0 to 3 of four rows: what this lane loads of the vector that holds them, a row of A (NN,
-  more: vec4u,  // NT) or the first of 4 columns of A (TN); `more` for groups 4 to 7
+  row: vec4u,   // this lane's row of A (NN, NT) or first of 4 columns of A (TN), in the vectors for row groups 0 to 3
+  more: vec4u,  // the same for row groups 4 to 7; a group is four rows of C
   col: vec4u,   // NN, TN: .x is its first of 4 columns of B. NT: its 4 rows of B
 }
 
-// TN: of product `s` of the stack.
+// In TN, `s` is the product of the stack.
 fn placeOf(row: u32, col: u32, lane: u32, s: u32) -> Place {
   let first = 4u * vec4u(0u, 1u, 2u, 3u);
   let second = first + 16u;
@@ -91,7 +91,7 @@ fn placeOf(row: u32, col: u32, lane: u32, s: u32) -> Place {
   return p;
 }
 
-// Both fold away where K is a multiple of 4.
+// insideK and belowK fold away where K is a multiple of 4.
 fn insideK(k: u32) -> u32 {
   if (K % 4u == 0u) { return k; }
   return min(k, K - 1u);
@@ -139,7 +139,7 @@ fn rowOfA(row: u32, k: u32) -> vec4f {
   return belowK(loadA(row * LDA + k), k);
 }
 
-// A step of all rows, NN and NT: a vector of A is loaded where the groups of rows it holds begin.
+// One step for all rows, NN and NT. A vector of A is loaded at the first row group that it holds.
 fn stepRows(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   var v = rowOfA(p.row.x, k);
   addRows(t, 0u, v, 0u, b);
@@ -163,7 +163,7 @@ fn stepRows(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   }
 }
 
-// The same for TN.
+// One step for all rows, TN.
 fn stepColumns(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   var v = columnsOfA(p.row.x, k);
   addColumns(t, 0u, v, 0u, b);
@@ -181,7 +181,7 @@ fn stepColumns(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   }
 }
 
-// Adds the products of the tile at (row, col); TN: of product `s` of the stack.
+// Adds the products of the tile at (row, col). In TN, `s` is the product of the stack.
 fn multiply(t: ptr<function, Tile>, row: u32, col: u32, lane: u32, s: u32) {
   let p = placeOf(row, col, lane, s);
   for (var k = 0u; k < K; k += 4u) {
@@ -194,14 +194,14 @@ fn multiply(t: ptr<function, Tile>, row: u32, col: u32, lane: u32, s: u32) {
   }
 }
 
-// An array that a loop indexes stays in memory, which costs products of 32 rows a tenth of their time: there loops over
-// rows are written out. Products of fewer rows gain more from compiling in a fraction of the time.
+// The trip count of loops over rows. With 32 rows the compiler may unroll them: an array that a loop indexes stays in memory,
+// which costs a tenth of the product's time. With fewer rows loops are kept, because they compile in a fraction of the time.
 fn tileRows() -> u32 {
   if (ROWS > 16u) { return ROWS; }
   return rounds(ROWS, extent.stack);
 }
 
-// The accumulators of the tile at (row, col), from what C holds on where they ACCUMULATE.
+// The accumulators of the tile at (row, col); with ACCUMULATE they start from C.
 fn product(row: u32, col: u32, lane: u32) -> Tile {
   var t: Tile;
   if (ACCUMULATE) {
@@ -211,8 +211,8 @@ fn product(row: u32, col: u32, lane: u32) -> Tile {
   return t;
 }
 
-// The first row and column of the workgroup's tile. Where the line of tiles is folded (linearGroups), workgroups past
-// the last tile land outside C and store nothing; a branch round them costs every other workgroup a mask in its loops.
+// The first row and column of the workgroup's tile. Where linearGroups makes more workgroups than tiles, those past the last
+// tile land outside C and store nothing. A branch around them would cost every workgroup a mask in its loops.
 fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   let id = group.x + group.y * groups.x;
   return tileOf(id, (extent.rows + ROWS - 1u) / ROWS, (N + 4u * LANES - 1u) / (4u * LANES)) * vec2u(ROWS, 4u * LANES);
@@ -234,7 +234,7 @@ fn STORE(
 //! end
 
 @compute @workgroup_size(LANES)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32,
@@ -242,11 +242,11 @@ fn grid(
   let corner = cornerOf(group, groups);
   let row = corner.x;
   let col = corner.y + lane * 4u;
-  var wrong = 0u;
+  var statusBits = 0u;
   for (var s = 0u; s < extent.stack; s++) {
     var t = Tile();
     multiply(&t, row, col, lane, s);
-    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { wrong |= grid4(row + i, col, t[i], s); }
+    for (var i = 0u; i < rounds(ROWS, extent.stack); i++) { statusBits |= fixed4(row + i, col, t[i], s); }
   }
-  reportWrong(wrong);
+  reportStatus(statusBits);
 }

@@ -1,9 +1,9 @@
 enable subgroups;
 //! import matmul_operands
-// C = A B (matmul_operands.wgsl) with the epilogues of epilogue.wgsl: matmul_subgroup.wgsl's plan with tiles twice as
-// tall, for products that are large enough.
+// C = A B (matmul_operands.wgsl) with the epilogues of epilogue.wgsl: like matmul_subgroup.wgsl, with tiles twice as tall,
+// for products that are large enough.
 //
-// Workgroup = one subgroup of LANES (4, 8 or 16) lanes = a tile of 64 lines x 4 LANES places; a lane owns 4 consecutive
+// Workgroup = one subgroup of LANES (4, 8 or 16) lanes = a tile of 64 lines x 4 LANES places. A lane owns 4 consecutive
 // places of every line, one vec4 accumulator a line. A step takes 2 values of k:
 //
 //   TN: line = row of C, place = column of C; A^T [K, M] by lines, B [K, N] by places
@@ -12,20 +12,20 @@ enable subgroups;
 //
 // Lane i loads lines 4i to 4i + 3 of each k, and subgroupShuffle hands them to all lanes.
 //
-// Why: every lane of every component is loaded by itself, with a check of its own, some dozen instructions, so a tile
-// should be large; but the loop must stay within the processor's instruction caches, hence 2 values of k. The 64 lines
-// are side by side in memory, which is why NN is transposed and NT wants a transposed copy of A: 64 rows thousands of bytes
-// apart would share few sets of the first cache and drive each other out. Places that lie side by side as well, TN's, are
-// loaded four at a time, two thirds of the instructions: NN and NT become TN where the copies cost less (matmul-plan.ts).
+// Why: the driver loads every component lane by lane, with a bounds check, some dozen instructions each. So a tile should be
+// large. But the loop must stay within the processor's instruction caches, hence 2 values of k. The 64 lines lie side by side
+// in memory: 64 rows thousands of bytes apart would share few sets of the L1 cache and evict each other. So NN is transposed,
+// and NT wants a transposed copy of A. In TN places lie side by side as well, and are loaded four at a time, in two thirds of
+// the instructions. So NN and NT become TN where the copies cost less than that gains (matmul-kernels.ts).
 //
-// Each accumulator adds its products one by one, k rising. Loads beyond the edge of C are moved inside (their results
-// are dropped), terms beyond K are zero.
+// Each accumulator adds its products one by one, k rising. Loads beyond the edge of C are moved inside, and their results are
+// dropped. Terms beyond K are zero.
 
 override LANES = 8u;
 
-// The accumulators, one a line. A software driver keeps an array in memory, in the order of the program, and compiles that
-// in a fraction of the time that it takes to place 64 named values, which would be in memory most of the time as well; a
-// loop can index it, so that the code of an epilogue is there once.
+// The accumulators, one a line. They are an array, which a software driver keeps in memory. It compiles an array in a
+// fraction of the time that 64 named values take, and those would be in memory most of the time as well. A loop can index an
+// array, so the code of an epilogue is there once.
 alias Tile = array<vec4f, 64>;
 
 // Two values of k of four consecutive lines or places.
@@ -38,7 +38,7 @@ fn add(acc: vec4f, x: f32, y: f32, b: Pair) -> vec4f {
   return (acc + x * b.k0) + y * b.k1;
 }
 
-// Four lines from `line` on, whose values `lane` holds.
+// Adds to four lines from `line` on; `lane` holds their values.
 fn addLines(t: ptr<function, Tile>, line: u32, v: Pair, lane: u32, b: Pair) {
   let p = subgroupShuffle(v.k0, lane);
   let q = subgroupShuffle(v.k1, lane);
@@ -54,7 +54,7 @@ fn insideK(k: u32) -> u32 {
   return min(k, K - 1u);
 }
 
-// Four lines from `line` on at one k. Beyond K it is the places that are zero.
+// Four lines from `line` on at one k. Beyond K they may be anything, because there the places are zero.
 fn linesAt(line: u32, k: u32) -> vec4f {
   if (LAYOUT == NN) { return loadB(insideK(k) * LDB + line); }
   return loadA(insideK(k) * LDA + line);
@@ -81,7 +81,7 @@ fn placesOf(at: vec4u, k: u32) -> Pair {
   return v;
 }
 
-// The first row and column of the workgroup's tile; past the last tile they lie outside C, and nothing is stored.
+// The first row and column of the workgroup's tile. Past the last tile they lie outside C, and nothing is stored.
 fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   let id = group.x + group.y * groups.x;
   var size = vec2u(64u, 4u * LANES);
@@ -89,7 +89,7 @@ fn cornerOf(group: vec3u, groups: vec3u) -> vec2u {
   return tileOf(id, (extent.rows + size.x - 1u) / size.x, (N + size.y - 1u) / size.y) * size;
 }
 
-// Where the accumulators start.
+// With ACCUMULATE, starts the accumulators from C.
 fn begin(t: ptr<function, Tile>, corner: vec2u, lane: u32) {
   if (!ACCUMULATE) { return; }
   for (var i = 0u; i < rounds(64u, extent.stack); i++) {
@@ -107,7 +107,7 @@ fn begin(t: ptr<function, Tile>, corner: vec2u, lane: u32) {
   }
 }
 
-// Adds the products of the tile at `corner`; TN: of product `s` of the stack.
+// Adds the products of the tile at `corner`. In TN, `s` is the product of the stack.
 fn multiply(t: ptr<function, Tile>, corner: vec2u, lane: u32, s: u32) {
   var line = corner.x;
   var place = corner.y + 4u * lane;
@@ -157,19 +157,19 @@ fn multiply(t: ptr<function, Tile>, corner: vec2u, lane: u32, s: u32) {
   }
 }
 
-// Four values of a row of C that this lane holds; there are 64 such in the tile.
-struct Quad {
+// Four values of a row of C; a lane holds 64 of these.
+struct OutputVec4 {
   row: u32,
   col: u32,
   v: vec4f,
 }
 
-fn quadOf(t: ptr<function, Tile>, i: u32, corner: vec2u, lane: u32) -> Quad {
-  if (LAYOUT != NN) { return Quad(corner.x + i, corner.y + 4u * lane, (*t)[i]); }
+fn outputVec4(t: ptr<function, Tile>, i: u32, corner: vec2u, lane: u32) -> OutputVec4 {
+  if (LAYOUT != NN) { return OutputVec4(corner.x + i, corner.y + 4u * lane, (*t)[i]); }
   let place = i / 16u;
   let line = i % 16u * 4u;
   let v = vec4f((*t)[line][place], (*t)[line + 1u][place], (*t)[line + 2u][place], (*t)[line + 3u][place]);
-  return Quad(corner.x + 4u * lane + place, corner.y + line, v);
+  return OutputVec4(corner.x + 4u * lane + place, corner.y + line, v);
 }
 
 //! each STORE: store storeGelu storeDropout
@@ -184,17 +184,17 @@ fn STORE(
   begin(&t, corner, lane);
   multiply(&t, corner, lane, 0u);
   for (var i = 0u; i < rounds(64u, extent.stack); i++) {
-    let q = quadOf(&t, i, corner, lane);
+    let q = outputVec4(&t, i, corner, lane);
     STORE4(q.row, q.col, q.v);
   }
 }
 //! end
 
-// Reads a word of every line of the cache (16 values) that the tile's sums lie in, each lane another: so they come from
-// memory together. One after the other, as the epilogue meets them, they cost a fifth of the product's time. Sums that begin
-// anew are not read. Returns 0, which the compiler does not know.
+// Reads a word of every cache line (16 values) of the tile's sums, each lane another, so that they come from memory together.
+// Fetched one after the other by the epilogue, they would cost a fifth of the product's time. Sums that are overwritten are
+// not read. Returns 0, which the compiler does not know.
 fn fetchSums(corner: vec2u, lane: u32) -> u32 {
-  if (extent.fresh != 0u) { return 0u; }
+  if (extent.accumulate == 0u) { return 0u; }
   let across = max(4u * LANES / 16u, 1u);
   var words = 0u;
   for (var i = lane; i < 64u * across; i += LANES) {
@@ -205,22 +205,22 @@ fn fetchSums(corner: vec2u, lane: u32) -> u32 {
 }
 
 @compute @workgroup_size(LANES)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let corner = cornerOf(group, groups);
-  var wrong = 0u;
-  // A stack goes to the sums two products at a time, so that the sums are met half as often.
+  var statusBits = 0u;
+  // Two products of a stack are added before they go to the sums, so that the sums are read and written half as often.
   var first: array<Integers, 64>;
   for (var s = 0u; s < extent.stack; s++) {
     var t = Tile();
     multiply(&t, corner, lane, s);
-    if (s == 0u) { wrong = fetchSums(corner, lane); }
+    if (s == 0u) { statusBits = fetchSums(corner, lane); }
     let isFirst = s % 2u == 0u && s + 1u < extent.stack;
     for (var i = 0u; i < rounds(64u, extent.stack); i++) {
-      let q = quadOf(&t, i, corner, lane);
+      let q = outputVec4(&t, i, corner, lane);
       if (outside(q.row, q.col)) { continue; }
       var v = integersOf(q.col, q.v);
       if (isFirst) {
@@ -228,9 +228,9 @@ fn grid(
         continue;
       }
       if (s % 2u == 1u) { v = sumOf(first[i], v); }
-      wrong |= v.wrong;
+      statusBits |= v.statusBits;
       intoSums(q.row, q.col, v, s < 2u);
     }
   }
-  reportWrong(wrong);
+  reportStatus(statusBits);
 }

@@ -10,43 +10,43 @@
 //   row 0       |  block 00                    |  block 01
 //   TILE_ROWS/2 |  block 10                    |  block 11
 //
-// A step takes STEP values of k (a multiple of 4). With SLABS every thread brings its part of them into workgroup
-// memory: for 64 x 64 and 16 values, one vec4 of each operand for 32 that it reads and 256 multiply-adds. Without, each
-// thread loads its rows and columns itself and leaves it to the caches that its neighbours load the same: no barriers,
-// and all threads' registers hold accumulators; better where workgroup memory is slow or emulated.
+// A step takes STEP values of k (a multiple of 4). With STAGED, the operands of a step are staged in workgroup memory, and
+// every thread loads a share: for 64 x 64 and 16 values, one vec4 of each operand for 32 that it reads and 256 multiply-adds.
+// Without STAGED, each thread loads its rows and columns itself, and caches serve its neighbours, which load the same. That
+// needs no barriers, and is better where workgroup memory is slow or emulated.
 //
-// Slabs keep the direction of their matrix, so that no vec4 is taken apart by threads (place: row or column in a tile):
+// Staged tiles keep the direction of their matrix, so that no thread takes a vec4 apart (place: row or column in a tile):
 //
-//   "by k"    (A of TN, B of NN and TN)   slab[k * tile / 4 + place / 4]                        vec4 = 4 places, one k
-//   "by place" (A of NN and NT, B of NT)  slab[place / 4 * (STEP + 1) + place % 4 * STEP / 4 + k / 4]   4 k, one place
+//   "by k"    (A of TN, B of NN and TN)   tile[k * size / 4 + place / 4]                        vec4 = 4 places, one k
+//   "by place" (A of NN and NT, B of NT)  tile[place / 4 * (STEP + 1) + place % 4 * STEP / 4 + k / 4]   4 k, one place
 //
 // STEP + 1 in place of STEP keeps the threads of a subgroup on different banks. Values beyond K are zero.
 // Each accumulator adds its products one by one, k rising: the same order, whatever the sizes of tiles and steps.
 //
-// `parts` is the first half of a product that is split along K (matmul_reduce.wgsl is the second): workgroups with
-// z = s add the TERMS values of k from s * TERMS on.
-// One file of more than 300 lines: the three layouts differ in how tiles are loaded, and the rest is theirs together.
+// `splitK` is the first step of split-K (matmul_reduce.wgsl is the second): workgroups with z = s add the TERMS values of k
+// from s * TERMS on.
+// More than 300 lines, because the three layouts differ in how tiles are loaded and share the rest.
 
 override TILE_ROWS = 64u;
 override TILE_COLUMNS = 64u;
 override ROW_BLOCKS = 1u;
 override COLUMN_BLOCKS = 1u;
 override STEP = 16u;
-override SLABS = true;
-// Terms of one part, a multiple of STEP; all of them where the product is not split.
+override STAGED = true;
+// Terms of one part of K, a multiple of STEP; all of K where the product is not split.
 override TERMS: u32;
 
 override ROW_STRIDE = TILE_ROWS / ROW_BLOCKS;
 override COLUMN_STRIDE = TILE_COLUMNS / COLUMN_BLOCKS;
 override THREADS_X = TILE_COLUMNS / (4u * COLUMN_BLOCKS);
 override THREADS = THREADS_X * TILE_ROWS / (4u * ROW_BLOCKS);
-override SLAB_A = select(1u, TILE_ROWS / 4u * (STEP + 1u), SLABS);
-override SLAB_B = select(1u, TILE_COLUMNS / 4u * (STEP + 1u), SLABS);
+override TILE_A_SIZE = select(1u, TILE_ROWS / 4u * (STEP + 1u), STAGED);
+override TILE_B_SIZE = select(1u, TILE_COLUMNS / 4u * (STEP + 1u), STAGED);
 
 @group(0) @binding(13) var<storage, read_write> partial: array<vec4f>;  // [splits, M, ceil(N / 4)]
 
-var<workgroup> slabA: array<vec4f, SLAB_A>;
-var<workgroup> slabB: array<vec4f, SLAB_B>;
+var<workgroup> tileA: array<vec4f, TILE_A_SIZE>;
+var<workgroup> tileB: array<vec4f, TILE_B_SIZE>;
 
 struct Four {
   i0: vec4f,
@@ -71,11 +71,11 @@ fn transpose4(v: Four) -> Four {
   );
 }
 
-// The first row of A and B of the product in hand (TN, of a stack).
+// TN: the first row of A and B of the stack's current product.
 var<private> firstRow = 0u;
 
-// A[row, first .. first + 3] of a row-major matrix of `rows` x `cols`, zero beyond K. What is beyond M or N may be anything:
-// nobody stores what becomes of it.
+// A[row, first .. first + 3] of a row-major matrix of `rows` x `cols`, zero beyond K. Values beyond M or N may be anything,
+// because their results are never stored.
 fn edgeA(row: u32, first: u32, rows: u32, cols: u32) -> vec4f {
   if (row >= rows || first >= cols) { return vec4f(); }
   let v = loadA((firstRow + row) * LDA + first);
@@ -109,27 +109,27 @@ fn fourOfB(row: u32, first: u32, rows: u32, cols: u32) -> Four {
   );
 }
 
-// Thread `i` fills its part of both slabs with the values of k to k + STEP - 1 for the tile at `corner`.
+// Thread `i` loads its share of both operands, k to k + STEP - 1, for the tile of C at `corner`.
 fn fill(i: u32, k: u32, corner: vec2u) {
   for (var s = i; s < TILE_ROWS * STEP / 4u; s += THREADS) {
     if (LAYOUT == TN) {
-      slabA[s] = edgeA(k + s / (TILE_ROWS / 4u), corner.x + s % (TILE_ROWS / 4u) * 4u, K, extent.rows);
+      tileA[s] = edgeA(k + s / (TILE_ROWS / 4u), corner.x + s % (TILE_ROWS / 4u) * 4u, K, extent.rows);
     } else {
-      slabA[s / STEP * (STEP + 1u) + s % STEP] = edgeA(corner.x + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, extent.rows, K);
+      tileA[s / STEP * (STEP + 1u) + s % STEP] = edgeA(corner.x + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, extent.rows, K);
     }
   }
   for (var s = i; s < TILE_COLUMNS * STEP / 4u; s += THREADS) {
     if (LAYOUT == NT) {
-      slabB[s / STEP * (STEP + 1u) + s % STEP] = edgeB(corner.y + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, N, K);
+      tileB[s / STEP * (STEP + 1u) + s % STEP] = edgeB(corner.y + s / (STEP / 4u), k + s % (STEP / 4u) * 4u, N, K);
     } else {
-      slabB[s] = edgeB(k + s / (TILE_COLUMNS / 4u), corner.y + s % (TILE_COLUMNS / 4u) * 4u, K, N);
+      tileB[s] = edgeB(k + s / (TILE_COLUMNS / 4u), corner.y + s % (TILE_COLUMNS / 4u) * 4u, K, N);
     }
   }
 }
 
-// Four rows of A from row `place` of the tile on, each its values of k + j to k + j + 3.
+// Four rows of A from row `place` of the tile on, at k + j to k + j + 3.
 fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
-  if (!SLABS) {
+  if (!STAGED) {
     let row = corner.x + place;
     let first = k + j;
     if (LAYOUT == TN) {
@@ -140,15 +140,15 @@ fn rowsOfA(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
   if (LAYOUT == TN) {
     let across = TILE_ROWS / 4u;
     let at = j * across + place / 4u;
-    return transpose4(Four(slabA[at], slabA[at + across], slabA[at + 2u * across], slabA[at + 3u * across]));
+    return transpose4(Four(tileA[at], tileA[at + across], tileA[at + 2u * across], tileA[at + 3u * across]));
   }
   let at = place / 4u * (STEP + 1u) + j / 4u;
-  return Four(slabA[at], slabA[at + STEP / 4u], slabA[at + STEP / 2u], slabA[at + STEP / 4u * 3u]);
+  return Four(tileA[at], tileA[at + STEP / 4u], tileA[at + STEP / 2u], tileA[at + STEP / 4u * 3u]);
 }
 
-// Four k of B, from k + j on, each its values of four columns from `place` on.
+// Four k of B from k + j on, at four columns from `place` on.
 fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
-  if (!SLABS) {
+  if (!STAGED) {
     let col = corner.y + place;
     let first = k + j;
     if (LAYOUT == NT) {
@@ -158,11 +158,11 @@ fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
   }
   if (LAYOUT == NT) {
     let at = place / 4u * (STEP + 1u) + j / 4u;
-    return transpose4(Four(slabB[at], slabB[at + STEP / 4u], slabB[at + STEP / 2u], slabB[at + STEP / 4u * 3u]));
+    return transpose4(Four(tileB[at], tileB[at + STEP / 4u], tileB[at + STEP / 2u], tileB[at + STEP / 4u * 3u]));
   }
   let across = TILE_COLUMNS / 4u;
   let at = j * across + place / 4u;
-  return Four(slabB[at], slabB[at + across], slabB[at + 2u * across], slabB[at + 3u * across]);
+  return Four(tileB[at], tileB[at + across], tileB[at + 2u * across], tileB[at + 3u * across]);
 }
 
 fn add(acc: vec4f, p: vec4f, b: Four) -> vec4f {
@@ -203,19 +203,18 @@ fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32) -> Blocks {
     end = min(K, first + TERMS);
   }
   for (var k = first; k < end; k += STEP) {
-    if (SLABS) {
+    if (STAGED) {
       fill(i, k, corner);
       workgroupBarrier();
     }
     for (var j = 0u; j < rounds(STEP, extent.stack); j += 4u) { t = addFour(t, k, j, corner, tx, ty); }
-    if (SLABS) { workgroupBarrier(); }
+    if (STAGED) { workgroupBarrier(); }
   }
   return t;
 }
 
-// ---- The way in and out ----
-// A thread's accumulators are counted: four of block 00, then of 10, 01 and 11. Epilogues run in a loop over them:
-// unrolled, their code takes software drivers tens of seconds to compile.
+// A thread's accumulators have numbers: four of block 00, then of 10, 01 and 11. Epilogues run in a loop over them, because
+// software drivers take tens of seconds to compile them unrolled.
 
 override PIECES = 4u * ROW_BLOCKS * COLUMN_BLOCKS;
 
@@ -239,7 +238,7 @@ fn piece(t: Blocks, p: u32) -> vec4f {
   return v;
 }
 
-// (row, column) of C of a piece, for the thread whose first is at `first`.
+// (row, column) of C of piece `p`; piece 0 of the thread is at `first`.
 fn placeOf(first: vec2u, p: u32) -> vec2u {
   let b = p / 4u;
   return first + vec2u(b % ROW_BLOCKS * ROW_STRIDE + p % 4u, b / ROW_BLOCKS * COLUMN_STRIDE);
@@ -291,7 +290,7 @@ fn STORE(
 //! end
 
 @compute @workgroup_size(THREADS)
-fn grid(
+fn fixed(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,
@@ -299,20 +298,20 @@ fn grid(
   let corner = cornerOf(group, groups);
   if (corner.x >= extent.rows) { return; }
   let first = firstOf(corner, i);
-  var wrong = 0u;
+  var statusBits = 0u;
   for (var s = 0u; s < extent.stack; s++) {
     firstRow = s * K;
     let t = multiply(Blocks(), corner, 0u, i);
     for (var p = 0u; p < rounds(PIECES, extent.stack); p++) {
       let place = placeOf(first, p);
-      wrong |= grid4(place.x, place.y, piece(t, p), s);
+      statusBits |= fixed4(place.x, place.y, piece(t, p), s);
     }
   }
-  reportWrong(wrong);
+  reportStatus(statusBits);
 }
 
 @compute @workgroup_size(THREADS)
-fn parts(
+fn splitK(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) i: u32,

@@ -1,6 +1,6 @@
 //! import output_types
-// What products write and meet there, in accesses of one value: any N and LDC. output_quads.wgsl has the same functions.
-// `at` is the first of four places, `col` its column; columns beyond N are left out.
+// How epilogues read and write C and the sums, one value at a time, for any N and LDC. output_vec4.wgsl has the same
+// functions. `at` is the index of the first of four values, `col` its column; columns beyond N are left out.
 
 @group(0) @binding(4) var<storage, read_write> c: array<ValueC>;        // [M, N], leading dimension LDC
 @group(0) @binding(5) var<storage, read> bias: array<f32>;              // [N]
@@ -54,7 +54,7 @@ fn addToSums(at: u32, col: u32, l: vec4u, h: vec4u) {
   if (col + 3u < N) { addToSum(at + 3u, vec2u(l.w, h.w)); }
 }
 
-// The sums are these integers.
+// Overwrites four sums.
 fn putSums(at: u32, col: u32, l: vec4u, h: vec4u) {
   low[at] = l.x;
   high[at] = h.x;
@@ -72,7 +72,7 @@ fn putSums(at: u32, col: u32, l: vec4u, h: vec4u) {
   }
 }
 
-// A word of the sums near `at`, for those who want them in a cache.
+// A word of the sums at `at`, to bring them into a cache.
 fn wordOfSums(at: u32) -> u32 {
   return low[at] | high[at];
 }

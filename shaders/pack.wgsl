@@ -5,9 +5,9 @@
 //   offsets   one workgroup in all: where each block starts (a prefix sum of integers), the header, the widths
 //   scatter   one workgroup a block: the payload
 //
-// In `scatter`, thread t has the values 4t to 4t + 3 of its block. In each plane of the format these are whole words, so that threads
-// share nothing and no word is written twice. Reading the values in both passes costs less than keeping them would: a
-// block's place is known only when all widths are.
+// In `scatter`, thread t has values 4t to 4t + 3 of its block. In each plane of the format these are whole words, so threads
+// share no word. The values are read in two passes, because a block's offset is known only once all widths are, and keeping
+// the values would cost more.
 // a, b [n], n any multiple of 64 up to 2^20: 64-bit integers as low and high words or, with DIFFERENCES, the bits of
 // the weights before and after. blocks [ceil(n / 256)] is scratch: widths first, then offset * 16 + width.
 //! import order_key
@@ -32,7 +32,7 @@ fn integersAt(i: u32) -> Integers {
   return Integers(a[i], b[i]);
 }
 
-// All bits in which any of the four differs from its sign.
+// The OR of four words.
 fn anyOf(v: vec4u) -> u32 { return v.x | v.y | v.z | v.w; }
 
 fn widthOf(v: Integers) -> u32 {
@@ -71,17 +71,17 @@ const EACH = 16u;  // blocks of one thread of `offsets`
 
 var<workgroup> starts: array<u32, 256>;
 
-// Words of the block for each byte of its width.
-fn quads(block: u32, count: u32) -> u32 { return min(64u, count - block * 64u); }
+// How many vec4s of values the block has: the words of its payload for each byte of its width.
+fn vec4Count(block: u32, count: u32) -> u32 { return min(64u, count - block * 64u); }
 
 @compute @workgroup_size(256)
 fn offsets(@builtin(local_invocation_id) local: vec3u) {
-  let count = arrayLength(&a);  // in fours, as threads have them
+  let count = arrayLength(&a);  // in vec4s, as threads have them
   let blockCount = (count + 63u) / 64u;
   let first = local.x * EACH;
   let end = min(first + EACH, blockCount);
   var words = 0u;
-  for (var block = first; block < end; block++) { words += blocks[block] * quads(block, count); }
+  for (var block = first; block < end; block++) { words += blocks[block] * vec4Count(block, count); }
   starts[local.x] = words;
   workgroupBarrier();
   if (local.x == 0u) {
@@ -104,7 +104,7 @@ fn offsets(@builtin(local_invocation_id) local: vec3u) {
       let width = blocks[block + i];
       blocks[block + i] = (at << 4u) | width;
       bytes |= width << (8u * i);
-      at += width * quads(block + i, count);
+      at += width * vec4Count(block + i, count);
     }
     packed[HEADER + block / 4u] = bytes;
   }
@@ -133,7 +133,7 @@ fn scatter(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
   let block = blocks[group.x];
   let width = block & 15u;
   if (i >= arrayLength(&a) || width == 0u) { return; }
-  let n = quads(group.x, arrayLength(&a));
+  let n = vec4Count(group.x, arrayLength(&a));
   let at = block >> 4u;
   let t = local.x;
   let v = integersAt(i);

@@ -1,7 +1,7 @@
 // Threefry-2x32, 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011); the same function
-// as src/util/random.ts. A mask is a function of (key, slot, place), so nothing is stored and no order matters.
+// as src/util/random.ts. A mask is a function of (key, slot, place), so it is not stored and no order matters.
 
-// One for each place in the graph that drops out. The host derives the key from (seed, step, site).
+// One for each dropout site of the graph. The host derives the key from (seed, step, site).
 struct DropoutKey {
   k0: u32,
   k1: u32,

@@ -1,5 +1,5 @@
-// Turns weights into the next ones, in place, by packed differences (cluster/exchange/blocks.ts has the format): one workgroup
-// a block, thread t has the values 4t to 4t + 3, whole words of each plane. The weights are bits here, never floats.
+// Applies packed differences to weights, in place (format: cluster/exchange/blocks.ts). One workgroup takes a block; thread t
+// has values 4t to 4t + 3, whole words of each plane. The weights are bits here, never floats.
 // blocks [ceil(n / 256)]: offset * 16 + width of each block, checked by the host; weights [n], n any multiple of 64.
 //! import order_key
 

@@ -1,5 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
-import { nonFinite } from '../../src/train/engine.js';
+import { nonFiniteError } from '../../src/train/engine.js';
 import { OWNER, type RoundAction } from '../round/round.js';
 import { idsOf } from '../round/sets.js';
 import type { Contributions } from './contributions.js';
@@ -84,7 +84,7 @@ export function failureOf(
     case 'asked':
       return undefined;
     case 'refused':
-      return nonFinite(step, `micro-batch ${reason.microBatch} (${reason.reason})`);
+      return nonFiniteError(step, `micro-batch ${reason.microBatch} (${reason.reason})`);
     case 'audit': {
       const names = reason.workers.map((id) => members.nameOf(id)).join(' and ');
       const what = `${names} do not agree on bucket ${reason.bucket}; one of them lies or has faulty memory`;

@@ -1,5 +1,5 @@
 import type { MicroBatch } from '../../src/model/gpt.js';
-import { fromLossGrid } from '../../src/model/sums.js';
+import { fromLossFixed } from '../../src/model/sums.js';
 import { MAX_TOKEN_BYTES, tokenBytes } from '../protocol/tokens.js';
 import type { RoundDriver } from './round-driver.js';
 
@@ -40,7 +40,7 @@ export class Evaluation {
       const part = await this.#begin(batches.slice(at, at + most));
       sum = sum === undefined || part === undefined ? undefined : sum + part;
     }
-    return sum === undefined ? Number.NaN : fromLossGrid(sum) / tokens;
+    return sum === undefined ? Number.NaN : fromLossFixed(sum) / tokens;
   }
 
   #begin(batches: readonly MicroBatch[]): Promise<bigint | undefined> {

@@ -162,10 +162,10 @@ export class OwnerAdapter {
   async #step(engine: GradientEngine, task: OwnTask): Promise<void> {
     const { seed, tokensPerStep, incarnation } = this.options;
     const { step, assignment, scaleExponent: first } = task;
-    const context: StepContext = { seed, step, lossScale: 1 / tokensPerStep };
+    const context: StepContext = { seed, step, tokenWeight: 1 / tokensPerStep };
     const scaled: ScaledBatch[] = [];
     let halvings = 0;
-    let lossGrid = 0n;
+    let lossFixed = 0n;
     for (const [microBatch, batch] of task.batches) {
       if (!this.#isLive(task)) return;
       const report = await this.giver.withWeights(task.version, () => {
@@ -174,11 +174,11 @@ export class OwnerAdapter {
         return engine.gradientByScale(batch, context, first, scaled);
       });
       if (report === undefined || !this.#isLive(task)) return;
-      if (report.wrong.length > 0) {
+      if (report.nonFinite.length > 0) {
         this.giver.refused(task, [microBatch], namesOfWrong(report));
         return;
       }
-      lossGrid = report.lossGrid;
+      lossFixed = report.lossFixed;
       if (first !== undefined) halvings += first - scaled[scaled.length - 1].exponent;
     }
     const microBatches = microBatchSet(task.batches.keys());
@@ -190,7 +190,7 @@ export class OwnerAdapter {
     upload.begin(async (bucket) => {
       if (!this.#isLive(task)) return;
       const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
-      const message = await contributionOf(engine, header, { lossGrid, halvings });
+      const message = await contributionOf(engine, header, { lossFixed, halvings });
       if (this.#isLive(task)) await this.giver.contributed(task, decodeFrame(message, frames));
     });
     for (const bucket of task.buckets) upload.add(bucket);
@@ -207,8 +207,8 @@ export class OwnerAdapter {
         return engine.losses([batch]);
       });
       if (report === undefined || !this.#isLive(task)) return;
-      if (report.wrong.length > 0) wrong.push(microBatch);
-      losses += report.lossGrid;
+      if (report.nonFinite.length > 0) wrong.push(microBatch);
+      losses += report.lossFixed;
     }
     if (wrong.length > 0) this.giver.refused(task, wrong, 'the loss');
     else this.giver.evaluated(task, losses);

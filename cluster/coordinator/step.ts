@@ -1,5 +1,5 @@
 import type { MicroBatch } from '../../src/model/gpt.js';
-import { fromLossGrid } from '../../src/model/sums.js';
+import { fromLossFixed } from '../../src/model/sums.js';
 import type { StepOutcome } from '../../src/train/engine.js';
 import { FIRST_LOSS_SCALE, type LossScale, nextLossScale } from '../../src/train/loss-scale.js';
 import { clipScaleOf } from '../../src/train/optimizer.js';
@@ -93,7 +93,7 @@ export class Step {
         const { loss, halvings } = await this.reducer.take(this.owner.buckets.length, lossOf);
         if (this.lossScale) this.lossScale = nextLossScale(this.lossScale, halvings, microBatches);
         const gradNorm = pending.gradNorm ?? Math.sqrt(await this.owner.readSquares());
-        pending.resolve({ loss: fromLossGrid(loss) / tokensPerStep, gradNorm });
+        pending.resolve({ loss: fromLossFixed(loss) / tokensPerStep, gradNorm });
       } catch (error) {
         // It is not in hand any more, so nobody else tells it.
         pending.reject(error);

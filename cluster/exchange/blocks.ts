@@ -104,7 +104,7 @@ export function packSums(low: Uint32Array, high: Uint32Array): Uint8Array {
 /** The loss sum is one more bucket: it comes first, then how often loss scales were halved; the others are zero. */
 export const LOSS_BUCKET_VALUES = GRANULE;
 
-/** Packs a loss sum (`StepReport.lossGrid`) and the halvings of loss scales as the loss bucket. */
+/** Packs a loss sum (`StepReport.lossFixed`) and the halvings of loss scales as the loss bucket. */
 export function packLoss(sum: bigint, halvings = 0): Uint8Array {
   const low = new Uint32Array(LOSS_BUCKET_VALUES);
   const high = new Uint32Array(LOSS_BUCKET_VALUES);

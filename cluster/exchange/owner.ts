@@ -206,12 +206,12 @@ class KeptMoments {
     private readonly spare: View,
   ) {}
 
-  static async allocate({ gpu, layout, first, second }: TrainingState, bucketValues: number): Promise<KeptMoments> {
+  static async allocate({ gpu, layout, m, v }: TrainingState, bucketValues: number): Promise<KeptMoments> {
     const beside = async (now: ParameterArena, name: string) => ({
       now,
       before: await ParameterArena.allocate(gpu, layout, name),
     });
-    const pairs = [await beside(first, 'first before'), await beside(second, 'second before')];
+    const pairs = [await beside(m, 'm before'), await beside(v, 'v before')];
     return new KeptMoments(pairs, await gpu.buffer('bucket spare', bucketValues));
   }
 

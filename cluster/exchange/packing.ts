@@ -16,7 +16,7 @@ const IN_FLIGHT = 2;
 /** Blocks of a workgroup of `pack.wgsl`'s `widths`. */
 const WIDTHS_BLOCKS = 8;
 
-/** Threads and fours a thread of `checksum.wgsl`. */
+/** Threads and vec4s a thread of `checksum.wgsl`. */
 const CHECKSUM_FOURS = 64 * 16;
 
 /** A checksum's two words lie this many words after the one before, so that each can be bound. */

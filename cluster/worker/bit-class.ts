@@ -122,10 +122,10 @@ async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promis
     parts.push(new Uint8Array(Float64Array.of(report.squares).buffer));
     optimizer.submitUpdate(step, 1e-2, 0.7);
   }
-  for (const arena of [optimizer.weights, optimizer.first, optimizer.second])
+  for (const arena of [optimizer.weights, optimizer.m, optimizer.v])
     parts.push(new Uint8Array(await gpu.read(arena.slabs[0])));
   parts.push(await referenceProduct(gpu, kernels, salt));
-  for (const { slabs } of [optimizer.weights, optimizer.first, optimizer.second, sums.low, sums.high])
+  for (const { slabs } of [optimizer.weights, optimizer.m, optimizer.v, sums.low, sums.high])
     for (const slab of slabs) gpu.release(slab);
   return digest(parts);
 }
@@ -168,8 +168,8 @@ async function runHash(
   const ids = (c1: number) =>
     Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, c1)[0] % model.vocabSize);
   const batch = { tokens: ids(0), targets: ids(1), firstSlot: dropout ? 3 : 0 };
-  const { lossGrid } = await engine.gradient(batch, { seed: 7, step: 5, lossScale: 1 / gpt.rows });
-  const hashes: Uint8Array[] = [new TextEncoder().encode(String(lossGrid))];
+  const { lossFixed } = await engine.gradient(batch, { seed: 7, step: 5, tokenWeight: 1 / gpt.rows });
+  const hashes: Uint8Array[] = [new TextEncoder().encode(String(lossFixed))];
   for (const bucket of packer.buckets.keys()) hashes.push(await sha256(await packer.pack(bucket)));
   sums.clear(gpu);
   return digest(hashes);

@@ -31,18 +31,18 @@ const MOST_NAMED = 3;
 export async function contributionOf(
   engine: GradientEngine,
   header: ContributionHeader,
-  losses: { readonly lossGrid: bigint; readonly halvings: number },
+  losses: { readonly lossFixed: bigint; readonly halvings: number },
 ): Promise<Uint8Array> {
   const { bucket } = header;
-  if (bucket === engine.packer.buckets.length) return encodeFrame(header, packLoss(losses.lossGrid, losses.halvings));
+  if (bucket === engine.packer.buckets.length) return encodeFrame(header, packLoss(losses.lossFixed, losses.halvings));
   const message = await engine.packer.pack(bucket, HEADER_BYTES);
   sealFrame(message, header);
   return message;
 }
 
 /** What is not finite or too large, for people. */
-export function namesOfWrong({ wrong }: StepReport): string {
-  return wrong.slice(0, MOST_NAMED).join(', ');
+export function namesOfWrong({ nonFinite }: StepReport): string {
+  return nonFinite.slice(0, MOST_NAMED).join(', ');
 }
 
 /**
@@ -61,7 +61,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
     upload.begin(async (bucket) => {
       if (work.revoked) return;
       const header = work.contribution(welcome.incarnation, bucket);
-      const message = await contributionOf(engine, header, { lossGrid: report?.lossGrid ?? 0n, halvings });
+      const message = await contributionOf(engine, header, { lossFixed: report?.lossFixed ?? 0n, halvings });
       if (!work.revoked) await connection.sendFrame(message);
     });
   work.running = true;
@@ -70,7 +70,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
     engine.gpt.submitWeights();
     const started = performance.now();
     const { downloadMs, waitMs } = times.started(started);
-    const context = { seed: welcome.seed, step, lossScale: 1 / welcome.tokensPerStep };
+    const context = { seed: welcome.seed, step, tokenWeight: 1 / welcome.tokensPerStep };
     while (!work.revoked) {
       const next = take(session, work);
       if (next.length === 0) break;
@@ -83,7 +83,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
         beginUpload();
         report = await engine.gradientByBucket(batches, context, (bucket) => upload.add(bucket));
       } else report = await engine.gradient(batches, context);
-      if (report.wrong.length > 0) {
+      if (report.nonFinite.length > 0) {
         await upload.giveUp();
         const { microBatch } = next[await engine.wrongOf(batches, context)];
         state.refuse(work, microBatch, namesOfWrong(report));
@@ -134,8 +134,8 @@ export async function computeLosses(session: WorkerSession, work: Work): Promise
       if (work.revoked) return;
       state.progress(work, done);
       const report = await engine.losses(next.map((data) => unpack(session, data)));
-      sum += report.lossGrid;
-      finite &&= report.wrong.length === 0;
+      sum += report.lossFixed;
+      finite &&= report.nonFinite.length === 0;
       done += next.length;
     }
     if (!work.revoked) state.evaluated(work, sum, finite);

@@ -61,7 +61,7 @@ export class GradientEngine {
     const gpt = await Gpt.build(kernels, shape, plan, weights, sums);
     const packer = await SumPacker.build(kernels, sums);
     const sizes = [...new Set([1, gpt.stack])];
-    const lists = sizes.map((stack) => gpt.gradientList({ stack, fresh: false }));
+    const lists = sizes.map((stack) => gpt.gradientList({ stack, accumulate: true }));
     await DispatchList.warmUp(gpu, lists, onProgress);
     sums.clear(gpu);
     const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
@@ -118,7 +118,7 @@ export class GradientEngine {
   ): Promise<StepReport> {
     this.gpt.loadGradient(batches, context);
     const stack = batches.length;
-    const gradient = this.gpt.gradientList({ stack, fresh: false });
+    const gradient = this.gpt.gradientList({ stack, accumulate: true });
     const parts = this.parts.get(stack) ?? [];
     const reports: Promise<StepReport>[] = [];
     let from = 0;
@@ -127,7 +127,7 @@ export class GradientEngine {
       if (dispatches > from) gradient.submit(this.gpu, from, dispatches);
       from = dispatches;
       const report = this.sums.readReport().then((r) => {
-        good &&= r.wrong.length === 0;
+        good &&= r.nonFinite.length === 0;
         if (good) for (const bucket of buckets) onFinal(bucket);
         return r;
       });
@@ -145,7 +145,7 @@ export class GradientEngine {
       this.sums.clear(this.gpu);
       const report = await this.gradient(batch, context);
       wrong = i;
-      if (report.wrong.length > 0) break;
+      if (report.nonFinite.length > 0) break;
     }
     this.sums.clear(this.gpu);
     return wrong;

@@ -2,18 +2,18 @@ import { LantrainError } from '../errors.js';
 import { oneLine } from '../util/one-line.js';
 import { bufferBytes, type View } from './view.js';
 
-/** Bytes that come to the host at once; larger reads go through two buffers of this size in turn. */
+/** Bytes of one copy to the host; larger reads go through two staging buffers of this size in turn. */
 export const READ_CHUNK_BYTES = 2 ** 24;
 
-/** Bytes of the staging buffers that reads of at most `bytes` take. */
+/** Bytes of staging buffers for reads of at most `bytes`. */
 export function stagingBytes(bytes: number): number {
   return Math.min(bytes, 2 * READ_CHUNK_BYTES);
 }
 
 export interface GpuOptions {
-  /** Features not to use though the adapter has them: for tests, and to reproduce a smaller adapter. */
+  /** Features to leave unused though the adapter has them: for tests, and to imitate a smaller adapter. */
   readonly withoutFeatures?: readonly string[];
-  /** Use WebGPU's default limits only, not the adapter's. */
+  /** Use WebGPU's default limits, not the adapter's. */
   readonly defaultLimits?: boolean;
 }
 
@@ -29,10 +29,10 @@ const RAISED_LIMITS = [
   'maxComputeWorkgroupSizeY',
 ] as const;
 
-/** Usage bits by value, so that nothing here needs the browser's globals. */
+/** Usage bits by value: Node has no `GPUBufferUsage`. */
 const USAGE = { mapRead: 0x1, copySrc: 0x4, copyDst: 0x8, uniform: 0x40, storage: 0x80, queryResolve: 0x200 } as const;
 
-/** What the adapter says of itself, as far as lantrain uses it. */
+/** What lantrain uses of an adapter's description. */
 export interface AdapterDescription {
   readonly name: string;
   readonly vendor: string;
@@ -44,14 +44,14 @@ export interface AdapterDescription {
   readonly subgroupSize: number | undefined;
 }
 
-/** The adapter in a few words: what its driver says of itself, or its name where that says nothing. */
+/** The adapter in a few words: its driver's description of itself, or the adapter's name where there is none. */
 export function adapterTitle({ driver, name }: AdapterDescription): string {
   return driver || name;
 }
 
 /**
- * A device with every useful feature and limit of its adapter. Errors that WebGPU reports on the side (uncaptured
- * errors, a lost device) are kept and thrown at the next `check`, which every read and wait makes.
+ * A device with every useful feature and limit of its adapter. Errors that WebGPU reports as events (uncaptured errors, a
+ * lost device) are kept. The next `check` throws them, and every read and wait checks.
  */
 export class Gpu {
   #failure: LantrainError | undefined;
@@ -74,7 +74,7 @@ export class Gpu {
     });
   }
 
-  /** Throws LT_GPU_NONE where no adapter can be had. */
+  /** Throws LT_GPU_NONE where there is no adapter, LT_GPU_ERROR where it gives no device. */
   static async open(gpu: GPU, options: GpuOptions = {}): Promise<Gpu> {
     let adapter: GPUAdapter | null;
     try {
@@ -105,16 +105,16 @@ export class Gpu {
     return this.device.limits;
   }
 
-  /** Bytes of all buffers that live now, and the most there ever were. */
+  /** Bytes of all buffers that exist now, and the most that ever existed at once. */
   get memory(): { readonly allocatedBytes: number; readonly peakBytes: number } {
     return { allocatedBytes: this.#allocatedBytes, peakBytes: this.#peakBytes };
   }
 
-  /** A zeroed storage buffer of `values` values. Throws LT_GPU_MEMORY when there is not enough memory. */
-  async buffer(label: string, values: number, half = false): Promise<View> {
-    const size = bufferBytes(values, half);
+  /** A zeroed storage buffer of `values` values, float16 or 32-bit. Throws LT_GPU_MEMORY. */
+  async buffer(label: string, values: number, f16 = false): Promise<View> {
+    const size = bufferBytes(values, f16);
     const buffer = await this.#create(label, size, USAGE.storage | USAGE.copySrc | USAGE.copyDst);
-    return half ? { buffer, offset: 0, size, half } : { buffer, offset: 0, size };
+    return f16 ? { buffer, offset: 0, size, f16 } : { buffer, offset: 0, size };
   }
 
   /** A uniform buffer of `bytes`. */
@@ -153,8 +153,8 @@ export class Gpu {
   }
 
   /**
-   * Runs `build`. Where it throws, every buffer that was made meanwhile is freed, but for those that `read` reads
-   * through: nobody else may make any.
+   * Runs `build`. If it throws, frees every buffer made meanwhile, except the staging buffers of reads. So nothing else may
+   * make buffers meanwhile.
    */
   async orFree<T>(build: () => Promise<T>): Promise<T> {
     const before = new Set(this.#live);
@@ -167,7 +167,7 @@ export class Gpu {
     }
   }
 
-  /** Frees every buffer there is. Only with no read pending, and for callers who forget all that was built on them. */
+  /** Frees every buffer. No read may be pending, and nothing that was built on the buffers may be used again. */
   releaseAll(): void {
     this.#staging = [];
     for (const buffer of this.#live) this.#destroy(buffer);
@@ -178,7 +178,7 @@ export class Gpu {
     buffer.destroy();
   }
 
-  /** Queues a write of whole 32-bit values at the start of `view`; it is ordered with what is submitted later. */
+  /** Queues a write of whole 32-bit values at the start of `view`, before everything that is submitted later. */
   write(view: View, data: Float32Array | Uint32Array | Int32Array): void {
     this.device.queue.writeBuffer(view.buffer, view.offset, data.buffer, data.byteOffset, data.byteLength);
   }
@@ -191,8 +191,8 @@ export class Gpu {
   }
 
   /**
-   * Copies the bytes of `view` into `target`, once everything submitted so far is done. More than one chunk comes in
-   * several submits, so the view must not change meanwhile. One read at a time; others wait their turn.
+   * Copies the bytes of `view` into `target`, once everything submitted so far is done. A read of several chunks takes
+   * several submits, so the view must not change meanwhile. Reads wait for each other.
    */
   async readInto(view: View, target: Uint8Array): Promise<void> {
     while (this.#reading) await this.#reading.catch(() => undefined);
@@ -204,7 +204,7 @@ export class Gpu {
     }
   }
 
-  /** The host copies out of one staging buffer while the adapter fills the other. */
+  /** The host copies from one staging buffer while the adapter fills the other. */
   async #readInto(view: View, target: Uint8Array): Promise<void> {
     this.check();
     if (target.length !== view.size) throw new RangeError(`${target.length} bytes for a view of ${view.size}`);
@@ -216,7 +216,7 @@ export class Gpu {
       const chunk = { ...view, offset: view.offset + at, size: Math.min(READ_CHUNK_BYTES, view.size - at) };
       const take = (bytes: ArrayBuffer) => target.set(new Uint8Array(bytes), at);
       chunks.push(this.copyOut(this.device.createCommandEncoder(), chunk, stagings[i % stagings.length], take));
-      // Whoever waits for it below, or for an earlier one above, is told.
+      // Marks a failure as handled: the waits above and below throw it.
       chunks[i].catch(() => undefined);
     }
     await Promise.all(chunks);
@@ -234,7 +234,7 @@ export class Gpu {
   }
 
   /**
-   * Submits `encoder` with a copy of `view` to `staging` as its last command, and gives the bytes to `take`, which must
+   * Submits `encoder` with a copy of `view` to `staging` as its last command, and passes the bytes to `take`. `take` must
    * not keep them.
    */
   async copyOut<T>(
@@ -265,7 +265,7 @@ export class Gpu {
     this.check();
   }
 
-  /** Throws the first error that WebGPU reported on the side, if any. */
+  /** Throws the first error that WebGPU reported as an event, if any. */
   check(): void {
     if (this.#failure) throw this.#failure;
   }

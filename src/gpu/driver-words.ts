@@ -1,7 +1,7 @@
 import type { LantrainError } from '../errors.js';
 import { oneLine } from '../util/one-line.js';
 
-/** What to do about a failure whose cause a driver told. */
+/** What takes the place of a driver's words, by the error's code. */
 const ADVICE: Readonly<Record<string, string>> = {
   LT_GPU_NONE: '',
   LT_GPU_ERROR: ", which none should: update the GPU's driver",
@@ -10,8 +10,8 @@ const ADVICE: Readonly<Record<string, string>> = {
 };
 
 /**
- * What a failure says, in one line and without the words of drivers: those mean something to the authors of the
- * kernels, not to users. `more` says where they can be read.
+ * The message of a failure in one line, without the words of drivers: those help authors of kernels, not users. `more`
+ * says where to read them.
  */
 export function withoutDriversWords(error: LantrainError, more = ''): string {
   const { code, message } = error;

@@ -1,19 +1,19 @@
 import { LantrainError } from '../errors.js';
 import type { Gpu } from './device.js';
 
-/** The text of every file in `shaders/`, by file name without `.wgsl`. Handed in from outside: gpu reads no files. */
+/** The text of every file in `shaders/`, by file name without `.wgsl`. Callers pass it in, because this folder reads no files. */
 export type ShaderTexts = Readonly<Record<string, string>>;
 
 export type Constants = Readonly<Record<string, number | boolean>>;
 
-/** Which entry point of which shader, and what its `override` constants are: what makes one pipeline. */
+/** The identity of a pipeline: shader, entry point, values of `override` constants, defines. */
 export interface KernelId {
   /** File in `shaders/` without `.wgsl`. */
   readonly shader: string;
   readonly entry: string;
   readonly constants: Constants;
-  /** Names of the lines of the shader that are replaced: see `composeShader`. */
-  readonly switches?: readonly string[];
+  /** Names of the shader's lines that take their second form: see `composeShader`. */
+  readonly defines?: readonly string[];
 }
 
 type Access = 'uniform' | 'read' | 'read_write';
@@ -26,7 +26,7 @@ interface Declared {
 interface Shader {
   readonly module: GPUShaderModule;
   readonly declared: ReadonlyMap<string, Declared>;
-  /** It declares the override KEEP_LOOPS. */
+  /** Whether it declares the override KEEP_LOOPS. */
   readonly keepsLoops: boolean;
 }
 
@@ -40,19 +40,21 @@ export interface Kernel {
 const IMPORT = /^\/\/! import (\w+)$/gm;
 const DECLARATION = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:\s*,\s*(read|read_write))?>\s*(\w+)/g;
 /** `line  //! name: other line` */
-const SWITCH = /^(.*?) *\/\/! (\w+): (.+)$/gm;
+const DEFINE = /^(.*?) *\/\/! (\w+): (.+)$/gm;
 /** Lines between `//! each STORE: store storeGelu` and `//! end`. */
 const EACH = /^\/\/! each (\w+): ([\w ]+)\n([\s\S]*?)^\/\/! end$/gm;
 const ENABLE = /^enable [\w, ]+;$/gm;
 
 /**
- * `name`'s text with the shaders it imports (`//! import random`, each once, before it). Shared functions stand in one
- * file each; every file compiles once its imports stand before it. What overrides cannot say, types and bindings, is
- * switched by lines: `alias Out = f32;  //! halfOut: alias Out = f16;` reads as its end where `halfOut` is among
- * `switches`, else as its beginning. An import may be such a line. Lines between `//! each STORE: store storeGelu` and
- * `//! end` are there once for each of the names, with it in place of STORE wherever a word begins so: WGSL passes no functions.
+ * The text of the shader `name`, preprocessed. Throws LT_GPU_SHADER where a file is missing.
+ *
+ * - `//! import random` puts that file in front, once.
+ * - `alias Out = f32;  //! f16Out: alias Out = f16;` becomes its second form where `f16Out` is among `defines`, else its
+ *   first form. So defines choose types and bindings, which overrides cannot. The forms may be imports.
+ * - Lines between `//! each STORE: store storeGelu` and `//! end` are repeated for each of the names, which replaces STORE at
+ *   the beginning of words: WGSL cannot pass functions.
  */
-export function composeShader(texts: ShaderTexts, name: string, switches: readonly string[] = []): string {
+export function composeShader(texts: ShaderTexts, name: string, defines: readonly string[] = []): string {
   const seen = new Set<string>();
   const parts: string[] = [];
   const visit = (file: string) => {
@@ -60,12 +62,12 @@ export function composeShader(texts: ShaderTexts, name: string, switches: readon
     seen.add(file);
     const text = texts[file];
     if (text === undefined) throw new LantrainError('LT_GPU_SHADER', `there is no shader ${file}.wgsl`);
-    const own = text.replace(EACH, repeated).replace(SWITCH, switched);
+    const own = text.replace(EACH, repeated).replace(DEFINE, defined);
     for (const match of own.matchAll(IMPORT)) visit(match[1]);
     parts.push(own);
   };
-  const switched = (_line: string, before: string, name: string, after: string) =>
-    switches.includes(name) ? after : before;
+  const defined = (_line: string, before: string, name: string, after: string) =>
+    defines.includes(name) ? after : before;
   const repeated = (_lines: string, word: string, names: string, lines: string) =>
     names
       .split(' ')
@@ -79,7 +81,7 @@ export function composeShader(texts: ShaderTexts, name: string, switches: readon
   return `${enables.join('\n')}\n${joined.replace(ENABLE, '')}`;
 }
 
-/** Compiles shaders and pipelines, each once, and keeps the constant numbers that dispatches bind. */
+/** Compiles each shader and each pipeline once, and keeps the uniform buffers of constant numbers. */
 export class KernelCache {
   readonly #shaders = new Map<string, Promise<Shader>>();
   readonly #kernels = new Map<string, Promise<Kernel>>();
@@ -92,8 +94,8 @@ export class KernelCache {
 
   /** The pipeline for `id` with a bind group layout of just the variables `names`. Throws LT_GPU_SHADER. */
   get(id: KernelId, names: readonly string[]): Promise<Kernel> {
-    const switches = [...(id.switches ?? [])].sort();
-    const key = JSON.stringify([id.shader, id.entry, Object.entries(id.constants).sort(), [...names].sort(), switches]);
+    const defines = [...(id.defines ?? [])].sort();
+    const key = JSON.stringify([id.shader, id.entry, Object.entries(id.constants).sort(), [...names].sort(), defines]);
     let kernel = this.#kernels.get(key);
     if (kernel === undefined) {
       kernel = this.#build(id, names);
@@ -102,7 +104,7 @@ export class KernelCache {
     return kernel;
   }
 
-  /** A uniform buffer of these u32 numbers, which nobody writes, one for all that bind them; no budget counts its bytes. */
+  /** A constant uniform buffer of these u32 numbers, shared by all that bind them. Memory budgets do not count its bytes. */
   numbers(values: readonly number[]): GPUBuffer {
     const key = values.join();
     let buffer = this.#numbers.get(key);
@@ -121,11 +123,11 @@ export class KernelCache {
   }
 
   async #build(id: KernelId, names: readonly string[]): Promise<Kernel> {
-    const switches = [...(id.switches ?? [])].sort();
-    const text = [id.shader, ...switches].join(' ');
+    const defines = [...(id.defines ?? [])].sort();
+    const text = [id.shader, ...defines].join(' ');
     let shader = this.#shaders.get(text);
     if (shader === undefined) {
-      shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader, switches));
+      shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader, defines));
       this.#shaders.set(text, shader);
     }
     const { module, declared, keepsLoops } = await shader;

@@ -2,7 +2,7 @@ import type { Gpu } from './device.js';
 import type { Kernel, KernelCache, KernelId } from './kernel.js';
 import type { View } from './view.js';
 
-/** What a dispatch costs, for the profile: floating-point operations and bytes that must move at least. */
+/** The work of a dispatch, for profiles: floating-point operations, and the bytes that it must move at least. */
 export interface Work {
   readonly flops?: number;
   readonly bytes?: number;
@@ -11,12 +11,12 @@ export interface Work {
 export interface Dispatch extends KernelId, Work {
   /** Views by the names of the WGSL variables. */
   readonly bindings: Readonly<Record<string, View>>;
-  /** What uniform variables hold, always: u32 numbers by the names of the WGSL variables. */
+  /** Constant uniforms: u32 numbers by the names of the WGSL variables. */
   readonly uniforms?: Readonly<Record<string, readonly number[]>>;
   readonly groups: readonly [number, number?, number?];
-  /** The name of the operation in profiles; the shader's own when absent. */
+  /** The operation's name in profiles; `shader.entry` when absent. */
   readonly label?: string;
-  /** Its size in profiles, where one operation runs at several. */
+  /** The operation's size in profiles, where it runs at several sizes. */
   readonly shape?: string;
 }
 
@@ -26,12 +26,12 @@ interface Prepared {
   readonly dispatch: Dispatch;
 }
 
-/** The dimension limit of a dispatch on every adapter. */
+/** The most workgroups of a dispatch in one dimension, on every adapter. */
 const MAX_GROUPS = 65535;
 
 /**
- * A two-dimensional grid for `count` workgroups counted in a line. Kernels find their place as
- * `id.x + id.y * num_workgroups.x` and leave when it is `count` or more.
+ * A two-dimensional grid of at least `count` workgroups. A kernel's number is `id.x + id.y * num_workgroups.x`, and a kernel
+ * whose number is `count` or more stores nothing.
  */
 export function linearGroups(count: number): [number, number] {
   const y = Math.ceil(count / MAX_GROUPS);
@@ -44,7 +44,7 @@ export interface Timing extends Work {
   readonly milliseconds: number;
 }
 
-/** The static list of dispatches of one graph: pipelines and bind groups are built once, then replayed. */
+/** The static list of dispatches of one graph. Pipelines and bind groups are built once; the list is then replayed. */
 export class DispatchList {
   readonly #dispatches: Dispatch[] = [];
   #prepared: Prepared[] = [];
@@ -60,7 +60,7 @@ export class DispatchList {
     return this.#dispatches.length;
   }
 
-  /** Builds all pipelines and bind groups. Pipelines are asked for at once: Dawn compiles them on several threads. */
+  /** Builds all pipelines and bind groups. Requests pipelines all at once, because Dawn compiles on several threads. */
   async prepare(kernels: KernelCache): Promise<void> {
     const { device } = kernels.gpu;
     this.#prepared = await Promise.all(
@@ -80,13 +80,13 @@ export class DispatchList {
     kernels.gpu.check();
   }
 
-  /** The number of dispatches after which no other binds anything of `view`: then what is in it is final. */
+  /** Index after the last dispatch that binds any byte of `view`. */
   lastUse({ buffer, offset, size }: View): number {
     const touches = (v: View) => v.buffer === buffer && v.offset < offset + size && offset < v.offset + v.size;
     return this.#dispatches.findLastIndex((d) => Object.values(d.bindings).some(touches)) + 1;
   }
 
-  /** Appends the list, or dispatches `from` to `to` of it, to `encoder`, in one pass. */
+  /** Appends dispatches `from` to `to` (exclusive) to `encoder`, in one pass. */
   encode(
     encoder: GPUCommandEncoder,
     from = 0,
@@ -105,8 +105,8 @@ export class DispatchList {
   }
 
   /**
-   * Runs each pipeline of some lists once, waiting for it: drivers compile at the first dispatch, on a software adapter for
-   * half a second to two seconds each. What the dispatches write is to be thrown away.
+   * Runs each pipeline of some lists once and waits for it, because drivers compile at the first dispatch. On a software
+   * adapter that takes half a second to two seconds each. The caller must discard what the dispatches write.
    */
   static async warmUp(
     gpu: Gpu,
@@ -126,8 +126,8 @@ export class DispatchList {
   }
 
   /**
-   * Runs the list once with a timestamp around every dispatch (one pass each), or, without the feature, waiting for
-   * each dispatch by itself, which adds the round trip to every figure.
+   * Times every dispatch of one run. With timestamp queries, each dispatch is a pass of its own. Without them, each is
+   * waited for, and its time includes the round trip.
    */
   async profile(gpu: Gpu): Promise<Timing[]> {
     const milliseconds = gpu.has('timestamp-query') ? await this.#timestamps(gpu) : await this.#waits(gpu);
@@ -140,7 +140,7 @@ export class DispatchList {
     }));
   }
 
-  /** Milliseconds of one run on the adapter, of `runs` in a row; needs timestamp queries. */
+  /** Milliseconds of a run on the adapter, the mean of `runs` in a row. Needs timestamp queries. */
   async time(gpu: Gpu, runs: number): Promise<number> {
     const [begin, end] = await readTimestamps(gpu, 2, (encoder, querySet) => {
       for (let i = 0; i < runs; i++) {
@@ -187,7 +187,7 @@ export class DispatchList {
   }
 }
 
-/** Submits what `encode` puts into an encoder; the `count` timestamps of the query set, in nanoseconds. */
+/** Submits what `encode` encodes. Returns the `count` timestamps of the query set, in nanoseconds. */
 async function readTimestamps(
   gpu: Gpu,
   count: number,

@@ -1,7 +1,7 @@
 import type { Gpu } from './device.js';
 import type { View } from './view.js';
 
-/** Reads that may overlap, unlike `Gpu.read`: a few staging buffers in turn, first come, first served. */
+/** Reads that may overlap, unlike those of `Gpu.read`. They share a few staging buffers, first come, first served. */
 export class Readback {
   readonly #waiting: ((staging: GPUBuffer) => void)[] = [];
 
@@ -17,7 +17,7 @@ export class Readback {
     return new Readback(gpu, free);
   }
 
-  /** Once a staging buffer is free: submits what `encode` encodes and gives the bytes of its view to `take`. */
+  /** Waits for a free staging buffer, submits what `encode` encodes, and passes the bytes of its view to `take`. */
   async read<T>(encode: (encoder: GPUCommandEncoder) => View, take: (bytes: ArrayBuffer) => T): Promise<T> {
     const staging = this.free.pop() ?? (await new Promise<GPUBuffer>((free) => this.#waiting.push(free)));
     try {

@@ -2,20 +2,20 @@ import { stagingBytes } from '../gpu/device.js';
 import { bufferBytes } from '../gpu/view.js';
 import { bytesOf, samplingBuffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
-import { halfPieces, ParameterLayout } from './layout.js';
+import { f16Pieces, ParameterLayout } from './layout.js';
 import type { Plan } from './plan.js';
 import { samplingScratch, trainingScratch } from './products.js';
 import type { BatchShape } from './shape.js';
 
-/** What one process needs on its adapter, in bytes. */
+/** GPU memory that one process needs, in bytes. */
 export interface MemoryBudget {
-  /** Weights, moments and 64-bit sums: 20 bytes a parameter, gaps included; of a cluster's owner see `ownerBudget`. */
+  /** Weights, moments and 64-bit sums: 20 bytes a parameter, gaps included. For a cluster's owner see `ownerBudget`. */
   readonly stateBytes: number;
-  /** In mixed precision with the weights' float16 copies. */
+  /** Includes the float16 copies of the weights in mixed precision. */
   readonly activationBytes: number;
   /** Key/value cache and activations of the sampling graph. */
   readonly samplingBytes: number;
-  /** The buffers through which the host reads; a checkpoint reads the largest piece of the parameters at once. */
+  /** Staging buffers for reads; the largest read is of a checkpoint, one piece of the parameters. */
   readonly readingBytes: number;
   readonly totalBytes: number;
 }
@@ -23,7 +23,7 @@ export interface MemoryBudget {
 export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan): MemoryBudget {
   const layout = new ParameterLayout(config, plan);
   const stateBytes = 20 * layout.allocatedValues;
-  const copies = shape.precision === 'f16' ? halfPieces(layout) : [];
+  const copies = shape.precision === 'f16' ? f16Pieces(layout) : [];
   const copyBytes = copies.reduce((a, { size }) => a + bufferBytes(size, true), 0);
   const buffers = trainingBuffers(config, shape, plan, trainingScratch(config, shape, plan));
   const activationBytes = copyBytes + bytesOf(buffers);
@@ -31,9 +31,9 @@ export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan)
 }
 
 /**
- * Of the process that owns a cluster's state (`ClusterOwner`): weights, moments and the next weights, 16 bytes a
- * parameter, where it `keepsMoments` the ones before as well, 24, and the sums of one bucket. Where it `computes`
- * micro-batches of a shape itself, to confirm or refute workers, a graph over its weights and 8 bytes more.
+ * The budget of the process that owns a cluster's state (`ClusterOwner`). Weights, moments and the next weights take 16 bytes
+ * a parameter, or 24 if it also `keepsMoments` of the step before. The sums of one bucket come on top. If it `computes`
+ * micro-batches itself, to check workers, a graph and 8 bytes a parameter of sums come on top.
  */
 export function ownerBudget(
   config: ModelConfig,

@@ -1,12 +1,12 @@
 import type { AdapterDescription } from '../gpu/device.js';
 
-/** Lanes that the adapter's subgroups must have, always, for a variant that relies on them. */
+/** The fixed subgroup size that a variant needs of the adapter, if any. */
 export const SUBGROUP_LANES = { subgroup4: 4, subgroup8: 8, subgroup16: 16, tile: undefined } as const;
 
 /**
- * `subgroup4` to `subgroup16` suit software adapters; `tile` runs anywhere. Heads whose size is not a multiple of 4, and
- * float16 views, go by `tile` whatever the variant. Either all views of queries, keys, values, outputs and their gradients
- * are float16 or none.
+ * `subgroup4` to `subgroup16` suit software adapters; `tile` runs anywhere. Heads whose size is no multiple of 4, and
+ * float16 views, always take `tile`. Views of queries, keys, values, outputs and their gradients are all float16, or none
+ * is.
  */
 export type AttentionVariant = keyof typeof SUBGROUP_LANES;
 

@@ -1,5 +1,5 @@
 /*
- * Micro-batches on the host, as the graph takes them.
+ * Micro-batches on the host, in the form that the graph takes.
  */
 
 /** A target that has no loss: padding of incomplete micro-batches in evaluation. */
@@ -13,13 +13,13 @@ export interface MicroBatch {
   readonly firstSlot: number;
 }
 
-/** What the dropout masks of a training step depend on, and the factor of each token's loss. */
+/** What the dropout masks of a training step depend on, and the factors of losses and gradients. */
 export interface StepContext {
   readonly seed: number;
   readonly step: number;
   /** 1 / (tokens of the global batch). */
-  readonly lossScale: number;
-  /** Gradients carry 2 to this power on their way to the grid; 0 in float32. */
+  readonly tokenWeight: number;
+  /** The exponent of the loss scale, a factor of gradients until they are rounded to fixed point. Default 0. */
   readonly scaleExponent?: number;
 }
 
@@ -27,12 +27,12 @@ export function asList(batches: MicroBatch | readonly MicroBatch[]): readonly Mi
   return 'tokens' in batches ? [batches] : batches;
 }
 
-/** Whether the slots of `batches`, of `size` sequences each, follow one another. */
+/** Whether the slots of `batches`, of `size` sequences each, are consecutive. */
 export function areConsecutive(batches: readonly MicroBatch[], size: number): boolean {
   return batches.every((batch, i) => batch.firstSlot === batches[0].firstSlot + i * size);
 }
 
-/** Arrays of one length, one behind another. */
+/** Arrays of equal length, concatenated. */
 export function joined([first, ...rest]: readonly Uint32Array[]): Uint32Array {
   if (rest.length === 0) return first;
   const all = new Uint32Array(first.length * (1 + rest.length));
@@ -40,7 +40,7 @@ export function joined([first, ...rest]: readonly Uint32Array[]): Uint32Array {
   return all;
 }
 
-/** The layout that `shaders/embedding.wgsl` describes: the rows of a stack of micro-batches sorted by (token, row). */
+/** The rows of a stack of micro-batches sorted by (token, row), in the layout that `shaders/embedding.wgsl` describes. */
 export function tokenLists(tokens: Uint32Array): Uint32Array {
   const M = tokens.length;
   const lists = new Uint32Array(1 + 3 * M);

@@ -5,9 +5,9 @@ import { validate } from '../util/validate.js';
 export const LAYER_NORM_EPSILON = 1e-5;
 
 /**
- * The largest shapes, wherever they come from: files, options, the wire. Far beyond GPT-3 (96 layers, 96 heads, width
- * 12,288, 1.7e11 parameters), and small enough that lists of layers, tensors and buckets fit any memory and that index
- * arithmetic stays exact in float64.
+ * The largest shapes that files, options and the wire may give. They are far beyond GPT-3 (96 layers, 96 heads, width
+ * 12,288, 1.7e11 parameters), but lists of layers, tensors and buckets still fit any memory, and index arithmetic stays
+ * exact in float64.
  */
 export const BOUNDS = {
   vocabSize: 2 ** 20,
@@ -16,9 +16,9 @@ export const BOUNDS = {
   layers: 2 ** 10,
   heads: 2 ** 12,
   parameters: 2 ** 38,
-  /** Tokens of a micro-batch: kernels put one workgroup row on each. */
+  /** Tokens of a micro-batch: kernels dispatch a row of workgroups for each. */
   rows: 2 ** 16 - 1,
-  /** Of a step: the exact sum holds no more. */
+  /** Of a step: the 64-bit sum holds no more. */
   microBatches: 2 ** 10,
   /** Frames and messages count steps in 32 bits. */
   steps: 2 ** 32 - 1,
@@ -28,13 +28,13 @@ export const BOUNDS = {
 export const upTo = (most: number) => z.number().int().min(1).max(most);
 
 /**
- * The fields of a model: options, a run's `config.json`, Hugging Face's and the messages of a cluster take them from
- * here. A field that is added has a default in its schema, what runs without it have computed, as their files lack it.
+ * The fields of a model, for options, for a run's `config.json` and Hugging Face's, and for a cluster's messages. A field
+ * that is added later needs a default in its schema: what runs computed before, because their files lack the field.
  */
 export const MODEL_FIELDS = {
   /** V: number of token ids. */
   vocabSize: upTo(BOUNDS.vocabSize),
-  /** T: tokens a sequence at most; the length of the position table. */
+  /** T: most tokens of a sequence; the length of the position table. */
   context: upTo(BOUNDS.context),
   /** C: channels. */
   width: upTo(BOUNDS.width),
@@ -50,7 +50,7 @@ export const MODEL_FIELDS = {
 /** The shape of a GPT-2-style model: pre-LayerNorm, learned positions, tanh-GELU, feed-forward of 4 x width. */
 export interface ModelConfig extends Readonly<z.output<z.ZodObject<typeof MODEL_FIELDS>>> {}
 
-/** A model's shape in a file or a message. */
+/** The schema of a model's shape in files and messages. */
 export const ModelSchema = z.strictObject(MODEL_FIELDS).superRefine((model, context) => {
   const wrong = context.issues.length > 0 ? undefined : wrongTogether(model);
   if (wrong !== undefined) context.addIssue({ code: 'custom', message: wrong });
@@ -66,7 +66,7 @@ function wrongTogether(model: ModelConfig): string | undefined {
     : undefined;
 }
 
-/** What `parameters` of parameters.ts add up to, for shapes whose list would be too long to make. */
+/** The sum of the sizes of `parameters` (parameters.ts), for shapes whose list would be too long to make. */
 function countParameters({ vocabSize: V, context: T, width: C, layers, tie, qkvBias }: ModelConfig): number {
   const layer = 12 * C * C + (qkvBias ? 13 : 10) * C;
   return (tie ? V : 2 * V) * C + T * C + layers * layer + 2 * C;

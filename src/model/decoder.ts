@@ -10,8 +10,8 @@ import { samplingScratch } from './products.js';
 import { decode } from './spine.js';
 
 /**
- * The sampling graph: one token goes in, the logits of the next come out; keys and values of the tokens before are
- * kept. Shares the weights of the training graph and nothing else.
+ * The sampling graph. It takes one token at a time, keeps the keys and values of all tokens so far, and gives the logits of
+ * the next token. It shares nothing with the training graph but the weights.
  */
 export class Decoder {
   readonly #list = new DispatchList();
@@ -38,12 +38,12 @@ export class Decoder {
     this.#position = 0;
   }
 
-  /** Tokens held, at most the context. */
+  /** The number of tokens so far, at most the context. */
   get length(): number {
     return this.#position;
   }
 
-  /** Queues one token after those held; throws RangeError when the context is full. */
+  /** Queues one more token. Throws RangeError when the context is full. */
   push(token: number): void {
     const { context } = this.weights.layout.config;
     if (this.#position >= context) throw new RangeError(`the context of ${context} tokens is full`);
@@ -51,7 +51,7 @@ export class Decoder {
     this.#list.submit(this.gpu);
   }
 
-  /** The logits [V] after the last token pushed. */
+  /** The logits [V] after the last token. */
   async logits(): Promise<Float32Array> {
     const { vocabSize } = this.weights.layout.config;
     return new Float32Array(await this.gpu.read(slice(this.buffers.view('logits'), 0, vocabSize)));

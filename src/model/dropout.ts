@@ -4,11 +4,11 @@ import type { StepContext } from './batch.js';
 import type { ModelConfig } from './config.js';
 
 /*
- * The keys of dropout: a uniform DropoutKey (shaders/random.wgsl) for every site of the graph, 256 bytes apart, so that
- * each can be bound.
+ * The keys of dropout: a uniform DropoutKey (shaders/random.wgsl) for every site of the graph. Keys are 256 bytes apart,
+ * because each is bound separately.
  */
 
-/** Dropout sites: the embedding, and in each layer attention, its projection and the feed-forward's projection. */
+/** Numbers of dropout sites: the embedding; in each layer attention, its projection and the feed-forward's projection. */
 export const Site = {
   embedding: 0,
   attention: (layer: number) => 1 + 3 * layer,
@@ -29,7 +29,7 @@ export function keyOf(keys: View, site: number): View {
   return { buffer: keys.buffer, offset: site * KEY_BYTES, size: 32 };
 }
 
-/** The keys of all sites in one step, for sequences from slot `firstSlot` of the global batch on. */
+/** The keys of all sites in one step, for sequences from slot `firstSlot` of the global batch on. `dropout`: probability. */
 export function dropoutKeys(
   config: ModelConfig,
   dropout: number,

@@ -1,16 +1,18 @@
-/** How much a dispatch computes: shaders/extent.wgsl. Numbers of the dispatch, so that pipelines serve all graphs. */
+/** Sizes of a dispatch (shaders/extent.wgsl). They are no constants of the pipeline, so that graphs share pipelines. */
 export interface Extent {
-  /** Of a product's C; of activations, those of one micro-batch where the kernel knows of stacks, else all. */
+  /** Rows of a product's C; rows of activations: of one micro-batch where the kernel knows stacks, else of all. */
   readonly rows: number;
   /** Micro-batches or products whose rows lie one below another. Default 1. */
   readonly stack?: number;
-  /** Sums of the first of them take the place of what was there. Default false. */
-  readonly fresh?: boolean;
-  /** Of tiles (shaders/matmul_operands.wgsl). Default 1. */
-  readonly band?: number;
+  /** Whether the first of them adds to the sums or overwrites them. Default true. */
+  readonly accumulate?: boolean;
+  /** Rows of tiles in a swizzle band (shaders/matmul_operands.wgsl). Default 1. */
+  readonly swizzleRows?: number;
 }
 
 /** The `uniforms` of a dispatch with this extent. */
-export function extentUniform({ rows, stack = 1, fresh = false, band = 1 }: Extent): { extent: readonly number[] } {
-  return { extent: [rows, stack, Number(fresh), band] };
+export function extentUniform({ rows, stack = 1, accumulate = true, swizzleRows = 1 }: Extent): {
+  extent: readonly number[];
+} {
+  return { extent: [rows, stack, Number(accumulate), swizzleRows] };
 }

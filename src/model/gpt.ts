@@ -6,8 +6,8 @@ import { areConsecutive, asList, joined, type MicroBatch, type StepContext, toke
 import { Buffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
 import { dropoutKeys, keysBytes } from './dropout.js';
+import { F16Weights } from './f16-weights.js';
 import { Graph, launchInto } from './graph.js';
-import { HalfWeights } from './half.js';
 import type { ParameterArena } from './layout.js';
 import type { Plan } from './plan.js';
 import { trainingScratch } from './products.js';
@@ -17,35 +17,35 @@ import type { ExactSums } from './sums.js';
 
 export { IGNORED_TARGET, type MicroBatch, type StepContext } from './batch.js';
 
-/** Forward and backward of some micro-batches at once; `fresh`: what the sums held is gone. */
+/** Forward and backward of `stack` micro-batches at once, whose gradients add to the sums or overwrite them. */
 export interface GradientKind {
   readonly stack: number;
-  readonly fresh: boolean;
+  readonly accumulate: boolean;
 }
 
-/** The lists for one number of micro-batches at once. */
+/** The lists for stacks of one size. */
 interface Lists {
-  /** Runs forward and backward and adds every parameter's gradient, rounded to the grid, to the sums. */
-  readonly gradient: DispatchList;
-  /** Like `gradient`, but overwrites the sums (`GraphParts.fresh`). */
-  readonly fresh: DispatchList;
-  /** Runs forward without dropout and adds the loss alone. */
+  /** Runs forward and backward and adds every parameter's gradient, rounded to fixed point, to the sums. */
+  readonly accumulate: DispatchList;
+  /** Like `accumulate`, but overwrites the sums (`GraphParts.accumulate`). */
+  readonly overwrite: DispatchList;
+  /** Runs forward without dropout and adds the losses only. */
   readonly loss: DispatchList;
 }
 
-/** What one graph owns on the adapter besides weights and sums. */
+/** The GPU memory of a graph besides weights and sums. */
 interface Owned {
   readonly buffers: Buffers<'training'>;
   /** Uniforms: the dropout keys of all sites, and the factor of each token's loss. */
   readonly keys: View;
   readonly scale: View;
-  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / the scale that gradients carry. */
-  readonly mixed: { readonly copies: HalfWeights; readonly unit: View } | undefined;
+  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / loss scale. */
+  readonly mixed: { readonly copies: F16Weights; readonly unit: View } | undefined;
 }
 
 /**
- * The training graph: the spine (`spine.ts`) as static lists of dispatches over one set of buffers, for single
- * micro-batches and for whole stacks of them (`BatchShape.stack`).
+ * The training graph: the spine (`spine.ts`) as static lists of dispatches over one set of buffers. There are lists for
+ * single micro-batches and for stacks of `BatchShape.stack`.
  */
 export class Gpt {
   readonly #lists = new Map<number, Lists>();
@@ -60,7 +60,7 @@ export class Gpt {
     private readonly owned: Owned,
   ) {}
 
-  /** Allocates the buffers and compiles every pipeline. */
+  /** Allocates the buffers and compiles every pipeline. Throws LT_GPU_MEMORY, LT_GPU_SHADER. */
   static async build(
     kernels: KernelCache,
     shape: BatchShape,
@@ -73,10 +73,10 @@ export class Gpt {
     const wanted = trainingBuffers(config, shape, plan, trainingScratch(config, shape, plan));
     const buffers = await Buffers.allocate(gpu, wanted, plan.windowValues);
     const keys = await gpu.uniform('dropout keys', keysBytes(config));
-    const scale = await gpu.uniform('loss scale', 16);
+    const scale = await gpu.uniform('token weight', 16);
     const mixed =
       shape.precision === 'f16'
-        ? { copies: await HalfWeights.build(kernels, weights), unit: await gpu.uniform('gradient unit', 16) }
+        ? { copies: await F16Weights.build(kernels, weights), unit: await gpu.uniform('gradient unit', 16) }
         : undefined;
     const gpt = new Gpt(gpu, config, shape, plan, weights, sums, { buffers, keys, scale, mixed });
     for (const stack of new Set([1, gpt.stack])) gpt.#lists.set(stack, await gpt.#build(kernels, stack));
@@ -87,11 +87,11 @@ export class Gpt {
     const { plan, weights, sums } = this;
     const { buffers, keys, scale, mixed } = this.owned;
     const views = { shape: { ...this.shape, stack }, buffers, keys, scale };
-    const lists = { gradient: new DispatchList(), fresh: new DispatchList(), loss: new DispatchList() };
-    const graph = (list: DispatchList, fresh = false) =>
-      new Graph(launchInto(list, plan, buffers.scratch), { plan, weights, sums, mixed, fresh });
-    addGradient(graph(lists.gradient), views);
-    addGradient(graph(lists.fresh, true), views);
+    const lists = { accumulate: new DispatchList(), overwrite: new DispatchList(), loss: new DispatchList() };
+    const graph = (list: DispatchList, accumulate = true) =>
+      new Graph(launchInto(list, plan, buffers.scratch), { plan, weights, sums, mixed, accumulate });
+    addGradient(graph(lists.accumulate), views);
+    addGradient(graph(lists.overwrite, false), views);
     addLoss(graph(lists.loss), views);
     for (const list of Object.values(lists)) await list.prepare(kernels);
     return lists;
@@ -108,8 +108,8 @@ export class Gpt {
   }
 
   /**
-   * What to compute next of `batches`, from number `from` on: a whole stack where there are so many, their slots follow
-   * one another and all are `alike`; else a single one.
+   * The micro-batches to compute next, from index `from` of `batches` on: a whole stack if enough are left, their slots are
+   * consecutive and all are `alike`; otherwise a single one.
    */
   stackFrom(
     batches: readonly MicroBatch[],
@@ -121,10 +121,10 @@ export class Gpt {
     return next.length === this.stack && fits ? next : next.slice(0, 1);
   }
 
-  /** The list that computes gradients so, by default of a single micro-batch on top of others. */
-  gradientList({ stack, fresh }: GradientKind = { stack: 1, fresh: false }): DispatchList {
-    const { gradient, fresh: first } = this.#listsFor(stack);
-    return fresh ? first : gradient;
+  /** The list of this kind; by default for a single micro-batch whose gradients add to the sums. */
+  gradientList({ stack, accumulate }: GradientKind = { stack: 1, accumulate: true }): DispatchList {
+    const lists = this.#listsFor(stack);
+    return accumulate ? lists.accumulate : lists.overwrite;
   }
 
   #listsFor(stack: number): Lists {
@@ -134,27 +134,27 @@ export class Gpt {
     return lists;
   }
 
-  /** The buffer of this name (`buffers.ts`), of a layer where there may be one a layer. */
+  /** The buffer of a name (`buffers.ts`), of a layer where there may be one a layer. */
   get view(): Buffers<'training'>['view'] {
     return this.owned.buffers.view;
   }
 
-  /** Queues what follows from changed weights; to be called after every change, before what is to see it. */
+  /** Queues the float16 copies of the weights. Call it after weights change and before anything reads them. */
   submitWeights(): void {
     this.owned.mixed?.copies.submit(this.gpu);
   }
 
   /**
-   * Queues forward and backward of one micro-batch, or of a whole stack whose slots follow one another. Their gradients
-   * are added to the sums, or with `fresh` take their place (an untied token embedding's must be zero before).
+   * Queues forward and backward of one micro-batch, or of a whole stack with consecutive slots. Their gradients
+   * add to the sums, or overwrite them without `accumulate` (an untied token embedding's must be zero before).
    */
-  submitGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext, fresh = false): void {
+  submitGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext, accumulate = true): void {
     const all = asList(batches);
     this.loadGradient(all, context);
-    this.gradientList({ stack: all.length, fresh }).submit(this.gpu);
+    this.gradientList({ stack: all.length, accumulate }).submit(this.gpu);
   }
 
-  /** Queues what a gradient list needs to know of its micro-batches; the list itself can then be submitted in parts. */
+  /** Queues the inputs of a gradient list. The list itself can then be submitted in parts. */
   loadGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext): void {
     const all = asList(batches);
     const tokens = this.#load(all);
@@ -162,13 +162,13 @@ export class Gpt {
     const { batch, dropout } = this.shape;
     if (!areConsecutive(all, batch)) throw new RangeError('the slots of stacked micro-batches must follow one another');
     this.gpu.write(this.view('lists'), tokenLists(tokens));
-    const { lossScale, scaleExponent = 0 } = context;
-    this.gpu.write(scale, Float32Array.of(lossScale * 2 ** scaleExponent));
+    const { tokenWeight, scaleExponent = 0 } = context;
+    this.gpu.write(scale, Float32Array.of(tokenWeight * 2 ** scaleExponent));
     if (mixed) this.gpu.write(mixed.unit, Float32Array.of(2 ** -scaleExponent));
     if (dropout > 0) this.gpu.write(keys, dropoutKeys(this.config, dropout, all[0].firstSlot, context));
   }
 
-  /** Queues the forward pass of one micro-batch or a whole stack, without dropout; the losses are added to the sum. */
+  /** Queues the forward pass of one micro-batch or a whole stack, without dropout, which adds the losses to the sum. */
   submitLoss(batches: MicroBatch | readonly MicroBatch[]): void {
     const all = asList(batches);
     this.#load(all);

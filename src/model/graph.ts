@@ -1,17 +1,17 @@
 import type { Dispatch, DispatchList } from '../gpu/list.js';
-import { slice, switched, type View, valuesIn } from '../gpu/view.js';
+import { f16Defines, slice, type View, valuesIn } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import { extentUniform } from './extent.js';
 import type { ParameterArena, ParameterLayout, Piece } from './layout.js';
-import { addMatmul, type GridOutput, type MatmulArguments } from './matmul.js';
+import { addMatmul, type FixedPointOutput, type MatmulArguments } from './matmul.js';
 import type { Plan } from './plan.js';
 
 /*
- * What the operations in `ops/` have in common. An operation is a function of a graph, the name of its parameters and its
- * views; it names shapes and adds its dispatches.
+ * What the operations in `ops/` share. An operation is a function of a graph, of the name of its parameters and of its
+ * views. It knows shapes and adds dispatches.
  */
 
-/** Threads of a workgroup that has one thread a value. */
+/** Threads of a workgroup in kernels with a thread for each value. */
 const THREADS = 64;
 
 /** Workgroups of 64 threads for `n` threads. */
@@ -25,18 +25,18 @@ export interface Rows {
   readonly stack?: number;
 }
 
-/** The rows of all of them: M where the operations give shapes. */
+/** The rows of all micro-batches: M in the operations' shapes. */
 export function rowsIn({ rows, stack = 1 }: Rows): number {
   return rows * stack;
 }
 
-/** A dropout that an operation applies on its way: its key (`dropout.ts`), and the rows that share a slot. */
+/** A dropout that an operation applies: its key (`dropout.ts`), and the rows that share a slot. */
 export interface Dropout {
   readonly key: View;
   readonly rowsPerSequence: number;
 }
 
-/** Where the gradients of one process add up (`ExactSums`). */
+/** Where a process adds its gradients (`ExactSums`). */
 export interface GradientSums {
   readonly low: ParameterArena;
   readonly high: ParameterArena;
@@ -46,7 +46,7 @@ export interface GradientSums {
   readonly status: (name: string) => View;
 }
 
-/** What takes what operations launch: a list of dispatches, or a record of the products (`products.ts`). */
+/** Receives what operations launch: a list of dispatches, or a record of the products (`products.ts`). */
 export interface Launches {
   add(dispatch: Dispatch): void;
   matmul(product: MatmulArguments): void;
@@ -65,17 +65,20 @@ export interface GraphParts {
   readonly weights: ParameterArena;
   /** Absent where nothing is trained. */
   readonly sums?: GradientSums;
-  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / the scale that gradients carry. */
+  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / loss scale. */
   readonly mixed?: { readonly copies: { piece(piece: Piece): View }; readonly unit: View };
-  /** Gradients overwrite the sums. Exception: those of an untied token embedding always add, as few rows are written. */
-  readonly fresh?: boolean;
+  /**
+   * Whether gradients add to the sums or overwrite them. Default true. Exception: an untied token embedding always
+   * accumulates, because only some of its rows are written.
+   */
+  readonly accumulate?: boolean;
 }
 
-/** One list of dispatches in the making: where its operations find parameters and put gradients. */
+/** A list of dispatches while operations add to it: they find parameters here and put gradients here. */
 export class Graph {
   readonly plan: Plan;
   readonly weights: ParameterArena;
-  readonly fresh: boolean;
+  readonly accumulate: boolean;
 
   constructor(
     private readonly launches: Launches,
@@ -83,7 +86,7 @@ export class Graph {
   ) {
     this.plan = parts.plan;
     this.weights = parts.weights;
-    this.fresh = parts.fresh ?? false;
+    this.accumulate = parts.accumulate ?? true;
   }
 
   get layout(): ParameterLayout {
@@ -108,7 +111,7 @@ export class Graph {
     return this.parts.sums;
   }
 
-  /** The parameter `name`, which must be one piece. */
+  /** The piece of the parameter `name`. Throws RangeError where it has several. */
   piece(name: string): Piece {
     const pieces = this.layout.piecesOf(name);
     if (pieces.length !== 1) throw new RangeError(`${name} is bound in ${pieces.length} windows`);
@@ -126,15 +129,15 @@ export class Graph {
   }
 
   /**
-   * What a dispatch needs that makes gradients and adds them to the sums (shaders/grid.wgsl, unit.wgsl): of the values from
-   * the start of `first` to the end of `last`, neighbours in one buffer. `gradient` is what it reads.
+   * Defines and bindings for a dispatch that reads `gradient` and adds to the sums (shaders/fixed_point.wgsl, unit.wgsl). The
+   * sums are those from the start of `first` to the end of `last`, neighbours in one buffer.
    */
-  sumInto(gradient: View, first: Piece, last = first): { switches: string[]; bindings: Record<string, View> } {
+  sumInto(gradient: View, first: Piece, last = first): { defines: string[]; bindings: Record<string, View> } {
     const { low, high, status } = this.sums;
     const unit = this.parts.mixed?.unit;
     const size = last.offset + last.size - first.offset;
     return {
-      switches: [...(unit ? ['scaled'] : []), ...switched({ halfGradient: gradient })],
+      defines: [...(unit ? ['scaled'] : []), ...f16Defines({ f16Gradient: gradient })],
       bindings: {
         low: low.range(first.slab, first.offset, size),
         high: high.range(first.slab, first.offset, size),
@@ -144,26 +147,26 @@ export class Graph {
     };
   }
 
-  /** The same for a product: the gradient of `piece`, `ldc` values a row. */
-  productSums(piece: Piece, ldc: number, fresh = this.fresh): GridOutput {
+  /** The output of a product that is the gradient of `piece`, `ldc` values a row. */
+  productSums(piece: Piece, ldc: number, accumulate = this.accumulate): FixedPointOutput {
     const { low, high, status } = this.sums;
     return {
-      kind: 'grid',
+      kind: 'fixed',
       low: low.piece(piece),
       high: high.piece(piece),
       status: status(piece.parameter.name),
       ldc,
       unit: this.parts.mixed?.unit,
-      fresh,
+      accumulate,
     };
   }
 
-  /** The extent for kernels that add up the micro-batches of a stack one by one. */
+  /** The extent for kernels that add the micro-batches of a stack one by one. */
   stackExtent({ rows, stack }: Rows) {
-    return extentUniform({ rows, stack, fresh: this.fresh });
+    return extentUniform({ rows, stack, accumulate: this.accumulate });
   }
 
-  /** Constants and workgroups of kernels that walk along rows. */
+  /** Constants and workgroups of kernels that walk along rows (LayerNorm, cross-entropy). */
   rowWalk(v: Rows): { constants: { LANES: number; ROWS: number }; groups: [number] } {
     const { rowLanes, rowsPerGroup } = this.plan;
     return {

@@ -6,8 +6,8 @@ export const INITIALIZATIONS = ['gpt2', 'pytorch'] as const;
 
 /**
  * How fresh weights are drawn. `gpt2`: matrices and embeddings N(0, 0.02), residual projections scaled by
- * 1 / sqrt(2 layers), biases 0 (Radford et al. 2019, section 2.3). `pytorch`: the defaults of its modules, Embedding
- * N(0, 1), Linear (weight and bias) U(+-1 / sqrt(fan in)). LayerNorm starts as 1 and 0 in both.
+ * 1 / sqrt(2 layers), biases 0 (Radford et al. 2019, section 2.3). `pytorch`: PyTorch's defaults, Embedding N(0, 1), Linear
+ * (weight and bias) U(+-1 / sqrt(fan in)). Both start LayerNorm with gain 1 and bias 0.
  */
 export type Initialization = (typeof INITIALIZATIONS)[number];
 

@@ -7,7 +7,7 @@ import { type Parameter, parameters } from './parameters.js';
 /** The unit of transfer, sum and update: consecutive values of the flat parameter array. */
 export const BUCKET_VALUES = 2 ** 20;
 
-/** How the flat array is cut; part of the plan, never taken from the adapter. */
+/** How the flat array is cut: part of the plan, never an adapter's limit. */
 export interface LayoutLimits {
   /** Most values of one binding. Every adapter binds 128 MiB. */
   readonly windowValues: number;
@@ -17,7 +17,7 @@ export interface LayoutLimits {
 
 export const DEFAULT_LAYOUT_LIMITS: LayoutLimits = { windowValues: 2 ** 25, slabValues: 2 ** 26 };
 
-/** Whole rows of one tensor that one binding holds; a tensor up to the window's size is one piece. */
+/** Whole rows of one tensor that are bound together. A tensor up to the window's size is one piece. */
 export interface Piece {
   readonly parameter: Parameter;
   readonly rowStart: number;
@@ -38,7 +38,7 @@ export interface Piece {
 export class ParameterLayout {
   readonly parameters: readonly Parameter[];
   readonly pieces: readonly Piece[];
-  /** Values that each slab's buffer holds; gaps at a slab's end are not allocated. */
+  /** Values of each slab's buffer. Gaps at a slab's end are not allocated. */
   readonly slabSizes: readonly number[];
   readonly #byName = new Map<string, Piece[]>();
 
@@ -95,21 +95,21 @@ export class ParameterLayout {
   }
 }
 
-/** What has a float16 copy in mixed precision: the matrices of the linear layers and of the head. */
-export function halfPieces(layout: ParameterLayout): readonly Piece[] {
+/** The pieces with a float16 copy in mixed precision: the matrices of the linear layers and of the head. */
+export function f16Pieces(layout: ParameterLayout): readonly Piece[] {
   const head = layout.config.tie ? 'wte.weight' : 'lm_head.weight';
   return layout.pieces.filter(({ parameter }) => parameter.kind === 'matrix' || parameter.name === head);
 }
 
 /**
- * Pieces of whose gradient a step touches some rows only: the token embedding's, where the head has no part in it. What
- * their sums held stays, where all others get new values.
+ * Pieces whose gradient a step writes only in part: an untied token embedding's, of which it writes some rows. Their sums are
+ * never overwritten, only added to.
  */
 export function sparsePieces(layout: ParameterLayout): readonly Piece[] {
   return layout.config.tie ? [] : layout.piecesOf('wte.weight');
 }
 
-/** Row ranges [start, count] of windows that are as equal as multiples of 64 rows allow. */
+/** Row ranges [start, count] of a tensor's windows, as equal as multiples of 64 rows allow. Throws LT_USAGE_MODEL. */
 function windowsOf(parameter: Parameter, windowValues: number): [number, number][] {
   const [rows] = parameter.shape;
   if (parameter.size <= windowValues) return [[0, rows]];
@@ -129,7 +129,7 @@ function windowsOf(parameter: Parameter, windowValues: number): [number, number]
   return result;
 }
 
-/** One value for each parameter (weights, a moment, or half of the 64-bit sums): a buffer for each slab. */
+/** One value for each parameter (weights, a moment, or one word of the 64-bit sums), in one buffer a slab. */
 export class ParameterArena {
   private constructor(
     readonly layout: ParameterLayout,
@@ -142,7 +142,7 @@ export class ParameterArena {
     return new ParameterArena(layout, slabs);
   }
 
-  /** Views of no buffers, for a graph that is only recorded. */
+  /** Views without buffers, for a graph that is only recorded. */
   static onPaper(layout: ParameterLayout): ParameterArena {
     return new ParameterArena(
       layout,
@@ -154,7 +154,7 @@ export class ParameterArena {
     return slice(this.slabs[piece.slab], piece.offset, piece.size);
   }
 
-  /** The view of a tensor that is one piece. */
+  /** The view of the tensor `name`. Throws RangeError where it has several pieces. */
   tensor(name: string): View {
     const pieces = this.layout.piecesOf(name);
     if (pieces.length !== 1) throw new RangeError(`${name} is bound in ${pieces.length} windows`);
@@ -165,7 +165,7 @@ export class ParameterArena {
     return slice(this.slabs[slab], offset, size);
   }
 
-  /** Reads a whole tensor to the host. */
+  /** Reads a whole tensor, of one or several pieces, to the host. */
   async read(gpu: Gpu, name: string): Promise<Float32Array> {
     const pieces = this.layout.piecesOf(name);
     const all = new Float32Array(pieces[0].parameter.size);

@@ -1,19 +1,18 @@
 /*
- * The kernels for matrix products, and what each wants of a shape. Which one computes which product is for
- * `matmul-plan.ts` to say.
+ * The kernels for matrix products, and how each cuts a product into tiles. `matmul-plan.ts` chooses a kernel for a product.
  */
 
 /** NN: C[M,N] = A[M,K] B[K,N]; NT: C = A[M,K] B[N,K]^T; TN: C = A[K,M]^T B[K,N]. All row-major. */
 export type Layout = 'NN' | 'NT' | 'TN';
 
-/** What a choice of kernel depends on; `stack` aside, of which no bit may depend. */
+/** Inputs of kernel selection. `stack` must never change a bit. */
 export interface ProductShape {
   readonly layout: Layout;
   readonly m: number;
   readonly n: number;
   readonly k: number;
-  readonly output: 'store' | 'grid';
-  /** So many products are computed at once (shaders/matmul_operands.wgsl): m, n and k are those of one. Default 1. */
+  readonly output: 'store' | 'fixed';
+  /** Products computed at once (shaders/matmul_operands.wgsl); m, n and k are those of one. Default 1. */
   readonly stack?: number;
 }
 
@@ -23,39 +22,39 @@ export function rowsOf({ layout, m, stack = 1 }: ProductShape): number {
 }
 
 /**
- * A kernel for matrix products: one shader and how it cuts C into tiles, a workgroup each. All of them add an element's
- * products one by one, k rising, so that on most adapters all give the same bits, unless K is split.
+ * A kernel for matrix products: a shader and how it cuts C into tiles, one for each workgroup. All kernels add an element's
+ * products one by one, k rising. So on most adapters all give the same bits, unless K is split.
  */
 export interface MatmulKernel {
   /** File in `shaders/` without `.wgsl`; its entry points are those of shaders/epilogue.wgsl. */
   readonly shader: string;
   /** Rows and columns of a tile in a product of `m` rows. */
   readonly tile: (m: number, layout: Layout) => readonly [rows: number, columns: number];
-  /** Its shader for other shapes: what computes this product, if not the kernel itself. */
+  /** The kernel that computes this product instead, if it is not this one. */
   readonly instead?: (shape: ProductShape) => MatmulKernel | undefined;
-  /** How many tiles one below the other are computed before those to their right (shaders/matmul_operands.wgsl). */
-  readonly band?: (shape: ProductShape) => number;
-  /** Copies of its operands that it reads in their place. */
+  /** Rows of tiles in a swizzle band (shaders/matmul_operands.wgsl). */
+  readonly swizzleRows?: (shape: ProductShape) => number;
+  /** Copies that it reads instead of its operands. */
   readonly copies?: (shape: ProductShape) => OperandCopies;
   /** Override constants besides those that every product has. */
   readonly constants?: (tileRows: number) => Readonly<Record<string, number | boolean>>;
-  /** The subgroup size that it needs, which must be the adapter's only one. */
+  /** The subgroup size that it needs; the adapter must have this size only. */
   readonly subgroupSize?: number;
-  /** It can be split along K. */
-  readonly splits?: boolean;
+  /** Whether it can compute split-K. */
+  readonly canSplitK?: boolean;
 }
 
-/** How operands are copied before a product (shaders/arrange.wgsl): `spaced` has rows of another length. */
+/** How operands are copied before a product (shaders/arrange.wgsl). `spaced`: with longer rows. */
 export interface OperandCopies {
   readonly a?: 'transposed' | 'spaced';
   readonly b?: 'transposed' | 'spaced';
-  /** The layout that the kernel then computes, where it is another one than the product's. */
+  /** The layout of the product of the copies, where it differs from the product's own. */
   readonly layout?: Layout;
 }
 
 /**
- * Whether rows of `k` float32 begin in so few sets of a processor's first cache (64 sets, 8 ways, lines of 64 bytes) that
- * 32 of them drive each other out.
+ * Whether 32 rows of `k` float32 evict each other from a processor's L1 cache (64 sets, 8 ways, lines of 64 bytes), because
+ * they begin in too few sets.
  */
 function collides(k: number): boolean {
   return k % 512 === 0;
@@ -66,28 +65,28 @@ export function vectors(values: number): number {
   return 4 * Math.ceil(values / 4);
 }
 
-/** What stays in a core's second cache beside all else. */
+/** Bytes that stay in a core's L2 cache beside everything else. */
 const PANEL_BYTES = 256 * 1024;
 
-/** Products below this gain less than a copy of A costs. */
+/** Products of fewer columns gain less than a copy of A costs. */
 const FEWEST_COLUMNS = 256;
 
-/** Those of fewer columns or rows gain less than a transposed copy costs of what meets them, A or B. */
+/** Products of fewer columns (or rows) gain less than a transposed copy of A (or B) costs. */
 const FEWEST_TRANSPOSED = 512;
 
-/** Most values of the copy of an operand: 64 MiB. Larger ones, of the head's weights, gain less than they cost. */
+/** Most values of an operand's copy: 64 MiB. Larger ones, of the head's weights, gain less than they cost. */
 const COPY_VALUES = 2 ** 24;
 
 /**
- * For shaders/matmul_subgroup_tall.wgsl, which loads what has k one below another most cheaply: a lane's four values lie
- * side by side. Where that gains more than the copies cost, a product becomes TN.
+ * Copies for shaders/matmul_subgroup_tall.wgsl. It loads cheapest what is stored by k: then a lane's four values lie side by
+ * side. So a product becomes TN where that gains more than the copies cost.
  */
 function tallCopies(shape: ProductShape): OperandCopies {
   const { layout, n, k } = shape;
   const rows = rowsOf(shape);
   if (layout === 'TN') return {};
   const spaced = collides(k) && n >= FEWEST_COLUMNS ? 'spaced' : undefined;
-  // What would be spaced costs a copy either way.
+  // An operand that would be spaced costs a copy either way.
   const fewest = spaced ? FEWEST_COLUMNS : FEWEST_TRANSPOSED;
   if (layout === 'NN') {
     if (n >= fewest && rows * k <= COPY_VALUES) return { a: 'transposed', layout: 'TN' };
@@ -98,20 +97,20 @@ function tallCopies(shape: ProductShape): OperandCopies {
   return { a: 'transposed', b: spaced };
 }
 
-/** For software adapters, whose subgroups have `lanes` lanes; tiles of at most `mostRows` rows. */
+/** For software adapters with subgroups of `lanes` lanes. Tiles have at most `mostRows` rows. */
 function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
   const tall: MatmulKernel = {
     shader: 'matmul_subgroup_tall',
     tile: (_, layout) => (layout === 'NN' ? [4 * lanes, 64] : [64, 4 * lanes]),
     constants: () => ({ LANES: lanes }),
-    // A processor foresees the addresses of its places, each a row, but not of its lines, a few in every row: the panel
-    // of 64 lines is what should stay in the second cache.
-    band: ({ layout, k }) => (layout === 'NN' && 64 * 4 * k <= PANEL_BYTES ? Number.POSITIVE_INFINITY : 1),
+    // A processor prefetches places, whose rows it walks along, but not lines, of which it reads a few in every row. So the
+    // panel of 64 lines should stay in the L2 cache.
+    swizzleRows: ({ layout, k }) => (layout === 'NN' && 64 * 4 * k <= PANEL_BYTES ? Number.POSITIVE_INFINITY : 1),
     copies: tallCopies,
   };
   return {
     shader: 'matmul_subgroup',
-    // More rows a tile are faster, but a product of few rows would compute what nobody stores.
+    // Tiles of more rows are faster, but a product of few rows would compute rows that are never stored.
     tile: (m) => [Math.min(mostRows, m > 16 ? 32 : m > 8 ? 16 : 8), 4 * lanes],
     constants: (ROWS) => ({ LANES: lanes, ROWS }),
     subgroupSize: lanes,
@@ -119,15 +118,15 @@ function subgroupKernel(lanes: number, mostRows = 32): MatmulKernel {
       mostRows < 32
         ? undefined
         : ({ layout, m, n }) => {
-            // Of a tile of 64 lines, half would be nobody's.
+            // With so few lines, half of a tile of 64 would be wasted.
             const lines = layout === 'NN' ? n : m;
             return m > 16 && lines > 32 && (layout !== 'NT' || n >= FEWEST_COLUMNS) ? tall : undefined;
           },
   };
 }
 
-/** shaders/matmul_tile.wgsl: a workgroup's tile, a thread's blocks of 4 x 4, values of k a step. */
-function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: number, slabs = true): MatmulKernel {
+/** shaders/matmul_tile.wgsl with tiles of `rows` x `columns`, `down` x `across` blocks of 4 x 4 a thread, `step` values of k. */
+function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: number, staged = true): MatmulKernel {
   return {
     shader: 'matmul_tile',
     tile: () => [rows, columns],
@@ -137,13 +136,13 @@ function tiles(rows: number, columns: number, down: 1 | 2, across: 1 | 2, step: 
       ROW_BLOCKS: down,
       COLUMN_BLOCKS: across,
       STEP: step,
-      SLABS: slabs,
+      STAGED: staged,
     }),
-    splits: true,
+    canSplitK: true,
   };
 }
 
-/** The same without workgroup memory, in workgroups of 8 x 8 threads. */
+/** shaders/matmul_tile.wgsl without workgroup memory, in workgroups of 8 x 8 threads. */
 function registers(down: 1 | 2, across: 1 | 2): MatmulKernel {
   return tiles(32 * down, 32 * across, down, across, 4, false);
 }
@@ -155,7 +154,7 @@ const KERNELS = {
   'subgroup4/16': subgroupKernel(4, 16),
   'subgroup8/16': subgroupKernel(8, 16),
   'subgroup16/16': subgroupKernel(16, 16),
-  // Both slabs fit into 16 KiB, the least that an adapter has.
+  // Both staged operands fit into 16 KiB, the least workgroup memory of any adapter.
   tile32x32: tiles(32, 32, 1, 1, 16),
   tile32x64: tiles(32, 64, 1, 1, 16),
   tile64x64: tiles(64, 64, 1, 1, 16),

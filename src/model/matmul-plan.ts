@@ -10,19 +10,19 @@ import {
   vectors,
 } from './matmul-kernels.js';
 
-/** Into how many parts K can be split; `fit`: into as many as fill a GPU (`fittingParts`). */
-const SPLITS = [2, 4, 8, 16, 32, 'fit'] as const;
+/** The numbers of parts that K can be split into. `fit`: as many as fill a GPU (`fittingSplitK`). */
+const SPLIT_K = [2, 4, 8, 16, 32, 'fit'] as const;
 
-/** The name of a kernel, with `/k4` behind it for K in four parts: `tile64x64/k4`. */
-export type MatmulVariant = KernelName | `${KernelName}/k${(typeof SPLITS)[number]}`;
+/** The name of a kernel, with `/k4` appended for split-K in four parts: `tile64x64/k4`. */
+export type MatmulVariant = KernelName | `${KernelName}/k${(typeof SPLIT_K)[number]}`;
 
-function parse(name: string): { readonly kernel: MatmulKernel; readonly parts: number | 'fit' } | undefined {
-  const [, base, parts] = /^(.*?)(?:\/k(\d+|fit))?$/.exec(name) ?? [];
+function parse(name: string): { readonly kernel: MatmulKernel; readonly splitK: number | 'fit' } | undefined {
+  const [, base, splitK] = /^(.*?)(?:\/k(\d+|fit))?$/.exec(name) ?? [];
   if (!Object.hasOwn(MATMUL_KERNELS, base)) return undefined;
   const kernel = MATMUL_KERNELS[base as KernelName];
-  if (parts === undefined) return { kernel, parts: 1 };
-  const known = kernel.splits ? SPLITS.find((count) => String(count) === parts) : undefined;
-  return known === undefined ? undefined : { kernel, parts: known };
+  if (splitK === undefined) return { kernel, splitK: 1 };
+  const known = kernel.canSplitK ? SPLIT_K.find((count) => String(count) === splitK) : undefined;
+  return known === undefined ? undefined : { kernel, splitK: known };
 }
 
 export function isMatmulVariant(name: string): name is MatmulVariant {
@@ -39,36 +39,39 @@ export function matmulKernel(variant: MatmulVariant): MatmulKernel {
   return parsed(variant).kernel;
 }
 
-/** Most values of the scratch that the parts of a product take, of one micro-batch: 64 MiB. */
+/** Most values of scratch for the partial products of one micro-batch: 64 MiB. */
 const SPLIT_VALUES = 2 ** 24;
 
-/** A part has a multiple of so many terms, which is one of every kernel's step: the same parts, the same bits. */
+/** A part of K has a multiple of this many terms. Every kernel's step divides it, so all kernels split K alike. */
 const SPLIT_STEP = 16;
 
-/** So many tiles of 64 x 64 fill a large GPU. */
+/** Tiles of 64 x 64 that fill a large GPU. */
 export const ENOUGH_TILES = 512;
 
-/** Parts of fewer terms gain less than their sum costs. */
+/** Parts of fewer terms gain less than adding them costs. */
 const FEWEST_TERMS = 128;
 
-/** Parts of a product of few tiles, whichever kernel computes it; not of TN: weight gradients, whose stacks are not split. */
-function fittingParts({ layout, m, n, k }: ProductShape): number {
+/** Parts of K of a product of few tiles, for any kernel. TN (weight gradients) is not split, because stacks of it cannot be. */
+function fittingSplitK({ layout, m, n, k }: ProductShape): number {
   if (layout === 'TN') return 1;
   const tiles = Math.ceil(m / 64) * Math.ceil(n / 64);
   return Math.min(Math.floor(ENOUGH_TILES / tiles), Math.floor(k / FEWEST_TERMS));
 }
 
-/** How K is split: in `parts` of `terms` each (the last may be shorter). Depends on variant and shape alone. */
-export function splitOf(variant: MatmulVariant, shape: ProductShape): { parts: number; terms: number } {
+/** How K is split: in `splitK` parts of `terms` each (the last may be shorter). Depends on variant and shape alone. */
+export function splitOf(variant: MatmulVariant, shape: ProductShape): { splitK: number; terms: number } {
   const { m, n, k } = shape;
-  const { parts: wanted } = parsed(variant);
-  const parts = Math.min(wanted === 'fit' ? fittingParts(shape) : wanted, Math.floor(SPLIT_VALUES / (m * vectors(n))));
-  if (parts < 2) return { parts: 1, terms: k };
-  const terms = Math.ceil(k / parts / SPLIT_STEP) * SPLIT_STEP;
-  return { parts: Math.ceil(k / terms), terms: Math.min(terms, k) };
+  const { splitK: wanted } = parsed(variant);
+  const splitK = Math.min(
+    wanted === 'fit' ? fittingSplitK(shape) : wanted,
+    Math.floor(SPLIT_VALUES / (m * vectors(n))),
+  );
+  if (splitK < 2) return { splitK: 1, terms: k };
+  const terms = Math.ceil(k / splitK / SPLIT_STEP) * SPLIT_STEP;
+  return { splitK: Math.ceil(k / terms), terms: Math.min(terms, k) };
 }
 
-/** A copy of an operand: its leading dimension and size in values, its place in the scratch in values of 32 bits. */
+/** A copy of an operand: leading dimension and size in values, offset in the scratch in values of 32 bits. */
 export interface OperandCopy {
   readonly how: 'transposed' | 'spaced';
   readonly ld: number;
@@ -76,10 +79,10 @@ export interface OperandCopy {
   readonly values: number;
 }
 
-/** A row of a spaced copy is longer by a line of the cache, so that rows begin in different sets of it. */
+/** Extra values of a row in a spaced copy: one cache line, so that rows begin in different sets of the cache. */
 const SPACE = 16;
 
-/** Where the copies lie that `kernel` wants of operands with these leading dimensions, and what it then computes. */
+/** The copies that `kernel` wants of operands with these leading dimensions, the layout it then computes, and the scratch. */
 export function operandCopies(
   kernel: MatmulKernel,
   shape: ProductShape,
@@ -89,7 +92,7 @@ export function operandCopies(
   const { n, k } = shape;
   const wanted = kernel.copies?.(shape) ?? {};
   let values = 0;
-  // Of rows of k values.
+  // Copies a matrix with rows of k values.
   const copy = (how: OperandCopy['how'] | undefined, rows: number, isTight: boolean): OperandCopy | undefined => {
     if (how === undefined || (how === 'spaced' && !isTight)) return undefined;
     const offset = alignValues(values);
@@ -109,31 +112,32 @@ export function kernelFor(variant: MatmulVariant, shape: ProductShape): MatmulKe
   return named.instead?.(shape) ?? named;
 }
 
-/** Values of scratch that a product by `variant` needs, at most. */
+/** Values of scratch that `variant` needs for a product, at most. */
 export function scratchValues(variant: MatmulVariant, shape: ProductShape): number {
-  const { parts } = splitOf(variant, shape);
-  if (parts > 1) return parts * rowsOf(shape) * vectors(shape.n);
+  const { splitK } = splitOf(variant, shape);
+  if (splitK > 1) return splitK * rowsOf(shape) * vectors(shape.n);
   return operandCopies(kernelFor(variant, shape), shape, shape.k, shape.k).values;
 }
 
 /**
- * Which variant computes which products: the first rule whose pattern fits; the last pattern is `*`, which fits all.
- * Others are four words, layout, rows, columns and terms, output, as `shapeClass` gives them, each of which may be `*`:
- * `TN 1024x1024x* grid`.
+ * Rules that choose the variant for a product: the first one whose pattern fits. The last pattern is `*`, which fits all.
+ * Other patterns look like a `shapeClass`: layout, M x N x K, output. Each of these words may be `*`: `TN 1024x1024x* grid`.
  */
 export type MatmulTable = readonly (readonly [pattern: string, variant: MatmulVariant])[];
 
 export const EVERY_PRODUCT = '*';
 
-/** What the pattern of a rule may look like. */
+/** The form of a rule's pattern. */
 export const MATMUL_PATTERN = /^(\*|(NN|NT|TN|\*) (\d+|\*)x(\d+|\*)x(\d+|\*) (store|grid|\*))$/;
 
 /**
- * The class of a shape, `NN 512x4096x1024 store`: layout, M x N x K, each rounded up to a power of two, and what becomes
- * of the result. Products of a class share a variant.
+ * The class of a shape, such as `NN 512x4096x1024 store`: layout, M x N x K (each rounded up to a power of two), output.
+ * Products of a class share a variant.
  */
 export function shapeClass({ layout, m, n, k, output }: ProductShape): string {
-  return `${layout} ${[m, n, k].map((size) => 2 ** Math.ceil(Math.log2(size))).join('x')} ${output}`;
+  const sizes = [m, n, k].map((size) => 2 ** Math.ceil(Math.log2(size)));
+  // Plans that exist say `grid` for fixed point.
+  return `${layout} ${sizes.join('x')} ${output === 'fixed' ? 'grid' : output}`;
 }
 
 /** Throws RangeError where no rule fits, which a table that ends with `*` never does. */
@@ -151,14 +155,14 @@ export function always(variant: MatmulVariant): MatmulTable {
   return [[EVERY_PRODUCT, variant]];
 }
 
-/** The table of an adapter of this kind. */
+/** The table of a new run on this adapter. */
 export function defaultMatmulTable(adapter: AdapterDescription): MatmulTable {
   const variant = `subgroup${adapter.subgroupSize}`;
   if (!adapter.software) return always('tile64x64/kfit');
   return always(isMatmulVariant(variant) ? variant : 'tile64x64');
 }
 
-/** The variants of a table in a few words. */
+/** The variants of a table, separated by commas, the last rule's first. */
 export function describeTable(table: MatmulTable): string {
   return [...new Set(table.map(([, variant]) => variant).reverse())].join(', ');
 }

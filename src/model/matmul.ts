@@ -1,6 +1,6 @@
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
-import { slice, switched, type View, valuesIn, wholeVectors } from '../gpu/view.js';
+import { f16Defines, slice, type View, valuesIn, wholeVectors } from '../gpu/view.js';
 import { extentUniform } from './extent.js';
 import { type Layout, rowsOf } from './matmul-kernels.js';
 import {
@@ -14,47 +14,47 @@ import {
 } from './matmul-plan.js';
 
 /**
- * c = residual + dropout((acc + bias) * geluDerivative(geluGradient)), each part where it is given, where acc is the
- * product. `gelu` goes with `bias` and `accumulate` only, `dropout` does not go with `geluGradient`.
+ * c = residual + dropout((acc + bias) * geluDerivative(geluGradient)), where acc is the product, without the parts that are
+ * not given. `gelu` goes with `bias` and `accumulate` only, `dropout` does not go with `geluGradient`.
  */
 export interface StoreOutput {
   readonly kind: 'store';
-  /** [M, N] with leading dimension `ldc`, as everything below that is [M, N]. */
+  /** [M, N] with leading dimension `ldc`, like everything below that is [M, N]. */
   readonly c: View;
   readonly ldc: number;
   /**
-   * The accumulators start from C. A product over windows of K, each but the last a multiple of 4, rising, gives the
-   * same bits as one pass, unless its variant splits K.
+   * Whether the product adds to C or overwrites it. Default false. Products over windows of K, in order, each but the last a
+   * multiple of 4 long, give the bits of one product, unless the variant splits K.
    */
   readonly accumulate?: boolean;
   /** [N] */
   readonly bias?: View;
-  /** Gets gelu(c); c gets its argument. */
+  /** Becomes gelu(c); c keeps the argument. */
   readonly gelu?: View;
   /** GELU's argument h [M, N] in the forward pass: the result is multiplied by gelu'(h). */
   readonly geluGradient?: View;
   /**
    * `key` is a uniform DropoutKey (shaders/random.wgsl). Row r belongs to slot firstSlot + floor(r / rowsPerSequence);
-   * its value in column n has the place (r mod rowsPerSequence) * N + n.
+   * its value in column n has place (r mod rowsPerSequence) * N + n.
    */
   readonly dropout?: { readonly key: View; readonly rowsPerSequence: number };
   /** [M, N], added last. */
   readonly residual?: View;
 }
 
-/** Every value is rounded to the grid (shaders/grid.wgsl) and added to the 64-bit integers (low, high). */
-export interface GridOutput {
-  readonly kind: 'grid';
+/** Every value is rounded to fixed point (shaders/fixed_point.wgsl) and added to the 64-bit integers (low, high). */
+export interface FixedPointOutput {
+  readonly kind: 'fixed';
   /** [M, N] u32 each, with leading dimension `ldc`. */
   readonly low: View;
   readonly high: View;
-  /** One u32: what is wrong with a value is OR-ed into it. */
+  /** One u32: the status bits of all values are OR-ed into it. */
   readonly status: View;
   readonly ldc: number;
-  /** A uniform float32, a power of two that every value is multiplied by first. */
+  /** A uniform float32, a power of two. Every value is multiplied by it first. */
   readonly unit?: View;
-  /** The sums become these values, whatever they were; of a stack, the first one's. */
-  readonly fresh?: boolean;
+  /** Whether the product, of a stack the first one, adds to the sums or overwrites them. */
+  readonly accumulate: boolean;
 }
 
 export interface MatmulArguments {
@@ -63,32 +63,32 @@ export interface MatmulArguments {
   readonly n: number;
   readonly k: number;
   /**
-   * So many products at once, whose rows lie one below another, of A and C (NN and NT, `store`) or of A and B (TN,
-   * `grid`: each is rounded by itself): the same bits as one by one. Default 1; not TN with a variant that splits K.
+   * Products at once, whose rows lie one below another: rows of A and C (NN and NT, `store`), or of A and B (TN, `fixed`:
+   * each is rounded on its own). The bits are those of single products. Default 1. Not for TN with a variant that splits K.
    */
   readonly stack?: number;
   readonly a: View;
-  /** Leading dimensions are in values. Where lda and ldb are multiples of 4, loads are several times as fast. */
+  /** Leading dimension, in values. Where lda and ldb are multiples of 4, loads are several times as fast. */
   readonly lda: number;
   readonly b: View;
   readonly ldb: number;
-  readonly output: StoreOutput | GridOutput;
+  readonly output: StoreOutput | FixedPointOutput;
   /** For variants that split K: at least `scratchValues` float32, free until the next dispatch. */
   readonly scratch?: View;
   /** The name of the operation in profiles. */
   readonly label?: string;
-  /** The parameter that is an operand, or whose gradient is computed: `products.ts` tells products apart by it. */
+  /** The parameter that is an operand, or whose gradient is computed. `products.ts` groups products by it. */
   readonly matrix?: string;
 }
 
 const LAYOUTS: Record<Layout, number> = { NN: 0, NT: 1, TN: 2 };
 
-/** Rows of A that a band of tiles reads should stay in a mebibyte of cache. */
-const BAND_BYTES = 1024 * 1024;
+/** Bytes of cache for the rows of A that the tiles of one swizzle band read. */
+const SWIZZLE_BYTES = 1024 * 1024;
 
 /**
- * Appends C = A B to `list`, by the variant that `table` names. Throws RangeError for sizes or outputs that do not fit
- * together, and where there is not enough scratch.
+ * Appends C = A B to `list`, by the variant that `table` names. Throws RangeError where sizes or outputs do not fit together
+ * or scratch is too small.
  */
 export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulArguments): void {
   const { layout, m, n, k, stack = 1, output } = args;
@@ -99,15 +99,15 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const kernel = kernelFor(variant, shape);
   const copies = operandCopies(kernel, shape, args.lda, args.ldb);
   const scratch = copies.values > 0 ? scratchFor(args, copies.values) : undefined;
-  // Both copies are of matrices with k columns.
+  // A matrix that is copied has k columns.
   const arranged = (source: View, ld: number, rows: number, copy?: OperandCopy) =>
     copy && scratch ? { view: addCopy(list, source, ld, [rows, k], copy, scratch), ld: copy.ld } : { view: source, ld };
   const { view: aView, ld: lda } = arranged(args.a, args.lda, rows, copies.a);
   const { view: bView, ld: ldb } = arranged(args.b, args.ldb, n, copies.b);
   const [tileRows, tileColumns] = kernel.tile(m, copies.layout);
   const tilesDown = Math.ceil(rows / tileRows);
-  const { parts, terms } = splitOf(variant, shape);
-  if (parts > 1 && layout === 'TN' && stack > 1)
+  const { splitK, terms } = splitOf(variant, shape);
+  if (splitK > 1 && layout === 'TN' && stack > 1)
     throw new RangeError(`${describe(args)}: ${variant} splits K, which goes with no stack of TN`);
   const constants = {
     LAYOUT: LAYOUTS[copies.layout],
@@ -117,34 +117,35 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
     LDB: ldb,
     LDC: output.ldc,
     VECTOR: lda % 4 === 0 && ldb % 4 === 0,
-    ...(kernel.splits ? { TERMS: terms } : {}),
+    ...(kernel.canSplitK ? { TERMS: terms } : {}),
     ...kernel.constants?.(tileRows),
   };
   const uniforms = extentUniform({
     rows,
     stack: layout === 'TN' ? stack : 1,
-    fresh: output.kind === 'grid' && output.fresh,
-    band: Math.min(
+    accumulate: output.accumulate,
+    swizzleRows: Math.min(
       tilesDown,
-      kernel.band?.({ ...shape, layout: copies.layout }) ?? Math.max(1, Math.floor(BAND_BYTES / (tileRows * k * 4))),
+      kernel.swizzleRows?.({ ...shape, layout: copies.layout }) ??
+        Math.max(1, Math.floor(SWIZZLE_BYTES / (tileRows * k * 4))),
     ),
   });
   const a = wholeVectors(aView);
   const b = wholeVectors(bView);
   const operands = { a, a4: a, b, b4: b };
-  const halves = switched({ halfA: a, halfB: b });
+  const operandDefines = f16Defines({ f16A: a, f16B: b });
   const groups = linearGroups(tilesDown * Math.ceil(n / tileColumns));
-  const target = output.kind === 'grid' ? gridTarget(output) : storeTarget(output, a);
-  const switches = [...target.switches, ...(n % 4 === 0 && output.ldc % 4 === 0 ? ['quads'] : [])];
+  const target = output.kind === 'fixed' ? fixedPointTarget(output) : storeTarget(output, a);
+  const defines = [...target.defines, ...(n % 4 === 0 && output.ldc % 4 === 0 ? ['vec4'] : [])];
   const profile = { label: args.label, shape: `${rows}x${n}x${layout === 'TN' ? stack * k : k}` };
   const operandValues = layout === 'TN' ? stack * k * (m + n) : rows * k + k * n;
   const work = { flops: 2 * stack * m * n * k, bytes: 4 * (operandValues + rows * n) };
-  if (parts === 1) {
+  if (splitK === 1) {
     list.add({
       shader: kernel.shader,
       entry: target.entry,
       constants: { ...constants, ...target.constants },
-      switches: [...halves, ...switches],
+      defines: [...operandDefines, ...defines],
       bindings: { ...operands, ...target.bindings },
       uniforms,
       groups,
@@ -156,20 +157,20 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
   const partial = scratchFor(args, scratchValues(variant, shape));
   list.add({
     shader: kernel.shader,
-    entry: 'parts',
+    entry: 'splitK',
     constants,
-    switches: halves,
+    defines: operandDefines,
     bindings: { ...operands, partial },
     uniforms,
-    groups: [...groups, parts],
+    groups: [...groups, splitK],
     ...profile,
     ...work,
   });
   list.add({
     shader: 'matmul_reduce',
     entry: target.entry,
-    constants: { N: n, LDC: output.ldc, SPLITS: parts, ...target.constants },
-    switches,
+    constants: { N: n, LDC: output.ldc, SPLIT_K: splitK, ...target.constants },
+    defines,
     bindings: { partials: partial, ...target.bindings },
     uniforms,
     groups: linearGroups(Math.ceil((rows * Math.ceil(n / 4)) / REDUCE_THREADS)),
@@ -188,28 +189,28 @@ function addCopy(
   scratch: View,
 ): View {
   const isTransposed = copy.how === 'transposed';
-  const words = source.half ? Math.ceil(copy.values / 2) : copy.values;
-  const target = { ...slice(scratch, copy.offset, words), ...(source.half ? { half: true } : {}) };
+  const words = source.f16 ? Math.ceil(copy.values / 2) : copy.values;
+  const target = { ...slice(scratch, copy.offset, words), ...(source.f16 ? { f16: true } : {}) };
   const threads = Math.ceil(columns / 4) * (isTransposed ? Math.ceil(rows / 4) : rows);
   const whole = wholeVectors(source);
   list.add({
     shader: 'arrange',
     entry: isTransposed ? 'transpose' : 'space',
     constants: { COLS: columns, LDS: ld, LDT: copy.ld, VECTOR: ld % 4 === 0 },
-    switches: switched({ half: source }),
+    defines: f16Defines({ f16: source }),
     bindings: { source: whole, source4: whole, target4: target },
     uniforms: extentUniform({ rows }),
     groups: linearGroups(Math.ceil(threads / ARRANGE_THREADS)),
     shape: `${rows}x${columns}`,
-    bytes: 2 * (source.half ? 2 : 4) * rows * columns,
+    bytes: 2 * (source.f16 ? 2 : 4) * rows * columns,
   });
   return target;
 }
 
-/** Workgroups of shaders/arrange.wgsl. */
+/** Threads of a workgroup of shaders/arrange.wgsl. */
 const ARRANGE_THREADS = 64;
 
-/** A workgroup of shaders/matmul_reduce.wgsl, a thread for four values. */
+/** Threads of a workgroup of shaders/matmul_reduce.wgsl; each has four values. */
 const REDUCE_THREADS = 64;
 
 function scratchFor(args: MatmulArguments, values: number): View {
@@ -223,33 +224,33 @@ interface Target {
   readonly entry: string;
   readonly constants: Constants;
   readonly bindings: Readonly<Record<string, View>>;
-  readonly switches: readonly string[];
+  readonly defines: readonly string[];
 }
 
-function gridTarget({ low, high, status, unit }: GridOutput): Target {
+function fixedPointTarget({ low, high, status, unit }: FixedPointOutput): Target {
   const bindings = { low, high, status, ...(unit && { gradientUnit: unit }) };
-  return { entry: 'grid', constants: {}, bindings, switches: unit ? ['scaled'] : [] };
+  return { entry: 'fixed', constants: {}, bindings, defines: unit ? ['scaled'] : [] };
 }
 
-/** `unused` stands in for optional inputs that are not given. */
+/** `unused` is bound in place of optional inputs that are not given. */
 function storeTarget(output: StoreOutput, unused: View): Target {
   const { c, accumulate, bias, gelu, geluGradient, dropout, residual } = output;
   const constants = { ACCUMULATE: accumulate ?? false, BIAS: bias !== undefined };
   const bindings = { c, bias: bias ?? unused };
-  const switches = switched({ halfC: c, halfGelu: gelu, halfGradient: geluGradient });
+  const defines = f16Defines({ f16C: c, f16Gelu: gelu, f16Gradient: geluGradient });
   if (gelu !== undefined)
-    return { entry: 'storeGelu', constants, switches, bindings: { ...bindings, geluOutput: gelu } };
+    return { entry: 'storeGelu', constants, defines, bindings: { ...bindings, geluOutput: gelu } };
   const RESIDUAL = residual !== undefined;
   if (dropout !== undefined)
     return {
       entry: 'storeDropout',
-      switches,
+      defines,
       constants: { ...constants, RESIDUAL, ROWS_PER_SEQUENCE: dropout.rowsPerSequence },
       bindings: { ...bindings, residual: residual ?? unused, key: dropout.key },
     };
   return {
     entry: 'store',
-    switches,
+    defines,
     constants: { ...constants, RESIDUAL, GELU_GRADIENT: geluGradient !== undefined },
     bindings: { ...bindings, gradient: geluGradient ?? unused, residual: residual ?? unused },
   };
@@ -270,15 +271,15 @@ function check(args: MatmulArguments): void {
     const has = valuesIn(view);
     if (values > has) throw new RangeError(`${what}: ${name} needs ${values} values, has ${has}`);
   };
-  if (stack > 1 && (layout === 'TN') !== (output.kind === 'grid'))
-    throw new RangeError(`${what}: a stack of TN goes to the grid, one of NN or NT is stored`);
-  // Of the whole stack.
+  if (stack > 1 && (layout === 'TN') !== (output.kind === 'fixed'))
+    throw new RangeError(`${what}: a stack of TN goes to fixed point, one of NN or NT is stored`);
+  // Sizes of the whole stack.
   const [m, k] = layout === 'TN' ? [args.m, stack * args.k] : [stack * args.m, args.k];
   const [aRows, aColumns] = layout === 'TN' ? [k, m] : [m, k];
   const [bRows, bColumns] = layout === 'NT' ? [n, k] : [k, n];
   matrix('A', a, aRows, aColumns, lda);
   matrix('B', b, bRows, bColumns, ldb);
-  if (output.kind === 'grid') {
+  if (output.kind === 'fixed') {
     matrix('low', output.low, m, n, output.ldc);
     matrix('high', output.high, m, n, output.ldc);
     return;

@@ -1,6 +1,6 @@
 import type { ModelConfig } from './config.js';
 
-/** How a tensor starts, and whether `--decay matrices` decays it. */
+/** Decides how a tensor is initialized, and whether `--decay matrices` decays it. */
 export type ParameterKind = 'embedding' | 'matrix' | 'bias' | 'gain';
 
 export interface Parameter {
@@ -9,16 +9,16 @@ export interface Parameter {
   /** Matrices are stored (in, out); the embeddings and the untied head (V, C). */
   readonly shape: readonly number[];
   readonly kind: ParameterKind;
-  /** Values that feed one output: the bound of PyTorch's default initialization of Linear is 1 / sqrt(fanIn). */
+  /** Inputs of one output. PyTorch initializes Linear within 1 / sqrt(fanIn). */
   readonly fanIn: number;
-  /** Projections onto the residual stream, which GPT-2's initialization scales by 1 / sqrt(2 layers). */
+  /** Whether it projects onto the residual stream: GPT-2's initialization scales it by 1 / sqrt(2 layers). */
   readonly residual: boolean;
-  /** The next parameter follows it in the same buffer: one dispatch sums the gradients of both. */
+  /** Whether the next parameter must follow it in the same buffer, because one dispatch sums the gradients of both. */
   readonly beforeNext: boolean;
   readonly size: number;
 }
 
-/** Every parameter of the model in the one order that the digest, the checkpoints and the flat array use. */
+/** Every parameter of the model, in the order of the digest, of checkpoints and of the flat array. */
 export function parameters(config: ModelConfig): Parameter[] {
   const { vocabSize: V, context: T, width: C } = config;
   const list: Parameter[] = [];

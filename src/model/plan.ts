@@ -3,12 +3,13 @@ import { type AttentionVariant, defaultAttentionVariant } from './attention.js';
 import { DEFAULT_LAYOUT_LIMITS, type LayoutLimits } from './layout.js';
 import { defaultMatmulTable, type MatmulTable, matmulKernel } from './matmul-plan.js';
 
-/** The form of plans; those of another one cannot be run. */
+/** The version of the format of plans. Plans of another version cannot run. */
 export const PLAN_VERSION = 2;
 
 /**
- * Which kernel variant runs, and how large tensors are cut: all that decides the order of float operations apart from
- * the shape. Fixed once and kept in the run's configuration; never a timing, never an adapter's limit.
+ * Which kernel variants run, and how large tensors are cut: all that decides the order of float operations, apart from the
+ * shape. A run's plan is fixed once and kept in its configuration. It never depends on a later timing or on an adapter's
+ * limits.
  */
 export interface Plan extends LayoutLimits {
   readonly version: typeof PLAN_VERSION;
@@ -36,7 +37,7 @@ export function defaultPlan(adapter: AdapterDescription): Plan {
   };
 }
 
-/** What a plan needs and `adapter` has not, in words; undefined where it runs. */
+/** What `plan` needs and `adapter` lacks, in words; undefined where the plan can run. */
 export function missingFor(plan: Plan, adapter: AdapterDescription): string | undefined {
   const sizes: (number | undefined)[] = plan.matmul.map(([, variant]) => matmulKernel(variant).subgroupSize);
   const lanes = /^subgroup(\d+)$/.exec(plan.attention)?.[1];
@@ -46,8 +47,8 @@ export function missingFor(plan: Plan, adapter: AdapterDescription): string | un
 }
 
 /**
- * `plan` where the adapter can run it, else the adapter's own kernels in the plan's layout: the same buffers and
- * chunks, other bits.
+ * `plan` where the adapter can run it. Otherwise the adapter's default kernels in the plan's layout: the same buffers and
+ * chunks, but other bits.
  */
 export function runnablePlan(plan: Plan, adapter: AdapterDescription): Plan {
   if (missingFor(plan, adapter) === undefined) return plan;

@@ -12,8 +12,8 @@ import type { BatchShape } from './shape.js';
 import { addGradient, decode } from './spine.js';
 
 /*
- * The matrix products of a graph, for tuning and for the size of the scratch. They are found by recording the spine
- * without a device: its buffers are on paper, and of what its operations launch only the products are kept.
+ * The matrix products of a graph, for tuning and for the size of the scratch. The spine is recorded without a device: its
+ * views have no buffers, and only the products are kept of what its operations launch.
  */
 
 /** A matrix product of a graph. */
@@ -22,13 +22,13 @@ export interface Product extends ProductShape {
   readonly lda: number;
   readonly ldb: number;
   readonly ldc: number;
-  /** How often a stack of micro-batches computes it. */
+  /** How often one stack of micro-batches computes it. */
   readonly count: number;
 }
 
 /**
- * Every matrix product of a stack of micro-batches, forward and backward, each once. Products by one matrix of the
- * layers are neighbours, and the matrices are in the order of the forward pass: contests are held in this order.
+ * Every distinct matrix product of a stack of micro-batches, forward and backward. Products of one matrix are neighbours,
+ * and matrices are in the order of the forward pass. Contests are held in this order.
  */
 export function trainingProducts(config: ModelConfig, shape: BatchShape, plan: Plan): Product[] {
   return recorded(config, plan, (graph) =>
@@ -41,17 +41,17 @@ export function trainingProducts(config: ModelConfig, shape: BatchShape, plan: P
   );
 }
 
-/** Values of scratch that products need, for parts of K or copies of operands, at most; 0 where none needs any. */
+/** The most values of scratch that one of the products needs, for split-K or copies of operands. */
 export function scratchOf(products: readonly ProductShape[], plan: Plan): number {
   return products.reduce((values, p) => Math.max(values, scratchValues(variantFor(plan.matmul, p), p)), 0);
 }
 
-/** Of a stack of micro-batches. */
+/** `scratchOf` the products of a stack of micro-batches. */
 export function trainingScratch(config: ModelConfig, shape: BatchShape, plan: Plan): number {
   return scratchOf(trainingProducts(config, shape, plan), plan);
 }
 
-/** Of sampling, a row at a time. */
+/** `scratchOf` the products of sampling, which have one row. */
 export function samplingScratch(config: ModelConfig, plan: Plan): number {
   const products = recorded(config, plan, (graph) => decode(graph, Buffers.onPaper(samplingBuffers(config, 0))));
   return scratchOf(products, plan);
@@ -67,7 +67,7 @@ function recorded(config: ModelConfig, plan: Plan, addSpine: (graph: Graph) => v
   return counted(byMatrix(launched));
 }
 
-/** The products of each matrix one behind another; matrices of different layers that do the same are one. */
+/** The products grouped by matrix. Matrices that have the same role in different layers count as one. */
 function byMatrix(launched: readonly MatmulArguments[]): MatmulArguments[] {
   const matrices = new Map<string | undefined, MatmulArguments[]>();
   for (const product of launched) {

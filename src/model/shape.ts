@@ -11,15 +11,15 @@ export interface BatchShape {
   /** The probability that dropout drops a value; 0 leaves dropout out of the graph. */
   readonly dropout: number;
   /**
-   * Of every layer only the input is kept; backward computes the rest of it again, by the same kernels under the same
+   * Whether only the input of every layer is kept, and backward computes the rest again, by the same kernels under the same
    * dropout keys: less memory, more time, the same bits.
    */
   readonly recompute?: boolean;
-  /** `f16`: what matrix products and attention read is kept in float16. */
+  /** `f16`: matrix products and attention read float16. */
   readonly precision?: Precision;
   /**
-   * Micro-batches that one pass over the weights computes at once, their rows one below another (default 1). Each one's
-   * gradients are rounded to the grid by themselves: the same bits, in more memory and less time.
+   * Micro-batches that one pass over the weights computes at once, their rows one below another. Default 1. Each
+   * micro-batch's gradients are rounded to fixed point on their own: the same bits, in more memory and less time.
    */
   readonly stack?: number;
 }
@@ -27,12 +27,15 @@ export interface BatchShape {
 export const PRECISIONS = ['f32', 'f16'] as const;
 export type Precision = (typeof PRECISIONS)[number];
 
-/** Values that the logits of one chunk take a row, padded so that windows of the head start on aligned offsets. */
+/** The leading dimension of logits: the vocabulary, padded so that windows of the head start on aligned offsets. */
 export function logitsStride(config: ModelConfig): number {
   return alignValues(config.vocabSize);
 }
 
-/** Row chunks [start, rows] of one micro-batch's head, as equal as multiples of 64 (aligned offsets of one value a row) allow. */
+/**
+ * Row chunks [start, rows] of one micro-batch's head, as equal as multiples of 64 rows allow. Multiples of 64, so that views
+ * with one value a row start on aligned offsets.
+ */
 export function headChunks(config: ModelConfig, shape: BatchShape, plan: Plan): [number, number][] {
   const rows = shape.batch * shape.context;
   const most = Math.max(1, Math.floor(plan.logitsValues / logitsStride(config) / 64)) * 64;
@@ -42,7 +45,7 @@ export function headChunks(config: ModelConfig, shape: BatchShape, plan: Plan): 
   return chunks;
 }
 
-/** What the head computes at once: rows from `start` on, of `stack` micro-batches `rows` each. */
+/** Rows that the head computes at once: `stack` times `rows`, from row `start` on. */
 export interface HeadPass {
   readonly start: number;
   readonly rows: number;
@@ -50,8 +53,8 @@ export interface HeadPass {
 }
 
 /**
- * The passes of the head over a stack of micro-batches: their chunks one by one, or, where a chunk is a whole
- * micro-batch, as many at once as one binding holds the logits of.
+ * The passes of the head over a stack of micro-batches: their chunks one by one. Where a chunk is a whole micro-batch, a pass
+ * takes as many micro-batches as fit their logits into one binding.
  */
 export function headPasses(config: ModelConfig, shape: BatchShape, plan: Plan): HeadPass[] {
   const { batch, context, stack = 1 } = shape;
@@ -64,7 +67,7 @@ export function headPasses(config: ModelConfig, shape: BatchShape, plan: Plan): 
   );
 }
 
-/** Whether passes of `n` micro-batches start on offsets that can be bound, at one value a row. */
+/** Whether views with one value a row can be bound at the start of each pass of `n` micro-batches. */
 function isAligned(n: number, stack: number, rows: number): boolean {
   return n === stack || (n * rows) % ALIGN_VALUES === 0;
 }

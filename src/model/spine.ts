@@ -13,12 +13,12 @@ import { type BatchShape, headPasses, logitsStride } from './shape.js';
 
 /*
  * The model: forward in order, backward in reverse, each line one operation. Nothing here needs a device: products.ts
- * walks the same spine on paper to find the matrix products.
+ * records the same spine to find the matrix products.
  */
 
-/** What the training spine works on besides the parameters. */
+/** The inputs of the training spine besides the parameters. */
 export interface TrainingViews {
-  /** Of the graph; its stack is that of the list in the making. */
+  /** The graph's shape, with the stack of the list that is being built. */
   readonly shape: BatchShape & { readonly stack: number };
   readonly buffers: Buffers<'training'>;
   /** The dropout keys of all sites. */
@@ -27,20 +27,20 @@ export interface TrainingViews {
   readonly scale: View;
 }
 
-/** Everything of a training step but the update: adds the gradients and the losses of a stack to the sums. */
+/** A training step without the update: adds the gradients and the losses of a stack to the sums. */
 export function addGradient(g: Graph, t: TrainingViews): void {
   addForward(g, t, true);
   addHead(g, t, true);
   addBackward(g, t);
 }
 
-/** The forward pass without dropout: adds the losses alone. */
+/** The forward pass without dropout: adds the losses only. */
 export function addLoss(g: Graph, t: TrainingViews): void {
   addForward(g, t, false);
   addHead(g, t, false);
 }
 
-/** From tokens to the last norm, with the dropout of training or without any. */
+/** From tokens to the last norm. Only with `training` is anything dropped. */
 function addForward(g: Graph, t: TrainingViews, training: boolean): void {
   const { layers } = g.config;
   const { view } = t.buffers;
@@ -60,7 +60,7 @@ function forwardLayer(g: Graph, l: number, v: LayerViews): void {
   linear(g, `h.${l}.mlp.c_proj`, { x: v.gelu, y: v.y, ...v.rows, dropout, residual: v.middle });
 }
 
-/** A layer from its input x on, up to all that its backward reads: what recomputation computes again. */
+/** The part of a layer that its backward reads: what recomputation computes again. */
 function layerInside(g: Graph, l: number, v: LayerViews): void {
   const { x, norm1, qkv, middle, norm2, rows } = v;
   const h = `h.${l}`;
@@ -73,7 +73,7 @@ function layerInside(g: Graph, l: number, v: LayerViews): void {
   linear(g, `${h}.mlp.c_fc`, { x: norm2, y: v.hidden, ...rows, gelu: v.gelu });
 }
 
-/** The head and its loss in passes over some rows; with `training`, also the head's gradients, as far as dNorm. */
+/** The head and its loss, in passes over some rows each. With `training` also the head's gradients, as far as dNorm. */
 function addHead(g: Graph, t: TrainingViews, training: boolean): void {
   const { width: C } = g.config;
   const { view } = t.buffers;
@@ -108,26 +108,26 @@ function addBackward(g: Graph, t: TrainingViews): void {
     view('dQkv'),
   ];
   const dropped = shape.dropout > 0 ? view('dDropped') : dx;
-  /** For the norm whose dx goes through the dropout of `site` next. */
+  /** The dropout of `site`, for the norm whose dx passes through it next. */
   const before = (site: number) => {
     const next = dropout(site);
     return next && { ...next, gradient: dropped };
   };
 
   const last = { x: view('x', layers), stats: view('finalStats'), dy: dNorm, dx, ...rows };
-  normGradient(g, 'ln_f', { ...last, passing: false, dropout: before(Site.feedForward(layers - 1)) });
+  normGradient(g, 'ln_f', { ...last, accumulate: false, dropout: before(Site.feedForward(layers - 1)) });
   for (let l = layers - 1; l >= 0; l--) {
-    // The last layer's is still there from the forward pass.
+    // The last layer's buffers still hold the forward pass.
     if (shape.recompute && l < layers - 1) layerInside(g, l, trainingLayer(g, t, l, true));
     const h = `h.${l}`;
     const [qkv, out, hidden] = [view('qkv', l), view('attention', l), view('hidden', l)];
     const [stats1, stats2] = [view('stats1', l), view('stats2', l)];
-    const passing = { dy: dNorm, dx, passing: true, ...rows };
+    const toResidual = { dy: dNorm, dx, accumulate: true, ...rows };
     const toProjection = before(Site.attentionProjection(l));
     const below = before(l > 0 ? Site.feedForward(l - 1) : Site.embedding);
     linearGradient(g, `${h}.mlp.c_proj`, { x: view('gelu', l), dy: dropped, dx: dHidden, hidden, ...rows });
     linearGradient(g, `${h}.mlp.c_fc`, { x: view('norm2', l), dy: dHidden, dx: dNorm, ...rows });
-    normGradient(g, `${h}.ln_2`, { x: view('middle', l), stats: stats2, ...passing, dropout: toProjection });
+    normGradient(g, `${h}.ln_2`, { x: view('middle', l), stats: stats2, ...toResidual, dropout: toProjection });
     linearGradient(g, `${h}.attn.c_proj`, { x: out, dy: dropped, dx: dAttention, ...rows });
     attentionGradient(g, attentionShape(g, shape), {
       qkv,
@@ -139,12 +139,12 @@ function addBackward(g: Graph, t: TrainingViews): void {
       dropout: dropout(Site.attention(l))?.key,
     });
     linearGradient(g, `${h}.attn.c_attn`, { x: view('norm1', l), dy: dQkv, dx: dNorm, ...rows });
-    normGradient(g, `${h}.ln_1`, { x: view('x', l), stats: stats1, ...passing, dropout: below });
+    normGradient(g, `${h}.ln_1`, { x: view('x', l), stats: stats1, ...toResidual, dropout: below });
   }
   embeddingGradient(g, { dx: dropped, lists: view('lists'), ...rows, context: shape.context });
 }
 
-/** One token after those whose keys and values are kept: from its number and position to the logits of the next. */
+/** Sampling: from one token and its position to the logits of the next, with the kept keys and values of tokens before. */
 export function decode(g: Graph, buffers: Buffers<'sampling'>): void {
   const { config } = g;
   const { view } = buffers;
@@ -176,11 +176,11 @@ export function decode(g: Graph, buffers: Buffers<'sampling'>): void {
   head(g, { x: y, logits: view('logits'), ...rows, stride: logitsStride(config) });
 }
 
-/** The views of one layer (`buffers.ts`; y is the residual stream behind it), and what sampling does in another way. */
+/** The views of one layer (`buffers.ts`; y is the residual stream behind it), and what differs in sampling. */
 interface LayerViews extends Readonly<Record<LayerBuffer, View>> {
   readonly rows: Rows;
   readonly dropout: DropoutAt;
-  /** Adds attention, from qkv to `attention`. */
+  /** Adds the dispatches of attention, from qkv to `attention`. */
   readonly attend: () => void;
 }
 
@@ -226,7 +226,7 @@ function rowsOf({ batch, context, stack }: TrainingViews['shape']): Rows {
   return { rows: batch * context, stack };
 }
 
-/** The dropout of `site`, undefined where nothing is dropped. */
+/** The dropout of `site`; undefined where nothing is dropped. */
 type DropoutAt = (site: number) => Dropout | undefined;
 
 function dropoutOf({ shape, keys }: TrainingViews, training: boolean): DropoutAt {

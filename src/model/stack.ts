@@ -8,20 +8,19 @@ import { scratchOf, trainingProducts } from './products.js';
 import { type BatchShape, divisorsOf, headPasses } from './shape.js';
 
 /*
- * How many micro-batches are computed at once. The weights are read once for all of them, the gradients' sums are met
- * once, and kernels are larger and fewer; what it costs is activations. No bit depends on it, so every process chooses for
- * itself.
+ * How many micro-batches are computed at once. A stack reads the weights once and the gradients' sums once, in fewer and
+ * larger kernels. It costs memory for activations. No bit depends on it, so every process chooses its own.
  */
 
-/** Rows at once beyond which kernels hardly gain: software adapters are full with few, GPUs with many. */
+/** Kernels hardly gain from more rows than these. Software adapters are full with few rows, GPUs with many. */
 const ENOUGH_ROWS = { software: 1024, hardware: 8192 };
 
-/** What may be spent on it without being asked for, in bytes of activations. */
+/** Most bytes of additional activations of a stack that the user has not asked for. */
 const MOST_EXTRA_BYTES = 2 ** 29;
 
 export const MOST_ROWS = BOUNDS.rows;
 
-/** The stacks that divide a step's `microBatches` and that the graph can be built for, the largest first; 1 always is. */
+/** The stacks that divide a step's `microBatches` and that the graph can be built for, largest first. Always includes 1. */
 export function possibleStacks(config: ModelConfig, shape: BatchShape, plan: Plan, microBatches: number): number[] {
   return divisorsOf(microBatches).filter((stack) => stack === 1 || isPossible(config, { ...shape, stack }, plan));
 }
@@ -34,11 +33,11 @@ function isPossible(config: ModelConfig, shape: BatchShape & { readonly stack: n
   const products = trainingProducts(config, shape, plan);
   return (
     scratchOf(products, plan) <= plan.windowValues &&
-    products.every((p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).parts === 1)
+    products.every((p) => p.layout !== 'TN' || splitOf(variantFor(plan.matmul, p), p).splitK === 1)
   );
 }
 
-/** The best of the possible stacks on this adapter, of those that fit its memory. */
+/** The largest possible stack that gains speed on this adapter and whose memory `fits`. */
 export function chooseStack(
   config: ModelConfig,
   shape: BatchShape,
@@ -54,7 +53,7 @@ export function chooseStack(
     const needed = budget(stack);
     return needed.activationBytes <= most && fits(needed);
   };
-  // Whether a stack is possible takes a walk through the graph: it is asked of few.
+  // Cheap checks first: isPossible records the whole graph.
   const isChosen = (stack: number) =>
     stack === 1 ||
     (stack * shape.batch * shape.context <= enough && isPossible(config, { ...shape, stack }, plan) && pays(stack));

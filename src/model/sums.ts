@@ -3,23 +3,23 @@ import { Readback } from '../gpu/readback.js';
 import { slice, type View } from '../gpu/view.js';
 import { ParameterArena, type ParameterLayout } from './layout.js';
 
-/** The words a status view starts at are this many values apart, so that each can be bound. */
+/** Status words are this many values apart, so that each can be bound. */
 const STATUS_STRIDE = 64;
 
-/** Reads of the report on their way at once. */
+/** Most reads of the report at once. */
 const REPORTS_IN_FLIGHT = 2;
 
-/** What a status word says, by bit; the same constants as in `shaders/grid.wgsl`. */
+/** Bits of a status word, as in `shaders/fixed_point.wgsl`. */
 export const STATUS_NONFINITE = 1;
 export const STATUS_OVERFLOW = 2;
 
 /**
- * The exact gradient sums of one process: for each parameter a 64-bit integer on the grid 2^-40, and what went wrong.
+ * The exact gradient sums of one process: for each parameter a 64-bit integer that counts steps of 2^-40.
  *
  * `report` is the small buffer that the host reads once a step:
  *
  *     | status of tensor 0 | tensor 1 | ... | status of the loss | loss sum (low, high) | squares, one a norm chunk |
- *       64 values each, the first one used
+ *       64 values each; the first one of a status is used
  */
 export class ExactSums {
   readonly #index: ReadonlyMap<string, number>;
@@ -59,7 +59,7 @@ export class ExactSums {
     return slice(this.report, (this.low.layout.parameters.length + 1) * STATUS_STRIDE, 2);
   }
 
-  /** The squares of slab `slab`, or of the chunks of `size` values of it from `offset` on, a multiple of 64 chunks. */
+  /** The sums of squares of a slab's chunks, or of those of its `size` values from `offset` on, a multiple of 64 chunks. */
   squares(slab: number, offset = 0, size = this.low.layout.slabSizes[slab] - offset): View {
     const { slabSizes, parameters } = this.low.layout;
     let at = STATUS_STRIDE * (parameters.length + 2);
@@ -74,7 +74,7 @@ export class ExactSums {
     gpu.device.queue.submit([encoder.finish()]);
   }
 
-  /** Reads the report, which waits for all that was submitted, and clears its statuses and the loss. */
+  /** Reads the report, once everything submitted is done, and clears its statuses and the loss. */
   async takeReport(gpu: Gpu): Promise<StepReport> {
     const report = await this.readReport();
     gpu.write(this.report, new Uint32Array(STATUS_STRIDE * (this.low.layout.parameters.length + 1) + 2));
@@ -82,8 +82,8 @@ export class ExactSums {
   }
 
   /**
-   * The report as everything submitted so far leaves it, though more is submitted meanwhile: what is wrong and the loss
-   * add up from the last `clear` or `takeReport` on.
+   * The report as everything submitted so far leaves it; more may be submitted meanwhile. Statuses and the loss add up since
+   * the last `clear` or `takeReport`.
    */
   readReport(): Promise<StepReport> {
     return this.readback.read(
@@ -96,36 +96,36 @@ export class ExactSums {
     const words = new Uint32Array(bytes);
     const floats = new Float32Array(bytes);
     const { parameters, slabSizes } = this.low.layout;
-    const wrong = parameters.filter((_, i) => words[i * STATUS_STRIDE] !== 0).map((p) => p.name);
-    if (words[parameters.length * STATUS_STRIDE] !== 0) wrong.unshift('loss');
+    const nonFinite = parameters.filter((_, i) => words[i * STATUS_STRIDE] !== 0).map((p) => p.name);
+    if (words[parameters.length * STATUS_STRIDE] !== 0) nonFinite.unshift('loss');
     const lossAt = (parameters.length + 1) * STATUS_STRIDE;
-    const lossGrid = (BigInt(words[lossAt + 1] | 0) << 32n) + BigInt(words[lossAt]);
+    const lossFixed = (BigInt(words[lossAt + 1] | 0) << 32n) + BigInt(words[lossAt]);
     let squares = 0;
     for (let s = 0; s < slabSizes.length; s++) {
       const { offset, size } = this.squares(s);
       for (let i = 0; i < size / 4; i++) squares += floats[offset / 4 + i];
     }
-    return { lossGrid, lossSum: fromLossGrid(lossGrid), squares, wrong };
+    return { lossFixed, lossSum: fromLossFixed(lossFixed), squares, nonFinite };
   }
 }
 
-/** A sum of losses on the grid, in nats. */
-export function fromLossGrid(sum: bigint): number {
+/** A fixed-point sum of losses, in nats. */
+export function fromLossFixed(sum: bigint): number {
   return Number(sum) * 2 ** -40;
 }
 
 export interface StepReport {
-  /** The sum of all token losses, an integer on the grid 2^-40. */
-  readonly lossGrid: bigint;
+  /** The sum of all token losses, in steps of 2^-40. */
+  readonly lossFixed: bigint;
   /** The sum of all token losses, in nats. */
   readonly lossSum: number;
-  /** The sum of the squares of all gradients; only after the norm or an update ran. */
+  /** The sum of the squares of all gradients. Valid after the norm or an update has run. */
   readonly squares: number;
   /** The tensors (or `loss`) that had a NaN, an infinity or a value of 2^12 and more. */
-  readonly wrong: readonly string[];
+  readonly nonFinite: readonly string[];
 }
 
-/** Squares of gradients are added by chunks of so many values (`shaders/squares.wgsl`). */
+/** Values of a chunk: the squares of gradients are added chunk by chunk (`shaders/squares.wgsl`). */
 export const NORM_CHUNK_VALUES = 4096;
 
 export function normChunksOf(slabValues: number): number {

@@ -40,7 +40,7 @@ export async function multiplyAddCeiling(kernels: KernelCache): Promise<number> 
     const list = new DispatchList();
     list.add({
       shader: 'ceiling',
-      entry: 'multiply_add',
+      entry: 'multiplyAdd',
       constants: {},
       bindings: { rounds, seeds: { ...seeds, size: 16 }, huge },
       groups: [GROUPS],

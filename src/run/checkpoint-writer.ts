@@ -11,8 +11,8 @@ import { StateSnapshot } from '../train/snapshot.js';
 import type { Job } from './prepare.js';
 
 export function arenaOf(engine: Pick<TrainingEngine, 'state'>, part: StatePart): ParameterArena {
-  const { weights, first, second } = engine.state;
-  return { weights, m: first, v: second }[part];
+  const { weights, m, v } = engine.state;
+  return { weights, m, v }[part];
 }
 
 /** The host keeps this share of its free memory for others. */

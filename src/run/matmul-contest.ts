@@ -33,7 +33,7 @@ export function matmulCandidates(
   // The same parts of K give the same bits.
   const isFitted = base.endsWith('/kfit');
   const all = (Object.keys(MATMUL_KERNELS) as MatmulVariant[])
-    .map((v) => (isFitted && matmulKernel(v).splits ? (`${v}/kfit` as MatmulVariant) : v))
+    .map((v) => (isFitted && matmulKernel(v).canSplitK ? (`${v}/kfit` as MatmulVariant) : v))
     .filter((v) => v !== 'plain' && v !== base);
   const runs = all.filter((variant) => {
     const { subgroupSize } = matmulKernel(variant);
@@ -42,9 +42,9 @@ export function matmulCandidates(
       return anyBits && (longShots || !hasLongShots(adapter)) && /^(tile64x64|register4x4)(\/kfit)?$/.test(variant);
     return subgroupSize === undefined || subgroupSize === adapter.subgroupSize;
   });
-  const isSplit = splitOf(base, product).parts > 1;
+  const isSplit = splitOf(base, product).splitK > 1;
   // Of a class, which shares a winner, some may be split and some not: kernels that split alike serve all of them.
-  if (!anyBits && isFitted) return runs.filter((v) => matmulKernel(v).splits);
+  if (!anyBits && isFitted) return runs.filter((v) => matmulKernel(v).canSplitK);
   if (!anyBits) return isSplit ? [] : runs;
   if (adapter.software) return runs;
   const tiles = Math.ceil(rowsOf(product) / 64) * Math.ceil(product.n / 64);
@@ -53,7 +53,7 @@ export function matmulCandidates(
   const split: MatmulVariant[] = ['tile32x32/k4', 'tile64x64/k2', 'tile64x64/k4', 'tile64x64/k8'];
   return [
     ...(isSplit ? (['tile64x64'] as const) : []),
-    ...split.filter((v) => v !== base && splitOf(v, product).parts > 1),
+    ...split.filter((v) => v !== base && splitOf(v, product).splitK > 1),
     ...runs.filter((v) => !isSubgroup(v)),
     ...runs.filter(isSubgroup),
   ];
@@ -157,6 +157,7 @@ export class MatmulContest implements Contest {
             high: await buffer('high', rows * ldc),
             status: await buffer('status', 1),
             ldc,
+            accumulate: true,
           };
     const values = [base, ...candidates].reduce((most, v) => Math.max(most, scratchValues(v, product)), 0);
     const scratch = values > 0 ? await buffer('scratch', values) : undefined;

@@ -51,7 +51,7 @@ export function ceilingShare(row: KernelRow, ceilings: Ceilings): number | undef
 export async function profileTable(engine: Engine): Promise<string> {
   const { gpu, gpt, updateLists } = engine;
   const { stack } = gpt;
-  const gradient = await gpt.gradientList({ stack, fresh: true }).profile(gpu);
+  const gradient = await gpt.gradientList({ stack, accumulate: false }).profile(gpu);
   const update: Timing[] = [];
   for (const list of updateLists) update.push(...(await list.profile(gpu)));
   return [

@@ -3,8 +3,8 @@ import { gatherWindow } from '../data/windows.js';
 import { IGNORED_TARGET, type MicroBatch } from '../model/gpt.js';
 
 /**
- * The windows that begin at `starts` as micro-batches of `size` sequences each; the sequence at index i has slot i of
- * the global batch. The last one is filled up with sequences without loss, which happens in evaluation only.
+ * The windows that begin at `starts`, as micro-batches of `size` sequences each. The sequence at index i has slot i of the
+ * global batch. The last micro-batch is padded with sequences without loss, which happens in evaluation only.
  */
 export function microBatches(
   source: TokenSource,

@@ -6,7 +6,7 @@ export interface SavedCheckpoint {
   readonly path: string;
 }
 
-/** The owner of the state, as far as saving it is concerned; see `TrainingEngine`. */
+/** The part of `TrainingEngine` that saving needs. */
 export interface StateHolder {
   readonly version: number;
   holdState<T>(read: () => Promise<T>): Promise<T>;
@@ -15,25 +15,25 @@ export interface StateHolder {
 export interface CheckpointHooks {
   event(event: CheckpointEvent): void | Promise<void>;
   /**
-   * Takes the state after `step` updates, the loop's last ones if `final`: the loop goes on at once, and asks for the
-   * next only after `written`, which says that the checkpoint is on disk.
+   * Takes a copy of the state after `step` updates; with `final` after the loop's last one. `written` resolves once the
+   * checkpoint is on disk. The loop goes on meanwhile, but asks for the next checkpoint only after that.
    */
   checkpoint(step: number, final: boolean): Promise<{ readonly written: Promise<SavedCheckpoint> }>;
 }
 
-/** The longest time of one timer. */
+/** The longest delay of a timer. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * When a run saves its state. At most one checkpoint is on its way to the disk while steps go on. What is saved is the
- * state after the last step that has been recorded, also in the middle of the next one.
+ * Decides when a run saves its state. Steps go on while at most one checkpoint is written. A checkpoint holds the state after
+ * the last recorded step, even if it is taken in the middle of the next step.
  */
 export class CheckpointSchedule {
   readonly #interval: ReturnType<typeof checkpointInterval>;
   /** The last step whose events are in the metrics. */
   #recorded: number;
   #recordedNext: () => void = () => {};
-  /** The step of the last checkpoint that was taken. */
+  /** The step of the last checkpoint taken. */
   #taken = -1;
   #digest = '';
   #writing: Promise<void> | undefined;
@@ -43,7 +43,7 @@ export class CheckpointSchedule {
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  /** `from`: updates behind the state that is on disk already; 0 for a new run. */
+  /** `from`: updates of the state that is already on disk; 0 for a new run. */
   constructor(
     private readonly hooks: CheckpointHooks,
     private readonly engine: StateHolder,
@@ -55,7 +55,7 @@ export class CheckpointSchedule {
     this.#wait();
   }
 
-  /** The events of `step` are in the metrics. Throws what has failed since the last call. */
+  /** Call it when the events of `step` are in the metrics. Throws what has failed since the last call. */
   recorded(step: number): void {
     this.#recorded = step;
     this.#recordedNext();
@@ -63,8 +63,8 @@ export class CheckpointSchedule {
   }
 
   /**
-   * After a step and all that belongs to it: saves it where its number is due, after the checkpoint before it is on disk.
-   * What is due by the clock comes by itself.
+   * Call it after a step and its reports. Saves the state if the step's number is due, once the checkpoint before is on disk.
+   * Checkpoints that are due by the clock need no call.
    */
   async after(step: number): Promise<void> {
     this.#check();
@@ -73,8 +73,8 @@ export class CheckpointSchedule {
   }
 
   /**
-   * Saves the state after the last recorded step, at any time, unless that is done. Resolves with that step once its
-   * state is taken; undefined where the loop has ended meanwhile.
+   * Saves the state after the last recorded step, at any time, unless it is saved already. Resolves with that step once its
+   * state is taken, or with undefined if the loop has ended meanwhile.
    */
   now(): Promise<number | undefined> {
     return this.#inTurn(async () => {
@@ -90,7 +90,7 @@ export class CheckpointSchedule {
           return true;
         });
         if (isTaken) return step;
-        // The next update is in already, and its events follow at once.
+        // The next update has been taken already; its events follow at once.
         if (this.#recorded === step)
           await new Promise<void>((go) => {
             this.#recordedNext = go;
@@ -99,7 +99,7 @@ export class CheckpointSchedule {
     });
   }
 
-  /** The loop has ended: the digest of the state after its last step, once it is on disk. */
+  /** Call it when the loop has ended. Saves the state after its last step and returns its digest once it is on disk. */
   async finish(): Promise<string> {
     this.close();
     await this.#inTurn(async () => {
@@ -117,20 +117,20 @@ export class CheckpointSchedule {
     return this.#digest;
   }
 
-  /** The loop has failed: saves what it has done, where the state is still to be had. Never throws. */
+  /** Call it when the loop has failed. Saves the finished steps if the state can still be read. Never throws. */
   async rescue(): Promise<void> {
     const isNew = this.#recorded > this.from;
     try {
       if (isNew && this.#failure === undefined && this.engine.version === this.#recorded) await this.finish();
     } catch {
-      // What ended the loop is told, not what followed from it.
+      // The caller throws what ended the loop, not what followed from it.
     }
     this.close();
-    // What is still on its way to the disk is what the run goes on from.
+    // The checkpoint that is still being written is the one a resumed run starts from.
     await this.#writing;
   }
 
-  /** The last recorded step is taken, or was on disk before. */
+  /** Whether the last recorded step is taken, or was already on disk. */
   get isDone(): boolean {
     return this.#recorded === this.#taken || (this.#recorded === this.from && this.from > 0);
   }
@@ -153,7 +153,7 @@ export class CheckpointSchedule {
       this.#taken = step;
       this.#writing = this.#tell(step, written);
     } catch (error) {
-      // The caller may not wait for it: a signal does not.
+      // Kept as well as thrown, because not every caller waits: a signal does not.
       this.#failure ??= { error };
       throw error;
     }
@@ -171,7 +171,7 @@ export class CheckpointSchedule {
     this.#writing = undefined;
   }
 
-  /** By the clock, the next one is due so long after the last was taken, and once that is on disk. */
+  /** Starts the timer of the next checkpoint by the clock: an interval after the last one was taken. */
   #wait(): void {
     const { milliseconds } = this.#interval;
     clearTimeout(this.#timer);
@@ -184,7 +184,7 @@ export class CheckpointSchedule {
     try {
       const before = this.#taken;
       await this.now();
-      // Nothing new to save: asked again after as long.
+      // Nothing new to save: try again after another interval.
       if (this.#taken === before) this.#wait();
     } catch (error) {
       this.#failure ??= { error };

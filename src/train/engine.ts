@@ -25,36 +25,36 @@ export interface EngineOptions {
   readonly shape: BatchShape;
   readonly plan: Plan;
   readonly adamw: AdamWSettings;
-  /** Largest norm of the gradient; 0 leaves it as it is. */
+  /** Largest norm of the gradient; 0 does not clip. */
   readonly clip: number;
-  /** Of a step, where that is known: just what a step needs is compiled beforehand. */
+  /** Micro-batches of a step, if known: then only the kernels that such a step needs are warmed up. */
   readonly microBatches?: number;
-  /** Updates behind the state that a run goes on from. */
+  /** Updates of the state that a run starts from. Default 0. */
   readonly version?: number;
-  /** Told how many of the kernels are compiled. */
+  /** Called with the number of compiled kernels. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** What the loop needs of whoever owns the state: this process alone, or a cluster. */
+/** The training loop's view of the owner of the state: this process alone, or a cluster. */
 export interface TrainingEngine {
   readonly gpu: Gpu;
   readonly layout: ParameterLayout;
   readonly state: TrainingState;
-  /** Before the next step; in float32 there is none. A run that goes on puts its own here. */
+  /** The loss scale of the next step; undefined in float32. A resumed run sets its own. */
   lossScale: LossScale | undefined;
-  /** Updates behind the state. */
+  /** Updates of the state. */
   readonly version: number;
   step(batches: readonly MicroBatch[], step: number, seed: number, learningRate: number): Promise<StepOutcome>;
   evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number>;
   sampler(): Promise<Decoder>;
   /**
-   * Runs `read` while the state is, and stays, that after update `version`: at any time, also in the middle of a step,
-   * whose update waits for it meanwhile.
+   * Runs `read` while the state stays that of `version`. It may be called at any time, even in the middle of a step: the
+   * step's update waits for `read`.
    */
   holdState<T>(read: () => Promise<T>): Promise<T>;
   /**
-   * Gives up the step or the evaluation in hand, which ends with `StepAbandoned` or with `why`. A step whose update has
-   * begun is finished instead. The state stays that after update `version`. Nothing is computed afterwards.
+   * Abandons the current step or evaluation, which throws `why` (default `StepAbandoned`). A step whose update has begun is
+   * finished instead. The state stays that of `version`. The engine computes nothing afterwards.
    */
   abandon(why?: Error): void;
 }
@@ -66,22 +66,22 @@ export function initializeWeights({ gpu, layout, state }: TrainingEngine, how: I
   });
 }
 
-/** The step or the evaluation in hand was given up on because somebody asked. */
+/** The current step or evaluation was abandoned on request. */
 export class StepAbandoned extends Error {
   constructor() {
     super('what was in hand was abandoned');
   }
 }
 
-/** Stacks of micro-batches that wait on the adapter at a time. */
+/** Most stacks of micro-batches that are queued on the adapter. */
 const MOST_QUEUED_STACKS = 2;
 
-/** Whether gradients are not finite though the losses are: then a smaller loss scale may help. */
-export function overflowed({ wrong }: StepReport): boolean {
-  return wrong.length > 0 && wrong[0] !== 'loss';
+/** Whether gradients are not finite although the losses are. Then a smaller loss scale may help. */
+export function overflowed({ nonFinite }: StepReport): boolean {
+  return nonFinite.length > 0 && nonFinite[0] !== 'loss';
 }
 
-export function nonFinite(step: number, what: string): LantrainError {
+export function nonFiniteError(step: number, what: string): LantrainError {
   return new LantrainError(
     'LT_TRAIN_NONFINITE',
     `step ${step}: ${what} is not finite (or 4096 and more); the state before this step is kept. ` +
@@ -90,8 +90,8 @@ export function nonFinite(step: number, what: string): LantrainError {
 }
 
 /**
- * One process that owns the state and computes its own gradients: micro-batches go in as exact sums, then one shared
- * update is taken. A cluster splits the two: workers hold `Gpt` and `ExactSums`, the owner `Optimizer`.
+ * One process that owns the state and computes its own gradients: it adds micro-batches to the exact sums, then takes one
+ * update. A cluster splits the two: workers have `Gpt` and `ExactSums`, the owner has `TrainingState`.
  */
 export class Engine implements TrainingEngine {
   lossScale: LossScale | undefined;
@@ -121,7 +121,8 @@ export class Engine implements TrainingEngine {
     const { shape, plan, microBatches, onProgress } = options;
     const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums);
     const { stack } = gpt;
-    const used = [true, ...(microBatches === stack ? [] : [false])].map((fresh) => gpt.gradientList({ stack, fresh }));
+    const kinds = microBatches === stack ? [false] : [false, true];
+    const used = kinds.map((accumulate) => gpt.gradientList({ stack, accumulate }));
     await DispatchList.warmUp(gpu, used, onProgress);
     sums.clear(gpu);
     return new Engine(gpu, kernels, layout, options, sums, optimizer, gpt, undefined);
@@ -143,23 +144,23 @@ export class Engine implements TrainingEngine {
     this.#abandoned ??= why;
   }
 
-  /** What `step` runs for the gradients of so many micro-batches whose slots follow one another. */
+  /** The lists that `step` runs for the gradients of `microBatches` with consecutive slots. */
   gradientLists(microBatches: number): readonly DispatchList[] {
     const { stack } = this.gpt;
     const sizes = Array.from({ length: Math.floor(microBatches / stack) }, () => stack);
     const rest = Array.from({ length: microBatches % stack }, () => 1);
-    return [...sizes, ...rest].map((size, i) => this.gpt.gradientList({ stack: size, fresh: i === 0 }));
+    return [...sizes, ...rest].map((size, i) => this.gpt.gradientList({ stack: size, accumulate: i > 0 }));
   }
 
-  /** What `step` runs after the gradients of all micro-batches. */
+  /** The lists that `step` runs after the gradients of all micro-batches. */
   get updateLists(): readonly DispatchList[] {
     return this.optimizer.lists(this.options.clip > 0);
   }
 
   /**
-   * Update number `step` (1 is the first) from the micro-batches of one global batch, in any order. Throws
-   * LT_TRAIN_NONFINITE, before anything of the state has changed, when a loss or a gradient is NaN, infinite or too
-   * large for the grid.
+   * Takes update number `step` (1 is the first) from the micro-batches of one global batch, in any order. Throws
+   * LT_TRAIN_NONFINITE, before anything of the state has changed, when a loss or a gradient is NaN, infinite or too large for
+   * fixed point.
    */
   async step(
     globalBatch: readonly MicroBatch[],
@@ -169,7 +170,7 @@ export class Engine implements TrainingEngine {
   ): Promise<StepOutcome> {
     const batches = globalBatch.toSorted((a, b) => a.firstSlot - b.firstSlot);
     const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
-    const context: StepContext = { seed, step, lossScale: 1 / tokens };
+    const context: StepContext = { seed, step, tokenWeight: 1 / tokens };
     this.gpt.submitWeights();
     const { lossScale } = this;
     let exponents = batches.map(() => lossScale?.exponent ?? 0);
@@ -178,11 +179,11 @@ export class Engine implements TrainingEngine {
       exponents = await this.#findExponents(batches, context, lossScale.exponent);
       report = await this.#gradients(batches, context, exponents);
     }
-    if (report.wrong.length > 0) {
+    if (report.nonFinite.length > 0) {
       this.sums.clear(this.gpu);
-      const shown = report.wrong.slice(0, 3).join(', ');
-      const what = report.wrong[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
-      throw nonFinite(step, what);
+      const shown = report.nonFinite.slice(0, 3).join(', ');
+      const what = report.nonFinite[0] === 'loss' ? 'the loss' : `the gradient of ${shown}`;
+      throw nonFiniteError(step, what);
     }
     const { clip } = this.options;
     await this.#gate.update(() => {
@@ -194,12 +195,12 @@ export class Engine implements TrainingEngine {
       this.optimizer.submitUpdate(step, learningRate, clipScaleOf(clip, Math.sqrt(report.squares)));
       this.#version = step;
     });
-    // Without clipping nobody needs the norm before the update, which reads the gradients anyway.
+    // Without clipping the norm is not needed before the update, which computes it from the gradients that it reads.
     const { squares } = clip > 0 ? report : await this.sums.readReport();
     return { loss: report.lossSum / tokens, gradNorm: Math.sqrt(squares) };
   }
 
-  /** The sums are those of these micro-batches then, each computed by its own scale. */
+  /** Sets the sums to those of these micro-batches, each computed with its own loss scale. Returns the report. */
   async #gradients(
     batches: readonly MicroBatch[],
     context: StepContext,
@@ -207,15 +208,15 @@ export class Engine implements TrainingEngine {
   ): Promise<StepReport> {
     const alike = (i: number) => (j: number) => exponents[j] === exponents[i];
     await this.#submitStacks(batches, alike, (stack, i) =>
-      this.gpt.submitGradient(stack, { ...context, scaleExponent: exponents[i] }, i === 0),
+      this.gpt.submitGradient(stack, { ...context, scaleExponent: exponents[i] }, i > 0),
     );
     if (this.options.clip > 0) this.optimizer.submitNorm();
     return this.sums.takeReport(this.gpu);
   }
 
   /**
-   * Submits micro-batches by stacks of those that are `alike`, with the place of the first. No more than two stacks are
-   * queued at a time: that keeps the adapter busy, and whatever reads the state or abandons the step waits for no more.
+   * Submits micro-batches in stacks of those that are `alike`; `submit` gets a stack and the index of its first. At most two
+   * stacks are queued: enough to keep the adapter busy, and whatever reads the state or abandons the step waits for no more.
    */
   async #submitStacks(
     batches: readonly MicroBatch[],
@@ -231,7 +232,7 @@ export class Engine implements TrainingEngine {
       i += stack.length;
       if (i >= batches.length) break;
       const done = this.gpu.done();
-      // Its failure is everybody's: the report that follows says it as well.
+      // A failure here is not lost: reading the report throws it as well.
       done.catch(() => undefined);
       queued.push(done);
     }
@@ -241,7 +242,7 @@ export class Engine implements TrainingEngine {
     if (this.#abandoned) throw this.#abandoned;
   }
 
-  /** The largest scale of each micro-batch, from `first` down, by which nothing overflows. Leaves the sums zero. */
+  /** For each micro-batch the largest exponent, at most `first`, with which nothing overflows. Leaves the sums zero. */
   async #findExponents(batches: readonly MicroBatch[], context: StepContext, first: number): Promise<number[]> {
     const exponents: number[] = [];
     for (const batch of batches) {
@@ -260,16 +261,16 @@ export class Engine implements TrainingEngine {
     return exponents;
   }
 
-  /** The mean token loss of micro-batches without dropout; targets that are ignored do not count. */
+  /** The mean of the losses over `tokens`, without dropout; NaN where one is not finite. Ignored targets have no loss. */
   async evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
     this.gpt.submitWeights();
     await this.#submitStacks(batches, undefined, (stack) => this.gpt.submitLoss(stack));
     const report = await this.sums.takeReport(this.gpu);
     this.#checkAbandoned();
-    return report.wrong.length > 0 ? Number.NaN : report.lossSum / tokens;
+    return report.nonFinite.length > 0 ? Number.NaN : report.lossSum / tokens;
   }
 
-  /** The sampling graph, built when it is first asked for. */
+  /** The sampling graph, built on first use. */
   async sampler(): Promise<Decoder> {
     this.decoder ??= await Decoder.build(this.kernels, this.options.plan, this.optimizer.weights);
     return this.decoder;

@@ -3,15 +3,15 @@ import type { Windows } from '../data/windows.js';
 import type { MicroBatch } from '../model/gpt.js';
 import { microBatches } from './batches.js';
 
-/** A list of so many tokens is kept from one evaluation to the next; a longer one is gathered each time. */
+/** Lists of at most this many tokens are kept from one evaluation to the next; longer ones are gathered each time. */
 const MOST_KEPT_TOKENS = 2 ** 20;
 
-/** What one part of the data is evaluated by: always the same first windows, in order. */
+/** The micro-batches that evaluate one part of the data: always its same first windows, in order. */
 export class EvaluationList {
   readonly #starts: readonly number[];
   #kept: readonly MicroBatch[] | undefined;
 
-  /** `batches`: how many of the windows' batches; a micro-batch has `size` sequences of `context` tokens. */
+  /** `batches`: the number of batches of windows. A micro-batch has `size` sequences of `context` tokens. */
   constructor(
     private readonly source: TokenSource,
     windows: Windows,
@@ -22,7 +22,7 @@ export class EvaluationList {
     this.#starts = windows.evaluationBatches(batches).flat();
   }
 
-  /** How many have a loss. */
+  /** Tokens that have a loss. */
   get tokens(): number {
     return this.#starts.length * this.context;
   }

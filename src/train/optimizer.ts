@@ -11,20 +11,20 @@ export interface AdamWSettings {
   readonly beta2: number;
   readonly epsilon: number;
   readonly weightDecay: number;
-  /** `all` decays every parameter, as torch.optim.AdamW does by default; `matrices` leaves biases and gains alone. */
+  /** `all` decays every parameter, as torch.optim.AdamW does by default; `matrices` does not decay biases and gains. */
   readonly decay: 'all' | 'matrices';
 }
 
-/** Blocks of 64 values share one decay bit. */
+/** Values that share one decay bit. */
 const DECAY_BLOCK = 64;
 
-/** The two words of some consecutive gradients, as exact sums. */
+/** The low and high words of the exact sums of consecutive gradients. */
 export interface Gradients {
   readonly low: View;
   readonly high: View;
 }
 
-/** A range of the flat parameter array: a bucket, or what one binding holds. */
+/** A range of the flat parameter array, within one slab: a bucket, or as many values as one binding holds. */
 export interface FlatRange {
   readonly slab: number;
   readonly offset: number;
@@ -32,24 +32,24 @@ export interface FlatRange {
 }
 
 /**
- * Weights, moments and the one rule that changes them. How gradients come to it differs: `Optimizer` has them all on
- * this device, the owner of a cluster (`owner.ts`) bucket by bucket; both use the dispatches made here.
+ * Weights, moments (m, v) and the one rule that changes them. `Optimizer` has all gradients on this device; the owner of a
+ * cluster (`owner.ts`) gets them bucket by bucket. Both use the dispatches made here.
  */
 export class TrainingState {
   private constructor(
     readonly gpu: Gpu,
     readonly settings: AdamWSettings,
     readonly weights: ParameterArena,
-    readonly first: ParameterArena,
-    readonly second: ParameterArena,
+    readonly m: ParameterArena,
+    readonly v: ParameterArena,
     private readonly decayBits: readonly View[],
     private readonly uniform: View,
   ) {}
 
   static async allocate(gpu: Gpu, layout: ParameterLayout, settings: AdamWSettings): Promise<TrainingState> {
     const weights = await ParameterArena.allocate(gpu, layout, 'weights');
-    const first = await ParameterArena.allocate(gpu, layout, 'first');
-    const second = await ParameterArena.allocate(gpu, layout, 'second');
+    const m = await ParameterArena.allocate(gpu, layout, 'm');
+    const v = await ParameterArena.allocate(gpu, layout, 'v');
     const decayBits: View[] = [];
     for (const slab of layout.slabSizes.keys()) {
       const bits = decayBitsOf(layout, slab, settings.decay);
@@ -57,7 +57,7 @@ export class TrainingState {
       gpu.write(view, bits);
       decayBits.push(view);
     }
-    return new TrainingState(gpu, settings, weights, first, second, decayBits, await gpu.uniform('adamw', 48));
+    return new TrainingState(gpu, settings, weights, m, v, decayBits, await gpu.uniform('adamw', 48));
   }
 
   get layout(): ParameterLayout {
@@ -65,8 +65,8 @@ export class TrainingState {
   }
 
   /**
-   * The update of one bucket, in place in `weights` (which hold the bucket's old values); sets `squares` to the sums of
-   * the gradients' squares, one a chunk, and `sums` to zero where it `clears`.
+   * The dispatch that updates the moments of a range and `weights`, which hold the range's old weights, in place. It sets
+   * `squares` to the sums of the gradients' squares, one a chunk. With `clears` it also sets `sums` to zero.
    */
   update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View, squares: View, clears: boolean): Dispatch {
     const { constants, groups } = chunkWork(this.gpu, size);
@@ -77,8 +77,8 @@ export class TrainingState {
       groups,
       bindings: {
         weights,
-        first: this.first.range(slab, offset, size),
-        second: this.second.range(slab, offset, size),
+        m: this.m.range(slab, offset, size),
+        v: this.v.range(slab, offset, size),
         low: sums.low,
         high: sums.high,
         decayBits: slice(this.decayBits[slab], offset / DECAY_BLOCK / 32, Math.ceil(size / DECAY_BLOCK / 32)),
@@ -89,7 +89,7 @@ export class TrainingState {
     };
   }
 
-  /** Queues what all updates of step `step` (1 is the first) share. Computed here, in float64. */
+  /** Queues the numbers that all updates of step `step` (1 is the first) share, computed in float64. */
   writeStep(step: number, learningRate: number, clipScale: number): void {
     const { beta1, beta2, epsilon, weightDecay } = this.settings;
     this.gpu.write(
@@ -108,11 +108,11 @@ export class TrainingState {
   }
 }
 
-/** Threads that share a chunk: the CHUNK_LANES of shaders/squares.wgsl are all that software needs, a GPU wants more. */
+/** Threads that share a chunk: CHUNK_LANES of shaders/squares.wgsl on software adapters, more on a GPU. */
 const NORM_CHUNK_LANES = 8;
 const GPU_CHUNK_THREADS = 128;
 
-/** How a kernel that walks by chunks is shared out; no bit depends on it. */
+/** Threads and workgroups of a kernel that walks along chunks. No bit depends on them. */
 function chunkWork({ adapter }: Gpu, size: number): Pick<Dispatch, 'constants' | 'groups'> {
   const CHUNK_THREADS = adapter.software ? NORM_CHUNK_LANES : GPU_CHUNK_THREADS;
   return { constants: { CHUNK_THREADS }, groups: [normChunksOf(size)] };
@@ -122,7 +122,7 @@ function chunkWork({ adapter }: Gpu, size: number): Pick<Dispatch, 'constants' |
 export function normDispatch(gpu: Gpu, size: number, sums: Gradients, squares: View): Dispatch {
   return {
     shader: 'gradient_norm',
-    entry: 'chunk_squares',
+    entry: 'chunkSquares',
     ...chunkWork(gpu, size),
     bindings: { low: sums.low, high: sums.high, squares },
     bytes: 8 * size,
@@ -130,7 +130,7 @@ export function normDispatch(gpu: Gpu, size: number, sums: Gradients, squares: V
 }
 
 /**
- * The owner of the training state where all gradients are on this device: the whole update as two static lists.
+ * The training state with all gradients on this device: the whole update is two static lists.
  */
 export class Optimizer {
   readonly #norm = new DispatchList();
@@ -156,15 +156,17 @@ export class Optimizer {
     return this.state.weights;
   }
 
-  get first(): ParameterArena {
-    return this.state.first;
+  get m(): ParameterArena {
+    return this.state.m;
   }
 
-  get second(): ParameterArena {
-    return this.state.second;
+  get v(): ParameterArena {
+    return this.state.v;
   }
 
-  /** Neighbouring buckets share a dispatch as far as a binding reaches, where both clear or neither: GPUs want many threads. */
+  /**
+   * Neighbouring buckets share a dispatch if both or neither clear, as far as a binding reaches: GPUs want many threads.
+   */
   #addUpdate(sums: ExactSums): void {
     const { layout } = this.state;
     const sparse = sparsePieces(layout);
@@ -188,7 +190,7 @@ export class Optimizer {
   #addNorm(sums: ExactSums): void {
     const { slabSizes, limits } = this.state.layout;
     slabSizes.forEach((used, slab) => {
-      // One dispatch a binding; the limit is a multiple of the bucket, so chunks fall the same way under any limit.
+      // One dispatch a binding. Bindings hold whole buckets, so chunks are the same under any limit.
       const most = Math.max(BUCKET_VALUES, limits.windowValues);
       for (let offset = 0; offset < used; offset += most) {
         const size = Math.min(most, used - offset);
@@ -199,27 +201,27 @@ export class Optimizer {
     });
   }
 
-  /** Queues the squares of all gradients into the sums' report, for clipping: an update does so as well. */
+  /** Queues the squares of all gradients into the sums' report, for clipping. Updates do the same. */
   submitNorm(): void {
     this.#norm.submit(this.state.gpu);
   }
 
   /**
-   * Queues update number `step` (1 is the first) of all weights and moments; sets the squares to those of the gradients,
-   * and the sums to zero that the next step adds to without beginning anew (`sparsePieces`).
+   * Queues update number `step` (1 is the first) of all weights and moments. Sets the report's squares to those of the
+   * gradients. Sets to zero the sums that the next step never overwrites (`sparsePieces`).
    */
   submitUpdate(step: number, learningRate: number, clipScale: number): void {
     this.state.writeStep(step, learningRate, clipScale);
     this.#update.submit(this.state.gpu);
   }
 
-  /** What a step runs after its gradients. */
+  /** The lists that a step runs after its gradients. */
   lists(clips: boolean): readonly DispatchList[] {
     return clips ? [this.#norm, this.#update] : [this.#update];
   }
 }
 
-/** As torch.nn.utils.clip_grad_norm_ has it; `clip` 0 leaves gradients as they are. */
+/** The factor of all gradients, as in torch.nn.utils.clip_grad_norm_; 1 where `clip` is 0. */
 export function clipScaleOf(clip: number, gradNorm: number): number {
   return clip > 0 ? Math.min(1, clip / (gradNorm + 1e-6)) : 1;
 }

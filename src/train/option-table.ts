@@ -3,39 +3,39 @@ import { LantrainError } from '../errors.js';
 import { validate } from '../util/validate.js';
 
 /*
- * An option is one row of a table: the command line and its help, files of settings, their JSON schema, the
- * benchmarks' lists and docs/cli.md are made from the rows.
+ * An option is one row of a table. The command line and its help, files of settings, their JSON schema, the benchmarks' lists
+ * and docs/cli.md are made from the rows.
  */
 
 /** Headings of `--help`, in its order. */
 export const TOPICS = ['Workers', 'Run', 'Model', 'Data', 'Optimizer', 'Computing', 'Reports'] as const;
 export type Topic = (typeof TOPICS)[number];
 
-/** What a row says beside what its value may be. */
+/** A row without the schema of its value. */
 export interface OptionFacts<Value> {
-  /** What stands for the value in `--help`: `<n>`, or `[n]` for one that may be left out. A switch has none. */
+  /** The value's placeholder in `--help`: `<n>`, or `[n]` for one that may be left out. A switch has none. */
   readonly value?: string;
-  /** What it stands for without its value, where that may be left out. */
+  /** The meaning of the option without its value, where that may be left out. */
   readonly bare?: string;
   readonly help: string;
   /** What `--no-...` means. A switch without it cannot be turned off. */
   readonly no?: string;
-  /** What holds where nobody gives it. */
+  /** The value where none is given. */
   readonly default?: Value;
-  /** The same in words, where the value does not say it. */
+  /** The default in words, where its value does not explain itself. */
   readonly defaultWords?: string;
-  /** What a user may give, where that is less than what a run's configuration may hold. */
+  /** The schema of what a user may give, where that is less than what a run's configuration may hold. */
   readonly given?: z.ZodType<Value>;
-  /** Throws an error of its own for a text that will not do, before the schema is asked. */
+  /** Runs before the schema, and throws an error of its own for an unfit text. */
   readonly check?: (text: string) => void;
-  /** Of a process that computes alone, or of one that shares its work out; absent: of both. */
+  /** Only for a process that computes alone, or only for a cluster's; absent: for both. */
   readonly who?: 'alone' | 'cluster';
 }
 
-/** Where a row belongs. */
+/** Where a row is listed. */
 export interface OptionPlace {
   readonly topic: Topic;
-  /** Speed or memory of a step depends on it: the benchmarks take it. */
+  /** Whether speed or memory of a step depends on it. Benchmarks take such options. */
   readonly affectsSpeed?: boolean;
 }
 
@@ -45,7 +45,7 @@ export interface OptionRow<S extends z.ZodType = z.ZodType> extends OptionFacts<
 
 export type OptionTable = Readonly<Record<string, OptionRow>>;
 
-/** A row: what the value may be, and the facts. */
+/** A row of `schema` and `facts`. */
 export function option<S extends z.ZodType, const F>(
   schema: S,
   facts: F & OptionFacts<z.output<S>> & OptionPlace,
@@ -58,13 +58,13 @@ type WithDefault<T extends OptionTable> = {
   [K in keyof T]: T[K] extends { readonly default: unknown } ? K : never;
 }[keyof T];
 
-/** What a user may have given: any of the options. */
+/** Any of the options, as a user gave them. */
 export type Given<T extends OptionTable> = { readonly [K in keyof T]?: Value<T[K]> };
 
-/** What holds: what was given, else the default where there is one. */
+/** The options in effect: what was given, otherwise defaults where there are any. */
 export type Settled<T extends OptionTable> = Given<T> & { readonly [K in WithDefault<T>]: Value<T[K]> };
 
-/** The options of the table, with their defaults for what is missing. Throws LT_USAGE_OPTION for a value that cannot be. */
+/** The given options of the table, with defaults for the others. Throws LT_USAGE_OPTION for an invalid value. */
 export function settle<T extends OptionTable>(table: T, given: Given<T>): Settled<T> {
   const settled: Record<string, unknown> = {};
   for (const [name, row] of Object.entries(table)) {
@@ -76,7 +76,7 @@ export function settle<T extends OptionTable>(table: T, given: Given<T>): Settle
   return settled as Settled<T>;
 }
 
-/** What was given beside the options of the table. */
+/** The given options that are not in the table. */
 export function besides<T extends OptionTable, G extends Given<T>>(table: T, given: G): Omit<G, keyof T> {
   return Object.fromEntries(Object.entries(given).filter(([name]) => !Object.hasOwn(table, name))) as Omit<G, keyof T>;
 }
@@ -85,12 +85,12 @@ export function namesOf<T extends OptionTable>(table: T): (keyof T & string)[] {
   return Object.keys(table);
 }
 
-/** `microBatch` is given by `--micro-batch`. */
+/** The flag of an option: `--micro-batch` for `microBatch`. */
 export function flagOf(name: string): string {
   return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
-/** Values as arguments of a command line that has all these options. */
+/** The given options as arguments of a command line that has all of them. */
 export function argumentsOf<T extends OptionTable>(table: T, given: Given<T>): string[] {
   return Object.entries(given).flatMap(([name, value]) => {
     if (value === undefined) return [];

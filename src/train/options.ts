@@ -6,11 +6,10 @@ import { namesOf, type OptionFacts, type OptionPlace } from './option-table.js';
 import { SCHEDULES } from './schedule.js';
 
 /*
- * Every option that a run's configuration keeps, one row each. It is longer than a page because it is the whole list:
- * an option of `train` is a row here and its use.
+ * Every option that a run's configuration keeps, one row each. A new option of `train` is a row here and its use.
  */
 
-/** More tokens than any prompt, answer or window has. */
+/** More tokens than any sample needs. */
 const MOST_TOKENS = 2 ** 20;
 const MOST_TEXT = 2 ** 20;
 const MOST_BATCH = BOUNDS.rows * BOUNDS.microBatches;
@@ -22,12 +21,12 @@ const positive = z.number().positive();
 
 interface TrainFacts<Value> extends OptionFacts<Value> {
   readonly default: Value;
-  /** Runs of older versions do not name it: they ran with the default. */
+  /** Whether configurations of older versions lack it; such runs had the default. */
   readonly isLater?: boolean;
 }
 
 interface TrainPlace extends OptionPlace {
-  /** Part of the run's identity; what is not may change on resume. */
+  /** Whether it belongs to the run's identity. Other options may change on resume. */
   readonly changesBits: boolean;
   readonly affectsSpeed: boolean;
 }
@@ -36,7 +35,7 @@ export interface TrainRow<S extends z.ZodType = z.ZodType> extends TrainFacts<z.
   readonly schema: S;
 }
 
-/** A row of a topic, with what it does not share with the topic's others. */
+/** Makes a function for rows of a topic: rows have the `shared` facts unless their own say otherwise. */
 const topic =
   (shared: TrainPlace) =>
   <S extends z.ZodType>(schema: S, own: TrainFacts<z.output<S>> & Partial<TrainPlace>): TrainRow<S> => ({
@@ -54,13 +53,13 @@ const reports = topic({ topic: 'Reports', changesBits: false, affectsSpeed: fals
 
 export const TRAIN_OPTIONS = {
   epochs: run(upTo(BOUNDS.steps), { value: '<n>', help: 'passes over the training text', default: 1 }),
-  // The learning rate may depend on it: see `identityOf`.
+  // Changes bits only where the learning rate depends on it: see `identityOf`.
   steps: run(noneUpTo(BOUNDS.steps), {
     value: '<n>',
     help: 'updates, instead of epochs',
     default: 0,
     defaultWords: 'as the epochs say',
-    // In a run's configuration 0 stands for epochs.
+    // 0, in a run's configuration, stands for epochs.
     given: upTo(BOUNDS.steps),
   }),
   // The benchmarks draw their tokens from it.
@@ -93,7 +92,7 @@ export const TRAIN_OPTIONS = {
     affectsSpeed: false,
   }),
 
-  // What it holds is part of the identity by its hash.
+  // The identity has the hash of the data instead.
   data: data(z.string().min(1).max(MOST_TEXT), {
     value: '<source>',
     help: 'a text file, a folder of them, token ids (.bin, .npy), moby-dick or verdict',
@@ -238,10 +237,10 @@ export const TrainOptionsSchema = z.object(
   },
 );
 
-/** What holds without a preset, and below every preset. */
+/** The options where neither the user nor a preset says otherwise. */
 export const BASE_OPTIONS = byName((row) => row.default) as TrainOptions;
 
-/** The options that shape a model; the number of token ids is not the user's choice. */
+/** The options that shape a model. The number of token ids is not one, because the tokenizer decides it. */
 export type ShapeOptions = Omit<ModelConfig, 'vocabSize'>;
 const SHAPE_NAMES = Object.keys(MODEL_FIELDS).filter((name) => name !== 'vocabSize') as (keyof ShapeOptions)[];
 
@@ -251,13 +250,13 @@ export function shapeOptionsOf<T extends Partial<ShapeOptions>>(from: T): Pick<T
   return Object.fromEntries(names.map((name) => [name, from[name]])) as Pick<T, keyof ShapeOptions & keyof T>;
 }
 
-/** The largest divisor of the batch that is at most an eighth of it, at least 1. */
+/** The largest divisor of the batch that is at most an eighth of it, or 1. */
 export function defaultMicroBatch(batch: number): number {
   for (let n = Math.floor(batch / 8); n > 1; n--) if (batch % n === 0) return n;
   return 1;
 }
 
-/** Updates or milliseconds between checkpoints. */
+/** The updates, or the milliseconds, between checkpoints (`--checkpoint-every`); the other one is 0. */
 export function checkpointInterval(text: string): { readonly steps: number; readonly milliseconds: number } {
   const amount = Number.parseInt(text, 10);
   return text.endsWith('s') ? { steps: 0, milliseconds: 1000 * amount } : { steps: amount, milliseconds: 0 };

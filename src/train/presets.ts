@@ -2,7 +2,7 @@ import { closest } from 'fastest-levenshtein';
 import { LantrainError } from '../errors.js';
 import type { TrainOptions } from './options.js';
 
-/** Settings of GPT-3's paper (Brown et al. 2020, table 2.1) for shapes of OpenAI's GPT-2. */
+/** Shapes of OpenAI's GPT-2 with settings of GPT-3's paper (Brown et al. 2020, table 2.1). */
 const gpt2 = (layers: number, heads: number, width: number, lr: number): Partial<TrainOptions> => ({
   layers,
   heads,
@@ -20,7 +20,7 @@ const gpt2 = (layers: number, heads: number, width: number, lr: number): Partial
   evalEvery: 100,
 });
 
-/** What differs from the options' defaults, by name. */
+/** Presets by name: what differs from the options' defaults. */
 export const PRESETS = {
   // Found by trying: what comes below 2.2 nats a byte of Moby-Dick's validation part with fewest tokens.
   tiny: {
@@ -67,10 +67,10 @@ export const PRESETS = {
 export type PresetName = keyof typeof PRESETS;
 export const PRESET_NAMES = Object.keys(PRESETS) as PresetName[];
 
-/** What a new run has where no preset is named. */
+/** The preset of a new run that names none. */
 export const DEFAULT_PRESET: PresetName = 'tiny';
 
-/** Throws LT_USAGE_PRESET with the nearest name unless `name` is a preset. */
+/** `name` as a preset's name. Throws LT_USAGE_PRESET, with the nearest name, if it is none. */
 export function presetNamed(name: string): PresetName {
   if (Object.hasOwn(PRESETS, name)) return name as PresetName;
   throw new LantrainError(

@@ -1,9 +1,9 @@
-/** Why a run stands still: nobody is there to compute, or somebody has paused it. */
+/** Why a run stands still: it waits for workers, or somebody has paused it. */
 export type Standstill = 'waiting' | 'paused';
 
 /**
- * The time in which a run works: milliseconds that only grow, whatever the wall clock does, and that stand while the run
- * waits for workers or is paused. Speeds and forecasts are measured by it.
+ * A monotonic clock of the time in which a run works, in milliseconds. It stands still while the run waits for workers or is
+ * paused. Speeds and forecasts are measured by it.
  */
 export class RunClock {
   readonly #reasons = new Set<Standstill>();

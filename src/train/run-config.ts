@@ -5,13 +5,13 @@ import { EVERY_PRODUCT, isMatmulVariant, MATMUL_PATTERN } from '../model/matmul-
 import { PLAN_VERSION, type Plan } from '../model/plan.js';
 import { TRAIN_OPTION_NAMES, TRAIN_OPTIONS, TrainOptionsSchema } from './options.js';
 
-/** No adapter has larger workgroups, none larger buffers. */
+/** Beyond the workgroups and buffers of any adapter. */
 const MOST_LANES = 2 ** 10;
 const MOST_VALUES = 2 ** 32;
-/** Of a binding or a buffer: in smaller ones a model would lie in too many. */
+/** The fewest values of a binding or a buffer: smaller ones would cut a model into too many. */
 const FEWEST_VALUES = 2 ** 12;
 
-/** A model has some dozen products; this is far beyond. */
+/** Far beyond the products of a model, some dozens. */
 const MOST_RULES = 1000;
 
 const MatmulTableSchema = z
@@ -40,9 +40,9 @@ export const PlanSchema: z.ZodType<Plan> = z.object({
   columnRows: upTo(BOUNDS.rows),
 });
 
-/** `config.json` of a run: what gives it its identity, and how often it reports. */
+/** The schema of a run's `config.json`. */
 export const RunConfigSchema = z.object({
-  /** lantrain's version that began the run. */
+  /** The version of lantrain that began the run. */
   version: z.string(),
   model: ModelSchema,
   options: TrainOptionsSchema,
@@ -59,8 +59,8 @@ export const RunConfigSchema = z.object({
 export type RunConfig = z.infer<typeof RunConfigSchema>;
 
 /**
- * What must be the same for a run to go on: the model, the data, the plan and every option that the bits depend on. The
- * number of steps belongs to it only where the learning rate depends on it.
+ * What must stay the same when a run is resumed: the model, the data, the plan and every option that changes bits. The number
+ * of steps belongs to it only where the learning rate depends on it.
  */
 export function identityOf(config: RunConfig): Record<string, unknown> {
   const bound = TRAIN_OPTION_NAMES.filter((name) => TRAIN_OPTIONS[name].changesBits);

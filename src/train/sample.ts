@@ -12,8 +12,8 @@ export interface Sampling {
 }
 
 /**
- * Draws `count` tokens after `prompt` (at least one token). When the context is full, generation goes on from its
- * latest half, which is read anew.
+ * Draws `count` tokens after `prompt` (at least one token). When the context is full, its latest half is read again from an
+ * empty context, and drawing goes on from there.
  */
 export async function* sampleTokens(
   decoder: Decoder,
@@ -37,7 +37,7 @@ export async function* sampleTokens(
   }
 }
 
-/** The token that `u`, uniform in [0, 1), falls on. */
+/** The token that `u`, uniform in [0, 1), selects from the distribution of `logits`. */
 export function pick(logits: Float32Array, sampling: Pick<Sampling, 'temperature' | 'topK'>, u: number): number {
   const { temperature, topK } = sampling;
   const best = logits.reduce((top, x, i) => (x > logits[top] ? i : top), 0);

@@ -4,13 +4,13 @@ export interface Schedule {
   readonly schedule: (typeof SCHEDULES)[number];
   /** The peak learning rate. */
   readonly learningRate: number;
-  /** Updates over which the rate rises linearly from 0; the first update already takes a share. */
+  /** Updates over which the rate rises linearly from 0. The first one already has a rate above 0. */
   readonly warmupSteps: number;
   /** Updates of the whole run; the cosine ends here at a tenth of the peak. */
   readonly totalSteps: number;
 }
 
-/** The share of the peak that a cosine schedule ends with, as in GPT-3's training (Brown et al. 2020, appendix B). */
+/** The fraction of the peak at which a cosine schedule ends, as in GPT-3's training (Brown et al. 2020, appendix B). */
 const FLOOR = 0.1;
 
 /** The learning rate of update `step` (1 is the first), in float64. */

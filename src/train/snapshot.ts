@@ -3,8 +3,8 @@ import type { ParameterArena, ParameterLayout } from '../model/layout.js';
 import type { TrainingState } from './optimizer.js';
 
 /**
- * A copy of the training state in host memory, 12 bytes a parameter, which another thread may read while the next steps
- * change the state itself. Its memory is used again for every copy.
+ * A copy of the training state in host memory, 12 bytes a parameter. Another thread may read it while the next steps change
+ * the state itself. Every copy reuses its memory.
  */
 export class StateSnapshot implements SharedState {
   readonly memory: SharedState['memory'];
@@ -26,13 +26,13 @@ export class StateSnapshot implements SharedState {
   }
 
   /** Reads the state as it is after everything submitted so far; nothing may change it until this is done. */
-  async take({ gpu, weights, first, second }: TrainingState): Promise<void> {
+  async take({ gpu, weights, m, v }: TrainingState): Promise<void> {
     const read = async ({ layout, slabs }: ParameterArena, memory: readonly SharedArrayBuffer[]) => {
       for (const [i, values] of layout.slabSizes.entries())
         await gpu.readInto({ ...slabs[i], size: 4 * values }, new Uint8Array(memory[i]));
     };
     await read(weights, this.memory.weights);
-    await read(first, this.memory.m);
-    await read(second, this.memory.v);
+    await read(m, this.memory.m);
+    await read(v, this.memory.v);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Keeps updates of the training state and readers of it apart: any number of updates at once, or any number of readers.
- * A caller waits while the other kind is at work, and behind every caller that waits already.
+ * Keeps updates of the training state and readers of it apart: any number of updates run at once, or any number of readers. A
+ * caller waits while the other kind runs, and behind every caller that already waits.
  */
 export class StateGate {
   #updates = 0;
@@ -33,7 +33,7 @@ export class StateGate {
     return kind === 'update' ? this.#readers === 0 : this.#updates === 0;
   }
 
-  /** Counts here, not after the wait: another caller may ask before the admitted one runs. */
+  /** Counts an admitted caller at once, because another caller may ask before the admitted one runs. */
   #admit(): void {
     for (let next = this.#waiting[0]; next !== undefined && this.#mayEnter(next.kind); next = this.#waiting[0]) {
       this.#waiting.shift();

@@ -16,25 +16,25 @@ import { learningRateAt } from './schedule.js';
 /** What a run does now. */
 export type Phase = 'training' | 'evaluating' | 'sampling' | 'saving';
 
-/** What the loop hands out; the shell around it writes files and prints. */
+/** The loop's outputs and controls. The code around the loop writes files and prints. */
 export interface TrainerHooks extends CheckpointHooks {
   event(event: MetricsEvent): void | Promise<void>;
-  /** Aborted, it ends the run after the step in hand. */
+  /** Aborting it ends the run after the current step. */
   readonly stop: AbortSignal;
-  /** Told when the run begins to do something else. */
+  /** Called when the run begins to do something else. */
   phase?(phase: Phase): void;
-  /** After each step but the last: waits while the run is paused. */
+  /** Called after each step but the last; resolves when the run is not paused. */
   pause?(): Promise<void>;
-  /** Measures speeds; the monotonic clock if absent. */
+  /** Measures speeds; `performance.now` if absent. */
   readonly clock?: RunClock;
-  /** Whether an event of this kind is in the metrics already, of the step that the run goes on from. */
+  /** Whether the metrics already have an event of this kind of `step`, the step that the run was resumed from. */
   has?(kind: MetricsEvent['event'], step: number): boolean;
 }
 
 export interface TrainingEnd {
   readonly step: number;
   readonly digest: string;
-  /** False when it was stopped before its last step, or before the report on that. */
+  /** False when the run was stopped before its last step, or before the report on that step. */
   readonly complete: boolean;
   readonly seconds: number;
 }
@@ -76,8 +76,8 @@ export class Trainer {
   }
 
   /**
-   * Runs updates `from + 1` to the last, or until it is stopped or what is in hand is abandoned. What else ends it is
-   * thrown: LT_TRAIN_NONFINITE as `Engine.step` does. Steps that are done are saved first, where that is possible.
+   * Runs updates `from + 1` to the last, or until the run is stopped or abandoned. Throws what else ends it, such as
+   * LT_TRAIN_NONFINITE of `Engine.step`, after it has saved the finished steps if possible.
    */
   async run(from: number, hooks: TrainerHooks): Promise<TrainingEnd> {
     const { options, totalSteps } = this.config;
@@ -88,10 +88,10 @@ export class Trainer {
     let step = from;
     let isCut = false;
     try {
-      // A run that was stopped or killed in the middle of them has them still to come.
+      // A run that was stopped or killed in the middle of its reports makes them up.
       if (from > 0) await this.#report(from, hooks, (kind) => hooks.has?.(kind, from) ?? true);
       while (step < totalSteps && !hooks.stop.aborted) {
-        // Evaluation, samples and checkpoints do not count into a step's speed.
+        // A step's speed does not include evaluation, samples and checkpoints.
         const stepStarted = now();
         const lr = this.#learningRate(step + 1);
         const { loss, gradNorm } = await this.engine.step(this.#globalBatch(step + 1), step + 1, options.seed, lr);
@@ -122,7 +122,7 @@ export class Trainer {
     }
   }
 
-  /** Saves the state after the last finished step at once, also in the middle of the next one; resolves with that step. */
+  /** Saves the state after the last finished step at once, even in the middle of the next one; resolves with that step. */
   async save(): Promise<number | undefined> {
     return this.#checkpoints?.now();
   }
@@ -132,7 +132,7 @@ export class Trainer {
     return this.#checkpoints?.isDone ?? false;
   }
 
-  /** Ends the run now: the step or the report in hand is given up. */
+  /** Ends the run now, and abandons the current step or report. */
   abandon(): void {
     this.#abandoned = true;
     this.engine.abandon();
@@ -142,7 +142,7 @@ export class Trainer {
     if (this.#abandoned) throw new StepAbandoned();
   }
 
-  /** Evaluation and samples after `step`, where they are due and not there yet. */
+  /** Makes the evaluation and the samples after `step` that are due and not in the metrics yet. */
   async #report(
     step: number,
     hooks: TrainerHooks,
@@ -208,7 +208,7 @@ export class Trainer {
   }
 }
 
-/** What the order of windows depends on. */
+/** The part of a run's configuration that windows depend on. */
 type WindowSettings = Pick<RunConfig, 'model' | 'options'>;
 
 function windowOptions(config: WindowSettings, source: TokenSource) {
@@ -222,7 +222,7 @@ export function trainingWindows(config: WindowSettings, data: Dataset): Windows 
 }
 
 /**
- * The windows of the validation part; undefined where there is none, or nobody looks at it. Throws LT_DATA_SHORT when it is
+ * The windows of the validation part; undefined where there is none, or nothing is evaluated. Throws LT_DATA_SHORT when it is
  * shorter than one window.
  */
 export function validationWindows(config: WindowSettings, data: Dataset): Windows | undefined {

@@ -141,10 +141,9 @@ async function train({ engine }: Cluster, from: number, to: number): Promise<voi
 }
 
 /** Weights and moments, in words. */
-async function stateOf({ gpu, state: { weights, first, second } }: TrainingEngine): Promise<Uint32Array[]> {
+async function stateOf({ gpu, state: { weights, m, v } }: TrainingEngine): Promise<Uint32Array[]> {
   const words: Uint32Array[] = [];
-  for (const slab of [weights, first, second].flatMap(({ slabs }) => slabs))
-    words.push(new Uint32Array(await gpu.read(slab)));
+  for (const slab of [weights, m, v].flatMap(({ slabs }) => slabs)) words.push(new Uint32Array(await gpu.read(slab)));
   return words;
 }
 

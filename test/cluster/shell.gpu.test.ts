@@ -30,8 +30,8 @@ import { join, until } from './transport-helpers.js';
 setUpClusters();
 
 /** Weights and moments, in words. */
-async function stateOf({ gpu, state: { weights, first, second } }: ClusterEngine): Promise<Uint32Array[]> {
-  const slabs = [weights, first, second].flatMap((arena) => arena.slabs);
+async function stateOf({ gpu, state: { weights, m, v } }: ClusterEngine): Promise<Uint32Array[]> {
+  const slabs = [weights, m, v].flatMap((arena) => arena.slabs);
   const words: Uint32Array[] = [];
   for (const slab of slabs) words.push(new Uint32Array(await gpu.read(slab)));
   return words;

@@ -7,15 +7,15 @@ import { loadShaders } from '../../src/node/shaders.js';
 import { deriveKey, uniformAt } from '../../src/util/random.js';
 
 /** A device and the helpers that a kernel test needs: upload, run, download. */
-export class Bench {
+export class GpuHarness {
   private constructor(
     readonly gpu: Gpu,
     readonly kernels: KernelCache,
   ) {}
 
-  static async open(options: GpuOptions = {}): Promise<Bench> {
+  static async open(options: GpuOptions = {}): Promise<GpuHarness> {
     const gpu = await Gpu.open(openDawn(), options);
-    return new Bench(gpu, new KernelCache(gpu, loadShaders()));
+    return new GpuHarness(gpu, new KernelCache(gpu, loadShaders()));
   }
 
   /** A storage buffer with `data`. */

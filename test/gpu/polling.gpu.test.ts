@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
-import { Bench } from './harness.js';
+import { GpuHarness } from './harness.js';
 
 const SPIN = `
 @group(0) @binding(0) var<storage, read> turns: array<u32>;
@@ -17,24 +17,24 @@ fn spin(@builtin(global_invocation_id) id: vec3u) {
   out[id.x] = x;
 }`;
 
-let bench: Bench;
+let harness: GpuHarness;
 let list: DispatchList;
-let turns: Awaited<ReturnType<Bench['put']>>;
+let turns: Awaited<ReturnType<GpuHarness['put']>>;
 beforeAll(async () => {
-  bench = await Bench.open();
-  turns = await bench.put(Uint32Array.of(1));
+  harness = await GpuHarness.open();
+  turns = await harness.put(Uint32Array.of(1));
   list = new DispatchList();
-  const bindings = { turns, out: await bench.zeros(64 * 64) };
+  const bindings = { turns, out: await harness.zeros(64 * 64) };
   list.add({ shader: 'spin', entry: 'spin', constants: {}, bindings, groups: [64] });
-  await list.prepare(new KernelCache(bench.gpu, { spin: SPIN }));
+  await list.prepare(new KernelCache(harness.gpu, { spin: SPIN }));
 });
 
 /** Keeps the adapter busy with `count` turns; returns the wait's milliseconds. */
 async function spin(count: number): Promise<number> {
   const start = performance.now();
-  bench.gpu.write(turns, Uint32Array.of(count));
-  list.submit(bench.gpu);
-  await bench.gpu.done();
+  harness.gpu.write(turns, Uint32Array.of(count));
+  list.submit(harness.gpu);
+  await harness.gpu.done();
   return performance.now() - start;
 }
 
@@ -49,7 +49,7 @@ async function calibrated(milliseconds: number): Promise<number> {
   }
 }
 
-/** Milliseconds of a core that this process's JavaScript thread has used; on Linux, the driver's threads do not count. */
+/** CPU milliseconds of this process's JavaScript thread; on Linux without the driver's threads. */
 function threadMs(): number | undefined {
   if (process.platform !== 'linux') return undefined;
   // utime and stime are fields 14 and 15; the name before them ends with the last parenthesis (proc(5)).
@@ -74,9 +74,9 @@ describe('while the adapter works', () => {
     if (measured.elapsed < 2000) measured = await measure(Math.min(2 ** 32 - 1, 3 * count));
     const { elapsed, utilization, used } = measured;
     expect(elapsed).toBeGreaterThan(2000);
-    // Without the cure it is all of a core; with it 2 to 6 %, the most where others share the processor.
+    // Polling by setImmediate takes all of a core; by timer 2 to 6 %, most where others share the processor.
     expect(used / elapsed).toBeLessThan(0.2);
-    // Counts the time that the thread was kept from running by others, too.
+    // This includes time in which others kept the thread from running.
     expect(utilization).toBeLessThan(0.2);
   });
 
@@ -118,7 +118,7 @@ describe('setImmediate', () => {
   });
 
   test('setImmediate sends native callbacks, such as those of Dawn, through a timer', async () => {
-    // The nearest to an add-on's function that can be had without one; to call it does nothing.
+    // The nearest thing to an add-on's function; calling it does nothing.
     const handle = setImmediate(Object);
     expect(isImmediate(handle)).toBe(false);
     clearTimeout(handle as unknown as NodeJS.Timeout);

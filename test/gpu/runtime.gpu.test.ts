@@ -6,7 +6,7 @@ import { DispatchList, linearGroups } from '../../src/gpu/list.js';
 import { slice } from '../../src/gpu/view.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
-import { Bench } from './harness.js';
+import { GpuHarness } from './harness.js';
 
 const COUNT_GROUPS = `
 override COUNT: u32;
@@ -28,15 +28,15 @@ fn busy() {
   out[0] = x;
 }`;
 
-let bench: Bench;
+let harness: GpuHarness;
 let kernels: KernelCache;
 beforeAll(async () => {
-  bench = await Bench.open();
-  kernels = new KernelCache(bench.gpu, { probe: COUNT_GROUPS });
+  harness = await GpuHarness.open();
+  kernels = new KernelCache(harness.gpu, { probe: COUNT_GROUPS });
 });
-afterAll(() => bench.gpu.device.destroy());
+afterAll(() => harness.gpu.device.destroy());
 
-/** What a promise was rejected with; it must be a LantrainError of one line or more. */
+/** The error that a promise was rejected with, which must be a LantrainError. */
 async function refusal(promise: Promise<unknown>): Promise<LantrainError> {
   const error = await promise.then(
     () => new Error('nothing was thrown'),
@@ -46,7 +46,7 @@ async function refusal(promise: Promise<unknown>): Promise<LantrainError> {
   return error as LantrainError;
 }
 
-/** Runs `work` on a device of its own, which it may spoil. */
+/** Runs `work` on a device of its own, which it may break. */
 async function withGpu(work: (gpu: Gpu) => Promise<void>, wrap = (gpu: GPU) => gpu): Promise<void> {
   const gpu = await Gpu.open(wrap(openDawn()));
   try {
@@ -56,7 +56,7 @@ async function withGpu(work: (gpu: Gpu) => Promise<void>, wrap = (gpu: GPU) => g
   }
 }
 
-/** An object of Dawn's with some members replaced. */
+/** An object of Dawn with some members replaced. */
 function replaced<T extends object>(target: T, members: Record<string, unknown>): T {
   return new Proxy(target, {
     get(_, name) {
@@ -86,41 +86,41 @@ function dawnWith(device: (real: GPUDevice) => Record<string, unknown>): (gpu: G
 
 describe('buffers', () => {
   test('buffers start as zeros, and views read and write their own part', async () => {
-    const view = await bench.gpu.buffer('test', 200);
-    bench.gpu.write(slice(view, 64, 3), new Uint32Array([1, 2, 3]));
-    const words = await bench.words(view);
+    const view = await harness.gpu.buffer('test', 200);
+    harness.gpu.write(slice(view, 64, 3), new Uint32Array([1, 2, 3]));
+    const words = await harness.words(view);
     expect([...words.subarray(63, 68)]).toEqual([0, 1, 2, 3, 0]);
-    expect([...(await bench.words(slice(view, 64, 2)))]).toEqual([1, 2]);
+    expect([...(await harness.words(slice(view, 64, 2)))]).toEqual([1, 2]);
     expect(() => slice(view, 250, 7)).toThrow(RangeError);
   });
 
   test('buffers longer than the host reads at once arrive whole', async () => {
     const count = (2.5 * READ_CHUNK_BYTES) / 4;
     const words = Uint32Array.from({ length: count }, (_, i) => i);
-    const view = await bench.gpu.buffer('long', count + 64);
-    bench.gpu.write(slice(view, 64, count), words);
-    const read = await bench.words(slice(view, 64, count));
+    const view = await harness.gpu.buffer('long', count + 64);
+    harness.gpu.write(slice(view, 64, count), words);
+    const read = await harness.words(slice(view, 64, count));
     expect(Buffer.compare(Buffer.from(read.buffer), Buffer.from(words.buffer))).toBe(0);
-    bench.gpu.release(view);
+    harness.gpu.release(view);
   });
 
   test('buffers count towards the memory in use, and the peak stays', async () => {
-    const before = bench.gpu.memory.allocatedBytes;
-    const view = await bench.gpu.buffer('test', 2 ** 20);
-    expect(bench.gpu.memory.allocatedBytes).toBe(before + 2 ** 22);
-    bench.gpu.release(view);
-    expect(bench.gpu.memory.allocatedBytes).toBe(before);
-    expect(bench.gpu.memory.peakBytes).toBeGreaterThanOrEqual(before + 2 ** 22);
+    const before = harness.gpu.memory.allocatedBytes;
+    const view = await harness.gpu.buffer('test', 2 ** 20);
+    expect(harness.gpu.memory.allocatedBytes).toBe(before + 2 ** 22);
+    harness.gpu.release(view);
+    expect(harness.gpu.memory.allocatedBytes).toBe(before);
+    expect(harness.gpu.memory.peakBytes).toBeGreaterThanOrEqual(before + 2 ** 22);
   });
 
   test('buffers larger than the adapter allows are LT_GPU_MEMORY, with name, size and limit', async () => {
-    const { maxBufferSize } = bench.gpu.limits;
+    const { maxBufferSize } = harness.gpu.limits;
     const values = Math.ceil(maxBufferSize / 256) * 64 + 64;
-    const error = await refusal(bench.gpu.buffer('giant', values));
+    const error = await refusal(harness.gpu.buffer('giant', values));
     expect(error.code).toBe('LT_GPU_MEMORY');
     expect(error.message).toContain(`giant of ${4 * values} bytes`);
     expect(error.message).toContain(`(${maxBufferSize} bytes)`);
-    await bench.gpu.read(await bench.gpu.buffer('small', 1)); // nothing is left behind
+    await harness.gpu.read(await harness.gpu.buffer('small', 1)); // nothing is left behind
   });
 
   test('buffers that the adapter has no memory for are LT_GPU_MEMORY, and do not count', async () => {
@@ -201,15 +201,15 @@ describe('kernels', () => {
   test('kernels that do not compile are LT_GPU_SHADER, with the numbered lines around the error', async () => {
     const broken = ['@group(0) @binding(0) var<storage, read_write> out: array<f32>;', 'fn helper() {}', ''];
     const text = [...broken, '@compute @workgroup_size(1)', 'fn main() {', '  out[0] = nonsense;', '}'].join('\n');
-    const cache = new KernelCache(bench.gpu, { broken: text });
+    const cache = new KernelCache(harness.gpu, { broken: text });
     const error = await refusal(cache.get({ shader: 'broken', entry: 'main', constants: {} }, ['out']));
     expect(error.code).toBe('LT_GPU_SHADER');
     expect(error.message).toContain('broken.wgsl does not compile');
     expect(error.message).toContain('nonsense');
-    // The line that is named is the one that is shown under that number.
+    // The line that the error names is the one shown with that number.
     const [, line] = /line (\d+):\d+/.exec(error.message) ?? [];
     expect(error.message).toContain(`${line} |   out[0] = nonsense;`);
-    await bench.gpu.done(); // it was thrown, so it is not thrown again
+    await harness.gpu.done(); // it was thrown, so it is not thrown again
   });
 
   test('kernels without the entry point, the variable or the file asked for are LT_GPU_SHADER', async () => {
@@ -227,7 +227,7 @@ describe('kernels', () => {
   });
 
   test('kernels are built once for the same constants and variables', async () => {
-    const cache = new KernelCache(bench.gpu, { probe: COUNT_GROUPS });
+    const cache = new KernelCache(harness.gpu, { probe: COUNT_GROUPS });
     const get = (COUNT: number) => cache.get({ shader: 'probe', entry: 'mark', constants: { COUNT } }, ['out']);
     expect(await get(1)).toBe(await get(1));
     expect(await get(2)).not.toBe(await get(1));
@@ -266,13 +266,13 @@ describe('composed shaders', () => {
   const texts = loadShaders();
   test.each(Object.keys(texts))('%s.wgsl compiles as it stands', async (name) => {
     const code = composeShader(texts, name);
-    if (/^enable subgroups/m.test(code) && !bench.gpu.has('subgroups')) {
+    if (/^enable subgroups/m.test(code) && !harness.gpu.has('subgroups')) {
       console.warn(`${name}.wgsl is not compiled: the adapter has no subgroups`);
       return;
     }
-    bench.gpu.device.pushErrorScope('validation');
-    const info = await bench.gpu.device.createShaderModule({ code }).getCompilationInfo();
-    const error = await bench.gpu.device.popErrorScope();
+    harness.gpu.device.pushErrorScope('validation');
+    const info = await harness.gpu.device.createShaderModule({ code }).getCompilationInfo();
+    const error = await harness.gpu.device.popErrorScope();
     expect(info.messages.map((m) => `${m.type} line ${m.lineNum}: ${m.message}`)).toEqual([]);
     expect(error).toBeNull();
   });
@@ -291,17 +291,17 @@ describe('dispatch grids', () => {
 
   test('dispatch grids past 65535 workgroups reach every one, once', async () => {
     const count = 2 * 65535 + 3;
-    const out = await bench.zeros(count);
+    const out = await harness.zeros(count);
     const list = new DispatchList();
     const bindings = { out };
     list.add({ shader: 'probe', entry: 'mark', constants: { COUNT: count }, bindings, groups: linearGroups(count) });
     await list.prepare(kernels);
-    list.submit(bench.gpu);
-    expect((await bench.words(out)).findIndex((v, i) => v !== i + 1)).toBe(-1);
+    list.submit(harness.gpu);
+    expect((await harness.words(out)).findIndex((v, i) => v !== i + 1)).toBe(-1);
   });
 
   test('dispatch grids that no adapter dispatches are refused when they are added', async () => {
-    const out = await bench.zeros(1);
+    const out = await harness.zeros(1);
     const add = (groups: [number, number?, number?]) => () =>
       new DispatchList().add({ shader: 'probe', entry: 'idle', constants: {}, bindings: { out }, groups });
     expect(add([65535, 65535])).not.toThrow();
@@ -312,7 +312,7 @@ describe('dispatch grids', () => {
 });
 
 describe('dispatch lists', () => {
-  const listOf = async (b: Bench, entries: readonly string[]) => {
+  const listOf = async (b: GpuHarness, entries: readonly string[]) => {
     const [list, out] = [new DispatchList(), await b.zeros(1)];
     for (const entry of entries)
       list.add({ shader: 'probe', entry, constants: {}, bindings: { out }, groups: [1], flops: 7, label: `${entry}!` });
@@ -321,30 +321,30 @@ describe('dispatch lists', () => {
   };
 
   test('dispatch lists replay in order as often as they are submitted', async () => {
-    const { list, out } = await listOf(bench, ['idle', 'idle', 'idle']);
-    for (let i = 0; i < 5; i++) list.submit(bench.gpu);
-    expect([...(await bench.words(out))]).toEqual([15]);
+    const { list, out } = await listOf(harness, ['idle', 'idle', 'idle']);
+    for (let i = 0; i < 5; i++) list.submit(harness.gpu);
+    expect([...(await harness.words(out))]).toEqual([15]);
   });
 
   test.for([1, 2, 5])('dispatch lists are timed by the adapter in %d runs in a row', async (runs, { skip }) => {
-    if (!bench.gpu.has('timestamp-query')) return skip('this adapter has no timestamps');
-    const { list, out } = await listOf(bench, ['idle', 'busy', 'idle']);
-    await DispatchList.warmUp(bench.gpu, [list]);
+    if (!harness.gpu.has('timestamp-query')) return skip('this adapter has no timestamps');
+    const { list, out } = await listOf(harness, ['idle', 'busy', 'idle']);
+    await DispatchList.warmUp(harness.gpu, [list]);
     const start = performance.now();
-    const each = await list.time(bench.gpu, runs);
+    const each = await list.time(harness.gpu, runs);
     expect(each).toBeGreaterThan(5);
     expect(each * runs).toBeLessThan(performance.now() - start);
-    const single = await listOf(bench, ['idle', 'idle']);
-    await single.list.time(bench.gpu, runs);
-    expect([...(await bench.words(single.out))]).toEqual([2 * runs]);
-    expect((await bench.words(out))[0]).not.toBe(0);
+    const single = await listOf(harness, ['idle', 'idle']);
+    await single.list.time(harness.gpu, runs);
+    expect([...(await harness.words(single.out))]).toEqual([2 * runs]);
+    expect((await harness.words(out))[0]).not.toBe(0);
   });
 
   test('dispatch lists warm up with each pipeline once', async () => {
-    const { list, out } = await listOf(bench, ['idle', 'busy', 'idle', 'idle']);
-    bench.gpu.write(out, Uint32Array.of(5));
+    const { list, out } = await listOf(harness, ['idle', 'busy', 'idle', 'idle']);
+    harness.gpu.write(out, Uint32Array.of(5));
     const progress: [number, number][] = [];
-    await DispatchList.warmUp(bench.gpu, [list], (...p) => progress.push(p));
+    await DispatchList.warmUp(harness.gpu, [list], (...p) => progress.push(p));
     expect(progress).toEqual([
       [1, 2],
       [2, 2],
@@ -352,7 +352,7 @@ describe('dispatch lists', () => {
   });
 
   test.each([true, false])('dispatch lists profile every dispatch, with timestamps %s', async (timestamps) => {
-    const own = timestamps ? bench : await Bench.open({ withoutFeatures: ['timestamp-query'] });
+    const own = timestamps ? harness : await GpuHarness.open({ withoutFeatures: ['timestamp-query'] });
     if (timestamps && !own.gpu.has('timestamp-query')) {
       console.warn('timestamps are not tested: the adapter has none');
       return;

@@ -1,12 +1,12 @@
 import { beforeAll, expect, test } from 'vitest';
 import { Buffers, bytesOf, samplingBuffers, trainingBuffers } from '../../src/model/buffers.js';
 import { defaultPlan } from '../../src/model/plan.js';
-import { Bench } from '../gpu/harness.js';
-import { MODEL } from './bench.js';
+import { GpuHarness } from '../gpu/harness.js';
+import { MODEL } from './harness.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
 const ADAPTER = { name: '', vendor: '', architecture: '', driver: '', software: true, subgroupSize: 8 };
@@ -18,7 +18,7 @@ const training = (changes: object = {}) => trainingBuffers(CONFIG, { ...SHAPE, .
 const onPaper = (changes: object = {}) => Buffers.onPaper(training(changes));
 const sampling = () => Buffers.onPaper(samplingBuffers(CONFIG, 0));
 
-/** How many buffers these are. */
+/** The number of buffers of a plan. */
 function distinct(views: readonly unknown[]): number {
   return new Set(views).size;
 }
@@ -58,14 +58,14 @@ test('A buffer without values is not there', () => {
 
 test('What is allocated takes the bytes that were planned', async () => {
   for (const plan of [training(), training({ recompute: true, precision: 'f16' }), samplingBuffers(CONFIG, 7)]) {
-    const before = bench.gpu.memory.allocatedBytes;
-    await Buffers.allocate(bench.gpu, plan, PLAN.windowValues);
-    expect(bench.gpu.memory.allocatedBytes - before).toBe(bytesOf(plan));
+    const before = harness.gpu.memory.allocatedBytes;
+    await Buffers.allocate(harness.gpu, plan, PLAN.windowValues);
+    expect(harness.gpu.memory.allocatedBytes - before).toBe(bytesOf(plan));
   }
 });
 
 test('A buffer that no binding holds is refused by name', async () => {
-  await expect(Buffers.allocate(bench.gpu, training(), 24 * 16)).rejects.toThrow(
+  await expect(Buffers.allocate(harness.gpu, training(), 24 * 16)).rejects.toThrow(
     expect.objectContaining({
       code: 'LT_GPU_MEMORY',
       message: expect.stringMatching(/^activation qkv\.0 of 4608 bytes/),

@@ -9,15 +9,15 @@ import { type BatchShape, headChunks, logitsStride } from '../../src/model/shape
 import { possibleStacks } from '../../src/model/stack.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { deriveKey, uniformAt } from '../../src/util/random.js';
-import { Bench, noise } from '../gpu/harness.js';
+import { GpuHarness, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { backward, forward } from '../reference/gpt.js';
 import { sampled } from '../thorough.js';
-import { readGradient } from './bench.js';
+import { readGradient } from './harness.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
 /** Weights large enough for every part of the model to matter: gains around 1, all else within 0.5. */
@@ -35,7 +35,7 @@ function someTokens(config: ModelConfig, count: number, seed: number): Uint32Arr
   return Uint32Array.from({ length: count }, (_, i) => Math.floor(uniformAt(key, i) * config.vocabSize));
 }
 
-/** Two micro-batches that follow each other in slots 3 on, with some targets ignored. */
+/** Two micro-batches with consecutive slots from 3 on and some ignored targets. */
 function microBatches(config: ModelConfig, shape: BatchShape): MicroBatch[] {
   return [0, 1].map((i) => {
     const rows = shape.batch * shape.context;
@@ -53,12 +53,12 @@ interface Built {
 }
 
 async function build(config: ModelConfig, shape: BatchShape, changes: Partial<Plan>): Promise<Built> {
-  const plan = { ...defaultPlan(bench.gpu.adapter), ...changes };
+  const plan = { ...defaultPlan(harness.gpu.adapter), ...changes };
   const layout = new ParameterLayout(config, plan);
-  const weights = await ParameterArena.allocate(bench.gpu, layout, 'weights');
-  for (const [name, values] of someWeights(config)) weights.write(bench.gpu, name, values);
-  const sums = await ExactSums.allocate(bench.gpu, layout);
-  return { gpt: await Gpt.build(bench.kernels, shape, plan, weights, sums), weights, sums, plan };
+  const weights = await ParameterArena.allocate(harness.gpu, layout, 'weights');
+  for (const [name, values] of someWeights(config)) weights.write(harness.gpu, name, values);
+  const sums = await ExactSums.allocate(harness.gpu, layout);
+  return { gpt: await Gpt.build(harness.kernels, shape, plan, weights, sums), weights, sums, plan };
 }
 
 interface Case {
@@ -70,7 +70,7 @@ interface Case {
   readonly chunks: number;
 }
 
-// Nothing is a multiple of 4, and rows and columns are one past what threads and tiles share.
+// No size is a multiple of 4; rows and columns are one past what threads and tiles divide.
 const AWKWARD: Omit<Case, 'plan' | 'windows' | 'slabs' | 'chunks'> = {
   config: { vocabSize: 701, context: 7, width: 15, layers: 2, heads: 3, tie: false, qkvBias: true },
   shape: { batch: 11, context: 7, dropout: 0.3 },
@@ -117,30 +117,30 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
   });
 
   test('the model has the loss and the gradients of float64, with dropout, summed over micro-batches', async () => {
-    const [seed, step, lossScale] = [2 ** 40 + 3, 12, 1 / 50];
+    const [seed, step, tokenWeight] = [2 ** 40 + 3, 12, 1 / 50];
     const { gpt, sums } = built;
     const want = new Map(parameters(config).map(({ name, size }) => [name, new Float64Array(size)]));
     let wantLoss = 0;
     for (const batch of microBatches(config, shape)) {
-      gpt.submitGradient(batch, { seed, step, lossScale });
+      gpt.submitGradient(batch, { seed, step, tokenWeight });
       const dropout = { p: shape.dropout, seed, step, firstSlot: batch.firstSlot };
       const pass = forward(config, someWeights(config), batch.tokens, batch.targets, { dropout });
       wantLoss += pass.lossSum;
-      for (const [name, gradient] of backward(pass, lossScale)) {
+      for (const [name, gradient] of backward(pass, tokenWeight)) {
         const sum = want.get(name) as Float64Array;
         for (let i = 0; i < sum.length; i++) sum[i] += gradient[i];
       }
     }
-    const { lossSum, wrong } = await sums.takeReport(bench.gpu);
-    expect(wrong).toEqual([]);
+    const { lossSum, nonFinite } = await sums.takeReport(harness.gpu);
+    expect(nonFinite).toEqual([]);
     expect(Math.abs(lossSum / wantLoss - 1)).toBeLessThan(1e-6);
-    for (const [name, gradient] of want) agree(await readGradient(bench.gpu, sums, name), gradient, 2e-5, name);
-    sums.clear(bench.gpu);
+    for (const [name, gradient] of want) agree(await readGradient(harness.gpu, sums, name), gradient, 2e-5, name);
+    sums.clear(harness.gpu);
   });
 
   test('the model has the same sums and losses, bit by bit, from micro-batches at once, whatever the sums held', async () => {
-    const { gpu } = bench;
-    const context = { seed: 5, step: 2, lossScale: 1 / 50 };
+    const { gpu } = harness;
+    const context = { seed: 5, step: 2, tokenWeight: 1 / 50 };
     const names = parameters(config).map((p) => p.name);
     const batches = microBatches(config, shape);
     const result = async ({ sums }: Built) => {
@@ -151,7 +151,7 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
     for (const batch of batches) built.gpt.submitGradient(batch, context);
     const wanted = await result(built);
     for (const batch of batches) built.gpt.submitLoss(batch);
-    const { lossGrid } = await built.sums.takeReport(gpu);
+    const { lossFixed } = await built.sums.takeReport(gpu);
     built.sums.clear(gpu);
 
     const possible = possibleStacks(config, shape, built.plan, 2);
@@ -164,13 +164,13 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
       for (const arena of [sums.low, sums.high]) arena.write(gpu, parameter.name, new Float32Array(parameter.size));
     for (let i = 0; i < 2; ) {
       const all = gpt.stackFrom(batches, i);
-      gpt.submitGradient(all, context, i === 0);
+      gpt.submitGradient(all, context, i > 0);
       i += all.length;
     }
     expect(await result(stacked)).toEqual(wanted);
     if (gpt.stack === 2) {
       gpt.submitLoss(batches);
-      expect((await sums.takeReport(gpu)).lossGrid).toBe(lossGrid);
+      expect((await sums.takeReport(gpu)).lossFixed).toBe(lossFixed);
     }
   });
 
@@ -180,7 +180,7 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
       built.gpt.submitLoss(batch);
       want += forward(config, someWeights(config), batch.tokens, batch.targets).lossSum;
     }
-    const { lossSum } = await built.sums.takeReport(bench.gpu);
+    const { lossSum } = await built.sums.takeReport(harness.gpu);
     expect(Math.abs(lossSum / want - 1)).toBeLessThan(1e-6);
   });
 
@@ -191,7 +191,7 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
 
   test('the model decodes token by token to the logits of the whole sequence', async () => {
     const { vocabSize: V, context: T } = config;
-    const decoder = await Decoder.build(bench.kernels, built.plan, built.weights);
+    const decoder = await Decoder.build(harness.kernels, built.plan, built.weights);
     const tokens = someTokens(config, T, 30);
     const want = forward(config, someWeights(config), tokens, tokens).logits;
     const decoded: Float32Array[] = [];
@@ -203,7 +203,7 @@ describe.each(sampled(Object.entries(CASES), 4))('%s', (_, { config, shape, plan
     expect(decoder.length).toBe(T);
     expect(() => decoder.push(0)).toThrow(RangeError);
 
-    // What the cache held before does not matter.
+    // Older contents of the cache do not matter.
     decoder.reset();
     for (const token of tokens.subarray(0, 2)) decoder.push(token);
     expect(await decoder.logits()).toEqual(decoded[1]);
@@ -215,21 +215,21 @@ test('the logits of the whole pass lie a stride of whole windows apart', async (
   const { gpt, sums } = await build(config, shape, CASES['a tied model of width 12'].plan);
   const [batch] = microBatches(config, shape);
   gpt.submitLoss(batch);
-  const padded = new Float32Array(await bench.gpu.read(gpt.view('logits')));
+  const padded = new Float32Array(await harness.gpu.read(gpt.view('logits')));
   const { vocabSize: V } = config;
   const logits = Array.from(
     { length: gpt.rows * V },
     (_, i) => padded[Math.floor(i / V) * logitsStride(config) + (i % V)],
   );
   agree(logits, forward(config, someWeights(config), batch.tokens, batch.targets).logits, 1e-5);
-  await sums.takeReport(bench.gpu);
+  await sums.takeReport(harness.gpu);
 });
 
 test('micro-batches computed at once take no other pipelines than one by one', async () => {
   const { config, shape } = CASES['a tied model of width 12'];
   const plan = { rowLanes: 1, rowsPerGroup: 8 };
   await build(config, shape, plan);
-  const { pipelineCount } = bench.kernels;
+  const { pipelineCount } = harness.kernels;
   await build(config, { ...shape, stack: 5 }, plan);
-  expect(bench.kernels.pipelineCount).toBe(pipelineCount);
+  expect(harness.kernels.pipelineCount).toBe(pipelineCount);
 });

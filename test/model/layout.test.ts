@@ -7,7 +7,7 @@ import { BUCKET_VALUES, ParameterLayout } from '../../src/model/layout.js';
 import { parameterCount, parameters } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { headChunks, logitsStride } from '../../src/model/shape.js';
-import { MODEL } from './bench.js';
+import { MODEL } from './harness.js';
 
 const ADAPTER = { name: '', vendor: '', architecture: '', driver: '', software: true, subgroupSize: 8 };
 const PLAN = defaultPlan(ADAPTER);

@@ -20,7 +20,7 @@ const GPU = { ...ADAPTER, software: false, subgroupSize: undefined };
 describe('matrix products', () => {
   test('matrix products are classed by layout, sizes up to powers of two, and output', () => {
     expect(shapeClass({ layout: 'NN', m: 512, n: 2304, k: 768, output: 'store' })).toBe('NN 512x4096x1024 store');
-    expect(shapeClass({ layout: 'TN', m: 1, n: 50257, k: 2, output: 'grid' })).toBe('TN 1x65536x2 grid');
+    expect(shapeClass({ layout: 'TN', m: 1, n: 50257, k: 2, output: 'fixed' })).toBe('TN 1x65536x2 grid');
   });
 
   test('matrix products take the first rule of the table that fits', () => {
@@ -30,11 +30,11 @@ describe('matrix products', () => {
       ['*', 'tile64x64'],
     ];
     for (const [pattern] of table) expect(pattern).toMatch(MATMUL_PATTERN);
-    const variant = (layout: 'NN' | 'NT' | 'TN', m: number, n: number, k: number, output: 'store' | 'grid') =>
+    const variant = (layout: 'NN' | 'NT' | 'TN', m: number, n: number, k: number, output: 'store' | 'fixed') =>
       variantFor(table, { layout, m, n, k, output });
-    expect(variant('TN', 16, 9, 33, 'grid')).toBe('subgroup8');
+    expect(variant('TN', 16, 9, 33, 'fixed')).toBe('subgroup8');
     expect(variant('TN', 16, 9, 33, 'store')).toBe('tile64x64');
-    expect(variant('TN', 17, 9, 33, 'grid')).toBe('tile64x64');
+    expect(variant('TN', 17, 9, 33, 'fixed')).toBe('tile64x64');
     expect(variant('NT', 1, 1000, 64, 'store')).toBe('subgroup8');
     expect(variant('NN', 1, 1000, 64, 'store')).toBe('tile64x64');
     expect(describeTable(table)).toBe('tile64x64, subgroup8');

@@ -8,11 +8,11 @@ import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { trainingProducts } from '../../src/model/products.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { matmulClasses } from '../../src/run/matmul-contest.js';
-import { Bench } from '../gpu/harness.js';
+import { GpuHarness } from '../gpu/harness.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
 const LAYOUTS = ['NN', 'NT', 'TN'];
@@ -41,15 +41,15 @@ test.each([
   async (tie, recompute, stack, cut) => {
     const config = { vocabSize: 701, context: 24, width: 16, layers: 3, heads: 2, tie: tie === 'tied', qkvBias: true };
     const shape = { batch: 4, context: 24, dropout: 0.1, recompute, stack };
-    // A kernel that reads the operands where they are.
-    const plan = { ...defaultPlan(bench.gpu.adapter), matmul: always('plain'), ...cut };
+    // A kernel that makes no copies of operands.
+    const plan = { ...defaultPlan(harness.gpu.adapter), matmul: always('plain'), ...cut };
     const layout = new ParameterLayout(config, plan);
-    const weights = await ParameterArena.allocate(bench.gpu, layout, 'weights');
-    const sums = await ExactSums.allocate(bench.gpu, layout);
+    const weights = await ParameterArena.allocate(harness.gpu, layout, 'weights');
+    const sums = await ExactSums.allocate(harness.gpu, layout);
     const add = vi.spyOn(DispatchList.prototype, 'add');
-    const gpt = await Gpt.build(bench.kernels, shape, plan, weights, sums);
+    const gpt = await Gpt.build(harness.kernels, shape, plan, weights, sums);
     const launched = add.mock.calls
-      .filter((_, i) => add.mock.contexts[i] === gpt.gradientList({ stack, fresh: true }))
+      .filter((_, i) => add.mock.contexts[i] === gpt.gradientList({ stack, accumulate: false }))
       .flatMap(([{ shader, entry, label, constants: c, uniforms }]) =>
         shader.startsWith('matmul') && uniforms
           ? [
@@ -63,15 +63,15 @@ test.each([
                 c.LDA,
                 c.LDB,
                 c.LDC,
-                entry === 'grid' ? 'grid' : 'store',
+                entry === 'fixed' ? 'fixed' : 'store',
               ),
             ]
           : [],
       );
     add.mockRestore();
     const said = trainingProducts(config, shape, plan).map((p) => {
-      const isGrid = p.output === 'grid';
-      const atOnce = isGrid ? (p.stack ?? 1) : 1;
+      const isFixed = p.output === 'fixed';
+      const atOnce = isFixed ? (p.stack ?? 1) : 1;
       const launch = [p.label, p.layout, rowsOf(p), p.n, p.k, atOnce, p.lda, p.ldb, p.ldc, p.output];
       return [words(...launch), p.count] as const;
     });
@@ -81,9 +81,9 @@ test.each([
 );
 
 test('The products of a model are contested in one order, whatever the order in which a graph launches them', () => {
-  // Of this width, the products of both maps of the feed-forward are as much work and in classes of their own.
+  // At this width, the products of both feed-forward maps are equally large and in different classes.
   const config = { vocabSize: 701, context: 24, width: 640, layers: 3, heads: 10, tie: true, qkvBias: true };
-  const plan = defaultPlan(bench.gpu.adapter);
+  const plan = defaultPlan(harness.gpu.adapter);
   const contested = (changes: object) =>
     matmulClasses(trainingProducts(config, { batch: 4, context: 24, dropout: 0, ...changes }, plan));
   const order = [

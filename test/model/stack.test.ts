@@ -38,7 +38,7 @@ describe('the stack that is chosen', () => {
   });
 
   test('the chosen stack takes no more memory than half a gigabyte on top, nor than there is', () => {
-    // A sequence of 1,024 tokens takes 0.66 GB, and 0.14 GB where layers are computed again.
+    // A sequence of 1,024 tokens takes 0.66 GB, or 0.14 GB with recomputation.
     expect(chosen('gpt2', HARDWARE)).toBe(1);
     expect(chosen('gpt2', HARDWARE, { recompute: true })).toBe(4);
     const { model, shape } = benchShape('tiny');
@@ -88,7 +88,7 @@ describe('the stacks that are possible', () => {
     expect(MOST_ROWS).toBeLessThan(1024 * 64);
     expect(possible({}, 1024, 1, 64)).not.toContain(1024);
     expect(possible({}, 1024, 1, 64)).toContain(512);
-    // The wider activations of 128 rows.
+    // The widest activations, of 128 rows.
     expect(possible({ windowValues: 4 * 4 * 128 * 128 }, 12)).toEqual([4, 3, 2, 1]);
   });
 

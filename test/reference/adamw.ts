@@ -3,10 +3,10 @@ import type { Values } from './operations.js';
 export interface AdamWState {
   /** Updates taken so far. */
   step: number;
-  /** First moments by parameter name; a tensor appears with its first gradient. */
-  readonly first: Map<string, Float64Array>;
+  /** First moments by parameter name; a tensor is added with its first gradient. */
+  readonly m: Map<string, Float64Array>;
   /** Second moments, likewise. */
-  readonly second: Map<string, Float64Array>;
+  readonly v: Map<string, Float64Array>;
 }
 
 export interface AdamWOptions {
@@ -15,14 +15,14 @@ export interface AdamWOptions {
   readonly beta1: number;
   readonly beta2: number;
   readonly epsilon: number;
-  /** Whether a parameter decays; without it every one does, as in torch.optim.AdamW. */
+  /** Whether a parameter decays. Default: all do, as in torch.optim.AdamW. */
   readonly decays?: (name: string) => boolean;
-  /** Factor of every gradient; 1 without it. */
+  /** Factor of every gradient. Default 1. */
   readonly clipScale?: number;
 }
 
 export function freshAdamW(): AdamWState {
-  return { step: 0, first: new Map(), second: new Map() };
+  return { step: 0, m: new Map(), v: new Map() };
 }
 
 /** One update of `weights` and `state`, in place: Loshchilov and Hutter, arXiv 1711.05101, as torch.optim.AdamW does. */
@@ -39,10 +39,10 @@ export function adamW(
   for (const [name, w] of weights) {
     const gradient = gradients.get(name);
     if (gradient?.length !== w.length) throw new RangeError(`no gradient that fits ${name}`);
-    const m = state.first.get(name) ?? new Float64Array(w.length);
-    const v = state.second.get(name) ?? new Float64Array(w.length);
-    state.first.set(name, m);
-    state.second.set(name, v);
+    const m = state.m.get(name) ?? new Float64Array(w.length);
+    const v = state.v.get(name) ?? new Float64Array(w.length);
+    state.m.set(name, m);
+    state.v.set(name, v);
     const decay = decays(name) ? learningRate * weightDecay : 0;
     for (let i = 0; i < w.length; i++) {
       const g = gradient[i] * clipScale;

@@ -8,7 +8,7 @@ export interface Offender {
   readonly error: number;
 }
 
-/** The worst of all values, measured against the largest of those wanted. NaN is the worst of all. */
+/** The worst value: the largest |got - want| relative to the largest |want|. NaN is worse than any number. */
 export function worst(got: ArrayLike<number>, want: ArrayLike<number>): Offender {
   if (got.length !== want.length) throw new Error(`${got.length} values, ${want.length} wanted`);
   let scale = 1e-30;
@@ -22,7 +22,7 @@ export function worst(got: ArrayLike<number>, want: ArrayLike<number>): Offender
   return found;
 }
 
-/** Fails with the worst offender's place and values unless every value is within `tolerance` of the largest wanted. */
+/** Fails, with index and values of the worst offender, unless every error is within `tolerance` of the largest |want|. */
 export function agree(got: ArrayLike<number>, want: ArrayLike<number>, tolerance: number, what = 'values'): void {
   const w = worst(got, want);
   expect(w.error, `${what}: worst at ${w.index}: got ${w.got}, want ${w.want}`).toBeLessThanOrEqual(tolerance);

@@ -22,8 +22,8 @@ export function dropoutFactor(d: ReferenceDropout | undefined, slot: number, pla
 }
 
 /**
- * Causal attention in float64, by the textbook: every matrix written out. Layouts as in src/model/attention.ts.
- * Without `outGradient` the gradient is that of zero.
+ * Causal attention in float64, as in a textbook, with every matrix. Layouts as in src/model/ops/attention.ts. `outGradient`
+ * defaults to zero.
  */
 export function attention(
   shape: ReferenceShape,

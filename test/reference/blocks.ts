@@ -1,9 +1,9 @@
-/** What the GPU and the reducer do with blocks (`cluster/exchange/blocks.ts`), in plain TypeScript. */
+/** The reference of what the GPU and the reducer do with blocks (`cluster/exchange/blocks.ts`). */
 import { BLOCK_VALUES, type BlockLayout, blockLayout, blockSize, packBlocks } from '../../cluster/exchange/blocks.js';
 import { equalChecksums, weightsChecksum } from '../../cluster/exchange/checksum.js';
 import { LantrainError } from '../../src/errors.js';
 
-/** Packs what turns the weights `before` into the weights `after`, both given as their bits. */
+/** Packs the differences from the weights `before` to the weights `after`, both given as bits. */
 export function packDifferences(before: Uint32Array, after: Uint32Array): Uint8Array {
   if (before.length !== after.length) throw new RangeError(`${before.length} weights before, ${after.length} after`);
   const low = Uint32Array.from(after, (bits, i) => (orderKey(bits) - orderKey(before[i])) >>> 0);
@@ -23,9 +23,8 @@ export function unpackSums(packed: Uint8Array, values: number): { low: Uint32Arr
 }
 
 /**
- * Turns `weights`, given as their bits, into the weights that were packed against them, in place. Throws
- * LT_CLUSTER_FRAME when the bytes are malformed (nothing has changed then), or when what comes out is not what was
- * packed: they were other weights.
+ * Applies packed differences to `weights`, given as bits, in place. Throws LT_CLUSTER_FRAME when the bytes are malformed
+ * (nothing has changed then), or when the result is not what was packed, because `weights` were others.
  */
 export function applyDifferences(packed: Uint8Array, weights: Uint32Array): void {
   const layout = blockLayout(packed, weights.length, 'differences');
@@ -37,8 +36,8 @@ export function applyDifferences(packed: Uint8Array, weights: Uint32Array): void
 }
 
 /**
- * An integer that orders floats as their values (-0 just below +0), from the float's bits; its own inverse. Weights
- * that differ by one rounding differ by one here.
+ * Maps the bits of a float to an integer with the same order (-0 just below +0); it is its own inverse. Neighbouring floats
+ * map to neighbouring integers.
  */
 export function orderKey(bits: number): number {
   return (bits ^ ((bits >> 31) & 0x7fffffff)) >>> 0;

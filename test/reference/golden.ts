@@ -5,7 +5,7 @@ import type { ModelConfig } from '../../src/model/config.js';
 import type { Values } from './operations.js';
 import { readTensors } from './safetensors.js';
 
-/** How far a loss may be from PyTorch's: some units in the last place of float32, which both sum in other orders. */
+/** How far a loss may be from PyTorch's: some units in the last place of float32, because the orders of sums differ. */
 export const GOLDEN_LOSS_ERROR = 1e-6;
 
 /** A small model and 20 steps of its training, computed by PyTorch in float32 without dropout. */
@@ -73,15 +73,15 @@ function ownNames(tensors: ReadonlyMap<string, Float32Array>): Map<string, Float
 }
 
 /**
- * The batch of update `step` (0 is the first), both [B, T]: windows of T + 1 tokens follow each other with stride T, the
- * incomplete batch at the end is left out, and the list begins again when it is through.
+ * Tokens and targets [B, T] of update `step` (0 is the first). Windows of T + 1 tokens have stride T. The incomplete batch at
+ * the end is left out, and after the last batch the first one comes again.
  */
 export function goldenBatch(golden: Golden, step: number): { tokens: Uint32Array; targets: Uint32Array } {
   const { batch, tokens } = golden;
   const { context: T } = golden.config;
   const windows = Math.floor((tokens.length - 1) / T);
   const start = (step % Math.floor(windows / batch)) * batch * T;
-  // Windows that follow each other with stride T lie side by side, and so do their targets.
+  // Windows with stride T are contiguous, and so are their targets.
   const end = start + batch * T;
   return { tokens: tokens.slice(start, end), targets: tokens.slice(start + 1, end + 1) };
 }

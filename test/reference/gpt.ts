@@ -35,13 +35,13 @@ export interface Dropout {
 }
 
 export interface ForwardOptions {
-  /** Without it nothing is dropped. */
+  /** Absent: nothing is dropped. */
   readonly dropout?: Dropout;
-  /** T: tokens a sequence, when shorter than `config.context`. */
+  /** T: tokens of a sequence, if fewer than `config.context`. */
   readonly context?: number;
 }
 
-/** What the forward pass computed, and all that `backward` needs to go back. */
+/** The results of the forward pass, with all that `backward` needs. */
 export interface Pass {
   /** [B, T, V] */
   readonly logits: Float64Array;
@@ -49,7 +49,7 @@ export interface Pass {
   readonly losses: Float64Array;
   readonly lossSum: number;
   /**
-   * By the names of the buffers in src/model/gpt.ts: `x.<layer>` (also `x.<layers>`), `middle.<layer>` [B, T, C]: the
+   * By the names of the buffers in src/model/buffers.ts: `x.<layer>` (also `x.<layers>`), `middle.<layer>` [B, T, C]: the
    * residual stream before the attention and before the feed-forward; `norm1.<layer>`, `norm2.<layer>`,
    * `attention.<layer>`, `final` [B, T, C]; `qkv.<layer>` [B, T, 3 C]; `hidden.<layer>`, `gelu.<layer>` [B, T, 4 C].
    */
@@ -133,10 +133,10 @@ export function forward(
 }
 
 /**
- * The gradient of lossScale * (sum of the token losses) by every parameter, in the order of `parameters(config)`; the
- * mean loss has lossScale = 1 / (targets that are not ignored).
+ * The gradient of tokenWeight * (sum of the token losses) by every parameter, in the order of `parameters(config)`; the
+ * mean loss has tokenWeight = 1 / (targets that are not ignored).
  */
-export function backward(pass: Pass, lossScale: number): Map<string, Float64Array> {
+export function backward(pass: Pass, tokenWeight: number): Map<string, Float64Array> {
   const { config, weights, tokens, targets, logits, options } = pass;
   const { C, T, heads, ...factors } = frame(config, tokens.length, options);
   const { vocabSize: V, context: positions } = config;
@@ -145,22 +145,22 @@ export function backward(pass: Pass, lossScale: number): Map<string, Float64Arra
   const gradients = new Map<string, Float64Array>(
     parameters(config).map(({ name, size }) => [name, new Float64Array(size)]),
   );
-  /** Adds to the gradient of `name`: the tied embedding collects two. */
+  /** Adds to the gradient of `name`. A tied embedding gets two gradients. */
   const collect = (name: string, gradient: Float64Array) => gradients.set(name, add(named(gradients, name), gradient));
 
   const headName = config.tie ? 'wte.weight' : 'lm_head.weight';
-  const dLogits = crossEntropyBackward(logits, targets, V, lossScale);
+  const dLogits = crossEntropyBackward(logits, targets, V, tokenWeight);
   const top = headBackward(a('final'), w(headName), dLogits, C, V);
   collect(headName, top.dw);
 
-  /** Back through a LayerNorm of `x`; collects its gradients. */
+  /** Backward through a LayerNorm of `x`; adds its gradients. */
   const normBackward = (name: string, x: Values, dy: Values) => {
     const back = layerNormBackward(x, w(`${name}.weight`), dy, C);
     collect(`${name}.weight`, back.dGain);
     collect(`${name}.bias`, back.dBias);
     return back.dx;
   };
-  /** Back through a linear layer of `x`, [M, K] to [M, N]; collects its gradients. */
+  /** Backward through a linear layer of `x`, [M, K] to [M, N]; adds its gradients. */
   const layerBackward = (name: string, x: Values, dy: Values, K: number, N: number) => {
     const back = linearBackward(x, w(`${name}.weight`), dy, K, N);
     collect(`${name}.weight`, back.dw);

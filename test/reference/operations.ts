@@ -1,9 +1,9 @@
 import { type Key, threefry } from '../../src/util/random.js';
 
 /**
- * Every operation of the model and its gradient in float64, by the textbook: the oracle of the kernels. Arrays are flat
- * and row-major; M counts the rows of all sequences together. Inputs may be of any precision, results are float64. A
- * backward function takes what the forward one took and `dy`, the loss's gradient by the forward result.
+ * Every operation of the model and its gradient in float64, as in a textbook: the reference of the kernels. Arrays are flat and
+ * row-major; M is the number of rows of all sequences. Inputs may be of any precision, results are float64. A backward
+ * function takes the inputs of the forward one and `dy`, the loss's gradient by the forward result.
  */
 export type Values = ArrayLike<number>;
 
@@ -19,7 +19,7 @@ export function add(a: Values, b: Values): Float64Array {
   return Float64Array.from(a, (value, i) => value + b[i]);
 }
 
-/** a * b, element by element; without `b`, a copy of `a`. Dropout, forward and backward, is this with its factors. */
+/** a * b, element by element; without `b`, a copy of `a`. With factors as `b` it is dropout, forward and backward. */
 export function multiply(a: Values, b: Values | undefined): Float64Array {
   return Float64Array.from(a, (value, i) => (b === undefined ? value : value * b[i]));
 }
@@ -107,7 +107,7 @@ export function layerNormBackward(
     const at = row * C;
     const normal = Float64Array.from({ length: C }, (_, c) => (x[at + c] - mean[row]) * inverse[row]);
     const dNormal = Float64Array.from({ length: C }, (_, c) => dy[at + c] * gain[c]);
-    // What dNormal has along the constant and along the row itself, the normalization takes away.
+    // Normalization removes the components of dNormal along the constant and along the row itself.
     const along = dNormal.reduce((sum, d) => sum + d, 0) / C;
     const across = dNormal.reduce((sum, d, c) => sum + d * normal[c], 0) / C;
     for (let c = 0; c < C; c++) {

@@ -5,9 +5,9 @@ import { parameters } from '../../src/model/parameters.js';
 import { deriveKey, Stream, threefry, uniformAt } from '../../src/util/random.js';
 import { adamW, freshAdamW, gradientNorm } from './adamw.js';
 import { agree } from './agree.js';
+import { fixedPointStatus, fixedPointSum, fromFixedPoint, fromWords, toFixedPoint, toWords } from './fixed-point.js';
 import { goldenBatch, loadGolden, toFloat64 } from './golden.js';
 import { backward, type ForwardOptions, forward } from './gpt.js';
-import { fromGrid, fromWords, gridStatus, gridSum, toGrid, toWords } from './grid.js';
 import { dropoutFactors, gelu, IGNORED_TARGET } from './operations.js';
 
 const shape = { vocabSize: 11, context: 5, width: 6, layers: 2, heads: 3 };
@@ -27,7 +27,7 @@ function someTokens(config: ModelConfig, count: number, seed: number): Uint32Arr
   return Uint32Array.from({ length: count }, (_, i) => Math.floor(uniformAt(key, i) * config.vocabSize));
 }
 
-/** Where a gradient is largest, and some places all over the tensor. */
+/** The index of the largest gradient, and some indices all over the tensor. */
 function places(gradient: Float64Array): Set<number> {
   const { length } = gradient;
   const largest = gradient.reduce((best, g, i) => (Math.abs(g) > Math.abs(gradient[best]) ? i : best), 0);
@@ -74,7 +74,7 @@ describe('the reference gradient', () => {
       expect(largest, `${name} is reached`).toBeGreaterThan(1e-4);
       for (const i of places(gradient)) {
         const slope = slopeAt(values, i);
-        // Some gradients are zero by nature (unseen tokens, the keys' bias): those are held against the tensor's largest.
+        // Some gradients are zero in theory (unseen tokens, the keys' bias), so errors are relative to the tensor's largest.
         const error = Math.abs(gradient[i] - slope) / Math.max(Math.abs(slope), 1e-2 * largest);
         expect(error, `${name}[${i}]: gradient ${gradient[i]}, slope ${slope}`).toBeLessThan(1e-6);
       }
@@ -118,7 +118,7 @@ describe('the reference and PyTorch', () => {
       adamW(weights, backward(pass, 1 / tokens.length), state, golden);
     });
     expect(golden.losses.length).toBe(20);
-    // PyTorch's rounding is all the gradient that the keys' bias has, and AdamW makes steps of it.
+    // The gradient of the keys' bias is only PyTorch's rounding, which AdamW turns into full steps.
     for (const [tensor, want] of golden.finalWeights) agree(weights.get(tensor) ?? [], want, 1e-3, tensor);
   });
 });
@@ -137,11 +137,11 @@ describe('the reference AdamW', () => {
     expect(gradientNorm(gradients)).toBe(5);
     const state = freshAdamW();
     adamW(weights, gradients, state, { ...options, decays: (name) => name === 'a', clipScale: 0.5 });
-    // The first update goes by the gradient's sign.
+    // The first update depends on the gradient's sign only.
     expect(weights.get('a')?.[0]).toBeCloseTo(2 * 0.95 - 0.1, 7);
     expect(weights.get('b')?.[0]).toBeCloseTo(2 + 0.1, 7);
-    expect(state.first.get('a')?.[0]).toBeCloseTo(0.1 * 2, 12);
-    expect(state.second.get('b')?.[0]).toBeCloseTo(0.01 * 1.5 ** 2, 12);
+    expect(state.m.get('a')?.[0]).toBeCloseTo(0.1 * 2, 12);
+    expect(state.v.get('b')?.[0]).toBeCloseTo(0.01 * 1.5 ** 2, 12);
   });
 });
 
@@ -224,10 +224,10 @@ describe('the reference GELU', () => {
   });
 });
 
-describe('the reference grid', () => {
+describe('the reference fixed point', () => {
   const unit = 2 ** -40;
 
-  test('the reference grid rounds to the nearest step, ties to even', () => {
+  test('the reference fixed point rounds to the nearest step, ties to even', () => {
     const rounded: [number, bigint][] = [
       [0, 0n],
       [-0, 0n],
@@ -242,18 +242,18 @@ describe('the reference grid', () => {
       [-7, -7n],
       [2 ** 52 - 2 ** 28, 2n ** 52n - 2n ** 28n],
     ];
-    for (const [steps, want] of rounded) expect(toGrid(steps * unit), `${steps} steps`).toBe(want);
-    expect(toGrid(-(2 ** -149))).toBe(0n);
+    for (const [steps, want] of rounded) expect(toFixedPoint(steps * unit), `${steps} steps`).toBe(want);
+    expect(toFixedPoint(-(2 ** -149))).toBe(0n);
   });
 
-  test('the reference grid refuses what it cannot hold', () => {
-    expect([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY].map(gridStatus)).toEqual([1, 1, 1]);
-    expect([4096, -4096, 4095.9998, -4095.9998].map(gridStatus)).toEqual([2, 2, 0, 0]);
-    expect(() => toGrid(4096)).toThrow(RangeError);
+  test('the reference fixed point refuses what it cannot hold', () => {
+    expect([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY].map(fixedPointStatus)).toEqual([1, 1, 1]);
+    expect([4096, -4096, 4095.9998, -4095.9998].map(fixedPointStatus)).toEqual([2, 2, 0, 0]);
+    expect(() => toFixedPoint(4096)).toThrow(RangeError);
   });
 
-  test('a value of the reference grid comes back as the nearest float32, rounded once', () => {
-    const steps = (n: bigint) => fromGrid(n) / unit;
+  test('a value of the reference fixed point comes back as the nearest float32, rounded once', () => {
+    const steps = (n: bigint) => fromFixedPoint(n) / unit;
     expect(steps(2n ** 24n + 1n)).toBe(2 ** 24);
     expect(steps(2n ** 24n + 3n)).toBe(2 ** 24 + 4);
     // Float64 would round first to the tie, and then down.
@@ -267,7 +267,7 @@ describe('the reference grid', () => {
     );
     fc.assert(
       fc.property(integers, (n) => {
-        const value = fromGrid(n);
+        const value = fromFixedPoint(n);
         expect(Math.fround(value)).toBe(value);
         const exact = BigInt(value / unit);
         const distance = (m: bigint) => (m > n ? m - n : n - m);
@@ -282,23 +282,23 @@ describe('the reference grid', () => {
     );
   });
 
-  test('the reference grid keeps float32 values of at least 2^-17 exactly, all others within half a step', () => {
+  test('the reference fixed point keeps float32 values of at least 2^-17 exactly, all others within half a step', () => {
     const values = fc.float({ min: -4095, max: 4095, noNaN: true });
     fc.assert(
       fc.property(values, (value) => {
-        expect(Math.abs(Number(toGrid(value)) - value / unit)).toBeLessThanOrEqual(0.5);
-        if (Math.abs(value) >= 2 ** -17) expect(fromGrid(toGrid(value))).toBe(value);
+        expect(Math.abs(Number(toFixedPoint(value)) - value / unit)).toBeLessThanOrEqual(0.5);
+        if (Math.abs(value) >= 2 ** -17) expect(fromFixedPoint(toFixedPoint(value))).toBe(value);
       }),
     );
   });
 
-  test('the reference grid sums parts to the same integers in any order', () => {
+  test('the reference fixed point sums parts to the same integers in any order', () => {
     const parts = [
       [1, -0.1],
       [2 ** -30, 0.1],
       [-1, 3 * unit],
     ];
-    expect([...gridSum(parts)]).toEqual([1024n, 3n]);
-    expect(gridSum(parts.toReversed())).toEqual(gridSum(parts));
+    expect([...fixedPointSum(parts)]).toEqual([1024n, 3n]);
+    expect(fixedPointSum(parts.toReversed())).toEqual(fixedPointSum(parts));
   });
 });

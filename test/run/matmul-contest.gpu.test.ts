@@ -6,13 +6,13 @@ import { type Product, trainingProducts } from '../../src/model/products.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { holdContest, winnerOf } from '../../src/run/contest.js';
 import { MatmulContest, matmulCandidates, matmulClasses, withVariants } from '../../src/run/matmul-contest.js';
-import { Bench } from '../gpu/harness.js';
+import { GpuHarness } from '../gpu/harness.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 let plan: Plan;
 beforeAll(async () => {
-  bench = await Bench.open();
-  plan = { ...defaultPlan(bench.gpu.adapter), matmul: always('tile64x64') };
+  harness = await GpuHarness.open();
+  plan = { ...defaultPlan(harness.gpu.adapter), matmul: always('tile64x64') };
 });
 
 const product = (changes: Partial<Product>): Product => ({
@@ -39,9 +39,9 @@ async function hold(kernels: KernelCache, p: Product, matmul = plan.matmul) {
 }
 
 test('a contest finds right what is right, and register tiles bit-equal to workgroup tiles, for both outputs', async () => {
-  const weights = { layout: 'TN', output: 'grid', lda: 37 } as const;
+  const weights = { layout: 'TN', output: 'fixed', lda: 37 } as const;
   for (const p of [product({}), product(weights), product({ stack: 3 }), product({ ...weights, stack: 3 })]) {
-    const entries = await hold(bench.kernels, p);
+    const entries = await hold(harness.kernels, p);
     expect(entries.length).toBeGreaterThan(1);
     for (const { candidate, examined } of entries) expect(examined?.wrong, candidate).toBeUndefined();
     expect(entries.find((e) => e.candidate === 'register4x4')?.examined).toEqual({ equal: true });
@@ -50,7 +50,7 @@ test('a contest finds right what is right, and register tiles bit-equal to workg
 
 test('a contest finds kernels bit-equal that split K alike', async () => {
   const p = product({ k: 300, lda: 300, stack: 2 });
-  const entries = await hold(bench.kernels, p, always('tile64x64/kfit'));
+  const entries = await hold(harness.kernels, p, always('tile64x64/kfit'));
   expect(scratchValues('tile64x64/kfit', p)).toBe(2 * 2 * 37 * 36);
   for (const { candidate, examined } of entries) expect(examined?.wrong, candidate).toBeUndefined();
   expect(entries.find((e) => e.candidate === 'register4x4/kfit')?.examined).toEqual({ equal: true });
@@ -59,9 +59,9 @@ test('a contest finds kernels bit-equal that split K alike', async () => {
 test('a contest rejects a kernel that was broken on purpose, by its name', async () => {
   const shaders = loadShaders();
   // Register tiles lose the second of four terms; tiles in workgroup memory stay as they are.
-  const broken = shaders.matmul_tile.replace('acc + p.x * b.i0 + p.y', 'acc + p.x * b.i0 + select(0.0, p.y, SLABS)');
+  const broken = shaders.matmul_tile.replace('acc + p.x * b.i0 + p.y', 'acc + p.x * b.i0 + select(0.0, p.y, STAGED)');
   expect(broken).not.toBe(shaders.matmul_tile);
-  const entries = await hold(new KernelCache(bench.gpu, { ...shaders, matmul_tile: broken }), product({}));
+  const entries = await hold(new KernelCache(harness.gpu, { ...shaders, matmul_tile: broken }), product({}));
   const rejected = entries.filter(({ examined }) => examined?.wrong !== undefined);
   const isBroken = ({ candidate }: { readonly candidate: string }) => candidate.startsWith('register');
   expect(rejected).toEqual(entries.filter(isBroken));
@@ -101,7 +101,7 @@ describe('what is contested', () => {
     // Where few tiles leave a GPU idle, parts of K are tried first; else large tiles.
     expect(matmulCandidates(gpu, product({ k: 512 }), 'tile64x64', true)[0]).toBe('tile32x32/k4');
     expect(matmulCandidates(gpu, product({ k: 512, stack: 2 }), 'tile64x64', true)[0]).toBe('tile32x32/k4');
-    const weights = product({ layout: 'TN', output: 'grid', k: 512, stack: 2 });
+    const weights = product({ layout: 'TN', output: 'fixed', k: 512, stack: 2 });
     expect(matmulCandidates(gpu, weights, 'tile64x64', true)[0]).not.toContain('/k');
     // What is split as the table says has the bits of all that are split so.
     const split = candidates(gpu, 'tile64x64/kfit', false);

@@ -4,21 +4,21 @@ import type { View } from '../../src/gpu/view.js';
 import { ATTENTION_VARIANTS, type AttentionVariant } from '../../src/model/attention.js';
 import { type AttentionShape, attention, attentionGradient } from '../../src/model/ops/attention.js';
 import { deriveKey } from '../../src/util/random.js';
-import { Bench, noise } from '../gpu/harness.js';
+import { GpuHarness, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { type ReferenceDropout, attention as referenceAttention } from '../reference/attention.js';
 import { sampled } from '../thorough.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
 interface Case extends AttentionShape {
   readonly dropout?: boolean;
-  /** Of q and k: scores are about its square. */
+  /** The scale of q and k; scores are about its square. */
   readonly size?: number;
-  /** Of the errors allowed, relative to the largest value. */
+  /** The largest error allowed, relative to the largest value. */
   readonly tolerance?: number;
 }
 
@@ -45,7 +45,7 @@ const CASES: readonly Case[] = [
   one(20, 96, { heads: 3, dropout: true }),
   one(34, 100, { heads: 2, dropout: true }),
   one(33, 128, { heads: 2 }),
-  // Scores of about +-80: exp overflows without the running maximum, and float32 itself knows them to 1e-5 only.
+  // Scores of about +-80: exp overflows without the running maximum, and float32 holds them to 1e-5 only.
   one(47, 32, { heads: 2, size: 6.5, tolerance: 2e-4 }),
 ];
 
@@ -56,34 +56,38 @@ const DROPOUT: ReferenceDropout = { key: deriveKey(5, 3, 1, 2), firstSlot: FIRST
 async function run(variant: AttentionVariant, shape: Case, qkvValues: Float32Array, gradientValues: Float32Array) {
   const { batch, context, heads, headSize } = shape;
   const rows = batch * heads * context;
-  const filled = (n: number) => bench.put(new Float32Array(n).fill(Number.NaN));
-  const qkv = await bench.put(qkvValues);
-  const outGradient = await bench.put(gradientValues);
+  const filled = (n: number) => harness.put(new Float32Array(n).fill(Number.NaN));
+  const qkv = await harness.put(qkvValues);
+  const outGradient = await harness.put(gradientValues);
   const out = await filled(rows * headSize);
   const logsumexp = await filled(rows);
   const delta = await filled(rows);
   const qkvGradient = await filled(rows * headSize * 3);
   const dropout: View | undefined = shape.dropout
-    ? await bench.uniform([...DROPOUT.key, FIRST_SLOT, Math.floor(RATE * 2 ** 32), { f32: 1 / (1 - RATE) }])
+    ? await harness.uniform([...DROPOUT.key, FIRST_SLOT, Math.floor(RATE * 2 ** 32), { f32: 1 / (1 - RATE) }])
     : undefined;
   const list = new DispatchList();
   const graph = { add: (dispatch: Dispatch) => list.add(dispatch), plan: { attention: variant } };
   attention(graph, shape, { qkv, out, logsumexp, dropout });
   attentionGradient(graph, shape, { qkv, out, logsumexp, outGradient, delta, qkvGradient, dropout });
-  await list.prepare(bench.kernels);
-  list.submit(bench.gpu);
-  const read = async () => [await bench.floats(out), await bench.floats(logsumexp), await bench.floats(qkvGradient)];
+  await list.prepare(harness.kernels);
+  list.submit(harness.gpu);
+  const read = async () => [
+    await harness.floats(out),
+    await harness.floats(logsumexp),
+    await harness.floats(qkvGradient),
+  ];
   const results = await read();
-  list.submit(bench.gpu);
+  list.submit(harness.gpu);
   return { results, again: await read() };
 }
 
 /**
- * Heads that compile for ten seconds and more on a software adapter run only with this variable; CI sets the first. That is
- * as tiles; on SwiftShader subgroups are as slow.
+ * The environment variable that the case needs, if any; CI sets the first one. Cases that take ten seconds or more to compile
+ * on a software adapter need one: tiles with large heads, and on SwiftShader subgroups as well.
  */
 function neededFor(variant: AttentionVariant, headSize: number): 'LANTRAIN_ALL_DRIVERS' | 'LANTRAIN_SLOW' | undefined {
-  const { software, subgroupSize } = bench.gpu.adapter;
+  const { software, subgroupSize } = harness.gpu.adapter;
   const isTile = variant === 'tile';
   if (!software || headSize <= 32 || (!isTile && subgroupSize === 8)) return undefined;
   return isTile && headSize >= 64 ? 'LANTRAIN_SLOW' : 'LANTRAIN_ALL_DRIVERS';
@@ -93,7 +97,7 @@ describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
   test.for(sampled(CASES, 6))(
     'attention agrees with float64: batch $batch, $context tokens, $heads heads of $headSize, dropout $dropout, size $size',
     async (shape, { skip }) => {
-      const { adapter } = bench.gpu;
+      const { adapter } = harness.gpu;
       const lanes = /^subgroup(\d+)$/.exec(variant)?.[1];
       skip(
         lanes !== undefined && Number(lanes) !== adapter.subgroupSize,
@@ -114,7 +118,7 @@ describe.each(ATTENTION_VARIANTS)('attention, %s', (variant) => {
         const ofPart = (values: ArrayLike<number>) =>
           Array.from(values).filter((_, n) => Math.floor((n % (3 * C)) / C) === part);
         const [got, wanted] = [ofPart(qkvGradient), ofPart(want.qkvGradient)];
-        // With one token there is nothing to choose: the gradients of q and k are rounding errors around zero.
+        // With one token softmax is constant, so the gradients of q and k are rounding errors around zero.
         if (context === 1 && part < 2) expect(Math.max(...got.map(Math.abs))).toBeLessThan(1e-6);
         else agree(got, wanted, tolerance, `gradient of the ${name}`);
       }

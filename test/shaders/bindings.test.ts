@@ -6,7 +6,7 @@ import { loadShaders } from '../../src/node/shaders.js';
 const shaders = loadShaders();
 const names = Object.keys(shaders);
 
-/** `number variable` of every binding that stands in a text. */
+/** `number variable` of every binding in a text. */
 function bindingsIn(text: string): string[] {
   return [...text.matchAll(/@binding\((\d+)\)\s*var<[^>]*>\s*(\w+)/g)].map(([, number, name]) => `${number} ${name}`);
 }
@@ -27,8 +27,8 @@ test('The table of binding numbers in docs/kernels.md is that of the shaders', (
 
 test('No binding number is taken twice in a shader and what it imports', () => {
   for (const name of names) {
-    const switches = [...shaders[name].matchAll(/\/\/! (\w+):/g)].map(([, name]) => name);
-    for (const chosen of [[], ...switches.map((name) => [name]), ['quads'], ['scaled'], ['quads', 'scaled']]) {
+    const defines = [...shaders[name].matchAll(/\/\/! (\w+):/g)].map(([, name]) => name);
+    for (const chosen of [[], ...defines.map((name) => [name]), ['vec4'], ['scaled'], ['vec4', 'scaled']]) {
       const numbers = bindingsIn(composeShader(shaders, name, chosen)).map((binding) => Number.parseInt(binding, 10));
       expect(numbers.length, `${name} ${chosen.join(' ')}`).toBe(new Set(numbers).size);
     }

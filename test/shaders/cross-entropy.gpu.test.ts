@@ -2,18 +2,18 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { crossEntropy, sumLosses } from '../../src/model/ops/loss.js';
 import { logitsStride } from '../../src/model/shape.js';
-import { Bench, noise } from '../gpu/harness.js';
-import { OperationBench, ROW_PLANS } from '../model/bench.js';
+import { GpuHarness, noise } from '../gpu/harness.js';
+import { OperationHarness, ROW_PLANS } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
-import { toGrid } from '../reference/grid.js';
+import { toFixedPoint } from '../reference/fixed-point.js';
 import { crossEntropyBackward, crossEntropy as referenceCrossEntropy } from '../reference/operations.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
-/** What stands beyond the vocabulary; it must neither count nor change. */
+/** The value beyond the vocabulary, which must neither count nor change. */
 const PADDING = 3e38;
 
 interface Problem {
@@ -38,20 +38,20 @@ function extremes(rows: number, V: number): Problem {
   return { logits, targets };
 }
 
-async function run(model: OperationBench, { logits, targets }: Problem, scaleValue?: number) {
+async function run(model: OperationHarness, { logits, targets }: Problem, scaleValue?: number) {
   const { config } = model.weights.layout;
   const [V, stride, rows] = [config.vocabSize, logitsStride(config), targets.length];
   const padded = new Float32Array(rows * stride).fill(PADDING);
   for (let r = 0; r < rows; r++) padded.set(logits.subarray(r * V, (r + 1) * V), r * stride);
-  const view = await bench.put(padded);
-  const losses = await bench.zeros(rows);
-  const scale = scaleValue === undefined ? undefined : await bench.uniform([{ f32: scaleValue }]);
-  const targetView = await bench.put(targets);
+  const view = await harness.put(padded);
+  const losses = await harness.zeros(rows);
+  const scale = scaleValue === undefined ? undefined : await harness.uniform([{ f32: scaleValue }]);
+  const targetView = await harness.put(targets);
   await model.run((g) => crossEntropy(g, { logits: view, targets: targetView, losses, rows, stride, scale }));
-  const after = await bench.floats(view);
+  const after = await harness.floats(view);
   const inside = after.filter((_, i) => i % stride < V);
   expect(after.filter((v, i) => i % stride >= V && v !== Math.fround(PADDING)).length, 'padding').toBe(0);
-  return { losses: await bench.floats(losses), logits: inside };
+  return { losses: await harness.floats(losses), logits: inside };
 }
 
 describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) => {
@@ -62,7 +62,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
     [17, 61],
     [7, 520],
   ])('losses and gradients of %d rows of %d logits agree with float64', async (rows, V) => {
-    const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
+    const model = await OperationHarness.create(harness, { vocabSize: V }, rowPlan);
     const problem: Problem = { logits: noise(rows * V, 10, 5), targets: targetsFor(rows, V) };
     if (rows > 1) problem.targets[rows - 2] = IGNORED_TARGET;
     const want = referenceCrossEntropy(problem.logits, problem.targets, V);
@@ -80,14 +80,14 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
 
   test('cross-entropy stays finite for extreme logits', async () => {
     const [rows, V] = [17, 61];
-    const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
+    const model = await OperationHarness.create(harness, { vocabSize: V }, rowPlan);
     const problem = extremes(rows, V);
     const want = referenceCrossEntropy(problem.logits, problem.targets, V);
     const got = await run(model, problem, 1);
     const dWant = crossEntropyBackward(problem.logits, problem.targets, V, 1);
     for (let r = 0; r < rows; r++) {
       const dRow = (d: Float32Array | Float64Array) => d.subarray(r * V, (r + 1) * V);
-      // At 1e30, the logarithm of 61 is below float32's last digit: the loss of a flat row is 0 there.
+      // At 1e30, log 61 is below float32's last digit: the loss of a flat row is 0 there.
       const flat = r % 6 === 1 || r % 6 === 2;
       expect(Math.abs(got.losses[r] - (flat ? 0 : want[r])), `loss of row ${r}`).toBeLessThan(2e-3);
       agree(dRow(got.logits), dRow(dWant), 1e-4, `gradient of row ${r}`);
@@ -96,7 +96,7 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
 
   test('a NaN or an infinity among the logits makes the loss not finite', async () => {
     const [rows, V] = [17, 61];
-    const model = await OperationBench.create(bench, { vocabSize: V }, rowPlan);
+    const model = await OperationHarness.create(harness, { vocabSize: V }, rowPlan);
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY])
       for (const at of [0, 30, 60]) {
         const logits = noise(rows * V, 12);
@@ -110,27 +110,27 @@ describe.each(ROW_PLANS)('cross-entropy with $rowLanes lanes a row', (rowPlan) =
 
 describe('the sum of the losses', () => {
   test.each([1, 64, 131])(
-    'the sum of the losses of %d rows is exact on the grid, launch after launch',
+    'the sum of the losses of %d rows is exact in fixed point, launch after launch',
     async (rows) => {
-      const model = await OperationBench.create(bench, {});
+      const model = await OperationHarness.create(harness, {});
       const values = noise(rows, 13, 10).map((v) => v + 10);
-      const losses = await bench.put(values);
+      const losses = await harness.put(values);
       const views = { losses, total: model.sums.loss, status: model.sums.lossStatus };
       await model.run((g) => sumLosses(g, views), 300);
-      const want = values.reduce((sum, v) => sum + toGrid(v), 0n) * 300n;
-      const { lossSum, wrong } = await model.report();
-      expect(wrong).toEqual([]);
+      const want = values.reduce((sum, v) => sum + toFixedPoint(v), 0n) * 300n;
+      const { lossSum, nonFinite } = await model.report();
+      expect(nonFinite).toEqual([]);
       // The two words come together in float64, which holds 53 bits.
       expect(lossSum).toBe(Number(want) / 2 ** 40);
     },
   );
 
   test('the sum of the losses reports losses that are not finite or do not fit', async () => {
-    const model = await OperationBench.create(bench, {});
+    const model = await OperationHarness.create(harness, {});
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 4096]) {
-      const losses = await bench.put([1, 2, bad]);
+      const losses = await harness.put([1, 2, bad]);
       await model.run((g) => sumLosses(g, { losses, total: model.sums.loss, status: model.sums.lossStatus }));
-      expect((await model.report()).wrong).toEqual(['loss']);
+      expect((await model.report()).nonFinite).toEqual(['loss']);
     }
   });
 });

@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { tokenLists } from '../../src/model/batch.js';
 import { embedding, embeddingGradient } from '../../src/model/ops/embedding.js';
-import { Bench, noise } from '../gpu/harness.js';
-import { OperationBench } from '../model/bench.js';
+import { GpuHarness, noise } from '../gpu/harness.js';
+import { OperationHarness } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
-import { gridSum } from '../reference/grid.js';
+import { fixedPointSum } from '../reference/fixed-point.js';
 import {
   dropoutFactors,
   embeddingBackward,
@@ -12,15 +12,15 @@ import {
   embedding as referenceEmbedding,
 } from '../reference/operations.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
 const KEY = [0x12345678, 0x9abcdef0] as const;
 
 function dropoutKey(p: number, firstSlot: number) {
-  return bench.uniform([...KEY, firstSlot, Math.round(p * 2 ** 32), { f32: 1 / (1 - p) }]);
+  return harness.uniform([...KEY, firstSlot, Math.round(p * 2 ** 32), { f32: 1 / (1 - p) }]);
 }
 
 interface Case {
@@ -52,43 +52,43 @@ describe.each(Object.entries(CASES))(
   'the embedding of %s',
   (_, { vocabSize, width: C, context: T, tokens, ...limits }) => {
     const M = tokens.length;
-    const open = () => OperationBench.create(bench, { vocabSize, width: C, context: T }, limits);
+    const open = () => OperationHarness.create(harness, { vocabSize, width: C, context: T }, limits);
 
     test.each([0, 0.4])('the embedding agrees with float64, with dropout %d', async (p) => {
       const model = await open();
       if (limits.windowValues) expect(model.weights.layout.piecesOf('wte.weight').length).toBe(4);
       const [wte, wpe] = [model.fill('wte.weight', 1), model.fill('wpe.weight', 2)];
-      const x = await bench.zeros(M * C);
-      const views = { tokens: await bench.put(Uint32Array.from(tokens)), x, rows: M, context: T };
+      const x = await harness.zeros(M * C);
+      const views = { tokens: await harness.put(Uint32Array.from(tokens)), x, rows: M, context: T };
       const key = await dropoutKey(p, 5);
       await model.run((g) => embedding(g, { ...views, key, dropout: p > 0 }));
       const factors = dropoutFactors(KEY, p, 5, M / T, T * C);
-      agree(await bench.floats(x), multiply(referenceEmbedding(tokens, wte, wpe, T, C), factors), 1e-6, 'x');
+      agree(await harness.floats(x), multiply(referenceEmbedding(tokens, wte, wpe, T, C), factors), 1e-6, 'x');
     });
 
     test('the gradient of the embedding, added twice, is twice that of float64', async () => {
       const model = await open();
       const values = noise(M * C, 3);
-      const dx = await bench.put(values);
-      const lists = await bench.put(tokenLists(Uint32Array.from(tokens)));
+      const dx = await harness.put(values);
+      const lists = await harness.put(tokenLists(Uint32Array.from(tokens)));
       await model.run((g) => embeddingGradient(g, { dx, lists, rows: M, context: T }), 2);
       const { dWte, dWpe } = embeddingBackward(tokens, values, { T, C, V: vocabSize });
       const twice = (g: Float64Array) => g.map((v) => 2 * v);
       agree(await model.gradient('wte.weight'), twice(dWte), 1e-6, 'wte');
       agree(await model.gradient('wpe.weight'), twice(dWpe), 1e-6, 'wpe');
-      expect((await model.report()).wrong).toEqual([]);
+      expect((await model.report()).nonFinite).toEqual([]);
     });
   },
 );
 
 test('the embedding names the table whose gradient is not finite', async () => {
-  const model = await OperationBench.create(bench, CASES['one value']);
-  const lists = await bench.put(tokenLists(Uint32Array.of(0)));
+  const model = await OperationHarness.create(harness, CASES['one value']);
+  const lists = await harness.put(tokenLists(Uint32Array.of(0)));
   for (const value of [Number.NaN, Number.NEGATIVE_INFINITY, 4096]) {
-    const dx = await bench.put([value]);
+    const dx = await harness.put([value]);
     await model.run((g) => embeddingGradient(g, { dx, lists, rows: 1, context: 1 }));
-    expect((await model.report()).wrong).toEqual(['wte.weight', 'wpe.weight']);
-    expect((await model.report()).wrong, 'taken reports are gone').toEqual([]);
+    expect((await model.report()).nonFinite).toEqual(['wte.weight', 'wpe.weight']);
+    expect((await model.report()).nonFinite, 'taken reports are gone').toEqual([]);
   }
 });
 
@@ -104,11 +104,13 @@ describe('token lists', () => {
 });
 
 test('two launches round on their own: the sum is that of the rounded parts', async () => {
-  const model = await OperationBench.create(bench, CASES['one value']);
-  const lists = await bench.put(tokenLists(Uint32Array.of(0)));
-  // 0.75 of a step rounds to one step; both together would be 1.5 and round to two, thrice 2.25 to two.
+  const model = await OperationHarness.create(harness, CASES['one value']);
+  const lists = await harness.put(tokenLists(Uint32Array.of(0)));
+  // 0.75 of a step rounds to one step. Added before rounding, two would give 1.5 and three 2.25, both rounded to two.
   const values = [0.75 * 2 ** -40];
-  const dx = await bench.put(values);
+  const dx = await harness.put(values);
   await model.run((g) => embeddingGradient(g, { dx, lists, rows: 1, context: 1 }), 3);
-  expect([...(await model.gradient('wte.weight'))]).toEqual([Number(gridSum([values, values, values])[0]) * 2 ** -40]);
+  expect([...(await model.gradient('wte.weight'))]).toEqual([
+    Number(fixedPointSum([values, values, values])[0]) * 2 ** -40,
+  ]);
 });

@@ -5,22 +5,22 @@ import { isMatmulVariant, type MatmulVariant, scratchValues } from '../../src/mo
 import { noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { sampled } from '../thorough.js';
-import { bench, FILLER, get, openBench, operands, problem, product, put, random, run } from './matmul-problem.js';
+import { FILLER, get, harness, openHarness, operands, problem, product, put, random, run } from './matmul-problem.js';
 
 let tall: MatmulVariant;
-/** The same products one by one, from the operands as they are. */
+/** A kernel with the same additions that reads the operands where they are. */
 let short: MatmulVariant;
 
-beforeAll(openBench);
+beforeAll(openHarness);
 beforeEach(({ skip }) => {
-  const name = `subgroup${bench.gpu.adapter.subgroupSize}`;
+  const name = `subgroup${harness.gpu.adapter.subgroupSize}`;
   const other = `${name}/16`;
   if (!isMatmulVariant(name) || !isMatmulVariant(other)) return skip('only subgroups of one size copy operands');
   [tall, short] = [name, other];
 });
 
-// A is transposed, B as well where there are many rows; rows that begin in the same sets of a cache are spaced where
-// they are not transposed; more than a tile, and odd.
+// Cases: A transposed; B too, with many rows; rows that begin in the same sets of a cache spaced, where they are not
+// transposed; sizes above a tile, and odd.
 const SIZES = [
   ['NT', 33, 260, 67, 0],
   ['NT', 70, 257, 66, 3],
@@ -46,7 +46,7 @@ test.each(sampled(SIZES, 2))(
 );
 
 test('copies of float16 beside an operand that is not have the bits of the kernel without copies', async ({ skip }) => {
-  if (!bench.gpu.has('shader-f16')) return skip('this adapter has no float16');
+  if (!harness.gpu.has('shader-f16')) return skip('this adapter has no float16');
   // Quarters from -2 to 2: float16 holds them, and sums of their products are exact.
   const quarters = (count: number, seed: number) => noise(count, seed).map((v) => Math.round(8 * v) / 4);
   for (const [layout, m, n, k] of [
@@ -55,8 +55,8 @@ test('copies of float16 beside an operand that is not have the bits of the kerne
   ] as const) {
     const p = { ...problem(layout, m, n, k), a: matrix(m, k, 1), b: matrix(...sizeOfB(layout, n, k), 2) };
     const c = await put(random(m, n, 9), n, FILLER);
-    const half = await putHalf(p.a.values);
-    await run(tall, { ...(await operands(p)), a: half, output: { kind: 'store', c, ldc: n } });
+    const f16 = await putF16(p.a.values);
+    await run(tall, { ...(await operands(p)), a: f16, output: { kind: 'store', c, ldc: n } });
     const got = await get(c, m, n);
     const want = await product(short, p);
     expect(want.some((v) => v !== 0)).toBe(true);
@@ -73,7 +73,7 @@ function sizeOfB(layout: Layout, n: number, k: number): [rows: number, columns: 
 }
 
 /** Quarters between -2 and 2 as float16. */
-async function putHalf(values: Float32Array): Promise<View> {
+async function putF16(values: Float32Array): Promise<View> {
   const bits = (v: number) => {
     if (v === 0) return 0;
     const exponent = Math.floor(Math.log2(Math.abs(v)));
@@ -84,7 +84,7 @@ async function putHalf(values: Float32Array): Promise<View> {
   values.forEach((v, i) => {
     words[i] = bits(v);
   });
-  return { ...(await bench.put(new Uint32Array(words.buffer))), half: true };
+  return { ...(await harness.put(new Uint32Array(words.buffer))), f16: true };
 }
 
 test('copies take scratch for what they copy, up to 64 MiB', () => {
@@ -92,10 +92,10 @@ test('copies take scratch for what they copy, up to 64 MiB', () => {
     scratchValues('subgroup8', { layout, m, n, k, output: 'store', stack });
   expect(values('NT', 33, 260, 67)).toBe(67 * 36);
   expect(values('NN', 33, 513, 67)).toBe(67 * 36);
-  // Many rows, of a stack as well: both are transposed, and the second begins at a multiple of 64.
+  // With many rows, also of a stack, both are transposed. The second copy begins at a multiple of 64.
   expect(values('NT', 513, 260, 67)).toBe(64 * Math.ceil((67 * 516) / 64) + 67 * 260);
   expect(values('NT', 256, 260, 68, 2)).toBe(68 * 512 + 68 * 260);
-  // Rows that collide are copied anyway: transposed, or spaced, 16 longer.
+  // Rows that collide are always copied: transposed, or spaced by 16 values.
   expect(values('NN', 33, 260, 512)).toBe(512 * 36);
   expect(values('NT', 256, 260, 512)).toBe(512 * 256 + 512 * 260);
   expect(values('NT', 33, 260, 512)).toBe(512 * 36 + 260 * 528);
@@ -105,7 +105,7 @@ test('copies take scratch for what they copy, up to 64 MiB', () => {
   expect(values('NT', 16, 260, 512)).toBe(0);
   expect(values('NN', 33, 260, 768)).toBe(0);
   expect(values('TN', 512, 512, 512)).toBe(0);
-  // Beyond 64 MiB A is not transposed, and B left where it is.
+  // Beyond 64 MiB A is not transposed, and B is not copied.
   expect(values('NN', 32769, 512, 512)).toBe(32769 * 528);
   expect(values('NT', 1024, 32769, 512)).toBe(512 * 1024);
 });

@@ -5,13 +5,13 @@ import { agree } from '../reference/agree.js';
 import { slowTest } from '../slow.js';
 import { sampled } from '../thorough.js';
 import {
-  bench,
   FILLER,
   filled,
   get,
+  harness,
   LAYOUTS,
   type Matrix,
-  openBench,
+  openHarness,
   operands,
   problem,
   put,
@@ -20,7 +20,7 @@ import {
   variants,
 } from './matmul-problem.js';
 
-beforeAll(openBench);
+beforeAll(openHarness);
 
 function geluReference(x: number): number {
   return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
@@ -35,7 +35,7 @@ function bits(values: Float32Array): Uint32Array {
 }
 
 describe('epilogues', () => {
-  // Widths of every remainder by 4 that takes its own way: vectors, pairs, single values.
+  // Widths with every remainder by 4 that has code of its own: vectors, pairs, single values.
   const sizes = [
     [18, 36, 12],
     [35, 34, 9],
@@ -92,7 +92,7 @@ describe('epilogues', () => {
 
     test(`dropout takes its factors from threefry, ${m}x${n}`, async () => {
       const [firstSlot, rowsPerSequence, threshold, scale] = [41, 7, 0x60000000, 1.5];
-      const key = await bench.uniform([0x12345678, 0x9abcdef0, firstSlot, threshold, { f32: scale }]);
+      const key = await harness.uniform([0x12345678, 0x9abcdef0, firstSlot, threshold, { f32: scale }]);
       const factors = Array.from(p.product, (_, i) => {
         const [row, column] = [Math.floor(i / n), i % n];
         const place = (row % rowsPerSequence) * n + column;

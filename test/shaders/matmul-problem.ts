@@ -4,20 +4,20 @@ import { slice, type View } from '../../src/gpu/view.js';
 import { addMatmul, type MatmulArguments } from '../../src/model/matmul.js';
 import { type Layout, MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
 import { always, type MatmulVariant, matmulKernel, scratchValues } from '../../src/model/matmul-plan.js';
-import { Bench, noise } from '../gpu/harness.js';
+import { GpuHarness, noise } from '../gpu/harness.js';
 
-export let bench: Bench;
-/** The kernels that default plans name, as far as they run on this adapter: tested through and through. */
+export let harness: GpuHarness;
+/** The kernels of default plans that run on this adapter. They are tested most. */
 export let variants: MatmulVariant[];
 
 /** Whether this adapter has the subgroups that a variant needs. */
 export function runs(variant: MatmulVariant): boolean {
-  return [undefined, bench.gpu.adapter.subgroupSize].includes(matmulKernel(variant).subgroupSize);
+  return [undefined, harness.gpu.adapter.subgroupSize].includes(matmulKernel(variant).subgroupSize);
 }
 
 /** For beforeAll. */
-export async function openBench(): Promise<void> {
-  bench = await Bench.open();
+export async function openHarness(): Promise<void> {
+  harness = await GpuHarness.open();
   const named = Object.keys(MATMUL_KERNELS).filter((name) => /^(subgroup\d+|tile64x64)$/.test(name)) as MatmulVariant[];
   variants = named.filter(runs);
   for (const variant of named)
@@ -67,17 +67,17 @@ export function problem(layout: Layout, m: number, n: number, k: number, seed = 
   return { layout, m, n, k, a, b, product };
 }
 
-/** Uploads with leading dimension `ld` behind 64 unused values; whatever is not the matrix is `filler`. */
+/** Uploads a matrix with leading dimension `ld` behind 64 unused values; everything around it is `filler`. */
 export async function put({ rows, columns, values }: Matrix, ld = columns, filler = Number.NaN): Promise<View> {
   const data = new Float32Array(64 + rows * ld).fill(filler);
   for (let r = 0; r < rows; r++) data.set(values.subarray(r * columns, (r + 1) * columns), 64 + r * ld);
-  const whole = await bench.put(data);
+  const whole = await harness.put(data);
   return slice(whole, 64, (rows - 1) * ld + columns);
 }
 
-/** The matrix out of `view`, and whether all around it is still `filler`. */
+/** Reads the matrix in `view`, and expects everything around it to be FILLER still. */
 export async function get(view: View, rows: number, columns: number, ld = columns): Promise<Float32Array> {
-  const all = await bench.floats({ buffer: view.buffer, offset: 0, size: 256 + rows * ld * 4 });
+  const all = await harness.floats({ buffer: view.buffer, offset: 0, size: 256 + rows * ld * 4 });
   const values = new Float32Array(rows * columns);
   for (let r = 0; r < rows; r++) {
     values.set(all.subarray(64 + r * ld, 64 + r * ld + columns), r * columns);
@@ -91,12 +91,12 @@ export async function run(variant: MatmulVariant, ...products: MatmulArguments[]
   const list = new DispatchList();
   for (const p of products) {
     const values = scratchValues(variant, { ...p, output: p.output.kind });
-    const scratch = values > 0 ? await bench.zeros(values) : undefined;
+    const scratch = values > 0 ? await harness.zeros(values) : undefined;
     addMatmul(list, always(variant), { ...p, scratch });
   }
-  await list.prepare(bench.kernels);
-  list.submit(bench.gpu);
-  await bench.gpu.done();
+  await list.prepare(harness.kernels);
+  list.submit(harness.gpu);
+  await harness.gpu.done();
 }
 
 export async function operands(p: Problem, pad = 0) {

@@ -6,9 +6,9 @@ import { MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
 import { always, type MatmulVariant } from '../../src/model/matmul-plan.js';
 import { noise } from '../gpu/harness.js';
 import { sampled } from '../thorough.js';
-import { bench, FILLER, openBench, run, runs, variants } from './matmul-problem.js';
+import { FILLER, harness, openHarness, run, runs, variants } from './matmul-problem.js';
 
-beforeAll(openBench);
+beforeAll(openHarness);
 
 const STACK = 3;
 
@@ -19,18 +19,18 @@ const SIZES = [
   [5, 300, 7, 0],
 ] as const;
 
-/** Every kernel that runs on this adapter; of those for GPUs, which compile slowly on others, the default. */
+/** Every kernel that runs on this adapter; of the kernels for GPUs, which compile slowly elsewhere, only the default. */
 function stackable(): MatmulVariant[] {
   const all = Object.keys(MATMUL_KERNELS) as MatmulVariant[];
   return all.filter((v) => runs(v) && (variants.includes(v) || !/^(tile|register)/.test(v)));
 }
 
-/** Matrices of `rows` rows of `ld` values one below another: all of them, and each by itself. */
+/** Matrices of `rows` rows of `ld` values, one below another: a view of all, and a view of each. */
 async function stackOf(rows: number, ld: number, seed: number): Promise<{ all: View; each: View[] }> {
   const values = noise(STACK * rows * ld, seed);
   const each: View[] = [];
-  for (let i = 0; i < STACK; i++) each.push(await bench.put(values.slice(i * rows * ld, (i + 1) * rows * ld)));
-  return { all: await bench.put(values), each };
+  for (let i = 0; i < STACK; i++) each.push(await harness.put(values.slice(i * rows * ld, (i + 1) * rows * ld)));
+  return { all: await harness.put(values), each };
 }
 
 test.each(sampled(['NN', 'NT'] as const, 2))('a stack of stored products has the bits of each: %s', async (layout) => {
@@ -38,58 +38,58 @@ test.each(sampled(['NN', 'NT'] as const, 2))('a stack of stored products has the
     for (const [m, n, k, pad] of SIZES) {
       const [lda, ldb, ldc] = [k + pad, (layout === 'NT' ? k : n) + pad, n + pad];
       const a = await stackOf(m, lda, 1);
-      const b = await bench.put(noise((layout === 'NT' ? n : k) * ldb, 2));
+      const b = await harness.put(noise((layout === 'NT' ? n : k) * ldb, 2));
       const args = { layout, m, n, k, lda, b, ldb } as const;
-      const empty = (rows: number) => bench.put(new Float32Array(rows * ldc).fill(FILLER));
+      const empty = (rows: number) => harness.put(new Float32Array(rows * ldc).fill(FILLER));
       const c = await empty(STACK * m);
       await run(variant, { ...args, stack: STACK, a: a.all, output: { kind: 'store', c, ldc } });
       const want: number[] = [];
       for (const own of a.each) {
         const single = await empty(m);
         await run(variant, { ...args, a: own, output: { kind: 'store', c: single, ldc } });
-        want.push(...(await bench.floats(single)));
+        want.push(...(await harness.floats(single)));
       }
-      expect([...(await bench.floats(c))], `${variant} ${m}x${n}x${k}`).toEqual(want);
+      expect([...(await harness.floats(c))], `${variant} ${m}x${n}x${k}`).toEqual(want);
     }
 });
 
 test.each(sampled([true, false], 2))(
-  'a stack of weight gradients is rounded product by product; fresh: %s',
-  async (fresh) => {
+  'a stack of weight gradients is rounded product by product; accumulated: %s',
+  async (accumulate) => {
     for (const variant of stackable())
       for (const [m, n, k, pad] of SIZES) {
         const [lda, ldb, ldc] = [m + pad, n + pad, n + pad];
         const [a, b] = [await stackOf(k, lda, 1), await stackOf(k, ldb, 2)];
         const args = { layout: 'TN', m, n, k, lda, ldb } as const;
         const start = new Uint32Array(noise(m * ldc, 5).buffer);
-        const status = await bench.put(new Uint32Array([0]));
-        const sums = async () => ({ low: await bench.put(start), high: await bench.put(start) });
-        const output = { kind: 'grid', status, ldc } as const;
+        const status = await harness.put(new Uint32Array([0]));
+        const sums = async () => ({ low: await harness.put(start), high: await harness.put(start) });
+        const output = { kind: 'fixed', status, ldc } as const;
         const got = await sums();
-        await run(variant, { ...args, stack: STACK, a: a.all, b: b.all, output: { ...output, ...got, fresh } });
+        await run(variant, { ...args, stack: STACK, a: a.all, b: b.all, output: { ...output, ...got, accumulate } });
         const want = await sums();
         for (let i = 0; i < STACK; i++) {
-          const own = { ...output, ...want, fresh: fresh && i === 0 };
+          const own = { ...output, ...want, accumulate: accumulate || i > 0 };
           await run(variant, { ...args, a: a.each[i], b: b.each[i], output: own });
         }
         const name = `${variant} ${m}x${n}x${k}`;
         for (const half of ['low', 'high'] as const)
-          expect(await bench.words(got[half]), name).toEqual(await bench.words(want[half]));
-        expect(await bench.words(got.low), name).not.toEqual(start);
-        expect([...(await bench.words(status))], name).toEqual([0]);
+          expect(await harness.words(got[half]), name).toEqual(await harness.words(want[half]));
+        expect(await harness.words(got.low), name).not.toEqual(start);
+        expect([...(await harness.words(status))], name).toEqual([0]);
       }
   },
 );
 
 test('what cannot be stacked is refused', async () => {
-  const view = await bench.zeros(8192);
+  const view = await harness.zeros(8192);
   const base = { m: 4, n: 4, k: 64, a: view, lda: 64, b: view, ldb: 64, stack: 2 } as const;
   const store = { kind: 'store', c: view, ldc: 4 } as const;
-  const grid = { kind: 'grid', low: view, high: view, status: view, ldc: 4 } as const;
+  const fixed = { kind: 'fixed', low: view, high: view, status: view, ldc: 4, accumulate: true } as const;
   const add = (args: MatmulArguments, variant: MatmulVariant = 'plain') =>
     addMatmul(new DispatchList(), always(variant), args);
-  expect(() => add({ ...base, layout: 'TN', output: store })).toThrow('TN goes to the grid');
-  expect(() => add({ ...base, layout: 'NN', output: grid })).toThrow('one of NN or NT is stored');
-  expect(() => add({ ...base, layout: 'TN', output: grid }, 'tile64x64/k2')).toThrow('splits K');
+  expect(() => add({ ...base, layout: 'TN', output: store })).toThrow('TN goes to fixed point');
+  expect(() => add({ ...base, layout: 'NN', output: fixed })).toThrow('one of NN or NT is stored');
+  expect(() => add({ ...base, layout: 'TN', output: fixed }, 'tile64x64/k2')).toThrow('splits K');
   expect(() => add({ ...base, layout: 'NT', m: 600, output: store })).toThrow(/2 times 600x4x64: A needs/);
 });

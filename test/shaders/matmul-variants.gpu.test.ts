@@ -4,14 +4,14 @@ import { MATMUL_KERNELS, type ProductShape } from '../../src/model/matmul-kernel
 import { isMatmulVariant, type MatmulVariant, scratchValues, splitOf } from '../../src/model/matmul-plan.js';
 import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
-import { toGrid } from '../reference/grid.js';
+import { toFixedPoint } from '../reference/fixed-point.js';
 import { sampled } from '../thorough.js';
-import { bench, FILLER, get, openBench, operands, problem, put, random, run, runs } from './matmul-problem.js';
+import { FILLER, get, harness, openHarness, operands, problem, put, random, run, runs } from './matmul-problem.js';
 
-beforeAll(openBench);
+beforeAll(openHarness);
 
 const SPLIT: readonly MatmulVariant[] = ['tile64x64/k2', 'tile32x32/k8', 'register4x4/k4'];
-/** All that the other tests of matrix products leave out. */
+/** The kernels that the other tests of matrix products leave out. */
 const OTHERS = [...(Object.keys(MATMUL_KERNELS) as MatmulVariant[]), ...SPLIT].filter(
   (name) => !/^(subgroup\d+|tile64x64)$/.test(name),
 );
@@ -22,7 +22,7 @@ function gelu(x: number): number {
 
 const slope = (x: number) => (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
 
-// One more than a tile or a step, or odd; each layout and each epilogue comes up with every kernel.
+// Sizes one past a tile or a step, or odd. Every kernel meets each layout and each epilogue.
 describe.each(sampled(OTHERS, 6))('%s', (variant) => {
   beforeEach(({ skip }) => skip(!runs(variant), "this adapter's subgroups are not of its size"));
 
@@ -62,7 +62,7 @@ describe.each(sampled(OTHERS, 6))('%s', (variant) => {
     const p = problem('TN', m, n, k);
     const before = random(m, n, 8);
     const [firstSlot, threshold, scale] = [41, 0x60000000, 1.5];
-    const key: View = await bench.uniform([7, 8, firstSlot, threshold, { f32: scale }]);
+    const key: View = await harness.uniform([7, 8, firstSlot, threshold, { f32: scale }]);
     const c = await put(before, n, FILLER);
     const dropout = { key, rowsPerSequence: 2 };
     await run(variant, { ...(await operands(p, 2)), output: { kind: 'store', c, ldc: n, accumulate: true, dropout } });
@@ -75,48 +75,48 @@ describe.each(sampled(OTHERS, 6))('%s', (variant) => {
     agree(await get(c, m, n), want, 1e-6, variant);
   });
 
-  test('a kernel adds integers of the grid', async () => {
+  test('a kernel adds integers of fixed point', async () => {
     const [m, n, k, start] = [35, 34, 67, -12345n];
     const p = problem('TN', m, n, k);
     const words = (shift: bigint) => new Uint32Array(m * n).fill(Number((start >> shift) & 0xffffffffn));
-    const [low, high] = [await bench.put(words(0n)), await bench.put(words(32n))];
-    const status = await bench.put(new Uint32Array([0]));
+    const [low, high] = [await harness.put(words(0n)), await harness.put(words(32n))];
+    const status = await harness.put(new Uint32Array([0]));
     const c = await put(random(m, n, 9), n, FILLER);
     const args = await operands(p);
     await run(
       variant,
       { ...args, output: { kind: 'store', c, ldc: n } },
-      { ...args, output: { kind: 'grid', low, high, status, ldc: n } },
+      { ...args, output: { kind: 'fixed', low, high, status, ldc: n, accumulate: true } },
     );
     const stored = await get(c, m, n);
     agree(stored, p.product, 1e-6, variant);
-    const [l, h] = [await bench.words(low), await bench.words(high)];
+    const [l, h] = [await harness.words(low), await harness.words(high)];
     const sums = Array.from(l.subarray(0, m * n), (_, i) => BigInt.asIntN(64, (BigInt(h[i]) << 32n) | BigInt(l[i])));
-    expect(sums).toEqual(Array.from(stored, (value) => start + toGrid(value)));
-    expect((await bench.words(status))[0]).toBe(0);
+    expect(sums).toEqual(Array.from(stored, (value) => start + toFixedPoint(value)));
+    expect((await harness.words(status))[0]).toBe(0);
   });
 });
 
 describe('a split along K', () => {
-  const shape = (m: number, n: number, k: number): ProductShape => ({ layout: 'TN', m, n, k, output: 'grid' });
+  const shape = (m: number, n: number, k: number): ProductShape => ({ layout: 'TN', m, n, k, output: 'fixed' });
 
   test('a split along K makes parts of whole steps that cover K, as many as asked for or fewer', () => {
-    expect(splitOf('tile64x64/k4', shape(64, 64, 512))).toEqual({ parts: 4, terms: 128 });
-    expect(splitOf('tile64x64/k4', shape(64, 64, 100))).toEqual({ parts: 4, terms: 32 });
-    expect(splitOf('tile64x64/k32', shape(64, 64, 100))).toEqual({ parts: 7, terms: 16 });
-    expect(splitOf('tile64x64/k8', shape(64, 64, 7))).toEqual({ parts: 1, terms: 7 });
-    expect(splitOf('tile64x64', shape(64, 64, 512))).toEqual({ parts: 1, terms: 512 });
+    expect(splitOf('tile64x64/k4', shape(64, 64, 512))).toEqual({ splitK: 4, terms: 128 });
+    expect(splitOf('tile64x64/k4', shape(64, 64, 100))).toEqual({ splitK: 4, terms: 32 });
+    expect(splitOf('tile64x64/k32', shape(64, 64, 100))).toEqual({ splitK: 7, terms: 16 });
+    expect(splitOf('tile64x64/k8', shape(64, 64, 7))).toEqual({ splitK: 1, terms: 7 });
+    expect(splitOf('tile64x64', shape(64, 64, 512))).toEqual({ splitK: 1, terms: 512 });
   });
 
   test('a split along K fills a GPU where it fits: stored products of few tiles only, whatever kernel and stack', () => {
     const stored = (m: number, n: number, k: number): ProductShape => ({ layout: 'NN', m, n, k, output: 'store' });
     for (const variant of ['tile64x64/kfit', 'tile128x128/kfit', 'register4x4/kfit'] as const) {
-      expect(splitOf(variant, stored(256, 768, 3072))).toEqual({ parts: 10, terms: 320 });
-      expect(splitOf(variant, { ...stored(256, 768, 3072), stack: 2 })).toEqual({ parts: 10, terms: 320 });
-      expect(splitOf(variant, stored(64, 64, 300))).toEqual({ parts: 2, terms: 160 });
-      expect(splitOf(variant, stored(64, 64, 255)).parts).toBe(1);
-      expect(splitOf(variant, stored(256, 25152, 768)).parts).toBe(1);
-      expect(splitOf(variant, shape(64, 64, 3072)).parts).toBe(1);
+      expect(splitOf(variant, stored(256, 768, 3072))).toEqual({ splitK: 10, terms: 320 });
+      expect(splitOf(variant, { ...stored(256, 768, 3072), stack: 2 })).toEqual({ splitK: 10, terms: 320 });
+      expect(splitOf(variant, stored(64, 64, 300))).toEqual({ splitK: 2, terms: 160 });
+      expect(splitOf(variant, stored(64, 64, 255)).splitK).toBe(1);
+      expect(splitOf(variant, stored(256, 25152, 768)).splitK).toBe(1);
+      expect(splitOf(variant, shape(64, 64, 3072)).splitK).toBe(1);
     }
   });
 
@@ -124,8 +124,8 @@ describe('a split along K', () => {
     expect(scratchValues('tile64x64/k4', shape(64, 63, 512))).toBe(4 * 64 * 64);
     const stacked = { layout: 'NN', m: 64, n: 63, k: 512, output: 'store', stack: 3 } as const;
     expect(scratchValues('tile64x64/k4', stacked)).toBe(3 * 4 * 64 * 64);
-    expect(splitOf('tile64x64/k8', shape(2048, 2048, 512)).parts).toBe(4);
-    expect(splitOf('tile64x64/k8', shape(4096, 4096, 512)).parts).toBe(1);
+    expect(splitOf('tile64x64/k8', shape(2048, 2048, 512)).splitK).toBe(4);
+    expect(splitOf('tile64x64/k8', shape(4096, 4096, 512)).splitK).toBe(1);
   });
 
   test('a split along K is refused for kernels and numbers that do not split', () => {

@@ -7,11 +7,11 @@ import { agree } from '../reference/agree.js';
 import { slowTest } from '../slow.js';
 import { sampled } from '../thorough.js';
 import {
-  bench,
   FILLER,
   get,
+  harness,
   LAYOUTS,
-  openBench,
+  openHarness,
   problem,
   product,
   put,
@@ -20,7 +20,7 @@ import {
   variants,
 } from './matmul-problem.js';
 
-beforeAll(openBench);
+beforeAll(openHarness);
 
 describe('products agree with float64', () => {
   const shapes: [number, number, number, number][] = [
@@ -57,21 +57,21 @@ describe('products agree with float64', () => {
   slowTest('products of more tiles than a dimension of a dispatch holds are exact', async () => {
     const n = 64 * 65536 + 1;
     const b = noise(n, 3);
-    const [a, c] = [await bench.put([2]), await bench.zeros(n)];
-    const bView = await bench.put(b);
+    const [a, c] = [await harness.put([2]), await harness.zeros(n)];
+    const bView = await harness.put(b);
     for (const variant of variants) {
       const output = { kind: 'store', c, ldc: n, accumulate: true } as const;
       await run(variant, { layout: 'NN', m: 1, n, k: 1, a, lda: 1, b: bView, ldb: n, output });
     }
-    const got = await bench.floats(c);
+    const got = await harness.floats(c);
     expect(got.findIndex((v, i) => v !== 2 * variants.length * b[i])).toBe(-1);
-    for (const view of [a, c, bView]) bench.gpu.release(view);
+    for (const view of [a, c, bView]) harness.gpu.release(view);
   });
 });
 
 describe('refusals', () => {
   test('sizes, leading dimensions and views that do not fit are refused', async () => {
-    const view = await bench.put(new Float32Array(16));
+    const view = await harness.put(new Float32Array(16));
     const args = { layout: 'NN', m: 4, n: 4, k: 4, a: view, lda: 4, b: view, ldb: 4 } as const;
     const output = { kind: 'store', c: view, ldc: 4 } as const;
     const add = (more: Partial<MatmulArguments>) => () =>

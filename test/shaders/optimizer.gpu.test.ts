@@ -3,32 +3,32 @@ import { type LayoutLimits, type ParameterArena, sparsePieces } from '../../src/
 import { parameters } from '../../src/model/parameters.js';
 import { NORM_CHUNK_VALUES } from '../../src/model/sums.js';
 import { type AdamWSettings, normDispatch, Optimizer, TrainingState } from '../../src/train/optimizer.js';
-import { Bench, noise } from '../gpu/harness.js';
-import { OperationBench } from '../model/bench.js';
+import { GpuHarness, noise } from '../gpu/harness.js';
+import { OperationHarness } from '../model/harness.js';
 import { adamW, freshAdamW } from '../reference/adamw.js';
 import { agree } from '../reference/agree.js';
-import { fromGrid, toGrid, toWords } from '../reference/grid.js';
+import { fromFixedPoint, toFixedPoint, toWords } from '../reference/fixed-point.js';
 import { sampled } from '../thorough.js';
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
 const SETTINGS: AdamWSettings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.5, decay: 'matrices' };
 const LARGE = { vocabSize: 16000, width: 67, tie: false };
 
-/** Puts `values`, rounded to the grid, in place of the sums of parameter `name`; returns what they stand for. */
-function putSums(model: OperationBench, name: string, values: ArrayLike<number>): Float64Array {
-  const sums = Array.from(values, toGrid);
+/** Puts `values`, rounded to fixed point, into the sums of parameter `name`; returns the rounded values. */
+function putSums(model: OperationHarness, name: string, values: ArrayLike<number>): Float64Array {
+  const sums = Array.from(values, toFixedPoint);
   for (const [arena, word] of [
     [model.sums.low, 'low'],
     [model.sums.high, 'high'],
   ] as const) {
     const words = Uint32Array.from(sums, (n) => toWords(n)[word]);
-    arena.write(bench.gpu, name, new Float32Array(words.buffer));
+    arena.write(harness.gpu, name, new Float32Array(words.buffer));
   }
-  return Float64Array.from(sums, fromGrid);
+  return Float64Array.from(sums, fromFixedPoint);
 }
 
 /** Gradients of very different sizes, some of them zero and some below AdamW's epsilon. */
@@ -36,19 +36,19 @@ function gradientValues(size: number, seed: number): Float32Array {
   return noise(size, seed).map((v, i) => v * [1, 0, 1e-9, 1e-4, 10][i % 5]);
 }
 
-const arenaTensor = async (arena: ParameterArena, name: string) => arena.read(bench.gpu, name);
+const arenaTensor = async (arena: ParameterArena, name: string) => arena.read(harness.gpu, name);
 
 test.each(sampled(['all', 'matrices'] as const, 2))(
   'three updates agree with float64, decaying %s, over several buckets',
   async (decay) => {
-    const model = await OperationBench.create(bench, decay === 'all' ? { vocabSize: 1, width: 1 } : LARGE);
+    const model = await OperationHarness.create(harness, decay === 'all' ? { vocabSize: 1, width: 1 } : LARGE);
     const { layout } = model.weights;
     if (decay === 'matrices') expect(layout.buckets().length).toBeGreaterThan(2);
-    const optimizer = await Optimizer.build(bench.kernels, layout, model.sums, { ...SETTINGS, decay });
+    const optimizer = await Optimizer.build(harness.kernels, layout, model.sums, { ...SETTINGS, decay });
     const weights = new Map<string, Float64Array>();
     layout.parameters.forEach(({ name, size }, i) => {
       const values = noise(size, 100 + i);
-      optimizer.weights.write(bench.gpu, name, values);
+      optimizer.weights.write(harness.gpu, name, values);
       weights.set(name, Float64Array.from(values));
     });
     const kinds = new Map(layout.parameters.map((p) => [p.name, p.kind]));
@@ -67,10 +67,10 @@ test.each(sampled(['all', 'matrices'] as const, 2))(
     }
     for (const { name } of layout.parameters) {
       agree(await arenaTensor(optimizer.weights, name), weights.get(name) ?? [], 2e-6, `${name}, weights`);
-      agree(await arenaTensor(optimizer.first, name), state.first.get(name) ?? [], 1e-6, `${name}, first moments`);
-      agree(await arenaTensor(optimizer.second, name), state.second.get(name) ?? [], 1e-6, `${name}, second moments`);
+      agree(await arenaTensor(optimizer.m, name), state.m.get(name) ?? [], 1e-6, `${name}, first moments`);
+      agree(await arenaTensor(optimizer.v, name), state.v.get(name) ?? [], 1e-6, `${name}, second moments`);
     }
-    // What the next step adds to is zero again; what it begins anew need not be.
+    // Sums that the next step adds to are zero again; sums that it overwrites need not be.
     const sparse = new Set(sparsePieces(layout).map((piece) => piece.parameter.name));
     expect([...sparse]).toEqual(decay === 'matrices' ? ['wte.weight'] : []);
     for (const half of [model.sums.low, model.sums.high]) {
@@ -85,14 +85,14 @@ test.each(sampled(['all', 'matrices'] as const, 2))(
 );
 
 test('an update leaves weights without gradient and decay alone, bit for bit', async () => {
-  const model = await OperationBench.create(bench, { width: 5, heads: 1 });
+  const model = await OperationHarness.create(harness, { width: 5, heads: 1 });
   const { layout } = model.weights;
   const settings = { ...SETTINGS, weightDecay: 0, decay: 'all' } as const;
-  const optimizer = await Optimizer.build(bench.kernels, layout, model.sums, settings);
+  const optimizer = await Optimizer.build(harness.kernels, layout, model.sums, settings);
   const values = noise(5, 1);
-  optimizer.weights.write(bench.gpu, 'ln_f.weight', values);
+  optimizer.weights.write(harness.gpu, 'ln_f.weight', values);
   optimizer.submitUpdate(1, 0.1, 1);
-  expect(await optimizer.weights.read(bench.gpu, 'ln_f.weight')).toEqual(values);
+  expect(await optimizer.weights.read(harness.gpu, 'ln_f.weight')).toEqual(values);
 });
 
 const LIMITS: Record<string, LayoutLimits> = {
@@ -103,10 +103,10 @@ const LIMITS: Record<string, LayoutLimits> = {
 test.each(sampled(Object.entries(LIMITS), 2))(
   'the gradient norm by chunks agrees with float64: %s',
   async (_, limits) => {
-    const model = await OperationBench.create(bench, LARGE, limits);
+    const model = await OperationHarness.create(harness, LARGE, limits);
     const { layout } = model.weights;
     expect(layout.slabSizes.length).toBe(limits.slabValues === 2 ** 21 ? 2 : 1);
-    const optimizer = await Optimizer.build(bench.kernels, layout, model.sums, SETTINGS);
+    const optimizer = await Optimizer.build(harness.kernels, layout, model.sums, SETTINGS);
     const slabs = layout.slabSizes.map((size) => new Float64Array(size));
     parameters(layout.config).forEach(({ name, size }, i) => {
       const gradient = putSums(model, name, gradientValues(size, 50 + i));
@@ -122,7 +122,7 @@ test.each(sampled(Object.entries(LIMITS), 2))(
       const want: number[] = [];
       for (let i = 0; i < values.length; i += NORM_CHUNK_VALUES)
         want.push(values.subarray(i, i + NORM_CHUNK_VALUES).reduce((sum, g) => sum + g * g, 0));
-      agree(await bench.floats(model.sums.squares(slab)), want, 1e-5, `chunks of slab ${slab}`);
+      agree(await harness.floats(model.sums.squares(slab)), want, 1e-5, `chunks of slab ${slab}`);
       total += want.reduce((a, b) => a + b);
     }
     const { squares } = await model.report();
@@ -134,12 +134,12 @@ test('the threads that share a chunk change no bit', async () => {
   const adamw = { ...SETTINGS, decay: 'matrices' } as const;
   const results: Uint32Array[][] = [];
   for (const CHUNK_THREADS of [8, 128]) {
-    // Of three chunks, the last one partial.
-    const model = await OperationBench.create(bench, { vocabSize: 100, width: 67 });
+    // Three chunks, the last one partial.
+    const model = await OperationHarness.create(harness, { vocabSize: 100, width: 67 });
     const { layout } = model.weights;
-    const state = await TrainingState.allocate(bench.gpu, layout, adamw);
+    const state = await TrainingState.allocate(harness.gpu, layout, adamw);
     layout.parameters.forEach(({ name, size }, i) => {
-      state.weights.write(bench.gpu, name, noise(size, 100 + i));
+      state.weights.write(harness.gpu, name, noise(size, 100 + i));
       putSums(model, name, gradientValues(size, i));
     });
     state.writeStep(1, 0.1, 0.5);
@@ -149,18 +149,18 @@ test('the threads that share a chunk change no bit', async () => {
     const of = (arena: ParameterArena) => arena.range(slab, offset, size);
     const gradients = { low: of(model.sums.low), high: of(model.sums.high) };
     const squares = model.sums.squares(slab, offset, size);
-    const outputs = [squares, of(state.weights), of(state.first), of(state.second)];
+    const outputs = [squares, of(state.weights), of(state.m), of(state.v)];
     const words: Uint32Array[] = [];
     for (const dispatch of [
-      normDispatch(bench.gpu, size, gradients, squares),
+      normDispatch(harness.gpu, size, gradients, squares),
       state.update(bucket, gradients, of(state.weights), squares, true),
     ]) {
-      await bench.run({ ...dispatch, constants: { ...dispatch.constants, CHUNK_THREADS } });
-      for (const view of outputs) words.push(await bench.words(view));
+      await harness.run({ ...dispatch, constants: { ...dispatch.constants, CHUNK_THREADS } });
+      for (const view of outputs) words.push(await harness.words(view));
     }
     expect(words[4]).toEqual(words[0]);
     expect(words[0].every((w) => w > 0)).toBe(true);
-    results.push([...words, await bench.words(gradients.low), await bench.words(gradients.high)]);
+    results.push([...words, await harness.words(gradients.low), await harness.words(gradients.high)]);
   }
   expect(results[1]).toEqual(results[0]);
 });

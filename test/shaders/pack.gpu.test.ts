@@ -6,33 +6,33 @@ import { BlockPacker, SumPacker, WeightChecks, WeightFollower } from '../../clus
 import { slice, type View } from '../../src/gpu/view.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { ExactSums } from '../../src/model/sums.js';
-import { Bench } from '../gpu/harness.js';
-import { MODEL } from '../model/bench.js';
+import { GpuHarness } from '../gpu/harness.js';
+import { MODEL } from '../model/harness.js';
 import { packDifferences } from '../reference/blocks.js';
 import { blocks, SPECIAL_BITS, type Words, weightPairs, wordsOf } from '../train/values.js';
 
-/** Many short slabs: buckets of all lengths, most of them no whole number of blocks. */
+/** Many short slabs, so that buckets have all lengths, mostly no whole number of blocks. */
 const LIMITS = { windowValues: 4096, slabValues: 4096 };
 
-let bench: Bench;
+let harness: GpuHarness;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
 });
 
 /** Two buffers of `values` and the packer between them. */
 async function pair(kind: 'sums' | 'differences', values: number) {
-  const [a, b] = [await bench.zeros(values), await bench.zeros(values)];
-  const packer = await BlockPacker.build(bench.kernels, kind, values);
+  const [a, b] = [await harness.zeros(values), await harness.zeros(values)];
+  const packer = await BlockPacker.build(harness.kernels, kind, values);
   const packing = await packer.prepare(a, b);
   const pack = (x: Uint32Array, y: Uint32Array) => {
-    bench.gpu.write(a, x);
-    bench.gpu.write(b, y);
+    harness.gpu.write(a, x);
+    harness.gpu.write(b, y);
     return packer.pack(packing);
   };
   return { packer, packing, pack };
 }
 
-/** A bucket's worth of integers of all widths, and its last block short. */
+/** A bucket of integers of all widths, whose last block is short. */
 function longBucket(values: number): Words {
   const widths = [0, 1, 2, 3, 3, 4, 5, 8, 0, 3];
   return wordsOf(
@@ -105,8 +105,8 @@ describe('sums packed on the GPU', () => {
 
   test('packed sums of many buckets at once, in slabs of odd sizes, are those of each; clearing one leaves the others', async () => {
     const layout = new ParameterLayout({ ...MODEL, width: 24, layers: 2 }, LIMITS);
-    const sums = await ExactSums.allocate(bench.gpu, layout);
-    const packer = await SumPacker.build(bench.kernels, sums);
+    const sums = await ExactSums.allocate(harness.gpu, layout);
+    const packer = await SumPacker.build(harness.kernels, sums);
     expect(packer.buckets.length).toBeGreaterThan(5);
     expect(new Set(packer.buckets.map((b) => b.size % 256)).size).toBeGreaterThan(2);
     const words = packer.buckets.map(({ size }, i) => {
@@ -114,8 +114,8 @@ describe('sums packed on the GPU', () => {
       return { low: low.slice(256 * i), high: high.slice(256 * i) };
     });
     packer.buckets.forEach(({ slab, offset, size }, i) => {
-      bench.gpu.write(sums.low.range(slab, offset, size), words[i].low);
-      bench.gpu.write(sums.high.range(slab, offset, size), words[i].high);
+      harness.gpu.write(sums.low.range(slab, offset, size), words[i].low);
+      harness.gpu.write(sums.high.range(slab, offset, size), words[i].high);
     });
     const packed = await Promise.all(packer.buckets.map((_, i) => packer.pack(i)));
     packed.forEach((bytes, i) => {
@@ -123,7 +123,7 @@ describe('sums packed on the GPU', () => {
     });
     const { slab, offset, size } = packer.buckets[2];
     const zero = new Uint32Array(size);
-    for (const arena of [sums.low, sums.high]) bench.gpu.write(arena.range(slab, offset, size), zero);
+    for (const arena of [sums.low, sums.high]) harness.gpu.write(arena.range(slab, offset, size), zero);
     expect(await packer.pack(2)).toEqual(packSums(zero, zero));
     for (const other of [1, 3]) expect(await packer.pack(other)).toEqual(packed[other]);
   });
@@ -145,9 +145,9 @@ describe('differences of weights', () => {
 
   async function follower() {
     const layout = new ParameterLayout({ ...MODEL, width: 24, layers: 2 }, LIMITS);
-    const weights = await ParameterArena.allocate(bench.gpu, layout, 'weights');
-    const follows = await WeightFollower.build(bench.kernels, weights);
-    const checks = await WeightChecks.build(bench.kernels, weights);
+    const weights = await ParameterArena.allocate(harness.gpu, layout, 'weights');
+    const follows = await WeightFollower.build(harness.kernels, weights);
+    const checks = await WeightChecks.build(harness.kernels, weights);
     const view = ({ slab, offset, size }: (typeof follows.buckets)[number]): View => weights.range(slab, offset, size);
     return { follows, checks, view };
   }
@@ -159,9 +159,9 @@ describe('differences of weights', () => {
     await fc.assert(
       fc.asyncProperty(weightPairs(follows.buckets[bucket].size), async ({ before, after }) => {
         follows.load(bucket, new Uint8Array(before.buffer));
-        expect(await bench.words(where)).toEqual(before);
+        expect(await harness.words(where)).toEqual(before);
         const expected = follows.apply(bucket, packDifferences(before, after));
-        expect(await bench.words(where)).toEqual(after);
+        expect(await harness.words(where)).toEqual(after);
         expect((await checks.read())[bucket]).toEqual(expected);
       }),
       { numRuns: 30 },
@@ -178,7 +178,7 @@ describe('differences of weights', () => {
       before.fill(from);
       follows.load(0, new Uint8Array(before.buffer));
       follows.apply(0, packDifferences(before, after));
-      expect(await bench.words(where)).toEqual(after);
+      expect(await harness.words(where)).toEqual(after);
     }
   });
 
@@ -190,7 +190,7 @@ describe('differences of weights', () => {
     });
     const sums = await checks.read();
     for (const [i, bits] of after.entries()) {
-      expect(await bench.words(view(follows.buckets[i]))).toEqual(bits);
+      expect(await harness.words(view(follows.buckets[i]))).toEqual(bits);
       expect(sums[i]).toEqual(weightsChecksum(bits));
     }
   });
@@ -204,7 +204,7 @@ describe('differences of weights', () => {
       expect(() => follows.apply(0, bytes)).toThrow(expect.objectContaining({ code: 'LT_CLUSTER_FRAME' }));
       expect(() => follows.load(0, bytes)).toThrow(expect.objectContaining({ code: 'LT_CLUSTER_FRAME' }));
     }
-    expect(await bench.words(where)).toEqual(new Uint32Array(bits.length));
+    expect(await harness.words(where)).toEqual(new Uint32Array(bits.length));
   });
 
   test('differences of weights come with the checksum of a whole bucket', async () => {
@@ -218,8 +218,8 @@ describe('differences of weights', () => {
 });
 
 test('reads of the GPU that overlap get each its own bytes', async () => {
-  const view = await bench.put(Uint32Array.from({ length: 1024 }, (_, i) => i));
-  const reads = Array.from({ length: 8 }, (_, i) => bench.gpu.read(slice(view, 64 * i, 64)));
+  const view = await harness.put(Uint32Array.from({ length: 1024 }, (_, i) => i));
+  const reads = Array.from({ length: 8 }, (_, i) => harness.gpu.read(slice(view, 64 * i, 64)));
   const starts = (await Promise.all(reads)).map((bytes) => new Uint32Array(bytes)[0]);
   expect(starts).toEqual([0, 64, 128, 192, 256, 320, 384, 448]);
 });

@@ -36,10 +36,10 @@ test('a schedule saves the last finished step in the middle of the next one', as
   const { engine, schedule, taken } = fake('0');
   await engine.update(1);
   schedule.recorded(1);
-  // Step 2 is computing: its update has not begun.
+  // Step 2 is being computed; its update has not begun.
   expect(await schedule.now()).toBe(1);
   expect(taken).toMatchObject([{ step: 1, state: 1, final: false }]);
-  // Asked again, it has that already.
+  // Asked again, it has saved that step already.
   expect(await schedule.now()).toBe(1);
   expect(taken).toHaveLength(1);
 });
@@ -64,7 +64,7 @@ test('a schedule by the clock saves without a step that ends: a run may wait for
   await settled(1100);
   expect(steps()).toEqual([1]);
   taken[0].write();
-  // Nothing new comes, so nothing is written again.
+  // There are no new steps, so nothing is written.
   await settled(1100);
   expect(steps()).toEqual([1]);
   await engine.update(2);

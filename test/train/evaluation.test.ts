@@ -32,7 +32,7 @@ test('a short list is gathered once; a long one takes no memory between evaluati
   expect(short.reads()).toBe(10);
   const long = listOf(2 ** 20 + 2 ** 12, 2 ** 10, 2 ** 10);
   expect(long.list.tokens).toBeGreaterThan(2 ** 20);
-  // `toBe` would compare a million tokens one by one to say what differs.
+  // `toBe` would print the difference of a million tokens.
   const [first, second] = [long.list.batches(), long.list.batches()];
   expect(first === second).toBe(false);
 });

@@ -39,10 +39,10 @@ export async function goldenEngine(gpu: Gpu, golden: Golden, options: GoldenEngi
 
 /** Puts the golden weights back and sets the moments to zero. */
 export function restart(engine: Engine, golden: Golden): void {
-  const { weights, first, second } = engine.optimizer;
+  const { weights, m, v } = engine.optimizer;
   for (const { name, size } of engine.layout.parameters) {
     weights.write(engine.gpu, name, golden.weights.get(name) ?? new Float32Array());
-    for (const moments of [first, second]) moments.write(engine.gpu, name, new Float32Array(size));
+    for (const moments of [m, v]) moments.write(engine.gpu, name, new Float32Array(size));
   }
 }
 
@@ -60,7 +60,7 @@ export function goldenMicroBatches(golden: Golden, step: number, size: number): 
 /** SHA-256 of weights and both moments. */
 export async function stateHash(engine: Engine): Promise<string> {
   const hash = createHash('sha256');
-  for (const arena of [engine.optimizer.weights, engine.optimizer.first, engine.optimizer.second])
+  for (const arena of [engine.optimizer.weights, engine.optimizer.m, engine.optimizer.v])
     for (const { name } of engine.layout.parameters) hash.update(await arena.read(engine.gpu, name));
   return hash.digest('hex');
 }

@@ -5,7 +5,7 @@ import type { Plan } from '../../src/model/plan.js';
 import { logitsStride } from '../../src/model/shape.js';
 import { openDawn } from '../../src/node/dawn.js';
 import type { Engine } from '../../src/train/engine.js';
-import { readGradient } from '../model/bench.js';
+import { readGradient } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
 import { GOLDEN_LOSS_ERROR, type Golden, loadGolden } from '../reference/golden.js';
 import { sampled } from '../thorough.js';
@@ -16,7 +16,7 @@ beforeAll(async () => {
   gpu = await Gpu.open(openDawn());
 });
 
-/** What an adapter without subgroups runs, a GPU's way to share rows out. */
+/** Kernels without subgroups, with a GPU's threads a row. */
 const ANYWHERE: Partial<Plan> = { matmul: always('tile64x64'), attention: 'tile', rowLanes: 64, rowsPerGroup: 1 };
 
 const CASES: [name: 'tied' | 'untied', microBatch: number, kernels: string, plan: Partial<Plan>][] = [
@@ -55,9 +55,9 @@ describe.each(sampled(CASES, 3))('PyTorch and the %s model in micro-batches of %
   });
 
   test('the model and PyTorch agree on every gradient before training', async () => {
-    const lossScale = 1 / (golden.batch * golden.config.context);
-    for (const batch of batches(0)) engine.gpt.submitGradient(batch, { seed: 0, step: 1, lossScale });
-    expect((await engine.sums.takeReport(gpu)).wrong).toEqual([]);
+    const tokenWeight = 1 / (golden.batch * golden.config.context);
+    for (const batch of batches(0)) engine.gpt.submitGradient(batch, { seed: 0, step: 1, tokenWeight });
+    expect((await engine.sums.takeReport(gpu)).nonFinite).toEqual([]);
     expect([...golden.gradients.keys()].sort()).toEqual(engine.layout.parameters.map((p) => p.name).sort());
     for (const [tensor, want] of golden.gradients)
       agree(await readGradient(gpu, engine.sums, tensor), want, 1e-3, tensor);

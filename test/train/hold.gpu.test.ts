@@ -47,7 +47,7 @@ describe.each(sampled(CASES, 4))('in %s, with clipping at %d', (precision, clip)
       isOver = true;
     });
     await engine.holdState(async () => {
-      // Until then the gradients are there, and only the update is missing.
+      // Meanwhile the gradients are computed, and only the update is missing.
       for (let i = 0; i < 3; i++) {
         await gpu.done();
         await settled();
@@ -70,7 +70,7 @@ describe.each(sampled(CASES, 4))('in %s, with clipping at %d', (precision, clip)
     const before = await stateHash(engine);
     const scale = engine.lossScale;
     const step = stepOf(engine, 2);
-    // With everything computed but the update, which waits for a reader.
+    // All is computed except the update, which waits for a reader.
     await engine.holdState(async () => {
       await gpu.done();
       await settled();
@@ -117,7 +117,7 @@ test('a step whose update has begun is finished', async () => {
 slowTest('whoever looks for the loss scales of a step in mixed precision can be stopped', async ({ skip }) => {
   if (!gpu.has('shader-f16')) skip('this adapter has no shader-f16');
   const engine = await goldenEngine(gpu, golden, { microBatch: 1, precision: 'f16' });
-  // So large that everything overflows: the search goes down one power of two after another.
+  // So large that everything overflows: the search tries one power of two after another.
   engine.lossScale = { exponent: 40, goodSteps: 0 };
   const take = engine.sums.takeReport.bind(engine.sums);
   let reports = 0;

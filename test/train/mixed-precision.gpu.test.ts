@@ -7,8 +7,8 @@ import { loadShaders } from '../../src/node/shaders.js';
 import { checkPrecision } from '../../src/run/plan.js';
 import type { Engine } from '../../src/train/engine.js';
 import { FIRST_LOSS_SCALE, GROWTH_STEPS, nextLossScale } from '../../src/train/loss-scale.js';
-import { Bench } from '../gpu/harness.js';
-import { readGradient } from '../model/bench.js';
+import { GpuHarness } from '../gpu/harness.js';
+import { readGradient } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
 import { slowTest } from '../slow.js';
@@ -16,13 +16,13 @@ import { engineOptions, goldenEngine, goldenMicroBatches, restart, stateHash } f
 
 const OPTIONS = { microBatch: 1, dropout: 0.1, precision: 'f16' } as const;
 
-let bench: Bench;
+let harness: GpuHarness;
 let golden: Golden;
 let has: boolean;
 beforeAll(async () => {
-  bench = await Bench.open();
+  harness = await GpuHarness.open();
   golden = loadGolden('tied');
-  has = bench.gpu.has('shader-f16');
+  has = harness.gpu.has('shader-f16');
   if (!has) console.warn('mixed precision is not tested: this adapter has no shader-f16');
 });
 
@@ -37,7 +37,7 @@ describe('the loss scale', () => {
 });
 
 describe('training in mixed precision', () => {
-  const build = (more: object = {}) => goldenEngine(bench.gpu, golden, { ...OPTIONS, ...more });
+  const build = (more: object = {}) => goldenEngine(harness.gpu, golden, { ...OPTIONS, ...more });
   const steps = async (engine: Engine, from: number, to: number, rate = 1e-3) => {
     const losses: number[] = [];
     for (let step = from; step <= to; step++)
@@ -49,17 +49,17 @@ describe('training in mixed precision', () => {
     if (!has) return;
     const [mixed, full] = [await build({ dropout: 0 }), await build({ dropout: 0, precision: 'f32' })];
     const [batch] = goldenMicroBatches(golden, 0, 1);
-    const context = { seed: 1, step: 1, lossScale: 1 / batch.tokens.length };
+    const context = { seed: 1, step: 1, tokenWeight: 1 / batch.tokens.length };
     mixed.gpt.submitWeights();
     mixed.gpt.submitGradient(batch, { ...context, scaleExponent: 10 });
     full.gpt.submitGradient(batch, context);
     for (const { name } of full.layout.parameters) {
-      const want = await readGradient(bench.gpu, full.sums, name);
-      const got = await readGradient(bench.gpu, mixed.sums, name);
+      const want = await readGradient(harness.gpu, full.sums, name);
+      const got = await readGradient(harness.gpu, mixed.sums, name);
       agree(got, want, 0.02, name);
       expect(got).not.toEqual(want);
     }
-    for (const engine of [mixed, full]) engine.sums.clear(bench.gpu);
+    for (const engine of [mixed, full]) engine.sums.clear(harness.gpu);
     const [a, b] = [await steps(mixed, 1, 100), await steps(full, 1, 100)];
     expect(b[99]).toBeLessThan(0.8 * b[0]);
     for (const [i, loss] of a.entries()) expect(Math.abs(loss / b[i] - 1)).toBeLessThan(0.03);
@@ -79,12 +79,12 @@ describe('training in mixed precision', () => {
     await steps(again, 1, 4);
     expect(await stateHash(again)).toBe(hash);
 
-    // A scale that float16 cannot hold: every micro-batch finds its own, and the next step begins lower.
+    // A scale that float16 cannot hold: every micro-batch finds its own, and the next step starts with a smaller one.
     restart(engine, golden);
     engine.lossScale = { exponent: 40, goodSteps: 5 };
     const batches = goldenMicroBatches(golden, 1, 1);
-    const context = { seed: 3, step: 1, lossScale: 1 / (golden.batch * golden.config.context) };
-    const { model, shape, plan } = engineOptions(bench.gpu, golden, OPTIONS);
+    const context = { seed: 3, step: 1, tokenWeight: 1 / (golden.batch * golden.config.context) };
+    const { model, shape, plan } = engineOptions(harness.gpu, golden, OPTIONS);
     const own = await Gpu.open(openDawn());
     const worker = await WorkerEngine.create(own, loadShaders(), { model, shape, plan });
     for (const { name } of worker.layout.parameters)
@@ -101,7 +101,7 @@ describe('training in mixed precision', () => {
     for (const { name } of worker.layout.parameters) {
       const gradient = await readGradient(own, worker.sums, name);
       agree(
-        await engine.optimizer.first.read(bench.gpu, name),
+        await engine.optimizer.m.read(harness.gpu, name),
         gradient.map((g) => g * (1 - golden.beta1)),
         1e-6,
         name,

@@ -47,7 +47,7 @@ describe('the table of options', () => {
 });
 
 describe("a run's identity", () => {
-  /** Whoever changes this list forbids or allows something to every run that there is. */
+  /** A change of this list changes what a resume of existing runs may change. */
   const FREE = [
     'checkpointEvery',
     'data',

@@ -17,7 +17,7 @@ interface Outcome {
   readonly dispatches: number;
 }
 
-/** Three updates with dropout, an evaluation between them, as it uses the same buffers. */
+/** Three updates with dropout, and evaluations between them, which use the same buffers. */
 async function train(golden: Golden, recompute: boolean): Promise<Outcome> {
   gpu.releaseAll();
   const engine = await goldenEngine(gpu, golden, { microBatch: 1, dropout: 0.2, recompute });
@@ -40,7 +40,7 @@ test.each(['tied', 'untied'] as const)(
     expect(again.hash).toBe(kept.hash);
     expect(again.losses).toEqual(kept.losses);
 
-    // All layers but the last are computed twice: six operations each.
+    // All layers except the last are computed twice: six operations each.
     const { layers } = golden.config;
     expect(layers).toBeGreaterThan(1);
     expect(again.dispatches - kept.dispatches).toBe(6 * (layers - 1));

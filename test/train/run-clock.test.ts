@@ -18,7 +18,7 @@ test('the clock stands while the run waits or is paused, and the two may overlap
   expect(after(500)).toBe(10);
   clock.goOn('paused');
   expect(after(7)).toBe(17);
-  // Told twice, or of what it never heard, it goes on.
+  // A repeated or unknown reason to go on does no harm.
   clock.goOn('paused');
   clock.stand('paused');
   clock.stand('paused');

@@ -2,7 +2,7 @@ import { beforeAll, expect } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultMatmulTable, type MatmulTable } from '../../src/model/matmul-plan.js';
 import { openDawn } from '../../src/node/dawn.js';
-import { readGradient } from '../model/bench.js';
+import { readGradient } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
 import { loadGolden } from '../reference/golden.js';
 import { slowTest } from '../slow.js';
@@ -20,8 +20,8 @@ async function run(matmul: MatmulTable) {
   gpu.releaseAll();
   const engine = await goldenEngine(gpu, golden, { microBatch: golden.batch, plan: { matmul } });
   const [batch] = goldenMicroBatches(golden, 0, golden.batch);
-  engine.gpt.submitGradient(batch, { seed: 0, step: 1, lossScale: 1 / batch.tokens.length });
-  expect((await engine.sums.takeReport(gpu)).wrong).toEqual([]);
+  engine.gpt.submitGradient(batch, { seed: 0, step: 1, tokenWeight: 1 / batch.tokens.length });
+  expect((await engine.sums.takeReport(gpu)).nonFinite).toEqual([]);
   const gradients = new Map<string, Float64Array>();
   for (const { name } of engine.layout.parameters) gradients.set(name, await readGradient(gpu, engine.sums, name));
   engine.sums.clear(gpu);
@@ -36,7 +36,7 @@ slowTest(
     const table = defaultMatmulTable(gpu.adapter);
     const whole = await run(table);
     const split = await run([['* *x*x* grid', 'tile64x64/k4'], ...table]);
-    // Four linear maps a layer and the head have a second dispatch, which adds the parts up.
+    // Four linear maps a layer and the head have a second dispatch, which adds the partial products.
     expect(split.dispatches - whole.dispatches).toBe(4 * golden.config.layers + 1);
     for (const [name, want] of whole.gradients) agree(split.gradients.get(name) ?? [], want, 1e-5, name);
     expect(split.hash).not.toBe(whole.hash);

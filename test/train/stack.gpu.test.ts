@@ -44,7 +44,7 @@ async function train(golden: Golden, options: GoldenEngineOptions, order: Order 
   return { hash: await stateHash(engine), losses, bytes };
 }
 
-/** What an adapter without subgroups runs, but for attention, whose kernels do not know of stacks. */
+/** Kernels without subgroups, except for attention, whose kernels know no stacks. */
 const ANYWHERE: Partial<Plan> = { matmul: always('tile64x64'), rowLanes: 64, rowsPerGroup: 1 };
 
 type Stacked = [string, 'tied' | 'untied', Omit<GoldenEngineOptions, 'stack'>, readonly number[]];
@@ -98,7 +98,7 @@ describe('a stack of two', () => {
     expect(stacked.hash).toBe((await train(golden, { ...options, stack: 1 }, apart)).hash);
 
     const { gpt } = await goldenEngine(gpu, golden, options);
-    const context = { seed: 1, step: 1, lossScale: 1 };
+    const context = { seed: 1, step: 1, tokenWeight: 1 };
     const batches = globalBatch(golden, 0, 1);
     expect(() => gpt.submitGradient(apart(batches).slice(0, 2), context)).toThrow('must follow one another');
     expect(() => gpt.submitGradient(batches.slice(0, 3), context)).toThrow('a stack of 3');

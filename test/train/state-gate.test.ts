@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { StateGate } from '../../src/train/state-gate.js';
 
-/** Work that ends when it is told to. */
+/** Work that ends on request. */
 function openWork(log: string[], name: string) {
   let end: () => void = () => {};
   const work = () => {

@@ -4,7 +4,7 @@ import { memoryBudget } from '../../src/model/activations.js';
 import { IGNORED_TARGET, type MicroBatch } from '../../src/model/gpt.js';
 import { openDawn } from '../../src/node/dawn.js';
 import type { Engine, StepOutcome } from '../../src/train/engine.js';
-import { readGradient } from '../model/bench.js';
+import { readGradient } from '../model/harness.js';
 import { gradientNorm } from '../reference/adamw.js';
 import { agree } from '../reference/agree.js';
 import { type Golden, loadGolden } from '../reference/golden.js';
@@ -100,7 +100,7 @@ describe('a step whose loss or gradient is not finite', () => {
     ['wte.weight', Number.NaN],
     ['h.1.mlp.c_fc.weight', Number.NaN],
     ['h.0.ln_1.bias', Number.POSITIVE_INFINITY],
-    // All is finite, but the loss is more than the grid holds.
+    // All is finite, but the loss is more than fixed point holds.
     ['ln_f.bias', 1e6],
   ])(
     'a step that is not finite stops the run at %s %d, names the step and leaves the state alone',
@@ -114,8 +114,8 @@ describe('a step whose loss or gradient is not finite', () => {
     },
   );
 
-  test('a gradient that the grid does not hold stops the run, and its tensor is named', async () => {
-    // A huge activation that the next matrix ignores: the loss is as before, that matrix's gradient is not.
+  test('a gradient that fixed point does not hold stops the run, and its tensor is named', async () => {
+    // A huge activation that the next matrix ignores: it changes that matrix's gradient but not the loss.
     const bias = Float32Array.from(golden.weights.get('h.1.mlp.c_fc.bias') ?? []);
     bias[7] = 1e12;
     engine.optimizer.weights.write(gpu, 'h.1.mlp.c_fc.bias', bias);
@@ -163,7 +163,7 @@ describe('clipping', () => {
   test('clipping reports the norm of the whole gradient and scales the update by clip / norm', async () => {
     restart(engine, golden);
     const batches = globalBatch(0);
-    const context = { seed: SEED, step: 1, lossScale: 1 / (6 * golden.config.context) };
+    const context = { seed: SEED, step: 1, tokenWeight: 1 / (6 * golden.config.context) };
     // Between steps the sums hold what the last one left.
     engine.sums.clear(gpu);
     for (const batch of batches) engine.gpt.submitGradient(batch, context);
@@ -180,7 +180,7 @@ describe('clipping', () => {
       const share = (1 - golden.beta1) * Math.min(1, clip / norm);
       for (const [name, gradient] of gradients) {
         const want = gradient.map((g) => g * share);
-        agree(await own.optimizer.first.read(gpu, name), want, 1e-4, `${name}, clip ${clip}`);
+        agree(await own.optimizer.m.read(gpu, name), want, 1e-4, `${name}, clip ${clip}`);
       }
     }
     for (const { gradNorm } of outcomes) expect(Math.abs(gradNorm / norm - 1)).toBeLessThan(1e-5);

@@ -22,7 +22,7 @@ const config = { model, options, totalSteps: STEPS, stepsPerEpoch: 8 } as RunCon
 const ids = memoryTokens(Uint16Array.from({ length: 80 }, (_, i) => i % 16));
 const data = { train: ids, validation: ids, hash: '', description: '', tokens: 160, close() {} };
 
-/** An engine that computes nothing; `inEvaluation` is called in each, with its number. */
+/** An engine that computes nothing. `inEvaluation` is called in each evaluation, with its number. */
 function fake(inEvaluation: (n: number) => void = () => {}) {
   let abandoned = false;
   let evaluations = 0;
@@ -69,7 +69,7 @@ test('a run is complete once the report on its last step is there', async () => 
 });
 
 test('a run ended in the report on its last step is not complete, keeps the step, and has the report to write still', async () => {
-  // Two evaluations a report: of both parts of the data.
+  // A report has two evaluations, one of each part of the data.
   const engine = fake((n) => n === 4 && first.made.abandon());
   const first = trainer(engine);
   expect(await first.made.run(0, first.hooks)).toMatchObject({ step: STEPS, complete: false, digest: 'digest 3' });
@@ -110,7 +110,7 @@ test("neither waiting for workers nor evaluations, checkpoints and pauses count 
     },
     async evaluate() {
       time += 7000;
-      // In an evaluation it waits as well, of which no step is to be the shorter.
+      // The run waits during an evaluation as well, and no step may seem shorter for it.
       clock.stand('waiting');
       time += 6000;
       clock.goOn('waiting');
@@ -131,6 +131,6 @@ test("neither waiting for workers nor evaluations, checkpoints and pauses count 
     clock,
   });
   const speeds = events.flatMap((event) => (event.event === 'step' ? [event.tokensPerSecond] : []));
-  // 8 tokens in half a second each.
+  // Each step has 8 tokens and takes half a second.
   expect(speeds).toEqual([16, 16, 16, 16]);
 });

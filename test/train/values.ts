@@ -8,7 +8,7 @@ export interface Words {
   readonly high: Uint32Array;
 }
 
-/** The extremes of each byte width, and what is just beyond. */
+/** The extremes of each byte width, and the values just beyond. */
 const EDGES = [1, 2, 3, 4, 5, 8].flatMap((width) => {
   const most = 2n ** BigInt(8 * width - 1);
   return [most - 1n, -most, ...(width < 8 ? [most, -most - 1n] : [])];
@@ -22,7 +22,7 @@ function integer(width: number): fc.Arbitrary<bigint> {
   return edges.length === 0 ? any : fc.oneof({ weight: 3, arbitrary: any }, fc.constantFrom(...edges));
 }
 
-/** Blocks of all widths: a few places of each hold something, the others a repeated small number. */
+/** Blocks of all widths: a few values of each are drawn, the others repeat a small number. */
 export function blocks(values: number, widths: readonly number[] = [0, 1, 2, 3, 4, 5, 8]): fc.Arbitrary<Words> {
   const block = fc.constantFrom(...widths).chain((width) =>
     fc.record({
@@ -52,7 +52,7 @@ export function integersOf({ low, high }: Words): bigint[] {
   return Array.from(low, (word, i) => (BigInt(high[i] | 0) << 32n) + BigInt(word));
 }
 
-/** Bits of floats that are easily got wrong: zeros, denormals, infinities, NaNs with payloads, extremes. */
+/** Bits of awkward floats: zeros, denormals, infinities, NaNs with payloads, extremes. */
 export const SPECIAL_BITS = [
   0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000, 0x7f7fffff,
   0xff7fffff, 0x7f800000, 0xff800000, 0x7f800001, 0xff800001, 0x7fc00000, 0xffc00000, 0x7fffffff, 0xffffffff,

@@ -5,7 +5,7 @@ import { type AttentionVariant, SUBGROUP_LANES } from '../attention.js';
 import type { Graph } from '../graph.js';
 import type { Plan } from '../plan.js';
 
-/** What attention needs of a graph. */
+/** The part of a graph that attention needs. */
 type AttentionGraph = Pick<Graph, 'add'> & { readonly plan: Pick<Plan, 'attention'> };
 
 export interface AttentionShape {
@@ -43,9 +43,10 @@ export interface AttentionBackwardViews {
 
 const TILE_ROWS = 32;
 
-/** The workgroup memory that every adapter has. */
+/** The workgroup memory that every adapter has, for rows that lanes keep there. */
 const KEPT_BYTES = 16384;
 
+/** Tokens of a workgroup of `backwardDelta`. */
 const DELTA_ROWS = 8;
 
 /**
@@ -53,14 +54,14 @@ const DELTA_ROWS = 8;
  * factor of (sequence b, head h, query i, key j) is dropoutFactor(key, firstSlot + b, (h * T + i) * T + j).
  */
 export function attention(g: AttentionGraph, shape: AttentionShape, v: AttentionForwardViews): void {
-  const kind = variantFor(g.plan.attention, shape, v.qkv.half);
+  const kind = variantFor(g.plan.attention, shape, v.qkv.f16);
   const { qkv, out, logsumexp, dropout } = v;
   g.add(dispatch(kind, shape, 'forward', rowsOf(kind), 2, { qkv, out, logsumexp }, dropout));
 }
 
-/** The gradient of all that `attention` computed, from its results and under the same dropout key. */
+/** The gradient of `attention`, from its results and under the same dropout key. */
 export function attentionGradient(g: AttentionGraph, shape: AttentionShape, v: AttentionBackwardViews): void {
-  const kind = variantFor(g.plan.attention, shape, v.qkv.half);
+  const kind = variantFor(g.plan.attention, shape, v.qkv.f16);
   const { qkv, outGradient, qkvGradient, delta, dropout } = v;
   const outRead = v.out;
   const logsumexpRead = v.logsumexp;
@@ -81,16 +82,16 @@ function rowsOf(variant: AttentionVariant): number {
   return lanes === undefined ? TILE_ROWS : 2 * lanes;
 }
 
-function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, half = false): AttentionVariant {
+function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, f16 = false): AttentionVariant {
   if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
     throw new LantrainError(
       'LT_USAGE_MODEL',
       `heads of ${headSize} values: attention computes heads of 1 to 128; choose --heads so that width / heads is at most 128`,
     );
-  return headSize % 4 === 0 && !half ? variant : 'tile';
+  return headSize % 4 === 0 && !f16 ? variant : 'tile';
 }
 
-/** `products` counts the T x T x D matrix products, of which the causal half is computed. */
+/** `products` is the number of T x T x D matrix products; the causal half of each is computed. */
 function dispatch(
   variant: AttentionVariant,
   shape: AttentionShape,
@@ -103,7 +104,7 @@ function dispatch(
   const { batch, context, heads, headSize } = shape;
   const lanes = SUBGROUP_LANES[variant];
   return {
-    shader: lanes === undefined ? 'attention-tile' : 'attention-subgroup',
+    shader: lanes === undefined ? 'attention_tile' : 'attention_subgroup',
     entry: dropout ? `${entry}Dropout` : entry,
     constants: {
       ...(lanes !== undefined && { LANES: lanes, KEPT: 8 * headSize * 4 * lanes <= KEPT_BYTES }),
@@ -113,7 +114,7 @@ function dispatch(
       SCALE: 1 / Math.sqrt(headSize),
       DROPOUT: dropout !== undefined,
     },
-    switches: Object.values(bindings).some((view) => view.half) ? ['half'] : [],
+    defines: Object.values(bindings).some((view) => view.f16) ? ['f16'] : [],
     bindings: dropout ? { ...bindings, dropout } : bindings,
     groups: [Math.ceil(context / rows), heads, batch],
     label: `attention.${entry}`,

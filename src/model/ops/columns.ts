@@ -3,23 +3,23 @@ import { type View, wholeVectors } from '../../gpu/view.js';
 import { type Graph, type Rows, rowsIn } from '../graph.js';
 import type { Piece } from '../layout.js';
 
-/** Threads side by side in sums of columns, four columns each, and the most that share those. */
+/** Threads side by side in a workgroup, four columns each, and the most threads that share four columns. */
 const COLUMN_LANES = 8;
 const COLUMN_SLICES = 16;
 
 /**
- * The frame of a dispatch of shaders/columns.wgsl: sums over the columns of dy [M, N], added to the gradients of the
- * parameters from `first` to `last`, which are neighbours.
+ * The common part of dispatches of shaders/columns.wgsl: column sums of dy [M, N], added to the gradients of the neighbouring
+ * parameters `first` to `last`.
  */
 export function columnSums(g: Graph, v: Rows & { dy: View }, N: number, first: Piece, last = first) {
   const { rows, stack = 1 } = v;
   const { columnRows, rowLanes } = g.plan;
-  // Where a row has one thread, a column has one, too.
+  // A plan with one thread a row (software adapters) has one thread a column as well.
   const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, stack * Math.ceil(rows / columnRows));
-  const { switches, bindings } = g.sumInto(v.dy, first, last);
+  const { defines, bindings } = g.sumInto(v.dy, first, last);
   return {
     shader: 'columns',
-    switches,
+    defines,
     constants: { N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices },
     bindings: { dy: wholeVectors(v.dy), ...bindings },
     uniforms: g.stackExtent(v),

@@ -14,7 +14,7 @@ export function embedToken(g: Graph, v: { place: View; x: View }): void {
     });
 }
 
-/** out [C] = attention of the one query in qkv [3 C] over the cache [T, 2 C], which its key and value join first. */
+/** Appends the key and value in qkv [3 C] to the cache [T, 2 C]; then out [C] = attention of the query over the cache. */
 export function cachedAttention(g: Graph, v: { place: View; qkv: View; cache: View; scores: View; out: View }): void {
   const { width: C, heads, context: T } = g.config;
   const constants = { C, T, D: C / heads };

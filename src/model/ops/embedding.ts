@@ -2,7 +2,7 @@ import type { View } from '../../gpu/view.js';
 import { extentUniform } from '../extent.js';
 import { type Graph, type Rows, rowsIn, threadGroups } from '../graph.js';
 
-/** x [M, C] = dropout(wte[tokens] + wpe); `key` is bound with and without `dropout`. */
+/** x [M, C] = dropout(wte[tokens] + wpe). `key` is bound even without `dropout`. */
 export function embedding(
   g: Graph,
   v: Rows & { tokens: View; x: View; context: number; key: View; dropout: boolean },
@@ -25,16 +25,16 @@ export function embedding(
     });
 }
 
-/** Adds the gradients of both tables. dx [M, C] has passed the dropout already; `lists` is of `tokenLists`. */
+/** Adds the gradients of both tables. dx [M, C] has already passed through the dropout. `lists` comes from `tokenLists`. */
 export function embeddingGradient(g: Graph, v: Rows & { dx: View; lists: View; context: number }): void {
   const { width: C } = g.config;
   const constants = { T: v.context, C };
   for (const piece of g.layout.piecesOf('wte.weight')) {
-    const { switches, bindings } = g.sumInto(v.dx, piece);
+    const { defines, bindings } = g.sumInto(v.dx, piece);
     g.add({
       shader: 'embedding',
-      entry: 'token_gradient',
-      switches,
+      entry: 'tokenGradient',
+      defines,
       constants: { ...constants, ROW_START: piece.rowStart, ROWS: piece.rows },
       bindings: { dx: v.dx, lists: v.lists, ...bindings },
       uniforms: extentUniform(v),
@@ -42,11 +42,11 @@ export function embeddingGradient(g: Graph, v: Rows & { dx: View; lists: View; c
       bytes: 20 * rowsIn(v) * C,
     });
   }
-  const { switches, bindings } = g.sumInto(v.dx, g.piece('wpe.weight'));
+  const { defines, bindings } = g.sumInto(v.dx, g.piece('wpe.weight'));
   g.add({
     shader: 'embedding',
-    entry: 'position_gradient',
-    switches,
+    entry: 'positionGradient',
+    defines,
     constants,
     bindings: { dx: v.dx, ...bindings },
     uniforms: g.stackExtent(v),

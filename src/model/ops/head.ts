@@ -1,7 +1,7 @@
 import type { View } from '../../gpu/view.js';
 import { columnsFrom, type Graph, type Rows } from '../graph.js';
 
-/** logits [M, stride] = x [M, C] times the head's matrix [V, C] transposed, window by window. */
+/** logits [M, stride] = x [M, C] W^T, where W [V, C] is the head's matrix, window by window. */
 export function head(g: Graph, v: Rows & { x: View; logits: View; stride: number }): void {
   const { width: C } = g.config;
   for (const piece of g.headPieces())
@@ -22,8 +22,8 @@ export function head(g: Graph, v: Rows & { x: View; logits: View; stride: number
 }
 
 /**
- * dx [M, C] = dLogits [M, stride] times the head's matrix; adds the matrix's gradient. `isFirst`: the first pass of the
- * graph, whose gradient overwrites the sums where those are fresh.
+ * dx [M, C] = dLogits [M, stride] W, where W [V, C] is the head's matrix. Also adds the gradient of W. `isFirst`: the graph's
+ * first pass, which overwrites the sums unless the graph accumulates.
  */
 export function headGradient(
   g: Graph,
@@ -57,7 +57,7 @@ export function headGradient(
       lda: v.stride,
       b: v.x,
       ldb: C,
-      output: g.productSums(piece, C, g.fresh && v.isFirst),
+      output: g.productSums(piece, C, g.accumulate || !v.isFirst),
       label: 'head weight gradient',
       matrix,
     });

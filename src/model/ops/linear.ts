@@ -3,8 +3,8 @@ import type { Dropout, Graph, Rows } from '../graph.js';
 import { biasGradient } from './columns.js';
 
 /**
- * y [M, N] = x [M, K] W + b by the linear layer `name` (W is K x N; b where the model has one), then
- * either `gelu` (y keeps the pre-activation), or dropout and the residual.
+ * y [M, N] = x [M, K] W + b, with W [K, N] and b [N] (if the model has it) of the linear layer `name`. Then either
+ * gelu = GELU(y), or dropout and `residual` are applied to y.
  */
 export function linear(
   g: Graph,
@@ -38,8 +38,8 @@ export function linear(
 }
 
 /**
- * dx [M, K] = dy [M, N] W^T, times GELU's derivative at `hidden` where given; adds the gradients x^T dy of the
- * matrix and, where there is one, of the bias.
+ * dx [M, K] = dy [M, N] W^T, times GELU's derivative at `hidden` where that is given. Also adds the gradients of W (x^T dy)
+ * and, if there is one, of the bias.
  */
 export function linearGradient(g: Graph, name: string, v: Rows & { x: View; dy: View; dx: View; hidden?: View }): void {
   const weight = g.piece(`${name}.weight`);

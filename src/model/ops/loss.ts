@@ -3,8 +3,8 @@ import { extentUniform } from '../extent.js';
 import { type Graph, type Rows, rowsIn } from '../graph.js';
 
 /**
- * The losses [M] of M rows of logits (stride values apart) by targets [M]. With `scale`, a uniform, the logits become their
- * own gradients times it.
+ * losses [M] = the cross-entropy of M rows of logits, `stride` values apart, and targets [M]. With the uniform `scale`, the
+ * logits are overwritten by their gradients times it.
  */
 export function crossEntropy(
   g: Graph,
@@ -23,11 +23,11 @@ export function crossEntropy(
   });
 }
 
-/** total (64 bits on the grid) += the sum of all losses. */
+/** total (64 bits, fixed point) += the sum of all losses. */
 export function sumLosses(g: Graph, v: { losses: View; total: View; status: View }): void {
   g.add({
     shader: 'cross_entropy',
-    entry: 'sum_losses',
+    entry: 'sumLosses',
     constants: {},
     bindings: { allLosses: v.losses, total: v.total, status: v.status },
     groups: [1],

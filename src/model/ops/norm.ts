@@ -1,4 +1,4 @@
-import { switched, type View, wholeVectors } from '../../gpu/view.js';
+import { f16Defines, type View, wholeVectors } from '../../gpu/view.js';
 import { extentUniform } from '../extent.js';
 import { type Dropout, type Graph, type Rows, rowsIn } from '../graph.js';
 import { columnSums } from './columns.js';
@@ -10,7 +10,7 @@ export function norm(g: Graph, name: string, v: Rows & { x: View; y: View; stats
   g.add({
     shader: 'layernorm',
     entry: 'forward',
-    switches: switched({ halfY: v.y }),
+    defines: f16Defines({ f16Y: v.y }),
     constants: { C, ...constants },
     bindings: {
       x: wholeVectors(v.x),
@@ -27,19 +27,19 @@ export function norm(g: Graph, name: string, v: Rows & { x: View; y: View; stats
 
 export interface NormGradientViews extends Rows {
   readonly x: View;
-  /** As the forward pass left them. */
+  /** Of the forward pass. */
   readonly stats: View;
   /** [M, C] */
   readonly dy: View;
   /** [M, C], written. */
   readonly dx: View;
-  /** dx holds the gradient that passes by on the residual stream, and the new one is added. */
-  readonly passing: boolean;
-  /** The dropout that comes next on the way back; its `gradient` [M, C] becomes dx through it. */
+  /** Whether the gradient adds to dx, which then holds that of the residual stream, or overwrites it. */
+  readonly accumulate: boolean;
+  /** The dropout that backward goes through next; `gradient` [M, C] becomes dx times its factors. */
   readonly dropout?: Dropout & { readonly gradient: View };
 }
 
-/** dx (+)= the gradient through LayerNorm; adds the gradients of its gain and bias. */
+/** dx (+)= the gradient through LayerNorm. Also adds the gradients of its gain and bias. */
 export function normGradient(g: Graph, name: string, v: NormGradientViews): void {
   const { width: C } = g.config;
   const { dropout } = v;
@@ -50,8 +50,8 @@ export function normGradient(g: Graph, name: string, v: NormGradientViews): void
   g.add({
     shader: 'layernorm',
     entry: dropout ? 'backwardDropout' : 'backward',
-    switches: switched({ halfGradient: v.dy, halfDropped: dropout?.gradient }),
-    constants: { C, ...constants, PASSING: v.passing, ...(dropout && { T: dropout.rowsPerSequence }) },
+    defines: f16Defines({ f16Gradient: v.dy, f16Dropped: dropout?.gradient }),
+    constants: { C, ...constants, ACCUMULATE: v.accumulate, ...(dropout && { T: dropout.rowsPerSequence }) },
     bindings: {
       x,
       gain: wholeVectors(g.weights.piece(gain)),
@@ -63,7 +63,7 @@ export function normGradient(g: Graph, name: string, v: NormGradientViews): void
     uniforms: extentUniform({ rows: rowsIn(v) }),
     groups,
     label: 'layernorm.backward',
-    bytes: (12 + (v.passing ? 4 : 0) + (dropout ? 4 : 0)) * rowsIn(v) * C,
+    bytes: (12 + (v.accumulate ? 4 : 0) + (dropout ? 4 : 0)) * rowsIn(v) * C,
   });
   const sums = columnSums(g, v, C, gain, bias);
   g.add({

@@ -37,17 +37,17 @@ const bits = async (view: View) => new Uint32Array(await gpu.read(view));
 
 /** The owner starts from the engine's weights and zero moments. */
 async function begin(): Promise<void> {
-  const { weights, first, second } = engine.optimizer;
+  const { weights, m, v } = engine.optimizer;
   for (const { name, size } of engine.layout.parameters) {
     const values = golden.weights.get(name) ?? new Float32Array();
     const zeros = new Float32Array(size);
     for (const [own, data] of [
       [weights, values],
-      [first, zeros],
-      [second, zeros],
+      [m, zeros],
+      [v, zeros],
       [owner.state.weights, values],
-      [owner.state.first, zeros],
-      [owner.state.second, zeros],
+      [owner.state.m, zeros],
+      [owner.state.v, zeros],
     ] as const)
       own.write(gpu, name, data);
   }
@@ -58,7 +58,7 @@ async function begin(): Promise<void> {
 async function sumsOf(packer: SumPacker, step: number) {
   const batches = goldenMicroBatches(golden, step, 1);
   const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
-  for (const batch of batches) engine.gpt.submitGradient(batch, { seed: 1, step, lossScale: 1 / tokens });
+  for (const batch of batches) engine.gpt.submitGradient(batch, { seed: 1, step, tokenWeight: 1 / tokens });
   const packed = await Promise.all(packer.buckets.map((_, i) => packer.pack(i)));
   return packed.map((bytes, i) => unpackSums(bytes, packer.buckets[i].size));
 }
@@ -98,12 +98,12 @@ describe('a step bucket by bucket', () => {
 
       expect(await checks.read()).toEqual(expected);
       for (const slab of engine.layout.slabSizes.keys()) {
-        const { weights, first, second } = engine.optimizer;
+        const { weights, m, v } = engine.optimizer;
         const after = await bits(weights.slabs[slab]);
         expect(await bits(owner.state.weights.slabs[slab])).toEqual(after);
         expect(await bits(copy.slabs[slab])).toEqual(after);
-        expect(await bits(owner.state.first.slabs[slab])).toEqual(await bits(first.slabs[slab]));
-        expect(await bits(owner.state.second.slabs[slab])).toEqual(await bits(second.slabs[slab]));
+        expect(await bits(owner.state.m.slabs[slab])).toEqual(await bits(m.slabs[slab]));
+        expect(await bits(owner.state.v.slabs[slab])).toEqual(await bits(v.slabs[slab]));
       }
     }
   });
@@ -134,9 +134,9 @@ describe('a step bucket by bucket', () => {
     const count = owner.buckets.length;
     await begin();
     // Not whole slabs: what lies between the tensors is nobody's.
-    const words = async ({ weights, first, second }: TrainingState) => {
+    const words = async ({ weights, m, v }: TrainingState) => {
       const all: Float32Array[] = [];
-      for (const arena of [weights, first, second])
+      for (const arena of [weights, m, v])
         for (const { name } of engine.layout.parameters) all.push(await arena.read(gpu, name));
       return all;
     };
@@ -204,7 +204,7 @@ test('sums of a bucket are final before the list that makes them is done, and ca
   await begin();
   const packer = await SumPacker.build(kernels, engine.sums);
   const [batch] = goldenMicroBatches(golden, 0, 1);
-  const context = { seed: 1, step: 1, lossScale: 1 };
+  const context = { seed: 1, step: 1, tokenWeight: 1 };
   const gradient = engine.gpt.gradientList();
   engine.gpt.submitGradient(batch, context);
   const whole = await Promise.all(packer.buckets.map((_, i) => packer.pack(i)));

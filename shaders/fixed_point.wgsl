@@ -1,28 +1,28 @@
-// The exact gradient sum: float32 values rounded to the grid 2^-40 and held as 64-bit two's complement integers, the
-// low and the high words in two arrays of the same layout. Integer sums do not depend on their order.
+// The exact gradient sum. float32 values are rounded to multiples of 2^-40 and added as 64-bit two's complement integers.
+// Low and high words lie in two arrays of the same layout. Integer sums do not depend on their order.
 
-const GRID_EXPONENT = 40i;
+const FIXED_POINT_EXPONENT = 40i;
 
 // Bits set in a status word.
 const STATUS_NONFINITE = 1u;  // NaN or Inf
 const STATUS_OVERFLOW = 2u;   // |value| >= 2^12
 
-// What is wrong with a value, from its bits: WGSL may assume that floats are never NaN, integers cannot be assumed away.
-fn gridStatus(bits: u32) -> u32 {
+// The status of a value, from its bits: WGSL lets compilers assume that floats are never NaN, but not that of integers.
+fn fixedPointStatus(bits: u32) -> u32 {
   let e = (bits >> 23u) & 255u;
   return select(select(0u, STATUS_OVERFLOW, e >= 127u + 12u), STATUS_NONFINITE, e == 255u);
 }
 
 // Round to nearest even of value * 2^40, as (low, high).
-fn toGrid(bits: u32) -> vec2u {
+fn toFixedPoint(bits: u32) -> vec2u {
   let e = i32((bits >> 23u) & 255u);
   let mantissa = select((bits & 0x7fffffu) | 0x800000u, 0u, e == 0);
-  let shift = e - 150 + GRID_EXPONENT;  // the value on the grid is mantissa * 2^shift
+  let shift = e - 150 + FIXED_POINT_EXPONENT;  // the integer is mantissa * 2^shift
   // to the left
   let l = u32(clamp(shift, 0, 28));
   let upLow = mantissa << l;
   let upHigh = select(mantissa >> ((32u - l) & 31u), 0u, l == 0u);
-  // to the right, rounding; 25 bits and more give zero
+  // to the right, with rounding; 25 bits and more give zero
   let r = u32(clamp(-shift, 1, 25));
   let rest = mantissa & ((1u << r) - 1u);
   let half = 1u << (r - 1u);
@@ -37,9 +37,10 @@ fn toGrid(bits: u32) -> vec2u {
   return vec2u(low, high);
 }
 
-// The float32 nearest (ties to even) to each 64-bit integer, times 2^-40. Rounded in integers: f32(high) * 2^32 + low
-// would round twice. The smallest magnitude, 2^-40, is a normal float. Without branches, which lanes would take in turn.
-fn fromGrid(low: vec4u, high: vec4u) -> vec4f {
+// The float32 nearest (ties to even) to each 64-bit integer, times 2^-40. Rounding is in integers, because
+// f32(high) * 2^32 + low would round twice. The smallest magnitude, 2^-40, is a normal float. There are no branches, because
+// lanes would take them in turn.
+fn fromFixedPoint(low: vec4u, high: vec4u) -> vec4f {
   let sign = bitcast<vec4u>(bitcast<vec4i>(high) >> vec4u(31u));  // all ones where negative
   let l0 = (low ^ sign) - sign;
   let h0 = (high ^ sign) + (sign & select(vec4u(), vec4u(1u), l0 == vec4u()));
@@ -50,12 +51,12 @@ fn fromGrid(low: vec4u, high: vec4u) -> vec4f {
   let zeros = countLeadingZeros(a);
   let s = zeros & vec4u(31u);
   let h = (a << s) | ((b >> vec4u(1u)) >> (vec4u(31u) - s));
-  // 24 bits are kept; the 8 low bits of h and all that is below, which one more bit stands for, round
+  // 24 bits are kept. Rounding looks at the 8 low bits of h, and at one bit that says whether anything below them is set
   let kept = h >> vec4u(8u);
   let rest = ((h & vec4u(255u)) << vec4u(1u)) | select(vec4u(), vec4u(1u), (b << s) != vec4u());
   let up = select(vec4u(), vec4u(1u), rest + (kept & vec4u(1u)) > vec4u(256u));
   // The implicit bit adds one to the exponent field, and a carry out of the mantissa adds another.
-  let exponent = select(vec4u(63u), vec4u(31u), small) - zeros + vec4u(127u - u32(GRID_EXPONENT) - 1u);
+  let exponent = select(vec4u(63u), vec4u(31u), small) - zeros + vec4u(127u - u32(FIXED_POINT_EXPONENT) - 1u);
   let bits = ((exponent << vec4u(23u)) + kept + up) | (sign & vec4u(0x80000000u));
   return select(bitcast<vec4f>(bits), vec4f(), a == vec4u());
 }

@@ -1,8 +1,8 @@
 enable subgroups;
 //! import random
-// Causal multi-head attention, forward and backward, for software adapters, whose subgroups have LANES = 4
-// (SwiftShader), 8 (lavapipe) or 16 lanes, always.
-// Formulas and buffers as in attention-tile.wgsl (FlashAttention, Dao et al., arXiv 2205.14135 and 2307.08691):
+// Causal multi-head attention, forward and backward, for software adapters. Their subgroups always have LANES lanes: 4
+// (SwiftShader), 8 (lavapipe) or 16.
+// Formulas and buffers as in attention_tile.wgsl (FlashAttention, Dao et al., arXiv 2205.14135 and 2307.08691):
 //
 //   S = scale Q K^T (keys up to the query's own)      P = exp(S - L)      O = (F * P) V
 //   delta_i = sum_d dO_id O_id      dP = F * (dO V^T)      dS = P * (dP - delta)
@@ -13,16 +13,16 @@ enable subgroups;
 //   logsumexp (-Read), delta (-Read)    [B, HEADS, T]  delta is scratch: backwardQuery writes it, backwardKey reads it
 //
 // A workgroup is one subgroup and owns 2 LANES rows: queries in forward and backwardQuery, keys in backwardKey. Lane n
-// holds the whole of rows n and n + LANES, so softmax needs no other lane. 16 rows pass by at a time, of which lane n
-// loads n, n + LANES and so on, and constant shuffles spread them. Here a load costs about ten multiply-adds (a loop
-// over the lanes), one from workgroup memory six, and a shuffle one instruction: with 8 lanes, 16 loaded components feed
-// 128 multiply-adds.
-// A head's columns go by in a loop over vec4s, and the result is read and written again for each block of 16 rows: with
-// q and the result held in registers it was no faster, and the unrolled code took LLVM many seconds to compile. What a
-// lane meets again and again lies in workgroup memory where that suffices (KEPT): no bounds are checked there. With 32
-// passing rows the scores spill; so they would with S and dP in one loop. Loops over columns begin at the head's first
-// column, which the compiler does not know: from zero it would unroll them.
-// One file of more than 300 lines: forward and both halves of backward read rows by the same shuffles, declared once.
+// holds rows n and n + LANES whole, so softmax needs no other lane. The other rows pass by, 16 at a time. Lane n loads rows
+// n, n + LANES and so on of them, and constant shuffles spread them to all lanes. A load costs about ten multiply-adds here
+// (a loop over the lanes), a load from workgroup memory six, a shuffle one instruction. With 8 lanes, 16 loaded components
+// feed 128 multiply-adds.
+// A loop walks over a head's columns in vec4s. The result is read and written again for each block of 16 rows: holding q and
+// the result in registers is no faster, and LLVM takes many seconds to compile the unrolled code. A lane's own rows lie in
+// workgroup memory where they fit (KEPT), because no bounds are checked there. 32 passing rows would spill the scores, and
+// so would S and dP in one loop. Loops over columns begin at the head's first column, which the compiler does not know: it
+// would unroll a loop from zero.
+// More than 300 lines, because forward and both halves of backward read rows by the same shuffles.
 
 override LANES: u32 = 8u;
 override T: u32 = 64u;
@@ -31,7 +31,7 @@ override D: u32 = 32u;
 override SCALE: f32 = 0.17677669529663687;
 override DROPOUT: bool = false;
 
-// 8 rows of D values a lane fit into workgroup memory.
+// Whether 8 rows of D values for each lane fit into workgroup memory.
 override KEPT: bool = false;
 
 @group(0) @binding(0) var<storage, read> qkv: array<vec4f>;
@@ -48,7 +48,7 @@ override KEPT: bool = false;
 const PASSING = 16u;
 const LOWEST = -1e30;  // stands for minus infinity
 
-// Only entry points with dropout read the uniform, so that the others need not bind it.
+// A copy of the uniform. Only entry points with dropout read the uniform, so the others need not bind it.
 var<private> dropoutKey: DropoutKey;
 
 // A lane's two rows of 16 scores: a .. d for its first row, e .. h for its second.
@@ -56,10 +56,10 @@ struct Scores { a: vec4f, b: vec4f, c: vec4f, d: vec4f, e: vec4f, f: vec4f, g: v
 
 struct Four { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
 
-// What a lane holds of the passing rows: r0 of row `lane`, r1 of row lane + LANES ... r3 with 4 lanes only.
+// A lane's passing rows: r0 is row `lane`, r1 row lane + LANES, and so on; r2 and r3 exist with 4 lanes only.
 struct Passing { r0: vec4f, r1: vec4f, r2: vec4f, r3: vec4f }
 
-// Passing rows n .. n + 3, for all lanes; n is a multiple of 4 and known to the compiler.
+// Passing rows n .. n + 3, in all lanes; n is a constant multiple of 4.
 fn spread(r: Passing, n: u32) -> Four {
   var v = r.r0;
   if (n / LANES == 1u) { v = r.r1; }
@@ -76,7 +76,7 @@ fn addDots(s: vec4f, l: vec4f, r: Four) -> vec4f {
     + l.z * vec4f(r.a.z, r.b.z, r.c.z, r.d.z) + l.w * vec4f(r.a.w, r.b.w, r.c.w, r.d.w);
 }
 
-// The products of the lane's rows (l0, l1) with the passing rows, four dimensions.
+// Adds the products of the lane's rows (l0, l1) with the passing rows, over four dimensions.
 fn addScores(s: Scores, l0: vec4f, l1: vec4f, r: Passing) -> Scores {
   let a = spread(r, 0u);
   let b = spread(r, 4u);
@@ -117,8 +117,8 @@ fn exponentials(s: Scores, x: f32, y: f32) -> Scores {
 
 fn four(n: u32) -> vec4u { return vec4u(n, n + 1u, n + 2u, n + 3u); }
 
-// `masked` where the key is later than the query: the lane's queries i, i + LANES and keys j .. j + 15.
-fn untilQuery(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
+// The scores of the lane's queries i, i + LANES and keys j .. j + 15; `masked` where the key is later than the query.
+fn maskLaterKeys(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
   let m = vec4f(masked);
   let x = vec4u(i);
   let y = vec4u(i + LANES);
@@ -129,8 +129,8 @@ fn untilQuery(s: Scores, i: u32, j: u32, masked: f32) -> Scores {
     select(m, s.g, four(j + 8u) <= y), select(m, s.h, four(j + 12u) <= y));
 }
 
-// The same with the lane's keys j, j + LANES and queries i .. i + 15, which must exist as well.
-fn fromKey(s: Scores, j: u32, i: u32) -> Scores {
+// The scores of the lane's keys j, j + LANES and queries i .. i + 15; zero where the query is earlier or does not exist.
+fn maskEarlierQueries(s: Scores, j: u32, i: u32) -> Scores {
   let z = vec4f();
   let x = vec4u(j);
   let y = vec4u(j + LANES);
@@ -160,7 +160,7 @@ fn factorsOfQuery(slot: u32, row: u32, j: u32) -> vec4f {
     dropoutFactor(dropoutKey, slot, place + 2u), dropoutFactor(dropoutKey, slot, place + 3u));
 }
 
-// Threefry is long code, so it stands in a loop over the four columns of vec4s.
+// A loop over the four columns of vec4s, because Threefry inlined four times is long code.
 fn queryFactors(slot: u32, row: u32, j: u32) -> Scores {
   var r = Scores();
   for (var n = 0u; n < 4u; n++) {
@@ -175,7 +175,7 @@ fn queryFactors(slot: u32, row: u32, j: u32) -> Scores {
 }
 
 // The factors of key j and the queries of rows row .. row + 3. Where T is even, keys 2n and 2n + 1 (neighbouring lanes)
-// share a block of random bits: the even lane makes the first and third query's, the odd lane the others.
+// share a block of random bits: the even lane makes those of the first and third query, the odd lane the others.
 fn factorsOfKey(slot: u32, row: u32, j: u32) -> vec4f {
   if (T % 2u == 1u) {
     return vec4f(
@@ -205,7 +205,7 @@ fn keyFactors(slot: u32, row: u32, j: u32) -> Scores {
   return r;
 }
 
-// A lane's own rows and results, [column][row][lane]. A lane meets only its own: no barrier.
+// A lane's own rows and results, [column][row][lane]. A lane touches only its own, so no barrier is needed.
 var<workgroup> kept: array<vec4f, select(1u, 2u * D * LANES, KEPT)>;
 
 fn keptAt(c: u32, row: u32, lane: u32) -> u32 { return (c * 8u + row) * LANES + lane; }
@@ -213,12 +213,12 @@ fn keptAt(c: u32, row: u32, lane: u32) -> u32 { return (c * 8u + row) * LANES + 
 fn max4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 
-// Where token i of sequence b starts in qkv and in out, in vec4s. Tokens beyond the last read the last: what comes of
-// them is masked or not stored.
+// Where token i of sequence b starts in qkv and in out, in vec4s. Tokens past the last one read the last one; their results
+// are masked or not stored.
 fn qkvRow(b: u32, i: u32) -> u32 { return (b * T + min(i, T - 1u)) * 3u * HEADS * (D / 4u); }
 fn outRow(b: u32, i: u32) -> u32 { return (b * T + min(i, T - 1u)) * HEADS * (D / 4u); }
 
-// Where the lane's passing rows start, of those from token i + lane on; what has no row is not read.
+// Where the lane's passing rows start; its first one is token i. Rows that the lane does not hold are not read.
 fn qkvRows(b: u32, i: u32) -> vec4u {
   return vec4u(qkvRow(b, i), qkvRow(b, i + LANES), qkvRow(b, i + 2u * LANES), qkvRow(b, i + 3u * LANES));
 }
@@ -255,7 +255,7 @@ fn keep(at: u32, rows: Two) {
 
 fn keptRows(at: u32) -> Two { return Two(kept[at], kept[at + LANES]); }
 
-// Two of a lane's own rows, from where they are kept.
+// Two of a lane's own rows, from workgroup memory or from the buffer.
 fn ownRows(at: u32, rows: vec2u) -> Two {
   if (KEPT) { return keptRows(at); }
   return Two(qkv[rows.x], qkv[rows.y]);
@@ -286,10 +286,10 @@ fn storeResults(v: Two, rows: vec2u, exists: vec2<bool>) {
   if (exists.y) { qkvGradient[rows.y] = v.b; }
 }
 
-// Adds to two of a lane's rows of qkvGradient, or begins them.
-fn addResults(r: Two, at: u32, rows: vec2u, exists: vec2<bool>, begins: bool) {
+// Adds to two of a lane's rows of qkvGradient, or overwrites them.
+fn addResults(r: Two, at: u32, rows: vec2u, exists: vec2<bool>, accumulate: bool) {
   var v = r;
-  if (!begins) {
+  if (accumulate) {
     let before = ownResults(at, rows);
     v.a += before.a;
     v.b += before.b;
@@ -329,7 +329,7 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
       let own = ownRows(keptAt(c - start, 0u, lane), vec2u(q0, q1) + c);
       s = addScores(s, own.a, own.b, passingQkv(k, c));
     }
-    s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
+    s = maskLaterKeys(times(s, SCALE, SCALE), i, key, LOWEST);
     let top = max(m, vec2f(
       max4(max(max(s.a, s.b), max(s.c, s.d))), max4(max(max(s.e, s.f), max(s.g, s.h)))));
     var shrink = exp(m - top);
@@ -411,7 +411,7 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
       let own = ownGradients(keptAt(c - start, 2u, lane), vec2u(o0, o1) + c);
       dp = addScores(dp, own.a, own.b, passingQkv(k, wide + c));
     }
-    s = untilQuery(times(s, SCALE, SCALE), i, key, LOWEST);
+    s = maskLaterKeys(times(s, SCALE, SCALE), i, key, LOWEST);
     s = exponentials(s, lse0, lse1);
     if (DROPOUT) { dp = product(dp, queryFactors(dropoutKey.firstSlot + b, h * T + i, key)); }
     s = times(
@@ -419,7 +419,7 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
         dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
-      addResults(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key == 0u);
+      addResults(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key > 0u);
     }
   }
   if (KEPT) {
@@ -432,7 +432,7 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
 // exp(SCALE * s - lse) with one lse for each of four columns.
 fn probabilities(s: vec4f, lse: vec4f) -> vec4f { return exp(s * SCALE - lse); }
 
-// As `spread`, for one scalar a row: v.x of row `lane`, v.y of row lane + LANES and so on.
+// Like `spread`, with one scalar a row: v.x of row `lane`, v.y of row lane + LANES and so on.
 fn spreadScalars(r: vec4f, n: u32) -> vec4f {
   var v = r.x;
   if (n / LANES == 1u) { v = r.y; }
@@ -504,8 +504,8 @@ fn runBackwardKey(group: vec3u, lane: u32) {
       dp = addScores(dp, own.a, own.b, passingGradient(o, c));
     }
     let lse = spreadAll(passingLogsumexp(at, i));
-    // Masked after exp: an overflow beyond the diagonal is not looked at.
-    s = fromKey(Scores(
+    // Masked after exp, so that an overflow beyond the diagonal does not count.
+    s = maskEarlierQueries(Scores(
       probabilities(s.a, lse.a), probabilities(s.b, lse.b), probabilities(s.c, lse.c), probabilities(s.d, lse.d),
       probabilities(s.e, lse.a), probabilities(s.f, lse.b), probabilities(s.g, lse.c), probabilities(s.h, lse.d)),
       j, query);
@@ -523,8 +523,8 @@ fn runBackwardKey(group: vec3u, lane: u32) {
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
       let at = vec2u(k0, k1) + c;
-      addResults(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query == begin);
-      addResults(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query == begin);
+      addResults(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query > begin);
+      addResults(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query > begin);
     }
   }
   if (KEPT) {

@@ -5,10 +5,10 @@ import { Graph, launchInto } from '../../src/model/graph.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { ExactSums, type StepReport } from '../../src/model/sums.js';
-import { type Bench, noise } from '../gpu/harness.js';
-import { fromGrid, fromWords } from '../reference/grid.js';
+import { type GpuHarness, noise } from '../gpu/harness.js';
+import { fromFixedPoint, fromWords } from '../reference/fixed-point.js';
 
-/** The two ways that rows are shared out: a thread each, as on software adapters, and 64 threads each. */
+/** The two ways that threads share rows: one thread a row, as on software adapters, and 64 threads a row. */
 export const ROW_PLANS = [
   { rowLanes: 1, rowsPerGroup: 8 },
   { rowLanes: 64, rowsPerGroup: 1 },
@@ -26,23 +26,27 @@ export const MODEL: ModelConfig = {
 };
 
 /** The parameters and sums of one model, and the operations that work on them. */
-export class OperationBench {
+export class OperationHarness {
   private constructor(
-    readonly bench: Bench,
+    readonly harness: GpuHarness,
     readonly plan: Plan,
     readonly weights: ParameterArena,
     readonly sums: ExactSums,
   ) {}
 
-  static async create(bench: Bench, config: Partial<ModelConfig>, plan: Partial<Plan> = {}): Promise<OperationBench> {
-    const whole = { ...defaultPlan(bench.gpu.adapter), ...plan };
+  static async create(
+    harness: GpuHarness,
+    config: Partial<ModelConfig>,
+    plan: Partial<Plan> = {},
+  ): Promise<OperationHarness> {
+    const whole = { ...defaultPlan(harness.gpu.adapter), ...plan };
     const layout = new ParameterLayout({ ...MODEL, ...config }, whole);
-    const weights = await ParameterArena.allocate(bench.gpu, layout, 'weights');
-    return new OperationBench(bench, whole, weights, await ExactSums.allocate(bench.gpu, layout));
+    const weights = await ParameterArena.allocate(harness.gpu, layout, 'weights');
+    return new OperationHarness(harness, whole, weights, await ExactSums.allocate(harness.gpu, layout));
   }
 
   get gpu(): Gpu {
-    return this.bench.gpu;
+    return this.harness.gpu;
   }
 
   /** Fills a parameter with noise and returns it. */
@@ -57,7 +61,7 @@ export class OperationBench {
     const list = new DispatchList();
     const { plan, weights, sums } = this;
     add(new Graph(launchInto(list, plan), { plan, weights, sums }));
-    await list.prepare(this.bench.kernels);
+    await list.prepare(this.harness.kernels);
     for (let i = 0; i < times; i++) list.submit(this.gpu);
     await this.gpu.done();
   }
@@ -75,5 +79,5 @@ export class OperationBench {
 export async function readGradient(gpu: Gpu, sums: ExactSums, name: string): Promise<Float64Array> {
   const words = async (half: ParameterArena) => new Uint32Array((await half.read(gpu, name)).buffer);
   const [low, high] = [await words(sums.low), await words(sums.high)];
-  return Float64Array.from(low, (word, i) => fromGrid(fromWords(word, high[i])));
+  return Float64Array.from(low, (word, i) => fromFixedPoint(fromWords(word, high[i])));
 }

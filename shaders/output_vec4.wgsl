@@ -1,5 +1,5 @@
 //! import output_types
-// output_values.wgsl's functions in accesses of four values, where N and LDC are multiples of 4.
+// The functions of output_values.wgsl with accesses of four values, for N and LDC that are multiples of 4.
 
 @group(0) @binding(4) var<storage, read_write> c: array<vec4<ValueC>>;  // [M, N], leading dimension LDC
 @group(0) @binding(5) var<storage, read> bias: array<vec4f>;  // [N]

@@ -1,21 +1,21 @@
 import type { Values } from './operations.js';
 
-/** The oracle of shaders/grid.wgsl: integers count steps of 2^-40, as 64-bit two's complement. */
+/** The oracle of shaders/fixed_point.wgsl: integers count steps of 2^-40, as 64-bit two's complement. */
 const STEPS = 2 ** 40;
 
 /** Bits of a status word. */
 export const STATUS_NONFINITE = 1;
 export const STATUS_OVERFLOW = 2;
 
-/** What keeps `value` from the grid: 0 if nothing, else one of the bits above. */
-export function gridStatus(value: number): number {
+/** The status of `value`: 0 if fixed point holds it, otherwise one of the bits above. */
+export function fixedPointStatus(value: number): number {
   if (!Number.isFinite(value)) return STATUS_NONFINITE;
   return Math.abs(value) >= 2 ** 12 ? STATUS_OVERFLOW : 0;
 }
 
-/** value * 2^40, rounded to the nearest integer, ties to even. Throws RangeError where `gridStatus` is not 0. */
-export function toGrid(value: number): bigint {
-  if (gridStatus(value) !== 0) throw new RangeError(`${value} does not fit the grid`);
+/** value * 2^40, rounded to the nearest integer, ties to even. Throws RangeError where `fixedPointStatus` is not 0. */
+export function toFixedPoint(value: number): bigint {
+  if (fixedPointStatus(value) !== 0) throw new RangeError(`${value} does not fit fixed point`);
   // Exact in float64: a multiplication by a power of two, then the parts before and after the point.
   const scaled = Math.abs(value) * STEPS;
   const whole = Math.floor(scaled);
@@ -26,7 +26,7 @@ export function toGrid(value: number): bigint {
 }
 
 /** The float32 nearest to sum * 2^-40, ties to even; `sum` is any signed 64-bit integer. */
-export function fromGrid(sum: bigint): number {
+export function fromFixedPoint(sum: bigint): number {
   const magnitude = sum < 0n ? -sum : sum;
   const excess = Math.max(0, magnitude.toString(2).length - 24);
   const unit = 1n << BigInt(excess);
@@ -48,9 +48,9 @@ export function fromWords(low: number, high: number): bigint {
   return BigInt.asIntN(64, (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0));
 }
 
-/** Element by element, the exact sum of all parts on the grid, wrapping round as 64-bit integers do. */
-export function gridSum(parts: readonly Values[]): BigInt64Array {
+/** Element by element, the exact fixed-point sum of all parts, wrapping round as 64-bit integers do. */
+export function fixedPointSum(parts: readonly Values[]): BigInt64Array {
   const sums = new BigInt64Array(parts[0].length);
-  for (const part of parts) for (let i = 0; i < sums.length; i++) sums[i] += toGrid(part[i]);
+  for (const part of parts) for (let i = 0; i < sums.length; i++) sums[i] += toFixedPoint(part[i]);
   return sums;
 }

@@ -2,30 +2,35 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { MatmulArguments } from '../../src/model/matmul.js';
 import type { MatmulVariant } from '../../src/model/matmul-plan.js';
 import { sampled } from '../thorough.js';
-import { bench, LAYOUTS, openBench, operands, problem, product, run, variants } from './matmul-problem.js';
+import { harness, LAYOUTS, openHarness, operands, problem, product, run, variants } from './matmul-problem.js';
 
-beforeAll(openBench);
+beforeAll(openHarness);
 
-/** value * 2^40, to nearest even: exact, as a float32 times a power of two is. */
-function onGrid(value: number): bigint {
+/** value * 2^40, rounded to nearest even. The product is exact: a float32 times a power of two. */
+function toSteps(value: number): bigint {
   const scaled = value * 2 ** 40;
   const floor = Math.floor(scaled);
   const rest = scaled - floor;
   return BigInt(floor + (rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? 1 : 0));
 }
 
-describe('grid', () => {
-  async function gridOf(variant: MatmulVariant, args: Omit<MatmulArguments, 'output'>, start: bigint, ldc: number) {
+describe('fixed point', () => {
+  async function fixedPointOf(
+    variant: MatmulVariant,
+    args: Omit<MatmulArguments, 'output'>,
+    start: bigint,
+    ldc: number,
+  ) {
     const words = (shift: bigint) => new Uint32Array(args.m * ldc).fill(Number((start >> shift) & 0xffffffffn));
-    const [low, high] = [await bench.put(words(0n)), await bench.put(words(32n))];
-    const status = await bench.put(new Uint32Array([0]));
-    await run(variant, { ...args, output: { kind: 'grid', low, high, status, ldc } });
-    const [l, h] = [await bench.words(low), await bench.words(high)];
+    const [low, high] = [await harness.put(words(0n)), await harness.put(words(32n))];
+    const status = await harness.put(new Uint32Array([0]));
+    await run(variant, { ...args, output: { kind: 'fixed', low, high, status, ldc, accumulate: true } });
+    const [l, h] = [await harness.words(low), await harness.words(high)];
     const sums = Array.from(l, (_, i) => BigInt.asIntN(64, (BigInt(h[i]) << 32n) | BigInt(l[i])));
-    return { sums, status: (await bench.words(status))[0] };
+    return { sums, status: (await harness.words(status))[0] };
   }
 
-  test('a product on the grid adds the exact integers of the stored result', async () => {
+  test('a product in fixed point adds the exact integers of the stored result', async () => {
     const start = -(2n ** 38n) - 12345n;
     // Weight gradients are TN.
     for (const layout of sampled(LAYOUTS.toReversed(), 3))
@@ -37,16 +42,16 @@ describe('grid', () => {
           const p = problem(layout, m, n, k);
           const stored = await product(variant, p);
           const ldc = n + 1;
-          const { sums, status } = await gridOf(variant, await operands(p), start, ldc);
+          const { sums, status } = await fixedPointOf(variant, await operands(p), start, ldc);
           const want = sums.map(
-            (_, i) => start + (i % ldc < n ? onGrid(stored[Math.floor(i / ldc) * n + (i % ldc)]) : 0n),
+            (_, i) => start + (i % ldc < n ? toSteps(stored[Math.floor(i / ldc) * n + (i % ldc)]) : 0n),
           );
           expect(sums, `${variant} ${layout}`).toEqual(want);
           expect(status).toBe(0);
         }
   });
 
-  test('a product on the grid rounds ties to even and reports NaN, Inf and 2^12', async () => {
+  test('a product in fixed point rounds ties to even and reports NaN, Inf and 2^12', async () => {
     const below = 4096 - 2 ** -11;
     const fine = [
       0,
@@ -73,11 +78,11 @@ describe('grid', () => {
       for (const [values, wrong] of cases) {
         // Padded to one width, so that all cases share a pipeline.
         const row = Float32Array.from({ length: 12 }, (_, i) => values[i] ?? 0);
-        const [a, b] = [await bench.put([1]), await bench.put(row)];
+        const [a, b] = [await harness.put([1]), await harness.put(row)];
         const args = { layout: 'NN', m: 1, n: 12, k: 1, a, lda: 1, b, ldb: 12 } as const;
-        const { sums, status } = await gridOf(variant, args, 0n, 12);
+        const { sums, status } = await fixedPointOf(variant, args, 0n, 12);
         expect(status, `${variant} ${values}`).toBe(wrong);
-        if (wrong === 0) expect(sums).toEqual([...row].map(onGrid));
+        if (wrong === 0) expect(sums).toEqual([...row].map(toSteps));
       }
   });
 });

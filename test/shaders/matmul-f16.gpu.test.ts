@@ -4,36 +4,36 @@ import { slice } from '../../src/gpu/view.js';
 import { addMatmul } from '../../src/model/matmul.js';
 import { type Layout, MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
 import { always, type MatmulVariant, matmulKernel } from '../../src/model/matmul-plan.js';
-import { Bench, noise } from '../gpu/harness.js';
+import { GpuHarness, noise } from '../gpu/harness.js';
 import { agree } from '../reference/agree.js';
 import { slowTest } from '../slow.js';
 
 /** Half of the distance from 1 to the next float16. */
-const HALF = 2 ** -11;
+const HALF_STEP = 2 ** -11;
 
-let bench: Bench;
+let harness: GpuHarness;
 let has: boolean;
 beforeAll(async () => {
-  bench = await Bench.open();
-  has = bench.gpu.has('shader-f16');
+  harness = await GpuHarness.open();
+  has = harness.gpu.has('shader-f16');
   if (!has) console.warn('products of float16 are not tested: this adapter has no shader-f16');
 });
 
 /** The value of a float16. */
-function fromHalf(bits: number): number {
+function fromF16(bits: number): number {
   const [sign, exponent, mantissa] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
   if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY;
   return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25));
 }
 
-/** The copy of `values` that products read, and what it holds, in float64. */
-async function half(values: Float32Array) {
-  const source = await bench.put(values);
-  const destination = await bench.gpu.buffer('half', values.length, true);
+/** The float16 copy of `values` that products read. */
+async function toF16(values: Float32Array) {
+  const source = await harness.put(values);
+  const destination = await harness.gpu.buffer('f16', values.length, true);
   const groups: [number] = [Math.ceil(values.length / 256)];
   const constants = { N: values.length };
   const bindings = { source, destination };
-  await bench.run({ shader: 'half', entry: 'convert', constants, switches: ['half'], bindings, groups });
+  await harness.run({ shader: 'to_f16', entry: 'convert', constants, defines: ['f16'], bindings, groups });
   return slice(destination, 0, values.length);
 }
 
@@ -50,32 +50,32 @@ slowTest.each(['NN', 'NT', 'TN'] as Layout[])(
           want[r * n + c] +=
             aValues[layout === 'TN' ? i * m + r : r * k + i] * bValues[layout === 'NT' ? c * k + i : i * n + c];
     const operands = {
-      ...{ layout, m, n, k, a: await half(aValues), b: await half(bValues) },
-      ...{ scratch: await bench.zeros(2 ** 18), lda: layout === 'TN' ? m : k, ldb: layout === 'NT' ? k : n },
+      ...{ layout, m, n, k, a: await toF16(aValues), b: await toF16(bValues) },
+      ...{ scratch: await harness.zeros(2 ** 18), lda: layout === 'TN' ? m : k, ldb: layout === 'NT' ? k : n },
     };
     for (const variant of Object.keys(MATMUL_KERNELS) as MatmulVariant[]) {
-      if (![undefined, bench.gpu.adapter.subgroupSize].includes(matmulKernel(variant).subgroupSize)) continue;
-      const c = await bench.zeros(m * n);
-      const rounded = await bench.gpu.buffer('c', m * n, true);
+      if (![undefined, harness.gpu.adapter.subgroupSize].includes(matmulKernel(variant).subgroupSize)) continue;
+      const c = await harness.zeros(m * n);
+      const rounded = await harness.gpu.buffer('c', m * n, true);
       const list = new DispatchList();
       addMatmul(list, always(variant), { ...operands, output: { kind: 'store', c, ldc: n } });
       addMatmul(list, always(variant), { ...operands, output: { kind: 'store', c: rounded, ldc: n } });
-      await list.prepare(bench.kernels);
-      list.submit(bench.gpu);
-      const got = await bench.floats(c);
+      await list.prepare(harness.kernels);
+      list.submit(harness.gpu);
+      const got = await harness.floats(c);
       // Two operands, each rounded once.
-      agree(got, want, 2 * HALF, `${variant} ${layout}`);
+      agree(got, want, 2 * HALF_STEP, `${variant} ${layout}`);
       expect(got.some((v, i) => Math.abs(v - want[i]) > 1e-5)).toBe(true);
-      const words = new Uint16Array(await bench.gpu.read(slice(rounded, 0, m * n)));
-      agree(Float64Array.from(words, fromHalf), got, HALF, `${variant} ${layout}, stored as float16`);
+      const words = new Uint16Array(await harness.gpu.read(slice(rounded, 0, m * n)));
+      agree(Float64Array.from(words, fromF16), got, HALF_STEP, `${variant} ${layout}, stored as float16`);
     }
   },
 );
 
 test('a copy makes NaN of what float16 does not hold', async () => {
   if (!has) return;
-  const view = await half(Float32Array.of(65504, 65505, -1e30, Number.NaN));
-  const words = [...new Uint16Array(await bench.gpu.read(view))];
+  const view = await toF16(Float32Array.of(65504, 65505, -1e30, Number.NaN));
+  const words = [...new Uint16Array(await harness.gpu.read(view))];
   expect(words[0]).toBe(0x7bff);
-  for (const word of words.slice(1)) expect(fromHalf(word)).toBeNaN();
+  for (const word of words.slice(1)) expect(fromF16(word)).toBeNaN();
 });

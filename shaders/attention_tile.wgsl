@@ -1,19 +1,19 @@
 //! import random
 //! import loops
-//! import half_range
+//! import f16_range
 // Causal multi-head attention, forward and backward, for any adapter: workgroup memory, no features, default limits.
 //
 //   S = scale Q K^T (keys up to the query's own)      P = softmax(S)      O = (F * P) V
 //
 // F is the dropout factor, 0 or 1 / (1 - p). The T x T matrices never exist: keys pass by in blocks under a running
-// maximum m and sum l (FlashAttention, Dao et al., arXiv 2205.14135; loop order of arXiv 2307.08691), and the row's
-// logsumexp L = m + log l is all that backward needs to have P again:
+// maximum m and sum l (FlashAttention, Dao et al., arXiv 2205.14135; loop order of arXiv 2307.08691). Backward computes P
+// again from the row's logsumexp L = m + log l:
 //
 //   P = exp(S - L)      delta_i = sum_d dO_id O_id      dP = F * (dO V^T)      dS = P * (dP - delta)
 //   dV = (F * P)^T dO      dQ = scale dS K      dK = scale dS^T Q
 //
-// backwardQuery owns blocks of queries, backwardKey blocks of keys: each output is written by one workgroup, in a fixed
-// order, without atomics, at the price of computing S and dP twice.
+// backwardQuery owns blocks of queries, backwardKey blocks of keys. One workgroup writes each output, in a fixed order,
+// without atomics. The price is that S and dP are computed twice.
 //
 // Buffers (float32, row-major; C = HEADS * D, head h at columns h * D ...):
 //   qkv, qkvGradient                    [B * T, 3 C]   columns q | k | v
@@ -23,13 +23,13 @@
 // A workgroup of 64 threads, 8 x 8, owns 32 rows. Operands come through workgroup memory in pieces of 32 rows x 32
 // dimensions; a thread holds 4 x 4 scores and 4 rows x 4 dimensions of each piece of the result, so that eight vec4
 // reads feed 64 multiply-adds. The pieces are swizzled against bank conflicts. Three of them and the reduction take
-// 13 KiB. Rows are loaded by scalars, so that D may be any number.
+// 13 KiB. Rows are loaded by scalars, so D may be any number.
+//
+// With `f16`, qkv, out and their gradients are float16; workgroup memory, scores and sums are always float32.
+// More than 300 lines, because forward and both halves of backward share the blocks in workgroup memory.
 
-// With `half`, qkv, out and their gradients are float16; workgroup memory, scores and sums are float32 always.
-
-alias Value = f32;  //! half: alias Value = f16;
-fn toValue(v: f32) -> f32 { return v; }  //! half: fn toValue(v: f32) -> f16 { return f16(halfRange(v)); }
-// One file of more than 300 lines: forward and both halves of backward share the blocks in workgroup memory.
+alias Value = f32;  //! f16: alias Value = f16;
+fn toValue(v: f32) -> f32 { return v; }  //! f16: fn toValue(v: f32) -> f16 { return f16(f16Range(v)); }
 
 override T: u32 = 64u;
 override HEADS: u32 = 4u;
@@ -58,10 +58,10 @@ const SCORES = 512u;
 var<workgroup> pieces: array<vec4f, 768>;
 var<workgroup> reduction: array<vec4f, 64>;
 
-// Only entry points with dropout read the uniform, so that the others need not bind it.
+// A copy of the uniform. Only entry points with dropout read the uniform, so the others need not bind it.
 var<private> dropoutKey: DropoutKey;
 
-// The block that a thread works on: sequence b, head h, thread (y, x) of 8 x 8.
+// A thread's place: sequence b, head h, thread (y, x) of 8 x 8; `batch` counts the sequences.
 struct Place { b: u32, h: u32, y: u32, x: u32, thread: u32, batch: u32 }
 
 fn placeOf(group: vec3u, groups: vec3u, thread: u32) -> Place {
@@ -71,7 +71,7 @@ fn placeOf(group: vec3u, groups: vec3u, thread: u32) -> Place {
 // Four rows of four values: scores, or one piece of a result.
 struct Four { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
 
-// Where vec4 q of a row of a piece stands.
+// The index of vec4 q of a row, within its piece.
 fn swizzled(row: u32, q: u32) -> u32 { return row * 8u + (q ^ ((row >> 2u) & 7u)); }
 
 // Dimensions d .. d + 3 of token i: part 0 is q, 1 k, 2 v. Zero outside.
@@ -119,7 +119,7 @@ fn rowsOf(piece: u32, row: u32, q: u32) -> Four {
     pieces[piece + swizzled(row + 2u, q)], pieces[piece + swizzled(row + 3u, q)]);
 }
 
-// s + LEFT RIGHT^T, summed over the 32 dimensions at hand.
+// s + LEFT RIGHT^T, summed over the 32 dimensions of the pieces.
 fn addProductTransposed(s: Four, p: Place) -> Four {
   var t = s;
   for (var q = 0u; q < rounds(8u, p.batch); q++) {
@@ -360,7 +360,7 @@ fn runBackwardKey(group: vec3u, groups: vec3u, thread: u32) {
       select(zero, exp(s.b - lse), inside & (queries >= vec4u(j + 1u))),
       select(zero, exp(s.c - lse), inside & (queries >= vec4u(j + 2u))),
       select(zero, exp(s.d - lse), inside & (queries >= vec4u(j + 3u))));
-    // Four keys of a query share two blocks of random bits, so the factors come by query and are transposed.
+    // Four keys of a query share two blocks of random bits, so the factors are made by query and then transposed.
     var f = Four(vec4f(1.0), vec4f(1.0), vec4f(1.0), vec4f(1.0));
     if (DROPOUT) {
       let c = Four(factorsOf(p, i, j), factorsOf(p, i + 1u, j), factorsOf(p, i + 2u, j), factorsOf(p, i + 3u, j));
