@@ -7,7 +7,7 @@ import type { DemoRequest } from './request.js';
 
 /**
  * Trains a model with a coordinator in this process and workers on this machine, which are its children: they end with
- * the run, and with this process. One that falls is started again, some times. Resolves as `coordinate` does. Throws
+ * the run, and with this process. One that exits is started again, some times. Resolves as `coordinate` does. Throws
  * LT_CLUSTER_WORKER where no worker stays up; what they have computed by then is saved.
  */
 export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<RunResult> {
@@ -26,7 +26,7 @@ export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<
         url: event.localUrl,
         adapter: request.adapter,
         software: event.software,
-        onFall: (text) => hooks.onEvent?.({ event: 'note', text }),
+        onExit: (text) => hooks.onEvent?.({ event: 'note', text }),
         onFailure: (why) => haste.abort(why),
       });
   };

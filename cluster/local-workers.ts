@@ -15,13 +15,13 @@ export interface LocalWorkersOptions {
   /** The adapter is the processor itself: each worker gets cores of its own. */
   readonly software: boolean;
   /** Told in one line of a worker that fell. */
-  onFall(line: string): void;
+  onExit(line: string): void;
   /** None of them stays up. */
   onFailure(why: LantrainError): void;
 }
 
 /** A worker that falls so often is not started again. */
-const MOST_FALLS = 5;
+const MOST_EXITS = 5;
 const RESTART_MS = 1000;
 const STOP_MS = 3000;
 /** Of what a worker says last. */
@@ -34,7 +34,7 @@ const MOST_CHARACTERS = 4000;
 export class LocalWorkers {
   readonly #children = new Map<string, ChildProcess>();
   readonly #cores = allowedCores();
-  readonly #falls = new Map<string, number>();
+  readonly #exits = new Map<string, number>();
   #stopping = false;
 
   constructor(private readonly options: LocalWorkersOptions) {
@@ -79,18 +79,19 @@ export class LocalWorkers {
     });
     child.on('close', (code, signal) => {
       this.#children.delete(name);
-      if (code !== 0 && !this.#stopping) this.#fell(index, lastLine(said) ?? `it ended by ${signal ?? `code ${code}`}`);
+      if (code !== 0 && !this.#stopping)
+        this.#exited(index, lastLine(said) ?? `it ended by ${signal ?? `code ${code}`}`);
     });
   }
 
-  #fell(index: number, reason: string): void {
-    const { count, onFall, onFailure } = this.options;
+  #exited(index: number, reason: string): void {
+    const { count, onExit, onFailure } = this.options;
     const name = nameOf(index);
-    const falls = (this.#falls.get(name) ?? 0) + 1;
-    this.#falls.set(name, falls);
-    const again = falls < MOST_FALLS;
-    onFall(`worker ${name} fell: ${reason}; ${again ? 'starting another' : 'it is not started again'}`);
-    const lost = [...this.#falls.values()].filter((n) => n >= MOST_FALLS).length;
+    const exits = (this.#exits.get(name) ?? 0) + 1;
+    this.#exits.set(name, exits);
+    const again = exits < MOST_EXITS;
+    onExit(`worker ${name} fell: ${reason}; ${again ? 'starting another' : 'it is not started again'}`);
+    const lost = [...this.#exits.values()].filter((n) => n >= MOST_EXITS).length;
     if (again) setTimeout(() => this.#start(index), RESTART_MS).unref();
     else if (lost === count) onFailure(new LantrainError('LT_CLUSTER_WORKER', `no worker stays up: ${reason}`));
   }

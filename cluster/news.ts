@@ -57,7 +57,7 @@ export class ClusterNews {
       journal.record({ event: 'inexact', step: note.since, worker, reason: note.reason });
       return;
     }
-    const event = eventOf(note, step, engine);
+    const event = metricsEventOf(note, step, engine);
     if (event !== undefined) {
       this.#events.add(event);
       return;
@@ -90,7 +90,7 @@ function namesOf(engine: ClusterEngine, workers: readonly number[]): string {
 }
 
 /** The metrics event of a note, for those notes that are events. */
-function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
+function metricsEventOf(note: RoundNote, step: number, engine: ClusterEngine) {
   const worker = 'worker' in note && note.worker !== undefined ? engine.nameOf(note.worker) : undefined;
   switch (note.note) {
     case 'join':

@@ -13,8 +13,8 @@ import { validate } from '../src/util/validate.js';
 import { connect } from './transport/client.js';
 import { type Discovered, discover } from './transport/discovery.js';
 import { type FoundCoordinator, LONGEST_NAME, type WorkEvent, type WorkResult } from './work-events.js';
-import { EngineKeeper } from './worker/engine-keeper.js';
-import { Membership, type MembershipNote } from './worker/membership.js';
+import { EngineCache } from './worker/engine-cache.js';
+import { type SessionNote, WorkerSession } from './worker/worker-session.js';
 
 export interface WorkOptions {
   /** The URL that the coordinator printed; without one, a coordinator is looked for on this network. */
@@ -85,22 +85,22 @@ export async function work(options: WorkOptions = {}, hooks: WorkHooks = {}): Pr
   const gpu = await openGpu(adapter);
   try {
     tell({ event: 'adapter', adapter: adapterTitle(gpu.adapter), software: gpu.adapter.software });
-    const membership = new Membership({
+    const session = new WorkerSession({
       connect: () => connect(url, { token, version: version(), allowPlain: plain }),
-      engines: new EngineKeeper(gpu, loadShaders(), { recompute, availableBytes: () => availableMemory(gpu.adapter) }),
+      engines: new EngineCache(gpu, loadShaders(), { recompute, availableBytes: () => availableMemory(gpu.adapter) }),
       name: name ?? `${hostname()}-${process.pid}`,
       drag,
       patienceMs: 1000 * patience,
       onNote: (note) => {
         if (note.note === 'computed') tokens += note.tokens;
-        tell(eventOf(note, url));
+        tell(workEventOf(note, url));
       },
     });
-    const leave = () => membership.leave();
+    const leave = () => session.leave();
     if (signal?.aborted) leave();
     signal?.addEventListener('abort', leave, { once: true });
     try {
-      return end(await membership.run());
+      return end(await session.run());
     } finally {
       signal?.removeEventListener('abort', leave);
     }
@@ -109,7 +109,7 @@ export async function work(options: WorkOptions = {}, hooks: WorkHooks = {}): Pr
   }
 }
 
-function eventOf(note: MembershipNote, { host, port }: JoinUrl): WorkEvent {
+function workEventOf(note: SessionNote, { host, port }: JoinUrl): WorkEvent {
   switch (note.note) {
     case 'joined':
       return { event: 'joined', host, port };

@@ -6,17 +6,17 @@ import type { Handlers, MessageFromWorker, WorkerMessage } from '../protocol/pro
 import type { WorkerId } from '../round/round.js';
 import { type IdSet, microBatchSet } from '../round/sets.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
-import type { Contributions } from './contributions.js';
 import type { Credits } from './credits.js';
+import type { HeldContributions } from './held-contributions.js';
 import { type Members, NOTHING, OWNER_NAME, type RemoteWorker } from './members.js';
 import type { ClusterOptions } from './options.js';
 import type { RoundDriver } from './round-driver.js';
-import { addSaid } from './times.js';
+import { addReported } from './times.js';
 import type { WeightsOut } from './weights-out.js';
 import type { WorkerClasses } from './worker-class.js';
 
 /** Characters of what a worker says that go to terminals and logs. */
-const MOST_WORDS = 200;
+const MOST_CHARACTERS = 200;
 
 /** Lets workers in, and makes events of what they say. */
 export class Admission {
@@ -25,7 +25,7 @@ export class Admission {
       readonly driver: RoundDriver;
       readonly members: Members;
       readonly classes: WorkerClasses;
-      readonly contributions: Contributions;
+      readonly contributions: HeldContributions;
       readonly credits: Credits;
       readonly weights: WeightsOut;
     },
@@ -38,7 +38,7 @@ export class Admission {
   /** A worker that the transport has authenticated. */
   admit(connection: CoordinatorConnection): void {
     const { members, weights, credits, contributions } = this.parts;
-    const member = members.add(connection, weights.laneOf(connection.person));
+    const member = members.add(connection, weights.sendQueueOf(connection.person));
     connection.onClose = (error) => this.#left(member, error.message);
     connection.onFrame = (frame) => {
       if (!member.joined) throw malformed('a contribution of who is not admitted');
@@ -63,7 +63,7 @@ export class Admission {
       probed: (m) => this.#probed(member, m),
       leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', words(m.reason))),
       // Nobody honest says any of these before it is admitted.
-      ...ofMembers(member, {
+      ...membersOnly(member, {
         ready: () => driver.event({ type: 'life', worker }),
         mismatch: (m) => {
           for (const bucket of m.buckets) driver.event({ type: 'mismatch', worker, bucket });
@@ -81,8 +81,8 @@ export class Admission {
         stats: (m) => {
           member.doing = NOTHING;
           const now = performance.now();
-          addSaid(member.totals, m, now - member.saidAt);
-          member.saidAt = now;
+          addReported(member.totals, m, now - member.reportedAt);
+          member.reportedAt = now;
         },
       }),
     };
@@ -152,7 +152,7 @@ export class Admission {
 
 /** What a worker says goes to terminals and logs. */
 function words(text: string): string {
-  return printableWords(text, MOST_WORDS);
+  return printableWords(text, MOST_CHARACTERS);
 }
 
 /** Names that look alike but for spaces, signs and case have the same letters. */
@@ -167,7 +167,7 @@ function lettersOf(name: string): string {
 type MemberHandlers = Omit<Handlers<WorkerMessage>, 'join' | 'probed' | 'leave'>;
 
 /** Each throws LT_CLUSTER_MALFORMED before the worker is a member. */
-function ofMembers(member: RemoteWorker, handlers: MemberHandlers): MemberHandlers {
+function membersOnly(member: RemoteWorker, handlers: MemberHandlers): MemberHandlers {
   const guarded = Object.entries(handlers).map(([type, handler]) => [
     type,
     (message: never) => {

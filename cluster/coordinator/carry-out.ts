@@ -2,9 +2,9 @@ import { LantrainError } from '../../src/errors.js';
 import { nonFinite } from '../../src/train/engine.js';
 import { OWNER, type RoundAction } from '../round/round.js';
 import { idsOf } from '../round/sets.js';
-import type { Contributions } from './contributions.js';
 import type { Dealing } from './dealing.js';
 import type { Evaluation } from './evaluation.js';
+import type { HeldContributions } from './held-contributions.js';
 import type { Members } from './members.js';
 import type { OwnerAdapter } from './owner-adapter.js';
 import type { RoundDriver } from './round-driver.js';
@@ -14,11 +14,11 @@ import type { WeightsOut } from './weights-out.js';
 import type { WorkerClasses } from './worker-class.js';
 
 /** What carries the round's actions out. */
-export interface Parts {
+export interface EngineParts {
   readonly driver: RoundDriver;
   readonly members: Members;
   readonly classes: WorkerClasses;
-  readonly contributions: Contributions;
+  readonly contributions: HeldContributions;
   readonly step: Step;
   readonly evaluation: Evaluation;
   readonly dealing: Dealing;
@@ -34,18 +34,18 @@ export interface Parts {
   readonly log: (action: Extract<RoundAction, { type: 'log' }>) => void;
 }
 
-type Table = { readonly [T in RoundAction['type']]: (action: Extract<RoundAction, { type: T }>) => void };
+type ActionTable = { readonly [T in RoundAction['type']]: (action: Extract<RoundAction, { type: T }>) => void };
 
 /** How each action of the round is carried out; an action without a row does not compile. */
-export function actionsOf(parts: Parts): (action: RoundAction) => void {
+export function actionsOf(parts: EngineParts): (action: RoundAction) => void {
   const { driver, members, classes, contributions, step, evaluation, dealing, weights, own, updateTime } = parts;
-  const table: Table = {
+  const table: ActionTable = {
     admit: ({ worker, version }) => members.tell(worker, { type: 'admit', version }),
     close: ({ worker, code, reason }) =>
       members.get(worker)?.connection.close(new LantrainError(code, classes.readable(reason))),
     send: (action) => {
       const member = members.get(action.worker);
-      if (member !== undefined) weights.send(action, member.connection, member.lane);
+      if (member !== undefined) weights.send(action, member.connection, member.sendQueue);
     },
     assign: (action) => dealing.assign(action),
     'hand-back': ({ worker, assignment, microBatches }) =>

@@ -3,7 +3,7 @@ import { countOf, type IdSet, membersOf } from '../round/sets.js';
 import { type Contributor, WorkerTally } from '../worker/worker-tally.js';
 
 /** An assignment of the job in hand. */
-interface Dealt {
+interface DealtAssignment {
   readonly worker: WorkerId;
   readonly who: Contributor;
   readonly kind: 'step' | 'evaluate';
@@ -13,7 +13,7 @@ interface Dealt {
 }
 
 interface Counted {
-  readonly dealt: Dealt;
+  readonly dealt: DealtAssignment;
   readonly microBatches: number;
 }
 
@@ -24,18 +24,18 @@ interface Counted {
  */
 export class Credits {
   readonly tally = new WorkerTally();
-  readonly #dealt = new Map<number, Dealt>();
+  readonly #dealt = new Map<number, DealtAssignment>();
   /** By losses that were checked: the first assignment that they came of. */
   readonly #firsts = new Map<string, number>();
   #counted: Counted[] = [];
   readonly #busyUntil = new Map<WorkerId, number>();
 
-  deal(assignment: number, worker: WorkerId, who: Contributor, kind: Dealt['kind'], now: number): void {
+  deal(assignment: number, worker: WorkerId, who: Contributor, kind: DealtAssignment['kind'], now: number): void {
     this.#dealt.set(assignment, { worker, who, kind, dealtAt: now, lastAt: now });
   }
 
   /** What an assignment of the job in hand is for; undefined for any other. */
-  kindOf(assignment: number): Dealt['kind'] | undefined {
+  kindOf(assignment: number): DealtAssignment['kind'] | undefined {
     return this.#dealt.get(assignment)?.kind;
   }
 
@@ -47,13 +47,13 @@ export class Credits {
 
   /** The losses of an assignment were checked: who confirms others' work later is not credited with it. */
   checked(assignment: number, microBatches: IdSet, digest: string): void {
-    const key = keyOf(microBatches, digest);
+    const key = lossesKey(microBatches, digest);
     if (!this.#firsts.has(key)) this.#firsts.set(key, assignment);
   }
 
   /** The losses of the assignment are in the step's sum. `digest`: of those that were checked. */
   count(assignment: number, microBatches: IdSet, digest?: string): void {
-    const first = digest === undefined ? undefined : this.#firsts.get(keyOf(microBatches, digest));
+    const first = digest === undefined ? undefined : this.#firsts.get(lossesKey(microBatches, digest));
     const dealt = this.#dealt.get(first ?? assignment);
     if (dealt?.kind === 'step') this.#counted.push({ dealt, microBatches: countOf(microBatches) });
   }
@@ -86,6 +86,6 @@ export class Credits {
   }
 }
 
-function keyOf(microBatches: IdSet, digest: string): string {
+function lossesKey(microBatches: IdSet, digest: string): string {
   return `${[...membersOf(microBatches)]} ${digest}`;
 }

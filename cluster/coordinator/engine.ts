@@ -17,13 +17,13 @@ import type { CoordinatorConnection } from '../transport/connection.js';
 import type { Contributor } from '../worker/worker-tally.js';
 import { Admission } from './admission.js';
 import { actionsOf, failureOf } from './carry-out.js';
-import { Contributions } from './contributions.js';
 import { Credits } from './credits.js';
 import { Dealing } from './dealing.js';
 import { Evaluation } from './evaluation.js';
+import { HeldContributions } from './held-contributions.js';
 import { Members, OWNER_NAME, type RemoteWorker } from './members.js';
 import type { ClusterOptions } from './options.js';
-import { OwnerAdapter, type OwnTaskGiver } from './owner-adapter.js';
+import { OwnerAdapter, type OwnTaskHost } from './owner-adapter.js';
 import { RoundDriver, TICK_MS, type TimelessEvent } from './round-driver.js';
 import { Step } from './step.js';
 import { BusyTime } from './times.js';
@@ -43,7 +43,7 @@ export class ClusterEngine implements TrainingEngine {
   readonly #classes: WorkerClasses;
   readonly #driver: RoundDriver;
   readonly #weights: WeightsOut;
-  readonly #contributions: Contributions;
+  readonly #contributions: HeldContributions;
   readonly #step: Step;
   readonly #evaluation: Evaluation;
   readonly #own: OwnerAdapter;
@@ -89,14 +89,14 @@ export class ClusterEngine implements TrainingEngine {
     this.#weights = new WeightsOut(driver, owner, incarnation, version);
     this.#step = new Step(driver, owner, reducer, this.#weights, this.#gate, options);
     this.#evaluation = new Evaluation(driver, model.vocabSize, shape.batch * shape.context);
-    this.#contributions = new Contributions(driver, reducer, credits, {
+    this.#contributions = new HeldContributions(driver, reducer, credits, {
       incarnation,
       tokens: this.#microBatchTokens,
       draw,
       addLosses: (sum) => this.#evaluation.add(sum),
       time: this.times.sum,
     });
-    this.#own = new OwnerAdapter(kernels, owner.state.weights, options, this.#ownTaskGiver());
+    this.#own = new OwnerAdapter(kernels, owner.state.weights, options, this.#ownTaskHost());
     const buckets = owner.buckets.length + 1;
     const parts = {
       driver,
@@ -276,7 +276,7 @@ export class ClusterEngine implements TrainingEngine {
   }
 
   /** The owner's adapter speaks as a worker does. */
-  #ownTaskGiver(): OwnTaskGiver {
+  #ownTaskHost(): OwnTaskHost {
     return {
       withWeights: (version, work) =>
         this.#gate.read(() => (this.#weights.version === version && !this.#closing ? work() : undefined)),

@@ -6,7 +6,7 @@ import type { RoundDriver } from './round-driver.js';
 /** Micro-batches of one part of an evaluation, if they fit into a message. */
 const MOST_MICRO_BATCHES = 128;
 
-interface PendingPart {
+interface PendingChunk {
   readonly batches: readonly MicroBatch[];
   /** Of the losses that came in so far, on the grid. */
   sum: bigint;
@@ -16,7 +16,7 @@ interface PendingPart {
 
 /** Evaluations, in parts that fit into one message: each part is a job of the round. */
 export class Evaluation {
-  #part: PendingPart | undefined;
+  #chunk: PendingChunk | undefined;
 
   constructor(
     private readonly driver: RoundDriver,
@@ -27,7 +27,7 @@ export class Evaluation {
 
   /** Of the part in hand; undefined where none is. */
   get batches(): readonly MicroBatch[] | undefined {
-    return this.#part?.batches;
+    return this.#chunk?.batches;
   }
 
   /** The mean loss of `tokens` tokens; NaN where it is not finite. `checkGoing` throws where nothing more may begin. */
@@ -37,30 +37,30 @@ export class Evaluation {
     let sum: bigint | undefined = 0n;
     for (let at = 0; at < batches.length; at += most) {
       checkGoing();
-      const part = await this.#begin(batches.slice(at, at + most));
-      sum = sum === undefined || part === undefined ? undefined : sum + part;
+      const chunkSum = await this.#begin(batches.slice(at, at + most));
+      sum = sum === undefined || chunkSum === undefined ? undefined : sum + chunkSum;
     }
     return sum === undefined ? Number.NaN : fromLossGrid(sum) / tokens;
   }
 
   #begin(batches: readonly MicroBatch[]): Promise<bigint | undefined> {
     return new Promise((resolve, reject) => {
-      this.#part = { batches, sum: 0n, resolve, reject };
+      this.#chunk = { batches, sum: 0n, resolve, reject };
       this.driver.event({ type: 'begin-evaluation', microBatches: batches.length });
     });
   }
 
   add(sum: bigint): void {
-    if (this.#part !== undefined) this.#part.sum += sum;
+    if (this.#chunk !== undefined) this.#chunk.sum += sum;
   }
 
   /** All losses of the part are in, or it was refused. */
   end(finite: boolean): void {
-    this.#part?.resolve(finite ? this.#part.sum : undefined);
-    this.#part = undefined;
+    this.#chunk?.resolve(finite ? this.#chunk.sum : undefined);
+    this.#chunk = undefined;
   }
 
   fail(error: unknown): void {
-    this.#part?.reject(error);
+    this.#chunk?.reject(error);
   }
 }

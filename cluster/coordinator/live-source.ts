@@ -59,7 +59,7 @@ function stateOf(
   if (view === undefined) return 'joining';
   if (view.fenced) return 'fenced';
   if (!view.ready) return 'loading';
-  if (doing.kind === 'nothing' || view.share === 0) return 'waiting';
+  if (doing.kind === 'nothing' || view.assigned === 0) return 'waiting';
   if (doing.kind === 'evaluate') return 'evaluating';
   return doing.uploading ? 'uploading' : 'computing';
 }

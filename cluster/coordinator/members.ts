@@ -5,7 +5,7 @@ import { OWNER, type WorkerId } from '../round/round.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
 import type { Probe } from '../worker/bit-class.js';
 import type { Contributor } from '../worker/worker-tally.js';
-import type { Lane } from './weights-out.js';
+import type { SendQueue } from './weights-out.js';
 
 /** What the owner is called among its workers; no worker is called so. */
 export const OWNER_NAME = 'the owner';
@@ -35,12 +35,12 @@ export interface RemoteWorker {
   readonly hashes: { -readonly [P in Probe]?: string };
   /** It was handed to the round. */
   joined: boolean;
-  readonly lane: Lane;
+  readonly sendQueue: SendQueue;
   doing: Doing;
   /** Since it is here. */
   readonly totals: WorkerTotals;
   /** When it said last where its time went. */
-  saidAt: number;
+  reportedAt: number;
 }
 
 const MOST_GONE = 256;
@@ -55,7 +55,7 @@ export class Members {
     return this.#all;
   }
 
-  add(connection: CoordinatorConnection, lane: Lane): RemoteWorker {
+  add(connection: CoordinatorConnection, sendQueue: SendQueue): RemoteWorker {
     const { id } = connection;
     const member: RemoteWorker = {
       id,
@@ -66,10 +66,10 @@ export class Members {
       owes: new Set(['join', 'reference', 'run']),
       hashes: {},
       joined: false,
-      lane,
+      sendQueue,
       doing: NOTHING,
       totals: emptyTotals(),
-      saidAt: performance.now(),
+      reportedAt: performance.now(),
     };
     this.#all.set(id, member);
     return member;
@@ -100,10 +100,10 @@ export class Members {
     if (connection?.isOpen) connection.send(message);
   }
 
-  /** Tells everybody who was handed to the round, or with `alsoGuests` who is connected. */
-  tellAll(message: CoordinatorMessage, alsoGuests = false): void {
+  /** Tells everybody who was handed to the round, or with `alsoUnjoined` who is connected. */
+  tellAll(message: CoordinatorMessage, alsoUnjoined = false): void {
     for (const { connection, joined } of this.#all.values())
-      if ((joined || alsoGuests) && connection.isOpen) connection.send(message);
+      if ((joined || alsoUnjoined) && connection.isOpen) connection.send(message);
   }
 
   /** Ends a worker's connection, for good as far as it is honest. Returns its name; false when it is gone. */

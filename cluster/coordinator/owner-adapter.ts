@@ -28,7 +28,7 @@ export interface OwnTask {
 }
 
 /** Who deals, and takes what comes of it. Nothing is told of a task that was dropped. */
-export interface OwnTaskGiver {
+export interface OwnTaskHost {
   /** Runs `work` while the weights are, and stay, those of `version`; undefined where they are others by now. */
   withWeights<T>(version: number, work: () => Promise<T>): Promise<T | undefined>;
   /** Resolves when the frame's bytes are free. */
@@ -65,7 +65,7 @@ export class OwnerAdapter {
     private readonly kernels: KernelCache,
     private readonly weights: ParameterArena,
     private readonly options: OwnerAdapterOptions,
-    private readonly giver: OwnTaskGiver,
+    private readonly host: OwnTaskHost,
   ) {}
 
   /** The assignment it has in hand or next, for whoever shows it. */
@@ -114,7 +114,7 @@ export class OwnerAdapter {
     this.#isUnable = true;
     this.#live.clear();
     const text = error instanceof Error ? error.message : String(error);
-    this.giver.unable(text.split('\n')[0]);
+    this.host.unable(text.split('\n')[0]);
   }
 
   #isLive(task: OwnTask): boolean {
@@ -168,14 +168,14 @@ export class OwnerAdapter {
     let lossGrid = 0n;
     for (const [microBatch, batch] of task.batches) {
       if (!this.#isLive(task)) return;
-      const report = await this.giver.withWeights(task.version, () => {
+      const report = await this.host.withWeights(task.version, () => {
         engine.gpt.submitWeights();
         if (first === undefined) return engine.gradient(batch, context);
         return engine.gradientByScale(batch, context, first, scaled);
       });
       if (report === undefined || !this.#isLive(task)) return;
       if (report.wrong.length > 0) {
-        this.giver.refused(task, [microBatch], namesOfWrong(report));
+        this.host.refused(task, [microBatch], namesOfWrong(report));
         return;
       }
       lossGrid = report.lossGrid;
@@ -191,7 +191,7 @@ export class OwnerAdapter {
       if (!this.#isLive(task)) return;
       const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
       const message = await contributionOf(engine, header, { lossGrid, halvings });
-      if (this.#isLive(task)) await this.giver.contributed(task, decodeFrame(message, frames));
+      if (this.#isLive(task)) await this.host.contributed(task, decodeFrame(message, frames));
     });
     for (const bucket of task.buckets) upload.add(bucket);
     await upload.end();
@@ -202,7 +202,7 @@ export class OwnerAdapter {
     const wrong: number[] = [];
     for (const [microBatch, batch] of task.batches) {
       if (!this.#isLive(task)) return;
-      const report = await this.giver.withWeights(task.version, () => {
+      const report = await this.host.withWeights(task.version, () => {
         engine.gpt.submitWeights();
         return engine.losses([batch]);
       });
@@ -210,7 +210,7 @@ export class OwnerAdapter {
       if (report.wrong.length > 0) wrong.push(microBatch);
       losses += report.lossGrid;
     }
-    if (wrong.length > 0) this.giver.refused(task, wrong, 'the loss');
-    else this.giver.evaluated(task, losses);
+    if (wrong.length > 0) this.host.refused(task, wrong, 'the loss');
+    else this.host.evaluated(task, losses);
   }
 }

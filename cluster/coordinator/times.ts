@@ -51,17 +51,17 @@ export class AwakeClock {
   }
 }
 
-const SAID = ['computeMs', 'uploadMs', 'downloadMs', 'waitMs'] as const;
+const REPORTED = ['computeMs', 'uploadMs', 'downloadMs', 'waitMs'] as const;
 
 /** Adds what a worker says of its times, as far as it fits into the `elapsedMs` since it said so last. */
-export function addSaid(
+export function addReported(
   totals: WorkerTotals,
-  said: Readonly<Record<(typeof SAID)[number], number>>,
+  reported: Readonly<Record<(typeof REPORTED)[number], number>>,
   elapsedMs: number,
 ): void {
   let left = elapsedMs;
-  for (const key of SAID) {
-    const taken = Math.min(said[key], left);
+  for (const key of REPORTED) {
+    const taken = Math.min(reported[key], left);
     totals[key] += taken;
     left -= taken;
   }

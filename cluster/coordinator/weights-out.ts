@@ -13,7 +13,7 @@ const MOST_WHOLES = 16;
  * The way down to one worker. Whole buckets are read first and differences lie ready, so each worker has a queue that keeps
  * the order in which the round asked for them.
  */
-export interface Lane {
+export interface SendQueue {
   sent: Promise<void>;
   /** A place in memory for a whole bucket. */
   readonly takeWhole: () => Promise<() => void>;
@@ -35,7 +35,7 @@ export class WeightsOut {
     public version: number,
   ) {}
 
-  laneOf(person: string): Lane {
+  sendQueueOf(person: string): SendQueue {
     return { sent: Promise.resolve(), takeWhole: this.#wholes.taker(person) };
   }
 
@@ -43,17 +43,17 @@ export class WeightsOut {
   send(
     { worker, bucket, version, form }: Extract<RoundAction, { type: 'send' }>,
     connection: CoordinatorConnection,
-    lane: Lane,
+    sendQueue: SendQueue,
   ): void {
     const kept = this.#differences[bucket];
     const difference = form === 'difference' && kept?.version === version ? kept.message : undefined;
     const sent = () => this.driver.event({ type: 'sent', worker });
     if (difference) {
-      lane.sent = lane.sent.then(() => void connection.sendFrame(difference).then(sent, () => {}));
+      sendQueue.sent = sendQueue.sent.then(() => void connection.sendFrame(difference).then(sent, () => {}));
       return;
     }
-    lane.sent = lane.sent.then(async () => {
-      const free = await lane.takeWhole();
+    sendQueue.sent = sendQueue.sent.then(async () => {
+      const free = await sendQueue.takeWhole();
       if (!connection.isOpen) return free();
       const message = await this.#readWhole(bucket);
       if (message === undefined) return free();

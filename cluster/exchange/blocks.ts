@@ -63,12 +63,12 @@ export function mostWords(values: number, kind: BlockKind): number {
 export function blockLayout(packed: Uint8Array, values: number, kind: BlockKind): BlockLayout {
   const head = headWords(values);
   if (packed.byteLength % 4 !== 0 || packed.byteLength < 4 * head)
-    throw malformed(`${packed.byteLength} bytes cannot hold ${values} values`);
+    throw malformedBlocks(`${packed.byteLength} bytes cannot hold ${values} values`);
   const aligned = packed.byteOffset % 4 === 0 ? packed : packed.slice();
   const words = new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
-  if (words[0] !== words.length) throw malformed(`${words[0]} words announced, ${words.length} received`);
-  if (words[1] !== values) throw malformed(`${words[1]} values announced, the bucket has ${values}`);
-  if (kind === 'sums' && (words[2] | words[3]) !== 0) throw malformed('sums with a checksum of weights');
+  if (words[0] !== words.length) throw malformedBlocks(`${words[0]} words announced, ${words.length} received`);
+  if (words[1] !== values) throw malformedBlocks(`${words[1]} values announced, the bucket has ${values}`);
+  if (kind === 'sums' && (words[2] | words[3]) !== 0) throw malformedBlocks('sums with a checksum of weights');
   const blocks = blocksOf(values);
   const bytes = aligned.subarray(4 * HEADER_WORDS, 4 * head);
   const most = kind === 'sums' ? 8 : 4;
@@ -76,13 +76,13 @@ export function blockLayout(packed: Uint8Array, values: number, kind: BlockKind)
   let at = head;
   for (let block = 0; block < blocks; block++) {
     const width = bytes[block];
-    if (width > most || width === 6 || width === 7) throw malformed(`block ${block} has the width ${width}`);
+    if (width > most || width === 6 || width === 7) throw malformedBlocks(`block ${block} has the width ${width}`);
     offsets[block] = at;
     at += (blockSize(block, values) / 4) * width;
   }
   for (let rest = blocks; rest < bytes.length; rest++)
-    if (bytes[rest] !== 0) throw malformed('bytes after the last width');
-  if (at !== words.length) throw malformed(`the widths ask for ${at} words, ${words.length} received`);
+    if (bytes[rest] !== 0) throw malformedBlocks('bytes after the last width');
+  if (at !== words.length) throw malformedBlocks(`the widths ask for ${at} words, ${words.length} received`);
   return { words, widths: bytes.subarray(0, blocks), offsets, checksum: { a: words[2], b: words[3] } };
 }
 
@@ -91,7 +91,7 @@ export function blockSize(block: number, values: number): number {
   return Math.min(BLOCK_VALUES, values - block * BLOCK_VALUES);
 }
 
-function malformed(what: string): LantrainError {
+function malformedBlocks(what: string): LantrainError {
   return new LantrainError('LT_CLUSTER_FRAME', `malformed blocks: ${what}`);
 }
 

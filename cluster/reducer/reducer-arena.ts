@@ -4,7 +4,7 @@ import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/chec
 import { type AddBlocks, openKernel, type SharedMemory, sharedMemory } from './reducer-kernel.js';
 
 /** A contribution, somewhere in a buffer. */
-export interface Contribution {
+export interface PackedContribution {
   readonly buffer: ArrayBuffer;
   readonly offset: number;
   readonly length: number;
@@ -16,7 +16,12 @@ export interface Contribution {
 /** What the reducer asks of a thread: to take an arena over, to add to a slot, or to set it to zero. */
 export type ReducerRequest =
   | { readonly arena: number; readonly memory: SharedMemory; readonly sizes: readonly number[] }
-  | { readonly arena: number; readonly id: number; readonly slot: number; readonly add: Contribution | undefined };
+  | {
+      readonly arena: number;
+      readonly id: number;
+      readonly slot: number;
+      readonly add: PackedContribution | undefined;
+    };
 
 /** The answer to an addition or a clearing. */
 export interface ReducerReply {

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { Checksum } from '../exchange/checksum.js';
-import { type Contribution, ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
+import { type PackedContribution, ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
 import type { SharedMemory } from './reducer-kernel.js';
 
 /** The outcome of a contribution: it is in the sums as a whole, or not at all. */
@@ -18,14 +18,14 @@ const MOST_ARENA_VALUES = 2 ** 27;
 /** The loop takes in more than a network of 10 Gbit/s brings, so the cores are better left to others. */
 const MOST_THREADS = 4;
 
-interface Arena {
+interface ArenaHandle {
   readonly index: number;
   readonly memory: SharedMemory;
   readonly sizes: readonly number[];
   readonly thread: Worker;
 }
 
-interface Waiting {
+interface PendingAnswer {
   readonly settle: (added: Added) => void;
   readonly fail: (error: unknown) => void;
 }
@@ -37,8 +37,8 @@ interface Waiting {
  */
 export class Reducer {
   readonly #threads: Worker[] = [];
-  readonly #arenas: Arena[] = [];
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #arenas: ArenaHandle[] = [];
+  readonly #pending = new Map<number, PendingAnswer>();
   /** For each bucket: when all that was asked of it so far is done. Never rejects. */
   readonly #settled: Promise<unknown>[];
   #nextId = 0;
@@ -69,7 +69,7 @@ export class Reducer {
    * `checksum`, if there is one. With `owned`, the buffer that it lies in belongs to nobody else and is moved, not copied.
    */
   add(bucket: number, packed: Uint8Array, terms: number, { owned = false, checksum }: AddOptions = {}): Promise<Added> {
-    const { arena, slot } = this.#place(bucket);
+    const { arena, slot } = this.#slotOf(bucket);
     const movable = owned && packed.buffer instanceof ArrayBuffer;
     // At once: the caller may reuse the bytes.
     const bytes = movable ? packed : new Uint8Array(packed);
@@ -80,7 +80,7 @@ export class Reducer {
 
   /** Gives `use` the words of a bucket's sums, once all contributions so far are in. It must not keep them. */
   read<T>(bucket: number, use: (low: Uint32Array, high: Uint32Array) => T): Promise<T> {
-    const { arena, slot } = this.#place(bucket);
+    const { arena, slot } = this.#slotOf(bucket);
     return this.#queue(bucket, async () => {
       if (this.#failure !== undefined) throw this.#failure;
       const { low, high } = ReducerArena.words(arena.memory, arena.sizes, slot);
@@ -97,7 +97,7 @@ export class Reducer {
 
   /** The sums of a bucket are zero for whatever comes later. */
   clear(bucket: number): void {
-    const { arena, slot } = this.#place(bucket);
+    const { arena, slot } = this.#slotOf(bucket);
     // A failure is told to those who wait for sums.
     this.#queue(bucket, () => this.#ask(arena, slot, undefined)).catch(() => {});
   }
@@ -107,18 +107,18 @@ export class Reducer {
     await Promise.all(this.#threads.map((thread) => thread.terminate()));
   }
 
-  #place(bucket: number): { arena: Arena; slot: number } {
+  #slotOf(bucket: number): { arena: ArenaHandle; slot: number } {
     if (this.bucketSizes[bucket] === undefined) throw new RangeError(`there is no bucket ${bucket}`);
     const count = this.#arenas.length;
     return { arena: this.#arenas[bucket % count], slot: Math.floor(bucket / count) };
   }
 
   /** Has a contribution added, or without one the slot set to zero. */
-  #ask({ index, thread }: Arena, slot: number, add: Contribution | undefined): Promise<Added> {
+  #ask({ index, thread }: ArenaHandle, slot: number, add: PackedContribution | undefined): Promise<Added> {
     return new Promise((settle, fail) => {
       if (this.#failure !== undefined) throw this.#failure;
       const id = this.#nextId++;
-      this.#waiting.set(id, { settle, fail });
+      this.#pending.set(id, { settle, fail });
       this.#post(thread, { arena: index, id, slot, add }, add && [add.buffer]);
     });
   }
@@ -136,8 +136,8 @@ export class Reducer {
       : './reducer-worker.js';
     const thread = new Worker(new URL(built, import.meta.url));
     thread.on('message', ({ id, refused }: ReducerReply) => {
-      this.#waiting.get(id)?.settle(refused === undefined ? 'added' : { refused });
-      this.#waiting.delete(id);
+      this.#pending.get(id)?.settle(refused === undefined ? 'added' : { refused });
+      this.#pending.delete(id);
     });
     thread.on('error', (error) => this.#fail(error));
     return thread;
@@ -149,7 +149,7 @@ export class Reducer {
 
   #fail(error: unknown): void {
     this.#failure ??= error;
-    for (const { fail } of this.#waiting.values()) fail(this.#failure);
-    this.#waiting.clear();
+    for (const { fail } of this.#pending.values()) fail(this.#failure);
+    this.#pending.clear();
   }
 }

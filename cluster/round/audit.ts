@@ -39,7 +39,7 @@ const counts = ({ person }: Vote): boolean => person === undefined || person.wro
  *                                                    else a third person; else the run stops
  *                       -> nobody else is there: open again, and not audited any more
  */
-export class Trial {
+export class Audit {
   readonly buckets: IdSet;
   readonly decided: IdSet;
   readonly #votes = new Map<number, Vote[]>();

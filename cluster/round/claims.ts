@@ -42,7 +42,7 @@ export class Claims {
     const member = this.state.members.get(worker);
     if (member !== undefined) member.refuses = true;
     job.notDone(person, microBatches);
-    this.#made(job, microBatches, worker, person, reason);
+    this.#record(job, microBatches, worker, person, reason);
     work.drop(a, now);
     a.copyOf?.refusedBy(person);
     work.reopen(job, a);
@@ -51,11 +51,11 @@ export class Claims {
       work.revoke(twin, now);
       work.reopen(job, twin);
     }
-    this.heed(job, now);
+    this.apply(job, now);
   }
 
   /** Acts on a claim that is to be believed by now. */
-  heed(job: Job, now: number): void {
+  apply(job: Job, now: number): void {
     const claim = this.#believed(job);
     if (claim === undefined) return;
     const [microBatch] = sets.membersOf(claim.microBatches);
@@ -73,7 +73,7 @@ export class Claims {
     this.dealer.work.end(now);
   }
 
-  #made(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): void {
+  #record(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): void {
     let claim = job.claims.find((c) => sets.intersects(c.microBatches, microBatches));
     if (claim === undefined) {
       claim = { microBatches: sets.setOf(job.count, sets.membersOf(microBatches)), by: [], reason };
@@ -96,7 +96,7 @@ export class Claims {
 
   /** Gives what was refused, whole, to the owner's adapter, or to somebody who has not refused it. */
   deal(job: Job, item: WorkItem, claim: Claim, now: number): void {
-    const { manners } = this.dealer;
+    const { eligibility } = this.dealer;
     if (this.state.ownerAble) {
       if (this.dealer.work.isOwnerBusy) return;
       this.dealer.work.take(item);
@@ -107,7 +107,7 @@ export class Claims {
     const uninvolved = all.filter((m) => !claim.by.some(({ person }) => person === m.person));
     const allowed = uninvolved.length > 0 ? uninvolved : all;
     let able: readonly (typeof all)[number][] = allowed.filter(
-      (m) => (!m.refuses || m.forced) && manners.isAble(m, now),
+      (m) => (!m.refuses || m.forced) && eligibility.isAble(m, now),
     );
     if (able.length === 0) able = this.dealer.force(job, item.microBatches, allowed, now);
     if (able.length === 0) return;
@@ -140,10 +140,10 @@ export class Claims {
       person.refuted.push(job.step);
       const member = this.state.members.get(worker);
       if (person.refuted.length >= 2) {
-        this.dealer.manners.raise(person, now);
+        this.dealer.eligibility.raise(person, now);
         this.state.close(worker, 'LT_CLUSTER_MANNERS', 'it refused what others could compute, twice', now);
       } else if (member !== undefined) this.dealer.fenceOff(job, member, 'it refused what others could compute', now);
-      else this.dealer.manners.raise(person, now);
+      else this.dealer.eligibility.raise(person, now);
     }
   }
 }

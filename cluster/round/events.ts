@@ -166,7 +166,7 @@ export interface WorkerView {
   /** Estimated time of one micro-batch, all in; undefined before anything is known. */
   readonly microBatchMs: number | undefined;
   /** Micro-batches of the step that it has now. */
-  readonly share: number;
+  readonly assigned: number;
   readonly fenced: boolean;
   /** Has, or is about to have, the weights of the step. */
   readonly ready: boolean;

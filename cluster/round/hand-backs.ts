@@ -1,9 +1,9 @@
 import type { Dealer } from './dealer.js';
 import type { EventOf } from './events.js';
 import { type Job, MOST_FAILURES } from './job.js';
+import { handBackCount, type WorkerLoad } from './load-balance.js';
 import type { Member } from './member.js';
 import * as sets from './sets.js';
-import { handBackCount, type Lane } from './shares.js';
 import type { RoundState } from './state.js';
 import type { Assignment } from './work.js';
 
@@ -19,20 +19,20 @@ export class HandBacks {
     const { dealer, state } = this;
     if (dealer.hasOpenWork) return;
     const asked = [...dealer.work.live.values()].filter((a) => a.asked !== undefined && !a.isLate).length;
-    const idle = dealer.manners.able(now).filter((m) => m.isIdle && !m.refuses);
-    for (const thief of idle.slice(asked)) {
+    const idle = dealer.eligibility.able(now).filter((m) => m.isIdle && !m.refuses);
+    for (const idleMember of idle.slice(asked)) {
       const late = [...state.members.values()].filter((m) => this.#reclaimable(m) !== undefined);
-      const lanes = dealer.lanes(late);
-      const latest = lanes.reduce((best, lane, i) => (best < 0 || lane.loadMs > lanes[best].loadMs ? i : best), -1);
+      const loads = dealer.loads(late);
+      const latest = loads.reduce((best, load, i) => (best < 0 || load.loadMs > loads[best].loadMs ? i : best), -1);
       const a = latest < 0 ? undefined : this.#reclaimable(late[latest]);
       if (a === undefined) return;
-      this.#askOf(job, a, lanes[latest], thief);
+      this.#askOf(job, a, loads[latest], idleMember);
     }
   }
 
-  #askOf(job: Job, a: Assignment, late: Lane, idle: Member): void {
-    const [lane] = this.dealer.lanes([idle]);
-    const most = handBackCount(a.count - a.begun, late, lane, this.state.policy.overheadMs);
+  #askOf(job: Job, a: Assignment, late: WorkerLoad, idle: Member): void {
+    const [load] = this.dealer.loads([idle]);
+    const most = handBackCount(a.count - a.begun, late, load, this.state.policy.overheadMs);
     if (most === 0) return;
     const count = idle.proven ? most : 1;
     const last = sets.copySet(a.microBatches);

@@ -1,4 +1,4 @@
-import type { Trial } from './audit.js';
+import type { Audit } from './audit.js';
 import { type AssignmentId, type EventOf, OWNER, type WorkerId } from './events.js';
 import type { Job } from './job.js';
 import type { Member } from './member.js';
@@ -7,8 +7,8 @@ import * as sets from './sets.js';
 import type { RoundState } from './state.js';
 import { type Assignment, Pool, undelivered, type WorkItem } from './work.js';
 
-interface Role {
-  readonly copyOf?: Trial;
+interface AssignmentRole {
+  readonly copyOf?: Audit;
   readonly twin?: Assignment;
   readonly waived?: boolean;
 }
@@ -17,7 +17,7 @@ interface Role {
 export class LiveWork {
   readonly live = new Map<AssignmentId, Assignment>();
   readonly pool = new Pool();
-  trials: Trial[] = [];
+  audits: Audit[] = [];
   /** The smallest id that was never dealt. */
   #next: AssignmentId = 1;
 
@@ -35,7 +35,7 @@ export class LiveWork {
   end(now: number): void {
     for (const a of [...this.live.values()]) this.revoke(a, now);
     this.pool.clear();
-    this.trials = [];
+    this.audits = [];
   }
 
   /**
@@ -57,13 +57,20 @@ export class LiveWork {
   }
 
   /** `member`: undefined for the owner's adapter. */
-  assign(job: Job, member: Member | undefined, share: IdSet, buckets: IdSet, role: Role, now: number): Assignment {
+  assign(
+    job: Job,
+    member: Member | undefined,
+    microBatches: IdSet,
+    buckets: IdSet,
+    role: AssignmentRole,
+    now: number,
+  ): Assignment {
     const a: Assignment = {
       id: this.#next++,
       worker: member?.id ?? OWNER,
       person: member?.person,
-      microBatches: sets.copySet(share),
-      count: sets.countOf(share),
+      microBatches: sets.copySet(microBatches),
+      count: sets.countOf(microBatches),
       buckets: sets.copySet(buckets),
       delivered: sets.emptySet(job.totalBuckets),
       remaining: sets.countOf(buckets),
@@ -79,7 +86,7 @@ export class LiveWork {
       twin: role.twin,
       drawn: member === undefined || role.copyOf !== undefined,
       waived: role.waived === true,
-      trial: undefined,
+      audit: undefined,
       copyOf: role.copyOf,
     };
     this.live.set(a.id, a);
@@ -90,7 +97,7 @@ export class LiveWork {
       assignment: a.id,
       kind: job.kind,
       step: job.step,
-      microBatches: sets.copySet(share),
+      microBatches: sets.copySet(microBatches),
       buckets: sets.copySet(buckets),
     });
     return a;
@@ -141,7 +148,7 @@ export class LiveWork {
 
   /** Whether an audit is deciding about the place. */
   isAudited(microBatches: IdSet, bucket: number): boolean {
-    return this.trials.some((t) => t.isOpen(bucket) && sets.intersects(t.microBatches, microBatches));
+    return this.audits.some((t) => t.isOpen(bucket) && sets.intersects(t.microBatches, microBatches));
   }
 
   /** Takes an item out of the pool. */

@@ -1,7 +1,7 @@
 import type { WorkerId } from './events.js';
+import { Speed } from './load-balance.js';
 import type { Person } from './person.js';
 import type { Policy } from './policy.js';
-import { Speed } from './shares.js';
 import { Delivery } from './weights.js';
 import type { Assignment } from './work.js';
 
@@ -35,7 +35,7 @@ export class Member {
   /** Micro-batches it has delivered in this job, and the time it had any to do. */
   done = 0;
   busyMs = 0;
-  #hadShare = false;
+  #hadWork = false;
   #busySince = 0;
   #goodInRow = 0;
 
@@ -69,7 +69,7 @@ export class Member {
     return Math.max(this.lastLife, this.#busySince);
   }
 
-  get share(): number {
+  get assigned(): number {
     return this.live.reduce((n, a) => n + a.count, 0);
   }
 
@@ -86,7 +86,7 @@ export class Member {
   take(assignment: Assignment, now: number): void {
     if (this.live.length === 0) this.#busySince = now;
     this.live.push(assignment);
-    this.#hadShare = true;
+    this.#hadWork = true;
     this.live[0].startedAt ??= now;
     this.forced = false;
   }
@@ -116,12 +116,12 @@ export class Member {
   jobEnded(kind: 'step' | 'evaluate'): void {
     if (kind === 'step') {
       if (this.done > 0) this.speed.sample(this.done, this.busyMs);
-      else if (!this.#hadShare && this.ready && this.fencedAt === undefined) this.speed.rest();
+      else if (!this.#hadWork && this.ready && this.fencedAt === undefined) this.speed.rest();
       if (this.done > 0) this.goodJobs++;
       if (this.done > 0 && this.fencedAt === undefined && ++this.#goodInRow % HEALING_JOBS === 0)
         this.level = Math.max(0, this.level - 1);
     }
-    this.#hadShare = false;
+    this.#hadWork = false;
     this.awaiting.clear();
     this.refuses = false;
     this.wrongBuckets = 0;

@@ -59,7 +59,7 @@ export class Roster {
     member.person.connections--;
     this.state.note({ note: 'leave', worker, reason });
     if (job === undefined) return;
-    if (member.live.length > 0) this.dealer.manners.left(job, member, now);
+    if (member.live.length > 0) this.dealer.eligibility.left(job, member, now);
     this.#passOn(job, member.live, now);
   }
 
@@ -87,6 +87,6 @@ export class Roster {
       work.drop(a, now);
       work.reopen(job, a);
     }
-    claims.heed(job, now);
+    claims.apply(job, now);
   }
 }

@@ -104,8 +104,8 @@ export class Round {
   get wakeAt(): number | undefined {
     const { job, isWorking, isAtWork } = this.#state;
     if (job === undefined || !isWorking || isAtWork) return undefined;
-    const { lateness, manners } = this.#dealer;
-    const at = Math.min(lateness.wakeAt(this.#now), manners.wakeAt(this.#now), this.#waiting.wakeAt);
+    const { lateness, eligibility } = this.#dealer;
+    const at = Math.min(lateness.wakeAt(this.#now), eligibility.wakeAt(this.#now), this.#waiting.wakeAt);
     return at > this.#now && at < Number.POSITIVE_INFINITY ? at : undefined;
   }
 
@@ -114,7 +114,7 @@ export class Round {
       worker: m.id,
       bitClass: m.bitClass,
       microBatchMs: m.speed.microBatchMs,
-      share: m.share,
+      assigned: m.assigned,
       fenced: m.fencedAt !== undefined,
       ready: m.ready,
     }));

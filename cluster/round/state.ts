@@ -9,7 +9,7 @@ import type { IdSet } from './sets.js';
 import type { Assignment } from './work.js';
 
 /** A contribution whose bytes the shell holds for the answer to `add` or `check`. */
-export interface Held {
+export interface PendingContribution {
   readonly job: Job;
   readonly bucket: number;
   readonly microBatches: IdSet;
@@ -39,8 +39,8 @@ export class RoundState {
     refuted: 0,
   };
   /** Contributions that the shell adds, and those that it digests. */
-  readonly adding = new Map<ContributionId, Held>();
-  readonly checking = new Map<ContributionId, Held>();
+  readonly adding = new Map<ContributionId, PendingContribution>();
+  readonly checking = new Map<ContributionId, PendingContribution>();
   /** Updates committed so far. */
   version: Version;
   job: Job | undefined;

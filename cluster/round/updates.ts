@@ -31,7 +31,7 @@ export class Updates {
     insert(this.#stepped, bucket);
     this.#steppedCount++;
     this.state.moved(now);
-    for (const { delivery } of this.state.members.values()) delivery.stir();
+    for (const { delivery } of this.state.members.values()) delivery.notifyStepped();
   }
 
   /** Every bucket of the step is stepped. */

@@ -4,7 +4,7 @@ import { has, type IdSet } from './sets.js';
 const NONE = Number.MIN_SAFE_INTEGER;
 
 /** What every worker's delivery is measured against. */
-export interface Weights {
+export interface WeightsStatus {
   readonly committed: Version;
   /** The buckets whose new weights are known, committed + 1. */
   readonly stepped: IdSet;
@@ -60,7 +60,7 @@ export class Delivery {
   }
 
   /** New weights of a bucket are there, or the window has opened. */
-  stir(): void {
+  notifyStepped(): void {
     this.#maybeMore = true;
   }
 
@@ -78,7 +78,7 @@ export class Delivery {
   }
 
   /** The next bucket to send, as far as the window is open. */
-  next(weights: Weights): Delivered | undefined {
+  next(weights: WeightsStatus): Delivered | undefined {
     if (!this.#maybeMore || this.#inFlight >= this.window) return undefined;
     const lacking = this.#lacking > 0 ? this.#find((bucket) => this.#committedOf(bucket, weights)) : undefined;
     const found = lacking ?? this.#find((bucket) => this.#newOf(bucket, weights));
@@ -106,7 +106,7 @@ export class Delivery {
     return undefined;
   }
 
-  #committedOf(bucket: number, weights: Weights): Delivered | undefined {
+  #committedOf(bucket: number, weights: WeightsStatus): Delivered | undefined {
     const { committed } = weights;
     const version = this.#versions[bucket];
     if (version >= committed) return undefined;
@@ -116,7 +116,7 @@ export class Delivery {
     return weights.complete ? undefined : { bucket, version: committed, form: 'whole' };
   }
 
-  #newOf(bucket: number, weights: Weights): Delivered | undefined {
+  #newOf(bucket: number, weights: WeightsStatus): Delivered | undefined {
     const { committed } = weights;
     if (this.#versions[bucket] !== committed || !has(weights.stepped, bucket)) return undefined;
     return { bucket, version: committed + 1, form: 'difference' };

@@ -1,4 +1,4 @@
-import type { Trial } from './audit.js';
+import type { Audit } from './audit.js';
 import type { AssignmentId, WorkerId } from './events.js';
 import type { Person } from './person.js';
 import { equalSets, has, type IdSet, insertAll, intersects, isEmpty } from './sets.js';
@@ -78,9 +78,9 @@ export interface Assignment {
   /** Not to be audited: of an item that was waived. */
   readonly waived: boolean;
   /** The audit of its contributions. */
-  trial: Trial | undefined;
+  audit: Audit | undefined;
   /** The audit that it is a copy for. It is no part of the tiling. */
-  readonly copyOf: Trial | undefined;
+  readonly copyOf: Audit | undefined;
 }
 
 /** The buckets of an assignment that have not come yet. */

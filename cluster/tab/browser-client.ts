@@ -1,7 +1,7 @@
 import { LantrainError } from '../../src/errors.js';
 import { authorityOf, type JoinUrl } from '../../src/net/join-url.js';
+import { connectWorker } from '../transport/connect-worker.js';
 import type { WorkerConnection } from '../transport/connection.js';
-import { enter } from '../transport/enter.js';
 import { DEFAULT_LIMITS, type Limits } from '../transport/limits.js';
 import { BrowserWire } from './browser-wire.js';
 
@@ -22,13 +22,13 @@ export async function connectFromBrowser(
     throw new LantrainError('LT_CLUSTER_URL', 'the link is cut off: open all of it, with what follows #');
   const limits = { ...DEFAULT_LIMITS, ...more };
   const where = authorityOf(host, port);
-  const ws = await open(`${secure ? 'wss' : 'ws'}://${where}/`, where, limits.handshakeMs);
+  const ws = await openWebSocket(`${secure ? 'wss' : 'ws'}://${where}/`, where, limits.handshakeMs);
   const wire = new BrowserWire(ws, where, limits.messageBytes);
   const secrets = { token, version, fingerprint: fingerprint ?? '' };
-  return enter(wire, secrets, limits, { pingsByMessage: true });
+  return connectWorker(wire, secrets, limits, { pingsByMessage: true });
 }
 
-function open(url: string, where: string, timeoutMs: number): Promise<WebSocket> {
+function openWebSocket(url: string, where: string, timeoutMs: number): Promise<WebSocket> {
   return new Promise((resolve, reject) => {
     const ws = new WebSocket(url);
     ws.binaryType = 'arraybuffer';

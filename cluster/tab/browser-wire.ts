@@ -5,7 +5,7 @@ import type { Wire, WireEvents } from '../transport/wire.js';
 /** How often the socket's queue is looked at while somebody waits for it: a browser does not say when it drains. */
 const DRAIN_MS = 4;
 
-interface Waiting {
+interface PendingSend {
   /** All bytes sent up to and with the message. */
   readonly upTo: number;
   readonly taken: (error?: LantrainError) => void;
@@ -17,7 +17,7 @@ interface Waiting {
  */
 export class BrowserWire implements Wire {
   readonly isPaused = false;
-  readonly #waiting: Waiting[] = [];
+  readonly #pending: PendingSend[] = [];
   #sentBytes = 0;
   #draining = false;
 
@@ -41,7 +41,7 @@ export class BrowserWire implements Wire {
     // An error says nothing, and a close follows it.
     this.ws.onclose = ({ code, reason }) => {
       const gone = new LantrainError('LT_CLUSTER_CLOSED', 'the connection ended');
-      for (const { taken } of this.#waiting.splice(0)) taken(gone);
+      for (const { taken } of this.#pending.splice(0)) taken(gone);
       events.closed(code, reason);
     };
   }
@@ -50,15 +50,15 @@ export class BrowserWire implements Wire {
     this.ws.send(bytes as Uint8Array<ArrayBuffer>);
     this.#sentBytes += bytes.length;
     if (taken === undefined) return;
-    this.#waiting.push({ upTo: this.#sentBytes, taken });
+    this.#pending.push({ upTo: this.#sentBytes, taken });
     if (!this.#draining) this.#drain();
   }
 
   /** Settles who waits for bytes that the browser has sent. */
   #drain(): void {
     const gone = this.#sentBytes - this.ws.bufferedAmount;
-    while (this.#waiting.length > 0 && this.#waiting[0].upTo <= gone) this.#waiting.shift()?.taken();
-    this.#draining = this.#waiting.length > 0;
+    while (this.#pending.length > 0 && this.#pending[0].upTo <= gone) this.#pending.shift()?.taken();
+    this.#draining = this.#pending.length > 0;
     if (this.#draining) setTimeout(() => this.#drain(), DRAIN_MS);
   }
 

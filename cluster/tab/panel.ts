@@ -45,7 +45,7 @@ export const mountDevicePanel: MountDevicePanel = (container, joinUrl) => {
     );
     if (now === undefined) note.replaceChildren(...invitation(url));
     else say(note, isIn ? STAY : '');
-    for (const part of [state, problem, figures, note]) part.hidden = !part.hasChildNodes();
+    for (const child of [state, problem, figures, note]) child.hidden = !child.hasChildNodes();
     container.dataset.phase = now?.phase ?? 'idle';
   };
   button.addEventListener('click', () => {

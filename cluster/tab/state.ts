@@ -1,5 +1,5 @@
 import type { JoinUrl } from '../../src/net/join-url.js';
-import type { MembershipNote } from '../worker/membership.js';
+import type { SessionNote } from '../worker/worker-session.js';
 
 /** What the page asks of its Web Worker. */
 export type TabRequest =
@@ -10,7 +10,7 @@ export type TabRequest =
 
 /** What the Web Worker tells the page. */
 export type TabReport =
-  | MembershipNote
+  | SessionNote
   | { readonly note: 'adapter'; readonly adapter: string; readonly software: boolean }
   | { readonly note: 'ended'; readonly how: 'done' | 'left' }
   | { readonly note: 'failed'; readonly code: string; readonly message: string };

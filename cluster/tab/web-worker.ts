@@ -7,8 +7,8 @@ import { LantrainError } from '../../src/errors.js';
 import { adapterTitle, Gpu } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
 import type { JoinUrl } from '../../src/net/join-url.js';
-import { EngineKeeper } from '../worker/engine-keeper.js';
-import { Membership } from '../worker/membership.js';
+import { EngineCache } from '../worker/engine-cache.js';
+import { WorkerSession } from '../worker/worker-session.js';
 import { connectFromBrowser } from './browser-client.js';
 import type { TabReport, TabRequest } from './state.js';
 
@@ -20,15 +20,15 @@ const page = self as unknown as {
   postMessage(report: TabReport): void;
 };
 
-let membership: Membership | undefined;
+let session: WorkerSession | undefined;
 let leaving = false;
 
 page.onmessage = ({ data }) => {
   if (data.type === 'join') void work(data.url, data.name);
-  else if (data.type === 'wake') membership?.wake();
+  else if (data.type === 'wake') session?.wake();
   else {
     leaving = true;
-    membership?.leave();
+    session?.leave();
   }
 };
 
@@ -50,16 +50,16 @@ async function stay(url: JoinUrl, name: string): Promise<'done' | 'left'> {
     const gpu = await openGpu();
     const { adapter } = gpu;
     page.postMessage({ note: 'adapter', adapter: adapterTitle(adapter), software: adapter.software });
-    membership = new Membership({
+    session = new WorkerSession({
       connect: () => connectFromBrowser(url, version),
-      engines: new EngineKeeper(gpu, undefined, { recompute: 'if-needed', availableBytes }),
+      engines: new EngineCache(gpu, undefined, { recompute: 'if-needed', availableBytes }),
       name,
       patienceMs: 0,
       onNote: (note) => page.postMessage(note),
     });
     if (leaving) return 'left';
     try {
-      return await membership.run();
+      return await session.run();
     } catch (error) {
       const isLost = error instanceof LantrainError && error.code === 'LT_GPU_LOST';
       if (!isLost || performance.now() - openedAt < LEAST_LIFE_MS) throw error;

@@ -5,8 +5,8 @@ import { isErrorCode, LantrainError } from '../../src/errors.js';
 import { fingerprintOf } from '../../src/net/access.js';
 import { authorityOf, type JoinUrl } from '../../src/net/join-url.js';
 import { checkPlain } from '../../src/net/loopback.js';
+import { connectWorker } from './connect-worker.js';
 import type { WorkerConnection } from './connection.js';
-import { enter } from './enter.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { NodeWire } from './node-wire.js';
 import {
@@ -48,10 +48,10 @@ export async function connect(url: JoinUrl, options: ConnectOptions): Promise<Wo
   const ws = await upgrade(socket, url, limits);
   const { token, version } = options;
   try {
-    const entering = enter(new NodeWire(ws, socket), { token, version, fingerprint }, limits);
+    const connecting = connectWorker(new NodeWire(ws, socket), { token, version, fingerprint }, limits);
     // Somebody listens now.
     ws.resume();
-    return await entering;
+    return await connecting;
   } catch (error) {
     throw withAdvice(error, url);
   }

@@ -55,12 +55,12 @@ export function advertise(
   { host, run, port, fingerprint, version }: Advertisement,
   onTrouble: (error: Error) => void = () => {},
 ): { stop(): Promise<void> } {
-  const bonjour = open(onTrouble);
+  const bonjour = openBonjour(onTrouble);
   const txt = { version, ...(fingerprint === undefined ? {} : { fingerprint }) };
   bonjour
     ?.publish({ name: serviceName({ host, run, port, fingerprint }), type: SERVICE, port, txt, probe: false })
     .on('error', onTrouble);
-  return { stop: () => close(bonjour) };
+  return { stop: () => closeBonjour(bonjour) };
 }
 
 /** Coordinators that answered within the time; none where multicast is impossible. */
@@ -68,14 +68,14 @@ export async function discover(
   timeoutMs: number,
   onTrouble: (error: Error) => void = () => {},
 ): Promise<readonly Discovered[]> {
-  const bonjour = open(onTrouble);
+  const bonjour = openBonjour(onTrouble);
   const found = new Map<string, Discovered>();
   bonjour?.find({ type: SERVICE }, (service) => {
     const result = readService(service);
     if (result !== undefined && found.size < MOST_FOUND) found.set(`${result.url.host}:${result.url.port}`, result);
   });
   await new Promise((resolve) => setTimeout(resolve, bonjour === undefined ? 0 : timeoutMs));
-  await close(bonjour);
+  await closeBonjour(bonjour);
   return [...found.values()];
 }
 
@@ -108,7 +108,7 @@ const isUsable = (address: string) => /^[0-9.]+$/.test(address) || /^(?!fe80)[0-
 
 type Mdns = { on(event: string, listener: (error: Error) => void): void };
 
-function open(onTrouble: (error: Error) => void): Bonjour | undefined {
+function openBonjour(onTrouble: (error: Error) => void): Bonjour | undefined {
   let told = false;
   const tell = (error: Error) => {
     if (!told) onTrouble(error);
@@ -128,7 +128,7 @@ function open(onTrouble: (error: Error) => void): Bonjour | undefined {
   }
 }
 
-function close(bonjour: Bonjour | undefined): Promise<void> {
+function closeBonjour(bonjour: Bonjour | undefined): Promise<void> {
   return new Promise((resolve) => {
     if (bonjour === undefined) resolve();
     else bonjour.unpublishAll(() => bonjour.destroy(() => resolve()));

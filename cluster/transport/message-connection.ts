@@ -8,6 +8,7 @@ import { type Frame, type FrameContext, isFrame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import { dispatch, type Handlers, type Message } from '../protocol/protocol.js';
 import type { Connection, ConnectionStats } from './connection.js';
+import type { ConnectionRole } from './connection-role.js';
 import type { ConnectionState } from './connection-state.js';
 import { FrameIntake } from './frame-intake.js';
 import type { MessageChannel } from './handshake.js';
@@ -16,7 +17,6 @@ import { isOfTransport, type TransportMessage } from './messages.js';
 import { Outbox } from './outbox.js';
 import { Overdue, slow } from './overdue.js';
 import { type PoolMember, uncovered } from './receive-pool.js';
-import type { Role } from './role.js';
 import type { Wire, WireEvents } from './wire.js';
 
 /** Time for a polite goodbye before the socket is cut. */
@@ -57,7 +57,7 @@ export class MessageConnection<In extends Message, Out extends Message>
 
   constructor(
     private readonly wire: Wire,
-    private readonly role: Role<In, Out>,
+    private readonly role: ConnectionRole<In, Out>,
   ) {
     this.peer = wire.peer;
     this.person = personOf(wire.peer);

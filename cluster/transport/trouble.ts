@@ -134,7 +134,7 @@ function wantsTls(url: JoinUrl): LantrainError {
 const MOST_STATUS = 80;
 const PROBE_MS = 3_000;
 const LISTEN_MS = 500;
-const MOST_WORDS = 16_384;
+const MOST_HEARD = 16_384;
 
 /** Whether somebody completes a TLS handshake there. No more than that is said. */
 function speaksTls({ host, port }: JoinUrl): Promise<boolean> {
@@ -168,7 +168,7 @@ function firstWords({ host, port }: JoinUrl): Promise<string | Error> {
     };
     socket.setEncoding('latin1').on('data', (text) => {
       said += text;
-      if (said.length > MOST_WORDS) end(said);
+      if (said.length > MOST_HEARD) end(said);
     });
     socket.once('error', (error) => end(said === '' ? error : said));
     for (const event of ['close', 'timeout']) socket.once(event, () => end(said));

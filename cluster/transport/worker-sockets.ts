@@ -11,8 +11,8 @@ import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js'
 import type { CoordinatorConnection } from './connection.js';
 import { coordinatorHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
-import { earnedMs, WorkerManners } from './manners.js';
 import { MessageConnection } from './message-connection.js';
+import { earnedMs, MessageRules } from './message-rules.js';
 import { decodeWorkerMessage } from './messages.js';
 import { NodeWire } from './node-wire.js';
 import { ReceivePool } from './receive-pool.js';
@@ -31,7 +31,7 @@ export interface WorkerSocketsOptions {
 }
 
 /** A WebSocket message of so many parts takes far more memory than its bytes: in fragments, and as the network cuts it. */
-const MOST_PARTS = 2 ** 14;
+const MOST_FRAGMENTS = 2 ** 14;
 
 type WorkerSocket = MessageConnection<WorkerMessage, CoordinatorMessage>;
 
@@ -60,8 +60,8 @@ export class WorkerSockets implements UpgradeHandler {
       clientTracking: false,
       perMessageDeflate: false,
       maxPayload: this.#limits.messageBytes,
-      maxFragments: MOST_PARTS,
-      maxBufferedChunks: MOST_PARTS,
+      maxFragments: MOST_FRAGMENTS,
+      maxBufferedChunks: MOST_FRAGMENTS,
     });
   }
 
@@ -87,14 +87,14 @@ export class WorkerSockets implements UpgradeHandler {
     // Where `ws` refuses it, nothing is called.
     socket.once('close', () => this.#pending.leave(pending));
     this.#webSockets.handleUpgrade(request, socket, head, (ws) => {
-      const manners = new WorkerManners();
+      const rules = new MessageRules();
       const role = {
         decode: decodeWorkerMessage,
         limits: this.#limits,
         pool: this.pool,
         isGuarded: true,
         personBudget: this.#budgets.of(person),
-        check: manners.check.bind(manners),
+        check: rules.check.bind(rules),
         earnedMs,
         needsCredit: false,
         // Only browsers send an origin.

@@ -93,7 +93,7 @@ async function saltOf(nonce: Uint8Array): Promise<Key> {
 }
 
 /** The key of what a probe generates. */
-function keyOf(salt: Key | undefined, seed: number, a = 0): Key {
+function probeKey(salt: Key | undefined, seed: number, a = 0): Key {
   const key = deriveKey(seed, Stream.probe, a);
   return salt === undefined ? key : threefry(salt, ...key);
 }
@@ -106,10 +106,10 @@ async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promis
   const optimizer = await Optimizer.build(kernels, layout, sums, adamw);
   for (const [i, parameter] of layout.parameters.entries())
     optimizer.weights.write(gpu, parameter.name, generated(parameter, i, salt));
-  const parts: Uint8Array[] = [];
+  const chunks: Uint8Array[] = [];
   for (let step = 1; step <= 3; step++) {
     const [size] = layout.slabSizes;
-    const key = keyOf(salt, step);
+    const key = probeKey(salt, step);
     const words = Uint32Array.from({ length: size }, (_, i) => threefry(key, i, 0)[0]);
     gpu.write(sums.low.slabs[0], words);
     // The sign and some bits: gradients of all sizes up to 2^7.
@@ -119,22 +119,22 @@ async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promis
     );
     optimizer.submitNorm();
     const report = await sums.takeReport(gpu);
-    parts.push(new Uint8Array(Float64Array.of(report.squares).buffer));
+    chunks.push(new Uint8Array(Float64Array.of(report.squares).buffer));
     optimizer.submitUpdate(step, 1e-2, 0.7);
   }
   for (const arena of [optimizer.weights, optimizer.first, optimizer.second])
-    parts.push(new Uint8Array(await gpu.read(arena.slabs[0])));
-  parts.push(await referenceProduct(gpu, kernels, salt));
+    chunks.push(new Uint8Array(await gpu.read(arena.slabs[0])));
+  chunks.push(await referenceProduct(gpu, kernels, salt));
   for (const { slabs } of [optimizer.weights, optimizer.first, optimizer.second, sums.low, sums.high])
     for (const slab of slabs) gpu.release(slab);
-  return digest(parts);
+  return digest(chunks);
 }
 
 async function referenceProduct(gpu: Gpu, kernels: KernelCache, salt: Key | undefined): Promise<Uint8Array> {
   const [m, n, k] = [19, 23, 67];
   const values = (count: number, index: number) => {
     const out = new Float32Array(count);
-    fillUniform(keyOf(salt, index, 1), out, 1);
+    fillUniform(probeKey(salt, index, 1), out, 1);
     return out;
   };
   const [a, b, c] = [
@@ -164,7 +164,7 @@ async function runHash(
   for (const [i, parameter] of layout.parameters.entries())
     engine.weights.write(gpu, parameter.name, generated(parameter, i, salt));
   gpt.submitWeights();
-  const key = keyOf(salt, 0, 2);
+  const key = probeKey(salt, 0, 2);
   const ids = (c1: number) =>
     Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, c1)[0] % model.vocabSize);
   const batch = { tokens: ids(0), targets: ids(1), firstSlot: dropout ? 3 : 0 };
@@ -180,7 +180,7 @@ const STRETCH = 65537;
 
 function generated(parameter: Parameter, index: number, salt: Key | undefined): Float32Array {
   const stretch = new Float32Array(STRETCH);
-  fillUniform(keyOf(salt, index, 3), stretch, 0.05);
+  fillUniform(probeKey(salt, index, 3), stretch, 0.05);
   const values = new Float32Array(parameter.size);
   for (let at = 0; at < values.length; at += STRETCH) values.set(stretch.subarray(0, values.length - at), at);
   if (parameter.kind === 'gain') for (let i = 0; i < values.length; i++) values[i] += 1;
@@ -191,8 +191,8 @@ async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
   return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
 }
 
-async function digest(parts: readonly Uint8Array[]): Promise<string> {
-  const hashes = await Promise.all(parts.map(sha256));
+async function digest(chunks: readonly Uint8Array[]): Promise<string> {
+  const hashes = await Promise.all(chunks.map(sha256));
   const all = new Uint8Array(hashes.length * 32);
   hashes.forEach((hash, i) => void all.set(hash, 32 * i));
   return hexOf(await sha256(all));

@@ -5,7 +5,7 @@ import { malformed } from '../protocol/malformed.js';
 
 export type WeightsFrame = Frame<WeightsHeader>;
 
-interface Due {
+interface DueFrame {
   readonly frame: WeightsFrame;
   readonly taken: () => void;
 }
@@ -19,7 +19,7 @@ const MOST_DUE_BYTES = 2 ** 28 + 2 ** 26;
  * coordinator tells of a step before it sends weights of the next one.
  */
 export class HeldFrames {
-  #due: Due[] = [];
+  #due: DueFrame[] = [];
   #dueBytes = 0;
   readonly #ahead = new Map<string, WeightsFrame>();
   #announced = -1;

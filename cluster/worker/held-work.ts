@@ -1,7 +1,7 @@
 import { MAX_FRAME_BYTES } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import type { MicroBatchData } from '../protocol/protocol.js';
-import { type Dealt, Work } from './work.js';
+import { type DealtWork, Work } from './work.js';
 
 /**
  * A coordinator deals a worker several assignments at once: shares of what others hand back or leave, copies for audits.
@@ -21,7 +21,7 @@ export class HeldWork {
   #bytes = 0;
 
   /** Throws LT_CLUSTER_MALFORMED where it is dealt twice, or is more than there may be. */
-  begin(dealt: Dealt): Work {
+  begin(dealt: DealtWork): Work {
     const { assignment, microBatches, buckets = [] } = dealt;
     if (this.#works.has(assignment)) throw malformed(`assignment ${assignment} is dealt twice`);
     const bytes = ASSIGNMENT_BYTES + BUCKET_BYTES * buckets.length + bytesOf(microBatches);

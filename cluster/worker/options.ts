@@ -1,4 +1,4 @@
-import type { EngineKeeper } from './engine-keeper.js';
+import type { EngineCache } from './engine-cache.js';
 
 /** What a worker tells of itself, for whoever shows it. */
 export type WorkerNote =
@@ -19,7 +19,7 @@ export type WorkerNote =
 
 export interface WorkerOptions {
   /** Outlives this connection. One worker at a time may use it. */
-  readonly engines: EngineKeeper;
+  readonly engines: EngineCache;
   readonly name: string;
   readonly onNote?: (note: WorkerNote) => void;
   /** Milliseconds to sleep after each micro-batch: for tests, a slow worker. */

@@ -8,7 +8,7 @@ const IN_FLIGHT = 3;
 export class Upload {
   readonly #wanted: ReadonlySet<number> | undefined;
   readonly #waiting: number[] = [];
-  readonly #lanes: Promise<void>[] = [];
+  readonly #senders: Promise<void>[] = [];
   #running = 0;
   #send: ((bucket: number) => Promise<void>) | undefined;
   #failed: { readonly error: unknown } | undefined;
@@ -30,19 +30,19 @@ export class Upload {
   add(bucket: number): void {
     if (this.#wanted?.has(bucket) === false) return;
     this.#waiting.push(bucket);
-    if (this.#running < IN_FLIGHT) this.#lanes.push(this.#run());
+    if (this.#running < IN_FLIGHT) this.#senders.push(this.#run());
   }
 
   /** Resolves when all that was added is sent. Throws the first failure of `send`. */
   async end(): Promise<void> {
-    await Promise.all(this.#lanes);
+    await Promise.all(this.#senders);
     if (this.#failed) throw this.#failed.error;
   }
 
   /** Nothing more is taken up; resolves when nothing is under way. */
   async giveUp(): Promise<void> {
     this.#waiting.length = 0;
-    await Promise.all(this.#lanes);
+    await Promise.all(this.#senders);
   }
 
   /** Takes what is waiting until nothing is. */

@@ -1,7 +1,7 @@
 import type { WorkerEngine } from './worker-engine.js';
 import type { WorkerState } from './worker-state.js';
 
-interface Waiting {
+interface Waiter {
   readonly version: number;
   readonly go: () => void;
   readonly stop: (error: unknown) => void;
@@ -13,7 +13,7 @@ export class WeightsLoop {
   /** More weights, or a commit, came while some were applied. */
   #isDue = false;
   #over = false;
-  #waiting: Waiting[] = [];
+  #waiting: Waiter[] = [];
 
   constructor(
     private readonly state: WorkerState,

@@ -3,7 +3,7 @@ import type { MicroBatchData } from '../protocol/protocol.js';
 import { type IdSet, microBatchSet } from '../round/sets.js';
 
 /** What a coordinator deals a worker. */
-export interface Dealt {
+export interface DealtWork {
   readonly assignment: number;
   readonly kind: 'step' | 'evaluate';
   /** Of a step, its number; of an evaluation, the version. */
@@ -27,9 +27,9 @@ export class Work {
   /** It is being computed, or waits for its weights. */
   running = false;
 
-  readonly dealt: Omit<Dealt, 'microBatches'>;
+  readonly dealt: Omit<DealtWork, 'microBatches'>;
 
-  constructor({ microBatches, ...dealt }: Dealt) {
+  constructor({ microBatches, ...dealt }: DealtWork) {
     this.dealt = dealt;
     // Copies: the ids are views of a message, of which nothing else is to be kept.
     this.#microBatches = microBatches.map((one) => ({

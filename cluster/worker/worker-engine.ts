@@ -18,7 +18,7 @@ export interface WorkerShape {
 }
 
 /** Dispatches of the gradient's list up to `dispatches` make the sums of these buckets final. */
-export interface GradientPart {
+export interface GradientSegment {
   readonly buckets: readonly number[];
   readonly dispatches: number;
 }
@@ -29,13 +29,13 @@ export interface ScaledBatch {
   readonly exponent: number;
 }
 
-/** Parts of the list that are queued while one is computed. */
-const PARTS_AHEAD = 1;
+/** Segments of the list that are queued while one is computed. */
+const SEGMENTS_AHEAD = 1;
 
-function partsOf(finals: readonly { readonly bucket: number; readonly dispatches: number }[]): GradientPart[] {
-  const parts = new Map<number, number[]>();
-  for (const { bucket, dispatches } of finals) parts.set(dispatches, [...(parts.get(dispatches) ?? []), bucket]);
-  return [...parts].map(([dispatches, buckets]) => ({ buckets, dispatches }));
+function segmentsOf(finals: readonly { readonly bucket: number; readonly dispatches: number }[]): GradientSegment[] {
+  const segments = new Map<number, number[]>();
+  for (const { bucket, dispatches } of finals) segments.set(dispatches, [...(segments.get(dispatches) ?? []), bucket]);
+  return [...segments].map(([dispatches, buckets]) => ({ buckets, dispatches }));
 }
 
 /** Computes contributions by weights that are somebody's: a worker's copy, or the owner's own. */
@@ -46,7 +46,7 @@ export class GradientEngine {
     readonly gpt: Gpt,
     readonly packer: SumPacker,
     /** Of the lists for one micro-batch and for a stack. */
-    readonly parts: ReadonlyMap<number, readonly GradientPart[]>,
+    readonly segments: ReadonlyMap<number, readonly GradientSegment[]>,
   ) {}
 
   /** Over weights that are there already and are not written. Throws LT_GPU_MEMORY. */
@@ -64,8 +64,8 @@ export class GradientEngine {
     const lists = sizes.map((stack) => gpt.gradientList({ stack, fresh: false }));
     await DispatchList.warmUp(gpu, lists, onProgress);
     sums.clear(gpu);
-    const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
-    return new GradientEngine(weights, sums, gpt, packer, parts);
+    const segments = new Map(sizes.map((size, i) => [size, segmentsOf(packer.finals(lists[i]))]));
+    return new GradientEngine(weights, sums, gpt, packer, segments);
   }
 
   get gpu(): Gpu {
@@ -119,11 +119,11 @@ export class GradientEngine {
     this.gpt.loadGradient(batches, context);
     const stack = batches.length;
     const gradient = this.gpt.gradientList({ stack, fresh: false });
-    const parts = this.parts.get(stack) ?? [];
+    const segments = this.segments.get(stack) ?? [];
     const reports: Promise<StepReport>[] = [];
     let from = 0;
     let good = true;
-    for (const { buckets, dispatches } of [...parts, { buckets: [], dispatches: gradient.length }]) {
+    for (const { buckets, dispatches } of [...segments, { buckets: [], dispatches: gradient.length }]) {
       if (dispatches > from) gradient.submit(this.gpu, from, dispatches);
       from = dispatches;
       const report = this.sums.readReport().then((r) => {
@@ -133,7 +133,7 @@ export class GradientEngine {
       });
       reports.push(report);
       // The adapter is never idle, and a bucket is packed soon after it is final.
-      if (reports.length > PARTS_AHEAD) await reports[reports.length - 1 - PARTS_AHEAD];
+      if (reports.length > SEGMENTS_AHEAD) await reports[reports.length - 1 - SEGMENTS_AHEAD];
     }
     return (await Promise.all(reports))[reports.length - 1];
   }
@@ -161,11 +161,11 @@ export class GradientEngine {
 /** What a worker holds on its adapter: a copy of the weights, what computes by it, and the unpacking of the way down. */
 export class WorkerEngine extends GradientEngine {
   private constructor(
-    { weights, sums, gpt, packer, parts }: GradientEngine,
+    { weights, sums, gpt, packer, segments }: GradientEngine,
     readonly follower: WeightFollower,
     readonly checks: WeightChecks,
   ) {
-    super(weights, sums, gpt, packer, parts);
+    super(weights, sums, gpt, packer, segments);
   }
 
   static async create(

@@ -6,7 +6,7 @@ import { idsOf } from '../round/sets.js';
 import type { WeightsFrame } from './held-frames.js';
 import { HeldWork } from './held-work.js';
 import { WeightsIn } from './weights-in.js';
-import type { Dealt, Work } from './work.js';
+import type { DealtWork, Work } from './work.js';
 
 /** What a worker's state asks of whoever has the connection and the adapter. */
 export interface WorkerOutput {
@@ -76,7 +76,7 @@ export class WorkerState {
   }
 
   /** Throws LT_CLUSTER_MALFORMED for what no coordinator deals. */
-  deal(dealt: Dealt): void {
+  deal(dealt: DealtWork): void {
     const { kind, step } = dealt;
     const { announced } = this.#weights;
     if (kind === 'step' && step > announced + 1) throw malformed(`work of step ${step}, which is not yet`);

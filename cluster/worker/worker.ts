@@ -7,7 +7,7 @@ import type { Frame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import { END_REASONS, type MessageFromCoordinator, type Welcome } from '../protocol/protocol.js';
 import type { WorkerConnection } from '../transport/connection.js';
-import { computeLosses, computeStep, type WorkerSession } from './compute.js';
+import { type ComputeContext, computeLosses, computeStep } from './compute.js';
 import type { WorkerOptions } from './options.js';
 import { WeightsLoop } from './weights-loop.js';
 import type { Work } from './work.js';
@@ -36,7 +36,7 @@ export class Worker {
   readonly #times = new WorkTimes();
   #isWelcome = false;
   /** Once the engine is there. */
-  #session: WorkerSession | undefined;
+  #context: ComputeContext | undefined;
   #tasks: Task[] = [];
   #probes = 0;
   #work: Promise<void> | undefined;
@@ -85,7 +85,7 @@ export class Worker {
   /** Works until the connection ends or the coordinator stops; resolves with the reason, and with no work in hand. */
   async run(): Promise<LantrainError> {
     const reason = await this.#ended;
-    await Promise.all([this.#work, this.#session?.weights.settled()]);
+    await Promise.all([this.#work, this.#context?.weights.settled()]);
     return reason;
   }
 
@@ -93,8 +93,8 @@ export class Worker {
     if (this.#over !== undefined) return;
     this.#over = reason;
     this.#tasks = [];
-    this.#session?.state.end();
-    this.#session?.weights.end(reason);
+    this.#context?.state.end();
+    this.#context?.weights.end(reason);
     this.#tellEnd(reason);
   }
 
@@ -164,7 +164,7 @@ export class Worker {
       onNote?.({ note: 'ready', version });
     };
     const weights = new WeightsLoop(state, engine, onVerified, (error) => this.#fail(error));
-    this.#session = { connection, welcome, engine, state, weights, times: this.#times, options: this.#options };
+    this.#context = { connection, welcome, engine, state, weights, times: this.#times, options: this.#options };
     // Before that, none is due.
     connection.frames = {
       incarnation: welcome.incarnation,
@@ -174,9 +174,9 @@ export class Worker {
     };
   }
 
-  #ready(): WorkerSession {
-    if (this.#session === undefined) throw malformed('work before the answer to a welcome');
-    return this.#session;
+  #ready(): ComputeContext {
+    if (this.#context === undefined) throw malformed('work before the answer to a welcome');
+    return this.#context;
   }
 
   async #probe({ probe, nonce }: MessageFromCoordinator<'probe'>): Promise<void> {

@@ -27,10 +27,10 @@ const STUCK_MS = 90_000;
 
 /** Throws, with the seed in the message, when a round does not end as the single process does. */
 export function chaos(options: ChaosOptions): Promise<void> {
-  return seededRounds('chaos', options, (_, draw, say) => new Round(draw, options.steps, say).run());
+  return seededRounds('chaos', options, (_, draw, say) => new ChaosRound(draw, options.steps, say).run());
 }
 
-class Round {
+class ChaosRound {
   readonly #folder = workFolder();
   readonly #workers = new Set<Lantrain>();
   readonly #names = new Map<string, Lantrain>();

@@ -5,7 +5,7 @@ import { encodeFrame } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, type WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
 import { bitClassOf, ownBitClass } from '../../cluster/worker/bit-class.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';
@@ -66,13 +66,13 @@ describe('the bit class that a worker claims', () => {
     for (const { salted, name } of own) expect(bitClassOf(salted)).not.toBe(name);
     device.device.destroy();
     // A worker of this adapter gives what its owner expects, whatever it was asked before.
-    const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
-    await keeper.get({ ...shape, microBatches: 4 });
+    const engineCache = new EngineCache(await Gpu.open(openDawn()), loadShaders());
+    await engineCache.get({ ...shape, microBatches: 4 });
     for (const i of [0, 1, 0]) {
-      expect(await keeper.probe('run', nonces[i])).toBe(own[i].salted.run);
-      expect(await keeper.probe('reference', nonces[i])).toBe(own[i].salted.reference);
+      expect(await engineCache.probe('run', nonces[i])).toBe(own[i].salted.run);
+      expect(await engineCache.probe('reference', nonces[i])).toBe(own[i].salted.reference);
     }
-    keeper.gpu.device.destroy();
+    engineCache.gpu.device.destroy();
   });
 
   test('a coordinator asks for a bit class by the nonce of its start', async () => {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { type CoordinateRequest, coordinate, LantrainError, type RunEvent, train } from '../../src/index.js';
 import { openGpu } from '../../src/node/open-gpu.js';
@@ -25,7 +25,7 @@ undisturbedHost();
 
 /** A worker of this process; resolves with why it was sent away. */
 async function work(url: string, name: string): Promise<LantrainError> {
-  const engines = new EngineKeeper(await openGpu(), loadShaders());
+  const engines = new EngineCache(await openGpu(), loadShaders());
   try {
     return await new Worker(await joinCluster(url, {}, false), { engines, name }).run();
   } finally {

@@ -34,7 +34,7 @@ async function begin(limits: Partial<Limits> = {}): Promise<void> {
   good = await join(under.url);
 }
 
-async function enter(): Promise<WebSocket> {
+async function joinEvil(): Promise<WebSocket> {
   const ws = await insider(under, EVIL);
   ws.on('error', () => {});
   evil.push(ws);
@@ -65,7 +65,7 @@ afterEach(async () => {
 test('whoever asks for all the credit there is, over many connections, leaves enough for an honest worker', async () => {
   await begin({ receivePoolBytes: 32 * MIB });
   for (let i = 0; i < 4; i++) {
-    const ws = await enter();
+    const ws = await joinEvil();
     for (let k = 0; k < MAX_WANTS; k++) say(ws, { type: 'want', bytes: 4 * MIB });
   }
   await until(() => under.server.pool.freeBytes <= 16 * MIB, 'their credit');
@@ -81,7 +81,7 @@ test('whoever asks for all the credit there is, over many connections, leaves en
 
 test('credit that others wait for does not grow young by a small frame now and then', async () => {
   await begin({ receivePoolBytes: 4 * MIB, creditMs: 500 });
-  const hoarder = await enter();
+  const hoarder = await joinEvil();
   await credit(hoarder, 4 * MIB - 4 * KIB);
   const ended = closeReason(hoarder);
   const stale = frameOf(4);
@@ -94,7 +94,7 @@ test('credit that others wait for does not grow young by a small frame now and t
 
 test('credit that is used slowly, in the middle of a frame, is taken back while others wait', async () => {
   await begin({ receivePoolBytes: 4 * MIB, creditMs: 500, bytesPerSecond: 64 * KIB });
-  const ws = await enter();
+  const ws = await joinEvil();
   const bytes = 4 * MIB - 4 * KIB;
   await credit(ws, bytes);
   const socket = socketOf(ws);
@@ -108,7 +108,7 @@ test('credit that is used slowly, in the middle of a frame, is taken back while 
 
 test('credit that is used fast enough is left to its owner while others wait', async () => {
   await begin({ receivePoolBytes: 4 * MIB, creditMs: 500, bytesPerSecond: 64 * KIB });
-  const ws = await enter();
+  const ws = await joinEvil();
   const bytes = 4 * MIB - 4 * KIB;
   await credit(ws, bytes);
   const socket = socketOf(ws);
@@ -145,7 +145,7 @@ function headerOf(bytes: number): Buffer {
 test('a large message is refused by its header unless there is credit for all of it', async () => {
   await begin();
   for (const granted of [0, 4 * MIB - 1]) {
-    const ws = await enter();
+    const ws = await joinEvil();
     if (granted > 0) await credit(ws, granted);
     const ended = under.ended.length;
     const socket = socketOf(ws);
@@ -155,7 +155,7 @@ test('a large message is refused by its header unless there is credit for all of
     await until(() => under.ended.length > ended, 'its end');
     expect(under.ended.at(-1)?.code).toBe('LT_CLUSTER_CREDIT');
   }
-  const fragments = await enter();
+  const fragments = await joinEvil();
   // No part of it is large.
   while (fragments.readyState === fragments.OPEN) {
     fragments.send(Buffer.alloc(20 * KIB, 0x4c), { fin: false });
@@ -166,7 +166,7 @@ test('a large message is refused by its header unless there is credit for all of
 
 test('a control message has a bound of its own, far below that of frames', async () => {
   await begin();
-  const ws = await enter();
+  const ws = await joinEvil();
   await credit(ws, MAX_FRAME_BYTES);
   const message = encodeMessage({ type: 'leave', reason: 'x'.repeat(100_000) });
   const ended = closeReason(ws);
@@ -176,7 +176,7 @@ test('a control message has a bound of its own, far below that of frames', async
 
 test('a message that trickles in, or is fragmented without end, ends after a time', async () => {
   await begin({ messageMs: 500, bytesPerSecond: 10 * KIB });
-  const [trickle, fragments, honest] = [await enter(), await enter(), await enter()];
+  const [trickle, fragments, honest] = [await joinEvil(), await joinEvil(), await joinEvil()];
   const socket = socketOf(trickle);
   socket.write(headerOf(1000));
   const timer = setInterval(() => {
@@ -192,7 +192,7 @@ test('a message that trickles in, or is fragmented without end, ends after a tim
 
 test('answers that nobody reads are bounded in number, whoever asks for them', async () => {
   await begin({ maxQueueMessages: 500, budget: { msPerSecond: 1e6, burstMs: 1e6 } });
-  const ws = await enter();
+  const ws = await joinEvil();
   ws.pause();
   const ping = encodeMessage({ type: 'ping', at: 1 });
   let most = 0;
@@ -211,7 +211,7 @@ test('what a member says is handled within its budget, and everybody else goes o
   const busyMs = 10;
   let handled = 0;
   await begin({ budget: { msPerSecond: 50, burstMs: 100 } });
-  const ws = await enter();
+  const ws = await joinEvil();
   under.accepted[1].onControl = onlyFromWorker({
     ready: () => {
       handled++;
@@ -231,7 +231,7 @@ test('what a member says is handled within its budget, and everybody else goes o
 
 test('frames of the WebSocket protocol that are no messages are charged as well', async () => {
   await begin({ budget: { msPerSecond: 10, burstMs: 20 } });
-  const ws = await enter();
+  const ws = await joinEvil();
   const owner = under.accepted[1];
   const socket = socketOf(ws);
   const pongs = Buffer.concat(Array.from({ length: 9000 }, () => Buffer.from([0x8a, 0x80, 0, 0, 0, 0])));
@@ -245,10 +245,10 @@ test('frames of the WebSocket protocol that are no messages are charged as well'
 
 test('a member that joins twice, or asks for the same twice, is closed', async () => {
   await begin();
-  const join = await enter();
+  const join = await joinEvil();
   const ended = [closeReason(join)];
   say(join, { type: 'join', name: 'evil', adapter: 'none' });
-  const list = await enter();
+  const list = await joinEvil();
   ended.push(closeReason(list));
   say(list, { type: 'mismatch', buckets: Array.from({ length: 60_000 }, () => 1) });
   const [twice, same] = await Promise.all(ended);
@@ -258,7 +258,7 @@ test('a member that joins twice, or asks for the same twice, is closed', async (
 
 test('who is told to go and goes on sending is cut off', async () => {
   await begin();
-  const ws = await enter();
+  const ws = await joinEvil();
   const socket = socketOf(ws);
   // It does not hear that it is to go, and never ends the message.
   ws.removeAllListeners();

@@ -46,13 +46,13 @@ const LOOK_MS = 20;
 /** Throws, with the seed in the message, when anything is not as it must be. */
 export function endings({ kind, legs = LEGS, ...options }: EndingsOptions): Promise<void> {
   return seededRounds('endings', options, (round, draw, say) =>
-    new Round(kind ?? KINDS[round % KINDS.length], legs, draw, say).run(),
+    new EndingsRound(kind ?? KINDS[round % KINDS.length], legs, draw, say).run(),
   );
 }
 
 const pause = (ms: number) => new Promise<void>((go) => setTimeout(go, ms));
 
-class Round {
+class EndingsRound {
   readonly #folder = workFolder();
   readonly #run = join(this.#folder.path, 'run');
   readonly #workers = new Set<Lantrain>();

@@ -13,11 +13,11 @@ import {
 import { packTokens } from '../../cluster/protocol/tokens.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { HeldFrames } from '../../cluster/worker/held-frames.js';
 import { HeldWork } from '../../cluster/worker/held-work.js';
-import { Membership } from '../../cluster/worker/membership.js';
 import { Worker } from '../../cluster/worker/worker.js';
+import { WorkerSession } from '../../cluster/worker/worker-session.js';
 import { LantrainError } from '../../src/errors.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
@@ -35,11 +35,11 @@ const MICRO_BATCHES = 4;
 const MALFORMED = expect.objectContaining({ code: 'LT_CLUSTER_MALFORMED' });
 
 let gpu: Gpu;
-let keeper: EngineKeeper;
+let engineCache: EngineCache;
 
 beforeAll(async () => {
   gpu = await Gpu.open(openDawn());
-  keeper = new EngineKeeper(gpu, loadShaders());
+  engineCache = new EngineCache(gpu, loadShaders());
 });
 afterEach(() => vi.useRealTimers());
 
@@ -81,7 +81,7 @@ class Coordinator {
 
   /** The worker at the other end, where nobody else has made one. */
   get worker(): Worker {
-    this.#worker ??= new Worker(this.connection, { engines: keeper, name: 'honest' });
+    this.#worker ??= new Worker(this.connection, { engines: engineCache, name: 'honest' });
     return this.#worker;
   }
 
@@ -342,7 +342,7 @@ describe('a membership', () => {
       connects++;
       return new Coordinator((coordinator) => coordinator.say({ type: 'commit', step: 1 })).connection;
     };
-    await expect(new Membership({ ...options, engines: keeper, connect }).run()).rejects.toEqual(MALFORMED);
+    await expect(new WorkerSession({ ...options, engines: engineCache, connect }).run()).rejects.toEqual(MALFORMED);
     expect(connects).toBe(1);
   });
 
@@ -359,8 +359,8 @@ describe('a membership', () => {
       }).connection;
     };
     try {
-      const membership = new Membership({ ...options, patienceMs: 30_000, engines: keeper, connect });
-      expect(await membership.run()).toBe('done');
+      const session = new WorkerSession({ ...options, patienceMs: 30_000, engines: engineCache, connect });
+      expect(await session.run()).toBe('done');
     } finally {
       clock.mockRestore();
     }
@@ -374,13 +374,13 @@ describe('a membership', () => {
       const stop = { type: 'stop', reason: 'stopped', final: false } as const;
       return new Coordinator((coordinator) => coordinator.say(stop)).connection;
     };
-    const membership = new Membership({ ...options, engines: keeper, connect });
-    const over = membership.run();
+    const session = new WorkerSession({ ...options, engines: engineCache, connect });
+    const over = session.run();
     await vi.advanceTimersByTimeAsync(60_000);
     // After 1, 2, 4, 8 and then every 10 seconds.
     expect(connects).toBeGreaterThan(5);
     expect(connects).toBeLessThan(12);
-    membership.leave();
+    session.leave();
     await vi.advanceTimersByTimeAsync(20_000);
     expect(await over).toBe('left');
   });

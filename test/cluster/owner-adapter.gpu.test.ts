@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { ClusterOptions } from '../../cluster/coordinator/options.js';
-import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/coordinator/owner-adapter.js';
+import { OwnerAdapter, type OwnTask, type OwnTaskHost } from '../../cluster/coordinator/owner-adapter.js';
 import type { ContributionHeader, Frame } from '../../cluster/protocol/frame.js';
 import { idsOf } from '../../cluster/round/sets.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget, ownerBudget } from '../../src/model/activations.js';
@@ -52,7 +52,7 @@ const BATCHES: MicroBatch[] = Array.from({ length: MICRO_BATCHES }, (_, i) => ({
 const some = (microBatches: Iterable<number>) => new Map([...microBatches].map((m) => [m, BATCHES[m]] as const));
 
 /** Takes notes of what the owner's adapter says. */
-class Notes implements OwnTaskGiver {
+class Notes implements OwnTaskHost {
   readonly frames: Frame[] = [];
   readonly told: unknown[] = [];
   #done: () => void = () => {};
@@ -93,7 +93,7 @@ class Notes implements OwnTaskGiver {
 
 /** A worker of a process of its own, but for the process. */
 async function startWorker(url: string): Promise<Worker> {
-  const engines = new EngineKeeper(workerGpu, loadShaders());
+  const engines = new EngineCache(workerGpu, loadShaders());
   return new Worker(await join(url, {}, false), { engines, name: 'worker' });
 }
 

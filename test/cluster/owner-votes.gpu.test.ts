@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { type OwnBitClass, ownBitClass } from '../../cluster/worker/bit-class.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
@@ -37,7 +37,7 @@ const NONCE = new Uint8Array(32).fill(9);
 let gpu: Gpu;
 let ownClass: OwnBitClass;
 /** One for each worker of a test: it frees all that its adapter holds before it builds an engine. */
-const keepers: EngineKeeper[] = [];
+const engineCaches: EngineCache[] = [];
 
 const planOf = () => smallPlan(gpu);
 
@@ -46,11 +46,11 @@ beforeAll(async () => {
   const probes = await Gpu.open(openDawn());
   ownClass = await ownBitClass(probes, loadShaders(), { model: MODEL, shape: SHAPE, plan: planOf() }, NONCE);
   probes.device.destroy();
-  for (let i = 0; i < 3; i++) keepers.push(new EngineKeeper(await Gpu.open(openDawn()), loadShaders()));
+  for (let i = 0; i < 3; i++) engineCaches.push(new EngineCache(await Gpu.open(openDawn()), loadShaders()));
 }, 120_000);
 
 afterAll(() => {
-  for (const keeper of keepers) keeper.gpu.device.destroy();
+  for (const engineCache of engineCaches) engineCache.gpu.device.destroy();
   gpu.device.destroy();
 });
 
@@ -100,7 +100,7 @@ const batchesOf = (step: number): MicroBatch[] =>
 
 /** A real worker, whose way up `tamper` may change. */
 async function startWorker(test: Cluster, name: string, person: string, tamper: Tamper = () => {}): Promise<Worker> {
-  const engines = keepers[working.length % keepers.length];
+  const engines = engineCaches[working.length % engineCaches.length];
   test.person = person;
   const connection = await join(test.url, {}, false);
   const worker = new Worker(connection, { engines, name });

@@ -71,7 +71,7 @@ describe('broken on purpose, the simulator finds it', () => {
       [
         [
           'contributions.ts',
-          'this.dealer.work.open(job, held.microBatches, sets.setOf(job.totalBuckets, [bucket]));',
+          'this.dealer.work.open(job, pending.microBatches, sets.setOf(job.totalBuckets, [bucket]));',
           '',
         ],
       ],
@@ -140,7 +140,10 @@ describe('broken on purpose, the simulator finds it', () => {
       [['lateness.ts', 'a.twin = this.dealer.work.assign(', 'this.dealer.work.assign(']],
     ],
     ['nobody is ever late', [['lateness.ts', 'if (now < lateAt) continue;', 'continue;']]],
-    ['the back-off never yields', [['manners.ts', 'if (one === undefined) return undefined;', 'return undefined;']]],
+    [
+      'the back-off never yields',
+      [['eligibility.ts', 'if (one === undefined) return undefined;', 'return undefined;']],
+    ],
     [
       'handing everything back costs nothing',
       [['hand-backs.ts', 'if (count === 0 || isAnswer) this', 'if (true) this']],

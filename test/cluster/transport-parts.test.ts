@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { Inbox } from '../../cluster/transport/inbox.js';
-import { WorkerManners } from '../../cluster/transport/manners.js';
+import { MessageRules } from '../../cluster/transport/message-rules.js';
 import { FrameMeter } from '../../src/net/frame-meter.js';
 import { Hosts, misdirected } from '../../src/net/hosts.js';
 import { Places, superfluous } from '../../src/net/places.js';
@@ -190,9 +190,9 @@ test('a machine is known by its names and by addresses, and by no other name', (
 });
 
 test('a worker joins once, names each probe once, and everything in a list once', () => {
-  const manners = new WorkerManners();
+  const rules = new MessageRules();
   const hash = '0'.repeat(64);
-  const say = (message: WorkerMessage) => () => manners.check(message, { ...CONTEXT, kinds: ['contribution'] });
+  const say = (message: WorkerMessage) => () => rules.check(message, { ...CONTEXT, kinds: ['contribution'] });
   const join = { type: 'join', name: 'a', adapter: 'none' } as const;
   expect(say({ type: 'ready' })).toThrow(code('LT_CLUSTER_MALFORMED'));
   say(join)();

@@ -4,8 +4,8 @@ import { afterEach, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { encodeFrame, type Frame, payloadIntact } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, onlyFromWorker } from '../../cluster/protocol/protocol.js';
+import { connectWorker } from '../../cluster/transport/connect-worker.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
-import { enter } from '../../cluster/transport/enter.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { NodeWire } from '../../cluster/transport/node-wire.js';
 import { MAX_WANTS, ReceivePool } from '../../cluster/transport/receive-pool.js';
@@ -217,7 +217,12 @@ test("a browser's page is pinged by messages, so that one that is frozen counts 
     await once(ws, 'open');
     const wire = new NodeWire(ws, (await socket)[0].socket);
     const secrets = { token, version: VERSION, fingerprint: '' };
-    const connection = await enter(wire, secrets, { ...DEFAULT_LIMITS, ...limits, pingMs }, { pingsByMessage: true });
+    const connection = await connectWorker(
+      wire,
+      secrets,
+      { ...DEFAULT_LIMITS, ...limits, pingMs },
+      { pingsByMessage: true },
+    );
     connection.onControl = onlyFromCoordinator({});
     return { ws, connection };
   };

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Credits } from '../../cluster/coordinator/credits.js';
-import { AwakeClock, addSaid } from '../../cluster/coordinator/times.js';
+import { AwakeClock, addReported } from '../../cluster/coordinator/times.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
 import { WorkerTally } from '../../cluster/worker/worker-tally.js';
 import { emptyTotals } from '../../src/report/worker-totals.js';
@@ -96,9 +96,9 @@ test('an abandoned step credits nobody, and an evaluation neither', () => {
 
 test('what a worker says of its times adds up to no more than has passed', () => {
   const totals = emptyTotals();
-  addSaid(totals, { computeMs: 50, uploadMs: 20, downloadMs: 10, waitMs: 5 }, 100);
+  addReported(totals, { computeMs: 50, uploadMs: 20, downloadMs: 10, waitMs: 5 }, 100);
   expect(totals).toEqual({ tokens: 0, workMs: 0, computeMs: 50, uploadMs: 20, downloadMs: 10, waitMs: 5 });
-  addSaid(totals, { computeMs: 30, uploadMs: 1e12, downloadMs: 1e12, waitMs: 1e12 }, 100);
+  addReported(totals, { computeMs: 30, uploadMs: 1e12, downloadMs: 1e12, waitMs: 1e12 }, 100);
   expect(totals).toEqual({ tokens: 0, workMs: 0, computeMs: 80, uploadMs: 90, downloadMs: 10, waitMs: 5 });
 });
 

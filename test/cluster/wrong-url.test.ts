@@ -10,7 +10,7 @@ import { WebSocketServer } from 'ws';
 import { PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { encodeMessage } from '../../cluster/transport/messages.js';
-import { Membership } from '../../cluster/worker/membership.js';
+import { WorkerSession } from '../../cluster/worker/worker-session.js';
 import { LantrainError } from '../../src/errors.js';
 import { type Access, loadOrCreateAccess, newToken } from '../../src/net/access.js';
 import { type JoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
@@ -277,17 +277,17 @@ async function stay(tries: (LantrainError | 'in' | 'in, done')[]): Promise<unkno
     return connectionThatStops(next === 'in, done');
   };
   const gpu = { adapter: { name: 'none', driver: '' }, check: () => {} };
-  const membership = new Membership({
+  const session = new WorkerSession({
     connect,
     engines: { gpu, hasShaders: true } as never,
     name: 'w',
     patienceMs: 0,
     onNote: ({ note }) => {
       // Tries again at once.
-      if (note === 'lost') setTimeout(() => membership.wake(), 5);
+      if (note === 'lost') setTimeout(() => session.wake(), 5);
     },
   });
-  return membership.run().catch((error: unknown) => error);
+  return session.run().catch((error: unknown) => error);
 }
 
 function connectionThatStops(final: boolean): WorkerConnection {

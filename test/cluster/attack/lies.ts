@@ -1,5 +1,5 @@
 /** Members that send wrong gradients, in runs of their own that end by themselves. */
-import { Arena, type Ending } from './arena.js';
+import { AttackedCluster, type Ending } from './attacked-cluster.js';
 import { Attacker } from './attacker.js';
 import { lastWords } from './attacks.js';
 
@@ -44,22 +44,22 @@ const MOST_MS = 240_000;
 export async function lieRun(program: string, plan: LiePlan, seed: number): Promise<LieOutcome> {
   const { audit, honest, steps, liars } = plan;
   const attackers = liars.map(() => new Attacker(program));
-  let arena: Arena | undefined;
+  let cluster: AttackedCluster | undefined;
   try {
     const least = ['--min-workers', `${honest + liars.length}`];
     const begins: Promise<void>[] = [];
-    const onListening = ({ target }: Arena) => {
+    const onListening = ({ target }: AttackedCluster) => {
       for (const [i, from] of liars.entries())
         begins.push(attackers[i].begin({ attack: 'lie', target, from, name: `liar${i + 1}`, seed, once: true }));
       // Told below, or not at all where the run does not begin.
       for (const begin of begins) begin.catch(() => {});
     };
-    arena = await Arena.open({ audit, honest, steps, seed, more: least, onListening });
+    cluster = await AttackedCluster.open({ audit, honest, steps, seed, more: least, onListening });
     await Promise.all(begins);
-    const ending = await arena.end(MOST_MS);
+    const ending = await cluster.end(MOST_MS);
     const lies = attackers.map((attacker) => attacker.lies.length);
     const found = attackers.filter((attacker) => attacker.closed.has(AUDIT)).length;
-    const wronged = [...arena.events].filter(
+    const wronged = [...cluster.events].filter(
       ({ event, worker, reason }) =>
         event === 'leave' && /^good/.test(String(worker)) && /AUDIT|wrong|agree/.test(String(reason)),
     ).length;
@@ -67,7 +67,7 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
       (count, i) => !attackers[i].closed.has(AUDIT) && count > mostLies(chanceOf(plan)),
     ).length;
     const faults = [
-      ...(ending.step < steps ? [`the run ended after ${ending.step} steps: ${lastWords(arena)}`] : []),
+      ...(ending.step < steps ? [`the run ended after ${ending.step} steps: ${lastWords(cluster)}`] : []),
       ...(ending.isExact || ending.isMarked ? [] : [`a wrong result that is not marked (${ending.why})`]),
       ...(lies.some((count) => count > 0) ? [] : ['nobody lied']),
       ...(wronged > 0 ? ['an honest worker was sent away'] : []),
@@ -76,7 +76,7 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
     ];
     return { ...ending, plan, lies, found, wronged, faults };
   } finally {
-    await arena?.remove();
+    await cluster?.remove();
     await Promise.all(attackers.map((attacker) => attacker.kill()));
   }
 }

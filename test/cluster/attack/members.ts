@@ -14,15 +14,15 @@ import { microBatchSet } from '../../../cluster/round/sets.js';
 import type { LantrainError } from '../../../src/errors.js';
 import { unpackSums } from '../../reference/blocks.js';
 import { type Admitted, type Attack, admitted, DEAF, ignore, untilEnded } from './admission.js';
-import type { Hooks } from './bent.js';
-import { type Entered, enterAs, flood, type Seat } from './seat.js';
+import { type AttackContext, type Authenticated, connectAs, flood } from './attack-context.js';
+import type { Hooks } from './hooked-connection.js';
 
 /** Is dealt work and answers it by `hooks`. */
 const member =
-  (hooks: (seat: Seat) => Hooks): Attack =>
-  async (seat) => {
-    const { ended } = await admitted(seat, hooks(seat));
-    await untilEnded(seat, ended);
+  (hooks: (context: AttackContext) => Hooks): Attack =>
+  async (context) => {
+    const { ended } = await admitted(context, hooks(context));
+    await untilEnded(context, ended);
   };
 
 const swallowWork = ({ type }: CoordinatorMessage) => type !== 'assign' && type !== 'evaluate';
@@ -44,7 +44,7 @@ export function lieIn(message: Uint8Array, frames: FrameContext): Uint8Array {
   return encodeFrame(header, packSums(low, high));
 }
 
-const refusal = (message: CoordinatorMessage, send: Entered['connection']): boolean => {
+const refusal = (message: CoordinatorMessage, send: Authenticated['connection']): boolean => {
   if (message.type !== 'assign') return swallowWork(message);
   const { assignment, microBatches } = message;
   const [{ microBatch }] = microBatches;
@@ -73,17 +73,17 @@ export const MEMBERS = {
   })),
 
   /** Eight connections of one address never work. */
-  'stall-many': async (seat) => {
+  'stall-many': async (context) => {
     const all: Admitted[] = [];
     const swallow = { arrives: swallowWork, leaves: noMismatch };
-    for (let i = 1; i <= 8; i++) all.push(await admitted(seat, swallow, `${seat.name}-${i}`));
-    await Promise.race(all.map(({ ended }) => untilEnded(seat, ended)));
+    for (let i = 1; i <= 8; i++) all.push(await admitted(context, swallow, `${context.name}-${i}`));
+    await Promise.race(all.map(({ ended }) => untilEnded(context, ended)));
   },
 
   /** Works for four steps, then never again until its work is taken away; then it comes back. */
-  'stall-settled': async (seat) => {
+  'stall-settled': async (context) => {
     const steps = new Set<number>();
-    const { ended } = await admitted(seat, {
+    const { ended } = await admitted(context, {
       arrives: (message, connection) => {
         if (message.type === 'revoke' && steps.size > 4) connection.close();
         if (message.type !== 'assign') return true;
@@ -91,14 +91,14 @@ export const MEMBERS = {
         return steps.size <= 4;
       },
     });
-    await untilEnded(seat, ended);
+    await untilEnded(context, ended);
   },
 
   /** Reads nothing once it is admitted. */
-  deaf: async (seat) => {
-    const { ws, ended } = await admitted(seat, { arrives: swallowWork });
+  deaf: async (context) => {
+    const { ws, ended } = await admitted(context, { arrives: swallowWork });
     ws.pause();
-    await untilEnded(seat, ended);
+    await untilEnded(context, ended);
   },
 
   /** Answers pings, never works, and comes back under a new name each time its work is revoked. */
@@ -121,21 +121,21 @@ export const MEMBERS = {
   })),
 
   /** Says that all weights came out wrong, again and again. */
-  mismatch: async (seat) => {
-    const { connection, socket, ended } = await admitted(seat, { arrives: swallowWork });
+  mismatch: async (context) => {
+    const { connection, socket, ended } = await admitted(context, { arrives: swallowWork });
     const buckets = Array.from({ length: (connection.frames?.buckets ?? 2) - 1 }, (_, i) => i);
-    await flood(seat, socket, () => connection.send({ type: 'mismatch', buckets }));
-    await untilEnded(seat, ended);
+    await flood(context, socket, () => connection.send({ type: 'mismatch', buckets }));
+    await untilEnded(context, ended);
   },
 
   /** Refuses every micro-batch. */
   refuse: member(() => ({ arrives: refusal })),
 
   /** Two connections of one address do. */
-  'refuse-two': async (seat) => {
-    const first = await admitted(seat, { arrives: refusal, leaves: noMismatch });
-    const second = await admitted(seat, { arrives: refusal, leaves: noMismatch }, `${seat.name}-second`);
-    await Promise.race([untilEnded(seat, first.ended), untilEnded(seat, second.ended)]);
+  'refuse-two': async (context) => {
+    const first = await admitted(context, { arrives: refusal, leaves: noMismatch });
+    const second = await admitted(context, { arrives: refusal, leaves: noMismatch }, `${context.name}-second`);
+    await Promise.race([untilEnded(context, first.ended), untilEnded(context, second.ended)]);
   },
 
   /** Says of every evaluation that its loss is not finite, and works otherwise. */
@@ -184,10 +184,10 @@ export const MEMBERS = {
   })),
 
   /** Shows the bit class that it was found to have by another coordinator of the same run, without computing anything. */
-  class: async (seat) => {
+  class: async (context) => {
     const hashes = new Map<string, string>();
     const first = await admitted(
-      { ...seat, target: seat.teacher ?? seat.target, tell: () => {} },
+      { ...context, target: context.teacher ?? context.target, tell: () => {} },
       {
         arrives: swallowWork,
         leaves: (message) => {
@@ -195,11 +195,11 @@ export const MEMBERS = {
           return true;
         },
       },
-      `${seat.name}-computed`,
+      `${context.name}-computed`,
     );
     first.connection.close();
-    await untilEnded(seat, first.ended).catch(() => {});
-    const { connection } = await enterAs(seat);
+    await untilEnded(context, first.ended).catch(() => {});
+    const { connection } = await connectAs(context);
     const ended = new Promise<LantrainError>((end) => {
       connection.onClose = end;
     });
@@ -218,8 +218,8 @@ export const MEMBERS = {
       microBatches: 1024,
       kinds: ['weights-whole', 'weights-difference'],
     };
-    connection.send({ type: 'join', name: `${seat.name}-copied`, adapter: 'none' });
-    seat.tell({ told: 'begun' });
-    await untilEnded(seat, ended);
+    connection.send({ type: 'join', name: `${context.name}-copied`, adapter: 'none' });
+    context.tell({ told: 'begun' });
+    await untilEnded(context, ended);
   },
 } as const satisfies Record<string, Attack>;

@@ -33,7 +33,7 @@ export function freshRun(shape: Shape): Checkpoint {
 /** Faults of the program itself, which the simulator must find. */
 export type Mutation = 'count-twice' | 'forget-one' | 'commit-early' | 'overwrite-old-weights';
 
-export interface Contribution {
+export interface SimulatedContribution {
   readonly incarnation: number;
   readonly step: number;
   readonly assignment: number;
@@ -47,7 +47,7 @@ export interface Contribution {
 }
 
 export type FromWorker =
-  | ({ readonly type: 'contribution' } & Contribution)
+  | ({ readonly type: 'contribution' } & SimulatedContribution)
   | { readonly type: 'life' }
   | { readonly type: 'progress'; readonly assignment: number; readonly begun: number }
   | { readonly type: 'handed-back'; readonly assignment: number; readonly microBatches: sets.IdSet }
@@ -108,7 +108,7 @@ export class Owner {
   #losses: number[];
   #job: 'step' | 'evaluate' | undefined;
   #jobCount = 0;
-  #held = new Map<number, Contribution & { person: string }>();
+  #held = new Map<number, SimulatedContribution & { person: string }>();
   #nextContribution = 1;
   #wakeAt = Number.POSITIVE_INFINITY;
   /** Who has each (bucket, micro-batch): live assignments, or -1 once it is in the sum or about to be. */
@@ -224,7 +224,7 @@ export class Owner {
     this.handle({ ...message, now, worker: link.id });
   }
 
-  #received(worker: WorkerId, person: string, message: Contribution): void {
+  #received(worker: WorkerId, person: string, message: SimulatedContribution): void {
     const contribution = this.#nextContribution++;
     this.#held.set(contribution, { ...message, person });
     this.mostHeld = Math.max(this.mostHeld, this.#held.size);
@@ -494,7 +494,7 @@ export class Owner {
     }
   }
 
-  #take(held: Contribution): void {
+  #take(held: SimulatedContribution): void {
     for (const m of sets.membersOf(held.microBatches)) this.#places.set(held.bucket * 1024 + m, [-1]);
   }
 
@@ -524,5 +524,5 @@ export class Owner {
   }
 }
 
-const placeOf = ({ step, bucket, microBatches, value }: Contribution): string =>
+const placeOf = ({ step, bucket, microBatches, value }: SimulatedContribution): string =>
   `${step} ${bucket} ${sets.idsOf(microBatches)} ${value}`;

@@ -1,5 +1,5 @@
 import { sets } from '../../../cluster/round/round.js';
-import type { Contribution, FromWorker } from './owner.js';
+import type { FromWorker, SimulatedContribution } from './owner.js';
 import type { WorkerTraits } from './traits.js';
 import type { World } from './world.js';
 
@@ -8,7 +8,7 @@ const MOST_KEPT = 60;
 
 /** A worker's way up for contributions, on which some are forged, come twice or come again. */
 export class Sender {
-  #sent: Contribution[] = [];
+  #sent: SimulatedContribution[] = [];
 
   constructor(
     private readonly world: World,
@@ -17,8 +17,8 @@ export class Sender {
   ) {}
 
   /** `chance`: whether a misfortune of this likelihood happens. */
-  send(contribution: Contribution, traits: WorkerTraits, chance: (p: number) => boolean): void {
-    const send = (c: Contribution) => this.up({ type: 'contribution', ...c });
+  send(contribution: SimulatedContribution, traits: WorkerTraits, chance: (p: number) => boolean): void {
+    const send = (c: SimulatedContribution) => this.up({ type: 'contribution', ...c });
     if (chance(traits.impossible)) send({ ...contribution, ...this.#forged(contribution) });
     // Before the right one, so that whoever takes it for that has taken a wrong one.
     const alike = chance(traits.replays) ? this.#alike(contribution) : undefined;
@@ -31,14 +31,14 @@ export class Sender {
   }
 
   /** One of an earlier coordinator, or step, that differs from this one in nothing else. */
-  #alike({ assignment, bucket, microBatches }: Contribution): Contribution | undefined {
+  #alike({ assignment, bucket, microBatches }: SimulatedContribution): SimulatedContribution | undefined {
     return this.#sent.find(
       (c) => c.assignment === assignment && c.bucket === bucket && sets.equalSets(c.microBatches, microBatches),
     );
   }
 
-  #forged({ step, assignment, value, incarnation }: Contribution): Partial<Contribution> {
-    return this.world.pick<Partial<Contribution>>([
+  #forged({ step, assignment, value, incarnation }: SimulatedContribution): Partial<SimulatedContribution> {
+    return this.world.pick<Partial<SimulatedContribution>>([
       { step: step + 1 },
       { assignment: assignment + 1000 },
       { bucket: this.parameterBuckets + 1 },

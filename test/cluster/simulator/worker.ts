@@ -1,7 +1,7 @@
 import { Link } from './link.js';
 import type { FromWorker, Mutation, Owner, ToWorker } from './owner.js';
 import { Sender } from './sender.js';
-import { Session } from './session.js';
+import { SimulatedShell } from './shell.js';
 import type { WorkerTraits } from './traits.js';
 import type { Shape, World } from './world.js';
 
@@ -18,12 +18,12 @@ export interface Cluster {
   calm: boolean;
 }
 
-/** A worker's process and its connections, with all misfortunes of both; what it does in one is a `Session`. */
+/** A worker's process and its connections, with all misfortunes of both; what it does in one is a `SimulatedShell`. */
 export class SimulatedWorker {
   alive = true;
   link: Link | undefined;
   readonly sender: Sender;
-  #session: Session | undefined;
+  #shell: SimulatedShell | undefined;
   #paused = false;
   #waiting: (() => void)[] = [];
 
@@ -78,7 +78,7 @@ export class SimulatedWorker {
     }
     const link = new Link(this.world, this.cluster.nextWorker++, owner, this, this.traits.latencyMs);
     this.link = link;
-    this.#session = new Session(this, link);
+    this.#shell = new SimulatedShell(this, link);
     this.after(this.world.integer(1, 200), () => {
       // A coordinator that ended meanwhile does not know the connection.
       if (!owner.up) link.cut(0);
@@ -104,7 +104,7 @@ export class SimulatedWorker {
 
   receive(link: Link, message: ToWorker): void {
     this.#do(() => {
-      if (this.link === link) this.#session?.receive(message);
+      if (this.link === link) this.#shell?.receive(message);
     });
   }
 

@@ -20,7 +20,7 @@ type HeldContribution =
     }
   | { readonly kind: 'losses'; readonly sum: bigint; readonly free: () => void };
 
-export interface ContributionsOptions {
+export interface HeldContributionsOptions {
   readonly incarnation: number;
   /** Tokens of a micro-batch. */
   readonly tokens: number;
@@ -33,7 +33,7 @@ export interface ContributionsOptions {
 }
 
 /** What workers and the owner's adapter contribute: held until the round says whether it is added, checked or dropped. */
-export class Contributions {
+export class HeldContributions {
   readonly #held = new Map<ContributionId, HeldContribution>();
   /** Digests, told in the order in which they were asked for. */
   #digests: Promise<void> = Promise.resolve();
@@ -45,7 +45,7 @@ export class Contributions {
     private readonly driver: RoundDriver,
     private readonly reducer: Reducer,
     private readonly credits: Credits,
-    private readonly options: ContributionsOptions,
+    private readonly options: HeldContributionsOptions,
   ) {
     this.#draw = options.draw ?? privateDraw;
     this.#lossBucket = reducer.bucketSizes.length - 1;

@@ -49,33 +49,33 @@ export function estimates(speeds: readonly (number | undefined)[]): number[] {
   return speeds.map((ms) => ms ?? mean);
 }
 
-export interface Lane {
+export interface WorkerLoad {
   /** What the worker has to do already. */
   readonly loadMs: number;
   readonly microBatchMs: number;
 }
 
 /**
- * Shares of `count` micro-batches, one a lane: each goes where it is done first, which is in proportion to speed where
- * loads are equal. Whoever gets any pays `overheadMs` once. Equal lanes are served in order.
+ * Shares of `count` micro-batches, one a load: each goes where it is done first, which is in proportion to speed where
+ * loads are equal. Whoever gets any pays `overheadMs` once. Equal loads are served in order.
  */
-export function deal(count: number, lanes: readonly Lane[], overheadMs: number): number[] {
-  const shares = lanes.map(() => 0);
-  const ends = lanes.map((lane) => lane.loadMs + overheadMs + lane.microBatchMs);
+export function deal(count: number, loads: readonly WorkerLoad[], overheadMs: number): number[] {
+  const counts = loads.map(() => 0);
+  const ends = loads.map((load) => load.loadMs + overheadMs + load.microBatchMs);
   for (let i = 0; i < count; i++) {
     let best = 0;
-    for (let l = 1; l < lanes.length; l++) if (ends[l] < ends[best]) best = l;
-    shares[best]++;
-    ends[best] += lanes[best].microBatchMs;
+    for (let l = 1; l < loads.length; l++) if (ends[l] < ends[best]) best = l;
+    counts[best]++;
+    ends[best] += loads[best].microBatchMs;
   }
-  return shares;
+  return counts;
 }
 
 /**
  * How many of `unbegun` micro-batches an idle worker should take over from a late one that has `late.loadMs` left in
  * all: as many as let both end together; 0 when little would be won.
  */
-export function handBackCount(unbegun: number, late: Lane, idle: Lane, overheadMs: number): number {
+export function handBackCount(unbegun: number, late: WorkerLoad, idle: WorkerLoad, overheadMs: number): number {
   const spare = late.loadMs - idle.loadMs - overheadMs;
   const count = Math.min(unbegun, Math.floor(spare / (late.microBatchMs + idle.microBatchMs)));
   if (count < 1) return 0;

@@ -23,13 +23,13 @@ export interface WorkerMemory {
 }
 
 /** A worker computes at most this part of a step at once, so that shares can be any number of micro-batches. */
-const LARGEST_PART = 1 / 4;
+const LARGEST_FRACTION = 1 / 4;
 
 /**
  * A worker's engine, kept from one connection to the next: after a coordinator's restart or a break of the network it is
  * there already, compiled, and the adapter's memory is taken once.
  */
-export class EngineKeeper {
+export class EngineCache {
   #made:
     | {
         readonly shape: WorkerShape;
@@ -84,7 +84,7 @@ export class EngineKeeper {
     // A micro-batch of mixed precision finds its own loss scale.
     if (shape.precision === 'f16') return shape;
     const available = this.memory.availableBytes?.() ?? Number.POSITIVE_INFINITY;
-    const most = Math.max(1, Math.floor(LARGEST_PART * microBatches));
+    const most = Math.max(1, Math.floor(LARGEST_FRACTION * microBatches));
     const fits = (budget: MemoryBudget) => heldBytes(budget) <= available;
     return { ...shape, stack: chooseStack(model, shape, plan, most, this.gpu.adapter, fits) };
   }

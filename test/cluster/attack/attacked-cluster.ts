@@ -8,7 +8,7 @@ import { type JoinUrl, parseJoinUrl } from '../../../src/net/join-url.js';
 import { SMALL, workFolder } from '../../cli/run.js';
 import { type Event, Lantrain, lossesOf, startCoordinator, startWorker } from '../processes.js';
 import { Draw, eventsOf } from '../seeded.js';
-import { enterAs, pause } from './seat.js';
+import { connectAs, pause } from './attack-context.js';
 
 /** Eight micro-batches a step; with the honest worker's sleep some eight steps a second. */
 const MODEL = [
@@ -22,7 +22,7 @@ const ENDLESS = 1_000_000;
 const JOIN_MS = 6_000;
 const MIB = 2 ** 20;
 
-export interface ArenaOptions {
+export interface AttackedClusterOptions {
   readonly secure?: boolean;
   readonly honest?: number;
   readonly audit?: number;
@@ -33,7 +33,7 @@ export interface ArenaOptions {
   /** Options of the coordinator that `train` does not have. */
   readonly more?: readonly string[];
   /** Called once workers can join, before the honest ones are started. */
-  readonly onListening?: (arena: Arena) => void;
+  readonly onListening?: (cluster: AttackedCluster) => void;
 }
 
 /** How a run ended. */
@@ -47,7 +47,7 @@ export interface Ending {
   readonly why: string;
 }
 
-export class Arena {
+export class AttackedCluster {
   readonly #folder = workFolder();
   readonly #workers: Lantrain[] = [];
   readonly #stepsAt: number[] = [];
@@ -56,16 +56,16 @@ export class Arena {
   #joins = 0;
   #url = '';
 
-  private constructor(readonly options: ArenaOptions) {}
+  private constructor(readonly options: AttackedClusterOptions) {}
 
   /** Resolves once it trains. */
-  static async open(options: ArenaOptions = {}): Promise<Arena> {
-    const arena = new Arena(options);
+  static async open(options: AttackedClusterOptions = {}): Promise<AttackedCluster> {
+    const cluster = new AttackedCluster(options);
     try {
-      await arena.#start();
-      return arena;
+      await cluster.#start();
+      return cluster;
     } catch (error) {
-      await arena.remove();
+      await cluster.remove();
       throw error;
     }
   }
@@ -175,7 +175,7 @@ export class Arena {
 
   async #join(from: string, signal: AbortSignal): Promise<void> {
     const none = () => Promise.reject(new Error('it does not compute'));
-    const seat = {
+    const context = {
       target: this.target,
       from,
       name: 'visitor',
@@ -186,11 +186,11 @@ export class Arena {
     };
     for (;;) {
       try {
-        const { connection } = await enterAs(seat);
+        const { connection } = await connectAs(context);
         await new Promise<void>((welcome, refused) => {
           connection.onControl = onlyFromCoordinator({ welcome: () => welcome(), probe: () => {} });
           connection.onClose = refused;
-          connection.send({ type: 'join', name: seat.name, adapter: 'none' });
+          connection.send({ type: 'join', name: context.name, adapter: 'none' });
         });
         connection.send({ type: 'leave', reason: 'only a visit' });
         return;

@@ -9,7 +9,7 @@ import type { RoundState } from './state.js';
  * micro-batch, and nothing more before that was used. Work that was not done costs a back-off, which grows, of the
  * connection and of the person; it yields only where nobody else can work.
  */
-export class Manners {
+export class Eligibility {
   #forcedAt = Number.NEGATIVE_INFINITY;
 
   constructor(readonly state: RoundState) {}
@@ -30,7 +30,7 @@ export class Manners {
 
   /** The back-off of its person is over; and after one, its connections are on trial one by one. */
   #mayProve(m: Member, now: number): boolean {
-    return now >= m.person.barredUntil && (m.person.levelAt(now) === 0 || !this.#isOnTrial(m.person));
+    return now >= m.person.barredUntil && (m.person.levelAt(now) === 0 || !this.#isProving(m.person));
   }
 
   able(now: number): Member[] {
@@ -38,12 +38,12 @@ export class Manners {
   }
 
   /** Whether an unproven connection of the person has work. */
-  #isOnTrial(person: Person): boolean {
+  #isProving(person: Person): boolean {
     return [...this.state.members.values()].some((m) => m.person === person && !m.proven && !m.isIdle);
   }
 
   /** Who is about to prove itself, and gets a share then. */
-  isOnTrial(m: Member): boolean {
+  isProving(m: Member): boolean {
     return m.ready && m.fencedAt === undefined && !m.proven && !m.isIdle && !m.live.some((a) => a.isLate);
   }
 

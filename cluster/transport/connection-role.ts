@@ -6,7 +6,7 @@ import type { TransportMessage } from './messages.js';
 import type { ReceivePool } from './receive-pool.js';
 
 /** What a connection is to its side: which messages it takes, and how far it trusts who sends them. */
-export interface Role<In extends Message, Out extends Message> {
+export interface ConnectionRole<In extends Message, Out extends Message> {
   readonly decode: (message: Uint8Array) => In | TransportMessage;
   readonly limits: Limits;
   /** The pool that frames from the other side are taken into; absent where the other side needs no credit. */

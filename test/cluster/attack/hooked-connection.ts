@@ -21,7 +21,7 @@ export interface Hooks {
 }
 
 /** What a `Worker` takes for an ordinary connection. */
-export class BentConnection implements WorkerConnection {
+export class HookedConnection implements WorkerConnection {
   #handlers: Handlers<CoordinatorMessage> = onlyFromCoordinator({});
 
   constructor(

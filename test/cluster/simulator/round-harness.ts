@@ -23,7 +23,7 @@ type Body<T> = T extends RoundEvent ? Omit<T, 'now'> : never;
 export type Of<T extends RoundAction['type']> = Extract<RoundAction, { type: T }>;
 
 /** A round and the last actions it gave. Takes whatever weights are sent at once, unless told otherwise. */
-export class Bench {
+export class RoundHarness {
   readonly round: Round;
   now = 0;
   actions: RoundAction[] = [];

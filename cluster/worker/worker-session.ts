@@ -3,17 +3,17 @@ import type { WorkerConnection } from '../transport/connection.js';
 import type { WorkerNote, WorkerOptions } from './options.js';
 import { Worker } from './worker.js';
 
-export type MembershipNote =
+export type SessionNote =
   | WorkerNote
   | { readonly note: 'joined' }
   /** It tries again. Told once, not at every try. */
   | { readonly note: 'lost'; readonly reason: string };
 
-export interface MembershipOptions extends Omit<WorkerOptions, 'onNote'> {
+export interface WorkerSessionOptions extends Omit<WorkerOptions, 'onNote'> {
   readonly connect: () => Promise<WorkerConnection>;
   /** Give up after so many milliseconds without a coordinator; 0: never. */
   readonly patienceMs: number;
-  readonly onNote: (note: MembershipNote) => void;
+  readonly onNote: (note: SessionNote) => void;
 }
 
 const RETRY_MS = 1000;
@@ -37,12 +37,12 @@ function mayPass({ code }: LantrainError, wasIn: boolean): boolean {
 }
 
 /** A worker's stay with a run, in Node as in a tab: it works until the run is done, and comes back when the line breaks. */
-export class Membership {
+export class WorkerSession {
   #worker: Worker | undefined;
   #leaving = false;
   #stopWaiting: () => void = () => {};
 
-  constructor(private readonly options: MembershipOptions) {}
+  constructor(private readonly options: WorkerSessionOptions) {}
 
   /** Leaves in good order, as soon as it can. */
   leave(): void {

@@ -21,7 +21,7 @@ const BUCKET_VALUES = 64;
  *     the connection   messages are the round's events and actions; payloads are integers
  *     bad manners      what `WorkerTraits` says
  */
-export class Session {
+export class SimulatedShell {
   readonly #state: WorkerState;
   /** By bucket, as the adapter has them. */
   readonly #weights: number[] = [];

@@ -22,7 +22,7 @@ export function earnedMs(message: CoordinatorMessage, frames: FrameContext | und
  * Holds one worker's messages against those before them: what is said once is said once, and lists name everything
  * once. The answers to such messages cost the coordinator far more than the messages cost their sender.
  */
-export class WorkerManners {
+export class MessageRules {
   readonly #said = new Set<string>();
 
   /**
