@@ -42,7 +42,7 @@ import { MAX_TOKEN_BYTES, tokenBytes } from './protocol/tokens.js';
 import type { Refusals } from './refusals.js';
 import { Throughput } from './throughput.js';
 import { advertise } from './transport/discovery.js';
-import { DEFAULT_LIMITS } from './transport/limits.js';
+import { COORDINATOR_LIFE, DEFAULT_LIMITS } from './transport/limits.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './transport/listen-port.js';
 import { ClusterServer } from './transport/server.js';
 import { isAny, ownAddress } from './transport/shown-address.js';
@@ -79,9 +79,6 @@ const REMARKABLE: ReadonlySet<string> = new Set([
 ]);
 
 const THROUGHPUT_MS = 10_000;
-
-/** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */
-const LIFE = { pingMs: 1_000, missedPings: 30 };
 
 /** Owns the state and takes the steps of a run; workers that join compute them. */
 export class ClusterBackend implements RunBackend {
@@ -214,7 +211,7 @@ export class ClusterBackend implements RunBackend {
         port,
         token: access.token,
         tls: plain ? undefined : access,
-        limits: LIFE,
+        limits: COORDINATOR_LIFE,
         allowPlain: plain,
         version: version(),
         onRequest: serveSite(siteFolder()),
