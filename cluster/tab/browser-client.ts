@@ -6,8 +6,8 @@ import { DEFAULT_LIMITS, type Limits } from '../transport/limits.js';
 import { BrowserWire } from './browser-wire.js';
 
 /**
- * Connects a worker in a tab to the coordinator whose page it belongs to. A browser shows no certificate to a script,
- * so the fingerprint that both sides sign is the link's.
+ * Connects a worker in a tab to the coordinator that serves the page. A browser shows no certificate to a script, so
+ * both sides sign the fingerprint from the link.
  *
  * Throws LT_CLUSTER_URL, LT_CLUSTER_CONNECT, LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION, LT_CLUSTER_LIMIT or
  * LT_CLUSTER_TIMEOUT.

@@ -1,6 +1,6 @@
 /**
- * The dedicated Web Worker of a tab that computes: device, connection and worker live here, beside the page's thread.
- * The page starts it with a `join` and listens to its reports.
+ * The dedicated Web Worker of a tab that computes: device, connection and worker run here, off the page's thread. The
+ * page starts it with `join` and listens to its reports.
  */
 import { version } from '../../package.json';
 import { LantrainError } from '../../src/errors.js';
@@ -12,7 +12,7 @@ import { WorkerSession } from '../worker/worker-session.js';
 import { connectFromBrowser } from './browser-client.js';
 import type { TabReport, TabRequest } from './state.js';
 
-/** A device that was lost is opened again, but not one that is lost at once. */
+/** A lost device is opened again, unless it was lost sooner than this. */
 const LEAST_LIFE_MS = 30_000;
 
 const page = self as unknown as {
@@ -37,7 +37,7 @@ async function work(url: JoinUrl, name: string): Promise<void> {
     page.postMessage({ note: 'ended', how: await stay(url, name) });
   } catch (error) {
     const code = error instanceof LantrainError ? error.code : 'LT_CLUSTER_WORKER';
-    // All of it is in the browser's console.
+    // The browser's console gets the whole error.
     console.error(error);
     const message = error instanceof LantrainError ? withoutDriversWords(error) : String(error);
     page.postMessage({ note: 'failed', code, message });
@@ -71,8 +71,9 @@ async function stay(url: JoinUrl, name: string): Promise<'done' | 'left'> {
 }
 
 /**
- * What a tab can take at most, where the browser tells: half of the device's memory, which it rounds, and does not tell
- * beyond 8 GB (https://www.w3.org/TR/device-memory/). What a GPU of its own has, no browser tells.
+ * Upper bound of a tab's memory in bytes: half of the device's memory. Browsers round that figure and cap it at 8 GB
+ * (https://www.w3.org/TR/device-memory/). Undefined at the cap or without a figure. No browser reports the memory of a
+ * discrete GPU.
  */
 function availableBytes(): number | undefined {
   const { deviceMemory } = navigator as { readonly deviceMemory?: number };

@@ -12,15 +12,17 @@ import { deriveKey, fillUniform, type Key, Stream, threefry } from '../../src/ut
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
 /*
- * Adapters of one bit class give the same bits for the same kernels. That is found by hashing results, not by name:
- * `reference` runs kernels that every plan shares (AdamW, the norm, sums to float32, a matrix product in workgroup
- * tiles), `run` one micro-batch of the run's own shape and plan, dropout on, by generated weights.
+ * Adapters of one bit class give the same bits for the same kernels. Hashes of results tell the class, not names. The
+ * probe `reference` runs kernels that every plan shares: AdamW, the norm, sums to float32, a matrix product in
+ * workgroup tiles. The probe `run` computes one micro-batch of the run's own shape and plan, with the run's dropout,
+ * from generated weights.
  *
- * A coordinator salts both by a nonce of its start: whoever gives the right hashes has computed them since. Hashes
- * without a salt name the owner's class, so that it is called the same after every start; they are never sent.
+ * A coordinator salts both with a nonce that it draws at its start, so a worker with the right hashes has computed them
+ * since then. Hashes without a salt name the owner's class, so the name is the same after every start. They are never
+ * sent.
  */
 
-/** Of a field that is not named here it takes the default. */
+/** Fields that are not named here have their defaults. */
 const REFERENCE = ModelSchema.parse({
   vocabSize: 61,
   context: 8,
@@ -33,24 +35,24 @@ const REFERENCE = ModelSchema.parse({
 
 export type Probe = 'reference' | 'run';
 
-/** The hashes of both probes, whole. */
+/** The full hashes of both probes. */
 export interface ProbeHashes {
   readonly reference: string;
   readonly run: string;
 }
 
-/** What an owner knows of its own bit class. */
+/** The owner's own bit class. */
 export interface OwnBitClass {
-  /** What it is called in metrics, at every start. */
+  /** Its name in metrics, the same at every start. */
   readonly name: string;
-  /** The salt of this start, 32 bytes, and the hashes that an adapter of the class gives by it. */
+  /** The salt of this start, 32 bytes, and the hashes that an adapter of the class gives with it. */
   readonly nonce: Uint8Array;
   readonly salted: ProbeHashes;
 }
 
 /**
- * The hash of one probe on this adapter, salted by `nonce`. `engine` is the run's, with no work in hand; its weights are
- * overwritten.
+ * The hash of one probe on this adapter, salted with `nonce`. `engine` is the run's engine. It must be idle; its
+ * weights are overwritten.
  */
 export async function bitClassHash(
   probe: Probe,
@@ -63,14 +65,14 @@ export async function bitClassHash(
   return probe === 'reference' ? referenceHash(gpu, shaders, salt) : runHash(engine, model, shape.dropout > 0, salt);
 }
 
-/** The name of a bit class by hashes without a salt: both, shortened. */
+/** The name of a bit class: both unsalted hashes, shortened. */
 export function bitClassOf({ reference, run }: ProbeHashes): string {
   return `${reference.slice(0, 12)}-${run.slice(0, 12)}`;
 }
 
 /**
- * The class of this adapter and its hashes by `nonce`, on a device of its own, for an owner, who has no worker's graph
- * yet. The device is to be destroyed.
+ * The class of this adapter and its hashes with `nonce`. For an owner, which has no worker's graph yet. Needs a `gpu`
+ * of its own; the caller destroys its device afterwards.
  */
 export async function ownBitClass(
   gpu: Gpu,
@@ -92,7 +94,7 @@ async function saltOf(nonce: Uint8Array): Promise<Key> {
   return [view.getUint32(0, true), view.getUint32(4, true)];
 }
 
-/** The key of what a probe generates. */
+/** The key of the values that a probe generates. */
 function probeKey(salt: Key | undefined, seed: number, a = 0): Key {
   const key = deriveKey(seed, Stream.probe, a);
   return salt === undefined ? key : threefry(salt, ...key);
@@ -112,7 +114,7 @@ async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promis
     const key = probeKey(salt, step);
     const words = Uint32Array.from({ length: size }, (_, i) => threefry(key, i, 0)[0]);
     gpu.write(sums.low.slabs[0], words);
-    // The sign and some bits: gradients of all sizes up to 2^7.
+    // Keeps the sign and some bits: gradients of all magnitudes up to 2^7.
     gpu.write(
       sums.high.slabs[0],
       words.map((w) => (w | 0) >> (17 + (w & 15))),
@@ -175,7 +177,7 @@ async function runHash(
   return digest(hashes);
 }
 
-/** Values that are cheap to make for the largest models: one stretch of random numbers, repeated from another place. */
+/** Length of the random numbers that are repeated over a parameter: cheap even for the largest models. */
 const STRETCH = 65537;
 
 function generated(parameter: Parameter, index: number, salt: Key | undefined): Float32Array {

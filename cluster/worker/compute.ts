@@ -13,7 +13,7 @@ import type { WorkTimes } from './work-times.js';
 import type { GradientEngine, ScaledBatch, WorkerEngine } from './worker-engine.js';
 import type { WorkerState } from './worker-state.js';
 
-/** What a worker computes with, once it is set up for a run. */
+/** Everything that a worker computes with once it is set up for a run. */
 export interface ComputeContext {
   readonly connection: WorkerConnection;
   readonly welcome: Welcome;
@@ -24,10 +24,10 @@ export interface ComputeContext {
   readonly options: Pick<WorkerOptions, 'onNote' | 'drag'>;
 }
 
-/** Names in a refusal; the coordinator shows them. */
+/** Names of tensors in a refusal; the coordinator shows them. */
 const MOST_NAMED = 3;
 
-/** The sealed frame of one bucket's sums, as the engine has them now; the last bucket is the loss. */
+/** The sealed frame of one bucket's sums as the engine has them now. The last bucket is the loss. */
 export async function contributionOf(
   engine: GradientEngine,
   header: ContributionHeader,
@@ -40,14 +40,14 @@ export async function contributionOf(
   return message;
 }
 
-/** What is not finite or too large, for people. */
+/** Names of the tensors that are not finite or too large, for people. */
 export function namesOfWrong({ wrong }: StepReport): string {
   return wrong.slice(0, MOST_NAMED).join(', ');
 }
 
 /**
- * Computes a step's assignment and contributes it. Once nothing is left that could be handed back, its set is fixed: with
- * the last micro-batches, each bucket goes up as soon as its sums are final.
+ * Computes a step's assignment and contributes it. Once nothing is left to hand back, the set of micro-batches is
+ * fixed. So during the last pass each bucket is uploaded as soon as its sums are final.
  */
 export async function computeStep(context: ComputeContext, work: Work): Promise<void> {
   const { connection, welcome, engine, state, weights, times, options } = context;
@@ -106,7 +106,7 @@ export async function computeStep(context: ComputeContext, work: Work): Promise<
       share: tokens / welcome.tokensPerStep,
     });
     if (!upload.begun) {
-      // What was left was handed back while the last ones were computed, or each had a loss scale to be found.
+      // Either the rest was handed back during the last pass, or each micro-batch had to find its loss scale.
       beginUpload();
       for (const bucket of engine.packer.buckets.keys()) upload.add(bucket);
     }
@@ -122,7 +122,7 @@ export async function computeStep(context: ComputeContext, work: Work): Promise<
   }
 }
 
-/** Computes the losses of an evaluation's assignment. */
+/** Computes the losses of an evaluation's assignment and reports their sum. */
 export async function computeLosses(context: ComputeContext, work: Work): Promise<void> {
   const { engine, state, weights } = context;
   work.running = true;
@@ -144,7 +144,7 @@ export async function computeLosses(context: ComputeContext, work: Work): Promis
   }
 }
 
-/** What to compute next: a whole stack where one is left. */
+/** The micro-batches to compute next: a whole stack if one is left. */
 function take({ engine: { gpt } }: ComputeContext, work: Work): readonly MicroBatchData[] {
   return work.take(gpt.stack, gpt.shape.batch);
 }
