@@ -15,10 +15,10 @@ import { addReported } from './times.js';
 import type { WeightsOut } from './weights-out.js';
 import type { WorkerClasses } from './worker-class.js';
 
-/** Characters of what a worker says that go to terminals and logs. */
+/** Characters of a worker's text that go to terminals and logs. */
 const MOST_CHARACTERS = 200;
 
-/** Lets workers in, and makes events of what they say. */
+/** Admits workers, and turns their messages into events. */
 export class Admission {
   constructor(
     private readonly parts: {
@@ -30,12 +30,12 @@ export class Admission {
       readonly weights: WeightsOut;
     },
     private readonly options: ClusterOptions,
-    /** With the loss's. */
+    /** Number of buckets, including the loss. */
     private readonly buckets: number,
     private readonly shaders: ShaderTexts,
   ) {}
 
-  /** A worker that the transport has authenticated. */
+  /** Takes a connection that the transport has authenticated. */
   admit(connection: CoordinatorConnection): void {
     const { members, weights, credits, contributions } = this.parts;
     const member = members.add(connection, weights.sendQueueOf(connection.person));
@@ -62,7 +62,7 @@ export class Admission {
       join: (m) => this.#welcome(member, m),
       probed: (m) => this.#probed(member, m),
       leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', words(m.reason))),
-      // Nobody honest says any of these before it is admitted.
+      // No honest worker sends any of these before it is admitted.
       ...membersOnly(member, {
         ready: () => driver.event({ type: 'life', worker }),
         mismatch: (m) => {
@@ -150,12 +150,12 @@ export class Admission {
   }
 }
 
-/** What a worker says goes to terminals and logs. */
+/** A worker's text made safe for terminals and logs. */
 function words(text: string): string {
   return printableWords(text, MOST_CHARACTERS);
 }
 
-/** Names that look alike but for spaces, signs and case have the same letters. */
+/** The letters and digits of a name: equal for names that differ only in spaces, signs and case. */
 function lettersOf(name: string): string {
   return name
     .normalize('NFKC')
@@ -163,7 +163,7 @@ function lettersOf(name: string): string {
     .replace(/[^\p{L}\p{N}]/gu, '');
 }
 
-/** Handlers of what only a member may say. */
+/** Handlers of messages that only a member may send. */
 type MemberHandlers = Omit<Handlers<WorkerMessage>, 'join' | 'probed' | 'leave'>;
 
 /** Each throws LT_CLUSTER_MALFORMED before the worker is a member. */

@@ -13,7 +13,7 @@ import type { BusyTime } from './times.js';
 import type { WeightsOut } from './weights-out.js';
 import type { WorkerClasses } from './worker-class.js';
 
-/** What carries the round's actions out. */
+/** The parts of the engine that carry out the round's actions. */
 export interface EngineParts {
   readonly driver: RoundDriver;
   readonly members: Members;
@@ -24,11 +24,11 @@ export interface EngineParts {
   readonly dealing: Dealing;
   readonly weights: WeightsOut;
   readonly own: OwnerAdapter;
-  /** Updates, with the packing of their differences. */
+  /** Time of updates, including the packing of differences. */
   readonly updateTime: BusyTime;
-  /** Before the step is committed: whoever contributed to it is credited. */
+  /** Called before a step is committed: credits its contributors. */
   readonly credit: () => void;
-  /** After a step or a part of an evaluation. */
+  /** Called after a step or a chunk of an evaluation. */
   readonly jobEnded: () => void;
   readonly stopped: (action: Extract<RoundAction, { type: 'stopped' }>) => void;
   readonly log: (action: Extract<RoundAction, { type: 'log' }>) => void;
@@ -36,7 +36,7 @@ export interface EngineParts {
 
 type ActionTable = { readonly [T in RoundAction['type']]: (action: Extract<RoundAction, { type: T }>) => void };
 
-/** How each action of the round is carried out; an action without a row does not compile. */
+/** Carries out each action of the round by a table; an action without a row does not compile. */
 export function actionsOf(parts: EngineParts): (action: RoundAction) => void {
   const { driver, members, classes, contributions, step, evaluation, dealing, weights, own, updateTime } = parts;
   const table: ActionTable = {
@@ -75,7 +75,7 @@ export function actionsOf(parts: EngineParts): (action: RoundAction) => void {
   return (action) => (table[action.type] as (action: RoundAction) => void)(action);
 }
 
-/** Why a run cannot go on that nobody asked to stop. */
+/** The error of a run that cannot go on; undefined if it was asked to stop. */
 export function failureOf(
   { step, reason }: Extract<RoundAction, { type: 'stopped' }>,
   members: Members,

@@ -12,7 +12,7 @@ import type { Step } from './step.js';
 
 type AssignAction = Extract<RoundAction, { type: 'assign' }>;
 
-/** Deals what the round assigns: to a worker with its tokens, to the owner's adapter as it is here. */
+/** Sends assignments of the round to workers, with their tokens, or passes them to the owner's adapter. */
 export class Dealing {
   constructor(
     private readonly parts: {
@@ -24,7 +24,7 @@ export class Dealing {
     },
     private readonly owner: Contributor,
     private readonly vocabSize: number,
-    /** With the loss's. */
+    /** Number of buckets, including the loss. */
     private readonly buckets: number,
   ) {}
 

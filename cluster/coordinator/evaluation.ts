@@ -3,18 +3,18 @@ import { fromLossGrid } from '../../src/model/sums.js';
 import { MAX_TOKEN_BYTES, tokenBytes } from '../protocol/tokens.js';
 import type { RoundDriver } from './round-driver.js';
 
-/** Micro-batches of one part of an evaluation, if they fit into a message. */
+/** Most micro-batches of one chunk of an evaluation; fewer if they do not fit into a message. */
 const MOST_MICRO_BATCHES = 128;
 
 interface PendingChunk {
   readonly batches: readonly MicroBatch[];
-  /** Of the losses that came in so far, on the grid. */
+  /** Sum of the losses so far, in fixed point. */
   sum: bigint;
   readonly resolve: (sum: bigint | undefined) => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** Evaluations, in parts that fit into one message: each part is a job of the round. */
+/** Runs evaluations in chunks that fit into one message. Each chunk is a job of the round. */
 export class Evaluation {
   #chunk: PendingChunk | undefined;
 
@@ -25,12 +25,12 @@ export class Evaluation {
     private readonly rows: number,
   ) {}
 
-  /** Of the part in hand; undefined where none is. */
+  /** The micro-batches of the current chunk; undefined without one. */
   get batches(): readonly MicroBatch[] | undefined {
     return this.#chunk?.batches;
   }
 
-  /** The mean loss of `tokens` tokens; NaN where it is not finite. `checkGoing` throws where nothing more may begin. */
+  /** The mean loss of `tokens` tokens; NaN if it is not finite. `checkGoing` throws if no chunk may begin any more. */
   async evaluate(batches: readonly MicroBatch[], tokens: number, checkGoing: () => void): Promise<number> {
     const fitting = Math.floor(MAX_TOKEN_BYTES / tokenBytes(this.vocabSize, this.rows));
     const most = Math.max(1, Math.min(MOST_MICRO_BATCHES, fitting));
@@ -54,7 +54,7 @@ export class Evaluation {
     if (this.#chunk !== undefined) this.#chunk.sum += sum;
   }
 
-  /** All losses of the part are in, or it was refused. */
+  /** All losses of the chunk have arrived, or it was refused. */
   end(finite: boolean): void {
     this.#chunk?.resolve(finite ? this.#chunk.sum : undefined);
     this.#chunk = undefined;

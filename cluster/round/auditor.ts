@@ -10,14 +10,14 @@ import type { Assignment } from './work.js';
 
 export const FOUND_WRONG = 'workers of its address were found wrong';
 
-/** Draws what is audited, deals the copies, and names who was wrong. */
+/** Draws which assignments are audited, deals the copies, and names workers that were wrong. */
 export class Auditor {
   constructor(
     readonly state: RoundState,
     readonly dealer: Dealer,
   ) {}
 
-  /** Whether a copy is lacking that nobody computes. */
+  /** Whether an audit needs a copy that nobody computes. */
   get lacksCopies(): boolean {
     const { live } = this.dealer.work;
     return this.dealer.work.audits.some(
@@ -30,8 +30,8 @@ export class Auditor {
   }
 
   /**
-   * At the first contribution of an assignment, which is here: whether it is audited. What a person that was found wrong
-   * contributes is audited always. The unused part of `draw` chooses who confirms.
+   * Decides at an assignment's first contribution whether it is audited. Contributions of a person that was found wrong
+   * are always audited. The unused part of `draw` chooses who confirms.
    */
   draw(job: Job, a: Assignment, draw: number, now: number): void {
     const { audit } = this.state.config;
@@ -61,7 +61,7 @@ export class Auditor {
     return this.state.ownerAble && bitClass === this.state.config.ownerBitClass;
   }
 
-  /** What was sent of a bucket cannot be used, and nobody confirms it: it is lacking again. */
+  /** The contribution to a bucket cannot be used, or nobody can confirm it: the bucket is lacking again. */
   drop(job: Job, audit: Audit, bucket: number, waived: boolean): void {
     for (const vote of audit.votesOf(bucket)) this.dealer.resolve(job, vote.assignment, false);
     audit.drop(bucket);
@@ -72,7 +72,10 @@ export class Auditor {
     for (const audit of [...this.dealer.work.audits]) this.#settle(job, audit, now);
   }
 
-  /** Nothing that a worker can observe depends on the audit before the whole assignment is here, or its rest is not to come. */
+  /**
+   * Waits until the whole assignment has arrived, or its rest never will: before that, nothing a worker can observe may
+   * depend on the audit.
+   */
   #settle(job: Job, audit: Audit, now: number): void {
     const { live } = this.dealer.work;
     if (live.has(audit.assignment.id) || audit.checking > 0) return;
@@ -84,7 +87,7 @@ export class Auditor {
       return;
     }
     if (copies.some((copy) => !copy.isLate)) return;
-    // What needs a second word is asked for first: that may end the dispute about the rest.
+    // Buckets without a dispute come first: their votes may settle the disputed ones.
     const calm = open.filter((b) => !audit.isDisputed(b));
     const buckets = calm.length > 0 ? calm : open;
     this.#dealCopy(job, audit, buckets, calm.length === 0, now);
@@ -123,11 +126,11 @@ export class Auditor {
     );
   }
 
-  /** Of each person that can confirm now, the worker that will have done it first. */
+  /** For each person that can confirm now, the worker that will be done first. */
   #ableOf(audit: Audit, helpers: readonly Member[], now: number): Map<Person, Member> {
     const { eligibility } = this.dealer;
     const able = helpers.filter((m) => (!m.refuses || m.forced) && eligibility.mayConfirm(m, now));
-    // More than one micro-batch is for the proven.
+    // Only proven workers get more than one micro-batch.
     const chosen = sets.countOf(audit.microBatches) > 1 ? able.filter((m) => m.proven || m.forced) : able;
     const persons = new Map<Person, Member>();
     for (const m of chosen) {
@@ -138,8 +141,8 @@ export class Auditor {
   }
 
   /**
-   * Nobody can compute a copy now, and only `later` after a while: what is at work in time will be free. If votes
-   * differ, the run waits for those too who are fenced off, until they show no life when their back-off ends.
+   * Nobody can compute a copy now; only the workers in `later` can after a while. If votes differ, the run also waits
+   * for fenced workers, until one shows no life when its back-off ends.
    */
   #nobody(
     job: Job,
@@ -163,7 +166,7 @@ export class Auditor {
       return;
     }
     if (later.some((m) => this.dealer.eligibility.isProving(m))) {
-      // Newcomers that each wait for another's word would wait for ever.
+      // Newcomers that wait for each other's votes would wait for ever.
       if (this.dealer.isStuck && this.dealer.eligibility.force(later, () => 0, now) !== undefined)
         this.#settle(job, audit, now);
       return;
@@ -173,8 +176,8 @@ export class Auditor {
   }
 
   /**
-   * A worker's sum was wrong, by the word of the owner's adapter or of two others. Its person is on probation from now
-   * on, and its next connections wait for a back-off.
+   * The owner's adapter, or two other persons, found a worker's sum wrong. From now on its person's contributions are
+   * always audited, and its next connections wait for a back-off.
    */
   foundWrong({ worker, person }: Vote, bucket: number, reason: string, now: number): void {
     if (person === undefined || person.wrong.has(worker)) return;
@@ -187,20 +190,20 @@ export class Auditor {
   }
 
   /**
-   * Of a person whose connections were found wrong twice, nothing is taken that the owner's adapter cannot confirm. Where
-   * it can, the person stays: others behind the same address may be honest.
+   * A person whose connections were found wrong twice is shut out, unless the owner's adapter can confirm its work:
+   * others behind the same address may be honest.
    */
   isShutOut({ wrong }: Person, bitClass: string): boolean {
     return wrong.size >= 2 && !this.#ownerConfirms(bitClass);
   }
 
-  /** Ends the connections of whoever is shut out. */
+  /** Ends the connections of persons that are shut out. */
   shutOut(now: number): void {
     for (const m of [...this.state.members.values()])
       if (this.isShutOut(m.person, m.bitClass)) this.state.close(m.id, 'LT_CLUSTER_AUDIT', FOUND_WRONG, now);
   }
 
-  /** Something of the person is used in `step`, and nobody who is trusted has confirmed it. */
+  /** A contribution of the person is used in `step`, and nobody trusted has confirmed it. */
   unconfirmed(worker: WorkerId, person: Person, step: number): void {
     if (step < (person.firstUnconfirmed ?? Number.POSITIVE_INFINITY)) {
       person.firstUnconfirmed = step;
@@ -209,7 +212,7 @@ export class Auditor {
     if (person.wrong.size > 0) this.#mark(worker, person, 'used unconfirmed, of a person that was found wrong');
   }
 
-  /** The run is not known to be exact since the first use of what the person contributed, if there was one. */
+  /** Marks the run as not known to be exact since the first unconfirmed use of the person's work, if there was one. */
   #mark(worker: WorkerId, person: Person, reason: string): void {
     const since = person.firstUnconfirmed;
     if (since === undefined || since >= (person.inexactSince ?? Number.POSITIVE_INFINITY)) return;

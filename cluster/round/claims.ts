@@ -7,12 +7,12 @@ import type { RoundState } from './state.js';
 import type { Assignment, Claim, WorkItem } from './work.js';
 
 /**
- * Refusals. A refusal is a claim, not a fact: two messages must not end a run. The owner's adapter computes the
- * micro-batches itself where it can, and is believed. Elsewhere another person's worker does: if it refuses too, the
- * claim is believed. Where there is one person only, it has to say so twice.
+ * Refusals. A refusal is a claim, not a fact: two messages must not end a run. If the owner's adapter can compute, it
+ * computes the micro-batches, and its result is believed. Otherwise another person's worker does: if it refuses too,
+ * the claim is believed. If there is only one person, it must refuse twice.
  */
 export class Claims {
-  /** Who has to pay for a refusal, when the event in hand is over. */
+  /** Refuted refusals, punished at the end of the current event. */
   readonly #refuted: { worker: WorkerId; person: Person; claim: Claim }[] = [];
 
   constructor(
@@ -46,7 +46,7 @@ export class Claims {
     work.drop(a, now);
     a.copyOf?.refusedBy(person);
     work.reopen(job, a);
-    // What both had is checked before it is used.
+    // The twin's work is checked as well before it is used.
     if (twin !== undefined) {
       work.revoke(twin, now);
       work.reopen(job, twin);
@@ -54,7 +54,7 @@ export class Claims {
     this.apply(job, now);
   }
 
-  /** Acts on a claim that is to be believed by now. */
+  /** Acts on a claim that has become credible. */
   apply(job: Job, now: number): void {
     const claim = this.#believed(job);
     if (claim === undefined) return;
@@ -83,7 +83,7 @@ export class Claims {
     claim.reason = reason;
   }
 
-  /** The claim that is to be believed, if there is one. */
+  /** The first credible claim, if any. */
   #believed(job: Job): Claim | undefined {
     if (this.state.ownerAble) return undefined;
     return job.claims.find(({ by }) => {
@@ -94,7 +94,7 @@ export class Claims {
     });
   }
 
-  /** Gives what was refused, whole, to the owner's adapter, or to somebody who has not refused it. */
+  /** Deals the whole refused item to the owner's adapter, or to a worker of a person that has not refused it. */
   deal(job: Job, item: WorkItem, claim: Claim, now: number): void {
     const { eligibility } = this.dealer;
     if (this.state.ownerAble) {
@@ -118,7 +118,7 @@ export class Claims {
     a.exhausted = true;
   }
 
-  /** An assignment was used whole: who refused any of it, without reason, is refuted. */
+  /** Every bucket of an assignment was used: refutes claims whose micro-batches it covers. */
   computed(job: Job, a: Assignment): void {
     for (const claim of [...job.claims]) {
       if (!sets.isSubset(claim.microBatches, a.microBatches)) continue;
@@ -131,7 +131,7 @@ export class Claims {
     }
   }
 
-  /** What refuted refusals cost. */
+  /** Punishes the workers and persons of refuted refusals. */
   punish(job: Job, now: number): void {
     for (const { worker, person, claim } of this.#refuted.splice(0)) {
       const [microBatch] = sets.membersOf(claim.microBatches);

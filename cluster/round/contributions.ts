@@ -8,14 +8,14 @@ import type { PendingContribution, RoundState } from './state.js';
 import type { Assignment } from './work.js';
 
 /**
- * The way of a contribution into the sum of its bucket: whole or not at all, and each micro-batch once.
+ * Takes contributions into the sums of their buckets: each whole or not at all, each micro-batch once.
  *
  *     contribution --> add ----> added                   (its bytes may go after `added`)
  *                  --> check --> checked --> add | release    (audited)
  *                  --> release                                (stale; the bytes may go)
  */
 export class Contributions {
-  /** `onComplete`: the sum of a bucket has become complete. */
+  /** `onComplete`: called when the sum of a bucket becomes complete. */
   constructor(
     readonly state: RoundState,
     readonly dealer: Dealer,
@@ -59,12 +59,12 @@ export class Contributions {
     if (a.remaining === 0) this.dealer.work.drop(a, now);
   }
 
-  /** Why nobody honest sends this; undefined for what is right or merely stale. */
+  /** Why no honest worker sends this; undefined if it is valid or merely stale. */
   #impossible(event: EventOf<'contribution'>): string | undefined {
     const { incarnation, step, bucket } = event;
     const { config, job, version } = this.state;
     if (incarnation > config.incarnation) return `incarnation ${incarnation} is not yet`;
-    // What was dealt by an earlier incarnation is stale, whatever it says.
+    // An assignment of an earlier incarnation is stale, whatever the rest says.
     if (incarnation < config.incarnation) return undefined;
     if (step > (job?.step ?? version)) return `step ${step} is not yet`;
     if (!Number.isInteger(bucket) || bucket < 0 || bucket > config.parameterBuckets)
@@ -78,7 +78,7 @@ export class Contributions {
     this.state.note({ note: 'stale', worker, reason });
   }
 
-  /** Answers a contribution that was dealt, and has come for the first time. */
+  /** Answers the first copy of a contribution that was dealt. */
   #take(contribution: ContributionId, job: Job, a: Assignment, bucket: number): void {
     const { worker, person, copyOf } = a;
     const audit = copyOf ?? a.audit;
@@ -104,7 +104,7 @@ export class Contributions {
     }
   }
 
-  /** Puts a contribution into its bucket, unless one of its micro-batches is inside: whole or not at all. */
+  /** Adds a whole contribution to its bucket, unless one of its micro-batches is already inside. */
   #add(contribution: ContributionId, pending: PendingContribution): void {
     const { job, bucket, microBatches, assignment } = pending;
     if (!job.lacksAll(bucket, microBatches)) {
@@ -137,7 +137,7 @@ export class Contributions {
     this.#spoiled(job, assignment, reason, now);
   }
 
-  /** A payload is not what its header says: whoever sent it is gone. */
+  /** A payload does not match its header: its sender's connection ends. */
   #spoiled(job: Job, { worker, microBatches }: Assignment, reason: string | undefined, now: number): void {
     this.state.counters.spoiled++;
     const member = this.state.members.get(worker);

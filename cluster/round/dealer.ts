@@ -14,7 +14,7 @@ import type { RoundState } from './state.js';
 import type { Assignment, WorkItem } from './work.js';
 
 /**
- * Who does what of the job in hand. Open work is dealt here, by speed. The parts beside it:
+ * Decides who does what of the current job. Deals open work here, by speed. Its parts:
  *
  *     LiveWork   what each worker has, and what is open
  *     Manners    who may be dealt work at all
@@ -44,17 +44,17 @@ export class Dealer {
     return this.work.live.size === 0;
   }
 
-  /** Nothing comes of itself: nobody is at work, but those who are late. */
+  /** No progress is expected: only late workers have work. */
   get isStuck(): boolean {
     return !this.state.isAtWork && [...this.work.live.values()].every((a) => a.isLate);
   }
 
-  /** Whether there is work that nobody has been given. */
+  /** Whether there is work that nobody has. */
   get hasOpenWork(): boolean {
     return this.work.pool.items.length > 0 || this.auditor.lacksCopies;
   }
 
-  /** Gives open work to those who will have done it first, and lets idle workers ask for what is late. */
+  /** Deals open work to the workers that will be done first, and lets idle workers take over late work. */
   settle(job: Job, now: number): void {
     this.eligibility.lift(now);
     this.lateness.look(now);
@@ -85,7 +85,7 @@ export class Dealer {
       able = preferred(able, (m) => m.live.length === 0);
       proving = [];
     }
-    // Who is on trial has a part kept for it, of which the idle take what they can do sooner.
+    // Workers that are proving themselves have work kept for them. Idle workers take what they can do sooner.
     const all = [...this.state.members.values()].filter((m) => able.includes(m) || proving.includes(m));
     const counts = deal(sets.countOf(microBatches), this.loads(all), this.state.policy.overheadMs);
     const rest = sets.copySet(microBatches);
@@ -102,14 +102,14 @@ export class Dealer {
     this.work.pool.add({ ...item, microBatches: rest, from: undefined, kept: true });
   }
 
-  /** Who may be dealt these micro-batches now. */
+  /** Workers that may be dealt these micro-batches now. */
   fit(job: Job, microBatches: IdSet, now: number): readonly Member[] {
     return this.eligibility
       .able(now)
       .filter((m) => m.forced || (!m.refuses && job.failuresOf(m.person, microBatches) < MOST_FAILURES));
   }
 
-  /** If nothing else will ever happen: one who may not, but has to. */
+  /** If no other progress is possible: one worker that would not be allowed otherwise. */
   force(job: Job, microBatches: IdSet, members: readonly Member[], now: number): readonly Member[] {
     if (!this.isStuck) return [];
     const one = this.eligibility.force(members, (m) => job.failuresOf(m.person, microBatches), now);
@@ -124,7 +124,7 @@ export class Dealer {
     return new Map(all.map((m, i) => [m.id, each[i]]));
   }
 
-  /** What it has to do, in time. */
+  /** Estimated milliseconds of the work it has left. */
   loadMs(member: Member): number {
     return this.loads([member])[0].loadMs;
   }
@@ -138,7 +138,7 @@ export class Dealer {
     });
   }
 
-  /** It is decided whether a contribution of the assignment is of use. */
+  /** It has been decided whether a contribution of the assignment is used. */
   resolve(job: Job, a: Assignment, used: boolean): void {
     a.undecided--;
     if (used) a.used++;
@@ -149,7 +149,7 @@ export class Dealer {
     this.claims.computed(job, a);
   }
 
-  /** Others have done what is left of the assignment. If it was late, its worker has cost the run that. */
+  /** Others have done the rest of the assignment. If it was late, its worker is fenced. */
   giveUp(job: Job, a: Assignment, now: number): void {
     const member = this.state.members.get(a.worker);
     if (a.isLate && member !== undefined) {

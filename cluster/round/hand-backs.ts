@@ -7,14 +7,16 @@ import * as sets from './sets.js';
 import type { RoundState } from './state.js';
 import type { Assignment } from './work.js';
 
-/** Idle workers take over what others have not begun: they are asked to hand it back, and may answer with less. */
+/**
+ * Lets idle workers take over what others have not begun. A worker is asked to hand it back, and may answer with less.
+ */
 export class HandBacks {
   constructor(
     readonly state: RoundState,
     readonly dealer: Dealer,
   ) {}
 
-  /** Asks for what idle workers will have done first. */
+  /** Asks busy workers for what idle workers would finish first. */
   ask(job: Job, now: number): void {
     const { dealer, state } = this;
     if (dealer.hasOpenWork) return;
@@ -42,14 +44,14 @@ export class HandBacks {
     this.state.emit({ type: 'hand-back', worker: a.worker, assignment: a.id, microBatches: sets.copySet(last) });
   }
 
-  /** The last assignment of a worker of which something can be asked back. */
+  /** The worker's last assignment from which something can be asked back. */
   #reclaimable(member: Member): Assignment | undefined {
     return member.live.findLast(
       (a) => !a.fixed && a.asked === undefined && !a.exhausted && a.copyOf === undefined && a.begun < a.count,
     );
   }
 
-  /** A worker has answered, or hands back of itself. */
+  /** A worker has answered, or handed something back unasked. */
   handedBack(event: EventOf<'handed-back'>, ownerUnable: (now: number) => void): void {
     const { worker, microBatches, now } = event;
     const { job, a } = this.dealer.work.assignmentOf(event) ?? {};
@@ -75,7 +77,7 @@ export class HandBacks {
     a.asked = undefined;
     if (count === 0) return;
     if (a.twin !== undefined) {
-      // The other one has all of it.
+      // The twin has all of it.
       work.revoke(a, now);
       return;
     }

@@ -13,12 +13,12 @@ interface AssignmentRole {
   readonly waived?: boolean;
 }
 
-/** The work of the job in hand: what each worker has, what nobody has, and what is being decided by an audit. */
+/** The work of the current job: what each worker has, what nobody has, and what an audit is deciding. */
 export class LiveWork {
   readonly live = new Map<AssignmentId, Assignment>();
   readonly pool = new Pool();
   audits: Audit[] = [];
-  /** The smallest id that was never dealt. */
+  /** The next assignment id. */
   #next: AssignmentId = 1;
 
   constructor(readonly state: RoundState) {}
@@ -31,7 +31,7 @@ export class LiveWork {
     this.pool.add({ microBatches: job.microBatches, buckets: job.buckets });
   }
 
-  /** The job is over; what is left of it is void. */
+  /** The job is over: voids the rest of its work. */
   end(now: number): void {
     for (const a of [...this.live.values()]) this.revoke(a, now);
     this.pool.clear();
@@ -39,8 +39,8 @@ export class LiveWork {
   }
 
   /**
-   * The live assignment that a worker speaks of, with the job it is of. Undefined when it is not live any more (which an
-   * honest worker cannot know yet) and when it never was its own: then the connection is closed.
+   * The live assignment that a worker's event names, with its job. Undefined if it is not live any more, which an
+   * honest worker may not know yet. Undefined too if it was never the worker's own; then the connection is closed.
    */
   assignmentOf(
     event: EventOf<'progress' | 'handed-back' | 'refused' | 'contribution'>,
@@ -103,7 +103,7 @@ export class LiveWork {
     return a;
   }
 
-  /** Takes an assignment off its worker's hands and says so; its work goes to nobody. */
+  /** Takes an assignment from its worker and tells the worker. Does not open its work again. */
   revoke(a: Assignment, now: number): void {
     this.drop(a, now);
     this.state.emit({ type: 'revoke', worker: a.worker, assignment: a.id });
@@ -116,12 +116,12 @@ export class LiveWork {
     a.twin = undefined;
   }
 
-  /** What an assignment that has been dropped still owed is open again. */
+  /** Opens the undelivered work of a dropped assignment. */
   reopen(job: Job, a: Assignment): void {
     if (a.copyOf === undefined) this.open(job, a.microBatches, undelivered(a), { waived: a.waived });
   }
 
-  /** Opens what nobody has, and is not inside: whoever asks for it twice changes nothing. */
+  /** Opens work that nobody has and that is not inside. Opening it twice changes nothing. */
   open(job: Job, microBatches: IdSet, buckets: IdSet, how: { from?: WorkerId; waived?: boolean } = {}): void {
     const lacking = [...sets.membersOf(buckets)].filter((b) => !this.#isCovered(job, microBatches, b));
     const rest = sets.copySet(microBatches);
@@ -146,7 +146,7 @@ export class LiveWork {
     );
   }
 
-  /** Whether an audit is deciding about the place. */
+  /** Whether an audit is deciding about any of these micro-batches in the bucket. */
   isAudited(microBatches: IdSet, bucket: number): boolean {
     return this.audits.some((t) => t.isOpen(bucket) && sets.intersects(t.microBatches, microBatches));
   }

@@ -1,23 +1,23 @@
 /**
- * How micro-batches are shared out: by measured speed, so that all are done at the same time. Nothing here changes a
- * result, only when it is there.
+ * Distributes micro-batches by measured speed, so that all workers end at the same time. Nothing here changes a result,
+ * only its time.
  */
 
-/** Assumed for the first share where nothing is known; only its ratio to others matters. */
+/** Assumed milliseconds of a micro-batch before any measurement; only the ratio to others matters. */
 const UNKNOWN_MS = 1000;
-/** A worker that had nothing to do is thought a little faster each step, so that one slow moment is not for ever. */
+/** A worker without work is assumed a little faster each step, so that one slow moment does not count for ever. */
 const REST = 0.9;
-/** Moving less than this part of what a worker has left is not worth the messages. */
+/** Saving less than this fraction of a worker's remaining time is not worth the messages. */
 const LEAST_GAIN = 0.2;
 
 /**
- * What one micro-batch costs a worker, all in: the time from a share's assignment to its last contribution, divided by
- * the share. The upload counts, so shares in proportion to these speeds settle where all end together.
+ * The time of one micro-batch on a worker: from the assignment to its last contribution, divided by its micro-batches.
+ * The upload counts, so counts in proportion to these speeds converge to where all workers end together.
  */
 export class Speed {
   #microBatchMs: number | undefined;
 
-  /** `weight`: of the newest sample. */
+  /** `weight`: of the newest sample, 0 to 1. */
   constructor(readonly weight: number) {}
 
   get microBatchMs(): number | undefined {
@@ -31,18 +31,18 @@ export class Speed {
     this.#microBatchMs = old === undefined ? each : 1 / (this.weight / each + (1 - this.weight) / old);
   }
 
-  /** It was given up on after `ms` for one micro-batch. */
+  /** The worker was given up after `ms` for one micro-batch. */
   slower(ms: number): void {
     this.#microBatchMs = Math.max(this.#microBatchMs ?? 0, ms);
   }
 
-  /** A step in which it had no share. */
+  /** A step without an assignment. */
   rest(): void {
     if (this.#microBatchMs !== undefined) this.#microBatchMs *= REST;
   }
 }
 
-/** Estimates for all: who is unknown is taken for as fast as the mean of those who are known. */
+/** Milliseconds per micro-batch for each worker; unknown workers get the mean of the known ones. */
 export function estimates(speeds: readonly (number | undefined)[]): number[] {
   const known = speeds.filter((ms) => ms !== undefined);
   const mean = known.length > 0 ? known.length / known.reduce((rates, ms) => rates + 1 / ms, 0) : UNKNOWN_MS;
@@ -50,14 +50,15 @@ export function estimates(speeds: readonly (number | undefined)[]): number[] {
 }
 
 export interface WorkerLoad {
-  /** What the worker has to do already. */
+  /** Time of the work it already has. */
   readonly loadMs: number;
   readonly microBatchMs: number;
 }
 
 /**
- * Shares of `count` micro-batches, one a load: each goes where it is done first, which is in proportion to speed where
- * loads are equal. Whoever gets any pays `overheadMs` once. Equal loads are served in order.
+ * Distributes `count` micro-batches; returns the number for each worker. Each micro-batch goes to the worker that would
+ * finish it first, so equal loads get numbers in proportion to speed. A worker with any pays `overheadMs` once. Ties go
+ * to the first worker.
  */
 export function deal(count: number, loads: readonly WorkerLoad[], overheadMs: number): number[] {
   const counts = loads.map(() => 0);
@@ -72,8 +73,8 @@ export function deal(count: number, loads: readonly WorkerLoad[], overheadMs: nu
 }
 
 /**
- * How many of `unbegun` micro-batches an idle worker should take over from a late one that has `late.loadMs` left in
- * all: as many as let both end together; 0 when little would be won.
+ * How many of `unbegun` micro-batches an idle worker should take over from a late one with `late.loadMs` left: as many
+ * as let both end together; 0 if the gain is small.
  */
 export function handBackCount(unbegun: number, late: WorkerLoad, idle: WorkerLoad, overheadMs: number): number {
   const spare = late.loadMs - idle.loadMs - overheadMs;

@@ -81,7 +81,7 @@ function figuresOf(state: TabState, name: string): readonly (readonly [string, s
   return rows;
 }
 
-/** An empty text adds no text node. Unprintable characters are removed: the text may come from another machine. */
+/** An empty text adds no text node. The text is made printable: it may come from another machine. */
 function element<K extends keyof HTMLElementTagNameMap>(tag: K, className: string, text = '') {
   return create(tag, className, ...(text === '' ? [] : [printableLine(text)]));
 }

@@ -9,8 +9,9 @@ import { decodeCoordinatorMessage } from './messages.js';
 import type { Wire } from './wire.js';
 
 /**
- * A worker's connection over an open WebSocket: both sides prove that they know the token, within `limits.handshakeMs`.
- * Throws LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION, LT_CLUSTER_LIMIT, LT_CLUSTER_TIMEOUT or why the other side closed.
+ * A worker's connection on an open WebSocket. Both sides prove that they know the token, within `limits.handshakeMs`.
+ * Throws LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION, LT_CLUSTER_LIMIT, LT_CLUSTER_TIMEOUT, or the error with which the other
+ * side closed.
  */
 export async function connectWorker(
   wire: Wire,

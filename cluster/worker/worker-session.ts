@@ -67,8 +67,8 @@ export class WorkerSession {
     let wasIn = false;
     let retry = RETRY_MS;
     let worked = false;
-    // The delay is reset by work, not by a join: a coordinator that sends it away at once is retried as seldom as an
-    // absent one.
+    // The delay is reset once the weights are ready, not at the join: a coordinator that sends it away at once is
+    // retried as seldom as an absent one.
     const onWorkerNote = (note: WorkerNote) => {
       if (note.note === 'ready') [retry, worked] = [RETRY_MS, true];
       onNote(note);

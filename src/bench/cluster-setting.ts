@@ -28,7 +28,7 @@ const MOST_STEPS = 50;
 export interface SettingRequest {
   /** With the setting's own batch. */
   readonly bench: BenchShape;
-  /** Workers that wait in the lobby. */
+  /** Names of waiting workers. */
   readonly names: readonly string[];
   readonly waitingWorkers: WaitingWorkers;
   /** What is trained on; random tokens when absent. */
