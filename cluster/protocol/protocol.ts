@@ -30,7 +30,7 @@
  *     refused      micro-batches that are not finite: the assignment ends without a contribution
  *     revoke       voids an assignment: nothing of it counts any more
  *     fence        shuts a worker out for a while because it did not do its work; never on the wire
- *     mismatch     buckets whose weights came out wrong at a worker: it needs them whole
+ *     mismatch     buckets whose weights are wrong at a worker: it needs them whole
  *     admit        makes a worker a member and tells it the committed version
  *     commit       makes the weights after a step the weights
  *     stop         ends the connection; `reason` says why, `final` whether a worker may come back

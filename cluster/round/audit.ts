@@ -33,11 +33,11 @@ const counts = ({ person }: Vote): boolean => person === undefined || person.wro
  * added once its digest is confirmed. Each person has one vote. Only digests are kept meanwhile: the bytes that are
  * added are the last voter's.
  *
- *     bucket:  one vote -> the owner's adapter votes: what it says is added, and whoever differs is wrong
+ *     bucket:  one vote -> the owner's adapter votes: its result is added, and votes that differ are wrong
  *                       -> another person agrees: added
- *                       -> another person differs -> the owner's adapter decides, if it is of the class;
+ *                       -> another person differs -> the owner's adapter decides, if it is of the bit class;
  *                                                    else a third person; else the run stops
- *                       -> nobody else is there: open again, and not audited any more
+ *                       -> nobody can confirm: open again, and not audited again
  */
 export class Audit {
   readonly buckets: IdSet;

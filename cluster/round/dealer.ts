@@ -16,12 +16,12 @@ import type { Assignment, WorkItem } from './work.js';
 /**
  * Decides who does what of the current job. Deals open work here, by speed. Its parts:
  *
- *     LiveWork   what each worker has, and what is open
- *     Manners    who may be dealt work at all
- *     HandBacks  idle workers take over what others have not begun
- *     Lateness   late work is dealt a second time; silent workers are fenced off
- *     Auditor    copies for audits
- *     Claims     refused micro-batches, which somebody else checks
+ *     LiveWork     what each worker has, and what is open
+ *     Eligibility  which workers may be dealt work
+ *     HandBacks    idle workers take over what others have not begun
+ *     Lateness     late work is dealt a second time; silent workers are fenced
+ *     Auditor      copies for audits
+ *     Claims       refused micro-batches, which somebody else checks
  */
 export class Dealer {
   readonly work: LiveWork;

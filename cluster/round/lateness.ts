@@ -28,8 +28,8 @@ const UNKNOWN_MS = 1000;
  * Finds late work and acts on it. Life is not work: only contributions prove that a worker makes progress.
  *
  *     dealt -> late -> an idle worker is dealt the same (a twin) -> the first contribution of each bucket counts
- *                                                                -> who has nothing left that counts is revoked
- *           -> silent -> fenced off
+ *                                                                -> an assignment with nothing left that counts is revoked
+ *           -> silent -> fenced
  */
 export class Lateness {
   #lookedAt = Number.NEGATIVE_INFINITY;

@@ -45,7 +45,7 @@ export interface SettingRequest {
 
 export type MeasuredSetting = Omit<Setting, 'event' | 'scaling' | 'workers' | 'batch' | 'efficiency'>;
 
-/** Times steps of a cluster whose coordinator is here, on `gpu`. */
+/** Times steps of a cluster whose coordinator is this process, on `gpu`. */
 export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise<MeasuredSetting> {
   const { bench, names, waitingWorkers, data, incarnation, skip, failed, onProgress } = request;
   const { options, model, shape } = bench;
@@ -65,7 +65,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
     minWorkers: names.length,
     exact: false,
     audit: 0,
-    // Whoever comes computes; nobody confirms anything here.
+    // Any worker may compute, and nothing is confirmed here.
     ownClass: { name: 'bench', nonce: new Uint8Array(PROBE_NONCE_BYTES), salted: { reference: '', run: '' } },
     ownerComputes: false,
     onNote: (note) => {

@@ -1,4 +1,4 @@
-/** Who means harm gets nowhere: a coordinator is attacked while an honest worker computes beside it. */
+/** Attacks do not succeed: a coordinator is attacked while an honest worker computes for it. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { IS_THOROUGH, sampled } from '../thorough.js';
 import { AttackedCluster } from './attack/attacked-cluster.js';
@@ -6,7 +6,7 @@ import { Attacker, buildAttacker } from './attack/attacker.js';
 import { attackTwice, COORDINATORS, type CoordinatorKind, PLANS, QUICK } from './attack/attacks.js';
 
 const SEED = 17;
-/** The attacks that every run has: of a member, and of a stranger. */
+/** Attacks that every run makes: by a member, and by a stranger. */
 const ALWAYS = ['ping-flood', 'silent-sockets'];
 let program: Awaited<ReturnType<typeof buildAttacker>>;
 beforeAll(async () => {
@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => program.remove());
 
-// Loopback addresses other than 127.0.0.1, and the memory of another process, are Linux's.
+// Only Linux has loopback addresses other than 127.0.0.1, and shows the memory of another process.
 describe.skipIf(process.platform !== 'linux').each(sampled(Object.keys(COORDINATORS) as CoordinatorKind[], 3))(
   'a coordinator (%s)',
   (coordinatorKind) => {
@@ -33,7 +33,7 @@ describe.skipIf(process.platform !== 'linux').each(sampled(Object.keys(COORDINAT
       ),
     )('a coordinator goes on training under $name', async (plan) => {
       attacker ??= new Attacker(program.path);
-      // One that an attack has ended is that attack's failure, not the next one's.
+      // A coordinator that an attack has ended is replaced: that failure is not the next attack's.
       if (cluster?.coordinator.running === false) {
         await cluster.remove();
         cluster = undefined;

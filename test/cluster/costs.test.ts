@@ -20,7 +20,7 @@ import {
   until,
 } from './transport-helpers.js';
 
-/** Where members that mean harm are; the honest worker is at 127.0.0.1. */
+/** Address of malicious members; the honest worker is at 127.0.0.1. */
 const EVIL = process.platform === 'linux' ? '127.0.0.2' : '127.0.0.1';
 const MIB = 2 ** 20;
 const KIB = 2 ** 10;
@@ -51,7 +51,7 @@ beforeEach(() => {
   evil = [];
 });
 
-/** Whatever the others did, the honest worker works, and nothing of theirs is kept. */
+/** After each attack the honest worker works, and nothing of the attackers is left. */
 afterEach(async () => {
   expect(await answers(good)).toBe(true);
   await good.sendFrame(frameOf(MIB));
@@ -75,7 +75,7 @@ test('whoever asks for all the credit there is, over many connections, leaves en
   };
   await Promise.all(Array.from({ length: 30 }, () => good.sendFrame(frameOf(2 * MIB))));
   await until(() => bytes > 60 * MIB, 'all frames');
-  // Nobody had to be closed for that.
+  // No connection had to be closed for that.
   expect(under.ended).toEqual([]);
 });
 
@@ -86,7 +86,7 @@ test('credit that others wait for does not grow young by a small frame now and t
   const ended = closeReason(hoarder);
   const stale = frameOf(4);
   const timer = setInterval(() => hoarder.readyState === hoarder.OPEN && hoarder.send(stale), 100);
-  // It waits for what the hoarder has.
+  // It waits for the hoarder's credit.
   await good.sendFrame(frameOf(MIB));
   clearInterval(timer);
   expect(await ended).toMatch(/^LT_CLUSTER_SILENT/);
@@ -123,17 +123,17 @@ test('credit that is used fast enough is left to its owner while others wait', a
     sent += part;
     await new Promise((go) => setTimeout(go, 60));
   }
-  // What it sent is no frame, which shows when it is whole.
+  // It did not send a real frame, which shows once the message is complete.
   expect(await ended).toMatch(/^LT_CLUSTER_MALFORMED/);
   await waiting;
 });
 
-/** What is below a WebSocket of `ws`, to send it what that would not. */
+/** The socket below a WebSocket of `ws`, to send bytes that `ws` would not. */
 function socketOf(ws: WebSocket): Socket {
   return (ws as unknown as { readonly _socket: Socket })._socket;
 }
 
-/** Of a binary message in one WebSocket frame, with a mask of zeros. */
+/** The header of a binary message in one WebSocket frame, with a mask of zeros. */
 function headerOf(bytes: number): Buffer {
   const header = Buffer.alloc(14);
   header[0] = 0x82;
@@ -149,14 +149,14 @@ test('a large message is refused by its header unless there is credit for all of
     if (granted > 0) await credit(ws, granted);
     const ended = under.ended.length;
     const socket = socketOf(ws);
-    // A hundredth of what it says it has.
+    // A hundredth of the announced bytes.
     socket.write(headerOf(4 * MIB));
     socket.write(Buffer.alloc(40 * KIB, 0x4c));
     await until(() => under.ended.length > ended, 'its end');
     expect(under.ended.at(-1)?.code).toBe('LT_CLUSTER_CREDIT');
   }
   const fragments = await joinEvil();
-  // No part of it is large.
+  // No fragment is large.
   while (fragments.readyState === fragments.OPEN) {
     fragments.send(Buffer.alloc(20 * KIB, 0x4c), { fin: false });
     await new Promise((go) => setTimeout(go, 5));
@@ -239,7 +239,7 @@ test('frames of the WebSocket protocol that are no messages are charged as well'
     socket.write(pongs);
     if (i % 40 === 0) expect(await answers(good)).toBe(true);
   }
-  // They wait outside: its socket is not read, or it has been closed for not keeping to its budget.
+  // They wait: the socket is not read, or was closed because it exceeded its budget.
   expect(!owner.isOpen || socket.writableLength > MIB).toBe(true);
 });
 
@@ -260,7 +260,7 @@ test('who is told to go and goes on sending is cut off', async () => {
   await begin();
   const ws = await joinEvil();
   const socket = socketOf(ws);
-  // It does not hear that it is to go, and never ends the message.
+  // It ignores the close, and never ends the message.
   ws.removeAllListeners();
   socket.removeAllListeners('data');
   socket.on('error', () => {});

@@ -37,7 +37,7 @@ async function stateOf({ gpu, state: { weights, first, second } }: ClusterEngine
   return words;
 }
 
-/** Counts the buckets that are updated and packed. */
+/** Counts updated and packed buckets. */
 function updates({ engine: { owner } }: Cluster): { count: number } {
   const seen = { count: 0 };
   const pack = owner.pack.bind(owner);
@@ -157,7 +157,7 @@ describe("the coordinator's shell", () => {
     expect(await stateOf(engine)).not.toEqual(before);
     await engine.holdState(async () => {
       expect(await stateOf(engine)).toEqual(before);
-      // What comes in meanwhile waits.
+      // Contributions that arrive meanwhile wait.
       rest();
       await new Promise((go) => setTimeout(go, 100));
       expect(await stateOf(engine)).toEqual(before);
@@ -312,7 +312,7 @@ describe("the coordinator's shell", () => {
 
 slowTest("a worker's engine outlives its connection, and another shape takes its place", async () => {
   const engineCache = new EngineCache(await Gpu.open(openDawn()), loadShaders());
-  // The model of `SMALL`: compiling another takes a minute where the driver's cache is empty.
+  // The model of `SMALL`: compiling another one takes a minute if the driver's cache is empty.
   const model = { vocabSize: 256, context: 16, width: 32, layers: 2, heads: 2, tie: true, qkvBias: true };
   const one = { batch: 2, context: 16, dropout: 0 };
   const shape = { model, shape: one, plan: defaultPlan(gpu.adapter), microBatches: 1 };
@@ -379,7 +379,7 @@ describe('lantrain coordinator', () => {
   const work = workFolder();
   afterAll(() => work.remove());
 
-  /** Runs it until it listens, kills it, and returns what it printed. */
+  /** Runs a coordinator until it listens, kills it, and returns its output. */
   function untilJoinable(...args: string[]): Promise<string> {
     return new Promise((done, fail) => {
       const main = resolve('dist/src/cli/main.js');

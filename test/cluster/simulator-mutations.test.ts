@@ -6,7 +6,7 @@ import type { Round } from '../../cluster/round/round.js';
 import { sampled } from '../thorough.js';
 import { type Mutation, SimulationFailure, scenarioOf, simulate } from './simulator.js';
 
-/** The first seed whose run breaks a promise, as a message. */
+/** The message of the first seed whose run violates a guarantee. */
 function firstFailure(most: number, mutation?: Mutation, roundClass?: typeof Round): string | undefined {
   for (let seed = 0; seed < most; seed++) {
     try {
@@ -31,7 +31,7 @@ describe('broken on purpose, the simulator finds it', () => {
     for (const folder of folders) rmSync(folder, { recursive: true, force: true });
   });
 
-  /** The round with texts of its source replaced. */
+  /** The round with some of its source replaced. */
   async function mutant(
     changes: readonly (readonly [file: string, from: string, to: string])[],
   ): Promise<typeof Round> {

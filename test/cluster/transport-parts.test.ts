@@ -33,7 +33,7 @@ function encodeWireFrame({ opcode, fin, bytes, masked }: WireFrame): Buffer {
 
 const sizes = fc.oneof(fc.integer({ min: 0, max: 130 }), fc.integer({ min: 65_500, max: 66_000 }));
 const control = fc.record({ opcode: fc.constantFrom(8, 9, 10), bytes: fc.integer({ min: 0, max: 125 }) });
-/** A message in parts, with control frames before some of them. */
+/** A message in fragments, with control frames before some of them. */
 const message = fc.array(fc.record({ bytes: sizes, before: fc.option(control) }), { minLength: 1, maxLength: 4 });
 
 test('the meter knows every message, in whatever pieces it comes', () => {
@@ -52,7 +52,7 @@ test('the meter knows every message, in whatever pieces it comes', () => {
         const complete = whole.flatMap(framesOf);
         const unfinished = framesOf(last);
         const bytes = Buffer.concat([...complete, ...unfinished].map(encodeWireFrame));
-        // The last message lacks its last byte, which may be one of its header.
+        // The last message lacks its last byte, which may belong to its header.
         const sent = bytes.subarray(0, bytes.length - 1);
         const meter = new FrameMeter();
         for (let at = 0; at < sent.length; ) {
@@ -111,7 +111,7 @@ test('whoever has most places gives his oldest up for a newcomer who has fewer',
   expect(places.take('c1', 'c')).toEqual({ leaves: 'a1' });
   expect(places.take('d1', 'd')).toEqual({ leaves: 'a2' });
   expect([...places]).toEqual(['b1', 'a3', 'c1', 'd1']);
-  // Everybody has one, and nobody has had it for long.
+  // Each person has one place, none for long.
   expect(places.take('e1', 'e')).toBe('full');
   expect(places.take('a4', 'a')).toBe('full');
   places.leave('b1');

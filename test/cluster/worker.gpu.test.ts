@@ -28,7 +28,7 @@ beforeAll(async () => {
 
 type Sent = WorkerMessage | Frame['header'];
 
-/** A worker with a connection that only takes notes. */
+/** A worker with a connection that only records messages. */
 class WorkerHarness {
   readonly sent: Sent[] = [];
   readonly payloads = new Map<number, Uint8Array>();
@@ -38,7 +38,7 @@ class WorkerHarness {
   onSent: (message: Sent) => void = () => {};
   #fail: (error: unknown) => void = () => {};
 
-  /** Of a run whose steps have `count` micro-batches. */
+  /** `count`: micro-batches of a step. */
   constructor(readonly count = MICRO_BATCHES) {
     const note = (message: Sent) => {
       this.sent.push(message);
@@ -61,7 +61,7 @@ class WorkerHarness {
     return { ...defaultPlan(gpu.adapter), windowValues: 2 ** 12, slabValues: 2 ** 12 };
   }
 
-  /** The worker's own, its sums zero. */
+  /** The worker's engine, its sums zero. */
   engine(): Promise<WorkerEngine> {
     const shape = { batch: 1, context: MODEL.context, dropout: 0 };
     return engineCache.get({ model: MODEL, shape, plan: this.#plan, microBatches: this.count });
@@ -71,7 +71,7 @@ class WorkerHarness {
     return this.layout.buckets().length;
   }
 
-  /** The worker is welcomed and has weights, all of this value. */
+  /** Welcomes the worker and sends it weights, all equal to `weight`. */
   async begin(weight: number): Promise<void> {
     const { onControl } = this.connection;
     onControl.welcome({
@@ -112,7 +112,7 @@ class WorkerHarness {
     });
   }
 
-  /** Micro-batches 0 to `count` - 1, all of one token each, in slots `slotOf`. */
+  /** Assigns micro-batches 0 to `count` - 1 in slots `slotOf`, each of one repeated token. */
   assign(
     count: number,
     buckets?: number[],
@@ -161,7 +161,7 @@ describe('a worker', () => {
     expect([...together.keys()].sort((a, b) => a - b)).toEqual([...Array(harness.buckets + 1).keys()]);
 
     await harness.end();
-    // Where the last of three is asked back while the second is computed, the set is fixed too late for that.
+    // If the last of three is asked back while the second is computed, the set is fixed too late for early uploads.
     const other = new WorkerHarness();
     await other.begin(0.02);
     const begun = other.until((m) => 'type' in m && m.type === 'progress' && m.begun === 2);
@@ -201,7 +201,7 @@ describe('a worker', () => {
 });
 
 describe('a worker whose share is many micro-batches', () => {
-  /** Of a step of 12, three at once. */
+  /** A step of 12 micro-batches, three in a stack. */
   const MANY = 12;
 
   test('a worker of many micro-batches computes three at once, to the bytes of one at a time, and the rest alone', async () => {
@@ -271,7 +271,7 @@ describe('the engine of a worker', () => {
     told.length = 0;
     const report = await engine.gradientByBucket([batch], context, (bucket) => {
       told.push(bucket);
-      // As a kernel would that finds an infinity among the gradients to come.
+      // Like a kernel that finds an infinity among later gradients.
       gpu.write(engine.sums.status('wpe.weight'), Uint32Array.of(1));
     });
     expect(report.wrong).toEqual(['wpe.weight']);

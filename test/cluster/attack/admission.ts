@@ -1,22 +1,22 @@
-/** How a member comes in: with its bit class and the weights, or by its name alone. */
+/** Joins of an attacker: as an admitted member, or with its name only. */
 import { onlyFromCoordinator, type Welcome } from '../../../cluster/protocol/protocol.js';
 import { Worker } from '../../../cluster/worker/worker.js';
 import type { LantrainError } from '../../../src/errors.js';
 import { type AttackContext, type Authenticated, connectAs, over } from './attack-context.js';
 import { HookedConnection, type Hooks } from './hooked-connection.js';
 
-/** Ends with the attack; throws why a connection ended before. */
+/** An attack. Resolves when it is over; throws the error of a connection that ended before. */
 export type Attack = (context: AttackContext) => Promise<void>;
 
-/** Milliseconds that a worker which computes sleeps after each micro-batch, as the honest one does. */
+/** Milliseconds that an attacker's worker sleeps after each micro-batch, like the honest one. */
 const DRAG_MS = 12;
 
 export interface Admitted extends Authenticated {
-  /** Why it ended. */
+  /** Resolves with the error that ended the connection. */
   readonly ended: Promise<LantrainError>;
 }
 
-/** A member that has shown its bit class and has the weights. */
+/** Joins as a member that has proved its bit class and has the weights. */
 export async function admitted(context: AttackContext, hooks: Hooks, name = context.name): Promise<Admitted> {
   const engines = await context.engines();
   const entered = await connectAs(context);
@@ -38,12 +38,12 @@ export async function admitted(context: AttackContext, hooks: Hooks, name = cont
   return { ...entered, ended };
 }
 
-/** Resolves when the attack is over; throws why the connection ended before. */
+/** Resolves when the attack is over; throws the error of a connection that ended before. */
 export function untilEnded(context: AttackContext, ended: Promise<LantrainError>): Promise<void> {
   return Promise.race([over(context), ended.then((error) => Promise.reject(error))]);
 }
 
-/** Says its name, and is told of the run, without showing a bit class. */
+/** Sends `join` and receives `welcome`, without proving a bit class. */
 export async function introduced(
   context: AttackContext,
 ): Promise<Authenticated & { readonly welcome: Welcome; readonly ended: Promise<LantrainError> }> {
@@ -62,5 +62,5 @@ export async function introduced(
 }
 
 export const ignore = () => {};
-/** Whoever has these takes what comes and does nothing. */
+/** Hooks of a member that ignores all messages. */
 export const DEAF = { probe: ignore, stop: ignore, admit: ignore, commit: ignore };

@@ -1,4 +1,4 @@
-/** Where an attack is made from: an address, the sockets it opens, and the adapter that admission may need. */
+/** What an attack needs: its address, its sockets, and the engine that admission may need. */
 import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
@@ -12,10 +12,10 @@ import { fingerprintOf } from '../../../src/net/access.js';
 import type { JoinUrl } from '../../../src/net/join-url.js';
 import type { Draw } from '../seeded.js';
 
-/** What an attacker tells whoever measures. */
+/** Reports of an attacker to the process that measures. */
 export type Told =
   | { readonly told: 'begun' }
-  /** How a connection ended: a code of ours, an HTTP status or a system's code. */
+  /** How a connection ended: an error code of lantrain, an HTTP status or a system's code. */
   | { readonly told: 'closed'; readonly code: string }
   /** A contribution with wrong gradients was sent, the first bucket of the assignment. */
   | { readonly told: 'lied'; readonly assignment: number; readonly step: number }
@@ -23,26 +23,26 @@ export type Told =
 
 export interface AttackContext {
   readonly target: JoinUrl & { readonly token: string };
-  /** Another coordinator of the same model, to learn from. */
+  /** Another coordinator of the same model, from which the attacker can learn. */
   readonly teacher?: JoinUrl & { readonly token: string };
-  /** The loopback address that sockets are bound to. */
+  /** The loopback address of the attacker's sockets. */
   readonly from: string;
-  /** What it says it is called. */
+  /** The attacker's worker name. */
   readonly name: string;
   readonly draw: Draw;
   readonly signal: AbortSignal;
   readonly tell: (told: Told) => void;
-  /** One a process: whoever computes with it must be alone. */
+  /** One engine per process: only one worker may compute with it at a time. */
   readonly engines: () => Promise<EngineCache>;
 }
 
-/** Never pings: an attacker has no interest in the other side's life. */
+/** Never pings: an attacker does not check whether the other side is alive. */
 const LIMITS = { ...DEFAULT_LIMITS, pingMs: 2 ** 30 };
 const CONNECT_MS = 5_000;
 
 export const pause = (ms: number) => new Promise<void>((go) => setTimeout(go, ms));
 
-/** A connected socket, with TLS where the coordinator has it; destroyed when the attack is over. */
+/** A connected socket, with TLS if the coordinator uses it. Destroyed when the attack is over. */
 export async function openSocket({ target, from, signal }: AttackContext): Promise<Socket> {
   signal.throwIfAborted();
   const place = { host: target.host, port: target.port, localAddress: from };
@@ -65,7 +65,7 @@ export interface OpenWebSocket {
   readonly socket: Socket;
 }
 
-/** An open WebSocket that has said nothing yet. Throws the HTTP status of a refusal. */
+/** An open WebSocket that has not sent anything yet. Throws the HTTP status of a refusal. */
 export async function openWebSocket(
   context: AttackContext,
   { path = '/', headers = {} }: { readonly path?: string; readonly headers?: Readonly<Record<string, string>> } = {},

@@ -1,6 +1,6 @@
 /**
- * Attacks on a coordinator with an honest worker beside it: strangers, holders of the token, pages. Prints what an
- * honest cluster loses by each; ends with exit code 1 when anything is beyond its bound.
+ * Attacks on a coordinator that has an honest worker, by strangers, holders of the token and pages. Prints what an
+ * honest cluster loses by each. Ends with exit code 1 if anything is beyond its bound.
  *
  *     npm run attack -- [NAME...] [--seed 7]
  */
@@ -24,7 +24,7 @@ const LIE_STEPS = 200;
 
 type Say = (line: string) => void;
 
-/** Those plans whose name is, or begins with, one of `names`; all without names. */
+/** The plans whose name is, or begins with, one of `names`; without names, all. */
 function chosen<T extends { readonly name: string }>(plans: readonly T[], names: readonly string[]): readonly T[] {
   return names.length === 0
     ? plans
@@ -44,7 +44,7 @@ function lieRow({ plan, lies, found, isExact, isMarked, why, faults, code }: Lie
   return `| ${plan.name} | ${plan.liars.length} | ${plan.honest} | ${lies.join(', ')} | ${found} | ${digest} | ${result} |`;
 }
 
-/** Attacks a coordinator of each coordinatorKind in turn; one that has ended is followed by another. Returns what is wrong. */
+/** Attacks a coordinator of each kind in turn, and starts another one if it has ended. Returns the faults. */
 async function attackAll(
   program: string,
   names: readonly string[],

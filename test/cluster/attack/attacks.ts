@@ -1,11 +1,11 @@
-/** The attacks by name, and what an honest cluster loses by each. */
+/** The attacks by name, and measurements of what an honest cluster loses by each. */
 
 import { pause } from './attack-context.js';
 import { AttackedCluster, type AttackedClusterOptions } from './attacked-cluster.js';
 import type { Attacker } from './attacker.js';
 import type { AttackName } from './process.js';
 
-/** Which coordinator it needs. */
+/** Kind of the coordinator that an attack needs. */
 export type CoordinatorKind = 'plain' | 'tls' | 'audit';
 
 export const COORDINATORS: Readonly<Record<CoordinatorKind, AttackedClusterOptions>> = {
@@ -20,13 +20,13 @@ export interface Plan {
   readonly who: 'member' | 'stranger' | 'page';
   readonly coordinatorKind: CoordinatorKind;
   readonly renames?: boolean;
-  /** For the script only: what it shows beyond the others takes longer than a test should. */
+  /** Only for the script: too long for a test. */
   readonly isLong?: boolean;
-  /** From the honest worker's own address, as behind a router that translates addresses. */
+  /** The attack comes from the honest worker's own address, as behind a NAT router. */
   readonly beside?: boolean;
-  /** A second coordinator is there, from which it can learn. */
+  /** There is a second coordinator, from which the attacker can learn. */
   readonly learns?: boolean;
-  /** What is wrong besides what is measured of every attack. */
+  /** Returns a fault besides those measured for every attack. */
   readonly check?: (
     cluster: AttackedCluster,
     attacker: Attacker,
@@ -37,7 +37,7 @@ export interface Plan {
 const joinReason = (cluster: AttackedCluster, worker: RegExp) =>
   cluster.events.findLast(({ event, worker: who }) => event === 'join' && worker.test(String(who)))?.reason;
 
-/** What moves a cursor, colours or clears; a line's end is the terminal's own. */
+/** Control characters that move a cursor, set colours or clear. Line ends are allowed. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
 
@@ -73,7 +73,7 @@ export const PLANS: readonly Plan[] = [
   member('stats', {
     check: async (cluster) => {
       const share = await cluster.shareOf(/^stats-/);
-      // It works as much as the honest one, at most.
+      // It computes at most as much as the honest worker.
       return share > 0.75 ? `it is credited with ${(100 * share).toFixed(0)} % of the tokens` : undefined;
     },
   }),
@@ -111,12 +111,12 @@ export const PLANS: readonly Plan[] = [
 
 export interface Outcome {
   readonly plan: Plan;
-  /** Steps a second. */
+  /** Steps per second before and during the attack. */
   readonly before: number;
   readonly during: number;
-  /** Resident memory of the coordinator, at most, beyond what it was before. */
+  /** Largest increase of the coordinator's resident memory. */
   readonly memoryMiB: number;
-  /** The slowest honest join. */
+  /** Milliseconds of the slowest honest join. */
   readonly joinMs: number;
   /** How the attacker's connections ended. */
   readonly ends: string;
@@ -126,29 +126,31 @@ export interface Outcome {
 export interface Times {
   readonly beforeMs: number;
   readonly duringMs: number;
-  /** Until the run goes on after the attack. */
+  /** Time in which the run must go on after the attack. */
   readonly afterMs: number;
 }
 
 export const QUICK: Times = { beforeMs: 1_200, duringMs: 3_000, afterMs: 20_000 };
-/** For a second try: the first one may have met a busy machine, or the owner's adapter compiling what it needs once. */
+/**
+ * For a second try: during the first one the machine may have been busy, or the owner's adapter compiling its kernels.
+ */
 export const PATIENT: Times = { beforeMs: 3_000, duringMs: 9_000, afterMs: 40_000 };
 export const LONG: Times = { beforeMs: 5_000, duringMs: 20_000, afterMs: 30_000 };
 
-/** The bounds that an attack must stay within. */
+/** The bounds of an attack's effects. */
 const LEAST_PART = 0.5;
 const MOST_MIB = 64;
 const MOST_JOIN_MS = 2_000;
 const LOOK_MS = 100;
-/** From one honest join to the next. */
+/** Pause between two honest joins. */
 const JOIN_EVERY_MS = 1_200;
 
-/** Where the honest worker is. */
+/** Address of the honest worker. */
 const HONEST = '127.0.0.1';
 
 let addresses = 0;
 
-/** Steps a second, and the most resident memory, over so many milliseconds or until the coordinator has ended. */
+/** Steps per second and the largest resident memory, over `ms` milliseconds or until the coordinator has ended. */
 async function measure(
   cluster: AttackedCluster,
   ms: number,
@@ -160,7 +162,7 @@ async function measure(
   return { rate: cluster.rate(start, performance.now()), mostMiB };
 }
 
-/** Honest workers come one after the other while `going`. Returns how long the slowest took, in milliseconds. */
+/** Honest workers join one after the other while `going` is true. Returns the milliseconds of the slowest join. */
 async function slowestJoin(cluster: AttackedCluster, going: () => boolean): Promise<number> {
   let slowest = 0;
   while (going() && cluster.coordinator.running) {
@@ -170,7 +172,7 @@ async function slowestJoin(cluster: AttackedCluster, going: () => boolean): Prom
   return slowest;
 }
 
-/** One attack on a cluster that trains, from an address that nobody has used. */
+/** One attack on a cluster that trains, from an unused address. */
 async function attackOn(
   cluster: AttackedCluster,
   attacker: Attacker,
@@ -220,7 +222,7 @@ async function attackOn(
   }
 }
 
-/** A second attack, with more time, decides where the first one was beyond a bound. */
+/** If the first attack is beyond a bound, a second one with more time decides. */
 export async function attackTwice(
   cluster: AttackedCluster,
   attacker: Attacker,
@@ -233,7 +235,7 @@ export async function attackTwice(
   return attackOn(cluster, attacker, plan, seed, times.duringMs < PATIENT.duringMs ? PATIENT : times);
 }
 
-/** What the coordinator said last that may be why it ended. */
+/** The coordinator's last line that may say why it ended. */
 export function lastWords({ coordinator }: AttackedCluster): string {
   const line = coordinator.text.split('\n').findLast((one) => /LT_|rror|not exact/.test(one));
   return (line ?? 'without a word').slice(0, 120);

@@ -1,4 +1,4 @@
-/** Attacks of who holds the token and need not be admitted: what they cost is memory, time, and the places of others. */
+/** Attacks by holders of the token that are not admitted. They cost memory, time and connections of others. */
 
 import { packLoss } from '../../../cluster/exchange/blocks.js';
 import { encodeFrame, MAX_FRAME_BYTES } from '../../../cluster/protocol/frame.js';
@@ -10,10 +10,10 @@ import { flood, pause } from './attack-context.js';
 
 const MIB = 2 ** 20;
 const POOL_BYTES = 256 * MIB;
-/** Wants of a connection that may wait. */
+/** Credit requests of a connection that may wait. */
 const WANTS = 8;
 
-/** Halved each time the coordinator says that it is too much. */
+/** Halved each time the coordinator refuses it as too much. */
 let wantedBytes = POOL_BYTES / WANTS;
 
 export const COSTS = {
@@ -49,7 +49,7 @@ export const COSTS = {
     if (!context.signal.aborted) throw new Error('hung up');
   },
 
-  /** Pings of the WebSocket protocol, with all they may carry, and never reads. */
+  /** Sends pings of the WebSocket protocol with full payloads, and never reads. */
   'protocol-pings': async (context) => {
     const { ws, socket } = await introduced(context);
     ws.pause();
@@ -73,7 +73,7 @@ export const COSTS = {
     await Promise.all([loop(), loop(), loop(), loop()]);
   },
 
-  /** Messages that never end, as large as they may be, on twelve connections. */
+  /** Begins messages of the largest size and never ends them, on twelve connections. */
   'half-message': async (context) => {
     const hold = async () => {
       const { ws, ended } = await introduced(context);
@@ -90,7 +90,7 @@ export const COSTS = {
     await Promise.all(Array.from({ length: 12 }, hold));
   },
 
-  /** Frames of 12 MB without credit, on four connections. */
+  /** Sends frames of 12 MB without credit, on four connections. */
   'no-credit': async (context) => {
     const send = async () => {
       const { ws, ended } = await introduced(context);

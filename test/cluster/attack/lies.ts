@@ -5,34 +5,36 @@ import { lastWords } from './attacks.js';
 
 export interface LiePlan {
   readonly name: string;
-  /** The share of assignments that are audited. */
+  /** The fraction of assignments that are audited. */
   readonly audit: number;
   readonly honest: number;
-  /** The address of each liar; liars lie alike. */
+  /** The address of each liar; all liars send the same wrong values. */
   readonly liars: readonly string[];
   readonly steps: number;
 }
 
 export interface LieOutcome extends Ending {
   readonly plan: LiePlan;
-  /** Assignments that each liar lied in before it was found, or in all. */
+  /** Number of assignments that each liar lied in before it was found, or in total. */
   readonly lies: readonly number[];
   readonly found: number;
-  /** Honest workers that were sent away as liars. */
+  /** Honest workers that were treated as liars. */
   readonly wronged: number;
   readonly faults: readonly string[];
 }
 
-/** The odds against a liar that is not found by then; nothing that a seed should hit. */
+/** Chance that a liar is not found within `mostLies`, so small that no seed should hit it. */
 const UNLIKELY = 1e-6;
 
-/** The most lies that pass unseen but for bad luck, each being found with this chance. */
+/** The largest number of lies that can pass, except with the chance `UNLIKELY`, if each is found with this chance. */
 export function mostLies(chance: number): number {
   if (chance <= 0) return Number.POSITIVE_INFINITY;
   return chance >= 1 ? 1 : Math.ceil(Math.log(UNLIKELY) / Math.log(1 - chance));
 }
 
-/** That a lie is found: it is audited, by the owner or an honest worker rather than by a liar of another person. */
+/**
+ * The chance that a lie is found: it is audited, and confirmed by the owner or an honest worker, not by another liar.
+ */
 export function chanceOf({ audit, honest, liars }: LiePlan): number {
   const accomplices = liars.filter((address) => address !== liars[0]).length;
   return (audit * (honest + 1)) / (honest + 1 + accomplices);
@@ -51,7 +53,7 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
     const onListening = ({ target }: AttackedCluster) => {
       for (const [i, from] of liars.entries())
         begins.push(attackers[i].begin({ attack: 'lie', target, from, name: `liar${i + 1}`, seed, once: true }));
-      // Told below, or not at all where the run does not begin.
+      // A failure is reported below, unless the run does not begin.
       for (const begin of begins) begin.catch(() => {});
     };
     cluster = await AttackedCluster.open({ audit, honest, steps, seed, more: least, onListening });
@@ -83,7 +85,7 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
 
 const [A, B] = ['127.0.3.1', '127.0.3.2'];
 
-/** One liar beside one and two honest workers, at each share; then liars that agree. */
+/** One liar with one and two honest workers, at each audit fraction; then liars that agree. */
 export function liePlans(steps: number): LiePlan[] {
   const alone = [0.1, 0.2, 0.5].flatMap((audit) =>
     [1, 2].map((honest) => ({ name: `lie ${audit}, ${honest} honest`, audit, honest, liars: [A], steps })),

@@ -1,6 +1,6 @@
 /**
- * Attacks of members that do not do, or do wrong, what they are dealt. Each is a real `Worker` with a real engine, whose
- * connection is bent: the probes are answered as the protocol asks, and then comes what the attack is about.
+ * Attacks by members that do not do their assignments, or do them wrong. Each is a real `Worker` with a real engine and
+ * a hooked connection: it answers the probes correctly, then the attack begins.
  */
 
 import { packLoss, packSums } from '../../../cluster/exchange/blocks.js';
@@ -17,7 +17,7 @@ import { type Admitted, type Attack, admitted, DEAF, ignore, untilEnded } from '
 import { type AttackContext, type Authenticated, connectAs, flood } from './attack-context.js';
 import type { Hooks } from './hooked-connection.js';
 
-/** Is dealt work and answers it by `hooks`. */
+/** An attack by a member that answers its assignments by `hooks`. */
 const member =
   (hooks: (context: AttackContext) => Hooks): Attack =>
   async (context) => {
@@ -27,14 +27,14 @@ const member =
 
 const swallowWork = ({ type }: CoordinatorMessage) => type !== 'assign' && type !== 'evaluate';
 
-/** Members of one process share an engine, which none of them uses: what it holds is nobody's affair. */
+/** Members of one process share an engine that none uses, so they suppress complaints about its weights. */
 const noMismatch = ({ type }: WorkerMessage) => type !== 'mismatch';
 
 function bucketOf(message: Uint8Array, frames: FrameContext): number {
   return decodeFrame(message, { ...frames, kinds: ['contribution'] }).header.bucket;
 }
 
-/** Another gradient than the computed one: same length, well formed, and the same by everybody who lies. */
+/** Changes the gradient in a message: same length, well formed, and the same change for every liar. */
 export function lieIn(message: Uint8Array, frames: FrameContext): Uint8Array {
   const { header, payload } = decodeFrame(message, { ...frames, kinds: ['contribution'] });
   if (header.kind !== 'contribution' || header.bucket === frames.buckets - 1) return message;
@@ -56,7 +56,7 @@ export const MEMBERS = {
   /** Answers pings and never works. */
   stall: member(() => ({ arrives: swallowWork })),
 
-  /** Says that it has begun, and never ends. */
+  /** Reports that it has begun, and never ends. */
   'stall-begun': member(() => ({
     arrives: (message, connection) => {
       if (message.type === 'assign') {
@@ -67,7 +67,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Computes, and sends all but the loss. */
+  /** Computes, and sends everything except the loss. */
   'stall-part': member(() => ({
     frame: (message, frames) => (bucketOf(message, frames) === frames.buckets - 1 ? undefined : message),
   })),
@@ -101,7 +101,7 @@ export const MEMBERS = {
     await untilEnded(context, ended);
   },
 
-  /** Answers pings, never works, and comes back under a new name each time its work is revoked. */
+  /** Answers pings, never works, and rejoins under a new name each time its work is revoked. */
   'stall-rename': member(() => ({
     arrives: (message, connection) => {
       if (message.type === 'revoke') connection.close();
@@ -109,7 +109,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Hands everything back. */
+  /** Hands back every assignment. */
   'hand-back': member(() => ({
     arrives: (message, connection) => {
       if (!swallowWork(message) && 'microBatches' in message && 'assignment' in message) {
@@ -120,7 +120,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Says that all weights came out wrong, again and again. */
+  /** Reports that all weights are wrong, again and again. */
   mismatch: async (context) => {
     const { connection, socket, ended } = await admitted(context, { arrives: swallowWork });
     const buckets = Array.from({ length: (connection.frames?.buckets ?? 2) - 1 }, (_, i) => i);
@@ -131,14 +131,14 @@ export const MEMBERS = {
   /** Refuses every micro-batch. */
   refuse: member(() => ({ arrives: refusal })),
 
-  /** Two connections of one address do. */
+  /** Two connections of one address refuse every micro-batch. */
   'refuse-two': async (context) => {
     const first = await admitted(context, { arrives: refusal, leaves: noMismatch });
     const second = await admitted(context, { arrives: refusal, leaves: noMismatch }, `${context.name}-second`);
     await Promise.race([untilEnded(context, first.ended), untilEnded(context, second.ended)]);
   },
 
-  /** Says of every evaluation that its loss is not finite, and works otherwise. */
+  /** Reports a loss that is not finite for every evaluation, and works otherwise. */
   'refuse-evaluation': member(() => ({
     arrives: (message, connection) => {
       if (message.type !== 'evaluate') return true;
@@ -159,7 +159,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Works, and claims to have computed for ages. */
+  /** Works, and reports huge computing times. */
   stats: member(() => ({
     leaves: (message, connection) => {
       if (message.type !== 'stats') return true;
@@ -168,7 +168,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Works, and answers an evaluation by a frame with a loss of its own. */
+  /** Works, and answers an evaluation with a frame that holds an invented loss. */
   'evaluate-frame': member(() => ({
     arrives: (message, connection) => {
       if (message.type !== 'evaluate' || message.version === 0) return true;
@@ -183,7 +183,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Shows the bit class that it was found to have by another coordinator of the same run, without computing anything. */
+  /** Copies the hashes that it gave another coordinator of the same model, without computing anything. */
   class: async (context) => {
     const hashes = new Map<string, string>();
     const first = await admitted(

@@ -1,4 +1,4 @@
-/** The process of an attacker: does what its parent says, one attack at a time. */
+/** The process of an attacker: runs the attacks that its parent requests, one at a time. */
 import { setMaxListeners } from 'node:events';
 import { constants, setPriority } from 'node:os';
 import { EngineCache } from '../../../cluster/worker/engine-cache.js';
@@ -24,9 +24,9 @@ export type ToAttacker =
       readonly from: string;
       readonly name: string;
       readonly seed: number;
-      /** Comes under a new name each time. */
+      /** Rejoins under a new name each time. */
       readonly renames: boolean;
-      /** Not again after it was found out. */
+      /** Does not rejoin after it was found out. */
       readonly once: boolean;
     }
   | { readonly type: 'stop' };
@@ -44,7 +44,7 @@ function start(message: Extract<ToAttacker, { type: 'start' }>): void {
   const { attack, target, teacher, from, name, seed, renames, once } = message;
   const controller = new AbortController();
   const { signal } = controller;
-  // Every socket ends with the attack.
+  // Every socket is closed when the attack ends.
   setMaxListeners(0, signal);
   const draw = new Draw(seed);
   const run: Attack = ATTACKS[attack];
@@ -75,5 +75,5 @@ process.on('message', (message: ToAttacker) => {
   else void stop?.();
 });
 process.on('disconnect', () => process.exit(0));
-// The machine belongs to those who are attacked: what they lose is the coordinator's affair, not the processor's.
+// Low priority: the test measures what the coordinator loses by the attack, not by a busy processor.
 setPriority(constants.priority.PRIORITY_BELOW_NORMAL);

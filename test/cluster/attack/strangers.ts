@@ -1,4 +1,4 @@
-/** Attacks of who reaches the coordinator's port and knows no token; and of a page, which knows it. */
+/** Attacks by strangers that reach the coordinator's port without a token, and by a page, which has it. */
 
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
@@ -20,10 +20,10 @@ import type { Attack } from './admission.js';
 import { type AttackContext, connectAs, flood, openSocket, openWebSocket, over, pause } from './attack-context.js';
 
 const SOCKETS = 40;
-/** Clears a screen, sets a clipboard, and puts a line of its own where the cursor is. */
+/** Escape sequences that clear a screen, set a clipboard, and print a line at the cursor. */
 const ESCAPES = '\u001b[2J\u001b]52;c;aGk=\u0007\u009b1A\rrun      forged\u202e';
 
-/** Does it on so many sockets at once, each again when it has ended. */
+/** Runs `once` in `loops` parallel loops. */
 async function inLoops(context: AttackContext, loops: number, once: () => Promise<unknown>, restMs = 0): Promise<void> {
   context.tell({ told: 'begun' });
   const loop = async () => {
@@ -47,7 +47,7 @@ export function codeOf(error: unknown): string {
 
 const closed = (socket: Socket) => (socket.destroyed ? Promise.resolve() : once(socket, 'close'));
 
-/** A byte a second; ends with the socket. */
+/** Sends a byte a second until the socket ends. */
 async function drip({ signal }: AttackContext, socket: Socket, text: string | Uint8Array): Promise<void> {
   for (let i = 0; !signal.aborted && socket.writable; i++) {
     socket.write(Buffer.from([Buffer.from(text)[i % text.length]]));
@@ -60,7 +60,7 @@ const upgradeRequest = ({ target }: AttackContext, more = '') =>
   `GET / HTTP/1.1\r\nHost: ${target.host}:${target.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
   `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${more}\r\n`;
 
-/** The status of what is answered to raw bytes; 0 for none. */
+/** The HTTP status of the answer to raw bytes; 0 without an answer. */
 async function statusOf(context: AttackContext, bytes: string): Promise<number> {
   const socket = await openSocket(context);
   socket.write(bytes);
@@ -70,7 +70,7 @@ async function statusOf(context: AttackContext, bytes: string): Promise<number> 
 }
 
 export const STRANGERS = {
-  /** Open WebSockets that never prove a token, and are opened again when they are closed. */
+  /** Opens WebSockets that never prove a token, and opens them again when they are closed. */
   'silent-sockets': (context) =>
     inLoops(context, SOCKETS, async () => {
       const { socket } = await openWebSocket(context);
@@ -78,7 +78,7 @@ export const STRANGERS = {
       await closed(socket);
     }),
 
-  /** A byte a second: half of them of an HTTP request, half of a WebSocket message. */
+  /** Sends a byte a second: half of the sockets send an HTTP request, half a WebSocket message. */
   'slow-handshake': (context) => {
     let n = 0;
     return inLoops(context, 2 * SOCKETS, async () => {
@@ -86,15 +86,15 @@ export const STRANGERS = {
       socket.resume();
       if (n++ % 2 === 0) return drip(context, socket, upgradeRequest(context, `X-Long: ${'x'.repeat(4000)}\r\n`));
       socket.write(upgradeRequest(context));
-      // A masked binary message of 120 bytes, whose last byte never comes in time.
+      // A masked binary message of 120 bytes, whose last byte does not come in time.
       return drip(context, socket, Buffer.concat([Buffer.from([0x82, 0xf8, 0, 0, 0, 0]), Buffer.alloc(120, 0x81)]));
     });
   },
 
-  /** TLS handshakes (or TCP where there is no TLS) without end. */
+  /** Endless TLS handshakes, or TCP connections without TLS. */
   'tls-flood': (context) => inLoops(context, 16, async () => (await openSocket(context)).destroy()),
 
-  /** HTTP requests one behind the other, whose answers nobody reads. */
+  /** Sends pipelined HTTP requests and never reads the answers. */
   pipeline: (context) =>
     inLoops(context, 8, async () => {
       const socket = await openSocket(context);
@@ -112,7 +112,7 @@ export const STRANGERS = {
       socket.destroy();
     }),
 
-  /** Requests of a page by a name that somebody else points at the coordinator's address. */
+  /** Requests for a page under a foreign name that resolves to the coordinator's address. */
   host: async (context) => {
     context.tell({ told: 'begun' });
     const { port, secure } = context.target;
@@ -128,7 +128,7 @@ export const STRANGERS = {
     await over(context);
   },
 
-  /** Control characters in everything that may be logged. */
+  /** Sends control characters in everything that may be logged. */
   escapes: async (context) => {
     context.tell({ told: 'begun' });
     const quietly = (work: Promise<unknown>) => work.catch(() => {});
@@ -165,10 +165,10 @@ export const STRANGERS = {
     await over(context);
   },
 
-  /** Upgrades to a WebSocket in loops, each dropped at once. */
+  /** Upgrades to WebSockets in loops, and drops each at once. */
   'upgrade-flood': (context) => inLoops(context, 20, async () => (await openWebSocket(context)).socket.destroy()),
 
-  /** A page that asks for all of the history again and again, and never reads. */
+  /** A page that requests the whole history again and again, and never reads. */
   history: async (context) => {
     const { ws, socket } = await openWebSocket(context, { path: WATCH_PATH });
     const say = (message: PageMessage) => ws.send(JSON.stringify(message));

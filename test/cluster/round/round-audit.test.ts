@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { OWNER, type RoundAction, type RoundConfig, sets } from '../../../cluster/round/round.js';
 import { type Of, RoundHarness, types } from '../simulator/round-harness.js';
 
-/** One micro-batch a step, so that one worker has all of it; all workers have proved themselves. */
+/** A round with one micro-batch a step, so that one worker has all of it. All workers have proved themselves. */
 function harness(config: Partial<RoundConfig>, persons: Record<number, string>): RoundHarness {
   const made = new RoundHarness({ audit: 0.5, ...config });
   for (const [worker, person] of Object.entries(persons)) made.join(Number(worker), 'a', person);
@@ -17,7 +17,7 @@ function finish(made: RoundHarness): void {
 const AUDITED = 0.1;
 const NOT_AUDITED = 0.9;
 
-/** What a worker can see. */
+/** Actions that a worker can see. */
 const visible = (actions: RoundAction[]) =>
   actions.filter(({ type }) => ['assign', 'hand-back', 'revoke', 'send', 'close', 'admit', 'commit'].includes(type));
 
@@ -205,7 +205,7 @@ describe('whoever is found wrong', () => {
     made.join(5, 'b', 'liar');
     expect(types(made.actions)).toEqual(['close']);
     expect(made.notes('mixed')).toEqual([]);
-    // Others behind its address may be honest, and what they send is confirmed.
+    // Others behind its address may be honest, so their work is taken and confirmed.
     made.join(6, 'a', 'liar');
     expect(made.of('admit')).toHaveLength(1);
     made.do({ type: 'owner-unable' });
@@ -234,7 +234,7 @@ describe("the owner's adapter", () => {
     expect(made.notes('unaudited')).toHaveLength(1);
     const [again] = made.of('assign');
     expect(again.worker).toBe(1);
-    // Drawn again, it is not audited again.
+    // Although it is drawn again, it is not audited again.
     expect(types(made.contribute(again, 0, { draw: AUDITED }))).toEqual(['add']);
   });
 });

@@ -10,7 +10,7 @@ import { type Of, RoundHarness, types } from '../simulator/round-harness.js';
 
 const HAPPENING_MS = 50;
 
-/** Lets time pass; every worker of `alive` gives a sign of life. Returns when `what` happened first, and stops there. */
+/** Lets time pass, with signs of life of the workers in `alive`. Stops when `what` is true; returns that time. */
 function wait(
   harness: RoundHarness,
   ms: number,
@@ -102,7 +102,7 @@ describe('late work', () => {
     harness.now += 100;
     harness.work(fast);
     const at = harness.now;
-    // Two micro-batches of 50 ms, all in, and the overhead: late after two and a half times that.
+    // Two micro-batches of 50 ms each, and the overhead: late after two and a half times that.
     const late = wait(harness, 5000, [1, 2], assigns);
     const [twin] = harness.of('assign');
     expect(twin).toMatchObject({ worker: 2, microBatches: slow.microBatches, buckets: slow.buckets });
@@ -181,7 +181,7 @@ describe('late work', () => {
       backOffs.push(harness.now - fencedAt);
       fencedAt = undefined;
     }
-    // To the next step.
+    // On to the next step.
     expect(backOffs.map((ms) => 1000 * Math.floor(ms / 1000))).toEqual([2000, 4000, 8000]);
   });
 
@@ -301,7 +301,7 @@ describe('what nobody asked for', () => {
       if (assigns(harness)) handBack(harness.of('assign'));
       else wait(harness, 1000, [1], assigns);
     }
-    // One a second while nobody else is there.
+    // One a second while there is no other worker.
     expect(dealt).toBeLessThan(65);
     expect(dealt).toBeGreaterThan(20);
     const isItsTurn = (b: RoundHarness) => b.of('assign').some((a) => a.worker === 2);
@@ -343,7 +343,7 @@ describe('a refusal', () => {
     refuse(harness, assign, sets.setOf(4, [1]));
     expect(harness.of('stopped')).toEqual([]);
     const dealt = harness.of('assign').map((a) => [a.worker, sets.idsOf(a.microBatches)]);
-    // The rest goes to somebody else: who refuses is dealt nothing more of this step.
+    // The rest goes to another worker: a refuser is dealt nothing more of this step.
     expect(dealt).toEqual(
       expect.arrayContaining([
         [OWNER, [1]],

@@ -144,7 +144,7 @@ describe('takeover', () => {
       }
       return undefined;
     };
-    // Nothing is known of speeds: a micro-batch is taken to need a second.
+    // Without measured speeds a micro-batch is assumed to need a second.
     expect(fencedAt(0)).toBe(5000);
     const assigns = harness.of('assign');
     expect(assigns).toMatchObject([{ worker: 2 }]);
@@ -202,7 +202,7 @@ describe('weights', () => {
     harness.reads = false;
     harness.step(1);
     harness.step(2);
-    // One bucket is on its way since step 1; the others are two versions behind.
+    // One bucket has been on its way since step 1; the others are two versions behind.
     harness.reads = true;
     harness.do({ type: 'sent', worker: 1 });
     const sent = harness.of('send').map((s) => [s.bucket, s.version, s.form]);

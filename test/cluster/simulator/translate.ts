@@ -4,7 +4,9 @@ import { sets } from '../../../cluster/round/round.js';
 import type { DealtWork } from '../../../cluster/worker/work.js';
 import type { FromWorker, ToWorker } from './owner.js';
 
-/** What the coordinator's shell and the wire make of actions and messages, with one integer for each bucket's bytes. */
+/**
+ * Translates actions and messages like the coordinator's shell and the wire, with one integer for each bucket's bytes.
+ */
 
 const NO_IDS = new Uint8Array();
 
@@ -28,7 +30,7 @@ export function dealtOf({ assignment, kind, step, ...dealt }: Extract<ToWorker, 
   return { assignment, kind, step, microBatches, buckets: sets.idsOf(dealt.buckets) };
 }
 
-/** The events of a worker's message; of an evaluation's losses none, which are a contribution. */
+/** The round's events for a worker's message. None for an evaluation's losses, which are a contribution. */
 export function eventsOf(message: WorkerMessage): FromWorker[] {
   switch (message.type) {
     case 'ready':
