@@ -42,21 +42,21 @@ import { MAX_TOKEN_BYTES, tokenBytes } from './protocol/tokens.js';
 import type { Refusals } from './refusals.js';
 import { Throughput } from './throughput.js';
 import { advertise } from './transport/discovery.js';
-import { DEFAULT_LIMITS } from './transport/limits.js';
+import { COORDINATOR_LIFE, DEFAULT_LIMITS } from './transport/limits.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './transport/listen-port.js';
 import { ClusterServer } from './transport/server.js';
 import { isAny, ownAddress } from './transport/shown-address.js';
 import { type OwnBitClass, ownBitClass } from './worker/bit-class.js';
 
-/** What a coordinator is told beside the run's own options. */
+/** What a coordinator is told in addition to the run's own options. */
 export interface ClusterSettings {
   readonly host: string;
-  /** 0 takes a free one; absent, the default port or the next that is free. */
+  /** 0 takes a free port; absent, the default port or the next free one. */
   readonly port?: number;
   readonly minWorkers: number;
   readonly exact: boolean;
   readonly audit: number;
-  /** Plain ws on other addresses than this machine's own. */
+  /** Allows ws without TLS on addresses that other machines reach. */
   readonly plain: boolean;
   readonly cert?: string;
   readonly key?: string;
@@ -65,7 +65,7 @@ export interface ClusterSettings {
   readonly isResumed: boolean;
 }
 
-/** Counters that are zero in a run without trouble. */
+/** Counters that are zero in a run without trouble; only those above zero are reported. */
 const REMARKABLE: ReadonlySet<string> = new Set([
   'stale',
   'impossible',
@@ -80,18 +80,15 @@ const REMARKABLE: ReadonlySet<string> = new Set([
 
 const THROUGHPUT_MS = 10_000;
 
-/** A pong is life: a worker that computes for long says nothing else, and five seconds of silence can fence it. */
-const LIFE = { pingMs: 1_000, missedPings: 30 };
-
 /** Owns the state and takes the steps of a run; workers that join compute them. */
 export class ClusterBackend implements RunBackend {
   #engine: ClusterEngine | undefined;
   #server: ClusterServer | undefined;
   #withdraw: () => void = () => {};
-  /** Absent before the run begins, and once everybody leaves, which is no news. */
+  /** Absent before the run begins and after it ends: the departures at the end are no news. */
   #news: ClusterNews | undefined;
   #refusals: Refusals | undefined;
-  /** What the owner's adapter cannot; what is said before the run begins waits. */
+  /** Why the owner's adapter cannot compute, as far as it was said before the run began. */
   readonly #unable: string[] = [];
   #sayUnable: (text: string) => void = (text) => void this.#unable.push(text);
   #incarnation = 1;
@@ -106,7 +103,7 @@ export class ClusterBackend implements RunBackend {
     return this.settings.audit > 0;
   }
 
-  /** At most: differences are packed, and seldom as wide as here. */
+  /** Upper bound of host memory in bytes: packed differences are seldom as wide as assumed here. */
   hostMemory(layout: ParameterLayout): BytesByUse {
     const updates = layout.buckets().reduce((sum, { size }) => sum + 4 * mostWords(size, 'differences'), 0);
     return { sums: 8 * layout.allocatedValues, updates, receiving: DEFAULT_LIMITS.receivePoolBytes };
@@ -119,7 +116,7 @@ export class ClusterBackend implements RunBackend {
     const last = await lastStart(path, isResumed);
     this.#incarnation = last.incarnation + 1;
     this.#from = from;
-    // Before the long work of what follows.
+    // Checked first: what follows takes long.
     this.#ports = portsFor(port, last.port);
     await listenOn(host, this.#ports, (one) => checkAddress(host, one));
     checkMessages(config);
@@ -134,7 +131,7 @@ export class ClusterBackend implements RunBackend {
       audit,
       ownClass: await this.#bitClass(job, tell),
       availableBytes: () => availableMemory(gpu.adapter),
-      // What came after the step that the run goes on from is computed again.
+      // Steps after `from` are computed again, so their contributions do not count.
       firstSteps: isResumed ? firstStepsOf(path, from) : undefined,
       onNote: (note, step) => this.#news?.tell(note, step),
       onOwnerUnable: (reason) => this.#sayUnable(`the adapter here cannot confirm what workers compute: ${reason}`),
@@ -143,7 +140,7 @@ export class ClusterBackend implements RunBackend {
     return this.#engine;
   }
 
-  /** By a device of its own, so that its memory is free again before the owner's is taken. */
+  /** Uses a device of its own, whose memory is free again before the owner's is taken. */
   async #bitClass({ config, plan }: Job, tell: Tell): Promise<OwnBitClass> {
     const gpu = await openGpu(this.settings.adapter);
     try {
@@ -155,7 +152,7 @@ export class ClusterBackend implements RunBackend {
     }
   }
 
-  /** The workers' step in hand may take so long once the end is asked for. */
+  /** How long the current step may still take once the end is asked for. */
   readonly patienceMs = 30_000;
 
   async begin(started: StartedRun): Promise<void> {
@@ -207,14 +204,14 @@ export class ClusterBackend implements RunBackend {
     const refusals = refusalsOf(started);
     this.#refusals = refusals;
     this.#server = await listenOn(host, this.#ports, async (port) => {
-      // Where a socket for IPv6 does not see that IPv4's is taken.
+      // A socket for IPv6 may not notice that the port is taken for IPv4.
       if (port > 0 && host === '::') await checkAddress('0.0.0.0', port).catch(throwIfTaken);
       return ClusterServer.listen({
         host,
         port,
         token: access.token,
         tls: plain ? undefined : access,
-        limits: LIFE,
+        limits: COORDINATOR_LIFE,
         allowPlain: plain,
         version: version(),
         onRequest: serveSite(siteFolder()),
@@ -231,7 +228,7 @@ export class ClusterBackend implements RunBackend {
   }
 
   workers(step: number): WorkersEvent {
-    // Before the checkpoint that they belong to.
+    // Events are written before the checkpoint that they belong to.
     this.#news?.flushEvents();
     const news = this.#engine?.credits.tally.takeNews() ?? [];
     return { event: 'workers', step, workers: news.map((total) => ({ ...total })) };
@@ -263,7 +260,10 @@ export class ClusterBackend implements RunBackend {
   }
 }
 
-/** Throws LT_USAGE_BATCH where one worker's share of a step, ids and targets, could be more than a message. */
+/**
+ * Throws LT_USAGE_BATCH if the ids and targets of a whole step do not fit into one message: one worker may be dealt all
+ * of them.
+ */
 function checkMessages({ model, options }: RunConfig): void {
   const bytes = tokenBytes(model.vocabSize, options.batch * model.context);
   if (bytes > MAX_TOKEN_BYTES)
@@ -274,8 +274,8 @@ function checkMessages({ model, options }: RunConfig): void {
 }
 
 /**
- * What the run's last coordinator left at `path`. What lies at the path of a new run is another's, who was faster. Throws
- * as `readIncarnation`.
+ * What the run's last coordinator left at `path`. Nothing is read for a new run: files at its path belong to another
+ * process that was faster. Throws what `readIncarnation` throws.
  */
 export async function lastStart(
   path: string,
@@ -289,7 +289,10 @@ export async function lastStart(
   return { incarnation: await readIncarnation(folder), port: await readPort(folder) };
 }
 
-/** None where there are no metrics that can be read, which is told of when the run begins. */
+/**
+ * By person, the first step to which it contributed. Empty if the metrics cannot be read; the run reports that when it
+ * begins.
+ */
 function firstStepsOf(path: string, from: number): ReadonlyMap<string, number> {
   try {
     return firstStepsIn(readMetricsLines(join(path, 'metrics.jsonl')), from);

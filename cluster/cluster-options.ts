@@ -5,9 +5,9 @@ import { DEFAULT_LIMITS } from './transport/limits.js';
 
 const name = z.string().min(1);
 
-/** The options of `coordinator` beside those of a run. */
+/** The options that `coordinator` has in addition to those of a run. */
 export const CLUSTER_OPTIONS = {
-  /** Where workers join and the page is, `HOST:PORT`; every address, port 7070 or the next free one where it is left out. */
+  /** Address of workers and page, `HOST:PORT`. Default: every address, port 7070 or the next free one. */
   listen: option(name, {
     topic: 'Workers',
     value: '<host:port>',
@@ -15,41 +15,41 @@ export const CLUSTER_OPTIONS = {
     defaultWords: 'every address, port 7070 or the next free one',
     check: (text) => void listenAddress(text),
   }),
-  /** Workers that must be there before the first step; 1 by default. */
+  /** Workers that must be connected before the first step; 1 by default. */
   minWorkers: option(z.number().int().min(1).max(DEFAULT_LIMITS.connections), {
     topic: 'Workers',
     value: '<n>',
     help: 'workers that must be there before the first step',
     default: 1,
   }),
-  /** Refuses workers that compute other bits than this machine's adapter. */
+  /** Refuses workers that do not compute the same bits as this machine's adapter. */
   exact: option(z.boolean(), {
     topic: 'Workers',
     help: "refuse workers that compute other bits than this machine's adapter",
     default: false,
   }),
-  /** The share of what workers send that is computed again to check it, 0 to 1. */
+  /** The fraction of contributions that are computed again to check them, 0 to 1. */
   audit: option(z.number().min(0).max(1), {
     topic: 'Workers',
     value: '<share>',
     help: 'share of what workers send that is computed again to check it, 0 to 1',
     default: 0,
   }),
-  /** ws without TLS, also to other machines. */
+  /** Allows ws without TLS to other machines. */
   plain: option(z.boolean(), {
     topic: 'Workers',
     help: 'ws without TLS, also to other machines',
     default: false,
   }),
-  /** A certificate of one's own, PEM, and the file of its key. */
+  /** Files of your own certificate and its key, PEM. */
   cert: option(name, { topic: 'Workers', value: '<file>', help: 'your own certificate, PEM; needs --key' }),
   key: option(name, { topic: 'Workers', value: '<file>', help: 'its key, PEM, not encrypted' }),
 } as const;
 
-/** The most workers that one machine is given. */
+/** The most workers that `demo` starts on one machine. */
 const MOST_LOCAL_WORKERS = 64;
 
-/** The options of `demo` beside those of a run. */
+/** The options that `demo` has in addition to those of a run. */
 export const DEMO_OPTIONS = {
   /** Workers to start, each a process of its own; 2 by default. */
   workers: option(z.number().int().min(1).max(MOST_LOCAL_WORKERS), {

@@ -6,9 +6,9 @@ import { LocalWorkers } from './local-workers.js';
 import type { DemoRequest } from './request.js';
 
 /**
- * Trains a model with a coordinator in this process and workers on this machine, which are its children: they end with
- * the run, and with this process. One that falls is started again, some times. Resolves as `coordinate` does. Throws
- * LT_CLUSTER_WORKER where no worker stays up; what they have computed by then is saved.
+ * Trains a model with a coordinator in this process and workers on this machine. The workers are child processes: they
+ * end with the run, and with this process. A worker that exits is started again a few times. Resolves like
+ * `coordinate`. Throws LT_CLUSTER_WORKER if no worker stays up; what was computed by then is saved.
  */
 export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<RunResult> {
   const { workers: count } = settle(DEMO_OPTIONS, request);
@@ -26,7 +26,7 @@ export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<
         url: event.localUrl,
         adapter: request.adapter,
         software: event.software,
-        onFall: (text) => hooks.onEvent?.({ event: 'note', text }),
+        onExit: (text) => hooks.onEvent?.({ event: 'note', text }),
         onFailure: (why) => haste.abort(why),
       });
   };

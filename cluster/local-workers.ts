@@ -12,29 +12,29 @@ export interface LocalWorkersOptions {
   readonly url: string;
   /** The GPU whose name contains this. */
   readonly adapter?: string;
-  /** The adapter is the processor itself: each worker gets cores of its own. */
+  /** The adapter runs on the processor: each worker gets cores of its own. */
   readonly software: boolean;
-  /** Told in one line of a worker that fell. */
-  onFall(line: string): void;
-  /** None of them stays up. */
+  /** Called with one line about a worker that exited. */
+  onExit(line: string): void;
+  /** Called when no worker stays up. */
   onFailure(why: LantrainError): void;
 }
 
-/** A worker that falls so often is not started again. */
-const MOST_FALLS = 5;
+/** A worker that has exited this often is not started again. */
+const MOST_EXITS = 5;
 const RESTART_MS = 1000;
 const STOP_MS = 3000;
-/** Of what a worker says last. */
+/** Characters that are kept of what a worker printed last. */
 const MOST_CHARACTERS = 4000;
 
 /**
- * Keeps a number of workers running on this machine, each a process of this package's command line. Each has a channel to
- * this process and ends when it closes, so none outlives this process, whatever ends it.
+ * Keeps workers running on this machine, each a process of this package's command line. A worker ends when its IPC
+ * channel to this process closes, so none outlives this process, whatever ends it.
  */
 export class LocalWorkers {
   readonly #children = new Map<string, ChildProcess>();
   readonly #cores = allowedCores();
-  readonly #falls = new Map<string, number>();
+  readonly #exits = new Map<string, number>();
   #stopping = false;
 
   constructor(private readonly options: LocalWorkersOptions) {
@@ -64,7 +64,8 @@ export class LocalWorkers {
     const args = [main, 'worker', formatJoinUrl(bare), '--name', name, '--quiet', ...own];
     const start = nodeProcess(args, this.#shareOf(index));
     const child = spawn(start.command, start.args, {
-      // A group of its own: Ctrl-C reaches the coordinator alone, which tells the workers. Nothing is said over the channel.
+      // A process group of its own: Ctrl-C reaches only the coordinator, which tells the workers. No message goes over
+      // the IPC channel.
       detached: true,
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...process.env, ...start.env, [TOKEN_VARIABLE]: token },
@@ -79,29 +80,30 @@ export class LocalWorkers {
     });
     child.on('close', (code, signal) => {
       this.#children.delete(name);
-      if (code !== 0 && !this.#stopping) this.#fell(index, lastLine(said) ?? `it ended by ${signal ?? `code ${code}`}`);
+      if (code !== 0 && !this.#stopping)
+        this.#exited(index, lastLine(said) ?? `it ended by ${signal ?? `code ${code}`}`);
     });
   }
 
-  #fell(index: number, reason: string): void {
-    const { count, onFall, onFailure } = this.options;
+  #exited(index: number, reason: string): void {
+    const { count, onExit, onFailure } = this.options;
     const name = nameOf(index);
-    const falls = (this.#falls.get(name) ?? 0) + 1;
-    this.#falls.set(name, falls);
-    const again = falls < MOST_FALLS;
-    onFall(`worker ${name} fell: ${reason}; ${again ? 'starting another' : 'it is not started again'}`);
-    const lost = [...this.#falls.values()].filter((n) => n >= MOST_FALLS).length;
+    const exits = (this.#exits.get(name) ?? 0) + 1;
+    this.#exits.set(name, exits);
+    const again = exits < MOST_EXITS;
+    onExit(`worker ${name} fell: ${reason}; ${again ? 'starting another' : 'it is not started again'}`);
+    const lost = [...this.#exits.values()].filter((n) => n >= MOST_EXITS).length;
     if (again) setTimeout(() => this.#start(index), RESTART_MS).unref();
     else if (lost === count) onFailure(new LantrainError('LT_CLUSTER_WORKER', `no worker stays up: ${reason}`));
   }
 
-  /** On a software adapter, the cores that are this worker's own. */
+  /** This worker's own cores on a software adapter; undefined on any other. */
   #shareOf(index: number): ProcessorShare | undefined {
     const { software, count } = this.options;
     if (!software) return undefined;
     const threads = Math.max(1, Math.floor(this.#cores.length / count));
     const cores = this.#cores.slice(index * threads, (index + 1) * threads);
-    // With more workers than cores, the last ones run wherever there is time.
+    // With more workers than cores, the last ones are not bound to any core.
     return { threads, cores: cores.length === threads ? cores : [] };
   }
 }

@@ -6,10 +6,10 @@ import { noting } from '../src/run/tell.js';
 import type { ClusterEngine } from './coordinator/engine.js';
 import type { RoundNote } from './round/round.js';
 
-/** Workers that a line names; the rest is counted. */
+/** Workers that a line names; the others are counted. */
 const MOST_NAMED = 5;
 
-/** Notes that are no metrics events and yet tell of work that was done again, with what to say of them. */
+/** Notes that are no metrics events but belong in the page's log, with their text where the note has no reason. */
 const RETRIES: Readonly<Record<string, string>> = {
   stale: '',
   audit: '',
@@ -20,8 +20,8 @@ const RETRIES: Readonly<Record<string, string>> = {
 };
 
 /**
- * What becomes of the round's notes: events of the run, lines for the terminal, entries of the page's log. What members
- * cause is thinned out, so that nobody fills the disk.
+ * Turns the round's notes into events of the run, lines for the terminal and entries of the page's log. What workers
+ * cause is thinned out, so that nobody can fill the disk.
  */
 export class ClusterNews {
   readonly #events: Thinner<ClusterEvent>;
@@ -37,7 +37,7 @@ export class ClusterNews {
       try {
         journal.record(event);
       } catch (error) {
-        // A timer may have brought it here, where nobody would catch it.
+        // A timer may have called this, and nothing catches what a timer throws.
         engine.abandon(error as Error);
       }
     });
@@ -57,7 +57,7 @@ export class ClusterNews {
       journal.record({ event: 'inexact', step: note.since, worker, reason: note.reason });
       return;
     }
-    const event = eventOf(note, step, engine);
+    const event = metricsEventOf(note, step, engine);
     if (event !== undefined) {
       this.#events.add(event);
       return;
@@ -71,7 +71,7 @@ export class ClusterNews {
       this.#log.add({ event: note.note, worker, reason: 'reason' in note ? note.reason : RETRIES[note.note] });
   }
 
-  /** Records the events that are held back, as of now. */
+  /** Records the events that are held back. */
   flushEvents(): void {
     this.#events.flush();
   }
@@ -90,7 +90,7 @@ function namesOf(engine: ClusterEngine, workers: readonly number[]): string {
 }
 
 /** The metrics event of a note, for those notes that are events. */
-function eventOf(note: RoundNote, step: number, engine: ClusterEngine) {
+function metricsEventOf(note: RoundNote, step: number, engine: ClusterEngine) {
   const worker = 'worker' in note && note.worker !== undefined ? engine.nameOf(note.worker) : undefined;
   switch (note.note) {
     case 'join':

@@ -1,4 +1,4 @@
-/** The page of a run: who may see it, and where it is. */
+/** The page of a run: its secrets, its address and its server. */
 import { join } from 'node:path';
 import { ACCESS_FOLDER } from '../src/checkpoint/tree.js';
 import { type Access, adminTokenFile, loadOrCreateAccess } from '../src/net/access.js';
@@ -22,12 +22,12 @@ export function siteFolder(): string {
   return join(packageRoot(), 'dist', 'page');
 }
 
-/** What lets others see a run, and control it; without a fingerprint where there is no TLS. */
+/** The secrets that let others see a run and control it; the fingerprint is empty without TLS. */
 export function secretsOf({ token, fingerprint, admin }: Access, secure: boolean): PageSecrets {
   return { token, fingerprint: secure ? fingerprint : '', admin };
 }
 
-/** Who is not let in, on the terminal and in the page's log. */
+/** Reports refused connections on the terminal and in the page's log. */
 export function refusalsOf({ journal }: Pick<StartedRun, 'journal'>): Refusals {
   return new Refusals((text) => journal.mention('refuse', text, `refused ${text}`));
 }
@@ -42,7 +42,7 @@ export function watchersOf({ journal, controls }: StartedRun, secrets: PageSecre
   });
 }
 
-/** That a page shows the run on `host`, with the secrets in `folder`. */
+/** The event that says where the page is on `host`, with the admin token's file in `folder`. */
 export function watchEvent(
   host: string,
   port: number,
@@ -55,7 +55,7 @@ export function watchEvent(
   return { event: 'watch', host, ...where, secrets, adminFile: adminTokenFile(folder) };
 }
 
-/** The page of a run without a coordinator, by TLS unless it is for this machine only. */
+/** The page of a run without a coordinator, with TLS unless only this machine reaches it. */
 export class TrainingPage implements RunPage {
   readonly #host: string;
   readonly #port: number;

@@ -3,19 +3,19 @@ import { personOf } from '../src/net/person.js';
 import { LineBudget } from '../src/report/line-budget.js';
 import { LONGEST_WORDS, printableLine } from '../src/util/printable.js';
 
-/** Between the lines that say how many more there were. */
+/** Time between lines that count further refusals. */
 const PERIOD_MS = 60_000;
 const LIMITS = {
   all: { burst: 24, perMinute: 12 },
   kind: { burst: 8, perMinute: 6 },
   person: { burst: 4, perMinute: 3 },
 };
-/** Addresses that are told apart. */
+/** Distinct addresses that are counted. */
 const MOST_ADDRESSES = 1000;
 
 /**
- * Tells who was not let in. Strangers cause these lines, so they are few a minute of each kind, of each address and in
- * all; the rest are counted, and told in one line a minute.
+ * Reports refused connections. Strangers cause these lines, so their number per minute is limited by error code, by
+ * address and in total. The others are counted in one line a minute.
  */
 export class Refusals {
   readonly #budget = new LineBudget(LIMITS);
@@ -25,7 +25,7 @@ export class Refusals {
 
   constructor(private readonly tell: (text: string) => void) {}
 
-  /** `peer`: address and port; `who`: what it was, such as `a page of `. */
+  /** `peer`: address and port. `who`: what was refused, such as `a page of `. */
   add(error: LantrainError, peer: string, who = ''): void {
     if (this.#budget.take(error.code, personOf(peer))) {
       const why = printableLine(error.message, LONGEST_WORDS);
@@ -37,7 +37,7 @@ export class Refusals {
     this.#timer ??= setTimeout(() => this.flush(), PERIOD_MS).unref();
   }
 
-  /** Says how many more there were. */
+  /** Reports the refusals that were only counted. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

@@ -13,16 +13,16 @@ import { pageAddress } from './transport/shown-address.js';
 
 const HOST = '127.0.0.1';
 
-/** The page of a run, served for this machine. */
+/** The page of a run, served to this machine only. */
 export interface ServedRun {
-  /** What to open in a browser of this machine, with the secret that lets it in. */
+  /** The URL to open in a browser of this machine, with the secret that grants access. */
   readonly address: string;
   close(): Promise<void>;
 }
 
 /**
- * Serves the page of a run as it lies on the disk, to this machine. Throws LT_RUN_MISSING, LT_CHECKPOINT_CORRUPT, and
- * LT_CLUSTER_LISTEN where the port cannot be had; 0 takes a free one.
+ * Serves the page of a run on disk to this machine. Port 0 takes a free one. Throws LT_RUN_MISSING,
+ * LT_CHECKPOINT_CORRUPT, and LT_CLUSTER_LISTEN if the port is not available.
  */
 export async function serveRun({
   run: path,

@@ -3,12 +3,12 @@ import type { RemoteWorker } from './coordinator/members.js';
 
 type WorkTotals = Pick<RemoteWorker['totals'], 'tokens' | 'workMs'>;
 
-/** What each worker computes: its tokens by the time from when it was dealt them to when it had sent all. */
+/** Tokens per second of each worker: its tokens, divided by the time from dealing them to its last contribution. */
 export class Throughput {
-  /** Of those who were there at the last call. */
+  /** Totals of the workers that were connected at the last call. */
   #before: ReadonlyMap<number, WorkTotals> = new Map();
 
-  /** Since the last call; undefined when nobody has computed since. */
+  /** The rates since the last call; undefined if no worker has computed anything. */
   take(members: Iterable<Pick<RemoteWorker, 'id' | 'name' | 'totals'>>): ThroughputEvent | undefined {
     const workers: ThroughputEvent['workers'][number][] = [];
     const now = new Map<number, WorkTotals>();

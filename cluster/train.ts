@@ -4,12 +4,12 @@ import type { TrainRequest } from '../src/run/request.js';
 import { runTraining } from '../src/run/session.js';
 import { TrainingPage } from './page.js';
 
-/** Where a page is served that was asked for without saying where: for this machine, at a free port. */
+/** Address of a page whose request names none: this machine only, a free port. */
 const OWN_PAGE = '127.0.0.1:0';
 
 /**
- * Trains a model, or goes on with a run, in this process, and resolves when it has ended: `hooks.signal` ends it early,
- * with a checkpoint. Throws the LantrainError that says what is wrong, see `runTraining`.
+ * Trains a model, or resumes a run, in this process. Resolves when the run has ended; `hooks.signal` ends it early,
+ * with a checkpoint. Throws what `runTraining` throws.
  */
 export async function train(request: TrainRequest, hooks?: RunHooks): Promise<RunResult> {
   const { watch } = request;

@@ -1,7 +1,7 @@
-/** What a list of workers has room for: characters of a worker's name. */
+/** Characters of a worker's name that fit into a list of workers. */
 export const LONGEST_NAME = 64;
 
-/** A coordinator that answered on this network. Anybody may say that there is one. */
+/** A coordinator that answered on this network. The answer is not authenticated: anybody may send one. */
 export interface FoundCoordinator {
   readonly name: string;
   /** lantrain's version there. */
@@ -10,43 +10,43 @@ export interface FoundCoordinator {
   readonly url: string;
   readonly host: string;
   readonly port: number;
-  /** It takes connections without TLS. */
+  /** It accepts connections without TLS. */
   readonly plain: boolean;
 }
 
-/** What a worker tells, in this order; it joins again where the line breaks. */
+/** What a worker reports, in this order. After a lost connection it joins again. */
 export type WorkEvent =
-  /** No URL is given: it looks for coordinators on this network. */
+  /** No URL is given, so it searches this network for coordinators. */
   | { readonly event: 'search' }
   | { readonly event: 'found'; readonly coordinators: readonly FoundCoordinator[] }
-  /** What it will compute on. */
+  /** The adapter that it will compute on. */
   | { readonly event: 'adapter'; readonly adapter: string; readonly software: boolean }
-  /** The coordinator has let it in. */
+  /** The coordinator has admitted it. */
   | { readonly event: 'joined'; readonly host: string; readonly port: number }
-  /** It learns what to compute: its number, and the step that the run is at. */
+  /** The coordinator has told it its number and the current step. */
   | { readonly event: 'welcome'; readonly worker: number; readonly step: number }
-  /** The adapter cannot run the plan's kernels and takes its own, whose bits differ. */
+  /** The adapter cannot run the plan's kernels. The worker uses other kernels, whose bits differ. */
   | { readonly event: 'own-kernels' }
   | { readonly event: 'compiling'; readonly done: number; readonly total: number }
-  /** The weights after `step` are in place: it waits for a part of the next step. */
+  /** The weights after `step` are loaded: it waits for an assignment of the next step. */
   | { readonly event: 'waiting'; readonly step: number }
-  /** It has computed a part of a step. */
+  /** It has computed an assignment. */
   | {
       readonly event: 'computed';
       readonly step: number;
       readonly tokens: number;
       readonly milliseconds: number;
-      /** Of the step's tokens, 0 to 1. */
+      /** Fraction of the step's tokens, 0 to 1. */
       readonly share: number;
     }
-  /** The line broke; it tries again. Told once, not at every try. */
+  /** The connection was lost and it tries again. Reported once, not at every try. */
   | { readonly event: 'lost'; readonly reason: string }
   | ({ readonly event: 'end' } & WorkResult);
 
-/** How a worker's stay with a run has ended. */
+/** How a worker's session with a run ended. */
 export interface WorkResult {
   /** `done`: the run is done; `left`: it was told to leave. */
   readonly how: 'done' | 'left';
-  /** Tokens that it has computed. */
+  /** Tokens that it computed. */
   readonly tokens: number;
 }

@@ -13,23 +13,23 @@ import { validate } from '../src/util/validate.js';
 import { connect } from './transport/client.js';
 import { type Discovered, discover } from './transport/discovery.js';
 import { type FoundCoordinator, LONGEST_NAME, type WorkEvent, type WorkResult } from './work-events.js';
-import { EngineKeeper } from './worker/engine-keeper.js';
-import { Membership, type MembershipNote } from './worker/membership.js';
+import { EngineCache } from './worker/engine-cache.js';
+import { type SessionNote, WorkerSession } from './worker/worker-session.js';
 
 export interface WorkOptions {
-  /** The URL that the coordinator printed; without one, a coordinator is looked for on this network. */
+  /** The URL that the coordinator printed. Without one, the worker searches this network. */
   readonly url?: string;
-  /** The coordinator's token, where the URL has none; else that of the environment's LANTRAIN_TOKEN. */
+  /** The coordinator's token, if the URL has none. Default: the environment variable LANTRAIN_TOKEN. */
   readonly token?: string;
-  /** A file with the token and no more. */
+  /** A file that holds only the token. */
   readonly tokenFile?: string;
-  /** What the coordinator calls this worker; host and process by default. */
+  /** The worker's name in the coordinator's lists. Default: host name and process id. */
   readonly name?: string;
   /** The GPU whose name contains this. */
   readonly adapter?: string;
-  /** ws without TLS, also to other machines. */
+  /** Allows ws without TLS to other machines. */
   readonly plain?: boolean;
-  /** Gives up after so many seconds without a coordinator; 0: never. */
+  /** Seconds without a coordinator before it gives up; 0: never. */
   readonly patience?: number;
   /** Computes layers again in backward: less memory, more time, the same bits. */
   readonly recompute?: boolean;
@@ -38,11 +38,11 @@ export interface WorkOptions {
 }
 
 export interface WorkHooks {
-  /** Told in order, as things happen. */
+  /** Called with each event as it happens, in order. */
   onEvent?(event: WorkEvent): void;
-  /** Asked for the token where neither options nor environment have one. */
+  /** Called for the token if neither options nor environment have one. */
   askForToken?(): Promise<string>;
-  /** Aborted, the worker leaves in good order: others compute what it had in hand. */
+  /** On abort the worker leaves in good order, and others compute its assignments. */
   readonly signal?: AbortSignal;
 }
 
@@ -61,12 +61,12 @@ const Options = z.strictObject({
 });
 
 /**
- * Computes for a coordinator until the run is done, and comes back by itself when the line breaks. The adapter's memory is
- * free afterwards.
+ * Computes for a coordinator until the run is done, and reconnects after a lost connection. Frees the adapter's memory
+ * at the end.
  *
- * Throws what trying again does not mend: LT_USAGE_OPTION, LT_GPU_NONE and LT_GPU_MEMORY, and of the cluster LT_CLUSTER_URL,
- * _TOKEN, _FINGERPRINT, _PLAIN, _VERSION, _FOREIGN, _BIT_CLASS and _MALFORMED; LT_CLUSTER_CONNECT where no coordinator is
- * found, or once its patience is over.
+ * Throws errors that a retry cannot fix: LT_USAGE_OPTION, LT_GPU_NONE, LT_GPU_MEMORY, and LT_CLUSTER_URL, _TOKEN,
+ * _FINGERPRINT, _PLAIN, _VERSION, _FOREIGN, _BIT_CLASS or _MALFORMED. Throws LT_CLUSTER_CONNECT if no coordinator is
+ * found, or none is reached within `patience`.
  */
 export async function work(options: WorkOptions = {}, hooks: WorkHooks = {}): Promise<WorkResult> {
   const checked = validate(Options, options);
@@ -85,22 +85,22 @@ export async function work(options: WorkOptions = {}, hooks: WorkHooks = {}): Pr
   const gpu = await openGpu(adapter);
   try {
     tell({ event: 'adapter', adapter: adapterTitle(gpu.adapter), software: gpu.adapter.software });
-    const membership = new Membership({
+    const session = new WorkerSession({
       connect: () => connect(url, { token, version: version(), allowPlain: plain }),
-      engines: new EngineKeeper(gpu, loadShaders(), { recompute, availableBytes: () => availableMemory(gpu.adapter) }),
+      engines: new EngineCache(gpu, loadShaders(), { recompute, availableBytes: () => availableMemory(gpu.adapter) }),
       name: name ?? `${hostname()}-${process.pid}`,
       drag,
       patienceMs: 1000 * patience,
       onNote: (note) => {
         if (note.note === 'computed') tokens += note.tokens;
-        tell(eventOf(note, url));
+        tell(workEventOf(note, url));
       },
     });
-    const leave = () => membership.leave();
+    const leave = () => session.leave();
     if (signal?.aborted) leave();
     signal?.addEventListener('abort', leave, { once: true });
     try {
-      return end(await membership.run());
+      return end(await session.run());
     } finally {
       signal?.removeEventListener('abort', leave);
     }
@@ -109,7 +109,7 @@ export async function work(options: WorkOptions = {}, hooks: WorkHooks = {}): Pr
   }
 }
 
-function eventOf(note: MembershipNote, { host, port }: JoinUrl): WorkEvent {
+function workEventOf(note: SessionNote, { host, port }: JoinUrl): WorkEvent {
   switch (note.note) {
     case 'joined':
       return { event: 'joined', host, port };
@@ -130,7 +130,7 @@ function eventOf(note: MembershipNote, { host, port }: JoinUrl): WorkEvent {
   }
 }
 
-/** The one coordinator on the LAN; its URL has no token. Throws LT_CLUSTER_CONNECT where there is none, or more. */
+/** The only coordinator on the LAN; its URL has no token. Throws LT_CLUSTER_CONNECT unless there is exactly one. */
 async function find(tell: (event: WorkEvent) => void): Promise<JoinUrl> {
   tell({ event: 'search' });
   const found = await discover(DISCOVERY_MS);
@@ -138,7 +138,7 @@ async function find(tell: (event: WorkEvent) => void): Promise<JoinUrl> {
   return onlyOne(found);
 }
 
-/** A coordinator as events tell of it. */
+/** A discovered coordinator in the form that events have. */
 export function shown({ name, version, url }: Discovered): FoundCoordinator {
   const { host, port, secure } = url;
   return { name, version, url: formatJoinUrl(url), host, port, plain: !secure };

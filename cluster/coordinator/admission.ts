@@ -6,39 +6,39 @@ import type { Handlers, MessageFromWorker, WorkerMessage } from '../protocol/pro
 import type { WorkerId } from '../round/round.js';
 import { type IdSet, microBatchSet } from '../round/sets.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
-import type { Contributions } from './contributions.js';
 import type { Credits } from './credits.js';
+import type { HeldContributions } from './held-contributions.js';
 import { type Members, NOTHING, OWNER_NAME, type RemoteWorker } from './members.js';
 import type { ClusterOptions } from './options.js';
 import type { RoundDriver } from './round-driver.js';
-import { addSaid } from './times.js';
+import { addReported } from './times.js';
 import type { WeightsOut } from './weights-out.js';
 import type { WorkerClasses } from './worker-class.js';
 
-/** Characters of what a worker says that go to terminals and logs. */
-const MOST_WORDS = 200;
+/** Characters of a worker's text that go to terminals and logs. */
+const MOST_CHARACTERS = 200;
 
-/** Lets workers in, and makes events of what they say. */
+/** Admits workers, and turns their messages into events. */
 export class Admission {
   constructor(
     private readonly parts: {
       readonly driver: RoundDriver;
       readonly members: Members;
       readonly classes: WorkerClasses;
-      readonly contributions: Contributions;
+      readonly contributions: HeldContributions;
       readonly credits: Credits;
       readonly weights: WeightsOut;
     },
     private readonly options: ClusterOptions,
-    /** With the loss's. */
+    /** Number of buckets, including the loss. */
     private readonly buckets: number,
     private readonly shaders: ShaderTexts,
   ) {}
 
-  /** A worker that the transport has authenticated. */
+  /** Takes a connection that the transport has authenticated. */
   admit(connection: CoordinatorConnection): void {
     const { members, weights, credits, contributions } = this.parts;
-    const member = members.add(connection, weights.laneOf(connection.person));
+    const member = members.add(connection, weights.sendQueueOf(connection.person));
     connection.onClose = (error) => this.#left(member, error.message);
     connection.onFrame = (frame) => {
       if (!member.joined) throw malformed('a contribution of who is not admitted');
@@ -62,8 +62,8 @@ export class Admission {
       join: (m) => this.#welcome(member, m),
       probed: (m) => this.#probed(member, m),
       leave: (m) => connection.close(new LantrainError('LT_CLUSTER_CLOSED', words(m.reason))),
-      // Nobody honest says any of these before it is admitted.
-      ...ofMembers(member, {
+      // No honest worker sends any of these before it is admitted.
+      ...membersOnly(member, {
         ready: () => driver.event({ type: 'life', worker }),
         mismatch: (m) => {
           for (const bucket of m.buckets) driver.event({ type: 'mismatch', worker, bucket });
@@ -81,8 +81,8 @@ export class Admission {
         stats: (m) => {
           member.doing = NOTHING;
           const now = performance.now();
-          addSaid(member.totals, m, now - member.saidAt);
-          member.saidAt = now;
+          addReported(member.totals, m, now - member.reportedAt);
+          member.reportedAt = now;
         },
       }),
     };
@@ -150,12 +150,12 @@ export class Admission {
   }
 }
 
-/** What a worker says goes to terminals and logs. */
+/** A worker's text made safe for terminals and logs. */
 function words(text: string): string {
-  return printableWords(text, MOST_WORDS);
+  return printableWords(text, MOST_CHARACTERS);
 }
 
-/** Names that look alike but for spaces, signs and case have the same letters. */
+/** The letters and digits of a name: equal for names that differ only in spaces, signs and case. */
 function lettersOf(name: string): string {
   return name
     .normalize('NFKC')
@@ -163,11 +163,11 @@ function lettersOf(name: string): string {
     .replace(/[^\p{L}\p{N}]/gu, '');
 }
 
-/** Handlers of what only a member may say. */
+/** Handlers of messages that only a member may send. */
 type MemberHandlers = Omit<Handlers<WorkerMessage>, 'join' | 'probed' | 'leave'>;
 
 /** Each throws LT_CLUSTER_MALFORMED before the worker is a member. */
-function ofMembers(member: RemoteWorker, handlers: MemberHandlers): MemberHandlers {
+function membersOnly(member: RemoteWorker, handlers: MemberHandlers): MemberHandlers {
   const guarded = Object.entries(handlers).map(([type, handler]) => [
     type,
     (message: never) => {

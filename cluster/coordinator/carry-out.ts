@@ -2,9 +2,9 @@ import { LantrainError } from '../../src/errors.js';
 import { nonFiniteError } from '../../src/train/engine.js';
 import { OWNER, type RoundAction } from '../round/round.js';
 import { idsOf } from '../round/sets.js';
-import type { Contributions } from './contributions.js';
 import type { Dealing } from './dealing.js';
 import type { Evaluation } from './evaluation.js';
+import type { HeldContributions } from './held-contributions.js';
 import type { Members } from './members.js';
 import type { OwnerAdapter } from './owner-adapter.js';
 import type { RoundDriver } from './round-driver.js';
@@ -13,39 +13,39 @@ import type { BusyTime } from './times.js';
 import type { WeightsOut } from './weights-out.js';
 import type { WorkerClasses } from './worker-class.js';
 
-/** What carries the round's actions out. */
-export interface Parts {
+/** The parts of the engine that carry out the round's actions. */
+export interface EngineParts {
   readonly driver: RoundDriver;
   readonly members: Members;
   readonly classes: WorkerClasses;
-  readonly contributions: Contributions;
+  readonly contributions: HeldContributions;
   readonly step: Step;
   readonly evaluation: Evaluation;
   readonly dealing: Dealing;
   readonly weights: WeightsOut;
   readonly own: OwnerAdapter;
-  /** Updates, with the packing of their differences. */
+  /** Time of updates, including the packing of differences. */
   readonly updateTime: BusyTime;
-  /** Before the step is committed: whoever contributed to it is credited. */
+  /** Called before a step is committed: credits its contributors. */
   readonly credit: () => void;
-  /** After a step or a part of an evaluation. */
+  /** Called after a step or a chunk of an evaluation. */
   readonly jobEnded: () => void;
   readonly stopped: (action: Extract<RoundAction, { type: 'stopped' }>) => void;
   readonly log: (action: Extract<RoundAction, { type: 'log' }>) => void;
 }
 
-type Table = { readonly [T in RoundAction['type']]: (action: Extract<RoundAction, { type: T }>) => void };
+type ActionTable = { readonly [T in RoundAction['type']]: (action: Extract<RoundAction, { type: T }>) => void };
 
-/** How each action of the round is carried out; an action without a row does not compile. */
-export function actionsOf(parts: Parts): (action: RoundAction) => void {
+/** Carries out each action of the round by a table; an action without a row does not compile. */
+export function actionsOf(parts: EngineParts): (action: RoundAction) => void {
   const { driver, members, classes, contributions, step, evaluation, dealing, weights, own, updateTime } = parts;
-  const table: Table = {
+  const table: ActionTable = {
     admit: ({ worker, version }) => members.tell(worker, { type: 'admit', version }),
     close: ({ worker, code, reason }) =>
       members.get(worker)?.connection.close(new LantrainError(code, classes.readable(reason))),
     send: (action) => {
       const member = members.get(action.worker);
-      if (member !== undefined) weights.send(action, member.connection, member.lane);
+      if (member !== undefined) weights.send(action, member.connection, member.sendQueue);
     },
     assign: (action) => dealing.assign(action),
     'hand-back': ({ worker, assignment, microBatches }) =>
@@ -75,7 +75,7 @@ export function actionsOf(parts: Parts): (action: RoundAction) => void {
   return (action) => (table[action.type] as (action: RoundAction) => void)(action);
 }
 
-/** Why a run cannot go on that nobody asked to stop. */
+/** The error of a run that cannot go on; undefined if it was asked to stop. */
 export function failureOf(
   { step, reason }: Extract<RoundAction, { type: 'stopped' }>,
   members: Members,

@@ -2,63 +2,63 @@ import type { WorkerId } from '../round/round.js';
 import { countOf, type IdSet, membersOf } from '../round/sets.js';
 import { type Contributor, WorkerTally } from '../worker/worker-tally.js';
 
-/** An assignment of the job in hand. */
-interface Dealt {
+/** An assignment of the current job. */
+interface DealtAssignment {
   readonly worker: WorkerId;
   readonly who: Contributor;
   readonly kind: 'step' | 'evaluate';
   readonly dealtAt: number;
-  /** When its newest contribution came. */
+  /** When its newest contribution arrived. */
   lastAt: number;
 }
 
 interface Counted {
-  readonly dealt: Dealt;
+  readonly dealt: DealtAssignment;
   readonly microBatches: number;
 }
 
 /**
- * Who is credited with what: a worker with the micro-batches of a contribution whose losses went into the step's sum, so
- * that each micro-batch of a step counts once; and with the time from when it was dealt them, or was done with what it
- * had before, to their last bucket. Times are milliseconds of one clock.
+ * Credits workers with tokens and time. A worker gets the micro-batches whose losses it contributed to the step's sum,
+ * so each micro-batch counts once. It gets the time to their last bucket, from the dealing or from the end of its
+ * previous work. Times are milliseconds of one clock.
  */
 export class Credits {
   readonly tally = new WorkerTally();
-  readonly #dealt = new Map<number, Dealt>();
-  /** By losses that were checked: the first assignment that they came of. */
+  readonly #dealt = new Map<number, DealtAssignment>();
+  /** By the key of checked losses: the first assignment that delivered them. */
   readonly #firsts = new Map<string, number>();
   #counted: Counted[] = [];
   readonly #busyUntil = new Map<WorkerId, number>();
 
-  deal(assignment: number, worker: WorkerId, who: Contributor, kind: Dealt['kind'], now: number): void {
+  deal(assignment: number, worker: WorkerId, who: Contributor, kind: DealtAssignment['kind'], now: number): void {
     this.#dealt.set(assignment, { worker, who, kind, dealtAt: now, lastAt: now });
   }
 
-  /** What an assignment of the job in hand is for; undefined for any other. */
-  kindOf(assignment: number): Dealt['kind'] | undefined {
+  /** The kind of an assignment of the current job; undefined for any other. */
+  kindOf(assignment: number): DealtAssignment['kind'] | undefined {
     return this.#dealt.get(assignment)?.kind;
   }
 
-  /** A contribution of the worker's came. */
+  /** A contribution of the worker has arrived. */
   arrived(assignment: number, worker: WorkerId, now: number): void {
     const dealt = this.#dealt.get(assignment);
     if (dealt?.worker === worker) dealt.lastAt = now;
   }
 
-  /** The losses of an assignment were checked: who confirms others' work later is not credited with it. */
+  /** The losses of an assignment were checked. A worker that only confirms them later is not credited. */
   checked(assignment: number, microBatches: IdSet, digest: string): void {
-    const key = keyOf(microBatches, digest);
+    const key = lossesKey(microBatches, digest);
     if (!this.#firsts.has(key)) this.#firsts.set(key, assignment);
   }
 
-  /** The losses of the assignment are in the step's sum. `digest`: of those that were checked. */
+  /** The losses of the assignment are in the step's sum. `digest`: of losses that were checked. */
   count(assignment: number, microBatches: IdSet, digest?: string): void {
-    const first = digest === undefined ? undefined : this.#firsts.get(keyOf(microBatches, digest));
+    const first = digest === undefined ? undefined : this.#firsts.get(lossesKey(microBatches, digest));
     const dealt = this.#dealt.get(first ?? assignment);
     if (dealt?.kind === 'step') this.#counted.push({ dealt, microBatches: countOf(microBatches) });
   }
 
-  /** The step is committed: what was counted is credited, and `told` is called for each contribution. */
+  /** The step is committed: credits what was counted, and calls `told` for each contribution. */
   commit(
     tokensPerMicroBatch: number,
     told: (worker: WorkerId, who: Contributor, tokens: number, workMs: number) => void,
@@ -86,6 +86,6 @@ export class Credits {
   }
 }
 
-function keyOf(microBatches: IdSet, digest: string): string {
+function lossesKey(microBatches: IdSet, digest: string): string {
   return `${[...membersOf(microBatches)]} ${digest}`;
 }

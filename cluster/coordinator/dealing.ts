@@ -10,9 +10,9 @@ import { contributorOf, type Members } from './members.js';
 import type { OwnerAdapter } from './owner-adapter.js';
 import type { Step } from './step.js';
 
-type Assign = Extract<RoundAction, { type: 'assign' }>;
+type AssignAction = Extract<RoundAction, { type: 'assign' }>;
 
-/** Deals what the round assigns: to a worker with its tokens, to the owner's adapter as it is here. */
+/** Sends assignments of the round to workers, with their tokens, or passes them to the owner's adapter. */
 export class Dealing {
   constructor(
     private readonly parts: {
@@ -24,18 +24,18 @@ export class Dealing {
     },
     private readonly owner: Contributor,
     private readonly vocabSize: number,
-    /** With the loss's. */
+    /** Number of buckets, including the loss. */
     private readonly buckets: number,
   ) {}
 
-  assign(action: Assign): void {
+  assign(action: AssignAction): void {
     const { batches } = action.kind === 'step' ? this.parts.step : this.parts.evaluation;
     if (batches === undefined) return;
     if (action.worker === OWNER) this.#assignOwn(action, batches);
     else this.#assignRemote(action, batches);
   }
 
-  #assignRemote({ worker, assignment, kind, step, ...action }: Assign, batches: readonly MicroBatch[]): void {
+  #assignRemote({ worker, assignment, kind, step, ...action }: AssignAction, batches: readonly MicroBatch[]): void {
     const member = this.parts.members.get(worker);
     if (!member) return;
     const indices = idsOf(action.microBatches);
@@ -56,7 +56,7 @@ export class Dealing {
     connection.send({ type: 'assign', assignment, step, microBatches, ...lacking, ...this.#scale() });
   }
 
-  #assignOwn({ assignment, kind, step, ...action }: Assign, batches: readonly MicroBatch[]): void {
+  #assignOwn({ assignment, kind, step, ...action }: AssignAction, batches: readonly MicroBatch[]): void {
     this.parts.credits.deal(assignment, OWNER, this.owner, kind, performance.now());
     this.parts.own.take({
       kind,

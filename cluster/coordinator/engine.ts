@@ -17,13 +17,13 @@ import type { CoordinatorConnection } from '../transport/connection.js';
 import type { Contributor } from '../worker/worker-tally.js';
 import { Admission } from './admission.js';
 import { actionsOf, failureOf } from './carry-out.js';
-import { Contributions } from './contributions.js';
 import { Credits } from './credits.js';
 import { Dealing } from './dealing.js';
 import { Evaluation } from './evaluation.js';
+import { HeldContributions } from './held-contributions.js';
 import { Members, OWNER_NAME, type RemoteWorker } from './members.js';
 import type { ClusterOptions } from './options.js';
-import { OwnerAdapter, type OwnTaskGiver } from './owner-adapter.js';
+import { OwnerAdapter, type OwnTaskHost } from './owner-adapter.js';
 import { RoundDriver, TICK_MS, type TimelessEvent } from './round-driver.js';
 import { Step } from './step.js';
 import { BusyTime } from './times.js';
@@ -32,10 +32,10 @@ import { WorkerClasses } from './worker-class.js';
 
 /**
  * The shell around `Round`: sockets, the host's sums, the owner's adapter and the clock. It feeds events, carries out
- * actions in their order, and decides nothing. To the training loop it is an engine like the single process's.
+ * actions in order, and decides nothing. The training loop uses it like the engine of a single process.
  */
 export class ClusterEngine implements TrainingEngine {
-  /** Taking contributions in, and updates with the packing of their differences. */
+  /** Time of adding contributions, and of updates including the packing of differences. */
   readonly times = { sum: new BusyTime(), update: new BusyTime() };
   readonly credits = new Credits();
   readonly #members = new Members();
@@ -43,7 +43,7 @@ export class ClusterEngine implements TrainingEngine {
   readonly #classes: WorkerClasses;
   readonly #driver: RoundDriver;
   readonly #weights: WeightsOut;
-  readonly #contributions: Contributions;
+  readonly #contributions: HeldContributions;
   readonly #step: Step;
   readonly #evaluation: Evaluation;
   readonly #own: OwnerAdapter;
@@ -89,14 +89,14 @@ export class ClusterEngine implements TrainingEngine {
     this.#weights = new WeightsOut(driver, owner, incarnation, version);
     this.#step = new Step(driver, owner, reducer, this.#weights, this.#gate, options);
     this.#evaluation = new Evaluation(driver, model.vocabSize, shape.batch * shape.context);
-    this.#contributions = new Contributions(driver, reducer, credits, {
+    this.#contributions = new HeldContributions(driver, reducer, credits, {
       incarnation,
       tokens: this.#microBatchTokens,
       draw,
       addLosses: (sum) => this.#evaluation.add(sum),
       time: this.times.sum,
     });
-    this.#own = new OwnerAdapter(kernels, owner.state.weights, options, this.#ownTaskGiver());
+    this.#own = new OwnerAdapter(kernels, owner.state.weights, options, this.#ownTaskHost());
     const buckets = owner.buckets.length + 1;
     const parts = {
       driver,
@@ -131,7 +131,7 @@ export class ClusterEngine implements TrainingEngine {
   static async create(gpu: Gpu, shaders: ShaderTexts, options: ClusterOptions): Promise<ClusterEngine> {
     const kernels = new KernelCache(gpu, shaders);
     const layout = new ParameterLayout(options.model, options.plan);
-    // With clipping no bucket is updated before all of them are complete, and then nothing more is needed of workers.
+    // With clipping no bucket is updated before all are complete, and then no worker is needed any more.
     const owner = await ClusterOwner.build(kernels, layout, options.adamw, options.clip === 0);
     const reducer = new Reducer([...owner.buckets.map((b) => b.size), LOSS_BUCKET_VALUES]);
     return new ClusterEngine(gpu, kernels, layout, options, owner, reducer);
@@ -149,17 +149,17 @@ export class ClusterEngine implements TrainingEngine {
     this.#step.lossScale = scale;
   }
 
-  /** Workers that are connected, of which some may not be admitted yet. */
+  /** Connected workers; some may not be admitted yet. */
   get members(): ReadonlyMap<WorkerId, RemoteWorker> {
     return this.#members.all;
   }
 
-  /** Has the owner's adapter ready to compute before it is needed; `onOwnerUnable` is told where that fails. */
+  /** Builds the owner's graph before it is needed. A failure is reported by `onOwnerUnable`. */
   prepareOwner(onProgress?: (done: number, total: number) => void): Promise<void> {
     return this.#own.prepare(onProgress);
   }
 
-  /** What the owner's adapter computes now, and whether it has ever been asked to. */
+  /** The task of the owner's adapter, and whether it has ever had one. */
   get ownWork(): Pick<OwnerAdapter, 'task' | 'hasBegun'> {
     return this.#own;
   }
@@ -180,23 +180,23 @@ export class ClusterEngine implements TrainingEngine {
     return this.#driver.round.workers();
   }
 
-  /** A worker that the transport has authenticated. */
+  /** Takes a connection that the transport has authenticated. */
   admit(connection: CoordinatorConnection): void {
     this.#admission.admit(connection);
   }
 
-  /** Ends a worker's connection, for good as far as it is honest. Returns its name; false when it is gone. */
+  /** Ends a worker's connection; an honest worker does not come back. Returns its name; false if it has left. */
   drop(worker: WorkerId): string | false {
     return this.#members.drop(worker);
   }
 
-  /** As `Engine.step`, by the workers. */
+  /** Like `Engine.step`, computed by the workers. */
   async step(batches: readonly MicroBatch[], step: number, _seed: number, learningRate: number): Promise<StepOutcome> {
     this.#checkGoing();
     return this.#step.run(batches, step, learningRate);
   }
 
-  /** As `Engine.evaluate`, by the workers. */
+  /** Like `Engine.evaluate`, computed by the workers. */
   evaluate(batches: readonly MicroBatch[], tokens: number): Promise<number> {
     return this.#evaluation.evaluate(batches, tokens, () => this.#checkGoing());
   }
@@ -205,12 +205,12 @@ export class ClusterEngine implements TrainingEngine {
     return this.#weights.version;
   }
 
-  /** Commits wait as well, and so do the reads of whole buckets that come after them. */
+  /** Meanwhile commits wait, and so do reads of whole buckets queued after them. */
   holdState<T>(read: () => Promise<T>): Promise<T> {
     return this.#gate.read(() => this.owner.readBefore(read));
   }
 
-  /** A step whose sums are complete needs nobody any more, so it is finished. */
+  /** A step whose sums are complete needs no worker any more, so it is finished. */
   abandon(why: Error = new StepAbandoned()): void {
     this.#abandoned ??= why;
     if (this.#driver.round.completesStep) return;
@@ -218,15 +218,15 @@ export class ClusterEngine implements TrainingEngine {
       this.#driver.event({ type: 'stop' });
   }
 
-  /** The sampling graph, on the owner's adapter. */
+  /** The graph for samples, on the owner's adapter. */
   async sampler(): Promise<Decoder> {
-    // Whatever the owner's adapter cannot build is freed again, and nothing else with it.
+    // A failed build frees what was allocated since its start, so this waits for a running one.
     await this.#own.settled();
     this.#decoder ??= await Decoder.build(this.kernels, this.options.plan, this.state.weights);
     return this.#decoder;
   }
 
-  /** Sends the workers away, for good if the run is done, and frees the host's threads. */
+  /** Stops the workers, for good if the run is done, and frees the host's threads. */
   async close(reason: EndReason): Promise<void> {
     this.#driver.close();
     this.#closing = true;
@@ -246,10 +246,10 @@ export class ClusterEngine implements TrainingEngine {
   }
 
   #handled(event: TimelessEvent): void {
-    // What comes after a failure is not handed to the round, which would have released it.
+    // After a failure events do not reach the round, which would have released the contribution.
     if (event.type === 'contribution' && this.#driver.hasFailed) this.#contributions.release(event.contribution);
     if (event.type !== 'worker-left') return;
-    // Not before its notes, which name it.
+    // Only after the round's notes, which name the worker.
     this.#members.remove(event.worker);
     this.credits.left(event.worker);
   }
@@ -275,8 +275,8 @@ export class ClusterEngine implements TrainingEngine {
     });
   }
 
-  /** The owner's adapter speaks as a worker does. */
-  #ownTaskGiver(): OwnTaskGiver {
+  /** Passes the results of the owner's adapter to the round as a worker's. */
+  #ownTaskHost(): OwnTaskHost {
     return {
       withWeights: (version, work) =>
         this.#gate.read(() => (this.#weights.version === version && !this.#closing ? work() : undefined)),
@@ -288,7 +288,7 @@ export class ClusterEngine implements TrainingEngine {
         this.#driver.event({ type: 'refused', worker: OWNER, assignment, microBatches, reason });
       },
       unable: (reason) => {
-        // Its adapter is closed with the run, maybe in the middle of something.
+        // The adapter is closed with the run, perhaps during a task.
         if (this.#closing || this.#driver.hasFailed) return;
         this.options.onOwnerUnable?.(reason);
         this.#driver.event({ type: 'owner-unable' });

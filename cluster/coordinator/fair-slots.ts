@@ -1,9 +1,9 @@
 import { ReceivePool } from '../transport/receive-pool.js';
 
 /**
- * So many large things in memory at once, in turn. Whoever reads slowly, or not at all, holds on to them, so they are
- * given out as `ReceivePool` gives out credit: a slot is one unit of it, which counts for its connection and person
- * until it is given back.
+ * Limits how many large objects are in memory at once. A peer that reads slowly holds on to them, so slots are given
+ * out like the credit of `ReceivePool`: a slot is one unit of credit. It counts for its connection and person until it
+ * is given back.
  */
 export class FairSlots {
   readonly #pool: ReceivePool;
@@ -13,8 +13,8 @@ export class FairSlots {
   }
 
   /**
-   * For one connection: each call resolves, once it is its turn, with what gives the slot back. At most `MAX_WANTS`
-   * calls may wait.
+   * Returns a function for one connection. Each call of it resolves when a slot is free, with a function that gives the
+   * slot back. At most `MAX_WANTS` calls may wait.
    */
   taker(person: string): () => Promise<() => void> {
     const waiting: (() => void)[] = [];

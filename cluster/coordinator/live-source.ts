@@ -4,7 +4,7 @@ import type { LiveSource, LiveWorker } from '../../src/watch/server/worker-list.
 import type { ClusterEngine } from './engine.js';
 import { contributorOf } from './members.js';
 
-/** The workers of a coordinator, as the page shows them. */
+/** The coordinator's workers for the page. */
 export function clusterSource(engine: ClusterEngine): LiveSource {
   const { tally } = engine.credits;
   return {
@@ -30,7 +30,7 @@ export function clusterSource(engine: ClusterEngine): LiveSource {
             state: stateOf(view, doing),
             dealt: doing.dealt,
             done: doing.done,
-            // Half a millisecond more or less is no news.
+            // Rounded to half a millisecond, so that small changes are not sent.
             roundTripMs: finiteOrNull(Math.round(2 * connection.stats.roundTripMs) / 2),
             totals,
           };
@@ -42,7 +42,7 @@ export function clusterSource(engine: ClusterEngine): LiveSource {
   };
 }
 
-/** The owner's adapter, once it has computed anything; its tokens are told with those of who is not there. */
+/** The owner's adapter, once it has had a task. Its tokens are reported with those of departed workers. */
 function ownWork({ ownWork: { hasBegun, task }, ownerContributor }: ClusterEngine): LiveWorker[] {
   if (!hasBegun) return [];
   const state = task === undefined ? 'waiting' : task.kind === 'evaluate' ? 'evaluating' : 'computing';
@@ -59,7 +59,7 @@ function stateOf(
   if (view === undefined) return 'joining';
   if (view.fenced) return 'fenced';
   if (!view.ready) return 'loading';
-  if (doing.kind === 'nothing' || view.share === 0) return 'waiting';
+  if (doing.kind === 'nothing' || view.assigned === 0) return 'waiting';
   if (doing.kind === 'evaluate') return 'evaluating';
   return doing.uploading ? 'uploading' : 'computing';
 }

@@ -5,57 +5,57 @@ import { OWNER, type WorkerId } from '../round/round.js';
 import type { CoordinatorConnection } from '../transport/connection.js';
 import type { Probe } from '../worker/bit-class.js';
 import type { Contributor } from '../worker/worker-tally.js';
-import type { Lane } from './weights-out.js';
+import type { SendQueue } from './weights-out.js';
 
-/** What the owner is called among its workers; no worker is called so. */
+/** The owner's name among its workers; no worker may have it. */
 export const OWNER_NAME = 'the owner';
 
-/** The newest assignment of a worker, as far as it has told of it; for whoever shows it. */
+/** The progress of a worker's newest assignment, for display. */
 export interface Doing {
   readonly kind: 'nothing' | 'step' | 'evaluate';
   readonly assignment: number;
   readonly dealt: number;
   done: number;
-  /** Contributions come in. */
+  /** Contributions have begun to arrive. */
   uploading: boolean;
 }
 
 export const NOTHING: Doing = { kind: 'nothing', assignment: 0, dealt: 0, done: 0, uploading: false };
 
-/** A worker as the coordinator's shell knows it, from when the transport has authenticated it. */
+/** A worker as the coordinator's shell knows it, from its authentication on. */
 export interface RemoteWorker {
   readonly id: WorkerId;
   readonly connection: CoordinatorConnection;
   name: string;
   adapter: string;
-  /** What people call its class; empty until it is known. */
+  /** Readable name of its bit class; empty until it is known. */
   bitClass: string;
-  /** What it still owes before it can be a worker: `join`, then the hash of each probe. */
+  /** Messages that it must still send before it is admitted: `join`, then the hash of each probe. */
   readonly owes: Set<'join' | Probe>;
   readonly hashes: { -readonly [P in Probe]?: string };
-  /** It was handed to the round. */
+  /** It was passed to the round. */
   joined: boolean;
-  readonly lane: Lane;
+  readonly sendQueue: SendQueue;
   doing: Doing;
-  /** Since it is here. */
+  /** Totals since it connected. */
   readonly totals: WorkerTotals;
-  /** When it said last where its time went. */
-  saidAt: number;
+  /** When it last sent `stats`. */
+  reportedAt: number;
 }
 
 const MOST_GONE = 256;
 
-/** The workers that are connected, and the names of those that were. */
+/** The connected workers, and the names of departed ones. */
 export class Members {
   readonly #all = new Map<WorkerId, RemoteWorker>();
-  /** Names of the last ones that left: what they sent before may be found wrong only now. */
+  /** Names of the workers that left last: what they sent may be found wrong later. */
   readonly #namesOfGone = new Map<WorkerId, string>();
 
   get all(): ReadonlyMap<WorkerId, RemoteWorker> {
     return this.#all;
   }
 
-  add(connection: CoordinatorConnection, lane: Lane): RemoteWorker {
+  add(connection: CoordinatorConnection, sendQueue: SendQueue): RemoteWorker {
     const { id } = connection;
     const member: RemoteWorker = {
       id,
@@ -66,10 +66,10 @@ export class Members {
       owes: new Set(['join', 'reference', 'run']),
       hashes: {},
       joined: false,
-      lane,
+      sendQueue,
       doing: NOTHING,
       totals: emptyTotals(),
-      saidAt: performance.now(),
+      reportedAt: performance.now(),
     };
     this.#all.set(id, member);
     return member;
@@ -84,7 +84,7 @@ export class Members {
     return this.#all.get(worker)?.name ?? this.#namesOfGone.get(worker) ?? `worker ${worker}`;
   }
 
-  /** It has left; of one that was a member, the name is kept. */
+  /** Removes a worker that has left. Keeps its name if it was admitted. */
   remove(worker: WorkerId): void {
     const member = this.#all.get(worker);
     if (member === undefined) return;
@@ -100,13 +100,13 @@ export class Members {
     if (connection?.isOpen) connection.send(message);
   }
 
-  /** Tells everybody who was handed to the round, or with `alsoGuests` who is connected. */
-  tellAll(message: CoordinatorMessage, alsoGuests = false): void {
+  /** Sends a message to every admitted worker, and with `alsoUnjoined` to every connected one. */
+  tellAll(message: CoordinatorMessage, alsoUnjoined = false): void {
     for (const { connection, joined } of this.#all.values())
-      if ((joined || alsoGuests) && connection.isOpen) connection.send(message);
+      if ((joined || alsoUnjoined) && connection.isOpen) connection.send(message);
   }
 
-  /** Ends a worker's connection, for good as far as it is honest. Returns its name; false when it is gone. */
+  /** Ends a worker's connection; an honest worker does not come back. Returns its name; false if it has left. */
   drop(worker: WorkerId): string | false {
     const member = this.#all.get(worker);
     if (member === undefined) return false;

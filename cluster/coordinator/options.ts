@@ -7,23 +7,23 @@ export interface ClusterOptions extends EngineOptions {
   /** Micro-batches and tokens of a step. */
   readonly microBatches: number;
   readonly tokensPerStep: number;
-  /** Updates behind the weights that the run goes on from, and the count of this run's coordinators. */
+  /** Version of the initial weights, and the number of the coordinator's start. */
   readonly version: number;
   readonly incarnation: number;
   readonly minWorkers: number;
   readonly exact: boolean;
   readonly audit: number;
   readonly ownClass: OwnBitClass;
-  /** False where this process is not to compute, whatever it is asked to confirm. True by default. */
+  /** False if this process must not compute anything to confirm workers. Default: true. */
   readonly ownerComputes?: boolean;
-  /** Decides what is audited: uniform in [0, 1). By default nobody can foresee it. */
+  /** Decides what is audited: uniform in [0, 1). The default is unpredictable. */
   readonly draw?: () => number;
-  /** What the adapter can still take, where that is known. */
+  /** Bytes that the adapter can still allocate, if known. */
   readonly availableBytes?: () => number | undefined;
-  /** By person, the first step of this run to which it contributed under an earlier coordinator. */
+  /** By person, the first step to which it contributed under an earlier coordinator of this run. */
   readonly firstSteps?: ReadonlyMap<string, number>;
-  /** Classes in notes are names, as `RemoteWorker.bitClass`. */
+  /** Bit classes in notes are readable names, like `RemoteWorker.bitClass`. */
   readonly onNote: (note: RoundNote, step: number) => void;
-  /** The owner's adapter cannot compute, and the run goes on without. */
+  /** The owner's adapter cannot compute; the run goes on without it. */
   readonly onOwnerUnable?: (reason: string) => void;
 }

@@ -11,32 +11,32 @@ import { contributionOf, namesOfWrong } from '../worker/compute.js';
 import { Upload } from '../worker/upload.js';
 import { GradientEngine, type ScaledBatch, type WorkerShape } from '../worker/worker-engine.js';
 
-/** What the round has dealt to the owner. */
+/** An assignment that the round has dealt to the owner. */
 export interface OwnTask {
   readonly kind: 'step' | 'evaluate';
   readonly assignment: number;
-  /** Of a step, its number; of an evaluation, the version. */
+  /** The step's number; for an evaluation, the version of the weights. */
   readonly step: number;
-  /** Updates behind the weights that it is computed by. */
+  /** Version of the weights that it is computed with. */
   readonly version: number;
   /** By micro-batch. */
   readonly batches: ReadonlyMap<number, MicroBatch>;
-  /** Those that are lacking, the loss's index among them; of a step only. */
+  /** Buckets that a step still lacks, the loss included; empty for an evaluation. */
   readonly buckets: readonly number[];
-  /** In mixed precision: the loss scale to begin with is 2 to this power. */
+  /** Mixed precision only: log2 of the first loss scale to try. */
   readonly scaleExponent?: number;
 }
 
-/** Who deals, and takes what comes of it. Nothing is told of a task that was dropped. */
-export interface OwnTaskGiver {
-  /** Runs `work` while the weights are, and stay, those of `version`; undefined where they are others by now. */
+/** What the adapter needs from the coordinator, and where its results go. Nothing is reported for a dropped task. */
+export interface OwnTaskHost {
+  /** Runs `work` while the weights stay at `version`; undefined if they have another version by then. */
   withWeights<T>(version: number, work: () => Promise<T>): Promise<T | undefined>;
   /** Resolves when the frame's bytes are free. */
   contributed(task: OwnTask, frame: Frame): Promise<void>;
   evaluated(task: OwnTask, losses: bigint): void;
-  /** These micro-batches are not finite, or overflow. */
+  /** The results of these micro-batches are not finite, or overflow. */
   refused(task: OwnTask, microBatches: readonly number[], what: string): void;
-  /** It cannot compute, now or ever; `reason` is one line. */
+  /** The adapter cannot compute, now or later; `reason` is one line. */
   unable(reason: string): void;
 }
 
@@ -45,14 +45,14 @@ export interface OwnerAdapterOptions extends WorkerShape {
   readonly incarnation: number;
   readonly microBatches: number;
   readonly tokensPerStep: number;
-  /** What the adapter can still take, where that is known. */
+  /** Bytes that the adapter can still allocate, if known. */
   readonly availableBytes?: () => number | undefined;
 }
 
 /**
- * The owner's own adapter as a worker: it computes what the round deals to `OWNER` by the code that workers run, on the
- * owner's weights themselves. What comes of it are frames as they come from a worker, byte by byte. One task at a time,
- * in the order in which they were dealt. The graph is built when it is first needed.
+ * The owner's own adapter as a worker. It computes assignments dealt to `OWNER` with the workers' code, on the owner's
+ * weights. Its frames are byte for byte those of a worker. It does one task at a time, in the order of dealing. The
+ * graph is built when it is first needed.
  */
 export class OwnerAdapter {
   #engine: Promise<GradientEngine> | undefined;
@@ -65,15 +65,15 @@ export class OwnerAdapter {
     private readonly kernels: KernelCache,
     private readonly weights: ParameterArena,
     private readonly options: OwnerAdapterOptions,
-    private readonly giver: OwnTaskGiver,
+    private readonly host: OwnTaskHost,
   ) {}
 
-  /** The assignment it has in hand or next, for whoever shows it. */
+  /** The current or next assignment, for display. */
   get task(): OwnTask | undefined {
     return this.#live.values().next().value;
   }
 
-  /** Builds the graph beforehand; where that fails, `unable` is told. Never rejects. */
+  /** Builds the graph beforehand. A failure is reported by `unable`. Never rejects. */
   async prepare(onProgress?: (done: number, total: number) => void): Promise<void> {
     try {
       await this.#built(onProgress);
@@ -82,7 +82,7 @@ export class OwnerAdapter {
     }
   }
 
-  /** It was asked to compute something. */
+  /** It has had at least one task. */
   get hasBegun(): boolean {
     return this.#hasBegun;
   }
@@ -94,17 +94,17 @@ export class OwnerAdapter {
     this.#tasks = this.#tasks.then(() => this.#compute(task)).catch((error) => this.#fail(error));
   }
 
-  /** Nobody wants it any more. */
+  /** The assignment is not needed any more. */
   drop(assignment: number): void {
     this.#live.delete(assignment);
   }
 
-  /** The job that its tasks are of is over. */
+  /** The job of its tasks is over. */
   dropAll(): void {
     this.#live.clear();
   }
 
-  /** Resolves when nothing is being built. Never rejects. */
+  /** Resolves when no graph is being built. Never rejects. */
   async settled(): Promise<void> {
     await this.#engine?.catch(() => undefined);
   }
@@ -114,7 +114,7 @@ export class OwnerAdapter {
     this.#isUnable = true;
     this.#live.clear();
     const text = error instanceof Error ? error.message : String(error);
-    this.giver.unable(text.split('\n')[0]);
+    this.host.unable(text.split('\n')[0]);
   }
 
   #isLive(task: OwnTask): boolean {
@@ -133,7 +133,10 @@ export class OwnerAdapter {
     return kernels.gpu.orFree(() => GradientEngine.over(kernels, weights, { model, shape, plan }, onProgress));
   }
 
-  /** The shape of one micro-batch, recomputed where memory is short. Throws LT_GPU_MEMORY where it is shorter. */
+  /**
+   * The shape of one micro-batch, with recomputation if memory is short. Throws LT_GPU_MEMORY if that does not fit
+   * either.
+   */
   #fitting(): BatchShape {
     const { model, plan, shape, availableBytes } = this.options;
     const available = availableBytes?.() ?? Number.POSITIVE_INFINITY;
@@ -168,14 +171,14 @@ export class OwnerAdapter {
     let lossFixed = 0n;
     for (const [microBatch, batch] of task.batches) {
       if (!this.#isLive(task)) return;
-      const report = await this.giver.withWeights(task.version, () => {
+      const report = await this.host.withWeights(task.version, () => {
         engine.gpt.submitWeights();
         if (first === undefined) return engine.gradient(batch, context);
         return engine.gradientByScale(batch, context, first, scaled);
       });
       if (report === undefined || !this.#isLive(task)) return;
       if (report.nonFinite.length > 0) {
-        this.giver.refused(task, [microBatch], namesOfWrong(report));
+        this.host.refused(task, [microBatch], namesOfWrong(report));
         return;
       }
       lossFixed = report.lossFixed;
@@ -185,13 +188,13 @@ export class OwnerAdapter {
     const buckets = engine.packer.buckets.length + 1;
     const { microBatches: count } = this.options;
     const frames: FrameContext = { incarnation, buckets, microBatches: count, kinds: ['contribution'] };
-    // A few at once, as on the way up: whoever takes them holds no more.
+    // A few at once, like a worker's upload, so that only a few are in memory.
     const upload = new Upload();
     upload.begin(async (bucket) => {
       if (!this.#isLive(task)) return;
       const header = { kind: 'contribution', incarnation, assignment, step, bucket, microBatches } as const;
       const message = await contributionOf(engine, header, { lossFixed, halvings });
-      if (this.#isLive(task)) await this.giver.contributed(task, decodeFrame(message, frames));
+      if (this.#isLive(task)) await this.host.contributed(task, decodeFrame(message, frames));
     });
     for (const bucket of task.buckets) upload.add(bucket);
     await upload.end();
@@ -202,7 +205,7 @@ export class OwnerAdapter {
     const wrong: number[] = [];
     for (const [microBatch, batch] of task.batches) {
       if (!this.#isLive(task)) return;
-      const report = await this.giver.withWeights(task.version, () => {
+      const report = await this.host.withWeights(task.version, () => {
         engine.gpt.submitWeights();
         return engine.losses([batch]);
       });
@@ -210,7 +213,7 @@ export class OwnerAdapter {
       if (report.nonFinite.length > 0) wrong.push(microBatch);
       losses += report.lossFixed;
     }
-    if (wrong.length > 0) this.giver.refused(task, wrong, 'the loss');
-    else this.giver.evaluated(task, losses);
+    if (wrong.length > 0) this.host.refused(task, wrong, 'the loss');
+    else this.host.evaluated(task, losses);
   }
 }

@@ -3,29 +3,29 @@ import { AwakeClock } from './times.js';
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
-/** An event of the round, to which the driver adds the time. */
+/** An event of the round without its time, which the driver adds. */
 export type TimelessEvent = DistributiveOmit<RoundEvent, 'now'>;
 
-/** How actions are carried out and what else an event means. */
+/** What the driver calls. */
 export interface DriverHandlers {
   carryOut(action: RoundAction): void;
-  /** After an event and all of its actions. */
+  /** Called after an event and all of its actions. */
   handled(event: TimelessEvent): void;
-  /** A defect or a failed adapter: the job in hand ends with it, and so does every later one. Maybe more than once. */
+  /** A defect or a failed adapter: the current job fails, and so does every later one. May be called more than once. */
   failed(error: unknown): void;
-  /** Some times a second. */
+  /** Called every `TICK_MS`. */
   tick(): void;
 }
 
 export const TICK_MS = 200;
-/** Whoever is not heard of while this process does not run has not been silent. */
+/** A pause of this process longer than this does not count as silence of others. */
 const MOST_PAUSE_MS = 5 * TICK_MS;
 
-/** Hands events to the round, with the time, and has its actions carried out in their order; until something fails. */
+/** Hands events to the round, with the time, and has its actions carried out in order, until something fails. */
 export class RoundDriver {
   readonly round: Round;
   readonly #clock = new AwakeClock(MOST_PAUSE_MS);
-  /** What happened while the actions of another event were carried out. */
+  /** Events that occurred while the actions of another event were carried out. */
   readonly #events: TimelessEvent[] = [];
   #handling = false;
   #failure: unknown;
@@ -51,7 +51,7 @@ export class RoundDriver {
     return this.#failure !== undefined;
   }
 
-  /** One at a time, since carrying out actions can close connections, which are events. */
+  /** Handles one event at a time: actions can close connections, and that causes events. */
   event(event: TimelessEvent): void {
     this.#events.push(event);
     if (this.#handling) return;
@@ -77,12 +77,12 @@ export class RoundDriver {
     this.handlers.failed(this.#failure);
   }
 
-  /** Lets `work` go on beside everything else; it fails the run where it fails. */
+  /** Runs `work` in the background. If it rejects, the run fails. */
   background(work: Promise<unknown>): void {
     work.catch((error) => this.fail(error));
   }
 
-  /** No more ticks. */
+  /** Stops the ticks. */
   close(): void {
     clearInterval(this.#timer);
   }

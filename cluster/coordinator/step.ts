@@ -11,18 +11,18 @@ import type { ClusterOptions } from './options.js';
 import type { RoundDriver } from './round-driver.js';
 import type { WeightsOut } from './weights-out.js';
 
-/** A step that somebody waits for. */
+/** A step whose caller waits for the outcome. */
 interface PendingStep {
   readonly batches: readonly MicroBatch[];
   readonly step: number;
   readonly learningRate: number;
-  /** With clipping it is known before the updates. */
+  /** Known before the updates if gradients are clipped. */
   gradNorm?: number;
   readonly resolve: (outcome: StepOutcome) => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** The owner's side of a step: from complete sums to new weights. */
+/** The owner's side of a step, from complete sums to new weights. */
 export class Step {
   lossScale: LossScale | undefined;
   #pending: PendingStep | undefined;
@@ -41,7 +41,7 @@ export class Step {
     if (options.shape.precision === 'f16') this.lossScale = FIRST_LOSS_SCALE;
   }
 
-  /** Of the step in hand; undefined where none is. */
+  /** The micro-batches of the current step; undefined without one. */
   get batches(): readonly MicroBatch[] | undefined {
     return this.#pending?.batches;
   }
@@ -54,7 +54,7 @@ export class Step {
     });
   }
 
-  /** With clipping: the norm of all gradients, then what all updates of the step share. */
+  /** With clipping: computes the norm of all gradients, then prepares the updates. */
   async norm(): Promise<void> {
     const pending = this.#inHand();
     await this.#openUpdate();
@@ -78,7 +78,7 @@ export class Step {
     this.driver.event({ type: 'updated', bucket });
   }
 
-  /** The new weights become the weights once all reads that were asked for before are done; then the step's is told. */
+  /** Makes the new weights the weights, after all reads queued before. Then resolves the step with its outcome. */
   commit(step: number): void {
     const pending = this.#inHand();
     this.#pending = undefined;
@@ -95,7 +95,7 @@ export class Step {
         const gradNorm = pending.gradNorm ?? Math.sqrt(await this.owner.readSquares());
         pending.resolve({ loss: fromLossFixed(loss) / tokensPerStep, gradNorm });
       } catch (error) {
-        // It is not in hand any more, so nobody else tells it.
+        // `fail` does not reach this step any more, because it is not pending.
         pending.reject(error);
         throw error;
       }
@@ -107,21 +107,23 @@ export class Step {
     this.#pending?.reject(error);
   }
 
-  /** With clipping one update of the gate lasts from before the first bucket to the commit: no moments are kept. */
+  /**
+   * With clipping one update of the gate lasts from before the first bucket to the commit, because no moments are kept.
+   */
   #openUpdate(): Promise<void> {
     return new Promise((open) => {
       void this.gate.update(() => {
         open();
         return new Promise<void>((close) => {
           this.#closeUpdate = close;
-          // It has waited for a reader, and nobody closes it any more.
+          // The run failed while this waited for a reader, so nothing else closes it.
           if (this.driver.hasFailed) close();
         });
       });
     });
   }
 
-  /** Without clipping each bucket, and the commit, is an update of the gate by itself. */
+  /** Without clipping each bucket's update and the commit is an update of the gate of its own. */
   #change<T>(work: () => T | Promise<T>): T | Promise<T> {
     return this.options.clip > 0 ? work() : this.gate.update(work);
   }

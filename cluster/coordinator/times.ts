@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type { WorkerTotals } from '../../src/report/worker-totals.js';
 
-/** Time in which at least one piece of a kind of work was in hand. */
+/** Measures the time during which at least one piece of some kind of work was in progress. */
 export class BusyTime {
   #inHand = 0;
   #since = 0;
@@ -30,8 +30,8 @@ export class BusyTime {
 }
 
 /**
- * Milliseconds in which this process had a chance to hear of others: of a longer pause (a laptop that slept, a process that
- * was stopped) only `mostPauseMs` count. Has to be read more often than that.
+ * Milliseconds during which this process could hear from others. Of a longer pause (a sleeping laptop, a stopped
+ * process) only `mostPauseMs` count. Must be read more often than that.
  */
 export class AwakeClock {
   #ms = 0;
@@ -51,17 +51,17 @@ export class AwakeClock {
   }
 }
 
-const SAID = ['computeMs', 'uploadMs', 'downloadMs', 'waitMs'] as const;
+const REPORTED = ['computeMs', 'uploadMs', 'downloadMs', 'waitMs'] as const;
 
-/** Adds what a worker says of its times, as far as it fits into the `elapsedMs` since it said so last. */
-export function addSaid(
+/** Adds the times that a worker reports, limited to the `elapsedMs` since its last report. */
+export function addReported(
   totals: WorkerTotals,
-  said: Readonly<Record<(typeof SAID)[number], number>>,
+  reported: Readonly<Record<(typeof REPORTED)[number], number>>,
   elapsedMs: number,
 ): void {
   let left = elapsedMs;
-  for (const key of SAID) {
-    const taken = Math.min(said[key], left);
+  for (const key of REPORTED) {
+    const taken = Math.min(reported[key], left);
     totals[key] += taken;
     left -= taken;
   }

@@ -6,54 +6,54 @@ import type { CoordinatorConnection } from '../transport/connection.js';
 import { FairSlots } from './fair-slots.js';
 import type { RoundDriver } from './round-driver.js';
 
-/** Whole buckets in memory on their way to workers, of all workers together. */
+/** Most whole buckets in memory on their way to all workers together. */
 const MOST_WHOLES = 16;
 
 /**
- * The way down to one worker. Whole buckets are read first and differences lie ready, so each worker has a queue that keeps
- * the order in which the round asked for them.
+ * The queue of weights for one worker. Differences are ready at once but whole buckets must be read first, so the queue
+ * keeps the order of the round's actions.
  */
-export interface Lane {
+export interface SendQueue {
   sent: Promise<void>;
-  /** A place in memory for a whole bucket. */
+  /** Takes a slot in memory for a whole bucket. */
   readonly takeWhole: () => Promise<() => void>;
 }
 
-/** Sends weights down: differences that lie ready, and whole buckets that are read when their turn comes. */
+/** Sends weights to workers: differences that are ready, and whole buckets that are read when their turn comes. */
 export class WeightsOut {
-  /** The sealed differences of each bucket to the newest version that is stepped. */
+  /** Each bucket's sealed differences to its newest stepped version. */
   readonly #differences: ({ readonly version: number; readonly message: Uint8Array } | undefined)[] = [];
   readonly #wholes = new FairSlots(MOST_WHOLES);
-  /** Reads of whole buckets and commits, in the order in which the round asked for them. */
+  /** Tail of the queue of whole-bucket reads and commits, in the order of the round's actions. */
   #ordered: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly driver: RoundDriver,
     private readonly owner: ClusterOwner,
     private readonly incarnation: number,
-    /** Updates behind the weights on the adapter, which follow the round's. */
+    /** Version of the weights on the adapter, which follows the round's. */
     public version: number,
   ) {}
 
-  laneOf(person: string): Lane {
+  sendQueueOf(person: string): SendQueue {
     return { sent: Promise.resolve(), takeWhole: this.#wholes.taker(person) };
   }
 
-  /** Whoever is gone gets nothing: a connection that ends says so by itself. */
+  /** Queues a bucket for a worker. Nothing is sent on a closed connection, which reports its end itself. */
   send(
     { worker, bucket, version, form }: Extract<RoundAction, { type: 'send' }>,
     connection: CoordinatorConnection,
-    lane: Lane,
+    sendQueue: SendQueue,
   ): void {
     const kept = this.#differences[bucket];
     const difference = form === 'difference' && kept?.version === version ? kept.message : undefined;
     const sent = () => this.driver.event({ type: 'sent', worker });
     if (difference) {
-      lane.sent = lane.sent.then(() => void connection.sendFrame(difference).then(sent, () => {}));
+      sendQueue.sent = sendQueue.sent.then(() => void connection.sendFrame(difference).then(sent, () => {}));
       return;
     }
-    lane.sent = lane.sent.then(async () => {
-      const free = await lane.takeWhole();
+    sendQueue.sent = sendQueue.sent.then(async () => {
+      const free = await sendQueue.takeWhole();
       if (!connection.isOpen) return free();
       const message = await this.#readWhole(bucket);
       if (message === undefined) return free();
@@ -64,7 +64,7 @@ export class WeightsOut {
     });
   }
 
-  /** Packs what turns the weights of an updated bucket into those of `step`, and keeps it for who is to be sent it. */
+  /** Packs the differences that lead an updated bucket to the weights of `step`, and keeps them to be sent. */
   async pack(bucket: number, step: number): Promise<void> {
     const message = await this.owner.pack(bucket, HEADER_BYTES);
     const [a, b] = new Uint32Array(message.buffer, HEADER_BYTES + 8, 2);
@@ -72,18 +72,18 @@ export class WeightsOut {
     this.#differences[bucket] = { version: step, message };
   }
 
-  /** After what was asked for before. Never rejects. */
+  /** Runs `work` after everything queued before. Never rejects. */
   inOrder(work: () => Promise<void>): Promise<void> {
     this.#ordered = this.#ordered.then(work).catch((error) => this.driver.fail(error));
     return this.#ordered;
   }
 
-  /** Resolves when all reads and commits that were asked for are done. */
+  /** Resolves when all queued reads and commits are done. */
   settled(): Promise<void> {
     return this.#ordered;
   }
 
-  /** The bucket's weights, sealed as the version that they are by then: the one that was asked for or a later one. */
+  /** The bucket's weights, sealed with their version at that time: the requested one or a later one. */
   async #readWhole(bucket: number): Promise<Uint8Array | undefined> {
     let message: Uint8Array | undefined;
     await this.inOrder(async () => {

@@ -2,23 +2,23 @@ import { createHash } from 'node:crypto';
 import type { RoundNote } from '../round/round.js';
 import type { OwnBitClass, ProbeHashes } from '../worker/bit-class.js';
 
-/** The class of a worker. */
+/** The bit class of a worker. */
 export interface WorkerClass {
-  /** Differs where any digit of a hash does. */
+  /** Differs if any digit of a hash differs. */
   readonly key: string;
-  /** What people read. */
+  /** The readable name. */
   readonly name: string;
 }
 
-/** A key that is not the owner's, wherever it stands in a text. */
+/** Matches keys of other classes than the owner's in a text. */
 const KEY = /\b[0-9a-f]{64}\b/g;
 
-/** Classes whose names are remembered. */
+/** Most classes whose names are remembered. */
 const MOST_CLASSES = 1000;
 
 /**
- * What the hashes of workers make them: of the owner's class where both are the owner's, whole; else a class of its own,
- * named by the first digits of its key. Nobody can choose hashes whose key or name is the owner's.
+ * Tells a worker's bit class by its hashes. It is the owner's class if both full hashes are the owner's. Otherwise it
+ * is another class, named by the first digits of its key. Nobody can choose hashes whose key or name is the owner's.
  */
 export class WorkerClasses {
   readonly #names = new Map<string, string>();
@@ -40,7 +40,7 @@ export class WorkerClasses {
     return { key, name };
   }
 
-  /** `text` with names where it has keys. */
+  /** `text` with its keys replaced by names. */
   readable(text: string): string {
     return text.replace(KEY, (key) => this.#names.get(key) ?? key);
   }

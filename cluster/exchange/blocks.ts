@@ -2,9 +2,9 @@ import { LantrainError } from '../../src/errors.js';
 import type { Checksum } from './checksum.js';
 
 /**
- * The block format: integers of one bucket, each block of 256 in as few bytes as its values allow. Exact, and made so
- * that four consecutive values are whole words of each plane, on the GPU (`shaders/pack.wgsl`, `shaders/unpack.wgsl`)
- * as here.
+ * The block format: the integers of one bucket in blocks of 256, each with as few bytes per value as its values allow.
+ * It is exact. Four consecutive values are whole words of each plane, on the GPU (`shaders/pack.wgsl`,
+ * `shaders/unpack.wgsl`) as well.
  *
  *     word 0      1        2         3         4                         4 + ceil(blocks / 4)
  *     | words   | values | check a | check b | widths, a byte a block  | block 0 | block 1 | ...
@@ -20,25 +20,26 @@ import type { Checksum } from './checksum.js';
  *     width 5   | n x u32, low word  | n x i8, high bits  |
  *     width 8   | n x u32, low word  | n x i32, high word |
  *
- * All little-endian, two's complement. A width is the smallest that holds all values of its block when packed here; a
- * reader takes wider ones as well. Sums use every width; differences of weights are 32-bit numbers: 0 to 4.
+ * All integers are little-endian, two's complement. The packer uses the smallest width that holds all values of a
+ * block; a reader accepts wider ones. Sums use every width. Differences of weights are 32-bit numbers, so their widths
+ * are 0 to 4.
  */
 export const BLOCK_VALUES = 256;
 export const HEADER_WORDS = 4;
 
 export type BlockKind = 'sums' | 'differences';
 
-/** Buckets and their views are whole numbers of this many values. */
+/** The size of every bucket is a multiple of this many values. */
 const GRANULE = 64;
 
 export interface BlockLayout {
   /** The packed bytes as words. */
   readonly words: Uint32Array;
-  /** The byte width of each block. */
+  /** Bytes per value of each block. */
   readonly widths: Uint8Array;
-  /** The word at which each block starts. */
+  /** Word offset of each block. */
   readonly offsets: Uint32Array;
-  /** Of the new weights. */
+  /** Checksum of the new weights. */
   readonly checksum: Checksum;
 }
 
@@ -46,29 +47,29 @@ export function blocksOf(values: number): number {
   return Math.ceil(values / BLOCK_VALUES);
 }
 
-/** Words before the first block. */
+/** Number of words before the first block. */
 export function headWords(values: number): number {
   return HEADER_WORDS + Math.ceil(blocksOf(values) / 4);
 }
 
-/** The most words that `values` values can take. */
+/** The largest number of words that `values` values can need. */
 export function mostWords(values: number, kind: BlockKind): number {
   return headWords(values) + values * (kind === 'sums' ? 2 : 1);
 }
 
 /**
- * The blocks of `packed`, which must be just `values` values. Throws LT_CLUSTER_FRAME, naming what is wrong; bytes that
- * pass can be unpacked. Copies only where `packed` does not start at a whole word of its buffer.
+ * Parses `packed`, which must hold exactly `values` values. Throws LT_CLUSTER_FRAME with the reason; any other bytes
+ * can be unpacked. Copies only if `packed` is not aligned to a word of its buffer.
  */
 export function blockLayout(packed: Uint8Array, values: number, kind: BlockKind): BlockLayout {
   const head = headWords(values);
   if (packed.byteLength % 4 !== 0 || packed.byteLength < 4 * head)
-    throw malformed(`${packed.byteLength} bytes cannot hold ${values} values`);
+    throw malformedBlocks(`${packed.byteLength} bytes cannot hold ${values} values`);
   const aligned = packed.byteOffset % 4 === 0 ? packed : packed.slice();
   const words = new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
-  if (words[0] !== words.length) throw malformed(`${words[0]} words announced, ${words.length} received`);
-  if (words[1] !== values) throw malformed(`${words[1]} values announced, the bucket has ${values}`);
-  if (kind === 'sums' && (words[2] | words[3]) !== 0) throw malformed('sums with a checksum of weights');
+  if (words[0] !== words.length) throw malformedBlocks(`${words[0]} words announced, ${words.length} received`);
+  if (words[1] !== values) throw malformedBlocks(`${words[1]} values announced, the bucket has ${values}`);
+  if (kind === 'sums' && (words[2] | words[3]) !== 0) throw malformedBlocks('sums with a checksum of weights');
   const blocks = blocksOf(values);
   const bytes = aligned.subarray(4 * HEADER_WORDS, 4 * head);
   const most = kind === 'sums' ? 8 : 4;
@@ -76,32 +77,32 @@ export function blockLayout(packed: Uint8Array, values: number, kind: BlockKind)
   let at = head;
   for (let block = 0; block < blocks; block++) {
     const width = bytes[block];
-    if (width > most || width === 6 || width === 7) throw malformed(`block ${block} has the width ${width}`);
+    if (width > most || width === 6 || width === 7) throw malformedBlocks(`block ${block} has the width ${width}`);
     offsets[block] = at;
     at += (blockSize(block, values) / 4) * width;
   }
   for (let rest = blocks; rest < bytes.length; rest++)
-    if (bytes[rest] !== 0) throw malformed('bytes after the last width');
-  if (at !== words.length) throw malformed(`the widths ask for ${at} words, ${words.length} received`);
+    if (bytes[rest] !== 0) throw malformedBlocks('bytes after the last width');
+  if (at !== words.length) throw malformedBlocks(`the widths ask for ${at} words, ${words.length} received`);
   return { words, widths: bytes.subarray(0, blocks), offsets, checksum: { a: words[2], b: words[3] } };
 }
 
-/** The values of a block of a bucket of `values`. */
+/** The number of values of a block in a bucket of `values`. */
 export function blockSize(block: number, values: number): number {
   return Math.min(BLOCK_VALUES, values - block * BLOCK_VALUES);
 }
 
-function malformed(what: string): LantrainError {
+function malformedBlocks(what: string): LantrainError {
   return new LantrainError('LT_CLUSTER_FRAME', `malformed blocks: ${what}`);
 }
 
-/** Packs 64-bit integers, given as their low and high words; the same bytes as the GPU makes. */
+/** Packs 64-bit integers, given as low and high words, into the same bytes as the GPU. */
 export function packSums(low: Uint32Array, high: Uint32Array): Uint8Array {
   if (low.length !== high.length) throw new RangeError(`${low.length} low words, ${high.length} high words`);
   return packBlocks(low, high, { a: 0, b: 0 });
 }
 
-/** The loss sum is one more bucket: it comes first, then how often loss scales were halved; the others are zero. */
+/** Values of the loss bucket: the loss sum, then how often loss scales were halved; the others are zero. */
 export const LOSS_BUCKET_VALUES = GRANULE;
 
 /** Packs a loss sum (`StepReport.lossFixed`) and the halvings of loss scales as the loss bucket. */
@@ -114,12 +115,12 @@ export function packLoss(sum: bigint, halvings = 0): Uint8Array {
   return packSums(low, high);
 }
 
-/** What the loss bucket says, given as its words. */
+/** The contents of the loss bucket, given as its words. */
 export function lossOf(low: Uint32Array, high: Uint32Array): { readonly loss: bigint; readonly halvings: number } {
   return { loss: (BigInt(high[0] | 0) << 32n) + BigInt(low[0]), halvings: low[1] };
 }
 
-/** Packs integers, given as their low and high words, with the checksum of new weights (of sums: zeros). */
+/** Packs 64-bit integers, given as low and high words, with the checksum of new weights (zeros for sums). */
 export function packBlocks(low: Uint32Array, high: Uint32Array, checksum: Checksum): Uint8Array {
   const values = low.length;
   if (values === 0 || values % GRANULE !== 0) throw new RangeError(`${values} values are no bucket`);
@@ -154,7 +155,7 @@ export function packBlocks(low: Uint32Array, high: Uint32Array, checksum: Checks
   return packed;
 }
 
-/** The smallest byte width that holds the integer. */
+/** The smallest number of bytes that holds the integer. */
 export function widthOf(low: number, high: number): number {
   const sign = (high | 0) >> 31;
   const [l, h] = [(low ^ sign) >>> 0, (high ^ sign) >>> 0];

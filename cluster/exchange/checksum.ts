@@ -1,7 +1,7 @@
 /**
- * Two 32-bit sums over the words of a buffer, as frames carry them. They find faults of memory, wires and adapters, not
- * forgery: that is what TLS and the token are for. Two formulas give one: `payloadChecksum` is quick on a processor,
- * `weightsChecksum` is what a GPU computes of a bucket of weights.
+ * Two 32-bit sums over the words of a buffer, as frames carry them. They detect faults of memory, wires and adapters.
+ * Against forgery there are TLS and the token. There are two formulas: `payloadChecksum` is fast on a processor,
+ * `weightsChecksum` is what a GPU computes for a bucket of weights.
  */
 export interface Checksum {
   readonly a: number;
@@ -9,13 +9,12 @@ export interface Checksum {
 }
 
 /**
- * Over the words w_0 .. w_(n-1), modulo 2^32, of whole words at an aligned offset:
+ * Checksum of the words w_0 .. w_(n-1), modulo 2^32. `bytes` must be aligned, and whole words:
  *
  *     a = sum of w_i        b = sum of (w_i xor (w_i >>> 16)) * (2 i + 1)
  *
- * `a` sees every change of one word; `b` sees words that change places, and mixing the high half in keeps two flips of a
- * sign bit from cancelling. Four words a turn have sums of their own, which a processor adds side by side: three times
- * as fast as one by one.
+ * `a` detects every change of one word. `b` detects swapped words; mixing in the high half keeps two flipped sign bits
+ * from cancelling. Each iteration adds four words to separate sums in parallel: three times as fast as one word.
  */
 export function payloadChecksum(bytes: Uint8Array): Checksum {
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
@@ -47,8 +46,8 @@ export function equalChecksums(x: Checksum, y: Checksum): boolean {
 }
 
 /**
- * What `shaders/checksum.wgsl` computes of a bucket of weights, given as their bits: sums, in any order, of two mixes of
- * each word's bits and place.
+ * What `shaders/checksum.wgsl` computes for a bucket of weights, given as their bits: two sums, in any order, of mixes
+ * of each word's bits and index.
  */
 export function weightsChecksum(bits: Uint32Array): Checksum {
   let a = 0;
@@ -61,7 +60,7 @@ export function weightsChecksum(bits: Uint32Array): Checksum {
   return { a: a >>> 0, b: b >>> 0 };
 }
 
-/** A bijection of 32 bits without visible pattern (lowbias32, by Chris Wellons' hash prospector). */
+/** A bijection on 32 bits with low bias (lowbias32, found by Chris Wellons' hash prospector). */
 function mix(word: number): number {
   let x = word;
   x = Math.imul(x ^ (x >>> 16), 0x7feb352d);

@@ -7,10 +7,10 @@ import { normChunksOf } from '../../src/model/sums.js';
 import { type AdamWSettings, type FlatRange, normDispatch, TrainingState } from '../../src/train/optimizer.js';
 import { BlockPacker, largest, type Packing } from './packing.js';
 
-/** The squares of a bucket lie this many values after those of the one before, so that they can be bound. */
+/** Values between the squares of consecutive buckets, so that each can be bound. */
 const SQUARES_STRIDE = normChunksOf(BUCKET_VALUES);
 
-/** What the owner does with one bucket of complete sums. */
+/** The buffers and dispatch lists of one bucket. */
 interface BucketWork extends FlatRange {
   readonly weights: View;
   readonly next: View;
@@ -22,23 +22,23 @@ interface BucketWork extends FlatRange {
 }
 
 /**
- * The owner's side of a step in a cluster: complete sums come bucket by bucket from the host, new weights go down as
- * packed differences.
+ * The owner's side of a step in a cluster: takes complete sums from the host bucket by bucket, and packs the
+ * differences to the new weights.
  *
  *     low, high (scratch of one bucket) -> squares
  *     weights -> copied to next -> AdamW, by low and high (next and the moments in place) -> differences, checksum
  *     commit: next -> copied to weights
  *
- * `weights` are the step's own until `commit`, whatever is updated already: who joins late starts with them, and work
- * can be done again. With the moments that is 16 bytes a parameter on the adapter. Moments are updated in place; where
- * updates come before the step is certain of its end (without clipping), those of the step before are kept beside them,
- * 8 bytes more, so that the state before the step can be read at any time. Kernels, constants and chunks of the norm are
- * those of `Optimizer`, so the bits are.
+ * `weights` keep the step's own values until `commit`, even for updated buckets: late workers start with them, and work
+ * can be repeated. With the moments that is 16 bytes per parameter on the adapter. Moments are updated in place.
+ * Without clipping, updates come before it is certain that the step completes. Then the previous moments are kept as
+ * well, 8 bytes more per parameter, so that the state before the step can always be read. Kernels, constants and chunks
+ * of the norm are those of `Optimizer`, so the bits are the same.
  */
 export class ClusterOwner {
-  /** Buckets of this step whose updates are queued. */
+  /** Buckets of the current step whose updates are queued. */
   readonly #updated = new Set<number>();
-  /** While somebody reads, the moments are those before the step, and the updated ones are kept instead. */
+  /** Number of readers. While there are any, the updated moments are exchanged for the previous ones. */
   #readers = 0;
   #words: Uint32Array | undefined;
 
@@ -51,7 +51,7 @@ export class ClusterOwner {
     private readonly kept: KeptMoments | undefined,
   ) {}
 
-  /** `keepsMoments`: buckets are updated while others may never be. */
+  /** `keepsMoments`: buckets are updated before it is certain that the step completes. */
   static async build(
     kernels: KernelCache,
     layout: ParameterLayout,
@@ -87,8 +87,8 @@ export class ClusterOwner {
   }
 
   /**
-   * Queues the squares of a bucket's gradients, given as the words of their sums. The arrays are free again on return.
-   * Needed with clipping only, for all buckets before `beginUpdate`: an update does it as well.
+   * Queues the squares of a bucket's gradients, given as the words of their sums. The arrays are free on return. Needed
+   * only with clipping, for all buckets before `beginUpdate`; otherwise the update computes them.
    */
   submitNorm(bucket: number, low: Uint32Array, high: Uint32Array): void {
     const work = this.work[bucket];
@@ -96,7 +96,7 @@ export class ClusterOwner {
     work.norm.submit(this.state.gpu);
   }
 
-  /** The sum of the squares of all gradients of the step, added in the same order as `ExactSums.takeReport` does. */
+  /** The sum of the squares of all gradients of the step, added in the same order as in `ExactSums.takeReport`. */
   async readSquares(): Promise<number> {
     const values = new Float32Array(await this.state.gpu.read(this.squares));
     let sum = 0;
@@ -106,14 +106,16 @@ export class ClusterOwner {
     return sum;
   }
 
-  /** Queues what all buckets of step `step` (1 is the first) share; before its first `submitUpdate`. */
+  /**
+   * Writes the parameters of step `step` (1 is the first) that all buckets use; call before its first `submitUpdate`.
+   */
   beginUpdate(step: number, learningRate: number, clipScale: number): void {
     this.state.writeStep(step, learningRate, clipScale);
   }
 
   /**
-   * Queues the update of a bucket's moments and next weights, once a step, by the words of its sums. The arrays are
-   * free again on return.
+   * Queues the update of a bucket's moments and next weights from the words of its sums, once a step. The arrays are
+   * free on return. Throws RangeError if the bucket is updated already, or the state is being read.
    */
   submitUpdate(bucket: number, low: Uint32Array, high: Uint32Array): void {
     if (this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is updated already in this step`);
@@ -129,8 +131,8 @@ export class ClusterOwner {
   }
 
   /**
-   * What turns the step's weights of an updated bucket into the next ones: packed differences with their checksum,
-   * after `headroom` free bytes. Any number of buckets may be asked for at once; before `commit`.
+   * The packed differences from an updated bucket's weights to the next ones, with a checksum, after `headroom` free
+   * bytes. Several calls may run at once. Call before `commit`.
    */
   pack(bucket: number, headroom = 0): Promise<Uint8Array> {
     if (!this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is not updated yet in this step`);
@@ -138,9 +140,9 @@ export class ClusterOwner {
   }
 
   /**
-   * Runs `read` while weights and moments are those before the step, though some buckets may be updated already; nothing
-   * may be updated or committed meanwhile. Any number of readers at once. Throws RangeError where updated moments were
-   * not kept.
+   * Runs `read` while weights and moments are those before the step, even if some buckets are updated already. Nothing
+   * may be updated or committed meanwhile. Several readers may run at once. Throws RangeError if buckets are updated
+   * and their moments were not kept.
    */
   async readBefore<T>(read: () => Promise<T>): Promise<T> {
     if (this.#readers === 0) this.#exchange();
@@ -157,7 +159,7 @@ export class ClusterOwner {
     if (this.#readers > 0) throw new RangeError('the state before the step is being read');
   }
 
-  /** Queues: the moments of updated buckets and those that were kept change places. */
+  /** Queues a swap of the updated buckets' moments with the kept ones. */
   #exchange(): void {
     if (this.#updated.size === 0) return;
     if (this.kept === undefined) throw new RangeError('the moments before this step are gone');
@@ -166,7 +168,10 @@ export class ClusterOwner {
     this.state.gpu.device.queue.submit([encoder.finish()]);
   }
 
-  /** Queues: the next weights are the weights. Every bucket must be updated, and packed where that is wanted. */
+  /**
+   * Queues the copy that makes the next weights the weights. Throws RangeError unless every bucket is updated.
+   * Differences must be packed before.
+   */
   commit(): void {
     if (this.#updated.size !== this.buckets.length)
       throw new RangeError(`commit with ${this.#updated.size} of ${this.buckets.length} buckets updated`);
@@ -177,7 +182,7 @@ export class ClusterOwner {
     this.state.gpu.device.queue.submit([encoder.finish()]);
   }
 
-  /** The step's weights of a bucket, whole: little-endian float32 after `headroom` free bytes. */
+  /** All weights of a bucket before the commit: little-endian float32 after `headroom` free bytes. */
   readWeights(bucket: number, headroom = 0): Promise<Uint8Array> {
     return this.packer.read(this.work[bucket].weights, headroom);
   }
@@ -189,7 +194,7 @@ export class ClusterOwner {
     this.state.gpu.write(work.high, this.#unshared(high));
   }
 
-  /** The words in memory that WebGPU takes: Dawn's bindings refuse shared memory. Valid until the next call. */
+  /** Copies the words out of shared memory, which Dawn's bindings refuse. Valid until the next call. */
   #unshared(words: Uint32Array): Uint32Array {
     if (words.buffer instanceof ArrayBuffer) return words;
     this.#words ??= new Uint32Array(largest(this.buckets));
@@ -198,11 +203,11 @@ export class ClusterOwner {
   }
 }
 
-/** The moments that updates of the step in hand have changed, as they were before. */
+/** The previous moments of buckets that the current step has updated. */
 class KeptMoments {
   private constructor(
     private readonly pairs: readonly { readonly now: ParameterArena; readonly before: ParameterArena }[],
-    /** Room for the moments of one bucket. */
+    /** Space for the moments of one bucket. */
     private readonly spare: View,
   ) {}
 

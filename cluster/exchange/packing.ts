@@ -10,19 +10,19 @@ import type { FlatRange } from '../../src/train/optimizer.js';
 import { type BlockKind, blockLayout, blocksOf, HEADER_WORDS, mostWords } from './blocks.js';
 import type { Checksum } from './checksum.js';
 
-/** Buckets on their way to the host at once: one is packed while the one before is copied and mapped. */
+/** Buckets read back at once: one is packed while the previous one is copied and mapped. */
 const IN_FLIGHT = 2;
 
-/** Blocks of a workgroup of `pack.wgsl`'s `widths`. */
+/** Blocks per workgroup of `widths` in `pack.wgsl`. */
 const WIDTHS_BLOCKS = 8;
 
-/** Threads and vec4s a thread of `checksum.wgsl`. */
+/** Groups of four values per workgroup of `checksum.wgsl`: threads times groups per thread. */
 const CHECKSUM_FOURS = 64 * 16;
 
-/** A checksum's two words lie this many words after the one before, so that each can be bound. */
+/** Words between consecutive checksums, so that each can be bound. */
 const CHECKSUM_STRIDE = 64;
 
-/** A list that packs one bucket, and how many words it took the last time. */
+/** A list that packs one bucket, and the number of words of its last result. */
 export interface Packing {
   readonly list: DispatchList;
   readonly most: number;
@@ -30,9 +30,9 @@ export interface Packing {
 }
 
 /**
- * Packs on the GPU (`shaders/pack.wgsl`) and reads back just the packed bytes. All buckets share one buffer for the
- * packed words: the copy to a staging buffer is queued with the packing. How many words there are is known only
- * afterwards, so a little more than the last time is copied; when that was too short, the bucket is packed again.
+ * Packs on the GPU (`shaders/pack.wgsl`) and reads back only the packed bytes. All buckets share one buffer for the
+ * packed words: the copy to a staging buffer is queued with the packing. The number of words is known only afterwards,
+ * so a little more than the last number is copied. If that is too short, the bucket is packed again.
  */
 export class BlockPacker {
   private constructor(
@@ -43,7 +43,7 @@ export class BlockPacker {
     private readonly readback: Readback,
   ) {}
 
-  /** For buckets of at most `values`. */
+  /** Builds a packer for buckets of at most `values` values. */
   static async build(kernels: KernelCache, kind: BlockKind, values: number): Promise<BlockPacker> {
     const { gpu } = kernels;
     const most = mostWords(values, kind);
@@ -53,7 +53,10 @@ export class BlockPacker {
     return new BlockPacker(kernels, kind, blocks, packed, readback);
   }
 
-  /** The packing of one bucket: of the low words `a` and the high words `b`, or from the weights `a` to `b`. */
+  /**
+   * Prepares the packing of one bucket: of the low words `a` and high words `b`, or of the differences from weights `a`
+   * to weights `b`.
+   */
   async prepare(a: View, b: View): Promise<Packing> {
     const values = a.size / 4;
     const { blocks, packed } = this;
@@ -82,7 +85,7 @@ export class BlockPacker {
     return { list, most, words: most };
   }
 
-  /** The packed bytes, after `headroom` bytes that are left free for a frame's header. */
+  /** The packed bytes after `headroom` bytes, which are left free for a frame's header. */
   async pack(packing: Packing, headroom = 0): Promise<Uint8Array> {
     const attempt = (words: number) =>
       this.readback.read(
@@ -102,7 +105,7 @@ export class BlockPacker {
     return result;
   }
 
-  /** The bytes of a view of at most a bucket, as they are. */
+  /** The unpacked bytes of a view, at most a bucket, after `headroom` free bytes. */
   read(view: View, headroom = 0): Promise<Uint8Array> {
     return this.readback.read(
       () => view,
@@ -117,7 +120,7 @@ function copyBytes(from: ArrayBuffer, count: number, headroom: number): Uint8Arr
   return result;
 }
 
-/** Adds the checksum of `values` to two words of `sums`, from word `at` on. */
+/** A dispatch that adds the checksum of `values` to words `at` and `at` + 1 of `sums`. */
 export function checksumDispatch(values: View, sums: View, at: number): Dispatch {
   return {
     shader: 'checksum',
@@ -129,12 +132,12 @@ export function checksumDispatch(values: View, sums: View, at: number): Dispatch
   };
 }
 
-/** The values of the largest bucket. */
+/** The number of values of the largest bucket. */
 export function largest(buckets: readonly FlatRange[]): number {
   return Math.max(...buckets.map((b) => b.size));
 }
 
-/** A worker's side of the way up: packs its exact sums bucket by bucket. */
+/** The worker's side of the upload: packs its exact sums bucket by bucket. */
 export class SumPacker {
   private constructor(
     private readonly packer: BlockPacker,
@@ -153,16 +156,16 @@ export class SumPacker {
   }
 
   /**
-   * The sums of a bucket, as everything submitted so far has left them, as packed bytes after `headroom` free ones.
-   * Any number of buckets may be asked for at once. The sums must not change before the promise is kept.
+   * The packed sums of a bucket after everything submitted so far, behind `headroom` free bytes. Several calls may run
+   * at once. The sums must not change before the promise resolves.
    */
   pack(bucket: number, headroom = 0): Promise<Uint8Array> {
     return this.packer.pack(this.packings[bucket], headroom);
   }
 
   /**
-   * When the sums of each bucket are final: after how many dispatches of `list`, in this order. Backward goes from the
-   * last layer to the first, so most buckets can be packed while the rest of a list is still to come.
+   * For each bucket, the number of dispatches of `list` after which its sums are final, ascending. Backward goes from
+   * the last layer to the first, so most buckets can be packed while the rest of the list is still to run.
    */
   finals(list: DispatchList): { readonly bucket: number; readonly dispatches: number }[] {
     return this.buckets
@@ -174,7 +177,7 @@ export class SumPacker {
   }
 }
 
-/** Checksums of whole buckets of weights, by the GPU that holds them. */
+/** Computes checksums of whole buckets of weights on the GPU. */
 export class WeightChecks {
   private constructor(
     private readonly gpu: Gpu,
@@ -208,7 +211,7 @@ export class WeightChecks {
   }
 }
 
-/** A worker's side of the way down: weights that follow the owner's. */
+/** The worker's side of the download: keeps its weights equal to the owner's. */
 export class WeightFollower {
   private constructor(
     private readonly gpu: Gpu,
@@ -243,8 +246,8 @@ export class WeightFollower {
   }
 
   /**
-   * Queues: the bucket's weights become the ones that were packed. Returns what their checksum must be then. Throws
-   * LT_CLUSTER_FRAME, with nothing changed, when the bytes are malformed.
+   * Queues the packed differences onto the bucket's weights. Returns the checksum that the new weights must have.
+   * Throws LT_CLUSTER_FRAME, with nothing changed, if the bytes are malformed.
    */
   apply(bucket: number, packed: Uint8Array): Checksum {
     const { words, widths, offsets, checksum } = blockLayout(packed, this.buckets[bucket].size, 'differences');
@@ -257,7 +260,10 @@ export class WeightFollower {
     return checksum;
   }
 
-  /** Queues: the bucket's weights are these bytes, little-endian float32. Throws LT_CLUSTER_FRAME. */
+  /**
+   * Queues the write of a bucket's weights, given as little-endian float32. Throws LT_CLUSTER_FRAME for a wrong number
+   * of bytes.
+   */
   load(bucket: number, bytes: Uint8Array): void {
     const { slab, offset, size } = this.buckets[bucket];
     if (bytes.byteLength !== 4 * size)

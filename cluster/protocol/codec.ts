@@ -1,4 +1,4 @@
-/** Control messages as bytes: maps in MessagePack, each checked against the schema of its type. */
+/** Encodes control messages as MessagePack maps, and checks each decoded one against the schema of its type. */
 import { Packr } from 'msgpackr/pack';
 import type { z } from 'zod';
 import { validate } from '../../src/util/validate.js';
@@ -7,7 +7,7 @@ import { checkMessagePack } from './message-pack.js';
 
 /** Schemas by message type. */
 export type Schemas = Readonly<Record<string, z.ZodType>>;
-/** The messages of a table of schemas, whose field `type` is their key. */
+/** The messages of a table of schemas; a message's `type` is its key in the table. */
 export type MessageOf<S extends Schemas> = { [K in keyof S]: z.infer<S[K]> }[keyof S];
 
 const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: false });
@@ -16,7 +16,7 @@ export function encode(message: { readonly type: string }): Uint8Array {
   return packr.pack(message);
 }
 
-/** The value of one message, of which no more is known than that it is a map. Throws LT_CLUSTER_MALFORMED. */
+/** Unpacks one message, which is a map; nothing else about it is checked. Throws LT_CLUSTER_MALFORMED. */
 export function unpack(message: Uint8Array): unknown {
   checkMessagePack(message);
   try {
@@ -26,7 +26,7 @@ export function unpack(message: Uint8Array): unknown {
   }
 }
 
-/** Throws LT_CLUSTER_MALFORMED for anything but a message of `schemas`. */
+/** Decodes a message of `schemas`. Throws LT_CLUSTER_MALFORMED for anything else. */
 export function decode<S extends Schemas>(schemas: S, message: Uint8Array): MessageOf<S> {
   const value = unpack(message);
   const type = typeof value === 'object' && value !== null && 'type' in value ? value.type : undefined;

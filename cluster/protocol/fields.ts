@@ -1,4 +1,4 @@
-/** The types of fields that messages of the protocol and of the transport share. */
+/** Field types that messages of the protocol and of the transport share. */
 import { z } from 'zod';
 
 export const u32 = z.number().int().min(0).max(0xffffffff);

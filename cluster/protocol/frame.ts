@@ -17,7 +17,7 @@ import { malformed } from './malformed.js';
 
 export const FRAME_VERSION = 2;
 export const HEADER_BYTES = 168;
-/** A bucket of 64-bit sums whose every block needs 8 bytes a value, with its width bytes and some room. */
+/** The payload of a bucket of 64-bit sums with 8 bytes for every value; the rest covers headers and width bytes. */
 export const MAX_PAYLOAD_BYTES = BUCKET_VALUES * 8 + 16384;
 export const MAX_FRAME_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES;
 
@@ -30,9 +30,9 @@ export const FRAME_KINDS = ['contribution', 'weights-whole', 'weights-difference
 export type FrameKind = (typeof FRAME_KINDS)[number];
 
 interface FrameAddress {
-  /** Counts the coordinator's starts of one run. */
+  /** Number of the coordinator's start of the run. */
   readonly incarnation: number;
-  /** What the worker was dealt; 0 for weights. */
+  /** The worker's assignment; 0 for weights. */
   readonly assignment: number;
   readonly bucket: number;
 }
@@ -44,35 +44,35 @@ export interface ContributionHeader extends FrameAddress {
   readonly microBatches: IdSet;
 }
 
-/** One bucket of the weights as they are after `step`, whole or as differences from those after `base`. */
+/** One bucket of the weights after `step`, whole or as differences from those after `base`. */
 export interface WeightsHeader extends FrameAddress {
   readonly kind: 'weights-whole' | 'weights-difference';
-  /** The version: the step whose update made these weights; 0 before the first. */
+  /** The version of the weights: the last step behind them; 0 before the first. */
   readonly step: number;
   readonly base: number;
-  /** Of the whole new bucket, unpacked. */
+  /** Checksum of the whole new bucket, unpacked. */
   readonly weights: Checksum;
 }
 
 export type FrameHeader = ContributionHeader | WeightsHeader;
 
-/** Says what a frame may say at most; anything beyond is impossible, not stale. */
+/** Bounds of a frame's fields. A value beyond them is impossible, not stale. */
 export interface FrameContext {
   readonly incarnation: number;
-  /** Indices of buckets, the loss's included. */
+  /** Number of buckets, including the loss. */
   readonly buckets: number;
-  /** Micro-batches of a global batch. */
+  /** Number of micro-batches of a global batch. */
   readonly microBatches: number;
-  /** Kinds that this side takes. */
+  /** Frame kinds that this side accepts. */
   readonly kinds: readonly FrameKind[];
 }
 
 export interface Frame<H extends FrameHeader = FrameHeader> {
   readonly header: H;
-  /** A view into the message, on a multiple of 4 bytes. */
+  /** A view into the message, aligned to 4 bytes. */
   readonly payload: Uint8Array;
   readonly payloadChecksum: Checksum;
-  /** Bytes of the whole message. */
+  /** Size of the whole message in bytes. */
   readonly bytes: number;
 }
 
@@ -80,7 +80,10 @@ export function isFrame(message: Uint8Array): boolean {
   return message.length > 0 && message[0] === (MAGIC & 0xff);
 }
 
-/** A message with room for the header in front: fill `payload`, then seal. Both are views of one buffer. */
+/**
+ * Allocates a message with room for the header in front: fill `payload`, then seal. Both are views of one buffer.
+ * Throws RangeError for a bad size.
+ */
 export function allocateFrame(payloadBytes: number): { readonly message: Uint8Array; readonly payload: Uint8Array } {
   if (payloadBytes % 4 !== 0 || payloadBytes > MAX_PAYLOAD_BYTES)
     throw new RangeError(`a payload of ${payloadBytes} bytes: at most ${MAX_PAYLOAD_BYTES}, a multiple of 4`);
@@ -88,13 +91,13 @@ export function allocateFrame(payloadBytes: number): { readonly message: Uint8Ar
   return { message, payload: message.subarray(HEADER_BYTES) };
 }
 
-/** Writes the header in front of a payload that lies in its place (`allocateFrame`), with both checksums. */
+/** Writes the header, with both checksums, in front of a payload from `allocateFrame`. */
 export function sealFrame(message: Uint8Array, header: FrameHeader): void {
   const payload = message.subarray(HEADER_BYTES);
   writeHeader(message, header, payload.length, payloadChecksum(payload));
 }
 
-/** A sealed message of a payload that lies elsewhere; copies it. */
+/** A sealed message with a copy of `payload`. */
 export function encodeFrame(header: FrameHeader, payload: Uint8Array): Uint8Array {
   const frame = allocateFrame(payload.length);
   frame.payload.set(payload);
@@ -125,7 +128,7 @@ function writeHeader(message: Uint8Array, header: FrameHeader, payloadBytes: num
   view.setUint32(HEADER_CHECKSUM_AT, headerChecksum(message), true);
 }
 
-/** Of all words but the checksum's own. */
+/** Checksum of all words of the header except the checksum's own. */
 function headerChecksum(message: Uint8Array): number {
   const header = new Uint8Array(message.subarray(0, HEADER_BYTES));
   header.fill(0, HEADER_CHECKSUM_AT, HEADER_CHECKSUM_AT + 4);
@@ -134,9 +137,9 @@ function headerChecksum(message: Uint8Array): number {
 }
 
 /**
- * Reads a frame and checks every field of its header. What is impossible throws LT_CLUSTER_MALFORMED; what may be stale
- * (an earlier incarnation or step, an assignment that is over) is the caller's to judge. The payload is not summed here:
- * the thread that adds it does so, or `payloadIntact`.
+ * Reads a frame and checks every field of its header. Throws LT_CLUSTER_MALFORMED for impossible values. The caller
+ * checks for stale ones (an earlier incarnation or step, an assignment that is over). The payload's checksum is not
+ * checked here, but by the thread that adds it or by `payloadIntact`.
  */
 export function decodeFrame(message: Uint8Array, context: FrameContext): Frame {
   if (message.length < HEADER_BYTES) throw malformed(`a frame of ${message.length} bytes has no header`);
@@ -169,7 +172,7 @@ export function decodeFrame(message: Uint8Array, context: FrameContext): Frame {
 
 type Address = FrameAddress & { readonly step: number };
 
-/** The bytes of a set are those of the header: words are little-endian wherever WebGPU runs. */
+/** The bytes of a set, which are those of the header: words are little-endian wherever WebGPU runs. */
 function bytesOfSet(set: IdSet): Uint8Array {
   if (set.length > SET_WORDS) throw new RangeError(`a set of ${set.length} words: a header holds ${SET_WORDS}`);
   return new Uint8Array(set.buffer, set.byteOffset, set.byteLength);
@@ -194,12 +197,12 @@ function weights(kind: WeightsHeader['kind'], address: Address, rest: Uint8Array
   return { kind, ...address, base, weights: { a: view.getUint32(4, true), b: view.getUint32(8, true) } };
 }
 
-/** Small messages can lie at any offset of a chunk that the socket delivered; words need a multiple of 4. */
+/** Small messages can lie at any offset of a chunk from the socket; words need an alignment of 4. */
 function aligned(payload: Uint8Array): Uint8Array {
   return payload.byteOffset % 4 === 0 ? payload : new Uint8Array(payload);
 }
 
-/** Whether the payload is what the sender summed. */
+/** Whether the payload has the sender's checksum. */
 export function payloadIntact(frame: Pick<Frame, 'payload' | 'payloadChecksum'>): boolean {
   return equalChecksums(payloadChecksum(frame.payload), frame.payloadChecksum);
 }

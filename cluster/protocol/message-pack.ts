@@ -2,7 +2,7 @@ import { malformed } from './malformed.js';
 
 const MAX_DEPTH = 8;
 
-/** What a lead byte from 0xc0 says: bytes that follow it, or how its length is written. */
+/** The meaning of a lead byte from 0xc0 on: the number of bytes that follow, or the size of a length. */
 type Lead =
   | { readonly skip: number }
   | { readonly length: 1 | 2 | 4; readonly of: 'bytes' | 'array' | 'map' }
@@ -44,9 +44,9 @@ const LEADS: readonly Lead[] = [
 ];
 
 /**
- * Throws LT_CLUSTER_MALFORMED unless the bytes are one MessagePack map of plain values: a library that meets a length it
- * must take on trust, an extension (msgpackr has records, references and code among its own) or deep nesting may spend
- * memory that the message never had. https://github.com/msgpack/msgpack/blob/master/spec.md
+ * Throws LT_CLUSTER_MALFORMED unless the bytes are one MessagePack map of plain values. A library that trusts lengths,
+ * knows extensions (msgpackr has records, references and code) or allows deep nesting may use far more memory than the
+ * message has. https://github.com/msgpack/msgpack/blob/master/spec.md
  */
 export function checkMessagePack(message: Uint8Array): void {
   const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
@@ -59,7 +59,7 @@ export function checkMessagePack(message: Uint8Array): void {
     return start;
   };
   const several = (count: number, depth: number): void => {
-    // A count that lies runs into the message's end at once or soon.
+    // A false count soon reaches the end of the message.
     for (let i = 0; i < count; i++) value(depth + 1);
   };
   const long = (lead: Lead, depth: number): void => {

@@ -1,5 +1,5 @@
 /**
- * What coordinator and workers say to each other about a run. Both sides, in Node and in a browser, import this one file.
+ * Messages between coordinator and workers about a run. Both sides, in Node and in a browser, import this file.
  *
  *     worker                              coordinator
  *     (handshake of the transport)
@@ -16,11 +16,11 @@
  *     leave                        ->
  *                                  <-     stop (reason)
  *
- * Control messages are maps in MessagePack (`codec.ts`). Frames (`frame.ts`) carry gradients and weights. The handshake,
- * credit and pings belong to the transport (`transport/messages.ts`).
+ * Control messages are maps in MessagePack (`codec.ts`). Frames (`frame.ts`) carry gradients and weights. The
+ * handshake, credit and pings belong to the transport (`transport/messages.ts`).
  *
- * Words. A thing has one name in the round (`round/events.ts`), on the wire and in the worker. Message types, events and
- * actions are written in kebab case. The coordinator says what to do (`assign`, `hand-back`); an answer is the past
+ * Words. A thing has one name in the round (`round/events.ts`), on the wire and in the worker. Message types, events
+ * and actions are written in kebab case. The coordinator says what to do (`assign`, `hand-back`); an answer is the past
  * participle (`handed-back`).
  *
  *     assign       deals a worker an assignment: micro-batches of a step, to be summed and contributed
@@ -30,7 +30,7 @@
  *     refused      micro-batches that are not finite: the assignment ends without a contribution
  *     revoke       voids an assignment: nothing of it counts any more
  *     fence        shuts a worker out for a while because it did not do its work; never on the wire
- *     mismatch     buckets whose weights came out wrong at a worker: it needs them whole
+ *     mismatch     buckets whose weights are wrong at a worker: it needs them whole
  *     admit        makes a worker a member and tells it the committed version
  *     commit       makes the weights after a step the weights
  *     stop         ends the connection; `reason` says why, `final` whether a worker may come back
@@ -45,33 +45,36 @@ import type { MessageOf } from './codec.js';
 import { bytes, exactBytes, milliseconds, positive, text, u32 } from './fields.js';
 import { malformed } from './malformed.js';
 
-/** Counts every change of a message, also of the transport's, and of the frame's header, which has its own version too. */
+/**
+ * Counts every change of a message, including the transport's, and of the frame's header (which also has its own
+ * version).
+ */
 export const PROTOCOL_VERSION = 4;
-/** Bytes of the salt of a coordinator's probes. */
+/** Size of the salt of a coordinator's probes in bytes. */
 export const PROBE_NONCE_BYTES = 32;
 
-/** Why a coordinator sends its workers away, in words for people. */
+/** Why a coordinator stops its workers, in words for people. */
 export const END_REASONS = {
   done: 'the run is done',
   stopped: 'the run was stopped',
   failed: 'it failed',
-  /** A benchmark closes one run and begins another. */
+  /** A benchmark ends one run and begins another. */
   'next-measurement': 'the next measurement begins',
 } as const;
 export type EndReason = keyof typeof END_REASONS;
 
 const microBatch = z.number().int().min(0).lt(MAX_MICRO_BATCHES);
 const microBatches = z.array(microBatch).max(MAX_MICRO_BATCHES);
-/** Of the largest model, with one that is not full for each of its layers' tensors at most, and the loss's. */
+/** Enough buckets for the largest model, including shorter ones at the ends of buffers, and the loss. */
 const MAX_BUCKETS = 2 * (BOUNDS.parameters / BUCKET_VALUES);
 const buckets = z.array(u32.max(MAX_BUCKETS)).max(MAX_BUCKETS);
-/** The shaders are some 150 KiB in 30 files. */
+/** The shaders have about 150 KiB in 30 files. */
 const MAX_SHADERS = 256;
 const MAX_SHADER_CHARACTERS = 2 ** 18;
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const probe = z.enum(['reference', 'run']);
 
-/** A micro-batch and its data: [B x T] ids as `packTokens` writes them, and the slot of its first sequence. */
+/** Ids of tokens or targets, [B x T], as written by `packTokens`. `MicroBatchData.slot`: of the first sequence. */
 const ids = bytes.refine((b) => b.length <= 4 * BOUNDS.rows, `must be the ids of at most ${BOUNDS.rows} tokens`);
 const MicroBatchData = z.strictObject({ microBatch, slot: u32, tokens: ids, targets: ids });
 export type MicroBatchData = z.infer<typeof MicroBatchData>;
@@ -82,27 +85,27 @@ export const WORKER_MESSAGES = {
     type: z.literal('join'),
     name: text.min(1),
     adapter: text,
-    /** Whether it has no shaders of its own: a browser takes the coordinator's. */
+    /** It has no shaders of its own: a browser gets the coordinator's. */
     lacksShaders: z.boolean().optional(),
   }),
-  /** Answers a probe, once. */
+  /** Answers one probe. */
   probed: z.strictObject({ type: z.literal('probed'), probe, hash }),
-  /** All weights of the newest version are in place, every bucket's checksum verified. */
+  /** All weights of the newest version are loaded, and every bucket's checksum is verified. */
   ready: z.strictObject({ type: z.literal('ready') }),
-  /** Buckets whose weights came out wrong: they are needed whole. */
+  /** Buckets whose weights are wrong: they must be sent whole. */
   mismatch: z.strictObject({ type: z.literal('mismatch'), buckets }),
-  /** Micro-batches of the assignment, in its order, that were begun and that are done. */
+  /** Number of the assignment's micro-batches, in its order, that have begun and that are done. */
   progress: z.strictObject({
     type: z.literal('progress'),
     assignment: positive,
     begun: u32.max(MAX_MICRO_BATCHES),
     done: u32.max(MAX_MICRO_BATCHES),
   }),
-  /** What of a `hand-back` had not been begun, and now never will be. */
+  /** The micro-batches of a `hand-back` that had not begun. The worker will not compute them. */
   'handed-back': z.strictObject({ type: z.literal('handed-back'), assignment: positive, microBatches }),
-  /** NaN, infinity or overflow: the assignment ends without a contribution. `what`: the first tensors that have it. */
+  /** NaN, infinity or overflow: the assignment ends without a contribution. `what`: names of the first such tensors. */
   refused: z.strictObject({ type: z.literal('refused'), assignment: positive, microBatch, what: text }),
-  /** The sum of token losses of `microBatches` on the grid, as two words. */
+  /** The sum of token losses of `microBatches` in fixed point, as two words. */
   evaluated: z.strictObject({
     type: z.literal('evaluated'),
     assignment: positive,
@@ -111,7 +114,10 @@ export const WORKER_MESSAGES = {
     high: u32,
     finite: z.boolean(),
   }),
-  /** Where the worker's time went since it said so last: the coordinator credits only what it dealt and got. */
+  /**
+   * Where the worker's time went since its last `stats`. For display only: the coordinator credits what it dealt and
+   * received.
+   */
   stats: z.strictObject({
     type: z.literal('stats'),
     computeMs: milliseconds,
@@ -128,11 +134,11 @@ export const COORDINATOR_MESSAGES = {
     type: z.literal('welcome'),
     worker: positive,
     incarnation: positive,
-    /** The step in progress; the weights are those of `step - 1`. */
+    /** The current step; the weights have version `step - 1`. */
     step: positive,
     model: ModelSchema,
     plan: PlanSchema,
-    /** One micro-batch: sequences, tokens of one, dropout; and whether layers are to be computed again in backward. */
+    /** Shape of a micro-batch: sequences, tokens of a sequence, dropout, and whether backward computes layers again. */
     shape: z
       .strictObject({
         batch: positive,
@@ -144,23 +150,23 @@ export const COORDINATOR_MESSAGES = {
       .refine(({ batch, context }) => batch * context <= BOUNDS.rows, `must be of at most ${BOUNDS.rows} tokens`),
     seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
     microBatches: positive.max(MAX_MICRO_BATCHES),
-    /** The factor of each token's loss is 1 / this. */
+    /** Each token's loss is weighted by 1 / this. */
     tokensPerStep: positive.max(BOUNDS.rows * BOUNDS.microBatches),
-    /** Indices of buckets, with the loss's, which is the last. */
+    /** Number of buckets, including the loss, which is the last. */
     buckets: positive.max(MAX_BUCKETS),
-    /** By file name without `.wgsl`, for a worker that lacks them. */
+    /** Shader texts by file name without `.wgsl`, for a worker that lacks them. */
     shaders: z
       .record(z.string().regex(/^[\w-]{1,100}$/), z.string().max(MAX_SHADER_CHARACTERS))
       .refine((texts) => Object.keys(texts).length <= MAX_SHADERS, `must be at most ${MAX_SHADERS}`)
       .optional(),
   }),
-  /** What the probe computes with is drawn from the nonce, so that no hash of another start is an answer. */
+  /** The probe's inputs are derived from the nonce, so hashes of another start are no answer. */
   probe: z.strictObject({ type: z.literal('probe'), probe, nonce: exactBytes(PROBE_NONCE_BYTES) }),
-  /** The worker is a member. The committed weights are of `version`: each bucket follows whole. */
+  /** The worker is admitted. The committed weights have version `version`; each bucket follows whole. */
   admit: z.strictObject({ type: z.literal('admit'), version: u32 }),
   /**
-   * Micro-batches of `step`, to be computed in this order and sent up as one sum. `buckets`: those that are lacking;
-   * absent, all.
+   * Micro-batches of `step`, to be computed in this order and uploaded as one sum. `buckets`: the lacking ones; absent:
+   * all.
    */
   assign: z.strictObject({
     type: z.literal('assign'),
@@ -168,23 +174,23 @@ export const COORDINATOR_MESSAGES = {
     step: positive,
     microBatches: z.array(MicroBatchData).min(1).max(MAX_MICRO_BATCHES),
     buckets: buckets.optional(),
-    /** In mixed precision: the loss scale to begin with is 2 to this power. */
+    /** Mixed precision only: log2 of the first loss scale to try. */
     scaleExponent: z.number().int().min(0).max(64).optional(),
   }),
-  /** Losses without dropout by the weights of `version`. */
+  /** Asks for losses without dropout, with the weights of `version`. */
   evaluate: z.strictObject({
     type: z.literal('evaluate'),
     assignment: positive,
     version: u32,
     microBatches: z.array(MicroBatchData).min(1).max(MAX_MICRO_BATCHES),
   }),
-  /** Asks for micro-batches back; `handed-back` answers with those that were not begun. */
+  /** Asks for micro-batches back; `handed-back` answers with those that had not begun. */
   'hand-back': z.strictObject({ type: z.literal('hand-back'), assignment: positive, microBatches }),
-  /** The assignment is void: nothing more of it counts. */
+  /** The assignment is void: nothing of it counts any more. */
   revoke: z.strictObject({ type: z.literal('revoke'), assignment: positive }),
-  /** The step is complete: the differences of version `step` take effect. */
+  /** The step is complete: weights of version `step` take effect. */
   commit: z.strictObject({ type: z.literal('commit'), step: positive }),
-  /** After a `final` one a worker does not come back. */
+  /** The connection ends. After a `final` stop a worker does not come back. */
   stop: z.strictObject({
     type: z.literal('stop'),
     reason: z.enum(Object.keys(END_REASONS) as [EndReason, ...EndReason[]]),
@@ -200,7 +206,7 @@ export type MessageFromCoordinator<T extends CoordinatorMessage['type']> = Extra
 export type Welcome = MessageFromCoordinator<'welcome'>;
 export type Assign = MessageFromCoordinator<'assign'>;
 
-/** Only a run that is done sends workers away for good. */
+/** A stop message. It is `final` only if the run is done. */
 export function stopBecause(reason: EndReason): MessageFromCoordinator<'stop'> {
   return { type: 'stop', reason, final: reason === 'done' };
 }
@@ -214,12 +220,12 @@ export function dispatch<M extends Message>(handlers: Handlers<M>, message: M): 
   handler(message);
 }
 
-/** Handlers for a side that hears these messages only: any other closes the connection as malformed. */
+/** Handlers for a side that accepts only these messages. Any other closes the connection as malformed. */
 export function onlyFromWorker(some: Partial<Handlers<WorkerMessage>>): Handlers<WorkerMessage> {
   return { ...refusing<WorkerMessage>(WORKER_MESSAGES), ...some };
 }
 
-/** As `onlyFromWorker`, of messages from the coordinator. */
+/** Like `onlyFromWorker`, for messages from the coordinator. */
 export function onlyFromCoordinator(some: Partial<Handlers<CoordinatorMessage>>): Handlers<CoordinatorMessage> {
   return { ...refusing<CoordinatorMessage>(COORDINATOR_MESSAGES), ...some };
 }

@@ -1,27 +1,27 @@
-/** Token ids as they travel in messages: 2 little-endian bytes each where the vocabulary allows it, else 4. */
+/** Token ids in messages: 2 little-endian bytes each if the vocabulary allows it, else 4. */
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { MAX_FRAME_BYTES } from './frame.js';
 import { malformed } from './malformed.js';
 
-/** What the ids of one message may take, so that the message stays one with the rest of it. */
+/** Most bytes of ids in one message, so that the rest of the message fits as well. */
 export const MAX_TOKEN_BYTES = MAX_FRAME_BYTES - 2 ** 18;
 
 const widthOf = (vocabSize: number): 2 | 4 => (vocabSize <= 0xffff ? 2 : 4);
 
-/** Bytes of the ids and targets of a micro-batch of so many `tokens`. */
+/** Bytes of the ids and targets of a micro-batch of `tokens` tokens. */
 export function tokenBytes(vocabSize: number, tokens: number): number {
   return 2 * widthOf(vocabSize) * tokens;
 }
 
-/** An ignored target is the largest number of its width. */
+/** Packs ids. An ignored target becomes the largest number of its width. */
 export function packTokens(ids: Uint32Array, vocabSize: number): Uint8Array {
   const words = widthOf(vocabSize) === 2 ? Uint16Array.from(ids) : ids.slice();
   return new Uint8Array(words.buffer);
 }
 
 /**
- * Reverses `packTokens`. Throws LT_CLUSTER_MALFORMED unless there are `length` ids below the vocabulary's size, or (with
- * `ignorable`) targets that are ignored.
+ * Reverses `packTokens`. Throws LT_CLUSTER_MALFORMED unless there are `length` ids below the vocabulary's size.
+ * `ignorable`: ignored targets are allowed too.
  */
 export function unpackTokens(packed: Uint8Array, vocabSize: number, length: number, ignorable = false): Uint32Array {
   const width = widthOf(vocabSize);

@@ -3,31 +3,36 @@ import { type BlockLayout, blockLayout, HEADER_WORDS, headWords, mostWords } fro
 import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/checksum.js';
 import { type AddBlocks, openKernel, type SharedMemory, sharedMemory } from './reducer-kernel.js';
 
-/** A contribution, somewhere in a buffer. */
-export interface Contribution {
+/** A packed contribution in a buffer. `terms`: see `Reducer.add`. */
+export interface PackedContribution {
   readonly buffer: ArrayBuffer;
   readonly offset: number;
   readonly length: number;
   readonly terms: number;
-  /** What its sender says of its bytes, where that is to be verified. */
+  /** The sender's checksum of the bytes; undefined: not verified. */
   readonly checksum: Checksum | undefined;
 }
 
-/** What the reducer asks of a thread: to take an arena over, to add to a slot, or to set it to zero. */
+/** A request of the reducer to a thread: take over an arena, add to a slot, or set a slot to zero. */
 export type ReducerRequest =
   | { readonly arena: number; readonly memory: SharedMemory; readonly sizes: readonly number[] }
-  | { readonly arena: number; readonly id: number; readonly slot: number; readonly add: Contribution | undefined };
+  | {
+      readonly arena: number;
+      readonly id: number;
+      readonly slot: number;
+      readonly add: PackedContribution | undefined;
+    };
 
-/** The answer to an addition or a clearing. */
+/** The answer to an addition or to a clearing. */
 export interface ReducerReply {
   readonly id: number;
-  /** Why nothing was added. */
+  /** Why nothing was added; undefined if all was. */
   readonly refused: string | undefined;
 }
 
 /**
- * The 64-bit sums of some buckets in one shared memory, each bucket in two planes. WebAssembly reads its own memory
- * only, so a contribution is copied into the inbox first:
+ * The 64-bit sums of some buckets in one shared memory, each bucket in two planes. WebAssembly reads only its own
+ * memory, so a contribution is first copied into the inbox:
  *
  *     | inbox, as large as the largest contribution | low words | high words | low words | high words | ...
  *                                                     slot 0                   slot 1
@@ -39,7 +44,7 @@ export class ReducerArena {
 
   constructor(
     readonly memory: SharedMemory,
-    /** Values of each slot. */
+    /** Number of values of each slot. */
     readonly sizes: readonly number[],
   ) {
     this.#bytes = new Uint8Array(memory.buffer);
@@ -62,8 +67,8 @@ export class ReducerArena {
   }
 
   /**
-   * Adds a contribution as a whole, or not at all and says why: its bytes have another checksum, are malformed, or have a
-   * value beyond `terms` * 2^52, which `terms` values of the grid cannot add up to.
+   * Adds a whole contribution, or nothing. Returns why nothing was added: its bytes have another checksum, are
+   * malformed, or hold a value beyond `terms` * 2^52, which `terms` fixed-point values cannot add up to.
    */
   add(slot: number, packed: Uint8Array, terms: number, checksum?: Checksum): string | undefined {
     const values = this.sizes[slot];
@@ -92,14 +97,14 @@ export class ReducerArena {
   }
 }
 
-/** The byte at which each slot starts, then the end. */
+/** Byte offset of each slot, then of the end. */
 function startsOf(sizes: readonly number[]): number[] {
   const starts = [Math.max(...sizes.map((size) => Math.ceil(mostWords(size, 'sums') / 64) * 256))];
   for (const size of sizes) starts.push(starts[starts.length - 1] + 8 * size);
   return starts;
 }
 
-/** The first value of magnitude above `terms` * 2^52. Narrower blocks than 8 bytes cannot hold one. */
+/** Index of the first value with a magnitude above `terms` * 2^52. Blocks narrower than 8 bytes cannot hold one. */
 function firstBeyond({ words, widths, offsets }: BlockLayout, values: number, terms: number): number | undefined {
   const bound = terms * 2 ** 20;
   for (let block = 0; block < widths.length; block++) {

@@ -1,16 +1,16 @@
 /**
- * The reducer's inner loop as a WebAssembly module, written out byte by byte: adds blocks (`cluster/exchange/blocks.ts`) to
- * 64-bit integers in two planes, four values at a time. About ten times as fast as the same loop in JavaScript, which
- * decides how much of a fast network the coordinator can take in.
+ * The reducer's inner loop as a WebAssembly module, assembled byte by byte. It adds blocks
+ * (`cluster/exchange/blocks.ts`) to 64-bit integers in two planes, four values at a time. It is about ten times as fast
+ * as the same loop in JavaScript. Its speed limits how much of a fast network the coordinator can use.
  *
  *     add(widths, payload, values, low, high)   addresses in the imported shared memory; values a multiple of 64
  *
- * For four values with the low words d and the high words u, the carry is where the sum is smaller than d:
+ * For four values with low words d and high words u, there is a carry where the sum is smaller than d:
  *
  *     sum = low + d;   low = sum;   high = high + u - (sum <u d ? -1 : 0)
  */
 
-/** Unsigned or, for constants, small non-negative numbers in LEB128. */
+/** Unsigned LEB128. */
 function leb(value: number): number[] {
   return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...leb(value >>> 7)];
 }
@@ -27,7 +27,7 @@ const get = (local: number) => [0x20, local];
 const set = (local: number) => [0x21, local];
 const tee = (local: number) => [0x22, local];
 const simd = (opcode: number) => [0xfd, ...leb(opcode)];
-/** A memory access; without offset, its alignment a mere hint. */
+/** A memory access without offset; the alignment of 0 is only a hint. */
 const access = (opcode: number) => [...simd(opcode), 0, 0];
 
 const ADD = [0x6a];
@@ -56,7 +56,10 @@ const ADD_4 = simd(0xae);
 const SUB_4 = simd(0xb1);
 
 const [WIDTHS, PAYLOAD, VALUES, LOW, HIGH] = [0, 1, 2, 3, 4];
-/** The block's width and number of values, its second plane, and where its low words end in the accumulator. */
+/**
+ * The block's width and number of values, the address of its second plane, and the end of its low words in the
+ * accumulator.
+ */
 const [WIDTH, COUNT, SECOND, LOW_END] = [5, 6, 7, 8];
 const [D, U, SUM] = [9, 10, 11];
 
@@ -64,9 +67,9 @@ const advance = (local: number, bytes: number) => [...get(local), ...constant(by
 const sign = [...get(D), ...constant(31), ...SHIFT_RIGHT_4];
 
 interface Planes {
-  /** Bytes a value in the first and in the second plane. */
+  /** Bytes per value in the first and in the second plane. */
   readonly bytes: readonly [number, number];
-  /** Push the low words, then the high words. */
+  /** Code that pushes the low words, and the high words. */
   readonly low: readonly number[];
   readonly high: readonly number[];
 }
@@ -88,7 +91,7 @@ const PLANES: Readonly<Record<number, Planes>> = {
   8: { bytes: [4, 4], low: [...get(PAYLOAD), ...LOAD], high: [...get(SECOND), ...LOAD] },
 };
 
-/** if (width == this one) { add the whole block } */
+/** if (WIDTH == width) { add the whole block } */
 function blockOf(width: number, { bytes: [first, second], low, high }: Planes): number[] {
   return [
     ...[...get(WIDTH), ...constant(width), ...EQUAL, ...IF],
@@ -148,12 +151,12 @@ export const REDUCER_KERNEL = Uint8Array.from([
 
 export type AddBlocks = (widths: number, payload: number, values: number, low: number, high: number) => void;
 
-/** A shared WebAssembly.Memory. Messages between threads carry it as it is. */
+/** A shared WebAssembly.Memory. Threads can send it to each other. */
 export interface SharedMemory {
   readonly buffer: SharedArrayBuffer;
 }
 
-/** What is used of the global; its types come with the browser's only. */
+/** The used part of the global: Node's types lack it. */
 declare const WebAssembly: {
   readonly Memory: new (options: { initial: number; maximum: number; shared: true }) => SharedMemory;
   readonly Module: new (bytes: Uint8Array) => object;
@@ -162,13 +165,13 @@ declare const WebAssembly: {
 
 const PAGE_BYTES = 65536;
 
-/** Zeros; the system provides pages when they are first touched. */
+/** Zeroed memory; the system provides pages when they are first touched. */
 export function sharedMemory(bytes: number): SharedMemory {
   const pages = Math.ceil(bytes / PAGE_BYTES);
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
 }
 
-/** The kernel over a shared memory. */
+/** Instantiates the kernel on a shared memory. */
 export function openKernel(memory: SharedMemory): AddBlocks {
   return new WebAssembly.Instance(new WebAssembly.Module(REDUCER_KERNEL), { host: { memory } }).exports.add;
 }

@@ -1,7 +1,7 @@
 import { parentPort } from 'node:worker_threads';
 import { ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
 
-/** One thread of the reducer: does what it is asked in the order in which it is asked. */
+/** One thread of the reducer: handles requests in order. */
 const arenas = new Map<number, ReducerArena>();
 
 parentPort?.on('message', (request: ReducerRequest) => {

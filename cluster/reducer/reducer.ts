@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { Checksum } from '../exchange/checksum.js';
-import { type Contribution, ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
+import { type PackedContribution, ReducerArena, type ReducerReply, type ReducerRequest } from './reducer-arena.js';
 import type { SharedMemory } from './reducer-kernel.js';
 
-/** The outcome of a contribution: it is in the sums as a whole, or not at all. */
+/** The outcome of a contribution: all of it is in the sums, or nothing. */
 export type Added = 'added' | { readonly refused: string };
 
 export interface AddOptions {
@@ -12,39 +12,39 @@ export interface AddOptions {
   readonly checksum?: Checksum;
 }
 
-/** A memory stays well below the 4 GiB that WebAssembly can address. */
+/** Keeps each memory well below the 4 GiB that WebAssembly can address. */
 const MOST_ARENA_VALUES = 2 ** 27;
 
-/** The loop takes in more than a network of 10 Gbit/s brings, so the cores are better left to others. */
+/** This many threads add faster than a network of 10 Gbit/s delivers, so the other cores are left to other work. */
 const MOST_THREADS = 4;
 
-interface Arena {
+interface ArenaHandle {
   readonly index: number;
   readonly memory: SharedMemory;
   readonly sizes: readonly number[];
   readonly thread: Worker;
 }
 
-interface Waiting {
+interface PendingAnswer {
   readonly settle: (added: Added) => void;
   readonly fail: (error: unknown) => void;
 }
 
 /**
- * The exact all-reduce: contributions, packed as they come from the network, are unpacked and added to 64-bit sums in
- * worker threads, on shared memory. A bucket belongs to one thread, so sums need no locks; integer sums do not depend
- * on the order of arrival. Holds 8 bytes a value, and the contributions that wait.
+ * The exact all-reduce: worker threads unpack contributions and add them to 64-bit sums in shared memory. A bucket
+ * belongs to one thread, so sums need no locks. Integer sums do not depend on the order of arrival. Holds 8 bytes per
+ * value, and the contributions that wait.
  */
 export class Reducer {
   readonly #threads: Worker[] = [];
-  readonly #arenas: Arena[] = [];
-  readonly #waiting = new Map<number, Waiting>();
-  /** For each bucket: when all that was asked of it so far is done. Never rejects. */
+  readonly #arenas: ArenaHandle[] = [];
+  readonly #pending = new Map<number, PendingAnswer>();
+  /** Tail of each bucket's queue of requests. Never rejects. */
   readonly #settled: Promise<unknown>[];
   #nextId = 0;
   #failure: unknown;
 
-  /** `bucketSizes`: the values of each bucket, multiples of 64. */
+  /** `bucketSizes`: number of values of each bucket, multiples of 64. */
   constructor(
     readonly bucketSizes: readonly number[],
     threads = Math.max(1, Math.min(MOST_THREADS, Math.floor(availableParallelism() / 4))),
@@ -64,23 +64,23 @@ export class Reducer {
   }
 
   /**
-   * Adds the packed sums of one bucket. `terms` is how many values of the grid (each below 2^12, so 2^52 steps) went
-   * into each sum: the number of micro-batches, for the loss bucket the number of tokens. `packed` is verified against the
-   * `checksum`, if there is one. With `owned`, the buffer that it lies in belongs to nobody else and is moved, not copied.
+   * Adds the packed sums of one bucket. `terms`: the number of fixed-point values in each sum, that is micro-batches,
+   * or tokens for the loss bucket. Each value is below 2^12, so below 2^52 steps of the grid. `packed` is verified
+   * against `checksum`, if given. `owned`: nobody else uses the buffer of `packed`, so it is moved and not copied.
    */
   add(bucket: number, packed: Uint8Array, terms: number, { owned = false, checksum }: AddOptions = {}): Promise<Added> {
-    const { arena, slot } = this.#place(bucket);
+    const { arena, slot } = this.#slotOf(bucket);
     const movable = owned && packed.buffer instanceof ArrayBuffer;
-    // At once: the caller may reuse the bytes.
+    // Copied at once: the caller may reuse the bytes.
     const bytes = movable ? packed : new Uint8Array(packed);
     const { byteOffset: offset, byteLength: length } = bytes;
     const buffer = bytes.buffer as ArrayBuffer;
     return this.#queue(bucket, () => this.#ask(arena, slot, { buffer, offset, length, terms, checksum }));
   }
 
-  /** Gives `use` the words of a bucket's sums, once all contributions so far are in. It must not keep them. */
+  /** Calls `use` with the words of a bucket's sums, once all earlier contributions are added. It must not keep them. */
   read<T>(bucket: number, use: (low: Uint32Array, high: Uint32Array) => T): Promise<T> {
-    const { arena, slot } = this.#place(bucket);
+    const { arena, slot } = this.#slotOf(bucket);
     return this.#queue(bucket, async () => {
       if (this.#failure !== undefined) throw this.#failure;
       const { low, high } = ReducerArena.words(arena.memory, arena.sizes, slot);
@@ -88,17 +88,17 @@ export class Reducer {
     });
   }
 
-  /** As `read`, and the sums are zero for whatever is added later. */
+  /** Like `read`, and sets the sums to zero for later contributions. */
   take<T>(bucket: number, use: (low: Uint32Array, high: Uint32Array) => T): Promise<T> {
     const taken = this.read(bucket, use);
     this.clear(bucket);
     return taken;
   }
 
-  /** The sums of a bucket are zero for whatever comes later. */
+  /** Sets the sums of a bucket to zero for later contributions. */
   clear(bucket: number): void {
-    const { arena, slot } = this.#place(bucket);
-    // A failure is told to those who wait for sums.
+    const { arena, slot } = this.#slotOf(bucket);
+    // A failure is reported to callers that wait for sums.
     this.#queue(bucket, () => this.#ask(arena, slot, undefined)).catch(() => {});
   }
 
@@ -107,18 +107,18 @@ export class Reducer {
     await Promise.all(this.#threads.map((thread) => thread.terminate()));
   }
 
-  #place(bucket: number): { arena: Arena; slot: number } {
+  #slotOf(bucket: number): { arena: ArenaHandle; slot: number } {
     if (this.bucketSizes[bucket] === undefined) throw new RangeError(`there is no bucket ${bucket}`);
     const count = this.#arenas.length;
     return { arena: this.#arenas[bucket % count], slot: Math.floor(bucket / count) };
   }
 
-  /** Has a contribution added, or without one the slot set to zero. */
-  #ask({ index, thread }: Arena, slot: number, add: Contribution | undefined): Promise<Added> {
+  /** Requests the addition of a contribution, or without one, zeroes the slot. */
+  #ask({ index, thread }: ArenaHandle, slot: number, add: PackedContribution | undefined): Promise<Added> {
     return new Promise((settle, fail) => {
       if (this.#failure !== undefined) throw this.#failure;
       const id = this.#nextId++;
-      this.#waiting.set(id, { settle, fail });
+      this.#pending.set(id, { settle, fail });
       this.#post(thread, { arena: index, id, slot, add }, add && [add.buffer]);
     });
   }
@@ -130,14 +130,14 @@ export class Reducer {
   }
 
   #start(): Worker {
-    // Threads run the build's JavaScript, also when this file itself is run from its source (by the tests).
+    // Threads run the built JavaScript even if this file runs from its source (in tests).
     const built = import.meta.url.endsWith('.ts')
       ? '../../dist/cluster/reducer/reducer-worker.js'
       : './reducer-worker.js';
     const thread = new Worker(new URL(built, import.meta.url));
     thread.on('message', ({ id, refused }: ReducerReply) => {
-      this.#waiting.get(id)?.settle(refused === undefined ? 'added' : { refused });
-      this.#waiting.delete(id);
+      this.#pending.get(id)?.settle(refused === undefined ? 'added' : { refused });
+      this.#pending.delete(id);
     });
     thread.on('error', (error) => this.#fail(error));
     return thread;
@@ -149,7 +149,7 @@ export class Reducer {
 
   #fail(error: unknown): void {
     this.#failure ??= error;
-    for (const { fail } of this.#waiting.values()) fail(this.#failure);
-    this.#waiting.clear();
+    for (const { fail } of this.#pending.values()) fail(this.#failure);
+    this.#pending.clear();
   }
 }

@@ -3,7 +3,7 @@ import type { Person } from './person.js';
 import { emptySet, has, type IdSet, insert, membersOf, remove } from './sets.js';
 import type { Assignment } from './work.js';
 
-/** Who has not kept its word this often is asked no more. */
+/** A person that was dealt this many copies is dealt no more. */
 const MOST_COPIES = 2;
 
 export interface Vote {
@@ -15,7 +15,7 @@ export interface Vote {
 }
 
 export type Verdict =
-  | /** Somebody else's word is lacking. `disagreement`: this vote contradicts the one before. */ {
+  | /** Another vote is needed. `disagreement`: this vote contradicts the one before. */ {
       readonly verdict: 'open';
       readonly disagreement: boolean;
     }
@@ -25,35 +25,32 @@ export type Verdict =
       readonly wrong: readonly Vote[];
     };
 
-/** A person that was found wrong is not believed about anything any more. */
+/** A person that was found wrong is not believed any more. */
 const counts = ({ person }: Vote): boolean => person === undefined || person.wrong.size === 0;
 
 /**
- * The audit of what one assignment contributed: somebody else computes the same micro-batches, and a contribution is
- * added once its digest is believed. One vote a person. Only digests are kept meanwhile: the bytes that are added are
- * those of the last voter.
+ * The audit of one assignment's contributions: somebody else computes the same micro-batches, and a contribution is
+ * added once its digest is confirmed. Each person has one vote. Only digests are kept meanwhile: the bytes that are
+ * added are the last voter's.
  *
- *     bucket:  one vote -> the owner's adapter votes: what it says is added, and whoever differs is wrong
+ *     bucket:  one vote -> the owner's adapter votes: its result is added, and votes that differ are wrong
  *                       -> another person agrees: added
- *                       -> another person differs -> the owner's adapter decides, if it is of the class;
+ *                       -> another person differs -> the owner's adapter decides, if it is of the bit class;
  *                                                    else a third person; else the run stops
- *                       -> nobody else is there: open again, and not audited any more
+ *                       -> nobody can confirm: open again, and not audited again
  */
-export class Trial {
+export class Audit {
   readonly buckets: IdSet;
   readonly decided: IdSet;
   readonly #votes = new Map<number, Vote[]>();
-  /** How often each person was dealt a copy; undefined is the owner. */
+  /** How often each person was dealt a copy; undefined: the owner. */
   readonly #dealt = new Map<Person | undefined, number>();
   /** Contributions that are being digested. */
   checking = 0;
-  /** Who is to compute the next copy, once chosen. */
+  /** The one chosen to compute the next copy. */
   chosen: Person | 'owner' | undefined;
 
-  /**
-   * `chance`: uniform in [0, 1) and private, it chooses who confirms.
-   * `size`: of the set of all buckets.
-   */
+  /** `chance`: uniform in [0, 1) and private; chooses who confirms. `size`: the number of all buckets. */
   constructor(
     readonly assignment: Assignment,
     readonly microBatches: IdSet,
@@ -73,7 +70,7 @@ export class Trial {
     return [...membersOf(this.buckets)].filter((b) => !has(this.decided, b));
   }
 
-  /** The bucket is decided here no more: what was sent of it cannot be used. */
+  /** Removes the bucket from the audit: its contributions cannot be used. */
   drop(bucket: number): void {
     remove(this.buckets, bucket);
     this.#votes.delete(bucket);
@@ -83,7 +80,7 @@ export class Trial {
     return this.#votes.get(bucket) ?? [];
   }
 
-  /** Whether those who are believed contradict each other. */
+  /** Whether believed votes contradict each other. */
   isDisputed(bucket: number): boolean {
     return (
       new Set(
@@ -98,14 +95,14 @@ export class Trial {
     this.#dealt.set(person, (this.#dealt.get(person) ?? 0) + 1);
   }
 
-  /** Whether this person's word on the bucket is of use. */
+  /** Whether this person's vote on the bucket would count. */
   mayConfirm(person: Person | undefined, bucket: number): boolean {
     if ((this.#dealt.get(person) ?? 0) >= MOST_COPIES) return false;
     if (person === this.assignment.person || (person !== undefined && person.wrong.size > 0)) return false;
     return !this.votesOf(bucket).some((v) => v.person === person);
   }
 
-  /** It has refused its copy: the owner's adapter is asked, if it can be. */
+  /** The person has refused its copy: the owner's adapter is next, if it can compute. */
   refusedBy(person: Person): void {
     this.#dealt.set(person, MOST_COPIES);
     this.chosen = 'owner';

@@ -7,12 +7,12 @@ import type { RoundState } from './state.js';
 import type { Assignment, Claim, WorkItem } from './work.js';
 
 /**
- * Refusals. A refusal is a claim, not a fact: two messages must not end a run. The owner's adapter computes the
- * micro-batches itself where it can, and is believed. Elsewhere another person's worker does: if it refuses too, the
- * claim is believed. Where there is one person only, it has to say so twice.
+ * Refusals. A refusal is a claim, not a fact: two messages must not end a run. If the owner's adapter can compute, it
+ * computes the micro-batches, and its result is believed. Otherwise another person's worker does: if it refuses too,
+ * the claim is believed. If there is only one person, it must refuse twice.
  */
 export class Claims {
-  /** Who has to pay for a refusal, when the event in hand is over. */
+  /** Refuted refusals, punished at the end of the current event. */
   readonly #refuted: { worker: WorkerId; person: Person; claim: Claim }[] = [];
 
   constructor(
@@ -42,20 +42,20 @@ export class Claims {
     const member = this.state.members.get(worker);
     if (member !== undefined) member.refuses = true;
     job.notDone(person, microBatches);
-    this.#made(job, microBatches, worker, person, reason);
+    this.#record(job, microBatches, worker, person, reason);
     work.drop(a, now);
     a.copyOf?.refusedBy(person);
     work.reopen(job, a);
-    // What both had is checked before it is used.
+    // The twin's work is checked as well before it is used.
     if (twin !== undefined) {
       work.revoke(twin, now);
       work.reopen(job, twin);
     }
-    this.heed(job, now);
+    this.apply(job, now);
   }
 
-  /** Acts on a claim that is to be believed by now. */
-  heed(job: Job, now: number): void {
+  /** Acts on a claim that has become credible. */
+  apply(job: Job, now: number): void {
     const claim = this.#believed(job);
     if (claim === undefined) return;
     const [microBatch] = sets.membersOf(claim.microBatches);
@@ -73,7 +73,7 @@ export class Claims {
     this.dealer.work.end(now);
   }
 
-  #made(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): void {
+  #record(job: Job, microBatches: sets.IdSet, worker: WorkerId, person: Person, reason: string): void {
     let claim = job.claims.find((c) => sets.intersects(c.microBatches, microBatches));
     if (claim === undefined) {
       claim = { microBatches: sets.setOf(job.count, sets.membersOf(microBatches)), by: [], reason };
@@ -83,7 +83,7 @@ export class Claims {
     claim.reason = reason;
   }
 
-  /** The claim that is to be believed, if there is one. */
+  /** The first credible claim, if any. */
   #believed(job: Job): Claim | undefined {
     if (this.state.ownerAble) return undefined;
     return job.claims.find(({ by }) => {
@@ -94,9 +94,9 @@ export class Claims {
     });
   }
 
-  /** Gives what was refused, whole, to the owner's adapter, or to somebody who has not refused it. */
+  /** Deals the whole refused item to the owner's adapter, or to a worker of a person that has not refused it. */
   deal(job: Job, item: WorkItem, claim: Claim, now: number): void {
-    const { manners } = this.dealer;
+    const { eligibility } = this.dealer;
     if (this.state.ownerAble) {
       if (this.dealer.work.isOwnerBusy) return;
       this.dealer.work.take(item);
@@ -107,7 +107,7 @@ export class Claims {
     const uninvolved = all.filter((m) => !claim.by.some(({ person }) => person === m.person));
     const allowed = uninvolved.length > 0 ? uninvolved : all;
     let able: readonly (typeof all)[number][] = allowed.filter(
-      (m) => (!m.refuses || m.forced) && manners.isAble(m, now),
+      (m) => (!m.refuses || m.forced) && eligibility.isAble(m, now),
     );
     if (able.length === 0) able = this.dealer.force(job, item.microBatches, allowed, now);
     if (able.length === 0) return;
@@ -118,7 +118,7 @@ export class Claims {
     a.exhausted = true;
   }
 
-  /** An assignment was used whole: who refused any of it, without reason, is refuted. */
+  /** Every bucket of an assignment was used: refutes claims whose micro-batches it covers. */
   computed(job: Job, a: Assignment): void {
     for (const claim of [...job.claims]) {
       if (!sets.isSubset(claim.microBatches, a.microBatches)) continue;
@@ -131,7 +131,7 @@ export class Claims {
     }
   }
 
-  /** What refuted refusals cost. */
+  /** Punishes the workers and persons of refuted refusals. */
   punish(job: Job, now: number): void {
     for (const { worker, person, claim } of this.#refuted.splice(0)) {
       const [microBatch] = sets.membersOf(claim.microBatches);
@@ -140,10 +140,10 @@ export class Claims {
       person.refuted.push(job.step);
       const member = this.state.members.get(worker);
       if (person.refuted.length >= 2) {
-        this.dealer.manners.raise(person, now);
+        this.dealer.eligibility.raise(person, now);
         this.state.close(worker, 'LT_CLUSTER_MANNERS', 'it refused what others could compute, twice', now);
       } else if (member !== undefined) this.dealer.fenceOff(job, member, 'it refused what others could compute', now);
-      else this.dealer.manners.raise(person, now);
+      else this.dealer.eligibility.raise(person, now);
     }
   }
 }

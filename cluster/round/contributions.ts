@@ -4,18 +4,18 @@ import { type ContributionId, type EventOf, OWNER, type WorkerId } from './event
 import type { Job } from './job.js';
 import type { Roster } from './roster.js';
 import * as sets from './sets.js';
-import type { Held, RoundState } from './state.js';
+import type { PendingContribution, RoundState } from './state.js';
 import type { Assignment } from './work.js';
 
 /**
- * The way of a contribution into the sum of its bucket: whole or not at all, and each micro-batch once.
+ * Takes contributions into the sums of their buckets: each whole or not at all, each micro-batch once.
  *
  *     contribution --> add ----> added                   (its bytes may go after `added`)
  *                  --> check --> checked --> add | release    (audited)
  *                  --> release                                (stale; the bytes may go)
  */
 export class Contributions {
-  /** `onComplete`: the sum of a bucket has become complete. */
+  /** `onComplete`: called when the sum of a bucket becomes complete. */
   constructor(
     readonly state: RoundState,
     readonly dealer: Dealer,
@@ -59,12 +59,12 @@ export class Contributions {
     if (a.remaining === 0) this.dealer.work.drop(a, now);
   }
 
-  /** Why nobody honest sends this; undefined for what is right or merely stale. */
+  /** Why no honest worker sends this; undefined if it is valid or merely stale. */
   #impossible(event: EventOf<'contribution'>): string | undefined {
     const { incarnation, step, bucket } = event;
     const { config, job, version } = this.state;
     if (incarnation > config.incarnation) return `incarnation ${incarnation} is not yet`;
-    // What was dealt by an earlier incarnation is stale, whatever it says.
+    // An assignment of an earlier incarnation is stale, whatever the rest says.
     if (incarnation < config.incarnation) return undefined;
     if (step > (job?.step ?? version)) return `step ${step} is not yet`;
     if (!Number.isInteger(bucket) || bucket < 0 || bucket > config.parameterBuckets)
@@ -78,29 +78,35 @@ export class Contributions {
     this.state.note({ note: 'stale', worker, reason });
   }
 
-  /** Answers a contribution that was dealt, and has come for the first time. */
+  /** Answers the first copy of a contribution that was dealt. */
   #take(contribution: ContributionId, job: Job, a: Assignment, bucket: number): void {
     const { worker, person, copyOf } = a;
-    const trial = copyOf ?? a.trial;
+    const audit = copyOf ?? a.audit;
     const unconfirmed = person === undefined ? [] : [{ worker, person }];
-    const held: Held = { job, bucket, microBatches: sets.copySet(a.microBatches), assignment: a, unconfirmed };
+    const pending: PendingContribution = {
+      job,
+      bucket,
+      microBatches: sets.copySet(a.microBatches),
+      assignment: a,
+      unconfirmed,
+    };
     if (copyOf !== undefined && !copyOf.isOpen(bucket)) this.state.emit({ type: 'release', contribution });
     else if (copyOf === undefined && this.dealer.work.isAudited(a.microBatches, bucket))
       this.#stale(contribution, worker, 'inside already');
-    else if (trial === undefined) this.#add(contribution, held);
+    else if (audit === undefined) this.#add(contribution, pending);
     else if (!job.lacksAll(bucket, a.microBatches)) this.#stale(contribution, worker, 'inside already');
     else {
-      if (copyOf === undefined) sets.insert(trial.buckets, bucket);
+      if (copyOf === undefined) sets.insert(audit.buckets, bucket);
       a.undecided++;
-      trial.checking++;
-      this.state.checking.set(contribution, held);
+      audit.checking++;
+      this.state.checking.set(contribution, pending);
       this.state.emit({ type: 'check', contribution });
     }
   }
 
-  /** Puts a contribution into its bucket, unless one of its micro-batches is inside: whole or not at all. */
-  #add(contribution: ContributionId, held: Held): void {
-    const { job, bucket, microBatches, assignment } = held;
+  /** Adds a whole contribution to its bucket, unless one of its micro-batches is already inside. */
+  #add(contribution: ContributionId, pending: PendingContribution): void {
+    const { job, bucket, microBatches, assignment } = pending;
     if (!job.lacksAll(bucket, microBatches)) {
       this.#stale(contribution, assignment.worker, 'inside already');
       return;
@@ -108,74 +114,80 @@ export class Contributions {
     job.claim(bucket, microBatches);
     this.state.counters.accepted++;
     assignment.undecided++;
-    this.state.adding.set(contribution, held);
+    this.state.adding.set(contribution, pending);
     this.state.emit({ type: 'add', contribution, bucket });
     if (job.kind === 'step')
-      for (const { worker, person } of held.unconfirmed) this.dealer.auditor.unconfirmed(worker, person, job.step);
+      for (const { worker, person } of pending.unconfirmed) this.dealer.auditor.unconfirmed(worker, person, job.step);
   }
 
   added({ contribution, ok, reason, now }: EventOf<'added'>): void {
-    const held = this.state.adding.get(contribution);
-    if (held === undefined) throw new RangeError(`contribution ${contribution} was not to be added`);
+    const pending = this.state.adding.get(contribution);
+    if (pending === undefined) throw new RangeError(`contribution ${contribution} was not to be added`);
     this.state.adding.delete(contribution);
-    const { job, bucket, assignment } = held;
+    const { job, bucket, assignment } = pending;
     this.state.moved(now);
-    this.dealer.resolve(job, assignment, ok && assignment.copyOf === undefined && assignment.trial === undefined);
+    this.dealer.resolve(job, assignment, ok && assignment.copyOf === undefined && assignment.audit === undefined);
     if (ok) {
       if (job.added(bucket)) this.onComplete(job, bucket, now);
       return;
     }
-    job.unclaim(bucket, held.microBatches);
+    job.unclaim(bucket, pending.microBatches);
     this.state.counters.accepted--;
-    this.dealer.work.open(job, held.microBatches, sets.setOf(job.totalBuckets, [bucket]));
+    this.dealer.work.open(job, pending.microBatches, sets.setOf(job.totalBuckets, [bucket]));
     this.#spoiled(job, assignment, reason, now);
   }
 
-  /** A payload is not what its header says: whoever sent it is gone. */
+  /** A payload does not match its header: its sender's connection ends. */
   #spoiled(job: Job, { worker, microBatches }: Assignment, reason: string | undefined, now: number): void {
     this.state.counters.spoiled++;
     const member = this.state.members.get(worker);
-    if (member !== undefined) this.dealer.manners.left(job, member, now, microBatches);
+    if (member !== undefined) this.dealer.eligibility.left(job, member, now, microBatches);
     if (worker === OWNER) this.roster.ownerUnable(now);
     this.state.close(worker, 'LT_CLUSTER_PAYLOAD', reason ?? 'its payload is not what its header says', now);
   }
 
   checked({ contribution, digest, now }: EventOf<'checked'>): void {
-    const held = this.state.checking.get(contribution);
-    const trial = held?.assignment.copyOf ?? held?.assignment.trial;
-    if (held === undefined || trial === undefined)
+    const pending = this.state.checking.get(contribution);
+    const audit = pending?.assignment.copyOf ?? pending?.assignment.audit;
+    if (pending === undefined || audit === undefined)
       throw new RangeError(`contribution ${contribution} was not to be checked`);
-    const { job, bucket, assignment } = held;
+    const { job, bucket, assignment } = pending;
     this.state.checking.delete(contribution);
     this.state.moved(now);
-    trial.checking--;
-    const current = job === this.state.job && trial.isOpen(bucket);
+    audit.checking--;
+    const current = job === this.state.job && audit.isOpen(bucket);
     if (current && digest !== undefined) {
-      this.#vote(contribution, held, digest, now);
+      this.#vote(contribution, pending, digest, now);
       return;
     }
     this.state.emit({ type: 'release', contribution });
     this.dealer.resolve(job, assignment, false);
     if (digest !== undefined) return;
-    if (current && assignment.copyOf === undefined) this.dealer.auditor.drop(job, trial, bucket, false);
+    if (current && assignment.copyOf === undefined) this.dealer.auditor.drop(job, audit, bucket, false);
     this.#spoiled(job, assignment, undefined, now);
   }
 
-  #vote(contribution: ContributionId, held: Held, digest: string, now: number): void {
-    const { bucket, assignment } = held;
+  #vote(contribution: ContributionId, pending: PendingContribution, digest: string, now: number): void {
+    const { bucket, assignment } = pending;
     const { worker, person } = assignment;
-    const trial = assignment.copyOf ?? assignment.trial;
-    const result = trial?.vote(bucket, { worker, person, assignment, digest });
+    const audit = assignment.copyOf ?? assignment.audit;
+    const result = audit?.vote(bucket, { worker, person, assignment, digest });
     if (result?.verdict !== 'decided') {
       this.state.emit({ type: 'release', contribution });
       if (result?.disagreement) this.state.note({ note: 'audit', worker, bucket, reason: 'two workers differ' });
       return;
     }
-    this.#decided(contribution, held, result.agreeing, result.wrong, now);
+    this.#decided(contribution, pending, result.agreeing, result.wrong, now);
   }
 
-  #decided(id: ContributionId, held: Held, agreeing: readonly Vote[], wrong: readonly Vote[], now: number): void {
-    const { job, bucket } = held;
+  #decided(
+    id: ContributionId,
+    pending: PendingContribution,
+    agreeing: readonly Vote[],
+    wrong: readonly Vote[],
+    now: number,
+  ): void {
+    const { job, bucket } = pending;
     const byOwner = agreeing.some((vote) => vote.person === undefined);
     this.state.counters.audited++;
     for (const vote of agreeing) this.dealer.resolve(job, vote.assignment, true);
@@ -183,7 +195,7 @@ export class Contributions {
     const unconfirmed = agreeing.flatMap((v) =>
       byOwner || v.person === undefined ? [] : [{ ...v, person: v.person }],
     );
-    this.#add(id, { ...held, unconfirmed });
+    this.#add(id, { ...pending, unconfirmed });
     const by = byOwner ? "the owner's adapter has" : 'two others agree on';
     for (const vote of wrong)
       this.dealer.auditor.foundWrong(vote, bucket, `${by} another sum of bucket ${bucket}`, now);

@@ -1,31 +1,31 @@
 import { Auditor } from './auditor.js';
 import { Claims } from './claims.js';
+import { Eligibility } from './eligibility.js';
 import type { WorkerId } from './events.js';
 import { HandBacks } from './hand-backs.js';
 import { type Job, MOST_FAILURES } from './job.js';
 import { Lateness } from './lateness.js';
 import { LiveWork } from './live-work.js';
-import { Manners } from './manners.js';
+import { deal, estimates, type WorkerLoad } from './load-balance.js';
 import type { Member } from './member.js';
 import type { IdSet } from './sets.js';
 import * as sets from './sets.js';
-import { deal, estimates, type Lane } from './shares.js';
 import type { RoundState } from './state.js';
 import type { Assignment, WorkItem } from './work.js';
 
 /**
- * Who does what of the job in hand. Open work is dealt here, by speed. The parts beside it:
+ * Decides who does what of the current job. Deals open work here, by speed. Its parts:
  *
- *     LiveWork   what each worker has, and what is open
- *     Manners    who may be dealt work at all
- *     HandBacks  idle workers take over what others have not begun
- *     Lateness   late work is dealt a second time; silent workers are fenced off
- *     Auditor    copies for audits
- *     Claims     refused micro-batches, which somebody else checks
+ *     LiveWork     what each worker has, and what is open
+ *     Eligibility  which workers may be dealt work
+ *     HandBacks    idle workers take over what others have not begun
+ *     Lateness     late work is dealt a second time; silent workers are fenced
+ *     Auditor      copies for audits
+ *     Claims       refused micro-batches, which somebody else checks
  */
 export class Dealer {
   readonly work: LiveWork;
-  readonly manners: Manners;
+  readonly eligibility: Eligibility;
   readonly auditor: Auditor;
   readonly claims: Claims;
   readonly lateness: Lateness;
@@ -33,7 +33,7 @@ export class Dealer {
 
   constructor(readonly state: RoundState) {
     this.work = new LiveWork(state);
-    this.manners = new Manners(state);
+    this.eligibility = new Eligibility(state);
     this.auditor = new Auditor(state, this);
     this.claims = new Claims(state, this);
     this.lateness = new Lateness(state, this);
@@ -44,19 +44,19 @@ export class Dealer {
     return this.work.live.size === 0;
   }
 
-  /** Nothing comes of itself: nobody is at work, but those who are late. */
+  /** No progress is expected: only late workers have work. */
   get isStuck(): boolean {
     return !this.state.isAtWork && [...this.work.live.values()].every((a) => a.isLate);
   }
 
-  /** Whether there is work that nobody has been given. */
+  /** Whether there is work that nobody has. */
   get hasOpenWork(): boolean {
     return this.work.pool.items.length > 0 || this.auditor.lacksCopies;
   }
 
-  /** Gives open work to those who will have done it first, and lets idle workers ask for what is late. */
+  /** Deals open work to the workers that will be done first, and lets idle workers take over late work. */
   settle(job: Job, now: number): void {
-    this.manners.lift(now);
+    this.eligibility.lift(now);
     this.lateness.look(now);
     this.auditor.settle(job, now);
     this.#dealOpen(job, now);
@@ -79,40 +79,40 @@ export class Dealer {
     let able = this.fit(job, microBatches, now);
     if (able.length === 0) able = this.force(job, microBatches, [...this.state.members.values()], now);
     if (able.length === 0) return;
-    let onTrial: readonly Member[] = [...this.state.members.values()].filter((m) => this.manners.isOnTrial(m));
+    let proving: readonly Member[] = [...this.state.members.values()].filter((m) => this.eligibility.isProving(m));
     if (from !== undefined) {
       able = preferred(able, (m) => m.id !== from);
       able = preferred(able, (m) => m.live.length === 0);
-      onTrial = [];
+      proving = [];
     }
-    // Who is on trial has a part kept for it, of which the idle take what they can do sooner.
-    const all = [...this.state.members.values()].filter((m) => able.includes(m) || onTrial.includes(m));
-    const shares = deal(sets.countOf(microBatches), this.lanes(all), this.state.policy.overheadMs);
+    // Workers that are proving themselves have work kept for them. Idle workers take what they can do sooner.
+    const all = [...this.state.members.values()].filter((m) => able.includes(m) || proving.includes(m));
+    const counts = deal(sets.countOf(microBatches), this.loads(all), this.state.policy.overheadMs);
     const rest = sets.copySet(microBatches);
     const dealt: [Member, IdSet][] = [];
     all.forEach((member, i) => {
       if (!able.includes(member) || (item.kept === true && member.live.length > 0)) return;
-      const most = member.forced ? Math.max(1, shares[i]) : shares[i];
+      const most = member.forced ? Math.max(1, counts[i]) : counts[i];
       const count = member.proven ? most : Math.min(1, most);
       if (count > 0) dealt.push([member, sets.takeFirst(rest, count)]);
     });
     this.work.take(item);
     const { buckets, waived } = item;
-    for (const [member, share] of dealt) this.work.assign(job, member, share, buckets, { waived }, now);
+    for (const [member, assigned] of dealt) this.work.assign(job, member, assigned, buckets, { waived }, now);
     this.work.pool.add({ ...item, microBatches: rest, from: undefined, kept: true });
   }
 
-  /** Who may be dealt these micro-batches now. */
+  /** Workers that may be dealt these micro-batches now. */
   fit(job: Job, microBatches: IdSet, now: number): readonly Member[] {
-    return this.manners
+    return this.eligibility
       .able(now)
       .filter((m) => m.forced || (!m.refuses && job.failuresOf(m.person, microBatches) < MOST_FAILURES));
   }
 
-  /** If nothing else will ever happen: one who may not, but has to. */
+  /** If no other progress is possible: one worker that would not be allowed otherwise. */
   force(job: Job, microBatches: IdSet, members: readonly Member[], now: number): readonly Member[] {
     if (!this.isStuck) return [];
-    const one = this.manners.force(members, (m) => job.failuresOf(m.person, microBatches), now);
+    const one = this.eligibility.force(members, (m) => job.failuresOf(m.person, microBatches), now);
     return one === undefined ? [] : [one];
   }
 
@@ -124,12 +124,12 @@ export class Dealer {
     return new Map(all.map((m, i) => [m.id, each[i]]));
   }
 
-  /** What it has to do, in time. */
+  /** Estimated milliseconds of the work it has left. */
   loadMs(member: Member): number {
-    return this.lanes([member])[0].loadMs;
+    return this.loads([member])[0].loadMs;
   }
 
-  lanes(members: readonly Member[]): Lane[] {
+  loads(members: readonly Member[]): WorkerLoad[] {
     const all = [...this.state.members.values()];
     const each = estimates(all.map((m) => m.microBatchMs));
     return members.map((member) => {
@@ -138,7 +138,7 @@ export class Dealer {
     });
   }
 
-  /** It is decided whether a contribution of the assignment is of use. */
+  /** It has been decided whether a contribution of the assignment is used. */
   resolve(job: Job, a: Assignment, used: boolean): void {
     a.undecided--;
     if (used) a.used++;
@@ -149,7 +149,7 @@ export class Dealer {
     this.claims.computed(job, a);
   }
 
-  /** Others have done what is left of the assignment. If it was late, its worker has cost the run that. */
+  /** Others have done the rest of the assignment. If it was late, its worker is fenced. */
   giveUp(job: Job, a: Assignment, now: number): void {
     const member = this.state.members.get(a.worker);
     if (a.isLate && member !== undefined) {
@@ -159,7 +159,7 @@ export class Dealer {
   }
 
   fenceOff(job: Job, member: Member, reason: string, now: number): void {
-    this.manners.fence(job, member, now);
+    this.eligibility.fence(job, member, now);
     this.state.note({ note: 'fence', worker: member.id, reason });
     for (const a of [...member.live]) {
       this.work.revoke(a, now);

@@ -1,38 +1,40 @@
 import type { Dealer } from './dealer.js';
 import type { EventOf } from './events.js';
 import { type Job, MOST_FAILURES } from './job.js';
+import { handBackCount, type WorkerLoad } from './load-balance.js';
 import type { Member } from './member.js';
 import * as sets from './sets.js';
-import { handBackCount, type Lane } from './shares.js';
 import type { RoundState } from './state.js';
 import type { Assignment } from './work.js';
 
-/** Idle workers take over what others have not begun: they are asked to hand it back, and may answer with less. */
+/**
+ * Lets idle workers take over what others have not begun. A worker is asked to hand it back, and may answer with less.
+ */
 export class HandBacks {
   constructor(
     readonly state: RoundState,
     readonly dealer: Dealer,
   ) {}
 
-  /** Asks for what idle workers will have done first. */
+  /** Asks busy workers for what idle workers would finish first. */
   ask(job: Job, now: number): void {
     const { dealer, state } = this;
     if (dealer.hasOpenWork) return;
     const asked = [...dealer.work.live.values()].filter((a) => a.asked !== undefined && !a.isLate).length;
-    const idle = dealer.manners.able(now).filter((m) => m.isIdle && !m.refuses);
-    for (const thief of idle.slice(asked)) {
+    const idle = dealer.eligibility.able(now).filter((m) => m.isIdle && !m.refuses);
+    for (const idleMember of idle.slice(asked)) {
       const late = [...state.members.values()].filter((m) => this.#reclaimable(m) !== undefined);
-      const lanes = dealer.lanes(late);
-      const latest = lanes.reduce((best, lane, i) => (best < 0 || lane.loadMs > lanes[best].loadMs ? i : best), -1);
+      const loads = dealer.loads(late);
+      const latest = loads.reduce((best, load, i) => (best < 0 || load.loadMs > loads[best].loadMs ? i : best), -1);
       const a = latest < 0 ? undefined : this.#reclaimable(late[latest]);
       if (a === undefined) return;
-      this.#askOf(job, a, lanes[latest], thief);
+      this.#askOf(job, a, loads[latest], idleMember);
     }
   }
 
-  #askOf(job: Job, a: Assignment, late: Lane, idle: Member): void {
-    const [lane] = this.dealer.lanes([idle]);
-    const most = handBackCount(a.count - a.begun, late, lane, this.state.policy.overheadMs);
+  #askOf(job: Job, a: Assignment, late: WorkerLoad, idle: Member): void {
+    const [load] = this.dealer.loads([idle]);
+    const most = handBackCount(a.count - a.begun, late, load, this.state.policy.overheadMs);
     if (most === 0) return;
     const count = idle.proven ? most : 1;
     const last = sets.copySet(a.microBatches);
@@ -42,14 +44,14 @@ export class HandBacks {
     this.state.emit({ type: 'hand-back', worker: a.worker, assignment: a.id, microBatches: sets.copySet(last) });
   }
 
-  /** The last assignment of a worker of which something can be asked back. */
+  /** The worker's last assignment from which something can be asked back. */
   #reclaimable(member: Member): Assignment | undefined {
     return member.live.findLast(
       (a) => !a.fixed && a.asked === undefined && !a.exhausted && a.copyOf === undefined && a.begun < a.count,
     );
   }
 
-  /** A worker has answered, or hands back of itself. */
+  /** A worker has answered, or handed something back unasked. */
   handedBack(event: EventOf<'handed-back'>, ownerUnable: (now: number) => void): void {
     const { worker, microBatches, now } = event;
     const { job, a } = this.dealer.work.assignmentOf(event) ?? {};
@@ -75,7 +77,7 @@ export class HandBacks {
     a.asked = undefined;
     if (count === 0) return;
     if (a.twin !== undefined) {
-      // The other one has all of it.
+      // The twin has all of it.
       work.revoke(a, now);
       return;
     }

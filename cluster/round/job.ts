@@ -14,28 +14,28 @@ import {
 } from './sets.js';
 import type { Claim } from './work.js';
 
-/** A person that has not done a micro-batch this often in one job is dealt it only if nobody else can be. */
+/** A person that failed a micro-batch this often in one job is dealt it only if nobody else can take it. */
 export const MOST_FAILURES = 2;
 
-/** What is being summed: one update, or the loss of one list of micro-batches. */
+/** One unit of summation: an update, or the loss of one list of micro-batches. */
 export class Job {
   readonly microBatches: IdSet;
-  /** The buckets that it is about. */
+  /** The buckets that it sums. */
   readonly buckets: IdSet;
   readonly #inside: IdSet[];
   readonly #adding: Uint32Array;
   #incomplete: number;
   readonly complete: IdSet;
-  /** Refusals that are neither believed nor refuted. */
+  /** Refusals that are neither believed nor refuted yet. */
   claims: Claim[] = [];
   finite = true;
-  /** How often each person had a micro-batch and did not do it. */
+  /** How often each person was dealt a micro-batch and did not do it. */
   readonly #returned = new Map<Person, Uint8Array>();
 
-  /** `first`: the bucket it begins with; an evaluation is about the loss, the last one, only. */
+  /** `first`: the first bucket of the job. An evaluation has only the last one, the loss. */
   constructor(
     readonly kind: JobKind,
-    /** The step that it makes; of an evaluation, the version that it is of. */
+    /** The step that it computes; for an evaluation, the version of the weights. */
     readonly step: number,
     readonly count: number,
     readonly totalBuckets: number,
@@ -50,14 +50,14 @@ export class Job {
     this.complete = emptySet(totalBuckets);
   }
 
-  /** A person has not done these micro-batches, which it was dealt. */
+  /** A person was dealt these micro-batches and has not done them. */
   notDone(person: Person, microBatches: IdSet): void {
     const times = this.#returned.get(person) ?? new Uint8Array(this.count);
     this.#returned.set(person, times);
     for (const m of membersOf(microBatches)) times[m] = Math.min(255, times[m] + 1);
   }
 
-  /** How often it has not done the one of these micro-batches that it failed most. */
+  /** The largest number of failures of the person on any one of these micro-batches. */
   failuresOf(person: Person, microBatches: IdSet): number {
     const times = this.#returned.get(person);
     if (times === undefined) return 0;
@@ -75,13 +75,13 @@ export class Job {
     return !intersects(this.#inside[bucket], microBatches);
   }
 
-  /** From now on the micro-batches are inside, while they are being added. */
+  /** The micro-batches count as inside from now on, while they are being added. */
   claim(bucket: number, microBatches: IdSet): void {
     insertAll(this.#inside[bucket], microBatches);
     this.#adding[bucket]++;
   }
 
-  /** They have been added; true when this completes the bucket. */
+  /** A contribution has been added. Returns true if this completes the bucket. */
   added(bucket: number): boolean {
     this.#adding[bucket]--;
     if (this.#adding[bucket] > 0 || has(this.complete, bucket)) return false;
@@ -91,7 +91,7 @@ export class Job {
     return true;
   }
 
-  /** Nothing of them has been added. */
+  /** Reverses `claim`: nothing was added. */
   unclaim(bucket: number, microBatches: IdSet): void {
     removeAll(this.#inside[bucket], microBatches);
     this.#adding[bucket]--;

@@ -6,10 +6,10 @@ import * as sets from './sets.js';
 import type { RoundState } from './state.js';
 import { type Assignment, undelivered } from './work.js';
 
-/** What is this many times as late as what is late is not waited for, where the run can do without it. */
+/** Work that takes this many times the late limit is given up if the run can do without it. */
 const HOPELESS = 2;
 
-/** Nobody is waited for longer than a worker this many times slower than the others would take. */
+/** No worker is assumed to be more than this many times slower than the mean. */
 const MOST_TIMES_SLOWER = 20;
 
 interface Known {
@@ -18,18 +18,18 @@ interface Known {
   readonly meanMs: number;
 }
 
-/** The shortest time between two looks, besides those of ticks. */
+/** The shortest time between two checks outside of ticks. */
 const LOOK_MS = 20;
 
-/** Assumed while nobody's speed is known. */
+/** Milliseconds of a micro-batch, assumed while nobody's speed is known. */
 const UNKNOWN_MS = 1000;
 
 /**
- * Whose work is late, and what is done about it. Life is not work: only contributions prove that a worker gets on.
+ * Finds late work and acts on it. Life is not work: only contributions prove that a worker makes progress.
  *
  *     dealt -> late -> an idle worker is dealt the same (a twin) -> the first contribution of each bucket counts
- *                                                                -> who has nothing left that counts is revoked
- *           -> silent -> fenced off
+ *                                                                -> an assignment with nothing left that counts is revoked
+ *           -> silent -> fenced
  */
 export class Lateness {
   #lookedAt = Number.NEGATIVE_INFINITY;
@@ -39,14 +39,14 @@ export class Lateness {
     readonly dealer: Dealer,
   ) {}
 
-  /** Marks what is late, and fences off silent workers whose work others can take. */
+  /** Marks late work, and fences silent workers whose work others can take. */
   tick(job: Job, now: number): void {
     this.#lookedAt = Number.NEGATIVE_INFINITY;
     this.look(now);
     this.#fence(job, now);
   }
 
-  /** Marks what is late. Events come by the thousand a second, so not at each of them. */
+  /** Marks late work. Not at every event: there are thousands a second. */
   look(now: number): void {
     if (now < this.#lookedAt + LOOK_MS) return;
     this.#lookedAt = now;
@@ -56,7 +56,7 @@ export class Lateness {
       known ??= this.#known();
       const lateAt = this.#lateAt(a, known);
       if (now < lateAt) continue;
-      // What comes after it in the queue will be late too.
+      // Later assignments in the worker's queue will be late too.
       for (const one of this.state.members.get(a.worker)?.live ?? []) {
         one.isLate = true;
         one.hopelessAt = a.startedAt + HOPELESS * (lateAt - a.startedAt);
@@ -64,7 +64,7 @@ export class Lateness {
     }
   }
 
-  /** How long it should take, by what is known. */
+  /** Estimated milliseconds of an assignment. */
   #estimateMs(a: Assignment, known: Known): number {
     const each = Math.min(known.each?.get(a.worker) ?? UNKNOWN_MS, MOST_TIMES_SLOWER * known.meanMs);
     return this.state.policy.overheadMs + a.count * each;
@@ -85,7 +85,10 @@ export class Lateness {
     return a.startedAt + Math.max(floorMs, lateFactor * this.#estimateMs(a, known));
   }
 
-  /** Deals late work to idle workers as well. At most two have the same. Not while it may be the coordinator that is late. */
+  /**
+   * Deals late work to idle workers as well. At most two workers have the same work. Does nothing while the coordinator
+   * itself may be the late one.
+   */
   deal(job: Job, now: number): void {
     if (this.state.isAtWork) return;
     for (const a of [...this.dealer.work.live.values()]) {
@@ -97,7 +100,7 @@ export class Lateness {
       }
       const other = this.#idleFor(job, a, now);
       if (other === undefined) continue;
-      // Both are late: the first one is given up, and somebody else comes in beside the second.
+      // Both are late: the first is given up, and another worker joins the second.
       if (a.twin !== undefined) {
         if (a.twin.isLate && a.id < a.twin.id) this.dealer.giveUp(job, a, now);
         continue;
@@ -109,34 +112,34 @@ export class Lateness {
     }
   }
 
-  /** An idle worker for late work: of another person, proven, if there is one. */
+  /** An idle worker for late work: preferably of another person, and proven. */
   #idleFor(job: Job, a: Assignment, now: number): Member | undefined {
     const others = [...this.state.members.values()].filter((m) => m.id !== a.worker && m.id !== a.twin?.worker);
     let idle = this.dealer.fit(job, a.microBatches, now).filter((m) => others.includes(m) && m.isIdle);
     const otherPersons = others.some((m) => m.ready && m.person !== a.person && m.fencedAt === undefined);
     if (otherPersons) idle = idle.filter((m) => m.person !== a.person);
-    // More than one micro-batch is for the proven, unless only those that are not could ever come.
+    // Only proven workers get more than one micro-batch, unless no proven one is expected.
     const provenAtWork = others.some((m) => m.proven && m.ready && !m.live.some((one) => one.isLate));
     if (a.count > 1 && provenAtWork) idle = idle.filter((m) => m.proven);
     if (idle.length === 0) idle = [...this.dealer.force(job, a.microBatches, others, now)];
     return idle.find((m) => m.proven) ?? idle[0];
   }
 
-  /** A contribution of `a` has come: what it and its twin have left that is of no use any more is given up. */
+  /** A contribution of `a` has arrived: gives up `a` or its twin if none of its remaining buckets is needed. */
   delivered(job: Job, a: Assignment, now: number): void {
     if (a.twin === undefined) return;
     for (const one of [a.twin, a])
       if (one.remaining > 0 && this.#useful(job, one).length === 0) this.dealer.giveUp(job, one, now);
   }
 
-  /** Its buckets that have come neither from it nor from anybody else. */
+  /** Its buckets that neither it nor anybody else has delivered. */
   #useful(job: Job, a: Assignment): number[] {
     return [...sets.membersOf(undelivered(a))].filter(
       (b) => job.lacksAll(b, a.microBatches) && !this.dealer.work.isAudited(a.microBatches, b),
     );
   }
 
-  /** How long a worker with work may be silent. */
+  /** Milliseconds that a worker with work may be silent. */
   #deadlineMs(member: Member): number {
     const { silenceMs, silenceFactor } = this.state.policy;
     return Math.max(silenceMs, silenceFactor * this.dealer.loadMs(member)) * 2 ** Math.min(member.level, 10);
@@ -161,7 +164,7 @@ export class Lateness {
     );
   }
 
-  /** When `look`, `deal` or `fence` is next of use after `now`. */
+  /** The next time after `now` at which work becomes late or hopeless, or a silent worker is fenced. */
   wakeAt(now: number): number {
     const known = this.#known();
     const holders = this.#holders.filter((m) => this.#anotherCan(m));

@@ -1,4 +1,4 @@
-import type { Trial } from './audit.js';
+import type { Audit } from './audit.js';
 import { type AssignmentId, type EventOf, OWNER, type WorkerId } from './events.js';
 import type { Job } from './job.js';
 import type { Member } from './member.js';
@@ -7,18 +7,18 @@ import * as sets from './sets.js';
 import type { RoundState } from './state.js';
 import { type Assignment, Pool, undelivered, type WorkItem } from './work.js';
 
-interface Role {
-  readonly copyOf?: Trial;
+interface AssignmentRole {
+  readonly copyOf?: Audit;
   readonly twin?: Assignment;
   readonly waived?: boolean;
 }
 
-/** The work of the job in hand: what each worker has, what nobody has, and what is being decided by an audit. */
+/** The work of the current job: what each worker has, what nobody has, and what an audit is deciding. */
 export class LiveWork {
   readonly live = new Map<AssignmentId, Assignment>();
   readonly pool = new Pool();
-  trials: Trial[] = [];
-  /** The smallest id that was never dealt. */
+  audits: Audit[] = [];
+  /** The next assignment id. */
   #next: AssignmentId = 1;
 
   constructor(readonly state: RoundState) {}
@@ -31,16 +31,16 @@ export class LiveWork {
     this.pool.add({ microBatches: job.microBatches, buckets: job.buckets });
   }
 
-  /** The job is over; what is left of it is void. */
+  /** The job is over: voids the rest of its work. */
   end(now: number): void {
     for (const a of [...this.live.values()]) this.revoke(a, now);
     this.pool.clear();
-    this.trials = [];
+    this.audits = [];
   }
 
   /**
-   * The live assignment that a worker speaks of, with the job it is of. Undefined when it is not live any more (which an
-   * honest worker cannot know yet) and when it never was its own: then the connection is closed.
+   * The live assignment that a worker's event names, with its job. Undefined if it is not live any more, which an
+   * honest worker may not know yet. Undefined too if it was never the worker's own; then the connection is closed.
    */
   assignmentOf(
     event: EventOf<'progress' | 'handed-back' | 'refused' | 'contribution'>,
@@ -57,13 +57,20 @@ export class LiveWork {
   }
 
   /** `member`: undefined for the owner's adapter. */
-  assign(job: Job, member: Member | undefined, share: IdSet, buckets: IdSet, role: Role, now: number): Assignment {
+  assign(
+    job: Job,
+    member: Member | undefined,
+    microBatches: IdSet,
+    buckets: IdSet,
+    role: AssignmentRole,
+    now: number,
+  ): Assignment {
     const a: Assignment = {
       id: this.#next++,
       worker: member?.id ?? OWNER,
       person: member?.person,
-      microBatches: sets.copySet(share),
-      count: sets.countOf(share),
+      microBatches: sets.copySet(microBatches),
+      count: sets.countOf(microBatches),
       buckets: sets.copySet(buckets),
       delivered: sets.emptySet(job.totalBuckets),
       remaining: sets.countOf(buckets),
@@ -79,7 +86,7 @@ export class LiveWork {
       twin: role.twin,
       drawn: member === undefined || role.copyOf !== undefined,
       waived: role.waived === true,
-      trial: undefined,
+      audit: undefined,
       copyOf: role.copyOf,
     };
     this.live.set(a.id, a);
@@ -90,13 +97,13 @@ export class LiveWork {
       assignment: a.id,
       kind: job.kind,
       step: job.step,
-      microBatches: sets.copySet(share),
+      microBatches: sets.copySet(microBatches),
       buckets: sets.copySet(buckets),
     });
     return a;
   }
 
-  /** Takes an assignment off its worker's hands and says so; its work goes to nobody. */
+  /** Takes an assignment from its worker and tells the worker. Does not open its work again. */
   revoke(a: Assignment, now: number): void {
     this.drop(a, now);
     this.state.emit({ type: 'revoke', worker: a.worker, assignment: a.id });
@@ -109,12 +116,12 @@ export class LiveWork {
     a.twin = undefined;
   }
 
-  /** What an assignment that has been dropped still owed is open again. */
+  /** Opens the undelivered work of a dropped assignment. */
   reopen(job: Job, a: Assignment): void {
     if (a.copyOf === undefined) this.open(job, a.microBatches, undelivered(a), { waived: a.waived });
   }
 
-  /** Opens what nobody has, and is not inside: whoever asks for it twice changes nothing. */
+  /** Opens work that nobody has and that is not inside. Opening it twice changes nothing. */
   open(job: Job, microBatches: IdSet, buckets: IdSet, how: { from?: WorkerId; waived?: boolean } = {}): void {
     const lacking = [...sets.membersOf(buckets)].filter((b) => !this.#isCovered(job, microBatches, b));
     const rest = sets.copySet(microBatches);
@@ -139,9 +146,9 @@ export class LiveWork {
     );
   }
 
-  /** Whether an audit is deciding about the place. */
+  /** Whether an audit is deciding about any of these micro-batches in the bucket. */
   isAudited(microBatches: IdSet, bucket: number): boolean {
-    return this.trials.some((t) => t.isOpen(bucket) && sets.intersects(t.microBatches, microBatches));
+    return this.audits.some((t) => t.isOpen(bucket) && sets.intersects(t.microBatches, microBatches));
   }
 
   /** Takes an item out of the pool. */

@@ -1,41 +1,41 @@
 import type { WorkerId } from './events.js';
+import { Speed } from './load-balance.js';
 import type { Person } from './person.js';
 import type { Policy } from './policy.js';
-import { Speed } from './shares.js';
 import { Delivery } from './weights.js';
 import type { Assignment } from './work.js';
 
-/** Good jobs in a row that make one offence good. */
+/** Good jobs in a row that cancel one offence. */
 const HEALING_JOBS = 4;
 
 /** An admitted worker. */
 export class Member {
   readonly delivery: Delivery;
   readonly speed: Speed;
-  /** In the order in which it does them. */
+  /** In the order of execution. */
   live: Assignment[] = [];
-  /** While it is unproven: what it has done, of which it is not decided whether it can be used. */
+  /** While it is unproven: completed assignments that may or may not be used. */
   readonly awaiting = new Set<Assignment>();
   lastLife: number;
   /** When it was fenced; undefined while it is not. */
   fencedAt: number | undefined;
-  /** Until when it stays fenced. */
+  /** Time until which it stays fenced. */
   barredUntil = Number.NEGATIVE_INFINITY;
-  /** An assignment of it was used whole since it came, or was fenced: it gets a full share. */
+  /** All of an assignment was used since it joined, or was fenced: it is dealt work by its speed. */
   proven = false;
-  /** It is dealt its next assignment though it should wait, since nobody else can have it. */
+  /** It is dealt its next assignment although it should wait, because nobody else can take it. */
   forced = false;
-  /** Offences that it has not made good since. */
+  /** Offences that good jobs have not cancelled yet. */
   level = 0;
-  /** Jobs to which it contributed something. */
+  /** Steps to which it contributed. */
   goodJobs = 0;
   /** It has refused micro-batches of this job. */
   refuses = false;
   wrongBuckets = 0;
-  /** Micro-batches it has delivered in this job, and the time it had any to do. */
+  /** Micro-batches it has delivered in this job, and the time during which it had work. */
   done = 0;
   busyMs = 0;
-  #hadShare = false;
+  #hadWork = false;
   #busySince = 0;
   #goodInRow = 0;
 
@@ -64,21 +64,21 @@ export class Member {
     return this.fencedAt !== undefined && this.lastLife > this.fencedAt;
   }
 
-  /** The silence counts from here. */
+  /** The start of its silence. */
   get quietSince(): number {
     return Math.max(this.lastLife, this.#busySince);
   }
 
-  get share(): number {
+  get assigned(): number {
     return this.live.reduce((n, a) => n + a.count, 0);
   }
 
-  /** Work it has left, in micro-batches. */
+  /** Remaining work in micro-batches; the one in progress counts half. */
   get left(): number {
     return this.live.reduce((n, a) => n + a.count - a.begun + (a.begun > 0 ? 0.5 : 0), 0);
   }
 
-  /** What one micro-batch takes it, as far as earlier jobs or this one have shown. */
+  /** Milliseconds of one micro-batch, measured in earlier jobs or in this one. */
   get microBatchMs(): number | undefined {
     return this.speed.microBatchMs ?? (this.done > 0 && this.live.length === 0 ? this.busyMs / this.done : undefined);
   }
@@ -86,7 +86,7 @@ export class Member {
   take(assignment: Assignment, now: number): void {
     if (this.live.length === 0) this.#busySince = now;
     this.live.push(assignment);
-    this.#hadShare = true;
+    this.#hadWork = true;
     this.live[0].startedAt ??= now;
     this.forced = false;
   }
@@ -97,7 +97,7 @@ export class Member {
     else this.live[0].startedAt ??= now;
   }
 
-  /** Deals it nothing until `barredUntil`, and then one micro-batch first. */
+  /** Fences it until `barredUntil`; afterwards it must prove itself again. */
   fence(now: number, barredUntil: number): void {
     this.fencedAt = now;
     this.barredUntil = barredUntil;
@@ -106,22 +106,22 @@ export class Member {
     this.#goodInRow = 0;
   }
 
-  /** Learns from work that was not done in time. Before its assignments are dropped. */
+  /** Records that work was not done in time. Call before its assignments are dropped. */
   wasSlow(now: number): void {
     const busyMs = this.busyMs + (this.live.length > 0 ? now - this.#busySince : 0);
     this.speed.slower(busyMs / Math.max(1, this.done));
   }
 
-  /** What the job has shown of it. */
+  /** Updates speed and offences at the end of a job. */
   jobEnded(kind: 'step' | 'evaluate'): void {
     if (kind === 'step') {
       if (this.done > 0) this.speed.sample(this.done, this.busyMs);
-      else if (!this.#hadShare && this.ready && this.fencedAt === undefined) this.speed.rest();
+      else if (!this.#hadWork && this.ready && this.fencedAt === undefined) this.speed.rest();
       if (this.done > 0) this.goodJobs++;
       if (this.done > 0 && this.fencedAt === undefined && ++this.#goodInRow % HEALING_JOBS === 0)
         this.level = Math.max(0, this.level - 1);
     }
-    this.#hadShare = false;
+    this.#hadWork = false;
     this.awaiting.clear();
     this.refuses = false;
     this.wrongBuckets = 0;

@@ -1,26 +1,26 @@
 import type { WorkerId } from './events.js';
 import type { Policy } from './policy.js';
 
-/** Persons that are remembered though nothing is known against them and none of their connections is there. */
+/** Most persons that are remembered without connections or offences. */
 const MOST_HARMLESS = 1024;
 
 /**
- * Whom connections count for: an address, and everybody behind it. Outlives its connections, so that a new name or a
- * new connection is no new beginning. Honest workers may share an address with bad ones: what is known of a person bears
- * on votes and on connections that have not proved themselves, never on those that have.
+ * An address and everybody behind it; connections count for it. It outlives its connections, so a new name or a new
+ * connection is no fresh start. Honest workers may share an address with bad ones. So a person's record affects votes
+ * and unproven connections, never proven ones.
  */
 export class Person {
   /** Admitted connections. */
   connections = 0;
-  /** Connections of it that were found wrong by an audit. */
+  /** Its connections that an audit found wrong. */
   readonly wrong = new Set<WorkerId>();
-  /** The first step in which something of it was used that nobody trusted has confirmed. */
+  /** The first step that used a contribution of it without a trusted confirmation. */
   firstUnconfirmed: number | undefined;
-  /** The step since which the run was said to be inexact for its sake. */
+  /** The step since which the run is reported as inexact because of it. */
   inexactSince: number | undefined;
-  /** Steps in which a refusal of it was refuted. */
+  /** Steps in which one of its refusals was refuted. */
   refuted: number[] = [];
-  /** Until then its unproven connections are dealt nothing. */
+  /** Time until which its unproven connections are dealt nothing. */
   barredUntil = Number.NEGATIVE_INFINITY;
   #level = 0;
   #raisedAt = 0;
@@ -32,13 +32,13 @@ export class Person {
     readonly policy: Policy,
   ) {}
 
-  /** How often it has cost the run something lately. */
+  /** Number of recent offences; they are forgotten one by one. */
   levelAt(now: number): number {
     const quietMs = now - Math.max(this.#raisedAt, this.barredUntil);
     return Math.max(0, this.#level - Math.max(0, Math.floor(quietMs / this.policy.forgetMs)));
   }
 
-  /** One of its connections has cost the run something, which counts once until the back-off ends. */
+  /** Records an offence of one of its connections. Further ones do not count until the back-off ends. */
   raise(now: number, backOffMs: (level: number) => number): void {
     if (now < this.barredUntil && this.#level > 0) return;
     this.#level = this.levelAt(now) + 1;
@@ -50,7 +50,7 @@ export class Person {
     this.barredUntil = Math.max(this.barredUntil, until);
   }
 
-  /** Counts a bucket that was wrong at one of its connections; returns how many there were within a minute. */
+  /** Counts a wrong bucket at one of its connections. Returns the number within a minute. */
   wrongBucket(now: number): number {
     if (now - this.#wrongBucketsSince > 60_000) {
       this.#wrongBucketsSince = now;
@@ -88,7 +88,7 @@ export class People {
     return person;
   }
 
-  /** The oldest first. What a person has contributed is never forgotten, and it took a contribution to be kept. */
+  /** Forgets the oldest harmless person. Persons with unconfirmed contributions are never forgotten. */
   #forget(now: number): void {
     if (this.#all.size < MOST_HARMLESS) return;
     for (const [name, person] of this.#all) {

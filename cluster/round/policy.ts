@@ -1,47 +1,47 @@
-/** Times in milliseconds. None of these changes a result. */
+/** Tunable numbers of the round; times are in milliseconds. None changes a result. */
 export interface Policy {
-  /** The shortest silence that fences a worker. */
+  /** The shortest silence after which a worker is fenced. */
   readonly silenceMs: number;
-  /** A worker may be silent for this many times the estimate of what it has to do. */
+  /** A worker may be silent for this many times the estimated time of its work. */
   readonly silenceFactor: number;
   /**
-   * Work is late after this many times the estimate of its end. Two and a half: honest times of a step differ by less,
-   * and a worker that never ends its share costs a step not much more than three others.
+   * Work is late after this many times its estimate. 2.5: honest times of a step differ by less, and a worker that
+   * never finishes costs about the time of three assignments.
    */
   readonly lateFactor: number;
-  /** Work is not late before this time, which a busy machine may take for nothing. */
+  /** Work is never late before this time, which a busy machine may lose without a reason. */
   readonly lateFloorMs: number;
-  /** As `lateFloorMs`, of a worker that has not proved itself: its first work is its slowest. */
+  /** Like `lateFloorMs`, for a worker that has not proved itself: its first work is its slowest. */
   readonly lateUnprovenMs: number;
-  /** As `lateFloorMs`, while nobody's speed is known. */
+  /** Like `lateFloorMs`, while nobody's speed is known. */
   readonly lateUnknownMs: number;
   /** The first back-off after work that was not done; doubled each time. At least two usual steps long. */
   readonly backOffMs: number;
   readonly longestBackOffMs: number;
-  /** The longest one of a person of which another connection has proved itself: honest newcomers may share its address. */
+  /** The longest back-off of a person with a proven connection: honest newcomers may share its address. */
   readonly neighbourBackOffMs: number;
-  /** The back-off of a person whose worker left with work, after it had contributed a little: workers die, honestly. */
+  /** The back-off of a person whose worker left with work after a few contributions: honest workers die, too. */
   readonly leaveMs: number;
-  /** A person's bad manners are forgotten at this rate, one at a time. */
+  /** Time after which one offence of a person is forgotten. */
   readonly forgetMs: number;
-  /** Steps to which a connection has contributed before its failures cost its person nothing. */
+  /** After contributions to this many steps, a connection's failures cost its person nothing. */
   readonly settledSteps: number;
-  /** While nobody else can work, a worker that should wait is dealt work this often. */
+  /** While nobody else can work, a worker that should wait is dealt work at this interval. */
   readonly necessityMs: number;
-  /** Two refuted refusals of a person within this many steps end its connection. */
+  /** Two refuted refusals of a person within this many steps end the refuser's connection. */
   readonly refutedSteps: number;
-  /** A job that waits this long for its workers says so; and not before `awaitedSteps` usual steps. */
+  /** A job names the workers that it waits for after this time, but not before `awaitedSteps` usual steps. */
   readonly awaitedMs: number;
   readonly awaitedSteps: number;
-  /** What one more assignment costs besides its micro-batches: its upload, mostly. */
+  /** Cost of one more assignment besides its micro-batches, mostly the upload. */
   readonly overheadMs: number;
   /** Weight of the newest step in a worker's speed. */
   readonly speedWeight: number;
-  /** `send` actions of one worker that wait for `sent`. */
+  /** Most `send` actions of one worker without a `sent`. */
   readonly sendWindow: number;
   /**
-   * Buckets whose checksum was wrong at a worker before its connection is closed, in one step; of all connections of a
-   * person, four times as many within a minute.
+   * Wrong buckets in one step after which a worker's connection is closed. For all connections of a person: four times
+   * as many within a minute.
    */
   readonly wrongBuckets: number;
 }

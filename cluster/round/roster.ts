@@ -8,7 +8,7 @@ import { People } from './person.js';
 import type { Close, RoundState } from './state.js';
 import type { Assignment } from './work.js';
 
-/** Workers come and go, and so does the owner's adapter. What they had goes to others. */
+/** Joins and departures of workers, and the failure of the owner's adapter. Their work goes to others. */
 export class Roster {
   readonly #people: People;
 
@@ -25,7 +25,7 @@ export class Roster {
     if (worker === OWNER) throw new RangeError("worker 0 is the owner's adapter");
     if (state.members.has(worker)) throw new RangeError(`worker ${worker} has joined already`);
     const person = this.#people.get(name, now);
-    // Before it can make the run mixed.
+    // Checked before the worker can make the run mixed.
     if (this.dealer.auditor.isShutOut(person, bitClass)) {
       this.#refuse(worker, 'LT_CLUSTER_AUDIT', FOUND_WRONG);
       return;
@@ -59,7 +59,7 @@ export class Roster {
     member.person.connections--;
     this.state.note({ note: 'leave', worker, reason });
     if (job === undefined) return;
-    if (member.live.length > 0) this.dealer.manners.left(job, member, now);
+    if (member.live.length > 0) this.dealer.eligibility.left(job, member, now);
     this.#passOn(job, member.live, now);
   }
 
@@ -70,7 +70,7 @@ export class Roster {
     this.left(worker, reason, now);
   };
 
-  /** The owner's adapter does nothing more. */
+  /** The owner's adapter computes nothing more. */
   ownerUnable(now: number): void {
     this.state.ownerAble = false;
     this.dealer.auditor.shutOut(now);
@@ -80,13 +80,13 @@ export class Roster {
     this.#passOn(job, own, now);
   }
 
-  /** What whoever is gone had. */
+  /** Opens the assignments of a worker that is gone. */
   #passOn(job: Job, assignments: readonly Assignment[], now: number): void {
     const { work, claims } = this.dealer;
     for (const a of assignments) {
       work.drop(a, now);
       work.reopen(job, a);
     }
-    claims.heed(job, now);
+    claims.apply(job, now);
   }
 }

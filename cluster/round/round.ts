@@ -16,9 +16,9 @@ export * from './policy.js';
 export * as sets from './sets.js';
 
 /**
- * The cluster's logic: events in, actions out, and nothing else. It knows ids, never bytes; no clock, no socket, no
- * chance. The shell feeds it every event in the order in which it happened (those of one connection in the order of its
- * frames) and executes the actions in their order before the next event.
+ * The cluster's logic: events in, actions out, and nothing else. It knows ids, never bytes. It has no clock, no socket
+ * and no randomness. The shell feeds it every event in order (events of one connection in the order of its frames). It
+ * executes the returned actions in order before the next event.
  *
  *                 begin-step        every bucket's set is full         every bucket is stepped
  *     idle ----------------> working -------------------------> updating -----------------> commit, idle
@@ -28,8 +28,8 @@ export * as sets from './sets.js';
  *     working --> evaluated,     |    own set is full) -------------------+
  *                 idle           +--> stopped: a refusal that is believed, an audit that nobody decides, or asked
  *
- * There is one sum for each bucket, and one job at a time: `add` names a bucket, and no `add` of the next job comes before
- * the bucket's `update` (for the loss: `commit` or `evaluated`) of this one.
+ * There is one sum for each bucket, and one job at a time. No `add` of the next job comes before the bucket's `update`
+ * of this job (for the loss: `commit` or `evaluated`).
  *
  *     RoundState     what the parts share
  *     Roster         workers come and go
@@ -46,7 +46,7 @@ export class Round {
   readonly #updates: Updates;
   readonly #waiting: Waiting;
   #beganAt = 0;
-  /** The time of the last event. */
+  /** Time of the last event. */
   #now = 0;
   readonly #handlers: { readonly [T in RoundEvent['type']]: (event: EventOf<T>) => void } = {
     'worker-joined': (event) => this.#roster.joined(event),
@@ -90,7 +90,7 @@ export class Round {
     return this.#state.version;
   }
 
-  /** The step in hand needs no worker any more. */
+  /** The current step needs no worker any more. */
   get completesStep(): boolean {
     const { job } = this.#state;
     return job?.kind === 'step' && job.allComplete;
@@ -100,12 +100,12 @@ export class Round {
     return this.#state.counters;
   }
 
-  /** The time at which a `tick` is next of use; undefined while nothing waits for time. */
+  /** The time at which the next `tick` may have an effect; undefined if none can. */
   get wakeAt(): number | undefined {
     const { job, isWorking, isAtWork } = this.#state;
     if (job === undefined || !isWorking || isAtWork) return undefined;
-    const { lateness, manners } = this.#dealer;
-    const at = Math.min(lateness.wakeAt(this.#now), manners.wakeAt(this.#now), this.#waiting.wakeAt);
+    const { lateness, eligibility } = this.#dealer;
+    const at = Math.min(lateness.wakeAt(this.#now), eligibility.wakeAt(this.#now), this.#waiting.wakeAt);
     return at > this.#now && at < Number.POSITIVE_INFINITY ? at : undefined;
   }
 
@@ -114,13 +114,16 @@ export class Round {
       worker: m.id,
       bitClass: m.bitClass,
       microBatchMs: m.speed.microBatchMs,
-      share: m.share,
+      assigned: m.assigned,
       fenced: m.fencedAt !== undefined,
       ready: m.ready,
     }));
   }
 
-  /** Takes one event and returns what the shell must do, in this order. Throws RangeError for a misuse by the shell. */
+  /**
+   * Handles one event and returns the actions for the shell, in order. Throws RangeError if the shell breaks the
+   * contract.
+   */
   handle(event: RoundEvent): RoundAction[] {
     if (this.#state.isStopped) {
       if (event.type === 'contribution') this.#state.emit({ type: 'release', contribution: event.contribution });
@@ -136,7 +139,7 @@ export class Round {
     return this.#state.takeActions();
   }
 
-  /** Everything that may follow from any event. */
+  /** Does everything that any event may make possible. */
   #settle(now: number): void {
     const { job } = this.#state;
     if (job !== undefined && !this.#state.isWorking && this.#waiting.mayBegin(job)) this.#startWork(job, now);
@@ -187,14 +190,14 @@ export class Round {
     a.begun = Math.max(a.begun, begun);
   }
 
-  /** The sum of a bucket has become complete. */
+  /** The sum of a bucket is complete. */
   #completed(job: Job, bucket: number, now: number): void {
     if (job.kind === 'evaluate') {
       if (job.allComplete) this.#evaluated(job, now);
       return;
     }
     const { clips, audit, parameterBuckets } = this.config;
-    // Weights that come early would tell a worker that its bucket was used without an audit.
+    // With audits, all updates wait: early weights would tell a worker that its bucket was not audited.
     if (!clips && audit > 0 && job.allComplete) this.#updates.orderAll();
     if (!clips && audit === 0 && bucket < parameterBuckets) this.#updates.order(bucket);
     if (clips && job.allComplete) this.#state.emit({ type: 'norm' });

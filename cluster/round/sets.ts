@@ -1,10 +1,10 @@
 /**
- * A set of small integers (micro-batches of a step, or buckets): bit i & 31 of word i >>> 5. Words that are not there are
- * 0, so the 128 bytes of a frame's header are such a set whatever the number of micro-batches.
+ * A set of small integers (micro-batches of a step, or buckets): bit i & 31 of word i >>> 5. Missing words count as 0,
+ * so the 128 bytes of a frame's header are a set for any number of micro-batches.
  */
 export type IdSet = Uint32Array;
 
-/** Micro-batches of a step, or of an evaluation, at most: what a frame's header has room for. */
+/** Most micro-batches of a step or an evaluation: a frame's header has no room for more. */
 export const MAX_MICRO_BATCHES = 1024;
 
 export const setWords = (size: number): number => Math.ceil(size / 32);
@@ -28,7 +28,7 @@ export function setOf(size: number, ids: Iterable<number>): IdSet {
   return set;
 }
 
-/** A set of micro-batches as the header of a frame has it. */
+/** A set of micro-batches of the size in a frame's header. */
 export const microBatchSet = (ids: Iterable<number>): IdSet => setOf(MAX_MICRO_BATCHES, ids);
 
 export const copySet = (a: IdSet): IdSet => a.slice();

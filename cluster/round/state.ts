@@ -8,20 +8,20 @@ import { DEFAULT_POLICY, type Policy } from './policy.js';
 import type { IdSet } from './sets.js';
 import type { Assignment } from './work.js';
 
-/** A contribution whose bytes the shell holds for the answer to `add` or `check`. */
-export interface Held {
+/** A contribution whose bytes the shell holds until it answers `add` or `check`. */
+export interface PendingContribution {
   readonly job: Job;
   readonly bucket: number;
   readonly microBatches: IdSet;
   readonly assignment: Assignment;
-  /** Whose contribution this is, where the owner's adapter has not confirmed it. */
+  /** Workers whose sum this is; empty if the owner's adapter computed or confirmed it. */
   readonly unconfirmed: readonly { readonly worker: WorkerId; readonly person: Person }[];
 }
 
-/** Ends a worker's connection, as far as it is a member. */
+/** Ends a worker's connection; does nothing if it is not a member. */
 export type Close = (worker: WorkerId, code: CloseCode, reason: string, now: number) => void;
 
-/** What the parts of the round share: what is known, and what the shell is told next. */
+/** The state that the parts of the round share, and the actions to be returned. */
 export class RoundState {
   readonly policy: Policy;
   readonly members = new Map<WorkerId, Member>();
@@ -38,21 +38,21 @@ export class RoundState {
     late: 0,
     refuted: 0,
   };
-  /** Contributions that the shell adds, and those that it digests. */
-  readonly adding = new Map<ContributionId, Held>();
-  readonly checking = new Map<ContributionId, Held>();
+  /** Contributions that the shell is adding, and those that it is digesting. */
+  readonly adding = new Map<ContributionId, PendingContribution>();
+  readonly checking = new Map<ContributionId, PendingContribution>();
   /** Updates committed so far. */
   version: Version;
   job: Job | undefined;
-  /** The job has begun: enough workers are there. */
+  /** The job has begun: enough workers are connected. */
   isWorking = false;
-  /** Whether the owner's adapter computes. */
+  /** Whether the owner's adapter can compute. */
   ownerAble: boolean;
-  /** Undefined before the first step. */
+  /** Smoothed time of a step; undefined before the first one. */
   usualStepMs: number | undefined;
-  /** When the job last came nearer to its end. */
+  /** When the job last made progress. */
   movedAt = 0;
-  /** After how much waiting the awaited are named; undefined before the wait begins. */
+  /** Waiting time after which the awaited workers are named again; undefined until they have been named. */
   awaitedMs: number | undefined;
   #actions: RoundAction[] = [];
   #isStopped = false;
@@ -66,7 +66,7 @@ export class RoundState {
     this.ownerAble = config.ownerComputes;
   }
 
-  /** It is the coordinator that has something to do: it adds, digests or updates. */
+  /** The coordinator itself has work: it adds, digests or updates. */
   get isAtWork(): boolean {
     return this.adding.size > 0 || this.checking.size > 0 || this.job?.allComplete === true;
   }

@@ -2,9 +2,9 @@ import type { EventOf } from './events.js';
 import { emptySet, has, type IdSet, insert } from './sets.js';
 import type { RoundState } from './state.js';
 
-/** From complete sums to new weights at every worker: buckets are updated, and sent as workers take them. */
+/** From complete sums to new weights at every worker: orders updates, and sends buckets at each worker's pace. */
 export class Updates {
-  /** Buckets of the step in hand whose update was ordered, and those that are stepped. */
+  /** Buckets of the current step whose update was ordered, and buckets that are stepped. */
   #ordered: IdSet;
   #stepped: IdSet;
   #steppedCount = 0;
@@ -31,7 +31,7 @@ export class Updates {
     insert(this.#stepped, bucket);
     this.#steppedCount++;
     this.state.moved(now);
-    for (const { delivery } of this.state.members.values()) delivery.stir();
+    for (const { delivery } of this.state.members.values()) delivery.notifyStepped();
   }
 
   /** Every bucket of the step is stepped. */
@@ -39,7 +39,7 @@ export class Updates {
     return this.#steppedCount === this.state.config.parameterBuckets;
   }
 
-  /** The new weights are the weights. */
+  /** Makes the new weights the weights. */
   commit(step: number): void {
     const { state } = this;
     state.emit({ type: 'commit', step });
@@ -50,7 +50,7 @@ export class Updates {
     for (const { delivery } of state.members.values()) delivery.committed(step);
   }
 
-  /** Sends each worker what it lacks, as far as its window is open. */
+  /** Sends each worker the buckets that it lacks, within its window. */
   send(): void {
     const { job, version, members, config } = this.state;
     const weights = {

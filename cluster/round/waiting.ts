@@ -2,10 +2,10 @@ import type { Dealer } from './dealer.js';
 import type { Job } from './job.js';
 import type { RoundState } from './state.js';
 
-/** What keeps a job from beginning. */
+/** What a job waits for. */
 type Obstacle = 'workers' | 'min-workers';
 
-/** Whether a job may begin, and what it waits for: said once when that changes, and at growing intervals. */
+/** Decides whether a job may begin, and notes what it waits for: on a change, and at growing intervals. */
 export class Waiting {
   #anyStep = false;
   #for: Obstacle | undefined;
@@ -30,13 +30,13 @@ export class Waiting {
     return ready === 0 ? 'workers' : 'min-workers';
   }
 
-  /** How long the job waits for its workers before it names them. */
+  /** Time that the job waits for its workers before it names them. */
   get #patienceMs(): number {
     const { awaitedMs, awaitedSteps } = this.state.policy;
     return this.state.awaitedMs ?? Math.max(awaitedMs, awaitedSteps * (this.state.usualStepMs ?? 0));
   }
 
-  /** When the awaited are named, if nothing happens. */
+  /** When the awaited workers are named if nothing happens. */
   get wakeAt(): number {
     return this.dealer.isIdle ? Number.POSITIVE_INFINITY : this.state.movedAt + this.#patienceMs;
   }

@@ -3,16 +3,16 @@ import { has, type IdSet } from './sets.js';
 
 const NONE = Number.MIN_SAFE_INTEGER;
 
-/** What every worker's delivery is measured against. */
-export interface Weights {
+/** The owner's weights, which every worker's delivery is compared with. */
+export interface WeightsStatus {
   readonly committed: Version;
-  /** The buckets whose new weights are known, committed + 1. */
+  /** Buckets whose weights of version committed + 1 are known. */
   readonly stepped: IdSet;
-  /** The buckets whose update has been ordered: the difference to `committed` is gone. */
+  /** Buckets whose update was ordered: their difference to version `committed` no longer exists. */
   readonly ordered: IdSet;
-  /** The oldest version to which there are no differences: where this coordinator began. */
+  /** The version at which this coordinator began: no differences lead to it. */
   readonly first: Version;
-  /** All sums of the step are complete: nobody needs the old weights any more. */
+  /** All sums of the step are complete, so nobody needs the old weights any more. */
   readonly complete: boolean;
 }
 
@@ -23,17 +23,17 @@ export interface Delivered {
 }
 
 /**
- * Which version of each bucket one worker was sent last, and what it is sent next: first what it lacks of the committed
- * weights, then the new weights of stepped buckets. Pulled by the worker's own pace, a few frames at a time, so that a
- * slow reader costs no memory: it skips versions and gets a bucket whole instead.
+ * Tracks the version of each bucket that one worker was sent, and chooses what to send next: first lacking buckets of
+ * the committed weights, then new weights of stepped buckets. Few frames are in flight, at the worker's own pace, so a
+ * slow reader costs no memory: it skips versions and gets whole buckets instead.
  */
 export class Delivery {
   readonly #versions: Float64Array;
   #inFlight = 0;
   #cursor = 0;
-  /** False while a scan has found nothing to send and nothing has changed since. */
+  /** False if the last scan found nothing to send and nothing has changed since. */
   #maybeMore = true;
-  /** Buckets two versions behind or more, and those behind at all. */
+  /** Buckets at least two versions behind, and buckets at least one behind. */
   #behind: number;
   #lacking: number;
 
@@ -46,7 +46,7 @@ export class Delivery {
     this.#lacking = buckets;
   }
 
-  /** Lacks nothing of the committed weights but differences from the version before, which it gets at once. */
+  /** The worker lacks at most differences from the previous version, which it gets at once. */
   get ready(): boolean {
     return this.#behind === 0;
   }
@@ -59,26 +59,26 @@ export class Delivery {
     this.#inFlight = Math.max(0, this.#inFlight - 1);
   }
 
-  /** New weights of a bucket are there, or the window has opened. */
-  stir(): void {
+  /** New weights of a bucket are available. */
+  notifyStepped(): void {
     this.#maybeMore = true;
   }
 
-  /** `committed` is the version now. */
+  /** `committed` is the committed version now: counts again what the worker lacks. */
   committed(committed: Version): void {
     this.#maybeMore = true;
     this.#behind = this.#versions.reduce((n, version) => n + (version < committed - 1 ? 1 : 0), 0);
     this.#lacking = this.#versions.reduce((n, version) => n + (version < committed ? 1 : 0), 0);
   }
 
-  /** The worker cannot use what it was sent of this bucket. */
+  /** The worker's copy of this bucket is wrong. */
   forget(bucket: number, committed: Version): void {
     this.#versions[bucket] = NONE;
     this.committed(committed);
   }
 
-  /** The next bucket to send, as far as the window is open. */
-  next(weights: Weights): Delivered | undefined {
+  /** The next bucket to send; undefined if the window is full or nothing is lacking. */
+  next(weights: WeightsStatus): Delivered | undefined {
     if (!this.#maybeMore || this.#inFlight >= this.window) return undefined;
     const lacking = this.#lacking > 0 ? this.#find((bucket) => this.#committedOf(bucket, weights)) : undefined;
     const found = lacking ?? this.#find((bucket) => this.#newOf(bucket, weights));
@@ -106,17 +106,17 @@ export class Delivery {
     return undefined;
   }
 
-  #committedOf(bucket: number, weights: Weights): Delivered | undefined {
+  #committedOf(bucket: number, weights: WeightsStatus): Delivered | undefined {
     const { committed } = weights;
     const version = this.#versions[bucket];
     if (version >= committed) return undefined;
     if (version === committed - 1 && committed > weights.first && !has(weights.ordered, bucket))
       return { bucket, version: committed, form: 'difference' };
-    // Soon it gets the new weights whole instead.
+    // If the step is complete, it soon gets the new weights whole instead.
     return weights.complete ? undefined : { bucket, version: committed, form: 'whole' };
   }
 
-  #newOf(bucket: number, weights: Weights): Delivered | undefined {
+  #newOf(bucket: number, weights: WeightsStatus): Delivered | undefined {
     const { committed } = weights;
     if (this.#versions[bucket] !== committed || !has(weights.stepped, bucket)) return undefined;
     return { bucket, version: committed + 1, form: 'difference' };

@@ -1,11 +1,11 @@
-import type { Trial } from './audit.js';
+import type { Audit } from './audit.js';
 import type { AssignmentId, WorkerId } from './events.js';
 import type { Person } from './person.js';
 import { equalSets, has, type IdSet, insertAll, intersects, isEmpty } from './sets.js';
 
 /**
- * Work that nobody has: every micro-batch of `microBatches` is lacking in every bucket of `buckets`. Together with the
- * live assignments and the sets inside the buckets, the items tile the whole job, each place once:
+ * Work that nobody has: every micro-batch of `microBatches` is lacking in every bucket of `buckets`. Items, live
+ * assignments and the sets inside the buckets tile the whole job, each (micro-batch, bucket) once:
  *
  *              bucket 0   1   2   3 (loss)
  *     micro-     +-------------------+
@@ -17,73 +17,79 @@ import { equalSets, has, type IdSet, insertAll, intersects, isEmpty } from './se
  *           5    | assignment of 3   |
  *                +-------------------+
  *
- * So what is summed together is lacking together: an assignment is a part of one item. Two exceptions: late work is
- * dealt a second time, as a twin with the very micro-batches of the first, and the two count as one; and copies for
- * audits are no part of it.
+ * So what is summed together is lacking together: an assignment is a subset of one item. Two exceptions: late work is
+ * dealt a second time, as a twin with the same micro-batches, and the two count as one. Copies for audits are not part
+ * of the tiling.
  */
 export interface WorkItem {
   microBatches: IdSet;
   buckets: IdSet;
-  /** The refusal that this item is to check: it goes whole to somebody else, and is not mixed with other work. */
+  /**
+   * The refusal that this item checks. The item goes to one worker of another person as a whole and is not merged with
+   * other work.
+   */
   readonly claim?: Claim;
-  /** Who has handed it back: gets it again only if there is nobody else. */
+  /** The worker that handed it back; it gets the item again only if there is nobody else. */
   readonly from?: WorkerId;
-  /** Was audited once, and there is nobody to confirm it: it is not audited again. */
+  /** It was audited once and nobody could confirm it, so it is not audited again. */
   readonly waived?: boolean;
-  /** Kept for workers that are about to prove themselves; whoever is idle may have it. */
+  /** Kept for workers that are proving themselves; idle workers may take it. */
   kept?: boolean;
 }
 
-/** Somebody's word that one of these micro-batches cannot be used. */
+/** A refusal: one of these micro-batches is said to be unusable. */
 export interface Claim {
   readonly microBatches: IdSet;
-  /** Who says so, once for each time. */
+  /** The refusers, one entry for each refusal. */
   readonly by: { readonly worker: WorkerId; readonly person: Person }[];
-  /** What the last of them said. */
+  /** The reason that the last refuser gave. */
   reason: string;
 }
 
-/** Work that one worker has: as an item, and how far it is. */
+/** Work that one worker has, and its progress. */
 export interface Assignment {
   readonly id: AssignmentId;
   readonly worker: WorkerId;
-  /** Undefined for the owner's. */
+  /** Undefined for the owner's adapter. */
   readonly person: Person | undefined;
-  /** Without what was handed back; fixed once a contribution is there. */
+  /** Without those that were handed back; fixed once a contribution has arrived. */
   microBatches: IdSet;
   count: number;
   readonly buckets: IdSet;
-  /** Buckets whose contribution has come. */
+  /** Buckets whose contribution has arrived. */
   readonly delivered: IdSet;
   remaining: number;
-  /** Buckets of it that were used, or confirmed. */
+  /** Number of its buckets that were used or confirmed. */
   used: number;
-  /** Contributions of it of which it is not decided whether they can be used. */
+  /** Number of its contributions that may or may not be used. */
   undecided: number;
   begun: number;
   fixed: boolean;
-  /** The micro-batches that the worker was asked for and has not answered about. */
+  /** Micro-batches that the worker was asked to hand back and has not answered for. */
   asked: IdSet | undefined;
-  /** Not asked again: it gave nothing back, or another worker has all of it too. */
+  /** Not to be asked again: it gave nothing back, or a twin has all of it. */
   exhausted: boolean;
-  /** When it came to be the first that its worker has to do. */
+  /** When it became the first in its worker's queue. */
   startedAt: number | undefined;
   isLate: boolean;
-  /** From then on it is not waited for, where others can do without it. */
+  /** Time after which it is given up if the run can do without it. */
   hopelessAt: number;
-  /** Another live assignment of the same micro-batches, since one of the two is late. The first contribution counts. */
+  /**
+   * Another live assignment of the same micro-batches, dealt because one of the two is late. The first contribution
+   * counts.
+   */
   twin: Assignment | undefined;
-  /** Whether it is audited has been decided. */
+  /** It has been decided whether it is audited. */
   drawn: boolean;
-  /** Not to be audited: of an item that was waived. */
+  /** Not to be audited: its item was waived. */
   readonly waived: boolean;
   /** The audit of its contributions. */
-  trial: Trial | undefined;
-  /** The audit that it is a copy for. It is no part of the tiling. */
-  readonly copyOf: Trial | undefined;
+  audit: Audit | undefined;
+  /** The audit that it is a copy for. Copies are not part of the tiling. */
+  readonly copyOf: Audit | undefined;
 }
 
-/** The buckets of an assignment that have not come yet. */
+/** Buckets of an assignment whose contribution has not arrived yet. */
 export function undelivered(a: Assignment): IdSet {
   return a.buckets.map((word, w) => word & ~a.delivered[w]);
 }
@@ -95,7 +101,7 @@ export class Pool {
     return this.#items;
   }
 
-  /** Adds an item, to another one where the two make a rectangle. */
+  /** Adds an item. Merges it with another one if both form a rectangle. */
   add(item: WorkItem): void {
     if (isEmpty(item.microBatches) || isEmpty(item.buckets)) return;
     const other = this.#items.find(

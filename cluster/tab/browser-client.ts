@@ -1,13 +1,13 @@
 import { LantrainError } from '../../src/errors.js';
 import { authorityOf, type JoinUrl } from '../../src/net/join-url.js';
+import { connectWorker } from '../transport/connect-worker.js';
 import type { WorkerConnection } from '../transport/connection.js';
-import { enter } from '../transport/enter.js';
 import { DEFAULT_LIMITS, type Limits } from '../transport/limits.js';
 import { BrowserWire } from './browser-wire.js';
 
 /**
- * Connects a worker in a tab to the coordinator whose page it belongs to. A browser shows no certificate to a script,
- * so the fingerprint that both sides sign is the link's.
+ * Connects a worker in a tab to the coordinator that serves the page. A browser shows no certificate to a script, so
+ * both sides sign the fingerprint from the link.
  *
  * Throws LT_CLUSTER_URL, LT_CLUSTER_CONNECT, LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION, LT_CLUSTER_LIMIT or
  * LT_CLUSTER_TIMEOUT.
@@ -22,13 +22,13 @@ export async function connectFromBrowser(
     throw new LantrainError('LT_CLUSTER_URL', 'the link is cut off: open all of it, with what follows #');
   const limits = { ...DEFAULT_LIMITS, ...more };
   const where = authorityOf(host, port);
-  const ws = await open(`${secure ? 'wss' : 'ws'}://${where}/`, where, limits.handshakeMs);
+  const ws = await openWebSocket(`${secure ? 'wss' : 'ws'}://${where}/`, where, limits.handshakeMs);
   const wire = new BrowserWire(ws, where, limits.messageBytes);
   const secrets = { token, version, fingerprint: fingerprint ?? '' };
-  return enter(wire, secrets, limits, { pingsByMessage: true });
+  return connectWorker(wire, secrets, limits, { pingsByMessage: true });
 }
 
-function open(url: string, where: string, timeoutMs: number): Promise<WebSocket> {
+function openWebSocket(url: string, where: string, timeoutMs: number): Promise<WebSocket> {
   return new Promise((resolve, reject) => {
     const ws = new WebSocket(url);
     ws.binaryType = 'arraybuffer';

@@ -2,22 +2,22 @@ import { LantrainError } from '../../src/errors.js';
 import { malformed } from '../protocol/malformed.js';
 import type { Wire, WireEvents } from '../transport/wire.js';
 
-/** How often the socket's queue is looked at while somebody waits for it: a browser does not say when it drains. */
+/** How often the socket's queue is polled while a send waits: a browser has no event for it. */
 const DRAIN_MS = 4;
 
-interface Waiting {
-  /** All bytes sent up to and with the message. */
+interface PendingSend {
+  /** Bytes sent up to the end of the message. */
   readonly upTo: number;
   readonly taken: (error?: LantrainError) => void;
 }
 
 /**
- * A browser's WebSocket, from the moment it is open. It masks, answers pings and limits nothing by itself, and cannot
- * stop reading: what arrives is bounded by what a coordinator sends, a step's weights.
+ * A browser's open WebSocket. The browser masks messages and answers pings. It has no size limit and cannot stop
+ * reading, so only what a coordinator sends bounds what arrives: a step's weights.
  */
 export class BrowserWire implements Wire {
   readonly isPaused = false;
-  readonly #waiting: Waiting[] = [];
+  readonly #pending: PendingSend[] = [];
   #sentBytes = 0;
   #draining = false;
 
@@ -38,10 +38,10 @@ export class BrowserWire implements Wire {
       if (data.byteLength > this.messageBytes) events.broke(malformed(`${data.byteLength} bytes in one message`));
       else events.message(new Uint8Array(data));
     };
-    // An error says nothing, and a close follows it.
+    // An error event says nothing, and a close event follows it.
     this.ws.onclose = ({ code, reason }) => {
       const gone = new LantrainError('LT_CLUSTER_CLOSED', 'the connection ended');
-      for (const { taken } of this.#waiting.splice(0)) taken(gone);
+      for (const { taken } of this.#pending.splice(0)) taken(gone);
       events.closed(code, reason);
     };
   }
@@ -50,15 +50,15 @@ export class BrowserWire implements Wire {
     this.ws.send(bytes as Uint8Array<ArrayBuffer>);
     this.#sentBytes += bytes.length;
     if (taken === undefined) return;
-    this.#waiting.push({ upTo: this.#sentBytes, taken });
+    this.#pending.push({ upTo: this.#sentBytes, taken });
     if (!this.#draining) this.#drain();
   }
 
-  /** Settles who waits for bytes that the browser has sent. */
+  /** Settles sends whose bytes the browser has sent. */
   #drain(): void {
     const gone = this.#sentBytes - this.ws.bufferedAmount;
-    while (this.#waiting.length > 0 && this.#waiting[0].upTo <= gone) this.#waiting.shift()?.taken();
-    this.#draining = this.#waiting.length > 0;
+    while (this.#pending.length > 0 && this.#pending[0].upTo <= gone) this.#pending.shift()?.taken();
+    this.#draining = this.#pending.length > 0;
     if (this.#draining) setTimeout(() => this.#drain(), DRAIN_MS);
   }
 

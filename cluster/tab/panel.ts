@@ -8,10 +8,10 @@ import type { TabState } from './state.js';
 import { TabWorker } from './tab-worker.js';
 import { describePhase, deviceName, explain, obstacles } from './words.js';
 
-/** Phases in which the device takes no part, and may join (again). */
+/** Phases in which the device does not compute and may join (again). */
 const IDLE: ReadonlySet<TabState['phase']> = new Set(['left', 'done', 'failed']);
 
-/** Classes: `device-state`, `device-problem`, `device-figures`, `device-note`. */
+/** The panel's CSS classes: `device-state`, `device-problem`, `device-figures`, `device-note`. */
 export const mountDevicePanel: MountDevicePanel = (container, joinUrl) => {
   const url = parseJoinUrl(joinUrl);
   const hasWebGpu = navigator.gpu !== undefined;
@@ -45,7 +45,7 @@ export const mountDevicePanel: MountDevicePanel = (container, joinUrl) => {
     );
     if (now === undefined) note.replaceChildren(...invitation(url));
     else say(note, isIn ? STAY : '');
-    for (const part of [state, problem, figures, note]) part.hidden = !part.hasChildNodes();
+    for (const child of [state, problem, figures, note]) child.hidden = !child.hasChildNodes();
     container.dataset.phase = now?.phase ?? 'idle';
   };
   button.addEventListener('click', () => {
@@ -65,7 +65,7 @@ function invitation({ secure, fingerprint }: JoinUrl): readonly (string | Node)[
   const what = "It computes a part of each step on this device's GPU, and needs power and network traffic for it.";
   if (!secure || fingerprint === undefined) return [what];
   const shown = element('code', '');
-  // It breaks between bytes.
+  // Allows line breaks between bytes.
   for (const byte of hexFingerprint(fingerprint).split(/(?<=:)/)) shown.append(byte, element('wbr', ''));
   return [`${what} ${CERTIFICATE} The link names the fingerprint `, shown, '.'];
 }
@@ -81,7 +81,7 @@ function figuresOf(state: TabState, name: string): readonly (readonly [string, s
   return rows;
 }
 
-/** Without a text it has no child, not an empty one. The text may be another machine's. */
+/** An empty text adds no text node. The text is made printable: it may come from another machine. */
 function element<K extends keyof HTMLElementTagNameMap>(tag: K, className: string, text = '') {
   return create(tag, className, ...(text === '' ? [] : [printableLine(text)]));
 }

@@ -1,39 +1,39 @@
 import type { JoinUrl } from '../../src/net/join-url.js';
-import type { MembershipNote } from '../worker/membership.js';
+import type { SessionNote } from '../worker/worker-session.js';
 
-/** What the page asks of its Web Worker. */
+/** A request of the page to its Web Worker. */
 export type TabRequest =
   | { readonly type: 'join'; readonly url: JoinUrl; readonly name: string }
   | { readonly type: 'leave' }
-  /** The page is seen again, or the network is back. */
+  /** The page is visible again, or the network is back. */
   | { readonly type: 'wake' };
 
-/** What the Web Worker tells the page. */
+/** A report of the Web Worker to the page. */
 export type TabReport =
-  | MembershipNote
+  | SessionNote
   | { readonly note: 'adapter'; readonly adapter: string; readonly software: boolean }
   | { readonly note: 'ended'; readonly how: 'done' | 'left' }
   | { readonly note: 'failed'; readonly code: string; readonly message: string };
 
 export type Phase = 'starting' | 'connecting' | 'preparing' | 'working' | 'lost' | 'left' | 'done' | 'failed';
 
-/** What there is to say of a tab that works. */
+/** The state of a tab that computes, as the panel shows it. */
 export interface TabState {
   readonly phase: Phase;
   readonly adapter?: string;
-  /** Its number among the coordinator's workers. */
+  /** The worker's number at the coordinator. */
   readonly worker?: number;
-  /** Kernels that are compiled, of how many. */
+  /** Progress of compiling kernels. */
   readonly compiled?: { readonly done: number; readonly total: number };
-  /** Its adapter cannot run the run's kernels. */
+  /** The adapter cannot run the run's kernels, so the tab uses others. */
   readonly ownKernels: boolean;
-  /** Of its last assignment: step, tokens/s, part of the step's tokens. */
+  /** The last assignment: step, tokens per second, fraction of the step's tokens. */
   readonly step?: number;
   readonly tokensPerSecond?: number;
   readonly share?: number;
-  /** Computed since it joined first. */
+  /** Tokens computed since the first join. */
   readonly tokens: number;
-  /** Why it is lost or failed. */
+  /** Why the connection was lost or the worker failed. */
   readonly problem?: { readonly code: string; readonly message: string };
 }
 

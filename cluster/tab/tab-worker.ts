@@ -1,12 +1,14 @@
 import type { JoinUrl } from '../../src/net/join-url.js';
 import { advance, INITIAL, type TabReport, type TabRequest, type TabState } from './state.js';
 
-/** The bundle of `web-worker.ts`, as the page's server names it. */
+/** URL of the bundle of `web-worker.ts` on the page's server. */
 const SCRIPT = '/tab-worker.js';
-/** Time to say goodbye before the Web Worker is ended. */
+/** Time for a goodbye before the Web Worker is terminated. */
 const LEAVE_MS = 3_000;
 
-/** The page's side of a tab that computes: starts the Web Worker, keeps the screen on, and leaves with the page. */
+/**
+ * The page's side of a tab that computes: starts the Web Worker, keeps the screen on, and leaves when the page closes.
+ */
 export class TabWorker {
   #state = INITIAL;
   #worker: Worker | undefined;
@@ -53,14 +55,14 @@ export class TabWorker {
     this.onState(this.#state);
   }
 
-  /** A device that was asleep tries again at once, and its screen stays on while it is seen. */
+  /** A device that wakes up reconnects at once. Its screen stays on while the page is visible. */
   #seen(): void {
     if (document.visibilityState !== 'visible') return;
     this.#ask({ type: 'wake' });
     void this.#keepScreenOn();
   }
 
-  /** Only where the browser can; it gives the lock up by itself when the page is hidden. */
+  /** Only if the browser supports it. The browser releases the lock when the page is hidden. */
   async #keepScreenOn(): Promise<void> {
     if (this.#screen?.released === false) return;
     try {
@@ -68,7 +70,7 @@ export class TabWorker {
       if (this.#worker === undefined) await screen?.release();
       else this.#screen = screen;
     } catch {
-      // A low battery or the user's settings forbid it: the screen goes dark as it always does.
+      // A low battery or the user's settings forbid it. The screen then turns off as usual.
     }
   }
 

@@ -1,18 +1,18 @@
 /**
- * The dedicated Web Worker of a tab that computes: device, connection and worker live here, beside the page's thread.
- * The page starts it with a `join` and listens to its reports.
+ * The dedicated Web Worker of a tab that computes: device, connection and worker run here, off the page's thread. The
+ * page starts it with `join` and listens to its reports.
  */
 import { version } from '../../package.json';
 import { LantrainError } from '../../src/errors.js';
 import { adapterTitle, Gpu } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
 import type { JoinUrl } from '../../src/net/join-url.js';
-import { EngineKeeper } from '../worker/engine-keeper.js';
-import { Membership } from '../worker/membership.js';
+import { EngineCache } from '../worker/engine-cache.js';
+import { WorkerSession } from '../worker/worker-session.js';
 import { connectFromBrowser } from './browser-client.js';
 import type { TabReport, TabRequest } from './state.js';
 
-/** A device that was lost is opened again, but not one that is lost at once. */
+/** A lost device is opened again, unless it was lost sooner than this. */
 const LEAST_LIFE_MS = 30_000;
 
 const page = self as unknown as {
@@ -20,15 +20,15 @@ const page = self as unknown as {
   postMessage(report: TabReport): void;
 };
 
-let membership: Membership | undefined;
+let session: WorkerSession | undefined;
 let leaving = false;
 
 page.onmessage = ({ data }) => {
   if (data.type === 'join') void work(data.url, data.name);
-  else if (data.type === 'wake') membership?.wake();
+  else if (data.type === 'wake') session?.wake();
   else {
     leaving = true;
-    membership?.leave();
+    session?.leave();
   }
 };
 
@@ -37,7 +37,7 @@ async function work(url: JoinUrl, name: string): Promise<void> {
     page.postMessage({ note: 'ended', how: await stay(url, name) });
   } catch (error) {
     const code = error instanceof LantrainError ? error.code : 'LT_CLUSTER_WORKER';
-    // All of it is in the browser's console.
+    // The browser's console gets the whole error.
     console.error(error);
     const message = error instanceof LantrainError ? withoutDriversWords(error) : String(error);
     page.postMessage({ note: 'failed', code, message });
@@ -50,16 +50,16 @@ async function stay(url: JoinUrl, name: string): Promise<'done' | 'left'> {
     const gpu = await openGpu();
     const { adapter } = gpu;
     page.postMessage({ note: 'adapter', adapter: adapterTitle(adapter), software: adapter.software });
-    membership = new Membership({
+    session = new WorkerSession({
       connect: () => connectFromBrowser(url, version),
-      engines: new EngineKeeper(gpu, undefined, { recompute: 'if-needed', availableBytes }),
+      engines: new EngineCache(gpu, undefined, { recompute: 'if-needed', availableBytes }),
       name,
       patienceMs: 0,
       onNote: (note) => page.postMessage(note),
     });
     if (leaving) return 'left';
     try {
-      return await membership.run();
+      return await session.run();
     } catch (error) {
       const isLost = error instanceof LantrainError && error.code === 'LT_GPU_LOST';
       if (!isLost || performance.now() - openedAt < LEAST_LIFE_MS) throw error;
@@ -71,8 +71,9 @@ async function stay(url: JoinUrl, name: string): Promise<'done' | 'left'> {
 }
 
 /**
- * What a tab can take at most, where the browser tells: half of the device's memory, which it rounds, and does not tell
- * beyond 8 GB (https://www.w3.org/TR/device-memory/). What a GPU of its own has, no browser tells.
+ * Upper bound of a tab's memory in bytes: half of the device's memory. Browsers round that figure and cap it at 8 GB
+ * (https://www.w3.org/TR/device-memory/). Undefined at the cap or without a figure. No browser reports the memory of a
+ * discrete GPU.
  */
 function availableBytes(): number | undefined {
   const { deviceMemory } = navigator as { readonly deviceMemory?: number };

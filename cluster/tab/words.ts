@@ -1,15 +1,15 @@
 import { insecure } from '../../src/watch/page/secure-context.js';
 import type { TabState } from './state.js';
 
-/** What the browser says of itself, as far as it matters here. */
+/** What the browser reports about itself. */
 export interface Surroundings {
   readonly isSecureContext: boolean;
   readonly hasWebGpu: boolean;
-  /** Of the page. */
+  /** The page's host. */
   readonly host: string;
 }
 
-/** Why this page cannot compute at all, a paragraph a string; nothing where it can try. */
+/** Why this page cannot compute at all, one paragraph a string; empty if it can try. */
 export function obstacles({ isSecureContext, hasWebGpu, host }: Surroundings): readonly string[] {
   if (!isSecureContext) return insecure(host);
   if (!hasWebGpu)
@@ -43,7 +43,7 @@ export function describePhase({ phase, compiled, step, worker }: TabState): stri
   }
 }
 
-/** What to do about a problem, in words of the page rather than of the command line. */
+/** A problem with advice in the page's terms rather than the command line's. */
 export function explain({ code, message }: { readonly code: string; readonly message: string }): string {
   return `${message}. ${ADVICE[code] ?? ''}`.replace(/([.!?])\./, '$1').trim();
 }
@@ -62,7 +62,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   LT_CLUSTER_VERSION: 'The page is of another version than the coordinator: reload it.',
 };
 
-/** A name for this device that a reader of the coordinator's list knows it by. */
+/** A name that identifies this device in the coordinator's list. `random`: in [0, 1). */
 export function deviceName(userAgent: string, random: number): string {
   const find = (table: readonly (readonly [RegExp, string])[]) =>
     table.find(([pattern]) => pattern.test(userAgent))?.[1];
@@ -74,7 +74,7 @@ export function deviceName(userAgent: string, random: number): string {
   return `${browser}${system ? ` on ${system}` : ''} ${mark}`;
 }
 
-/** In this order: each also says the names of those below. */
+/** The order matters: a browser's user agent also names browsers below it. */
 const BROWSERS = [
   [/\bEdgA?\//, 'Edge'],
   [/\bFirefox\/|\bFxiOS\//, 'Firefox'],

@@ -5,8 +5,8 @@ import { isErrorCode, LantrainError } from '../../src/errors.js';
 import { fingerprintOf } from '../../src/net/access.js';
 import { authorityOf, type JoinUrl } from '../../src/net/join-url.js';
 import { checkPlain } from '../../src/net/loopback.js';
+import { connectWorker } from './connect-worker.js';
 import type { WorkerConnection } from './connection.js';
-import { enter } from './enter.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { NodeWire } from './node-wire.js';
 import {
@@ -28,18 +28,19 @@ export interface ConnectOptions {
   readonly limits?: Partial<Limits>;
 }
 
-/** A mask of zeros leaves the bytes alone, and `ws` then skips masking; TLS does what masks were meant for. */
+/** A mask of zeros does not change the bytes, and `ws` then skips masking. TLS protects better than masks. */
 const noMask = (mask: Buffer): void => {
   mask.fill(0);
 };
 
 /**
- * Connects a worker. Nothing but the TLS handshake is sent before the certificate's fingerprint is the URL's, and
- * nothing but a proof of the token before the coordinator has proved that it knows it too. The connection's messages
- * wait until `onControl` is set.
+ * Connects a worker. Only the TLS handshake is sent before the certificate has the URL's fingerprint. Only a proof of
+ * the token is sent before the coordinator has proved that it knows the token too. Messages wait until `onControl` is
+ * set.
  *
- * Throws LT_CLUSTER_CONNECT, LT_CLUSTER_LIMIT or LT_CLUSTER_TIMEOUT, which may pass; LT_CLUSTER_URL, LT_CLUSTER_PLAIN,
- * LT_CLUSTER_FINGERPRINT, LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION or LT_CLUSTER_FOREIGN, which do not.
+ * Throws LT_CLUSTER_CONNECT, LT_CLUSTER_LIMIT or LT_CLUSTER_TIMEOUT, for which a retry may help. Throws LT_CLUSTER_URL,
+ * LT_CLUSTER_PLAIN, LT_CLUSTER_FINGERPRINT, LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION or LT_CLUSTER_FOREIGN, for which it
+ * does not.
  */
 export async function connect(url: JoinUrl, options: ConnectOptions): Promise<WorkerConnection> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
@@ -48,10 +49,10 @@ export async function connect(url: JoinUrl, options: ConnectOptions): Promise<Wo
   const ws = await upgrade(socket, url, limits);
   const { token, version } = options;
   try {
-    const entering = enter(new NodeWire(ws, socket), { token, version, fingerprint }, limits);
-    // Somebody listens now.
+    const connecting = connectWorker(new NodeWire(ws, socket), { token, version, fingerprint }, limits);
+    // Paused by `upgrade` until a listener was there.
     ws.resume();
-    return await entering;
+    return await connecting;
   } catch (error) {
     throw withAdvice(error, url);
   }
@@ -59,11 +60,11 @@ export async function connect(url: JoinUrl, options: ConnectOptions): Promise<Wo
 
 interface OpenSocket {
   readonly socket: Socket;
-  /** Of the certificate that the server showed; empty without TLS. */
+  /** Fingerprint of the server's certificate; empty without TLS. */
   readonly fingerprint: string;
 }
 
-/** A socket that is connected and, with TLS, known to end at the right certificate. */
+/** Opens a socket. With TLS, checks the server's certificate. */
 async function openSocket(url: JoinUrl, timeoutMs: number): Promise<OpenSocket> {
   const { host, port, fingerprint } = url;
   if (!url.secure) {
@@ -74,9 +75,9 @@ async function openSocket(url: JoinUrl, timeoutMs: number): Promise<OpenSocket> 
   const socket = tlsConnect({
     host,
     port,
-    // A name for the server to choose a certificate by; addresses are not allowed there (RFC 6066, section 3).
+    // The name by which the server chooses a certificate; addresses are not allowed (RFC 6066, section 3).
     ...(isIP(host) ? {} : { servername: host }),
-    // Checked below, by the fingerprint if there is one.
+    // Checked below, by the fingerprint if the URL has one.
     rejectUnauthorized: false,
     minVersion: 'TLSv1.3',
   });
@@ -118,14 +119,15 @@ async function connected(socket: Socket, event: string, url: JoinUrl, timeoutMs:
   throw isProtocolError(failure) ? await strangerAt(url) : systemTrouble(url, failure);
 }
 
-/** What became of a request for a WebSocket: open, answered otherwise, or neither. */
+/** Outcome of a request for a WebSocket: open, another answer, or an error. */
 type Upgrade =
   | { readonly open: WebSocket }
   | { readonly status: number; readonly statusText: string; readonly code: string }
   | { readonly broke: Error & { readonly code?: string } };
 
 async function upgrade(socket: Socket, url: JoinUrl, limits: Limits): Promise<WebSocket> {
-  // A zone means something on this machine only. The socket is encrypted already where it has to be.
+  // The zone of an address is meaningful only on this machine. `ws://`, because the socket is already encrypted if
+  // required.
   const ws = new WebSocket(`ws://${authorityOf(url.host.replace(/%.*/, ''), url.port)}/`, {
     createConnection: () => socket,
     perMessageDeflate: false,
@@ -134,7 +136,7 @@ async function upgrade(socket: Socket, url: JoinUrl, limits: Limits): Promise<We
     followRedirects: false,
   });
   const outcome = await new Promise<Upgrade>((resolve) => {
-    // `handshakeTimeout` of `ws` does not see a socket that was connected before.
+    // `handshakeTimeout` of `ws` does not work for a socket that is already connected.
     const late = Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' });
     const timer = setTimeout(() => resolve({ broke: late }), limits.handshakeMs);
     const end = (outcome: Upgrade) => {
@@ -142,7 +144,7 @@ async function upgrade(socket: Socket, url: JoinUrl, limits: Limits): Promise<We
       resolve(outcome);
     };
     ws.once('open', () => {
-      // What comes with the answer waits until somebody listens.
+      // Bytes after the answer wait until there is a listener.
       ws.pause();
       end({ open: ws });
     });

@@ -1,7 +1,7 @@
 /**
- * Coordinators on the LAN by mDNS and DNS-SD (RFC 6762, 6763). A record says where a coordinator is and which
- * certificate to expect, never the token: anybody may read it, and anybody may write one, which is why a worker checks
- * the certificate and both sides prove the token.
+ * Finds coordinators on the LAN by mDNS and DNS-SD (RFC 6762, 6763). A record has a coordinator's address and its
+ * certificate's fingerprint, never the token. Anybody may read or forge a record, so a worker checks the certificate
+ * and both sides prove the token.
  */
 import Bonjour from 'bonjour-service';
 import type { JoinUrl } from '../../src/net/join-url.js';
@@ -10,33 +10,34 @@ import { printableLine } from '../../src/util/printable.js';
 const SERVICE = 'lantrain';
 
 export interface Advertisement {
-  /** The machine's name, and the run's. */
+  /** Names of the machine and of the run. */
   readonly host: string;
   readonly run: string;
   readonly port: number;
-  /** Absent: plain ws. */
+  /** Absent for plain ws. */
   readonly fingerprint?: string;
   /** lantrain's version. */
   readonly version: string;
 }
 
 export interface Discovered {
-  /** Of the service; two on one machine have two. */
+  /** Name of the service; distinct for coordinators on one machine. */
   readonly name: string;
   readonly version: string;
-  /** Without a token. */
+  /** The join URL, without a token. */
   readonly url: JoinUrl;
 }
 
-/** What a label of DNS carries. */
+/** Most bytes of a DNS label. */
 const LABEL_BYTES = 63;
 const MARK = / [\w-]{6}$/;
-/** Anybody may answer, and as often as they like. */
+/** Limit of results, because anybody may answer as often as they like. */
 const MOST_FOUND = 256;
 
 /**
- * The name of a coordinator's service. No two of a network may be equal, or one is not seen: on one machine the port
- * tells them apart, on machines of one name the certificate's mark at the end, which people are not shown.
+ * The name of a coordinator's service. Equal names on a network would hide one of the services. The port distinguishes
+ * coordinators on one machine. The certificate's mark at the end distinguishes machines of one name; it is not shown to
+ * people.
  */
 export function serviceName({ host, run, port, fingerprint }: Omit<Advertisement, 'version'>): string {
   const begin = `lantrain on ${cut(host.replace(/\..*/, ''), 16)} (run `;
@@ -44,38 +45,38 @@ export function serviceName({ host, run, port, fingerprint }: Omit<Advertisement
   return `${begin}${cut(run, LABEL_BYTES - begin.length - end.length)}${end}`;
 }
 
-/** ASCII without dots, which end a label where a library is careless, and not longer than this. */
+/** At most `most` ASCII characters without dots: in a careless library a dot ends a label. */
 function cut(text: string, most: number): string {
   const plain = text.replace(/[^\x20-\x7e]|\./g, '_');
   return plain.length <= most ? plain : `${plain.slice(0, most - 1)}~`;
 }
 
-/** Answers questions for coordinators until `stop`. Where multicast is impossible, `onTrouble` hears of it once. */
+/** Answers queries for coordinators until `stop`. If multicast is impossible, `onTrouble` is called once. */
 export function advertise(
   { host, run, port, fingerprint, version }: Advertisement,
   onTrouble: (error: Error) => void = () => {},
 ): { stop(): Promise<void> } {
-  const bonjour = open(onTrouble);
+  const bonjour = openBonjour(onTrouble);
   const txt = { version, ...(fingerprint === undefined ? {} : { fingerprint }) };
   bonjour
     ?.publish({ name: serviceName({ host, run, port, fingerprint }), type: SERVICE, port, txt, probe: false })
     .on('error', onTrouble);
-  return { stop: () => close(bonjour) };
+  return { stop: () => closeBonjour(bonjour) };
 }
 
-/** Coordinators that answered within the time; none where multicast is impossible. */
+/** Coordinators that answered within `timeoutMs`; none if multicast is impossible. */
 export async function discover(
   timeoutMs: number,
   onTrouble: (error: Error) => void = () => {},
 ): Promise<readonly Discovered[]> {
-  const bonjour = open(onTrouble);
+  const bonjour = openBonjour(onTrouble);
   const found = new Map<string, Discovered>();
   bonjour?.find({ type: SERVICE }, (service) => {
     const result = readService(service);
     if (result !== undefined && found.size < MOST_FOUND) found.set(`${result.url.host}:${result.url.port}`, result);
   });
   await new Promise((resolve) => setTimeout(resolve, bonjour === undefined ? 0 : timeoutMs));
-  await close(bonjour);
+  await closeBonjour(bonjour);
   return [...found.values()];
 }
 
@@ -87,9 +88,9 @@ interface ServiceRecord {
   readonly txt?: unknown;
 }
 
-/** A record as far as it makes sense; undefined for one that does not. */
+/** Reads a record; undefined if it is not valid. */
 export function readService({ name, port, addresses, referer, txt }: ServiceRecord): Discovered | undefined {
-  // The address that the answer came from is one that can be reached from here.
+  // The source address of the answer comes first: it can be reached from here.
   const host = [referer?.address, ...(addresses ?? [])].find((a) => a !== undefined && isUsable(a));
   if (typeof name !== 'string' || typeof port !== 'number' || host === undefined) return undefined;
   if (!Number.isInteger(port) || port < 1 || port > 65535) return undefined;
@@ -103,12 +104,12 @@ export function readService({ name, port, addresses, referer, txt }: ServiceReco
   };
 }
 
-/** IPv4, or IPv6 that needs no interface named beside it. */
+/** Whether it is an IPv4 address, or an IPv6 address that needs no interface. */
 const isUsable = (address: string) => /^[0-9.]+$/.test(address) || /^(?!fe80)[0-9a-f:]+$/i.test(address);
 
 type Mdns = { on(event: string, listener: (error: Error) => void): void };
 
-function open(onTrouble: (error: Error) => void): Bonjour | undefined {
+function openBonjour(onTrouble: (error: Error) => void): Bonjour | undefined {
   let told = false;
   const tell = (error: Error) => {
     if (!told) onTrouble(error);
@@ -116,10 +117,10 @@ function open(onTrouble: (error: Error) => void): Bonjour | undefined {
   };
   try {
     const bonjour = new Bonjour({}, tell);
-    // The library hands its socket's errors to nobody, which would end the process.
+    // The library does not handle its socket's errors, which would end the process.
     const { mdns } = (bonjour as unknown as { server: { mdns: Mdns } }).server;
     mdns.on('error', tell);
-    // A warning can be a packet that somebody made up; only the system's own are trouble.
+    // A warning can be caused by a forged packet; only system errors count.
     mdns.on('warning', (error) => 'syscall' in error && tell(error));
     return bonjour;
   } catch (error) {
@@ -128,11 +129,11 @@ function open(onTrouble: (error: Error) => void): Bonjour | undefined {
   }
 }
 
-function close(bonjour: Bonjour | undefined): Promise<void> {
+function closeBonjour(bonjour: Bonjour | undefined): Promise<void> {
   return new Promise((resolve) => {
     if (bonjour === undefined) resolve();
     else bonjour.unpublishAll(() => bonjour.destroy(() => resolve()));
-    // A socket that never bound never closes.
+    // A socket that was never bound never closes.
     setTimeout(resolve, 1_000).unref();
   });
 }

@@ -4,22 +4,22 @@ import type { Wire } from './wire.js';
 
 export interface FrameIntakeOptions {
   readonly wire: Pick<Wire, 'pause' | 'resume' | 'isPaused'>;
-  /** Bytes that may be in use at once. */
+  /** Bytes of frames that may be in use at once. */
   readonly mostBytes: number;
-  /** Ends the connection for an error with a code. */
+  /** Runs `work`; an error with a code ends the connection. */
   readonly guard: (work: () => void) => void;
 }
 
-/** Hands the frames of one connection on, and gives back what they count against once they are used up. */
+/** Delivers the frames of one connection, and releases their bytes once they are used. */
 export class FrameIntake {
-  /** Of frames in use that count against no pool. */
+  /** Bytes of frames in use that count against no pool. */
   #heldBytes = 0;
 
   constructor(private readonly options: FrameIntakeOptions) {}
 
   /**
-   * `release` gives back a frame's bytes; without it, the socket is not read while too many of them are in use. Throws
-   * LT_CLUSTER_MALFORMED where no frame is due, and what `take` throws.
+   * `release` returns a frame's bytes to their pool. Without it, the socket is not read while too many bytes are in
+   * use. Throws LT_CLUSTER_MALFORMED if no frame is expected, and what `take` throws.
    */
   handle(
     bytes: Uint8Array,

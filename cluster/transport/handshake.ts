@@ -1,7 +1,8 @@
 /**
- * Both sides prove that they know the token without showing it: HMAC-SHA-256 under the token over the role, both nonces,
- * the protocol and the certificate's fingerprint. The nonces keep an old proof from being played again, the role one
- * side's proof from being used as the other's, the fingerprint a proof from being passed on to another server.
+ * Both sides prove that they know the token without sending it: HMAC-SHA-256, keyed by the token, of the role, both
+ * nonces, the protocol and the certificate's fingerprint. The nonces prevent a replay of an old proof. The role
+ * prevents that one side's proof is used as the other's. The fingerprint prevents that a proof is relayed to another
+ * server.
  */
 import { LantrainError } from '../../src/errors.js';
 import { importToken, randomNonce, type Statement, sign, verify } from '../../src/net/proof.js';
@@ -16,7 +17,7 @@ import {
   peekVersion,
 } from './messages.js';
 
-/** What a handshake runs over. */
+/** The channel of a handshake. */
 export interface MessageChannel {
   send(message: Uint8Array): void;
   receive(): Promise<Uint8Array>;
@@ -24,13 +25,16 @@ export interface MessageChannel {
 
 export interface HandshakeSecrets {
   readonly token: string;
-  /** Of the server's certificate, as in the join URL; empty without TLS or where an authority vouches for it. */
+  /** Fingerprint of the server's certificate, as in the join URL; empty without TLS. */
   readonly fingerprint: string;
-  /** lantrain's version, for the message when the protocols differ. */
+  /** lantrain's version, for the error message if the protocols differ. */
   readonly version: string;
 }
 
-/** Throws LT_CLUSTER_VERSION, LT_CLUSTER_TOKEN or LT_CLUSTER_MALFORMED; returns once each side knows the other. */
+/**
+ * The worker's side. Resolves once both sides are authenticated. Throws LT_CLUSTER_VERSION, LT_CLUSTER_TOKEN or
+ * LT_CLUSTER_MALFORMED.
+ */
 export async function workerHandshake(channel: MessageChannel, secrets: HandshakeSecrets): Promise<void> {
   const nonce = randomNonce();
   const { version } = secrets;
@@ -47,7 +51,7 @@ export async function workerHandshake(channel: MessageChannel, secrets: Handshak
     throw new LantrainError('LT_CLUSTER_TOKEN', 'the coordinator does not know the token; check the join URL');
 }
 
-/** The other side of `workerHandshake`; nothing is told to who does not prove the token. */
+/** The coordinator's side. Reveals nothing to a peer that does not prove the token. Throws like `workerHandshake`. */
 export async function coordinatorHandshake(channel: MessageChannel, secrets: HandshakeSecrets): Promise<void> {
   const nonce = randomNonce();
   const { version } = secrets;
@@ -64,7 +68,7 @@ export async function coordinatorHandshake(channel: MessageChannel, secrets: Han
   channel.send(encodeMessage({ type: 'accepted', proof: own }));
 }
 
-/** The text stays within what a WebSocket's close frame carries. */
+/** Throws LT_CLUSTER_VERSION. The text is short enough for a WebSocket's close frame. */
 function checkVersion(message: Uint8Array, peer: 'worker' | 'coordinator', version: string): void {
   const found = peekVersion(message);
   if (found.protocol === PROTOCOL_VERSION) return;

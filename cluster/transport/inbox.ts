@@ -2,59 +2,61 @@ import { LantrainError } from '../../src/errors.js';
 import { Budget } from '../../src/util/budget.js';
 import type { Wire } from './wire.js';
 
-/** What may arrive before anybody listens; then the socket is not read any more. */
+/** Bytes that may wait here; beyond that the socket is not read. */
 const BACKLOG_BYTES = 2 ** 20;
-/** What the bytes of a message may cost by themselves, so that large ones are not charged for being large. */
+/** Bytes that are free per millisecond, so that large messages are not charged for their size alone. */
 const BYTES_PER_MS = 100_000;
-/** A process that is stopped while it handles a message has not spent that time. */
+/** Most that one message is charged: a process may be stopped while it handles it. */
 const MOST_MS = 250;
 /**
- * Who waits for its own budget for more than a part of the time, and long, does not mean to keep to it. What others of its
- * address use up makes it wait, too, and is no fault of its own.
+ * A connection that has to wait for its own budget too much of the time is closed. Waits caused by others of its
+ * address do not count.
  */
 const PATIENCE = { perSecond: 250, burst: 15_000 } as const;
 
 export interface Arrived {
   readonly bytes: Uint8Array;
-  /** Gives back what the message counts against. */
+  /** Releases the bytes that the message counts for. */
   readonly release?: () => void;
 }
 
 export interface InboxOptions {
   readonly wire: Pick<Wire, 'pause' | 'resume'>;
   readonly handle: (message: Arrived) => void;
-  /** Runs what may throw, where nobody else would catch it. */
+  /** Runs code that may throw where nothing else would catch it. */
   readonly guard: (work: () => void) => void;
-  /** Counts bytes sent: what a message makes this side send is charged as well. */
+  /** Total of bytes sent: bytes that a message makes this side send are charged to it. */
   readonly bytesSent: () => number;
-  /** All that a message is charged to, in milliseconds; the first one is of this connection alone. */
+  /** Budgets in milliseconds that each message is charged to; the first belongs to this connection alone. */
   readonly budgets: readonly Budget[];
 }
 
 /**
- * The messages of one connection, handed on in their order: at once if it may be, later where nobody listens yet or the
- * sender has used up its budget of milliseconds. Meanwhile its socket is not read, so that it waits and nobody else.
+ * Delivers the messages of one connection in order. They wait while there is no listener yet, or the sender has used up
+ * its budget of milliseconds. Meanwhile its socket is not read, so only this sender waits.
  */
 export class Inbox {
   readonly #waiting: Arrived[] = [];
   #waitingBytes = 0;
   #isListening = false;
   #isClosed = false;
-  /** Whether the socket is not read because of this inbox. */
+  /** This inbox has paused the socket. */
   #isPausing = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   readonly #patience = new Budget(PATIENCE.perSecond, PATIENCE.burst);
 
   constructor(private readonly options: InboxOptions) {}
 
-  /** Takes what came first away, for who asks for messages one by one. */
+  /** Removes and returns the oldest message, for a caller that wants them one by one. */
   shift(): Uint8Array | undefined {
     const first = this.#waiting.shift()?.bytes;
     this.#waitingBytes -= first?.length ?? 0;
     return first;
   }
 
-  /** Throws LT_CLUSTER_LIMIT for a sender far beyond its budget, and what handling it throws. */
+  /**
+   * Handles or stores a message. Throws LT_CLUSTER_LIMIT for a sender far beyond its budget, and what `handle` throws.
+   */
   arrive(message: Arrived): void {
     if (this.#isListening && this.#waiting.length === 0 && this.#timer === undefined) {
       this.#handle(message);
@@ -65,25 +67,25 @@ export class Inbox {
     if (this.#waitingBytes > BACKLOG_BYTES) this.#pause();
   }
 
-  /** For what costs time without being a message. Throws LT_CLUSTER_LIMIT. */
+  /** Charges costs other than messages. Throws LT_CLUSTER_LIMIT for a sender far beyond its budget. */
   charge(milliseconds: number): void {
     for (const budget of this.options.budgets) budget.charge(milliseconds);
     this.#waitForBudget();
   }
 
-  /** The other side was given something to do, about which it will have to say something. */
+  /** Credits the budgets: the other side was given work that it has to send messages about. */
   earn(milliseconds: number): void {
     for (const budget of this.options.budgets) budget.charge(-milliseconds);
   }
 
-  /** From now on messages are handled. */
+  /** Starts handling messages. */
   listen(): void {
     this.#isListening = true;
     this.#resume();
     this.#drain();
   }
 
-  /** Nothing more is handled. */
+  /** Drops waiting messages; none is handled any more. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);
@@ -102,7 +104,7 @@ export class Inbox {
     this.#waitForBudget();
   }
 
-  /** In debt, nothing is read and nothing is handled for so long. */
+  /** Stops reading and handling until the budgets are out of debt. */
   #waitForBudget(): void {
     if (this.#timer !== undefined || this.#isClosed) return;
     const waitMs = this.options.budgets.reduce((most, budget) => Math.max(most, budget.waitMs()), 0);

@@ -1,37 +1,40 @@
 import { MAX_FRAME_BYTES } from '../protocol/frame.js';
 
-/** What one side of the transport allows; tests make it small. */
+/** Limits of one side of the transport. Tests use small ones. */
 export interface Limits {
-  /** Largest message of an authenticated peer. */
+  /** Largest message of an authenticated peer, in bytes. */
   readonly messageBytes: number;
-  /** Largest message of a worker that needs no credit: any but a frame. */
+  /** Largest message of a worker without credit: any except a frame. */
   readonly controlBytes: number;
-  /** All that a connection may send before it has proved the token. */
+  /** Bytes that a connection may send before it has proved the token. */
   readonly handshakeBytes: number;
   readonly handshakeMs: number;
-  /** Authenticated connections. */
+  /** Most authenticated connections. */
   readonly connections: number;
-  /** Connections that have not proved the token yet. */
+  /** Most connections that have not proved the token yet. */
   readonly pending: number;
-  /** Memory for frames that arrived and are not used up yet, of all connections together. */
+  /** Memory for arrived frames in use, of all connections together. */
   readonly receivePoolBytes: number;
   /**
-   * What a worker sends or reads at least, on average, while something is due: a message that has begun, credit that
-   * others wait for, a queue that is to be read. It has so long before that counts: for a message, and for credit.
+   * Least average rate of a worker while something is due: the rest of a message, the use of credit that others wait
+   * for, the reading of a queue. `messageMs` and `creditMs`: time before the rate counts.
    */
   readonly bytesPerSecond: number;
   readonly messageMs: number;
   readonly creditMs: number;
-  /** Milliseconds in a second, and at once after a rest, that a worker's messages may take: of one, and of all of one address. */
+  /** Processing time of messages: of one worker, and of all workers of one address. */
   readonly budget: MessageBudget;
   readonly personBudget: MessageBudget;
-  /** Frames wait while this much lies in the socket's queue. */
+  /** Frames wait while the socket's queue has this many bytes. */
   readonly sendQueueBytes: number;
-  /** A connection whose queue grows beyond this (by control messages), in bytes or in messages, is closed. */
+  /** A connection is closed if its queue grows beyond this, in bytes or in control messages. */
   readonly maxQueueBytes: number;
   readonly maxQueueMessages: number;
   readonly pingMs: number;
-  /** Pings without a byte in return, or with a full queue that nobody reads, after which a connection is closed. */
+  /**
+   * Pings without any byte received, or with a queue that the other side does not read, after which a connection is
+   * closed.
+   */
   readonly missedPings: number;
 }
 
@@ -40,7 +43,10 @@ export interface MessageBudget {
   readonly burstMs: number;
 }
 
-/** Of a coordinator. A pong is life: a worker that computes long says nothing else, and five silent seconds can fence it. */
+/**
+ * Pings of a coordinator. A pong is a sign of life: a worker that computes for long sends nothing else, and five silent
+ * seconds can fence it.
+ */
 export const COORDINATOR_LIFE: Pick<Limits, 'pingMs' | 'missedPings'> = { pingMs: 1_000, missedPings: 30 };
 
 export const DEFAULT_LIMITS: Limits = {

@@ -2,18 +2,18 @@ import { LantrainError } from '../../src/errors.js';
 import { authorityOf } from '../../src/net/join-url.js';
 import { isTaken } from '../../src/net/listening.js';
 
-/** Where a coordinator listens unless it is told otherwise; the one to open in firewalls. */
+/** A coordinator's default port, the one to open in firewalls. */
 export const DEFAULT_PORT = 7070;
 const MOST_TRIED = 20;
 
-/** The ports that may be listened on, in this order. */
+/** The ports to try, in this order. */
 export interface Ports {
   readonly ports: readonly number[];
-  /** The port is that of the run's last coordinator, which its workers know. */
+  /** The port is the one of the run's last coordinator, which the workers know. */
   readonly isKept: boolean;
 }
 
-/** `asked`: what the user gave, 0 for a free one; `kept`: of the run's last coordinator. */
+/** `asked`: the user's port, 0 for a free one. `kept`: the port of the run's last coordinator. */
 export function portsFor(asked: number | undefined, kept: number | undefined): Ports {
   if (asked !== undefined && asked > 0) return { ports: [asked], isKept: false };
   if (kept !== undefined) return { ports: [kept], isKept: true };
@@ -21,7 +21,9 @@ export function portsFor(asked: number | undefined, kept: number | undefined): P
   return { ports: Array.from({ length: MOST_TRIED }, (_, i) => DEFAULT_PORT + i), isKept: false };
 }
 
-/** What `listen` makes of the first port that nobody else has. Throws LT_CLUSTER_LISTEN. */
+/**
+ * The result of `listen` for the first free port. Throws LT_CLUSTER_LISTEN if all are taken, and what `listen` throws.
+ */
 export async function listenOn<T>(
   host: string,
   { ports, isKept }: Ports,
@@ -43,7 +45,7 @@ export async function listenOn<T>(
   throw new Error('there is always a port to try');
 }
 
-/** For an address that need not be had, but must not be another program's. */
+/** Error handler for a port that need not be available but must not be taken by another program. */
 export function throwIfTaken(error: unknown): void {
   if (isTaken(error)) throw error;
 }

@@ -8,6 +8,7 @@ import { type Frame, type FrameContext, isFrame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import { dispatch, type Handlers, type Message } from '../protocol/protocol.js';
 import type { Connection, ConnectionStats } from './connection.js';
+import type { ConnectionRole } from './connection-role.js';
 import type { ConnectionState } from './connection-state.js';
 import { FrameIntake } from './frame-intake.js';
 import type { MessageChannel } from './handshake.js';
@@ -16,17 +17,16 @@ import { isOfTransport, type TransportMessage } from './messages.js';
 import { Outbox } from './outbox.js';
 import { Overdue, slow } from './overdue.js';
 import { type PoolMember, uncovered } from './receive-pool.js';
-import type { Role } from './role.js';
 import type { Wire, WireEvents } from './wire.js';
 
-/** Time for a polite goodbye before the socket is cut. */
+/** Time for a goodbye before the socket is terminated. */
 const CLOSE_MS = 2_000;
 let lastId = 0;
 
 /**
- * What both sides make of an open WebSocket, whoever implements it (`wire.ts`). It begins as a `MessageChannel` for the
- * handshake, and `authenticated` turns it into a `Connection`. Its parts are files beside it; what is left here, some 300
- * lines, is the order in which they act.
+ * A connection of either side on an open WebSocket of any implementation (`wire.ts`). It begins as a `MessageChannel`
+ * for the handshake; `authenticated` turns it into a `Connection`. Its parts have files of their own. What is left
+ * here, about 300 lines, is the order in which they act.
  */
 export class MessageConnection<In extends Message, Out extends Message>
   implements Connection<In, Out>, MessageChannel, WireEvents
@@ -37,7 +37,7 @@ export class MessageConnection<In extends Message, Out extends Message>
   frames: FrameContext | undefined;
   onFrame: (frame: Frame) => void | Promise<void> = () => {};
   onClose: (error: LantrainError) => void = () => {};
-  /** The transport's own `onClose`. */
+  /** Like `onClose`, for the transport itself. */
   onEnd: () => void = () => {};
 
   #state: ConnectionState<In> = { name: 'handshake' };
@@ -57,7 +57,7 @@ export class MessageConnection<In extends Message, Out extends Message>
 
   constructor(
     private readonly wire: Wire,
-    private readonly role: Role<In, Out>,
+    private readonly role: ConnectionRole<In, Out>,
   ) {
     this.peer = wire.peer;
     this.person = personOf(wire.peer);
@@ -90,7 +90,7 @@ export class MessageConnection<In extends Message, Out extends Message>
     return this.#state.name !== 'closed';
   }
 
-  /** Why it ended; undefined while it is open. */
+  /** The error that ended it; undefined while it is open. */
   get endedBy(): LantrainError | undefined {
     return this.#state.name === 'closed' ? this.#state.why : undefined;
   }
@@ -110,7 +110,7 @@ export class MessageConnection<In extends Message, Out extends Message>
     return this.#state.handlers;
   }
 
-  /** Messages wait until this is set. */
+  /** Messages wait until this is set. Throws before the handshake is done. */
   set onControl(handlers: Handlers<In>) {
     const { name } = this.#state;
     if (name === 'closed') return;
@@ -119,12 +119,12 @@ export class MessageConnection<In extends Message, Out extends Message>
     if (name === 'waiting') queueMicrotask(() => this.#inbox.listen());
   }
 
-  /** The end of the handshake: larger messages are welcome, and wait for `onControl`. */
+  /** Ends the handshake: larger messages are allowed, and wait for `onControl`. */
   authenticated(): void {
     if (this.#state.name === 'handshake') this.#state = { name: 'waiting' };
   }
 
-  /** The next message of the handshake. Rejects with why the connection ended. */
+  /** The next message of the handshake. Rejects with the error that ended the connection. */
   async receive(): Promise<Uint8Array> {
     const state = this.#state;
     if (state.name === 'closed') throw state.why;
@@ -167,9 +167,9 @@ export class MessageConnection<In extends Message, Out extends Message>
     } else if (progress !== undefined) this.#checkProgress(progress);
   }
 
-  /** Before a message is here whole: it may not be larger than there is credit for, and its frames cost time. */
+  /** Checks a message before all of it is here: it must not exceed its credit, and its WebSocket frames are charged. */
   #checkProgress({ declaredBytes, frames }: MessageProgress): void {
-    // Credit for messages that are here already has been taken.
+    // Credit for complete messages has been taken already.
     const credit = this.#member?.grantedBytes ?? 0;
     if (declaredBytes > Math.max(this.role.limits.controlBytes, credit)) {
       this.#cut(uncovered(declaredBytes, credit));
@@ -219,7 +219,7 @@ export class MessageConnection<In extends Message, Out extends Message>
     else this.#inbox.arrive({ bytes });
   }
 
-  /** The inbox hands on nothing before it is open. */
+  /** The inbox delivers nothing before the connection is open. */
   #handle({ bytes, release }: Arrived): void {
     const state = this.#state;
     if (state.name !== 'open') {
@@ -248,7 +248,7 @@ export class MessageConnection<In extends Message, Out extends Message>
     else throw malformed(`${message.type} has no business here`);
   }
 
-  /** An error with a code ends this connection; any other is a fault of this program and not hidden. */
+  /** An error with a code ends this connection. Any other is a defect of this program and is thrown on. */
   #guard(work: () => void): void {
     try {
       work();
@@ -275,7 +275,7 @@ export class MessageConnection<In extends Message, Out extends Message>
     else this.#cut(why);
   }
 
-  /** For a peer that may not take a goodbye. */
+  /** Ends the connection without waiting: the peer may not accept a goodbye. */
   #cut(error: LantrainError): void {
     this.#fail(error);
     this.wire.terminate();

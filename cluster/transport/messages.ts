@@ -1,5 +1,5 @@
 /**
- * What the transport itself says and answers: the handshake, credit and pings. Messages about the run are in
+ * Messages of the transport itself: the handshake, credit and pings. Messages about the run are in
  * `protocol/protocol.ts`.
  *
  *     worker                              coordinator
@@ -18,17 +18,17 @@ import { exactBytes, milliseconds, positive, text, u32 } from '../protocol/field
 import { malformed } from '../protocol/malformed.js';
 import { COORDINATOR_MESSAGES, type Message, WORKER_MESSAGES } from '../protocol/protocol.js';
 
-/** Between a browser and a coordinator, at any time after the handshake; the answer repeats the sender's clock. */
+/** Between a browser and a coordinator, at any time after the handshake. `pong` repeats the `at` of its `ping`. */
 const ping = z.strictObject({ type: z.literal('ping'), at: milliseconds });
 const pong = z.strictObject({ type: z.literal('pong'), at: milliseconds });
 const proof = exactBytes(PROOF_BYTES);
-/** `version`: lantrain's. */
+/** `version`: of lantrain. */
 const versions = { protocol: u32, version: text };
 
 export const WORKER_TRANSPORT = {
   hello: z.strictObject({ type: z.literal('hello'), ...versions, nonce: exactBytes(NONCE_BYTES) }),
   proof: z.strictObject({ type: z.literal('proof'), proof }),
-  /** Asks for credit for one frame of so many bytes. */
+  /** Asks for credit for one frame of `bytes` bytes. */
   want: z.strictObject({ type: z.literal('want'), bytes: positive }),
   ping,
   pong,
@@ -37,7 +37,7 @@ export const WORKER_TRANSPORT = {
 export const COORDINATOR_TRANSPORT = {
   challenge: z.strictObject({ type: z.literal('challenge'), ...versions, nonce: exactBytes(NONCE_BYTES) }),
   accepted: z.strictObject({ type: z.literal('accepted'), proof }),
-  /** So many more bytes of frames may be sent. */
+  /** `bytes` more bytes of frames may be sent. */
   credit: z.strictObject({ type: z.literal('credit'), bytes: positive }),
   ping,
   pong,
@@ -58,19 +58,19 @@ export function encodeMessage(message: FromWorker | FromCoordinator): Uint8Array
   return encode(message);
 }
 
-/** Throws LT_CLUSTER_MALFORMED for anything but a message that a worker may send. */
+/** Decodes a message that a worker may send. Throws LT_CLUSTER_MALFORMED for anything else. */
 export function decodeWorkerMessage(message: Uint8Array): FromWorker {
   return decode(FROM_WORKER, message);
 }
 
-/** Throws LT_CLUSTER_MALFORMED for anything but a message that a coordinator may send. */
+/** Decodes a message that a coordinator may send. Throws LT_CLUSTER_MALFORMED for anything else. */
 export function decodeCoordinatorMessage(message: Uint8Array): FromCoordinator {
   return decode(FROM_COORDINATOR, message);
 }
 
 const FirstMessage = z.object({ type: z.enum(['hello', 'challenge']), ...versions });
 
-/** The versions that a first message names, whatever else another version of the protocol says in it. */
+/** The versions in a first message; ignores all other fields, which another protocol version may change. */
 export function peekVersion(message: Uint8Array): { readonly protocol: number; readonly version: string } {
   const result = FirstMessage.safeParse(unpack(message));
   if (!result.success) throw malformed('it does not start as lantrain does');

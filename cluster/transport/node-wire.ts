@@ -7,7 +7,7 @@ import { peerOf } from '../../src/net/upgrade.js';
 import { malformed } from '../protocol/malformed.js';
 import type { Wire, WireEvents } from './wire.js';
 
-/** A WebSocket of the package `ws`, on `socket`, from the moment it is open. */
+/** An open WebSocket of the package `ws`, on `socket`. */
 export class NodeWire implements Wire {
   readonly peer: string;
 
@@ -29,7 +29,7 @@ export class NodeWire implements Wire {
   listen(events: WireEvents): void {
     const { ws, socket } = this;
     const meter = new FrameMeter();
-    // After the listener of `ws`, which was there first.
+    // Runs after the listener of `ws`, which was added first.
     socket.on('data', (chunk: Buffer) => {
       meter.read(chunk);
       events.heard(chunk.length, meter);

@@ -9,9 +9,9 @@ export interface OutboxOptions {
   readonly limits: Pick<Limits, 'sendQueueBytes' | 'maxQueueBytes' | 'maxQueueMessages'>;
   /** Whether frames need the other side's credit. */
   readonly needsCredit: boolean;
-  /** Whether messages are counted besides their bytes. Short ones take far more memory than their bytes. */
+  /** Whether the number of messages is limited as well. Short ones take far more memory than their bytes. */
   readonly countsMessages: boolean;
-  /** The other side does not read what it is sent. */
+  /** Called when the queue is full: the other side does not read. */
   readonly onFull: () => void;
 }
 
@@ -22,15 +22,15 @@ interface QueuedFrame {
 }
 
 /**
- * What leaves by one connection: control messages at once, frames in a queue of their own in front of the socket's, for
- * which credit is asked where it is needed.
+ * Sends the messages of one connection. Control messages are sent at once. Frames wait in a queue of their own, and for
+ * credit if it is needed.
  */
 export class Outbox {
   /** Payload bytes given to the socket. */
   bytesSent = 0;
   readonly #frames: QueuedFrame[] = [];
   #credit = 0;
-  /** Frames of the queue that credit was asked for. */
+  /** Number of queued frames for which credit was requested. */
   #asked = 0;
   /** Control messages that the system has not taken yet. */
   #untaken = 0;
@@ -41,7 +41,7 @@ export class Outbox {
 
   constructor(private readonly options: OutboxOptions) {}
 
-  /** A control message. Nothing is sent once the connection has ended. */
+  /** Sends a control message. Does nothing once the connection has ended. */
   send(message: FromWorker | FromCoordinator | Uint8Array): void {
     if (this.#closed !== undefined) return;
     const { wire, countsMessages } = this.options;
@@ -54,7 +54,7 @@ export class Outbox {
     this.#checkFull();
   }
 
-  /** Settles once the socket has the frame; rejects when the connection ends first. */
+  /** Resolves once the socket has taken the frame. Rejects if the connection ends first. */
   sendFrame(message: Uint8Array): Promise<void> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed);
     return new Promise((resolve, reject) => {
@@ -64,13 +64,13 @@ export class Outbox {
     });
   }
 
-  /** The other side takes so many more bytes of frames. */
+  /** The other side has granted credit for `bytes` more bytes of frames. */
   credited(bytes: number): void {
     this.#credit += bytes;
     this.#pump();
   }
 
-  /** Rejects the frames that were not sent. */
+  /** Rejects unsent frames. */
   close(error: LantrainError): void {
     this.#closed = error;
     for (const { reject } of this.#frames.splice(0)) reject(error);

@@ -3,9 +3,12 @@ import type { MessageProgress } from '../../src/net/frame-meter.js';
 import type { Limits } from './limits.js';
 import type { PoolMember } from './receive-pool.js';
 
-/** A connection as it is at a tick. */
+/** State of a connection at a tick. */
 export interface Vitals {
-  /** Bytes heard, of whatever kind, and payload bytes sent, of which the system has not taken `bufferedAmount`. */
+  /**
+   * `rawBytesIn`: all bytes received. `bytesOut`: payload bytes sent; the system has not taken `bufferedAmount` of
+   * them.
+   */
   readonly rawBytesIn: number;
   readonly bytesOut: number;
   readonly bufferedAmount: number;
@@ -15,9 +18,8 @@ export interface Vitals {
 }
 
 /**
- * Notices at each tick what the other side of a connection owes for too long: a sign of life, reading, the rest of a
- * message, the use of credit. Counts ticks rather than time: a process that was stopped for a while finds its peers'
- * bytes waiting.
+ * Detects at each tick what the other side has owed for too long: a sign of life, reading, the rest of a message, the
+ * use of credit. Counts ticks rather than time: after a pause of this process the peers' bytes are still to be read.
  */
 export class Overdue {
   #tickedAt = performance.now();
@@ -25,17 +27,20 @@ export class Overdue {
   #drained = -1;
   #silentTicks = 0;
   #stuckTicks = 0;
-  /** Whole messages at the last tick, and how long the one after them has been on its way. */
+  /** Complete messages at the last tick, and how long the next one has been on its way. */
   #messages = 0;
   #messageMs = 0;
 
-  /** `isGuarded`: whether there is a least rate, and not just any progress, because the other side came uninvited. */
+  /** `isGuarded`: the other side is not trusted, so any progress is not enough: there is a least rate. */
   constructor(
     private readonly limits: Limits,
     private readonly isGuarded: boolean,
   ) {}
 
-  /** Why the connection has to end; LT_CLUSTER_SILENT is for a peer that takes a goodbye, the others are not. */
+  /**
+   * Why the connection must end, if it must. With LT_CLUSTER_SILENT the peer can still take a goodbye, with other codes
+   * not.
+   */
   tick(vitals: Vitals): LantrainError | undefined {
     const { pingMs, missedPings } = this.limits;
     const now = performance.now();
@@ -68,7 +73,7 @@ export class Overdue {
     return this.#drained <= before + (bufferedAmount > dueBytes ? dueBytes : 0);
   }
 
-  /** Whether the message that is on its way has had more time than its bytes need. */
+  /** Whether the current message has had more time than its bytes need. */
   #isTrickling({ progress, isPaused }: Vitals, elapsedMs: number): boolean {
     if (!this.isGuarded || progress === undefined || isPaused) return false;
     const { messages, isUnfinished, declaredBytes } = progress;
@@ -78,7 +83,10 @@ export class Overdue {
     return this.#messageMs > this.limits.messageMs + (1000 * declaredBytes) / this.limits.bytesPerSecond;
   }
 
-  /** Whether it has held credit for longer than others should wait; what is here of the next frame counts for it. */
+  /**
+   * Whether the peer has held credit for too long while others wait. Arrived bytes of its next frame count in its
+   * favour.
+   */
   #isHoarding({ member, progress, isPaused }: Vitals, elapsedMs: number): boolean {
     if (member === undefined) return false;
     if (!isPaused) member.grow(elapsedMs);

@@ -1,26 +1,27 @@
 import { LantrainError } from '../../src/errors.js';
 
-/** Frames that one connection may wait for at a time. */
+/** Most frames that one connection may request credit for at a time. */
 export const MAX_WANTS = 8;
 
 /**
- * The memory that all connections together may fill with frames, given out as credit before the bytes are sent.
+ * The memory that frames of all connections may fill, granted as credit before the bytes are sent.
  *
  *     free  --grant-->  granted (on its way)  --take-->  held (being summed)  --release-->  free
  *
- * Credit is given for whole frames, so that no two senders can each hold half of what they need, and in turn: who waits
- * is served once before anybody is served again. Nobody is granted more than is left for others (Choudhury and Hahne,
- * Dynamic Queue Length Thresholds, 1998), no connection more than is left for its person's others: one person gets half
- * of the pool at most, two get a third each, and one connection alone a third, so who hoards credit never leaves the
- * next one without. A person who has none gets one frame wherever it fits.
+ * Credit is granted for whole frames, so two senders never each hold half of what they need. It is granted in turn:
+ * each waiting connection is served once before any is served again. A person is never granted more than is left for
+ * others (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998), and a connection never more than is left for its
+ * person's others. So one person gets at most half of the pool, two get a third each, and a single connection gets a
+ * third. Hoarded credit never leaves the next connection without any. A person without credit gets one frame if it
+ * fits.
  */
 export class ReceivePool {
   #free: number;
   readonly #waiting: PoolMember[] = [];
-  /** Credit that is granted and not used, by person. */
+  /** Unused credit, by person. */
   readonly #granted = new Map<string, number>();
 
-  /** `frameBytes`: the largest frame. */
+  /** `frameBytes`: size of the largest frame. */
   constructor(
     readonly totalBytes: number,
     readonly frameBytes = totalBytes,
@@ -37,7 +38,7 @@ export class ReceivePool {
     return this.#waiting.some((waiting) => waiting !== member);
   }
 
-  /** `person`: those of one name share what one may have. */
+  /** Adds a connection. `person`: connections with the same value share one person's limit. */
   member(grant: (bytes: number) => void, person = ''): PoolMember {
     return new PoolMember(this, grant, person);
   }
@@ -78,7 +79,7 @@ export class ReceivePool {
     }
   }
 
-  /** The first who may have more, if there is room for it: nobody smaller overtakes it. */
+  /** The first waiting connection that may have more, if its frame fits. Smaller frames do not overtake it. */
   #next(): PoolMember | undefined {
     const first = this.#waiting.find(({ wanted, person, grantedBytes }) => {
       const granted = this.#granted.get(person) ?? 0;
@@ -88,7 +89,7 @@ export class ReceivePool {
   }
 }
 
-/** One connection's part in the pool. */
+/** One connection's requests and credit. */
 export class PoolMember {
   readonly #wants: number[] = [];
   #granted = 0;
@@ -102,22 +103,22 @@ export class PoolMember {
     readonly person: string,
   ) {}
 
-  /** Bytes of the frame that is next to be granted. */
+  /** Bytes of the next frame to be granted. */
   get wanted(): number {
     return this.#wants[0];
   }
 
-  /** Credit that was given and not used yet. */
+  /** Credit that is granted and not used yet. */
   get grantedBytes(): number {
     return this.#granted;
   }
 
-  /** For how long others have waited while it held credit, less what the bytes that it sent may take. */
+  /** How long others have waited while it held credit, minus the time allowed for the bytes that it sent. */
   get ageMs(): number {
     return this.#ageMs;
   }
 
-  /** Throws LT_CLUSTER_CREDIT for more than a connection may ask. */
+  /** Requests credit for a frame. Throws LT_CLUSTER_CREDIT for more than a connection may request. */
   want(bytes: number): void {
     if (bytes > Math.min(this.pool.totalBytes, this.pool.frameBytes) || this.#wants.length >= MAX_WANTS)
       throw new LantrainError('LT_CLUSTER_CREDIT', `a connection asked for credit beyond its limits (${bytes} bytes)`);
@@ -125,7 +126,7 @@ export class PoolMember {
     this.pool.enqueue(this);
   }
 
-  /** Grants the next want; whether there is another. */
+  /** Grants the next request; returns whether there is another. */
   grantNext(): boolean {
     const bytes = this.#wants.shift() ?? 0;
     this.#granted += bytes;
@@ -133,15 +134,15 @@ export class PoolMember {
     return this.#wants.length > 0;
   }
 
-  /** Time goes by. */
+  /** Ages held credit by `elapsedMs` if others wait. */
   grow(elapsedMs: number): void {
     if (this.#granted === 0) this.#ageMs = 0;
     else if (this.pool.isShortFor(this)) this.#ageMs += elapsedMs;
   }
 
   /**
-   * Exchanges credit for bytes that arrived, and makes what is left of it younger by the time that they may take. Throws
-   * LT_CLUSTER_CREDIT without it. Call what it returns when done.
+   * Uses credit for arrived bytes, and makes the remaining credit younger by the time that these bytes may take. Throws
+   * LT_CLUSTER_CREDIT without enough credit. Call the returned function when the bytes are free.
    */
   take(bytes: number, bytesPerSecond = Number.POSITIVE_INFINITY): () => void {
     if (bytes > this.#granted)
@@ -157,7 +158,7 @@ export class PoolMember {
     };
   }
 
-  /** Gives unused credit back; bytes that are held stay so until they are released. */
+  /** Returns unused credit. Held bytes stay until they are released. */
   leave(): void {
     if (this.#left) return;
     this.#left = true;
@@ -169,7 +170,7 @@ export class PoolMember {
   }
 }
 
-/** For a frame whose first bytes are here, and whose length is known. */
+/** The error for a frame that began without enough credit; its length is known from its first bytes. */
 export function uncovered(bytes: number, credit: number): LantrainError {
   return new LantrainError('LT_CLUSTER_CREDIT', `a frame of ${bytes} bytes began with credit for ${credit}`);
 }

@@ -9,19 +9,19 @@ import { WorkerSockets, type WorkerSocketsOptions } from './worker-sockets.js';
 export interface ServerOptions
   extends WorkerSocketsOptions,
     Omit<GuardedServerOptions, 'tls' | 'onRequest' | 'upgrades' | 'onRefused' | 'advice'> {
-  /** PEM, and the fingerprint that clients were given; absent: plain ws, on loopback or with `allowPlain`. */
+  /** PEM, and the fingerprint that clients know. Absent: plain ws, on loopback or with `allowPlain`. */
   readonly tls?: { readonly certificate: string; readonly key: string; readonly fingerprint: string };
   readonly allowPlain?: boolean;
-  /** Plain HTTP requests, say for a page; by default they are told what this is. */
+  /** Handler of plain HTTP requests, for example for a page. By default they are told what this server is. */
   readonly onRequest?: RequestListener;
-  /** Takers of WebSockets besides the workers', say of the page's, by path. */
+  /** Handlers of other WebSockets than the workers', by path, for example the page's. */
   readonly upgrades?: UpgradeHandlers;
 }
 
-/** Where workers ask for their WebSocket. */
+/** Path of the workers' WebSockets. */
 const WORKER_PATH = '/';
 
-/** The coordinator's end: one port for the WebSockets of workers and for those of `upgrades`. */
+/** The coordinator's server: one port for the WebSockets of workers and of `upgrades`. */
 export class ClusterServer {
   private constructor(
     private readonly server: GuardedServer,
@@ -29,12 +29,12 @@ export class ClusterServer {
     private readonly options: ServerOptions,
   ) {}
 
-  /** Throws LT_CLUSTER_PLAIN, or LT_CLUSTER_LISTEN where the address cannot be had. */
+  /** Throws LT_CLUSTER_PLAIN, or LT_CLUSTER_LISTEN if the address is not available. */
   static async listen(options: ServerOptions): Promise<ClusterServer> {
     const { tls, host, allowPlain = false, onRequest = refuseRequest, upgrades = [] } = options;
     if (tls === undefined) checkPlain(host, allowPlain);
     const workers = new WorkerSockets(options);
-    // The page is told the last news before the workers go.
+    // The page comes first, so that it gets the last news before the workers are closed.
     const handlers: UpgradeHandlers = new Map([...upgrades, [WORKER_PATH, workers]]);
     const server = await GuardedServer.listen({ ...options, onRequest, upgrades: handlers });
     return new ClusterServer(server, workers, options);
@@ -44,7 +44,7 @@ export class ClusterServer {
     return this.server.port;
   }
 
-  /** What frames of all connections are taken into. */
+  /** The pool for frames of all connections. */
   get pool(): ReceivePool {
     return this.workers.pool;
   }
@@ -58,7 +58,7 @@ export class ClusterServer {
     return this.workers.pendingCount;
   }
 
-  /** For people and worker processes; it holds the token. */
+  /** The join URL, for people and worker processes. It contains the token. */
   joinUrl(host: string): string {
     const { token, tls } = this.options;
     return formatJoinUrl({ secure: tls !== undefined, host, port: this.port, token, fingerprint: tls?.fingerprint });

@@ -1,11 +1,11 @@
 import { authorityOf } from '../../src/net/join-url.js';
 import { type Reachable, reachableAddresses } from '../../src/node/reachable.js';
 
-/** Where others reach what listens here. */
+/** The address at which others reach this machine. */
 export interface ShownAddress {
-  /** For URLs; IPv6 without brackets. */
+  /** Host for URLs; IPv6 without brackets. */
   readonly host: string;
-  /** A line about it for the reader of the URL. */
+  /** A line about the address for people. */
   readonly remark?: string;
 }
 
@@ -13,7 +13,7 @@ const MOST_OTHERS = 6;
 
 export const isAny = (host: string) => host === '0.0.0.0' || host === '::';
 
-/** The address to print for a socket that listens on `host`, of the machine's `candidates`, best first. */
+/** The address to print for a socket that listens on `host`. `candidates`: the machine's addresses, best first. */
 export function shownAddress(host: string, candidates: readonly Reachable[]): ShownAddress {
   if (!isAny(host)) return { host };
   const [first, ...others] = candidates;
@@ -43,7 +43,7 @@ export async function ownAddress(host: string): Promise<ShownAddress> {
   return shownAddress(host, isAny(host) ? await reachableAddresses(host) : []);
 }
 
-/** Where a page is, as a browser takes it; undefined for an address with an interface, which browsers do not take. */
+/** URL of a page; undefined for an address with an interface, which browsers do not accept. */
 export function pageAddress(host: string, port: number, secure: boolean): string | undefined {
   return host.includes('%') ? undefined : `${secure ? 'https' : 'http'}://${authorityOf(host, port)}/`;
 }

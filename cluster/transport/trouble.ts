@@ -1,6 +1,6 @@
 /**
- * Why a worker is not let in, told apart by what the other side does: what may pass keeps LT_CLUSTER_CONNECT, and what
- * trying again does not mend gets a code of its own.
+ * Why a worker cannot connect, derived from the other side's behaviour. Failures that may pass have the code
+ * LT_CLUSTER_CONNECT. Those that a retry cannot fix have other codes.
  */
 import { connect as netConnect } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
@@ -10,13 +10,13 @@ import { printableLine } from '../../src/util/printable.js';
 
 const where = ({ host, port }: JoinUrl) => authorityOf(host, port);
 
-/** Nobody answers: the coordinator may come back. */
+/** There is no answer; the coordinator may come back. */
 export function unreachable(url: JoinUrl, why: string, cause?: Error): LantrainError {
   const message = `cannot reach a coordinator at ${where(url)} (${why}); is it running, and the port open?`;
   return new LantrainError('LT_CLUSTER_CONNECT', message, { cause });
 }
 
-/** For an error of the system, before anything was said. */
+/** For a system error before any data was exchanged. */
 export function systemTrouble(url: JoinUrl, cause: NodeJS.ErrnoException): LantrainError {
   const isLinkLocal = /^fe[89ab]/i.test(url.host);
   if (isLinkLocal && (cause.code === 'EINVAL' || cause.code === 'ENODEV' || cause.code === 'EADDRNOTAVAIL'))
@@ -30,22 +30,22 @@ export function systemTrouble(url: JoinUrl, cause: NodeJS.ErrnoException): Lantr
   return unreachable(url, why ?? cause.message, cause);
 }
 
-/** Whether the other side spoke, but not TLS as it is spoken here. */
+/** Whether the other side answered, but not with acceptable TLS. */
 export function isProtocolError({ code }: NodeJS.ErrnoException): boolean {
   return code === 'EPROTO' || code?.startsWith('ERR_SSL_') === true;
 }
 
-/** A request for a WebSocket ended without an answer, or with one that is no HTTP. */
+/** A request for a WebSocket got no answer, or one that is not HTTP. */
 export async function brokeOff(url: JoinUrl, cause: NodeJS.ErrnoException): Promise<LantrainError> {
-  // Errors of the parser begin with HPE, those of `ws` have no code.
+  // Codes of the HTTP parser begin with HPE; errors of `ws` have no code.
   const isNonsense = cause.code === undefined || cause.code.startsWith('HPE_');
   if (isNonsense) return strangerAt(url);
-  // A server that wants TLS hangs up on plain words; so does a coordinator that ends just now.
+  // A server that requires TLS hangs up on plain text; so does a coordinator that is ending.
   const spoke = url.secure || cause.code === 'ETIMEDOUT' ? undefined : await speaksTls(url);
   return spoke === true ? wantsTls(url) : unreachable(url, cause.code ?? cause.message, cause);
 }
 
-/** A lantrain refuses, with a code. */
+/** A lantrain server refused the request, with a code. */
 export function refusal(url: JoinUrl, code: ErrorCode, status: number): LantrainError {
   if (code === 'LT_CLUSTER_LIMIT') {
     const full = `${where(url)} takes no more workers now (${status}); it is asked again until there is room`;
@@ -66,17 +66,17 @@ export function refusal(url: JoinUrl, code: ErrorCode, status: number): Lantrain
   );
 }
 
-/** A web server answers a request for a WebSocket as any other. */
+/** A web server answered the request for a WebSocket like any other. */
 export async function webServer(url: JoinUrl, status: number, statusText: string): Promise<LantrainError> {
   const answer = printableLine(`${status} ${statusText}`.trim(), MOST_STATUS);
-  // A proxy whose coordinator is away, or itself overloaded.
+  // A proxy that is overloaded, or whose coordinator is away.
   if (status >= 500 || status === 429 || status === 408)
     return unreachable(url, `a web server answers for it: ${answer}`);
   if (!url.secure && (await speaksTls(url))) return wantsTls(url);
   return foreign(url, `a web server answers there (${answer})`);
 }
 
-/** Tells what it is that answered, and was no coordinator. */
+/** Finds out what answered instead of a coordinator. */
 export async function strangerAt(url: JoinUrl): Promise<LantrainError> {
   if (await speaksTls(url))
     return url.secure
@@ -105,7 +105,7 @@ export async function strangerAt(url: JoinUrl): Promise<LantrainError> {
   );
 }
 
-/** An error of the handshake, with what to do about it. */
+/** An error of the handshake, with advice. */
 export function withAdvice(error: unknown, url: JoinUrl): unknown {
   if (!(error instanceof LantrainError)) return error;
   const { code, message } = error;
@@ -130,13 +130,13 @@ function wantsTls(url: JoinUrl): LantrainError {
   );
 }
 
-/** UTF-16 units of a status line that are repeated. */
+/** UTF-16 units of a status line that are quoted. */
 const MOST_STATUS = 80;
 const PROBE_MS = 3_000;
 const LISTEN_MS = 500;
-const MOST_WORDS = 16_384;
+const MOST_HEARD = 16_384;
 
-/** Whether somebody completes a TLS handshake there. No more than that is said. */
+/** Whether the server completes a TLS handshake. Sends nothing else. */
 function speaksTls({ host, port }: JoinUrl): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = tlsConnect({ host, port, rejectUnauthorized: false, timeout: PROBE_MS });
@@ -149,7 +149,7 @@ function speaksTls({ host, port }: JoinUrl): Promise<boolean> {
   });
 }
 
-/** What a server says by itself, or to a plain question for its page; an error where it cannot be reached any more. */
+/** What a server sends unasked, or in answer to a plain HTTP request; an error if it cannot be reached any more. */
 function firstWords({ host, port }: JoinUrl): Promise<string | Error> {
   return new Promise((resolve) => {
     let said = '';
@@ -168,7 +168,7 @@ function firstWords({ host, port }: JoinUrl): Promise<string | Error> {
     };
     socket.setEncoding('latin1').on('data', (text) => {
       said += text;
-      if (said.length > MOST_WORDS) end(said);
+      if (said.length > MOST_HEARD) end(said);
     });
     socket.once('error', (error) => end(said === '' ? error : said));
     for (const event of ['close', 'timeout']) socket.once(event, () => end(said));

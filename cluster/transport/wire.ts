@@ -1,14 +1,14 @@
 import type { LantrainError } from '../../src/errors.js';
 import type { MessageProgress } from '../../src/net/frame-meter.js';
 
-/** What a WebSocket tells of itself. */
+/** Events of a WebSocket. */
 export interface WireEvents {
   /**
-   * Bytes came, of whatever kind the implementation lets one see. `progress`, where it sees that much, is kept up to
-   * date: messages that these bytes completed have been told of before.
+   * Bytes arrived, as far as the implementation can see them. `progress`, if it can see that, is updated in place.
+   * Messages that these bytes complete were reported before.
    */
   heard(bytes: number, progress?: MessageProgress): void;
-  /** A whole binary message; undefined for a text. */
+  /** A complete binary message; undefined for a text message. */
   message(bytes: Uint8Array | undefined): void;
   /** The answer to a ping. */
   pong(sentAt: number): void;
@@ -20,19 +20,19 @@ export interface WireEvents {
 export interface Wire {
   /** Host and port of the other side. */
   readonly peer: string;
-  /** Bytes that were sent and that the system has not taken yet. */
+  /** Sent bytes that the system has not taken yet. */
   readonly bufferedAmount: number;
   readonly isPaused: boolean;
-  /** Before anything can arrive. */
+  /** Call before anything can arrive. */
   listen(events: WireEvents): void;
-  /** Sends a binary message; `taken` is called once the system has it, or with an error when it never will. */
+  /** Sends a binary message. `taken` is called once the system has it, or with an error if it never will. */
   send(bytes: Uint8Array, taken?: (error?: LantrainError) => void): void;
-  /** A ping of the WebSocket protocol. */
+  /** Sends a ping of the WebSocket protocol. */
   ping(now: number): void;
-  /** Stops reading, so that the other side has to wait, where the implementation can. */
+  /** Stops reading, if the implementation can, so that the other side has to wait. */
   pause(): void;
   resume(): void;
   close(code: number, reason: string): void;
-  /** Without a goodbye. */
+  /** Ends the connection without a goodbye. */
   terminate(): void;
 }

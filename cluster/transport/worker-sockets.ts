@@ -11,27 +11,29 @@ import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js'
 import type { CoordinatorConnection } from './connection.js';
 import { coordinatorHandshake } from './handshake.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
-import { earnedMs, WorkerManners } from './manners.js';
 import { MessageConnection } from './message-connection.js';
+import { earnedMs, MessageRules } from './message-rules.js';
 import { decodeWorkerMessage } from './messages.js';
 import { NodeWire } from './node-wire.js';
 import { ReceivePool } from './receive-pool.js';
 
 export interface WorkerSocketsOptions {
   readonly token: string;
-  /** With the fingerprint that clients were given; absent without TLS. */
+  /** The fingerprint that clients know; absent without TLS. */
   readonly tls?: { readonly fingerprint: string };
   /** lantrain's version. */
   readonly version: string;
   readonly limits?: Partial<Limits>;
-  /** An authenticated worker. Its messages wait until `onControl` is set. */
+  /** Called for each authenticated worker. Its messages wait until `onControl` is set. */
   readonly onConnection: (connection: CoordinatorConnection) => void;
-  /** Somebody who was not let in. */
+  /** Called for each refused connection. */
   readonly onRefused?: (error: LantrainError, peer: string) => void;
 }
 
-/** A WebSocket message of so many parts takes far more memory than its bytes: in fragments, and as the network cuts it. */
-const MOST_PARTS = 2 ** 14;
+/**
+ * Most fragments of a message, and most chunks from the network: many small ones take far more memory than their bytes.
+ */
+const MOST_FRAGMENTS = 2 ** 14;
 
 type WorkerSocket = MessageConnection<WorkerMessage, CoordinatorMessage>;
 
@@ -40,7 +42,7 @@ interface Pending {
   end(error: LantrainError): void;
 }
 
-/** The WebSockets of workers, from the request for one to the end of the connection. */
+/** The WebSockets of workers, from the upgrade request to the end of the connection. */
 export class WorkerSockets implements UpgradeHandler {
   readonly pool: ReceivePool;
   readonly #connections = new Set<WorkerSocket>();
@@ -60,17 +62,17 @@ export class WorkerSockets implements UpgradeHandler {
       clientTracking: false,
       perMessageDeflate: false,
       maxPayload: this.#limits.messageBytes,
-      maxFragments: MOST_PARTS,
-      maxBufferedChunks: MOST_PARTS,
+      maxFragments: MOST_FRAGMENTS,
+      maxBufferedChunks: MOST_FRAGMENTS,
     });
   }
 
-  /** Authenticated. */
+  /** Authenticated connections. */
   get connections(): ReadonlySet<CoordinatorConnection> {
     return this.#connections;
   }
 
-  /** Those that have not proved the token yet. */
+  /** Number of connections that have not proved the token yet. */
   get pendingCount(): number {
     return this.#pending.size;
   }
@@ -84,17 +86,17 @@ export class WorkerSockets implements UpgradeHandler {
       refuseUpgrade(socket, refusal);
       return;
     }
-    // Where `ws` refuses it, nothing is called.
+    // If `ws` refuses the upgrade, only this event fires.
     socket.once('close', () => this.#pending.leave(pending));
     this.#webSockets.handleUpgrade(request, socket, head, (ws) => {
-      const manners = new WorkerManners();
+      const rules = new MessageRules();
       const role = {
         decode: decodeWorkerMessage,
         limits: this.#limits,
         pool: this.pool,
         isGuarded: true,
         personBudget: this.#budgets.of(person),
-        check: manners.check.bind(manners),
+        check: rules.check.bind(rules),
         earnedMs,
         needsCredit: false,
         // Only browsers send an origin.
@@ -117,7 +119,7 @@ export class WorkerSockets implements UpgradeHandler {
     return full(`${this.#connections.size} workers are connected`);
   }
 
-  /** Takes a place among those who have proved nothing yet. */
+  /** Takes a place among the pending connections; returns the refusal if there is none. */
   #wait(pending: Pending, person: string): UpgradeRefusal | undefined {
     const place = this.#pending.take(pending, person);
     if (place === 'full') return full(`${this.#pending.size} joins are pending`);
@@ -129,7 +131,9 @@ export class WorkerSockets implements UpgradeHandler {
     return this.#connections.size < this.#limits.connections || this.#superfluous(person) !== undefined;
   }
 
-  /** The newest connection of a person who has more than half of all places, for a newcomer who is somebody else. */
+  /**
+   * The newest connection of a person with more than half of all places, to be closed for a newcomer of another person.
+   */
   #superfluous(newcomer: string): WorkerSocket | undefined {
     return superfluous(this.#connections, ({ person }) => person, this.#limits.connections, newcomer);
   }

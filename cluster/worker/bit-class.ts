@@ -12,15 +12,17 @@ import { deriveKey, fillUniform, type Key, Stream, threefry } from '../../src/ut
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
 /*
- * Adapters of one bit class give the same bits for the same kernels. That is found by hashing results, not by name:
- * `reference` runs kernels that every plan shares (AdamW, the norm, sums to float32, a matrix product in workgroup
- * tiles), `run` one micro-batch of the run's own shape and plan, dropout on, by generated weights.
+ * Adapters of one bit class give the same bits for the same kernels. Hashes of results tell the class, not names. The
+ * probe `reference` runs kernels that every plan shares: AdamW, the norm, sums to float32, a matrix product in
+ * workgroup tiles. The probe `run` computes one micro-batch of the run's own shape and plan, with the run's dropout,
+ * from generated weights.
  *
- * A coordinator salts both by a nonce of its start: whoever gives the right hashes has computed them since. Hashes
- * without a salt name the owner's class, so that it is called the same after every start; they are never sent.
+ * A coordinator salts both with a nonce that it draws at its start, so a worker with the right hashes has computed them
+ * since then. Hashes without a salt name the owner's class, so the name is the same after every start. They are never
+ * sent.
  */
 
-/** Of a field that is not named here it takes the default. */
+/** Fields that are not named here have their defaults. */
 const REFERENCE = ModelSchema.parse({
   vocabSize: 61,
   context: 8,
@@ -33,24 +35,24 @@ const REFERENCE = ModelSchema.parse({
 
 export type Probe = 'reference' | 'run';
 
-/** The hashes of both probes, whole. */
+/** The full hashes of both probes. */
 export interface ProbeHashes {
   readonly reference: string;
   readonly run: string;
 }
 
-/** What an owner knows of its own bit class. */
+/** The owner's own bit class. */
 export interface OwnBitClass {
-  /** What it is called in metrics, at every start. */
+  /** Its name in metrics, the same at every start. */
   readonly name: string;
-  /** The salt of this start, 32 bytes, and the hashes that an adapter of the class gives by it. */
+  /** The salt of this start, 32 bytes, and the hashes that an adapter of the class gives with it. */
   readonly nonce: Uint8Array;
   readonly salted: ProbeHashes;
 }
 
 /**
- * The hash of one probe on this adapter, salted by `nonce`. `engine` is the run's, with no work in hand; its weights are
- * overwritten.
+ * The hash of one probe on this adapter, salted with `nonce`. `engine` is the run's engine. It must be idle; its
+ * weights are overwritten.
  */
 export async function bitClassHash(
   probe: Probe,
@@ -63,14 +65,14 @@ export async function bitClassHash(
   return probe === 'reference' ? referenceHash(gpu, shaders, salt) : runHash(engine, model, shape.dropout > 0, salt);
 }
 
-/** The name of a bit class by hashes without a salt: both, shortened. */
+/** The name of a bit class: both unsalted hashes, shortened. */
 export function bitClassOf({ reference, run }: ProbeHashes): string {
   return `${reference.slice(0, 12)}-${run.slice(0, 12)}`;
 }
 
 /**
- * The class of this adapter and its hashes by `nonce`, on a device of its own, for an owner, who has no worker's graph
- * yet. The device is to be destroyed.
+ * The class of this adapter and its hashes with `nonce`. For an owner, which has no worker's graph yet. Needs a `gpu`
+ * of its own; the caller destroys its device afterwards.
  */
 export async function ownBitClass(
   gpu: Gpu,
@@ -92,8 +94,8 @@ async function saltOf(nonce: Uint8Array): Promise<Key> {
   return [view.getUint32(0, true), view.getUint32(4, true)];
 }
 
-/** The key of what a probe generates. */
-function keyOf(salt: Key | undefined, seed: number, a = 0): Key {
+/** The key of the values that a probe generates. */
+function probeKey(salt: Key | undefined, seed: number, a = 0): Key {
   const key = deriveKey(seed, Stream.probe, a);
   return salt === undefined ? key : threefry(salt, ...key);
 }
@@ -106,35 +108,35 @@ async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promis
   const optimizer = await Optimizer.build(kernels, layout, sums, adamw);
   for (const [i, parameter] of layout.parameters.entries())
     optimizer.weights.write(gpu, parameter.name, generated(parameter, i, salt));
-  const parts: Uint8Array[] = [];
+  const chunks: Uint8Array[] = [];
   for (let step = 1; step <= 3; step++) {
     const [size] = layout.slabSizes;
-    const key = keyOf(salt, step);
+    const key = probeKey(salt, step);
     const words = Uint32Array.from({ length: size }, (_, i) => threefry(key, i, 0)[0]);
     gpu.write(sums.low.slabs[0], words);
-    // The sign and some bits: gradients of all sizes up to 2^7.
+    // Keeps the sign and some bits: gradients of all magnitudes up to 2^7.
     gpu.write(
       sums.high.slabs[0],
       words.map((w) => (w | 0) >> (17 + (w & 15))),
     );
     optimizer.submitNorm();
     const report = await sums.takeReport(gpu);
-    parts.push(new Uint8Array(Float64Array.of(report.squares).buffer));
+    chunks.push(new Uint8Array(Float64Array.of(report.squares).buffer));
     optimizer.submitUpdate(step, 1e-2, 0.7);
   }
   for (const arena of [optimizer.weights, optimizer.m, optimizer.v])
-    parts.push(new Uint8Array(await gpu.read(arena.slabs[0])));
-  parts.push(await referenceProduct(gpu, kernels, salt));
+    chunks.push(new Uint8Array(await gpu.read(arena.slabs[0])));
+  chunks.push(await referenceProduct(gpu, kernels, salt));
   for (const { slabs } of [optimizer.weights, optimizer.m, optimizer.v, sums.low, sums.high])
     for (const slab of slabs) gpu.release(slab);
-  return digest(parts);
+  return digest(chunks);
 }
 
 async function referenceProduct(gpu: Gpu, kernels: KernelCache, salt: Key | undefined): Promise<Uint8Array> {
   const [m, n, k] = [19, 23, 67];
   const values = (count: number, index: number) => {
     const out = new Float32Array(count);
-    fillUniform(keyOf(salt, index, 1), out, 1);
+    fillUniform(probeKey(salt, index, 1), out, 1);
     return out;
   };
   const [a, b, c] = [
@@ -164,7 +166,7 @@ async function runHash(
   for (const [i, parameter] of layout.parameters.entries())
     engine.weights.write(gpu, parameter.name, generated(parameter, i, salt));
   gpt.submitWeights();
-  const key = keyOf(salt, 0, 2);
+  const key = probeKey(salt, 0, 2);
   const ids = (c1: number) =>
     Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, c1)[0] % model.vocabSize);
   const batch = { tokens: ids(0), targets: ids(1), firstSlot: dropout ? 3 : 0 };
@@ -175,12 +177,12 @@ async function runHash(
   return digest(hashes);
 }
 
-/** Values that are cheap to make for the largest models: one stretch of random numbers, repeated from another place. */
+/** Length of the random numbers that are repeated over a parameter: cheap even for the largest models. */
 const STRETCH = 65537;
 
 function generated(parameter: Parameter, index: number, salt: Key | undefined): Float32Array {
   const stretch = new Float32Array(STRETCH);
-  fillUniform(keyOf(salt, index, 3), stretch, 0.05);
+  fillUniform(probeKey(salt, index, 3), stretch, 0.05);
   const values = new Float32Array(parameter.size);
   for (let at = 0; at < values.length; at += STRETCH) values.set(stretch.subarray(0, values.length - at), at);
   if (parameter.kind === 'gain') for (let i = 0; i < values.length; i++) values[i] += 1;
@@ -191,8 +193,8 @@ async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
   return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
 }
 
-async function digest(parts: readonly Uint8Array[]): Promise<string> {
-  const hashes = await Promise.all(parts.map(sha256));
+async function digest(chunks: readonly Uint8Array[]): Promise<string> {
+  const hashes = await Promise.all(chunks.map(sha256));
   const all = new Uint8Array(hashes.length * 32);
   hashes.forEach((hash, i) => void all.set(hash, 32 * i));
   return hexOf(await sha256(all));

@@ -13,8 +13,8 @@ import type { WorkTimes } from './work-times.js';
 import type { GradientEngine, ScaledBatch, WorkerEngine } from './worker-engine.js';
 import type { WorkerState } from './worker-state.js';
 
-/** What a worker computes with, once it is set up for a run. */
-export interface WorkerSession {
+/** Everything that a worker computes with once it is set up for a run. */
+export interface ComputeContext {
   readonly connection: WorkerConnection;
   readonly welcome: Welcome;
   readonly engine: WorkerEngine;
@@ -24,10 +24,10 @@ export interface WorkerSession {
   readonly options: Pick<WorkerOptions, 'onNote' | 'drag'>;
 }
 
-/** Names in a refusal; the coordinator shows them. */
+/** Names of tensors in a refusal; the coordinator shows them. */
 const MOST_NAMED = 3;
 
-/** The sealed frame of one bucket's sums, as the engine has them now; the last bucket is the loss. */
+/** The sealed frame of one bucket's sums as the engine has them now. The last bucket is the loss. */
 export async function contributionOf(
   engine: GradientEngine,
   header: ContributionHeader,
@@ -40,17 +40,17 @@ export async function contributionOf(
   return message;
 }
 
-/** What is not finite or too large, for people. */
+/** Names of the tensors that are not finite or too large, for people. */
 export function namesOfWrong({ nonFinite }: StepReport): string {
   return nonFinite.slice(0, MOST_NAMED).join(', ');
 }
 
 /**
- * Computes a step's assignment and contributes it. Once nothing is left that could be handed back, its set is fixed: with
- * the last micro-batches, each bucket goes up as soon as its sums are final.
+ * Computes a step's assignment and contributes it. Once nothing is left to hand back, the set of micro-batches is
+ * fixed. So during the last pass each bucket is uploaded as soon as its sums are final.
  */
-export async function computeStep(session: WorkerSession, work: Work): Promise<void> {
-  const { connection, welcome, engine, state, weights, times, options } = session;
+export async function computeStep(context: ComputeContext, work: Work): Promise<void> {
+  const { connection, welcome, engine, state, weights, times, options } = context;
   const { step, buckets, scaleExponent } = work.dealt;
   const upload = new Upload(buckets);
   const scaled: ScaledBatch[] = [];
@@ -70,22 +70,22 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
     engine.gpt.submitWeights();
     const started = performance.now();
     const { downloadMs, waitMs } = times.started(started);
-    const context = { seed: welcome.seed, step, tokenWeight: 1 / welcome.tokensPerStep };
+    const stepContext = { seed: welcome.seed, step, tokenWeight: 1 / welcome.tokensPerStep };
     while (!work.revoked) {
-      const next = take(session, work);
+      const next = take(context, work);
       if (next.length === 0) break;
       state.progress(work, done);
-      const batches = next.map((data) => unpack(session, data));
+      const batches = next.map((data) => unpackMicroBatch(context, data));
       if (scaleExponent !== undefined) {
-        report = await engine.gradientByScale(batches[0], context, scaleExponent, scaled);
+        report = await engine.gradientByScale(batches[0], stepContext, scaleExponent, scaled);
         halvings += scaleExponent - scaled[scaled.length - 1].exponent;
       } else if (work.isFixed) {
         beginUpload();
-        report = await engine.gradientByBucket(batches, context, (bucket) => upload.add(bucket));
-      } else report = await engine.gradient(batches, context);
+        report = await engine.gradientByBucket(batches, stepContext, (bucket) => upload.add(bucket));
+      } else report = await engine.gradient(batches, stepContext);
       if (report.nonFinite.length > 0) {
         await upload.giveUp();
-        const { microBatch } = next[await engine.wrongOf(batches, context)];
+        const { microBatch } = next[await engine.wrongOf(batches, stepContext)];
         state.refuse(work, microBatch, namesOfWrong(report));
         return;
       }
@@ -106,7 +106,7 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
       share: tokens / welcome.tokensPerStep,
     });
     if (!upload.begun) {
-      // What was left was handed back while the last ones were computed, or each had a loss scale to be found.
+      // Either the rest was handed back during the last pass, or each micro-batch had to find its loss scale.
       beginUpload();
       for (const bucket of engine.packer.buckets.keys()) upload.add(bucket);
     }
@@ -122,18 +122,18 @@ export async function computeStep(session: WorkerSession, work: Work): Promise<v
   }
 }
 
-/** Computes the losses of an evaluation's assignment. */
-export async function computeLosses(session: WorkerSession, work: Work): Promise<void> {
-  const { engine, state, weights } = session;
+/** Computes the losses of an evaluation's assignment and reports their sum. */
+export async function computeLosses(context: ComputeContext, work: Work): Promise<void> {
+  const { engine, state, weights } = context;
   work.running = true;
   try {
     await weights.at(work.version);
     engine.gpt.submitWeights();
     let [sum, done, finite] = [0n, 0, true];
-    for (let next = take(session, work); next.length > 0; next = take(session, work)) {
+    for (let next = take(context, work); next.length > 0; next = take(context, work)) {
       if (work.revoked) return;
       state.progress(work, done);
-      const report = await engine.losses(next.map((data) => unpack(session, data)));
+      const report = await engine.losses(next.map((data) => unpackMicroBatch(context, data)));
       sum += report.lossFixed;
       finite &&= report.nonFinite.length === 0;
       done += next.length;
@@ -144,12 +144,12 @@ export async function computeLosses(session: WorkerSession, work: Work): Promise
   }
 }
 
-/** What to compute next: a whole stack where one is left. */
-function take({ engine: { gpt } }: WorkerSession, work: Work): readonly MicroBatchData[] {
+/** The micro-batches to compute next: a whole stack if one is left. */
+function take({ engine: { gpt } }: ComputeContext, work: Work): readonly MicroBatchData[] {
   return work.take(gpt.stack, gpt.shape.batch);
 }
 
-function unpack({ engine: { gpt }, welcome }: WorkerSession, data: MicroBatchData): MicroBatch {
+function unpackMicroBatch({ engine: { gpt }, welcome }: ComputeContext, data: MicroBatchData): MicroBatch {
   const { vocabSize } = welcome.model;
   return {
     tokens: unpackTokens(data.tokens, vocabSize, gpt.rows),

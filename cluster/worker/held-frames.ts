@@ -5,21 +5,21 @@ import { malformed } from '../protocol/malformed.js';
 
 export type WeightsFrame = Frame<WeightsHeader>;
 
-interface Due {
+interface DueFrame {
   readonly frame: WeightsFrame;
   readonly taken: () => void;
 }
 
-/** Beyond what a connection holds before it stops reading, and the weights of two versions. */
+/** Added to the weights of two versions. More than what a connection holds before it stops reading. */
 const MOST_DUE_BYTES = 2 ** 28 + 2 ** 26;
 
 /**
- * The weights that a worker has got and not applied yet, with a bound on the memory that a coordinator can make it spend
- * on them. What is committed is due. Of the version to come there is at most one frame of each kind a bucket: a
- * coordinator tells of a step before it sends weights of the next one.
+ * Received weights that are not applied yet, in bounded memory. Frames of a committed version are due. Of the next
+ * version, each bucket has at most one frame of each kind: a coordinator announces a commit before it sends weights of
+ * the version after it.
  */
 export class HeldFrames {
-  #due: Due[] = [];
+  #due: DueFrame[] = [];
   #dueBytes = 0;
   readonly #ahead = new Map<string, WeightsFrame>();
   #announced = -1;
@@ -30,7 +30,7 @@ export class HeldFrames {
     this.#mostDueBytes = MOST_DUE_BYTES + 2 * 4 * values.reduce((sum, size) => sum + size, 0);
   }
 
-  /** The newest version that is committed; -1 before the first. */
+  /** The newest committed version; -1 before the first. */
   get announced(): number {
     return this.#announced;
   }
@@ -46,9 +46,9 @@ export class HeldFrames {
   }
 
   /**
-   * Takes a frame in. A promise, where it is due, settles when it has been applied: its connection stops reading while it
-   * has given out too many of those. Throws LT_CLUSTER_MALFORMED for what no coordinator sends, LT_CLUSTER_SLOW where too
-   * much is due on a connection that cannot stop reading.
+   * Stores a frame. If it is due, the returned promise settles when it has been applied; the connection stops reading
+   * while too many are unsettled. Throws LT_CLUSTER_MALFORMED for a frame that no coordinator sends. Throws
+   * LT_CLUSTER_SLOW if too much is due, on a connection that cannot stop reading.
    */
   add(frame: Frame): Promise<void> | undefined {
     const { header, payload } = frame;
@@ -68,7 +68,7 @@ export class HeldFrames {
       return taken;
     }
     const key = `${kind} ${bucket}`;
-    // The newest stands last.
+    // Deleted first, so that the newest frame is last in the map's order.
     this.#ahead.delete(key);
     this.#ahead.set(key, frame);
     return undefined;
@@ -81,7 +81,7 @@ export class HeldFrames {
       throw new LantrainError('LT_CLUSTER_SLOW', 'this worker does not keep up with the weights that it is sent');
   }
 
-  /** What is due, in the order in which it came; nothing of it is held any more. */
+  /** The due frames in the order of their arrival. Each is released once the caller has applied it. */
   *takeDue(): Generator<WeightsFrame> {
     for (let next = this.#due.shift(); next !== undefined; next = this.#due.shift()) {
       this.#dueBytes -= next.frame.bytes;

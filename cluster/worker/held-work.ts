@@ -1,27 +1,27 @@
 import { MAX_FRAME_BYTES } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import type { MicroBatchData } from '../protocol/protocol.js';
-import { type Dealt, Work } from './work.js';
+import { type DealtWork, Work } from './work.js';
 
 /**
- * A coordinator deals a worker several assignments at once: shares of what others hand back or leave, copies for audits.
- * In simulated runs they were up to 7, which held a micro-batch up to 4 times, so their number says little. But all ids
- * of a step, or of an evaluation, fit one message.
+ * A coordinator can deal a worker several assignments at once: micro-batches that others hand back or leave, copies for
+ * audits. Simulated runs had up to 7 with up to 4 copies of a micro-batch, so the limit is in bytes and not in
+ * assignments. All ids of a step or of an evaluation fit into one message.
  */
 const MOST_BYTES = 4 * MAX_FRAME_BYTES;
-/** What objects take beside the ids, roughly. */
+/** Approximate memory of the objects around the ids. */
 const ASSIGNMENT_BYTES = 1024;
 const MICRO_BATCH_BYTES = 512;
 const BUCKET_BYTES = 8;
 
-/** The assignments that a worker has, with a bound on the memory that a coordinator can make it spend on them. */
+/** The assignments that a worker has, in bounded memory. */
 export class HeldWork {
-  /** By assignment, with the bytes that it counts for. */
+  /** By assignment, with its size in bytes. */
   readonly #works = new Map<number, { readonly work: Work; bytes: number }>();
   #bytes = 0;
 
-  /** Throws LT_CLUSTER_MALFORMED where it is dealt twice, or is more than there may be. */
-  begin(dealt: Dealt): Work {
+  /** Throws LT_CLUSTER_MALFORMED if the assignment is dealt twice, or exceeds the memory bound. */
+  begin(dealt: DealtWork): Work {
     const { assignment, microBatches, buckets = [] } = dealt;
     if (this.#works.has(assignment)) throw malformed(`assignment ${assignment} is dealt twice`);
     const bytes = ASSIGNMENT_BYTES + BUCKET_BYTES * buckets.length + bytesOf(microBatches);
@@ -33,7 +33,7 @@ export class HeldWork {
     return work;
   }
 
-  /** Takes those of `wanted` out of an assignment that have not begun, and returns them. */
+  /** Removes the micro-batches of `wanted` that have not begun, and returns their indices. */
   handBack(assignment: number, wanted: readonly number[]): number[] {
     const held = this.#works.get(assignment);
     if (held === undefined) return [];
@@ -43,7 +43,7 @@ export class HeldWork {
     return given.map(({ microBatch }) => microBatch);
   }
 
-  /** Nothing of an assignment counts any more; the work, if there is any. */
+  /** Voids an assignment. Returns its work, if it is held. */
   revoke(assignment: number): Work | undefined {
     const work = this.#works.get(assignment)?.work;
     work?.revoke();

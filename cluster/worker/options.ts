@@ -1,9 +1,9 @@
-import type { EngineKeeper } from './engine-keeper.js';
+import type { EngineCache } from './engine-cache.js';
 
-/** What a worker tells of itself, for whoever shows it. */
+/** Progress that a worker reports. */
 export type WorkerNote =
   | { readonly note: 'welcome'; readonly worker: number; readonly step: number }
-  | /** The adapter cannot run the plan's kernels and takes its own, whose bits differ. */ {
+  | /** The adapter cannot run the plan's kernels. The worker uses other kernels, whose bits differ. */ {
       readonly note: 'own-kernels';
     }
   | { readonly note: 'compiling'; readonly done: number; readonly total: number }
@@ -13,15 +13,15 @@ export type WorkerNote =
       readonly step: number;
       readonly tokens: number;
       readonly milliseconds: number;
-      /** Of the step's tokens. */
+      /** Fraction of the step's tokens, 0 to 1. */
       readonly share: number;
     };
 
 export interface WorkerOptions {
-  /** Outlives this connection. One worker at a time may use it. */
-  readonly engines: EngineKeeper;
+  /** Outlives the connection. Only one worker at a time may use it. */
+  readonly engines: EngineCache;
   readonly name: string;
   readonly onNote?: (note: WorkerNote) => void;
-  /** Milliseconds to sleep after each micro-batch: for tests, a slow worker. */
+  /** Milliseconds to sleep after each micro-batch, so that tests have a slow worker. */
   readonly drag?: number;
 }

@@ -1,19 +1,19 @@
-/** Buckets packed and on their way to the socket at once. */
+/** Buckets that are packed and sent concurrently. */
 const IN_FLIGHT = 3;
 
 /**
- * The way up of one assignment's buckets: sent in the order in which they are added, a few at once. What cannot be
- * taken up yet stays as sums on the adapter, so a slow network never holds the computation up.
+ * Uploads one assignment's buckets in the order in which they are added, a few at once. Buckets that wait stay as sums
+ * on the adapter, so a slow network never delays the computation.
  */
 export class Upload {
   readonly #wanted: ReadonlySet<number> | undefined;
   readonly #waiting: number[] = [];
-  readonly #lanes: Promise<void>[] = [];
+  readonly #senders: Promise<void>[] = [];
   #running = 0;
   #send: ((bucket: number) => Promise<void>) | undefined;
   #failed: { readonly error: unknown } | undefined;
 
-  /** Of the buckets that are added, those that are wanted; undefined: all. */
+  /** `wanted`: the buckets to send of those that are added; undefined: all. */
   constructor(wanted?: readonly number[]) {
     this.#wanted = wanted && new Set(wanted);
   }
@@ -30,22 +30,22 @@ export class Upload {
   add(bucket: number): void {
     if (this.#wanted?.has(bucket) === false) return;
     this.#waiting.push(bucket);
-    if (this.#running < IN_FLIGHT) this.#lanes.push(this.#run());
+    if (this.#running < IN_FLIGHT) this.#senders.push(this.#run());
   }
 
-  /** Resolves when all that was added is sent. Throws the first failure of `send`. */
+  /** Resolves when every added bucket is sent. Throws the first failure of `send`. */
   async end(): Promise<void> {
-    await Promise.all(this.#lanes);
+    await Promise.all(this.#senders);
     if (this.#failed) throw this.#failed.error;
   }
 
-  /** Nothing more is taken up; resolves when nothing is under way. */
+  /** Drops the buckets that wait; resolves when none is being sent. */
   async giveUp(): Promise<void> {
     this.#waiting.length = 0;
-    await Promise.all(this.#lanes);
+    await Promise.all(this.#senders);
   }
 
-  /** Takes what is waiting until nothing is. */
+  /** Sends waiting buckets until none is left. */
   async #run(): Promise<void> {
     this.#running++;
     try {
@@ -55,7 +55,7 @@ export class Upload {
       this.#failed ??= { error };
       this.#waiting.length = 0;
     } finally {
-      // At once, so that whatever is added next finds a lane or starts one.
+      // Right here, so that a bucket added next starts a new sender.
       this.#running--;
     }
   }

@@ -3,22 +3,22 @@ import { type Checksum, equalChecksums } from '../exchange/checksum.js';
 import type { Frame } from '../protocol/frame.js';
 import { HeldFrames, type WeightsFrame } from './held-frames.js';
 
-/** What came of weights that were due. */
+/** The result of applying due weights. */
 export interface Applied {
-  /** Buckets whose frames are malformed: they are needed whole. */
+  /** Buckets whose frames were malformed: they must be sent whole. */
   readonly lacking: readonly number[];
-  /** Every bucket is at the newest version now, which is to be verified before anything is computed by it. */
+  /** Every bucket is at the newest version, which must be verified before it is used. */
   readonly isComplete: boolean;
 }
 
 const LACKING = -1;
 
 /**
- * Of which version each bucket of a worker's weights is, and what must come to make all of them one version:
+ * Tracks the version of each bucket of a worker's weights until all buckets have the same one:
  *
  *     add, announce  ->  takeDue (what is committed is applied, in order)  ->  verify (once all are there)  ->  verified
  *
- * It holds frames that are not applied yet; the weights themselves, and their checksums, are whose who calls it.
+ * It holds frames that are not applied yet. The caller owns the weights and computes their checksums.
  */
 export class WeightsIn {
   readonly #held: HeldFrames;
@@ -32,36 +32,36 @@ export class WeightsIn {
     this.#versions = values.map(() => LACKING);
   }
 
-  /** The newest version that is committed; -1 before the first. */
+  /** The newest committed version; -1 before the first. */
   get announced(): number {
     return this.#held.announced;
   }
 
-  /** The version by which can be computed: every bucket was of it, with the owner's checksum. -1 before the first. */
+  /** The version to compute with: every bucket had it, with the owner's checksum. -1 before the first. */
   get verified(): number {
     return this.#verified;
   }
 
-  /** Weights up to `version` are due. */
+  /** Frames up to `version` become due. */
   announce(version: number): void {
     this.#held.announce(version);
   }
 
-  /** As `HeldFrames.add`. */
+  /** See `HeldFrames.add`. */
   add(frame: Frame): Promise<void> | undefined {
     return this.#held.add(frame);
   }
 
   /**
-   * Has `apply` take what is due, in the order in which it came. Where that throws LT_CLUSTER_FRAME, the bucket is needed
-   * whole.
+   * Calls `apply` for each due frame in the order of arrival. If that throws LT_CLUSTER_FRAME, the bucket is reported
+   * as lacking.
    */
   takeDue(apply: (frame: WeightsFrame) => void): Applied {
     const lacking: number[] = [];
     let moved = false;
     for (const frame of this.#held.takeDue()) {
       const { kind, bucket, step: version, base, weights } = frame.header;
-      // What the bucket is past already was meant for an earlier state: it came, or will come, whole.
+      // The difference is for another state of the bucket, which came, or will come, whole.
       if (kind === 'weights-difference' && this.#versions[bucket] !== base) continue;
       try {
         apply(frame);
@@ -80,8 +80,8 @@ export class WeightsIn {
   }
 
   /**
-   * Compares the checksums of all buckets, which are complete at `version`, with the owner's. Returns the buckets that
-   * are wrong and needed whole; without any, the version is verified.
+   * Compares the checksums of all buckets at `version` with the owner's. Returns the wrong buckets, which must be sent
+   * whole. If there are none, `version` is verified.
    */
   verify(version: number, sums: readonly Checksum[]): number[] {
     const wrong = [...sums.keys()].filter((bucket) => !equalChecksums(sums[bucket], this.#expected[bucket]));
@@ -90,7 +90,7 @@ export class WeightsIn {
     return wrong;
   }
 
-  /** Nothing that is held will be applied. */
+  /** Drops all held frames. */
   clear(): void {
     this.#held.clear();
   }

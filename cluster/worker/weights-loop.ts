@@ -1,19 +1,19 @@
 import type { WorkerEngine } from './worker-engine.js';
 import type { WorkerState } from './worker-state.js';
 
-interface Waiting {
+interface Waiter {
   readonly version: number;
   readonly go: () => void;
   readonly stop: (error: unknown) => void;
 }
 
-/** Brings weights that are due to the adapter, a few at a time and in order, and verifies each version that is complete. */
+/** Writes due weights to the adapter, in order, and verifies each complete version. */
 export class WeightsLoop {
   #running: Promise<void> | undefined;
-  /** More weights, or a commit, came while some were applied. */
+  /** More weights, or a commit, arrived while some were applied. */
   #isDue = false;
   #over = false;
-  #waiting: Waiting[] = [];
+  #waiting: Waiter[] = [];
 
   constructor(
     private readonly state: WorkerState,
@@ -22,19 +22,19 @@ export class WeightsLoop {
     private readonly onFailure: (error: unknown) => void,
   ) {}
 
-  /** Weights are due. */
+  /** Starts the loop: weights are due. */
   wake(): void {
     this.#isDue = true;
     this.#running ??= this.#run();
   }
 
-  /** Resolves when weights of `version`, or of a later one, are in place. Rejects when the loop ends before. */
+  /** Resolves when the weights are at `version` or later. Rejects if the loop ends first. */
   at(version: number): Promise<void> {
     if (this.state.verified >= version) return Promise.resolve();
     return new Promise((go, stop) => this.#waiting.push({ version, go, stop }));
   }
 
-  /** Nothing more is applied; whoever waits is told `reason`. */
+  /** Applies nothing more; callers that wait are rejected with `reason`. */
   end(reason: unknown): void {
     this.#over = true;
     for (const { stop } of this.#waiting.splice(0)) stop(reason);

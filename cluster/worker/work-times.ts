@@ -1,11 +1,11 @@
-/** Where a worker's time goes between the end of one assignment and the start of the next one; milliseconds. */
+/** Splits the time between the end of one assignment and the start of the next; milliseconds. */
 export class WorkTimes {
-  /** When the last assignment was done, when the first weights after it came, and when they were in place. */
+  /** When the last assignment ended, when the first weights after it arrived, and when they were verified. */
   #idleAt = performance.now();
   #weightsAt = 0;
   #verifiedAt = 0;
 
-  /** Weights came, or a commit. */
+  /** Weights, or a commit, arrived. */
   weightsCame(): void {
     if (this.#weightsAt < this.#idleAt) this.#weightsAt = performance.now();
   }
@@ -14,7 +14,7 @@ export class WorkTimes {
     this.#verifiedAt = performance.now();
   }
 
-  /** An assignment starts at `now`: how long it waited since the last one, and how much of that for weights. */
+  /** An assignment starts at `now`. Returns the time since the last one: for weights, and otherwise. */
   started(now: number): { readonly downloadMs: number; readonly waitMs: number } {
     const downloadMs = Math.max(0, this.#verifiedAt - Math.max(this.#weightsAt, this.#idleAt));
     return { downloadMs, waitMs: now - this.#idleAt - downloadMs };

@@ -2,36 +2,36 @@ import type { ContributionHeader } from '../protocol/frame.js';
 import type { MicroBatchData } from '../protocol/protocol.js';
 import { type IdSet, microBatchSet } from '../round/sets.js';
 
-/** What a coordinator deals a worker. */
-export interface Dealt {
+/** An assignment as a coordinator deals it to a worker. */
+export interface DealtWork {
   readonly assignment: number;
   readonly kind: 'step' | 'evaluate';
-  /** Of a step, its number; of an evaluation, the version. */
+  /** The step's number; for an evaluation, the version of the weights. */
   readonly step: number;
   readonly microBatches: readonly MicroBatchData[];
-  /** Of a step: the buckets that are lacking; undefined, all. */
+  /** The buckets that a step still lacks; undefined: all. */
   readonly buckets?: readonly number[];
-  /** In mixed precision: the loss scale to begin with is 2 to this power. */
+  /** Mixed precision only: log2 of the first loss scale to try. */
   readonly scaleExponent?: number;
 }
 
 /**
- * An assignment on its way. What has begun cannot be handed back, so the set of micro-batches is fixed once all have
- * begun; every contribution of it names that set. What is revoked need not be finished.
+ * An assignment that a worker computes. Micro-batches that have begun cannot be handed back, so their set is fixed once
+ * all have begun. Every contribution names that set. A revoked assignment need not be finished.
  */
 export class Work {
-  /** In the order in which they are computed, without what was handed back. */
+  /** In the order of computation, without those that were handed back. */
   #microBatches: readonly MicroBatchData[];
   #begun = 0;
   #revoked = false;
-  /** It is being computed, or waits for its weights. */
+  /** It is being computed or waits for its weights. */
   running = false;
 
-  readonly dealt: Omit<Dealt, 'microBatches'>;
+  readonly dealt: Omit<DealtWork, 'microBatches'>;
 
-  constructor({ microBatches, ...dealt }: Dealt) {
+  constructor({ microBatches, ...dealt }: DealtWork) {
     this.dealt = dealt;
-    // Copies: the ids are views of a message, of which nothing else is to be kept.
+    // Copied: the ids are views of a message, which would stay in memory otherwise.
     this.#microBatches = microBatches.map((one) => ({
       ...one,
       tokens: one.tokens.slice(),
@@ -39,7 +39,7 @@ export class Work {
     }));
   }
 
-  /** Updates behind the weights that it is computed by. */
+  /** The version of the weights that it is computed with. */
   get version(): number {
     const { kind, step } = this.dealt;
     return kind === 'step' ? step - 1 : step;
@@ -53,19 +53,19 @@ export class Work {
     return this.#revoked;
   }
 
-  /** Nothing is left that could be handed back. */
+  /** Nothing is left to hand back. */
   get isFixed(): boolean {
     return this.#begun === this.#microBatches.length;
   }
 
-  /** Those that have begun. */
+  /** The micro-batches that have begun. */
   get microBatches(): IdSet {
     return microBatchSet(this.#microBatches.slice(0, this.#begun).map(({ microBatch }) => microBatch));
   }
 
   /**
-   * What to compute next, begun with that: `stack` micro-batches of `sequences` each where so many are left and their
-   * slots follow one another, else one; none at the end.
+   * Begins the next micro-batches and returns them: `stack` of them if that many are left in consecutive slots, else
+   * one, or none at the end. `sequences`: of a micro-batch.
    */
   take(stack = 1, sequences = 1): readonly MicroBatchData[] {
     const next = this.#microBatches.slice(this.#begun, this.#begun + stack);
@@ -75,14 +75,14 @@ export class Work {
     return taken;
   }
 
-  /** Takes those of `wanted` out that have not begun. */
+  /** Removes the micro-batches of `wanted` that have not begun, and returns them. */
   handBack(wanted: ReadonlySet<number>): readonly MicroBatchData[] {
     const given = new Set(this.#microBatches.slice(this.#begun).filter(({ microBatch }) => wanted.has(microBatch)));
     this.#microBatches = this.#microBatches.filter((one) => !given.has(one));
     return [...given];
   }
 
-  /** Nothing of it counts any more. */
+  /** Voids the assignment. */
   revoke(): void {
     this.#revoked = true;
   }

@@ -17,39 +17,39 @@ export interface WorkerShape {
   readonly plan: Plan;
 }
 
-/** Dispatches of the gradient's list up to `dispatches` make the sums of these buckets final. */
-export interface GradientPart {
+/** After the first `dispatches` dispatches of the gradient's list, the sums of these buckets are final. */
+export interface GradientSegment {
   readonly buckets: readonly number[];
   readonly dispatches: number;
 }
 
-/** A micro-batch and the exponent of the loss scale by which its gradients are finite. */
+/** A micro-batch and the exponent of the loss scale at which its gradients are finite. */
 export interface ScaledBatch {
   readonly batch: MicroBatch;
   readonly exponent: number;
 }
 
-/** Parts of the list that are queued while one is computed. */
-const PARTS_AHEAD = 1;
+/** Segments that are queued ahead of the one that is computed. */
+const SEGMENTS_AHEAD = 1;
 
-function partsOf(finals: readonly { readonly bucket: number; readonly dispatches: number }[]): GradientPart[] {
-  const parts = new Map<number, number[]>();
-  for (const { bucket, dispatches } of finals) parts.set(dispatches, [...(parts.get(dispatches) ?? []), bucket]);
-  return [...parts].map(([dispatches, buckets]) => ({ buckets, dispatches }));
+function segmentsOf(finals: readonly { readonly bucket: number; readonly dispatches: number }[]): GradientSegment[] {
+  const segments = new Map<number, number[]>();
+  for (const { bucket, dispatches } of finals) segments.set(dispatches, [...(segments.get(dispatches) ?? []), bucket]);
+  return [...segments].map(([dispatches, buckets]) => ({ buckets, dispatches }));
 }
 
-/** Computes contributions by weights that are somebody's: a worker's copy, or the owner's own. */
+/** Computes contributions with given weights: a worker's copy, or the owner's own. */
 export class GradientEngine {
   protected constructor(
     readonly weights: ParameterArena,
     readonly sums: ExactSums,
     readonly gpt: Gpt,
     readonly packer: SumPacker,
-    /** Of the lists for one micro-batch and for a stack. */
-    readonly parts: ReadonlyMap<number, readonly GradientPart[]>,
+    /** By stack: for a single micro-batch and for a full stack. */
+    readonly segments: ReadonlyMap<number, readonly GradientSegment[]>,
   ) {}
 
-  /** Over weights that are there already and are not written. Throws LT_GPU_MEMORY. */
+  /** Builds an engine on existing weights, which it does not write. Throws LT_GPU_MEMORY. */
   static async over(
     kernels: KernelCache,
     weights: ParameterArena,
@@ -64,8 +64,8 @@ export class GradientEngine {
     const lists = sizes.map((stack) => gpt.gradientList({ stack, accumulate: true }));
     await DispatchList.warmUp(gpu, lists, onProgress);
     sums.clear(gpu);
-    const parts = new Map(sizes.map((size, i) => [size, partsOf(packer.finals(lists[i]))]));
-    return new GradientEngine(weights, sums, gpt, packer, parts);
+    const segments = new Map(sizes.map((size, i) => [size, segmentsOf(packer.finals(lists[i]))]));
+    return new GradientEngine(weights, sums, gpt, packer, segments);
   }
 
   get gpu(): Gpu {
@@ -77,8 +77,8 @@ export class GradientEngine {
   }
 
   /**
-   * Queues one micro-batch, or a whole stack: its gradients and losses are added to the sums. Resolves when the adapter is
-   * done with it; its report counts from the last time the sums were cleared.
+   * Queues one micro-batch, or a whole stack, and adds its gradients and losses to the sums. Resolves when the adapter
+   * is done. The report covers everything since the sums were last cleared.
    */
   gradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext): Promise<StepReport> {
     this.gpt.submitGradient(batches, context);
@@ -86,8 +86,9 @@ export class GradientEngine {
   }
 
   /**
-   * As `gradient` in mixed precision, after those of `done`, which it joins: with the largest loss scale, from 2 **
-   * `first` down, by which nothing overflows. As a sum cannot be taken apart, those before it are computed again then.
+   * Like `gradient`, in mixed precision: uses the largest loss scale, from 2 ** `first` down, at which nothing
+   * overflows. Appends the micro-batch to `done`. After an overflow the micro-batches in `done` are computed again,
+   * because one gradient cannot be removed from a sum.
    */
   async gradientByScale(
     batch: MicroBatch,
@@ -108,8 +109,8 @@ export class GradientEngine {
   }
 
   /**
-   * As `gradient`, and tells of each bucket as soon as its sums are final, while the rest still computes. It is silent
-   * from the first value on that is not finite or too large.
+   * Like `gradient`, and calls `onFinal` for each bucket as soon as its sums are final, while the rest still computes.
+   * After the first value that is not finite or too large it calls it no more.
    */
   async gradientByBucket(
     batches: readonly MicroBatch[],
@@ -119,11 +120,11 @@ export class GradientEngine {
     this.gpt.loadGradient(batches, context);
     const stack = batches.length;
     const gradient = this.gpt.gradientList({ stack, accumulate: true });
-    const parts = this.parts.get(stack) ?? [];
+    const segments = this.segments.get(stack) ?? [];
     const reports: Promise<StepReport>[] = [];
     let from = 0;
     let good = true;
-    for (const { buckets, dispatches } of [...parts, { buckets: [], dispatches: gradient.length }]) {
+    for (const { buckets, dispatches } of [...segments, { buckets: [], dispatches: gradient.length }]) {
       if (dispatches > from) gradient.submit(this.gpu, from, dispatches);
       from = dispatches;
       const report = this.sums.readReport().then((r) => {
@@ -132,13 +133,16 @@ export class GradientEngine {
         return r;
       });
       reports.push(report);
-      // The adapter is never idle, and a bucket is packed soon after it is final.
-      if (reports.length > PARTS_AHEAD) await reports[reports.length - 1 - PARTS_AHEAD];
+      // Keeps the adapter busy, and lets a bucket be packed soon after it is final.
+      if (reports.length > SEGMENTS_AHEAD) await reports[reports.length - 1 - SEGMENTS_AHEAD];
     }
     return (await Promise.all(reports))[reports.length - 1];
   }
 
-  /** Which of a stack has a gradient or a loss that is not finite or too large, each computed alone. Leaves the sums zero. */
+  /**
+   * Index of the micro-batch whose gradient or loss is not finite or too large: computes each alone. Leaves the sums
+   * zero.
+   */
   async wrongOf(batches: readonly MicroBatch[], context: StepContext): Promise<number> {
     let wrong = 0;
     for (const [i, batch] of batches.length > 1 ? batches.entries() : []) {
@@ -151,21 +155,21 @@ export class GradientEngine {
     return wrong;
   }
 
-  /** The losses of one micro-batch, or of a whole stack, by the weights as they are, without dropout. */
+  /** The losses of one micro-batch, or of a whole stack, with the current weights and without dropout. */
   losses(batches: readonly MicroBatch[]): Promise<StepReport> {
     this.gpt.submitLoss(batches);
     return this.sums.takeReport(this.gpu);
   }
 }
 
-/** What a worker holds on its adapter: a copy of the weights, what computes by it, and the unpacking of the way down. */
+/** A worker's engine: a copy of the weights, the graph that computes with it, and the unpacking of received weights. */
 export class WorkerEngine extends GradientEngine {
   private constructor(
-    { weights, sums, gpt, packer, parts }: GradientEngine,
+    { weights, sums, gpt, packer, segments }: GradientEngine,
     readonly follower: WeightFollower,
     readonly checks: WeightChecks,
   ) {
-    super(weights, sums, gpt, packer, parts);
+    super(weights, sums, gpt, packer, segments);
   }
 
   static async create(

@@ -6,22 +6,22 @@ import { idsOf } from '../round/sets.js';
 import type { WeightsFrame } from './held-frames.js';
 import { HeldWork } from './held-work.js';
 import { WeightsIn } from './weights-in.js';
-import type { Dealt, Work } from './work.js';
+import type { DealtWork, Work } from './work.js';
 
-/** What a worker's state asks of whoever has the connection and the adapter. */
+/** What a worker's state needs from its shell. */
 export interface WorkerOutput {
   send(message: WorkerMessage): void;
-  /** Weights are due: `applyDue` and, where they are complete, `verify`, one after the other. */
+  /** Weights are due: call `applyDue` and, if they are complete, `verify`. */
   weightsDue(): void;
-  /** To be computed after what was dealt before it, by weights of its version. */
+  /** Compute the work after those dealt before it, with weights of its version. */
   queue(work: Work): void;
-  /** It was revoked before it ran: it is never to run. */
+  /** The work was revoked before it ran: never run it. */
   drop(work: Work): void;
 }
 
 /**
- * What a worker knows of a run and answers, without an adapter, a socket or a clock: the versions of its weights, the
- * assignments that it has, and every message about them. The simulator runs it as it is.
+ * A worker's state and its answers, without an adapter, a socket or a clock: the versions of its weights, its
+ * assignments, and every message about them. The simulator runs this class unchanged.
  */
 export class WorkerState {
   readonly #weights: WeightsIn;
@@ -35,7 +35,7 @@ export class WorkerState {
     this.#weights = new WeightsIn(values);
   }
 
-  /** The version by which can be computed; -1 before the first. */
+  /** The version to compute with; -1 before the first. */
   get verified(): number {
     return this.#weights.verified;
   }
@@ -46,7 +46,7 @@ export class WorkerState {
     this.output.weightsDue();
   }
 
-  /** As `HeldFrames.add`. */
+  /** See `HeldFrames.add`. */
   frame(frame: Frame): Promise<void> | undefined {
     const taken = this.#weights.add(frame);
     if (taken !== undefined) this.output.weightsDue();
@@ -54,8 +54,8 @@ export class WorkerState {
   }
 
   /**
-   * Has `apply` take the weights that are due (`WeightsIn.takeDue`) and asks for what is lacking. Returns the version to
-   * verify where every bucket is of it.
+   * Applies due weights (`WeightsIn.takeDue`) and asks for lacking buckets. Returns the version to verify, if every
+   * bucket has it.
    */
   applyDue(apply: (frame: WeightsFrame) => void): number | undefined {
     const { lacking, isComplete } = this.#weights.takeDue(apply);
@@ -63,7 +63,9 @@ export class WorkerState {
     return isComplete ? this.#weights.announced : undefined;
   }
 
-  /** Whether the weights of `version` have the owner's checksums; it is told so, or what it is to send again. */
+  /**
+   * Whether the weights of `version` have the owner's checksums. Sends `ready`, or `mismatch` with the wrong buckets.
+   */
   verify(version: number, sums: readonly Checksum[]): boolean {
     const wrong = this.#weights.verify(version, sums);
     if (wrong.length > 0) this.#lacks(wrong);
@@ -75,8 +77,8 @@ export class WorkerState {
     this.output.send({ type: 'mismatch', buckets });
   }
 
-  /** Throws LT_CLUSTER_MALFORMED for what no coordinator deals. */
-  deal(dealt: Dealt): void {
+  /** Throws LT_CLUSTER_MALFORMED for an assignment that no coordinator deals. */
+  deal(dealt: DealtWork): void {
     const { kind, step } = dealt;
     const { announced } = this.#weights;
     if (kind === 'step' && step > announced + 1) throw malformed(`work of step ${step}, which is not yet`);
@@ -89,7 +91,9 @@ export class WorkerState {
     this.output.send({ type: 'handed-back', assignment, microBatches });
   }
 
-  /** What has not begun goes at once: a coordinator that deals and revokes must not fill the memory either. */
+  /**
+   * Work that has not begun is dropped at once, so that a coordinator cannot fill the memory by dealing and revoking.
+   */
   revoke(assignment: number): void {
     const work = this.#works.revoke(assignment);
     if (work === undefined || work.running) return;
@@ -97,29 +101,29 @@ export class WorkerState {
     this.#works.finish(work);
   }
 
-  /** What has begun of a work, and how many of them are done. */
+  /** Reports how many micro-batches have begun and how many are done. */
   progress({ dealt: { assignment }, begun }: Work, done: number): void {
     this.output.send({ type: 'progress', assignment, begun, done });
   }
 
-  /** The work ends here: `microBatch` of it is not finite, or overflows. */
+  /** Ends the work: the result of `microBatch` is not finite, or overflows. */
   refuse({ dealt: { assignment } }: Work, microBatch: number, what: string): void {
     this.output.send({ type: 'refused', assignment, microBatch, what });
   }
 
-  /** The losses of an evaluation, on the grid. */
+  /** Reports an evaluation's sum of losses in fixed point. */
   evaluated({ dealt: { assignment }, microBatches }: Work, sum: bigint, finite: boolean): void {
     const low = Number(BigInt.asUintN(32, sum));
     const high = Number(BigInt.asUintN(32, sum >> 32n));
     this.output.send({ type: 'evaluated', assignment, microBatches: idsOf(microBatches), low, high, finite });
   }
 
-  /** It is done, or given up. */
+  /** The work is done or given up. */
   finish(work: Work): void {
     this.#works.finish(work);
   }
 
-  /** The connection is gone: nothing of all this counts any more. */
+  /** The connection has ended: drops all work and weights. */
   end(): void {
     this.#works.revokeAll();
     this.#weights.clear();

@@ -1,26 +1,26 @@
 import { sumWorkers, type WorkerTotal, workerKey } from '../../src/report/workers.js';
 
-/** Who has computed something. */
+/** A worker, or the owner's adapter, that has computed something. */
 export type Contributor = Pick<WorkerTotal, 'name' | 'adapter' | 'bitClass'>;
 
-/** Contributors that are told apart; whoever comes later is one with all others who do. */
+/** Contributors that are counted separately. Later ones are counted together. */
 const MOST_CONTRIBUTORS = 1000;
 const OTHERS: Contributor = { name: 'others', adapter: '', bitClass: '' };
 
 /**
- * What the contributors of one start of a coordinator have computed, whether they are still there or not: by what was
- * dealt to them and came back, never by what they say.
+ * What each contributor has computed since the coordinator started, connected or not. Based on what was dealt and came
+ * back, never on what a worker says.
  */
 export class WorkerTally {
   #totals = new Map<string, WorkerTotal>();
   readonly #told = new Map<string, WorkerTotal>();
 
-  /** `workMs`: by the coordinator's clock. */
+  /** `workMs`: measured by the coordinator's clock. */
   credit(who: Contributor, tokens: number, workMs: number): void {
     const { name, adapter, bitClass } = who;
     let key = workerKey(who);
     let total = this.#totals.get(key) ?? { name, adapter, bitClass, tokens: 0, computeMs: 0 };
-    // Names are free, so that their number needs an end.
+    // Workers choose their names, so the number of entries needs a limit.
     if (!this.#totals.has(key) && this.#totals.size >= MOST_CONTRIBUTORS) {
       key = workerKey(OTHERS);
       total = this.#totals.get(key) ?? { ...OTHERS, tokens: 0, computeMs: 0 };
@@ -28,18 +28,18 @@ export class WorkerTally {
     this.#totals.set(key, { ...total, tokens: total.tokens + tokens, computeMs: total.computeMs + workMs });
   }
 
-  /** In the order in which they came. */
+  /** In the order of their first credit. */
   get all(): readonly WorkerTotal[] {
     return [...this.#totals.values()];
   }
 
-  /** Less what those computed that are `present`, which is said of them elsewhere. */
+  /** The totals minus those of the workers in `present`, which are listed elsewhere. */
   without(present: Iterable<WorkerTotal>): WorkerTotal[] {
     const gone = [...present].map((total) => ({ ...total, tokens: -total.tokens, computeMs: -total.computeMs }));
     return sumWorkers([...this.#totals.values(), ...gone]).filter(({ tokens }) => tokens > 0);
   }
 
-  /** What each has computed since the last call. */
+  /** What each contributor has computed since the last call. */
   takeNews(): WorkerTotal[] {
     return this.all.flatMap((total) => {
       const key = workerKey(total);

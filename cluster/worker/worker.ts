@@ -7,36 +7,36 @@ import type { Frame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import { END_REASONS, type MessageFromCoordinator, type Welcome } from '../protocol/protocol.js';
 import type { WorkerConnection } from '../transport/connection.js';
-import { computeLosses, computeStep, type WorkerSession } from './compute.js';
+import { type ComputeContext, computeLosses, computeStep } from './compute.js';
 import type { WorkerOptions } from './options.js';
 import { WeightsLoop } from './weights-loop.js';
 import type { Work } from './work.js';
 import { WorkTimes } from './work-times.js';
 import { WorkerState } from './worker-state.js';
 
-/** What waits for its turn; of an assignment, its work. */
+/** A task in the queue; `work` if it computes an assignment. */
 interface Task {
   readonly run: () => Promise<void>;
   readonly work?: Work;
 }
 
-/** Probes that wait at once: a coordinator asks for two. */
+/** Most probes that may wait at once; a coordinator asks for two. */
 const MOST_PROBES = 4;
 
 /**
- * A worker: computes what it is dealt with the weights it is sent, and owns nothing. This is its shell: the connection, the
- * adapter, and one queue of tasks (set-up, probes and assignments, in the order in which they came); what it knows and
- * answers is `WorkerState`. Work for step s waits until every bucket is at version s - 1 and verified. What a coordinator
- * sends ahead is held in bounded memory (`HeldWork`, `HeldFrames`); beyond that the connection ends with
- * LT_CLUSTER_MALFORMED, which is not tried again.
+ * A worker computes what it is dealt with the weights it is sent, and owns no state of the run. This class is its
+ * shell: the connection, the adapter, and one queue of tasks (set-up, probes and assignments, in order of arrival).
+ * `WorkerState` holds what it knows and answers. Work for step s waits until every bucket is at version s - 1 and
+ * verified. What a coordinator sends ahead is held in bounded memory (`HeldWork`, `HeldFrames`). Beyond that bound the
+ * connection ends with LT_CLUSTER_MALFORMED, which is not retried.
  */
 export class Worker {
   readonly #connection: WorkerConnection;
   readonly #options: WorkerOptions;
   readonly #times = new WorkTimes();
   #isWelcome = false;
-  /** Once the engine is there. */
-  #session: WorkerSession | undefined;
+  /** Set once the engine is built. */
+  #context: ComputeContext | undefined;
   #tasks: Task[] = [];
   #probes = 0;
   #work: Promise<void> | undefined;
@@ -82,10 +82,10 @@ export class Worker {
     connection.send({ type: 'join', name: options.name, adapter: described, lacksShaders });
   }
 
-  /** Works until the connection ends or the coordinator stops; resolves with the reason, and with no work in hand. */
+  /** Works until the connection ends or the coordinator stops. Resolves with the reason once no work is running. */
   async run(): Promise<LantrainError> {
     const reason = await this.#ended;
-    await Promise.all([this.#work, this.#session?.weights.settled()]);
+    await Promise.all([this.#work, this.#context?.weights.settled()]);
     return reason;
   }
 
@@ -93,8 +93,8 @@ export class Worker {
     if (this.#over !== undefined) return;
     this.#over = reason;
     this.#tasks = [];
-    this.#session?.state.end();
-    this.#session?.weights.end(reason);
+    this.#context?.state.end();
+    this.#context?.weights.end(reason);
     this.#tellEnd(reason);
   }
 
@@ -120,11 +120,11 @@ export class Worker {
     }
   }
 
-  /** A failure of this worker's own: it says so and ends, nothing of the run is harmed. */
+  /** This worker itself failed: it closes the connection with the reason. The run is not harmed. */
   #fail(error: unknown): void {
     const known =
       error instanceof LantrainError ? error : new LantrainError('LT_CLUSTER_WORKER', `the worker failed: ${error}`);
-    // The coordinator shows it to its user, who knows nothing of this machine's driver.
+    // The coordinator shows the message to its user, who knows nothing about this machine's driver.
     this.#connection.close(new LantrainError(known.code, withoutDriversWords(known), { cause: known }));
     this.#end(known);
   }
@@ -164,8 +164,8 @@ export class Worker {
       onNote?.({ note: 'ready', version });
     };
     const weights = new WeightsLoop(state, engine, onVerified, (error) => this.#fail(error));
-    this.#session = { connection, welcome, engine, state, weights, times: this.#times, options: this.#options };
-    // Before that, none is due.
+    this.#context = { connection, welcome, engine, state, weights, times: this.#times, options: this.#options };
+    // Frames are accepted only from here on.
     connection.frames = {
       incarnation: welcome.incarnation,
       buckets: welcome.buckets,
@@ -174,9 +174,9 @@ export class Worker {
     };
   }
 
-  #ready(): WorkerSession {
-    if (this.#session === undefined) throw malformed('work before the answer to a welcome');
-    return this.#session;
+  #ready(): ComputeContext {
+    if (this.#context === undefined) throw malformed('work before the answer to a welcome');
+    return this.#context;
   }
 
   async #probe({ probe, nonce }: MessageFromCoordinator<'probe'>): Promise<void> {

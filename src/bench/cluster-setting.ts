@@ -15,9 +15,9 @@ import { microBatches } from '../train/batches.js';
 import { initializeWeights } from '../train/engine.js';
 import type { Setting } from './cluster-table.js';
 import { median, rounded } from './figures.js';
-import type { Lobby } from './lobby.js';
 import { type BenchShape, randomBatches } from './shape.js';
 import { type Said, stepParts } from './step-parts.js';
+import type { WaitingWorkers } from './waiting-workers.js';
 
 /** The timed steps of a setting take about this long. */
 const TIMED_MS = 20_000;
@@ -28,9 +28,9 @@ const MOST_STEPS = 50;
 export interface SettingRequest {
   /** With the setting's own batch. */
   readonly bench: BenchShape;
-  /** Workers that wait in the lobby. */
+  /** Names of waiting workers. */
   readonly names: readonly string[];
-  readonly lobby: Lobby;
+  readonly waitingWorkers: WaitingWorkers;
   /** What is trained on; random tokens when absent. */
   readonly data: Dataset | undefined;
   /** Of the coordinator: another one for every setting. */
@@ -45,9 +45,9 @@ export interface SettingRequest {
 
 export type MeasuredSetting = Omit<Setting, 'event' | 'scaling' | 'workers' | 'batch' | 'efficiency'>;
 
-/** Times steps of a cluster whose coordinator is here, on `gpu`. */
+/** Times steps of a cluster whose coordinator is this process, on `gpu`. */
 export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise<MeasuredSetting> {
-  const { bench, names, lobby, data, incarnation, skip, failed, onProgress } = request;
+  const { bench, names, waitingWorkers, data, incarnation, skip, failed, onProgress } = request;
   const { options, model, shape } = bench;
   const tokensPerStep = options.batch * model.context;
   let fences = 0;
@@ -65,7 +65,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
     minWorkers: names.length,
     exact: false,
     audit: 0,
-    // Whoever comes computes; nobody confirms anything here.
+    // Any worker may compute, and nothing is confirmed here.
     ownClass: { name: 'bench', nonce: new Uint8Array(PROBE_NONCE_BYTES), salted: { reference: '', run: '' } },
     ownerComputes: false,
     onNote: (note) => {
@@ -76,7 +76,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
   const members: RemoteWorker[] = [];
   try {
     initializeWeights(engine, options.weights, options.seed);
-    for (const name of names) lobby.admit(name, engine);
+    for (const name of names) waitingWorkers.admit(name, engine);
     members.push(...engine.members.values());
     const batches = batchesOf(bench, data);
     let number = 0;

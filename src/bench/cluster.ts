@@ -22,32 +22,32 @@ import { measureSetting } from './cluster-setting.js';
 import { barOf, HEAD, NOTHING, rowOf, type Scaling, type Setting, titleOf } from './cluster-table.js';
 import { percent, rounded } from './figures.js';
 import { type Intake, measureIntake } from './intake.js';
-import { Lobby } from './lobby.js';
 import type { BenchRequest, Progress } from './request.js';
 import { type BenchShape, benchShape, describeShape } from './shape.js';
+import { WaitingWorkers } from './waiting-workers.js';
 
 export interface ClusterBenchRequest extends Omit<BenchRequest, 'plan'> {
   /** Numbers of workers, ascending. */
   readonly workers: readonly number[];
   /** Steps before the timed ones. */
   readonly skip: number;
-  /** Wait for workers from other machines here, instead of starting some. */
+  /** Waits here for workers from other machines, instead of starting some. */
   readonly listen?: { readonly host: string; readonly port: number };
   readonly plain: boolean;
   readonly svg?: string;
   readonly intake: boolean;
 }
 
-/** Where what is measured goes. */
+/** Output of the benchmark. */
 export interface ClusterBenchOutput {
   /** A result, for programs. */
   readonly event: (event: Setting | ({ readonly event: 'bench-intake' } & Intake)) => void;
   /** A row of the table of settings, for people. */
   readonly row: (text: string) => void;
-  /** Whatever else there is to say. */
+  /** Any other line. */
   readonly line: (text: string) => void;
   readonly progress: Progress;
-  /** What to paste on another machine, which reaches this one at `host`. */
+  /** Commands to paste on another machine. `host`: this machine's address. */
   readonly joinLines: (url: string, host: string) => readonly string[];
 }
 
@@ -56,7 +56,7 @@ const LOCAL_JOIN_MS = 120_000;
 const INTAKE_ROUNDS = 5;
 const INTAKE_FRAMES = 200;
 
-/** `lantrain bench cluster`: what workers bring, alone and together. */
+/** `lantrain bench cluster`: measures throughput of workers, alone and together. */
 export async function benchCluster(request: ClusterBenchRequest, output: ClusterBenchOutput): Promise<void> {
   if (request.svg !== undefined) checkWritableFile(request.svg);
   const bench = benchShape(request.preset, request.explicit);
@@ -81,7 +81,7 @@ export async function benchCluster(request: ClusterBenchRequest, output: Cluster
 }
 
 class ClusterBench {
-  readonly #lobby = new Lobby();
+  readonly #waitingWorkers = new WaitingWorkers();
   readonly #alone = new Map<string, number>();
   #incarnation = 0;
   #server: ClusterServer | undefined;
@@ -127,17 +127,17 @@ class ClusterBench {
         await measure('strong', names.slice(0, count), batch);
         await measure('weak', names.slice(0, count), count * batch);
       }
-      // They come back after each setting; those who are here are told that it was the last.
+      // Workers reconnect after each setting. Waits for them, so that they can be told that it was the last.
       const isBack = (waiting: readonly string[]) => names.every((name) => waiting.includes(name));
-      if (!isLocal) await this.#lobby.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
+      if (!isLocal) await this.#waitingWorkers.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
-      this.#lobby.dismiss();
+      this.#waitingWorkers.dismiss();
       await this.#server?.close(END_REASONS.done);
       this.#data?.close();
     }
   }
 
-  /** A device is given back at once: its memory is needed again. */
+  /** Destroys the device at once: its memory is needed again. */
   async #withGpu<T>(use: (gpu: Gpu) => T | Promise<T>): Promise<T> {
     const gpu = await openGpu(this.request.adapter);
     try {
@@ -165,7 +165,7 @@ class ClusterBench {
       allowPlain: plain,
       version: version(),
       limits: COORDINATOR_LIFE,
-      onConnection: this.#lobby.enter,
+      onConnection: this.#waitingWorkers.add,
     });
     return server;
   }
@@ -175,18 +175,18 @@ class ClusterBench {
     return this.#server;
   }
 
-  /** Workers of other machines, as many as are asked for. */
+  /** Waits for `count` workers of other machines; returns their names. */
   async #gather(count: number): Promise<string[]> {
     const { host } = this.request.listen ?? { host: '127.0.0.1' };
     const { host: shown, remark } = await ownAddress(host);
     const lines = this.output.joinLines(this.#listening.joinUrl(shown), shown);
     for (const line of [...lines, ...(remark ? [remark] : [])]) this.output.line(line);
     this.output.line(`waiting  for ${count} workers`);
-    await this.#lobby.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
-    return this.#lobby.names.slice(0, count);
+    await this.#waitingWorkers.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
+    return this.#waitingWorkers.names.slice(0, count);
   }
 
-  /** One process without a network: the same shape on what one worker has. */
+  /** Measures one process without a network, with the same shape and one worker's cores. */
   async #train(core: number | undefined): Promise<void> {
     const { options } = this.bench;
     const { steps, adapter } = this.request;
@@ -209,7 +209,7 @@ class ClusterBench {
     });
   }
 
-  /** `cores`: of the workers to start for it; absent, they wait in the lobby. */
+  /** `cores`: of the workers to start; absent: the workers are connected already. */
   async #measure(
     scaling: Scaling,
     names: readonly string[],
@@ -227,13 +227,13 @@ class ClusterBench {
     failed.catch(() => {});
     try {
       const timeout = cores === undefined ? 0 : LOCAL_JOIN_MS;
-      await this.#lobby.until((waiting) => names.every((name) => waiting.includes(name)), timeout, failed);
+      await this.#waitingWorkers.until((waiting) => names.every((name) => waiting.includes(name)), timeout, failed);
       const { steps, skip } = this.request;
       const found = await this.#withGpu((gpu) =>
         measureSetting(gpu, {
           bench: { ...this.bench, options: { ...this.bench.options, batch } },
           names,
-          lobby: this.#lobby,
+          waitingWorkers: this.#waitingWorkers,
           data: this.#data,
           incarnation: ++this.#incarnation,
           steps,

@@ -1,7 +1,7 @@
 import { appendFileSync, cpSync, readFileSync, rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import { afterAll, expect } from 'vitest';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import type { RunDirectory } from '../../src/checkpoint/run.js';
 import { remarkOf } from '../../src/cli/ending.js';
@@ -87,7 +87,7 @@ slowTest(
     appendFileSync(at('lied-to', 'metrics.jsonl'), `${JSON.stringify(contributed)}\n`);
     const args = ['--resume', 'lied-to', '--steps', '6', '--audit', '1'];
     const { coordinator, url } = await startCoordinator(args, folder.path);
-    const engines = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
+    const engines = new EngineCache(await Gpu.open(openDawn()), loadShaders());
     const connection = await join(url, {}, false);
     const liar = new Worker(connection, { engines, name: 'liar' });
     liesFrom(1)(connection);

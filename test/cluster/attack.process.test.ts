@@ -1,12 +1,12 @@
-/** Who means harm gets nowhere: a coordinator is attacked while an honest worker computes beside it. */
+/** Attacks do not succeed: a coordinator is attacked while an honest worker computes for it. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { IS_THOROUGH, sampled } from '../thorough.js';
-import { Arena } from './attack/arena.js';
+import { AttackedCluster } from './attack/attacked-cluster.js';
 import { Attacker, buildAttacker } from './attack/attacker.js';
-import { attackTwice, GROUNDS, type Ground, PLANS, QUICK } from './attack/attacks.js';
+import { attackTwice, COORDINATORS, type CoordinatorKind, PLANS, QUICK } from './attack/attacks.js';
 
 const SEED = 17;
-/** The attacks that every run has: of a member, and of a stranger. */
+/** Attacks that every run makes: by a member, and by a stranger. */
 const ALWAYS = ['ping-flood', 'silent-sockets'];
 let program: Awaited<ReturnType<typeof buildAttacker>>;
 beforeAll(async () => {
@@ -14,37 +14,38 @@ beforeAll(async () => {
 });
 afterAll(() => program.remove());
 
-// Loopback addresses other than 127.0.0.1, and the memory of another process, are Linux's.
-describe.skipIf(process.platform !== 'linux').each(sampled(Object.keys(GROUNDS) as Ground[], 3))(
+// Only Linux has loopback addresses other than 127.0.0.1, and shows the memory of another process.
+describe.skipIf(process.platform !== 'linux').each(sampled(Object.keys(COORDINATORS) as CoordinatorKind[], 3))(
   'a coordinator (%s)',
-  (ground) => {
-    let arena: Arena | undefined;
+  (coordinatorKind) => {
+    let cluster: AttackedCluster | undefined;
     let attacker: Attacker | undefined;
 
     afterAll(async () => {
-      await arena?.remove();
+      await cluster?.remove();
       await attacker?.kill();
     });
 
     test.each(
       PLANS.filter(
-        ({ ground: where, isLong, name }) => where === ground && !isLong && (IS_THOROUGH || ALWAYS.includes(name)),
+        ({ coordinatorKind: where, isLong, name }) =>
+          where === coordinatorKind && !isLong && (IS_THOROUGH || ALWAYS.includes(name)),
       ),
     )('a coordinator goes on training under $name', async (plan) => {
       attacker ??= new Attacker(program.path);
-      // One that an attack has ended is that attack's failure, not the next one's.
-      if (arena?.coordinator.running === false) {
-        await arena.remove();
-        arena = undefined;
+      // A coordinator that an attack has ended is replaced: that failure is not the next attack's.
+      if (cluster?.coordinator.running === false) {
+        await cluster.remove();
+        cluster = undefined;
       }
-      arena ??= await Arena.open(GROUNDS[ground]);
-      const { faults } = await attackTwice(arena, attacker, plan, SEED, QUICK);
+      cluster ??= await AttackedCluster.open(COORDINATORS[coordinatorKind]);
+      const { faults } = await attackTwice(cluster, attacker, plan, SEED, QUICK);
       expect(faults).toEqual([]);
     });
 
     test('a coordinator has the digest and the losses of train after all attacks', async () => {
-      expect(arena?.coordinator.running).toBe(true);
-      const { isExact, why } = await (arena as Arena).end();
+      expect(cluster?.coordinator.running).toBe(true);
+      const { isExact, why } = await (cluster as AttackedCluster).end();
       expect(isExact, why).toBe(true);
     });
   },

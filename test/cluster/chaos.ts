@@ -1,10 +1,10 @@
 /**
- * Real processes under real signals: three workers, one killed every few steps and replaced, one stopped for a while,
- * the coordinator killed in the middle of a step and started again. Each round is a run of its own, drawn from the seed;
- * it must end with the digest, and with the losses, of `lantrain train`.
+ * Real processes under real signals: three workers, one killed every few steps and replaced, one stopped for a while;
+ * the coordinator is killed during a step and started again. Each round is a run of its own, drawn from the seed. It
+ * must end with the digest and the losses of `lantrain train`.
  *
- * The seed fixes what is done at which step; the moment within the step is drawn as well, but what it hits is the
- * machine's affair.
+ * The seed fixes what is done at which step. The moment within the step is drawn as well, but its effect depends on the
+ * machine.
  *
  *     npm run chaos -- --seconds 600 --seed 7
  */
@@ -14,23 +14,23 @@ import { type Event, Lantrain, lossesOf, startCoordinator, startWorker } from '.
 import { type Draw, drawnOptions, eventsOf, runByCommandLine, type SeededOptions, seededRounds } from './seeded.js';
 
 export interface ChaosOptions extends SeededOptions {
-  /** Updates of a round. */
+  /** Number of steps of a round. */
   readonly steps: number;
 }
 
 const WORKERS = 3;
-/** Milliseconds that a worker sleeps after each micro-batch, so that a signal can meet it in the middle of a step. */
+/** Milliseconds that a worker sleeps after each micro-batch, so that a signal can hit it during a step. */
 const DRAG = ['--drag', '60'];
 const STOPPED_MS = 7000;
-/** Without a step for so long, the run has come to a stop. */
+/** Without a step for this time, the run counts as stuck. */
 const STUCK_MS = 90_000;
 
-/** Throws, with the seed in the message, when a round does not end as the single process does. */
+/** Throws, with the seed in the message, if a round does not end like the single process. */
 export function chaos(options: ChaosOptions): Promise<void> {
-  return seededRounds('chaos', options, (_, draw, say) => new Round(draw, options.steps, say).run());
+  return seededRounds('chaos', options, (_, draw, say) => new ChaosRound(draw, options.steps, say).run());
 }
 
-class Round {
+class ChaosRound {
   readonly #folder = workFolder();
   readonly #workers = new Set<Lantrain>();
   readonly #names = new Map<string, Lantrain>();
@@ -89,7 +89,7 @@ class Round {
     ];
   }
 
-  /** Starts a coordinator; after a restart its port and token are the old ones, so workers need not be told. */
+  /** Starts a coordinator. After a restart its port and token are the same, so workers need no new URL. */
   async #coordinate(args: readonly string[]): Promise<void> {
     const { coordinator, url } = await startCoordinator(args, this.#folder.path, (event) => {
       if (!this.#isOver) this.#heard(event);
@@ -99,7 +99,7 @@ class Round {
     this.#url = url;
   }
 
-  /** The exit code of the coordinator that runs now; null when it was killed, once another one is there. */
+  /** Resolves with the exit code of the current coordinator; null if it was killed, once its successor runs. */
   async #ended(): Promise<number | null> {
     const code = (await this.#coordinator?.ended) ?? null;
     await this.#restarting;
@@ -130,7 +130,7 @@ class Round {
     this.#disturb(Number(step));
   }
 
-  /** What is due after this step. A worker is taken only while another one is at work. */
+  /** Does what is due after this step. A worker is killed or stopped only while another one works. */
   #disturb(step: number): void {
     if (step >= this.#restartAt && !this.#restarting) {
       this.#restartAt = Number.POSITIVE_INFINITY;
@@ -138,7 +138,7 @@ class Round {
       return;
     }
     const able = [...this.#joined].filter((name) => !this.#stopped.has(this.#names.get(name) as Lantrain));
-    // Until one was stopped, kills leave two of which one can be.
+    // Before the stop, kills leave two workers, so that one can be stopped.
     if (able.length < (step < this.#stopAt && this.#stopAt < Number.POSITIVE_INFINITY ? 3 : 2)) return;
     const name = able[this.draw.below(able.length)];
     const victim = this.#names.get(name) as Lantrain;
@@ -185,7 +185,7 @@ class Round {
     if (performance.now() - this.#movedAt > STUCK_MS) this.#fail(`no step for ${STUCK_MS / 1000} s`);
   }
 
-  /** Ends the round: the coordinator goes, and whoever waits for it sees why. */
+  /** Ends the round with a failure: kills the coordinator, so that nothing waits for it any longer. */
   #fail(why: string): void {
     this.say(`failed: ${why}`);
     this.#failure ??= why;

@@ -5,7 +5,7 @@ import { encodeFrame } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, type WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
 import { bitClassOf, ownBitClass } from '../../cluster/worker/bit-class.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';
@@ -24,7 +24,7 @@ describe('the bit class that a worker claims', () => {
     const claims = {
       honest: HASH,
       last: { ...HASH, run: `${HASH.run.slice(0, -1)}0` },
-      // What everybody reads of the owner's class, with anything behind it.
+      // The readable prefix of the owner's hashes, with other digits after it.
       named: { reference: CLASS.split('-')[0].padEnd(64, '0'), run: CLASS.split('-')[1].padEnd(64, '0') },
       swapped: { reference: HASH.run, run: HASH.reference },
     };
@@ -65,14 +65,14 @@ describe('the bit class that a worker claims', () => {
     }
     for (const { salted, name } of own) expect(bitClassOf(salted)).not.toBe(name);
     device.device.destroy();
-    // A worker of this adapter gives what its owner expects, whatever it was asked before.
-    const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
-    await keeper.get({ ...shape, microBatches: 4 });
+    // A worker on this adapter gives the hashes that its owner expects, whatever it was asked before.
+    const engineCache = new EngineCache(await Gpu.open(openDawn()), loadShaders());
+    await engineCache.get({ ...shape, microBatches: 4 });
     for (const i of [0, 1, 0]) {
-      expect(await keeper.probe('run', nonces[i])).toBe(own[i].salted.run);
-      expect(await keeper.probe('reference', nonces[i])).toBe(own[i].salted.reference);
+      expect(await engineCache.probe('run', nonces[i])).toBe(own[i].salted.run);
+      expect(await engineCache.probe('reference', nonces[i])).toBe(own[i].salted.reference);
     }
-    keeper.gpu.device.destroy();
+    engineCache.gpu.device.destroy();
   });
 
   test('a coordinator asks for a bit class by the nonce of its start', async () => {
@@ -114,7 +114,7 @@ describe('who is not admitted', () => {
     const ignore = () => {};
     connection.onControl = onlyFromCoordinator({ welcome: ignore, probe: ignore, admit: ignore });
     for (const message of messages) connection.send(message);
-    // What may be said once only is counted by the connection as well.
+    // The connection also counts messages that may be sent only once.
     expect((await closed).code).toMatch(/^LT_CLUSTER_(MALFORMED|LIMIT)$/);
     expect((await test.engine.step(batches(), 1, 1, 1e-3)).loss).toBe(0);
     expect(test.engine.workers).toHaveLength(1);

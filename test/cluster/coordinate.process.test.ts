@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { type CoordinateRequest, coordinate, LantrainError, type RunEvent, train } from '../../src/index.js';
 import { openGpu } from '../../src/node/open-gpu.js';
@@ -23,9 +23,9 @@ const data = at('text.txt');
 const OPTIONS: CoordinateRequest = { ...TINY_RUN, data, steps: STEPS, listen: '127.0.0.1:0', plain: true };
 undisturbedHost();
 
-/** A worker of this process; resolves with why it was sent away. */
+/** A worker in this process; resolves with the error that ended it. */
 async function work(url: string, name: string): Promise<LantrainError> {
-  const engines = new EngineKeeper(await openGpu(), loadShaders());
+  const engines = new EngineCache(await openGpu(), loadShaders());
   try {
     return await new Worker(await joinCluster(url, {}, false), { engines, name }).run();
   } finally {
@@ -33,7 +33,7 @@ async function work(url: string, name: string): Promise<LantrainError> {
   }
 }
 
-/** Starts a worker as soon as a run says where. */
+/** Starts a worker as soon as a run reports where to join. */
 function worked(name: string) {
   const ends: Promise<LantrainError>[] = [];
   const onEvent = (event: RunEvent) => {
@@ -55,13 +55,13 @@ test('workers compute the digest of one process; the run tells where they join a
   expect(kinds.slice(0, 3)).toEqual(['listening', 'watch', 'begin']);
   expect(first('join')).toBeLessThan(first('step'));
   expect(kinds.filter((kind) => kind === 'step').length).toBe(STEPS);
-  // What is for the run's files alone comes by the same way.
+  // Events for the run's files are delivered as well.
   expect(kinds).toEqual(expect.arrayContaining(['contributed', 'workers']));
   expect(kinds.at(-1)).toBe('end');
   const end = events.at(-1);
   const tokens = STEPS * 4 * 16;
   expect(end).toMatchObject({ ...result, cluster: { mixed: false, workers: [{ name: 'ann', tokens }] } });
-  // A step that waits for a worker takes none of the run's time.
+  // A step that waits for a worker does not count as the run's time.
   const waits = events.flatMap((event) => (event.event === 'standstill' ? [event.begins] : []));
   expect(waits).toEqual([true, false]);
   const told = new Set<string>(['note', 'progress', 'listening', 'watch', 'begin', 'standstill', 'end', 'throughput']);

@@ -20,7 +20,7 @@ import {
   until,
 } from './transport-helpers.js';
 
-/** Where members that mean harm are; the honest worker is at 127.0.0.1. */
+/** Address of malicious members; the honest worker is at 127.0.0.1. */
 const EVIL = process.platform === 'linux' ? '127.0.0.2' : '127.0.0.1';
 const MIB = 2 ** 20;
 const KIB = 2 ** 10;
@@ -34,7 +34,7 @@ async function begin(limits: Partial<Limits> = {}): Promise<void> {
   good = await join(under.url);
 }
 
-async function enter(): Promise<WebSocket> {
+async function joinEvil(): Promise<WebSocket> {
   const ws = await insider(under, EVIL);
   ws.on('error', () => {});
   evil.push(ws);
@@ -51,7 +51,7 @@ beforeEach(() => {
   evil = [];
 });
 
-/** Whatever the others did, the honest worker works, and nothing of theirs is kept. */
+/** After each attack the honest worker works, and nothing of the attackers is left. */
 afterEach(async () => {
   expect(await answers(good)).toBe(true);
   await good.sendFrame(frameOf(MIB));
@@ -65,7 +65,7 @@ afterEach(async () => {
 test('whoever asks for all the credit there is, over many connections, leaves enough for an honest worker', async () => {
   await begin({ receivePoolBytes: 32 * MIB });
   for (let i = 0; i < 4; i++) {
-    const ws = await enter();
+    const ws = await joinEvil();
     for (let k = 0; k < MAX_WANTS; k++) say(ws, { type: 'want', bytes: 4 * MIB });
   }
   await until(() => under.server.pool.freeBytes <= 16 * MIB, 'their credit');
@@ -75,18 +75,18 @@ test('whoever asks for all the credit there is, over many connections, leaves en
   };
   await Promise.all(Array.from({ length: 30 }, () => good.sendFrame(frameOf(2 * MIB))));
   await until(() => bytes > 60 * MIB, 'all frames');
-  // Nobody had to be closed for that.
+  // No connection had to be closed for that.
   expect(under.ended).toEqual([]);
 });
 
 test('credit that others wait for does not grow young by a small frame now and then', async () => {
   await begin({ receivePoolBytes: 4 * MIB, creditMs: 500 });
-  const hoarder = await enter();
+  const hoarder = await joinEvil();
   await credit(hoarder, 4 * MIB - 4 * KIB);
   const ended = closeReason(hoarder);
   const stale = frameOf(4);
   const timer = setInterval(() => hoarder.readyState === hoarder.OPEN && hoarder.send(stale), 100);
-  // It waits for what the hoarder has.
+  // It waits for the hoarder's credit.
   await good.sendFrame(frameOf(MIB));
   clearInterval(timer);
   expect(await ended).toMatch(/^LT_CLUSTER_SILENT/);
@@ -94,7 +94,7 @@ test('credit that others wait for does not grow young by a small frame now and t
 
 test('credit that is used slowly, in the middle of a frame, is taken back while others wait', async () => {
   await begin({ receivePoolBytes: 4 * MIB, creditMs: 500, bytesPerSecond: 64 * KIB });
-  const ws = await enter();
+  const ws = await joinEvil();
   const bytes = 4 * MIB - 4 * KIB;
   await credit(ws, bytes);
   const socket = socketOf(ws);
@@ -108,7 +108,7 @@ test('credit that is used slowly, in the middle of a frame, is taken back while 
 
 test('credit that is used fast enough is left to its owner while others wait', async () => {
   await begin({ receivePoolBytes: 4 * MIB, creditMs: 500, bytesPerSecond: 64 * KIB });
-  const ws = await enter();
+  const ws = await joinEvil();
   const bytes = 4 * MIB - 4 * KIB;
   await credit(ws, bytes);
   const socket = socketOf(ws);
@@ -123,17 +123,17 @@ test('credit that is used fast enough is left to its owner while others wait', a
     sent += part;
     await new Promise((go) => setTimeout(go, 60));
   }
-  // What it sent is no frame, which shows when it is whole.
+  // It did not send a real frame, which shows once the message is complete.
   expect(await ended).toMatch(/^LT_CLUSTER_MALFORMED/);
   await waiting;
 });
 
-/** What is below a WebSocket of `ws`, to send it what that would not. */
+/** The socket below a WebSocket of `ws`, to send bytes that `ws` would not. */
 function socketOf(ws: WebSocket): Socket {
   return (ws as unknown as { readonly _socket: Socket })._socket;
 }
 
-/** Of a binary message in one WebSocket frame, with a mask of zeros. */
+/** The header of a binary message in one WebSocket frame, with a mask of zeros. */
 function headerOf(bytes: number): Buffer {
   const header = Buffer.alloc(14);
   header[0] = 0x82;
@@ -145,18 +145,18 @@ function headerOf(bytes: number): Buffer {
 test('a large message is refused by its header unless there is credit for all of it', async () => {
   await begin();
   for (const granted of [0, 4 * MIB - 1]) {
-    const ws = await enter();
+    const ws = await joinEvil();
     if (granted > 0) await credit(ws, granted);
     const ended = under.ended.length;
     const socket = socketOf(ws);
-    // A hundredth of what it says it has.
+    // A hundredth of the announced bytes.
     socket.write(headerOf(4 * MIB));
     socket.write(Buffer.alloc(40 * KIB, 0x4c));
     await until(() => under.ended.length > ended, 'its end');
     expect(under.ended.at(-1)?.code).toBe('LT_CLUSTER_CREDIT');
   }
-  const fragments = await enter();
-  // No part of it is large.
+  const fragments = await joinEvil();
+  // No fragment is large.
   while (fragments.readyState === fragments.OPEN) {
     fragments.send(Buffer.alloc(20 * KIB, 0x4c), { fin: false });
     await new Promise((go) => setTimeout(go, 5));
@@ -166,7 +166,7 @@ test('a large message is refused by its header unless there is credit for all of
 
 test('a control message has a bound of its own, far below that of frames', async () => {
   await begin();
-  const ws = await enter();
+  const ws = await joinEvil();
   await credit(ws, MAX_FRAME_BYTES);
   const message = encodeMessage({ type: 'leave', reason: 'x'.repeat(100_000) });
   const ended = closeReason(ws);
@@ -176,7 +176,7 @@ test('a control message has a bound of its own, far below that of frames', async
 
 test('a message that trickles in, or is fragmented without end, ends after a time', async () => {
   await begin({ messageMs: 500, bytesPerSecond: 10 * KIB });
-  const [trickle, fragments, honest] = [await enter(), await enter(), await enter()];
+  const [trickle, fragments, honest] = [await joinEvil(), await joinEvil(), await joinEvil()];
   const socket = socketOf(trickle);
   socket.write(headerOf(1000));
   const timer = setInterval(() => {
@@ -192,7 +192,7 @@ test('a message that trickles in, or is fragmented without end, ends after a tim
 
 test('answers that nobody reads are bounded in number, whoever asks for them', async () => {
   await begin({ maxQueueMessages: 500, budget: { msPerSecond: 1e6, burstMs: 1e6 } });
-  const ws = await enter();
+  const ws = await joinEvil();
   ws.pause();
   const ping = encodeMessage({ type: 'ping', at: 1 });
   let most = 0;
@@ -211,7 +211,7 @@ test('what a member says is handled within its budget, and everybody else goes o
   const busyMs = 10;
   let handled = 0;
   await begin({ budget: { msPerSecond: 50, burstMs: 100 } });
-  const ws = await enter();
+  const ws = await joinEvil();
   under.accepted[1].onControl = onlyFromWorker({
     ready: () => {
       handled++;
@@ -231,7 +231,7 @@ test('what a member says is handled within its budget, and everybody else goes o
 
 test('frames of the WebSocket protocol that are no messages are charged as well', async () => {
   await begin({ budget: { msPerSecond: 10, burstMs: 20 } });
-  const ws = await enter();
+  const ws = await joinEvil();
   const owner = under.accepted[1];
   const socket = socketOf(ws);
   const pongs = Buffer.concat(Array.from({ length: 9000 }, () => Buffer.from([0x8a, 0x80, 0, 0, 0, 0])));
@@ -239,16 +239,16 @@ test('frames of the WebSocket protocol that are no messages are charged as well'
     socket.write(pongs);
     if (i % 40 === 0) expect(await answers(good)).toBe(true);
   }
-  // They wait outside: its socket is not read, or it has been closed for not keeping to its budget.
+  // They wait: the socket is not read, or was closed because it exceeded its budget.
   expect(!owner.isOpen || socket.writableLength > MIB).toBe(true);
 });
 
 test('a member that joins twice, or asks for the same twice, is closed', async () => {
   await begin();
-  const join = await enter();
+  const join = await joinEvil();
   const ended = [closeReason(join)];
   say(join, { type: 'join', name: 'evil', adapter: 'none' });
-  const list = await enter();
+  const list = await joinEvil();
   ended.push(closeReason(list));
   say(list, { type: 'mismatch', buckets: Array.from({ length: 60_000 }, () => 1) });
   const [twice, same] = await Promise.all(ended);
@@ -258,9 +258,9 @@ test('a member that joins twice, or asks for the same twice, is closed', async (
 
 test('who is told to go and goes on sending is cut off', async () => {
   await begin();
-  const ws = await enter();
+  const ws = await joinEvil();
   const socket = socketOf(ws);
-  // It does not hear that it is to go, and never ends the message.
+  // It ignores the close, and never ends the message.
   ws.removeAllListeners();
   socket.removeAllListeners('data');
   socket.on('error', () => {});

@@ -46,7 +46,7 @@ test('workers of this machine compute a run for a host program, which is told of
 slowTest('a worker that cannot start is told of each time, and the run fails when none stays up', async () => {
   const notes: string[] = [];
   const onEvent = (event: RunEvent) => void (event.event === 'note' && notes.push(event.text));
-  // What a child process inherits: Node does not start with an option that it does not know.
+  // A child process inherits this: Node does not start with an unknown option.
   vi.stubEnv('NODE_OPTIONS', '--no-such-option');
   const why = await failure('LT_CLUSTER_WORKER', () => demo({ ...request('none', 3), workers: 1 }, { onEvent }));
   vi.unstubAllEnvs();

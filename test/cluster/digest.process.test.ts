@@ -6,7 +6,7 @@ import { Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './pro
 const folder = workFolder();
 afterAll(() => folder.remove());
 
-/** Eight micro-batches a step, so that three workers have unequal shares. */
+/** Eight micro-batches a step, so that three workers get unequal numbers. */
 const BASE = [...SMALL, '--batch', '8', '--micro-batch', '1', '--steps', '9'];
 
 async function alone(name: string, options: readonly string[]) {
@@ -15,7 +15,7 @@ async function alone(name: string, options: readonly string[]) {
   return run;
 }
 
-/** One worker for each entry: what it is dragged by, in milliseconds a micro-batch. */
+/** One worker for each entry of `drags`: its delay in milliseconds per micro-batch. */
 async function together(name: string, options: readonly string[], drags: readonly number[]) {
   const args = [...options, '--out', name, '--min-workers', String(drags.length)];
   const { coordinator, url } = await startCoordinator(args, folder.path);

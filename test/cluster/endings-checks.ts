@@ -4,7 +4,7 @@ import { listCheckpoints } from '../../src/checkpoint/checkpoint.js';
 import type { Event } from './processes.js';
 import { eventsOf } from './seeded.js';
 
-/** What lies on the disk of a run. */
+/** State of a run on disk. */
 export interface Disk {
   readonly path: string;
   readonly exists: boolean;
@@ -12,11 +12,11 @@ export interface Disk {
   readonly events: readonly Event[];
   /** The last step in the metrics, 0 before the first. */
   readonly step: number;
-  /** The steps of which the metrics say that a checkpoint was written. */
+  /** Steps with a checkpoint according to the metrics. */
   readonly checkpointEvents: readonly number[];
-  /** The step of the newest checkpoint. */
+  /** Step of the newest checkpoint. */
   readonly newest: number | undefined;
-  /** Files that no clean end leaves. */
+  /** Files that a clean end does not leave. */
   readonly leftovers: readonly string[];
 }
 
@@ -41,21 +41,21 @@ export function describe({ step, newest }: Disk): string {
   return `step ${step} is in the metrics, the newest checkpoint is ${newest ?? 'none'}`;
 }
 
-/** How a process ended whose run it was. */
+/** How the process of a run ended. */
 export interface Ended {
   readonly code: number | null;
-  /** What it said, as far as somebody read it. */
+  /** Its output, as far as it was read. */
   readonly text: string;
-  /** The last step before its reader went away, if that did. */
+  /** The last step before the reader of its output went away, if it did. */
   readonly unreadSince: number | undefined;
   readonly wasKilled: boolean;
-  /** It was told to wait for nothing: what that costs it must tell. */
+  /** It was told to stop at once: it must print what that costs. */
   readonly mayLose: boolean;
   readonly before: Disk | undefined;
   readonly after: Disk;
 }
 
-/** Throws where anything is not as it must be after such an end. */
+/** Throws if anything is wrong after such an end. */
 export function checkEnding(ended: Ended): void {
   const { code, text, unreadSince, wasKilled, mayLose, before, after } = ended;
   if (/unexpected|unhandled|^\s+at /im.test(text)) throw new Error('it ended in a stack trace');
@@ -78,7 +78,7 @@ export function checkEnding(ended: Ended): void {
     noLeftovers(after);
   }
   if (!isUnread) saysTruly(text, after);
-  // The first step after its reader went away may have been on its way already.
+  // The first step after the reader went away may have been under way.
   else if (after.step > unreadSince + 1 && !after.events.some(({ event }) => event === 'output'))
     throw new Error('no event says that the output is lost');
 }
@@ -87,13 +87,13 @@ function noLeftovers({ leftovers }: Disk): void {
   if (leftovers.length > 0) throw new Error(`it leaves ${leftovers.join(', ')}`);
 }
 
-/** Throws where what a process said last of its run is not so. */
+/** Throws if the last lines about the run are not true. */
 function saysTruly(text: string, { path, step, newest, isDone }: Disk): void {
   const [, lostAs] = /stopped at once; (.*)/.exec(text) ?? [];
   if (lostAs !== undefined) {
     const lost = step - (newest ?? 0);
     const [, stands] = /checkpoint of step (\d+) stands/.exec(lostAs) ?? [];
-    // One that was on its way to the disk may have arrived since.
+    // A checkpoint that was being written may have been completed since.
     if (Number(stands ?? -1) > (newest ?? -1))
       throw new Error(`"${lostAs}", and the newest checkpoint is of ${newest}`);
     if (lost > 0 !== / lost/.test(lostAs)) throw new Error(`"${lostAs}", and ${lost} steps are lost`);

@@ -3,7 +3,7 @@ import { slowTest } from '../slow.js';
 import { endings } from './endings.js';
 
 const FIRST_SEED = 7;
-/** A quick machine may be through with a round before it is ended; another one is drawn then. */
+/** A fast machine may finish a round before it is ended; then another one is drawn. */
 const MOST_ROUNDS = 12;
 
 slowTest.each(['coordinator', 'train'] as const)(
@@ -12,7 +12,7 @@ slowTest.each(['coordinator', 'train'] as const)(
     let ended = 0;
     for (let seed = FIRST_SEED; ended < 2 && seed < FIRST_SEED + MOST_ROUNDS; seed++) {
       const lines: string[] = [];
-      // The log is the seed's; without a failure nobody needs it.
+      // The seed reproduces the log, so it is shown only after a failure.
       const options = {
         seed,
         seconds: 0,

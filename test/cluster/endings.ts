@@ -1,10 +1,10 @@
 /**
- * Runs that are ended again and again, in every way and at any moment, by real processes: `train`, and a coordinator
- * whose workers come and go. After each ending at most the step in hand may be lost, and what the process said must be
- * so; at its end the run must have the digest, and the metrics, of a `lantrain train` that nobody disturbed.
+ * Runs in real processes that are ended again and again, in every way and at any moment: `train`, and a coordinator
+ * whose workers come and go. An ending may lose at most the current step, and what the process printed must be true. At
+ * its end the run must have the digest and the metrics of an undisturbed `lantrain train`.
  *
- * The seed fixes what is done after which step; the moment within the step is drawn as well, but what it hits is the
- * machine's affair.
+ * The seed fixes what is done after which step. The moment within the step is drawn as well, but its effect depends on
+ * the machine.
  *
  *     npm run endings -- --seconds 600 --seed 7 [--kind train]
  */
@@ -21,15 +21,15 @@ const KINDS = ['train', 'coordinator'] as const;
 type Kind = (typeof KINDS)[number];
 
 export interface EndingsOptions extends SeededOptions {
-  /** Both in turn if absent. */
+  /** Both kinds in turn if absent. */
   readonly kind?: Kind;
-  /** Processes that are ended before the one that nobody disturbs. */
+  /** Processes that are ended before the undisturbed one. */
   readonly legs?: number;
 }
 
 /** The last thing that happens to a process. */
 const ENDINGS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'twice', 'thrice', 'SIGKILL', 'early', 'Stop', 'Pause, Stop'] as const;
-/** What may happen to it before. */
+/** Events that may happen to it before. */
 const EVENTS = ['SIGUSR1', 'SIGUSR2', 'unread', 'Save', 'Pause, Save, Resume', 'kill', 'leave', 'all gone'] as const;
 type What = (typeof ENDINGS)[number] | (typeof EVENTS)[number];
 const OF_PAGE: ReadonlySet<What> = new Set(['Stop', 'Pause, Stop', 'Save', 'Pause, Save, Resume']);
@@ -37,22 +37,22 @@ const OF_WORKERS: ReadonlySet<What> = new Set(['kill', 'leave', 'all gone']);
 
 const STEPS = 14;
 const LEGS = 5;
-/** Milliseconds that a worker sleeps after each micro-batch, so that an ending can meet it in the middle of a step. */
+/** Milliseconds that a worker sleeps after each micro-batch, so that an ending can hit it during a step. */
 const DRAG = ['--drag', '40'];
-/** Nothing that is waited for takes so long. */
+/** Limit of every wait. */
 const STUCK_MS = 180_000;
 const LOOK_MS = 20;
 
-/** Throws, with the seed in the message, when anything is not as it must be. */
+/** Throws, with the seed in the message, if an ending or the final run is wrong. */
 export function endings({ kind, legs = LEGS, ...options }: EndingsOptions): Promise<void> {
   return seededRounds('endings', options, (round, draw, say) =>
-    new Round(kind ?? KINDS[round % KINDS.length], legs, draw, say).run(),
+    new EndingsRound(kind ?? KINDS[round % KINDS.length], legs, draw, say).run(),
   );
 }
 
 const pause = (ms: number) => new Promise<void>((go) => setTimeout(go, ms));
 
-class Round {
+class EndingsRound {
   readonly #folder = workFolder();
   readonly #run = join(this.#folder.path, 'run');
   readonly #workers = new Set<Lantrain>();
@@ -61,9 +61,9 @@ class Round {
   readonly #most: number;
   #started = 0;
   #url = '';
-  /** The process whose run it is. */
+  /** The process of the run. */
   #process: Lantrain | undefined;
-  /** The last step before its reader went away. */
+  /** The last step before the reader of its output went away. */
   #unreadSince: number | undefined;
   #idle = false;
 
@@ -102,7 +102,7 @@ class Round {
     }
   }
 
-  /** One process, from its start to its end by something that is drawn. True once the run is done. */
+  /** Runs one process from its start to a drawn ending. Returns whether the run is done. */
   async #leg(first: readonly string[]): Promise<boolean> {
     const before = this.#disk();
     await this.#start(first);
@@ -126,7 +126,7 @@ class Round {
     return this.#isDone;
   }
 
-  /** What nobody disturbs any more. */
+  /** Runs the last, undisturbed process. */
   async #last(first: readonly string[]): Promise<void> {
     await this.#start(first);
     if (this.#workers.size === 0) this.#startWorker();
@@ -175,7 +175,7 @@ class Round {
     return this.draw.pick(...able);
   }
 
-  /** Does it. Returns the step whose checkpoint somebody was promised, if any. */
+  /** Makes `what` happen. Returns the step whose checkpoint was promised, if any. */
   async #happens(what: What): Promise<number | undefined> {
     const process = this.#process as Lantrain;
     const step = this.#disk().step;
@@ -237,13 +237,13 @@ class Round {
     }
   }
 
-  /** Waits for so many steps; not where nobody computes any. */
+  /** Waits for `count` steps, unless nothing is computed. */
   async #stepsLater(steps: number): Promise<void> {
     const target = this.#disk().step + steps;
     await this.#until(`step ${target}`, () => this.#idle || !this.#process?.running || this.#disk().step >= target);
   }
 
-  /** A checkpoint of `step` or a later one comes, unless the process ends before. */
+  /** Waits for a checkpoint of `step` or later, or the end of the process. */
   async #saved(step: number): Promise<void> {
     await this.#until(`a checkpoint of step ${step}`, () => !this.#process?.running || this.#holdsAt(step));
   }
@@ -256,7 +256,7 @@ class Round {
     if (!this.#holdsAt(step)) throw new Error(`${what}: step ${step} is lost`);
   }
 
-  /** Asks by the page; false where the process has ended. */
+  /** Sends a request by the page; returns false if the process has ended. */
   async #page(action: 'pause' | 'resume' | 'checkpoint' | 'stop'): Promise<boolean> {
     if (!this.#process?.running) return false;
     if (!/^admin /m.test(this.#process.text)) throw new Error('it printed no page');

@@ -3,7 +3,7 @@ import { FairSlots } from '../../cluster/coordinator/fair-slots.js';
 
 type Give = () => void;
 
-/** Asks for `count` slots; those that were given lie in what it returns. */
+/** Asks for `count` slots; the returned array gets those that are given. */
 async function ask(take: () => Promise<Give>, count: number): Promise<Give[]> {
   const given: Give[] = [];
   for (let i = 0; i < count; i++) void take().then((give) => given.push(give));

@@ -1,7 +1,7 @@
 import { onlyFromCoordinator } from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 
-/** A worker's connection that sends nothing anywhere, as far as `more` does not say otherwise. */
+/** A worker's connection that sends nothing, except what `more` overrides. */
 export function fakeConnection(
   more: Pick<WorkerConnection, 'send' | 'close'> & Partial<WorkerConnection>,
 ): WorkerConnection {

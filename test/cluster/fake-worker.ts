@@ -12,15 +12,13 @@ import { openDawn } from '../../src/node/dawn.js';
 import { closeClusters, HASH, MICRO_BATCHES, SHAPE, type SmallCluster, startCluster } from './small-cluster.js';
 import { closing, join, type TestServer } from './transport-helpers.js';
 
-/*
- * Workers without an adapter that say what a test wants, and clusters for them.
- */
+/* Workers without an adapter, driven by tests, and clusters for them. */
 
 export let gpu: Gpu;
 
 export type Cluster = SmallCluster;
 
-/** An adapter for the tests of a file; each test's clusters are closed after it. */
+/** Opens an adapter for the tests of a file; closes each test's clusters after it. */
 export function setUpClusters(): void {
   beforeAll(async () => {
     gpu = await Gpu.open(openDawn());
@@ -43,7 +41,7 @@ export const batches = (count = MICRO_BATCHES): MicroBatch[] =>
 type Received = CoordinatorMessage | Frame;
 export type OnAssign = (worker: FakeWorker, message: Extract<CoordinatorMessage, { type: 'assign' }>) => void;
 
-/** A worker without an adapter, which says what the test wants. */
+/** A worker without an adapter; the test decides what it sends. */
 export class FakeWorker {
   readonly received: Received[] = [];
   readonly closed: Promise<LantrainError>;
@@ -117,8 +115,8 @@ export const contribute =
   };
 
 /**
- * Contributes ones for each micro-batch: in step 1 to every bucket at once, since a worker is not dealt a whole step before
- * it has proved itself; later to the first bucket at once, to the others when `rest` is called.
+ * Contributes ones for each micro-batch. In step 1 to every bucket at once, because a worker must prove itself before
+ * it is dealt a whole step. Later to the first bucket at once, and to the others when `rest` is called.
  */
 export function contributeInParts({ engine }: Cluster) {
   let sendRest: () => void = () => {};

@@ -13,11 +13,11 @@ import {
 import { packTokens } from '../../cluster/protocol/tokens.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { HeldFrames } from '../../cluster/worker/held-frames.js';
 import { HeldWork } from '../../cluster/worker/held-work.js';
-import { Membership } from '../../cluster/worker/membership.js';
 import { Worker } from '../../cluster/worker/worker.js';
+import { WorkerSession } from '../../cluster/worker/worker-session.js';
 import { LantrainError } from '../../src/errors.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
@@ -35,11 +35,11 @@ const MICRO_BATCHES = 4;
 const MALFORMED = expect.objectContaining({ code: 'LT_CLUSTER_MALFORMED' });
 
 let gpu: Gpu;
-let keeper: EngineKeeper;
+let engineCache: EngineCache;
 
 beforeAll(async () => {
   gpu = await Gpu.open(openDawn());
-  keeper = new EngineKeeper(gpu, loadShaders());
+  engineCache = new EngineCache(gpu, loadShaders());
 });
 afterEach(() => vi.useRealTimers());
 
@@ -61,9 +61,9 @@ function welcome(more: Partial<Welcome> = {}): Welcome {
   };
 }
 
-/** The coordinator's end of a worker in this process, by which it can say whatever a connection lets through. */
+/** The coordinator's end of a worker in this process. It can send anything that a connection accepts. */
 class Coordinator {
-  /** Why the connection ended. */
+  /** The error that ended the connection. */
   ended: LantrainError | undefined;
   readonly connection: WorkerConnection;
   #worker: Worker | undefined;
@@ -79,13 +79,13 @@ class Coordinator {
     });
   }
 
-  /** The worker at the other end, where nobody else has made one. */
+  /** The worker at the other end, unless the test made one. */
   get worker(): Worker {
-    this.#worker ??= new Worker(this.connection, { engines: keeper, name: 'honest' });
+    this.#worker ??= new Worker(this.connection, { engines: engineCache, name: 'honest' });
     return this.#worker;
   }
 
-  /** As a connection does: an error of a handler ends it. */
+  /** Like a real connection: an error of a handler ends it. */
   #guarded(handle: () => void): void {
     if (this.ended !== undefined) return;
     try {
@@ -109,10 +109,10 @@ class Coordinator {
     this.#guarded(() => void this.connection.onFrame(frame));
   }
 
-  /** Until the worker takes weights. */
+  /** Resolves once the worker accepts weights. */
   async begin(): Promise<void> {
     this.say(welcome());
-    // Compiled anew, on a software adapter with its optimizer: longer than anything else here.
+    // The kernels may be compiled again, which takes longest here on a software adapter.
     await until(() => this.connection.frames !== undefined, 'the engine is there', 120_000);
   }
 
@@ -122,7 +122,7 @@ class Coordinator {
   }
 }
 
-/** With a worker at its other end. */
+/** A coordinator with a worker at its other end. */
 function coordinatorOf(): Coordinator {
   const coordinator = new Coordinator();
   expect(coordinator.worker).toBeInstanceOf(Worker);
@@ -219,7 +219,7 @@ describe('a coordinator that does harm', () => {
     while (coordinator.ended === undefined && dealt < 1e6) coordinator.say(assign(++dealt, { microBatches: data }));
     expect(coordinator.ended).toEqual(MALFORMED);
     expect((dealt - 1) * bytes).toBeLessThan(4 * MAX_FRAME_BYTES);
-    // Objects around the ids count, too.
+    // Objects around the ids count as well.
     expect((dealt - 1) * 1024).toBeLessThan(4 * MAX_FRAME_BYTES);
     await coordinator.worker.run();
   });
@@ -254,7 +254,7 @@ describe('a coordinator that does what it may', () => {
       coordinator.say({ type: 'admit', version: 0 });
     }
     expect(coordinator.ended).toBeUndefined();
-    // What was dealt in all is ten times as much.
+    // The total dealt is ten times the bound.
     expect(heapBytes() - before).toBeLessThan(128 * 2 ** 20);
     await coordinator.end();
   });
@@ -271,7 +271,7 @@ describe('a coordinator that does what it may', () => {
       expect(idsOf(work.microBatches)).toEqual([0]);
       held.finish(work);
     }
-    // Three halves that stay are as much as there may be.
+    // Three halves that stay reach the bound.
     for (let assignment = 1; assignment <= 3; assignment++) {
       held.begin({ ...dealt, assignment }).take();
       held.handBack(assignment, [1]);
@@ -280,7 +280,7 @@ describe('a coordinator that does what it may', () => {
   });
 });
 
-/** What is in use after a collection, which otherwise comes when it likes. */
+/** Heap in use after a forced garbage collection. */
 function heapBytes(): number {
   setFlagsFromString('--expose-gc');
   runInNewContext('gc')();
@@ -333,20 +333,20 @@ describe('weights that a worker holds', () => {
   });
 });
 
-describe('a membership', () => {
+describe("a worker's session", () => {
   const options = { name: 'honest', patienceMs: 0, onNote: () => {} };
 
-  test('a membership does not come back to a coordinator that is malformed', async () => {
+  test("a worker's session does not come back to a coordinator that is malformed", async () => {
     let connects = 0;
     const connect = async () => {
       connects++;
       return new Coordinator((coordinator) => coordinator.say({ type: 'commit', step: 1 })).connection;
     };
-    await expect(new Membership({ ...options, engines: keeper, connect }).run()).rejects.toEqual(MALFORMED);
+    await expect(new WorkerSession({ ...options, engines: engineCache, connect }).run()).rejects.toEqual(MALFORMED);
     expect(connects).toBe(1);
   });
 
-  test('a membership has the patience it was told to have once its coordinator goes, also before it has worked', async () => {
+  test("a worker's session has the patience it was told to have once its coordinator goes, also before it has worked", async () => {
     let aheadMs = 0;
     const now = performance.now.bind(performance);
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
@@ -359,14 +359,14 @@ describe('a membership', () => {
       }).connection;
     };
     try {
-      const membership = new Membership({ ...options, patienceMs: 30_000, engines: keeper, connect });
-      expect(await membership.run()).toBe('done');
+      const session = new WorkerSession({ ...options, patienceMs: 30_000, engines: engineCache, connect });
+      expect(await session.run()).toBe('done');
     } finally {
       clock.mockRestore();
     }
   });
 
-  test('a membership comes back ever later to a coordinator that lets it in and sends it away', async () => {
+  test("a worker's session comes back ever later to a coordinator that lets it in and sends it away", async () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     let connects = 0;
     const connect = async () => {
@@ -374,13 +374,13 @@ describe('a membership', () => {
       const stop = { type: 'stop', reason: 'stopped', final: false } as const;
       return new Coordinator((coordinator) => coordinator.say(stop)).connection;
     };
-    const membership = new Membership({ ...options, engines: keeper, connect });
-    const over = membership.run();
+    const session = new WorkerSession({ ...options, engines: engineCache, connect });
+    const over = session.run();
     await vi.advanceTimersByTimeAsync(60_000);
     // After 1, 2, 4, 8 and then every 10 seconds.
     expect(connects).toBeGreaterThan(5);
     expect(connects).toBeLessThan(12);
-    membership.leave();
+    session.leave();
     await vi.advanceTimersByTimeAsync(20_000);
     expect(await over).toBe('left');
   });
@@ -388,7 +388,7 @@ describe('a membership', () => {
 
 describe('a worker in a process of its own', () => {
   const MOST_GROWTH_BYTES = 400 * 2 ** 20;
-  /** What is sent to it, if it lets itself. */
+  /** Bytes of messages to send, as long as the worker accepts them. */
   const FLOOD_BYTES = 2 * 2 ** 30;
 
   slowTest(
@@ -411,7 +411,7 @@ describe('a worker in a process of its own', () => {
       const worker = new Lantrain(['worker', url], process.cwd());
       onTestFinished(() => void worker.child.kill('SIGKILL'));
       await until(() => worker.text.includes('compiled'), 'its kernels are compiled', 60_000);
-      // The engine follows its last kernel.
+      // The engine is ready after its last kernel.
       await new Promise((resolve) => setTimeout(resolve, 2000));
       connection?.send({ type: 'admit', version: 0 });
       const before = residentBytes(worker);

@@ -23,7 +23,7 @@ afterAll(() => folder.remove());
 const MIB = 2 ** 20;
 const OPTIONS = [...SMALL, '--steps', '60', '--dropout', '0.1'];
 
-/** Where those who mean harm are; the honest worker comes from 127.0.0.1. */
+/** Address of the attackers; the honest worker comes from 127.0.0.1. */
 const EVIL = '127.0.0.2';
 
 async function open(url: JoinUrl): Promise<WebSocket> {
@@ -33,14 +33,14 @@ async function open(url: JoinUrl): Promise<WebSocket> {
   return ws;
 }
 
-/** Ends when the coordinator has closed the connection, or after a while. */
+/** Resolves when the coordinator has closed the connection, or after a while. */
 async function over(ws: WebSocket): Promise<void> {
   if (ws.readyState !== WebSocket.CLOSED)
     await Promise.race([once(ws, 'close'), new Promise((go) => setTimeout(go, 3000))]);
   ws.terminate();
 }
 
-/** One who knows the token, says who it is, and then does anything. */
+/** A connection that knows the token, joins, and can then do anything. */
 async function insider(url: JoinUrl): Promise<WebSocket> {
   const ws = await open(url);
   const arrived: Uint8Array[] = [];
@@ -85,7 +85,7 @@ const contribution = (more: Partial<Extract<FrameHeader, { kind: 'contribution' 
   ...more,
 });
 
-/** Frames of insiders: stale, replayed, of the future, never dealt, with nonsense inside. */
+/** Frames of insiders: stale, replayed, of future steps, never dealt, with nonsense inside. */
 function frames(): Uint8Array[] {
   const loss = packLoss(12345n);
   const nonsense = new Uint8Array(4096).fill(0xa5);
@@ -133,7 +133,7 @@ async function attack(url: JoinUrl): Promise<void> {
   }
 }
 
-/** What goes on all through a run: the end of it is what this returns. */
+/** Attacks all through a run; returns a function that ends them. */
 async function pester(url: JoinUrl, watch: URL): Promise<() => void> {
   const hoarder = await insider(url);
   for (let i = 0; i < 8; i++) say(hoarder, { type: 'want', bytes: 8 * MIB });
@@ -188,7 +188,7 @@ test.skipIf(process.platform !== 'linux' || !IS_THOROUGH)(
     await attack(target);
     const after = residentMiB(coordinator.child.pid ?? 0);
     expect(coordinator.running, 'the run outlasts the attack').toBe(true);
-    // Twelve MiB at once is as much as any of them sent; what is kept is bounded by pools, not by what came.
+    // Each sent at most twelve MiB at once. Pools bound the memory, not the amount sent.
     expect(after - before).toBeLessThan(250);
     silent.terminate();
     deaf.terminate();

@@ -2,10 +2,12 @@ import { decodeFrame, encodeFrame } from '../../cluster/protocol/frame.js';
 import { MAX_MICRO_BATCHES } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 
-/** Changes what a worker's connection sends; once the worker has it. */
+/** Changes what a worker's connection sends; called once the worker has it. */
 export type Tamper = (connection: WorkerConnection) => void;
 
-/** From step `from` on, the last word of every contribution's sums has another lowest bit; the same for all who lie. */
+/**
+ * From step `from` on, flips the lowest bit of the last word of every contribution's sums: the same lie for all liars.
+ */
 export function liesFrom(from: number, onLie: (step: number) => void = () => {}): Tamper {
   return (connection) => {
     const send = connection.sendFrame.bind(connection);

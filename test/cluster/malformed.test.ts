@@ -27,7 +27,7 @@ import {
 } from './transport-helpers.js';
 
 const MIB = 2 ** 20;
-/** Short, so that tests do not wait; a good worker's bytes come far more often. */
+/** Short, so that tests do not wait. A good worker sends bytes far more often. */
 const LIMITS: Partial<Limits> = {
   handshakeMs: 400,
   connections: 6,
@@ -47,7 +47,7 @@ beforeEach(async () => {
   good = await join(under.url, { limits: { pingMs: 100 } });
 });
 
-/** Whatever a test did: the good worker still works, and nothing is left of the bad ones. */
+/** After each test the good worker still works, and nothing of the bad ones is left. */
 afterEach(async () => {
   expect(await answers(good)).toBe(true);
   await good.sendFrame(frameOf(MIB));
@@ -167,7 +167,7 @@ test('before the token is proved, more than a handshake ends the connection', as
   const ws = await rawWebSocket(under.server);
   ws.on('error', () => {});
   const closed = once(ws, 'close');
-  // Small messages that never end a message: fragments.
+  // Small fragments that never end a message.
   const timer = setInterval(() => ws.readyState === WebSocket.OPEN && ws.send(Buffer.alloc(500), { fin: false }), 5);
   await closed;
   clearInterval(timer);
@@ -248,7 +248,7 @@ test('who never reads is closed, and what waits for it stays bounded', async () 
   let most = 0;
   const timer = setInterval(() => {
     most = Math.max(most, owner.stats.bufferedAmount);
-    // It says something all the while, so silence is not what ends it.
+    // It sends all the while, so it is not closed for silence.
     ws.ping();
   }, 20);
   const results = await outcomes;

@@ -47,7 +47,7 @@ slowTest(
     cpSync(join(folder.path, 'cut'), join(folder.path, 'huge'), { recursive: true });
     expect(await together(1, '--resume', 'cut', '--steps', '6')).toBe(digest);
 
-    // A scale that overflows: whoever computes a micro-batch comes to the same one.
+    // The scale overflows: every worker finds the same scale for a micro-batch.
     writeFileSync(
       statePath('huge'),
       JSON.stringify({ ...state, trainer: { lossScale: { exponent: 40, goodSteps: 3 } } }),

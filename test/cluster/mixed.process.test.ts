@@ -5,8 +5,8 @@ import { NEEDS_SWIFTSHADER, swiftShaderEnvironment, swiftShaderIcd } from '../sw
 import { Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
 
 /*
- * Two drivers that compute different bits: the machine's own, and SwiftShader, whose subgroups of 4 cannot run the plan
- * that lavapipe's coordinator hands out.
+ * Two drivers that compute different bits: the machine's own, and SwiftShader. SwiftShader's subgroups of 4 cannot run
+ * the plan of a coordinator on lavapipe.
  */
 
 const folder = workFolder();
@@ -25,7 +25,7 @@ describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${
     const args = [...OPTIONS, '--out', 'mixed', '--min-workers', '2'];
     const { coordinator, url } = await startCoordinator(args, folder.path);
     const swift = startSwift(url, 'swift');
-    // Slowed down, so that it leaves the other something to do.
+    // Slowed down, so that the other one gets work.
     const own = startWorker(url, 'own', folder.path, '--drag', '100');
     expect(await coordinator.ended, coordinator.text).toBe(0);
     for (const worker of [swift, own]) expect(await worker.ended, worker.text).toBe(0);
@@ -41,7 +41,7 @@ describe.skipIf(swiftShaderIcd() === undefined)(`workers of another bit class ${
     expect(mixed[0].reason).toContain(`bit class ${classOf('swift')}, the owner's is ${classOf('own')}`);
     expect(coordinator.text).toContain('the digest is not exact');
 
-    // Other bits, the same model: the losses are those of one process but for rounding.
+    // Other bits, the same model: the losses equal those of one process except for rounding.
     const alone = new Lantrain(['train', ...OPTIONS, '--out', 'alone', '--json'], folder.path);
     expect(await alone.ended, alone.text).toBe(0);
     const losses = (run: Lantrain) => run.events.filter((e) => e.event === 'step').map((e) => Number(e.loss));

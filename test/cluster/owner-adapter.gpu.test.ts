@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { ClusterOptions } from '../../cluster/coordinator/options.js';
-import { OwnerAdapter, type OwnTask, type OwnTaskGiver } from '../../cluster/coordinator/owner-adapter.js';
+import { OwnerAdapter, type OwnTask, type OwnTaskHost } from '../../cluster/coordinator/owner-adapter.js';
 import type { ContributionHeader, Frame } from '../../cluster/protocol/frame.js';
 import { idsOf } from '../../cluster/round/sets.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget, ownerBudget } from '../../src/model/activations.js';
@@ -31,7 +31,7 @@ let workerGpu: Gpu;
 
 beforeAll(async () => {
   gpu = await Gpu.open(openDawn());
-  // A worker frees whatever its adapter holds before it builds an engine.
+  // A worker frees everything on its adapter before it builds an engine.
   workerGpu = await Gpu.open(openDawn());
 });
 
@@ -51,15 +51,15 @@ const BATCHES: MicroBatch[] = Array.from({ length: MICRO_BATCHES }, (_, i) => ({
 
 const some = (microBatches: Iterable<number>) => new Map([...microBatches].map((m) => [m, BATCHES[m]] as const));
 
-/** Takes notes of what the owner's adapter says. */
-class Notes implements OwnTaskGiver {
+/** Records what the owner's adapter reports. */
+class Notes implements OwnTaskHost {
   readonly frames: Frame[] = [];
   readonly told: unknown[] = [];
   #done: () => void = () => {};
-  /** The version of the weights. */
+  /** The current version of the weights. */
   version = 0;
 
-  /** Before each micro-batch. */
+  /** Called before each micro-batch. */
   onWork: () => void = () => {};
 
   async withWeights<T>(version: number, work: () => Promise<T>): Promise<T | undefined> {
@@ -91,16 +91,16 @@ class Notes implements OwnTaskGiver {
   }
 }
 
-/** A worker of a process of its own, but for the process. */
+/** A worker as in a process of its own. */
 async function startWorker(url: string): Promise<Worker> {
-  const engines = new EngineKeeper(workerGpu, loadShaders());
+  const engines = new EngineCache(workerGpu, loadShaders());
   return new Worker(await join(url, {}, false), { engines, name: 'worker' });
 }
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 const digestsOf = (frames: readonly Frame[]) => new Map(frames.map((f) => [f.header.bucket, sha256(f.payload)]));
 
-/** By set of micro-batches: what a worker contributed to each bucket of step 1. */
+/** What a worker contributed to each bucket of step 1, by set of micro-batches. */
 async function contributionsOfWorker(more: Partial<ClusterOptions>, exponent?: number) {
   const { engine, url } = await cluster(more);
   if (exponent !== undefined) engine.lossScale = { exponent, goodSteps: 0 };
@@ -121,7 +121,7 @@ async function contributionsOfWorker(more: Partial<ClusterOptions>, exponent?: n
   return { contributions: [...seen.values()], scaleAfter: engine.lossScale?.exponent };
 }
 
-/** Beside a cluster whose weights are those before step 1, and stay so. */
+/** An owner's adapter on weights that stay those before step 1. */
 async function ownerAdapter(more: Partial<ClusterOptions> = {}, notes = new Notes()) {
   const { engine } = await cluster(more);
   const adapter = new OwnerAdapter(engine.kernels, engine.state.weights, optionsOf(more), notes);
@@ -223,7 +223,7 @@ describe("the owner's adapter", () => {
     adapter.take({ ...STEP, assignment: 3, batches: some([2]), buckets, version: 7 });
     const done = notes.next();
     adapter.take({ ...STEP, assignment: 4, batches: some([3]), buckets });
-    // In the middle of it.
+    // During the task.
     notes.onWork = () => adapter.drop(2);
     await done;
     expect(notes.frames.map(({ header }) => header.assignment)).toEqual(buckets.map(() => 4));
@@ -259,7 +259,7 @@ describe("the owner's adapter", () => {
     const [kept, recomputed] = [await taken(), await taken(() => needed(true))];
     expect(await taken(() => needed(false))).toBe(kept);
     expect(recomputed).toBeLessThan(kept);
-    // What the run's line says of it: packing comes on top, as with workers.
+    // The memory that the run reports for it. Packing takes more, as in workers.
     const budget = (computes?: BatchShape) =>
       ownerBudget(model, plan, true, computes).totalBytes - ownerBudget(model, plan, true).totalBytes;
     expect(budget(shape)).toBe(needed(false));
@@ -270,7 +270,7 @@ describe("the owner's adapter", () => {
   test("the owner's adapter frees what it had built where its graph cannot be built", async () => {
     const { engine } = await ownerAdapter();
     const notes = new Notes();
-    // An activation that no binding holds: the sums are there by then.
+    // An activation exceeds the largest binding; the sums are allocated before.
     const shape = { ...SHAPE, batch: 4096 };
     const before = gpu.memory.allocatedBytes;
     const adapter = new OwnerAdapter(engine.kernels, engine.state.weights, { ...optionsOf(), shape }, notes);

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { type OwnBitClass, ownBitClass } from '../../cluster/worker/bit-class.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import { Gpu } from '../../src/gpu/device.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
@@ -25,8 +25,8 @@ import {
 import { join, until } from './transport-helpers.js';
 
 /*
- * A real coordinator with a real adapter, and real workers, some of which lie or refuse. What is audited is decided by
- * the test.
+ * A real coordinator with a real adapter, and real workers, some of which lie or refuse. The test decides what is
+ * audited.
  */
 
 const SHAPE: BatchShape = { ...SMALL_SHAPE, dropout: 0.1 };
@@ -36,8 +36,8 @@ const NONCE = new Uint8Array(32).fill(9);
 
 let gpu: Gpu;
 let ownClass: OwnBitClass;
-/** One for each worker of a test: it frees all that its adapter holds before it builds an engine. */
-const keepers: EngineKeeper[] = [];
+/** One cache for each worker of a test: an engine's build frees everything on its adapter. */
+const engineCaches: EngineCache[] = [];
 
 const planOf = () => smallPlan(gpu);
 
@@ -46,23 +46,23 @@ beforeAll(async () => {
   const probes = await Gpu.open(openDawn());
   ownClass = await ownBitClass(probes, loadShaders(), { model: MODEL, shape: SHAPE, plan: planOf() }, NONCE);
   probes.device.destroy();
-  for (let i = 0; i < 3; i++) keepers.push(new EngineKeeper(await Gpu.open(openDawn()), loadShaders()));
+  for (let i = 0; i < 3; i++) engineCaches.push(new EngineCache(await Gpu.open(openDawn()), loadShaders()));
 }, 120_000);
 
 afterAll(() => {
-  for (const keeper of keepers) keeper.gpu.device.destroy();
+  for (const engineCache of engineCaches) engineCache.gpu.device.destroy();
   gpu.device.destroy();
 });
 
 interface Cluster extends SmallCluster {
   readonly unable: string[];
-  /** Where the next worker comes from. */
+  /** The person of the next worker. */
   person: string;
 }
 
 const working: Worker[] = [];
 
-// Before the clusters: hooks run in the reverse order.
+// Registered before the clusters' hook: hooks run in reverse order.
 closeClusters();
 
 afterEach(async () => {
@@ -83,7 +83,7 @@ async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
   const onOwnerUnable = (reason: string) => void unable.push(reason);
   const test: Cluster = Object.assign(
     await startCluster(gpu, { ...votes, onOwnerUnable, ...more }, (connection) => {
-      // Whom the connections of this machine count for.
+      // Overrides the person: all connections come from this machine.
       Object.defineProperty(connection, 'person', { value: test.person });
     }),
     { unable, person: '' },
@@ -98,9 +98,9 @@ const batchesOf = (step: number): MicroBatch[] =>
     firstSlot: i,
   }));
 
-/** A real worker, whose way up `tamper` may change. */
+/** A real worker; `tamper` may change what it sends. */
 async function startWorker(test: Cluster, name: string, person: string, tamper: Tamper = () => {}): Promise<Worker> {
-  const engines = keepers[working.length % keepers.length];
+  const engines = engineCaches[working.length % engineCaches.length];
   test.person = person;
   const connection = await join(test.url, {}, false);
   const worker = new Worker(connection, { engines, name });
@@ -111,7 +111,7 @@ async function startWorker(test: Cluster, name: string, person: string, tamper: 
   return worker;
 }
 
-/** Refuses all that it is dealt, whatever it computes. */
+/** Refuses all its assignments, whatever it computes. */
 const refuses: Tamper = (connection) => {
   const send = connection.send.bind(connection);
   connection.sendFrame = async () => {};
@@ -149,7 +149,7 @@ async function stateOf({ gpu, state: { weights, m, v } }: TrainingEngine): Promi
 
 const references = new Map<string, Promise<Uint32Array[]>>();
 
-/** The state that one process comes to. */
+/** The state after the same steps in one process. */
 function alone(steps: number, more: Partial<ClusterOptions> = {}): Promise<Uint32Array[]> {
   const key = JSON.stringify([steps, more.clip, more.shape]);
   const known = references.get(key);
@@ -195,7 +195,7 @@ describe("with the owner's adapter as the deciding vote", () => {
       expect(await stateOf(test.engine)).toEqual(await alone(3, more));
       expect(test.engine.counters.audited).toBeGreaterThanOrEqual(3 * (test.engine.owner.buckets.length + 1));
       expect(marksOf(test)).toEqual([]);
-      // Who confirms takes no credit.
+      // A confirmer gets no credit.
       expect(test.engine.credits.tally.all.map(({ name }) => name)).toEqual(['honest']);
       expect(totalOf(test)).toBe(3 * MICRO_BATCHES * SHAPE.context);
     },
@@ -220,7 +220,7 @@ describe("with the owner's adapter as the deciding vote", () => {
       const send = connection.send.bind(connection);
       connection.send = (message: WorkerMessage) => {
         send(message);
-        // All of its sums are sent.
+        // All of its sums have been sent.
         if (message.type === 'stats') connection.close();
       };
     };
@@ -306,7 +306,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     await startWorker(test, 'refuser', '10.0.0.1', refuses);
     await startWorker(test, 'honest', '10.0.0.2');
     let steps = 0;
-    // It is dealt something again after a while.
+    // It is dealt work again after a while.
     for (; closesOf(test).length === 0 && steps < 200; await new Promise((go) => setTimeout(go, 50))) {
       steps++;
       await train(test, steps, steps);
@@ -314,7 +314,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     expect(closesOf(test)).toEqual([expect.stringMatching(/^refuser: .*refused/)]);
     expect(test.engine.counters.refuted).toBeGreaterThanOrEqual(2);
     expect(await stateOf(test.engine)).toEqual(await alone(steps));
-    // Each micro-batch is credited once, whoever computed it.
+    // Each micro-batch is credited once, no matter how often it was computed.
     expect(totalOf(test)).toBe(steps * MICRO_BATCHES * SHAPE.context);
   });
 
@@ -391,7 +391,7 @@ describe("with the owner's adapter as the deciding vote", () => {
 
 const classes = new Map<string, Promise<OwnBitClass>>();
 
-/** The class of this adapter for another shape. */
+/** The bit class of this adapter for a shape. */
 function classOf(shape: BatchShape): Promise<OwnBitClass> {
   const key = JSON.stringify(shape);
   const known = classes.get(key);

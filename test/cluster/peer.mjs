@@ -1,4 +1,4 @@
-/** Another process for the transport's test: joins, sends frames of a size up and counts those that come down. */
+/** A separate process for the transport's test: joins, sends frames of a given size and counts received ones. */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 

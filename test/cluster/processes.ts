@@ -11,11 +11,11 @@ export interface Event {
 
 const MAIN = resolve('dist/src/cli/main.js');
 
-/** A process of the built command line. It dies with this one. */
+/** A process of the built command line. It ends with this one. */
 export class Lantrain {
   readonly child: ChildProcess;
   readonly events: Event[] = [];
-  /** All that it wrote to standard error, and on standard output what is no event. */
+  /** Its standard error, and lines of standard output that are no events. */
   text = '';
   readonly #ended: Promise<number | null>;
   #changed: () => void = () => {};
@@ -25,10 +25,10 @@ export class Lantrain {
     cwd: string,
     onEvent: (event: Event) => void = () => {},
     environment: Readonly<Record<string, string>> = {},
-    /** Where standard output goes instead. */
+    /** Alternative destination of standard output. */
     to: { readonly stdout?: number } = {},
   ) {
-    // One driver thread each: several of them share the machine.
+    // One driver thread each, because several processes share the machine.
     const env = { ...process.env, LP_NUM_THREADS: '1', ...environment };
     this.child = spawn(process.execPath, [MAIN, ...args], { cwd, env, stdio: ['ignore', to.stdout ?? 'pipe', 'pipe'] });
     const killIt = () => void this.child.kill('SIGKILL');
@@ -58,7 +58,7 @@ export class Lantrain {
     });
   }
 
-  /** The exit code; null after a signal. */
+  /** Resolves with the exit code; null after a signal. */
   get ended(): Promise<number | null> {
     return this.#ended;
   }
@@ -71,7 +71,7 @@ export class Lantrain {
     this.child.kill(signal);
   }
 
-  /** Whoever reads its output goes away. */
+  /** Closes the reader of its output. */
   stopReading(): void {
     this.child.stdout?.destroy();
     this.child.stderr?.destroy();
@@ -81,7 +81,7 @@ export class Lantrain {
     return this.events.find((e) => e.event === 'done')?.digest;
   }
 
-  /** Resolves with the first match in `text`; rejects when the process ends before. */
+  /** Resolves with the first match in `text`; rejects if the process ends before. */
   async printed(pattern: RegExp): Promise<string> {
     for (;;) {
       const match = pattern.exec(this.text);
@@ -96,14 +96,14 @@ export class Lantrain {
 
 const JOIN = /LANTRAIN_TOKEN=(\S+) .* worker (wss?:\S+)/;
 
-/** The whole join URL, with the token of the command that a coordinator printed. */
+/** The full join URL, with the token from the command that a coordinator printed. */
 export async function joinUrlOf(coordinator: Lantrain): Promise<string> {
   await coordinator.printed(JOIN);
   const [, token, url] = JOIN.exec(coordinator.text) ?? [];
   return formatJoinUrl({ ...parseJoinUrl(url), token });
 }
 
-/** A coordinator on this machine; resolves with it and its join URL once it listens. */
+/** Starts a coordinator on this machine; resolves with it and its join URL once it listens. */
 export async function startCoordinator(
   args: readonly string[],
   cwd: string,
@@ -121,13 +121,13 @@ export function startWorker(url: string, name: string, cwd: string, ...args: str
   return new Lantrain(['worker', formatJoinUrl(rest), '--name', name, ...args], cwd, undefined, environment);
 }
 
-/** The tokens that a worker computed, in percent, by the coordinator's last lines. */
+/** The percentage of tokens that a worker computed, from the coordinator's last lines. */
 export function partOf(coordinator: Lantrain, worker: string): number {
   const match = new RegExp(`worker   ${worker}: .*\\((\\d+) %\\)`).exec(coordinator.text);
   return Number(match?.[1] ?? 0);
 }
 
-/** The link that controls a run in `cwd`: where no terminal is, a run names the file of its token only. */
+/** The link that controls a run in `cwd`. Without a terminal, a run prints only the name of its token's file. */
 export async function adminLinkOf(run: Lantrain, cwd: string): Promise<string> {
   const said = /admin {4}(https?:\S+)ADMIN with what is in (.+) for ADMIN/;
   await run.printed(said);
@@ -135,7 +135,7 @@ export async function adminLinkOf(run: Lantrain, cwd: string): Promise<string> {
   return link + readFileSync(join(cwd, file), 'utf8').trim();
 }
 
-/** What a run says of its steps, without times. */
+/** A run's events of steps and evaluations, without times. */
 export function lossesOf(events: readonly Event[]): readonly unknown[] {
   return events
     .filter(({ event }) => event === 'step' || event === 'eval' || event === 'sample')

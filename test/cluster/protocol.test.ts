@@ -176,7 +176,7 @@ test('a kind that this side does not take is refused', () => {
 test('the set of a contribution lies in its header, micro-batch m at bit m % 8 of byte m / 8', () => {
   fc.assert(
     fc.property(fc.uniqueArray(fc.nat(15), { minLength: 1 }), (list) => {
-      // Of a step of 16 micro-batches, as the round has it: shorter than the header's place.
+      // The round's set for a step of 16 micro-batches, which is shorter than the header's field.
       const frame = encodeFrame(contribution({ microBatches: setOf(16, list) }), new Uint8Array(4));
       const bits = Array.from({ length: 1024 }, (_, m) => (frame[40 + (m >> 3)] >> (m & 7)) & 1);
       expect(bits.flatMap((bit, m) => (bit === 1 ? [m] : []))).toEqual([...list].sort((a, b) => a - b));

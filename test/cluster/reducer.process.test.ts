@@ -24,7 +24,7 @@ const all = (size: number, value: bigint) => pack(wordsOf(new Array(size).fill(v
 const integers = (low: Uint32Array, high: Uint32Array) => integersOf({ low, high });
 const wrapped = (sums: bigint[]) => sums.map((v) => BigInt.asIntN(64, v));
 
-/** Enough for any value: the bound is another test's business. */
+/** Large enough for any value: another test checks the bound. */
 const TERMS = 2 ** 11;
 
 describe('an arena', () => {
@@ -133,7 +133,7 @@ describe('the reducer', () => {
     const packed = all(64, 300n);
     const checksum = payloadChecksum(packed);
     const damaged = packed.slice();
-    // Of a value: the bytes are well formed.
+    // Changes a value, so that the bytes stay well formed.
     damaged[damaged.length - 1] ^= 1;
     expect(await sums.add(1, damaged, 1, { checksum })).toEqual({
       refused: 'its payload does not match its checksum',

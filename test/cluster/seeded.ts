@@ -1,4 +1,4 @@
-/** What the seeded loops over real processes have in common. */
+/** Common code of the seeded loops over real processes. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,12 +7,12 @@ import type { Event } from './processes.js';
 
 export interface SeededOptions {
   readonly seed: number;
-  /** Rounds are begun until so much time has passed; there is at least one. */
+  /** Rounds begin until this time has passed; there is at least one. */
   readonly seconds: number;
   readonly log: (line: string) => void;
 }
 
-/** Draws from a seed. */
+/** Random choices from a seed. */
 export class Draw {
   readonly #random: () => number;
 
@@ -36,7 +36,7 @@ export class Draw {
 
 export type RunRound = (round: number, draw: Draw, say: (line: string) => void) => Promise<void>;
 
-/** Round after round, each drawn from the seed and its number. What a round throws gets both into its message. */
+/** Runs rounds, each drawn from the seed and its number. An error's message gets both. */
 export async function seededRounds(name: string, { seed, seconds, log }: SeededOptions, run: RunRound): Promise<void> {
   const started = performance.now();
   let round = 0;
@@ -55,7 +55,7 @@ export async function seededRounds(name: string, { seed, seconds, log }: SeededO
   } while (performance.now() - started < 1000 * seconds);
 }
 
-/** Options on which the way of a step depends. */
+/** Options that change how a step is computed. */
 export function drawnOptions(draw: Draw): string[] {
   return [
     ...draw.pick(['--tie'], ['--no-tie']),
@@ -64,20 +64,20 @@ export function drawnOptions(draw: Draw): string[] {
   ];
 }
 
-/** The events of a run's metrics.jsonl; a line that is still being written is left out. */
+/** The events of a run's metrics.jsonl, without a line that is still being written. */
 export function eventsOf(run: string): Event[] {
   let text: string;
   try {
     text = readFileSync(join(run, 'metrics.jsonl'), 'utf8');
   } catch {
-    // A run that has not begun has none.
+    // A run that has not begun has no metrics.
     return [];
   }
   const lines = text.slice(0, text.lastIndexOf('\n') + 1).split('\n');
   return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Event);
 }
 
-/** Runs `loop` with the options of the command line, where the module at `url` is what Node was started with. */
+/** Runs `loop` with the options of the command line, if Node was started with the module at `url`. */
 export function runByCommandLine(
   url: string,
   defaults: Readonly<Record<string, string>>,

@@ -4,7 +4,7 @@ import { join as joinPath, resolve } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import type { ClusterEngine } from '../../cluster/coordinator/engine.js';
 import { onlyFromCoordinator, type Welcome } from '../../cluster/protocol/protocol.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget } from '../../src/model/activations.js';
 import { defaultPlan } from '../../src/model/plan.js';
@@ -37,7 +37,7 @@ async function stateOf({ gpu, state: { weights, m, v } }: ClusterEngine): Promis
   return words;
 }
 
-/** Counts the buckets that are updated and packed. */
+/** Counts updated and packed buckets. */
 function updates({ engine: { owner } }: Cluster): { count: number } {
   const seen = { count: 0 };
   const pack = owner.pack.bind(owner);
@@ -55,7 +55,7 @@ describe("the coordinator's shell", () => {
     for (const name of ['a', 'b']) await FakeWorker.join(test, name);
     const step = test.engine.step(batches(), 1, 1, 1e-3);
     step.catch(() => {});
-    await until(() => test.engine.workers.every(({ share }) => share > 0), 'both have work');
+    await until(() => test.engine.workers.every(({ assigned }) => assigned > 0), 'both have work');
     const now = performance.now.bind(performance);
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + 60_000);
     try {
@@ -157,7 +157,7 @@ describe("the coordinator's shell", () => {
     expect(await stateOf(engine)).not.toEqual(before);
     await engine.holdState(async () => {
       expect(await stateOf(engine)).toEqual(before);
-      // What comes in meanwhile waits.
+      // Contributions that arrive meanwhile wait.
       rest();
       await new Promise((go) => setTimeout(go, 100));
       expect(await stateOf(engine)).toEqual(before);
@@ -311,24 +311,24 @@ describe("the coordinator's shell", () => {
 });
 
 slowTest("a worker's engine outlives its connection, and another shape takes its place", async () => {
-  const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders());
-  // The model of `SMALL`: compiling another takes a minute where the driver's cache is empty.
+  const engineCache = new EngineCache(await Gpu.open(openDawn()), loadShaders());
+  // The model of `SMALL`: compiling another one takes a minute if the driver's cache is empty.
   const model = { vocabSize: 256, context: 16, width: 32, layers: 2, heads: 2, tie: true, qkvBias: true };
   const one = { batch: 2, context: 16, dropout: 0 };
   const shape = { model, shape: one, plan: defaultPlan(gpu.adapter), microBatches: 1 };
-  const first = await keeper.get(shape);
-  const hash = await keeper.probe('run', NONCE);
-  const bytes = keeper.gpu.memory.allocatedBytes;
-  expect(await keeper.get(structuredClone(shape))).toBe(first);
-  expect(await keeper.probe('run', NONCE)).toBe(hash);
-  expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
-  const recomputing = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), { recompute: true });
+  const first = await engineCache.get(shape);
+  const hash = await engineCache.probe('run', NONCE);
+  const bytes = engineCache.gpu.memory.allocatedBytes;
+  expect(await engineCache.get(structuredClone(shape))).toBe(first);
+  expect(await engineCache.probe('run', NONCE)).toBe(hash);
+  expect(engineCache.gpu.memory.allocatedBytes).toBe(bytes);
+  const recomputing = new EngineCache(await Gpu.open(openDawn()), loadShaders(), { recompute: true });
   await recomputing.get(shape);
   expect(await recomputing.probe('run', NONCE)).toBe(hash);
   expect(recomputing.gpu.memory.allocatedBytes).toBeLessThan(bytes);
   recomputing.gpu.device.destroy();
   const ifNeeded = async (availableBytes: number) => {
-    const own = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), {
+    const own = new EngineCache(await Gpu.open(openDawn()), loadShaders(), {
       recompute: 'if-needed',
       availableBytes: () => availableBytes,
     });
@@ -342,12 +342,12 @@ slowTest("a worker's engine outlives its connection, and another shape takes its
   expect(await ifNeeded(needed)).toBe(bytes);
   expect(await ifNeeded(needed - 1)).toBe(recomputing.gpu.memory.allocatedBytes);
 
-  const other = await keeper.get({ ...shape, shape: { ...shape.shape, dropout: 0.1 } });
+  const other = await engineCache.get({ ...shape, shape: { ...shape.shape, dropout: 0.1 } });
   expect(other).not.toBe(first);
-  await keeper.get(shape);
-  expect(await keeper.probe('run', NONCE)).toBe(hash);
-  expect(keeper.gpu.memory.allocatedBytes).toBe(bytes);
-  const without = new EngineKeeper(keeper.gpu);
+  await engineCache.get(shape);
+  expect(await engineCache.probe('run', NONCE)).toBe(hash);
+  expect(engineCache.gpu.memory.allocatedBytes).toBe(bytes);
+  const without = new EngineCache(engineCache.gpu);
   await expect(without.get(shape)).rejects.toMatchObject({ code: 'LT_CLUSTER_MALFORMED' });
   const shaders = loadShaders();
   const sent = await without.get({ ...shape, shaders });
@@ -355,19 +355,19 @@ slowTest("a worker's engine outlives its connection, and another shape takes its
   expect(await without.probe('run', NONCE)).toBe(hash);
   const others = { ...shaders, gelu: `${shaders.gelu}\n` };
   expect(await without.get({ ...shape, shaders: others }), 'other shaders').not.toBe(sent);
-  keeper.gpu.device.destroy();
+  engineCache.gpu.device.destroy();
 });
 
 test('a worker whose adapter has too little memory says so, and whether --recompute would do', async () => {
   const model = { vocabSize: 256, context: 64, width: 128, layers: 8, heads: 4, tie: true, qkvBias: true };
   const plan = defaultPlan(gpu.adapter);
   const refusal = async (availableBytes: number) => {
-    const keeper = new EngineKeeper(await Gpu.open(openDawn()), loadShaders(), {
+    const engineCache = new EngineCache(await Gpu.open(openDawn()), loadShaders(), {
       availableBytes: () => availableBytes,
     });
     const shape = { batch: 8, context: 64, dropout: 0 };
-    const error = await keeper.get({ model, shape, plan, microBatches: 1 }).catch((e) => e);
-    keeper.gpu.device.destroy();
+    const error = await engineCache.get({ model, shape, plan, microBatches: 1 }).catch((e) => e);
+    engineCache.gpu.device.destroy();
     return error;
   };
   const [few, some] = [await refusal(1e6), await refusal(50e6)];
@@ -379,7 +379,7 @@ describe('lantrain coordinator', () => {
   const work = workFolder();
   afterAll(() => work.remove());
 
-  /** Runs it until it listens, kills it, and returns what it printed. */
+  /** Runs a coordinator until it listens, kills it, and returns its output. */
   function untilJoinable(...args: string[]): Promise<string> {
     return new Promise((done, fail) => {
       const main = resolve('dist/src/cli/main.js');

@@ -3,7 +3,7 @@ import { OWNER } from '../../cluster/round/round.js';
 import { sampled } from '../thorough.js';
 import { HONEST, type Scenario, Simulation, type WorkerTraits } from './simulator.js';
 
-/** What members cost a run that stall, refuse or die, in virtual time: eight micro-batches a step, sixty steps. */
+/** Cost in virtual time of members that stall, refuse or die: eight micro-batches a step, sixty steps. */
 const worker: WorkerTraits = { ...HONEST, bitClass: 'a', microBatchMs: 30, latencyMs: 5 };
 const STEPS = 60;
 const SEEDS = sampled([1, 2, 3, 4], 4);
@@ -72,7 +72,7 @@ describe('an honest cluster', () => {
     const slow = { ...worker, microBatchMs: times * worker.microBatchMs };
     const { stepMs, assigned } = run({ workers: [worker, slow] });
     expect(stepMs).toBeLessThan(1.2 * alone);
-    // It has work as long as a step has time for one micro-batch of it.
+    // It gets work as long as a step has time for one of its micro-batches.
     if (times <= 5) expect(assigned(1) + assigned(2)).toBeGreaterThan(1.8 * STEPS);
     const many = run({ workers: [worker, slow], microBatches: 64 });
     expect(many.stepMs).toBeLessThan(64 * worker.microBatchMs * 1.1);

@@ -6,7 +6,7 @@ import type { Round } from '../../cluster/round/round.js';
 import { sampled } from '../thorough.js';
 import { type Mutation, SimulationFailure, scenarioOf, simulate } from './simulator.js';
 
-/** The first seed whose run breaks a promise, as a message. */
+/** The message of the first seed whose run violates a guarantee. */
 function firstFailure(most: number, mutation?: Mutation, roundClass?: typeof Round): string | undefined {
   for (let seed = 0; seed < most; seed++) {
     try {
@@ -31,7 +31,7 @@ describe('broken on purpose, the simulator finds it', () => {
     for (const folder of folders) rmSync(folder, { recursive: true, force: true });
   });
 
-  /** The round with texts of its source replaced. */
+  /** The round with some of its source replaced. */
   async function mutant(
     changes: readonly (readonly [file: string, from: string, to: string])[],
   ): Promise<typeof Round> {
@@ -71,7 +71,7 @@ describe('broken on purpose, the simulator finds it', () => {
       [
         [
           'contributions.ts',
-          'this.dealer.work.open(job, held.microBatches, sets.setOf(job.totalBuckets, [bucket]));',
+          'this.dealer.work.open(job, pending.microBatches, sets.setOf(job.totalBuckets, [bucket]));',
           '',
         ],
       ],
@@ -140,7 +140,10 @@ describe('broken on purpose, the simulator finds it', () => {
       [['lateness.ts', 'a.twin = this.dealer.work.assign(', 'this.dealer.work.assign(']],
     ],
     ['nobody is ever late', [['lateness.ts', 'if (now < lateAt) continue;', 'continue;']]],
-    ['the back-off never yields', [['manners.ts', 'if (one === undefined) return undefined;', 'return undefined;']]],
+    [
+      'the back-off never yields',
+      [['eligibility.ts', 'if (one === undefined) return undefined;', 'return undefined;']],
+    ],
     [
       'handing everything back costs nothing',
       [['hand-backs.ts', 'if (count === 0 || isAnswer) this', 'if (true) this']],

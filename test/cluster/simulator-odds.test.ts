@@ -3,11 +3,11 @@ import { IS_THOROUGH } from '../thorough.js';
 import { HONEST, type Scenario, simulate, type WorkerTraits } from './simulator.js';
 
 /**
- * What audits find. Of each assignment that a worker lies in, the share P is audited, and whoever confirms it is drawn
- * among the other persons and the owner's adapter. So a lie is found with the chance P * q, where q is the chance that
- * the confirmer is honest: 1 where the liar is alone; 2/3 for two liars that agree, beside one honest worker and the
- * owner's adapter. After n lies the chance of not being found is (1 - P * q) ** n, or less: a liar that is asked to
- * confirm what others did, and lies then too, is found at once.
+ * What audits find. An assignment with a lie is audited with the chance P, and the confirmer is drawn among the other
+ * persons and the owner's adapter. So a lie is found with the chance P * q, where q is the chance that the confirmer is
+ * honest: 1 for a single liar; 2/3 for two liars that agree, with one honest worker and the owner's adapter. After n
+ * lies the chance of not being found is at most (1 - P * q) ** n: a liar that also lies when it confirms others is
+ * found at once.
  */
 const worker: WorkerTraits = { ...HONEST, bitClass: 'a', microBatchMs: 20, latencyMs: 2 };
 const liar: WorkerTraits = { ...worker, lies: 1 };
@@ -20,7 +20,7 @@ interface Cast {
   readonly exact?: boolean;
 }
 
-/** Ends a simulation. */
+/** Thrown to end a simulation. */
 class Found extends Error {}
 
 const CASTS: Record<string, Cast> = {
@@ -69,7 +69,7 @@ describe.each(Object.entries(CASTS))('a worker that always lies: %s', (_, cast) 
             const isFound =
               (action.type === 'close' && action.code === 'LT_CLUSTER_AUDIT') || action.type === 'stopped';
             if (!isFound) return;
-            // Whatever it lied in before is marked by now.
+            // All its earlier lies are marked by now.
             ledger.check();
             throw new Found();
           },
@@ -77,7 +77,8 @@ describe.each(Object.entries(CASTS))('a worker that always lies: %s', (_, cast) 
       expect(run, `seed ${7000 + seed}: 200 steps`).toThrow(Found);
       lies.push(told);
     }
-    // Geometric: mean 1 / p, standard deviation sqrt(1 - p) / p; lies that are on their way when one is found add some.
+    // Geometric distribution: mean 1 / p, standard deviation sqrt(1 - p) / p. Lies that are on their way when one is
+    // found add a few.
     const mean = lies.reduce((a, b) => a + b) / RUNS;
     const deviation = Math.sqrt(1 - found) / found / Math.sqrt(RUNS);
     const onTheirWay = cast.workers.length;

@@ -45,14 +45,14 @@ describe('one run, one digest, whatever happens', () => {
     let stopped = 0;
     let wrong = 0;
     for (let seed = 0; seed < SCHEDULES; seed++) {
-      // That it may stop, and that it may be wrong, is decided by the simulation: some cannot be prevented.
+      // The simulation decides whether a run may stop or be wrong: some cases cannot be prevented.
       const outcome = simulate(scenarioOf(seed));
       if (outcome.stopped !== undefined) stopped++;
       else if (outcome.digest !== outcome.expected) wrong++;
       incarnations += outcome.incarnations;
       for (const [note, count] of outcome.notes) notes.set(note, (notes.get(note) ?? 0) + count);
     }
-    // Faults that never happen would prove nothing.
+    // Checks that the faults happened at all.
     if (SCHEDULES < 1000) return;
     for (const note of ['fence', 'unfence', 'leave', 'stale', 'refuse', 'mixed', 'waiting', 'unaudited', 'late'])
       expect(notes.get(note) ?? 0, note).toBeGreaterThan(0);
@@ -140,7 +140,7 @@ describe('one run, one digest, whatever happens', () => {
           steps: 1,
           workers: [slow],
           onAction: (action, { spawn, world }) => {
-            // The first micro-batch is its proof; this is the rest.
+            // The first micro-batch proves the worker; this is the rest.
             if (joined || action.type !== 'assign' || sets.countOf(action.microBatches) === 1) return;
             joined = true;
             world.after(2500, () => spawn(fast));

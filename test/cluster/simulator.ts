@@ -14,28 +14,28 @@ import { plainDigest, type Shape, World } from './simulator/world.js';
 export type { Mutation } from './simulator/owner.js';
 export { HONEST, type WorkerTraits } from './simulator/traits.js';
 
-/** One run with everything that goes wrong in it. */
+/** One run with all its faults. */
 export interface Scenario extends Shape {
   readonly workers: readonly WorkerTraits[];
   readonly minWorkers: number;
   readonly audit: number;
-  /** What a micro-batch takes the owner's own adapter; undefined where that does not compute. */
+  /** Time of a micro-batch on the owner's adapter; undefined if it does not compute. */
   readonly ownerMs: number | undefined;
   /** When it fails. */
   readonly ownerFailsAtMs?: number;
-  /** Whose address each of `workers` has, where two have the same. */
+  /** The person of each of `workers`, if some have the same address. */
   readonly persons?: readonly string[];
   readonly checkpointEvery: number;
-  /** Faults happen until this virtual time; from then on the run must end in bounded time. */
+  /** Faults happen until this virtual time; afterwards the run must end in bounded time. */
   readonly faultsUntilMs: number;
-  /** Mean time between faults of each kind, 0 for none. */
+  /** Mean time between faults of each kind; 0: none. */
   readonly killEveryMs: number;
   readonly pauseEveryMs: number;
   readonly breakEveryMs: number;
   readonly coordinatorKillEveryMs: number;
-  /** Micro-batches that are NaN for everybody, by step. */
+  /** Micro-batches that are NaN on every adapter, by step. */
   readonly poisoned?: ReadonlyMap<number, number>;
-  /** Told of every action; a directed schedule does its mischief here. */
+  /** Called with every action; a directed schedule causes its faults here. */
   readonly onAction?: (action: RoundAction, simulation: Simulation) => void;
 }
 
@@ -45,16 +45,16 @@ export interface Outcome {
   readonly expected: number;
   readonly virtualMs: number;
   readonly counters: Readonly<RoundCounters>;
-  /** How often each note was logged, over all lives of the coordinator. */
+  /** How often each note was logged, over all starts of the coordinator. */
   readonly notes: ReadonlyMap<string, number>;
   readonly incarnations: number;
   readonly ledger: Ledger;
 }
 
-/** A run that broke a promise. The message names the seed that replays it. */
+/** A run that violated a guarantee. The message names the seed that replays it. */
 export class SimulationFailure extends Error {}
 
-/** After the last fault a run must end within this much virtual time. */
+/** Virtual time within which a run must end after the last fault. */
 const PATIENCE_MS = 600_000;
 const MOST_EVENTS = 300_000;
 
@@ -93,7 +93,7 @@ export class Simulation {
     this.#schedule(scenario.coordinatorKillEveryMs, () => this.restartCoordinator());
     this.world.after(scenario.faultsUntilMs, () => {
       this.cluster.calm = true;
-      // At least one good worker is there.
+      // At least one good worker is connected.
       this.spawn({ ...HONEST, bitClass: 'a', microBatchMs: 50, latencyMs: 5 });
     });
   }
@@ -104,7 +104,7 @@ export class Simulation {
     return worker;
   };
 
-  /** Kills the coordinator; another one resumes from the last checkpoint. */
+  /** Kills the coordinator; a new one resumes from the last checkpoint. */
   restartCoordinator(): void {
     if (!this.owner.up) return;
     this.#collect();
@@ -153,7 +153,7 @@ export class Simulation {
     return this.scenario.ownerMs !== undefined && this.scenario.ownerFailsAtMs === undefined;
   }
 
-  /** Nobody honest is expelled by those who are not. */
+  /** No honest worker is expelled because of dishonest ones. */
   #mustDeserveIt(id: number, code: string): void {
     const worker = this.workers.find((w) => w.link?.id === id);
     if (worker === undefined || (code !== 'LT_CLUSTER_AUDIT' && code !== 'LT_CLUSTER_MANNERS')) return;
@@ -172,7 +172,7 @@ export class Simulation {
     return this.scenario.poisoned !== undefined || this.#mayRefuse;
   }
 
-  /** Whether those who refuse without cause can have been believed. */
+  /** Whether refusals without cause may have been believed. */
   get #mayRefuse(): boolean {
     return !this.#ownerDecides && this.workers.some((w) => w.traits.refuses > 0);
   }
@@ -203,7 +203,7 @@ export class Simulation {
     this.ledger.check();
     for (const note of this.owner.notes) this.#notes.set(note, (this.#notes.get(note) ?? 0) + 1);
     const { parameterBuckets } = this.scenario;
-    // Each worker sends a bucket once an assignment, twice when it repeats itself, and all are taken in 20 ms.
+    // Each worker sends a bucket once per assignment, or twice if it repeats itself. All are handled within 20 ms.
     const bound = 4 * (parameterBuckets + 1) * (this.workers.length + 1);
     must(this.owner.mostHeld <= bound, `${this.owner.mostHeld} contributions were held at a time`);
   }
@@ -228,7 +228,7 @@ export class Simulation {
     if (stopped === undefined) {
       if (falseUses.length === 0 && evaluationsRefused === 0)
         must(digest === expected, `digest ${digest} instead of ${expected}`);
-      // The last answers are on their way; nothing is held for ever.
+      // The last answers are on their way; afterwards nothing may be held.
       for (const end = world.now + 100; this.owner.held > 0 && world.now < end; ) must(world.next(), 'bytes are held');
       must(this.owner.held === 0, `${this.owner.held} contributions are held for ever`);
     }
@@ -246,7 +246,7 @@ export class Simulation {
   }
 }
 
-/** A schedule of which everything is chosen by the seed. Every eighth is about those who mean harm. */
+/** A schedule chosen entirely by the seed. Every eighth one has malicious workers. */
 export const scenarioOf = (seed: number): Scenario => (seed % 8 === 7 ? hostileScenario(seed) : faultyScenario(seed));
 
 function faultyScenario(seed: number): Scenario {
@@ -311,7 +311,7 @@ function faultyScenario(seed: number): Scenario {
   };
 }
 
-/** A longer schedule about those who mean harm: with audits, restarts, and more than one worker always. */
+/** A longer schedule with malicious workers, audits, restarts, and always more than one worker. */
 function hostileScenario(seed: number): Scenario {
   const world = new World(seed ^ 0xbad);
   const ownerMs = world.chance(0.6) ? world.pick([10, 100]) : undefined;
@@ -354,7 +354,7 @@ function hostileScenario(seed: number): Scenario {
   };
 }
 
-/** Runs a schedule to its end. Throws SimulationFailure, with the seed, when a promise is broken. */
+/** Runs a schedule to its end. Throws SimulationFailure, with the seed, if a guarantee is violated. */
 export function simulate(scenario: Scenario, mutation?: Mutation, roundClass?: typeof Round): Outcome {
   try {
     return new Simulation(scenario, mutation, roundClass).run();

@@ -11,9 +11,7 @@ import { loadShaders } from '../../src/node/shaders.js';
 import { initializeWeights } from '../../src/train/engine.js';
 import { startServer, type TestServer } from './transport-helpers.js';
 
-/*
- * A real coordinator on loopback, of a model with several small buckets.
- */
+/* A real coordinator on loopback, for a model with several small buckets. */
 
 export const MODEL: ModelConfig = {
   vocabSize: 61,
@@ -33,7 +31,7 @@ export const ADAMW = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1,
 
 export interface SmallCluster extends TestServer {
   readonly engine: ClusterEngine;
-  /** Each note with the name that its worker had at that moment. */
+  /** Each note with its worker's name at that time. */
   readonly notes: (RoundNote & { readonly name?: string })[];
 }
 
@@ -65,7 +63,7 @@ export function smallOptions(gpu: Gpu, more: Partial<ClusterOptions> = {}): Clus
 
 const open: SmallCluster[] = [];
 
-/** `onConnection` is told of each worker before it is admitted. */
+/** `onConnection` is called with each worker's connection before it is admitted. */
 export async function startCluster(
   gpu: Gpu,
   more: Partial<ClusterOptions> = {},
@@ -87,7 +85,7 @@ export async function startCluster(
   return test;
 }
 
-/** Closes the clusters of each test of a file at its end. */
+/** Closes each test's clusters at its end. */
 export function closeClusters(): void {
   afterEach(async () => {
     for (const { engine, server } of open.splice(0)) {

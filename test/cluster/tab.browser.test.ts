@@ -8,26 +8,26 @@ import { slowTest } from '../slow.js';
 import { type Event, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
 
 /*
- * Tabs compute on SwiftShader, the coordinator steps on the machine's own driver: with AdamW by one owner the result
- * depends on the tabs' gradients only, so that runs of one tab and of several must end with one digest.
+ * Tabs compute on SwiftShader; the coordinator steps on the machine's own driver. AdamW runs only there, so the result
+ * depends only on the tabs' gradients: runs of one tab and of several must end with the same digest.
  */
 
 const folder = workFolder();
 afterAll(() => folder.remove());
 
-/** Steps of a second, so that a tab that is closed in one leaves work behind. */
+/** Steps take about a second, so that a tab that is closed during one leaves work behind. */
 const OPTIONS = [...SMALL, '--batch', '96', '--micro-batch', '1', '--steps', '6'];
 const TAB = /Chrome on Linux \w{3}/g;
 
 describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM}`, () => {
   let browser: Browser;
   let context: BrowserContext;
-  /** What the browser has said against the pages: errors, and code or connections that their policy forbids. */
+  /** The browser's complaints about the pages: errors, and violations of their content security policy. */
   const complaints: string[] = [];
 
   beforeAll(async () => {
     browser = await openBrowser();
-    // Somebody who compared the fingerprint and went on.
+    // As if the user had compared the fingerprint and continued.
     context = await browser.newContext({ ignoreHTTPSErrors: true });
   });
   afterAll(() => browser?.close());
@@ -48,13 +48,13 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
   async function joinTab(url: string): Promise<Page> {
     const page = await openTab(url);
     const [opener, button] = [page.locator('#join'), page.locator('.device-join')];
-    // The panel lies behind the page's own button.
+    // A button of the page opens the panel.
     await opener.or(button).filter({ visible: true }).first().click();
     if (await opener.isVisible()) await button.click();
     return page;
   }
 
-  /** Of tabs alone, `tabs` of them; `onEvent` may close one. */
+  /** Trains with `tabs` tabs and no other workers; `onEvent` may close one. */
   async function train(name: string, tabs: number, onEvent: (event: Event, pages: Page[]) => void = () => {}) {
     const pages: Page[] = [];
     const args = [...OPTIONS, '--out', name, '--min-workers', String(tabs)];
@@ -66,7 +66,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
   }
 
   let shared: ReturnType<typeof train> | undefined;
-  /** What the others are compared with: trained once, by the test that comes first. */
+  /** The run that others are compared with; the first test trains it. */
   const one = () => {
     shared ??= train('one', 1);
     return shared;
@@ -80,7 +80,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     const losses = alone.coordinator.events.filter((e) => e.event === 'step').map((e) => Number(e.loss));
     expect(losses[5]).toBeLessThan(losses[0]);
 
-    // The largest share of a step that each tab showed, as far as both were there.
+    // The largest fraction of a step that each tab showed while both were connected.
     const shares = [0, 0];
     const noteShares = async (pages: Page[]) => {
       const figures = await Promise.all(pages.map((page) => page.textContent('.device-figures')));
@@ -91,7 +91,7 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     const two = await train('two', 2, ({ event, step }, pages) => {
       if (event !== 'step' || Number(step) > 3) return;
       if (Number(step) < 3) void noteShares(pages);
-      // Well into step 4, which each computes a half of.
+      // Well into step 4; each tab computes half of it.
       else setTimeout(() => void pages[1].close(), 100);
     });
     expect(two.coordinator.events).toContainEqual(expect.objectContaining({ event: 'leave', step: 4 }));

@@ -18,6 +18,6 @@ test('a line tells what each worker did since the one before, and nobody who is 
   expect(line(member(1, 100, 1000), member(2, 50, 1000))).toBe('workers  w1 100   w2 50 tokens/s while at work');
   expect(line(member(1, 100, 1000), member(2, 90, 1500))).toBe('workers  w2 80 tokens/s while at work');
   expect(line(member(2, 90, 1500))).toBeUndefined();
-  // As one that was never there.
+  // It counts as a new worker.
   expect(line(member(1, 100, 1000), member(2, 90, 1500))).toBe('workers  w1 100 tokens/s while at work');
 });

@@ -21,9 +21,9 @@ export interface TestServer {
   readonly server: ClusterServer;
   readonly url: string;
   readonly token: string;
-  /** Connections that were let in, in order. */
+  /** Admitted connections, in order. */
   readonly accepted: CoordinatorConnection[];
-  /** Why others were not, and why those that were have ended. */
+  /** Errors of refused connections, and of admitted ones that ended. */
   readonly refused: LantrainError[];
   readonly ended: LantrainError[];
 }
@@ -57,7 +57,7 @@ export async function startServer(
   return { server, url: server.joinUrl('127.0.0.1'), token, accepted, refused, ended };
 }
 
-/** A worker; with `isListening` false, nobody has set `onControl` yet. */
+/** Connects a worker. `isListening` false: `onControl` is not set yet. */
 export async function join(
   url: string,
   more: Partial<ConnectOptions> = {},
@@ -71,7 +71,7 @@ export async function join(
 
 const joined = new WeakSet<WorkerConnection>();
 
-/** Whether control messages go there and back; it joins, the first time. */
+/** Whether control messages are answered. Joins the first time. */
 export async function answers(connection: WorkerConnection): Promise<boolean> {
   const answer = new Promise<boolean>((resolve) => {
     connection.onControl = onlyFromCoordinator({ probe: () => resolve(true) });
@@ -98,7 +98,7 @@ export function frameOf(payloadBytes: number): Uint8Array {
   return encodeFrame(contribution(), new Uint8Array(payloadBytes).fill(7));
 }
 
-/** A WebSocket that has shown no token; `localAddress` is the one that it comes from. */
+/** A WebSocket that has proved no token, from `localAddress`. */
 export async function rawWebSocket(
   server: ClusterServer,
   headers: Record<string, string> = {},
@@ -113,7 +113,7 @@ export async function rawWebSocket(
   return ws;
 }
 
-/** A WebSocket that knows the token and will do anything. */
+/** A WebSocket that has proved the token; the test decides what it sends. */
 export async function insider({ server, token }: TestServer, localAddress?: string): Promise<WebSocket> {
   const ws = await rawWebSocket(server, {}, localAddress);
   const arrived: Uint8Array[] = [];

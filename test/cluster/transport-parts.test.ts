@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { WorkerMessage } from '../../cluster/protocol/protocol.js';
 import { Inbox } from '../../cluster/transport/inbox.js';
-import { WorkerManners } from '../../cluster/transport/manners.js';
+import { MessageRules } from '../../cluster/transport/message-rules.js';
 import { FrameMeter } from '../../src/net/frame-meter.js';
 import { Hosts, misdirected } from '../../src/net/hosts.js';
 import { Places, superfluous } from '../../src/net/places.js';
@@ -33,7 +33,7 @@ function encodeWireFrame({ opcode, fin, bytes, masked }: WireFrame): Buffer {
 
 const sizes = fc.oneof(fc.integer({ min: 0, max: 130 }), fc.integer({ min: 65_500, max: 66_000 }));
 const control = fc.record({ opcode: fc.constantFrom(8, 9, 10), bytes: fc.integer({ min: 0, max: 125 }) });
-/** A message in parts, with control frames before some of them. */
+/** A message in fragments, with control frames before some of them. */
 const message = fc.array(fc.record({ bytes: sizes, before: fc.option(control) }), { minLength: 1, maxLength: 4 });
 
 test('the meter knows every message, in whatever pieces it comes', () => {
@@ -52,7 +52,7 @@ test('the meter knows every message, in whatever pieces it comes', () => {
         const complete = whole.flatMap(framesOf);
         const unfinished = framesOf(last);
         const bytes = Buffer.concat([...complete, ...unfinished].map(encodeWireFrame));
-        // The last message lacks its last byte, which may be one of its header.
+        // The last message lacks its last byte, which may belong to its header.
         const sent = bytes.subarray(0, bytes.length - 1);
         const meter = new FrameMeter();
         for (let at = 0; at < sent.length; ) {
@@ -111,7 +111,7 @@ test('whoever has most places gives his oldest up for a newcomer who has fewer',
   expect(places.take('c1', 'c')).toEqual({ leaves: 'a1' });
   expect(places.take('d1', 'd')).toEqual({ leaves: 'a2' });
   expect([...places]).toEqual(['b1', 'a3', 'c1', 'd1']);
-  // Everybody has one, and nobody has had it for long.
+  // Each person has one place, none for long.
   expect(places.take('e1', 'e')).toBe('full');
   expect(places.take('a4', 'a')).toBe('full');
   places.leave('b1');
@@ -190,9 +190,9 @@ test('a machine is known by its names and by addresses, and by no other name', (
 });
 
 test('a worker joins once, names each probe once, and everything in a list once', () => {
-  const manners = new WorkerManners();
+  const rules = new MessageRules();
   const hash = '0'.repeat(64);
-  const say = (message: WorkerMessage) => () => manners.check(message, { ...CONTEXT, kinds: ['contribution'] });
+  const say = (message: WorkerMessage) => () => rules.check(message, { ...CONTEXT, kinds: ['contribution'] });
   const join = { type: 'join', name: 'a', adapter: 'none' } as const;
   expect(say({ type: 'ready' })).toThrow(code('LT_CLUSTER_MALFORMED'));
   say(join)();

@@ -4,8 +4,8 @@ import { afterEach, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { encodeFrame, type Frame, payloadIntact } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, onlyFromWorker } from '../../cluster/protocol/protocol.js';
+import { connectWorker } from '../../cluster/transport/connect-worker.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
-import { enter } from '../../cluster/transport/enter.js';
 import { DEFAULT_LIMITS } from '../../cluster/transport/limits.js';
 import { NodeWire } from '../../cluster/transport/node-wire.js';
 import { MAX_WANTS, ReceivePool } from '../../cluster/transport/receive-pool.js';
@@ -130,7 +130,7 @@ test('a pool serves everybody in turn, whole frames only, and takes back what is
   const [a, b] = ['a', 'b'].map((name) => pool.member((bytes) => log.push(`${name}${bytes}`), name));
   for (const bytes of [60, 30, 30, 30]) a.want(bytes);
   b.want(50);
-  // The second frame would be more than half of the pool; b's has no room yet.
+  // The second frame would exceed half of the pool; b's does not fit yet.
   expect(log).toEqual(['a60']);
   const release = a.take(60);
   expect(log).toEqual(['a60', 'a30']);
@@ -163,7 +163,7 @@ test('nobody is granted so much of a pool that the next one gets nothing, by how
   };
   hoarder();
   expect(granted.get('hoarder')).toBe(300);
-  // Of one address, too, there is something left for the next.
+  // Connections of one address leave something for the next one as well.
   hoarder();
   expect(granted.get('hoarder')).toBe(400);
   for (let i = 0; i < 5; i++) hoarder();
@@ -171,7 +171,7 @@ test('nobody is granted so much of a pool that the next one gets nothing, by how
   member('honest').want(100);
   expect(granted.get('honest')).toBe(100);
   expect(() => member('greedy').want(101)).toThrow(code('LT_CLUSTER_CREDIT'));
-  // Whoever comes gets a frame as long as there is one, and those who wait are served before those who have.
+  // A newcomer gets a frame as long as one fits, and waiting connections come before those with credit.
   for (let i = 0; i < 4; i++) member(`other ${i}`).want(100);
   expect([...granted.values()]).toEqual([500, 100, 100, 100, 100, 100]);
   expect(pool.freeBytes).toBe(0);
@@ -217,12 +217,17 @@ test("a browser's page is pinged by messages, so that one that is frozen counts 
     await once(ws, 'open');
     const wire = new NodeWire(ws, (await socket)[0].socket);
     const secrets = { token, version: VERSION, fingerprint: '' };
-    const connection = await enter(wire, secrets, { ...DEFAULT_LIMITS, ...limits, pingMs }, { pingsByMessage: true });
+    const connection = await connectWorker(
+      wire,
+      secrets,
+      { ...DEFAULT_LIMITS, ...limits, pingMs },
+      { pingsByMessage: true },
+    );
     connection.onControl = onlyFromCoordinator({});
     return { ws, connection };
   };
   const awake = await asBrowser(limits.pingMs);
-  // Its script does not run; its WebSocket still answers pings of the protocol.
+  // Its script does not run, but its WebSocket still answers pings of the protocol.
   const frozen = await asBrowser(1e6);
   frozen.ws.removeAllListeners('message');
   await until(() => ended.length === 1, 'the end of the frozen one');

@@ -23,14 +23,14 @@ afterAll(() => folder.remove());
 const NEWER = PROTOCOL_VERSION + 1;
 const OLDER = PROTOCOL_VERSION - 1;
 const own = `${PROTOCOL_VERSION} (${version()})`;
-/** A text as a part of a regular expression. */
+/** Escapes a text for a regular expression. */
 const literally = (text: string) => text.replace(/[().]/g, '\\$&');
 
-/** The first message of another version, which says more than this one knows. */
+/** The first message of another version, with fields that this version does not know. */
 const greeting = (type: 'hello' | 'challenge', protocol: number, of: string) =>
   encodeMessage({ type, protocol, version: of, nonce: new Uint8Array(32), more: [1] } as never);
 
-/** The join URL of a coordinator of another protocol: it answers as that version does. */
+/** The join URL of a coordinator with another protocol version. */
 async function coordinatorOf(protocol: number, of: string): Promise<string> {
   const http = createServer();
   new WebSocketServer({ server: http }).on('connection', (ws) => {

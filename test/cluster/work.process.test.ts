@@ -12,7 +12,7 @@ import { type Lantrain, startCoordinator } from './processes.js';
 
 const folder = workFolder();
 const running: Lantrain[] = [];
-/** All that this process writes. */
+/** Everything that this process writes. */
 let output = '';
 beforeEach(() => {
   output = '';
@@ -71,7 +71,7 @@ slowTest('a worker whose signal is aborted leaves, and another of the same proce
   const { coordinator, url } = await coordinate('left', 12);
   const leave = new AbortController();
   const onEvent = (event: WorkEvent) => {
-    // What it has in hand then is lost, not what it computed before.
+    // Its current work is lost then, but not what it computed before.
     if (event.event === 'computed' && event.step === 3) leave.abort();
   };
   const { how, tokens } = await work({ url, name: 'first' }, { onEvent, signal: leave.signal });
@@ -79,7 +79,7 @@ slowTest('a worker whose signal is aborted leaves, and another of the same proce
   expect(tokens).toBeGreaterThan(0);
   expect(await work({ url }, { signal: AbortSignal.abort() })).toEqual({ how: 'left', tokens: 0 });
   expect(coordinator.running).toBe(true);
-  // The token by itself, as options have it where a URL is to be seen by others.
+  // The token as a separate option, for URLs that others may see.
   const { token = '', ...rest } = parseJoinUrl(url);
   expect(await work({ url: formatJoinUrl(rest), token, name: 'second' })).toMatchObject({ how: 'done' });
   expect(await coordinator.ended, coordinator.text).toBe(0);
@@ -95,7 +95,7 @@ slowTest('a worker that loses its coordinator says so once, and fails when its p
   };
   await failure('LT_CLUSTER_CONNECT', () => work({ url, patience: 2 }, { onEvent }));
   const lost = events.flatMap((event) => (event.event === 'lost' ? [event.reason] : []));
-  // That the line broke, and that nobody answers since.
+  // The connection was lost, and there has been no answer since.
   expect(lost).toEqual([expect.any(String), expect.stringMatching(/^cannot reach a coordinator at /)]);
   expect(output).toBe('');
 });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Credits } from '../../cluster/coordinator/credits.js';
-import { AwakeClock, addSaid } from '../../cluster/coordinator/times.js';
+import { AwakeClock, addReported } from '../../cluster/coordinator/times.js';
 import { microBatchSet } from '../../cluster/round/sets.js';
 import { WorkerTally } from '../../cluster/worker/worker-tally.js';
 import { emptyTotals } from '../../src/report/worker-totals.js';
@@ -23,7 +23,7 @@ test('a tally tells each time what is new, whoever has left since and come again
   tally.credit(who('b'), 8, 8.4);
   parts.push(tally.takeNews());
   expect(sumWorkers(parts.flat())).toEqual([total('a', 30), total('b', 33)]);
-  // Of b, which is there, 8 are told elsewhere.
+  // b is connected, so 8 of its tokens are listed elsewhere.
   expect(tally.without([total('b', 8, 8)])).toEqual([total('a', 30), total('b', 25, 25.4)]);
 });
 
@@ -41,7 +41,7 @@ test("each micro-batch whose losses were used is credited by the dealer's clock,
   credits.deal(3, 8, who('b'), 'step', 1000);
   for (const at of [1200, 1500]) credits.arrived(1, 7, at);
   credits.arrived(2, 7, 1900);
-  // Nobody speaks for another's assignment.
+  // A worker cannot report another's assignment.
   credits.arrived(2, 8, 9999);
   credits.arrived(3, 8, 1300);
   credits.count(1, set(0, 1, 2));
@@ -55,7 +55,7 @@ test("each micro-batch whose losses were used is credited by the dealer's clock,
     [7, 'a', 10, 400],
   ]);
   expect(credits.tally.all).toEqual([total('a', 40, 900)]);
-  // The next job knows nothing of the one before.
+  // The next job starts without credits of this one.
   expect(credits.kindOf(1)).toBeUndefined();
   credits.count(1, set(0, 1, 2));
   credits.commit(10, () => told.push('again'));
@@ -67,12 +67,12 @@ test('who confirms the work of another is not credited with it', () => {
   credits.deal(1, 7, who('a'), 'step', 0);
   credits.deal(2, 8, who('b'), 'step', 0);
   credits.deal(3, 9, who('c'), 'step', 0);
-  // The copy of b is another, and c confirms a.
+  // b's copy differs, and c confirms a.
   credits.checked(1, set(0, 1), 'same');
   credits.checked(2, set(0, 1), 'other');
   credits.checked(3, set(0, 1), 'same');
   credits.count(3, set(0, 1), 'same');
-  // As much of other micro-batches is nobody else's.
+  // The same losses of other micro-batches are credited to their own worker.
   credits.checked(2, set(2), 'same');
   credits.count(2, set(2), 'same');
   credits.commit(10, () => {});
@@ -96,9 +96,9 @@ test('an abandoned step credits nobody, and an evaluation neither', () => {
 
 test('what a worker says of its times adds up to no more than has passed', () => {
   const totals = emptyTotals();
-  addSaid(totals, { computeMs: 50, uploadMs: 20, downloadMs: 10, waitMs: 5 }, 100);
+  addReported(totals, { computeMs: 50, uploadMs: 20, downloadMs: 10, waitMs: 5 }, 100);
   expect(totals).toEqual({ tokens: 0, workMs: 0, computeMs: 50, uploadMs: 20, downloadMs: 10, waitMs: 5 });
-  addSaid(totals, { computeMs: 30, uploadMs: 1e12, downloadMs: 1e12, waitMs: 1e12 }, 100);
+  addReported(totals, { computeMs: 30, uploadMs: 1e12, downloadMs: 1e12, waitMs: 1e12 }, 100);
   expect(totals).toEqual({ tokens: 0, workMs: 0, computeMs: 80, uploadMs: 90, downloadMs: 10, waitMs: 5 });
 });
 

@@ -5,7 +5,7 @@ import type { MicroBatchData, WorkerMessage } from '../../cluster/protocol/proto
 import { packTokens } from '../../cluster/protocol/tokens.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
-import { EngineKeeper } from '../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import type { WorkerEngine } from '../../cluster/worker/worker-engine.js';
 import { Gpu } from '../../src/gpu/device.js';
@@ -19,17 +19,17 @@ const MODEL = { vocabSize: 61, context: 8, width: 24, layers: 2, heads: 3, tie: 
 const MICRO_BATCHES = 3;
 
 let gpu: Gpu;
-let keeper: EngineKeeper;
+let engineCache: EngineCache;
 
 beforeAll(async () => {
   gpu = await Gpu.open(openDawn());
-  keeper = new EngineKeeper(gpu, loadShaders());
+  engineCache = new EngineCache(gpu, loadShaders());
 });
 
 type Sent = WorkerMessage | Frame['header'];
 
-/** A worker with a connection that only takes notes. */
-class Bench {
+/** A worker with a connection that only records messages. */
+class WorkerHarness {
   readonly sent: Sent[] = [];
   readonly payloads = new Map<number, Uint8Array>();
   readonly layout = new ParameterLayout(MODEL, this.#plan);
@@ -38,7 +38,7 @@ class Bench {
   onSent: (message: Sent) => void = () => {};
   #fail: (error: unknown) => void = () => {};
 
-  /** Of a run whose steps have `count` micro-batches. */
+  /** `count`: micro-batches of a step. */
   constructor(readonly count = MICRO_BATCHES) {
     const note = (message: Sent) => {
       this.sent.push(message);
@@ -54,24 +54,24 @@ class Bench {
       },
       close: (error) => this.#fail(error),
     });
-    this.worker = new Worker(this.connection, { engines: keeper, name: 'bench' });
+    this.worker = new Worker(this.connection, { engines: engineCache, name: 'harness' });
   }
 
   get #plan() {
     return { ...defaultPlan(gpu.adapter), windowValues: 2 ** 12, slabValues: 2 ** 12 };
   }
 
-  /** The worker's own, its sums zero. */
+  /** The worker's engine, its sums zero. */
   engine(): Promise<WorkerEngine> {
     const shape = { batch: 1, context: MODEL.context, dropout: 0 };
-    return keeper.get({ model: MODEL, shape, plan: this.#plan, microBatches: this.count });
+    return engineCache.get({ model: MODEL, shape, plan: this.#plan, microBatches: this.count });
   }
 
   get buckets(): number {
     return this.layout.buckets().length;
   }
 
-  /** The worker is welcomed and has weights, all of this value. */
+  /** Welcomes the worker and sends it weights, all equal to `weight`. */
   async begin(weight: number): Promise<void> {
     const { onControl } = this.connection;
     onControl.welcome({
@@ -112,7 +112,7 @@ class Bench {
     });
   }
 
-  /** Micro-batches 0 to `count` - 1, all of one token each, in slots `slotOf`. */
+  /** Assigns micro-batches 0 to `count` - 1 in slots `slotOf`, each of one repeated token. */
   assign(
     count: number,
     buckets?: number[],
@@ -141,28 +141,28 @@ const isProgress = (m: Sent, done: number) => 'type' in m && m.type === 'progres
 
 describe('a worker', () => {
   test('a worker sends buckets up before its last micro-batch is computed, the same bytes as afterwards', async () => {
-    const bench = new Bench();
-    await bench.begin(0.02);
-    const stats = bench.until(isStats);
-    bench.assign(2);
+    const harness = new WorkerHarness();
+    await harness.begin(0.02);
+    const stats = harness.until(isStats);
+    harness.assign(2);
     await stats;
-    const computed = bench.sent.findIndex((m) => isProgress(m, 2));
-    const early = bench.sent.slice(0, computed).filter((m) => 'kind' in m).length;
+    const computed = harness.sent.findIndex((m) => isProgress(m, 2));
+    const early = harness.sent.slice(0, computed).filter((m) => 'kind' in m).length;
     expect(early).toBeGreaterThan(1);
     expect(
-      bench.sent
+      harness.sent
         .slice(
           0,
-          bench.sent.findIndex((m) => isProgress(m, 1)),
+          harness.sent.findIndex((m) => isProgress(m, 1)),
         )
         .some((m) => 'kind' in m),
     ).toBe(false);
-    const together = new Map(bench.payloads);
-    expect([...together.keys()].sort((a, b) => a - b)).toEqual([...Array(bench.buckets + 1).keys()]);
+    const together = new Map(harness.payloads);
+    expect([...together.keys()].sort((a, b) => a - b)).toEqual([...Array(harness.buckets + 1).keys()]);
 
-    await bench.end();
-    // Where the last of three is asked back while the second is computed, the set is fixed too late for that.
-    const other = new Bench();
+    await harness.end();
+    // If the last of three is asked back while the second is computed, the set is fixed too late for early uploads.
+    const other = new WorkerHarness();
     await other.begin(0.02);
     const begun = other.until((m) => 'type' in m && m.type === 'progress' && m.begun === 2);
     other.assign(3);
@@ -180,44 +180,44 @@ describe('a worker', () => {
   });
 
   test('a worker sends only the buckets it is asked for', async () => {
-    const bench = new Bench();
-    await bench.begin(0.02);
-    const stats = bench.until(isStats);
-    bench.assign(1, [1, bench.buckets]);
+    const harness = new WorkerHarness();
+    await harness.begin(0.02);
+    const stats = harness.until(isStats);
+    harness.assign(1, [1, harness.buckets]);
     await stats;
-    expect([...bench.payloads.keys()].sort((a, b) => a - b)).toEqual([1, bench.buckets]);
-    await bench.end();
+    expect([...harness.payloads.keys()].sort((a, b) => a - b)).toEqual([1, harness.buckets]);
+    await harness.end();
   });
 
   test('a worker refuses a micro-batch whose loss is not finite, with nothing of it sent', async () => {
-    const bench = new Bench();
-    await bench.begin(Number.NaN);
-    const refused = bench.until((m) => 'type' in m && m.type === 'refused');
-    bench.assign(1);
+    const harness = new WorkerHarness();
+    await harness.begin(Number.NaN);
+    const refused = harness.until((m) => 'type' in m && m.type === 'refused');
+    harness.assign(1);
     expect(await refused).toMatchObject({ assignment: 1, microBatch: 0 });
-    expect(bench.contributions).toEqual([]);
-    await bench.end();
+    expect(harness.contributions).toEqual([]);
+    await harness.end();
   });
 });
 
 describe('a worker whose share is many micro-batches', () => {
-  /** Of a step of 12, three at once. */
+  /** A step of 12 micro-batches, three in a stack. */
   const MANY = 12;
 
   test('a worker of many micro-batches computes three at once, to the bytes of one at a time, and the rest alone', async () => {
     const begun: number[][] = [];
     const payloads: Map<number, Uint8Array>[] = [];
     for (const slotOf of [(m: number) => m, (m: number) => 2 * m]) {
-      const bench = new Bench(MANY);
-      await bench.begin(0.02);
-      expect((await bench.engine()).gpt.stack).toBe(3);
-      const stats = bench.until(isStats);
-      bench.assign(8, undefined, (microBatch) => 5 * microBatch, slotOf);
+      const harness = new WorkerHarness(MANY);
+      await harness.begin(0.02);
+      expect((await harness.engine()).gpt.stack).toBe(3);
+      const stats = harness.until(isStats);
+      harness.assign(8, undefined, (microBatch) => 5 * microBatch, slotOf);
       await stats;
-      const counts = bench.sent.flatMap((m) => ('type' in m && m.type === 'progress' ? [m.begun] : []));
+      const counts = harness.sent.flatMap((m) => ('type' in m && m.type === 'progress' ? [m.begun] : []));
       begun.push([...new Set(counts)]);
-      payloads.push(new Map(bench.payloads));
-      await bench.end();
+      payloads.push(new Map(harness.payloads));
+      await harness.end();
     }
     expect(begun).toEqual([
       [3, 6, 7, 8],
@@ -228,55 +228,55 @@ describe('a worker whose share is many micro-batches', () => {
   });
 
   test('a worker leaves out of a stack what was asked back', async () => {
-    const bench = new Bench(MANY);
-    await bench.begin(0.02);
-    const first = bench.until((m) => 'type' in m && m.type === 'progress' && m.begun === 3);
-    bench.assign(6);
+    const harness = new WorkerHarness(MANY);
+    await harness.begin(0.02);
+    const first = harness.until((m) => 'type' in m && m.type === 'progress' && m.begun === 3);
+    harness.assign(6);
     await first;
-    const stats = bench.until(isStats);
-    bench.connection.onControl['hand-back']({ type: 'hand-back', assignment: 1, microBatches: [4] });
+    const stats = harness.until(isStats);
+    harness.connection.onControl['hand-back']({ type: 'hand-back', assignment: 1, microBatches: [4] });
     await stats;
-    for (const m of bench.contributions)
+    for (const m of harness.contributions)
       expect('kind' in m && m.kind === 'contribution' && idsOf(m.microBatches)).toEqual([0, 1, 2, 3, 5]);
-    await bench.end();
+    await harness.end();
   });
 
   test('a worker names the one of a stack that is not finite, with nothing sent that holds it', async () => {
-    const bench = new Bench(MANY);
-    await bench.begin(0.02);
-    const { gpt, weights } = await bench.engine();
+    const harness = new WorkerHarness(MANY);
+    await harness.begin(0.02);
+    const { gpt, weights } = await harness.engine();
     const wte = await weights.read(gpu, 'wte.weight');
     weights.write(gpu, 'wte.weight', wte.fill(Number.NaN, 20 * MODEL.width, 21 * MODEL.width));
     expect(gpt.stack).toBe(3);
-    const refused = bench.until((m) => 'type' in m && m.type === 'refused');
-    bench.assign(6, undefined, (microBatch) => (microBatch === 4 ? 20 : 3));
+    const refused = harness.until((m) => 'type' in m && m.type === 'refused');
+    harness.assign(6, undefined, (microBatch) => (microBatch === 4 ? 20 : 3));
     expect(await refused).toMatchObject({ assignment: 1, microBatch: 4 });
-    await bench.end();
+    await harness.end();
   });
 });
 
 describe('the engine of a worker', () => {
   test("a worker's engine is silent of buckets from the first wrong value on, and says what was wrong", async () => {
-    const bench = new Bench();
-    await bench.begin(0.02);
-    await bench.end();
-    const engine = await bench.engine();
+    const harness = new WorkerHarness();
+    await harness.begin(0.02);
+    await harness.end();
+    const engine = await harness.engine();
     const tokens = new Uint32Array(MODEL.context).fill(3);
     const batch = { tokens, targets: tokens, firstSlot: 0 };
     const context = { seed: 1, step: 1, tokenWeight: 1 };
     const told: number[] = [];
     await engine.gradientByBucket([batch], context, (bucket) => told.push(bucket));
-    expect(told.sort((a, b) => a - b)).toEqual([...bench.layout.buckets().keys()]);
+    expect(told.sort((a, b) => a - b)).toEqual([...harness.layout.buckets().keys()]);
     engine.sums.clear(gpu);
     told.length = 0;
     const report = await engine.gradientByBucket([batch], context, (bucket) => {
       told.push(bucket);
-      // As a kernel would that finds an infinity among the gradients to come.
+      // Like a kernel that finds an infinity among later gradients.
       gpu.write(engine.sums.status('wpe.weight'), Uint32Array.of(1));
     });
     expect(report.nonFinite).toEqual(['wpe.weight']);
     expect(told.length).toBeGreaterThan(0);
-    expect(told.length).toBeLessThan(bench.buckets);
+    expect(told.length).toBeLessThan(harness.buckets);
     engine.sums.clear(gpu);
   });
 });

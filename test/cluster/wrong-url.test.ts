@@ -10,7 +10,7 @@ import { WebSocketServer } from 'ws';
 import { PROTOCOL_VERSION } from '../../cluster/protocol/protocol.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { encodeMessage } from '../../cluster/transport/messages.js';
-import { Membership } from '../../cluster/worker/membership.js';
+import { WorkerSession } from '../../cluster/worker/worker-session.js';
 import { LantrainError } from '../../src/errors.js';
 import { type Access, loadOrCreateAccess, newToken } from '../../src/net/access.js';
 import { type JoinUrl, parseJoinUrl } from '../../src/net/join-url.js';
@@ -40,7 +40,7 @@ async function listen(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-/** A coordinator as `lantrain coordinator` starts it, with a page. */
+/** A coordinator with a page, as started by `lantrain coordinator`. */
 async function coordinator(secure: boolean): Promise<{ readonly url: string; readonly port: number }> {
   const tls = secure ? access : undefined;
   const { server, url } = await startServer({}, { token: access.token, tls, onRequest: serveSite(folder) });
@@ -48,7 +48,7 @@ async function coordinator(secure: boolean): Promise<{ readonly url: string; rea
   return { url, port: server.port };
 }
 
-/** What a worker with this URL is told; that it ends there is the point. */
+/** The error of a worker with this URL. It must end with one. */
 async function failure(url: string, handshakeMs = 5_000): Promise<LantrainError> {
   const result = await join(url, { limits: { handshakeMs }, version: VERSION }).catch((error: unknown) => error);
   expect(result).toBeInstanceOf(LantrainError);
@@ -269,7 +269,7 @@ test.skipIf(zone === undefined)('a link-local address with its interface is prin
   (await join(url)).close();
 });
 
-/** A stay with scripted ends of `connect`, one a try. */
+/** A worker's session with scripted results of `connect`, one per try. */
 async function stay(tries: (LantrainError | 'in' | 'in, done')[]): Promise<unknown> {
   const connect = async () => {
     const next = tries.shift();
@@ -277,22 +277,22 @@ async function stay(tries: (LantrainError | 'in' | 'in, done')[]): Promise<unkno
     return connectionThatStops(next === 'in, done');
   };
   const gpu = { adapter: { name: 'none', driver: '' }, check: () => {} };
-  const membership = new Membership({
+  const session = new WorkerSession({
     connect,
     engines: { gpu, hasShaders: true } as never,
     name: 'w',
     patienceMs: 0,
     onNote: ({ note }) => {
       // Tries again at once.
-      if (note === 'lost') setTimeout(() => membership.wake(), 5);
+      if (note === 'lost') setTimeout(() => session.wake(), 5);
     },
   });
-  return membership.run().catch((error: unknown) => error);
+  return session.run().catch((error: unknown) => error);
 }
 
 function connectionThatStops(final: boolean): WorkerConnection {
   const connection = { isOpen: true, send: () => {}, close: () => {} } as unknown as WorkerConnection;
-  // Whatever its reason.
+  // The reason does not matter.
   setTimeout(() => connection.onControl.stop({ type: 'stop', reason: 'failed', final }), 1);
   return connection;
 }
@@ -303,7 +303,7 @@ test('a stay ends by codes, not by words: a final stop, and what trying again do
   expect(await stay([error('LT_CLUSTER_CONNECT'), 'in', error('LT_CLUSTER_TIMEOUT'), 'in, done'])).toBe('done');
   for (const code of ['LT_CLUSTER_URL', 'LT_CLUSTER_FINGERPRINT', 'LT_CLUSTER_FOREIGN', 'LT_CLUSTER_VERSION'] as const)
     expect(await stay([error(code)])).toMatchObject({ code });
-  // Whoever was in has a right URL: another program took the port for a while.
+  // A worker that has been connected has a right URL: another program took the port for a while.
   expect(await stay(['in', error('LT_CLUSTER_FOREIGN'), 'in, done'])).toBe('done');
   expect(await stay(['in', error('LT_CLUSTER_TOKEN')])).toMatchObject({ code: 'LT_CLUSTER_TOKEN' });
 });

@@ -1,21 +1,30 @@
 /**
- * Attacks on a coordinator with an honest worker beside it: strangers, holders of the token, pages. Prints what an
- * honest cluster loses by each; ends with exit code 1 when anything is beyond its bound.
+ * Attacks on a coordinator that has an honest worker, by strangers, holders of the token and pages. Prints what an
+ * honest cluster loses by each. Ends with exit code 1 if anything is beyond its bound.
  *
  *     npm run attack -- [NAME...] [--seed 7]
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Arena } from './arena.js';
+import { AttackedCluster } from './attacked-cluster.js';
 import { Attacker, buildAttacker } from './attacker.js';
-import { attackTwice, GROUNDS, type Ground, LONG, type Outcome, PLANS, QUICK, type Times } from './attacks.js';
+import {
+  attackTwice,
+  COORDINATORS,
+  type CoordinatorKind,
+  LONG,
+  type Outcome,
+  PLANS,
+  QUICK,
+  type Times,
+} from './attacks.js';
 import { type LieOutcome, liePlans, lieRun } from './lies.js';
 
 const LIE_STEPS = 200;
 
 type Say = (line: string) => void;
 
-/** Those plans whose name is, or begins with, one of `names`; all without names. */
+/** The plans whose name is, or begins with, one of `names`; without names, all. */
 function chosen<T extends { readonly name: string }>(plans: readonly T[], names: readonly string[]): readonly T[] {
   return names.length === 0
     ? plans
@@ -35,7 +44,7 @@ function lieRow({ plan, lies, found, isExact, isMarked, why, faults, code }: Lie
   return `| ${plan.name} | ${plan.liars.length} | ${plan.honest} | ${lies.join(', ')} | ${found} | ${digest} | ${result} |`;
 }
 
-/** Attacks a coordinator of each ground in turn; one that has ended is followed by another. Returns what is wrong. */
+/** Attacks a coordinator of each kind in turn, and starts another one if it has ended. Returns the faults. */
 async function attackAll(
   program: string,
   names: readonly string[],
@@ -50,36 +59,36 @@ async function attackAll(
     say('| attack | by a | steps/s before | during | memory, MiB | join, s | its connections ended by | result |');
     say('| --- | --- | --- | --- | --- | --- | --- | --- |');
   }
-  for (const ground of Object.keys(GROUNDS) as Ground[]) {
-    let arena: Arena | undefined;
+  for (const coordinatorKind of Object.keys(COORDINATORS) as CoordinatorKind[]) {
+    let cluster: AttackedCluster | undefined;
     let attacker: Attacker | undefined;
     const end = async () => {
-      const running = arena?.coordinator.running;
-      const ending = await arena?.end();
-      await arena?.remove();
-      arena = undefined;
+      const running = cluster?.coordinator.running;
+      const ending = await cluster?.end();
+      await cluster?.remove();
+      cluster = undefined;
       if (ending === undefined || !running) return;
       const kept = ending.isExact
         ? "digest and losses are train's"
         : ending.isMarked
           ? 'marked'
           : `WRONG: ${ending.why}`;
-      endings.push(`${ground}, ${ending.step} steps: ${kept}`);
-      if (!ending.isExact && !ending.isMarked) faults.push(`${ground}: ${ending.why}`);
+      endings.push(`${coordinatorKind}, ${ending.step} steps: ${kept}`);
+      if (!ending.isExact && !ending.isMarked) faults.push(`${coordinatorKind}: ${ending.why}`);
     };
     try {
-      for (const plan of plans.filter((one) => one.ground === ground)) {
-        if (arena !== undefined && (!arena.coordinator.running || !(await arena.stepsLater(3, times.afterMs))))
+      for (const plan of plans.filter((one) => one.coordinatorKind === coordinatorKind)) {
+        if (cluster !== undefined && (!cluster.coordinator.running || !(await cluster.stepsLater(3, times.afterMs))))
           await end();
-        arena ??= await Arena.open(GROUNDS[ground]);
+        cluster ??= await AttackedCluster.open(COORDINATORS[coordinatorKind]);
         attacker ??= new Attacker(program);
-        const outcome = await attackTwice(arena, attacker, plan, seed, times);
+        const outcome = await attackTwice(cluster, attacker, plan, seed, times);
         say(row(outcome));
         faults.push(...outcome.faults.map((fault) => `${plan.name}: ${fault}`));
       }
       await end();
     } finally {
-      await arena?.remove();
+      await cluster?.remove();
       await attacker?.kill();
     }
   }

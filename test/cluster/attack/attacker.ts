@@ -9,9 +9,7 @@ import type { AttackName, FromAttacker, ToAttacker } from './process.js';
 
 const ROOT = resolve('.');
 
-/**
- * The attacker's program for Node, of these sources, with the built `dist/` below them. `remove` takes it away.
- */
+/** Bundles the attacker's program for Node from these sources and the built `dist/`. `remove` deletes it. */
 export async function buildAttacker(): Promise<{ readonly path: string; remove(): void }> {
   const folder = join(ROOT, 'dist', 'test', 'cluster', 'attack');
   mkdirSync(folder, { recursive: true });
@@ -51,12 +49,12 @@ export interface Begin {
   readonly once?: boolean;
 }
 
-/** A process that attacks. It dies with this one. */
+/** A process that attacks. It ends with this one. */
 export class Attacker {
-  /** How often its connections ended by each code, in the attack in hand. */
+  /** How often its connections ended with each code, in the current attack. */
   closed = new Map<string, number>();
   answers: string[] = [];
-  /** The steps of assignments for which it sent wrong gradients. */
+  /** Steps of the assignments for which it sent wrong gradients. */
   lies: number[] = [];
   readonly #child: ChildProcess;
   #heard: () => void = () => {};
@@ -94,7 +92,7 @@ export class Attacker {
     else this.lies.push(message.step);
   }
 
-  /** Resolves once the attack is under way, or has been repelled. */
+  /** Resolves once the attack has begun, or was repelled. */
   async begin(attack: Begin, timeoutMs = 60_000): Promise<void> {
     this.closed = new Map();
     this.answers = [];
@@ -105,7 +103,7 @@ export class Attacker {
     await this.#until(() => this.#begun || this.closed.size > 0, timeoutMs);
   }
 
-  /** Resolves once nothing of the attack is left. */
+  /** Resolves once the attack has ended and all its sockets are closed. */
   async stop(timeoutMs = 20_000): Promise<void> {
     if (this.#idle || !this.#lives) return;
     this.#tell({ type: 'stop' });

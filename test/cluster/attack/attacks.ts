@@ -1,13 +1,14 @@
-/** The attacks by name, and what an honest cluster loses by each. */
-import { Arena, type ArenaOptions } from './arena.js';
+/** The attacks by name, and measurements of what an honest cluster loses by each. */
+
+import { pause } from './attack-context.js';
+import { AttackedCluster, type AttackedClusterOptions } from './attacked-cluster.js';
 import type { Attacker } from './attacker.js';
 import type { AttackName } from './process.js';
-import { pause } from './seat.js';
 
-/** Which coordinator it needs. */
-export type Ground = 'plain' | 'tls' | 'audit';
+/** Kind of the coordinator that an attack needs. */
+export type CoordinatorKind = 'plain' | 'tls' | 'audit';
 
-export const GROUNDS: Readonly<Record<Ground, ArenaOptions>> = {
+export const COORDINATORS: Readonly<Record<CoordinatorKind, AttackedClusterOptions>> = {
   plain: {},
   tls: { secure: true },
   audit: { audit: 0.5 },
@@ -17,22 +18,26 @@ export interface Plan {
   readonly name: string;
   readonly attack: AttackName;
   readonly who: 'member' | 'stranger' | 'page';
-  readonly ground: Ground;
+  readonly coordinatorKind: CoordinatorKind;
   readonly renames?: boolean;
-  /** For the script only: what it shows beyond the others takes longer than a test should. */
+  /** Only for the script: too long for a test. */
   readonly isLong?: boolean;
-  /** From the honest worker's own address, as behind a router that translates addresses. */
+  /** The attack comes from the honest worker's own address, as behind a NAT router. */
   readonly beside?: boolean;
-  /** A second coordinator is there, from which it can learn. */
+  /** There is a second coordinator, from which the attacker can learn. */
   readonly learns?: boolean;
-  /** What is wrong besides what is measured of every attack. */
-  readonly check?: (arena: Arena, attacker: Attacker, name: string) => Promise<string | undefined> | string | undefined;
+  /** Returns a fault besides those measured for every attack. */
+  readonly check?: (
+    cluster: AttackedCluster,
+    attacker: Attacker,
+    name: string,
+  ) => Promise<string | undefined> | string | undefined;
 }
 
-const joinReason = (arena: Arena, worker: RegExp) =>
-  arena.events.findLast(({ event, worker: who }) => event === 'join' && worker.test(String(who)))?.reason;
+const joinReason = (cluster: AttackedCluster, worker: RegExp) =>
+  cluster.events.findLast(({ event, worker: who }) => event === 'join' && worker.test(String(who)))?.reason;
 
-/** What moves a cursor, colours or clears; a line's end is the terminal's own. */
+/** Control characters that move a cursor, set colours or clear. Line ends are allowed. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
 
@@ -40,7 +45,7 @@ const member = (name: AttackName, more: Partial<Plan> = {}): Plan => ({
   name,
   attack: name,
   who: 'member',
-  ground: 'plain',
+  coordinatorKind: 'plain',
   ...more,
 });
 const stranger = (name: AttackName, more: Partial<Plan> = {}): Plan => ({ ...member(name, more), who: 'stranger' });
@@ -55,7 +60,7 @@ export const PLANS: readonly Plan[] = [
   member('stall-rename', { renames: true }),
   member('deaf', { isLong: true }),
   member('hand-back', { isLong: true }),
-  member('hand-back', { name: 'hand-back --audit', ground: 'audit' }),
+  member('hand-back', { name: 'hand-back --audit', coordinatorKind: 'audit' }),
   member('ping-flood'),
   member('protocol-pings'),
   member('rejoin'),
@@ -66,9 +71,9 @@ export const PLANS: readonly Plan[] = [
   member('refuse-two'),
   member('refuse-evaluation'),
   member('stats', {
-    check: async (arena) => {
-      const share = await arena.shareOf(/^stats-/);
-      // It works as much as the honest one, at most.
+    check: async (cluster) => {
+      const share = await cluster.shareOf(/^stats-/);
+      // It computes at most as much as the honest worker.
       return share > 0.75 ? `it is credited with ${(100 * share).toFixed(0)} % of the tokens` : undefined;
     },
   }),
@@ -78,14 +83,14 @@ export const PLANS: readonly Plan[] = [
   ),
   member('class', {
     learns: true,
-    check: (arena, _, name) => {
-      const [own, copied] = [joinReason(arena, /^good/), joinReason(arena, new RegExp(`^${name}-copied`))];
+    check: (cluster, _, name) => {
+      const [own, copied] = [joinReason(cluster, /^good/), joinReason(cluster, new RegExp(`^${name}-copied`))];
       return copied !== undefined && copied === own ? 'copied hashes pass for the bit class' : undefined;
     },
   }),
   stranger('silent-sockets'),
   stranger('slow-handshake'),
-  stranger('tls-flood', { ground: 'tls' }),
+  stranger('tls-flood', { coordinatorKind: 'tls' }),
   stranger('pipeline'),
   stranger('wrong-token'),
   stranger('host', {
@@ -106,12 +111,12 @@ export const PLANS: readonly Plan[] = [
 
 export interface Outcome {
   readonly plan: Plan;
-  /** Steps a second. */
+  /** Steps per second before and during the attack. */
   readonly before: number;
   readonly during: number;
-  /** Resident memory of the coordinator, at most, beyond what it was before. */
+  /** Largest increase of the coordinator's resident memory. */
   readonly memoryMiB: number;
-  /** The slowest honest join. */
+  /** Milliseconds of the slowest honest join. */
   readonly joinMs: number;
   /** How the attacker's connections ended. */
   readonly ends: string;
@@ -121,50 +126,55 @@ export interface Outcome {
 export interface Times {
   readonly beforeMs: number;
   readonly duringMs: number;
-  /** Until the run goes on after the attack. */
+  /** Time in which the run must go on after the attack. */
   readonly afterMs: number;
 }
 
 export const QUICK: Times = { beforeMs: 1_200, duringMs: 3_000, afterMs: 20_000 };
-/** For a second try: the first one may have met a busy machine, or the owner's adapter compiling what it needs once. */
+/**
+ * For a second try: during the first one the machine may have been busy, or the owner's adapter compiling its kernels.
+ */
 export const PATIENT: Times = { beforeMs: 3_000, duringMs: 9_000, afterMs: 40_000 };
 export const LONG: Times = { beforeMs: 5_000, duringMs: 20_000, afterMs: 30_000 };
 
-/** The bounds that an attack must stay within. */
+/** The bounds of an attack's effects. */
 const LEAST_PART = 0.5;
 const MOST_MIB = 64;
 const MOST_JOIN_MS = 2_000;
 const LOOK_MS = 100;
-/** From one honest join to the next. */
+/** Pause between two honest joins. */
 const JOIN_EVERY_MS = 1_200;
 
-/** Where the honest worker is. */
+/** Address of the honest worker. */
 const HONEST = '127.0.0.1';
 
 let addresses = 0;
 
-/** Steps a second, and the most resident memory, over so many milliseconds or until the coordinator has ended. */
-async function measure(arena: Arena, ms: number): Promise<{ readonly rate: number; readonly mostMiB: number }> {
+/** Steps per second and the largest resident memory, over `ms` milliseconds or until the coordinator has ended. */
+async function measure(
+  cluster: AttackedCluster,
+  ms: number,
+): Promise<{ readonly rate: number; readonly mostMiB: number }> {
   const start = performance.now();
   let mostMiB = 0;
-  for (; performance.now() - start < ms && arena.coordinator.running; await pause(LOOK_MS))
-    mostMiB = Math.max(mostMiB, arena.memoryMiB());
-  return { rate: arena.rate(start, performance.now()), mostMiB };
+  for (; performance.now() - start < ms && cluster.coordinator.running; await pause(LOOK_MS))
+    mostMiB = Math.max(mostMiB, cluster.memoryMiB());
+  return { rate: cluster.rate(start, performance.now()), mostMiB };
 }
 
-/** Honest workers come one after the other while `going`. Returns how long the slowest took, in milliseconds. */
-async function slowestJoin(arena: Arena, going: () => boolean): Promise<number> {
+/** Honest workers join one after the other while `going` is true. Returns the milliseconds of the slowest join. */
+async function slowestJoin(cluster: AttackedCluster, going: () => boolean): Promise<number> {
   let slowest = 0;
-  while (going() && arena.coordinator.running) {
-    slowest = Math.max(slowest, await arena.joinMs());
+  while (going() && cluster.coordinator.running) {
+    slowest = Math.max(slowest, await cluster.joinMs());
     await pause(JOIN_EVERY_MS);
   }
   return slowest;
 }
 
-/** One attack on a cluster that trains, from an address that nobody has used. */
+/** One attack on a cluster that trains, from an unused address. */
 async function attackOn(
-  arena: Arena,
+  cluster: AttackedCluster,
   attacker: Attacker,
   plan: Plan,
   seed: number,
@@ -173,10 +183,10 @@ async function attackOn(
   const n = ++addresses;
   const name = `${plan.attack}-${n}`;
   const { attack, renames } = plan;
-  const teacher = plan.learns ? await Arena.open({ honest: 0 }) : undefined;
+  const teacher = plan.learns ? await AttackedCluster.open({ honest: 0 }) : undefined;
   try {
-    const { rate: before, mostMiB } = await measure(arena, beforeMs);
-    const { target } = arena;
+    const { rate: before, mostMiB } = await measure(cluster, beforeMs);
+    const { target } = cluster;
     await attacker.begin({
       attack,
       target,
@@ -187,23 +197,23 @@ async function attackOn(
       renames,
     });
     let isOver = false;
-    const joins = slowestJoin(arena, () => !isOver);
-    const { rate: during, mostMiB: duringMiB } = await measure(arena, duringMs);
+    const joins = slowestJoin(cluster, () => !isOver);
+    const { rate: during, mostMiB: duringMiB } = await measure(cluster, duringMs);
     const { ends } = attacker;
     isOver = true;
     const joinMs = await joins;
     await attacker.stop();
     const memoryMiB = duringMiB - mostMiB;
-    const goesOn = await arena.stepsLater(3, afterMs);
-    const wrong = await plan.check?.(arena, attacker, name);
-    const ended = `the run ended: ${lastWords(arena)}`;
+    const goesOn = await cluster.stepsLater(3, afterMs);
+    const wrong = await plan.check?.(cluster, attacker, name);
+    const ended = `the run ended: ${lastWords(cluster)}`;
     const faults = [
       ...(during < LEAST_PART * before ? [`${during.toFixed(2)} steps a second instead of ${before.toFixed(2)}`] : []),
       ...(memoryMiB > MOST_MIB ? [`${memoryMiB.toFixed(0)} MiB more memory`] : []),
       ...(joinMs > MOST_JOIN_MS ? [`a join took ${(joinMs / 1000).toFixed(1)} s`] : []),
       ...(wrong === undefined ? [] : [wrong]),
-      ...(arena.coordinator.running ? [] : [ended]),
-      ...(goesOn || !arena.coordinator.running ? [] : ['no step after the attack']),
+      ...(cluster.coordinator.running ? [] : [ended]),
+      ...(goesOn || !cluster.coordinator.running ? [] : ['no step after the attack']),
     ];
     return { plan, before, during, memoryMiB, joinMs, ends, faults };
   } finally {
@@ -212,21 +222,21 @@ async function attackOn(
   }
 }
 
-/** A second attack, with more time, decides where the first one was beyond a bound. */
+/** If the first attack is beyond a bound, a second one with more time decides. */
 export async function attackTwice(
-  arena: Arena,
+  cluster: AttackedCluster,
   attacker: Attacker,
   plan: Plan,
   seed: number,
   times: Times,
 ): Promise<Outcome> {
-  const outcome = await attackOn(arena, attacker, plan, seed, times);
-  if (outcome.faults.length === 0 || !arena.coordinator.running) return outcome;
-  return attackOn(arena, attacker, plan, seed, times.duringMs < PATIENT.duringMs ? PATIENT : times);
+  const outcome = await attackOn(cluster, attacker, plan, seed, times);
+  if (outcome.faults.length === 0 || !cluster.coordinator.running) return outcome;
+  return attackOn(cluster, attacker, plan, seed, times.duringMs < PATIENT.duringMs ? PATIENT : times);
 }
 
-/** What the coordinator said last that may be why it ended. */
-export function lastWords({ coordinator }: Arena): string {
+/** The coordinator's last line that may say why it ended. */
+export function lastWords({ coordinator }: AttackedCluster): string {
   const line = coordinator.text.split('\n').findLast((one) => /LT_|rror|not exact/.test(one));
   return (line ?? 'without a word').slice(0, 120);
 }

@@ -1,4 +1,4 @@
-/** Attacks of who holds the token and need not be admitted: what they cost is memory, time, and the places of others. */
+/** Attacks by holders of the token that are not admitted. They cost memory, time and connections of others. */
 
 import { packLoss } from '../../../cluster/exchange/blocks.js';
 import { encodeFrame, MAX_FRAME_BYTES } from '../../../cluster/protocol/frame.js';
@@ -6,20 +6,20 @@ import { microBatchSet } from '../../../cluster/round/sets.js';
 import { encodeMessage } from '../../../cluster/transport/messages.js';
 import { LantrainError } from '../../../src/errors.js';
 import { type Attack, introduced, untilEnded } from './admission.js';
-import { flood, pause } from './seat.js';
+import { flood, pause } from './attack-context.js';
 
 const MIB = 2 ** 20;
 const POOL_BYTES = 256 * MIB;
-/** Wants of a connection that may wait. */
+/** Credit requests of a connection that may wait. */
 const WANTS = 8;
 
-/** Halved each time the coordinator says that it is too much. */
+/** Halved each time the coordinator refuses it as too much. */
 let wantedBytes = POOL_BYTES / WANTS;
 
 export const COSTS = {
   /** Asks for the whole receive pool, and sends a stale frame every 10 s. */
-  credit: async (seat) => {
-    const { ws, welcome, ended } = await introduced(seat);
+  credit: async (context) => {
+    const { ws, welcome, ended } = await introduced(context);
     const { incarnation, buckets } = welcome;
     const address = { incarnation, assignment: 1, step: 1, bucket: buckets - 1 };
     const stale = encodeFrame({ kind: 'contribution', ...address, microBatches: microBatchSet([0]) }, packLoss(1n));
@@ -27,10 +27,10 @@ export const COSTS = {
       for (let i = 0; i < WANTS; i++) ws.send(encodeMessage({ type: 'want', bytes: wantedBytes }));
     };
     ask();
-    seat.tell({ told: 'begun' });
+    context.tell({ told: 'begun' });
     const timer = setInterval(() => ws.send(stale), 10_000);
     try {
-      await untilEnded(seat, ended);
+      await untilEnded(context, ended);
     } catch (error) {
       if (error instanceof LantrainError && error.code === 'LT_CLUSTER_CREDIT')
         wantedBytes = Math.max(4096, wantedBytes / 2);
@@ -41,30 +41,30 @@ export const COSTS = {
   },
 
   /** Pings by message and never reads. */
-  'ping-flood': async (seat) => {
-    const { ws, socket } = await introduced(seat);
+  'ping-flood': async (context) => {
+    const { ws, socket } = await introduced(context);
     ws.pause();
-    seat.tell({ told: 'begun' });
-    await flood(seat, socket, () => ws.send(encodeMessage({ type: 'ping', at: 1 })));
-    if (!seat.signal.aborted) throw new Error('hung up');
+    context.tell({ told: 'begun' });
+    await flood(context, socket, () => ws.send(encodeMessage({ type: 'ping', at: 1 })));
+    if (!context.signal.aborted) throw new Error('hung up');
   },
 
-  /** Pings of the WebSocket protocol, with all they may carry, and never reads. */
-  'protocol-pings': async (seat) => {
-    const { ws, socket } = await introduced(seat);
+  /** Sends pings of the WebSocket protocol with full payloads, and never reads. */
+  'protocol-pings': async (context) => {
+    const { ws, socket } = await introduced(context);
     ws.pause();
-    seat.tell({ told: 'begun' });
+    context.tell({ told: 'begun' });
     const payload = Buffer.alloc(125, 1);
-    await flood(seat, socket, () => ws.ping(payload));
-    if (!seat.signal.aborted) throw new Error('hung up');
+    await flood(context, socket, () => ws.ping(payload));
+    if (!context.signal.aborted) throw new Error('hung up');
   },
 
   /** Joins and leaves in a loop, four at once. */
-  rejoin: async (seat) => {
-    seat.tell({ told: 'begun' });
+  rejoin: async (context) => {
+    context.tell({ told: 'begun' });
     const loop = async () => {
-      for (let i = 0; !seat.signal.aborted; i++) {
-        const { connection, socket } = await introduced(seat);
+      for (let i = 0; !context.signal.aborted; i++) {
+        const { connection, socket } = await introduced(context);
         connection.send({ type: 'leave', reason: `again ${i}` });
         connection.close();
         socket.destroy();
@@ -73,30 +73,30 @@ export const COSTS = {
     await Promise.all([loop(), loop(), loop(), loop()]);
   },
 
-  /** Messages that never end, as large as they may be, on twelve connections. */
-  'half-message': async (seat) => {
+  /** Begins messages of the largest size and never ends them, on twelve connections. */
+  'half-message': async (context) => {
     const hold = async () => {
-      const { ws, ended } = await introduced(seat);
+      const { ws, ended } = await introduced(context);
       const part = Buffer.alloc(MIB / 4, 0x4c);
       const most = MAX_FRAME_BYTES - 2 * MIB;
       for (let sent = 0; sent < most && ws.readyState === ws.OPEN; sent += part.length) {
         ws.send(part, { fin: false });
         await pause(10);
       }
-      seat.tell({ told: 'begun' });
+      context.tell({ told: 'begun' });
       const drip = setInterval(() => ws.readyState === ws.OPEN && ws.send(Buffer.alloc(1), { fin: false }), 500);
-      await untilEnded(seat, ended).finally(() => clearInterval(drip));
+      await untilEnded(context, ended).finally(() => clearInterval(drip));
     };
     await Promise.all(Array.from({ length: 12 }, hold));
   },
 
-  /** Frames of 12 MB without credit, on four connections. */
-  'no-credit': async (seat) => {
+  /** Sends frames of 12 MB without credit, on four connections. */
+  'no-credit': async (context) => {
     const send = async () => {
-      const { ws, ended } = await introduced(seat);
-      seat.tell({ told: 'begun' });
+      const { ws, ended } = await introduced(context);
+      context.tell({ told: 'begun' });
       ws.send(Buffer.alloc(Math.min(12 * MIB, MAX_FRAME_BYTES), 0x4c));
-      await untilEnded(seat, ended);
+      await untilEnded(context, ended);
     };
     await Promise.all(Array.from({ length: 4 }, send));
   },

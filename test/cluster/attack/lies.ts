@@ -1,38 +1,40 @@
 /** Members that send wrong gradients, in runs of their own that end by themselves. */
-import { Arena, type Ending } from './arena.js';
+import { AttackedCluster, type Ending } from './attacked-cluster.js';
 import { Attacker } from './attacker.js';
 import { lastWords } from './attacks.js';
 
 export interface LiePlan {
   readonly name: string;
-  /** The share of assignments that are audited. */
+  /** The fraction of assignments that are audited. */
   readonly audit: number;
   readonly honest: number;
-  /** The address of each liar; liars lie alike. */
+  /** The address of each liar; all liars send the same wrong values. */
   readonly liars: readonly string[];
   readonly steps: number;
 }
 
 export interface LieOutcome extends Ending {
   readonly plan: LiePlan;
-  /** Assignments that each liar lied in before it was found, or in all. */
+  /** Number of assignments that each liar lied in before it was found, or in total. */
   readonly lies: readonly number[];
   readonly found: number;
-  /** Honest workers that were sent away as liars. */
+  /** Honest workers that were treated as liars. */
   readonly wronged: number;
   readonly faults: readonly string[];
 }
 
-/** The odds against a liar that is not found by then; nothing that a seed should hit. */
+/** Chance that a liar is not found within `mostLies`, so small that no seed should hit it. */
 const UNLIKELY = 1e-6;
 
-/** The most lies that pass unseen but for bad luck, each being found with this chance. */
+/** The largest number of lies that can pass, except with the chance `UNLIKELY`, if each is found with this chance. */
 export function mostLies(chance: number): number {
   if (chance <= 0) return Number.POSITIVE_INFINITY;
   return chance >= 1 ? 1 : Math.ceil(Math.log(UNLIKELY) / Math.log(1 - chance));
 }
 
-/** That a lie is found: it is audited, by the owner or an honest worker rather than by a liar of another person. */
+/**
+ * The chance that a lie is found: it is audited, and confirmed by the owner or an honest worker, not by another liar.
+ */
 export function chanceOf({ audit, honest, liars }: LiePlan): number {
   const accomplices = liars.filter((address) => address !== liars[0]).length;
   return (audit * (honest + 1)) / (honest + 1 + accomplices);
@@ -44,22 +46,22 @@ const MOST_MS = 240_000;
 export async function lieRun(program: string, plan: LiePlan, seed: number): Promise<LieOutcome> {
   const { audit, honest, steps, liars } = plan;
   const attackers = liars.map(() => new Attacker(program));
-  let arena: Arena | undefined;
+  let cluster: AttackedCluster | undefined;
   try {
     const least = ['--min-workers', `${honest + liars.length}`];
     const begins: Promise<void>[] = [];
-    const onListening = ({ target }: Arena) => {
+    const onListening = ({ target }: AttackedCluster) => {
       for (const [i, from] of liars.entries())
         begins.push(attackers[i].begin({ attack: 'lie', target, from, name: `liar${i + 1}`, seed, once: true }));
-      // Told below, or not at all where the run does not begin.
+      // A failure is reported below, unless the run does not begin.
       for (const begin of begins) begin.catch(() => {});
     };
-    arena = await Arena.open({ audit, honest, steps, seed, more: least, onListening });
+    cluster = await AttackedCluster.open({ audit, honest, steps, seed, more: least, onListening });
     await Promise.all(begins);
-    const ending = await arena.end(MOST_MS);
+    const ending = await cluster.end(MOST_MS);
     const lies = attackers.map((attacker) => attacker.lies.length);
     const found = attackers.filter((attacker) => attacker.closed.has(AUDIT)).length;
-    const wronged = [...arena.events].filter(
+    const wronged = [...cluster.events].filter(
       ({ event, worker, reason }) =>
         event === 'leave' && /^good/.test(String(worker)) && /AUDIT|wrong|agree/.test(String(reason)),
     ).length;
@@ -67,7 +69,7 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
       (count, i) => !attackers[i].closed.has(AUDIT) && count > mostLies(chanceOf(plan)),
     ).length;
     const faults = [
-      ...(ending.step < steps ? [`the run ended after ${ending.step} steps: ${lastWords(arena)}`] : []),
+      ...(ending.step < steps ? [`the run ended after ${ending.step} steps: ${lastWords(cluster)}`] : []),
       ...(ending.isExact || ending.isMarked ? [] : [`a wrong result that is not marked (${ending.why})`]),
       ...(lies.some((count) => count > 0) ? [] : ['nobody lied']),
       ...(wronged > 0 ? ['an honest worker was sent away'] : []),
@@ -76,14 +78,14 @@ export async function lieRun(program: string, plan: LiePlan, seed: number): Prom
     ];
     return { ...ending, plan, lies, found, wronged, faults };
   } finally {
-    await arena?.remove();
+    await cluster?.remove();
     await Promise.all(attackers.map((attacker) => attacker.kill()));
   }
 }
 
 const [A, B] = ['127.0.3.1', '127.0.3.2'];
 
-/** One liar beside one and two honest workers, at each share; then liars that agree. */
+/** One liar with one and two honest workers, at each audit fraction; then liars that agree. */
 export function liePlans(steps: number): LiePlan[] {
   const alone = [0.1, 0.2, 0.5].flatMap((audit) =>
     [1, 2].map((honest) => ({ name: `lie ${audit}, ${honest} honest`, audit, honest, liars: [A], steps })),

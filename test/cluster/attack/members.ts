@@ -1,6 +1,6 @@
 /**
- * Attacks of members that do not do, or do wrong, what they are dealt. Each is a real `Worker` with a real engine, whose
- * connection is bent: the probes are answered as the protocol asks, and then comes what the attack is about.
+ * Attacks by members that do not do their assignments, or do them wrong. Each is a real `Worker` with a real engine and
+ * a hooked connection: it answers the probes correctly, then the attack begins.
  */
 
 import { packLoss, packSums } from '../../../cluster/exchange/blocks.js';
@@ -14,27 +14,27 @@ import { microBatchSet } from '../../../cluster/round/sets.js';
 import type { LantrainError } from '../../../src/errors.js';
 import { unpackSums } from '../../reference/blocks.js';
 import { type Admitted, type Attack, admitted, DEAF, ignore, untilEnded } from './admission.js';
-import type { Hooks } from './bent.js';
-import { type Entered, enterAs, flood, type Seat } from './seat.js';
+import { type AttackContext, type Authenticated, connectAs, flood } from './attack-context.js';
+import type { Hooks } from './hooked-connection.js';
 
-/** Is dealt work and answers it by `hooks`. */
+/** An attack by a member that answers its assignments by `hooks`. */
 const member =
-  (hooks: (seat: Seat) => Hooks): Attack =>
-  async (seat) => {
-    const { ended } = await admitted(seat, hooks(seat));
-    await untilEnded(seat, ended);
+  (hooks: (context: AttackContext) => Hooks): Attack =>
+  async (context) => {
+    const { ended } = await admitted(context, hooks(context));
+    await untilEnded(context, ended);
   };
 
 const swallowWork = ({ type }: CoordinatorMessage) => type !== 'assign' && type !== 'evaluate';
 
-/** Members of one process share an engine, which none of them uses: what it holds is nobody's affair. */
+/** Members of one process share an engine that none uses, so they suppress complaints about its weights. */
 const noMismatch = ({ type }: WorkerMessage) => type !== 'mismatch';
 
 function bucketOf(message: Uint8Array, frames: FrameContext): number {
   return decodeFrame(message, { ...frames, kinds: ['contribution'] }).header.bucket;
 }
 
-/** Another gradient than the computed one: same length, well formed, and the same by everybody who lies. */
+/** Changes the gradient in a message: same length, well formed, and the same change for every liar. */
 export function lieIn(message: Uint8Array, frames: FrameContext): Uint8Array {
   const { header, payload } = decodeFrame(message, { ...frames, kinds: ['contribution'] });
   if (header.kind !== 'contribution' || header.bucket === frames.buckets - 1) return message;
@@ -44,7 +44,7 @@ export function lieIn(message: Uint8Array, frames: FrameContext): Uint8Array {
   return encodeFrame(header, packSums(low, high));
 }
 
-const refusal = (message: CoordinatorMessage, send: Entered['connection']): boolean => {
+const refusal = (message: CoordinatorMessage, send: Authenticated['connection']): boolean => {
   if (message.type !== 'assign') return swallowWork(message);
   const { assignment, microBatches } = message;
   const [{ microBatch }] = microBatches;
@@ -56,7 +56,7 @@ export const MEMBERS = {
   /** Answers pings and never works. */
   stall: member(() => ({ arrives: swallowWork })),
 
-  /** Says that it has begun, and never ends. */
+  /** Reports that it has begun, and never ends. */
   'stall-begun': member(() => ({
     arrives: (message, connection) => {
       if (message.type === 'assign') {
@@ -67,23 +67,23 @@ export const MEMBERS = {
     },
   })),
 
-  /** Computes, and sends all but the loss. */
+  /** Computes, and sends everything except the loss. */
   'stall-part': member(() => ({
     frame: (message, frames) => (bucketOf(message, frames) === frames.buckets - 1 ? undefined : message),
   })),
 
   /** Eight connections of one address never work. */
-  'stall-many': async (seat) => {
+  'stall-many': async (context) => {
     const all: Admitted[] = [];
     const swallow = { arrives: swallowWork, leaves: noMismatch };
-    for (let i = 1; i <= 8; i++) all.push(await admitted(seat, swallow, `${seat.name}-${i}`));
-    await Promise.race(all.map(({ ended }) => untilEnded(seat, ended)));
+    for (let i = 1; i <= 8; i++) all.push(await admitted(context, swallow, `${context.name}-${i}`));
+    await Promise.race(all.map(({ ended }) => untilEnded(context, ended)));
   },
 
   /** Works for four steps, then never again until its work is taken away; then it comes back. */
-  'stall-settled': async (seat) => {
+  'stall-settled': async (context) => {
     const steps = new Set<number>();
-    const { ended } = await admitted(seat, {
+    const { ended } = await admitted(context, {
       arrives: (message, connection) => {
         if (message.type === 'revoke' && steps.size > 4) connection.close();
         if (message.type !== 'assign') return true;
@@ -91,17 +91,17 @@ export const MEMBERS = {
         return steps.size <= 4;
       },
     });
-    await untilEnded(seat, ended);
+    await untilEnded(context, ended);
   },
 
   /** Reads nothing once it is admitted. */
-  deaf: async (seat) => {
-    const { ws, ended } = await admitted(seat, { arrives: swallowWork });
+  deaf: async (context) => {
+    const { ws, ended } = await admitted(context, { arrives: swallowWork });
     ws.pause();
-    await untilEnded(seat, ended);
+    await untilEnded(context, ended);
   },
 
-  /** Answers pings, never works, and comes back under a new name each time its work is revoked. */
+  /** Answers pings, never works, and rejoins under a new name each time its work is revoked. */
   'stall-rename': member(() => ({
     arrives: (message, connection) => {
       if (message.type === 'revoke') connection.close();
@@ -109,7 +109,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Hands everything back. */
+  /** Hands back every assignment. */
   'hand-back': member(() => ({
     arrives: (message, connection) => {
       if (!swallowWork(message) && 'microBatches' in message && 'assignment' in message) {
@@ -120,25 +120,25 @@ export const MEMBERS = {
     },
   })),
 
-  /** Says that all weights came out wrong, again and again. */
-  mismatch: async (seat) => {
-    const { connection, socket, ended } = await admitted(seat, { arrives: swallowWork });
+  /** Reports that all weights are wrong, again and again. */
+  mismatch: async (context) => {
+    const { connection, socket, ended } = await admitted(context, { arrives: swallowWork });
     const buckets = Array.from({ length: (connection.frames?.buckets ?? 2) - 1 }, (_, i) => i);
-    await flood(seat, socket, () => connection.send({ type: 'mismatch', buckets }));
-    await untilEnded(seat, ended);
+    await flood(context, socket, () => connection.send({ type: 'mismatch', buckets }));
+    await untilEnded(context, ended);
   },
 
   /** Refuses every micro-batch. */
   refuse: member(() => ({ arrives: refusal })),
 
-  /** Two connections of one address do. */
-  'refuse-two': async (seat) => {
-    const first = await admitted(seat, { arrives: refusal, leaves: noMismatch });
-    const second = await admitted(seat, { arrives: refusal, leaves: noMismatch }, `${seat.name}-second`);
-    await Promise.race([untilEnded(seat, first.ended), untilEnded(seat, second.ended)]);
+  /** Two connections of one address refuse every micro-batch. */
+  'refuse-two': async (context) => {
+    const first = await admitted(context, { arrives: refusal, leaves: noMismatch });
+    const second = await admitted(context, { arrives: refusal, leaves: noMismatch }, `${context.name}-second`);
+    await Promise.race([untilEnded(context, first.ended), untilEnded(context, second.ended)]);
   },
 
-  /** Says of every evaluation that its loss is not finite, and works otherwise. */
+  /** Reports a loss that is not finite for every evaluation, and works otherwise. */
   'refuse-evaluation': member(() => ({
     arrives: (message, connection) => {
       if (message.type !== 'evaluate') return true;
@@ -159,7 +159,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Works, and claims to have computed for ages. */
+  /** Works, and reports huge computing times. */
   stats: member(() => ({
     leaves: (message, connection) => {
       if (message.type !== 'stats') return true;
@@ -168,7 +168,7 @@ export const MEMBERS = {
     },
   })),
 
-  /** Works, and answers an evaluation by a frame with a loss of its own. */
+  /** Works, and answers an evaluation with a frame that holds an invented loss. */
   'evaluate-frame': member(() => ({
     arrives: (message, connection) => {
       if (message.type !== 'evaluate' || message.version === 0) return true;
@@ -183,11 +183,11 @@ export const MEMBERS = {
     },
   })),
 
-  /** Shows the bit class that it was found to have by another coordinator of the same run, without computing anything. */
-  class: async (seat) => {
+  /** Copies the hashes that it gave another coordinator of the same model, without computing anything. */
+  class: async (context) => {
     const hashes = new Map<string, string>();
     const first = await admitted(
-      { ...seat, target: seat.teacher ?? seat.target, tell: () => {} },
+      { ...context, target: context.teacher ?? context.target, tell: () => {} },
       {
         arrives: swallowWork,
         leaves: (message) => {
@@ -195,11 +195,11 @@ export const MEMBERS = {
           return true;
         },
       },
-      `${seat.name}-computed`,
+      `${context.name}-computed`,
     );
     first.connection.close();
-    await untilEnded(seat, first.ended).catch(() => {});
-    const { connection } = await enterAs(seat);
+    await untilEnded(context, first.ended).catch(() => {});
+    const { connection } = await connectAs(context);
     const ended = new Promise<LantrainError>((end) => {
       connection.onClose = end;
     });
@@ -218,8 +218,8 @@ export const MEMBERS = {
       microBatches: 1024,
       kinds: ['weights-whole', 'weights-difference'],
     };
-    connection.send({ type: 'join', name: `${seat.name}-copied`, adapter: 'none' });
-    seat.tell({ told: 'begun' });
-    await untilEnded(seat, ended);
+    connection.send({ type: 'join', name: `${context.name}-copied`, adapter: 'none' });
+    context.tell({ told: 'begun' });
+    await untilEnded(context, ended);
   },
 } as const satisfies Record<string, Attack>;

@@ -5,7 +5,7 @@ import { liePlans, lieRun, mostLies } from './lies.js';
 
 const SEED = 23;
 const STEPS = 40;
-/** At the largest share a liar is all but sure to be found in so few steps. */
+/** At the largest audit fraction a liar is almost certainly found within this many steps. */
 const SHARE = 0.5;
 
 let program: Awaited<ReturnType<typeof buildAttacker>>;

@@ -1,15 +1,15 @@
-/** The process of an attacker: does what its parent says, one attack at a time. */
+/** The process of an attacker: runs the attacks that its parent requests, one at a time. */
 import { setMaxListeners } from 'node:events';
 import { constants, setPriority } from 'node:os';
-import { EngineKeeper } from '../../../cluster/worker/engine-keeper.js';
+import { EngineCache } from '../../../cluster/worker/engine-cache.js';
 import type { JoinUrl } from '../../../src/net/join-url.js';
 import { openGpu } from '../../../src/node/open-gpu.js';
 import { loadShaders } from '../../../src/node/shaders.js';
 import { Draw } from '../seeded.js';
 import type { Attack } from './admission.js';
+import { pause, type Told } from './attack-context.js';
 import { COSTS } from './costs.js';
 import { MEMBERS } from './members.js';
-import { pause, type Told } from './seat.js';
 import { codeOf, STRANGERS } from './strangers.js';
 
 export const ATTACKS = { ...MEMBERS, ...COSTS, ...STRANGERS } as const;
@@ -24,9 +24,9 @@ export type ToAttacker =
       readonly from: string;
       readonly name: string;
       readonly seed: number;
-      /** Comes under a new name each time. */
+      /** Rejoins under a new name each time. */
       readonly renames: boolean;
-      /** Not again after it was found out. */
+      /** Does not rejoin after it was found out. */
       readonly once: boolean;
     }
   | { readonly type: 'stop' };
@@ -35,7 +35,7 @@ export type FromAttacker = Told | { readonly told: 'idle' };
 
 const RETURN_MS = 250;
 
-let engines: Promise<EngineKeeper> | undefined;
+let engines: Promise<EngineCache> | undefined;
 let stop: (() => Promise<void>) | undefined;
 
 const tell = (told: FromAttacker) => void process.send?.(told);
@@ -44,7 +44,7 @@ function start(message: Extract<ToAttacker, { type: 'start' }>): void {
   const { attack, target, teacher, from, name, seed, renames, once } = message;
   const controller = new AbortController();
   const { signal } = controller;
-  // Every socket ends with the attack.
+  // Every socket is closed when the attack ends.
   setMaxListeners(0, signal);
   const draw = new Draw(seed);
   const run: Attack = ATTACKS[attack];
@@ -52,9 +52,9 @@ function start(message: Extract<ToAttacker, { type: 'start' }>): void {
     for (let n = 1; !signal.aborted; n++) {
       try {
         const called = renames && n > 1 ? `${name}-${n}` : name;
-        engines ??= openGpu().then((gpu) => new EngineKeeper(gpu, loadShaders()));
-        const keeper = () => engines as Promise<EngineKeeper>;
-        await run({ target, teacher, from, name: called, draw, signal, tell, engines: keeper });
+        engines ??= openGpu().then((gpu) => new EngineCache(gpu, loadShaders()));
+        const engineCache = () => engines as Promise<EngineCache>;
+        await run({ target, teacher, from, name: called, draw, signal, tell, engines: engineCache });
       } catch (error) {
         if (signal.aborted) break;
         tell({ told: 'closed', code: codeOf(error) });
@@ -75,5 +75,5 @@ process.on('message', (message: ToAttacker) => {
   else void stop?.();
 });
 process.on('disconnect', () => process.exit(0));
-// The machine belongs to those who are attacked: what they lose is the coordinator's affair, not the processor's.
+// Low priority: the test measures what the coordinator loses by the attack, not by a busy processor.
 setPriority(constants.priority.PRIORITY_BELOW_NORMAL);

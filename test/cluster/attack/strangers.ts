@@ -1,4 +1,4 @@
-/** Attacks of who reaches the coordinator's port and knows no token; and of a page, which knows it. */
+/** Attacks by strangers that reach the coordinator's port without a token, and by a page, which has it. */
 
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
@@ -17,21 +17,21 @@ import {
   watchStatement,
 } from '../../../src/watch/messages.js';
 import type { Attack } from './admission.js';
-import { enterAs, flood, openSocket, openWebSocket, over, pause, type Seat } from './seat.js';
+import { type AttackContext, connectAs, flood, openSocket, openWebSocket, over, pause } from './attack-context.js';
 
 const SOCKETS = 40;
-/** Clears a screen, sets a clipboard, and puts a line of its own where the cursor is. */
+/** Escape sequences that clear a screen, set a clipboard, and print a line at the cursor. */
 const ESCAPES = '\u001b[2J\u001b]52;c;aGk=\u0007\u009b1A\rrun      forged\u202e';
 
-/** Does it on so many sockets at once, each again when it has ended. */
-async function inLoops(seat: Seat, loops: number, once: () => Promise<unknown>, restMs = 0): Promise<void> {
-  seat.tell({ told: 'begun' });
+/** Runs `once` in `loops` parallel loops. */
+async function inLoops(context: AttackContext, loops: number, once: () => Promise<unknown>, restMs = 0): Promise<void> {
+  context.tell({ told: 'begun' });
   const loop = async () => {
-    while (!seat.signal.aborted) {
+    while (!context.signal.aborted) {
       try {
         await once();
       } catch (error) {
-        seat.tell({ told: 'closed', code: codeOf(error) });
+        context.tell({ told: 'closed', code: codeOf(error) });
         await pause(20);
       }
       if (restMs > 0) await pause(restMs);
@@ -47,8 +47,8 @@ export function codeOf(error: unknown): string {
 
 const closed = (socket: Socket) => (socket.destroyed ? Promise.resolve() : once(socket, 'close'));
 
-/** A byte a second; ends with the socket. */
-async function drip({ signal }: Seat, socket: Socket, text: string | Uint8Array): Promise<void> {
+/** Sends a byte a second until the socket ends. */
+async function drip({ signal }: AttackContext, socket: Socket, text: string | Uint8Array): Promise<void> {
   for (let i = 0; !signal.aborted && socket.writable; i++) {
     socket.write(Buffer.from([Buffer.from(text)[i % text.length]]));
     await pause(1_000);
@@ -56,13 +56,13 @@ async function drip({ signal }: Seat, socket: Socket, text: string | Uint8Array)
   await closed(socket);
 }
 
-const upgradeRequest = ({ target }: Seat, more = '') =>
+const upgradeRequest = ({ target }: AttackContext, more = '') =>
   `GET / HTTP/1.1\r\nHost: ${target.host}:${target.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
   `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${more}\r\n`;
 
-/** The status of what is answered to raw bytes; 0 for none. */
-async function statusOf(seat: Seat, bytes: string): Promise<number> {
-  const socket = await openSocket(seat);
+/** The HTTP status of the answer to raw bytes; 0 without an answer. */
+async function statusOf(context: AttackContext, bytes: string): Promise<number> {
+  const socket = await openSocket(context);
   socket.write(bytes);
   const [data] = await Promise.race([once(socket, 'data'), closed(socket), pause(3_000)]).then((d) => d ?? []);
   socket.destroy();
@@ -70,77 +70,77 @@ async function statusOf(seat: Seat, bytes: string): Promise<number> {
 }
 
 export const STRANGERS = {
-  /** Open WebSockets that never prove a token, and are opened again when they are closed. */
-  'silent-sockets': (seat) =>
-    inLoops(seat, SOCKETS, async () => {
-      const { socket } = await openWebSocket(seat);
+  /** Opens WebSockets that never prove a token, and opens them again when they are closed. */
+  'silent-sockets': (context) =>
+    inLoops(context, SOCKETS, async () => {
+      const { socket } = await openWebSocket(context);
       socket.resume();
       await closed(socket);
     }),
 
-  /** A byte a second: half of them of an HTTP request, half of a WebSocket message. */
-  'slow-handshake': (seat) => {
+  /** Sends a byte a second: half of the sockets send an HTTP request, half a WebSocket message. */
+  'slow-handshake': (context) => {
     let n = 0;
-    return inLoops(seat, 2 * SOCKETS, async () => {
-      const socket = await openSocket(seat);
+    return inLoops(context, 2 * SOCKETS, async () => {
+      const socket = await openSocket(context);
       socket.resume();
-      if (n++ % 2 === 0) return drip(seat, socket, upgradeRequest(seat, `X-Long: ${'x'.repeat(4000)}\r\n`));
-      socket.write(upgradeRequest(seat));
-      // A masked binary message of 120 bytes, whose last byte never comes in time.
-      return drip(seat, socket, Buffer.concat([Buffer.from([0x82, 0xf8, 0, 0, 0, 0]), Buffer.alloc(120, 0x81)]));
+      if (n++ % 2 === 0) return drip(context, socket, upgradeRequest(context, `X-Long: ${'x'.repeat(4000)}\r\n`));
+      socket.write(upgradeRequest(context));
+      // A masked binary message of 120 bytes, whose last byte does not come in time.
+      return drip(context, socket, Buffer.concat([Buffer.from([0x82, 0xf8, 0, 0, 0, 0]), Buffer.alloc(120, 0x81)]));
     });
   },
 
-  /** TLS handshakes (or TCP where there is no TLS) without end. */
-  'tls-flood': (seat) => inLoops(seat, 16, async () => (await openSocket(seat)).destroy()),
+  /** Endless TLS handshakes, or TCP connections without TLS. */
+  'tls-flood': (context) => inLoops(context, 16, async () => (await openSocket(context)).destroy()),
 
-  /** HTTP requests one behind the other, whose answers nobody reads. */
-  pipeline: (seat) =>
-    inLoops(seat, 8, async () => {
-      const socket = await openSocket(seat);
+  /** Sends pipelined HTTP requests and never reads the answers. */
+  pipeline: (context) =>
+    inLoops(context, 8, async () => {
+      const socket = await openSocket(context);
       socket.pause();
-      const request = `GET / HTTP/1.1\r\nHost: ${seat.target.host}:${seat.target.port}\r\n\r\n`;
+      const request = `GET / HTTP/1.1\r\nHost: ${context.target.host}:${context.target.port}\r\n\r\n`;
       const many = request.repeat(64);
-      await flood(seat, socket, () => socket.write(many));
+      await flood(context, socket, () => socket.write(many));
       await closed(socket);
     }),
 
   /** Handshakes with a wrong token in a loop. */
-  'wrong-token': (seat) =>
-    inLoops(seat, 4, async () => {
-      const { socket } = await enterAs(seat, newToken());
+  'wrong-token': (context) =>
+    inLoops(context, 4, async () => {
+      const { socket } = await connectAs(context, newToken());
       socket.destroy();
     }),
 
-  /** Requests of a page by a name that somebody else points at the coordinator's address. */
-  host: async (seat) => {
-    seat.tell({ told: 'begun' });
-    const { port, secure } = seat.target;
+  /** Requests for a page under a foreign name that resolves to the coordinator's address. */
+  host: async (context) => {
+    context.tell({ told: 'begun' });
+    const { port, secure } = context.target;
     const name = `evil.example:${port}`;
     const origin = `Origin: ${secure ? 'https' : 'http'}://${name}\r\n`;
-    const own = upgradeRequest(seat, origin).replace(/Host: \S+/, `Host: ${name}`);
+    const own = upgradeRequest(context, origin).replace(/Host: \S+/, `Host: ${name}`);
     const statuses = [
-      await statusOf(seat, `GET / HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`),
-      await statusOf(seat, own),
-      await statusOf(seat, own.replace('GET /', `GET ${WATCH_PATH}`)),
+      await statusOf(context, `GET / HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`),
+      await statusOf(context, own),
+      await statusOf(context, own.replace('GET /', `GET ${WATCH_PATH}`)),
     ];
-    seat.tell({ told: 'answer', text: statuses.join(' ') });
-    await over(seat);
+    context.tell({ told: 'answer', text: statuses.join(' ') });
+    await over(context);
   },
 
-  /** Control characters in everything that may be logged. */
-  escapes: async (seat) => {
-    seat.tell({ told: 'begun' });
+  /** Sends control characters in everything that may be logged. */
+  escapes: async (context) => {
+    context.tell({ told: 'begun' });
     const quietly = (work: Promise<unknown>) => work.catch(() => {});
-    await quietly(statusOf(seat, `GET /${ESCAPES} HTTP/1.1\r\nHost: a${ESCAPES}\r\n\r\n`));
-    await quietly(openWebSocket(seat, { path: `/${encodeURIComponent(ESCAPES)}` }));
+    await quietly(statusOf(context, `GET /${ESCAPES} HTTP/1.1\r\nHost: a${ESCAPES}\r\n\r\n`));
+    await quietly(openWebSocket(context, { path: `/${encodeURIComponent(ESCAPES)}` }));
     for (const hello of [
       { type: 'hello', protocol: 99, version: ESCAPES, nonce: new Uint8Array(32) },
       { type: ESCAPES, protocol: 1, version: '' },
       { type: 'hello', protocol: 2, version: 'x', [ESCAPES]: 1 },
     ])
       await quietly(
-        openWebSocket(seat).then(async ({ ws, socket }) => {
+        openWebSocket(context).then(async ({ ws, socket }) => {
           ws.send(encodeMessage(hello as never));
           await Promise.race([closed(socket), pause(1_000)]);
           socket.destroy();
@@ -152,7 +152,7 @@ export const STRANGERS = {
       { type: 'refused', assignment: 1, microBatch: 0, what: ESCAPES },
     ] as const)
       await quietly(
-        enterAs(seat).then(async ({ connection, socket, ws }) => {
+        connectAs(context).then(async ({ connection, socket, ws }) => {
           connection.onControl = onlyFromCoordinator({ welcome: () => {}, probe: () => {} });
           connection.send({ type: 'join', name: `x${ESCAPES}`, adapter: ESCAPES });
           connection.send({ type: 'probed', probe: 'reference', hash: '0'.repeat(64) });
@@ -162,15 +162,15 @@ export const STRANGERS = {
           socket.destroy();
         }),
       );
-    await over(seat);
+    await over(context);
   },
 
-  /** Upgrades to a WebSocket in loops, each dropped at once. */
-  'upgrade-flood': (seat) => inLoops(seat, 20, async () => (await openWebSocket(seat)).socket.destroy()),
+  /** Upgrades to WebSockets in loops, and drops each at once. */
+  'upgrade-flood': (context) => inLoops(context, 20, async () => (await openWebSocket(context)).socket.destroy()),
 
-  /** A page that asks for all of the history again and again, and never reads. */
-  history: async (seat) => {
-    const { ws, socket } = await openWebSocket(seat, { path: WATCH_PATH });
+  /** A page that requests the whole history again and again, and never reads. */
+  history: async (context) => {
+    const { ws, socket } = await openWebSocket(context, { path: WATCH_PATH });
     const say = (message: PageMessage) => ws.send(JSON.stringify(message));
     const next = async <T extends ServerMessage['type']>(type: T) => {
       for (;;) {
@@ -184,18 +184,18 @@ export const STRANGERS = {
     const challenge = next('challenge');
     say({ type: 'hello', version: WATCH_VERSION, nonce: toHex(nonce), admin: false });
     const theirs = fromHex((await challenge).nonce);
-    const fingerprint = seat.target.fingerprint ?? '';
+    const fingerprint = context.target.fingerprint ?? '';
     const proof = await sign(
-      await importToken(seat.target.token),
+      await importToken(context.target.token),
       watchStatement('watcher', nonce, theirs, fingerprint),
     );
     const accepted = next('accepted');
     say({ type: 'proof', proof: toHex(proof) });
     await accepted;
-    seat.tell({ told: 'begun' });
+    context.tell({ told: 'begun' });
     ws.pause();
     let id = 1;
-    await flood(seat, socket, () => say({ type: 'range', id: id++, from: 0, to: 2 ** 31, points: 4000 }));
-    if (!seat.signal.aborted) throw new Error('hung up');
+    await flood(context, socket, () => say({ type: 'range', id: id++, from: 0, to: 2 ** 31, points: 4000 }));
+    if (!context.signal.aborted) throw new Error('hung up');
   },
 } as const satisfies Record<string, Attack>;

@@ -16,7 +16,7 @@ import { goldenEngine, goldenMicroBatches } from '../../train/fixture.js';
 
 const RATE = 1e-3;
 const CLIP = 0.5;
-/** Slabs of a few tensors: several buckets, each shorter than a bucket can be. */
+/** Slabs of a few tensors, so that there are several short buckets. */
 const LIMITS = { windowValues: 2 ** 13, slabValues: 2 ** 13 };
 
 let gpu: Gpu;
@@ -54,7 +54,7 @@ async function begin(): Promise<void> {
   engine.sums.clear(gpu);
 }
 
-/** The sums of one step, as a worker packs them and the coordinator unpacks them. */
+/** The sums of one step, packed by a worker and unpacked by the coordinator. */
 async function sumsOf(packer: SumPacker, step: number) {
   const batches = goldenMicroBatches(golden, step, 1);
   const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
@@ -133,7 +133,7 @@ describe('a step bucket by bucket', () => {
     const packer = await SumPacker.build(kernels, engine.sums);
     const count = owner.buckets.length;
     await begin();
-    // Not whole slabs: what lies between the tensors is nobody's.
+    // Not whole slabs: the bytes between the tensors have no meaning.
     const words = async ({ weights, m, v }: TrainingState) => {
       const all: Float32Array[] = [];
       for (const arena of [weights, m, v])
@@ -158,7 +158,7 @@ describe('a step bucket by bucket', () => {
     let reads = 0;
     await one(2, async (updated) => {
       if (updated % 2 === 1 && updated < count) return;
-      // Two at once, of whom one stays longer.
+      // Two readers at once, one of them for longer.
       await owner.readBefore(async () => {
         await owner.readBefore(async () => expect(await words(owner.state)).toEqual(before));
         expect(await words(owner.state), `${updated} buckets are updated`).toEqual(before);
@@ -215,7 +215,7 @@ test('sums of a bucket are final before the list that makes them is done, and ca
   engine.gpt.loadGradient(batch, context);
   let done = 0;
   for (const { bucket, dispatches } of finals) {
-    // Not a dispatch too many: without the last one something is missing.
+    // Not one dispatch too many: without the last one something is missing.
     gradient.submit(gpu, done, dispatches - 1);
     if (dispatches > done) expect(await packer.pack(bucket)).not.toEqual(whole[bucket]);
     gradient.submit(gpu, Math.max(done, dispatches - 1), dispatches);
@@ -226,7 +226,7 @@ test('sums of a bucket are final before the list that makes them is done, and ca
 });
 
 test('each bucket of a long slab finds its own decay bits', async () => {
-  // The embedding alone is longer than a bucket, so that biases and gains lie in the second.
+  // The embedding is longer than a bucket, so biases and gains are in the second one.
   const config = { ...golden.config, vocabSize: 2 ** 14, width: 68, heads: 1, layers: 1 };
   const layout = new ParameterLayout(config);
   const settings = { ...engine.options.adamw, weightDecay: 0.5, decay: 'matrices' } as const;

@@ -1,30 +1,30 @@
 import { describe, expect, test } from 'vitest';
 import { OWNER, type RoundAction, type RoundConfig, sets } from '../../../cluster/round/round.js';
-import { Bench, type Of, types } from '../simulator/bench.js';
+import { type Of, RoundHarness, types } from '../simulator/round-harness.js';
 
-/** One micro-batch a step, so that one worker has all of it; all workers have proved themselves. */
-function bench(config: Partial<RoundConfig>, persons: Record<number, string>): Bench {
-  const made = new Bench({ audit: 0.5, ...config });
+/** A round with one micro-batch a step, so that one worker has all of it. All workers have proved themselves. */
+function harness(config: Partial<RoundConfig>, persons: Record<number, string>): RoundHarness {
+  const made = new RoundHarness({ audit: 0.5, ...config });
   for (const [worker, person] of Object.entries(persons)) made.join(Number(worker), 'a', person);
   made.evaluate(Object.keys(persons).length);
   return made;
 }
 
-function finish(made: Bench): void {
+function finish(made: RoundHarness): void {
   for (let b = 0; b < 3; b++) made.do({ type: 'updated', bucket: b });
 }
 
 const AUDITED = 0.1;
 const NOT_AUDITED = 0.9;
 
-/** What a worker can see. */
+/** Actions that a worker can see. */
 const visible = (actions: RoundAction[]) =>
   actions.filter(({ type }) => ['assign', 'hand-back', 'revoke', 'send', 'close', 'admit', 'commit'].includes(type));
 
 describe('what is audited', () => {
   test('an audit shows in nothing that a worker can see before all its buckets are here', () => {
     const seen = [AUDITED, NOT_AUDITED].map((draw) => {
-      const made = bench({ ownerComputes: true }, { 1: 'p', 2: 'q' });
+      const made = harness({ ownerComputes: true }, { 1: 'p', 2: 'q' });
       const assigns = made.begin(1, 4);
       const all: RoundAction[] = [];
       for (const bucket of [0, 1, 2]) {
@@ -42,7 +42,7 @@ describe('what is audited', () => {
   });
 
   test('the weights show nothing of an audit before the step is complete', () => {
-    const made = bench({ ownerComputes: true }, { 1: 'p' });
+    const made = harness({ ownerComputes: true }, { 1: 'p' });
     const [assign] = made.begin(1, 1);
     for (const bucket of [0, 1, 2]) {
       const [add] = made.contribute(assign, bucket, { draw: NOT_AUDITED }) as [Of<'add'>];
@@ -53,7 +53,7 @@ describe('what is audited', () => {
   });
 
   test('an audit covers what had come when its worker leaves; the rest is open again', () => {
-    const made = bench({ ownerComputes: true }, { 1: 'p' });
+    const made = harness({ ownerComputes: true }, { 1: 'p' });
     const [assign] = made.begin(1, 1);
     const [check] = made.contribute(assign, 1, { draw: AUDITED }) as [Of<'check'>];
     made.do({ type: 'checked', contribution: check.contribution, digest: 'x' });
@@ -65,7 +65,7 @@ describe('what is audited', () => {
   });
 
   test('what nobody can confirm is used unaudited, and said to be', () => {
-    const made = bench({}, { 1: 'p', 2: 'p' });
+    const made = harness({}, { 1: 'p', 2: 'p' });
     const [assign] = made.begin(1, 1);
     expect(types(made.contribute(assign, 0, { draw: AUDITED }))).toEqual(['add']);
     expect(made.notes('unaudited')).toHaveLength(1);
@@ -76,7 +76,7 @@ describe('what is audited', () => {
     const counts = new Map<number, number>();
     for (let i = 0; i < 300; i++) {
       // Three connections of one person count as one.
-      const made = bench({ ownerComputes: true }, { 1: 'p', 2: 'q', 3: 'r', 4: 'r', 5: 'r' });
+      const made = harness({ ownerComputes: true }, { 1: 'p', 2: 'q', 3: 'r', 4: 'r', 5: 'r' });
       const [assign] = made.begin(1, 1);
       expect(assign.worker).toBe(1);
       made.work(assign, 'right', (0.5 * (i + 0.5)) / 300);
@@ -91,7 +91,7 @@ describe('what is audited', () => {
 
 describe('votes', () => {
   test("the owner's adapter decides between two that differ", () => {
-    const made = bench({ ownerComputes: true }, { 1: 'liar', 2: 'honest' });
+    const made = harness({ ownerComputes: true }, { 1: 'liar', 2: 'honest' });
     const [assign] = made.begin(1, 1);
     // The unused part of the draw chooses the other worker.
     made.work(assign, 'false', 0.49);
@@ -108,7 +108,7 @@ describe('votes', () => {
   });
 
   test('votes count by person: two connections of one liar do not outvote an honest worker', () => {
-    const made = bench({}, { 1: 'honest', 2: 'liar', 3: 'liar' });
+    const made = harness({}, { 1: 'honest', 2: 'liar', 3: 'liar' });
     const [assign] = made.begin(1, 1);
     expect(assign.worker).toBe(1);
     made.work(assign, 'right', AUDITED);
@@ -120,7 +120,7 @@ describe('votes', () => {
   });
 
   test('votes of two persons that agree decide, where the owner cannot, and both are remembered', () => {
-    const made = bench({}, { 1: 'p', 2: 'q' });
+    const made = harness({}, { 1: 'p', 2: 'q' });
     const [assign] = made.begin(1, 1);
     made.work(assign, 'right', AUDITED);
     const [copy] = made.of('assign');
@@ -130,7 +130,7 @@ describe('votes', () => {
   });
 
   test('the vote of a third person decides between two others', () => {
-    const made = bench({}, { 1: 'liar', 2: 'q', 3: 'r' });
+    const made = harness({}, { 1: 'liar', 2: 'q', 3: 'r' });
     const [assign] = made.begin(1, 1);
     made.work(assign, 'false', AUDITED);
     const [copy] = made.of('assign');
@@ -144,7 +144,7 @@ describe('votes', () => {
 
 describe('whoever is found wrong', () => {
   /** A step by worker `worker`, which is audited by the owner's adapter if `draw` says so. */
-  function step(made: Bench, n: number, draw: number, sums: string): RoundAction[] {
+  function step(made: RoundHarness, n: number, draw: number, sums: string): RoundAction[] {
     const all: RoundAction[] = [];
     const [assign] = made.begin(n, 1);
     all.push(...made.work(assign, sums, draw));
@@ -156,7 +156,7 @@ describe('whoever is found wrong', () => {
   }
 
   test('the run is not known to be exact since the first step that a worker found wrong contributed to', () => {
-    const made = bench({ ownerComputes: true }, { 1: 'liar' });
+    const made = harness({ ownerComputes: true }, { 1: 'liar' });
     for (let n = 1; n <= 4; n++) step(made, n, n === 1 ? AUDITED : NOT_AUDITED, n === 3 ? 'false' : 'right');
     made.actions = step(made, 5, AUDITED, 'false');
     expect(made.notes('inexact')).toMatchObject([{ worker: 1, since: 2 }]);
@@ -164,14 +164,14 @@ describe('whoever is found wrong', () => {
   });
 
   test('what a worker found wrong contributed under an earlier coordinator marks the run', () => {
-    const made = bench({ ownerComputes: true, version: 6, firstSteps: new Map([['liar', 4]]) }, { 1: 'liar' });
+    const made = harness({ ownerComputes: true, version: 6, firstSteps: new Map([['liar', 4]]) }, { 1: 'liar' });
     made.actions = step(made, 7, AUDITED, 'false');
     expect(made.notes('inexact')).toMatchObject([{ since: 4 }]);
     expect(made.notes('contributed')).toEqual([]);
   });
 
   test('the run stays exact where a worker found wrong has contributed nothing unconfirmed', () => {
-    const made = bench({ ownerComputes: true }, { 1: 'liar' });
+    const made = harness({ ownerComputes: true }, { 1: 'liar' });
     step(made, 1, AUDITED, 'right');
     made.actions = step(made, 2, AUDITED, 'false');
     expect(made.of('close')).toMatchObject([{ code: 'LT_CLUSTER_AUDIT' }]);
@@ -179,7 +179,7 @@ describe('whoever is found wrong', () => {
   });
 
   test('a worker found wrong waits for a back-off when it comes back, as long as others can work', () => {
-    const made = bench({ ownerComputes: true }, { 1: 'liar' });
+    const made = harness({ ownerComputes: true }, { 1: 'liar' });
     step(made, 1, AUDITED, 'false');
     made.join(2, 'a', 'liar');
     made.join(3, 'a', 'honest');
@@ -187,7 +187,7 @@ describe('whoever is found wrong', () => {
   });
 
   test("a liar that comes back is always audited, and shut out the second time but for the owner's class", () => {
-    const made = bench({ ownerComputes: true }, { 1: 'liar' });
+    const made = harness({ ownerComputes: true }, { 1: 'liar' });
     step(made, 1, AUDITED, 'false');
     made.join(2, 'a', 'liar');
     made.join(3, 'a', 'liar');
@@ -205,7 +205,7 @@ describe('whoever is found wrong', () => {
     made.join(5, 'b', 'liar');
     expect(types(made.actions)).toEqual(['close']);
     expect(made.notes('mixed')).toEqual([]);
-    // Others behind its address may be honest, and what they send is confirmed.
+    // Others behind its address may be honest, so their work is taken and confirmed.
     made.join(6, 'a', 'liar');
     expect(made.of('admit')).toHaveLength(1);
     made.do({ type: 'owner-unable' });
@@ -219,14 +219,14 @@ describe('whoever is found wrong', () => {
 
 describe("the owner's adapter", () => {
   test("the owner's adapter is no worker: it is not listed, not waited for, and dealt no share", () => {
-    const made = new Bench({ ownerComputes: true });
+    const made = new RoundHarness({ ownerComputes: true });
     expect(made.round.workers()).toEqual([]);
     expect(made.begin(1, 4)).toEqual([]);
     expect(made.notes('waiting')).toEqual([{ note: 'waiting', for: 'workers' }]);
   });
 
   test("what a failing owner's adapter had goes to others, or is used unaudited", () => {
-    const made = bench({ ownerComputes: true }, { 1: 'p' });
+    const made = harness({ ownerComputes: true }, { 1: 'p' });
     const [assign] = made.begin(1, 1);
     made.work(assign, 'right', AUDITED);
     expect(made.of('assign')).toMatchObject([{ worker: OWNER }]);
@@ -234,7 +234,7 @@ describe("the owner's adapter", () => {
     expect(made.notes('unaudited')).toHaveLength(1);
     const [again] = made.of('assign');
     expect(again.worker).toBe(1);
-    // Drawn again, it is not audited again.
+    // Although it is drawn again, it is not audited again.
     expect(types(made.contribute(again, 0, { draw: AUDITED }))).toEqual(['add']);
   });
 });

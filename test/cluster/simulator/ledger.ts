@@ -3,28 +3,31 @@ import { must } from './owner.js';
 
 interface FalseUse {
   readonly step: number;
-  /** All who said so. */
+  /** All persons that sent it. */
   readonly persons: ReadonlySet<string>;
 }
 
-/** What the simulator knows of lies, and what the round has said of them. The disk's part outlives coordinators. */
+/**
+ * What the simulator knows about lies, and what the round has reported about them. What is on disk outlives
+ * coordinators.
+ */
 export class Ledger {
   /** False contributions in the sums of steps, oldest first. */
   falseUses: FalseUse[] = [];
-  /** Assignments of which a false contribution came and was not stale. */
+  /** Assignments with a false contribution that was not stale. */
   readonly lies = new Set<string>();
-  /** By person, the first step of which it was said that the run is not known to be exact since then. */
+  /** By person, the step since which the run was reported as inexact. */
   inexact = new Map<string, number>();
-  /** By person, the first step to which it contributed unconfirmed. */
+  /** By person, the first step with an unconfirmed contribution. */
   contributed = new Map<string, number>();
   /** Persons that this coordinator has found wrong. */
   found = new Set<string>();
   readonly #claims = new Map<string, Set<string>>();
-  /** Assignments of the job in hand, and what may cause them. */
+  /** Assignments of the current job, and events that may cause some. */
   #assigns = 0;
   #causes = 0;
   mostAssigns = 0;
-  /** Evaluations of which it was believed that they are not finite. */
+  /** Evaluations that were believed not to be finite. */
   evaluationsRefused = 0;
 
   readonly #persons = new Map<WorkerId, string>();
@@ -35,7 +38,7 @@ export class Ledger {
     return person;
   }
 
-  /** Another coordinator starts at `version`; the events of later steps are cut off. */
+  /** A new coordinator starts at `version`: events of later steps are removed. */
   restart(version: number): void {
     this.falseUses = this.falseUses.filter((use) => use.step <= version);
     for (const map of [this.inexact, this.contributed])
@@ -51,7 +54,7 @@ export class Ledger {
     this.#claims.set(place, persons.add(person));
   }
 
-  /** A false contribution is in a sum. */
+  /** A false contribution was added to a sum. */
   used(place: string, step: number): void {
     this.falseUses.push({ step, persons: this.#claims.get(place) ?? new Set() });
   }
@@ -67,7 +70,7 @@ export class Ledger {
     this.cause();
   }
 
-  /** Something happened that may cost an assignment: a join, a departure, a bad frame. */
+  /** Something happened that may cause one more assignment: a join, a departure, a bad frame. */
   cause(): void {
     this.#causes++;
   }
@@ -84,7 +87,7 @@ export class Ledger {
   }
 
   #noted(note: RoundNote, step: number): void {
-    // A back-off that yields, and work that is late, may go on for ever; their rate is bounded.
+    // Back-offs that yield and late work may go on for ever, so their rate is bounded.
     if (note.note === 'unfence' || note.note === 'late' || note.note === 'fence') this.#causes++;
     if (note.note === 'contributed') {
       must(note.step === step, 'contributed in another step');
@@ -96,7 +99,7 @@ export class Ledger {
     this.inexact.set(person, Math.min(note.since, this.inexact.get(person) ?? Number.POSITIVE_INFINITY));
   }
 
-  /** Whoever was found wrong has nothing false in the weights that the run is not marked for. */
+  /** Checks that the run is marked for every false contribution of persons that were found wrong. */
   check(): void {
     for (const person of this.found) {
       const first = this.falseUses.find((use) => use.persons.has(person));

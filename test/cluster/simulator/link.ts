@@ -2,7 +2,10 @@ import type { FromWorker, Owner, ToWorker } from './owner.js';
 import type { SimulatedWorker } from './worker.js';
 import type { World } from './world.js';
 
-/** One connection: both ways in order, each message late by a random time; what is on the way when it breaks is lost. */
+/**
+ * One connection. Each direction keeps its order and delays each message by a random time. Messages on the way are lost
+ * when it breaks.
+ */
 export class Link {
   open = true;
   #upAt = 0;
@@ -34,7 +37,7 @@ export class Link {
     });
   }
 
-  /** Breaks; the coordinator learns it after `unnoticedMs` (a ping timeout when nothing says so). */
+  /** Breaks the connection. The coordinator notices after `unnoticedMs`, for example by a ping timeout. */
   cut(unnoticedMs: number): void {
     if (!this.open) return;
     this.open = false;

@@ -18,7 +18,7 @@ export function must(condition: boolean, what: string): asserts condition {
   if (!condition) throw new Violation(what);
 }
 
-/** What the disk keeps of a run. */
+/** A run's state on disk. */
 export interface Checkpoint {
   readonly version: number;
   readonly weights: Int32Array;
@@ -30,10 +30,10 @@ export function freshRun(shape: Shape): Checkpoint {
   return { version: 0, weights, losses: [] };
 }
 
-/** Faults of the program itself, which the simulator must find. */
+/** Defects of the program itself that the simulator must find. */
 export type Mutation = 'count-twice' | 'forget-one' | 'commit-early' | 'overwrite-old-weights';
 
-export interface Contribution {
+export interface SimulatedContribution {
   readonly incarnation: number;
   readonly step: number;
   readonly assignment: number;
@@ -42,12 +42,12 @@ export interface Contribution {
   readonly value: number;
   /** The payload does not verify. */
   readonly corrupt: boolean;
-  /** Not what the micro-batches give. */
+  /** The value is not the sum of the micro-batches. */
   readonly isFalse: boolean;
 }
 
 export type FromWorker =
-  | ({ readonly type: 'contribution' } & Contribution)
+  | ({ readonly type: 'contribution' } & SimulatedContribution)
   | { readonly type: 'life' }
   | { readonly type: 'progress'; readonly assignment: number; readonly begun: number }
   | { readonly type: 'handed-back'; readonly assignment: number; readonly microBatches: sets.IdSet }
@@ -68,26 +68,26 @@ export type ToWorker =
       readonly version: number;
       readonly form: 'whole' | 'difference';
       readonly value: number;
-      /** The bucket's weights as they are then. */
+      /** The bucket's weights at that time. */
       readonly after: number;
     };
 
 export interface OwnerOptions {
   readonly config: RoundConfig;
   readonly checkpointEvery: number;
-  /** What a micro-batch takes the owner's adapter, and when that fails, if it does. */
+  /** Time of a micro-batch on the owner's adapter, and when that adapter fails, if it does. */
   readonly ownerMs: number;
   readonly ownerFailsAtMs?: number;
   readonly poisoned: ReadonlyMap<number, number>;
   readonly ledger: Ledger;
   readonly mutation?: Mutation;
-  /** Another one than the real one: broken on purpose. */
+  /** A round that is broken on purpose, in place of the real one. */
   readonly roundClass?: typeof Round;
-  /** Told of every action, after it was executed. */
+  /** Called with every action after its execution. */
   readonly onAction?: (action: RoundAction, owner: Owner) => void;
 }
 
-/** One life of the coordinator: the shell around `Round`, with integers for tensors; checks what it is told to do. */
+/** One start of the coordinator: the shell around `Round`, with integers for tensors. Checks every action. */
 export class Owner {
   readonly round: Round;
   readonly links = new Map<WorkerId, Link>();
@@ -103,18 +103,18 @@ export class Owner {
   #sums: number[];
   #times: Uint8Array[];
   #norm = 0;
-  /** The version of `#weights`; the round's own goes up before its last actions are executed. */
+  /** The version of `#weights`. The round's own version rises before its last actions are executed. */
   #committed: number;
   #losses: number[];
   #job: 'step' | 'evaluate' | undefined;
   #jobCount = 0;
-  #held = new Map<number, Contribution & { person: string }>();
+  #held = new Map<number, SimulatedContribution & { person: string }>();
   #nextContribution = 1;
   #wakeAt = Number.POSITIVE_INFINITY;
-  /** Who has each (bucket, micro-batch): live assignments, or -1 once it is in the sum or about to be. */
+  /** Owner of each (bucket, micro-batch): live assignments, or -1 once it is in the sum or about to be. */
   readonly #places = new Map<number, number[]>();
   readonly #live = new Map<number, { worker: WorkerId; microBatches: sets.IdSet; buckets: sets.IdSet }>();
-  /** What the owner's own adapter computes. */
+  /** Assignments of the owner's own adapter. */
   #computing: number | undefined;
   #ownerFailed = false;
 
@@ -156,7 +156,7 @@ export class Owner {
     return this.#held.size;
   }
 
-  /** Buckets of the step in hand that are stepped. */
+  /** Stepped buckets of the current step. */
   get stepped(): number {
     return this.#new.filter((value) => value !== undefined).length;
   }
@@ -171,7 +171,7 @@ export class Owner {
     return Array.from({ length: this.shape.parameterBuckets + 1 }, () => new Uint8Array(most));
   }
 
-  /** Does something later, unless the coordinator is gone by then. */
+  /** Runs something later, unless the coordinator has ended by then. */
   #soon(run: () => void, most = 20): void {
     this.world.after(this.world.integer(0, most), () => {
       if (this.up && this.stopped === undefined) run();
@@ -224,7 +224,7 @@ export class Owner {
     this.handle({ ...message, now, worker: link.id });
   }
 
-  #received(worker: WorkerId, person: string, message: Contribution): void {
+  #received(worker: WorkerId, person: string, message: SimulatedContribution): void {
     const contribution = this.#nextContribution++;
     this.#held.set(contribution, { ...message, person });
     this.mostHeld = Math.max(this.mostHeld, this.#held.size);
@@ -243,7 +243,7 @@ export class Owner {
     });
   }
 
-  /** The owner's own adapter does what it is told; weights do not change meanwhile. */
+  /** The owner's own adapter computes an assignment; weights do not change meanwhile. */
   #compute(action: Extract<RoundAction, { type: 'assign' }>): void {
     must(this.options.config.ownerComputes && !this.#ownerFailed, "the owner's adapter cannot compute");
     must(this.#computing === undefined, "the owner's adapter has two assignments");
@@ -277,7 +277,7 @@ export class Owner {
 
   handle(event: RoundEvent): void {
     if (!this.up) return;
-    // The refused assignment is over with this event, not with an action.
+    // This event ends the refused assignment, without an action.
     if (event.type === 'refused' && this.#live.get(event.assignment)?.worker === event.worker)
       this.#end(event.assignment);
     for (const action of this.#tamper(event, this.round.handle(event))) {
@@ -294,7 +294,7 @@ export class Owner {
     });
   }
 
-  /** The program with one of its safeguards broken. */
+  /** Applies the mutation: disables one of the program's safeguards. */
   #tamper(event: RoundEvent, actions: RoundAction[]): RoundAction[] {
     const { mutation } = this.options;
     if (event.type !== 'contribution') return actions;
@@ -302,7 +302,7 @@ export class Owner {
     const held = this.#held.get(contribution);
     const answer = actions.find((a) => 'contribution' in a && a.contribution === contribution);
     if (held === undefined || answer === undefined) return actions;
-    // What is stale of this very step is added all the same.
+    // A stale contribution of the current step is added anyway.
     if (mutation === 'count-twice' && answer.type === 'release' && this.#job === 'step')
       if (held.step === this.#committed + 1 && !held.corrupt) this.#sums[bucket] += held.value;
     if (mutation === 'forget-one' && answer.type === 'add' && this.world.chance(0.05))
@@ -399,7 +399,7 @@ export class Owner {
     must(step === this.round.version + 1 && this.#job === 'step', `update of step ${step} at ${this.round.version}`);
     must(this.#new[bucket] === undefined, `bucket ${bucket} is updated twice`);
     this.#mustBeWhole(bucket);
-    // What comes back early would tell a worker that its work was used without an audit.
+    // Early weights would tell a worker that its work was used without an audit.
     if (this.options.config.audit > 0) for (let b = 0; b <= this.shape.parameterBuckets; b++) this.#mustBeWhole(b);
     this.#soon(() => {
       const old = this.#weights[bucket];
@@ -428,7 +428,7 @@ export class Owner {
       after = known;
     }
     link.down({ type: 'weights', bucket, version, form, value, after });
-    // A reader that is gone takes nothing, so its window stays shut.
+    // A departed worker takes nothing, so its window stays full.
     this.#soon(() => {
       if (link.open) this.handle({ type: 'sent', now: this.world.now, worker });
     }, link.worker.traits.readMs);
@@ -494,7 +494,7 @@ export class Owner {
     }
   }
 
-  #take(held: Contribution): void {
+  #take(held: SimulatedContribution): void {
     for (const m of sets.membersOf(held.microBatches)) this.#places.set(held.bucket * 1024 + m, [-1]);
   }
 
@@ -524,5 +524,5 @@ export class Owner {
   }
 }
 
-const placeOf = ({ step, bucket, microBatches, value }: Contribution): string =>
+const placeOf = ({ step, bucket, microBatches, value }: SimulatedContribution): string =>
   `${step} ${bucket} ${sets.idsOf(microBatches)} ${value}`;

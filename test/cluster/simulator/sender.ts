@@ -1,14 +1,14 @@
 import { sets } from '../../../cluster/round/round.js';
-import type { Contribution, FromWorker } from './owner.js';
+import type { FromWorker, SimulatedContribution } from './owner.js';
 import type { WorkerTraits } from './traits.js';
 import type { World } from './world.js';
 
-/** Of those, one may be sent again later: the assignments of an earlier coordinator that has dealt as many. */
+/** Contributions that are kept to be sent again, also to a later coordinator that has dealt as many assignments. */
 const MOST_KEPT = 60;
 
-/** A worker's way up for contributions, on which some are forged, come twice or come again. */
+/** A worker's upload, which forges, repeats or replays some contributions. */
 export class Sender {
-  #sent: Contribution[] = [];
+  #sent: SimulatedContribution[] = [];
 
   constructor(
     private readonly world: World,
@@ -16,11 +16,11 @@ export class Sender {
     private readonly up: (message: FromWorker) => void,
   ) {}
 
-  /** `chance`: whether a misfortune of this likelihood happens. */
-  send(contribution: Contribution, traits: WorkerTraits, chance: (p: number) => boolean): void {
-    const send = (c: Contribution) => this.up({ type: 'contribution', ...c });
+  /** `chance`: whether a fault of this probability happens. */
+  send(contribution: SimulatedContribution, traits: WorkerTraits, chance: (p: number) => boolean): void {
+    const send = (c: SimulatedContribution) => this.up({ type: 'contribution', ...c });
     if (chance(traits.impossible)) send({ ...contribution, ...this.#forged(contribution) });
-    // Before the right one, so that whoever takes it for that has taken a wrong one.
+    // Sent before the right one, so that a coordinator that accepts it has accepted a wrong one.
     const alike = chance(traits.replays) ? this.#alike(contribution) : undefined;
     if (alike !== undefined) send(alike);
     send(contribution);
@@ -30,15 +30,15 @@ export class Sender {
     if (chance(traits.replays)) send(this.world.pick(this.#sent));
   }
 
-  /** One of an earlier coordinator, or step, that differs from this one in nothing else. */
-  #alike({ assignment, bucket, microBatches }: Contribution): Contribution | undefined {
+  /** A contribution of an earlier coordinator or step that is equal otherwise. */
+  #alike({ assignment, bucket, microBatches }: SimulatedContribution): SimulatedContribution | undefined {
     return this.#sent.find(
       (c) => c.assignment === assignment && c.bucket === bucket && sets.equalSets(c.microBatches, microBatches),
     );
   }
 
-  #forged({ step, assignment, value, incarnation }: Contribution): Partial<Contribution> {
-    return this.world.pick<Partial<Contribution>>([
+  #forged({ step, assignment, value, incarnation }: SimulatedContribution): Partial<SimulatedContribution> {
+    return this.world.pick<Partial<SimulatedContribution>>([
       { step: step + 1 },
       { assignment: assignment + 1000 },
       { bucket: this.parameterBuckets + 1 },

@@ -1,37 +1,37 @@
-/** What a simulated worker is like, and which of its misfortunes or bad manners it has. */
+/** Properties of a simulated worker: its speed, its faults and its malice. */
 export interface WorkerTraits {
   readonly bitClass: string;
   readonly microBatchMs: number;
   readonly latencyMs: number;
-  /** The longest time in which it takes a bucket of weights off the coordinator's hands. */
+  /** The longest time until it has read a bucket of weights. */
   readonly readMs: number;
-  /** Milliseconds between its signs of life; 0: none but its work. */
+  /** Milliseconds between signs of life; 0: none besides its work. */
   readonly lifeMs: number;
-  /** How often it does each of these: per contribution, or per bucket of weights received. */
+  /** Probability of each fault: per contribution, or per received bucket of weights. */
   readonly corrupts: number;
   readonly duplicates: number;
   readonly replays: number;
-  /** Per assignment, in all buckets from the first of `liesFrom` on, in the order in which it sends them. */
+  /** Probability of a lie per assignment. It lies in all buckets from `liesFrom` on, in the order of sending. */
   readonly lies: number;
   readonly liesFrom: number;
-  /** What it adds: those who add the same agree. */
+  /** The value that it adds; liars with the same value agree. */
   readonly lie: number;
   readonly impossible: number;
   readonly spoilsWeights: number;
-  /** Refuses each micro-batch with this chance, without cause. */
+  /** Probability of refusing a micro-batch without cause. */
   readonly refuses: number;
   /**
-   * Gives signs of life and answers, and never: begins; ends what it says that it has begun; contributes more than its
-   * first bucket. `hands-back`: everything, unasked.
+   * Gives signs of life and answers, but never begins, never ends what it has begun, or never contributes more than its
+   * first bucket. `hands-back`: hands back everything unasked.
    */
   readonly stalls: 'no' | 'idles' | 'begins' | 'part' | 'hands-back';
-  /** Only after this many assignments of each connection that it does well. */
+  /** Stalls only after this many good assignments of each connection. */
   readonly stallsAfter: number;
-  /** Comes back under a new connection when work is taken off it. */
+  /** Reconnects when its work is revoked. */
   readonly returns: boolean;
 }
 
-/** Whether it does what an honest worker never does, whatever its luck. */
+/** Whether it does things that no honest worker does. */
 export const isBad = (t: WorkerTraits): boolean => t.lies > 0 || t.refuses > 0 || t.stalls !== 'no' || t.impossible > 0;
 
 export const HONEST: Omit<WorkerTraits, 'bitClass' | 'microBatchMs' | 'latencyMs'> = {

@@ -1,10 +1,12 @@
 import { type Frame, HEADER_BYTES } from '../../../cluster/protocol/frame.js';
 import type { WorkerMessage } from '../../../cluster/protocol/protocol.js';
 import { sets } from '../../../cluster/round/round.js';
-import type { Dealt } from '../../../cluster/worker/work.js';
+import type { DealtWork } from '../../../cluster/worker/work.js';
 import type { FromWorker, ToWorker } from './owner.js';
 
-/** What the coordinator's shell and the wire make of actions and messages, with one integer for each bucket's bytes. */
+/**
+ * Translates actions and messages like the coordinator's shell and the wire, with one integer for each bucket's bytes.
+ */
 
 const NO_IDS = new Uint8Array();
 
@@ -22,13 +24,13 @@ export function frameOf({ bucket, version, form, value, after }: Extract<ToWorke
   return { header: { kind: `weights-${form}`, ...header }, payload, payloadChecksum: checksumOf(value), bytes };
 }
 
-export function dealtOf({ assignment, kind, step, ...dealt }: Extract<ToWorker, { type: 'assign' }>): Dealt {
+export function dealtOf({ assignment, kind, step, ...dealt }: Extract<ToWorker, { type: 'assign' }>): DealtWork {
   const data = (microBatch: number) => ({ microBatch, slot: microBatch, tokens: NO_IDS, targets: NO_IDS });
   const microBatches = sets.idsOf(dealt.microBatches).map(data);
   return { assignment, kind, step, microBatches, buckets: sets.idsOf(dealt.buckets) };
 }
 
-/** The events of a worker's message; of an evaluation's losses none, which are a contribution. */
+/** The round's events for a worker's message. None for an evaluation's losses, which are a contribution. */
 export function eventsOf(message: WorkerMessage): FromWorker[] {
   switch (message.type) {
     case 'ready':

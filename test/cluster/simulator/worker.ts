@@ -1,36 +1,39 @@
 import { Link } from './link.js';
 import type { FromWorker, Mutation, Owner, ToWorker } from './owner.js';
 import { Sender } from './sender.js';
-import { Session } from './session.js';
+import { SimulatedShell } from './shell.js';
 import type { WorkerTraits } from './traits.js';
 import type { Shape, World } from './world.js';
 
 export interface Cluster {
   readonly world: World;
   readonly shape: Shape;
-  /** The coordinator that listens now, if one does. */
+  /** The current coordinator, if one listens. */
   owner: Owner | undefined;
   readonly mutation?: Mutation;
-  /** Micro-batches that are NaN for everybody, by step. */
+  /** Micro-batches that are NaN on every adapter, by step. */
   readonly poisoned: ReadonlyMap<number, number>;
   nextWorker: number;
-  /** Faults that workers do by themselves have ended. */
+  /** Random faults of workers have ended. */
   calm: boolean;
 }
 
-/** A worker's process and its connections, with all misfortunes of both; what it does in one is a `Session`. */
+/**
+ * A worker's process and its connections, with the faults of both. A `SimulatedShell` is its behaviour in one
+ * connection.
+ */
 export class SimulatedWorker {
   alive = true;
   link: Link | undefined;
   readonly sender: Sender;
-  #session: Session | undefined;
+  #shell: SimulatedShell | undefined;
   #paused = false;
   #waiting: (() => void)[] = [];
 
   constructor(
     readonly cluster: Cluster,
     public traits: WorkerTraits,
-    /** Its address. */
+    /** The person of its address. */
     readonly person: string,
   ) {
     this.sender = new Sender(cluster.world, cluster.shape.parameterBuckets, (message) => this.send(message));
@@ -41,7 +44,7 @@ export class SimulatedWorker {
     return this.cluster.world;
   }
 
-  /** Runs now, or when the process is continued. */
+  /** Calls `run` now, or when the process is continued. */
   #do(run: () => void): void {
     if (!this.alive) return;
     if (this.#paused) this.#waiting.push(run);
@@ -52,7 +55,7 @@ export class SimulatedWorker {
     this.world.after(ms, () => this.#do(run));
   }
 
-  /** SIGSTOP for a while; frames that were sent are on their way all the same. */
+  /** SIGSTOP for a while; sent frames still arrive. */
   pause(ms: number): void {
     if (this.#paused || !this.alive) return;
     this.#paused = true;
@@ -78,9 +81,9 @@ export class SimulatedWorker {
     }
     const link = new Link(this.world, this.cluster.nextWorker++, owner, this, this.traits.latencyMs);
     this.link = link;
-    this.#session = new Session(this, link);
+    this.#shell = new SimulatedShell(this, link);
     this.after(this.world.integer(1, 200), () => {
-      // A coordinator that ended meanwhile does not know the connection.
+      // A coordinator that has ended does not know the connection.
       if (!owner.up) link.cut(0);
       if (!link.open || owner.stopped !== undefined) return;
       owner.joined(link, this.traits.bitClass);
@@ -104,11 +107,11 @@ export class SimulatedWorker {
 
   receive(link: Link, message: ToWorker): void {
     this.#do(() => {
-      if (this.link === link) this.#session?.receive(message);
+      if (this.link === link) this.#shell?.receive(message);
     });
   }
 
-  /** Whether a misfortune of this likelihood happens. */
+  /** Whether a fault of this probability happens. */
   chance(p: number): boolean {
     return !this.cluster.calm && this.world.chance(p);
   }

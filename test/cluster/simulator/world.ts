@@ -1,4 +1,4 @@
-/** Virtual time, seeded chance, and the small integers that stand for gradients and weights. */
+/** Virtual time, seeded randomness, and the integers that stand for gradients and weights. */
 
 export class World {
   now = 0;
@@ -41,7 +41,7 @@ export class World {
     heap[i] = item;
   }
 
-  /** Runs the next thing that happens; false when nothing will ever happen again. */
+  /** Runs the next scheduled event; returns false if there is none. */
   next(): boolean {
     const heap = this.#heap;
     const first = heap[0];
@@ -84,7 +84,7 @@ export const hashOf = (values: ArrayLike<number>): number => {
   return h;
 };
 
-/** The gradient of one micro-batch for one bucket under weights of this hash: any other weights give another. */
+/** The gradient of one micro-batch for one bucket with weights of this hash. Other weights give another gradient. */
 export const gradient = (weightsHash: number, step: number, microBatch: number, bucket: number): number =>
   (mix(mix(weightsHash, step), mix(microBatch, bucket)) % 2 ** 20) - 2 ** 19;
 
@@ -104,11 +104,11 @@ export interface Shape {
   readonly microBatches: number;
   readonly parameterBuckets: number;
   readonly clips: boolean;
-  /** Evaluations of this many micro-batches follow every step; 0 for none. */
+  /** Micro-batches of the evaluation after each step; 0: none. */
   readonly evaluationMicroBatches: number;
 }
 
-/** Everything the run is about to have said at its end, as one number. */
+/** The result of a run as one number: weights and losses. */
 export function digestOf(weights: ArrayLike<number>, losses: ArrayLike<number>): number {
   return mix(hashOf(weights), hashOf(losses));
 }

@@ -5,7 +5,7 @@ import type { Work } from '../../../cluster/worker/work.js';
 import { WorkerState } from '../../../cluster/worker/worker-state.js';
 import { LantrainError } from '../../../src/errors.js';
 
-/** The state of a worker with two buckets, and what it asked for. */
+/** The state of a worker with two buckets, and its output. */
 function worker() {
   const said: WorkerMessage[] = [];
   const queued: Work[] = [];
@@ -43,7 +43,7 @@ const deal = (assignment: number, step: number, count = 3) => ({
   })),
 });
 
-/** Takes what is due; the places of what was applied, and the version that is complete. */
+/** Applies due weights. Returns the applied buckets, and the complete version. */
 function apply(state: WorkerState, onFrame: (frame: Frame) => void = () => {}) {
   const applied: string[] = [];
   const complete = state.applyDue((one) => {

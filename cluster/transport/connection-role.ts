@@ -5,22 +5,22 @@ import type { Limits } from './limits.js';
 import type { TransportMessage } from './messages.js';
 import type { ReceivePool } from './receive-pool.js';
 
-/** What a connection is to its side: which messages it takes, and how far it trusts who sends them. */
-export interface Role<In extends Message, Out extends Message> {
+/** How one side uses a connection: which messages it accepts, and how far it trusts the sender. */
+export interface ConnectionRole<In extends Message, Out extends Message> {
   readonly decode: (message: Uint8Array) => In | TransportMessage;
   readonly limits: Limits;
-  /** The pool that frames from the other side are taken into; absent where the other side needs no credit. */
+  /** The pool for frames from the other side; absent if the other side needs no credit. */
   readonly pool?: ReceivePool;
   /**
-   * Whether the other side comes uninvited: it may send `handshakeBytes` at most before it is authenticated, and
-   * afterwards what its budget allows.
+   * The other side is not trusted: it may send at most `handshakeBytes` before it is authenticated, and afterwards what
+   * its budget allows.
    */
   readonly isGuarded: boolean;
-  /** What all connections of the other side's address may use up together. */
+  /** Budget that all connections of the other side's address share. */
   readonly personBudget?: Budget;
   /**
-   * Returns the milliseconds that a message will cost beside being handled. Throws for one that is well formed and has
-   * no business here, or not again.
+   * Returns the milliseconds that a message will cost in addition to its handling. Throws for a well-formed message
+   * that is not allowed now.
    */
   readonly check?: (message: In, frames: FrameContext | undefined) => number;
   /** Returns the milliseconds that the other side's answers to a message may cost. */
@@ -28,8 +28,8 @@ export interface Role<In extends Message, Out extends Message> {
   /** Whether frames to the other side need its credit. */
   readonly needsCredit: boolean;
   /**
-   * Whether pings are messages, because one side is a browser: its WebSocket answers those of the protocol by itself,
-   * without the page, and shows it none.
+   * Pings are messages, because one side is a browser: a browser answers the protocol's pings without the page, which
+   * never sees them.
    */
   readonly pingsByMessage?: boolean;
 }

@@ -6,15 +6,15 @@ import { LantrainError } from '../errors.js';
 type Join = MessageFromWorker<'join'>;
 
 /**
- * Workers that are connected and wait to be measured. A worker that is not in the lobby is admitted to an engine; one
- * whose connection is closed comes back by itself, under the same name.
+ * Workers that are connected and wait to be measured. A worker that does not wait has been admitted to an engine. A
+ * worker whose connection was closed reconnects under the same name.
  */
-export class Lobby {
+export class WaitingWorkers {
   readonly #waiting = new Map<string, { readonly connection: CoordinatorConnection; readonly join: Join }>();
   #notify: () => void = () => {};
 
-  /** The server's `onConnection`. */
-  readonly enter = (connection: CoordinatorConnection): void => {
+  /** For the server's `onConnection`. */
+  readonly add = (connection: CoordinatorConnection): void => {
     let name: string | undefined;
     connection.onClose = () => {
       if (name !== undefined && this.#waiting.get(name)?.connection === connection) this.#waiting.delete(name);
@@ -33,7 +33,10 @@ export class Lobby {
     return [...this.#waiting.keys()].sort();
   }
 
-  /** Resolves when `ready` holds of the names that wait; `failed` may reject earlier. Throws LT_CLUSTER_TIMEOUT. */
+  /**
+   * Resolves when `ready` is true for the names of the waiting workers. Rejects with `failed`, or with
+   * LT_CLUSTER_TIMEOUT after `timeoutMs` (0: never).
+   */
   async until(ready: (names: readonly string[]) => boolean, timeoutMs: number, failed: Promise<never>): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const done = new Promise<void>((resolve, reject) => {
@@ -53,7 +56,7 @@ export class Lobby {
     }
   }
 
-  /** Hands a worker to an engine as if it had just connected. */
+  /** Passes a worker to an engine as if it had just connected. Throws LT_CLUSTER_CLOSED if it has left. */
   admit(name: string, engine: ClusterEngine): void {
     const worker = this.#waiting.get(name);
     if (worker === undefined) throw new LantrainError('LT_CLUSTER_CLOSED', `${name} has left`);
@@ -62,7 +65,7 @@ export class Lobby {
     worker.connection.onControl.join(worker.join);
   }
 
-  /** Sends those who still wait home. */
+  /** Tells the waiting workers that the run is done. */
   dismiss(): void {
     for (const { connection } of this.#waiting.values()) connection.send(stopBecause('done'));
   }

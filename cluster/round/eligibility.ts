@@ -5,11 +5,11 @@ import type { IdSet } from './sets.js';
 import type { RoundState } from './state.js';
 
 /**
- * Who may be dealt work. A worker that has proved itself gets its share. Any other (new, or fenced lately) gets one
- * micro-batch, and nothing more before that was used. Work that was not done costs a back-off, which grows, of the
- * connection and of the person; it yields only where nobody else can work.
+ * Decides which workers may be dealt work. A worker that has proved itself gets assignments by its speed. Any other
+ * (new, or fenced lately) gets one micro-batch, and nothing more until that was used. Work that was not done costs the
+ * connection and the person a growing back-off. The back-off yields only if nobody else can work.
  */
-export class Manners {
+export class Eligibility {
   #forcedAt = Number.NEGATIVE_INFINITY;
 
   constructor(readonly state: RoundState) {}
@@ -22,15 +22,17 @@ export class Manners {
     return m.isIdle && this.#mayProve(m, now);
   }
 
-  /** May compute a copy for an audit: also while it waits for such a copy by somebody else itself. */
+  /** Whether it may compute a copy for an audit: also while its own work waits for another's copy. */
   mayConfirm(m: Member, now: number): boolean {
     if (this.isAble(m, now)) return true;
     return m.ready && m.fencedAt === undefined && m.live.length === 0 && now >= m.person.barredUntil;
   }
 
-  /** The back-off of its person is over; and after one, its connections are on trial one by one. */
+  /**
+   * Whether its person's back-off is over. After a back-off, the person's connections prove themselves one at a time.
+   */
   #mayProve(m: Member, now: number): boolean {
-    return now >= m.person.barredUntil && (m.person.levelAt(now) === 0 || !this.#isOnTrial(m.person));
+    return now >= m.person.barredUntil && (m.person.levelAt(now) === 0 || !this.#isProving(m.person));
   }
 
   able(now: number): Member[] {
@@ -38,12 +40,12 @@ export class Manners {
   }
 
   /** Whether an unproven connection of the person has work. */
-  #isOnTrial(person: Person): boolean {
+  #isProving(person: Person): boolean {
     return [...this.state.members.values()].some((m) => m.person === person && !m.proven && !m.isIdle);
   }
 
-  /** Who is about to prove itself, and gets a share then. */
-  isOnTrial(m: Member): boolean {
+  /** Whether it is proving itself; it gets assignments by its speed afterwards. */
+  isProving(m: Member): boolean {
     return m.ready && m.fencedAt === undefined && !m.proven && !m.isIdle && !m.live.some((a) => a.isLate);
   }
 
@@ -52,7 +54,10 @@ export class Manners {
     return Math.min(first * 2 ** Math.min(level - 1, 30), Math.max(longestMs, first));
   }
 
-  /** It has not done what it was dealt. Who has contributed for a while costs its person nothing: machines fail. */
+  /**
+   * It has not done what it was dealt. A worker that has contributed for a while costs its person nothing: machines
+   * fail.
+   */
   fence(job: Job, m: Member, now: number): void {
     const settled = m.goodJobs >= this.state.policy.settledSteps;
     if (!settled) this.raise(m.person, now, m);
@@ -61,7 +66,7 @@ export class Manners {
     for (const a of m.live) if (a.remaining > 0 && a.copyOf === undefined) job.notDone(m.person, a.microBatches);
   }
 
-  /** Its connection has ended while it had work, or for what it made of `spoiled`. */
+  /** Its connection ended while it had work, or because its payload for `spoiled` was bad. */
   left(job: Job, m: Member, now: number, spoiled?: IdSet): void {
     if (m.goodJobs >= this.state.policy.settledSteps) return;
     if (spoiled === undefined && (m.goodJobs > 0 || m.done > 0)) {
@@ -74,8 +79,8 @@ export class Manners {
   }
 
   /**
-   * The person has cost the run something, by its connection `by` where that is there. Where another connection of it has
-   * proved itself, the next one may well be as honest, and waits for a while only.
+   * The person has cost the run something, through its connection `by` if given. If another connection of the person
+   * has proved itself, the next one may be as honest, so its back-off is short.
    */
   raise(person: Person, now: number, by?: Member): void {
     const { longestBackOffMs, neighbourBackOffMs } = this.state.policy;
@@ -83,12 +88,12 @@ export class Manners {
     person.raise(now, (level) => this.#backOffMs(level, isShared ? neighbourBackOffMs : longestBackOffMs));
   }
 
-  /** Ends back-offs whose time has come, of workers that are alive. */
+  /** Ends expired back-offs of workers that are alive. */
   lift(now: number): void {
     for (const m of this.state.members.values()) if (m.aliveSinceFence && now >= m.barredUntil) m.fencedAt = undefined;
   }
 
-  /** When `lift`, or the end of a person's back-off, is next of use after `now`. */
+  /** The next time after `now` at which a back-off of a connection or a person ends. */
   wakeAt(now: number): number {
     let at = Number.POSITIVE_INFINITY;
     for (const m of this.state.members.values()) {
@@ -100,8 +105,9 @@ export class Manners {
   }
 
   /**
-   * Nobody who may can have `job`'s work: one of `members` may after all, at a bounded rate. Of those that are alive and
-   * have nothing to do: who refuses nothing, who failed least, whose back-off ends first.
+   * No eligible worker can take the job's work: makes one of `members` eligible after all, at a bounded rate. Chooses
+   * among those that are alive and idle: first those that refuse nothing, then the fewest failures, then the earliest
+   * end of a back-off.
    */
   force(members: readonly Member[], failures: (m: Member) => number, now: number): Member | undefined {
     if (now < this.#forcedAt + this.state.policy.necessityMs) return undefined;

@@ -1,49 +1,49 @@
-/** Where an attack is made from: an address, the sockets it opens, and the adapter that admission may need. */
+/** What an attack needs: its address, its sockets, and the engine that admission may need. */
 import { once } from 'node:events';
 import { connect as netConnect, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
+import { connectWorker } from '../../../cluster/transport/connect-worker.js';
 import type { WorkerConnection } from '../../../cluster/transport/connection.js';
-import { enter } from '../../../cluster/transport/enter.js';
 import { DEFAULT_LIMITS } from '../../../cluster/transport/limits.js';
 import { NodeWire } from '../../../cluster/transport/node-wire.js';
-import type { EngineKeeper } from '../../../cluster/worker/engine-keeper.js';
+import type { EngineCache } from '../../../cluster/worker/engine-cache.js';
 import { fingerprintOf } from '../../../src/net/access.js';
 import type { JoinUrl } from '../../../src/net/join-url.js';
 import type { Draw } from '../seeded.js';
 
-/** What an attacker tells whoever measures. */
+/** Reports of an attacker to the process that measures. */
 export type Told =
   | { readonly told: 'begun' }
-  /** How a connection ended: a code of ours, an HTTP status or a system's code. */
+  /** How a connection ended: an error code of lantrain, an HTTP status or a system's code. */
   | { readonly told: 'closed'; readonly code: string }
   /** A contribution with wrong gradients was sent, the first bucket of the assignment. */
   | { readonly told: 'lied'; readonly assignment: number; readonly step: number }
   | { readonly told: 'answer'; readonly text: string };
 
-export interface Seat {
+export interface AttackContext {
   readonly target: JoinUrl & { readonly token: string };
-  /** Another coordinator of the same model, to learn from. */
+  /** Another coordinator of the same model, from which the attacker can learn. */
   readonly teacher?: JoinUrl & { readonly token: string };
-  /** The loopback address that sockets are bound to. */
+  /** The loopback address of the attacker's sockets. */
   readonly from: string;
-  /** What it says it is called. */
+  /** The attacker's worker name. */
   readonly name: string;
   readonly draw: Draw;
   readonly signal: AbortSignal;
   readonly tell: (told: Told) => void;
-  /** One a process: whoever computes with it must be alone. */
-  readonly engines: () => Promise<EngineKeeper>;
+  /** One engine per process: only one worker may compute with it at a time. */
+  readonly engines: () => Promise<EngineCache>;
 }
 
-/** Never pings: an attacker has no interest in the other side's life. */
+/** Never pings: an attacker does not check whether the other side is alive. */
 const LIMITS = { ...DEFAULT_LIMITS, pingMs: 2 ** 30 };
 const CONNECT_MS = 5_000;
 
 export const pause = (ms: number) => new Promise<void>((go) => setTimeout(go, ms));
 
-/** A connected socket, with TLS where the coordinator has it; destroyed when the attack is over. */
-export async function openSocket({ target, from, signal }: Seat): Promise<Socket> {
+/** A connected socket, with TLS if the coordinator uses it. Destroyed when the attack is over. */
+export async function openSocket({ target, from, signal }: AttackContext): Promise<Socket> {
   signal.throwIfAborted();
   const place = { host: target.host, port: target.port, localAddress: from };
   const socket: Socket = target.secure
@@ -65,13 +65,13 @@ export interface OpenWebSocket {
   readonly socket: Socket;
 }
 
-/** An open WebSocket that has said nothing yet. Throws the HTTP status of a refusal. */
+/** An open WebSocket that has not sent anything yet. Throws the HTTP status of a refusal. */
 export async function openWebSocket(
-  seat: Seat,
+  context: AttackContext,
   { path = '/', headers = {} }: { readonly path?: string; readonly headers?: Readonly<Record<string, string>> } = {},
 ): Promise<OpenWebSocket> {
-  const socket = await openSocket(seat);
-  const ws = new WebSocket(`ws://${seat.target.host}:${seat.target.port}${path}`, {
+  const socket = await openSocket(context);
+  const ws = new WebSocket(`ws://${context.target.host}:${context.target.port}${path}`, {
     createConnection: () => socket,
     perMessageDeflate: false,
     headers,
@@ -88,16 +88,16 @@ export async function openWebSocket(
   return { ws, socket };
 }
 
-export interface Entered extends OpenWebSocket {
+export interface Authenticated extends OpenWebSocket {
   readonly connection: WorkerConnection;
 }
 
 /** A connection that has proved the token. Its messages wait until `onControl` is set. */
-export async function enterAs(seat: Seat, token = seat.target.token): Promise<Entered> {
-  const { ws, socket } = await openWebSocket(seat);
+export async function connectAs(context: AttackContext, token = context.target.token): Promise<Authenticated> {
+  const { ws, socket } = await openWebSocket(context);
   const fingerprint =
     'getPeerCertificate' in socket ? fingerprintOf((socket as TlsSocket).getPeerCertificate().raw) : '';
-  const connection = await enter(new NodeWire(ws, socket), { token, version: 'attack', fingerprint }, LIMITS);
+  const connection = await connectWorker(new NodeWire(ws, socket), { token, version: 'attack', fingerprint }, LIMITS);
   return { ws, socket, connection };
 }
 
@@ -106,13 +106,13 @@ interface TlsSocket extends Socket {
 }
 
 /** Resolves when the attack is over. */
-export function over({ signal }: Seat): Promise<void> {
+export function over({ signal }: AttackContext): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((end) => signal.addEventListener('abort', () => end(), { once: true }));
 }
 
 /** Writes again and again, as fast as the system takes it, until the socket or the attack is over. */
-export async function flood({ signal }: Seat, socket: Socket, write: () => unknown): Promise<void> {
+export async function flood({ signal }: AttackContext, socket: Socket, write: () => unknown): Promise<void> {
   while (!signal.aborted && !socket.destroyed && socket.writable) {
     for (let i = 0; i < 64 && socket.writableLength < 2 ** 20; i++) write();
     await new Promise((go) => setTimeout(go, socket.writableLength < 2 ** 20 ? 0 : 5));

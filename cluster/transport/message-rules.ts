@@ -3,15 +3,15 @@ import type { FrameContext } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js';
 
-/** What a worker says before it has joined. */
+/** Messages that a worker may send before it has joined. */
 const BEFORE_JOIN: ReadonlySet<WorkerMessage['type']> = new Set(['join', 'leave']);
 
-/** To read a whole bucket of weights from the adapter and send it. */
+/** Cost of reading a whole bucket of weights from the adapter and sending it. */
 const BUCKET_MS = 20;
-/** What an assignment may cost in messages about it: for itself, and for each of its micro-batches and of the buckets. */
+/** Time that messages about an assignment may cost: for itself, for each micro-batch and for each bucket. */
 const ASSIGNMENT_MS = { each: 2, microBatch: 0.5, bucket: 0.5 } as const;
 
-/** Milliseconds that a worker's answers to a message may cost: it was given something about which it will have to speak. */
+/** Milliseconds that a worker's answers to a message may cost. */
 export function earnedMs(message: CoordinatorMessage, frames: FrameContext | undefined): number {
   if (message.type !== 'assign' && message.type !== 'evaluate') return 0;
   const { each, microBatch, bucket } = ASSIGNMENT_MS;
@@ -19,15 +19,15 @@ export function earnedMs(message: CoordinatorMessage, frames: FrameContext | und
 }
 
 /**
- * Holds one worker's messages against those before them: what is said once is said once, and lists name everything
- * once. The answers to such messages cost the coordinator far more than the messages cost their sender.
+ * Checks one worker's messages against its earlier ones: some may be sent only once, and no list may have duplicates.
+ * The answers to such messages cost the coordinator far more than the messages cost their sender.
  */
-export class WorkerManners {
+export class MessageRules {
   readonly #said = new Set<string>();
 
   /**
-   * Returns the milliseconds that a message costs later, beside being handled. Throws LT_CLUSTER_MALFORMED, or
-   * LT_CLUSTER_LIMIT for what was said before.
+   * Returns the milliseconds that a message costs later, in addition to its handling. Throws LT_CLUSTER_MALFORMED, or
+   * LT_CLUSTER_LIMIT for a repeated message.
    */
   check(message: WorkerMessage, frames: FrameContext | undefined): number {
     const { type } = message;

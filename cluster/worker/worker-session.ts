@@ -3,60 +3,63 @@ import type { WorkerConnection } from '../transport/connection.js';
 import type { WorkerNote, WorkerOptions } from './options.js';
 import { Worker } from './worker.js';
 
-export type MembershipNote =
+export type SessionNote =
   | WorkerNote
   | { readonly note: 'joined' }
-  /** It tries again. Told once, not at every try. */
+  /** The connection was lost and it tries again. Reported once, not at every try. */
   | { readonly note: 'lost'; readonly reason: string };
 
-export interface MembershipOptions extends Omit<WorkerOptions, 'onNote'> {
+export interface WorkerSessionOptions extends Omit<WorkerOptions, 'onNote'> {
   readonly connect: () => Promise<WorkerConnection>;
-  /** Give up after so many milliseconds without a coordinator; 0: never. */
+  /** Milliseconds without a coordinator before it gives up; 0: never. */
   readonly patienceMs: number;
-  readonly onNote: (note: MembershipNote) => void;
+  readonly onNote: (note: SessionNote) => void;
 }
 
 const RETRY_MS = 1000;
 const MOST_RETRY_MS = 10_000;
 
-/** What a coordinator that starts again, or a network that comes back, mends. */
+/** Errors that may pass when the coordinator restarts or the network recovers. */
 const RETRYABLE: ReadonlySet<string> = new Set([
   'LT_CLUSTER_CLOSED',
   'LT_CLUSTER_CONNECT',
   'LT_CLUSTER_TIMEOUT',
   'LT_CLUSTER_LIMIT',
-  // It was stopped for a while, or swapped out, and wakes up.
+  // The process was stopped or swapped out for a while.
   'LT_CLUSTER_SLOW',
   'LT_CLUSTER_SILENT',
 ]);
 
-/** Whether an error may pass, of a worker whose URL has been right before or not. */
+/** Whether a retry may succeed. `wasIn`: the URL has worked before. */
 function mayPass({ code }: LantrainError, wasIn: boolean): boolean {
-  // Another network, or another program that took the port for a while.
+  // The machine may be on another network, or another program may hold the port for a while.
   return RETRYABLE.has(code) || (wasIn && code === 'LT_CLUSTER_FOREIGN');
 }
 
-/** A worker's stay with a run, in Node as in a tab: it works until the run is done, and comes back when the line breaks. */
-export class Membership {
+/**
+ * A worker's session with a run, in Node or in a tab: it works until the run is done and reconnects after a lost
+ * connection.
+ */
+export class WorkerSession {
   #worker: Worker | undefined;
   #leaving = false;
   #stopWaiting: () => void = () => {};
 
-  constructor(private readonly options: MembershipOptions) {}
+  constructor(private readonly options: WorkerSessionOptions) {}
 
-  /** Leaves in good order, as soon as it can. */
+  /** Leaves in good order as soon as possible. */
   leave(): void {
     this.#leaving = true;
     this.#worker?.leave('it was stopped');
     this.#stopWaiting();
   }
 
-  /** Tries again now, where it waits to: the network is back, or the device awake. */
+  /** Ends a wait before the next try: the network is back, or the device is awake. */
   wake(): void {
     this.#stopWaiting();
   }
 
-  /** Throws what trying again does not mend. */
+  /** Throws errors that a retry cannot fix. */
   async run(): Promise<'done' | 'left'> {
     const { engines, patienceMs, onNote } = this.options;
     let lostAt = performance.now();
@@ -64,7 +67,8 @@ export class Membership {
     let wasIn = false;
     let retry = RETRY_MS;
     let worked = false;
-    // Who lets it in and sends it away at once is tried as seldom as who is not there.
+    // The delay is reset once the weights are ready, not at the join: a coordinator that sends it away at once is
+    // retried as seldom as an absent one.
     const onWorkerNote = (note: WorkerNote) => {
       if (note.note === 'ready') [retry, worked] = [RETRY_MS, true];
       onNote(note);
@@ -82,7 +86,7 @@ export class Membership {
         const end = await this.#worker.run();
         this.#worker = undefined;
         engines.gpu.check();
-        // Whoever compiles kernels for minutes has a coordinator meanwhile.
+        // A worker that compiles kernels for minutes has a coordinator meanwhile.
         if (worked || performance.now() - joinedAt > MOST_RETRY_MS) lostAt = performance.now();
         if (this.#leaving) break;
         if (end.code === 'LT_CLUSTER_DONE') return 'done';

@@ -1,22 +1,23 @@
 import { LantrainError } from '../../src/errors.js';
 import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js';
 import type { WorkerConnection } from './connection.js';
+import type { ConnectionRole } from './connection-role.js';
 import { type HandshakeSecrets, workerHandshake } from './handshake.js';
 import type { Limits } from './limits.js';
 import { MessageConnection } from './message-connection.js';
 import { decodeCoordinatorMessage } from './messages.js';
-import type { Role } from './role.js';
 import type { Wire } from './wire.js';
 
 /**
- * A worker's connection over an open WebSocket: both sides prove that they know the token, within `limits.handshakeMs`.
- * Throws LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION, LT_CLUSTER_LIMIT, LT_CLUSTER_TIMEOUT or why the other side closed.
+ * A worker's connection on an open WebSocket. Both sides prove that they know the token, within `limits.handshakeMs`.
+ * Throws LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION, LT_CLUSTER_LIMIT, LT_CLUSTER_TIMEOUT, or the error with which the other
+ * side closed.
  */
-export async function enter(
+export async function connectWorker(
   wire: Wire,
   secrets: HandshakeSecrets,
   limits: Limits,
-  more: Pick<Role<CoordinatorMessage, WorkerMessage>, 'pingsByMessage'> = {},
+  more: Pick<ConnectionRole<CoordinatorMessage, WorkerMessage>, 'pingsByMessage'> = {},
 ): Promise<WorkerConnection> {
   const connection = new MessageConnection<CoordinatorMessage, WorkerMessage>(wire, {
     decode: decodeCoordinatorMessage,

@@ -1,4 +1,4 @@
-/** A coordinator with honest workers, and what can be measured of it from outside. */
+/** A coordinator with honest workers, and measurements of it from outside. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,9 +8,9 @@ import { type JoinUrl, parseJoinUrl } from '../../../src/net/join-url.js';
 import { SMALL, workFolder } from '../../cli/run.js';
 import { type Event, Lantrain, lossesOf, startCoordinator, startWorker } from '../processes.js';
 import { Draw, eventsOf } from '../seeded.js';
-import { enterAs, pause } from './seat.js';
+import { connectAs, pause } from './attack-context.js';
 
-/** Eight micro-batches a step; with the honest worker's sleep some eight steps a second. */
+/** Eight micro-batches a step; with the honest worker's sleep about eight steps a second. */
 const MODEL = [
   ...SMALL,
   ...['--batch', '8', '--micro-batch', '1', '--eval-every', '10', '--eval-batches', '1'],
@@ -18,36 +18,36 @@ const MODEL = [
 ];
 const DRAG_MS = '12';
 const ENDLESS = 1_000_000;
-/** No honest join takes so long. */
+/** Longer than any honest join. */
 const JOIN_MS = 6_000;
 const MIB = 2 ** 20;
 
-export interface ArenaOptions {
+export interface AttackedClusterOptions {
   readonly secure?: boolean;
   readonly honest?: number;
   readonly audit?: number;
-  /** The run ends by itself after so many. */
+  /** The run ends after this many steps. */
   readonly steps?: number;
-  /** Of the run, as for `train`. */
+  /** Options of the run, which `train` gets as well. */
   readonly seed?: number;
   /** Options of the coordinator that `train` does not have. */
   readonly more?: readonly string[];
   /** Called once workers can join, before the honest ones are started. */
-  readonly onListening?: (arena: Arena) => void;
+  readonly onListening?: (cluster: AttackedCluster) => void;
 }
 
 /** How a run ended. */
 export interface Ending {
   readonly code: number | null;
   readonly step: number;
-  /** Digest, losses and evaluations are those of `train`. */
+  /** Digest, losses and evaluations equal those of `train`. */
   readonly isExact: boolean;
-  /** It says that it is not exact, by event, remark and exit code. */
+  /** The run reports that it is not exact, by event, remark and exit code. */
   readonly isMarked: boolean;
   readonly why: string;
 }
 
-export class Arena {
+export class AttackedCluster {
   readonly #folder = workFolder();
   readonly #workers: Lantrain[] = [];
   readonly #stepsAt: number[] = [];
@@ -56,16 +56,16 @@ export class Arena {
   #joins = 0;
   #url = '';
 
-  private constructor(readonly options: ArenaOptions) {}
+  private constructor(readonly options: AttackedClusterOptions) {}
 
-  /** Resolves once it trains. */
-  static async open(options: ArenaOptions = {}): Promise<Arena> {
-    const arena = new Arena(options);
+  /** Starts a coordinator with honest workers; resolves once it trains. */
+  static async open(options: AttackedClusterOptions = {}): Promise<AttackedCluster> {
+    const cluster = new AttackedCluster(options);
     try {
-      await arena.#start();
-      return arena;
+      await cluster.#start();
+      return cluster;
     } catch (error) {
-      await arena.remove();
+      await cluster.remove();
       throw error;
     }
   }
@@ -115,7 +115,7 @@ export class Arena {
     return this.#stepsAt.length;
   }
 
-  /** False when it does not come in time, or the coordinator has ended. */
+  /** False if the step does not come in time, or the coordinator has ended. */
   async stepsLater(steps: number, timeoutMs: number): Promise<boolean> {
     const [wanted, end] = [this.step + steps, performance.now() + timeoutMs];
     while (this.step < wanted && performance.now() < end && this.coordinator.running) await pause(20);
@@ -127,7 +127,7 @@ export class Arena {
     return (1000 * this.#stepsAt.filter((at) => at >= from && at < to).length) / (to - from);
   }
 
-  /** The part of the run's tokens that workers are credited with, 0 to 1; the coordinator is asked to write it down. */
+  /** The fraction of the run's tokens that the workers are credited with. Makes the coordinator write its totals. */
   async shareOf(workers: RegExp): Promise<number> {
     const written = () => eventsOf(join(this.#folder.path, 'run')).filter(({ event }) => event === 'workers');
     const before = written().length;
@@ -139,7 +139,7 @@ export class Arena {
     return told.length === 0 ? 0 : sum(told.filter(({ name }) => workers.test(name))) / sum(told);
   }
 
-  /** Of the coordinator, resident. */
+  /** Resident memory of the coordinator. */
   memoryMiB(): number {
     try {
       const status = readFileSync(`/proc/${this.coordinator.child.pid}/status`, 'utf8');
@@ -149,7 +149,7 @@ export class Arena {
     }
   }
 
-  /** Milliseconds from a connection by an honest worker of an address of its own to the coordinator's `welcome`. */
+  /** Milliseconds until an honest worker of another address has its `welcome`. */
   async joinMs(): Promise<number> {
     const stop = new AbortController();
     const n = ++this.#joins;
@@ -165,7 +165,7 @@ export class Arena {
       await Promise.race([joined, late]);
       return performance.now() - started;
     } catch {
-      // Not let in at all in that time.
+      // Not admitted at all within that time.
       return JOIN_MS;
     } finally {
       clearTimeout(timer);
@@ -175,7 +175,7 @@ export class Arena {
 
   async #join(from: string, signal: AbortSignal): Promise<void> {
     const none = () => Promise.reject(new Error('it does not compute'));
-    const seat = {
+    const context = {
       target: this.target,
       from,
       name: 'visitor',
@@ -186,11 +186,11 @@ export class Arena {
     };
     for (;;) {
       try {
-        const { connection } = await enterAs(seat);
+        const { connection } = await connectAs(context);
         await new Promise<void>((welcome, refused) => {
           connection.onControl = onlyFromCoordinator({ welcome: () => welcome(), probe: () => {} });
           connection.onClose = refused;
-          connection.send({ type: 'join', name: seat.name, adapter: 'none' });
+          connection.send({ type: 'join', name: context.name, adapter: 'none' });
         });
         connection.send({ type: 'leave', reason: 'only a visit' });
         return;
@@ -201,7 +201,7 @@ export class Arena {
     }
   }
 
-  /** Ends the run where it has not ended, and compares it with `train`'s of as many steps. */
+  /** Ends the run if it still runs, and compares it with `train` over the same number of steps. */
   async end(timeoutMs = 60_000): Promise<Ending> {
     const { coordinator } = this;
     if (this.options.steps === undefined) coordinator.signal('SIGINT');
@@ -224,7 +224,7 @@ export class Arena {
     const sameDigest = digest !== undefined && digest === alone.digest();
     const at = wanted.findIndex((one, i) => one !== got[i]);
     const differs = at < 0 ? (got.length > wanted.length ? step : undefined) : Number(course(alone.events)[at].step);
-    // A step's event has the norm of its own gradient.
+    // A step's event holds the norm of its own gradient, so a wrong gradient shows in its own step.
     const marks = events.filter(({ event }) => event === 'inexact').map((e) => Number(e.step));
     const isEarly = marks.length > 0 && (differs === undefined || Math.min(...marks) <= differs);
     const isMarked = code === 1 && isEarly && /not exact since step/.test(coordinator.text);

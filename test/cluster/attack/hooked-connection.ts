@@ -12,16 +12,16 @@ import type { ConnectionStats, WorkerConnection } from '../../../cluster/transpo
 import type { LantrainError } from '../../../src/errors.js';
 
 export interface Hooks {
-  /** False: the worker never sees it. */
+  /** Returns false to hide the message from the worker. */
   readonly arrives?: (message: CoordinatorMessage, connection: WorkerConnection) => boolean;
-  /** False: it is not sent. */
+  /** Returns false to suppress the message. */
   readonly leaves?: (message: WorkerMessage, connection: WorkerConnection) => boolean;
-  /** What is sent instead of a contribution, if anything. */
+  /** Returns the frame to send instead, or undefined to send none. */
   readonly frame?: (message: Uint8Array, frames: FrameContext) => Uint8Array | undefined;
 }
 
-/** What a `Worker` takes for an ordinary connection. */
-export class BentConnection implements WorkerConnection {
+/** A connection of a `Worker` that calls hooks. */
+export class HookedConnection implements WorkerConnection {
   #handlers: Handlers<CoordinatorMessage> = onlyFromCoordinator({});
 
   constructor(

@@ -9,28 +9,27 @@ import { checksumOf, dealtOf, eventsOf, frameOf, payloadValue } from './translat
 import type { SimulatedWorker } from './worker.js';
 import { evaluationLoss, gradient, hashOf } from './world.js';
 
-/** Values of a bucket that stand for one integer: the smallest bucket that there is. */
+/** Values of the bucket that stands for one integer: the smallest possible bucket. */
 const BUCKET_VALUES = 64;
 
 /**
- * What a worker does in one connection, around the real `WorkerState`, which knows versions, assignments and answers.
- * Imitated are:
+ * A worker in one connection, around the real `WorkerState`, which has versions, assignments and answers. It imitates:
  *
  *     the adapter      integers for weights, gradients and checksums; a time for each micro-batch, one at a time
  *     the shell        one assignment after another, each after its weights are verified; uploads one after another
  *     the connection   messages are the round's events and actions; payloads are integers
  *     bad manners      what `WorkerTraits` says
  */
-export class Session {
+export class SimulatedShell {
   readonly #state: WorkerState;
-  /** By bucket, as the adapter has them. */
+  /** The adapter's weights by bucket. */
   readonly #weights: number[] = [];
   #queue: Work[] = [];
-  /** Computes, or waits for its weights. */
+  /** The work that computes, or waits for its weights. */
   #running: Work | undefined;
   #hasWeights = false;
   readonly #sums = new Map<number, number>();
-  /** Assignments of this connection. */
+  /** Number of assignments of this connection. */
   #doneWell = 0;
 
   constructor(
@@ -53,7 +52,7 @@ export class Session {
     try {
       this.#take(message);
     } catch (error) {
-      // Only a coordinator that is wrong is refused by the state.
+      // The state refuses only messages that no coordinator may send.
       throw error instanceof LantrainError ? new Violation(error.message, { cause: error }) : error;
     }
     this.#next();
@@ -71,18 +70,18 @@ export class Session {
     } else {
       const { worker, link } = this;
       state.revoke(message.assignment);
-      // It does not go on with what nobody wants any more.
+      // A revoked assignment is not continued.
       if (this.#running?.revoked) this.#end(this.#running);
       if (worker.traits.returns) worker.after(worker.world.integer(1, 100), () => link.cut(0));
     }
   }
 
-  /** A fault of the program itself: weights to come overwrite those that are computed with. */
+  /** A defect of the program itself: new weights overwrite those in use. */
   get #overwrites(): boolean {
     return this.worker.cluster.mutation === 'overwrite-old-weights';
   }
 
-  /** Brings what is due to the adapter and verifies it, in no time. */
+  /** Applies due weights and verifies them, in no time. */
   #applyDue(): void {
     const { worker } = this;
     const complete = this.#state.applyDue((frame) => {
@@ -134,12 +133,12 @@ export class Session {
     this.#next();
   }
 
-  /** Whether it is in the middle of a work, and its connection is the one that the worker has. */
+  /** Whether it is computing the work, on the worker's current connection. */
   #isAt(work: Work): boolean {
     return this.#running === work && this.worker.link === this.link;
   }
 
-  /** Computes the next micro-batch of a work, or contributes what is complete. */
+  /** Computes the next micro-batch of a work, or contributes it once it is complete. */
   #compute(work: Work): void {
     if (!this.#isAt(work)) return;
     const { worker } = this;
@@ -158,7 +157,7 @@ export class Session {
     worker.after(worker.traits.microBatchMs * (0.5 + worker.world.random()), () => this.#compute(work));
   }
 
-  /** Sends the sums bucket by bucket, and at one of them says that it refuses, where it does. */
+  /** Sends the sums bucket by bucket. A worker that refuses does so at one of the buckets. */
   #contribute(work: Work): void {
     const { worker } = this;
     const { traits, cluster, world } = worker;

@@ -8,34 +8,34 @@ import type { Credits } from './credits.js';
 import type { RoundDriver } from './round-driver.js';
 import type { BusyTime } from './times.js';
 
-/** A contribution whose bytes are still here. */
+/** A contribution whose bytes are still in memory. */
 type HeldContribution =
   | {
       readonly kind: 'frame';
       readonly header: ContributionHeader;
       readonly frame: Frame;
       readonly free: () => void;
-      /** Of its payload, once it was checked. */
+      /** Digest of the payload, once it was checked. */
       digest?: string;
     }
   | { readonly kind: 'losses'; readonly sum: bigint; readonly free: () => void };
 
-export interface ContributionsOptions {
+export interface HeldContributionsOptions {
   readonly incarnation: number;
   /** Tokens of a micro-batch. */
   readonly tokens: number;
-  /** Decides what is audited: uniform in [0, 1). By default nobody can foresee it. */
+  /** Decides what is audited: uniform in [0, 1). The default is unpredictable. */
   readonly draw?: () => number;
-  /** Takes losses of the evaluation in hand. */
+  /** Adds losses to the current evaluation. */
   readonly addLosses: (sum: bigint) => void;
-  /** Taking contributions in. */
+  /** Time of adding contributions. */
   readonly time: BusyTime;
 }
 
-/** What workers and the owner's adapter contribute: held until the round says whether it is added, checked or dropped. */
-export class Contributions {
+/** Holds the contributions of workers and the owner's adapter until the round adds, checks or releases them. */
+export class HeldContributions {
   readonly #held = new Map<ContributionId, HeldContribution>();
-  /** Digests, told in the order in which they were asked for. */
+  /** Tail of the queue of digests, which are reported in the order of their `check` actions. */
   #digests: Promise<void> = Promise.resolve();
   readonly #draw: () => number;
   readonly #lossBucket: number;
@@ -45,13 +45,13 @@ export class Contributions {
     private readonly driver: RoundDriver,
     private readonly reducer: Reducer,
     private readonly credits: Credits,
-    private readonly options: ContributionsOptions,
+    private readonly options: HeldContributionsOptions,
   ) {
     this.#draw = options.draw ?? privateDraw;
     this.#lossBucket = reducer.bucketSizes.length - 1;
   }
 
-  /** Hands a frame to the round. Resolves when its bytes may go. Throws LT_CLUSTER_MALFORMED for weights. */
+  /** Hands a frame to the round. Resolves when its bytes are free. Throws LT_CLUSTER_MALFORMED for weights. */
   take(worker: WorkerId, frame: Frame): Promise<void> {
     const { header } = frame;
     if (header.kind !== 'contribution') throw malformed('weights came up');
@@ -104,7 +104,7 @@ export class Contributions {
     }
     const { payload, bytes, payloadChecksum: checksum } = held.frame;
     const count = countOf(held.header.microBatches);
-    // A message that lies in a buffer of its own, as large ones do, is moved to the summing thread.
+    // A message in a buffer of its own, as large ones are, is moved to the summing thread without a copy.
     const owned = payload.buffer.byteLength === bytes;
     this.reducer.add(bucket, payload, isLoss ? count * tokens : count, { owned, checksum }).then(
       (added) => finish(added === 'added' ? undefined : added.refused),
@@ -112,12 +112,12 @@ export class Contributions {
     );
   }
 
-  /** Digests a contribution's payload, which stays here. */
+  /** Computes the digest of a contribution's payload and keeps the payload. */
   check(contribution: ContributionId): void {
     const held = this.#held.get(contribution);
     if (held?.kind !== 'frame') return;
     const { payload } = held.frame;
-    // Beside this thread, which has others to serve.
+    // Hashed outside of this thread, which must serve other connections.
     const digest = payloadIntact(held.frame) ? digestOf(payload) : Promise.resolve(undefined);
     const before = this.#digests;
     const tell = async () => {
@@ -145,7 +145,7 @@ async function digestOf(bytes: Uint8Array): Promise<string> {
   return Buffer.from(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)).toString('hex');
 }
 
-/** Uniform in [0, 1), and nobody's to foresee. */
+/** Uniform in [0, 1) and unpredictable. */
 function privateDraw(): number {
   return randomInt(2 ** 47) / 2 ** 47;
 }

@@ -8,28 +8,31 @@ import { formatBytes } from '../../src/report/format.js';
 import { bitClassHash, type Probe } from './bit-class.js';
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
-/** The engine that a run wants, whose steps have `microBatches`. */
+/** The engine that a run needs. `microBatches`: of one step. */
 export interface WantedEngine extends WorkerShape {
   readonly shaders?: ShaderTexts;
   readonly microBatches: number;
 }
 
-/** What a worker decides by itself, as it changes no bit. */
+/** Memory settings that a worker chooses for itself; none changes a bit. */
 export interface WorkerMemory {
-  /** Computes layers again in backward, whether the coordinator asks for it or not, or only where memory is short. */
+  /**
+   * Computes layers again in backward even if the coordinator does not ask for it. `if-needed`: only if memory is
+   * short.
+   */
   readonly recompute?: boolean | 'if-needed';
-  /** What the adapter can still take, where that is known. */
+  /** Bytes that the adapter can still allocate, if known. */
   readonly availableBytes?: () => number | undefined;
 }
 
-/** A worker computes at most this part of a step at once, so that shares can be any number of micro-batches. */
-const LARGEST_PART = 1 / 4;
+/** The largest stack as a fraction of a step's micro-batches, so that assignments can have almost any size. */
+const LARGEST_FRACTION = 1 / 4;
 
 /**
- * A worker's engine, kept from one connection to the next: after a coordinator's restart or a break of the network it is
- * there already, compiled, and the adapter's memory is taken once.
+ * A worker's engine, kept from one connection to the next. After a restart of the coordinator or a network failure it
+ * is compiled already, and it holds the adapter's memory only once.
  */
-export class EngineKeeper {
+export class EngineCache {
   #made:
     | {
         readonly shape: WorkerShape;
@@ -38,11 +41,11 @@ export class EngineKeeper {
         readonly engine: WorkerEngine;
       }
     | undefined;
-  /** Of the coordinator's start that asked last. */
+  /** Hashes for the nonce of the coordinator that asked last. */
   readonly #hashes = new Map<Probe, string>();
   #nonce = '';
 
-  /** Without shaders of its own (in a browser) it takes those that come with a shape. */
+  /** `own`: this installation's shaders. A browser has none and uses those that come with a request. */
   constructor(
     readonly gpu: Gpu,
     private readonly own?: ShaderTexts,
@@ -54,8 +57,8 @@ export class EngineKeeper {
   }
 
   /**
-   * The engine of this shape, its sums zero; one of another shape is gone then. Throws LT_GPU_MEMORY where the adapter
-   * is known to have too little.
+   * The engine of this shape, its sums zero. Frees an engine of another shape. Throws LT_GPU_MEMORY if the adapter is
+   * known to have too little memory.
    */
   async get(
     { model, shape: asked, plan, shaders: given, microBatches }: WantedEngine,
@@ -79,12 +82,12 @@ export class EngineKeeper {
     return engine;
   }
 
-  /** The shape with a stack that pays and fits. */
+  /** The shape with the stack that is fastest and fits into memory. */
   #stacked({ model, shape, plan }: WorkerShape, microBatches: number): BatchShape {
-    // A micro-batch of mixed precision finds its own loss scale.
+    // In mixed precision each micro-batch finds its own loss scale, so none are stacked.
     if (shape.precision === 'f16') return shape;
     const available = this.memory.availableBytes?.() ?? Number.POSITIVE_INFINITY;
-    const most = Math.max(1, Math.floor(LARGEST_PART * microBatches));
+    const most = Math.max(1, Math.floor(LARGEST_FRACTION * microBatches));
     const fits = (budget: MemoryBudget) => heldBytes(budget) <= available;
     return { ...shape, stack: chooseStack(model, shape, plan, most, this.gpu.adapter, fits) };
   }
@@ -106,7 +109,7 @@ export class EngineKeeper {
     );
   }
 
-  /** The hash of a probe, salted by `nonce`, by the engine that is here, whose weights it may overwrite. */
+  /** The hash of a probe, salted with `nonce`, computed by the current engine. May overwrite its weights. */
   async probe(probe: Probe, nonce: Uint8Array): Promise<string> {
     if (this.#made === undefined) throw new Error('there is no engine to probe');
     const { engine, shape, shaders } = this.#made;
@@ -123,8 +126,8 @@ function neededBytes({ model, shape, plan }: WorkerShape, recompute = shape.reco
   return heldBytes(memoryBudget(model, { ...shape, recompute }, plan));
 }
 
-/** What a worker holds on its adapter. */
+/** Bytes that a worker holds on its adapter. */
 function heldBytes({ stateBytes, activationBytes }: MemoryBudget): number {
-  // No moments here: 12 bytes a parameter of the 20 of whoever owns the state.
+  // A worker has no moments: 12 of the owner's 20 bytes per parameter.
   return 0.6 * stateBytes + activationBytes;
 }

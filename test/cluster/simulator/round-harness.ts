@@ -22,8 +22,8 @@ const CONFIG: RoundConfig = {
 type Body<T> = T extends RoundEvent ? Omit<T, 'now'> : never;
 export type Of<T extends RoundAction['type']> = Extract<RoundAction, { type: T }>;
 
-/** A round and the last actions it gave. Takes whatever weights are sent at once, unless told otherwise. */
-export class Bench {
+/** A round and its last actions. Acknowledges sent weights at once unless `reads` is false. */
+export class RoundHarness {
   readonly round: Round;
   now = 0;
   actions: RoundAction[] = [];
@@ -54,7 +54,7 @@ export class Bench {
     return this.of('assign');
   }
 
-  /** An evaluation of one micro-batch each, after which the workers have proved themselves. */
+  /** Joins workers and has each prove itself with one micro-batch of an evaluation. */
   prove(...workers: number[]): void {
     for (const worker of workers) this.join(worker);
     this.evaluate(workers.length);
@@ -81,8 +81,8 @@ export class Bench {
   }
 
   /**
-   * Contributes all buckets of an assignment and answers every `check` and `add` of it. `sums`: what stands for the
-   * payload; `draw`: private randomness. Returns all actions.
+   * Contributes all buckets of an assignment and answers every `check` and `add`. `sums`: stands for the payload.
+   * `draw`: private randomness. Returns all actions.
    */
   work(assign: Of<'assign'>, sums = 'right', draw = 0.5): RoundAction[] {
     const all: RoundAction[] = [];

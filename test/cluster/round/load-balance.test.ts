@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { deal, estimates, handBackCount, Speed } from '../../../cluster/round/shares.js';
+import { deal, estimates, handBackCount, Speed } from '../../../cluster/round/load-balance.js';
 
-const lane = (microBatchMs: number, loadMs = 0) => ({ microBatchMs, loadMs });
-const lanes = fc.array(
+const load = (microBatchMs: number, loadMs = 0) => ({ microBatchMs, loadMs });
+const loads = fc.array(
   fc.record({ microBatchMs: fc.double({ min: 0.1, max: 1e4, noNaN: true }), loadMs: fc.constant(0) }),
   {
     minLength: 1,
@@ -13,19 +13,19 @@ const lanes = fc.array(
 
 describe('shares', () => {
   test('shares are in proportion to speed', () => {
-    expect(deal(60, [lane(10), lane(20), lane(30)], 0)).toEqual([33, 16, 11]);
-    expect(deal(8, [lane(100), lane(100)], 50)).toEqual([4, 4]);
+    expect(deal(60, [load(10), load(20), load(30)], 0)).toEqual([33, 16, 11]);
+    expect(deal(8, [load(100), load(100)], 50)).toEqual([4, 4]);
   });
 
   test('shares count what a worker has to do already', () => {
-    expect(deal(6, [lane(10, 40), lane(10)], 0)).toEqual([1, 5]);
+    expect(deal(6, [load(10, 40), load(10)], 0)).toEqual([1, 5]);
   });
 
   test('shares add up, and no move of one micro-batch ends earlier', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 1024 }),
-        lanes,
+        loads,
         fc.double({ min: 0, max: 100, noNaN: true }),
         (n, all, o) => {
           const shares = deal(n, all, o);
@@ -41,15 +41,15 @@ describe('shares', () => {
 
 describe('what is asked back', () => {
   test('what is asked back lets both end together', () => {
-    expect(handBackCount(10, lane(100, 1000), lane(100), 0)).toBe(5);
-    expect(handBackCount(10, lane(100, 1000), lane(10), 0)).toBe(9);
-    expect(handBackCount(3, lane(100, 1000), lane(10), 0)).toBe(3);
+    expect(handBackCount(10, load(100, 1000), load(100), 0)).toBe(5);
+    expect(handBackCount(10, load(100, 1000), load(10), 0)).toBe(9);
+    expect(handBackCount(3, load(100, 1000), load(10), 0)).toBe(3);
   });
 
   test('nothing is asked back when little is won', () => {
-    expect(handBackCount(10, lane(100, 1000), lane(900), 0)).toBe(0);
-    expect(handBackCount(1, lane(100, 150), lane(100), 100)).toBe(0);
-    expect(handBackCount(0, lane(100, 1000), lane(1), 0)).toBe(0);
+    expect(handBackCount(10, load(100, 1000), load(900), 0)).toBe(0);
+    expect(handBackCount(1, load(100, 150), load(100), 100)).toBe(0);
+    expect(handBackCount(0, load(100, 1000), load(1), 0)).toBe(0);
   });
 });
 
@@ -84,7 +84,7 @@ describe('speed', () => {
       const each = estimates(speeds.map((s) => s.microBatchMs));
       const shares = deal(
         40,
-        each.map((ms) => lane(ms)),
+        each.map((ms) => load(ms)),
         0,
       );
       ends = shares.map((share, i) => upload[i] + share * compute[i]);
