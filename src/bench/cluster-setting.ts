@@ -15,9 +15,9 @@ import { microBatches } from '../train/batches.js';
 import { initializeWeights } from '../train/engine.js';
 import type { Setting } from './cluster-table.js';
 import { median, rounded } from './figures.js';
-import type { Lobby } from './lobby.js';
 import { type BenchShape, randomBatches } from './shape.js';
 import { type Said, stepParts } from './step-parts.js';
+import type { WaitingWorkers } from './waiting-workers.js';
 
 /** The timed steps of a setting take about this long. */
 const TIMED_MS = 20_000;
@@ -30,7 +30,7 @@ export interface SettingRequest {
   readonly bench: BenchShape;
   /** Workers that wait in the lobby. */
   readonly names: readonly string[];
-  readonly lobby: Lobby;
+  readonly waiting: WaitingWorkers;
   /** What is trained on; random tokens when absent. */
   readonly data: Dataset | undefined;
   /** Of the coordinator: another one for every setting. */
@@ -47,7 +47,7 @@ export type MeasuredSetting = Omit<Setting, 'event' | 'scaling' | 'workers' | 'b
 
 /** Times steps of a cluster whose coordinator is here, on `gpu`. */
 export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise<MeasuredSetting> {
-  const { bench, names, lobby, data, incarnation, skip, failed, onProgress } = request;
+  const { bench, names, waiting, data, incarnation, skip, failed, onProgress } = request;
   const { options, model, shape } = bench;
   const tokensPerStep = options.batch * model.context;
   let fences = 0;
@@ -76,7 +76,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
   const members: RemoteWorker[] = [];
   try {
     initializeWeights(engine, options.weights, options.seed);
-    for (const name of names) lobby.admit(name, engine);
+    for (const name of names) waiting.admit(name, engine);
     members.push(...engine.members.values());
     const batches = batchesOf(bench, data);
     let number = 0;

@@ -22,9 +22,9 @@ import { measureSetting } from './cluster-setting.js';
 import { barOf, HEAD, NOTHING, rowOf, type Scaling, type Setting, titleOf } from './cluster-table.js';
 import { percent, rounded } from './figures.js';
 import { type Intake, measureIntake } from './intake.js';
-import { Lobby } from './lobby.js';
 import type { BenchRequest, Progress } from './request.js';
 import { type BenchShape, benchShape, describeShape } from './shape.js';
+import { WaitingWorkers } from './waiting-workers.js';
 
 export interface ClusterBenchRequest extends Omit<BenchRequest, 'plan'> {
   /** Numbers of workers, ascending. */
@@ -81,7 +81,7 @@ export async function benchCluster(request: ClusterBenchRequest, output: Cluster
 }
 
 class ClusterBench {
-  readonly #lobby = new Lobby();
+  readonly #waiting = new WaitingWorkers();
   readonly #alone = new Map<string, number>();
   #incarnation = 0;
   #server: ClusterServer | undefined;
@@ -129,9 +129,9 @@ class ClusterBench {
       }
       // They come back after each setting; those who are here are told that it was the last.
       const isBack = (waiting: readonly string[]) => names.every((name) => waiting.includes(name));
-      if (!isLocal) await this.#lobby.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
+      if (!isLocal) await this.#waiting.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
-      this.#lobby.dismiss();
+      this.#waiting.dismiss();
       await this.#server?.close(END_REASONS.done);
       this.#data?.close();
     }
@@ -165,7 +165,7 @@ class ClusterBench {
       allowPlain: plain,
       version: version(),
       limits: COORDINATOR_LIFE,
-      onConnection: this.#lobby.enter,
+      onConnection: this.#waiting.add,
     });
     return server;
   }
@@ -182,8 +182,8 @@ class ClusterBench {
     const lines = this.output.joinLines(this.#listening.joinUrl(shown), shown);
     for (const line of [...lines, ...(remark ? [remark] : [])]) this.output.line(line);
     this.output.line(`waiting  for ${count} workers`);
-    await this.#lobby.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
-    return this.#lobby.names.slice(0, count);
+    await this.#waiting.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
+    return this.#waiting.names.slice(0, count);
   }
 
   /** One process without a network: the same shape on what one worker has. */
@@ -227,13 +227,13 @@ class ClusterBench {
     failed.catch(() => {});
     try {
       const timeout = cores === undefined ? 0 : LOCAL_JOIN_MS;
-      await this.#lobby.until((waiting) => names.every((name) => waiting.includes(name)), timeout, failed);
+      await this.#waiting.until((present) => names.every((name) => present.includes(name)), timeout, failed);
       const { steps, skip } = this.request;
       const found = await this.#withGpu((gpu) =>
         measureSetting(gpu, {
           bench: { ...this.bench, options: { ...this.bench.options, batch } },
           names,
-          lobby: this.#lobby,
+          waiting: this.#waiting,
           data: this.#data,
           incarnation: ++this.#incarnation,
           steps,

@@ -50,7 +50,7 @@ export async function measureIntake(rounds: number, frames: number): Promise<Int
   };
 }
 
-interface Rate {
+interface MeasuredRate {
   /** GB/s from the first frame's arrival to the last's. */
   readonly rate: number;
   readonly frameBytes: number;
@@ -58,8 +58,8 @@ interface Rate {
 
 /** Counts frames that are done with. */
 class Meter {
-  readonly done: Promise<Rate>;
-  #finish: (rate: Rate) => void = () => {};
+  readonly done: Promise<MeasuredRate>;
+  #finish: (rate: MeasuredRate) => void = () => {};
   #began = 0;
   #seen = 0;
 
@@ -77,7 +77,7 @@ class Meter {
   }
 }
 
-async function throughWs(frames: number): Promise<Rate> {
+async function throughWs(frames: number): Promise<MeasuredRate> {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0, perMessageDeflate: false, maxPayload: 2 ** 26 });
   await new Promise((listening) => server.once('listening', listening));
   const meter = new Meter(frames);
@@ -92,7 +92,7 @@ async function throughWs(frames: number): Promise<Rate> {
   });
 }
 
-async function throughSums(frames: number): Promise<Rate> {
+async function throughSums(frames: number): Promise<MeasuredRate> {
   const reducer = new Reducer(new Array(INTAKE_BUCKETS).fill(BUCKET_VALUES));
   const meter = new Meter(frames);
   const server = await ClusterServer.listen({
@@ -126,7 +126,7 @@ async function sending(
   launch: Pick<Launch, 'args' | 'token'>,
   meter: Meter,
   close: () => Promise<void>,
-): Promise<Rate> {
+): Promise<MeasuredRate> {
   const child = new Child({ script: 'bench/intake-sender.js', core: undefined, ...launch });
   const failed = child.failed();
   failed.catch(() => {});

@@ -10,7 +10,7 @@ import { loadShaders } from '../node/shaders.js';
 import { formatBytes } from '../report/format.js';
 import { stackedShape } from '../run/fit.js';
 import { checkPrecision } from '../run/plan.js';
-import { checkBatch, engineOptions, resolveOptions, shapeOfJob } from '../run/resolve.js';
+import { checkBatch, engineOptions, microBatchShape, resolveOptions } from '../run/resolve.js';
 import { Engine, initializeWeights } from '../train/engine.js';
 import { shapeOptionsOf, type TrainOptions } from '../train/options.js';
 import type { PresetName } from '../train/presets.js';
@@ -33,7 +33,7 @@ export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> =
   checkBatch(options, options.context);
   const model = { vocabSize: VOCABULARY[options.tokenizer], ...shapeOptionsOf(options) };
   checkModel(model);
-  return { options, model, shape: shapeOfJob({ model, options }) };
+  return { options, model, shape: microBatchShape({ model, options }) };
 }
 
 /**
@@ -64,7 +64,7 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan, progr
 export function randomBatches({ options, model, shape }: BenchShape): MicroBatch[] {
   const key = deriveKey(options.seed, Stream.probe);
   const rows = shape.batch * shape.context;
-  const tokenAt = (place: number) => Math.floor(uniformAt(key, place) * model.vocabSize);
+  const tokenAt = (index: number) => Math.floor(uniformAt(key, index) * model.vocabSize);
   return Array.from({ length: options.batch / shape.batch }, (_, index) => ({
     tokens: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i))),
     targets: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i) + 1)),

@@ -74,14 +74,14 @@ export async function benchTrain(request: BenchRequest, progress: Progress): Pro
   return { events: [result], lines };
 }
 
-interface Work {
+interface TimedWork {
   readonly step: (number: number) => Promise<unknown>;
   /** A step's update is queued, not done, when it returns. */
   readonly done: () => Promise<void>;
   readonly ceiling: () => Promise<number>;
 }
 
-async function timeSteps({ step, done, ceiling }: Work, progress: Progress, asked?: number): Promise<Measured> {
+async function timeSteps({ step, done, ceiling }: TimedWork, progress: Progress, asked?: number): Promise<Measured> {
   let number = 0;
   const timed = async (what: () => Promise<unknown>) => {
     const start = performance.now();

@@ -3,12 +3,12 @@ import { LantrainError } from '../errors.js';
 import { ModelSchema } from '../model/config.js';
 
 /** A run's config.json: its identity. Checked here is what every reader needs; the rest is the trainer's. */
-export const RunConfig = z.looseObject({
+export const RunIdentity = z.looseObject({
   /** lantrain's version. */
   version: z.string(),
   model: ModelSchema,
 });
-export type RunConfig = z.infer<typeof RunConfig>;
+export type RunIdentity = z.infer<typeof RunIdentity>;
 
 /** What differs between two JSON values, one line each with its dotted path; empty where they say the same. */
 export function compareIdentity(saved: unknown, wanted: unknown, path = ''): string[] {

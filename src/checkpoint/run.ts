@@ -15,7 +15,7 @@ import {
 } from './checkpoint.js';
 import { EventLog, type LoggedEvent } from './event-log.js';
 import { readJson } from './huggingface-config.js';
-import { RunConfig } from './identity.js';
+import { RunIdentity } from './identity.js';
 import { nameAside, setAside, sweepCheckpoints, writeAndPrune } from './kept.js';
 import { RunLock } from './lock.js';
 import { type Saved, Saver } from './saver.js';
@@ -68,7 +68,7 @@ export class RunDirectory {
   private constructor(
     readonly path: string,
     readonly root: string,
-    readonly config: RunConfig,
+    readonly config: RunIdentity,
     private readonly lock?: RunLock,
     private readonly made?: string,
   ) {
@@ -102,7 +102,7 @@ export class RunDirectory {
    * Makes a new run and locks it. Throws as `checkFree` does, and LT_RUN_WRITE where the system refuses; what it has made
    * by then goes again.
    */
-  static async create(path: string, config: RunConfig): Promise<RunDirectory> {
+  static async create(path: string, config: RunIdentity): Promise<RunDirectory> {
     let made: string | undefined;
     try {
       RunDirectory.checkFree(path);
@@ -117,7 +117,7 @@ export class RunDirectory {
    * As `create`, at the first of `paths` where nothing is. Of processes that ask for the same ones at the same moment,
    * each gets its own.
    */
-  static async createFirst(paths: Iterable<string>, config: RunConfig): Promise<RunDirectory> {
+  static async createFirst(paths: Iterable<string>, config: RunIdentity): Promise<RunDirectory> {
     for (const path of paths) {
       let made: string | undefined;
       try {
@@ -132,7 +132,7 @@ export class RunDirectory {
     throw new Error('no path is left for the run');
   }
 
-  private static async fill(path: string, config: RunConfig, made: string | undefined): Promise<RunDirectory> {
+  private static async fill(path: string, config: RunIdentity, made: string | undefined): Promise<RunDirectory> {
     let lock: RunLock | undefined;
     let root = path;
     let isMine = false;
@@ -144,7 +144,7 @@ export class RunDirectory {
       RunDirectory.checkFree(path);
       isMine = true;
       await sweepFiles(root);
-      await writeOwnText(join(root, CONFIG_NAME), `${JSON.stringify(RunConfig.parse(config), null, 1)}\n`);
+      await writeOwnText(join(root, CONFIG_NAME), `${JSON.stringify(RunIdentity.parse(config), null, 1)}\n`);
       makeOwnFolder(join(root, CHECKPOINTS_FOLDER));
       await syncDirectory(root);
       await syncDirectory(dirname(root));
@@ -171,7 +171,7 @@ export class RunDirectory {
         existsSync(path) ? `${path} is no run: it has no config.json` : `there is no run at ${path}`,
       );
     const root = RunDirectory.check(path, purpose);
-    const config = validate(RunConfig, readJson(configPath));
+    const config = validate(RunIdentity, readJson(configPath));
     if (!config.ok)
       throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${configPath} is no run's config.json: ${config.wrong}`);
     if (purpose !== 'write') return new RunDirectory(path, root, config.data);

@@ -5,10 +5,10 @@ export interface SharedState {
   /** Each part in pieces of memory, cut as its owner likes. */
   readonly memory: Readonly<Record<StatePart, readonly SharedArrayBuffer[]>>;
   /** Where each tensor lies in every part: consecutive ranges, in float32 values. */
-  readonly places: Readonly<Record<string, readonly Place[]>>;
+  readonly places: Readonly<Record<string, readonly MemoryRange[]>>;
 }
 
-export interface Place {
+export interface MemoryRange {
   /** Which piece of memory. */
   readonly slab: number;
   readonly offset: number;

@@ -23,7 +23,7 @@ const STALE_MS = 3_600_000;
  * killed one left behind an hour ago or earlier is removed. Throws LT_RUN_WRITE where the folder cannot be written or
  * the disk is full.
  */
-export async function writeWhole(path: string, fill: (fd: number) => void | Promise<void>): Promise<void> {
+export async function writeCacheFile(path: string, fill: (fd: number) => void | Promise<void>): Promise<void> {
   try {
     makeFolder(dirname(path));
     await removeStale(path);

@@ -5,7 +5,7 @@ import { basename, extname, join, relative, sep } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
-import { cacheFolder, writeWhole } from './cache-folder.js';
+import { cacheFolder, writeCacheFile } from './cache-folder.js';
 import { look, type SourceFile, sourceFile, unreadable } from './source-file.js';
 import { declaredLayout, headOf, rawLayout, type TokenLayout } from './token-layout.js';
 
@@ -166,7 +166,7 @@ export async function download(
     throw failed(reason((error as Error).cause ?? error), error);
   }
   if (digestOf(bytes) !== sha256) throw failed(`what came is not the expected file (SHA-256 ${sha256})`);
-  await writeWhole(path, (fd) => {
+  await writeCacheFile(path, (fd) => {
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
   });
   return path;

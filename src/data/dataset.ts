@@ -11,9 +11,9 @@ import {
   memoryTokens,
   narrowIds,
   openTokenCache,
-  part,
   type TokenCache,
   tokenCachePath,
+  tokenRange,
   writeTokenCache,
 } from './token-file.js';
 import type { TokenSource } from './token-source.js';
@@ -158,7 +158,7 @@ async function openTokens(corpus: TokenCorpus, options: DatasetOptions): Promise
   const fd = openForReading(file);
   const all = fileTokens(fd, file, layout);
   if (file.bytes > (options.inMemoryBytes ?? IN_MEMORY_BYTES)) {
-    const [training, validation] = [part(all, 0, split), part(all, split, layout.tokens)];
+    const [training, validation] = [tokenRange(all, 0, split), tokenRange(all, split, layout.tokens)];
     return { ...common, training, validation, close: () => closeSync(fd) };
   }
   try {

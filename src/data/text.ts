@@ -41,24 +41,24 @@ export async function scanText(
   chunkBytes: number = CHUNK_BYTES,
 ): Promise<TextScan> {
   const hash = createHash('sha256').update(`lantrain text ${tokenizer.name}\n`);
-  const marks: { index: number; offset: number; charactersBefore: number }[] = [];
+  const chunks: { index: number; offset: number; charactersBefore: number }[] = [];
   let characters = 0;
   for (const [index, file] of corpus.files.entries()) {
     hash.update(`${file.bytes}\n`);
     for await (const { bytes, offset } of chunksOf({ file, start: 0, end: file.bytes }, chunkBytes)) {
       checkText(bytes, file, offset);
       hash.update(bytes);
-      marks.push({ index, offset, charactersBefore: characters });
+      chunks.push({ index, offset, charactersBefore: characters });
       characters += countCharacters(bytes);
     }
   }
   const split = Math.floor((1 - valRatio) * characters);
-  const mark = marks.findLast((m) => m.charactersBefore <= split) ?? marks[0];
-  let at = corpus.files[mark.index].bytes;
+  const cut = chunks.findLast((m) => m.charactersBefore <= split) ?? chunks[0];
+  let at = corpus.files[cut.index].bytes;
   if (split < characters) {
-    const range = { file: corpus.files[mark.index], start: mark.offset, end: at };
+    const range = { file: corpus.files[cut.index], start: cut.offset, end: at };
     for await (const { bytes, offset } of chunksOf(range, chunkBytes)) {
-      at = offset + byteOfCharacter(bytes, split - mark.charactersBefore);
+      at = offset + byteOfCharacter(bytes, split - cut.charactersBefore);
       break;
     }
   }
@@ -67,8 +67,8 @@ export async function scanText(
     hash: hash.digest('hex'),
     characters,
     trainingCharacters: split,
-    training: [...whole.slice(0, mark.index), { ...whole[mark.index], end: at }].filter(notEmpty),
-    validation: [{ ...whole[mark.index], start: at }, ...whole.slice(mark.index + 1)].filter(notEmpty),
+    training: [...whole.slice(0, cut.index), { ...whole[cut.index], end: at }].filter(notEmpty),
+    validation: [{ ...whole[cut.index], start: at }, ...whole.slice(cut.index + 1)].filter(notEmpty),
   };
 }
 

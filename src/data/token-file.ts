@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { reason } from '../files/files.js';
 import { openRegular } from '../files/regular-file.js';
 import { ownMark } from '../files/state-folder.js';
-import { writeWhole } from './cache-folder.js';
+import { writeCacheFile } from './cache-folder.js';
 import { readFully, type SourceFile } from './source-file.js';
 import { DTYPE_BYTES, type Dtype } from './token-layout.js';
 import type { TokenSource } from './token-source.js';
@@ -88,8 +88,8 @@ export async function openTokenCache(path: string, key: CacheKey, written?: stri
     const all = fileTokens(fd, file, { dtype: 'uint16', start: HEADER_BYTES, tokens });
     return {
       cache: {
-        training: part(all, 0, header.trainingTokens),
-        validation: part(all, header.trainingTokens, tokens),
+        training: tokenRange(all, 0, header.trainingTokens),
+        validation: tokenRange(all, header.trainingTokens, tokens),
         maxId: header.maxId,
         close: () => closeSync(fd),
       },
@@ -152,7 +152,7 @@ export async function writeTokenCache(
   validation: AsyncIterable<number[]>,
 ): Promise<string> {
   let idsHash = '';
-  await writeWhole(path, async (fd) => {
+  await writeCacheFile(path, async (fd) => {
     // Nobody else may change it after it was checked.
     if (process.platform !== 'win32') fchmodSync(fd, 0o600);
     const hash = createHash('sha256');
@@ -221,7 +221,7 @@ export function fileTokens(fd: number, file: SourceFile, { dtype, start: first, 
 export function narrowIds(
   bytes: Uint8Array,
   dtype: Dtype,
-  onWide?: (id: number, place: number) => void,
+  onWide?: (id: number, index: number) => void,
 ): Uint16Array<ArrayBuffer> {
   const words = new Uint16Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length / 2);
   if (dtype === 'uint16') return words;
@@ -243,7 +243,7 @@ function wideId(bytes: Uint8Array, dtype: Dtype): number {
 }
 
 /** Ids [from, to) of a source. */
-export function part(source: TokenSource, from: number, to: number): TokenSource {
+export function tokenRange(source: TokenSource, from: number, to: number): TokenSource {
   return {
     length: to - from,
     read(start, count) {

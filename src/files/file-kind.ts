@@ -111,7 +111,7 @@ export function wideEncoding(head: Uint8Array): 'UTF-16LE' | 'UTF-16BE' | 'UTF-3
   const nuls = [0, 0, 0, 0];
   for (let i = 0; i < whole; i++) if (head[i] === 0) nuls[i % 4]++;
   const units = whole / 4;
-  const full = (place: number) => nuls[place] >= 0.95 * units;
+  const full = (byte: number) => nuls[byte] >= 0.95 * units;
   if (units >= 2 && full(2) && full(3) && nuls[0] === 0) return 'UTF-32LE';
   if (units >= 2 && full(0) && full(1) && nuls[3] === 0) return 'UTF-32BE';
   const [even, odd] = [nuls[0] + nuls[2], nuls[1] + nuls[3]];

@@ -29,7 +29,7 @@ const PARTS = {
   update: { color: '#c2255c', name: 'coordinator: update' },
 } as const;
 
-interface Piece {
+interface BarSegment {
   readonly from: number;
   readonly to: number;
   readonly row: string;
@@ -48,7 +48,7 @@ export function clusterPlot(bars: readonly ClusterBar[], title: string): string 
   const labelOf = (row: string) => bars[Number(row)].label;
   const stack = (row: number, parts: Readonly<Record<string, number>>) => {
     let at = 0;
-    return Object.entries(parts).map(([part, ms]): Piece => {
+    return Object.entries(parts).map(([part, ms]): BarSegment => {
       const from = at;
       at += ms;
       return { from, to: at, row: rows[row], part: part as keyof typeof PARTS };
@@ -62,12 +62,12 @@ export function clusterPlot(bars: readonly ClusterBar[], title: string): string 
     at: Object.values(bar.worker).reduce((a, b) => a + b, 0),
     text: bar.figures,
   }));
-  const bar = (pieces: Piece[], insetTop: number, insetBottom: number) =>
-    Plot.barX(pieces, {
+  const bar = (segments: BarSegment[], insetTop: number, insetBottom: number) =>
+    Plot.barX(segments, {
       x1: 'from',
       x2: 'to',
       y: 'row',
-      fill: (piece: Piece) => PARTS[piece.part].color,
+      fill: (segment: BarSegment) => PARTS[segment.part].color,
       insetTop,
       insetBottom,
     });

@@ -1,17 +1,17 @@
 import { Budget } from '../util/budget.js';
 
 /** So many at once, and so many a minute from then on. */
-export interface Rate {
+export interface LineRate {
   readonly burst: number;
   readonly perMinute: number;
 }
 
 export interface BudgetLimits {
   /** Of all lines; absent: as many as there are kinds for. */
-  readonly all?: Rate;
+  readonly all?: LineRate;
   /** Of all of a kind, and of those of a kind that one person causes. */
-  readonly kind: Rate;
-  readonly person: Rate;
+  readonly kind: LineRate;
+  readonly person: LineRate;
 }
 
 /** People who are told apart; whoever has not been heard of for longest is forgotten. */
@@ -42,7 +42,7 @@ export class LineBudget {
   }
 }
 
-function budgetOf(budgets: Map<string, Budget>, key: string, rate: Rate, now: number): Budget {
+function budgetOf(budgets: Map<string, Budget>, key: string, rate: LineRate, now: number): Budget {
   const budget = budgets.get(key) ?? newBudget(rate, now);
   // The last that was asked for is the last of the map.
   budgets.delete(key);
@@ -51,6 +51,6 @@ function budgetOf(budgets: Map<string, Budget>, key: string, rate: Rate, now: nu
 }
 
 /** Without a debt there is room for one more line. */
-function newBudget({ burst, perMinute }: Rate, now: number): Budget {
+function newBudget({ burst, perMinute }: LineRate, now: number): Budget {
   return new Budget(perMinute / 60, burst - 1, now);
 }

@@ -16,9 +16,9 @@ export function workerKey({ name, adapter, bitClass }: Pick<WorkerTotal, 'name' 
 }
 
 /** Sums by worker, in the order in which they came. */
-export function sumWorkers(parts: Iterable<WorkerTotal>): WorkerTotal[] {
+export function sumWorkers(totals: Iterable<WorkerTotal>): WorkerTotal[] {
   const sums = new Map<string, WorkerTotal>();
-  for (const { name, adapter, bitClass, tokens, computeMs } of parts) {
+  for (const { name, adapter, bitClass, tokens, computeMs } of totals) {
     const key = workerKey({ name, adapter, bitClass });
     const before = sums.get(key);
     sums.set(key, {

@@ -5,7 +5,7 @@ import type { TrainingEngine } from '../train/engine.js';
 import type { RunControls } from '../watch/server/controls.js';
 import type { BytesByUse } from './header.js';
 import type { RunJournal } from './journal.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import type { Tell } from './tell.js';
 
 /** How a run ends, for who takes part in it. */
@@ -26,7 +26,7 @@ export interface RunBackend {
   /** What it keeps in main memory by the size of the model, at most. */
   hostMemory?(layout: ParameterLayout): BytesByUse;
   /** The engine for updates `from + 1` on, of the run that lies (or will lie) at `path`. */
-  create(job: Job, from: number, path: string, tell: Tell): Promise<TrainingEngine>;
+  create(job: TrainingJob, from: number, path: string, tell: Tell): Promise<TrainingEngine>;
   /** Before the first step; the weights are in place. A new run goes again where it throws. */
   begin?(started: StartedRun): Promise<void>;
   /** After the last step or after a failure, also one of `create` or `begin`. */

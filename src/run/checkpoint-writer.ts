@@ -8,7 +8,7 @@ import { version } from '../node/version.js';
 import { formatBytes } from '../report/format.js';
 import type { TrainingEngine } from '../train/engine.js';
 import { StateSnapshot } from '../train/snapshot.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 
 export function arenaOf(engine: Pick<TrainingEngine, 'state'>, part: StatePart): ParameterArena {
   const { weights, first, second } = engine.state;
@@ -16,7 +16,7 @@ export function arenaOf(engine: Pick<TrainingEngine, 'state'>, part: StatePart):
 }
 
 /** The host keeps this share of its free memory for others. */
-const SPARED_SHARE = 0.1;
+const SPARED_FRACTION = 0.1;
 
 /**
  * How a run's checkpoints are written; when, says `CheckpointSchedule`. One in the middle of training is copied to host
@@ -30,7 +30,7 @@ export class CheckpointWriter {
   constructor(
     private readonly run: RunDirectory,
     private readonly engine: TrainingEngine,
-    private readonly job: Job,
+    private readonly job: TrainingJob,
     private readonly note: (text: string) => void,
   ) {}
 
@@ -59,7 +59,7 @@ export class CheckpointWriter {
     const { layout } = this.engine;
     const needed = StateSnapshot.bytes(layout);
     const free = hostMemory();
-    if (this.#snapshot === undefined && needed > (1 - SPARED_SHARE) * free) {
+    if (this.#snapshot === undefined && needed > (1 - SPARED_FRACTION) * free) {
       if (!this.#saidWhy)
         this.note(
           `training waits for its checkpoints: a copy of the state takes ${formatBytes(needed)} of memory, and ${formatBytes(free)} are free`,

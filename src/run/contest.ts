@@ -4,17 +4,17 @@
  * The policy: the base (what the table says) is examined first, then each candidate: it is compiled, run and its output
  * checked; one that is wrong or does not compile never runs again. The others are timed in rounds, each once a round,
  * in an order that turns from round to round, so that a disturbance hits all alike. Whoever's best time is beyond
- * HOPELESS of the leader's after the first round, or beyond DROP after the second, is out. It ends after ROUNDS, or when
+ * FIRST_ROUND_LIMIT of the leader's after the first round, or beyond ROUND_LIMIT after the second, is out. It ends after ROUNDS, or when
  * the time is up: then what was not examined yet is not tried, and the others are timed FEWEST_ROUNDS times all the same,
- * unless that takes half as long again; who was timed less often then wins nothing. A winner's median must be below GAIN
+ * unless that takes half as long again; who was timed less often then wins nothing. A winner's median must be below WINNING_RATIO
  * of the base's. Candidates come in the order of their promise.
  */
 
 const ROUNDS = 7;
 const FEWEST_ROUNDS = 3;
-const HOPELESS = 3;
-const DROP = 1.25;
-const GAIN = 0.97;
+const FIRST_ROUND_LIMIT = 3;
+const ROUND_LIMIT = 1.25;
+const WINNING_RATIO = 0.97;
 
 /** What a candidate's output is: `wrong` says how, `equal` that its bits are the base's. */
 export interface Examined {
@@ -33,7 +33,7 @@ export interface Contest {
   time(candidate: string): Promise<number>;
 }
 
-export interface Entry {
+export interface CandidateResult {
   readonly candidate: string;
   /** Absent where it was not tried: the time was up. */
   readonly examined?: Examined;
@@ -42,14 +42,14 @@ export interface Entry {
 }
 
 /** The base first, then the candidates in their order. Without time nothing is tried. */
-export async function holdContest(contest: Contest, budgetMs: number, now: () => number): Promise<Entry[]> {
+export async function holdContest(contest: Contest, budgetMs: number, now: () => number): Promise<CandidateResult[]> {
   const end = now() + budgetMs;
   const late = end + budgetMs / 2;
   const names = [contest.base, ...contest.candidates.filter((name) => name !== contest.base)];
   const examined = new Map<string, Examined>();
   for (const name of names) {
     if (now() >= end) break;
-    examined.set(name, await contest.examine(name).catch((error) => ({ wrong: oneLine(error), equal: false })));
+    examined.set(name, await contest.examine(name).catch((error) => ({ wrong: firstLine(error), equal: false })));
   }
   const times = new Map<string, number[]>();
   let running = names.filter((name) => examined.get(name)?.wrong === undefined && examined.has(name));
@@ -62,7 +62,7 @@ export async function holdContest(contest: Contest, budgetMs: number, now: () =>
       times.set(name, [...(times.get(name) ?? []), await contest.time(name)]);
     }
     const leader = Math.min(...running.map(best));
-    const limit = (round === 0 ? HOPELESS : DROP) * leader;
+    const limit = (round === 0 ? FIRST_ROUND_LIMIT : ROUND_LIMIT) * leader;
     // The base stays: winners are held against it.
     running = running.filter((name) => name === contest.base || best(name) <= limit);
   }
@@ -72,7 +72,7 @@ export async function holdContest(contest: Contest, budgetMs: number, now: () =>
     return {
       candidate,
       examined: examined.get(candidate),
-      ...(measured ? { milliseconds: middle(measured) } : {}),
+      ...(measured ? { milliseconds: upperMedian(measured) } : {}),
     };
   });
 }
@@ -81,22 +81,22 @@ export async function holdContest(contest: Contest, budgetMs: number, now: () =>
  * The fastest whose output is right; of the base's bits unless `anyBits`. The base itself where none is clearly faster,
  * and undefined where the base is wrong and nothing may stand in for it.
  */
-export function winnerOf([base, ...others]: readonly Entry[], anyBits: boolean): string | undefined {
+export function winnerOf([base, ...others]: readonly CandidateResult[], anyBits: boolean): string | undefined {
   const isBaseWrong = base.examined?.wrong !== undefined;
   const eligible = others.filter(
     ({ examined, milliseconds }) =>
       milliseconds !== undefined && examined && examined.wrong === undefined && (anyBits || examined.equal),
   );
-  const limit = isBaseWrong ? Number.POSITIVE_INFINITY : GAIN * (base.milliseconds ?? 0);
-  const ms = (entry: Entry) => entry.milliseconds ?? Number.POSITIVE_INFINITY;
+  const limit = isBaseWrong ? Number.POSITIVE_INFINITY : WINNING_RATIO * (base.milliseconds ?? 0);
+  const ms = (entry: CandidateResult) => entry.milliseconds ?? Number.POSITIVE_INFINITY;
   const fastest = eligible.filter((e) => ms(e) < limit).sort((a, b) => ms(a) - ms(b))[0];
   return fastest?.candidate ?? (isBaseWrong ? undefined : base.candidate);
 }
 
-function middle(values: readonly number[]): number {
+function upperMedian(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1];
 }
 
-function oneLine(error: unknown): string {
+function firstLine(error: unknown): string {
   return String(error instanceof Error ? error.message : error).split('\n')[0];
 }

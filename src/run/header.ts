@@ -5,14 +5,14 @@ import { describeTable } from '../model/matmul-plan.js';
 import { formatBytes } from '../report/format.js';
 import type { RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import { modelLine } from './run-facts.js';
 
 /** Bytes by what they are for. */
 export type BytesByUse = Readonly<Record<string, number>>;
 
 /** What a run is about to do and what it takes, as lines; `hostMemory`: what its backend keeps in main memory. */
-export function headerLines(job: Job, hostMemory?: (layout: ParameterLayout) => BytesByUse): string[] {
+export function headerLines(job: TrainingJob, hostMemory?: (layout: ParameterLayout) => BytesByUse): string[] {
   const { config, gpu, plan, shape, budget } = job;
   const { model, options, totalSteps, stepsPerEpoch } = config;
   const { stack = 1 } = shape;
@@ -34,8 +34,8 @@ export function headerLines(job: Job, hostMemory?: (layout: ParameterLayout) => 
 function hostLine({ model, plan }: RunConfig, hostMemory?: (layout: ParameterLayout) => BytesByUse): string {
   const layout = new ParameterLayout(model, plan);
   // Also where none is due by itself: a signal or the page may ask for one.
-  const parts = { 'copy for checkpoints': StateSnapshot.bytes(layout), ...hostMemory?.(layout) };
-  const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
-  const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
+  const uses = { 'copy for checkpoints': StateSnapshot.bytes(layout), ...hostMemory?.(layout) };
+  const total = Object.values(uses).reduce((sum, bytes) => sum + bytes, 0);
+  const listed = Object.entries(uses).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
   return `host     ${formatBytes(total)} of main memory: ${listed.join(', ')}`;
 }

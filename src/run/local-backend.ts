@@ -1,7 +1,7 @@
 import { loadShaders } from '../node/shaders.js';
 import { Engine } from '../train/engine.js';
 import type { Ending, RunBackend, StartedRun } from './backend.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import { profileTable } from './profile.js';
 import { engineOptions } from './resolve.js';
 import { progressing, type Tell } from './tell.js';
@@ -20,7 +20,7 @@ export class LocalBackend implements RunBackend {
 
   constructor(private readonly page?: RunPage) {}
 
-  async create({ config, gpu, plan, shape }: Job, version: number, _path: string, tell: Tell): Promise<Engine> {
+  async create({ config, gpu, plan, shape }: TrainingJob, version: number, _path: string, tell: Tell): Promise<Engine> {
     // Before a run that goes on is cut back to its checkpoint.
     await this.page?.check();
     const onProgress = progressing(tell, 'compiling the kernels');

@@ -231,13 +231,13 @@ export class MatmulContest implements Contest {
     const outputs = output.kind === 'store' ? [output.c] : [output.low, output.high, output.status];
     clear(gpu, outputs);
     list.submit(gpu);
-    const parts: Uint32Array[] = [];
+    const arrays: Uint32Array[] = [];
     for (const view of outputs.slice(0, 2))
-      parts.push(new Uint32Array(await gpu.read(slice(view, 0, rows * output.ldc))));
+      arrays.push(new Uint32Array(await gpu.read(slice(view, 0, rows * output.ldc))));
     if (isWhole) this.#lists.set(variant, { list, runs: 1 });
-    const words = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0));
-    words.set(parts[0]);
-    if (parts.length > 1) words.set(parts[1], parts[0].length);
+    const words = new Uint32Array(arrays.reduce((sum, { length }) => sum + length, 0));
+    words.set(arrays[0]);
+    if (arrays.length > 1) words.set(arrays[1], arrays[0].length);
     return words;
   }
 

@@ -15,12 +15,19 @@ import { trainingWindows, validationWindows } from '../train/trainer.js';
 import { checkMemory, clusterBudget, stackedShape } from './fit.js';
 import { checkInit } from './init-model.js';
 import { checkPrecision, checkTuning, type PlanSources, resolvePlan, tunedPlan } from './plan.js';
-import { checkBatch, type OptionSources, resolveModel, resolveOptions, shapeOfJob, totalStepsOf } from './resolve.js';
+import {
+  checkBatch,
+  microBatchShape,
+  type OptionSources,
+  resolveModel,
+  resolveOptions,
+  totalStepsOf,
+} from './resolve.js';
 import { checkPresetOfResume } from './resume-preset.js';
 import { noting, progressing, type Tell } from './tell.js';
 
 /** A training run that is checked and can start: nothing has been written yet. */
-export interface Job {
+export interface TrainingJob {
   readonly config: RunConfig;
   readonly data: Dataset;
   /** Undefined where the model's tokens have no text. */
@@ -33,7 +40,7 @@ export interface Job {
   readonly budget: MemoryBudget;
 }
 
-export interface JobRequest extends OptionSources, PlanSources {
+export interface TrainingJobRequest extends OptionSources, PlanSources {
   /** Token ids, where the data are no path or name. */
   readonly tokens?: TokenData;
   readonly init?: string;
@@ -51,7 +58,7 @@ export interface JobRequest extends OptionSources, PlanSources {
  * Checks everything that can be checked before anything is written. Throws the LantrainError that says what is wrong; what
  * was opened is closed then.
  */
-export async function prepareJob(request: JobRequest): Promise<Job> {
+export async function prepareJob(request: TrainingJobRequest): Promise<TrainingJob> {
   const { saved, init, explicit, preset, tell, signal } = request;
   checkTuning(request);
   if (saved && preset) checkPresetOfResume(preset, saved.options, explicit);
@@ -103,14 +110,14 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
 
 /** `base`: the run's plan; `plan`: what this adapter runs. */
 async function kernelsAndMemory(
-  request: JobRequest,
+  request: TrainingJobRequest,
   gpu: Gpu,
   model: ModelConfig,
   options: TrainOptions,
-): Promise<Pick<Job, 'plan' | 'shape' | 'budget'> & { readonly base: Plan }> {
+): Promise<Pick<TrainingJob, 'plan' | 'shape' | 'budget'> & { readonly base: Plan }> {
   const { alone, audits = false, tell } = request;
   const base = resolvePlan(request, gpu);
-  const single = shapeOfJob({ model, options });
+  const single = microBatchShape({ model, options });
   checkPrecision(gpu, single, model.width);
   const shape = alone ? stackedShape(gpu, model, single, base, options) : single;
   // A coordinator first computes a probe of a whole step, on a device of its own.
@@ -125,7 +132,7 @@ async function kernelsAndMemory(
 
 /** Throws LT_DATA_MISSING for a run of token arrays that is not given them again, and as `openDataset`. */
 async function openData(
-  { tokens, tell }: JobRequest,
+  { tokens, tell }: TrainingJobRequest,
   { data: source, valRatio }: TrainOptions,
   tokenizer: Tokenizer,
   vocabSize: number,

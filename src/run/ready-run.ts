@@ -5,13 +5,13 @@ import type { RunClock } from '../train/run-clock.js';
 import type { Trainer } from '../train/trainer.js';
 import type { RunBackend } from './backend.js';
 import type { RunHooks } from './events.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import type { TrainRequest } from './request.js';
 import type { StopRequest } from './stop.js';
 import type { Tell } from './tell.js';
 
 /** What a run is asked for, who computes it, and who is told. */
-export interface RunOrder {
+export interface RunContext {
   readonly request: TrainRequest;
   readonly backend: RunBackend;
   readonly hooks: RunHooks;
@@ -21,8 +21,8 @@ export interface RunOrder {
 }
 
 /** A run that is all set. */
-export interface ReadyRun extends RunOrder {
-  readonly job: Job;
+export interface ReadyRun extends RunContext {
+  readonly job: TrainingJob;
   readonly engine: TrainingEngine;
   readonly trainer: Trainer;
   readonly run: RunDirectory;

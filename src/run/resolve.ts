@@ -125,7 +125,7 @@ export function adamwOf(options: TrainOptions): AdamWSettings {
 }
 
 /** How one micro-batch is computed. */
-export function shapeOfJob({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
+export function microBatchShape({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
   const { microBatch, dropout, recompute, precision } = options;
   return { batch: microBatch, context: model.context, dropout, recompute, precision };
 }

@@ -17,7 +17,7 @@ export function runConfigOf(run: RunDirectory): RunConfig {
 export function parseConfig<T>(run: RunDirectory, schema: z.ZodType<T>): T {
   const parsed = validate(schema, run.config);
   if (parsed.ok) return parsed.data;
-  if (parsed.place === 'plan.version')
+  if (parsed.path === 'plan.version')
     throw new LantrainError(
       'LT_RUN_MISMATCH',
       `${run.path} cannot go on: its kernel plan's version ${parsed.words}; export its weights and begin another run with --init, or go on with the lantrain that began it (${run.config.version})`,

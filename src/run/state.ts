@@ -10,7 +10,7 @@ import { initializeWeights, type TrainingEngine } from '../train/engine.js';
 import { type LossScale, LossScaleSchema } from '../train/loss-scale.js';
 import { identityOf, type RunConfig } from '../train/run-config.js';
 import { arenaOf } from './checkpoint-writer.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import type { TrainRequest } from './request.js';
 import { runConfigOf } from './saved-config.js';
 import { noting, progressing, type Tell } from './tell.js';
@@ -33,7 +33,7 @@ export async function openResumed(path: string): Promise<Resumed> {
 }
 
 /** The step to go on from. Throws LT_RUN_MISMATCH before anything has changed. */
-export async function checkResume({ run, saved }: Resumed, job: Job, tell: Tell): Promise<number> {
+export async function checkResume({ run, saved }: Resumed, job: TrainingJob, tell: Tell): Promise<number> {
   const note = noting(tell);
   const { config: wanted, gpu } = job;
   checkIdentity(run.path, identityOf(saved), identityOf(wanted));

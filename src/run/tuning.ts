@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { z } from 'zod';
-import { cacheFolder, writeWhole } from '../data/cache-folder.js';
+import { cacheFolder, writeCacheFile } from '../data/cache-folder.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
@@ -15,7 +15,7 @@ import type { Plan } from '../model/plan.js';
 import { type Product, trainingProducts } from '../model/products.js';
 import type { BatchShape } from '../model/shape.js';
 import { version } from '../node/version.js';
-import { type Entry, holdContest, winnerOf } from './contest.js';
+import { type CandidateResult, holdContest, winnerOf } from './contest.js';
 import {
   flopsOf,
   hasLongShots,
@@ -29,18 +29,18 @@ import {
 const ASKED_MS = 40_000;
 const OWN_MS = { software: 8_000, hardware: 20_000 };
 
-const EntrySchema: z.ZodType<Entry> = z.object({
+const CandidateResultSchema: z.ZodType<CandidateResult> = z.object({
   candidate: z.string().refine(isMatmulVariant),
   examined: z.object({ wrong: z.string().optional(), equal: z.boolean() }).optional(),
   milliseconds: z.number().positive().optional(),
 });
 
-const CacheSchema = z.object({ contests: z.record(z.string(), z.array(EntrySchema).min(1)) });
+const CacheSchema = z.object({ contests: z.record(z.string(), z.array(CandidateResultSchema).min(1)) });
 
 /** What came of one shape class. */
 export interface Tuned {
   readonly product: Product;
-  readonly entries: readonly Entry[];
+  readonly entries: readonly CandidateResult[];
   readonly winner: string | undefined;
 }
 
@@ -74,7 +74,7 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
     return matmulCandidates(gpu.adapter, product, base, anyBits).length > 0;
   };
   const isOpen = (product: Product) => {
-    const entries: readonly Entry[] | undefined = cache.contests[keyOf(product)];
+    const entries: readonly CandidateResult[] | undefined = cache.contests[keyOf(product)];
     return entries === undefined || (again && entries.some(({ examined }) => examined === undefined));
   };
   const open = products.filter((product) => isContested(product) && isOpen(product));
@@ -89,8 +89,8 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
     onProgress?.(i, open.length);
     const contest = await MatmulContest.open(kernels, plan, product, anyBits, product === longShot);
     try {
-      const share = Math.max(0, end - now()) / (open.length - i);
-      cache.contests[keyOf(product)] = await holdContest(contest, share, now);
+      const budgetMs = Math.max(0, end - now()) / (open.length - i);
+      cache.contests[keyOf(product)] = await holdContest(contest, budgetMs, now);
     } finally {
       contest.close();
     }
@@ -127,7 +127,7 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
 }
 
 interface TuningCache {
-  readonly contests: Record<string, readonly Entry[]>;
+  readonly contests: Record<string, readonly CandidateResult[]>;
   save(): Promise<void>;
 }
 
@@ -136,7 +136,7 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
   const identity = JSON.stringify([version(), adapter, Object.entries(shaders).sort()]);
   const name = createHash('sha256').update(identity).digest('hex').slice(0, 24);
   const path = join(cacheFolder(), 'tuning', `${name}.json`);
-  let contests: Record<string, readonly Entry[]> = {};
+  let contests: Record<string, readonly CandidateResult[]> = {};
   if (existsSync(path))
     try {
       contests = CacheSchema.parse(JSON.parse(readRegular(path).toString('utf8'))).contests;
@@ -148,7 +148,7 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
     async save() {
       const text = JSON.stringify({ adapter: adapterTitle(adapter), contests: this.contests }, null, 1);
       try {
-        await writeWhole(path, (fd) => writeFileSync(fd, text));
+        await writeCacheFile(path, (fd) => writeFileSync(fd, text));
       } catch (error) {
         onNote?.(`tuning is not remembered: ${reason(error)}`);
       }

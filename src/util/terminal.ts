@@ -10,8 +10,8 @@ const unguarded = new WeakMap<NodeJS.WritableStream, Output>();
  */
 export function guardTerminal(stream: NodeJS.WritableStream): void {
   if (unguarded.has(stream)) return;
-  const write = stream.write as (...parts: unknown[]) => boolean;
-  const raw = (...parts: unknown[]) => write.apply(stream, parts);
+  const write = stream.write as (...args: unknown[]) => boolean;
+  const raw = (...args: unknown[]) => write.apply(stream, args);
   unguarded.set(stream, Object.create(stream, { write: { value: raw } }));
   stream.write = (chunk: unknown, ...more: unknown[]) =>
     raw(typeof chunk === 'string' ? printable(chunk) : chunk, ...more);

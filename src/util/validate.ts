@@ -2,8 +2,8 @@ import type { z } from 'zod';
 
 export type Validated<T> =
   | { readonly ok: true; readonly data: T }
-  /** `wrong`: every fault with its place, in one line. `place` and `words`: the first one. */
-  | { readonly ok: false; readonly wrong: string; readonly place: string; readonly words: string };
+  /** `wrong`: every fault with its path, in one line. `path` and `words`: the first one. */
+  | { readonly ok: false; readonly wrong: string; readonly path: string; readonly words: string };
 
 /** So many faults are told; a file that has more is another kind of file. */
 const MOST_FAULTS = 3;
@@ -15,8 +15,8 @@ const MOST_FAULTS = 3;
 export function validate<T>(schema: z.ZodType<T>, value: unknown): Validated<T> {
   const parsed = schema.safeParse(value, { error: wordsOf });
   if (parsed.success) return { ok: true, data: parsed.data };
-  const faults = parsed.error.issues.map(({ path, message }) => ({ place: path.join('.'), words: message }));
-  const told = faults.slice(0, MOST_FAULTS).map(({ place, words }) => `${place || 'it'} ${words}`);
+  const faults = parsed.error.issues.map(({ path, message }) => ({ path: path.join('.'), words: message }));
+  const told = faults.slice(0, MOST_FAULTS).map(({ path, words }) => `${path || 'it'} ${words}`);
   const more = faults.length > told.length ? [`and ${faults.length - told.length} more`] : [];
   return { ok: false, wrong: [...told, ...more].join('; '), ...faults[0] };
 }

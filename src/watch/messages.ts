@@ -123,8 +123,8 @@ export type LogEntry = z.infer<typeof LogEntry>;
 
 const Sample = z.object({ step: count, text });
 export type Sample = z.infer<typeof Sample>;
-const Checkpoint = z.object({ step: count, digest: text, path: text });
-export type Checkpoint = z.infer<typeof Checkpoint>;
+const CheckpointInfo = z.object({ step: count, digest: text, path: text });
+export type CheckpointInfo = z.infer<typeof CheckpointInfo>;
 
 const STATES = ['starting', 'waiting', 'running', 'paused', 'stopping', 'done', 'stopped', 'failed', 'past'] as const;
 export type RunState = (typeof STATES)[number];
@@ -185,7 +185,7 @@ export const SERVER_MESSAGES = {
     split: Split.nullable().optional(),
     log: z.array(LogEntry).optional(),
     samples: z.array(Sample).optional(),
-    checkpoints: z.array(Checkpoint).optional(),
+    checkpoints: z.array(CheckpointInfo).optional(),
   }),
   answer: z.object({ type: z.literal('answer'), action: z.enum(ACTIONS), text }),
 } as const;

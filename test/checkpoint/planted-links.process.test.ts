@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { RunDirectory } from '../../src/checkpoint/run.js';
-import { writeWhole as writeCache } from '../../src/data/cache-folder.js';
+import { writeCacheFile } from '../../src/data/cache-folder.js';
 import { LantrainError } from '../../src/errors.js';
 import { writeWhole } from '../../src/files/atomic.js';
 import { removeQuietly, systemFailure } from '../../src/files/files.js';
@@ -324,7 +324,7 @@ describe.skipIf(SYSTEM === 'win32')('a file that is replaced elsewhere', () => {
     const text = 'whole';
     for (const [name, write] of [
       ['plan.json', (path: string) => writeWhole(path, (file) => file.writeFile(text))],
-      ['ids.tokens', (path: string) => writeCache(path, (fd) => writeFileSync(fd, text))],
+      ['ids.tokens', (path: string) => writeCacheFile(path, (fd) => writeFileSync(fd, text))],
     ] as const) {
       const path = join(dir, name);
       for (const one of [path, `${path}.partial`, `${path}.0123456789ab.tmp`])

@@ -2,7 +2,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'no
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { COORDINATOR_MESSAGES, type Message } from '../../cluster/protocol/protocol.js';
-import { RunConfig } from '../../src/checkpoint/identity.js';
+import { RunIdentity } from '../../src/checkpoint/identity.js';
 import { openSafetensors } from '../../src/checkpoint/safetensors.js';
 import { BOUNDS, checkModel, type ModelConfig, ModelSchema } from '../../src/model/config.js';
 import { parameterCount } from '../../src/model/parameters.js';
@@ -79,7 +79,7 @@ describe('one schema of shapes', () => {
     (_what, model, message) => {
       expect(() => checkModel(model)).toThrow(expect.objectContaining({ code: 'LT_USAGE_MODEL' }));
       expect(() => checkModel(model)).toThrow(message);
-      expect(RunConfig.safeParse({ version: '0', model }).success).toBe(false);
+      expect(RunIdentity.safeParse({ version: '0', model }).success).toBe(false);
       expect(RunConfigSchema.shape.model.safeParse(model).success).toBe(false);
       expect(COORDINATOR_MESSAGES.welcome.safeParse(welcomeOf(model)).success).toBe(false);
     },

@@ -13,7 +13,7 @@ export function formatHorizontal(x: number, horizontal: Horizontal): string {
 }
 
 /** A place on the axis, in few digits. */
-export function formatPlace(x: number, horizontal: Horizontal): string {
+export function formatPosition(x: number, horizontal: Horizontal): string {
   if (horizontal === 'time') return formatDuration(x);
   return horizontal === 'tokens' ? `${formatCount(x)} tokens` : `step ${x.toLocaleString('en')}`;
 }

@@ -1,6 +1,6 @@
 import uPlot from 'uplot';
 import { DURATION_INCREMENTS, numberTick, WHOLE_INCREMENTS } from '../../report/ticks.js';
-import { formatHorizontal, formatPlace, type Horizontal, type Range } from './axis.js';
+import { formatHorizontal, formatPosition, type Horizontal, type Range } from './axis.js';
 import { create, setData, setHidden, setText } from './dom.js';
 
 /** A curve of a chart. */
@@ -31,7 +31,7 @@ export interface ChartOptions {
 }
 
 type Values = (number | null | undefined)[];
-export type Table = [x: number[], ...Values[]];
+export type ChartData = [x: number[], ...Values[]];
 
 /** Between labels of an axis, and of what is beside a tick: its mark and a gap. */
 const LABEL_SPACE = 16;
@@ -43,7 +43,7 @@ const color = (element: Element, name: string) => getComputedStyle(element).getP
 /** A uPlot chart in `box` with a legend above it, drawn in the style sheet's colours. */
 export class Chart {
   #plot: uPlot | undefined;
-  #data: Table | undefined;
+  #data: ChartData | undefined;
   #horizontal: Horizontal = 'step';
   #window: Range | undefined;
   /** The newest label of the horizontal axis, which may reach over its end. */
@@ -79,7 +79,7 @@ export class Chart {
   }
 
   /** Only what lies in `window` is seen, if there is one; entries beside it say where lines leave it. */
-  draw(data: Table, horizontal: Horizontal, window?: Range): void {
+  draw(data: ChartData, horizontal: Horizontal, window?: Range): void {
     this.#data = data;
     this.#window = window;
     if (this.#plot === undefined || horizontal !== this.#horizontal) {
@@ -105,8 +105,8 @@ export class Chart {
     const cursor = this.#plot?.cursor;
     const isOn = cursor?.idx != null && (cursor.left ?? -1) >= 0;
     const x = this.#data?.[0] ?? [];
-    const place = (index: number) => formatPlace(x[index], this.#horizontal);
-    const lines = isOn ? [place(cursor.idx as number)] : [];
+    const positionOf = (index: number) => formatPosition(x[index], this.#horizontal);
+    const lines = isOn ? [positionOf(cursor.idx as number)] : [];
     const elsewhere = new Map<string, string[]>();
     for (const [i, curve] of this.options.curves.entries()) {
       const index = isOn ? cursor.idxs?.[i + 1] : this.#newest(i);
@@ -117,7 +117,7 @@ export class Chart {
       if (spread !== '') lines.push(`${curve.label} ${spread}`);
       // Evaluations are rarer than steps: the one that is marked is of another step.
       if (x[index] !== x[cursor.idx as number])
-        elsewhere.set(place(index), [...(elsewhere.get(place(index)) ?? []), curve.label]);
+        elsewhere.set(positionOf(index), [...(elsewhere.get(positionOf(index)) ?? []), curve.label]);
     }
     for (const [where, labels] of elsewhere) lines.push(`${labels.join(', ')}: ${where}`);
     setHidden(this.#where, lines.length === 0);
@@ -266,8 +266,8 @@ function ticksOf(curve: Curve | undefined): uPlot.Axis.DynamicValues {
 }
 
 /** Both tables over the union of their x; what one lacks there is no gap in it. */
-export function joined(one: Table, other: Table): Table {
+export function joinedData(one: ChartData, other: ChartData): ChartData {
   return other[0].length === 0
-    ? ([...one, ...other.slice(1).map(() => [])] as unknown as Table)
-    : (uPlot.join([one as uPlot.AlignedData, other as uPlot.AlignedData]) as unknown as Table);
+    ? ([...one, ...other.slice(1).map(() => [])] as unknown as ChartData)
+    : (uPlot.join([one as uPlot.AlignedData, other as uPlot.AlignedData]) as unknown as ChartData);
 }

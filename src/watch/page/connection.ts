@@ -26,7 +26,7 @@ const MOST_RETRY_MS = 15_000;
 const SILENCE_MS = 12_000;
 
 /** The line to the run: opens it, proves the token, and opens it again when it breaks. */
-export class Connection {
+export class PageConnection {
   #ws: WebSocket | undefined;
   #retryMs = RETRY_MS;
   #timer: ReturnType<typeof setTimeout> | undefined;

@@ -2,8 +2,8 @@ import { formatCount, formatLoss, formatReal, UNKNOWN } from '../../report/forma
 import { countTick } from '../../report/ticks.js';
 import type { Columns } from '../messages.js';
 import { type Horizontal, horizontalOf, windowOf } from './axis.js';
-import { Chart, joined, type Table } from './charts.js';
-import { byId, create, type View } from './dom.js';
+import { Chart, type ChartData, joinedData } from './charts.js';
+import { byId, create, type PageView } from './dom.js';
 import type { Model } from './model.js';
 
 /** Rows of the table: enough to read, and no more than a screen reader can walk through. */
@@ -60,7 +60,7 @@ export class Curves {
     });
   }
 
-  readonly views: readonly View[] = [
+  readonly views: readonly PageView[] = [
     () => this.#drawLoss(),
     () => {
       const { tokensPerSecondMin, tokensPerSecondMax, tokensPerSecond } = this.#columns;
@@ -100,14 +100,14 @@ export class Curves {
   }
 
   /** Draws a chart of columns; `more` is joined to them, for a table of other steps. */
-  #draw(chart: Chart, values: readonly (number | null)[][], more?: Table): void {
+  #draw(chart: Chart, values: readonly (number | null)[][], more?: ChartData): void {
     const { run, zoom } = this.model;
     if (run === undefined) return;
     const columns = this.#columns;
     const x = horizontalOf(columns, this.horizontal, run.tokensPerStep);
-    const table: Table = [x, ...values];
+    const table: ChartData = [x, ...values];
     const window = zoom && windowOf(zoom.from, zoom.to, columns.step, x);
-    chart.draw(more === undefined ? table : joined(table, more), this.horizontal, window);
+    chart.draw(more === undefined ? table : joinedData(table, more), this.horizontal, window);
   }
 
   #drawLoss(): void {

@@ -30,20 +30,20 @@ export function create<K extends keyof HTMLElementTagNameMap>(
 }
 
 /** A view that is drawn with the next frame, however often it is asked for before. */
-export type View = () => void;
+export type PageView = () => void;
 
 /** Script time of a frame after which the views that are left wait for the next one. */
 const FRAME_MS = 3;
 
 /** Draws views at most once a frame, in the order in which they were asked for, a few milliseconds' worth a frame. */
 export class Frames {
-  readonly #views = new Set<View>();
+  readonly #views = new Set<PageView>();
   /** Drawn before: the first time, a view builds what it has and takes the longest, so that gets a frame of its own. */
-  readonly #known = new Set<View>();
+  readonly #known = new Set<PageView>();
   #scheduled = false;
 
   /** The frame at hand is left to what asks: messages take their time, too. */
-  request(view: View): void {
+  request(view: PageView): void {
     this.#views.add(view);
     if (this.#scheduled) return;
     this.#scheduled = true;

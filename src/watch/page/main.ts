@@ -1,10 +1,10 @@
 import { formatDuration } from '../../report/format.js';
 import { formatFragment, OVER, parseFragment } from '../messages.js';
 import type { Horizontal } from './axis.js';
-import { Connection, type ConnectionState } from './connection.js';
+import { type ConnectionState, PageConnection } from './connection.js';
 import { Curves } from './curves.js';
 import { loadDevicePanel } from './device-panel.js';
-import { byId, Frames, setData, setHidden, setText, type View } from './dom.js';
+import { byId, Frames, type PageView, setData, setHidden, setText } from './dom.js';
 import { Model, type Part } from './model.js';
 import { insecure } from './secure-context.js';
 import {
@@ -23,7 +23,7 @@ const secrets = parseFragment(location.hash);
 const model = new Model();
 const frames = new Frames();
 let admin = false;
-let connection: Connection | undefined;
+let connection: PageConnection | undefined;
 
 const context: ViewContext = {
   model,
@@ -45,7 +45,7 @@ const curves = new Curves(
 
 // ---- What is drawn when ----
 
-const VIEWS: Readonly<Record<Part, readonly View[]>> = {
+const VIEWS: Readonly<Record<Part, readonly PageView[]>> = {
   run: [() => drawRun(context)],
   status: [() => drawStatus(context)],
   history: curves.views,
@@ -218,7 +218,7 @@ function begin(): void {
     onState({ state: 'refused', why: insecure(location.host).join(' ') });
     return;
   }
-  connection = new Connection(
+  connection = new PageConnection(
     secrets,
     (message) => {
       heardAt = Date.now();

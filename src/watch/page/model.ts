@@ -1,5 +1,5 @@
 import {
-  type Checkpoint,
+  type CheckpointInfo,
   type Columns,
   type Evaluation,
   emptyColumns,
@@ -34,7 +34,7 @@ export class Model {
   split: Split | null = null;
   log: LogEntry[] = [];
   samples: Sample[] = [];
-  checkpoints: Checkpoint[] = [];
+  checkpoints: CheckpointInfo[] = [];
   #zooms = 0;
   #asked = false;
 

@@ -104,30 +104,30 @@ export function drawSplit({ model }: ViewContext): void {
   }
   const worker = (Object.keys(WORK) as (keyof typeof WORK)[]).map((key) => [key, WORK[key], split[key]] as const);
   const owner = (Object.keys(OWNER) as (keyof typeof OWNER)[]).map((key) => [key, OWNER[key], split[key]] as const);
-  const sum = (parts: readonly (readonly [string, string, number])[]) => parts.reduce((all, [, , ms]) => all + ms, 0);
+  const sum = (segments: readonly BarSegment[]) => segments.reduce((all, [, , ms]) => all + ms, 0);
   const longest = Math.max(sum(worker), sum(owner), 1e-3);
   const bars = [bar('A worker, on average', worker, longest), bar('The coordinator', owner, longest)];
   box.replaceChildren(...bars, ...[keyOf([...worker, ...owner], split)]);
 }
 
-type Part = readonly [key: string, name: string, ms: number];
+type BarSegment = readonly [key: string, name: string, ms: number];
 
-function bar(title: string, parts: readonly Part[], longest: number): HTMLElement {
-  const pieces = parts.map(([key, , ms]) => {
-    const piece = create('i', `part-${key}`);
-    piece.style.setProperty('--part', String(ms / longest));
-    return piece;
+function bar(title: string, segments: readonly BarSegment[], longest: number): HTMLElement {
+  const elements = segments.map(([key, , ms]) => {
+    const element = create('i', `part-${key}`);
+    element.style.setProperty('--part', String(ms / longest));
+    return element;
   });
-  const stack = create('div', 'stack', ...pieces);
+  const stack = create('div', 'stack', ...elements);
   stack.setAttribute('aria-hidden', 'true');
   return create('div', 'stacked', create('p', 'faint', title), stack);
 }
 
-function keyOf(parts: readonly Part[], split: Split): HTMLElement {
+function keyOf(segments: readonly BarSegment[], split: Split): HTMLElement {
   return create(
     'dl',
     'key',
-    ...parts.map(([key, name, ms]) => {
+    ...segments.map(([key, name, ms]) => {
       const share = split.step > 0 ? ` ${percent(ms / split.step)}` : '';
       return create(
         'div',

@@ -5,7 +5,7 @@ import type { Split } from '../messages.js';
 export const RATES_MS = 10_000;
 
 /** The totals at one moment. */
-export interface Mark {
+export interface RateSample {
   readonly at: number;
   readonly step: number;
   /** Time in steps. */
@@ -15,7 +15,7 @@ export interface Mark {
   readonly updateMs: number;
 }
 
-export interface Rate {
+export interface WorkerRate {
   readonly id: number;
   readonly spent: WorkerTotals;
   /** Tokens/s while at work, by the coordinator's clock. */
@@ -24,20 +24,20 @@ export interface Rate {
 
 /** What workers did in the last seconds, from totals that were noted after some of the steps. */
 export class Rates {
-  #marks: Mark[] = [];
+  #samples: RateSample[] = [];
 
-  note(mark: Mark): void {
-    const before = this.#marks.at(-1);
-    if (before?.step === mark.step) return;
+  note(sample: RateSample): void {
+    const before = this.#samples.at(-1);
+    if (before?.step === sample.step) return;
     // A worker that leaves takes its totals along: the rates of the time before are not known any more.
-    if (before !== undefined && [...before.workers.keys()].some((id) => !mark.workers.has(id))) this.#marks = [];
-    this.#marks.push(mark);
-    while (this.#marks.length > 2 && mark.at - this.#marks[0].at > RATES_MS) this.#marks.shift();
+    if (before !== undefined && [...before.workers.keys()].some((id) => !sample.workers.has(id))) this.#samples = [];
+    this.#samples.push(sample);
+    while (this.#samples.length > 2 && sample.at - this.#samples[0].at > RATES_MS) this.#samples.shift();
   }
 
   /** Of each worker that has computed anything. */
-  workers(): readonly Rate[] {
-    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+  workers(): readonly WorkerRate[] {
+    const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
     if (!first || !last || first === last) return [];
     return [...last.workers].flatMap(([id, totals]) => {
       const before = first.workers.get(id) ?? emptyTotals();
@@ -49,14 +49,14 @@ export class Rates {
 
   /** The speed of the run over the sum of its workers' own, by the times that they say they computed. */
   efficiency(tokensPerStep: number): number | undefined {
-    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+    const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
     const own = this.workers().reduce((sum, { spent }) => sum + (1000 * spent.tokens) / spent.computeMs, 0);
     if (!first || !last || own === 0) return undefined;
     return ((last.step - first.step) * tokensPerStep) / (last.seconds - first.seconds) / own;
   }
 
   split(): Split | null {
-    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+    const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
     const rates = this.workers();
     if (!first || !last || rates.length === 0) return null;
     const steps = last.step - first.step;

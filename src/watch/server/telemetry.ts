@@ -6,7 +6,7 @@ import type { MetricsEvent } from '../../report/metrics.js';
 import { secondsOf } from '../../report/speed.js';
 import { thin } from '../../report/thin.js';
 import {
-  type Checkpoint,
+  type CheckpointInfo,
   type Evaluation,
   type LogEntry,
   OVER,
@@ -17,8 +17,8 @@ import {
   type Status,
   type Update,
 } from '../messages.js';
-import { Pace } from './pace.js';
 import { RATES_MS, Rates } from './rates.js';
+import { RunForecast } from './run-forecast.js';
 import { brief, StepHistory } from './step-history.js';
 import { type LiveSource, WorkerList } from './worker-list.js';
 
@@ -74,13 +74,13 @@ export class Telemetry {
   readonly #evaluations = new Feed<Evaluation>(Number.POSITIVE_INFINITY);
   readonly #log = new Feed<LogEntry>(MOST_LOG);
   readonly #samples = new Feed<Sample>(MOST_SAMPLES);
-  readonly #checkpoints = new Feed<Checkpoint>(MOST_CHECKPOINTS);
+  readonly #checkpoints = new Feed<CheckpointInfo>(MOST_CHECKPOINTS);
   /** Steps that updates have told of. */
   #told = 0;
   readonly #rates = new Rates();
   /** Steps of earlier starts. */
   #own = 0;
-  #pace: Pace;
+  #forecast: RunForecast;
   readonly #workerList: WorkerList;
   #mixed: boolean;
   #inexact: Inexact | undefined;
@@ -96,9 +96,9 @@ export class Telemetry {
     private readonly stop?: AbortSignal,
   ) {
     const course = courseOf(past);
-    this.#pace = new Pace(now);
+    this.#forecast = new RunForecast(now);
     for (const event of course) this.#record(event, null);
-    this.#pace = new Pace(now);
+    this.#forecast = new RunForecast(now);
     this.#own = this.history.length;
     this.#drain();
     this.#workerList = new WorkerList(course);
@@ -131,12 +131,12 @@ export class Telemetry {
 
   set state(state: RunState) {
     this.#state = state;
-    this.#pace.idle = this.#paused || IDLE.has(state);
+    this.#forecast.idle = this.#paused || IDLE.has(state);
   }
 
   set paused(paused: boolean) {
     this.#paused = paused;
-    this.#pace.idle = paused || IDLE.has(this.#state);
+    this.#forecast.idle = paused || IDLE.has(this.#state);
   }
 
   /** The run is over before its end. */
@@ -214,13 +214,13 @@ export class Telemetry {
   }
 
   #record(event: MetricsEvent, at: number | null): void {
-    if (event.event !== 'step' && event.event !== 'contributed') this.#pace.between();
+    if (event.event !== 'step' && event.event !== 'contributed') this.#forecast.between();
     switch (event.event) {
       case 'step': {
         const { step, loss, tokensPerSecond, lr, gradNorm = Number.NaN } = event;
         const seconds = (this.history.last?.seconds ?? 0) + secondsOf(event);
         this.history.append({ step, seconds, loss, tokensPerSecond, lr, gradNorm });
-        this.#pace.step(step, seconds);
+        this.#forecast.step(step, seconds);
         break;
       }
       case 'eval': {
@@ -256,7 +256,7 @@ export class Telemetry {
     const state = isOver ? this.#state : this.stop?.aborted ? 'stopping' : this.#paused ? 'paused' : this.#state;
     const isIdle = IDLE.has(this.#state) || state === 'paused';
     const efficiency = this.#rates.efficiency(this.facts.tokensPerStep);
-    const left = this.#pace.secondsLeft(this.facts.totalSteps);
+    const left = this.#forecast.secondsLeft(this.facts.totalSteps);
     return {
       state,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),

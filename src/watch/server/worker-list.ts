@@ -3,7 +3,7 @@ import type { MetricsEvent } from '../../report/metrics.js';
 import type { WorkerTotals } from '../../report/worker-totals.js';
 import { sumWorkers, type WorkerTotal, workerKey, workersOf } from '../../report/workers.js';
 import type { WorkerInfo } from '../messages.js';
-import type { Rate } from './rates.js';
+import type { WorkerRate } from './rates.js';
 import { brief } from './step-history.js';
 
 /** A worker as its coordinator sees it now. */
@@ -43,7 +43,7 @@ export class WorkerList {
   }
 
   /** Those that are there, then those that have left; `rates` are those of the last seconds. */
-  all(source: LiveSource | undefined, rates: readonly Rate[]): WorkerInfo[] {
+  all(source: LiveSource | undefined, rates: readonly WorkerRate[]): WorkerInfo[] {
     const rateOf = new Map(rates.map((rate) => [rate.id, rate]));
     const all = rates.reduce((sum, { spent }) => sum + spent.tokens, 0);
     const live = source?.workers() ?? [];

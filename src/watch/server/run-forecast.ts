@@ -13,7 +13,7 @@ interface End {
  * How long a run will take: its steps as they have gone of late, and per step what came between them since the start
  * (evaluations, samples, checkpoints). Pauses, and waiting for workers, say nothing of the steps to come.
  */
-export class Pace {
+export class RunForecast {
   #first: End | undefined;
   #newest: End[] = [];
   #idleMs = 0;

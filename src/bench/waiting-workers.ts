@@ -9,12 +9,12 @@ type Join = MessageFromWorker<'join'>;
  * Workers that are connected and wait to be measured. A worker that is not in the lobby is admitted to an engine; one
  * whose connection is closed comes back by itself, under the same name.
  */
-export class Lobby {
+export class WaitingWorkers {
   readonly #waiting = new Map<string, { readonly connection: CoordinatorConnection; readonly join: Join }>();
   #notify: () => void = () => {};
 
   /** The server's `onConnection`. */
-  readonly enter = (connection: CoordinatorConnection): void => {
+  readonly add = (connection: CoordinatorConnection): void => {
     let name: string | undefined;
     connection.onClose = () => {
       if (name !== undefined && this.#waiting.get(name)?.connection === connection) this.#waiting.delete(name);

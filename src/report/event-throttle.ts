@@ -1,7 +1,7 @@
 import { LineBudget } from './line-budget.js';
 
 /** Something that a member of the cluster causes, such as an event of metrics.jsonl. */
-export interface Happening {
+export interface MemberEvent {
   readonly event: string;
   readonly worker?: string;
   readonly reason?: string;
@@ -25,7 +25,7 @@ const MOST_GROUPS = 4;
  * without bound by joining and leaving in a loop, and whoever reads it still finds every name and bit class, but for
  * those of a member that makes up new ones without end: they are one group without a worker.
  */
-export class Thinner<T extends Happening> {
+export class EventThrottle<T extends MemberEvent> {
   readonly #budget = new LineBudget(LIMITS);
   /** By the time of their last one. */
   readonly #held = new Map<string, { readonly last: T; readonly count: number }>();
