@@ -15,13 +15,13 @@ export function arenaOf(engine: Pick<TrainingEngine, 'state'>, part: StatePart):
   return { weights, m: first, v: second }[part];
 }
 
-/** The host keeps this share of its free memory for others. */
+/** The fraction of the host's free memory that a copy of the state leaves free. */
 const SPARED_FRACTION = 0.1;
 
 /**
- * How a run's checkpoints are written; when, says `CheckpointSchedule`. One in the middle of training is copied to host
- * memory first, and hashed and written while the next steps go on; where the host has no memory for the copy, training
- * waits.
+ * Writes a run's checkpoints at the steps that `CheckpointSchedule` chooses. Within training it copies the state to
+ * host memory and hashes and writes the copy while the next steps run. Where the host has no memory for a copy,
+ * training waits for the write.
  */
 export class CheckpointWriter {
   #snapshot: StateSnapshot | undefined;
@@ -35,8 +35,9 @@ export class CheckpointWriter {
   ) {}
 
   /**
-   * Takes the state after `step` updates; `written` says when it is on disk, and only then is another one taken. No
-   * copy is made of the `final` state, which no step changes any more.
+   * Writes the state after `step` updates. Resolves when the state may change again; `written` resolves when the
+   * checkpoint is on disk. Call it again only after that. The `final` state is written without a copy, since no step
+   * changes it.
    */
   async save(step: number, final: boolean): Promise<{ readonly written: Promise<Saved> }> {
     const { run, engine, job } = this;

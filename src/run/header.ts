@@ -8,10 +8,13 @@ import { StateSnapshot } from '../train/snapshot.js';
 import type { TrainingJob } from './prepare.js';
 import { modelLine } from './run-facts.js';
 
-/** Bytes by what they are for. */
+/** Bytes by purpose. */
 export type BytesByUse = Readonly<Record<string, number>>;
 
-/** What a run is about to do and what it takes, as lines; `hostMemory`: what its backend keeps in main memory. */
+/**
+ * The lines printed before a run: its model, data, training, adapter and memory. `hostMemory`: what its backend keeps
+ * in main memory.
+ */
 export function headerLines(job: TrainingJob, hostMemory?: (layout: ParameterLayout) => BytesByUse): string[] {
   const { config, gpu, plan, shape, budget } = job;
   const { model, options, totalSteps, stepsPerEpoch } = config;
@@ -30,10 +33,13 @@ export function headerLines(job: TrainingJob, hostMemory?: (layout: ParameterLay
   ];
 }
 
-/** The copy of the state that a checkpoint takes, 12 bytes a parameter; a cluster's owner keeps sums and updates as well. */
+/**
+ * Main memory: a checkpoint's copy of the state takes 12 bytes a parameter; a cluster's owner also keeps sums and
+ * updates.
+ */
 function hostLine({ model, plan }: RunConfig, hostMemory?: (layout: ParameterLayout) => BytesByUse): string {
   const layout = new ParameterLayout(model, plan);
-  // Also where none is due by itself: a signal or the page may ask for one.
+  // Counted even where no checkpoint is scheduled: a signal or the page may ask for one.
   const uses = { 'copy for checkpoints': StateSnapshot.bytes(layout), ...hostMemory?.(layout) };
   const total = Object.values(uses).reduce((sum, bytes) => sum + bytes, 0);
   const listed = Object.entries(uses).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);

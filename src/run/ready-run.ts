@@ -10,7 +10,7 @@ import type { TrainRequest } from './request.js';
 import type { StopRequest } from './stop.js';
 import type { Tell } from './tell.js';
 
-/** What a run is asked for, who computes it, and who is told. */
+/** The request of a run, its backend and its listeners. */
 export interface RunContext {
   readonly request: TrainRequest;
   readonly backend: RunBackend;
@@ -20,7 +20,7 @@ export interface RunContext {
   readonly clock: RunClock;
 }
 
-/** A run that is all set. */
+/** A run that is ready for its training loop. */
 export interface ReadyRun extends RunContext {
   readonly job: TrainingJob;
   readonly engine: TrainingEngine;
@@ -28,6 +28,6 @@ export interface ReadyRun extends RunContext {
   readonly run: RunDirectory;
   readonly isNew: boolean;
   readonly from: number;
-  /** The events that the run has already. */
+  /** The events in its metrics.jsonl so far. */
   readonly past: readonly MetricsEvent[];
 }

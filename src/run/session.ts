@@ -16,20 +16,20 @@ import { beginState, checkResume, createRun, freeNames, openResumed, restore } f
 import { StopRequest } from './stop.js';
 import { noting, type Tell } from './tell.js';
 
-/** What a run holds, to be given back whatever ends it. */
+/** Resources of a run that are released however it ends. */
 interface RunResources {
-  /** A new run, which may be in the making. */
+  /** A new run's folder; pending while it is being made. */
   created?: Promise<RunDirectory>;
   run?: RunDirectory;
-  /** A run that goes on is being put back to its checkpoint: half of that would leave temporary files. */
+  /** The return of a resumed run to its checkpoint. It is awaited, because half of it would leave temporary files. */
   restoring?: Promise<void>;
   job?: TrainingJob;
 }
 
 /**
- * Begins a run or goes on with one, and trains to its end, or to where `hooks` end it. Prints nothing and leaves nothing
- * open. Throws the LantrainError that says what is wrong; LT_RUN_STOPPED where it is stopped before its first step: then a
- * new run is gone again, and what was being prepared ends by itself.
+ * Begins a run or resumes one, and trains to its end or until `hooks` stop it. Prints nothing and leaves nothing open.
+ * Throws a LantrainError that says what is wrong; LT_RUN_STOPPED where the run is stopped before its first step. In
+ * that case a new run's folder is removed, and unfinished preparation ends in the background.
  */
 export async function runTraining(
   request: TrainRequest,
@@ -64,11 +64,11 @@ export async function runTraining(
   }
 }
 
-/** Before its loop a new run, which may be in the making, leaves nothing behind. */
+/** Removes a new run, finished or in the making, that ends before its loop. */
 async function discardCreated({ created }: RunResources): Promise<void> {
   const fresh = await created?.catch(() => undefined);
   await fresh?.discard();
-  // A backend that begins may have been writing meanwhile.
+  // The backend's `begin` may have written files meanwhile.
   await fresh?.discard();
 }
 
@@ -87,7 +87,7 @@ async function trainRun(context: RunContext, resources: RunResources): Promise<R
   }
 }
 
-/** All that comes before the loop. */
+/** Everything before the training loop. */
 async function makeReady(context: RunContext, resources: RunResources): Promise<ReadyRun> {
   const { request, backend, tell, stop } = context;
   const { resume, init, data } = request;

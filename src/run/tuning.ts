@@ -25,7 +25,7 @@ import {
   withVariants,
 } from './matmul-contest.js';
 
-/** All contests of a model together may take so long. By itself, tuning must not be felt much. */
+/** Time for all contests of a model together: where the user asked for tuning, and where commands tune unasked. */
 const ASKED_MS = 40_000;
 const OWN_MS = { software: 8_000, hardware: 20_000 };
 
@@ -37,7 +37,7 @@ const CandidateResultSchema: z.ZodType<CandidateResult> = z.object({
 
 const CacheSchema = z.object({ contests: z.record(z.string(), z.array(CandidateResultSchema).min(1)) });
 
-/** What came of one shape class. */
+/** The result for one shape class. */
 export interface Tuned {
   readonly product: Product;
   readonly entries: readonly CandidateResult[];
@@ -49,20 +49,23 @@ export interface TuningRequest {
   readonly shaders: ShaderTexts;
   readonly model: ModelConfig;
   readonly shape: BatchShape;
-  /** What to be better than. */
+  /** The plan to improve on. */
   readonly plan: Plan;
-  /** Also variants whose bits are others than the plan's. */
+  /** Also tries variants whose bits differ from the plan's. */
   readonly anyBits: boolean;
-  /** Also where candidates were left untried before, for want of time. */
+  /** Also tunes shape classes of which some candidates are untried because the time was up before. */
   readonly again?: boolean;
-  /** How long it may take, where that is not what commands take. */
+  /** Time for all contests together; by default what commands take. */
   readonly budgetMs?: number;
-  /** Told before each contest that is held now, not for what the cache knows. */
+  /** Called before each contest that is held now; results from the cache are not counted. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly onNote?: (line: string) => void;
 }
 
-/** The best plan found on this adapter, now or before. Throws LT_GPU_ERROR where a kernel of `plan` computes wrongly. */
+/**
+ * The best plan found on this adapter, now or before, from the user's cache. Throws LT_GPU_ERROR where a kernel of
+ * `plan` computes wrongly and no other may replace it.
+ */
 export async function tune(request: TuningRequest): Promise<{ readonly plan: Plan; readonly tuned: readonly Tuned[] }> {
   const { gpu, shaders, model, shape, plan, anyBits, again, onProgress, onNote } = request;
   const cache = openCache(gpu, shaders, onNote);
@@ -78,7 +81,7 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
     return entries === undefined || (again && entries.some(({ examined }) => examined === undefined));
   };
   const open = products.filter((product) => isContested(product) && isOpen(product));
-  // Long shots get one class, the last, when all others are settled.
+  // Long shots are tried for the last class only, when all others are settled.
   const longShot = anyBits && hasLongShots(gpu.adapter) ? products.at(-1) : undefined;
   const kernels = new KernelCache(gpu, shaders);
   const own = gpu.adapter.software ? OWN_MS.software : OWN_MS.hardware;
@@ -131,7 +134,7 @@ interface TuningCache {
   save(): Promise<void>;
 }
 
-/** What was found on this adapter with this driver by these shaders. */
+/** The cached results of this adapter and driver with these shaders. */
 function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: string) => void): TuningCache {
   const identity = JSON.stringify([version(), adapter, Object.entries(shaders).sort()]);
   const name = createHash('sha256').update(identity).digest('hex').slice(0, 24);
@@ -156,7 +159,7 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
   };
 }
 
-/** Whether commands tune by themselves: not where LANTRAIN_TUNE=off says so. */
+/** Whether commands tune unasked: always, unless LANTRAIN_TUNE is `off`. */
 export function tunesByItself(): boolean {
   return process.env.LANTRAIN_TUNE !== 'off';
 }
@@ -183,7 +186,7 @@ export function tuningTable(tuned: readonly Tuned[]): string {
   return lines.join('\n');
 }
 
-/** How many are computed at once, where it is more than one. */
+/** ` x 4` where four products are computed at once; empty for one. */
 function times({ stack = 1 }: Product): string {
   return stack > 1 ? ` x ${stack}` : '';
 }

@@ -2,15 +2,18 @@ import type { z } from 'zod';
 
 export type Validated<T> =
   | { readonly ok: true; readonly data: T }
-  /** `wrong`: every fault with its path, in one line. `path` and `words`: the first one. */
+  /**
+   * `wrong`: the faults with their paths, in one line. `path` (dotted, empty for the value itself) and `words`: the
+   * first fault.
+   */
   | { readonly ok: false; readonly wrong: string; readonly path: string; readonly words: string };
 
-/** So many faults are told; a file that has more is another kind of file. */
+/** Faults that are listed; a file with more is probably of another kind. */
 const MOST_FAULTS = 3;
 
 /**
- * `value` as `schema` wants it, or what is wrong with it in words that go on from its name: `must be at least 1`. A
- * schema's own messages stand; zod's are never shown to a user.
+ * `value` parsed by `schema`, or its faults in words that continue a sentence after its name: `must be at least 1`. A
+ * schema's own messages are used; zod's are never shown to a user.
  */
 export function validate<T>(schema: z.ZodType<T>, value: unknown): Validated<T> {
   const parsed = schema.safeParse(value, { error: wordsOf });
