@@ -24,28 +24,28 @@ const TIMED_MS = 20_000;
 const FEWEST_STEPS = 3;
 const MOST_STEPS = 50;
 
-/** One setting: who computes what batch. */
+/** One setting: the workers and the batch. */
 export interface SettingRequest {
-  /** With the setting's own batch. */
+  /** The shape, with this setting's batch. */
   readonly bench: BenchShape;
-  /** Workers that wait in the lobby. */
+  /** Names of the waiting workers that take part. */
   readonly names: readonly string[];
   readonly waiting: WaitingWorkers;
-  /** What is trained on; random tokens when absent. */
+  /** The training data; undefined: random tokens. */
   readonly data: Dataset | undefined;
-  /** Of the coordinator: another one for every setting. */
+  /** The coordinator's incarnation, different for every setting. */
   readonly incarnation: number;
-  /** Timed steps, chosen by time when absent, and those before them. */
+  /** Timed steps (absent: chosen by time), and untimed steps before them. */
   readonly steps?: number;
   readonly skip: number;
-  /** Rejects when a worker's process has ended. */
+  /** Rejects when a worker's process ends. */
   readonly failed: Promise<never>;
   readonly onProgress: (done: number, total: number) => void;
 }
 
 export type MeasuredSetting = Omit<Setting, 'event' | 'scaling' | 'workers' | 'batch' | 'efficiency'>;
 
-/** Times steps of a cluster whose coordinator is here, on `gpu`. */
+/** Times steps of a cluster whose coordinator runs in this process on `gpu`. */
 export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise<MeasuredSetting> {
   const { bench, names, waiting, data, incarnation, skip, failed, onProgress } = request;
   const { options, model, shape } = bench;
@@ -65,7 +65,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
     minWorkers: names.length,
     exact: false,
     audit: 0,
-    // Whoever comes computes; nobody confirms anything here.
+    // All workers may compute, and nothing is confirmed.
     ownClass: { name: 'bench', nonce: new Uint8Array(PROBE_NONCE_BYTES), salted: { reference: '', run: '' } },
     ownerComputes: false,
     onNote: (note) => {
@@ -128,7 +128,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
   }
 }
 
-/** The micro-batches of a step (1 is the first): of the data, or random tokens, new ones each step. */
+/** A function from a step (from 1) to its micro-batches: from the data, or new random tokens for each step. */
 function batchesOf(bench: BenchShape, data: Dataset | undefined): (step: number) => MicroBatch[] {
   const { options, model, shape } = bench;
   if (data === undefined)
@@ -139,7 +139,7 @@ function batchesOf(bench: BenchShape, data: Dataset | undefined): (step: number)
   return (step) => microBatches(data.train, windows.startsOf(step - 1), context, shape.batch);
 }
 
-/** A worker tells of a step after it has sent the last of it, which can be after the step's end. */
+/** A worker reports a step after sending its last bytes, maybe after the step's end. This long is waited for that. */
 const TELL_MS = 100;
 
 async function haveTold(members: readonly RemoteWorker[]): Promise<void> {
@@ -163,7 +163,7 @@ function countersOf(engine: ClusterEngine, members: readonly RemoteWorker[]) {
   };
 }
 
-/** Of a step, the mean of its workers. */
+/** What the workers reported of one step: their mean. */
 function saidBetween(before: Counters, after: Counters, workers: number): Said {
   const each = (key: keyof Said) => (after[key] - before[key]) / workers;
   return { computeMs: each('computeMs'), uploadMs: each('uploadMs'), downloadMs: each('downloadMs') };

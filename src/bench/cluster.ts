@@ -29,25 +29,25 @@ import { WaitingWorkers } from './waiting-workers.js';
 export interface ClusterBenchRequest extends Omit<BenchRequest, 'plan'> {
   /** Numbers of workers, ascending. */
   readonly workers: readonly number[];
-  /** Steps before the timed ones. */
+  /** Untimed steps at the start. */
   readonly skip: number;
-  /** Wait for workers from other machines here, instead of starting some. */
+  /** Address to wait on for workers of other machines. Absent: workers are started on this machine. */
   readonly listen?: { readonly host: string; readonly port: number };
   readonly plain: boolean;
   readonly svg?: string;
   readonly intake: boolean;
 }
 
-/** Where what is measured goes. */
+/** The outputs of the benchmark. */
 export interface ClusterBenchOutput {
   /** A result, for programs. */
   readonly event: (event: Setting | ({ readonly event: 'bench-intake' } & Intake)) => void;
   /** A row of the table of settings, for people. */
   readonly row: (text: string) => void;
-  /** Whatever else there is to say. */
+  /** Other lines, for people. */
   readonly line: (text: string) => void;
   readonly progress: Progress;
-  /** What to paste on another machine, which reaches this one at `host`. */
+  /** Lines with the command for another machine, which reaches this one at `host`. */
   readonly joinLines: (url: string, host: string) => readonly string[];
 }
 
@@ -56,7 +56,7 @@ const LOCAL_JOIN_MS = 120_000;
 const INTAKE_ROUNDS = 5;
 const INTAKE_FRAMES = 200;
 
-/** `lantrain bench cluster`: what workers bring, alone and together. */
+/** `lantrain bench cluster`: measures the speed of workers, alone and together. */
 export async function benchCluster(request: ClusterBenchRequest, output: ClusterBenchOutput): Promise<void> {
   if (request.svg !== undefined) checkWritableFile(request.svg);
   const bench = benchShape(request.preset, request.explicit);
@@ -127,7 +127,7 @@ class ClusterBench {
         await measure('strong', names.slice(0, count), batch);
         await measure('weak', names.slice(0, count), count * batch);
       }
-      // They come back after each setting; those who are here are told that it was the last.
+      // Workers reconnect after each setting; then they are told that it was the last one.
       const isBack = (waiting: readonly string[]) => names.every((name) => waiting.includes(name));
       if (!isLocal) await this.#waiting.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
@@ -137,7 +137,7 @@ class ClusterBench {
     }
   }
 
-  /** A device is given back at once: its memory is needed again. */
+  /** Runs `use` with a device, and destroys the device at once, because its memory is needed again. */
   async #withGpu<T>(use: (gpu: Gpu) => T | Promise<T>): Promise<T> {
     const gpu = await openGpu(this.request.adapter);
     try {
@@ -175,7 +175,7 @@ class ClusterBench {
     return this.#server;
   }
 
-  /** Workers of other machines, as many as are asked for. */
+  /** Waits for `count` workers of other machines and returns their names. */
   async #gather(count: number): Promise<string[]> {
     const { host } = this.request.listen ?? { host: '127.0.0.1' };
     const { host: shown, remark } = await ownAddress(host);
@@ -186,7 +186,7 @@ class ClusterBench {
     return this.#waiting.names.slice(0, count);
   }
 
-  /** One process without a network: the same shape on what one worker has. */
+  /** Measures one process without a network: the same shape on one worker's part of the processor. */
   async #train(core: number | undefined): Promise<void> {
     const { options } = this.bench;
     const { steps, adapter } = this.request;
@@ -209,7 +209,7 @@ class ClusterBench {
     });
   }
 
-  /** `cores`: of the workers to start for it; absent, they wait in the lobby. */
+  /** `cores`: one for each worker to start; absent: the workers are connected already. */
   async #measure(
     scaling: Scaling,
     names: readonly string[],

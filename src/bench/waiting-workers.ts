@@ -6,8 +6,8 @@ import { LantrainError } from '../errors.js';
 type Join = MessageFromWorker<'join'>;
 
 /**
- * Workers that are connected and wait to be measured. A worker that is not in the lobby is admitted to an engine; one
- * whose connection is closed comes back by itself, under the same name.
+ * Connected workers that wait to be measured. A worker leaves the list when it is admitted to an engine. When its
+ * connection is closed, it reconnects under the same name.
  */
 export class WaitingWorkers {
   readonly #waiting = new Map<string, { readonly connection: CoordinatorConnection; readonly join: Join }>();
@@ -33,7 +33,10 @@ export class WaitingWorkers {
     return [...this.#waiting.keys()].sort();
   }
 
-  /** Resolves when `ready` holds of the names that wait; `failed` may reject earlier. Throws LT_CLUSTER_TIMEOUT. */
+  /**
+   * Resolves when `ready` is true for the names of the waiting workers. Rejects when `failed` does. Throws
+   * LT_CLUSTER_TIMEOUT after `timeoutMs`; 0: never.
+   */
   async until(ready: (names: readonly string[]) => boolean, timeoutMs: number, failed: Promise<never>): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const done = new Promise<void>((resolve, reject) => {
@@ -53,7 +56,7 @@ export class WaitingWorkers {
     }
   }
 
-  /** Hands a worker to an engine as if it had just connected. */
+  /** Passes a waiting worker to an engine as if it had just connected. */
   admit(name: string, engine: ClusterEngine): void {
     const worker = this.#waiting.get(name);
     if (worker === undefined) throw new LantrainError('LT_CLUSTER_CLOSED', `${name} has left`);
@@ -62,7 +65,7 @@ export class WaitingWorkers {
     worker.connection.onControl.join(worker.join);
   }
 
-  /** Sends those who still wait home. */
+  /** Tells the workers that still wait that all is done. */
   dismiss(): void {
     for (const { connection } of this.#waiting.values()) connection.send(stopBecause('done'));
   }

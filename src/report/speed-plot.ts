@@ -8,8 +8,8 @@ const AIR = 8;
 const MOST_POINTS = 300;
 
 /**
- * Tokens/s over the steps: of some neighbours together as a line, and from the slowest to the fastest of them as a band
- * behind it. Empty for fewer than two steps.
+ * An SVG figure of tokens/s over the steps. The line is the mean of groups of neighbours, the band behind it reaches
+ * from their slowest to their fastest. Empty for fewer than two steps.
  */
 export function speedPlot(steps: readonly StepEvent[]): string {
   const size = Math.max(1, Math.ceil(steps.length / MOST_POINTS));

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { printLine } from '../output.js';
 import { shown } from '../shown.js';
 
-/** `lantrain export`. */
+/** Adds `lantrain export`. */
 export function addExport(program: Command, finish: (code: number) => void): void {
   program
     .command('export')

@@ -3,7 +3,7 @@ import { GENERATE_DEFAULTS, type GenerateOptions } from '../../run/generate-opti
 import { amount, whole } from '../numbers.js';
 import { shown } from '../shown.js';
 
-/** `lantrain generate`. */
+/** Adds `lantrain generate`. */
 export function addGenerate(program: Command, finish: (code: number) => void): void {
   program
     .command('generate')
