@@ -21,9 +21,9 @@ export function remarkLine(line: string): void {
 }
 
 /**
- * Makes all output of this process printable (see `guardTerminal`). When a stream fails, because its reader is gone
- * (EPIPE; EIO for a closed terminal) or the disk is full (ENOSPC), the command ends: silently where nobody reads the
- * stream any more, else with one line. After `outputIsOptional` it continues instead.
+ * Makes all output of this process printable (see `guardTerminal`). When standard output fails, because its reader is
+ * gone (EPIPE; EIO for a closed terminal) or the disk is full (ENOSPC), the command ends: silently where nobody reads
+ * it any more, else with one line. After `outputIsOptional` it continues instead.
  */
 export function guardOutput(): void {
   for (const name of ['stdout', 'stderr'] as const) {

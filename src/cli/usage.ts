@@ -46,7 +46,7 @@ const COLLECTED: Readonly<Record<string, string>> = {
 export function addChecks(program: Command, onNote: (line: string) => void): void {
   for (const command of allCommands(program)) {
     const seen = new Map<string, { readonly option: Option; readonly value: unknown }>();
-    // Runs before commander parses the value. Its types do not show that Option can be extended.
+    // Runs before commander parses the value. Commander's types do not show that Command extends EventEmitter.
     for (const option of command.options)
       (command as unknown as EventEmitter).prependListener(`option:${option.name()}`, (value: unknown) => {
         const flag = flagOf(option);

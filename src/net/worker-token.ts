@@ -19,8 +19,9 @@ export interface TokenSources {
 }
 
 /**
- * The token of the URL, the one that is given, of a file, of the environment or of whoever is asked, the first that there
- * is. Throws LT_CLUSTER_TOKEN, or LT_USAGE_OPTION where more than one of the first three is given.
+ * The first token found, in this order: the URL's, the given one, the file's, the environment's, the one that `ask`
+ * returns. Throws LT_CLUSTER_TOKEN where there is none or it is malformed, or LT_USAGE_OPTION where more than one of
+ * the first three is given.
  */
 export async function workerToken({ url, token, file, ask }: TokenSources): Promise<string> {
   const given = token ?? url;

@@ -1,14 +1,14 @@
 import { emptyTotals, type WorkerTotals } from '../../report/worker-totals.js';
 import type { Split } from '../messages.js';
 
-/** Figures are means of so long. */
+/** Rates are means over this time. */
 export const RATES_MS = 10_000;
 
-/** The totals at one moment. */
+/** The totals at one time. */
 export interface RateSample {
   readonly at: number;
   readonly step: number;
-  /** Time in steps. */
+  /** Seconds spent in steps. */
   readonly seconds: number;
   readonly workers: ReadonlyMap<number, Readonly<WorkerTotals>>;
   readonly sumMs: number;
@@ -22,20 +22,20 @@ export interface WorkerRate {
   readonly rate: number;
 }
 
-/** What workers did in the last seconds, from totals that were noted after some of the steps. */
+/** Rates of the workers in the last seconds, from totals that `note` is given after some of the steps. */
 export class Rates {
   #samples: RateSample[] = [];
 
   note(sample: RateSample): void {
     const before = this.#samples.at(-1);
     if (before?.step === sample.step) return;
-    // A worker that leaves takes its totals along: the rates of the time before are not known any more.
+    // When a worker leaves, its totals are gone, so earlier samples cannot be used any more.
     if (before !== undefined && [...before.workers.keys()].some((id) => !sample.workers.has(id))) this.#samples = [];
     this.#samples.push(sample);
     while (this.#samples.length > 2 && sample.at - this.#samples[0].at > RATES_MS) this.#samples.shift();
   }
 
-  /** Of each worker that has computed anything. */
+  /** The rate of each worker that has computed anything. */
   workers(): readonly WorkerRate[] {
     const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
     if (!first || !last || first === last) return [];
@@ -47,7 +47,7 @@ export class Rates {
     });
   }
 
-  /** The speed of the run over the sum of its workers' own, by the times that they say they computed. */
+  /** The run's speed over the sum of its workers' speeds, by the compute times that they report. */
   efficiency(tokensPerStep: number): number | undefined {
     const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
     const own = this.workers().reduce((sum, { spent }) => sum + (1000 * spent.tokens) / spent.computeMs, 0);
@@ -68,7 +68,7 @@ export class Rates {
       step,
       compute,
       upload,
-      // What a worker calls waiting has evaluations, checkpoints and pauses in it, which are no part of a step.
+      // The waiting that a worker reports includes evaluations, checkpoints and pauses, which are not part of a step.
       wait: round(step - compute - upload - download),
       download,
       sum: round((last.sumMs - first.sumMs) / steps),

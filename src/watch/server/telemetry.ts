@@ -22,18 +22,18 @@ import { RunForecast } from './run-forecast.js';
 import { brief, StepHistory } from './step-history.js';
 import { type LiveSource, WorkerList } from './worker-list.js';
 
-/** Buckets of the whole history, and of its evaluations. */
+/** Buckets of the whole history, and of all evaluations. */
 const HISTORY_POINTS = 800;
-/** Buckets of a part of it. */
+/** Most buckets of a requested part. */
 const MOST_POINTS = 1600;
 const MOST_LOG = 300;
 const MOST_SAMPLES = 60;
 const MOST_CHECKPOINTS = 200;
 
-/** In which no step is computed. */
+/** States in which no step is computed. */
 const IDLE: ReadonlySet<RunState> = new Set(['starting', 'waiting', 'paused']);
 
-/** A list whose newest entries are kept, and where the last update ended. */
+/** A list that keeps its newest entries and knows those since the last update. */
 class Feed<T> {
   #items: T[] = [];
   #fresh: T[] = [];
@@ -60,13 +60,13 @@ class Feed<T> {
 }
 
 /**
- * What the page shows of one run. Recording an event is a few stores; everything else is worked out when `update` or
- * `snapshot` is called, which nobody does while nobody watches.
+ * The data of one run for its page. Recording an event is cheap. Everything else is computed in `update` and
+ * `snapshot`, which are called only while somebody watches.
  */
 export class Telemetry {
   readonly history = new StepHistory();
   live: LiveSource | undefined;
-  /** Where other machines reach the page. */
+  /** The page's URL for other machines. */
   address: string | undefined;
   #state: RunState = 'starting';
   #reason: string | undefined;
@@ -75,10 +75,10 @@ export class Telemetry {
   readonly #log = new Feed<LogEntry>(MOST_LOG);
   readonly #samples = new Feed<Sample>(MOST_SAMPLES);
   readonly #checkpoints = new Feed<CheckpointInfo>(MOST_CHECKPOINTS);
-  /** Steps that updates have told of. */
+  /** Entries of the history that updates have sent. */
   #told = 0;
   readonly #rates = new Rates();
-  /** Steps of earlier starts. */
+  /** Index of the first entry of this start. */
   #own = 0;
   #forecast: RunForecast;
   readonly #workerList: WorkerList;
@@ -88,7 +88,7 @@ export class Telemetry {
   #status = '';
   #workers = '';
 
-  /** `past`: the events that the run has already; `stop` is aborted once the run is to end. */
+  /** `past`: the run's events so far. `stop`: aborted once the run is to end. */
   constructor(
     readonly facts: RunFacts,
     past: readonly MetricsEvent[] = [],
@@ -124,7 +124,7 @@ export class Telemetry {
     this.#record(event, Date.now());
   }
 
-  /** Something that is no metrics event. */
+  /** Adds a line to the page's log. */
   log(kind: string, text: string, worker?: string): void {
     this.#log.push({ at: Date.now(), step: this.step, kind, text, ...(worker === undefined ? {} : { worker }) });
   }
@@ -139,14 +139,14 @@ export class Telemetry {
     this.#forecast.idle = paused || IDLE.has(this.#state);
   }
 
-  /** The run is over before its end. */
+  /** The run ended before its last step. */
   end(state: 'stopped' | 'failed', reason?: string): void {
     this.state = state;
     this.#reason = reason;
     this.log(state, reason ?? '');
   }
 
-  /** Everything up to the last `update`, for who has just come. */
+  /** The messages for a new page: everything up to the last `update`. */
   snapshot(): ServerMessage[] {
     const columns = this.history.columns(0, this.#told, HISTORY_POINTS);
     return [
@@ -165,19 +165,19 @@ export class Telemetry {
     ];
   }
 
-  /** The entries of steps `from` to `to`: the first one, and the one after the last. */
+  /** The entries of steps `from` to `to`: the index of the first, and that after the last. */
   entriesOf(from: number, to: number): readonly [number, number] {
     return [this.history.indexOf(from), this.history.indexOf(to + 1)];
   }
 
-  /** Entries in at most so many buckets, and no more of them than a screen shows. */
+  /** Entries [begin, end) in at most `points` buckets, limited to what a screen shows. */
   range(begin: number, end: number, points: number) {
     return this.history.columns(begin, end, Math.min(points, MOST_POINTS));
   }
 
-  /** What is new since the last call; undefined when nothing is. */
+  /** The news since the last call; undefined where there are none. */
   update(): Update | undefined {
-    this.#mark();
+    this.#noteRates();
     const steps = this.#told < this.history.length ? this.history.columns(this.#told) : undefined;
     this.#told = this.history.length;
     const lists = {
@@ -270,7 +270,7 @@ export class Telemetry {
     };
   }
 
-  /** Tokens of the steps of this start's last `seconds` over their time; without it, of all steps of the run. */
+  /** Tokens/s over this start's last `seconds` in steps; without `seconds`, over all steps of the run. */
   #speed(seconds?: number): number {
     const { length } = this.history;
     const least = seconds === undefined ? 0 : this.#own;
@@ -282,7 +282,7 @@ export class Telemetry {
     return ((end.step - begin.step) * this.facts.tokensPerStep) / (end.seconds - begin.seconds);
   }
 
-  #mark(): void {
+  #noteRates(): void {
     if (this.live === undefined) return;
     const workers = new Map(this.live.workers().map(({ id, totals }) => [id, { ...totals }]));
     const { step = 0, seconds = 0 } = this.history.last ?? {};
@@ -290,5 +290,5 @@ export class Telemetry {
   }
 }
 
-/** What is not a number was null. */
+/** NaN was sent as null. */
 const lossOf = (key: 'train' | 'val') => (evaluation: Evaluation) => evaluation[key] ?? Number.NaN;
