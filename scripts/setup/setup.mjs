@@ -29,8 +29,8 @@ async function ensureBuilt() {
 /**
  * Set-up for `launch.mjs`, which then runs lantrain in the same process. Ends the process with a message where set-up
  * fails.
- * @param needsAdapter whether a missing adapter is an end; else it is looked for only after other work, and lacked with
- *   a message: not every command needs one
+ * @param needsAdapter whether a missing adapter ends the process. Otherwise an adapter is looked for only after other
+ *   work, and a missing one is only reported, because not every command needs one
  */
 export async function prepare(needsAdapter) {
   const restore = endInOrder();

@@ -25,7 +25,7 @@ describe('runs without a name of their own', () => {
     const dir = scratch();
     function* paths() {
       for (const name of ['a', 'b', 'c']) {
-        // An empty folder is another's that has just begun.
+        // An empty folder may belong to another run that has just begun.
         if (name === 'a') mkdirSync(join(dir, name));
         if (name === 'b') writeFileSync(join(dir, name), '');
         yield join(dir, name);
@@ -65,7 +65,7 @@ describe('a run that fails before it begins leaves nothing', () => {
     const run = await RunDirectory.create(join(dir, 'deep/runs/a'), CONFIG);
     await run.discard();
     expect(readdirSync(dir)).toEqual(['mine']);
-    // A folder that was there before stays.
+    // A folder that existed before is kept.
     await (await RunDirectory.create(join(dir, 'mine'), CONFIG)).discard();
     expect(readdirSync(dir, { recursive: true })).toEqual(['mine']);
   });

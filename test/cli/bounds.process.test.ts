@@ -16,11 +16,11 @@ const folder = workFolder();
 const at = (...names: string[]) => join(folder.path, ...names);
 afterAll(() => folder.remove());
 
-/** Lists of a thousand million layers would take gigabytes, and a minute. */
+/** A list of a thousand million layers would take gigabytes and a minute. */
 const MOST_MEGABYTES = 300;
 const ENDS_IN_MS = 30_000;
 
-/** In little memory: where it takes more, Node aborts it and says so on standard error. */
+/** Runs in little memory. Where it needs more, Node aborts with a message on standard error. */
 const command = (args: readonly string[]) =>
   lantrain(args, {
     cwd: folder.path,
@@ -67,7 +67,7 @@ describe('one schema of shapes', () => {
         const count = parameterCount(model);
         expect(count).toBeGreaterThan(BOUNDS.parameters);
         expect(at(model)).toContain(`${count.toPrecision(3)} parameters`);
-        // The largest number of layers that is let through is that of the list, too.
+        // The largest number of layers that is accepted.
         const layers = [...Array(400).keys()].findLast((n) => n > 0 && at({ ...model, layers: n }) === undefined) ?? 0;
         expect(parameterCount({ ...model, layers })).toBeLessThanOrEqual(BOUNDS.parameters);
         expect(parameterCount({ ...model, layers: layers + 1 })).toBeGreaterThan(BOUNDS.parameters);
@@ -195,7 +195,7 @@ describe('a shape beyond the bounds is refused in one line, in little memory', (
 });
 
 describe('a safetensors header that lies', () => {
-  /** A file with this header, said to have `bytes` bytes, and nothing after it. */
+  /** A file with this header, which claims `bytes` bytes, and no data. */
   const forge = (header: string, bytes = header.length) => {
     const path = at('lies.safetensors');
     const length = Buffer.alloc(8);

@@ -28,7 +28,7 @@ test('a budget gives each its own, to all of a kind no more than a share, and is
   expect(taken('a', 'dave', 5)).toBe(2);
 });
 
-/** What is written of `events`, one every `everyMs`. */
+/** What is written of `events` that come every `everyMs`. */
 function written(events: Iterable<MemberEvent>, everyMs: number): MemberEvent[] {
   const lines: MemberEvent[] = [];
   const throttle = new EventThrottle<MemberEvent>((one) => void lines.push(one));
