@@ -67,7 +67,7 @@ describe('one schema of shapes', () => {
         const count = parameterCount(model);
         expect(count).toBeGreaterThan(BOUNDS.parameters);
         expect(at(model)).toContain(`${count.toPrecision(3)} parameters`);
-        // The largest number of layers that is accepted.
+        // The bound counts parameters by a formula, which must agree with the list of parameters.
         const layers = [...Array(400).keys()].findLast((n) => n > 0 && at({ ...model, layers: n }) === undefined) ?? 0;
         expect(parameterCount({ ...model, layers })).toBeLessThanOrEqual(BOUNDS.parameters);
         expect(parameterCount({ ...model, layers: layers + 1 })).toBeGreaterThan(BOUNDS.parameters);

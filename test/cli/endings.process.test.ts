@@ -203,7 +203,7 @@ slowTest(
       tokens?: number;
       tokensPerSecond?: number;
     };
-    // The clock may be late by up to half of the wait.
+    // The test may notice events late, but by less than half of the wait.
     const slack = WAIT_MS / 2000;
     expect(Number(tokens) / Number(tokensPerSecond)).toBeLessThan(tookSeconds + slack);
     const [, left] = /step 1\/3 .* (\d+)s left/.exec(run.text) ?? [];

@@ -27,7 +27,7 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
 let flags: ReadonlyMap<string, ReadonlySet<string>>;
 
 beforeAll(async () => {
-  // Gets the command line without running it: the replaced `parse` passes the program on and never returns.
+  // Gets the command line without running it: the replaced `parseAsync` passes the program on and never resolves.
   const program = await new Promise<Command>((built) => {
     vi.spyOn(Command.prototype, 'parseAsync').mockImplementation(function (this: Command) {
       built(this);
