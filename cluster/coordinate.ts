@@ -9,14 +9,17 @@ import { CLUSTER_OPTIONS } from './cluster-options.js';
 import type { CoordinateRequest } from './request.js';
 
 /**
- * Trains a model, or goes on with a run, by workers that join: this process owns the state and takes the steps. Resolves
- * when the run has ended; `hooks.onEvent` is told where workers join (`listening`), and `hooks.signal` ends it early, with a
- * checkpoint. Throws the LantrainError that says what is wrong, see `runTraining`.
+ * Trains a model, or resumes a run, with workers that join. This process owns the state and takes the steps. Resolves
+ * when the run has ended. `hooks.onEvent` is told where workers can join (`listening`). `hooks.signal` stops the run
+ * early, with a checkpoint.
+ *
+ * Throws a LantrainError as `train` does; also LT_CLUSTER_LISTEN where the address is not available,
+ * LT_CLUSTER_CERTIFICATE or LT_CLUSTER_ACCESS for the user's own certificate.
  */
 export async function coordinate(request: CoordinateRequest, hooks?: RunHooks): Promise<RunResult> {
   const { listen, cert, key, ...own } = settle(CLUSTER_OPTIONS, request);
   const [host, port] = listen === undefined ? [anyAddress()] : listenAddress(listen);
-  // Before the long work: a certificate that will not do is none of the run's business.
+  // Checked before the long work.
   if (cert !== undefined) await ownPair(cert, key);
   const isResumed = request.resume !== undefined;
   const settings = { ...own, host, port, cert, key, adapter: request.adapter, isResumed };

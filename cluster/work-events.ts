@@ -1,52 +1,52 @@
 /** What a list of workers has room for: characters of a worker's name. */
 export const LONGEST_NAME = 64;
 
-/** A coordinator that answered on this network. Anybody may say that there is one. */
+/** A coordinator that answered on this network. Anybody on the network can answer. */
 export interface FoundCoordinator {
   readonly name: string;
-  /** lantrain's version there. */
+  /** The version of lantrain there. */
   readonly version: string;
   /** The join URL, without a token. */
   readonly url: string;
   readonly host: string;
   readonly port: number;
-  /** It takes connections without TLS. */
+  /** Whether it takes connections without TLS. */
   readonly plain: boolean;
 }
 
-/** What a worker tells, in this order; it joins again where the line breaks. */
+/** The events of a worker, in this order. It joins again when the connection breaks. */
 export type WorkEvent =
-  /** No URL is given: it looks for coordinators on this network. */
+  /** It looks for coordinators on this network, because no URL was given. */
   | { readonly event: 'search' }
   | { readonly event: 'found'; readonly coordinators: readonly FoundCoordinator[] }
-  /** What it will compute on. */
+  /** The adapter that it computes on. */
   | { readonly event: 'adapter'; readonly adapter: string; readonly software: boolean }
-  /** The coordinator has let it in. */
+  /** The coordinator has accepted it. */
   | { readonly event: 'joined'; readonly host: string; readonly port: number }
-  /** It learns what to compute: its number, and the step that the run is at. */
+  /** It has the run's configuration: its number, and the run's current step. */
   | { readonly event: 'welcome'; readonly worker: number; readonly step: number }
-  /** The adapter cannot run the plan's kernels and takes its own, whose bits differ. */
+  /** The adapter cannot run the plan's kernels. It uses its own, whose bits differ. */
   | { readonly event: 'own-kernels' }
   | { readonly event: 'compiling'; readonly done: number; readonly total: number }
-  /** The weights after `step` are in place: it waits for a part of the next step. */
+  /** It has the weights after `step` and waits for an assignment of the next step. */
   | { readonly event: 'waiting'; readonly step: number }
-  /** It has computed a part of a step. */
+  /** It has computed an assignment. */
   | {
       readonly event: 'computed';
       readonly step: number;
       readonly tokens: number;
       readonly milliseconds: number;
-      /** Of the step's tokens, 0 to 1. */
+      /** Its fraction of the step's tokens, 0 to 1. */
       readonly share: number;
     }
-  /** The line broke; it tries again. Told once, not at every try. */
+  /** The connection broke, and it retries. Told once, not at every attempt. */
   | { readonly event: 'lost'; readonly reason: string }
   | ({ readonly event: 'end' } & WorkResult);
 
-/** How a worker's stay with a run has ended. */
+/** The result of a worker. */
 export interface WorkResult {
-  /** `done`: the run is done; `left`: it was told to leave. */
+  /** `done`: the run is done. `left`: the signal was aborted. */
   readonly how: 'done' | 'left';
-  /** Tokens that it has computed. */
+  /** Tokens that it computed. */
   readonly tokens: number;
 }

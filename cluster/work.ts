@@ -17,32 +17,32 @@ import { EngineKeeper } from './worker/engine-keeper.js';
 import { Membership, type MembershipNote } from './worker/membership.js';
 
 export interface WorkOptions {
-  /** The URL that the coordinator printed; without one, a coordinator is looked for on this network. */
+  /** The join URL that the coordinator printed. Default: looks for a coordinator on this network. */
   readonly url?: string;
-  /** The coordinator's token, where the URL has none; else that of the environment's LANTRAIN_TOKEN. */
+  /** The coordinator's token, where the URL has none. Default: the environment variable LANTRAIN_TOKEN. */
   readonly token?: string;
-  /** A file with the token and no more. */
+  /** The path of a file that holds only the token. */
   readonly tokenFile?: string;
-  /** What the coordinator calls this worker; host and process by default. */
+  /** The worker's name, at most 64 characters. Default: host name and process id. */
   readonly name?: string;
-  /** The GPU whose name contains this. */
+  /** Takes the first adapter whose name contains this text. Default: the system's choice. */
   readonly adapter?: string;
-  /** ws without TLS, also to other machines. */
+  /** Allows connections without TLS to other machines. Default false. */
   readonly plain?: boolean;
-  /** Gives up after so many seconds without a coordinator; 0: never. */
+  /** Seconds without a coordinator after which it gives up; 0: never. Default 0. */
   readonly patience?: number;
-  /** Computes layers again in backward: less memory, more time, the same bits. */
+  /** Computes layers again in the backward pass: less memory, more time, the same bits. Default false. */
   readonly recompute?: boolean;
-  /** Milliseconds to sleep after each micro-batch, to try a slow worker. */
+  /** Milliseconds to sleep after each micro-batch, to simulate a slow worker. Default 0. */
   readonly drag?: number;
 }
 
 export interface WorkHooks {
-  /** Told in order, as things happen. */
+  /** Called with each event, in order. */
   onEvent?(event: WorkEvent): void;
-  /** Asked for the token where neither options nor environment have one. */
+  /** Called for the token where neither the options nor the environment have one. */
   askForToken?(): Promise<string>;
-  /** Aborted, the worker leaves in good order: others compute what it had in hand. */
+  /** Aborted: the worker leaves, and others compute the rest of its assignments. */
   readonly signal?: AbortSignal;
 }
 
@@ -61,12 +61,12 @@ const Options = z.strictObject({
 });
 
 /**
- * Computes for a coordinator until the run is done, and comes back by itself when the line breaks. The adapter's memory is
- * free afterwards.
+ * Computes for a coordinator until the run is done. Reconnects when the connection breaks. The adapter's memory is free
+ * afterwards.
  *
- * Throws what trying again does not mend: LT_USAGE_OPTION, LT_GPU_NONE and LT_GPU_MEMORY, and of the cluster LT_CLUSTER_URL,
- * _TOKEN, _FINGERPRINT, _PLAIN, _VERSION, _FOREIGN, _BIT_CLASS and _MALFORMED; LT_CLUSTER_CONNECT where no coordinator is
- * found, or once its patience is over.
+ * Throws errors that a retry does not fix: LT_USAGE_OPTION, LT_GPU_NONE and LT_GPU_MEMORY, and of the cluster
+ * LT_CLUSTER_URL, _TOKEN, _FINGERPRINT, _PLAIN, _VERSION, _FOREIGN, _BIT_CLASS and _MALFORMED; LT_CLUSTER_CONNECT where
+ * no coordinator is found, or after `patience`.
  */
 export async function work(options: WorkOptions = {}, hooks: WorkHooks = {}): Promise<WorkResult> {
   const checked = validate(Options, options);
