@@ -17,6 +17,7 @@ const StepEvent = z.looseObject({
   /** Tokens in this step. */
   tokens: z.number(),
   tokensPerSecond: Real,
+  /** The learning rate of its update. */
   lr: z.number(),
   /** The gradient's norm before clipping; absent where it was not computed. */
   gradNorm: Real.optional(),
@@ -24,18 +25,23 @@ const StepEvent = z.looseObject({
 const EvalEvent = z.looseObject({
   event: z.literal('eval'),
   step: Step,
+  /** Mean token loss in nats, as `valLoss`. */
   trainLoss: Real,
   /** Null without a validation part. */
   valLoss: z.number().nullable(),
+  /** Tokens of all steps so far. */
   tokensSeen: z.number(),
 });
 const SampleEvent = z.looseObject({ event: z.literal('sample'), step: Step, text: z.string() });
 const CheckpointEvent = z.looseObject({
   event: z.literal('checkpoint'),
   step: Step,
+  /** SHA-256 of weights, moments and step, hex. */
   digest: z.string(),
+  /** The checkpoint's folder. */
   path: z.string(),
 });
+/** The last step is done. `seconds`: of this start, without standstills. */
 const DoneEvent = z.looseObject({ event: z.literal('done'), step: Step, digest: z.string(), seconds: z.number() });
 /**
  * An event beside the steps. `output`: standard output or error is gone, and the run continues without it. `inexact`:
