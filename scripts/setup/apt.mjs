@@ -24,7 +24,7 @@ export async function candidateVersion(aptOptions) {
 export function createAptFolder() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'lantrain-apt-'));
   cleanups.add(() => fs.rmSync(folder, { recursive: true, force: true }));
-  // apt downloads as another user.
+  // apt downloads as another user, who must be able to enter the folder.
   fs.chmodSync(folder, 0o755);
   for (const name of ['parts', 'lists/partial', 'archives/partial']) {
     fs.mkdirSync(path.join(folder, name), { recursive: true });

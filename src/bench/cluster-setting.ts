@@ -16,7 +16,7 @@ import { initializeWeights } from '../train/engine.js';
 import type { Setting } from './cluster-table.js';
 import { median, rounded } from './figures.js';
 import { type BenchShape, randomBatches } from './shape.js';
-import { type Said, stepParts } from './step-parts.js';
+import { stepParts, type WorkerReport } from './step-parts.js';
 import type { WaitingWorkers } from './waiting-workers.js';
 
 /** The timed steps of a setting take about this long. */
@@ -91,16 +91,16 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
     let lastMs = 0;
     for (let i = 0; i < skip; i++) lastMs = await step();
     const steps = request.steps ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
-    await haveTold(members);
+    await haveReported(members);
     const before = countersOf(engine, members);
     const times: number[] = [];
-    const said: Said[] = [];
+    const reports: WorkerReport[] = [];
     for (let i = 0; i < steps; i++) {
       onProgress(i, steps);
-      const told = countersOf(engine, members);
+      const beforeStep = countersOf(engine, members);
       times.push(await step());
-      await haveTold(members);
-      said.push(saidBetween(told, countersOf(engine, members), members.length));
+      await haveReported(members);
+      reports.push(reportBetween(beforeStep, countersOf(engine, members), members.length));
     }
     onProgress(steps, steps);
     const after = countersOf(engine, members);
@@ -112,7 +112,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
       steps,
       stepMs: rounded(stepMs, 2),
       tokensPerSecond: rounded((1000 * tokensPerStep) / stepMs, 2),
-      ...stepParts(stepMs, said),
+      ...stepParts(stepMs, reports),
       sumMs: rounded(ofStep('sumMs'), 2),
       updateMs: rounded(ofStep('updateMs'), 2),
       bytesUp: Math.round(up),
@@ -139,10 +139,13 @@ function batchesOf(bench: BenchShape, data: Dataset | undefined): (step: number)
   return (step) => microBatches(data.train, windows.startsOf(step - 1), context, shape.batch);
 }
 
-/** A worker reports a step after sending its last bytes, maybe after the step's end. This long is waited for that. */
+/**
+ * Milliseconds to wait for the workers' reports: a worker reports a step after its last bytes, possibly after the
+ * step's end.
+ */
 const TELL_MS = 100;
 
-async function haveTold(members: readonly RemoteWorker[]): Promise<void> {
+async function haveReported(members: readonly RemoteWorker[]): Promise<void> {
   const end = performance.now() + TELL_MS;
   while (members.some(({ doing }) => doing.kind !== 'nothing') && performance.now() < end)
     await new Promise((go) => setTimeout(go, 1));
@@ -164,7 +167,7 @@ function countersOf(engine: ClusterEngine, members: readonly RemoteWorker[]) {
 }
 
 /** What the workers reported of one step: their mean. */
-function saidBetween(before: Counters, after: Counters, workers: number): Said {
-  const each = (key: keyof Said) => (after[key] - before[key]) / workers;
+function reportBetween(before: Counters, after: Counters, workers: number): WorkerReport {
+  const each = (key: keyof WorkerReport) => (after[key] - before[key]) / workers;
   return { computeMs: each('computeMs'), uploadMs: each('uploadMs'), downloadMs: each('downloadMs') };
 }

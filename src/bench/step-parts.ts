@@ -1,14 +1,14 @@
 import { median } from './figures.js';
 
 /** A worker's report on a step, in milliseconds. */
-export interface Said {
+export interface WorkerReport {
   readonly computeMs: number;
   readonly uploadMs: number;
   readonly downloadMs: number;
 }
 
 /** The parts of a worker's step, in milliseconds. The four add up to the step. */
-export interface StepParts extends Said {
+export interface StepParts extends WorkerReport {
   readonly waitMs: number;
 }
 
@@ -17,11 +17,11 @@ export interface StepParts extends Said {
  * steps. The parts are medians too, and waiting is the rest. Workers count from upload to upload, the coordinator from
  * begin to end, so a download can begin in the step before. Where the parts exceed the step, later ones are shortened.
  */
-export function stepParts(stepMs: number, said: readonly Said[]): StepParts {
+export function stepParts(stepMs: number, reports: readonly WorkerReport[]): StepParts {
   // In hundredths of a millisecond, as printed, so that the printed figures add up.
   let left = Math.max(0, Math.round(100 * stepMs));
-  const take = (key: keyof Said) => {
-    const wanted = Math.max(0, Math.round(100 * median(said.map((step) => step[key]))));
+  const take = (key: keyof WorkerReport) => {
+    const wanted = Math.max(0, Math.round(100 * median(reports.map((step) => step[key]))));
     const taken = Math.min(wanted, left);
     left -= taken;
     return taken / 100;

@@ -33,7 +33,7 @@ export class Hosts {
   }
 
   /** Whether a `Host` header, with or without a port, means this machine. */
-  know(header: string | undefined): boolean {
+  includes(header: string | undefined): boolean {
     const [, host] = /^(\[[^\]]+\]|[^:[\]]+)(?::\d*)?$/.exec(header ?? '') ?? [];
     if (host === undefined) return false;
     const name = canonical(host);

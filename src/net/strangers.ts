@@ -101,7 +101,7 @@ export class Strangers {
 
   /** The refusal of an upgrade for another host than this machine; undefined where the host is right. */
   refusal({ headers: { host } }: IncomingMessage): UpgradeRefusal | undefined {
-    if (this.#hosts.know(host)) return undefined;
+    if (this.#hosts.includes(host)) return undefined;
     return upgradeRefusal('421 Misdirected Request', 'LT_CLUSTER_URL', misdirected(host));
   }
 
@@ -127,7 +127,7 @@ export class Strangers {
       // The body of such a request is not read.
       if (hasBody) response.setHeader('Connection', 'close');
       const { host } = request.headers;
-      if (this.#hosts.know(host)) return listener(request, response);
+      if (this.#hosts.includes(host)) return listener(request, response);
       response.writeHead(421, { 'Content-Type': 'text/plain; charset=utf-8', Connection: 'close', Server: 'lantrain' });
       response.end(`${misdirected(host)}\n`);
     };

@@ -47,7 +47,7 @@ function isNativeCallback(callback: unknown): boolean {
   );
 }
 
-function curePolling(): void {
+function slowDownPolling(): void {
   const original = globalThis.setImmediate;
   const wrapper = (callback: (...args: unknown[]) => void, ...args: unknown[]) =>
     isNativeCallback(callback) ? setTimeout(callback, pollDelay(), ...args) : original(callback, ...args);
@@ -71,7 +71,7 @@ export function openDawn(adapterName?: string): GPU {
     if (instances.size === 0) {
       Object.assign(globalThis, globals);
       watchWaits();
-      curePolling();
+      slowDownPolling();
     }
     const options = [
       // By default Dawn rounds timestamps to 65 microseconds, which is longer than many kernels take.

@@ -23,7 +23,7 @@ export interface Started {
   which(name: string): string | undefined;
 }
 
-const OWN: Started = {
+const THIS_PROCESS: Started = {
   argv: process.argv,
   execArgv: process.execArgv,
   env: process.env,
@@ -66,7 +66,7 @@ function isOwnScript(script: string | undefined): boolean {
  * A lantrain command line that can be pasted into the shell that started this process. `words` follow the program's
  * name, quoted where needed.
  */
-export function pasteable(words: readonly string[], started: Started = OWN): string {
+export function pasteable(words: readonly string[], started: Started = THIS_PROCESS): string {
   const shell = shellOf(started);
   const [name, ...rest] = [...program(started), ...words].map((word) => shellQuote(word, shell));
   // PowerShell takes a quoted first word for a text, not for a program.
@@ -77,7 +77,7 @@ export function pasteable(words: readonly string[], started: Started = OWN): str
  * As `pasteable`, for another machine, which has the installed package or a checkout as this one has. This machine's
  * path means nothing there, and `npx` in a fresh checkout would ask the registry.
  */
-export function pasteableElsewhere(words: readonly string[], started: Started = OWN): string {
+export function pasteableElsewhere(words: readonly string[], started: Started = THIS_PROCESS): string {
   const checkout = program(started)[0] === 'lantrain' ? ['lantrain'] : ['npm', 'run', '-s', 'lantrain', '--'];
   const own = isInstalled(started) ? NPX : checkout;
   return [...own, ...words].map((word) => shellQuote(word, shellOf(started))).join(' ');
@@ -87,7 +87,12 @@ export function pasteableElsewhere(words: readonly string[], started: Started = 
  * `command` with an environment variable, to be pasted. Unlike arguments, the variable is not shown in lists of
  * processes.
  */
-export function withVariable(name: string, value: string, command: string, started: ShellSurroundings = OWN): string {
+export function withVariable(
+  name: string,
+  value: string,
+  command: string,
+  started: ShellSurroundings = THIS_PROCESS,
+): string {
   const shell = shellOf(started);
   // A bare word would be a command in PowerShell.
   if (shell === 'powershell') return `$env:${name}='${value.replaceAll("'", "''")}'; ${command}`;
@@ -96,7 +101,7 @@ export function withVariable(name: string, value: string, command: string, start
 }
 
 /** The command that sets up this checkout, to be pasted; undefined where lantrain is not a checkout. */
-export function setupCommand(started: Started = OWN): string | undefined {
+export function setupCommand(started: Started = THIS_PROCESS): string | undefined {
   const file = join(packageRoot(), 'scripts', 'setup', 'setup.mjs');
   if (!existsSync(file)) return undefined;
   return ['node', shorter(file, started.cwd)].map((word) => shellQuote(word, shellOf(started))).join(' ');

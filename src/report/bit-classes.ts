@@ -27,7 +27,7 @@ function letterOf(index: number): string {
 }
 
 const CLASS = /bit class (\S+?)(?=,|$)/;
-const OWN = /the owner's is (\S+?)(?=:|,|$)/;
+const OWNERS_CLASS = /the owner's is (\S+?)(?=:|,|$)/;
 
 /** The bit classes in a run, the owner's first if it is known, and whether there were several. */
 export function bitClassesOf(events: readonly MetricsEvent[]): {
@@ -40,7 +40,7 @@ export function bitClassesOf(events: readonly MetricsEvent[]): {
   for (const event of events) {
     if (event.event === 'mixed') {
       mixed = true;
-      const owner = OWN.exec(event.reason ?? '')?.[1];
+      const owner = OWNERS_CLASS.exec(event.reason ?? '')?.[1];
       if (owner !== undefined) own.add(owner);
     }
     if (event.event === 'mixed' || event.event === 'join') {

@@ -12,7 +12,7 @@ import { loadShaders } from '../node/shaders.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { validate } from '../util/validate.js';
 import { noting, progressing, type Tell } from './tell.js';
-import { tune, tunesByItself } from './tuning.js';
+import { tune, tunesUnasked } from './tuning.js';
 
 /** Inputs of the choice of a run's plan. */
 export interface PlanSources {
@@ -90,7 +90,7 @@ export async function tunedPlan(
 ): Promise<Plan> {
   // Kernels are timed on float32, which may say nothing of float16.
   if (shape.precision === 'f16') return plan;
-  if (asked === false || (asked === undefined && !tunesByItself())) return plan;
+  if (asked === false || (asked === undefined && !tunesUnasked())) return plan;
   const onProgress = progressing(tell, 'timing kernels, once on this adapter');
   const onNote = noting(tell);
   const request = { gpu, shaders: loadShaders(), model, shape, plan, anyBits: asked === true, onProgress, onNote };

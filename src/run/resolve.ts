@@ -34,7 +34,7 @@ export interface OptionSources {
  * The training options that a request gives. Throws LT_USAGE_OPTION for an unknown option or an impossible value,
  * LT_USAGE_PRESET for an unknown preset.
  */
-export function explicitOf(request: TrainRequest): Partial<TrainOptions> {
+export function explicitOptions(request: TrainRequest): Partial<TrainOptions> {
   const { data, preset } = request;
   const unknown = Object.keys(request).find((name) => !(name in TRAIN_OPTIONS) && !(name in RUN_OPTIONS));
   if (unknown !== undefined) throw new LantrainError('LT_USAGE_OPTION', `there is no option ${unknown}; leave it out`);

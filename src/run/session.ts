@@ -11,7 +11,7 @@ import { runLoop } from './loop.js';
 import { prepareJob, type TrainingJob } from './prepare.js';
 import type { ReadyRun, RunContext } from './ready-run.js';
 import type { TrainRequest } from './request.js';
-import { explicitOf } from './resolve.js';
+import { explicitOptions } from './resolve.js';
 import { beginState, checkResume, createRun, freeNames, openResumed, restore } from './state.js';
 import { StopRequest } from './stop.js';
 import { noting, type Tell } from './tell.js';
@@ -93,7 +93,7 @@ async function makeReady(context: RunContext, resources: RunResources): Promise<
   const { resume, init, data } = request;
   if (resume !== undefined && init !== undefined)
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
-  const explicit = explicitOf(request);
+  const explicit = explicitOptions(request);
   const resumed = resume === undefined ? undefined : await openResumed(resume);
   resources.run = resumed?.run;
   const out = resume ?? request.out ?? freeNames(request).next().value;

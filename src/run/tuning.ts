@@ -160,7 +160,7 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
 }
 
 /** Whether commands tune unasked: always, unless LANTRAIN_TUNE is `off`. */
-export function tunesByItself(): boolean {
+export function tunesUnasked(): boolean {
   return process.env.LANTRAIN_TUNE !== 'off';
 }
 

@@ -3,7 +3,7 @@ import { loadingBars } from './loading.js';
 import { remarkLine } from './output.js';
 
 /** Shows events of a library call on standard error: a note as a line, long work as a bar. */
-export function shown(): (event: NoteEvent | ProgressEvent) => void {
+export function showEvents(): (event: NoteEvent | ProgressEvent) => void {
   const show = loadingBars();
   return (event) => {
     if (event.event === 'note') remarkLine(event.text);
