@@ -124,8 +124,6 @@ test("what answers in a coordinator's place writes nothing on the terminal of a 
   expectHarmless(worker.text);
 });
 
-// ---- A run directory from somebody else ----
-
 const FOREIGN = `foreign${CLEAR}\u202e`;
 
 beforeAll(async () => {

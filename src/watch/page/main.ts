@@ -43,8 +43,6 @@ const curves = new Curves(
   () => show('history'),
 );
 
-// ---- What is drawn when ----
-
 const VIEWS: Readonly<Record<Part, readonly PageView[]>> = {
   run: [() => drawRun(context)],
   status: [() => drawStatus(context)],
@@ -128,8 +126,6 @@ function showAnswer(text: string): void {
   answerTimer = setTimeout(() => setHidden(answer, true), 5_000);
 }
 
-// ---- Joining ----
-
 /** The page's link for others, without the admin token. */
 function joinLink(): string {
   return `${model.run?.address ?? `${location.origin}/`}${formatFragment({ ...secrets, admin: '' })}`;
@@ -172,8 +168,6 @@ async function openJoin(): Promise<void> {
   if (!device.hasChildNodes())
     mountDevicePanel(device, `${location.origin}/${formatFragment({ ...secrets, admin: '' })}`);
 }
-
-// ---- The beginning ----
 
 function listen(): void {
   const on = (id: string, act: () => void) => byId(id).addEventListener('click', act);
