@@ -26,8 +26,8 @@ import { readMetricsLines, type WorkersEvent } from '../src/report/metrics.js';
 import type { Ending, RunBackend, StartedRun } from '../src/run/backend.js';
 import type { ListeningEvent } from '../src/run/events.js';
 import type { BytesByUse } from '../src/run/header.js';
-import type { Job } from '../src/run/prepare.js';
-import { engineOptions, shapeOfJob } from '../src/run/resolve.js';
+import type { TrainingJob } from '../src/run/prepare.js';
+import { engineOptions, microBatchShape } from '../src/run/resolve.js';
 import { noting, progressing, type Tell } from '../src/run/tell.js';
 import type { RunConfig } from '../src/train/run-config.js';
 import { WATCH_PATH } from '../src/watch/messages.js';
@@ -109,7 +109,7 @@ export class ClusterBackend implements RunBackend {
     return { sums: 8 * layout.allocatedValues, updates, receiving: DEFAULT_LIMITS.receivePoolBytes };
   }
 
-  async create(job: Job, from: number, path: string, tell: Tell): Promise<ClusterEngine> {
+  async create(job: TrainingJob, from: number, path: string, tell: Tell): Promise<ClusterEngine> {
     const { config, gpu, plan } = job;
     const { options, model } = config;
     const { host, port, minWorkers, exact, audit, isResumed } = this.settings;
@@ -121,7 +121,7 @@ export class ClusterBackend implements RunBackend {
     await listenOn(host, this.#ports, (one) => checkAddress(host, one));
     checkMessages(config);
     this.#engine = await ClusterEngine.create(gpu, loadShaders(), {
-      ...engineOptions(config, shapeOfJob(config), plan),
+      ...engineOptions(config, microBatchShape(config), plan),
       seed: options.seed,
       tokensPerStep: options.batch * model.context,
       version: from,
@@ -140,11 +140,11 @@ export class ClusterBackend implements RunBackend {
     return this.#engine;
   }
 
-  /** Uses a device of its own, whose memory is free again before the owner's is taken. */
-  async #bitClass({ config, plan }: Job, tell: Tell): Promise<OwnBitClass> {
+  /** By a device of its own, so that its memory is free again before the owner's is taken. */
+  async #bitClass({ config, plan }: TrainingJob, tell: Tell): Promise<OwnBitClass> {
     const gpu = await openGpu(this.settings.adapter);
     try {
-      const shape = { model: config.model, plan, shape: shapeOfJob(config) };
+      const shape = { model: config.model, plan, shape: microBatchShape(config) };
       const nonce = randomBytes(PROBE_NONCE_BYTES);
       return await ownBitClass(gpu, loadShaders(), shape, nonce, progressing(tell, 'compiling the kernels'));
     } finally {

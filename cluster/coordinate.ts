@@ -9,14 +9,17 @@ import { CLUSTER_OPTIONS } from './cluster-options.js';
 import type { CoordinateRequest } from './request.js';
 
 /**
- * Trains a model, or resumes a run, with workers that join: this process owns the state and takes the steps. Resolves
- * when the run has ended. `hooks.onEvent` is told where workers join (`listening`); `hooks.signal` ends the run early,
- * with a checkpoint. Throws what `runTraining` throws.
+ * Trains a model, or resumes a run, with workers that join. This process owns the state and takes the steps. Resolves
+ * when the run has ended. `hooks.onEvent` is told where workers can join (`listening`). `hooks.signal` stops the run
+ * early, with a checkpoint.
+ *
+ * Throws a LantrainError as `train` does; also LT_CLUSTER_LISTEN where the address is not available,
+ * LT_CLUSTER_CERTIFICATE or LT_CLUSTER_ACCESS for the user's own certificate.
  */
 export async function coordinate(request: CoordinateRequest, hooks?: RunHooks): Promise<RunResult> {
   const { listen, cert, key, ...own } = settle(CLUSTER_OPTIONS, request);
   const [host, port] = listen === undefined ? [anyAddress()] : listenAddress(listen);
-  // A bad certificate is refused before the long work begins.
+  // Checked before the long work.
   if (cert !== undefined) await ownPair(cert, key);
   const isResumed = request.resume !== undefined;
   const settings = { ...own, host, port, cert, key, adapter: request.adapter, isResumed };

@@ -6,9 +6,9 @@ import { LocalWorkers } from './local-workers.js';
 import type { DemoRequest } from './request.js';
 
 /**
- * Trains a model with a coordinator in this process and workers on this machine. The workers are child processes: they
- * end with the run, and with this process. A worker that exits is started again a few times. Resolves like
- * `coordinate`. Throws LT_CLUSTER_WORKER if no worker stays up; what was computed by then is saved.
+ * Trains a model with a coordinator in this process and workers on this machine. The workers are child processes, which
+ * end with the run and with this process. A worker that crashes is restarted a few times. Resolves and throws as
+ * `coordinate` does; also throws LT_CLUSTER_WORKER where no worker stays up. Finished steps are saved then.
  */
 export async function demo(request: DemoRequest, hooks: RunHooks = {}): Promise<RunResult> {
   const { workers: count } = settle(DEMO_OPTIONS, request);

@@ -1,6 +1,6 @@
+import { EventThrottle, type MemberEvent } from '../src/report/event-throttle.js';
 import { formatDuration, reasonOf } from '../src/report/format.js';
 import type { ClusterEvent } from '../src/report/metrics.js';
-import { type Happening, Thinner } from '../src/report/thinner.js';
 import type { StartedRun } from '../src/run/backend.js';
 import { noting } from '../src/run/tell.js';
 import type { ClusterEngine } from './coordinator/engine.js';
@@ -24,16 +24,16 @@ const RETRIES: Readonly<Record<string, string>> = {
  * cause is thinned out, so that nobody can fill the disk.
  */
 export class ClusterNews {
-  readonly #events: Thinner<ClusterEvent>;
-  readonly #lines: Thinner<Happening>;
-  readonly #log: Thinner<Happening>;
+  readonly #events: EventThrottle<ClusterEvent>;
+  readonly #lines: EventThrottle<MemberEvent>;
+  readonly #log: EventThrottle<MemberEvent>;
 
   constructor(
     private readonly engine: ClusterEngine,
     private readonly started: StartedRun,
   ) {
     const { journal, tell } = started;
-    this.#events = new Thinner((event) => {
+    this.#events = new EventThrottle((event) => {
       try {
         journal.record(event);
       } catch (error) {
@@ -41,8 +41,8 @@ export class ClusterNews {
         engine.abandon(error as Error);
       }
     });
-    this.#lines = new Thinner((one) => noting(tell)(reasonOf(one)));
-    this.#log = new Thinner((one) => journal.log(one.event, reasonOf(one), one.worker));
+    this.#lines = new EventThrottle((one) => noting(tell)(reasonOf(one)));
+    this.#log = new EventThrottle((one) => journal.log(one.event, reasonOf(one), one.worker));
   }
 
   tell(note: RoundNote, step: number): void {

@@ -17,32 +17,32 @@ import { EngineCache } from './worker/engine-cache.js';
 import { type SessionNote, WorkerSession } from './worker/worker-session.js';
 
 export interface WorkOptions {
-  /** The URL that the coordinator printed. Without one, the worker searches this network. */
+  /** The join URL that the coordinator printed. Default: looks for a coordinator on this network. */
   readonly url?: string;
-  /** The coordinator's token, if the URL has none. Default: the environment variable LANTRAIN_TOKEN. */
+  /** The coordinator's token, where the URL has none. Default: the environment variable LANTRAIN_TOKEN. */
   readonly token?: string;
-  /** A file that holds only the token. */
+  /** The path of a file that holds only the token. */
   readonly tokenFile?: string;
-  /** The worker's name in the coordinator's lists. Default: host name and process id. */
+  /** The worker's name, at most 64 characters. Default: host name and process id. */
   readonly name?: string;
-  /** The GPU whose name contains this. */
+  /** Takes the first adapter whose name contains this text. Default: the system's choice. */
   readonly adapter?: string;
-  /** Allows ws without TLS to other machines. */
+  /** Allows connections without TLS to other machines. Default false. */
   readonly plain?: boolean;
-  /** Seconds without a coordinator before it gives up; 0: never. */
+  /** Seconds without a coordinator after which it gives up; 0: never. Default 0. */
   readonly patience?: number;
-  /** Computes layers again in backward: less memory, more time, the same bits. */
+  /** Computes layers again in the backward pass: less memory, more time, the same bits. Default false. */
   readonly recompute?: boolean;
-  /** Milliseconds to sleep after each micro-batch, to try a slow worker. */
+  /** Milliseconds to sleep after each micro-batch, to simulate a slow worker. Default 0. */
   readonly drag?: number;
 }
 
 export interface WorkHooks {
-  /** Called with each event as it happens, in order. */
+  /** Called with each event, in order. */
   onEvent?(event: WorkEvent): void;
-  /** Called for the token if neither options nor environment have one. */
+  /** Called for the token where neither the options nor the environment have one. */
   askForToken?(): Promise<string>;
-  /** On abort the worker leaves in good order, and others compute its assignments. */
+  /** Aborted: the worker leaves, and others compute the rest of its assignments. */
   readonly signal?: AbortSignal;
 }
 
@@ -61,12 +61,12 @@ const Options = z.strictObject({
 });
 
 /**
- * Computes for a coordinator until the run is done, and reconnects after a lost connection. Frees the adapter's memory
- * at the end.
+ * Computes for a coordinator until the run is done. Reconnects when the connection breaks. The adapter's memory is free
+ * afterwards.
  *
- * Throws errors that a retry cannot fix: LT_USAGE_OPTION, LT_GPU_NONE, LT_GPU_MEMORY, and LT_CLUSTER_URL, _TOKEN,
- * _FINGERPRINT, _PLAIN, _VERSION, _FOREIGN, _BIT_CLASS or _MALFORMED. Throws LT_CLUSTER_CONNECT if no coordinator is
- * found, or none is reached within `patience`.
+ * Throws errors that a retry does not fix: LT_USAGE_OPTION, LT_GPU_NONE and LT_GPU_MEMORY, and of the cluster
+ * LT_CLUSTER_URL, _TOKEN, _FINGERPRINT, _PLAIN, _VERSION, _FOREIGN, _BIT_CLASS and _MALFORMED; LT_CLUSTER_CONNECT where
+ * no coordinator is found, or after `patience`.
  */
 export async function work(options: WorkOptions = {}, hooks: WorkHooks = {}): Promise<WorkResult> {
   const checked = validate(Options, options);

@@ -1,6 +1,6 @@
 /**
- * Bundles what runs in browsers into dist/page/, part of `npm run build`: the page, and scripts that it loads when they
- * are needed. Each file lies there compressed as well, so that the server only reads.
+ * Bundles the browsers' code into dist/page/, as part of `npm run build`: the page, and scripts that it loads when
+ * needed. Each file is also stored compressed, so that the server need not compress.
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -11,17 +11,17 @@ import { build } from 'esbuild';
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const folder = join(root, 'dist', 'page');
 
-/** Scripts of their own, by the name that they are served under. */
+/** Separate scripts, by the name under which they are served. */
 const entries = {
   page: 'src/watch/page/main.ts',
-  // What the page loads once somebody wants to join.
+  // Loaded by the page when somebody wants to join.
   'device-panel': 'cluster/tab/panel.ts',
   // The Web Worker that computes for a coordinator.
   'tab-worker': 'cluster/tab/web-worker.ts',
 };
 
 rmSync(folder, { recursive: true, force: true });
-// Each by itself: what they share, the page would otherwise load whole.
+// Each is bundled separately: otherwise the page would load their shared code at once.
 for (const [name, file] of Object.entries(entries)) await bundle(name, file);
 await build({
   absWorkingDir: root,
@@ -44,7 +44,7 @@ function bundle(name, file) {
     entryPoints: { [name]: file },
     outdir: folder,
     bundle: true,
-    // What the page imports dynamically is loaded when it is asked for.
+    // Dynamic imports of the page are loaded on demand.
     splitting: true,
     chunkNames: '[name]-[hash]',
     format: 'esm',
@@ -53,7 +53,7 @@ function bundle(name, file) {
     minify: true,
     legalComments: 'none',
     logLevel: 'warning',
-    // Code made from text is forbidden to the page, so zod need not try.
+    // The page may not make code from text, so zod must not try.
     banner: { js: 'globalThis.__zod_globalConfig={jitless:true};' },
   });
 }

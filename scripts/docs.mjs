@@ -1,4 +1,4 @@
-/** Writes the documentation that is made from the command line, part of `npm run docs:cli`: the command line is built. */
+/** Writes the documentation that is generated from the built command line, as part of `npm run docs:cli`. */
 import { writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

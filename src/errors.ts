@@ -1,6 +1,6 @@
 /**
- * Every error a user can meet has a stable code, `LT_<AREA>_<WHAT>`, and one line that says what is wrong, where, and
- * what to do. The command line prints `message` and exits with 2 for usage errors (bad options), 1 for all others.
+ * An error that a user can meet, such as a wrong option or a full disk. `code` is stable: `LT_<AREA>_<WHAT>`. `message`
+ * is one line that says what is wrong, where, and what to do. `cause` is the error below it, if any.
  */
 export class LantrainError extends Error {
   override readonly name = 'LantrainError';
@@ -13,6 +13,7 @@ export class LantrainError extends Error {
     super(message, options);
   }
 
+  /** The exit code of the command line: 2 for usage errors, 1 for all others. */
   get exitCode(): 1 | 2 {
     return USAGE_CODES.has(this.code) ? 2 : 1;
   }
@@ -78,12 +79,14 @@ const FAILURES = [
   'LT_CLUSTER_FRAME',
 ] as const;
 
+/** The stable codes of `LantrainError`. */
 export type ErrorCode = (typeof USAGE)[number] | (typeof FAILURES)[number];
 
 const USAGE_CODES: ReadonlySet<string> = new Set(USAGE);
+/** All codes. */
 export const ERROR_CODES: ReadonlySet<string> = new Set([...USAGE, ...FAILURES]);
 
-/** Whether a text (from another process) is a code of this table. */
+/** Whether a text from another process is one of these codes. */
 export function isErrorCode(text: string): text is ErrorCode {
   return ERROR_CODES.has(text);
 }

@@ -1,7 +1,7 @@
 /**
- * The public API: runs as functions. Nothing here prints, ends the process or listens to its signals. Several runs in one
- * process, one after another or at once, give the digests that they would have alone. The first of them puts WebGPU's names
- * among the process's globals and wraps `setImmediate`, see node/dawn.ts.
+ * The public API: runs as functions. Nothing here prints, ends the process or listens to its signals. Several runs can
+ * share a process, one after another or at once; each gets the digest that it would have alone. The first run that
+ * opens an adapter adds WebGPU's names to the process's globals and wraps `setImmediate` (node/dawn.ts).
  */
 export { coordinate } from '../cluster/coordinate.js';
 export { demo } from '../cluster/demo.js';

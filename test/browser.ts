@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs';
 import { type Browser, chromium } from 'playwright-core';
 
-/** The browser: LANTRAIN_CHROMIUM, or where Debian's package puts it; undefined where there is none. */
+/** The path of Chromium: LANTRAIN_CHROMIUM, or that of Debian's package; undefined where there is none. */
 export function chromiumPath(): string | undefined {
   const path = process.env.LANTRAIN_CHROMIUM || '/usr/bin/chromium';
   return existsSync(path) ? path : undefined;
 }
 
-/** Ends the name of a test that is skipped without it. */
+/** The suffix of the name of a test that is skipped without it. */
 export const NEEDS_CHROMIUM = '(needs Chromium: apt-get install chromium, or LANTRAIN_CHROMIUM)';
 
 /** Headless, with WebGPU on SwiftShader. */

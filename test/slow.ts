@@ -2,7 +2,7 @@ import { test } from 'vitest';
 import { IS_THOROUGH } from './thorough.js';
 
 /**
- * A test that takes longer than a change should have to wait for: `LANTRAIN_ALL_DRIVERS=1 npm test` runs it, and so does .ci/run.
- * Each thing that the tests hold has one that always runs.
+ * A test that is too slow to run for every change. `LANTRAIN_ALL_DRIVERS=1 npm test` and .ci/run run it. Every
+ * behaviour also has a test that always runs.
  */
 export const slowTest = test.skipIf(!IS_THOROUGH);

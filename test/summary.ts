@@ -2,10 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
 import type { Reporter, TestModule } from 'vitest/node';
 
-/** Projects whose time depends on how quick the adapter is. */
+/** Projects whose time depends on the adapter's speed. */
 const ON_ADAPTER: ReadonlySet<string> = new Set(['gpu', 'process', 'browser']);
 
-/** Last lines of a run: how long it took, by project, and how quick the adapter is, without which no time says anything. */
+/** The last lines of a run: the time of each project, and the adapter's speed for comparison. */
 export default class Summary implements Reporter {
   #began = performance.now();
 
@@ -31,7 +31,7 @@ export default class Summary implements Reporter {
   }
 }
 
-/** Measured when the tests are done, in a process of its own: nothing else computes meanwhile. */
+/** Measured in another process after the tests, so that nothing else computes meanwhile. */
 function ceiling(): string {
   const args = [resolve('dist/src/cli/main.js'), 'doctor', '--json'];
   const { stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000 });

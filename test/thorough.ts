@@ -1,7 +1,7 @@
-/** All drivers, all schedules, all that is slow: what CI runs. */
+/** Whether to run everything, as CI does: all drivers, all schedules, all slow tests. */
 export const IS_THOROUGH = !!process.env.LANTRAIN_ALL_DRIVERS;
 
-/** The cases that always run: one of each `every`, or all of them where the run is thorough. */
+/** The cases to run: every `every`-th one, or all of them in a thorough run. */
 export function sampled<T>(cases: readonly T[], every: number): T[] {
   return cases.filter((_, index) => IS_THOROUGH || index % every === 0);
 }

@@ -1,6 +1,6 @@
 /**
- * Set-up of the project `unit`: its files start no process and no thread and ask for no adapter. A test that does fails, and is told
- * which name its file needs.
+ * Set-up of the project `unit`. Its tests may not start processes or threads or open an adapter. A test that does fails
+ * with the file name that it needs.
  */
 import childProcess from 'node:child_process';
 import { syncBuiltinESMExports } from 'node:module';
@@ -15,7 +15,7 @@ function refuse(what: string, suffix: string) {
 
 for (const name of ['spawn', 'spawnSync', 'exec', 'execSync', 'execFile', 'execFileSync', 'fork'] as const)
   Object.assign(childProcess, { [name]: refuse('starts a process', 'process') });
-// A thread's program is a file of dist/, which a unit test does without.
+// A thread's program is a file in dist/, which unit tests must not need.
 Object.assign(workerThreads, { Worker: refuse('starts a thread', 'process') });
 syncBuiltinESMExports();
 

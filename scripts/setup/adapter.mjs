@@ -1,4 +1,4 @@
-/** A usable WebGPU adapter: the search for one, and what to say or do where there is none. */
+/** Finds a usable WebGPU adapter. Where there is none, installs a driver or says what to do. */
 import fs from 'node:fs';
 import { driverVariables, probeAnswer, probeArguments } from '../../src/node/vulkan.mjs';
 import { installDriver } from './driver.mjs';
@@ -14,7 +14,7 @@ async function findAdapter(env = childEnvironment) {
   return { ...answer, said: result.stderr.trim() };
 }
 
-/** The last resort's message: everything that tells a reader what the loader saw. */
+/** A message with everything that the Vulkan loader saw. */
 function describeFailure(found) {
   const folders = ['/etc/vulkan/icd.d', '/usr/local/share/vulkan/icd.d', '/usr/share/vulkan/icd.d'];
   const drivers = folders.flatMap((folder) =>
@@ -28,7 +28,7 @@ function describeFailure(found) {
   ].join('\n');
 }
 
-/** Ends where an environment variable hides an adapter that works. */
+/** Throws a Stop where an environment variable hides an adapter that works. */
 async function refuseHidden() {
   const variables = driverVariables.filter((name) => process.env[name] !== undefined);
   if (variables.length === 0) return;

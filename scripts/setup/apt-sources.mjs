@@ -1,20 +1,20 @@
 /**
- * apt's sources (sources.list(5)), read in both of its formats and written again: a driver must come from the machine's
- * own distribution, by the mirrors and keys that apt is configured with.
+ * Reads apt's sources (sources.list(5)) in both formats and writes them again. A driver must come from the machine's
+ * own distribution, with the mirrors and keys that apt is configured with.
  */
 import fs from 'node:fs';
 import path from 'node:path';
 
 /**
- * One source: archives, and what apt takes from each of them.
+ * One source: archives, and the parts that apt uses of each.
  * @typedef {{ uris: string[], suites: string[], components: string[], options: [string, string][] }} Stanza
  */
 
 const words = (text) => text.split(/\s+/).filter((word) => word !== '');
 
 /**
- * apt's sources in deb822 format (sources.list(5)): the stanzas of enabled binary archives. `options` are all other
- * fields as they stand, so that keys and trust are those that apt is configured with.
+ * Parses apt's sources in deb822 format (sources.list(5)): the stanzas of enabled binary archives. `options`: all other
+ * fields, unchanged, so that keys and trust are those of apt's configuration.
  * @param {string} text
  * @returns {Stanza[]}
  */
@@ -41,7 +41,7 @@ export function parseDeb822(text) {
 }
 
 /**
- * apt's sources in the one-line format, as the same stanzas.
+ * Parses apt's sources in the one-line format into the same stanzas.
  * @param {string} text
  * @returns {Stanza[]}
  */
@@ -71,9 +71,9 @@ export function readSources(etc) {
 }
 
 /**
- * The part of apt's sources that the driver comes from: the release's own suites, and its backports at the same mirror
- * with the same keys. Sources of third parties stay out: they have no say here, and a broken one must not stop set-up.
- * Both are empty where no mirror of the release is configured.
+ * The sources that the driver may come from: the release's suites, and its backports at the same mirror with the same
+ * keys. Third parties' sources are left out, because a broken one must not stop set-up. Both are empty where no mirror
+ * of the release is configured.
  * @param {Stanza[]} stanzas
  * @param {string} codename
  * @returns {{ release: Stanza[], backports: Stanza[] }}
@@ -112,7 +112,7 @@ export function writeDeb822(stanzas) {
     .join('\n');
 }
 
-/** Derivatives name the release that they are built on beside their own. */
+/** The codename of the base release, which derivatives name beside their own. */
 export function codenameOf(release) {
   return release.UBUNTU_CODENAME || release.DEBIAN_CODENAME || release.VERSION_CODENAME || '';
 }

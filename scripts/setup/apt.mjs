@@ -1,14 +1,14 @@
-/** apt-get and apt-cache, run so that the machine's own sources, package lists and cache stay as they are. */
+/** Runs apt-get and apt-cache without changing the machine's sources, package lists and cache. */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { softwareDriver } from '../../src/node/vulkan.mjs';
 import { childEnvironment, cleanups, run, Stop } from './process.mjs';
 
-/** What is installed. */
+/** The packages to install. */
 export const { packages } = softwareDriver({ ID: 'debian' });
 
-/** The driver's version that apt would install, '' for none. */
+/** The version of the driver that apt would install; '' for none. */
 export async function candidateVersion(aptOptions) {
   const { stdout } = await run('apt-cache', [...aptOptions, 'policy', packages[0]], {
     env: { ...childEnvironment, LC_ALL: 'C' },
@@ -18,13 +18,13 @@ export async function candidateVersion(aptOptions) {
 }
 
 /**
- * A temporary folder in which apt keeps all that it fetches, and a configuration that says so: the machine's own
- * sources, package lists and cache stay as they are, whatever happens.
+ * A temporary folder for all that apt fetches, and a configuration that uses it. The machine's sources, package lists
+ * and cache never change.
  */
 export function createAptFolder() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'lantrain-apt-'));
   cleanups.add(() => fs.rmSync(folder, { recursive: true, force: true }));
-  // apt downloads as a user of its own.
+  // apt downloads as another user, who must be able to enter the folder.
   fs.chmodSync(folder, 0o755);
   for (const name of ['parts', 'lists/partial', 'archives/partial']) {
     fs.mkdirSync(path.join(folder, name), { recursive: true });
@@ -48,7 +48,7 @@ export function createAptFolder() {
   return folder;
 }
 
-/** Runs apt-get, and ends set-up with apt's own words where it fails. */
+/** Runs apt-get. Where it fails, throws a Stop with apt's own words. */
 export async function apt(...args) {
   const env = { ...childEnvironment, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
   const result = await run('apt-get', args, { env });

@@ -1,8 +1,8 @@
 /**
- * dist/: whether it is what the sources give, and its making.
+ * Checks and makes dist/.
  *
- * A stamp in dist/ holds the hash of all sources. The compiler's own record (`--incremental`) would not do instead: it
- * knows nothing of the bundles, takes the compiler's start at every command, and leaves the output of removed sources.
+ * A stamp in dist/ holds the hash of all sources. The compiler's own record (`--incremental`) is not enough: it ignores
+ * the bundles, costs the compiler's start at every command, and leaves the output of removed sources.
  */
 import crypto from 'node:crypto';
 import fs from 'node:fs';
@@ -12,7 +12,7 @@ import { root, run, Stop, say } from './process.mjs';
 const sourceFolders = ['src', 'cluster'];
 const bundler = 'scripts/bundle.mjs';
 const buildInputs = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', bundler];
-/** What runs in browsers: bundled, not compiled file by file. */
+/** Folders of browsers' code, which is bundled, not compiled file by file. */
 const browserFolders = ['src/watch/page/', 'cluster/tab/'];
 const stampFile = path.join(root, 'dist', '.setup-stamp');
 
@@ -32,7 +32,7 @@ function listFiles(folder) {
     .sort();
 }
 
-/** What the compiler makes of the sources, without `dist/`: `src/a.js` of `src/a.ts`. */
+/** The compiler's output files, relative to dist/: `src/a.js` for `src/a.ts`. */
 function outputs() {
   return sourceFolders
     .flatMap(listFiles)
@@ -41,7 +41,7 @@ function outputs() {
     .map((name) => name.replace(/\.ts$/, '.js'));
 }
 
-/** Contents, not times: a checkout of another commit and back again builds nothing. */
+/** Hashes contents, not times: checking out another commit and returning does not cause a build. */
 function hashSources() {
   const hash = crypto.createHash('sha256');
   for (const name of [
@@ -75,7 +75,7 @@ export async function build() {
   fs.writeFileSync(stampFile, hash);
 }
 
-/** Removes what was built of sources that are gone, and of tests, which are built when they are asked for. */
+/** Removes the output of removed sources, and of tests, which are built on demand. */
 function removeStale() {
   const wanted = new Set(outputs());
   for (const name of [...sourceFolders, 'test'].flatMap((folder) => listFiles(`dist/${folder}`))) {

@@ -1,12 +1,12 @@
-/** The packages of package-lock.json: whether they are installed, and their installation. */
+/** Checks and installs the packages of package-lock.json. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { root, run, Stop, say } from './process.mjs';
 
 /**
- * Whether what npm wrote down about node_modules is what the lock file asks for on this platform, development
- * dependencies included. Optional packages may be missing, but not those made for this very platform: a node_modules
- * that was copied from another machine lacks them.
+ * Whether npm's list of node_modules has what the lock file requires on this platform, including development
+ * dependencies. Optional packages may be missing, except those for this platform: a node_modules copied from another
+ * machine lacks them.
  */
 export function dependenciesMatch(lock, installed, platform = process.platform, arch = process.arch) {
   const wanted = lock.packages;
@@ -16,7 +16,7 @@ export function dependenciesMatch(lock, installed, platform = process.platform, 
     if (name === '') return true;
     const got = present[name];
     if (got !== undefined) return got.version === want.version && got.integrity === want.integrity;
-    // Which libc this is costs more to find out than it is worth.
+    // Finding out the libc is not worth its cost.
     const forHere = want.os && want.cpu && !want.libc && want.os.includes(platform) && want.cpu.includes(arch);
     return want.optional === true && !forHere;
   });
@@ -30,25 +30,25 @@ function readJson(name) {
   }
 }
 
-/** An npm list without what only development needs. */
+/** An npm list without development dependencies. */
 function runtimeOf(list) {
   return { packages: Object.fromEntries(Object.entries(list.packages).filter(([, one]) => one.dev !== true)) };
 }
 
-/** @param runtimeOnly whether what only development needs may be missing */
+/** @param runtimeOnly whether development dependencies may be missing */
 export function dependenciesInstalled(runtimeOnly = false) {
   const part = runtimeOnly ? runtimeOf : (list) => list;
   const found = readJson('node_modules/.package-lock.json');
   if (found === undefined) return false;
   const installed = part(found);
   if (!dependenciesMatch(part(readJson('package-lock.json')), installed)) return false;
-  // An npm that was killed can leave its list without the packages.
+  // A killed npm can leave its list without the packages.
   return Object.keys(installed.packages).every((name) => fs.existsSync(path.join(root, name, 'package.json')));
 }
 
 export async function installDependencies() {
   say('installing the dependencies named in package-lock.json (npm ci)');
-  // No dependency needs its install script: webgpu's only lifts macOS's quarantine, as below.
+  // No dependency needs its install script. webgpu's only removes macOS's quarantine, which is done below.
   const args = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
   const npmCli = process.env.npm_execpath;
   const underNpm = npmCli !== undefined && path.basename(npmCli) === 'npm-cli.js';

@@ -1,4 +1,4 @@
-/** Which Mesa is new enough, and the commands that install it, for a user to type. */
+/** Chooses a Mesa that is new enough, and the commands for a user to install it. */
 import { oldestMesa, softwareDriver } from '../../src/node/vulkan.mjs';
 import { codenameOf, releaseSources } from './apt-sources.mjs';
 
@@ -8,14 +8,14 @@ export function majorVersion(version) {
   return match === null ? 0 : Number(match[1]);
 }
 
-/** From where to install, given the versions on offer: the release itself if it is new enough. */
+/** The suite to install from, by the available versions: the release itself if it is new enough. */
 export function chooseSuite(ownVersion, backportsVersion) {
   if (majorVersion(ownVersion) >= oldestMesa) return 'release';
   return majorVersion(backportsVersion) >= oldestMesa ? 'backports' : undefined;
 }
 
 /**
- * The commands that give this distribution a software driver; none where its package manager is not known here.
+ * The commands that install a software driver on this distribution; none for an unknown one.
  * @param release os-release's fields
  * @param ownVersion the driver's version in the release's own suites, '' if apt has no lists to tell
  * @param sudo whether the user is not root
@@ -30,7 +30,7 @@ export function manualCommands({ release, stanzas, ownVersion, sudo }) {
   if (driver.family === 'suse') return [`${prefix}zypper install ${packages}`];
   const install = `${prefix}apt-get install --no-install-recommends`;
   const known = majorVersion(ownVersion);
-  // Debian 12 is the last Debian whose own Mesa is too old.
+  // Debian 12 is the last release with a Mesa that is too old.
   const tooOld = known > 0 ? known < oldestMesa : release.ID === 'debian' && Number(release.VERSION_ID) < 13;
   const [backports] = releaseSources(stanzas, codenameOf(release)).backports;
   if (!tooOld || backports === undefined) return [`${prefix}apt-get update`, `${install} ${packages}`];

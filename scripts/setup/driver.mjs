@@ -1,4 +1,4 @@
-/** The installation of Mesa's software Vulkan driver. */
+/** Installs Mesa's software Vulkan driver. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { oldestMesa, parseOsRelease } from '../../src/node/vulkan.mjs';
@@ -8,8 +8,9 @@ import { chooseSuite, manualCommands } from './driver-commands.mjs';
 import { run, Stop, say } from './process.mjs';
 
 /**
- * Installs the driver as root with apt, else throws the commands for a user to type.
- * @param etc where the system's configuration lies; another folder only in tests
+ * Installs the driver with apt where this process is root. Otherwise throws a Stop with the commands for a user to
+ * type.
+ * @param etc the folder of the system's configuration; another one only in tests
  */
 export async function installDriver(etc = '/etc') {
   const releaseFile = path.join(etc, 'os-release');
@@ -56,7 +57,7 @@ async function installWithApt({ release, backports }) {
     }
   }
   say(`installing ${packages.join(' and ')}, ${version}, with what they depend on (apt-get install)`);
-  // --no-remove: a machine's other packages may be upgraded with the driver's libraries, but never taken away.
+  // --no-remove: other packages may be upgraded with the driver's libraries, but never removed.
   const flags = ['install', '--yes', '--no-remove', '--no-install-recommends', ...target];
   await apt(...options, ...flags, ...packages);
 }

@@ -1,4 +1,4 @@
-/** One set-up of a checkout at a time. */
+/** A lock: one set-up of a checkout at a time. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { cleanups, root, say } from './process.mjs';
@@ -8,8 +8,8 @@ const staleMs = 15000;
 const pollMs = 200;
 
 /**
- * Runs `work` while no other set-up of this checkout is at work. The holder renews the lock's time, so that one left by
- * a process that died is known by its age, on whatever machine or container it was.
+ * Runs `work` while no other set-up of this checkout runs. The holder renews the lock's time, so the lock of a dead
+ * process is recognized by its age, on any machine or container.
  */
 export async function withLock(work) {
   const lock = path.join(root, 'dist', '.setup-lock');
@@ -20,7 +20,7 @@ export async function withLock(work) {
     try {
       fs.utimesSync(lock, new Date(), new Date());
     } catch {
-      // Somebody removed dist/: the work itself will tell whether that matters.
+      // Somebody removed dist/. The work itself fails if that matters.
     }
   }, beatMs);
   try {
@@ -45,7 +45,7 @@ async function take(lock) {
     try {
       if (Date.now() - fs.statSync(lock).mtimeMs > staleMs) fs.rmSync(lock, { force: true });
     } catch {
-      // Its holder has just let go of it.
+      // Its holder has just released it.
     }
     await new Promise((resolve) => setTimeout(resolve, pollMs));
   }

@@ -1,7 +1,7 @@
-/** The oldest Node that lantrain takes, as `engines` of package.json says. */
+/** The oldest Node that lantrain supports, as in `engines` of package.json. */
 const oldestNode = 20;
 
-/** @returns what to say to a Node that is too old, else undefined. */
+/** @returns the message for a Node that is too old, else undefined. */
 export function refuseNode(version) {
   if (Number(version.split('.')[0]) >= oldestNode) return undefined;
   return (

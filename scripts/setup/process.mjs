@@ -1,40 +1,40 @@
-/** What every step of set-up uses: the checkout's place, messages, commands, and an end that leaves nothing behind. */
+/** Shared by the steps of set-up: the checkout's path, messages, commands, and cleaning up at the end. */
 import childProcess from 'node:child_process';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The checkout. */
+/** The checkout's folder. */
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..');
 
-/** A step that cannot be done: its message goes to the user as it is, and set-up exits 1. */
+/** Thrown by a step that cannot be done. Its message is shown to the user, and set-up exits with 1. */
 export class Stop extends Error {}
 
-/** Functions that remove what must not outlive this process: the lock, temporary folders. */
+/** Functions that are called at the end, to remove the lock and temporary folders. */
 export const cleanups = new Set();
 const children = new Set();
-/** Set once a signal asked for the end. */
+/** Set once a signal has asked for the end. */
 let exitCode;
 
-/** To stderr: stdout belongs to the command that set-up goes before. */
+/** Prints to stderr, because stdout belongs to the command that runs after set-up. */
 export function say(text) {
   process.stderr.write(`set-up: ${text}\n`);
 }
 
-/** Says what ended set-up: the message of what was expected, the stack of what was not. */
+/** Prints what ended set-up: the message of a Stop, the stack of another error. */
 export function tell(error) {
   const expected = error instanceof Stop || typeof error.code === 'string';
   say(expected ? error.message : error.stack);
 }
 
-/** Packages may run commands of their own when they are installed: the token is not for them. */
+/** Without the token: packages may run commands when they are installed. */
 export const childEnvironment = Object.assign({}, process.env);
 delete childEnvironment.LANTRAIN_TOKEN;
 
 /**
  * Runs a command to its end and prints nothing.
- * @param options those of `spawn`, and `timeoutMs`, after which the command is killed
- * @returns `{ code, stdout, stderr, output }`, `output` being both streams as they came; the code is -1 where the command
- *   could not be started or was ended by a signal
+ * @param options options of `spawn`, and `timeoutMs`, after which the command is killed
+ * @returns `{ code, stdout, stderr, output }`. `output` is both streams in the order of their arrival. The code is -1
+ *   where the command could not be started or was ended by a signal
  */
 export function run(command, args, options = {}) {
   const { timeoutMs, ...spawnOptions } = options;
@@ -76,7 +76,7 @@ function cleanUp() {
   for (const cleanup of cleanups) cleanup();
 }
 
-/** npm and apt put things in order before they end; the lock is kept until they have, unless asked twice. */
+/** npm and apt clean up before they end. The lock is kept until then, unless a second signal arrives. */
 function stopAt(code) {
   if (exitCode !== undefined || children.size === 0) process.exit(code);
   exitCode = code;
@@ -84,8 +84,8 @@ function stopAt(code) {
 }
 
 /**
- * From here on signals end set-up in order, and so does an exit.
- * @returns what takes that back
+ * From now on signals and exits clean up.
+ * @returns a function that undoes this
  */
 export function endInOrder() {
   const handlers = { SIGINT: () => stopAt(130), SIGTERM: () => stopAt(143), exit: cleanUp };

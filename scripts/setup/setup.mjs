@@ -1,9 +1,9 @@
 /**
- * Set-up, run by `npm start`, `npm test` and `npm run lantrain` before anything else: dependencies, build, a usable WebGPU
- * adapter. `--build` stops after the build (`npm run build`). What is in place already is left alone, in silence.
+ * Set-up, which `npm start`, `npm test` and `npm run lantrain` run first: dependencies, build, a usable WebGPU adapter.
+ * `--build` stops after the build (`npm run build`). It changes and prints nothing where all is ready.
  *
- * An old Node must get as far as the version check, so the files of set-up keep to what Node 12 can parse: default
- * imports of Node's own modules, no optional chaining, no top-level await. They import nothing that has to be installed.
+ * An old Node must reach the version check, so the files of set-up use only syntax that Node 12 can parse: default
+ * imports of Node's modules, no optional chaining, no top-level await. They import no installed packages.
  */
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -27,15 +27,15 @@ async function ensureBuilt() {
 }
 
 /**
- * For `launch.mjs`, which is lantrain itself afterwards: what it needs to run, in this process. Ends the process with one
- * message where that cannot be had.
- * @param needsAdapter whether a missing adapter is an end; else it is looked for only after other work, and lacked with
- *   a message: not every command needs one
+ * Set-up for `launch.mjs`, which then runs lantrain in the same process. Ends the process with a message where set-up
+ * fails.
+ * @param needsAdapter whether a missing adapter ends the process. Otherwise an adapter is looked for only after other
+ *   work, and a missing one is only reported, because not every command needs one
  */
 export async function prepare(needsAdapter) {
   const restore = endInOrder();
   try {
-    // What only development needs may be left out of an installation that is built.
+    // A built installation may lack the dependencies that only development needs.
     const isReady = dependenciesInstalled(true) && built();
     const worked = isReady ? false : await ensureBuilt();
     if (needsAdapter) await ensureAdapter();

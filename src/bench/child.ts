@@ -11,16 +11,19 @@ process.on('exit', () => {
 });
 
 export interface Launch {
-  /** Below `dist/src`; the command line by default. */
+  /** Path below `dist/src`; default: the command line. */
   readonly script?: string;
   readonly args: readonly string[];
-  /** A software adapter: one driver thread, on a core of its own where the system can do that. */
+  /**
+   * For a software adapter: one driver thread, pinned to this core where the system supports that. Undefined: no
+   * limits.
+   */
   readonly core: number | undefined;
-  /** By the environment, which no list of processes shows to others. */
+  /** Passed in the environment, which lists of processes do not show to others. */
   readonly token?: string;
 }
 
-/** A child of this process, which ends with it. */
+/** A child process that ends with this process. */
 export class Child {
   readonly #process: ChildProcess;
   readonly #closed: Promise<number | null>;
@@ -51,14 +54,14 @@ export class Child {
     });
   }
 
-  /** What it printed, once it has ended well. */
+  /** Its standard output, once it has ended with code 0. */
   async output(): Promise<string> {
     const code = await this.#closed;
     if (code !== 0) throw this.#failure(code);
     return this.#stdout;
   }
 
-  /** Rejects when it ends; never resolves. */
+  /** Rejects when the process ends; never resolves. */
   async failed(): Promise<never> {
     throw this.#failure(await this.#closed);
   }

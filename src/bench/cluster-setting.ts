@@ -16,7 +16,7 @@ import { initializeWeights } from '../train/engine.js';
 import type { Setting } from './cluster-table.js';
 import { median, rounded } from './figures.js';
 import { type BenchShape, randomBatches } from './shape.js';
-import { type Said, stepParts } from './step-parts.js';
+import { stepParts, type WorkerReport } from './step-parts.js';
 import type { WaitingWorkers } from './waiting-workers.js';
 
 /** The timed steps of a setting take about this long. */
@@ -24,30 +24,30 @@ const TIMED_MS = 20_000;
 const FEWEST_STEPS = 3;
 const MOST_STEPS = 50;
 
-/** One setting: who computes what batch. */
+/** One setting: the workers and the batch. */
 export interface SettingRequest {
-  /** With the setting's own batch. */
+  /** The shape, with this setting's batch. */
   readonly bench: BenchShape;
-  /** Names of waiting workers. */
+  /** Names of the waiting workers that take part. */
   readonly names: readonly string[];
-  readonly waitingWorkers: WaitingWorkers;
-  /** What is trained on; random tokens when absent. */
+  readonly waiting: WaitingWorkers;
+  /** The training data; undefined: random tokens. */
   readonly data: Dataset | undefined;
-  /** Of the coordinator: another one for every setting. */
+  /** The coordinator's incarnation, different for every setting. */
   readonly incarnation: number;
-  /** Timed steps, chosen by time when absent, and those before them. */
+  /** Timed steps (absent: chosen by time), and untimed steps before them. */
   readonly steps?: number;
   readonly skip: number;
-  /** Rejects when a worker's process has ended. */
+  /** Rejects when a worker's process ends. */
   readonly failed: Promise<never>;
   readonly onProgress: (done: number, total: number) => void;
 }
 
 export type MeasuredSetting = Omit<Setting, 'event' | 'scaling' | 'workers' | 'batch' | 'efficiency'>;
 
-/** Times steps of a cluster whose coordinator is this process, on `gpu`. */
+/** Times steps of a cluster whose coordinator runs in this process on `gpu`. */
 export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise<MeasuredSetting> {
-  const { bench, names, waitingWorkers, data, incarnation, skip, failed, onProgress } = request;
+  const { bench, names, waiting, data, incarnation, skip, failed, onProgress } = request;
   const { options, model, shape } = bench;
   const tokensPerStep = options.batch * model.context;
   let fences = 0;
@@ -65,7 +65,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
     minWorkers: names.length,
     exact: false,
     audit: 0,
-    // Any worker may compute, and nothing is confirmed here.
+    // All workers may compute, and nothing is confirmed.
     ownClass: { name: 'bench', nonce: new Uint8Array(PROBE_NONCE_BYTES), salted: { reference: '', run: '' } },
     ownerComputes: false,
     onNote: (note) => {
@@ -76,7 +76,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
   const members: RemoteWorker[] = [];
   try {
     initializeWeights(engine, options.weights, options.seed);
-    for (const name of names) waitingWorkers.admit(name, engine);
+    for (const name of names) waiting.admit(name, engine);
     members.push(...engine.members.values());
     const batches = batchesOf(bench, data);
     let number = 0;
@@ -91,16 +91,16 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
     let lastMs = 0;
     for (let i = 0; i < skip; i++) lastMs = await step();
     const steps = request.steps ?? Math.min(MOST_STEPS, Math.max(FEWEST_STEPS, Math.floor(TIMED_MS / lastMs)));
-    await haveTold(members);
+    await haveReported(members);
     const before = countersOf(engine, members);
     const times: number[] = [];
-    const said: Said[] = [];
+    const reports: WorkerReport[] = [];
     for (let i = 0; i < steps; i++) {
       onProgress(i, steps);
-      const told = countersOf(engine, members);
+      const beforeStep = countersOf(engine, members);
       times.push(await step());
-      await haveTold(members);
-      said.push(saidBetween(told, countersOf(engine, members), members.length));
+      await haveReported(members);
+      reports.push(reportBetween(beforeStep, countersOf(engine, members), members.length));
     }
     onProgress(steps, steps);
     const after = countersOf(engine, members);
@@ -112,7 +112,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
       steps,
       stepMs: rounded(stepMs, 2),
       tokensPerSecond: rounded((1000 * tokensPerStep) / stepMs, 2),
-      ...stepParts(stepMs, said),
+      ...stepParts(stepMs, reports),
       sumMs: rounded(ofStep('sumMs'), 2),
       updateMs: rounded(ofStep('updateMs'), 2),
       bytesUp: Math.round(up),
@@ -128,7 +128,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
   }
 }
 
-/** The micro-batches of a step (1 is the first): of the data, or random tokens, new ones each step. */
+/** A function from a step (from 1) to its micro-batches: from the data, or new random tokens for each step. */
 function batchesOf(bench: BenchShape, data: Dataset | undefined): (step: number) => MicroBatch[] {
   const { options, model, shape } = bench;
   if (data === undefined)
@@ -139,10 +139,13 @@ function batchesOf(bench: BenchShape, data: Dataset | undefined): (step: number)
   return (step) => microBatches(data.train, windows.startsOf(step - 1), context, shape.batch);
 }
 
-/** A worker tells of a step after it has sent the last of it, which can be after the step's end. */
+/**
+ * Milliseconds to wait for the workers' reports: a worker reports a step after its last bytes, possibly after the
+ * step's end.
+ */
 const TELL_MS = 100;
 
-async function haveTold(members: readonly RemoteWorker[]): Promise<void> {
+async function haveReported(members: readonly RemoteWorker[]): Promise<void> {
   const end = performance.now() + TELL_MS;
   while (members.some(({ doing }) => doing.kind !== 'nothing') && performance.now() < end)
     await new Promise((go) => setTimeout(go, 1));
@@ -163,8 +166,8 @@ function countersOf(engine: ClusterEngine, members: readonly RemoteWorker[]) {
   };
 }
 
-/** Of a step, the mean of its workers. */
-function saidBetween(before: Counters, after: Counters, workers: number): Said {
-  const each = (key: keyof Said) => (after[key] - before[key]) / workers;
+/** What the workers reported of one step: their mean. */
+function reportBetween(before: Counters, after: Counters, workers: number): WorkerReport {
+  const each = (key: keyof WorkerReport) => (after[key] - before[key]) / workers;
   return { computeMs: each('computeMs'), uploadMs: each('uploadMs'), downloadMs: each('downloadMs') };
 }

@@ -6,36 +6,36 @@ import type { BenchShape } from './shape.js';
 
 export type Scaling = 'train' | 'alone' | 'strong' | 'weak';
 
-/** One line of `--json`. Times are of a step, bytes of a step and worker; of workers, the mean. */
+/** One line of `--json`. Times are for a step, bytes for a step and worker. Figures of workers are means. */
 export interface Setting {
   readonly event: 'bench-cluster';
   readonly scaling: Scaling;
-  /** Names of the workers; none where one process trains by itself. */
+  /** Names of the workers; empty where one process trains alone. */
   readonly workers: readonly string[];
   readonly batch: number;
   readonly steps: number;
-  /** The median. */
+  /** The median step. */
   readonly stepMs: number;
   readonly tokensPerSecond: number;
-  /** tokens/s together / the sum of each worker's alone. */
+  /** tokens/s of all together, over the sum of each worker's tokens/s alone. */
   readonly efficiency: number | null;
-  /** What a worker's step is made of: together, `stepMs`. */
+  /** The parts of a worker's step. They add up to `stepMs`. */
   readonly computeMs: number;
   readonly uploadMs: number;
   readonly waitMs: number;
   readonly downloadMs: number;
-  /** The coordinator's own, while workers wait or compute. */
+  /** The coordinator's time, while workers wait or compute. */
   readonly sumMs: number;
   readonly updateMs: number;
   readonly bytesUp: number;
   readonly bytesDown: number;
   readonly bytesUpPerParameter: number;
   readonly bytesDownPerParameter: number;
-  /** Shares that were taken from slow workers and computed again. */
+  /** Assignments that were taken from slow workers and computed again. */
   readonly fences: number;
 }
 
-/** What no figure says anything of. */
+/** Figures of a setting without any measurement. */
 export const NOTHING = {
   event: 'bench-cluster',
   efficiency: null,
@@ -66,7 +66,7 @@ function columns(cells: readonly string[]): string {
     .trimEnd();
 }
 
-/** Two rows. */
+/** The table's two header rows. */
 export const HEAD = [
   columns(['a step, milliseconds', '', '', '', '', 'worker:', '', '', '', 'coord.:', '', 'MB a', 'worker']),
   columns('setting|batch|step|tokens/s|effic.|compute|upload|wait|download|sum|update|up|down'.split('|')),

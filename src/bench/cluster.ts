@@ -29,25 +29,25 @@ import { WaitingWorkers } from './waiting-workers.js';
 export interface ClusterBenchRequest extends Omit<BenchRequest, 'plan'> {
   /** Numbers of workers, ascending. */
   readonly workers: readonly number[];
-  /** Steps before the timed ones. */
+  /** Untimed steps at the start. */
   readonly skip: number;
-  /** Waits here for workers from other machines, instead of starting some. */
+  /** Address to wait on for workers of other machines. Absent: workers are started on this machine. */
   readonly listen?: { readonly host: string; readonly port: number };
   readonly plain: boolean;
   readonly svg?: string;
   readonly intake: boolean;
 }
 
-/** Output of the benchmark. */
+/** The outputs of the benchmark. */
 export interface ClusterBenchOutput {
   /** A result, for programs. */
   readonly event: (event: Setting | ({ readonly event: 'bench-intake' } & Intake)) => void;
   /** A row of the table of settings, for people. */
   readonly row: (text: string) => void;
-  /** Any other line. */
+  /** Other lines, for people. */
   readonly line: (text: string) => void;
   readonly progress: Progress;
-  /** Commands to paste on another machine. `host`: this machine's address. */
+  /** Lines with the command for another machine, which reaches this one at `host`. */
   readonly joinLines: (url: string, host: string) => readonly string[];
 }
 
@@ -56,7 +56,7 @@ const LOCAL_JOIN_MS = 120_000;
 const INTAKE_ROUNDS = 5;
 const INTAKE_FRAMES = 200;
 
-/** `lantrain bench cluster`: measures throughput of workers, alone and together. */
+/** `lantrain bench cluster`: measures the speed of workers, alone and together. */
 export async function benchCluster(request: ClusterBenchRequest, output: ClusterBenchOutput): Promise<void> {
   if (request.svg !== undefined) checkWritableFile(request.svg);
   const bench = benchShape(request.preset, request.explicit);
@@ -81,7 +81,7 @@ export async function benchCluster(request: ClusterBenchRequest, output: Cluster
 }
 
 class ClusterBench {
-  readonly #waitingWorkers = new WaitingWorkers();
+  readonly #waiting = new WaitingWorkers();
   readonly #alone = new Map<string, number>();
   #incarnation = 0;
   #server: ClusterServer | undefined;
@@ -127,17 +127,17 @@ class ClusterBench {
         await measure('strong', names.slice(0, count), batch);
         await measure('weak', names.slice(0, count), count * batch);
       }
-      // Workers reconnect after each setting. Waits for them, so that they can be told that it was the last.
+      // Workers reconnect after each setting; then they are told that it was the last one.
       const isBack = (waiting: readonly string[]) => names.every((name) => waiting.includes(name));
-      if (!isLocal) await this.#waitingWorkers.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
+      if (!isLocal) await this.#waiting.until(isBack, RETURN_MS, new Promise<never>(() => {})).catch(() => {});
     } finally {
-      this.#waitingWorkers.dismiss();
+      this.#waiting.dismiss();
       await this.#server?.close(END_REASONS.done);
       this.#data?.close();
     }
   }
 
-  /** Destroys the device at once: its memory is needed again. */
+  /** Runs `use` with a device, and destroys the device at once, because its memory is needed again. */
   async #withGpu<T>(use: (gpu: Gpu) => T | Promise<T>): Promise<T> {
     const gpu = await openGpu(this.request.adapter);
     try {
@@ -165,7 +165,7 @@ class ClusterBench {
       allowPlain: plain,
       version: version(),
       limits: COORDINATOR_LIFE,
-      onConnection: this.#waitingWorkers.add,
+      onConnection: this.#waiting.add,
     });
     return server;
   }
@@ -175,18 +175,18 @@ class ClusterBench {
     return this.#server;
   }
 
-  /** Waits for `count` workers of other machines; returns their names. */
+  /** Waits for `count` workers of other machines and returns their names. */
   async #gather(count: number): Promise<string[]> {
     const { host } = this.request.listen ?? { host: '127.0.0.1' };
     const { host: shown, remark } = await ownAddress(host);
     const lines = this.output.joinLines(this.#listening.joinUrl(shown), shown);
     for (const line of [...lines, ...(remark ? [remark] : [])]) this.output.line(line);
     this.output.line(`waiting  for ${count} workers`);
-    await this.#waitingWorkers.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
-    return this.#waitingWorkers.names.slice(0, count);
+    await this.#waiting.until((names) => names.length >= count, 0, new Promise<never>(() => {}));
+    return this.#waiting.names.slice(0, count);
   }
 
-  /** Measures one process without a network, with the same shape and one worker's cores. */
+  /** Measures one process without a network: the same shape on one worker's part of the processor. */
   async #train(core: number | undefined): Promise<void> {
     const { options } = this.bench;
     const { steps, adapter } = this.request;
@@ -209,7 +209,7 @@ class ClusterBench {
     });
   }
 
-  /** `cores`: of the workers to start; absent: the workers are connected already. */
+  /** `cores`: one for each worker to start; absent: the workers are connected already. */
   async #measure(
     scaling: Scaling,
     names: readonly string[],
@@ -227,13 +227,13 @@ class ClusterBench {
     failed.catch(() => {});
     try {
       const timeout = cores === undefined ? 0 : LOCAL_JOIN_MS;
-      await this.#waitingWorkers.until((waiting) => names.every((name) => waiting.includes(name)), timeout, failed);
+      await this.#waiting.until((present) => names.every((name) => present.includes(name)), timeout, failed);
       const { steps, skip } = this.request;
       const found = await this.#withGpu((gpu) =>
         measureSetting(gpu, {
           bench: { ...this.bench, options: { ...this.bench.options, batch } },
           names,
-          waitingWorkers: this.#waitingWorkers,
+          waiting: this.#waiting,
           data: this.#data,
           incarnation: ++this.#incarnation,
           steps,

@@ -1,4 +1,4 @@
-/** The other process of `bench-intake.ts`: sends one packed bucket of gradients again and again. */
+/** The sending process of `intake.ts`: sends one packed bucket of gradients again and again. */
 import { WebSocket } from 'ws';
 import { packSums } from '../../cluster/exchange/blocks.js';
 import { encodeFrame } from '../../cluster/protocol/frame.js';
@@ -11,14 +11,14 @@ import { parseJoinUrl } from '../net/join-url.js';
 import { deriveKey, Stream, threefry } from '../util/random.js';
 import { INTAKE_BUCKETS, INTAKE_VERSION } from './intake.js';
 
-/** As much as the transport lets lie in a socket's queue. */
+/** Limit of a socket's queue, as in the transport. */
 const QUEUE_BYTES = 8 * 2 ** 20;
 const IN_FLIGHT = 4;
 
 /** Blocks of 1 to 5 bytes a value, 2.9 on average, as gradients have. */
 const WIDTHS = [1, 3, 3, 3, 4, 3, 2, 4, 3, 3];
 
-/** Values of each width, positive and negative, made from one stretch of random words. */
+/** Values of each width, positive and negative, from one list of random words. */
 function gradientLike(): Uint8Array {
   const key = deriveKey(1, Stream.probe);
   const low = new Uint32Array(BUCKET_VALUES);

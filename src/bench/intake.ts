@@ -11,12 +11,12 @@ import { formatJoinUrl, parseJoinUrl } from '../net/join-url.js';
 import { Child, type Launch } from './child.js';
 import { median, rounded } from './figures.js';
 
-/** What both processes of this bench agree on. */
+/** The version that both processes of this benchmark use. */
 export const INTAKE_VERSION = 'bench';
 export const INTAKE_BUCKETS = 4;
 
 export interface Intake {
-  /** GB/s that `ws` alone moves, and that arrive checked, unpacked and summed. Medians. */
+  /** GB/s through `ws` alone, and GB/s that are checked, unpacked and summed. Medians. */
   readonly wsGBs: number;
   readonly sumGBs: number;
   /** Median of the rounds' ratios. */
@@ -27,9 +27,9 @@ export interface Intake {
 }
 
 /**
- * How fast a coordinator takes gradients in, from another process over loopback without TLS: the transport with its
- * credits, the checksum, unpacking and the exact sum. Against it the same frames through `ws` alone, thrown away. Both
- * in turn, so that what else the machine does meets both.
+ * Measures how fast a coordinator takes in gradients from another process, over loopback without TLS: the transport
+ * with its credits, the checksum, unpacking and the exact sum. For comparison, the same frames through `ws` alone are
+ * thrown away. The two alternate, so that other load on the machine affects both.
  */
 export async function measureIntake(rounds: number, frames: number): Promise<Intake> {
   const pairs: { ws: number; sum: number }[] = [];
@@ -50,16 +50,16 @@ export async function measureIntake(rounds: number, frames: number): Promise<Int
   };
 }
 
-interface Rate {
-  /** GB/s from the first frame's arrival to the last's. */
+interface MeasuredRate {
+  /** GB/s from the arrival of the first frame to that of the last. */
   readonly rate: number;
   readonly frameBytes: number;
 }
 
-/** Counts frames that are done with. */
+/** Counts finished frames. */
 class Meter {
-  readonly done: Promise<Rate>;
-  #finish: (rate: Rate) => void = () => {};
+  readonly done: Promise<MeasuredRate>;
+  #finish: (rate: MeasuredRate) => void = () => {};
   #began = 0;
   #seen = 0;
 
@@ -77,7 +77,7 @@ class Meter {
   }
 }
 
-async function throughWs(frames: number): Promise<Rate> {
+async function throughWs(frames: number): Promise<MeasuredRate> {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0, perMessageDeflate: false, maxPayload: 2 ** 26 });
   await new Promise((listening) => server.once('listening', listening));
   const meter = new Meter(frames);
@@ -92,7 +92,7 @@ async function throughWs(frames: number): Promise<Rate> {
   });
 }
 
-async function throughSums(frames: number): Promise<Rate> {
+async function throughSums(frames: number): Promise<MeasuredRate> {
   const reducer = new Reducer(new Array(INTAKE_BUCKETS).fill(BUCKET_VALUES));
   const meter = new Meter(frames);
   const server = await ClusterServer.listen({
@@ -104,7 +104,7 @@ async function throughSums(frames: number): Promise<Rate> {
       connection.frames = { incarnation: 1, buckets: INTAKE_BUCKETS, microBatches: 1, kinds: ['contribution'] };
       connection.onFrame = async (frame) => {
         const { payload, payloadChecksum: checksum } = frame;
-        // As the coordinator: a message in a buffer of its own is moved to the summing thread.
+        // As the coordinator does: a message in its own buffer is transferred to the summing thread.
         const owned = payload.buffer.byteLength === frame.bytes;
         const added = await reducer.add(frame.header.bucket, payload, 2 ** 10, { owned, checksum });
         if (added !== 'added')
@@ -126,7 +126,7 @@ async function sending(
   launch: Pick<Launch, 'args' | 'token'>,
   meter: Meter,
   close: () => Promise<void>,
-): Promise<Rate> {
+): Promise<MeasuredRate> {
   const child = new Child({ script: 'bench/intake-sender.js', core: undefined, ...launch });
   const failed = child.failed();
   failed.catch(() => {});

@@ -9,17 +9,17 @@ import { median, rounded } from './figures.js';
 import type { BenchReport, BenchRequest, Progress } from './request.js';
 import { benchEngine, benchShape, describeShape, randomBatches } from './shape.js';
 
-/** The lists are run so often, or as often as this time allows, at least once. */
+/** The most repetitions of the lists. A time limit may allow fewer, but at least one. */
 const MOST_REPETITIONS = 9;
 const TIMED_MS = 45_000;
 
-/** Times every kernel of a training step at its real shapes; nothing is written. */
+/** Times every kernel of a training step at its real shapes. Writes no files. */
 export async function benchKernels(request: BenchRequest, progress: Progress): Promise<BenchReport> {
   const bench = benchShape(request.preset, request.explicit);
   const gpu = await openGpu(request.adapter);
   const engine = await benchEngine(gpu, bench, resolvePlan({ plan: request.plan }, gpu), progress);
   const batches = randomBatches(bench);
-  // Loads the tokens and compiles the update's kernels.
+  // This loads the tokens and compiles the update's kernels.
   await engine.step(batches, 1, bench.options.seed, bench.options.lr);
   await gpu.done();
 
@@ -50,8 +50,8 @@ function event(row: KernelRow, total: number, ceilings: Ceilings) {
 }
 
 /**
- * The kernels of one step, and what the adapter can do at most, measured in turns, as a machine is not equally fast all
- * the time: medians over the repetitions.
+ * Times the kernels of one step and the adapter's ceilings in turns, because a machine's speed varies. Medians over the
+ * repetitions.
  */
 async function timeKernels(
   engine: Engine,
@@ -63,7 +63,7 @@ async function timeKernels(
   const lists = new Map<DispatchList, number>();
   for (const list of [...engine.gradientLists(microBatches), ...engine.updateLists])
     lists.set(list, (lists.get(list) ?? 0) + 1);
-  /** The step's dispatches, each distinct list run once and counted as often as a step runs it. */
+  /** The step's dispatches: each distinct list is run once and counted as often as a step runs it. */
   const time = async () => {
     const timings: Timing[] = [];
     for (const [list, times] of lists) {
@@ -95,7 +95,7 @@ async function timeKernels(
   return { rows: slowestFirst(medians), ceilings };
 }
 
-/** An operation that runs at several sizes is a row for each. */
+/** One row for each operation and size. */
 function summarizeSizes(timings: readonly Timing[]): KernelRow[] {
   return summarize(timings, ({ label, shape }) => (shape === undefined ? label : `${label} ${shape}`));
 }

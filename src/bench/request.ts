@@ -4,18 +4,18 @@ import type { PresetName } from '../train/presets.js';
 export interface BenchRequest {
   readonly preset: PresetName;
   readonly explicit: Partial<TrainOptions>;
-  /** Timed steps, or repetitions; chosen by time when absent. */
+  /** Timed steps or repetitions; absent: chosen by time. */
   readonly steps?: number;
   readonly adapter?: string;
   /** `auto`, or a JSON file. */
   readonly plan?: string;
 }
 
-/** What came of a benchmark: for programs, and the same for people. */
+/** The results of a benchmark: events for programs, lines for people. */
 export interface BenchReport {
   readonly events: readonly object[];
   readonly lines: readonly string[];
 }
 
-/** Made with what is being done, told how far it is. */
+/** Makes a callback for the progress of the work called `label`. */
 export type Progress = (label: string) => (done: number, total: number) => void;

@@ -10,35 +10,35 @@ import { loadShaders } from '../node/shaders.js';
 import { formatBytes } from '../report/format.js';
 import { stackedShape } from '../run/fit.js';
 import { checkPrecision } from '../run/plan.js';
-import { checkBatch, engineOptions, resolveOptions, shapeOfJob } from '../run/resolve.js';
+import { checkBatch, engineOptions, microBatchShape, resolveOptions } from '../run/resolve.js';
 import { Engine, initializeWeights } from '../train/engine.js';
 import { shapeOptionsOf, type TrainOptions } from '../train/options.js';
 import type { PresetName } from '../train/presets.js';
 import { deriveKey, Stream, uniformAt } from '../util/random.js';
 import type { Progress } from './request.js';
 
-/** Token ids of each tokenizer, known without loading it. */
+/** Vocabulary size of each tokenizer, without loading it. */
 const VOCABULARY: Readonly<Record<TrainOptions['tokenizer'], number>> = { gpt2: 50257, bytes: 256 };
 
-/** A training job as far as its speed and memory go: no data, no run. */
+/** The part of a training job that its speed and memory depend on. */
 export interface BenchShape {
   readonly options: TrainOptions;
   readonly model: ModelConfig;
   readonly shape: BatchShape;
 }
 
-/** What `train` would take for these options. Throws LT_USAGE_MODEL, LT_USAGE_BATCH. */
+/** The shape that `train` would have with these options. Throws LT_USAGE_MODEL or LT_USAGE_BATCH. */
 export function benchShape(preset: PresetName, explicit: Partial<TrainOptions> = {}): BenchShape {
   const options = resolveOptions({ preset, explicit });
   checkBatch(options, options.context);
   const model = { vocabSize: VOCABULARY[options.tokenizer], ...shapeOptionsOf(options) };
   checkModel(model);
-  return { options, model, shape: shapeOfJob({ model, options }) };
+  return { options, model, shape: microBatchShape({ model, options }) };
 }
 
 /**
- * An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would take more than the machine has, and
- * LT_USAGE_BATCH.
+ * An engine with fresh weights. Throws LT_GPU_MEMORY where a software adapter would need more memory than the machine
+ * has, LT_USAGE_BATCH for an impossible stack.
  */
 export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan, progress: Progress): Promise<Engine> {
   const { options, model } = bench;
@@ -60,11 +60,11 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan, progr
   return engine;
 }
 
-/** The micro-batches of one global batch of random tokens. */
+/** One global batch of random tokens, as micro-batches. */
 export function randomBatches({ options, model, shape }: BenchShape): MicroBatch[] {
   const key = deriveKey(options.seed, Stream.probe);
   const rows = shape.batch * shape.context;
-  const tokenAt = (place: number) => Math.floor(uniformAt(key, place) * model.vocabSize);
+  const tokenAt = (index: number) => Math.floor(uniformAt(key, index) * model.vocabSize);
   return Array.from({ length: options.batch / shape.batch }, (_, index) => ({
     tokens: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i))),
     targets: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i) + 1)),

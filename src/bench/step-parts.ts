@@ -1,27 +1,27 @@
 import { median } from './figures.js';
 
-/** What a worker says of a step: milliseconds. */
-export interface Said {
+/** A worker's report on a step, in milliseconds. */
+export interface WorkerReport {
   readonly computeMs: number;
   readonly uploadMs: number;
   readonly downloadMs: number;
 }
 
-/** What a worker's step is made of. The four add up to the step. */
-export interface StepParts extends Said {
+/** The parts of a worker's step, in milliseconds. The four add up to the step. */
+export interface StepParts extends WorkerReport {
   readonly waitMs: number;
 }
 
 /**
- * The parts of a step of `stepMs`, the median of what the coordinator timed, from what workers said of each of the same
- * steps: medians as well, and waiting is what is left. Workers count from upload to upload and the coordinator from begin
- * to end, so a download can have begun in the step before; of what does not fit, the later part gives way.
+ * The parts of a step of `stepMs`, which is the median by the coordinator's clock, from workers' reports on the same
+ * steps. The parts are medians too, and waiting is the rest. Workers count from upload to upload, the coordinator from
+ * begin to end, so a download can begin in the step before. Where the parts exceed the step, later ones are shortened.
  */
-export function stepParts(stepMs: number, said: readonly Said[]): StepParts {
-  // In hundredths, as they are told, so that they add up as they are told, too.
+export function stepParts(stepMs: number, reports: readonly WorkerReport[]): StepParts {
+  // In hundredths of a millisecond, as printed, so that the printed figures add up.
   let left = Math.max(0, Math.round(100 * stepMs));
-  const take = (key: keyof Said) => {
-    const wanted = Math.max(0, Math.round(100 * median(said.map((step) => step[key]))));
+  const take = (key: keyof WorkerReport) => {
+    const wanted = Math.max(0, Math.round(100 * median(reports.map((step) => step[key]))));
     const taken = Math.min(wanted, left);
     left -= taken;
     return taken / 100;

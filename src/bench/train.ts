@@ -11,22 +11,22 @@ import { median, percent, rounded } from './figures.js';
 import type { BenchReport, BenchRequest, Progress } from './request.js';
 import { benchEngine, benchShape, describeShape, randomBatches } from './shape.js';
 
-/** Timed steps take this long together, unless `--steps` says otherwise. */
+/** The timed steps together take about this long, unless `--steps` is given. */
 const TIMED_MS = 30_000;
 const FEWEST_STEPS = 5;
 const MOST_STEPS = 50;
 
-/** The ceiling is measured after this much time of steps, again and again: what slows a machine down slows both. */
+/** The ceiling is measured again after this much time of steps, so that other load on the machine affects both. */
 const CEILING_EVERY_MS = 3000;
 
-/** Steps before the timed ones: at least one, since a driver compiles the update's kernels in it. */
+/** Untimed steps at the start, at least one: a driver compiles the update's kernels in it. */
 const WARM_UP_STEPS = 3;
 const WARM_UP_MS = 3000;
 
 interface Measured {
   readonly stepMs: number;
   readonly steps: number;
-  /** Time a step in which the JS thread was at work, not waiting. */
+  /** Milliseconds a step in which the JavaScript thread was busy. */
   readonly hostMs: number;
   /** The median of ceilings measured between the steps. */
   readonly ceilingGflops: number;
@@ -74,14 +74,14 @@ export async function benchTrain(request: BenchRequest, progress: Progress): Pro
   return { events: [result], lines };
 }
 
-interface Work {
+interface TimedWork {
   readonly step: (number: number) => Promise<unknown>;
-  /** A step's update is queued, not done, when it returns. */
+  /** Resolves when all queued work is done: a step returns before its update is. */
   readonly done: () => Promise<void>;
   readonly ceiling: () => Promise<number>;
 }
 
-async function timeSteps({ step, done, ceiling }: Work, progress: Progress, asked?: number): Promise<Measured> {
+async function timeSteps({ step, done, ceiling }: TimedWork, progress: Progress, asked?: number): Promise<Measured> {
   let number = 0;
   const timed = async (what: () => Promise<unknown>) => {
     const start = performance.now();
@@ -107,7 +107,7 @@ async function timeSteps({ step, done, ceiling }: Work, progress: Progress, aske
       tell(times.length, steps);
       times.push(await next());
     }
-    // The first step had no update before it: the last one's counts in its place.
+    // The first step waited for no earlier update. The wait for the last one's is added to it instead.
     times[first] += await timed(done);
     hostMs += performance.eventLoopUtilization(busy).active;
     ceilings.push(await ceiling());
@@ -116,7 +116,7 @@ async function timeSteps({ step, done, ceiling }: Work, progress: Progress, aske
   return { stepMs: median(times), steps, hostMs: hostMs / steps, ceilingGflops: median(ceilings) };
 }
 
-/** Parameters that take part in matrix products: the matrices of all linear layers, and the head, tied or not. */
+/** Parameters in matrix products: the matrices of all linear layers, and the head, tied or not. */
 export function productParameters(model: ModelConfig): number {
   const matrices = parameters(model).filter((p) => p.kind === 'matrix');
   const head = model.tie ? model.vocabSize * model.width : 0;

@@ -6,14 +6,14 @@ import { LantrainError } from '../errors.js';
 type Join = MessageFromWorker<'join'>;
 
 /**
- * Workers that are connected and wait to be measured. A worker that does not wait has been admitted to an engine. A
- * worker whose connection was closed reconnects under the same name.
+ * Connected workers that wait to be measured. A worker leaves the list when it is admitted to an engine. When its
+ * connection is closed, it reconnects under the same name.
  */
 export class WaitingWorkers {
   readonly #waiting = new Map<string, { readonly connection: CoordinatorConnection; readonly join: Join }>();
   #notify: () => void = () => {};
 
-  /** For the server's `onConnection`. */
+  /** The server's `onConnection`. */
   readonly add = (connection: CoordinatorConnection): void => {
     let name: string | undefined;
     connection.onClose = () => {
@@ -34,8 +34,8 @@ export class WaitingWorkers {
   }
 
   /**
-   * Resolves when `ready` is true for the names of the waiting workers. Rejects with `failed`, or with
-   * LT_CLUSTER_TIMEOUT after `timeoutMs` (0: never).
+   * Resolves when `ready` is true for the names of the waiting workers. Rejects when `failed` does. Throws
+   * LT_CLUSTER_TIMEOUT after `timeoutMs`; 0: never.
    */
   async until(ready: (names: readonly string[]) => boolean, timeoutMs: number, failed: Promise<never>): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
@@ -56,7 +56,7 @@ export class WaitingWorkers {
     }
   }
 
-  /** Passes a worker to an engine as if it had just connected. Throws LT_CLUSTER_CLOSED if it has left. */
+  /** Passes a waiting worker to an engine as if it had just connected. */
   admit(name: string, engine: ClusterEngine): void {
     const worker = this.#waiting.get(name);
     if (worker === undefined) throw new LantrainError('LT_CLUSTER_CLOSED', `${name} has left`);
@@ -65,7 +65,7 @@ export class WaitingWorkers {
     worker.connection.onControl.join(worker.join);
   }
 
-  /** Tells the waiting workers that the run is done. */
+  /** Tells the workers that still wait that all is done. */
   dismiss(): void {
     for (const { connection } of this.#waiting.values()) connection.send(stopBecause('done'));
   }

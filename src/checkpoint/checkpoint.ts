@@ -17,7 +17,8 @@ import { compareIdentity } from './identity.js';
 import { openSafetensors, writeSafetensors } from './safetensors.js';
 
 /**
- * A run's checkpoints, `<run>/checkpoints/`, one folder a step, its name padded to six digits so that `ls` sorts them:
+ * A run's checkpoints in `<run>/checkpoints/`: one folder a step, with a name padded to six digits so that `ls` sorts
+ * them:
  *
  *     000120/config.json          Hugging Face's, so that each checkpoint is a model that --init takes
  *     000120/model.safetensors
@@ -30,14 +31,14 @@ import { openSafetensors, writeSafetensors } from './safetensors.js';
 export const REPLACED = '.replaced';
 const STEP_DIGITS = 6;
 
-/** state.json. `step` counts updates: the state after the step of that number. */
+/** state.json: the state after step `step`. */
 export const CheckpointState = z.object({
   step: z.number().int().nonnegative(),
   digest: z.string().regex(/^[0-9a-f]{64}$/),
-  /** lantrain's version. */
+  /** The version of lantrain that wrote it. */
   version: z.string(),
   tokensSeen: z.number().int().nonnegative(),
-  /** Whatever else the trainer needs to go on. */
+  /** Further state of the trainer, such as the loss scale. */
   trainer: z.record(z.string(), z.json()).default({}),
 });
 export type CheckpointState = z.infer<typeof CheckpointState>;
@@ -53,24 +54,24 @@ export interface Checkpoint {
 export interface NewCheckpoint extends Omit<CheckpointState, 'digest' | 'trainer'> {
   readonly model: ModelConfig;
   readonly trainer?: CheckpointState['trainer'];
-  /** Asked for every tensor once, in the digest's order. */
+  /** Called once for each tensor, in the digest's order. */
   readonly read: ReadState;
 }
 
 export interface Found {
   readonly found: Checkpoint | undefined;
-  /** The newer ones that are damaged, newest first, and why. */
+  /** The newer checkpoints that are damaged, newest first, and why. */
   readonly passedOver: readonly { readonly path: string; readonly why: string }[];
 }
 
-/** Called while a checkpoint is read, with values done and in all. */
+/** Called while a checkpoint is read: `done` of `total` values. */
 export type OnProgress = (done: number, total: number) => void;
 
 export function checkpointName(step: number): string {
   return String(step).padStart(STEP_DIGITS, '0');
 }
 
-/** The checkpoints in `dir`, oldest first, looked at by name only. */
+/** The checkpoints in `dir`, oldest first, by name only. */
 export function listCheckpoints(dir: string): { step: number; path: string }[] {
   return entries(dir)
     .filter((entry) => entry.isDirectory() && /^\d+$/.test(entry.name))
@@ -78,7 +79,7 @@ export function listCheckpoints(dir: string): { step: number; path: string }[] {
     .sort((a, b) => a.step - b.step);
 }
 
-/** Tells a checkpoint from what it was before, without reading it: sizes and times of its files. */
+/** A text that changes when the checkpoint changes: the sizes and times of its files. The files are not read. */
 export function stampOf(path: string): string {
   const stamps = readdirSync(path).map((name) => {
     const { size, mtimeMs } = statSync(join(path, name));
@@ -87,7 +88,7 @@ export function stampOf(path: string): string {
   return JSON.stringify([path, ...stamps]);
 }
 
-/** The state.json of one checkpoint, without a look at its values. Throws LT_CHECKPOINT_CORRUPT. */
+/** The state.json of the checkpoint at `path`. Throws LT_CHECKPOINT_CORRUPT. */
 export function readState(path: string): CheckpointState {
   const statePath = join(path, 'state.json');
   const state = validate(CheckpointState, readJson(statePath));
@@ -95,7 +96,10 @@ export function readState(path: string): CheckpointState {
   return state.data;
 }
 
-/** Opens one checkpoint: all but the values themselves is checked. Throws LT_CHECKPOINT_CORRUPT or _TENSOR. */
+/**
+ * Opens a checkpoint and checks everything but its values. The caller closes it. Throws LT_CHECKPOINT_CORRUPT,
+ * LT_CHECKPOINT_TENSOR or LT_USAGE_MODEL.
+ */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const state = readState(path);
   const model = await openModel(path);
@@ -126,8 +130,8 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
 }
 
 /**
- * The newest checkpoint in `dir` that is whole: it opens, is of `model`, and has its digest, unless `isKnown` says so. The
- * caller closes it.
+ * The newest whole checkpoint in `dir`: one that opens, is of `model`, and has the digest of its state.json. `isKnown`:
+ * its digest was checked before. The caller closes it.
  */
 export async function latestCheckpoint(
   dir: string,
@@ -155,17 +159,17 @@ export async function latestCheckpoint(
   return { found: undefined, passedOver };
 }
 
-/** What keeps a process from a file that may be whole. */
+/** Error codes that keep a process from a file that may be whole. */
 const BARRED: ReadonlySet<string | undefined> = new Set(['EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ENOMEM']);
 
-/** Whether an error says nothing of the file: this process may not read it, or the system is short of something. */
+/** Whether an error says nothing about the file: this process may not read it, or the system lacks a resource. */
 export function isBarred({ cause }: LantrainError): boolean {
   return isSystemError(cause) && BARRED.has(cause.code);
 }
 
 /**
- * Hands every tensor of a checkpoint to `write`, one at a time in the digest's order, and holds all of them against the
- * digest in state.json. Throws LT_CHECKPOINT_CORRUPT where it differs: what was written must then not be used.
+ * Reads a checkpoint: passes every tensor to `write`, one at a time in the digest's order, and checks the digest at the
+ * end. Throws LT_CHECKPOINT_CORRUPT where the digest differs; what was written must then not be used.
  */
 export async function restoreCheckpoint(
   checkpoint: Checkpoint,
@@ -195,9 +199,9 @@ function damaged(path: string, why: string): LantrainError {
 }
 
 /**
- * Writes the checkpoint of a step: under a temporary name, everything fsynced, then renamed. Reads every tensor once and
- * makes the digest on the way. Throws LT_RUN_WRITE where the system refuses; nothing of it is left then and the
- * checkpoints before it stand. Throws LT_RUN_FOREIGN where something else lies in its place.
+ * Writes the checkpoint of a step under a temporary name, fsyncs everything, and renames it. Reads every tensor once
+ * and computes the digest meanwhile. Throws LT_RUN_WRITE where the system refuses; nothing of it is then left, and the
+ * older checkpoints stay. Throws LT_RUN_FOREIGN where something else lies at its path.
  */
 export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
   const { model, step, read } = next;
@@ -236,7 +240,7 @@ export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise
   }
 }
 
-/** Gives `temporary` the name `path`. A folder cannot be renamed over another, so an older one steps aside first. */
+/** Renames `temporary` to `path`. A folder cannot be renamed over another, so an older one is renamed first. */
 async function moveInto(temporary: string, path: string): Promise<void> {
   checkOwnAt(path, { kind: 'folder' });
   const aside = temporaryName(path, REPLACED);
@@ -255,7 +259,7 @@ async function moveInto(temporary: string, path: string): Promise<void> {
   await removeQuietly(aside);
 }
 
-/** What lies in the folder of checkpoints; nothing where there is none yet. */
+/** The entries of the folder of checkpoints; empty where it does not exist. */
 export function entries(dir: string): Dirent[] {
   try {
     return readdirSync(dir, { withFileTypes: true });

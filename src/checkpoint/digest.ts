@@ -10,9 +10,9 @@ export type StatePart = (typeof STATE_PARTS)[number];
 export type ReadState = (part: StatePart, name: string) => Float32Array | Promise<Float32Array>;
 
 /**
- * The digest: SHA-256 over weights, first and second moments, each in the order of parameters.ts as unpadded
- * little-endian float32, then the step as u64 LE. `add` takes the tensors in that order, one at a time, and throws a
- * RangeError on any other, so that no caller can hash the right bytes in the wrong order.
+ * The digest of a state: SHA-256 over weights, first moments and second moments, each in the order of parameters.ts as
+ * unpadded little-endian float32, then the step as u64 LE. `add` takes one tensor at a time. It throws a RangeError on
+ * another order, so that no caller can hash the right bytes in the wrong order.
  */
 export class StateDigest {
   private readonly hash: Hash = createHash('sha256');
@@ -34,7 +34,7 @@ export class StateDigest {
     this.hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   }
 
-  /** The digest in hexadecimal, of the state after `step` updates. */
+  /** The digest of the state after `step` steps, in hexadecimal. */
   finish(step: number): string {
     if (this.next !== this.order.length)
       throw new RangeError(`the digest has ${this.next} of ${this.order.length} tensors`);
@@ -44,7 +44,7 @@ export class StateDigest {
   }
 }
 
-/** The digest of a state that is read tensor by tensor. */
+/** The digest of the state after `step` steps, whose tensors `read` gives. */
 export async function digestState(config: ModelConfig, step: number, read: ReadState): Promise<string> {
   const digest = new StateDigest(config);
   const list = parameters(config);

@@ -5,26 +5,26 @@ import { openOwn, readOwn } from '../files/own-files.js';
 import { RUN_ENDS } from '../report/events.js';
 import { printable, printableJson } from '../util/printable.js';
 
-/** Any metrics event, as far as a file of them needs to know it. */
+/** The fields of a metrics event that the log uses. */
 export interface LoggedEvent {
   readonly event: string;
-  /** The event belongs to the state after this many updates. */
+  /** The number of steps behind the state that the event belongs to. */
   readonly step?: number;
   readonly text?: string;
 }
 
 /**
- * `metrics.jsonl`, one event a line, and `samples.txt`, which is those of its events that are samples, for people:
+ * `metrics.jsonl` with one event a line, and `samples.txt` with its samples for people:
  *
  *     --- step 45 ---
  *     Every effort moves you ...
  *
- * samples.txt is thus always made again from metrics.jsonl and needs no cutting of its own.
+ * `cutBack` makes samples.txt again from metrics.jsonl.
  */
 export class EventLog {
   private readonly metricsPath: string;
   private readonly samplesPath: string;
-  /** Descriptors: what they were opened as was checked once. */
+  /** Open descriptors. The files were checked when they were opened. */
   private metrics: number | undefined;
   private samples: number | undefined;
 
@@ -34,8 +34,8 @@ export class EventLog {
   }
 
   /**
-   * Throws LT_RUN_WRITE or LT_RUN_FOREIGN, and leaves nothing of the event then. A line that a crash has cut off is
-   * dropped by `cutBack`.
+   * Throws LT_RUN_WRITE or LT_RUN_FOREIGN, and then leaves nothing of the event in that file. `cutBack` drops a line
+   * that a crash has cut off.
    */
   append(event: LoggedEvent): void {
     guard(this.metricsPath, () => {
@@ -49,7 +49,7 @@ export class EventLog {
       });
   }
 
-  /** Whether there is an event of a kind; a line that is no event counts as none. */
+  /** Whether the file has an event of this kind. Lines that are not events are ignored. */
   has(kind: string): boolean {
     return readEvents(this.metricsPath).some(({ event }) => event === kind);
   }
@@ -61,8 +61,8 @@ export class EventLog {
   }
 
   /**
-   * Back to the state after `step` updates, for a run that goes on from there: events of later steps, a half-written
-   * line and how the run ended (it goes on) go. Each file is replaced whole. Throws LT_RUN_WRITE.
+   * Cuts both files back to the state after `step` steps. Drops events of later steps, a half-written line, and the
+   * events that end a run. Each file is replaced whole. Throws LT_RUN_WRITE.
    */
   async cutBack(step: number): Promise<void> {
     this.close();
@@ -82,7 +82,7 @@ export class EventLog {
   }
 }
 
-/** A model may write control characters, and whoever prints the file has a terminal that obeys them. */
+/** A sample's lines in samples.txt, made printable: a model may write control characters, and terminals obey them. */
 function sampleBlock({ step, text = '' }: LoggedEvent): string {
   return `--- step ${step} ---\n${printable(text)}\n\n`;
 }
@@ -106,7 +106,7 @@ function readText(path: string): string {
   }
 }
 
-/** Where a disk is full, the next line must not go on in the middle of this one. */
+/** Appends `text` whole or not at all: after a failure on a full disk, the next line must not continue this one. */
 function appendWhole(fd: number, text: string): void {
   const bytes = Buffer.from(text);
   const { size } = fstatSync(fd);
@@ -116,7 +116,7 @@ function appendWhole(fd: number, text: string): void {
     try {
       ftruncateSync(fd, size);
     } catch {
-      // What failed first is told.
+      // The first failure is thrown below.
     }
     throw error;
   }

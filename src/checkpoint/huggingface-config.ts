@@ -6,11 +6,11 @@ import { readRegular } from '../files/regular-file.js';
 import { checkModel, LAYER_NORM_EPSILON, MODEL_FIELDS, type ModelConfig } from '../model/config.js';
 import { validate } from '../util/validate.js';
 
-/** A field of the model in a GPT-2 config.json. */
+/** A field of `ModelConfig` in a GPT-2 config.json. */
 interface GptField {
-  /** Its name there; a second name is written as well, and read where the first one is missing. */
+  /** Its names in the file. All are written; the second one is read where the first is missing. */
   readonly names: readonly string[];
-  /** What it is where the file does not say; without this the file has to. */
+  /** The value where the file has none. Without it the field is required. */
   readonly absent?: boolean;
 }
 
@@ -26,7 +26,7 @@ const FIELDS: Readonly<Record<keyof ModelConfig, GptField>> = {
 };
 const EVERY_FIELD = Object.entries(FIELDS) as [keyof ModelConfig, GptField][];
 
-/** What lantrain has no choice of. */
+/** Fields whose values lantrain cannot choose. */
 const CONSTANTS = {
   model_type: z.string().optional(),
   n_inner: z.number().nullish(),
@@ -37,7 +37,7 @@ const CONSTANTS = {
   add_cross_attention: z.boolean().optional(),
 };
 
-/** What a GPT-2 config.json says about the model; everything else in it (dropout, task settings) is passed over. */
+/** The fields of a GPT-2 config.json that describe the model. Other fields (dropout, task settings) are ignored. */
 const Gpt2Config = z.looseObject({ ...fieldSchemas(), ...CONSTANTS });
 
 function fieldSchemas(): Record<string, z.ZodType> {
@@ -51,8 +51,8 @@ function fieldSchemas(): Record<string, z.ZodType> {
 }
 
 /**
- * Reads a Hugging Face GPT-2 `config.json`. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or lacks a field, and
- * LT_USAGE_MODEL where it describes a model that lantrain does not have.
+ * Reads a Hugging Face GPT-2 `config.json`. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or lacks a field,
+ * LT_USAGE_MODEL where it describes a model that lantrain cannot train.
  */
 export function readModelConfig(path: string): ModelConfig {
   const json = readJson(path);
@@ -94,7 +94,7 @@ function isRun(json: unknown): boolean {
   return typeof json === 'object' && json !== null && 'model' in json && 'options' in json && !('n_embd' in json);
 }
 
-/** The `config.json` that `transformers` and lantrain read back as this model. */
+/** The text of a `config.json` that `transformers` and lantrain read as this model. */
 export function modelConfigJson(config: ModelConfig): string {
   const endOfText = config.vocabSize === 50257 ? 50256 : null;
   const json = {
@@ -114,7 +114,7 @@ export function modelConfigJson(config: ModelConfig): string {
   return `${JSON.stringify(json, null, 1)}\n`;
 }
 
-/** A JSON file of settings. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or is no JSON. */
+/** Parses a JSON file of at most 16 MiB. Throws LT_CHECKPOINT_CORRUPT where it cannot be read or is not JSON. */
 export function readJson(path: string): unknown {
   let bytes = Buffer.of();
   try {

@@ -10,7 +10,7 @@ const WHOLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const Index = z.object({ weight_map: z.record(z.string(), z.string()) });
 
-/** The folder's model.safetensors, or all the shards that its index names. Throws LT_CHECKPOINT_CORRUPT. */
+/** Opens the folder's model.safetensors, or all shards in its index. Throws LT_CHECKPOINT_CORRUPT. */
 export function openFiles(dir: string): SafetensorsFile[] {
   if (existsSync(join(dir, WHOLE))) return [openSafetensors(join(dir, WHOLE))];
   const indexPath = join(dir, INDEX);
@@ -34,7 +34,7 @@ export function openFiles(dir: string): SafetensorsFile[] {
 const SAVE_AS_SAFETENSORS =
   'load it with transformers and save it by save_pretrained(folder, safe_serialization=True), which writes model.safetensors';
 
-/** Weights that lantrain does not read, by their file's name, and the way from each to one that it does. */
+/** Weights that lantrain does not read, by file name, and how to convert each. */
 const OTHERS: readonly (readonly [RegExp, string])[] = [
   [
     /^adapter_model\.(safetensors|bin)$/,

@@ -11,7 +11,7 @@ import { type SafetensorsFile, type TensorInfo, writeSafetensors } from './safet
 /** Hugging Face's GPT-2 folder: config.json, and model.safetensors or shards under model.safetensors.index.json. */
 export interface ModelFolder {
   readonly config: ModelConfig;
-  /** Tensors in its files that are no part of the model, by their names there: heads for other tasks. */
+  /** Names, as stored, of tensors that are not part of the model: heads for other tasks. */
   readonly passedOver: readonly string[];
   /** One tensor as float32; `name` as in parameters.ts. Only this tensor is read from the disk. */
   read(name: string): Float32Array;
@@ -25,28 +25,28 @@ interface Located {
 }
 
 const PREFIX = 'transformer.';
-/** What wrappers of a model put before the names of its tensors, one or several of them. */
+/** Prefixes that wrappers of a model add to its tensors' names, possibly several. */
 const PREFIXES = [PREFIX, 'module.', 'model.', 'base_model.', 'pretrained_model.'];
-/** What torch.compile, sharding and recomputation put into a name, wherever they wrapped a part. */
+/** Parts that torch.compile, sharding and recomputation add anywhere within a name. */
 const WRAPPERS = /(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
 const HEAD = 'lm_head.weight';
 /** The causal mask that older versions of transformers stored with each layer. */
 const BUFFER = /^h\.\d+\.attn\.(bias|masked_bias)$/;
-/** Heads for other tasks: of values (reinforcement learning), of classes, of choices, of answers. */
+/** Heads for other tasks: values (reinforcement learning), classes, choices, answers. */
 const OTHER_HEAD = /^(v_head|value_head|score|classifier|multiple_choice_head|qa_outputs)\./;
 const MATRIX = /\.c_(attn|proj|fc)\.weight$/;
 const FLOATS: readonly string[] = ['F32', 'F16', 'BF16'];
 const NAMED_AT_MOST = 6;
-/** At most this many unknown names come first: they say best what is wrong. */
+/** At most this many unknown names are listed first, since they explain the fault best. */
 const UNKNOWN_AT_MOST = 3;
 const COMPARED_VALUES = 2 ** 20;
 
 /**
- * Opens a GPT-2 folder and checks every tensor's name, shape and type against config.json; values stay on the disk.
- * Names may have the prefix `transformer.` and those of wrappers, matrices are (in, out), a tied head may be absent or
- * equal to the embedding, and biases that config.json denies may be there if they are zero.
- * Throws LT_CHECKPOINT_CORRUPT (files), LT_CHECKPOINT_TENSOR (missing, wrong or unknown tensors, all in one error) and
- * LT_USAGE_MODEL (a model that lantrain does not have).
+ * Opens a GPT-2 folder and checks every tensor's name, shape and type against config.json. Values are read later, by
+ * `read`. Names may have the prefix `transformer.` and those of wrappers. Matrices are (in, out). A tied head may be
+ * absent or equal to the embedding. Biases that config.json denies may be present if they are zero. Throws
+ * LT_CHECKPOINT_CORRUPT (files), LT_CHECKPOINT_TENSOR (missing, wrong or unknown tensors, all in one error) and
+ * LT_USAGE_MODEL (a model that lantrain cannot train).
  */
 export async function openModel(dir: string): Promise<ModelFolder> {
   const config = readModelConfig(join(dir, 'config.json'));
@@ -71,11 +71,11 @@ export async function openModel(dir: string): Promise<ModelFolder> {
   }
 }
 
-/** What `writeModel` writes. */
+/** The files that `writeModel` writes. */
 export const MODEL_FILES = ['model.safetensors', 'config.json'] as const;
 
 /**
- * Writes a GPT-2 folder, tensor by tensor in the order of parameters.ts, each asked for once; makes `dir` if need be.
+ * Writes a GPT-2 folder, which it makes if missing. Calls `read` once for each tensor, in the order of parameters.ts.
  * Each file appears whole or not at all. Throws LT_RUN_WRITE where the system refuses, and whatever `read` throws.
  */
 export async function writeModel(
@@ -105,7 +105,7 @@ function plainName(stored: string): string {
   return name;
 }
 
-/** All tensors but buffers and other heads, by the names of parameters.ts. */
+/** All tensors except buffers and heads for other tasks, by their names in parameters.ts. */
 function collect(dir: string, files: readonly SafetensorsFile[]) {
   const tensors = new Map<string, Located>();
   const passedOver: string[] = [];
@@ -124,8 +124,8 @@ function collect(dir: string, files: readonly SafetensorsFile[]) {
 }
 
 /**
- * transformers gives every layer of a GPT-2 a bias of queries, keys and values, of zeros where a model without them was
- * loaded. They go from `tensors` if all layers have them so. Throws LT_CHECKPOINT_TENSOR for one that is not zero.
+ * Removes the biases of queries, keys and values from `tensors` if every layer has one: where a model without them was
+ * loaded, transformers stores zeros. Throws LT_CHECKPOINT_TENSOR for a bias that is not zero.
  */
 function dropZeroBiases(dir: string, { layers, width }: ModelConfig, tensors: Map<string, Located>): void {
   const names = Array.from({ length: layers }, (_, i) => `h.${i}.attn.c_attn.bias`);
@@ -151,7 +151,7 @@ function checkTensors(dir: string, wanted: readonly Parameter[], tensors: Readon
   refuse(dir, [...unknown.slice(0, UNKNOWN_AT_MOST), ...faults, ...unknown.slice(UNKNOWN_AT_MOST)]);
 }
 
-/** Throws LT_CHECKPOINT_TENSOR, naming the tensors, where a weight is NaN or infinite. Reads all of them. */
+/** Reads all weights. Throws LT_CHECKPOINT_TENSOR, naming the tensors, where one is NaN or infinite. */
 export function checkFinite(dir: string, model: ModelFolder): void {
   const faults: string[] = [];
   for (const { name, size } of parameters(model.config)) {
@@ -176,7 +176,7 @@ function tensorFaults(name: string, shape: readonly number[], info: TensorInfo):
   return FLOATS.includes(info.dtype) ? [] : [`${name}: expected ${FLOATS.join(', ')}, got ${info.dtype}`];
 }
 
-/** A tied model's file may hold the head as well; it must then be the embedding, or training would silently drop it. */
+/** A tied model's file may also hold the head. It must then equal the embedding, or training would silently drop it. */
 function checkTiedHead(dir: string, config: ModelConfig, tensors: ReadonlyMap<string, Located>): void {
   const head = tensors.get(HEAD);
   const embedding = tensors.get('wte.weight');

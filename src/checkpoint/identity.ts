@@ -2,15 +2,15 @@ import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { ModelSchema } from '../model/config.js';
 
-/** A run's config.json: its identity. Checked here is what every reader needs; the rest is the trainer's. */
-export const RunConfig = z.looseObject({
+/** A run's config.json as far as every reader needs it. `RunConfig` in train/run-config.ts is the whole of it. */
+export const RunIdentity = z.looseObject({
   /** lantrain's version. */
   version: z.string(),
   model: ModelSchema,
 });
-export type RunConfig = z.infer<typeof RunConfig>;
+export type RunIdentity = z.infer<typeof RunIdentity>;
 
-/** What differs between two JSON values, one line each with its dotted path; empty where they say the same. */
+/** The differences between two JSON values, one line each with a dotted path; empty where they are equal. */
 export function compareIdentity(saved: unknown, wanted: unknown, path = ''): string[] {
   if (isRecord(saved) && isRecord(wanted)) {
     const keys = new Set([...Object.keys(saved), ...Object.keys(wanted)]);

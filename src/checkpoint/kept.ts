@@ -17,7 +17,7 @@ import {
 
 const DAMAGED = '.damaged';
 
-/** Writes the checkpoint of a step and then removes all but the newest `keep` that are whole. */
+/** Writes the checkpoint of a step, then removes all but the newest `keep` whole ones. */
 export async function writeAndPrune(
   dir: string,
   next: NewCheckpoint,
@@ -29,9 +29,9 @@ export async function writeAndPrune(
 }
 
 /**
- * Removes what a crash left: partial checkpoints, and replaced ones whose successor arrived; one whose successor did not
- * arrive takes its name back. Only for the process that writes the run: a reader would sweep what is being written. Throws
- * LT_RUN_FOREIGN.
+ * Cleans up after a crash: removes partial checkpoints, and replaced ones whose successor arrived; gives a replaced one
+ * its name back where the successor did not. Only the process that writes the run may call it. Throws LT_RUN_FOREIGN
+ * where the folder is not this user's own.
  */
 export async function sweepCheckpoints(dir: string): Promise<void> {
   checkOwnAt(dir, { kind: 'folder' });
@@ -51,8 +51,8 @@ function isStep(name: string | undefined): boolean {
 }
 
 /**
- * Of the checkpoints before `step`, the newest `keep - 1` that open stay and the older ones go. One that does not open
- * takes no other's place: it is set aside. Throws LT_RUN_WRITE.
+ * Keeps the newest `keep - 1` checkpoints before `step` that open, and removes older ones. One that does not open does
+ * not count and is set aside. Throws LT_RUN_WRITE.
  */
 async function pruneCheckpoints(dir: string, step: number, keep: number): Promise<void> {
   let stays = keep - 1;
@@ -63,7 +63,7 @@ async function pruneCheckpoints(dir: string, step: number, keep: number): Promis
       else await setAside(path);
       continue;
     }
-    // One that holds anything but files of this user's own is none of ours to remove.
+    // A folder with anything but this user's own files is left alone.
     if (!isRemovable(path)) continue;
     const going = temporaryName(path);
     try {
@@ -75,7 +75,7 @@ async function pruneCheckpoints(dir: string, step: number, keep: number): Promis
   }
 }
 
-/** One that this process is kept from counts as whole. */
+/** Whether a checkpoint opens. One that this process is not allowed to read counts as whole. */
 async function opens(path: string): Promise<boolean> {
   try {
     (await openCheckpoint(path)).close();
@@ -85,7 +85,7 @@ async function opens(path: string): Promise<boolean> {
   }
 }
 
-/** The name that a damaged checkpoint gets when it is set aside. */
+/** The path that a damaged checkpoint gets when it is set aside. */
 export function nameAside(path: string): string {
   for (let n = 1; ; n++) {
     const name = path + DAMAGED + (n > 1 ? `-${n}` : '');
@@ -93,7 +93,7 @@ export function nameAside(path: string): string {
   }
 }
 
-/** Takes a damaged checkpoint out of the list without removing it. Throws LT_RUN_WRITE. */
+/** Renames a damaged checkpoint, so that it is not listed any more. Throws LT_RUN_WRITE. */
 export async function setAside(path: string): Promise<void> {
   try {
     await rename(path, nameAside(path));

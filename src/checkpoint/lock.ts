@@ -16,20 +16,23 @@ const MOST_BYTES = 2 ** 16;
 const Holder = z.object({
   pid: z.number().int().positive(),
   host: z.string(),
-  /** Of the machine's boot and of the process's start, where the system tells: numbers of processes are used again. */
+  /** The machine's boot and the process's start, empty where unknown: process ids are reused. */
   boot: z.string(),
   start: z.string(),
 });
 type Holder = z.infer<typeof Holder>;
 
 /**
- * The file `lock` in a run's directory: only one process writes a run. It is made under another name and linked, so it is
- * there whole or not at all and one of two processes gets it. A lock whose process is gone is taken over.
+ * The file `lock` in a run's folder: only one process writes a run. It is written under another name and then linked,
+ * so it appears whole, and only one of several processes gets it. A lock whose process is gone is taken over.
  */
 export class RunLock {
   private constructor(private readonly path: string) {}
 
-  /** Throws LT_RUN_LOCKED where a process holds it, LT_RUN_WRITE where the system refuses, LT_RUN_FOREIGN. */
+  /**
+   * Takes the lock of the folder `dir`. Throws LT_RUN_LOCKED where a process holds it, LT_RUN_WRITE where the system
+   * refuses, LT_RUN_FOREIGN where its file is not this user's own.
+   */
   static take(dir: string): RunLock {
     const path = join(dir, LOCK_NAME);
     const mine = JSON.stringify(SELF);
@@ -37,7 +40,7 @@ export class RunLock {
       for (let tries = 1; !createWhole(path, mine); tries++) {
         const found = readLock(path);
         if (found === undefined) {
-          // Its holder was just done, which does not happen so often.
+          // Its holder has just released it, which does not happen many times in a row.
           if (tries < MOST_TRIES) continue;
           throw new LantrainError('LT_RUN_WRITE', `cannot write ${path}: what lies there cannot be read; remove it`);
         }
@@ -62,7 +65,7 @@ export class RunLock {
     if (found !== undefined) refuseLiving(dir, found);
   }
 
-  /** For who only reads: whether a process writes `dir`, this one or another, as far as that can be told. */
+  /** For readers: whether a process writes `dir`, this one or another, as far as that can be known. */
   static isHeld(dir: string): boolean {
     const path = resolve(dir, LOCK_NAME);
     if ([...held].some((own) => resolve(own) === path)) return true;
@@ -79,7 +82,7 @@ export class RunLock {
   }
 }
 
-/** What this process holds, which goes with it on every way out but a kill. */
+/** The locks of this process. They are removed when it exits, unless it is killed. */
 const held = new Set<string>();
 
 function releaseAll(): void {
@@ -92,11 +95,11 @@ function releaseFile(path: string): void {
   try {
     if (readLock(path) === JSON.stringify(SELF)) rmSync(path);
   } catch {
-    // It is found stale by the next one.
+    // The next process finds it stale.
   }
 }
 
-/** False where `path` is there already. */
+/** Makes the lock; false where one exists. */
 function createWhole(path: string, text: string): boolean {
   const temporary = temporaryName(path);
   createFile(temporary, text);
@@ -111,7 +114,7 @@ function createWhole(path: string, text: string): boolean {
   }
 }
 
-/** For file systems that have no links: there a reader may meet a lock that is not whole yet. */
+/** For file systems without hard links. There a reader may see a half-written lock. */
 function createWithoutLinks(path: string, text: string): boolean {
   try {
     createFile(path, text);
@@ -122,7 +125,7 @@ function createWithoutLinks(path: string, text: string): boolean {
   }
 }
 
-/** Removes the lock if it still says `stale`: whoever was faster with that may have made another by now. */
+/** Removes the lock if its text is still `stale`: a faster process may have made another one by now. */
 function remove(path: string, stale: string): void {
   const moved = temporaryName(path);
   try {
@@ -138,12 +141,12 @@ function remove(path: string, stale: string): void {
   }
 }
 
-/** A second name of it is the one that it was made under. */
+/** A lock may have a second name: the one that it was made under. */
 function readLock(path: string): string | undefined {
   return readOwn(path, MOST_BYTES, { isLinkable: true });
 }
 
-/** Another run of this process writes it. */
+/** Throws LT_RUN_LOCKED where another run of this process holds the lock. */
 function refuseHeld(dir: string, path: string): void {
   if (!held.has(path)) return;
   throw new LantrainError(
@@ -152,7 +155,7 @@ function refuseHeld(dir: string, path: string): void {
   );
 }
 
-/** A damaged lock is nobody's. */
+/** Throws LT_RUN_LOCKED where the process that the lock names may be alive. A damaged lock names none. */
 function refuseLiving(dir: string, text: string): void {
   const holder = parse(text);
   if (holder === undefined || !mayLive(holder)) return;
@@ -172,7 +175,7 @@ function parse(text: string): Holder | undefined {
   }
 }
 
-/** Of another machine nothing is known, so its process counts as alive. */
+/** Whether the process may be alive. One of another machine counts as alive, because nothing is known of it. */
 function mayLive({ pid, host, boot, start }: Holder): boolean {
   if (host !== SELF.host) return true;
   if (boot !== SELF.boot) return false;
@@ -186,8 +189,8 @@ function mayLive({ pid, host, boot, start }: Holder): boolean {
 }
 
 /**
- * Field 22 of /proc/<pid>/stat, which follows a name in brackets that may hold anything. A process that has ended, but
- * that its parent has not asked for yet, is still there; it counts as gone.
+ * Field 22 of /proc/<pid>/stat, which follows a name in brackets that may hold any text. A process that has ended is
+ * listed until its parent waits for it; its start is then 'ended', which no lock has.
  */
 function startOf(pid: number): string {
   const stat = readIfThere(`/proc/${pid}/stat`);

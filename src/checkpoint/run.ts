@@ -15,7 +15,7 @@ import {
 } from './checkpoint.js';
 import { EventLog, type LoggedEvent } from './event-log.js';
 import { readJson } from './huggingface-config.js';
-import { RunConfig } from './identity.js';
+import { RunIdentity } from './identity.js';
 import { nameAside, setAside, sweepCheckpoints, writeAndPrune } from './kept.js';
 import { RunLock } from './lock.js';
 import { type Saved, Saver } from './saver.js';
@@ -24,18 +24,18 @@ import { CHECKPOINTS_FOLDER, CONFIG_NAME, checkTree, isFree, removeTree, rootOf,
 
 export interface Latest {
   readonly found: Checkpoint | undefined;
-  /** One line for each newer checkpoint that was passed over because it is damaged. */
+  /** One line for each newer checkpoint that is damaged and was skipped. */
   readonly warnings: string[];
 }
 
-/** Fewer values than these are read too fast for a progress bar. */
+/** Reading fewer values is too fast for a progress bar. */
 const LONG_READING = 1e8;
 
-/** Checkpoints that stay: the newest, and the one before it should the newest turn out damaged. */
+/** Checkpoints that are kept: the newest, and the one before it in case the newest is damaged. */
 export const KEPT_CHECKPOINTS = 2;
 
 /**
- * A run's directory:
+ * A run's folder:
  *
  *     config.json     its identity, written once
  *     metrics.jsonl   events, one a line
@@ -46,29 +46,31 @@ export const KEPT_CHECKPOINTS = 2;
  *     lock            names the process that writes the run, see lock.ts
  *     cluster/        secrets of the run, see src/net/secret-files.ts
  *
- * All of it may come from somebody else: before anything is written, tree.ts checks what lies there.
+ * The folder may come from another person: before anything is written, tree.ts checks what lies in it.
  *
- * A run goes on in this order: `open(path, 'write')`, `latest()`, identity checked, `restoreCheckpoint`, `cutBack(step)`.
- * Until `cutBack` a refused resume has changed nothing; it also sets aside the damaged checkpoints that `latest` passed
- * over. Within a step, `append` what belongs to it before its `writeCheckpoint`: what was appended after it, and no more,
- * is lost with a crash. This order is why the class is one file of some 300 lines.
+ * To resume a run, call in this order: `open(path, 'write')`, `latest()`, a check of the identity, `restoreCheckpoint`,
+ * `cutBack(step)`. A resume that is refused before `cutBack` has changed nothing. `cutBack` also sets aside the damaged
+ * checkpoints that `latest` skipped. Within a step, `append` its events before its `writeCheckpoint`: a crash loses
+ * only what was appended after the last checkpoint. The class is one file because of this order.
  */
 export class RunDirectory {
   readonly checkpoints: string;
   private readonly log: EventLog;
   private saver: Saver | undefined;
-  /** Stamps of checkpoints whose digest was checked: a resume asks for the latest twice. */
+  /**
+   * Stamps of checkpoints whose digest was checked. A resume calls `latest` twice and need not read everything twice.
+   */
   private readonly whole = new Set<string>();
   private passedOver: readonly string[] = [];
 
   /**
-   * `path` is what the user calls it, `root` where that leads and where all of it is written. `made`: the outermost folder
-   * that was made for a new run.
+   * `path`: as the user names it, for messages. `root`: its real path, where everything is written. `made`: the
+   * outermost folder that was made for a new run.
    */
   private constructor(
     readonly path: string,
     readonly root: string,
-    readonly config: RunConfig,
+    readonly config: RunIdentity,
     private readonly lock?: RunLock,
     private readonly made?: string,
   ) {
@@ -77,8 +79,8 @@ export class RunDirectory {
   }
 
   /**
-   * Throws LT_RUN_EXISTS where something is there already, LT_RUN_LOCKED where another process writes it, LT_RUN_FOREIGN
-   * where its lock is no file of this user's, LT_RUN_WRITE where the system does not let us look or would refuse to make it.
+   * Throws LT_RUN_EXISTS where something lies at `path`, LT_RUN_LOCKED where another process writes it, LT_RUN_FOREIGN
+   * where its lock is not a file of this user, LT_RUN_WRITE where the folder cannot be examined or made.
    */
   static checkFree(path: string): void {
     try {
@@ -99,10 +101,10 @@ export class RunDirectory {
   }
 
   /**
-   * Makes a new run and locks it. Throws as `checkFree` does, and LT_RUN_WRITE where the system refuses; what it has made
-   * by then goes again.
+   * Makes a new run and locks it. Throws as `checkFree` does, and LT_RUN_WRITE where the system refuses; what it has
+   * made is then removed.
    */
-  static async create(path: string, config: RunConfig): Promise<RunDirectory> {
+  static async create(path: string, config: RunIdentity): Promise<RunDirectory> {
     let made: string | undefined;
     try {
       RunDirectory.checkFree(path);
@@ -114,10 +116,10 @@ export class RunDirectory {
   }
 
   /**
-   * As `create`, at the first of `paths` where nothing is. Of processes that ask for the same ones at the same moment,
-   * each gets its own.
+   * As `create`, at the first of `paths` where nothing lies. Processes that try the same paths at the same moment get
+   * different ones.
    */
-  static async createFirst(paths: Iterable<string>, config: RunConfig): Promise<RunDirectory> {
+  static async createFirst(paths: Iterable<string>, config: RunIdentity): Promise<RunDirectory> {
     for (const path of paths) {
       let made: string | undefined;
       try {
@@ -132,7 +134,7 @@ export class RunDirectory {
     throw new Error('no path is left for the run');
   }
 
-  private static async fill(path: string, config: RunConfig, made: string | undefined): Promise<RunDirectory> {
+  private static async fill(path: string, config: RunIdentity, made: string | undefined): Promise<RunDirectory> {
     let lock: RunLock | undefined;
     let root = path;
     let isMine = false;
@@ -144,7 +146,7 @@ export class RunDirectory {
       RunDirectory.checkFree(path);
       isMine = true;
       await sweepFiles(root);
-      await writeOwnText(join(root, CONFIG_NAME), `${JSON.stringify(RunConfig.parse(config), null, 1)}\n`);
+      await writeOwnText(join(root, CONFIG_NAME), `${JSON.stringify(RunIdentity.parse(config), null, 1)}\n`);
       makeOwnFolder(join(root, CHECKPOINTS_FOLDER));
       await syncDirectory(root);
       await syncDirectory(dirname(root));
@@ -158,10 +160,10 @@ export class RunDirectory {
   }
 
   /**
-   * Opens a run: to read it, perhaps while another process writes it; to report on it, which replaces its report; or to
-   * write it, which locks it and sweeps what a crash left. Throws LT_RUN_MISSING where there is none, LT_RUN_FOREIGN where
-   * something lies in it that must not be touched, LT_CHECKPOINT_CORRUPT where its config.json is damaged, LT_RUN_LOCKED
-   * where another process writes it.
+   * Opens a run. `read`: also while another process writes it. `report`: may replace report.html. `write`: locks it and
+   * removes what a crash left. Throws LT_RUN_MISSING where there is no run, LT_RUN_FOREIGN where it holds something
+   * that must not be touched, LT_CHECKPOINT_CORRUPT where its config.json is damaged, LT_RUN_LOCKED where another
+   * process writes it.
    */
   static async open(path: string, purpose: 'read' | 'report' | 'write'): Promise<RunDirectory> {
     const configPath = join(path, CONFIG_NAME);
@@ -171,7 +173,7 @@ export class RunDirectory {
         existsSync(path) ? `${path} is no run: it has no config.json` : `there is no run at ${path}`,
       );
     const root = RunDirectory.check(path, purpose);
-    const config = validate(RunConfig, readJson(configPath));
+    const config = validate(RunIdentity, readJson(configPath));
     if (!config.ok)
       throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${configPath} is no run's config.json: ${config.wrong}`);
     if (purpose !== 'write') return new RunDirectory(path, root, config.data);
@@ -197,9 +199,9 @@ export class RunDirectory {
   }
 
   /**
-   * The newest checkpoint that is whole, and a line for each newer one that is not; undefined where the run has none yet.
-   * The caller closes it. It reads all of a checkpoint once. Throws LT_CHECKPOINT_CORRUPT where there are checkpoints but
-   * none is whole.
+   * The newest whole checkpoint, and a line for each newer damaged one; undefined where the run has no checkpoint yet.
+   * Reads all values of a checkpoint once to check its digest. The caller closes the checkpoint. Throws
+   * LT_CHECKPOINT_CORRUPT where there are checkpoints but none is whole.
    */
   async latest(onProgress?: OnProgress): Promise<Latest> {
     const onLong: OnProgress = (done, total) => {
@@ -223,22 +225,25 @@ export class RunDirectory {
     return { found, warnings: passedOver.map(({ path, why }) => `${path} is passed over: ${why}${fate(path)}`) };
   }
 
-  /** Of a run that is only read, another process may take a checkpoint away at any moment. */
+  /**
+   * Whether the digest was checked before. Only a locked run remembers: otherwise another process may replace a
+   * checkpoint.
+   */
   private isKnown(path: string): boolean {
     return this.lock !== undefined && this.whole.has(stampOf(path));
   }
 
-  /** Steps and places of the checkpoints, oldest first. */
+  /** Steps and paths of the checkpoints, oldest first. */
   list(): { step: number; path: string }[] {
     return listCheckpoints(this.checkpoints);
   }
 
-  /** Whether its metrics say that it has come to its end: then nothing of it is left to do. */
+  /** Whether its metrics.jsonl has a `done` event: nothing is left to do. */
   isDone(): boolean {
     return this.log.has('done');
   }
 
-  /** Adds an event to metrics.jsonl, a sample to samples.txt as well. Throws LT_RUN_WRITE. */
+  /** Adds an event to metrics.jsonl, and a sample also to samples.txt. Throws LT_RUN_WRITE. */
   append(event: LoggedEvent): void {
     this.log.append(event);
   }
@@ -249,8 +254,8 @@ export class RunDirectory {
   }
 
   /**
-   * Before the run goes on from `step`: drops events of later steps, 0 for all steps, and sets aside the checkpoints that
-   * `latest` passed over. Throws LT_RUN_WRITE.
+   * Prepares a resume from `step`: drops events of later steps (0 drops all steps) and sets aside the checkpoints that
+   * `latest` skipped. Throws LT_RUN_WRITE.
    */
   async cutBack(step: number): Promise<void> {
     await this.log.cutBack(step);
@@ -259,15 +264,18 @@ export class RunDirectory {
   }
 
   /**
-   * Writes the checkpoint of a step and then removes all but the newest `keep` that are whole. On LT_RUN_WRITE nothing of
-   * the new one is left and the ones before it stand.
+   * Writes the checkpoint of a step, then removes all but the newest `keep` whole ones. On LT_RUN_WRITE nothing of the
+   * new one is left, and the older ones stay.
    */
   async writeCheckpoint(next: NewCheckpoint, keep = KEPT_CHECKPOINTS): Promise<Saved> {
     this.log.sync();
     return writeAndPrune(this.checkpoints, next, keep);
   }
 
-  /** As `writeCheckpoint`, in a thread of its own. `state` must not change until then, and only one is written at a time. */
+  /**
+   * As `writeCheckpoint`, in another thread. `state` must not change until it resolves. Only one may be written at a
+   * time.
+   */
   async writeBeside(
     checkpoint: Omit<NewCheckpoint, 'read'>,
     state: SharedState,
@@ -289,14 +297,17 @@ export class RunDirectory {
     return writeOwnText(join(this.root, 'report.html'), html);
   }
 
-  /** What is being written then is given up. Another process may write the run from here on. */
+  /** Gives up a write in progress and releases the lock: another process may then write the run. */
   close(): void {
     void this.saver?.close();
     this.log.close();
     this.lock?.release();
   }
 
-  /** Closes a run that never began, and removes it with the folders that were made for it; a second call finds the rest. */
+  /**
+   * Closes a run that never began, and removes it with the folders made for it. A second call removes what was written
+   * meanwhile.
+   */
   async discard(): Promise<void> {
     this.close();
     await removeTree(this.root);
@@ -304,7 +315,7 @@ export class RunDirectory {
   }
 }
 
-/** False where something is at `path`, and be it an empty folder. */
+/** Makes a folder; false where anything lies at `path`, even an empty folder. */
 function makeNew(path: string): boolean {
   try {
     mkdirSync(path);

@@ -17,7 +17,7 @@ import { openRegular } from '../files/regular-file.js';
  * `__metadata__` to strings. Values are little-endian, as is every machine that runs Node with WebGPU.
  */
 const MAX_HEADER_BYTES = 2 ** 24;
-/** The moments of the deepest model that there may be are some 25,000. */
+/** The deepest possible model has about 25,000 moments. */
 const MOST_TENSORS = 2 ** 17;
 const MOST_DIMENSIONS = 16;
 const CHUNK_BYTES = 2 ** 24;
@@ -41,7 +41,7 @@ export interface TensorInfo {
   readonly shape: readonly number[];
   /** Number of values. */
   readonly size: number;
-  /** Where the values begin in the file. */
+  /** Offset of its first value in the file. */
   readonly byteOffset: number;
 }
 
@@ -50,15 +50,15 @@ export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: Readonly<Record<string, string>>;
   /**
-   * `count` values of a tensor from its value `from` on, all by default, as float32 (F16 and BF16 are widened). Only
-   * these are read from the file. Throws LT_CHECKPOINT_TENSOR where there is no such tensor or it is no float tensor,
-   * LT_CHECKPOINT_CORRUPT where the disk does not give it.
+   * `count` values of a tensor from index `from` on, by default all, as float32 (F16 and BF16 are widened). Reads only
+   * these from the file. Throws LT_CHECKPOINT_TENSOR where the tensor is missing or not of a float type,
+   * LT_CHECKPOINT_CORRUPT where the file cannot be read.
    */
   read(name: string, from?: number, count?: number): Float32Array;
   close(): void;
 }
 
-/** Opens a file and checks its whole header against the file's length. Throws LT_CHECKPOINT_CORRUPT. */
+/** Opens a file and checks its header against the file's length. The caller closes it. Throws LT_CHECKPOINT_CORRUPT. */
 export function openSafetensors(path: string): SafetensorsFile {
   let fd: number | undefined;
   try {
@@ -212,8 +212,9 @@ export interface TensorEntry {
 }
 
 /**
- * Writes float32 tensors in the order of `entries`, whole or not at all. `read` is called once for each, in that order,
- * and only its latest answer is held. Throws LT_RUN_WRITE where the system refuses, and whatever `read` throws.
+ * Writes float32 tensors in the order of `entries`; the file appears whole or not at all. Calls `read` once for each,
+ * in that order, and holds only its latest result. Throws LT_RUN_WRITE where the system refuses, and whatever `read`
+ * throws.
  */
 export async function writeSafetensors(
   path: string,
@@ -232,7 +233,7 @@ export async function writeSafetensors(
   });
 }
 
-/** The header with its length before it, padded by blanks so that the data begins at a multiple of 8 bytes. */
+/** The length and the header, padded with blanks so that the data begins at a multiple of 8 bytes. */
 function encodeHeader(entries: readonly TensorEntry[], metadata: Readonly<Record<string, string>>): Uint8Array {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let position = 0;

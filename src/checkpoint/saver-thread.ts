@@ -4,7 +4,7 @@ import { writeAndPrune } from './kept.js';
 import type { SaveReply, SaveRequest } from './saver.js';
 import { readShared } from './shared-state.js';
 
-/** The thread of `Saver`: writes one checkpoint after the other. */
+/** The thread of `Saver`: writes one checkpoint after another. */
 parentPort?.on('message', ({ dir, keep, checkpoint, state }: SaveRequest) => {
   writeAndPrune(dir, { ...checkpoint, read: readShared(state) }, keep).then(answer, (error) =>
     answer({

@@ -6,7 +6,7 @@ import type { SharedState } from './shared-state.js';
 export interface SaveRequest {
   /** The folder of all checkpoints. */
   readonly dir: string;
-  /** How many of them stay. */
+  /** The number of checkpoints that are kept. */
   readonly keep: number;
   readonly checkpoint: Omit<NewCheckpoint, 'read'>;
   readonly state: SharedState;
@@ -19,14 +19,14 @@ export interface Saved {
 
 export type SaveReply = Saved | { readonly failure: { readonly code?: ErrorCode; readonly message: string } };
 
-/** Hashes and writes checkpoints in a thread of its own, one at a time. */
+/** Hashes and writes checkpoints in another thread, one at a time. */
 export class Saver {
   readonly #thread: Worker;
   #waiting: { settle(saved: Saved): void; fail(error: unknown): void } | undefined;
   #failure: unknown;
 
   constructor() {
-    // Threads run the build's JavaScript, also when this file itself is run from its source (by the tests).
+    // Threads run the built JavaScript, also when tests run this file from its source.
     const built = import.meta.url.endsWith('.ts') ? '../../dist/src/checkpoint/saver-thread.js' : './saver-thread.js';
     this.#thread = new Worker(new URL(built, import.meta.url));
     this.#thread.unref();
@@ -38,7 +38,7 @@ export class Saver {
     this.#thread.on('exit', () => this.#end(new Error('the thread that writes checkpoints ended')));
   }
 
-  /** The state must not change until it is written. Throws as `writeCheckpoint` does. */
+  /** The state must not change until this resolves. Throws as `writeCheckpoint` does. */
   save(request: SaveRequest): Promise<Saved> {
     return new Promise((settle, fail) => {
       if (this.#failure !== undefined) throw this.#failure;

@@ -1,21 +1,21 @@
 import type { ReadState, StatePart } from './digest.js';
 
-/** A copy of the state in memory that threads share. */
+/** A copy of the training state in memory that threads share. */
 export interface SharedState {
-  /** Each part in pieces of memory, cut as its owner likes. */
+  /** The buffers of each part. Their number and sizes are the owner's choice. */
   readonly memory: Readonly<Record<StatePart, readonly SharedArrayBuffer[]>>;
-  /** Where each tensor lies in every part: consecutive ranges, in float32 values. */
-  readonly places: Readonly<Record<string, readonly Place[]>>;
+  /** The ranges of each tensor, the same in every part, in the tensor's order. */
+  readonly places: Readonly<Record<string, readonly MemoryRange[]>>;
 }
 
-export interface Place {
-  /** Which piece of memory. */
+export interface MemoryRange {
+  /** The buffer's index in `memory`; `offset` and `size` count float32 values. */
   readonly slab: number;
   readonly offset: number;
   readonly size: number;
 }
 
-/** Reads tensors of it. One that lies in a single range is not copied. */
+/** A reader of its tensors. A tensor in a single range is returned without a copy. */
 export function readShared({ memory, places }: SharedState): ReadState {
   return (part, name) => {
     const ranges = places[name].map(({ slab, offset, size }) => new Float32Array(memory[part][slab], 4 * offset, size));

@@ -6,13 +6,13 @@ import { isSystemError } from '../files/system-errors.js';
 import { baseOfTemporary, PARTIAL } from '../files/temporary-name.js';
 
 export const CONFIG_NAME = 'config.json';
-/** Names the process that writes a run. Readers do not wait for it. */
+/** The file that names the process that writes a run. Readers ignore it. */
 export const LOCK_NAME = 'lock';
 export const CHECKPOINTS_FOLDER = 'checkpoints';
-/** Where a run keeps tokens, certificate and port: readable by the owner only, never part of reports. */
+/** The folder for a run's tokens, certificate and port: readable by its owner only, never part of reports. */
 export const ACCESS_FOLDER = 'cluster';
 
-/** The files of a run that are replaced whole. */
+/** Files of a run that are replaced whole. */
 const REPLACED_FILES: ReadonlySet<string> = new Set([
   CONFIG_NAME,
   'metrics.jsonl',
@@ -21,19 +21,19 @@ const REPLACED_FILES: ReadonlySet<string> = new Set([
   'report.html',
 ]);
 
-/** Where the directory that a user names leads: links on the way to it are the user's own and are followed once. */
+/** The real path of a folder that the user names. Links on the way to it are the user's own and are followed once. */
 export function rootOf(path: string): string {
   const real = realpathSync(path);
   return real === resolve(path) ? path : real;
 }
 
 /**
- * Before anything of a run is written, swept or removed: throws LT_RUN_FOREIGN where something lies below it that is no
- * file or folder of this user's own, or another kind than belongs there. What lies in folders of other names is not
- * looked at, for nothing there is touched.
+ * Called before anything of a run is written or removed. Throws LT_RUN_FOREIGN where something below `root` is not a
+ * file or folder of this user, or is of the wrong kind. Folders of other names are not examined, because nothing in
+ * them is touched.
  */
 export function checkTree(root: string): void {
-  // By our own names as well: a file system may take names for the same that the text does not.
+  // Our own names are checked as well: a file system may treat different spellings as one name.
   const names = new Set([...namesIn(root), ...REPLACED_FILES, LOCK_NAME, CHECKPOINTS_FOLDER, ACCESS_FOLDER]);
   for (const name of names) {
     const path = join(root, name);
@@ -53,7 +53,10 @@ function kindInRun(name: string): Kind {
   return name === CHECKPOINTS_FOLDER || name === ACCESS_FOLDER ? 'folder' : 'either';
 }
 
-/** Whether a folder lies at `path`. A lock has a second name while it is made; it is never written in place. */
+/**
+ * Checks what lies at `path`; true for a folder. `isLinkable`: a lock has a second name while it is made, and is never
+ * written in place.
+ */
 function check(path: string, kind: Kind, isLinkable = false): boolean {
   const stats = lstatIfThere(path);
   if (stats === undefined) return false;
@@ -61,7 +64,7 @@ function check(path: string, kind: Kind, isLinkable = false): boolean {
   return stats.isDirectory();
 }
 
-/** Sorted, so that the same fault is told each time. None of a folder that is gone by now. */
+/** The names in a folder, sorted so that the same fault is told each time; empty where the folder is gone. */
 function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder).sort();
@@ -71,7 +74,7 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Removes what a crash left of the files that are replaced; not locks, which other processes may be making. */
+/** Removes temporary files that a crash left. Temporary locks stay: other processes may be making them. */
 export async function sweepFiles(root: string): Promise<void> {
   for (const name of namesIn(root)) {
     const base = baseOfTemporary(name);
@@ -79,12 +82,12 @@ export async function sweepFiles(root: string): Promise<void> {
   }
 }
 
-/** Whether nothing lies in a folder but what a crash left of a run in the making. */
+/** Whether a folder holds at most what a crash left of a new run: a lock and partial files. */
 export function isFree(root: string): boolean {
   return readdirSync(root).every((name) => name === LOCK_NAME || name.endsWith(PARTIAL));
 }
 
-/** Removes a run that never began: all that the program has written, and nothing else. */
+/** Removes a run that never began: only what this program has written. */
 export async function removeTree(root: string): Promise<void> {
   for (const name of namesIn(root)) {
     const path = join(root, name);

@@ -14,10 +14,10 @@ import { whole } from './numbers.js';
 import { printLine, remarkLine } from './output.js';
 import { addTable, givenOf, TRAINING_TABLES } from './train-options.js';
 
-/** The options of `train` that speed and memory depend on. */
+/** The options of `train` that affect speed and memory. */
 const OPTIONS = rowsOf(TRAINING_TABLES.train, ({ affectsSpeed }) => affectsSpeed === true);
 
-/** Workers of a cluster get the coordinator's plan, and choose what only they can tell. */
+/** Without options that workers of a cluster choose themselves or get from the coordinator. */
 const CLUSTER_BENCH_OPTIONS = {
   ...rowsOf(OPTIONS, ({ who }) => who !== 'alone', 'plan'),
   data: TRAIN_OPTIONS.data,
@@ -33,7 +33,7 @@ const BENCHES = {
   kernels: { description: 'time every kernel of a training step at its real shapes', steps: 'repetitions' },
 } as const;
 
-/** Adds `bench train`, `bench kernels` and `bench cluster`; `finish` is told the exit code. */
+/** Adds `bench train`, `bench kernels` and `bench cluster`. `finish` is called with the exit code. */
 export function addBench(program: Command, finish: (code: number) => void): void {
   const names = [...Object.keys(BENCHES), 'cluster'];
   const bench = program
@@ -69,7 +69,7 @@ function print({ events, lines }: BenchReport, asJson: boolean): void {
   process.stdout.write(`${text.join('\n')}\n`);
 }
 
-/** What every benchmark takes from the options of `train`; its own `--steps` is another. */
+/** The options of `train` that every benchmark takes. Its own `--steps` has another meaning. */
 function requestOf(command: Command) {
   const { preset = DEFAULT_PRESET, adapter } = givenOf(command, RUN_OPTIONS);
   const { steps: _, ...explicit } = givenOf(command, TRAIN_OPTIONS);
@@ -128,7 +128,7 @@ function clusterOutput(asJson: boolean, plain: boolean): ClusterBenchOutput {
   };
 }
 
-/** `1,2,4`, ascending. */
+/** Parses `1,2,4`. The result is ascending. */
 function workerCounts(text: string): number[] {
   return [...new Set(text.split(',').map(whole(1, 64)))].sort((a, b) => a - b);
 }

@@ -4,7 +4,10 @@ import { remarkLine } from './output.js';
 import { createProgram } from './program.js';
 import { checkNpm, commandOf } from './usage.js';
 
-/** Runs a command line, without `node` and the script. Returns the exit code; failures are said on standard error. */
+/**
+ * Runs a command line; `args` without `node` and the script. Returns the exit code. Failures are printed to standard
+ * error.
+ */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
   let program: Command | undefined;
   try {
@@ -16,7 +19,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     await program.parseAsync(args, { from: 'user' });
     return code;
   } catch (error) {
-    // A call without a command asks which commands there are.
+    // A call without a command prints the help.
     if (program && error instanceof CommanderError && error.code === 'commander.help') {
       commandOf(program, args).outputHelp();
       return 0;

@@ -4,7 +4,7 @@ import { pasteable } from '../node/invocation.js';
 import { printLine } from './output.js';
 import { runCommand } from './run-command.js';
 
-/** `lantrain demo`: a coordinator in this process and workers on this machine. Returns the exit code. */
+/** `lantrain demo`: a coordinator in this process, workers on this machine. Returns the exit code. */
 export async function demoCommand(request: DemoRequest, json: boolean): Promise<number> {
   const code = await runCommand('demo', json, (hooks) => demo(request, hooks));
   if (code === 0 && !json)

@@ -6,11 +6,11 @@ import { DEFAULT_PRESET, PRESET_NAMES, PRESETS } from '../train/presets.js';
 import { TRAINING_TABLES } from './train-options.js';
 import { pathOf } from './usage.js';
 
-/** The program's own name: this page is of no process that was started somehow. */
+/** The program's name in the page, however this process was started. */
 const NAME = 'lantrain';
 const TRAIN = `${NAME} train`;
 
-/** The text of docs/cli.md. */
+/** Returns the text of docs/cli.md. */
 export function cliPage(program: Command): string {
   return `${[
     '# The command line',
@@ -31,7 +31,7 @@ export function cliPage(program: Command): string {
   ].join('\n\n')}\n`;
 }
 
-/** The text of docs/config.schema.json. */
+/** Returns the text of docs/config.schema.json. */
 export function configSchemaText(): string {
   return `${JSON.stringify(configSchemaOf(Object.values(TRAINING_TABLES)), null, 2)}\n`;
 }
@@ -89,7 +89,7 @@ function sectionsOf(command: Command, program: Command): string[] {
   ];
 }
 
-/** Whether an option is the same as one of `train`, which has them all. */
+/** Whether an option is the same as that of `train`. */
 function isOfTrain({ flags, description }: Option, command: Command, program: Command): boolean {
   const train = program.commands.find((one) => one.name() === 'train');
   if (train === undefined || command === train) return false;
@@ -135,7 +135,7 @@ function presetTable(): string {
   ].join('\n');
 }
 
-/** A text that a table of Markdown shows as it is. */
+/** Escapes a text for a table of Markdown. */
 function cell(text: string): string {
   return text.replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('\n', ' ');
 }

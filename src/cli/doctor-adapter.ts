@@ -16,17 +16,17 @@ import {
 } from '../node/vulkan.mjs';
 import { formatBytes } from '../report/format.js';
 
-/** Dawn is loaded here and not before: where it has no binary, all the rest can still be told. */
+/** Loads Dawn only now: where it has no binary, `doctor` can still tell everything else. */
 export async function openAdapter(wanted?: string): Promise<Gpu> {
   const { openDawn } = await import('../node/dawn.js');
   return Gpu.open(openDawn(wanted));
 }
 
-/** What is wrong where `openAdapter(wanted)` threw `error`, and what to do, in one line. */
+/** One line on why `openAdapter(wanted)` threw `error`, and what to do. */
 export function whyNoAdapter(error: unknown, wanted: string | undefined): string {
   const message = messageOf(error);
   if (!(error instanceof LantrainError)) return `the webgpu package does not work here: ${message}`;
-  // What Dawn lists has each adapter's backend, which tells drivers for one GPU apart.
+  // Dawn's list names each adapter's backend, which tells drivers for one GPU apart.
   const said = messageOf(error.cause ?? '');
   if (wanted !== undefined && said.includes('Available adapters'))
     return `no adapter's name contains '${wanted}': ${said.slice(said.indexOf('Available adapters'))}`;
@@ -44,7 +44,7 @@ export function whyNoAdapter(error: unknown, wanted: string | undefined): string
   return `no usable GPU adapter: ${driver}${setup === undefined ? '' : `, or let ${setup} do it or say how`}`;
 }
 
-/** The name of the adapter that a process without these environment variables finds. */
+/** The name of the adapter that a process without these environment variables finds; undefined where it finds none. */
 function adapterWithout(variables: readonly string[]): string | undefined {
   const env = { ...process.env };
   for (const name of variables) delete env[name];
@@ -53,20 +53,20 @@ function adapterWithout(variables: readonly string[]): string | undefined {
   return probeAnswer(stdout ?? '')?.adapter;
 }
 
-/** What to install for the software driver, by the names of this distribution; Debian's where it is not known. */
+/** This distribution's packages of the software driver; Debian's for an unknown distribution. */
 function softwareDriverPackages(): string {
   let release: Record<string, string> = {};
   try {
     release = parseOsRelease(readFileSync('/etc/os-release', 'utf8'));
   } catch {
-    // A Linux without os-release(5).
+    // This Linux has no os-release(5).
   }
   const { family, packages } = softwareDriver(release) ?? softwareDriver({ ID: 'debian' }) ?? { packages: [] };
   const names = packages.join(' ');
   return family === 'debian' ? `${names}, version ${oldestMesa} or newer: on Debian 12 from bookworm-backports` : names;
 }
 
-/** What is slower on this adapter than it need be, or does not fit. */
+/** Notes on what is slow on this adapter or does not fit. */
 export function adapterNotes({ adapter, limits }: Gpu, plan: Plan): string[] {
   const notes: string[] = [];
   if (adapter.software)

@@ -35,18 +35,18 @@ export interface PresetFit {
   readonly parameters: number;
   readonly microBatch: number;
   readonly needsBytes: number;
-  /** Null where the adapter's memory is unknown: WebGPU does not tell it. */
+  /** Null where the adapter's memory is unknown, which WebGPU does not tell. */
   readonly fits: boolean | null;
 }
 
-/** What `doctor --json` prints. */
+/** The output of `doctor --json`. */
 export interface DoctorReport {
   readonly event: 'doctor';
   readonly usable: boolean;
   readonly lantrain: string;
   readonly node: string;
   readonly platform: string;
-  /** Its name and vector instructions. */
+  /** The processor's name and vector instructions. */
   readonly processor: string;
   readonly cores: number;
   readonly adapter: AdapterDescription | null;
@@ -59,13 +59,13 @@ export interface DoctorReport {
   readonly availableBytes: number | null;
   readonly presets: readonly PresetFit[];
   readonly cacheFolder: string;
-  /** What stops lantrain from training here. */
+  /** Faults that keep lantrain from training here. */
   readonly problems: readonly string[];
-  /** What is slower than it need be, or fails in some cases only. */
+  /** Things that are slow or fail in some cases. */
   readonly notes: readonly string[];
 }
 
-/** Examines this machine. `wanted` is a part of an adapter's name. */
+/** Examines this machine. `wanted`: a part of an adapter's name. */
 export async function examine(wanted: string | undefined): Promise<DoctorReport> {
   const problems: string[] = [];
   const notes: string[] = [];
@@ -126,7 +126,7 @@ export async function examine(wanted: string | undefined): Promise<DoctorReport>
   };
 }
 
-/** Stands in for the adapter that is not there: what a model needs hardly depends on it. */
+/** Replaces a missing adapter: a model's memory hardly depends on it. */
 const ANY_GPU: AdapterDescription = {
   name: '',
   vendor: '',
@@ -145,7 +145,7 @@ function presetFits(plan: Plan, available: number | undefined): PresetFit[] {
   });
 }
 
-/** Why nothing can be written below `folder`, which need not exist yet. */
+/** Why nothing can be written in `folder`, which need not exist yet; undefined where it can. */
 function whyNotWritable(folder: string): string | undefined {
   let existing = folder;
   while (!existsSync(existing) && dirname(existing) !== existing) existing = dirname(existing);

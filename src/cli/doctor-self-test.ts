@@ -3,7 +3,7 @@ import { DispatchList } from '../gpu/list.js';
 import { addMatmul } from '../model/matmul.js';
 import type { Plan } from '../model/plan.js';
 
-/** The largest error of a small product by this plan's kernel, with a bias, against the same product on the CPU. */
+/** The largest error of a small product with a bias by the plan's kernel, compared with the CPU's result. */
 export async function wrongestProduct(kernels: KernelCache, plan: Plan): Promise<number> {
   const { gpu } = kernels;
   const [m, n, k] = [33, 40, 36];

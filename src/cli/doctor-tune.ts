@@ -19,7 +19,7 @@ export interface DoctorTuneCommand {
   readonly planOut?: string;
 }
 
-/** Times every candidate for the matrix products of a preset and prints what came of it. Returns the exit code. */
+/** Times every candidate kernel for the matrix products of a preset and prints the results. Returns the exit code. */
 export async function doctorTune({ preset, adapter, json, planOut }: DoctorTuneCommand): Promise<number> {
   if (planOut !== undefined) checkWritableFile(planOut);
   const bench = benchShape(preset);

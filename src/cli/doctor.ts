@@ -8,7 +8,9 @@ export interface DoctorCommand {
   readonly json?: boolean;
 }
 
-/** Says what this machine can do and what is wrong with it. Returns the exit code: 0 when lantrain can train here. */
+/**
+ * Prints what this machine can do and what is wrong with it. Returns the exit code: 0 where lantrain can train here.
+ */
 export async function doctor(command: DoctorCommand): Promise<number> {
   const report = await examine(command.adapter);
   process.stdout.write(`${command.json ? JSON.stringify(report) : describe(report)}\n`);
@@ -59,7 +61,7 @@ function describe(report: DoctorReport): string {
   return lines.join('\n');
 }
 
-/** FILE is for the reader to fill in. */
+/** The reader replaces FILE. */
 const TRAIN_GPT2 = ['train', '--preset', 'gpt2', '--data', 'FILE'];
 
 function presetLine({ name, parameters, microBatch, needsBytes, fits }: PresetFit): string {

@@ -6,13 +6,13 @@ import { pasteable } from '../node/invocation.js';
 import { oneLine } from '../util/one-line.js';
 import { commandOf, commandsWith, pathOf } from './usage.js';
 
-/** What standard error gets of a failed command, and the exit code. */
+/** The text for standard error and the exit code of a failed command. */
 export interface Failure {
   readonly text: string;
   readonly code: number;
 }
 
-/** One line for what a user can meet; anything else is a defect of ours and shows where it is. */
+/** One line for an error that a user can meet. Any other error is a bug and is shown with its stack. */
 export function failureOf(thrown: unknown, program?: Command, args: readonly string[] = []): Failure {
   const error = systemFailure(thrown);
   if (error instanceof CommanderError) return usageFailure(error, program, args);
@@ -26,7 +26,7 @@ export function failureOf(thrown: unknown, program?: Command, args: readonly str
 
 const MORE = ' (with LANTRAIN_DEBUG=1 in the environment, its own words follow)';
 
-/** The library's sentences in the form of ours. */
+/** Commander's messages in the form of our own. */
 function usageFailure(error: CommanderError, program: Command | undefined, args: readonly string[]): Failure {
   if (error.exitCode === 0 || program === undefined) return { text: '', code: error.exitCode };
   const command = commandOf(program, args);
@@ -72,7 +72,7 @@ function wordsOf({ code, message }: CommanderError, command: Command, program: C
   return said;
 }
 
-/** The causes of a failure in the words of drivers and libraries, where LANTRAIN_DEBUG asks for them. */
+/** The causes of a failure, as drivers and libraries word them, if LANTRAIN_DEBUG is set. */
 function causesOf(error: Error): string {
   if (!process.env.LANTRAIN_DEBUG) return '';
   let text = `${error.stack}\n`;

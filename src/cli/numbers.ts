@@ -1,8 +1,8 @@
 import { InvalidArgumentError } from 'commander';
 
 /**
- * A number of a command line: decimal, with a fraction or a power of ten (`1e-4`) where it has one. What JavaScript reads
- * beside that (`0x10`, `Infinity`, an empty text as 0) is refused.
+ * Parses a number of a command line: decimal, with an optional fraction or power of ten (`1e-4`). Throws
+ * InvalidArgumentError for other forms that JavaScript accepts (`0x10`, `Infinity`, an empty text as 0).
  */
 export function decimal(text: string, wanted = 'is not a number'): number {
   if (/^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i.test(text)) {
@@ -16,7 +16,7 @@ export function decimal(text: string, wanted = 'is not a number'): number {
   throw new InvalidArgumentError(`is not a number; write ${Number(scaled[1]) * factor}`);
 }
 
-/** A reader of whole numbers from `least` to `most`. */
+/** A parser of whole numbers from `least` to `most`. */
 export const whole =
   (least: number, most = Number.MAX_SAFE_INTEGER) =>
   (text: string): number => {
@@ -26,13 +26,13 @@ export const whole =
     return within(value, least, most);
   };
 
-/** A reader of numbers from `least` to `most`. */
+/** A parser of numbers from `least` to `most`. */
 export const amount =
   (least = 0, most = Number.POSITIVE_INFINITY) =>
   (text: string): number =>
     within(decimal(text), least, most);
 
-/** A port of this machine; 0 takes a free one. */
+/** Parses a port; 0 takes a free one. */
 export const port = whole(0, 65_535);
 
 function within(value: number, least: number, most: number): number {

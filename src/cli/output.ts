@@ -2,7 +2,7 @@ import { isSystemError, reason } from '../files/files.js';
 import { printableLine } from '../util/printable.js';
 import { guardTerminal } from '../util/terminal.js';
 
-/** The standard streams of this process by name. */
+/** Names of the standard output streams. */
 export type StreamName = 'stdout' | 'stderr';
 
 type Listener = (stream: StreamName, why: string) => void;
@@ -10,20 +10,20 @@ type Listener = (stream: StreamName, why: string) => void;
 const lost = new Map<StreamName, string>();
 let listener: Listener | undefined;
 
-/** One line on standard output, whatever is in it: what others cause begins no line of its own. */
+/** Prints one line on standard output. Text of others cannot begin a new line. */
 export function printLine(line: string): void {
   process.stdout.write(`${printableLine(line)}\n`);
 }
 
-/** The same on standard error. */
+/** As `printLine`, on standard error. */
 export function remarkLine(line: string): void {
   process.stderr.write(`${printableLine(line)}\n`);
 }
 
 /**
- * All text of this process is made printable (see `guardTerminal`). A reader that goes away (EPIPE, EIO of a closed
- * terminal) or a full disk (ENOSPC) ends a command whose output is its purpose: quietly where nobody reads it any more,
- * else with one line. A run goes on, see `outputIsOptional`.
+ * Makes all output of this process printable (see `guardTerminal`). When standard output fails, because its reader is
+ * gone (EPIPE; EIO for a closed terminal) or the disk is full (ENOSPC), the command ends: silently where nobody reads
+ * it any more, else with one line. After `outputIsOptional` it continues instead.
  */
 export function guardOutput(): void {
   for (const name of ['stdout', 'stderr'] as const) {
@@ -39,21 +39,21 @@ export function guardOutput(): void {
 }
 
 /**
- * From here on the process lives on without its output. `onLost` is told of each stream that is gone, or was already; it
- * must not write to that one.
+ * From now on the process continues without its output. `onLost` is called for each stream that fails or has failed
+ * already. It must not write to that stream.
  */
 export function outputIsOptional(onLost: Listener): void {
   listener = onLost;
   for (const [name, why] of lost) onLost(name, why);
 }
 
-/** What is said elsewhere of a stream that is gone. */
+/** A line, for another stream, on a lost stream. */
 export function outputLost(stream: StreamName, why: string): string {
   const title = stream === 'stdout' ? 'standard output' : 'standard error';
   return `${title} is lost: ${why}; the run goes on without it`;
 }
 
-/** Node says of a pipe no more than `write EPIPE`. */
+/** Node's own message is only `write EPIPE`. */
 const GONE: Readonly<Record<string, string>> = {
   EPIPE: 'nobody reads it any more (EPIPE)',
   EIO: 'its terminal is closed (EIO)',

@@ -13,8 +13,8 @@ import { addTable, givenOf, rowsFor, TRAINING_TABLES, trainRequestOf } from './t
 import { addChecks } from './usage.js';
 
 /**
- * The command line. `finish` is told a command's exit code, `onNote` what was passed over. Commands load what they need
- * when they are called.
+ * The command line. `finish` is called with a command's exit code, `onNote` with a line for each ignored value.
+ * Commands load their code when they are called.
  */
 export function createProgram(finish: (code: number) => void, onNote: (line: string) => void = () => {}): Command {
   const program = new Command(pasteable([]))

@@ -6,9 +6,9 @@ import { RunPrinter } from './run-printer.js';
 import { StopSignals } from './stop-signals.js';
 
 /**
- * A run as a command: prints what it tells, and lets signals end it. `verb` is the command that goes on with it. Returns the
- * exit code: 0 done, 130 stopped by Ctrl-C with a checkpoint, or before the first step. Throws LT_CLUSTER_INEXACT for a run
- * that is done and has used what is found wrong.
+ * Runs a training command: prints the run's events, and lets signals stop it. `verb`: the command that resumes the run.
+ * Returns the exit code: 0 where the run is done, 130 where it was stopped. Throws LT_CLUSTER_INEXACT where the run is
+ * done but has used a wrong result.
  */
 export async function runCommand(
   verb: string,
@@ -16,7 +16,7 @@ export async function runCommand(
   start: (hooks: RunHooks) => Promise<RunResult>,
 ): Promise<number> {
   const printer = new RunPrinter(verb, json);
-  // What is lost from here on is told once there are metrics.
+  // A stream that is lost from here on is reported once there are metrics.
   outputIsOptional(() => {});
   const stop = new StopSignals((standing) => {
     printer.stop();

@@ -1,22 +1,23 @@
 import type { LiveRun, RunHooks } from '../run/events.js';
 
 const STOP = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-/** Schedulers announce their end by these; Node would open a debugger, or die. */
+/** Schedulers send these before they end a job. By default Node opens a debugger or dies. */
 const SAVE = ['SIGUSR1', 'SIGUSR2'] as const;
 
 /**
- * Ctrl-C, SIGTERM and SIGHUP. The first asks for an end after the step in hand. The second gives up the step in hand; all
- * finished steps are saved. The third ends the process at once. SIGUSR1 and SIGUSR2 save a checkpoint, and the run goes on.
+ * Handles Ctrl-C, SIGTERM and SIGHUP. The first one stops the run after the current step. The second one gives up the
+ * current step; finished steps are saved. The third one ends the process at once. SIGUSR1 and SIGUSR2 save a
+ * checkpoint, and the run continues.
  */
 export class StopSignals {
   readonly #stop = new AbortController();
   readonly #haste = new AbortController();
   #run: LiveRun | undefined;
-  /** By a signal or a page. */
+  /** Whether a signal or the page has asked for the end. */
   #isStopping = false;
   #isOver = false;
 
-  /** `atOnce` ends the process, and is told what of the run is left. */
+  /** `atOnce` ends the process. It is called with what is left of the run. */
   constructor(private readonly atOnce: (standing: string) => void) {
     for (const signal of STOP) process.on(signal, () => this.#interrupted());
     for (const signal of SAVE)
@@ -25,7 +26,7 @@ export class StopSignals {
       });
   }
 
-  /** What ends the run. */
+  /** The signals for `RunHooks`. */
   get signals(): Required<Pick<RunHooks, 'signal' | 'haste'>> {
     return { signal: this.#stop.signal, haste: this.#haste.signal };
   }
@@ -35,12 +36,12 @@ export class StopSignals {
     this.#run = run;
   }
 
-  /** The end has been asked for: the next signal is the second. */
+  /** The end has been asked for, so the next signal counts as the second. */
   stopping(): void {
     this.#isStopping = true;
   }
 
-  /** The run has ended, and the process is about to: with the exit code of the run, whatever else is asked for now. */
+  /** The run has ended. Signals are ignored from now on, so that the process ends with the run's exit code. */
   release(): void {
     this.#isOver = true;
   }
@@ -52,9 +53,10 @@ export class StopSignals {
       this.#stop.abort();
       return;
     }
-    // Before its loop a run ends at once, and leaves nothing that could be lost.
+    // A run that is stopped before its loop ends at once and leaves nothing.
     if (this.#run === undefined) return;
-    // What is in hand may be given up already, and the steps before it are being saved: that is not for two to end.
+    // The current step may be given up already while finished steps are being saved, which a second signal must not
+    // interrupt.
     if (!this.#haste.signal.aborted) this.#haste.abort();
     else this.atOnce(this.#run.standing());
   }

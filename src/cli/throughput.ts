@@ -8,7 +8,7 @@ export function throughputLine({ workers }: ThroughputEvent): string {
   return `workers  ${speeds.join('   ')} tokens/s while at work`;
 }
 
-/** One line for each worker of a run: its part of what all have computed, and its speed. */
+/** One line for each worker of a run: its part of all tokens, and its speed. */
 export function workerLines(workers: readonly WorkerTotal[]): string[] {
   const all = workers.reduce((sum, { tokens }) => sum + tokens, 0);
   return workers.map(({ name, tokens, computeMs }) => {

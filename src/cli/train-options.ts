@@ -9,29 +9,29 @@ import { DEFAULT_PRESET, PRESETS } from '../train/presets.js';
 import { validate } from '../util/validate.js';
 import { decimal } from './numbers.js';
 
-/** A process that computes alone, or one that shares its work out. */
+/** A process that trains alone, or one that shares its work. */
 export type Who = 'alone' | 'cluster';
 
-/** The tables of the commands that train. */
+/** The option tables of the training commands. */
 export const TRAINING_TABLES = {
   train: { ...RUN_OPTIONS, ...TRAIN_OPTIONS },
   coordinator: { ...CLUSTER_OPTIONS, ...RUN_OPTIONS, ...TRAIN_OPTIONS },
   demo: { ...DEMO_OPTIONS, ...RUN_OPTIONS, ...TRAIN_OPTIONS },
 } as const;
 
-/** The rows of `table` that such a process has. */
+/** The rows of `table` for such a process. */
 export function rowsFor(who: Who, table: OptionTable): OptionTable {
   return Object.fromEntries(Object.entries(table).filter(([, row]) => row.who === undefined || row.who === who));
 }
 
 const tables = new WeakMap<Command, OptionTable>();
 
-/** The rows that `command` was given its options from; undefined where it has none. */
+/** The table that `command` got its options from; undefined where it has none. */
 export function tableOf(command: Command): OptionTable | undefined {
   return tables.get(command);
 }
 
-/** Adds the options of a table to a command, sorted under the headings of their topics. */
+/** Adds the options of a table to a command, grouped by topic. */
 export function addTable(command: Command, table: OptionTable): Command {
   tables.set(command, { ...tables.get(command), ...table });
   const byTopic = Object.entries(table).toSorted(([, a], [, b]) => TOPICS.indexOf(a.topic) - TOPICS.indexOf(b.topic));
@@ -40,10 +40,7 @@ export function addTable(command: Command, table: OptionTable): Command {
   return command;
 }
 
-/**
- * What was given of the options of `table`, on the command line or by a file of settings. Their defaults are no part of
- * it.
- */
+/** The options of `table` that were given, on the command line or in the file of `--config`, without defaults. */
 export function givenOf<T extends OptionTable>(command: Command, table: T): Given<T> {
   const given: Record<string, unknown> = {};
   for (const [name, { bare }] of Object.entries(table)) {
@@ -53,18 +50,18 @@ export function givenOf<T extends OptionTable>(command: Command, table: T): Give
   return given as Given<T>;
 }
 
-/** Whether an option of a command was given, on the command line or by a file of settings. */
+/** Whether an option was given, on the command line or in the file of `--config`. */
 export function isGiven(command: Command, name: string): boolean {
   return ['cli', 'config'].includes(command.getOptionValueSource(name) ?? '');
 }
 
-/** What `train` and its like are asked for, as the library takes it, and whether they print JSON. */
+/** The library's request of a training command, and whether it prints JSON. */
 export function trainRequestOf(command: Command): TrainRequest & Given<Pick<typeof RUN_OPTIONS, 'json'>> {
   const { config: _, ...run } = givenOf(command, RUN_OPTIONS);
   return { ...run, ...givenOf(command, TRAIN_OPTIONS) };
 }
 
-/** The options of commander that stand for a row: a switch that can be turned off is two. */
+/** Commander's options for a row: two for a switch that can be turned off. */
 function optionsOf(name: string, row: OptionRow): Option[] {
   const { value, help, no } = row;
   const [on, off] = defaultsOf(name, row);
@@ -79,7 +76,7 @@ function choicesOf({ schema }: OptionRow): string[] {
   return schema instanceof z.ZodEnum ? schema.options.map(String) : [];
 }
 
-/** The value that a text of a command line stands for. Throws InvalidArgumentError with what is wrong with it. */
+/** Parses the text of an option. Throws InvalidArgumentError with what is wrong with it. */
 function readText(text: string, row: OptionRow): unknown {
   const { schema, given = schema } = row;
   row.check?.(text);
@@ -91,7 +88,7 @@ function readText(text: string, row: OptionRow): unknown {
   return parsed.data;
 }
 
-/** What `--help` says of the default, behind an option and behind its opposite. */
+/** The default in `--help`, after an option and after its opposite. */
 function defaultsOf(name: string, row: OptionRow): [on: string, off: string] {
   const key = name as keyof TrainOptions;
   const isPresets = Object.values(PRESETS).some((preset) => Object.hasOwn(preset, name));
@@ -103,7 +100,7 @@ function defaultsOf(name: string, row: OptionRow): [on: string, off: string] {
     return value ? [` (${title})`, ''] : ['', ` (${title})`];
   }
   const words = value === row.default ? (row.defaultWords ?? value) : value;
-  // A text is quoted where its blanks matter.
+  // A text with blanks is quoted.
   const shown = words === value && /\s/.test(String(words)) ? `'${words}'` : words;
   return [shown === undefined ? '' : ` (${title}: ${shown})`, ''];
 }

@@ -5,12 +5,12 @@ import { pasteable } from '../node/invocation.js';
 import { readConfigFile } from '../run/config-file.js';
 import { isGiven, tableOf } from './train-options.js';
 
-/** The words that lead to a command, without the program's name. */
+/** The names from the program (excluded) to a command. */
 export function pathOf(command: Command): string[] {
   return command.parent === null ? [] : [...pathOf(command.parent), command.name()];
 }
 
-/** The command that these arguments name, as far as they name one. */
+/** The innermost command that these arguments name. */
 export function commandOf(program: Command, args: readonly string[]): Command {
   const next = program.commands.find((command) => command.name() === args[0]);
   return next === undefined ? program : commandOf(next, args.slice(1));
@@ -34,20 +34,19 @@ function flagOf({ long, short }: Option): string {
   return long ?? short ?? '';
 }
 
-/** Options of which a user who gives two values wants both, and what to do instead. */
+/** Options that take one value although a user may want several, and what to do instead. */
 const COLLECTED: Readonly<Record<string, string>> = {
   data: 'give it once; to train on several files, give a folder that holds them',
 };
 
 /**
- * Makes every command of `program` refuse values that are empty, options that contradict or need one another, and two
- * values where all seem to be wanted. Of other options that are given twice the last one holds, as scripts rely on that;
- * `onNote` is told.
+ * Makes every command of `program` refuse empty values, options that contradict or need one another, and two values for
+ * the options in COLLECTED. For other options the last value counts, as scripts expect; `onNote` is called then.
  */
 export function addChecks(program: Command, onNote: (line: string) => void): void {
   for (const command of allCommands(program)) {
     const seen = new Map<string, { readonly option: Option; readonly value: unknown }>();
-    // Before the library reads the value. Its types do not tell what it extends.
+    // Runs before commander parses the value. Commander's types do not show that Command extends EventEmitter.
     for (const option of command.options)
       (command as unknown as EventEmitter).prependListener(`option:${option.name()}`, (value: unknown) => {
         const flag = flagOf(option);
@@ -70,7 +69,7 @@ export function addChecks(program: Command, onNote: (line: string) => void): voi
   });
 }
 
-/** Two options that cannot both hold, and why. */
+/** Pairs of options that contradict each other, and why. */
 const CONTRADICTIONS: readonly (readonly [one: string, other: string, why: string])[] = [
   ['resume', 'out', '--resume goes on in that run itself; to keep it as it is, copy its folder and resume the copy'],
   ['steps', 'epochs', 'both say how long the run is'],
@@ -78,7 +77,7 @@ const CONTRADICTIONS: readonly (readonly [one: string, other: string, why: strin
   ['plain', 'key', 'a connection by --plain has no TLS and shows no certificate'],
 ];
 
-/** An option that says nothing without another one: command, option, what it needs. */
+/** Options that need another one: command, option, needed option, why. */
 const NEEDS: readonly (readonly [command: string, option: string, needed: string, why: string])[] = [
   ['coordinator', 'cert', 'key', 'a certificate of your own needs its key'],
   ['coordinator', 'key', 'cert', 'a key belongs to a certificate of your own'],
@@ -87,15 +86,15 @@ const NEEDS: readonly (readonly [command: string, option: string, needed: string
   ['bench cluster', 'valRatio', 'data', 'it is a part of the data'],
 ];
 
-/** Options that a file gives and that a flag on the command line displaces. */
+/** Options of a file that a flag on the command line replaces. */
 const YIELDING: readonly (readonly [option: string, flag: string])[] = [
   ...CONTRADICTIONS.flatMap(([one, other]) => [[one, other] as const, [other, one] as const]),
-  // The run that is resumed has its weights.
+  // A resumed run has its own weights.
   ['init', 'resume'],
   ['plan', 'tune'],
 ];
 
-/** Options that `--config` gives hold as if they were flags, where no flag says otherwise. */
+/** Applies the options in the file of `--config` as if they were flags; flags on the command line win. */
 function takeConfigFile(command: Command): void {
   const table = tableOf(command);
   const path: unknown = command.getOptionValue('config');
@@ -129,17 +128,19 @@ function checkTogether(command: Command): void {
       );
 }
 
-/** A run's configuration says both how many epochs there are and how many steps, which win where there are any. */
+/**
+ * Whether both options come from a run's config.json, which has both `epochs` and `steps`; `steps` wins unless it is 0.
+ */
 function areBothOfRun(command: Command, one: string, other: string): boolean {
   return one === 'steps' && [one, other].every((name) => command.getOptionValueSource(name) === 'config');
 }
 
-/** Options of ours that npm knows as well and may have from elsewhere, such as a file of settings. */
+/** Options that npm has too, and may have got from elsewhere, such as a settings file. */
 const NPMS_OWN: ReadonlySet<string> = new Set(['audit', 'cert', 'help', 'json', 'key', 'version']);
 
 /**
- * `npm run lantrain train --preset tiny` without `--` hands `--preset` to npm, which keeps it for itself and passes the
- * rest. Throws LT_USAGE_OPTION where that has happened.
+ * Without `--`, `npm run lantrain train --preset tiny` gives `--preset` to npm, which passes on only the rest. Throws
+ * LT_USAGE_OPTION where that has happened.
  */
 export function checkNpm(program: Command, args: readonly string[], env: NodeJS.ProcessEnv = process.env): void {
   if (env.npm_lifecycle_event === undefined || env.npm_package_name !== 'lantrain') return;
@@ -150,7 +151,7 @@ export function checkNpm(program: Command, args: readonly string[], env: NodeJS.
     return value !== undefined && !NPMS_OWN.has(plain) && !args.some((arg) => arg.startsWith(`--${name}`));
   });
   if (taken.length === 0) return;
-  // `--no-tie` leaves an empty value.
+  // npm turns `--no-tie` into an empty value.
   const flags = taken.filter((name) => {
     const plain = name.replace(/^no-/, '');
     const isNo = env[`npm_config_${plain.replaceAll('-', '_')}`] === '';

@@ -3,15 +3,15 @@ import { isLoopback } from '../net/loopback.js';
 import type { WatchEvent } from '../run/events.js';
 import { formatFragment } from '../watch/messages.js';
 
-/** Whom the lines of a run are for. */
+/** The readers of a run's lines. */
 export interface Readers {
-  /** A terminal, where nobody reads them but who sits there. */
+  /** The lines go to a terminal, which only the person at it reads. */
   readonly isPrivate: boolean;
   /** Standard output is a terminal. */
   readonly isTerminal: boolean;
 }
 
-/** Where the run can be watched and controlled; on a terminal also as a QR code for a phone. */
+/** The lines that say where the run can be watched and controlled; on a terminal also as a QR code for a phone. */
 export function watchLines(event: WatchEvent, { isPrivate, isTerminal }: Readers): string[] {
   const { host, address, secrets } = event;
   if (address === undefined)
@@ -21,7 +21,10 @@ export function watchLines(event: WatchEvent, { isPrivate, isTerminal }: Readers
   return isLoopback(host) || !isTerminal ? lines : [...lines, ...qrLines(watch)];
 }
 
-/** The link that controls the run is for who sits here: logs are read by others, so there the token's file is named. */
+/**
+ * The link that controls the run, on a terminal only. Logs are read by others, so there the token's file is named
+ * instead.
+ */
 function adminLink(address: string, { secrets, adminFile }: WatchEvent, isPrivate: boolean): string {
   if (isPrivate) return `${address}${formatFragment(secrets)}`;
   return `${address}${formatFragment({ ...secrets, admin: 'ADMIN' })} with what is in ${adminFile} for ADMIN`;
@@ -29,7 +32,7 @@ function adminLink(address: string, { secrets, adminFile }: WatchEvent, isPrivat
 
 function qrLines(text: string): string[] {
   let drawn = '';
-  // With a callback it is drawn at once, so that the lines keep their place.
+  // With a callback it is drawn synchronously, so the order of lines is kept.
   QRCode.toString(text, { type: 'utf8', errorCorrectionLevel: 'L' }, (error, code) => {
     if (error) throw error;
     drawn = code;

@@ -1,38 +1,38 @@
 /**
- * GPT-2's byte pair encoding (Radford et al. 2019, section 2.2; openai/gpt-2 `src/encoder.py`) over the vocabulary that
- * gpt-tokenizer brings. The package's own `encode` is not used: it finds `<|endoftext|>` only at the very beginning of
- * a text, takes quadratic time in the length of a run without spaces, and its `decode` keeps half a character in a
+ * GPT-2's byte pair encoding (Radford et al. 2019, section 2.2; openai/gpt-2 `src/encoder.py`) over the vocabulary in
+ * the package gpt-tokenizer. The package's own `encode` is not used: it finds `<|endoftext|>` only at the beginning of
+ * a text, and takes quadratic time in the length of a run without spaces. Its `decode` keeps half a character in a
  * state that all callers share.
  */
 export const DOCUMENT_END = '<|endoftext|>';
 
-/** `\s` of JavaScript knows U+FEFF and not U+0085; the white space of OpenAI's pattern is Unicode's. */
+/** JavaScript's `\s` includes U+FEFF and lacks U+0085; OpenAI's pattern uses Unicode's white space. */
 const PIECES =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
 
 /**
- * Places where the text can be cut and both sides encoded alone, shown as the empty match between two characters:
- * - before white space that follows something else. A piece holds white space only as its first character or is nothing
- *   but white space, so no piece reaches over such a place; what comes before it ends in a non-space, so no look-ahead
- *   does either.
- * - from a letter or digit to a character of another class than its own, for text that has no spaces: `\p{L}+` and
- *   `\p{N}+` end there anyway. Not before `|`, which could stand inside `<|endoftext|>`, and never after an apostrophe
- *   or the like, which could begin `'ve`.
+ * Positions where a text can be cut and both sides encoded separately, as an empty match between two characters:
+ * - before white space that follows another character. A piece holds white space only as its first character or is all
+ *   white space, so no piece crosses such a position. The text before it ends in a non-space, so no look-ahead crosses
+ *   it either.
+ * - between a letter or digit and a character of another class, for text without spaces: `\p{L}+` and `\p{N}+` end
+ *   there anyway. Not before `|`, which may be within `<|endoftext|>`, and never after an apostrophe or similar, which
+ *   may begin `'ve`.
  */
 const CUTS = /(?<=\P{White_Space})(?=\p{White_Space})|(?<=\p{L})(?=[^|\p{L}])|(?<=\p{N})(?=[^|\p{N}])/gu;
 
-/** Pieces longer than this are encoded anew each time, so that the cache stays small. */
+/** Longer pieces are not cached, so that the cache stays small. */
 const CACHED_PIECE_LENGTH = 32;
 const CACHED_PIECES = 1 << 16;
 
 export class Gpt2Encoder {
   readonly vocabSize: number;
-  /** Tokens as strings of one character a byte: they make good map keys, and slices of them cost nothing. */
+  /** Tokens as strings of one character a byte: good map keys, and cheap to slice. */
   private readonly bytes: string[];
   private readonly ranks = new Map<string, number>();
   private readonly cache = new Map<string, number[]>();
 
-  /** `vocabulary`: the tokens in order of rank, which is their id, each as text or, where it is no UTF-8, as bytes. */
+  /** `vocabulary`: the tokens in order of rank, which is their id. Each is a text, or bytes where it is not UTF-8. */
   constructor(vocabulary: readonly (string | number[])[]) {
     this.bytes = vocabulary.map((token) =>
       (typeof token === 'string' ? Buffer.from(token, 'utf8') : Buffer.from(token)).toString('latin1'),
@@ -41,7 +41,7 @@ export class Gpt2Encoder {
     this.vocabSize = this.bytes.push(DOCUMENT_END);
   }
 
-  /** The bytes of token `id` as a string of one character a byte; undefined for an id that is no token. */
+  /** The bytes of token `id` as a string of one character a byte; undefined for an id that is not a token. */
   bytesOf(id: number): string | undefined {
     return this.bytes[id];
   }
@@ -60,7 +60,7 @@ export class Gpt2Encoder {
   lastCut(text: string): number {
     for (let reach = 256; ; reach *= 4) {
       let from = Math.max(0, text.length - reach);
-      // Not between the halves of a character: they would look like two characters of no class.
+      // Not between two surrogates, which would look like two characters without a class.
       if (from > 0 && text.charCodeAt(from) >= 0xdc00 && text.charCodeAt(from) < 0xe000) from--;
       let cut = 0;
       for (const match of text.slice(from).matchAll(CUTS)) cut = from + match.index;
@@ -82,8 +82,8 @@ export class Gpt2Encoder {
   }
 
   /**
-   * Merges the adjacent pair of lowest rank, leftmost first, until no pair is a token. A heap of the pairs makes it
-   * n log n in the number of bytes, so that a megabyte without a space does not stop the trainer.
+   * Merges the adjacent pair of lowest rank, leftmost first, until no pair is a token. A heap of the pairs makes this
+   * O(n log n) in the number of bytes, so a megabyte without a space does not block training.
    */
   private merge(bytes: string): number[] {
     const n = bytes.length;

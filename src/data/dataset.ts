@@ -11,9 +11,9 @@ import {
   memoryTokens,
   narrowIds,
   openTokenCache,
-  part,
   type TokenCache,
   tokenCachePath,
+  tokenRange,
   writeTokenCache,
 } from './token-file.js';
 import type { TokenSource } from './token-source.js';
@@ -22,30 +22,38 @@ import type { Tokenizer } from './tokenizer.js';
 export interface Dataset {
   readonly train: TokenSource;
   readonly validation: TokenSource;
-  /** SHA-256, hex: of stored ids as uint16; of the tokenizer's name and the lengths and bytes of text documents. */
+  /**
+   * SHA-256, hex. Of token ids: the ids as uint16. Of text: the tokenizer's name and each document's length and bytes.
+   */
   readonly hash: string;
   /** One line for people. */
   readonly description: string;
-  /** Both parts together. */
+  /** Tokens of both parts. */
   readonly tokens: number;
   close(): void;
 }
 
 export interface DatasetOptions {
-  /** What `--data` names; see resolveCorpus. */
+  /** The value of `--data`; see resolveCorpus. */
   readonly source: string;
   readonly tokenizer: Tokenizer;
-  /** The model's vocabulary; the tokenizer's by default. */
+  /** The model's vocabulary size. Default: the tokenizer's. */
   readonly vocabSize?: number;
-  /** The share of the end that is held out: of the characters for text, of the tokens for `.bin`. In [0, 1). */
+  /**
+   * The fraction at the end that is held out for validation, in [0, 1): of the characters of a text, of the tokens of a
+   * token file.
+   */
   readonly valRatio: number;
-  /** For downloads and token caches; cacheFolder() by default. */
+  /** The folder of downloads and token caches. Default: cacheFolder(). */
   readonly cacheDir?: string;
-  /** Called while a big text is tokenized, with bytes; not when its token cache is there already. */
+  /** Called with bytes while a big text is tokenized; not called where its token cache exists. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Called with a line for people where a token cache is not as it was written. */
+  /** Called with a line for people where a token cache is damaged. */
   readonly onNote?: (line: string) => void;
-  /** Sources of more bytes are not held in memory. Default 8 MiB. */
+  /**
+   * Bytes up to which ids are held in memory. A bigger text is tokenized into a cache file, a bigger token file is read
+   * by position. Default 8 MiB.
+   */
   readonly inMemoryBytes?: number;
 }
 
@@ -53,12 +61,12 @@ const IN_MEMORY_BYTES = 8 << 20;
 const CHUNK_BYTES = 1 << 20;
 
 /**
- * Opens what `source` names as token ids in a training and a validation part. A text is read, hashed and counted in
- * pieces; a small one is then tokenized into memory, a big one once into a token cache, from which it is read by
- * position. The caller closes the dataset.
+ * Opens `source` as token ids, in a training and a validation part. A text is first read, hashed and counted in chunks.
+ * A small text is then tokenized in memory, a big one into a token cache, from which ids are read by position. The
+ * caller closes the dataset.
  *
- * Throws what resolveCorpus throws; LT_DATA_CORRUPT for text that is no UTF-8 and for a file that changes meanwhile;
- * LT_DATA_TOKEN for an id that the vocabulary does not have; LT_RUN_WRITE where the token cache cannot be written.
+ * Throws as resolveCorpus does; LT_DATA_CORRUPT for text that is not UTF-8 and for a file that changes meanwhile;
+ * LT_DATA_TOKEN for an id outside the vocabulary; LT_RUN_WRITE where the token cache cannot be written.
  */
 export async function openDataset(options: DatasetOptions): Promise<Dataset> {
   if (!(options.valRatio >= 0 && options.valRatio < 1)) {
@@ -137,7 +145,7 @@ async function collect(ranges: readonly TextRange[], tokenizer: Tokenizer): Prom
   return all;
 }
 
-/** A file of ids: read once for the hash, which is that of the ids as uint16, and the largest id, then as needed. */
+/** A file of ids. It is read once for its hash (of the ids as uint16) and its largest id, later as needed. */
 async function openTokens(corpus: TokenCorpus, options: DatasetOptions): Promise<Parts> {
   const { layout } = corpus;
   const [file] = corpus.files;
@@ -158,7 +166,7 @@ async function openTokens(corpus: TokenCorpus, options: DatasetOptions): Promise
   const fd = openForReading(file);
   const all = fileTokens(fd, file, layout);
   if (file.bytes > (options.inMemoryBytes ?? IN_MEMORY_BYTES)) {
-    const [training, validation] = [part(all, 0, split), part(all, split, layout.tokens)];
+    const [training, validation] = [tokenRange(all, 0, split), tokenRange(all, split, layout.tokens)];
     return { ...common, training, validation, close: () => closeSync(fd) };
   }
   try {
@@ -174,7 +182,7 @@ function vocabularyOf({ vocabSize, tokenizer }: DatasetOptions): number {
   return vocabSize ?? tokenizer.vocabSize;
 }
 
-/** Throws LT_DATA_TOKEN with the first id that is not below `vocabSize`, and its place. */
+/** Throws LT_DATA_TOKEN, with the first id that is not below `vocabSize` and its position. */
 function checkVocabulary({ training, validation, maxId }: TokenCache, corpus: Corpus, vocabSize: number): void {
   if (maxId < vocabSize) return;
   let before = 0;
@@ -189,7 +197,7 @@ function checkVocabulary({ training, validation, maxId }: TokenCache, corpus: Co
   }
 }
 
-/** Ids are 16 bits wide everywhere but in files. */
+/** Ids have 16 bits everywhere except in files. */
 function beyondVocabulary(name: string, id: number, position: number, vocabSize: number): LantrainError {
   const ids = Math.min(vocabSize, 2 ** 16);
   const limit =

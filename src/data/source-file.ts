@@ -3,14 +3,14 @@ import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
 import { openRegular } from '../files/regular-file.js';
 
-/** A file as it was when the corpus was resolved; reading it later checks that it still is that file. */
+/** A file when the corpus was resolved. Later reads check that it has not changed. */
 export interface SourceFile {
   readonly path: string;
   readonly bytes: number;
   readonly modifiedMs: number;
 }
 
-/** Corpora with a name. The bare name always means these; a file of the same name is reached as `./name`. */
+/** Named corpora. A file of the same name is given as `./name`. */
 export const NAMED_CORPORA = ['moby-dick', 'verdict'] as const;
 
 export function sourceFile(path: string): SourceFile {
@@ -26,7 +26,7 @@ export function look(path: string): Stats {
   }
 }
 
-/** The error for a path that the operating system does not let us look at, list, open or read. */
+/** The error for a path that the operating system does not let us examine, list, open or read. */
 export function unreadable(path: string, error: unknown): LantrainError {
   const { code } = error as NodeJS.ErrnoException;
   const message =
@@ -36,7 +36,7 @@ export function unreadable(path: string, error: unknown): LantrainError {
   return new LantrainError('LT_DATA_MISSING', message, { cause: error });
 }
 
-/** Opens the file and checks that it is still as it was when the corpus was resolved. Throws as chunksOf does. */
+/** Opens the file and checks that it has not changed since the corpus was resolved. Throws as chunksOf does. */
 export function openForReading(file: SourceFile): number {
   let fd: number;
   try {

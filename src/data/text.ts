@@ -15,9 +15,9 @@ export interface TextRange {
 }
 
 export interface TextScan {
-  /** SHA-256 of the tokenizer's name and of every document's length and bytes, hex. */
+  /** SHA-256, hex, of the tokenizer's name and of every document's length and bytes. */
   readonly hash: string;
-  /** Unicode code points of all documents together; what stands between documents does not count. */
+  /** Unicode code points of all documents, without the separators between them. */
   readonly characters: number;
   readonly trainingCharacters: number;
   readonly training: readonly TextRange[];
@@ -25,14 +25,15 @@ export interface TextScan {
 }
 
 const CHUNK_BYTES = 1 << 20;
-/** A text without a place to cut for this many UTF-16 code units is cut anyway: memory must stay bounded. */
+/** A text that offers no cut for this many UTF-16 code units is cut anyway, to bound memory. */
 const LONGEST_RUN = 1 << 20;
 
 /**
- * Reads the documents once, in pieces: checks that they are UTF-8, hashes them, counts their characters and finds the
- * place that has `valRatio` of the characters behind it, as Python's `text[:int((1 - valRatio) * len(text))]` does.
+ * Reads the documents once, in chunks. Checks that they are UTF-8, hashes them, counts their characters, and finds the
+ * position after (1 - valRatio) of the characters, as Python's `text[:int((1 - valRatio) * len(text))]` does.
  *
- * Throws LT_DATA_CORRUPT where a document is no UTF-8, with the byte offset, or is of a kind that is no text, by name.
+ * Throws LT_DATA_CORRUPT where a document is not UTF-8, with the byte offset, or is of another kind of file, with its
+ * name.
  */
 export async function scanText(
   corpus: { readonly files: readonly SourceFile[] },
@@ -41,24 +42,24 @@ export async function scanText(
   chunkBytes: number = CHUNK_BYTES,
 ): Promise<TextScan> {
   const hash = createHash('sha256').update(`lantrain text ${tokenizer.name}\n`);
-  const marks: { index: number; offset: number; charactersBefore: number }[] = [];
+  const chunks: { index: number; offset: number; charactersBefore: number }[] = [];
   let characters = 0;
   for (const [index, file] of corpus.files.entries()) {
     hash.update(`${file.bytes}\n`);
     for await (const { bytes, offset } of chunksOf({ file, start: 0, end: file.bytes }, chunkBytes)) {
       checkText(bytes, file, offset);
       hash.update(bytes);
-      marks.push({ index, offset, charactersBefore: characters });
+      chunks.push({ index, offset, charactersBefore: characters });
       characters += countCharacters(bytes);
     }
   }
   const split = Math.floor((1 - valRatio) * characters);
-  const mark = marks.findLast((m) => m.charactersBefore <= split) ?? marks[0];
-  let at = corpus.files[mark.index].bytes;
+  const cut = chunks.findLast((m) => m.charactersBefore <= split) ?? chunks[0];
+  let at = corpus.files[cut.index].bytes;
   if (split < characters) {
-    const range = { file: corpus.files[mark.index], start: mark.offset, end: at };
+    const range = { file: corpus.files[cut.index], start: cut.offset, end: at };
     for await (const { bytes, offset } of chunksOf(range, chunkBytes)) {
-      at = offset + byteOfCharacter(bytes, split - mark.charactersBefore);
+      at = offset + byteOfCharacter(bytes, split - cut.charactersBefore);
       break;
     }
   }
@@ -67,15 +68,15 @@ export async function scanText(
     hash: hash.digest('hex'),
     characters,
     trainingCharacters: split,
-    training: [...whole.slice(0, mark.index), { ...whole[mark.index], end: at }].filter(notEmpty),
-    validation: [{ ...whole[mark.index], start: at }, ...whole.slice(mark.index + 1)].filter(notEmpty),
+    training: [...whole.slice(0, cut.index), { ...whole[cut.index], end: at }].filter(notEmpty),
+    validation: [{ ...whole[cut.index], start: at }, ...whole.slice(cut.index + 1)].filter(notEmpty),
   };
 }
 
 /**
- * The token ids of the documents in `ranges`, in pieces, with the tokenizer's separator between documents: the same ids
- * as of each document encoded whole (save a run of more than LONGEST_RUN without a place to cut), while no more than a
- * few megabytes of it are in memory. `onBytes` gets the bytes done, piece by piece.
+ * Yields the token ids of the documents in `ranges` in chunks, with the tokenizer's separator between documents. The
+ * ids are those of each document encoded whole, except where more than LONGEST_RUN offers no cut. At most a few
+ * megabytes are in memory. `onBytes` is called with the bytes done after each chunk.
  */
 export async function* tokenIds(
   ranges: readonly TextRange[],
@@ -83,7 +84,7 @@ export async function* tokenIds(
   onBytes: (bytes: number) => void = () => {},
   chunkBytes: number = CHUNK_BYTES,
 ): AsyncGenerator<number[]> {
-  // The documents are valid: what the scan found is what chunksOf insists on.
+  // The scan has found the documents valid, and chunksOf throws where one has changed since.
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
   for (const [index, range] of ranges.entries()) {
     if (index > 0) yield tokenizer.encode(tokenizer.documentSeparator);
@@ -100,10 +101,10 @@ export async function* tokenIds(
 }
 
 /**
- * The bytes of `range` in pieces of at most `chunkBytes` (4 or more, even). Pieces of text end between two characters
- * where it is UTF-8; pieces of tokens are whole tokens. A piece is good until the next one is asked for. Lets the event
- * loop turn after each, so that signals and progress come through. Throws LT_DATA_MISSING where the file cannot be read
- * and LT_DATA_CORRUPT where it has changed since the corpus was resolved.
+ * Yields the bytes of `range` in chunks of at most `chunkBytes` (even, at least 4). A chunk of UTF-8 text ends between
+ * two characters, a chunk of tokens between two tokens. A chunk is valid until the next one is asked for. Lets the
+ * event loop run after each, for signals and progress. Throws LT_DATA_MISSING where the file cannot be read,
+ * LT_DATA_CORRUPT where it has changed since the corpus was resolved.
  */
 export async function* chunksOf(
   { file, start, end }: TextRange,
@@ -112,7 +113,7 @@ export async function* chunksOf(
 ): AsyncGenerator<{ bytes: Buffer; offset: number }> {
   const fd = openForReading(file);
   try {
-    // alloc, unlike allocUnsafe, never gives a slice of a shared pool: tokens need an even offset.
+    // Tokens need an even offset. Unlike allocUnsafe, alloc never gives a slice of a shared pool.
     const buffer = Buffer.alloc(Math.min(chunkBytes, end - start));
     for (let offset = start; offset < end; ) {
       const length = Math.min(buffer.length, end - offset);
@@ -129,13 +130,13 @@ export async function* chunksOf(
   }
 }
 
-/** Of a document, this much is looked at to tell what else it is. */
+/** Bytes at the start of a document by which its kind is told. */
 const HEAD_BYTES = 1 << 16;
 
 function checkText(bytes: Buffer, file: SourceFile, offset: number): void {
   const isValid = isUtf8(bytes);
   const head = bytes.subarray(0, HEAD_BYTES);
-  // Short marks are words that a text may begin with.
+  // A text may begin with a short mark.
   const kind = offset === 0 ? fileKind(head) : undefined;
   if (kind && (kind.sure || !isValid || bytes.includes(0)))
     throw corrupt(file, `is not text: it is ${kind.name}; ${kind.advice}`);
@@ -188,7 +189,7 @@ function countCharacters(bytes: Buffer): number {
   return count;
 }
 
-/** The offset of character `n` (from 0) in valid UTF-8, or the length where it has no more than n. */
+/** The byte offset of character `n` (from 0) in valid UTF-8; the length where there are only n characters or fewer. */
 function byteOfCharacter(bytes: Buffer, n: number): number {
   let offset = 0;
   for (let i = 0; i < n && offset < bytes.length; i++) offset += characterLength(bytes[offset]);

@@ -3,18 +3,18 @@ import { LantrainError } from '../errors.js';
 import type { Dataset } from './dataset.js';
 import { memoryTokens } from './token-file.js';
 
-/** Token ids in a row, each below the vocabulary's size. */
+/** Token ids in order, each below the vocabulary's size and below 65,536. */
 export type TokenArray = Uint16Array | Uint32Array | readonly number[];
 
-/** One array, of which a share is held out at the end, or the two parts by themselves. */
+/** One array, whose end is held out for validation (`valRatio`), or both parts separately. */
 export type TokenData = TokenArray | { readonly train: TokenArray; readonly validation?: TokenArray };
 
-/** Stands for token arrays where a path or a name stands for other data. */
+/** The value of the option `data` in config.json for token arrays. */
 export const TOKEN_ARRAYS = '(token arrays)';
 
 /**
- * Token ids that the caller holds as a dataset; they are copied. `valRatio`: the share of one array that is held out. One
- * array has the hash of a `.bin` file of the same ids. Throws LT_DATA_TOKEN for what is no id of the vocabulary.
+ * A dataset of the caller's token ids, which are copied. `valRatio`: the fraction of one array that is held out. One
+ * array has the hash of a `.bin` file of the same ids. Throws LT_DATA_TOKEN for an id outside the vocabulary.
  */
 export function tokenArrays(data: TokenData, vocabSize: number, valRatio: number): Dataset {
   const hash = createHash('sha256');
@@ -41,7 +41,7 @@ export function tokenArrays(data: TokenData, vocabSize: number, valRatio: number
   };
 }
 
-/** Ids are 16 bits wide everywhere. */
+/** Ids have 16 bits everywhere. */
 function idsOf(array: TokenArray, vocabSize: number, name: string): Uint16Array {
   const most = Math.min(vocabSize, 2 ** 16);
   for (let i = 0; i < array.length; i++) {

@@ -6,13 +6,13 @@ import { z } from 'zod';
 import { reason } from '../files/files.js';
 import { openRegular } from '../files/regular-file.js';
 import { ownMark } from '../files/state-folder.js';
-import { writeWhole } from './cache-folder.js';
+import { writeCacheFile } from './cache-folder.js';
 import { readFully, type SourceFile } from './source-file.js';
 import { DTYPE_BYTES, type Dtype } from './token-layout.js';
 import type { TokenSource } from './token-source.js';
 
 /**
- * A token cache: the ids of a text that is too big to hold in memory.
+ * A token cache: the ids of a big text.
  *
  *     byte 0                4096                                        4096 + 2 training           end of file
  *     | JSON, blanks after | training ids, little-endian uint16 ...    | validation ids ...        |
@@ -22,7 +22,7 @@ const CHUNK_BYTES = 1 << 20;
 const MAGIC = 'lantrain tokens 2';
 const Header = z.object({
   magic: z.literal(MAGIC),
-  /** Of the text. */
+  /** The text's hash. */
   hash: z.string(),
   tokenizer: z.string(),
   /** Characters of the training part. */
@@ -33,12 +33,12 @@ const Header = z.object({
   maxId: z.number().int().nonnegative(),
   /** SHA-256, hex, of all ids as they lie in the file, and of what the other fields say. */
   idsHash: z.string(),
-  /** That this user wrote it on this machine; empty where that cannot be marked. */
+  /** Proves that this user wrote it on this machine; empty where no mark could be made. */
   mark: z.string(),
 });
 type Header = z.infer<typeof Header>;
 
-/** What a cache is a cache of. */
+/** What identifies a cache's contents. */
 export interface CacheKey {
   readonly hash: string;
   readonly tokenizer: string;
@@ -56,12 +56,12 @@ export function tokenCachePath(cacheDir: string, { hash, tokenizer, split }: Cac
   return join(cacheDir, `${hash.slice(0, 32)}-${tokenizer}-${split}.tokens`);
 }
 
-/** A cache, or why there is none to use: undefined where nothing is there. */
+/** A cache, or why it cannot be used; `why` is undefined where the file is missing. */
 export type FoundCache = { readonly cache: TokenCache } | { readonly cache?: undefined; readonly why?: string };
 
 /**
- * The cache at `path`, if it is one of this text that this user wrote and its ids have the hash that it names. Reads all
- * of it. `written`: the hash of one that this process has just written, which needs no mark.
+ * Opens the cache at `path` if it is of this text, was written by this user, and its ids have its hash. Reads all of
+ * it. `written`: the hash of a cache that this process has just written, which then needs no mark.
  */
 export async function openTokenCache(path: string, key: CacheKey, written?: string): Promise<FoundCache> {
   let opened: { readonly fd: number; readonly stats: Stats };
@@ -79,7 +79,7 @@ export async function openTokenCache(path: string, key: CacheKey, written?: stri
     const tokens = header.trainingTokens + header.validationTokens;
     const isOfText = header.hash === key.hash && header.tokenizer === key.tokenizer && header.split === key.split;
     if (!isOfText || bytes !== HEADER_BYTES + 2 * tokens) return discard(fd, 'it is cut off, or of another text');
-    // Whoever gives the folder away, or may write to it, can give ids a hash that fits, but no mark.
+    // A person who sends the folder or may write to it can make ids with a fitting hash, but no mark.
     const isOwn = header.mark !== '' && header.mark === (await markOf(header.idsHash));
     if (written === undefined ? !isOwn : header.idsHash !== written)
       return discard(fd, 'it was not written by this user on this machine');
@@ -88,8 +88,8 @@ export async function openTokenCache(path: string, key: CacheKey, written?: stri
     const all = fileTokens(fd, file, { dtype: 'uint16', start: HEADER_BYTES, tokens });
     return {
       cache: {
-        training: part(all, 0, header.trainingTokens),
-        validation: part(all, header.trainingTokens, tokens),
+        training: tokenRange(all, 0, header.trainingTokens),
+        validation: tokenRange(all, header.trainingTokens, tokens),
         maxId: header.maxId,
         close: () => closeSync(fd),
       },
@@ -116,7 +116,7 @@ async function hashOf(fd: number, file: SourceFile, header: Header): Promise<str
   return withFields(hash, header);
 }
 
-/** Empty where the user has no folder to keep a key in. */
+/** The mark of a cache; empty where no key can be kept. */
 async function markOf(idsHash: string): Promise<string> {
   try {
     return await ownMark(['token cache', idsHash]);
@@ -125,7 +125,7 @@ async function markOf(idsHash: string): Promise<string> {
   }
 }
 
-/** The hash of ids, and of the fields that say what they are. */
+/** Finishes `hash`, over the ids, with the header's fields. */
 function withFields(hash: Hash, header: Omit<Header, 'magic' | 'idsHash' | 'mark'>): string {
   const { hash: text, tokenizer, split, trainingTokens, validationTokens, maxId } = header;
   return hash.update(JSON.stringify([text, tokenizer, split, trainingTokens, validationTokens, maxId])).digest('hex');
@@ -142,7 +142,7 @@ function readHeader(fd: number): Header | undefined {
 }
 
 /**
- * Writes the cache at `path` from the ids of both parts, whole or not at all, and returns its `idsHash`. Throws
+ * Writes the cache at `path` from the ids of both parts, whole or not at all. Resolves with its `idsHash`. Throws
  * LT_RUN_WRITE.
  */
 export async function writeTokenCache(
@@ -152,8 +152,8 @@ export async function writeTokenCache(
   validation: AsyncIterable<number[]>,
 ): Promise<string> {
   let idsHash = '';
-  await writeWhole(path, async (fd) => {
-    // Nobody else may change it after it was checked.
+  await writeCacheFile(path, async (fd) => {
+    // No other user may change it after it was checked.
     if (process.platform !== 'win32') fchmodSync(fd, 0o600);
     const hash = createHash('sha256');
     let position = HEADER_BYTES;
@@ -189,7 +189,7 @@ export function largest(ids: ArrayLike<number>, atLeast: number): number {
   return max;
 }
 
-/** Where ids lie in a file, and how wide they are there. */
+/** The position and width of ids in a file. */
 export interface StoredIds {
   readonly dtype: Dtype;
   /** Bytes before the first id. */
@@ -198,8 +198,8 @@ export interface StoredIds {
 }
 
 /**
- * Little-endian ids of an open file, read by position when asked for; of wide ones, the lower 16 bits. Hosts are
- * little-endian: Node and Dawn run on no others.
+ * Little-endian ids of an open file, read when asked for. Of wider ids the lower 16 bits are taken. Only little-endian
+ * hosts run Node and Dawn.
  */
 export function fileTokens(fd: number, file: SourceFile, { dtype, start: first, tokens }: StoredIds): TokenSource {
   const bytesPerId = DTYPE_BYTES[dtype];
@@ -215,13 +215,13 @@ export function fileTokens(fd: number, file: SourceFile, { dtype, start: first, 
 }
 
 /**
- * Ids as a file stores them, at an even address, as uint16: a view where they are that already. `onWide` gets each that
- * does not fit, with its place.
+ * Converts ids as stored, at an even byte offset, to uint16; a view where they are uint16 already. `onWide` is called
+ * with each id that does not fit, and its index.
  */
 export function narrowIds(
   bytes: Uint8Array,
   dtype: Dtype,
-  onWide?: (id: number, place: number) => void,
+  onWide?: (id: number, index: number) => void,
 ): Uint16Array<ArrayBuffer> {
   const words = new Uint16Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length / 2);
   if (dtype === 'uint16') return words;
@@ -243,7 +243,7 @@ function wideId(bytes: Uint8Array, dtype: Dtype): number {
 }
 
 /** Ids [from, to) of a source. */
-export function part(source: TokenSource, from: number, to: number): TokenSource {
+export function tokenRange(source: TokenSource, from: number, to: number): TokenSource {
   return {
     length: to - from,
     read(start, count) {
@@ -253,7 +253,7 @@ export function part(source: TokenSource, from: number, to: number): TokenSource
   };
 }
 
-/** Ids in memory; what `read` gives is a view and must not be written to. */
+/** A source of ids in memory. `read` gives views, which must not be written to. */
 export function memoryTokens(ids: Uint16Array): TokenSource {
   return {
     length: ids.length,

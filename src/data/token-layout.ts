@@ -5,13 +5,13 @@ import { readHead } from '../files/regular-file.js';
 import { type SourceFile, unreadable } from './source-file.js';
 import { chunksOf } from './text.js';
 
-/** How a file of token ids stores them. All are little-endian. */
+/** How a file stores token ids. All are little-endian. */
 export interface TokenLayout {
   readonly dtype: Dtype;
   /** Bytes before the first id. */
   readonly start: number;
   readonly tokens: number;
-  /** For people. */
+  /** The format's name, for people. */
   readonly name: string;
 }
 
@@ -21,7 +21,7 @@ export const DTYPE_BYTES = { uint16: 2, uint32: 4, int32: 4, int64: 8 } as const
 const HEAD_BYTES = 1 << 16;
 const CHUNK_BYTES = 1 << 20;
 
-/** The beginning of a file. Throws LT_DATA_MISSING where it cannot be read. */
+/** The first bytes of a file. Throws LT_DATA_MISSING where it cannot be read. */
 export function headOf(file: SourceFile): Buffer {
   try {
     return readHead(file.path, HEAD_BYTES);
@@ -31,8 +31,8 @@ export function headOf(file: SourceFile): Buffer {
 }
 
 /**
- * The layout that a file says it has, whatever it is called: numpy's .npy, or a header of llm.c. Undefined where it says
- * nothing. No text begins as these do. Throws LT_DATA_CORRUPT where it is cut off, damaged or of a type that holds no ids.
+ * The layout by a file's header, whatever the file's name: numpy's .npy or llm.c's. Undefined without such a header; no
+ * text begins like one. Throws LT_DATA_CORRUPT where the file is cut off, damaged, or of a type that cannot hold ids.
  */
 export function declaredLayout(file: SourceFile, head: Buffer): TokenLayout | undefined {
   return numpyLayout(file, head) ?? llmcLayout(file, head);
@@ -75,7 +75,7 @@ const LLMC_TOKENS: Readonly<Record<number, { readonly version: number; readonly 
   20240520: { version: 1, dtype: 'uint16' },
   20240801: { version: 7, dtype: 'uint32' },
 };
-/** Other files of llm.c, which begin alike. */
+/** Other files of llm.c, by their magic number. */
 const LLMC_OTHERS: Readonly<Record<number, string>> = {
   20240326: 'a model',
   20240327: 'a debug state',
@@ -103,7 +103,7 @@ function llmcLayout(file: SourceFile, head: Buffer): TokenLayout | undefined {
   return sized(file, { dtype, start: LLMC_HEADER_BYTES, tokens, name: `llm.c ${dtype}` });
 }
 
-/** Throws LT_DATA_CORRUPT unless the file is as long as its header says, LT_DATA_EMPTY where that is nothing. */
+/** Throws LT_DATA_CORRUPT unless the file has the length in its header, LT_DATA_EMPTY where it has no ids. */
 function sized(file: SourceFile, layout: TokenLayout): TokenLayout {
   const expected = layout.start + DTYPE_BYTES[layout.dtype] * layout.tokens;
   if (expected !== file.bytes)
@@ -117,10 +117,10 @@ function sized(file: SourceFile, layout: TokenLayout): TokenLayout {
 }
 
 /**
- * The layout of a `.bin` file that says nothing of itself: uint16, as nanoGPT writes it, unless its bytes cannot be that.
- * Ids of 4 or 8 bytes show in every second of its 16-bit words, or three of four, being zero all through the file.
+ * The layout of a `.bin` file without a header: uint16, as nanoGPT writes it, unless its bytes cannot be that. Ids of 4
+ * or 8 bytes are recognized because every second one, or three of four, of the 16-bit words is zero.
  *
- * Throws LT_DATA_CORRUPT for an odd length, for a file that is of another kind, and where the words could be either.
+ * Throws LT_DATA_CORRUPT for an odd length, for a file of another kind, and where the layout is ambiguous.
  */
 export async function rawLayout(file: SourceFile, head: Buffer): Promise<TokenLayout> {
   const kind = fileKind(head);
@@ -139,14 +139,14 @@ export async function rawLayout(file: SourceFile, head: Buffer): Promise<TokenLa
   return { dtype, start: 0, tokens: file.bytes / DTYPE_BYTES[dtype], name };
 }
 
-/** Looks for more of a short mark's kind, which two token ids may be by chance. */
+/** Whether a file really is of the kind of a short mark, which two token ids may equal by chance. */
 function isReally(name: string, head: Buffer, { bytes }: SourceFile): boolean {
   try {
     if (name.startsWith('gzip')) return gunzipSync(head, { finishFlush: zlib.Z_SYNC_FLUSH }).length > 0;
   } catch {
     return false;
   }
-  // A zip begins with a header of 30 bytes and the name of a file, which can be read.
+  // A zip begins with a header of 30 bytes and a readable file name.
   return name.startsWith('a zip') && bytes > 100 && looksLikeName(head.subarray(30, 30 + head.readUInt16LE(26)));
 }
 
@@ -154,10 +154,10 @@ function looksLikeName(bytes: Buffer): boolean {
   return bytes.length > 3 && bytes.every((byte) => byte >= 0x20 && byte !== 0x7f);
 }
 
-/** Words of 16 bits by their place in an id of 8 bytes. */
+/** Counts of 16-bit words by their position in an id of 8 bytes. */
 class Words {
   readonly #zero = [0, 0, 0, 0];
-  /** Small enough for the upper half of an id: 0 to 3, or 0xffff of a negative one. */
+  /** Words that can be the upper half of an id: 0 to 3, or 0xffff of a negative one. */
   readonly #upper = [0, 0, 0, 0];
   #count = 0;
   #largest = 0;
@@ -172,15 +172,15 @@ class Words {
     this.#count += words.length;
   }
 
-  /** What they can only be, or what they may be as well as uint16; undefined: nothing speaks against uint16. */
+  /** The layout that the words must have (`sure`), or may have as well as uint16; undefined where uint16 fits. */
   judge(): { readonly dtype: Dtype | 'uint32, big-endian'; readonly sure: boolean } | undefined {
     const all = (counts: readonly number[], ...places: number[]) =>
       places.every((place) => counts[place] * 4 === this.#count);
     const ids = (...places: number[]) => places.reduce((sum, at) => sum + this.#count / 4 - this.#zero[at], 0);
-    // Bytes as ids may well be 0 in every second place (those of UTF-16 text are), larger ids not.
+    // Ids below 256 may be 0 in every second position (those of UTF-16 text are), larger ids not.
     const sure = this.#largest > 255;
     const enough = (n: number) => n >= (sure ? 16 : 32);
-    // Where ids may be that small themselves, as those of letters of DNA are, only zeros count.
+    // Where the ids themselves may be that small, such as letters of DNA, only zeros count.
     const isUpper = (...places: number[]) => all(sure ? this.#upper : this.#zero, ...places);
     if (all(this.#zero, 2, 3) && isUpper(1) && enough(ids(0))) return { dtype: 'int64', sure };
     if (isUpper(1, 3) && enough(ids(0, 2))) return { dtype: 'uint32', sure };
@@ -190,7 +190,7 @@ class Words {
 }
 
 async function widthOf(file: SourceFile, head: Buffer): Promise<Dtype> {
-  // A tail that is no whole id of 8 bytes is left out: at most three words.
+  // An incomplete id of 8 bytes at the end, at most three words, is left out.
   const whole = (bytes: Buffer) => new Uint16Array(bytes.buffer, bytes.byteOffset, 4 * Math.floor(bytes.length / 8));
   const first = new Words();
   first.add(whole(head));

@@ -1,22 +1,22 @@
 import { DOCUMENT_END, Gpt2Encoder } from './bpe.js';
 
 /**
- * Text to token ids and back. Ids are below `vocabSize`, at most 16 bits wide. For every well-formed string,
- * `decode(encode(text)) === text`; lone surrogates, which UTF-8 cannot hold, come back as U+FFFD.
+ * Converts text to token ids and back. Ids are below `vocabSize` and have at most 16 bits. For every well-formed
+ * string, `decode(encode(text)) === text`. Lone surrogates, which UTF-8 cannot hold, come back as U+FFFD.
  */
 export interface Tokenizer {
   readonly name: TokenizerName;
   readonly vocabSize: number;
-  /** What stands between the documents of a folder: GPT-2's own `<|endoftext|>`, for bytes a newline. */
+  /** The separator between the documents of a folder: `<|endoftext|>` for GPT-2, a newline for bytes. */
   readonly documentSeparator: string;
   encode(text: string): number[];
-  /** Ids that are no token (a model may have a padded vocabulary) and invalid UTF-8 become U+FFFD. */
+  /** Invalid UTF-8 becomes U+FFFD, and so do ids that are not tokens (a model may have a padded vocabulary). */
   decode(ids: Iterable<number>): string;
-  /** A decoder to which ids are handed one by one; it holds back the bytes of an unfinished character. */
+  /** A decoder that takes ids one by one and holds back the bytes of an incomplete character. */
   streamDecoder(): StreamDecoder;
   /**
-   * A late place i at which a text can be cut: for well-formed `text` and `more`, whatever `more` is,
-   * `encode(text + more)` is `encode(text[:i])` followed by `encode(text[i:] + more)`. 0 where none is known.
+   * A late index i at which a text can be cut: for well-formed `text` and any well-formed `more`, `encode(text + more)`
+   * is `encode(text[:i])` followed by `encode(text[i:] + more)`. 0 where none is known.
    */
   lastCut(text: string): number;
 }
@@ -24,13 +24,13 @@ export interface Tokenizer {
 export interface StreamDecoder {
   /** The characters that `id` completes, possibly none. */
   push(id: number): string;
-  /** What an unfinished character leaves: U+FFFD, or nothing. */
+  /** The rest: U+FFFD for an incomplete character, else an empty text. */
   end(): string;
 }
 
 export type TokenizerName = 'gpt2' | 'bytes';
 
-/** The tokenizer called `name`. GPT-2's vocabulary is loaded here and not before, so that `bytes` costs nothing. */
+/** Loads the tokenizer called `name`. GPT-2's vocabulary is loaded only when asked for. */
 export async function loadTokenizer(name: TokenizerName): Promise<Tokenizer> {
   return name === 'gpt2' ? gpt2Tokenizer() : bytesTokenizer();
 }
@@ -61,9 +61,9 @@ function bytesTokenizer(): Tokenizer {
 
 const NO_TOKEN = Buffer.from('\ufffd', 'utf8').toString('latin1');
 
-/** Both ways of decoding, given the bytes of a token as a string of one character a byte. */
+/** Both decoders. `bytesOf` gives the bytes of a token as a string with one character a byte. */
 function decoding(bytesOf: (id: number) => string | undefined): Pick<Tokenizer, 'decode' | 'streamDecoder'> {
-  // A byte order mark is text like any other here: the default of TextDecoder would swallow it.
+  // A byte order mark is kept, which TextDecoder drops by default.
   const newDecoder = () => new TextDecoder('utf-8', { ignoreBOM: true });
   return {
     decode(ids) {

@@ -5,13 +5,13 @@ import type { TokenSource } from './token-source.js';
 export interface WindowOptions {
   /** Length of the part in tokens. */
   readonly tokens: number;
-  /** Tokens that the model sees at once; a window has one more, the last target. */
+  /** Tokens of context. A window has one more: the last target. */
   readonly context: number;
   /** Tokens from the start of a window to the start of the next. */
   readonly stride: number;
-  /** Windows of one global batch. */
+  /** Windows in one global batch. */
   readonly batch: number;
-  /** Draw a new order for every epoch from `seed`, or take the windows as they come. */
+  /** True: a new order for every epoch, from `seed`. False: the order of the text. */
   readonly shuffle: boolean;
   readonly seed: number;
   /** Default `training`. A validation part need not fill a batch. */
@@ -19,14 +19,14 @@ export interface WindowOptions {
 }
 
 /**
- * The windows of `context` + 1 tokens of one part and the order in which training takes them: a function of the options
- * and the step, of nothing else.
+ * The windows of `context` + 1 tokens of one part, and their order in training. Everything is a function of the options
+ * and the step.
  *
- * Throws LT_DATA_SHORT where the part has no window, or, for training, fewer windows than a batch.
+ * The constructor throws LT_DATA_SHORT where the part has no window, or a training part has fewer windows than a batch.
  */
 export class Windows {
   readonly windowCount: number;
-  /** Whole batches in an epoch; the incomplete one at its end is dropped. */
+  /** Whole batches in an epoch. The incomplete batch at its end is dropped. */
   readonly stepsPerEpoch: number;
   private order: { readonly epoch: number; readonly windows: Uint32Array } | undefined;
 
@@ -58,7 +58,7 @@ export class Windows {
     return Math.floor(step / this.stepsPerEpoch);
   }
 
-  /** Where the windows of the global batch of `step` (from 0) start, in tokens. After an epoch comes the next one. */
+  /** The first token of each window in the global batch of `step` (from 0). Steps continue over epochs. */
   startsOf(step: number): number[] {
     const { batch, stride } = this.options;
     const windows = this.orderOf(this.epochOf(step));
@@ -66,7 +66,7 @@ export class Windows {
     return Array.from({ length: batch }, (_, i) => (windows ? windows[first + i] : first + i) * stride);
   }
 
-  /** The first `batches` batches as they come in the text, the same ones every time; the last may be incomplete. */
+  /** The windows of the first `batches` batches in the order of the text. The last batch may be incomplete. */
   evaluationBatches(batches: number): number[][] {
     const { batch, stride } = this.options;
     const windows = Math.min(this.windowCount, batches * batch);
@@ -85,7 +85,10 @@ export class Windows {
   }
 }
 
-/** The window at `start`: inputs are tokens [start, start + context), targets the same one place on. Both are views. */
+/**
+ * The window at `start`: inputs are tokens [start, start + context), targets are tokens [start + 1, start + context +
+ * 1). Both are views.
+ */
 export function gatherWindow(
   source: TokenSource,
   start: number,

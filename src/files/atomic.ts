@@ -17,7 +17,7 @@ export function writeText(path: string, text: string): Promise<void> {
   return writeWhole(path, (file) => file.writeFile(text));
 }
 
-/** As `writeText`, below a run. Throws LT_RUN_FOREIGN as well, as `replaceOwn` does. */
+/** As `writeText`, for a file within a run. Also throws LT_RUN_FOREIGN, as `replaceOwn` does. */
 export async function writeOwnText(path: string, text: string): Promise<void> {
   try {
     await replaceOwn(path, (file) => file.writeFile(text));
@@ -26,7 +26,7 @@ export async function writeOwnText(path: string, text: string): Promise<void> {
   }
 }
 
-/** For a file that is written at the end of long work. Throws LT_RUN_WRITE where it is plain that it cannot be. */
+/** For a file that is written after long work: throws LT_RUN_WRITE where `path` clearly cannot be written. */
 export function checkWritableFile(path: string): void {
   try {
     const stats = statSync(path, { throwIfNoEntry: false });

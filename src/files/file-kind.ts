@@ -1,11 +1,11 @@
 import { isUtf8 } from 'node:buffer';
 
-/** A kind of file that is neither plain text nor token ids nor safetensors, and what its owner can do. */
+/** A kind of file that is not what was asked for, and what the user can do. */
 export interface FileKind {
   /** With its article: "a zip archive". */
   readonly name: string;
   readonly advice: string;
-  /** The mark is so long that no file of another kind begins with it by chance. */
+  /** The mark is too long for a file of another kind to begin with it by chance. */
   readonly sure: boolean;
 }
 
@@ -13,7 +13,7 @@ const UNPACK = 'unpack it first';
 const CONVERT = 'convert it to plain text first';
 const WEIGHTS = 'its place is in a folder for --init';
 
-/** Marks at the beginning of a file, one character a byte; at another place where a number says so. */
+/** Marks of file kinds, one character a byte, at the beginning of the file or at byte `at`. */
 const MARKS: readonly (readonly [mark: string, name: string, advice: string, at?: number])[] = [
   ['version https://git-lfs.github.com/spec/', 'a Git LFS pointer', 'fetch the file that it stands for: git lfs pull'],
   ['\x1f\x8b\x08', 'gzip-compressed', UNPACK],
@@ -47,10 +47,10 @@ const MARKS: readonly (readonly [mark: string, name: string, advice: string, at?
   ['\x7fELF', 'a program', 'it holds no text'],
 ];
 const SURE_BYTES = 6;
-/** Of a safetensors file's header, which must fit below 100 MB. */
+/** The format limits a safetensors header to 100 MB. */
 const MOST_HEADER_BYTES = 100_000_000;
 
-/** What the first bytes of a file say that it is; undefined where they have no mark that is known. */
+/** The kind of a file by its first bytes; undefined where they have no known mark. */
 export function fileKind(head: Uint8Array): FileKind | undefined {
   const text = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, 512)).toString('latin1');
   for (const [mark, name, advice, at = 0] of MARKS)
@@ -65,18 +65,18 @@ function isSafetensors(head: Uint8Array): boolean {
   return bytes >= 2n && bytes <= BigInt(MOST_HEADER_BYTES);
 }
 
-/** Control characters that text has for layout: tab, line feed, vertical tab, form feed, carriage return, escape. */
+/** Control characters that occur in text: tab, line feed, vertical tab, form feed, carriage return, escape. */
 const LAYOUT: ReadonlySet<number> = new Set([0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x1b]);
-/** Token ids as 16-bit words would look like this much text by chance only once in 2^180 files. */
+/** Token ids as 16-bit words look like this much text by chance once in 2^180 files. */
 const FEWEST_TEXT_BYTES = 64;
 
-/** Whether bytes are surely text: UTF-8 without control characters. The last character may be cut off. */
+/** Whether bytes are certainly text: UTF-8 without control characters. The last character may be cut off. */
 export function looksLikeText(head: Uint8Array): boolean {
   if (head.length < FEWEST_TEXT_BYTES || head.some((byte) => isControl(byte))) return false;
   return isUtf8(cut(head));
 }
 
-/** UTF-8 without a character at its end that is cut off. */
+/** UTF-8 without an incomplete last character. */
 function cut(head: Uint8Array): Uint8Array {
   for (let from = head.length - 1; from >= 0 && from >= head.length - 3; from--)
     if (head[from] >= 0xc0) return head.subarray(0, from);
@@ -88,18 +88,18 @@ function isControl(code: number): boolean {
   return (code < 0x20 && !LAYOUT.has(code)) || code === 0x7f;
 }
 
-/** A share of NUL bytes that no text has. */
+/** A fraction of NUL bytes that no text has. */
 const NUL_SHARE = 1 / 32;
 const FEWEST_NULS = 32;
 
-/** Whether a document has too many NULs for a text. NUL is a character of UTF-8: one here and there is let through. */
+/** Whether a document has too many NULs for a text. A few are accepted, because NUL is a character of UTF-8. */
 export function isFullOfNuls(nuls: number, bytes: number): boolean {
   return nuls >= FEWEST_NULS && nuls >= bytes * NUL_SHARE;
 }
 
 /**
- * The encoding of text in 16- or 32-bit units, told by its mark or, without one, by where its NUL bytes stand: half of
- * every unit of Latin text, and of blanks and line ends of any other. Undefined where it is none of these.
+ * The encoding of text in 16- or 32-bit units, by its byte order mark or by the positions of its NUL bytes: they are
+ * half of every unit of Latin text, and of the blanks and line ends of other text. Undefined where it is none of these.
  */
 export function wideEncoding(head: Uint8Array): 'UTF-16LE' | 'UTF-16BE' | 'UTF-32LE' | 'UTF-32BE' | undefined {
   const [a, b, c, d] = head;
@@ -111,19 +111,20 @@ export function wideEncoding(head: Uint8Array): 'UTF-16LE' | 'UTF-16BE' | 'UTF-3
   const nuls = [0, 0, 0, 0];
   for (let i = 0; i < whole; i++) if (head[i] === 0) nuls[i % 4]++;
   const units = whole / 4;
-  const full = (place: number) => nuls[place] >= 0.95 * units;
+  const full = (byte: number) => nuls[byte] >= 0.95 * units;
   if (units >= 2 && full(2) && full(3) && nuls[0] === 0) return 'UTF-32LE';
   if (units >= 2 && full(0) && full(1) && nuls[3] === 0) return 'UTF-32BE';
   const [even, odd] = [nuls[0] + nuls[2], nuls[1] + nuls[3]];
   const most = Math.max(even, odd);
-  // Latin text has them in every unit. Others have fewer, but what is no UTF-8 and has any is no text of 8-bit units.
+  // Latin text has a NUL in every unit. Other text has fewer, but bytes with a NUL that are not UTF-8 are not text of
+  // 8-bit units.
   const enough = (most >= 4 && most >= whole / 4) || isFullOfNuls(most, whole) || (most > 0 && !isUtf8(cut(head)));
   if (!enough || Math.min(even, odd) > 0.05 * most) return undefined;
   const order = odd > even ? 'UTF-16LE' : 'UTF-16BE';
   return isPlausible(head.subarray(0, whole), order) ? order : undefined;
 }
 
-/** Whether bytes read in an encoding of 16-bit units are characters that texts have; the last may be cut off. */
+/** Whether bytes, decoded as UTF-16 in this order, are characters that occur in texts. The last may be cut off. */
 function isPlausible(bytes: Uint8Array, order: 'UTF-16LE' | 'UTF-16BE'): boolean {
   try {
     const text = new TextDecoder(order, { fatal: true }).decode(bytes, { stream: true });

@@ -22,14 +22,14 @@ import { temporaryName } from './temporary-name.js';
 export { isSystemError, reason, systemFailure } from './system-errors.js';
 
 /**
- * All writing and removing of files that the program keeps: runs, exports, caches, reports, secrets. Nothing here follows
- * a link that lies at the name itself; own-files.ts says what may lie there.
+ * Writes and removes the files that the program keeps: runs, exports, caches, reports, secrets. No function here
+ * follows a link at the name itself; own-files.ts says what may lie there.
  */
 
 /**
- * Writes the file `path` whole or not at all: `fill` writes to a new file of another name in the same folder, which is
- * fsynced and renamed. Whatever goes wrong, the old file stands and the temporary is removed. A link at `path` is
- * replaced, not followed. `mode` is the file's from its first moment on.
+ * Writes the file `path` whole or not at all. `fill` writes a new file under another name in the same folder, which is
+ * then fsynced and renamed. On any failure the old file stays and the temporary one is removed. A link at `path` is
+ * replaced, not followed. The file has the permissions `mode` from the beginning.
  */
 export async function replaceFile(
   path: string,
@@ -53,7 +53,10 @@ export async function replaceFile(
   }
 }
 
-/** As `replaceFile`, below a run. Throws LT_RUN_FOREIGN where something is in the way that is no file of this user's own. */
+/**
+ * As `replaceFile`, for a file within a run. Throws LT_RUN_FOREIGN where `path` is something else than a file of this
+ * user.
+ */
 export async function replaceOwn(
   path: string,
   fill: (file: FileHandle) => void | Promise<void>,
@@ -63,7 +66,7 @@ export async function replaceOwn(
   await replaceFile(path, fill, mode);
 }
 
-/** Makes a file that is not there yet. Throws what the system says, EEXIST where anything is at `path`; then makes none. */
+/** Makes a new file. Throws the system's error and leaves no file; EEXIST where anything lies at `path`. */
 export function createFile(path: string, text: string, mode?: number): void {
   const fd = openSync(path, NEW_FILE, mode);
   try {
@@ -77,13 +80,13 @@ export function createFile(path: string, text: string, mode?: number): void {
 }
 
 /**
- * As `makeFolder`, and one that is there already gets the permissions `mode`. Throws LT_RUN_FOREIGN where that is no folder
- * of this user's own.
+ * As `makeFolder`, but an existing folder gets the permissions `mode`. Throws LT_RUN_FOREIGN where `path` is not a
+ * folder of this user.
  */
 export function makeOwnFolder(path: string, mode?: number): void {
   if (!checkOwnAt(path, { kind: 'folder' })) makeFolder(path, mode);
   checkOwnAt(path, { kind: 'folder' });
-  // Windows has neither these permissions nor folders that can be opened.
+  // Windows has no such permissions and cannot open folders.
   if (mode === undefined || process.platform === 'win32') return;
   const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
   const fd = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
@@ -96,9 +99,9 @@ export function makeOwnFolder(path: string, mode?: number): void {
 }
 
 /**
- * Makes the folder `path` and those that it lies in, and returns the outermost that was not there; undefined where all
- * were. Throws what the system says. Node's own, with `recursive`, never returns where the current folder was removed,
- * and calls a read-only file system a missing folder.
+ * Makes the folder `path` and its missing parents. Returns the outermost folder that it made; undefined where all
+ * existed. Throws the system's error. Node's `recursive` option is not used: it never returns where the current folder
+ * was removed, and reports a read-only file system as a missing folder.
  */
 export function makeFolder(path: string, mode?: number): string | undefined {
   try {
@@ -121,7 +124,7 @@ export function makeFolder(path: string, mode?: number): string | undefined {
   }
 }
 
-/** False where another process was faster. */
+/** Makes a folder whose parent exists; false where another process was faster. */
 function makeFolderIn(path: string, mode?: number): boolean {
   try {
     mkdirSync(path, mode);
@@ -132,7 +135,7 @@ function makeFolderIn(path: string, mode?: number): boolean {
   }
 }
 
-/** Removes `path` and the folders above it up to `outermost`, as far as they are empty. */
+/** Removes `path` and its parents up to `outermost`, as far as they are empty. Never throws. */
 export function removeEmpty(path: string, outermost: string | undefined): void {
   if (outermost === undefined) return;
   try {
@@ -147,8 +150,8 @@ function isFolder(path: string): boolean {
 }
 
 /**
- * Throws what the system says where it is plain already that `path` cannot be made or written: so that nobody waits for
- * work that has no place to go to. A disk that is full shows later.
+ * Throws the system's error where `path` clearly cannot be made or written, before long work whose result would go
+ * there. A full disk is not detected.
  */
 export function checkWritable(path: string): void {
   if (!isAbsolute(path)) process.cwd();
@@ -157,12 +160,12 @@ export function checkWritable(path: string): void {
   checkTakesFiles(there);
 }
 
-/** Throws what the system says where it is plain that nothing can be made in `folder`, or that it is none. */
+/** Throws the system's error where `folder` is not a folder or nothing can be made in it. */
 export function checkTakesFiles(folder: string): void {
   accessSync(`${folder}/.`, constants.W_OK | constants.X_OK);
 }
 
-/** Makes the names in `path` durable. Windows has no such call: there the rename itself is journalled. */
+/** Makes the names in the folder `path` durable. Windows has no such call, and journals the rename itself. */
 export async function syncDirectory(path: string): Promise<void> {
   if (process.platform === 'win32') return;
   const directory = await open(path, 'r');
@@ -174,8 +177,8 @@ export async function syncDirectory(path: string): Promise<void> {
 }
 
 /**
- * Removes a file of this user's own, or a folder of it that holds nothing but such files. Throws LT_RUN_FOREIGN where it
- * is, or holds, anything else; then nothing is removed.
+ * Removes a file of this user, or a folder of this user that holds only such files. Throws LT_RUN_FOREIGN, and removes
+ * nothing, where anything else lies there.
  */
 export async function removeOwn(path: string): Promise<void> {
   const { folder, files } = listRemovable(path);
@@ -203,7 +206,7 @@ function listRemovable(path: string): { readonly folder?: string; readonly files
   return { folder: path, files };
 }
 
-/** As `removeOwn`, for the way out of a failure, which a second one must not hide. What is not ours stays. */
+/** As `removeOwn`, but never throws: for use after a failure, which a second one must not hide. */
 export async function removeQuietly(path: string): Promise<void> {
   await removeOwn(path).catch(() => {});
 }

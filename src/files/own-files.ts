@@ -16,35 +16,37 @@ import { temporaryName } from './temporary-name.js';
 
 export type Kind = 'file' | 'folder' | 'either';
 
-/** Windows has none of these. */
+/** Windows has none of these flags. */
 const { O_NOFOLLOW = 0, O_NONBLOCK = 0, O_NOCTTY = 0 } = constants;
 const { O_CREAT, O_EXCL, O_WRONLY, O_RDONLY, O_APPEND } = constants;
 
-/** For `open`: makes a file that was not there, and follows no link in its place. */
+/** Flags of `open` that make a new file and follow no link. */
 export const NEW_FILE = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
 
 export interface OwnRules {
-  /** `file` by default. */
+  /** Default `file`. */
   readonly kind?: Kind;
-  /** Whether a file may have other names. One that is replaced or removed, never written in place, leaves them alone. */
+  /**
+   * Whether a file may have other names (hard links). To replace or remove a file leaves its other names alone; to
+   * write it in place does not.
+   */
   readonly isLinkable?: boolean;
 }
 
 /**
- * What may be written, read back or removed below a run: regular files of this user that have one name, and folders of
- * this user. A run directory may come from somebody else: a link that lies in it would lead a write or a removal to a
- * file elsewhere.
+ * Only these may be written, read back or removed within a run: regular files of this user with one name, and folders
+ * of this user. A run's folder may come from another person, and a link in it would lead a write or a removal to a file
+ * elsewhere.
  *
- * Files that are opened are checked by their descriptors, which no other process can exchange. Removing, renaming and
- * making a folder go by name, for Node has no openat: who may write the run's own folders at the same moment could put a
- * link in the place of one of them after it was checked. Such a person is the user himself, or somebody whom he has let
- * write there.
+ * Opened files are checked by their descriptors, which no other process can exchange. Removing, renaming and making a
+ * folder go by name, because Node has no openat: a process that may write the run's folders could replace one of them
+ * by a link after the check. Such a process belongs to the user, or to somebody whom the user has let write there.
  *
- * Where owners mean nothing, they are not held against a file: Windows has none, and some network and user-space file
- * systems show one owner for all files, which is then also that of a new file of this process. Those that do not count
- * names say 0 or 1.
+ * Owners are ignored where they mean nothing. Windows has none. Some network and user-space file systems show one owner
+ * for all files, which is then also the owner of a new file of this process. File systems that do not count names
+ * report 0 or 1.
  *
- * Throws LT_RUN_FOREIGN, which says what to do, unless what `stats` tells of is this user's own.
+ * Throws LT_RUN_FOREIGN, which says what to do, unless `stats` describes a file or folder that is this user's own.
  */
 export function checkOwn(path: string, stats: Stats, { kind = 'file', isLinkable = false }: OwnRules = {}): void {
   const isFile = stats.isFile();
@@ -66,7 +68,7 @@ export function checkOwn(path: string, stats: Stats, { kind = 'file', isLinkable
     );
 }
 
-/** As `checkOwn`, of what lies at `path`. False where nothing does. Throws what the system says as well. */
+/** As `checkOwn`, for what lies at `path`; false where nothing does. Also throws the system's errors. */
 export function checkOwnAt(path: string, rules?: OwnRules): boolean {
   const stats = lstatIfThere(path);
   if (stats === undefined) return false;
@@ -83,12 +85,12 @@ function specialKind(stats: Stats): string {
   return stats.isSocket() ? 'a socket' : 'a device';
 }
 
-/** What lies at `path` itself, links not followed. */
+/** The stats of what lies at `path`, without following a link; undefined where nothing does. */
 export function lstatIfThere(path: string): Stats | undefined {
   return lstatSync(path, { throwIfNoEntry: false });
 }
 
-/** Who owns this process's own files in a folder, by the file system; undefined where none can be made. */
+/** The owner that a new file of this process gets in `folder`; undefined where none can be made. */
 function ownerOfNewFile(folder: string): number | undefined {
   try {
     const path = temporaryName(`${folder}/probe`);
@@ -105,18 +107,18 @@ function ownerOfNewFile(folder: string): number | undefined {
 }
 
 /**
- * Opens a file of this user's own: to read it, or to append to it, made where it is missing. Follows no link and waits for
- * nobody. Throws LT_RUN_FOREIGN, or what the system says.
+ * Opens a file of this user: to read it, or to append to it, in which case a missing file is made. Follows no link and
+ * does not block. Returns the descriptor. Throws LT_RUN_FOREIGN or the system's error.
  */
 export function openOwn(path: string, purpose: 'read' | 'append', rules: OwnRules = {}): number {
   const flags = purpose === 'read' ? O_RDONLY : O_WRONLY | O_APPEND | O_CREAT;
-  // To open a device may do something already.
+  // Merely opening a device may have effects.
   checkFileAt(path, rules);
   let fd: number;
   try {
     fd = openSync(path, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
   } catch (error) {
-    // The system has no good word for a link or a pipe that came just now.
+    // The system's error is unclear for a link or a pipe that appeared just now.
     checkFileAt(path, rules);
     throw error;
   }
@@ -130,15 +132,15 @@ export function openOwn(path: string, purpose: 'read' | 'append', rules: OwnRule
   }
 }
 
-/** As `checkOwnAt`, where a folder is left for the system to refuse. */
+/** As `checkOwnAt`, but accepts a folder, which the system refuses later. */
 export function checkFileAt(path: string, rules: OwnRules = {}): void {
   const stats = lstatIfThere(path);
   if (stats !== undefined && !stats.isDirectory()) checkOwn(path, stats, rules);
 }
 
 /**
- * The text of a file of this user's own, which gets the permissions `mode`; undefined where there is none. Throws as
- * `openOwn`, and for a larger one.
+ * The text of a file of this user; undefined where there is none. Sets its permissions to `mode`, if given. Throws as
+ * `openOwn` does, and LT_RUN_FOREIGN for a file of more than `mostBytes`.
  */
 export function readOwn(
   path: string,

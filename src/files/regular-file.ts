@@ -1,24 +1,24 @@
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
 import { constants as system } from 'node:os';
 
-/** Beyond any file of settings; a config.json has some kilobytes. */
+/** More than any file of settings: a config.json has some kilobytes. */
 const MOST_JSON_BYTES = 2 ** 24;
 const CHUNK_BYTES = 2 ** 16;
 
 export interface RegularFile {
   readonly fd: number;
-  /** Of the file that is open, whatever its name stands for by now. */
+  /** The stats of the open file, whatever its name refers to by now. */
   readonly stats: Stats;
 }
 
 /**
- * Opens a file on a disk for reading, links followed. Throws an error of the system, at once, for whatever has no end or
- * waits for somebody: pipes, devices, sockets; and for folders.
+ * Opens a regular file for reading and follows links. The caller closes it. Throws the system's error, without
+ * blocking, for pipes, devices, sockets and folders.
  */
 export function openRegular(path: string): RegularFile {
-  // To open a device may do something already.
+  // Merely opening a device may have effects.
   check(path, statSync(path));
-  // It may be a pipe by now, which without O_NONBLOCK would wait for a writer. Windows has neither flag.
+  // It may be a pipe by now. Without O_NONBLOCK the open would wait for a writer. Windows has neither flag.
   const { O_RDONLY, O_NONBLOCK = 0, O_NOCTTY = 0 } = constants;
   const fd = openSync(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   try {
@@ -32,8 +32,8 @@ export function openRegular(path: string): RegularFile {
 }
 
 /**
- * All of a file of at most `mostBytes`, as long as it was when it was opened: what is added meanwhile is left out. Throws
- * an error of the system, EFBIG for a larger one.
+ * The contents of a file of at most `mostBytes` bytes (default 16 MiB). Bytes that are appended meanwhile are left out.
+ * Throws the system's error, EFBIG for a larger file.
  */
 export function readRegular(path: string, mostBytes = MOST_JSON_BYTES): Buffer<ArrayBuffer> {
   const { fd, stats } = openRegular(path);
@@ -45,7 +45,7 @@ export function readRegular(path: string, mostBytes = MOST_JSON_BYTES): Buffer<A
   }
 }
 
-/** The first `bytes` bytes of a file, fewer where it is shorter. Throws an error of the system. */
+/** The first `bytes` bytes of a file, fewer where it is shorter. Throws the system's error. */
 export function readHead(path: string, bytes: number): Buffer<ArrayBuffer> {
   const { fd, stats } = openRegular(path);
   try {
@@ -63,8 +63,8 @@ function readUpTo(fd: number, bytes: number): Buffer<ArrayBuffer> {
 }
 
 /**
- * The lines of a UTF-8 text as long as it was when it was opened, without their ends, one after another: only the line in
- * hand is in memory. Throws an error of the system, EFBIG for a line of more than `mostBytes`.
+ * The lines of a UTF-8 file without their ends, one by one: only the current line is in memory. Text that is appended
+ * meanwhile is left out. Throws the system's error, EFBIG for a line of more than `mostBytes` bytes.
  */
 export function* readLines(path: string, mostBytes: number): Generator<string> {
   const { fd, stats } = openRegular(path);
@@ -113,7 +113,7 @@ function tooLarge(path: string, what: string): Error {
   return refusal(path, 'EFBIG', what);
 }
 
-/** An error as the system's own are, whose words `reason` tells. */
+/** An error in the form of a system error, so that `reason` works on it. */
 function refusal(path: string, code: string, message: string, errno?: number): Error {
   return Object.assign(new Error(message), { code, syscall: 'open', path, ...(errno === undefined ? {} : { errno }) });
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createFile, isSystemError, makeFolder } from './files.js';
 import { readOwn } from './own-files.js';
 
-/** Where the program keeps what is this user's on this machine: $LANTRAIN_STATE, or the platform's own place. */
+/** The folder for this user's state on this machine: $LANTRAIN_STATE, or the platform's usual folder. */
 function stateFolder(): string {
   const { LANTRAIN_STATE, XDG_STATE_HOME, LOCALAPPDATA } = process.env;
   if (LANTRAIN_STATE) return LANTRAIN_STATE;
@@ -24,8 +24,8 @@ const MOST_TRIES = 100;
 const RETRY_MS = 10;
 
 /**
- * A mark of `parts` that only this user on this machine can make: an HMAC under a key that lies in the state folder, made
- * on first use. Who sends a file with a mark in it knows no key that would fit. Throws what the system says, or
+ * A mark of `parts` that only this user on this machine can make: an HMAC under a key in the state folder, which is
+ * made on first use. A person who sends a file with a mark does not know the key. Throws the system's error or
  * LT_RUN_FOREIGN.
  */
 export async function ownMark(parts: readonly string[]): Promise<string> {
@@ -43,7 +43,7 @@ async function ownKey(): Promise<string> {
     const text = readOwn(path, MOST_BYTES, { mode: 0o600 });
     if (text !== undefined && KEY.test(text)) return text;
     if (text === undefined) makeKey(path);
-    // Another process is writing it, or has died while it was.
+    // Another process is writing the key, or died while writing it.
     else if (tries < MOST_TRIES) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     else unlinkSync(path);
   }
@@ -58,7 +58,9 @@ function makeKey(path: string): void {
   }
 }
 
-/** A key in a home that several machines share tells them apart by this; only Linux has it as a file. */
+/**
+ * Tells machines apart that share a home, and so a key. Empty where the system has no such file (only Linux has one).
+ */
 function machineId(): string {
   try {
     return readFileSync('/etc/machine-id', 'utf8').trim();

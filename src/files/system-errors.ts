@@ -5,7 +5,7 @@ export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'code' in error && 'syscall' in error;
 }
 
-/** LT_SYSTEM for an error of the operating system that nobody gave a meaning; any other error as it is. */
+/** LT_SYSTEM for an error of the operating system that has no other code; any other error as it is. */
 export function systemFailure(error: unknown): unknown {
   if (!isSystemError(error)) return error;
   const where = error.path === undefined ? '' : ` of ${error.path}`;
@@ -14,7 +14,7 @@ export function systemFailure(error: unknown): unknown {
   });
 }
 
-/** What the operating system says, with its code, without the call and the path that Node adds to it. */
+/** The words of the operating system and the code, without the call and the path that Node adds. */
 export function reason(error: unknown): string {
   if (error instanceof LantrainError) return error.message;
   const { code, errno, message } = error as NodeJS.ErrnoException;

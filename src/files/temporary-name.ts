@@ -1,16 +1,16 @@
 import { randomBytes } from 'node:crypto';
 
-/** The end of a name that is being written or removed. Nothing that ends so is ever read. */
+/** The suffix of a file or folder that is being written or removed. It is never read. */
 export const PARTIAL = '.partial';
 
-/** A name beside `path` that nobody can guess, so that nobody can have put anything there. */
+/** A path beside `path` that nobody can guess, so that nobody can have put anything there. */
 export function temporaryName(path: string, end: string = PARTIAL): string {
   return `${path}.${randomBytes(8).toString('hex')}${end}`;
 }
 
 /**
- * The name that a temporary one of that `end` was made for; undefined where it is none. Also of version 0.1.0, whose
- * names had a process number, or nothing, in the middle.
+ * The name that the temporary name `name` was made for; undefined where it is not a temporary name with this `end`.
+ * Also reads the names of version 0.1.0, which had a process id or nothing in the middle.
  */
 export function baseOfTemporary(name: string, end: string = PARTIAL): string | undefined {
   if (!name.endsWith(end)) return undefined;

@@ -76,8 +76,8 @@ function countParameters({ vocabSize: V, context: T, width: C, layers, tie, qkvB
 export function checkModel(config: ModelConfig): void {
   const parsed = validate<ModelConfig>(ModelSchema, config);
   if (parsed.ok) return;
-  const { place, words } = parsed;
-  const value = place === '' ? '' : `${place} is ${config[place as keyof ModelConfig]}; it `;
+  const { path, words } = parsed;
+  const value = path === '' ? '' : `${path} is ${config[path as keyof ModelConfig]}; it `;
   throw new LantrainError('LT_USAGE_MODEL', value + words);
 }
 

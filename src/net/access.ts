@@ -12,13 +12,13 @@ const TOKEN_BYTES = 24;
 const CERTIFICATE_YEARS = 20;
 export const TOKEN_VARIABLE = 'LANTRAIN_TOKEN';
 
-/** The token of the environment, if one is set there. */
+/** The token in the environment variable LANTRAIN_TOKEN, if it is set. */
 export function tokenFromEnvironment(environment: NodeJS.ProcessEnv = process.env): string | undefined {
   const text = environment[TOKEN_VARIABLE];
   return text === undefined || text === '' ? undefined : checkToken(text, TOKEN_VARIABLE);
 }
 
-/** The first line of a stream, say of standard input. */
+/** The first line of a stream, such as standard input. */
 export async function readToken(input: AsyncIterable<Buffer | string>): Promise<string> {
   let text = '';
   for await (const chunk of input) {
@@ -32,16 +32,16 @@ export function newToken(): string {
   return randomBytes(TOKEN_BYTES).toString('base64url');
 }
 
-/** SHA-256 of the certificate's DER bytes, in base64url; of a PEM chain, the first. */
+/** SHA-256, base64url, of the DER bytes of a certificate; of the first one in a PEM chain. */
 export function fingerprintOf(certificate: string | Uint8Array): string {
   const der = typeof certificate === 'string' ? new X509Certificate(certificate).raw : certificate;
   return createHash('sha256').update(der).digest('base64url');
 }
 
-/** What a coordinator keeps so that its join URL stays good when it starts again. */
+/** What a coordinator keeps so that its join URL stays valid after a restart. */
 export interface Access {
   readonly token: string;
-  /** The token that lets who watches the run control it as well. */
+  /** The token for controlling the run from its page. */
   readonly admin: string;
   /** PEM. */
   readonly certificate: string;
@@ -49,22 +49,22 @@ export interface Access {
   readonly fingerprint: string;
   /** The port of the last start. */
   readonly port?: number;
-  /** A line for the owner, where secrets that lay there were not his and new ones are in their place. */
+  /** A line for the owner where secrets of somebody else were replaced by new ones. */
   readonly remark?: string;
 }
 
 export interface AccessOptions {
-  /** Paths of the user's own certificate (chain) and key, in PEM. */
+  /** Paths of the user's own certificate (or chain) and key, PEM. */
   readonly cert?: string;
   readonly key?: string;
-  /** Instead of the token that is kept or made. */
+  /** Replaces the token that is kept or made. */
   readonly token?: string;
 }
 
 /**
- * Reads tokens, certificate, key and port from `folder`, makes what is missing and keeps it there, readable by the owner
- * only. Secrets that this user did not make in this folder are not used: new ones are made. The user's own certificate
- * stays where it is. Throws LT_CLUSTER_ACCESS, LT_CLUSTER_CERTIFICATE or LT_RUN_FOREIGN.
+ * Reads tokens, certificate, key and port from `folder`. Makes what is missing and stores it there, readable only by
+ * the owner. Secrets that this user did not make in this folder are replaced. The user's own certificate is not copied.
+ * Throws LT_CLUSTER_ACCESS, LT_CLUSTER_CERTIFICATE or LT_RUN_FOREIGN.
  */
 export async function loadOrCreateAccess(folder: string, options: AccessOptions = {}): Promise<Access> {
   const secrets = await SecretFiles.open(folder);
@@ -97,12 +97,12 @@ export async function savePort(folder: string, port: number): Promise<void> {
   await writeValue(folder, 'port', String(port));
 }
 
-/** A frame has 32 bits for it, and nobody starts a run so often. */
+/** A frame has 32 bits for the incarnation. */
 const MOST_STARTS = 2 ** 31 - 1;
 
 /**
- * How often a coordinator has started the run; 0 where none has. Throws LT_CHECKPOINT_CORRUPT where the file says what
- * cannot be, LT_CLUSTER_ACCESS or LT_RUN_FOREIGN.
+ * The number of coordinator starts of the run; 0 where there was none. Throws LT_CHECKPOINT_CORRUPT where the file
+ * holds an impossible value, LT_CLUSTER_ACCESS or LT_RUN_FOREIGN.
  */
 export async function readIncarnation(folder: string): Promise<number> {
   const text = await readValue(folder, 'incarnation');
@@ -119,13 +119,13 @@ export async function saveIncarnation(folder: string, incarnation: number): Prom
   await writeValue(folder, 'incarnation', `${incarnation}\n`);
 }
 
-/** From 1 on; undefined for any other text. */
+/** A whole number from 1 to `most`; undefined for any other text. */
 function wholeNumber(text: string | undefined, most: number): number | undefined {
   const number = /^[1-9]\d{0,9}\n?$/.test(text ?? '') ? Number(text) : 0;
   return number > 0 && number <= most ? number : undefined;
 }
 
-/** The file that the admin token is kept in, readable by the owner only. */
+/** The path of the file with the admin token. */
 export function adminTokenFile(folder: string): string {
   return join(folder, 'admin-token' satisfies SecretName);
 }
@@ -146,7 +146,10 @@ async function keptPair(secrets: SecretFiles, folder: string): Promise<Pair> {
   return made;
 }
 
-/** The user's own certificate and key. Throws LT_CLUSTER_ACCESS or LT_CLUSTER_CERTIFICATE, which says what is wrong. */
+/**
+ * Reads and checks the user's own certificate and key. Throws LT_CLUSTER_ACCESS where they cannot be read,
+ * LT_CLUSTER_CERTIFICATE where they are unusable.
+ */
 export async function ownPair(certificatePath: string, keyPath: string | undefined): Promise<Pair> {
   if (keyPath === undefined)
     throw new LantrainError('LT_CLUSTER_CERTIFICATE', 'a certificate of your own needs its key; add --key FILE');
@@ -178,7 +181,7 @@ export async function ownPair(certificatePath: string, keyPath: string | undefin
 
 const CERTIFICATE_HEAD = '-----BEGIN CERTIFICATE-----';
 
-/** What will keep others from trusting a certificate (PEM), as far as its dates tell; undefined where they do not. */
+/** Why others will not trust a certificate (PEM), by its dates; undefined where the dates are fine. */
 export function certificateWarning(certificate: string, now: Date = new Date()): string | undefined {
   const { validFrom, validTo } = new X509Certificate(certificate);
   const day = (text: string) => new Date(text).toISOString().slice(0, 10);
@@ -201,7 +204,7 @@ function checkPair(certificate: string, key: string, where: string): Pair {
 async function selfSigned(): Promise<Pair> {
   const notAfterDate = new Date();
   notAfterDate.setFullYear(notAfterDate.getFullYear() + CERTIFICATE_YEARS);
-  // Loaded where a run needs a new certificate only.
+  // Loaded only where a run needs a new certificate.
   const { generate } = await import('selfsigned');
   const pair = await generate([{ name: 'commonName', value: 'lantrain' }], {
     keyType: 'ec',

@@ -1,18 +1,18 @@
 import { isErrorCode, LantrainError } from '../errors.js';
 
-/** What a close frame of a WebSocket says. */
+/** The contents of a WebSocket close frame. */
 export interface Closing {
   readonly code: number;
   readonly reason: string;
 }
 
-/** Close codes: done, and any error of ours (RFC 6455, section 7.4.2: 4000 and up are private). */
+/** Close codes for a normal end and for our errors (RFC 6455, section 7.4.2: 4000 and up are private). */
 const CLOSE_NORMAL = 1000;
 const CLOSE_ERROR = 4000;
-/** What a close frame can carry besides its code. */
+/** Bytes of a close frame besides its code. */
 const REASON_BYTES = 123;
 
-/** What to close with; LT_CLUSTER_CLOSED is an ordinary goodbye. */
+/** The close frame for an error. LT_CLUSTER_CLOSED is a normal end. */
 export function closingOf({ code, message }: Pick<LantrainError, 'code' | 'message'>): Closing {
   if (code === 'LT_CLUSTER_CLOSED') return { code: CLOSE_NORMAL, reason: cutText(message) };
   return { code: CLOSE_ERROR, reason: cutText(`${code}: ${message}`) };

@@ -1,26 +1,26 @@
-/** Opcodes from here on are control frames (RFC 6455, section 5.2): they are no part of a message. */
+/** Opcodes from here on are control frames (RFC 6455, section 5.2), which are not part of a message. */
 const FIRST_CONTROL = 8;
 const LONGEST_HEADER = 14;
-/** Milliseconds that a frame costs beside what its message does: pings and fragments are frames, too. */
+/** Milliseconds that a frame costs in addition to its message. Pings and fragments are frames too. */
 export const FRAME_MS = 0.005;
 
-/** How far the message is that is being received, and how many WebSocket frames there were. */
+/** The progress of the message being received, and counts of frames and messages. */
 export interface MessageProgress {
-  /** Frames of all kinds, control frames and fragments too. */
+  /** Frames of all kinds, including control frames and fragments. */
   readonly frames: number;
   /** Messages that arrived whole. */
   readonly messages: number;
-  /** Whether some bytes of a message, or of a frame's header, are here and others are to come. */
+  /** Whether a message or a frame's header has arrived in part. */
   readonly isUnfinished: boolean;
-  /** Payload bytes that the unfinished message is known to have, and those of them that are here. */
+  /** Known payload bytes of the unfinished message, and those that have arrived. */
   readonly declaredBytes: number;
   readonly arrivedBytes: number;
 }
 
 /**
- * Reads the headers of WebSocket frames (RFC 6455, section 5.2) beside the package `ws`, which shows messages only when
- * they are whole: what a message is going to cost is to be known before its bytes are kept. It trusts `ws` to refuse
- * what is no WebSocket frame.
+ * Reads the headers of WebSocket frames (RFC 6455, section 5.2) in parallel to the package `ws`, which reports only
+ * whole messages: the cost of a message must be known before its bytes are kept. `ws` rejects what is not a WebSocket
+ * frame.
  */
 export class FrameMeter implements MessageProgress {
   frames = 0;
@@ -29,7 +29,7 @@ export class FrameMeter implements MessageProgress {
   arrivedBytes = 0;
   readonly #header = new Uint8Array(LONGEST_HEADER);
   #headerBytes = 0;
-  /** Of the frame's payload, still to come. */
+  /** Payload bytes of the frame that are still to come. */
   #left = 0;
   #isControl = false;
   #isFinal = false;
@@ -54,7 +54,7 @@ export class FrameMeter implements MessageProgress {
     }
   }
 
-  /** As far as it is known; the first two bytes tell the rest. */
+  /** The header's length as far as it is known: the first two bytes determine the rest. */
   #headerLength(): number {
     if (this.#headerBytes < 2) return 2;
     const second = this.#header[1];

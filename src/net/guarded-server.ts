@@ -6,18 +6,18 @@ import { listening } from './listening.js';
 import { type StrangerLimits, Strangers } from './strangers.js';
 import { foreignOrigin, peerOf, refuseUpgrade, upgradeRefusal } from './upgrade.js';
 
-/** Takes the WebSockets of one path. */
+/** Handles the WebSockets of one path. */
 export interface UpgradeHandler {
   /**
-   * `request` asks for this machine, by a page of this origin or by no page at all. `proved` is to be called once the
-   * other side has shown that it knows a token; until then it counts as a stranger.
+   * `request` is for this machine and comes from a page of this origin or from no page. Call `proved` once the other
+   * side has proved a token; until then it counts as a stranger.
    */
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer, proved: () => void): void;
-  /** Says goodbye to all of them. */
+  /** Closes all of them with `reason`. */
   close(reason: string): void;
 }
 
-/** Handlers by the path of a request, as in `/watch`. */
+/** Handlers by path, such as `/watch`. */
 export type UpgradeHandlers = ReadonlyMap<string | undefined, UpgradeHandler>;
 
 export interface GuardedServerOptions {
@@ -25,23 +25,23 @@ export interface GuardedServerOptions {
   readonly host: string;
   /** 0 takes a free one. */
   readonly port: number;
-  /** PEM; absent: plain HTTP. */
+  /** PEM; plain HTTP where absent. */
   readonly tls?: { readonly certificate: string; readonly key: string };
-  /** Names of this machine besides those that `Hosts` knows; absent, those of the environment. */
+  /** Further names of this machine, see `Hosts`; default: those of the environment. */
   readonly names?: readonly string[];
   readonly strangers?: Partial<StrangerLimits>;
   readonly onRequest: RequestListener;
   readonly upgrades: UpgradeHandlers;
-  /** Somebody whose request for a WebSocket reached no handler. */
+  /** Called for a WebSocket request that reached no handler. */
   readonly onRefused?: (error: LantrainError, peer: string) => void;
-  /** What to do where the port cannot be had, for the message. */
+  /** What to do where the port is not available, for the error message. */
   readonly advice?: string;
 }
 
-/** After a goodbye, connections that are still there are cut. */
+/** Milliseconds after which connections that are still open are cut. */
 const CLOSE_MS = 1_000;
 
-/** A port for plain requests and for WebSockets, behind the limits that `Strangers` sets to who has proved nothing yet. */
+/** A server for plain requests and WebSockets, with the limits of `Strangers` on connections without a proved token. */
 export class GuardedServer {
   private constructor(
     private readonly http: Server,
@@ -52,7 +52,7 @@ export class GuardedServer {
     http.on('upgrade', (request, socket, head) => this.#upgrade(request, socket as Socket, head));
   }
 
-  /** Throws LT_CLUSTER_LISTEN where the address cannot be had. */
+  /** Throws LT_CLUSTER_LISTEN where the address is not available. */
   static async listen(options: GuardedServerOptions): Promise<GuardedServer> {
     const { tls, host, port, names, advice } = options;
     const strangers = new Strangers({ host, names, certificate: tls?.certificate }, options.strangers);
@@ -71,7 +71,7 @@ export class GuardedServer {
     return (this.http.address() as AddressInfo).port;
   }
 
-  /** Lets all handlers say goodbye, and frees the port. */
+  /** Closes all handlers and frees the port. */
   async close(reason: string): Promise<void> {
     for (const handler of this.options.upgrades.values()) handler.close(reason);
     const closed = new Promise<void>((resolve) => this.http.close(() => resolve()));

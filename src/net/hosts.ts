@@ -2,24 +2,24 @@ import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 
-/** Addresses that stand for all of a machine's. */
+/** Addresses that stand for all addresses of a machine. */
 const UNSPECIFIED: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
-/** Names besides the machine's own by which others reach what listens here, say through a proxy; with commas between. */
+/** Further names by which others reach this machine, for example through a proxy; separated by commas. */
 const NAMES_VARIABLE = 'LANTRAIN_NAMES';
 
 export interface HostOptions {
-  /** What is listened on. */
+  /** The address that the server listens on. */
   readonly host: string;
-  /** PEM; the names in it are names of this machine. */
+  /** PEM. Its names are names of this machine. */
   readonly certificate?: string;
-  /** More names; absent, those of the environment. */
+  /** Further names; default: those of the environment. */
   readonly names?: readonly string[];
 }
 
 /**
- * By which names this machine is known. A request that asks for another one comes from a page whose name was made to lead
- * here (DNS rebinding), and its browser takes that page and this machine for one origin. An address is no name: it led
- * here, by whatever port mapping, and nobody's page has it for its origin but what listens there.
+ * The names of this machine. A request for another name comes from a page whose name was made to lead here (DNS
+ * rebinding): the browser takes that page and this machine for one origin. An address is always accepted: it led here,
+ * by whatever port mapping, and only the server at that address has it as its origin.
  */
 export class Hosts {
   readonly #names: ReadonlySet<string>;
@@ -32,8 +32,8 @@ export class Hosts {
     this.#certificate = certificate === undefined ? undefined : new X509Certificate(certificate);
   }
 
-  /** Whether the value of a `Host` header, with its port or without, means this machine. */
-  know(header: string | undefined): boolean {
+  /** Whether a `Host` header, with or without a port, means this machine. */
+  includes(header: string | undefined): boolean {
     const [, host] = /^(\[[^\]]+\]|[^:[\]]+)(?::\d*)?$/.exec(header ?? '') ?? [];
     if (host === undefined) return false;
     const name = canonical(host);
@@ -42,7 +42,7 @@ export class Hosts {
   }
 }
 
-/** What to do about a host that is not known; the header's text is a stranger's. */
+/** A message on an unknown host and what to do. The header's text is not trusted. */
 export function misdirected(header: string | undefined): string {
   const host = (header ?? '')
     .replace(/:\d*$/, '')

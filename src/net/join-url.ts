@@ -5,15 +5,17 @@ const TOKEN = /^[A-Za-z0-9_-]{22,200}$/;
 /** Base64url of a SHA-256. */
 const FINGERPRINT = /^[A-Za-z0-9_-]{43}$/;
 
-/** Where a coordinator is, and what it takes to be let in. */
+/** A coordinator's address and what is needed to join it. */
 export interface JoinUrl {
   readonly secure: boolean;
-  /** A name, an IPv4 address, or an IPv6 address without brackets, with its zone if it has one (`fe80::1%eth0`). */
+  /** A name, an IPv4 address, or an IPv6 address without brackets, with its zone if any (`fe80::1%eth0`). */
   readonly host: string;
   readonly port: number;
-  /** Absent in a URL that was found or is to be shown: then it comes by environment, file or standard input. */
+  /**
+   * Absent in a URL that was found or is shown to others. Then it comes from the environment, a file or standard input.
+   */
   readonly token?: string;
-  /** SHA-256 of the certificate in base64url; absent with a certificate that an authority vouches for. */
+  /** SHA-256 of the certificate, base64url; absent where an authority has signed the certificate. */
   readonly fingerprint?: string;
 }
 
@@ -23,25 +25,25 @@ export function authorityOf(host: string, port: number): string {
 }
 
 /**
- * `ws(s)://host:port/#TOKEN.FINGERPRINT`, or `#.FINGERPRINT` without a token. A shell may take the brackets of IPv6 for its
- * own, nothing else in it.
+ * `ws(s)://host:port/#TOKEN.FINGERPRINT`, or `#.FINGERPRINT` without a token. Only the brackets of IPv6 may have a
+ * meaning to a shell.
  */
 export function formatJoinUrl({ secure, host, port, token, fingerprint }: JoinUrl): string {
   const secret = [token ?? '', ...(fingerprint === undefined ? [] : [fingerprint])].join('.');
   return `${secure ? 'wss' : 'ws'}://${authorityOf(host, port)}/${secret === '' ? '' : `#${secret}`}`;
 }
 
-/** A zone as it is printed and as people type it; the URL standard knows none. */
+/** A zone, as printed or as typed. The URL standard has none. */
 const ZONE = /^(\w+:\/\/\[[0-9a-f:.]+)%(?:25)?([\w.~-]+)\]/i;
 
-/** Takes the page's link (`https://...`) as well. Throws LT_CLUSTER_URL, which never shows the token. */
+/** Parses a join URL or the page's link (`https://...`). Throws LT_CLUSTER_URL, which never shows the token. */
 export function parseJoinUrl(text: string): JoinUrl {
   const bad = (why: string) =>
     new LantrainError(
       'LT_CLUSTER_URL',
       `not a join URL (${why}); it looks like wss://host:port/#.FINGERPRINT, or #TOKEN.FINGERPRINT`,
     );
-  // Windows' cmd hands quotes of other shells on, and mails put URLs in angle brackets.
+  // Windows' cmd passes quotes of other shells on, and mails put URLs in angle brackets.
   const bare = text.trim().replace(/^['"<]+|['">]+$/g, '');
   const [, , zone] = ZONE.exec(bare) ?? [];
   let url: URL;
@@ -75,7 +77,10 @@ export function parseJoinUrl(text: string): JoinUrl {
   };
 }
 
-/** Throws LT_CLUSTER_TOKEN unless the text can be a token; white space around it does not count. */
+/**
+ * The token in `text`, without white space around it. Throws LT_CLUSTER_TOKEN, naming `source`, where it cannot be a
+ * token.
+ */
 export function checkToken(text: string, source: string): string {
   const token = text.trim();
   if (TOKEN.test(token)) return token;

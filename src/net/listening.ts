@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:net';
 import { LantrainError } from '../errors.js';
 import { authorityOf } from './join-url.js';
 
-/** What the system's error codes mean for an address that a user chose. */
+/** Meanings of the system's error codes for an address that a user chose. */
 const REASONS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'another program has this port',
   EADDRNOTAVAIL: 'no interface of this machine has this address',
@@ -29,17 +29,17 @@ export async function listening(
   });
 }
 
-/** Throws LT_CLUSTER_LISTEN where the address cannot be had now; for those with long work before they listen. */
+/** Throws LT_CLUSTER_LISTEN where the address is not available now; for callers with long work before they listen. */
 export async function checkAddress(host: string, port: number, advice?: string): Promise<void> {
   const probe = createServer();
   await listening(probe, host, port, advice);
   await new Promise((closed) => probe.close(closed));
 }
 
-/** Whether an error of `listening` says that somebody else has the port. */
+/** Whether an error of `listening` says that another program has the port. */
 export function isTaken(error: unknown): boolean {
   if (!(error instanceof LantrainError) || error.code !== 'LT_CLUSTER_LISTEN') return false;
   const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
-  // Windows keeps ranges of ports for itself and says so.
+  // Windows reserves ranges of ports and reports EACCES.
   return code === 'EADDRINUSE' || (code === 'EACCES' && process.platform === 'win32');
 }

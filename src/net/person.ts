@@ -1,9 +1,9 @@
 /**
- * Who is behind an address, as far as an address tells: what one person may cost is counted by this. IPv4 counts by the
- * whole address, also where a socket for IPv6 took it; IPv6 by its first 64 bits, because one machine has all addresses
- * below them. Link-local addresses share those bits and count whole, with their interface.
+ * The person behind an address, by whom limits are counted. An IPv4 address counts whole, also in its IPv6 form. An
+ * IPv6 address counts by its first 64 bits, because one machine has all addresses below them. Link-local addresses
+ * share those bits and count whole, with their interface.
  *
- * `peerAddress` is an address, or an address with a port as `peerOf` gives it. Anything else is returned as it is.
+ * `peerAddress`: an address, or an address with a port as `peerOf` gives it. Any other text is returned unchanged.
  */
 export function personOf(peerAddress: string): string {
   const [, bracketed, plain] = /^(?:\[([^\]]*)\](?::\d+)?|([^:]*):\d+)$/.exec(peerAddress) ?? [];
@@ -30,11 +30,11 @@ export function personOf(peerAddress: string): string {
   return `${text(4)}::/64`;
 }
 
-/** The eight numbers of an IPv6 address; undefined for what is none. */
+/** The eight numbers of an IPv6 address; undefined for any other text. */
 function groupsOf(address: string): number[] | undefined {
   let canonical: string;
   try {
-    // Brings every spelling into one, with hexadecimal groups only.
+    // Normalizes every spelling to hexadecimal groups.
     canonical = new URL(`http://[${address}]/`).hostname.slice(1, -1);
   } catch {
     return undefined;

@@ -4,15 +4,15 @@ interface Place {
 }
 
 /**
- * So many places for those who have proved nothing yet. When all are taken, the person who has most gives the oldest
- * one up for a newcomer, so that whoever takes many takes them from himself.
+ * A fixed number of places for connections that have not proved a token. When all are taken, the person with the most
+ * gives up the oldest one for a newcomer. So a person who takes many takes them from himself.
  */
 export class Places<T> {
-  /** In the order in which they were taken. */
+  /** In order of `take`. */
   readonly #places = new Map<T, Place>();
   readonly #counts = new Map<string, number>();
 
-  /** `graceMs`: so long nobody has to leave for a newcomer who would have as many places as he has. */
+  /** `graceMs`: for this long a place is not given up for a newcomer who would then have as many as its person. */
   constructor(
     readonly most: number,
     private readonly graceMs = 1_000,
@@ -26,7 +26,7 @@ export class Places<T> {
     return this.#places.keys();
   }
 
-  /** Takes a place for one of `person`'s: who has to leave for it, nobody, or that there is none. */
+  /** Takes a place for `one` of `person`. `leaves`: the member that must leave for it. `full`: no place is free. */
   take(one: T, person: string): { readonly leaves?: T } | 'full' {
     const leaves = this.#places.size < this.most ? undefined : this.#victim(person);
     if (leaves === 'full') return 'full';
@@ -36,7 +36,7 @@ export class Places<T> {
     return leaves === undefined ? {} : { leaves };
   }
 
-  /** Also for who has no place any more. */
+  /** Frees the place of `one`, if it has one. */
   leave(one: T): void {
     const place = this.#places.get(one);
     if (place === undefined) return;
@@ -59,8 +59,8 @@ export class Places<T> {
 }
 
 /**
- * The newest of a person who has more than half of `most` places, which a newcomer who is somebody else may have;
- * undefined where nobody has so many.
+ * The newest member of a person with more than half of `most` places, whose place another person may have; undefined
+ * where nobody has more than half.
  */
 export function superfluous<T>(
   members: Iterable<T>,

@@ -2,7 +2,7 @@
 export const NONCE_BYTES = 32;
 export const PROOF_BYTES = 32;
 
-/** What is proved: words that no other proof begins with, and the nonces of this connection in a fixed order. */
+/** What is proved: a context that no other kind of proof begins with, and the connection's nonces in a fixed order. */
 export interface Statement {
   readonly words: string;
   readonly nonces: readonly [Uint8Array, Uint8Array];
@@ -23,7 +23,7 @@ export async function sign(key: TokenKey, statement: Statement): Promise<Uint8Ar
   return new Uint8Array(await crypto.subtle.sign('HMAC', key, bytesOf(statement)));
 }
 
-/** Takes the same time whatever the proof is: WebCrypto's verification of an HMAC does. */
+/** Takes the same time for every proof, as WebCrypto's verification of an HMAC does. */
 export function verify(key: TokenKey, statement: Statement, proof: Uint8Array): Promise<boolean> {
   return crypto.subtle.verify('HMAC', key, Uint8Array.from(proof), bytesOf(statement));
 }

@@ -10,7 +10,7 @@ import { baseOfTemporary } from '../files/temporary-name.js';
 
 const SECRETS = ['token', 'admin-token', 'certificate.pem', 'key.pem'] as const;
 export type SecretName = (typeof SECRETS)[number];
-/** No secrets: checked where they are used. */
+/** Values that are not secret. They are checked where they are used. */
 export type ValueName = 'port' | 'incarnation';
 
 const MARKS_NAME = 'marks.json';
@@ -22,15 +22,15 @@ const Marks = z.partialRecord(z.enum(SECRETS), z.string());
 type Marks = z.infer<typeof Marks>;
 
 /**
- * The folder of a run's secrets, readable by its owner only:
+ * The folder of a run's secrets, readable only by its owner:
  *
  *     token, admin-token, certificate.pem, key.pem
  *     marks.json             says of each of them that this user made it, on this machine, in this folder
  *     port, incarnation      of the last start
  *
- * Whoever sends a run knows the secrets in it, and so does everybody who was sent a copy. A mark therefore depends on what
- * no copy has: the key in the user's state folder, and the number and time of birth of this folder. Secrets without
- * fitting marks are removed.
+ * A person who sends a run knows its secrets, and so does everybody with a copy. A mark therefore depends on things
+ * that no copy has: the key in the user's state folder, and this folder's inode number and time of birth. Secrets
+ * without fitting marks are removed.
  */
 export class SecretFiles {
   readonly #folder: string;
@@ -60,14 +60,14 @@ export class SecretFiles {
     });
   }
 
-  /** Undefined where there is none. Throws as `open`. */
+  /** Undefined where there is none. Throws as `open` does. */
   read(name: SecretName): Promise<string | undefined> {
     return accessible(join(this.#folder, name), async () => readText(this.#folder, name));
   }
 
-  /** Whole or not at all, and at no moment readable by others. Throws as `open`. */
+  /** Writes a secret whole or not at all, never readable by others. Throws as `open` does. */
   async write(name: SecretName, text: string): Promise<void> {
-    // Without a key there is no mark, and the secret goes with the next start.
+    // Without a key there is no mark, and the next start replaces the secret.
     const mark = await markOf(this.#folder, name, text).catch(() => undefined);
     this.#marks = { ...this.#marks, [name]: mark };
     await writeText(this.#folder, MARKS_NAME, JSON.stringify(this.#marks));
@@ -87,7 +87,7 @@ export async function writeValue(folder: string, name: ValueName, text: string):
   await writeText(folder, name, text);
 }
 
-/** Undefined where all secrets that are there have marks that fit. */
+/** Why the secrets are not ours; undefined where all have fitting marks. */
 async function whyNotOurs(folder: string, marks: Marks): Promise<string | undefined> {
   for (const name of SECRETS) {
     const text = readText(folder, name);
@@ -104,13 +104,13 @@ async function whyNotOurs(folder: string, marks: Marks): Promise<string | undefi
   return undefined;
 }
 
-/** Where the system knows no time of birth, Node gives none, or that of the last change. */
+/** Where the system has no time of birth, Node gives 0 or the time of the last change. */
 function markOf(folder: string, name: SecretName, text: string): Promise<string> {
   const { ino, birthtimeNs, ctimeNs } = lstatSync(folder, { bigint: true });
   return ownMark([name, text, String(ino), birthtimeNs === ctimeNs ? '0' : String(birthtimeNs)]);
 }
 
-/** The marks that `markOf` may have made: a folder that is just born looks like one of unknown birth. */
+/** The marks that `markOf` may have made: a new folder looks like one of unknown birth. */
 async function marksOf(folder: string, name: SecretName, text: string): Promise<string[]> {
   const { ino, birthtimeNs } = lstatSync(folder, { bigint: true });
   return Promise.all([String(birthtimeNs), '0'].map((birth) => ownMark([name, text, String(ino), birth])));
@@ -134,7 +134,7 @@ function writeText(folder: string, name: string, text: string): Promise<void> {
   return accessible(path, () => replaceOwn(path, (file) => file.writeFile(text), OWNER_ONLY));
 }
 
-/** LT_CLUSTER_ACCESS for what the system says. */
+/** Runs `work`; system errors become LT_CLUSTER_ACCESS. */
 export async function accessible<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

@@ -6,17 +6,17 @@ import { personOf } from './person.js';
 import { Places } from './places.js';
 import { peerOf, type UpgradeRefusal, upgradeRefusal } from './upgrade.js';
 
-/** What those who have proved nothing yet are allowed; tests make it small. */
+/** Limits of connections that have not proved a token. Tests make them small. */
 export interface StrangerLimits {
-  /** Sockets at once: six a browser, of a class of thirty. */
+  /** Open sockets: enough for six by each browser of a class of thirty. */
   readonly sockets: number;
-  /** Sockets of one address in a second, and at once after a rest: a TLS handshake takes the server's time. */
+  /** New sockets of one address a second, and the burst after a rest: a TLS handshake takes the server's time. */
   readonly socketsPerSecond: number;
   readonly socketsAtOnce: number;
-  /** Until a request is here whole, and until its answer is taken. */
+  /** Milliseconds until a request has arrived whole, and until its answer is read. */
   readonly requestMs: number;
   readonly answerMs: number;
-  /** Of one socket. */
+  /** Requests on one socket. */
   readonly requests: number;
 }
 
@@ -31,7 +31,7 @@ export const DEFAULT_STRANGER_LIMITS: StrangerLimits = {
 
 const HEADER_BYTES = 8192;
 
-/** One socket: an open TCP connection, in a TLS handshake, or with HTTP requests. */
+/** A socket without a proved token: an open TCP connection, in a TLS handshake, or with HTTP requests. */
 interface Stranger {
   readonly raw: Socket;
   readonly ends: string;
@@ -39,18 +39,18 @@ interface Stranger {
 }
 
 /**
- * Everybody who connects to a server, from the first packet until they have proved a token: how many they are, how long
- * they may take, and what of HTTP they may ask for. No byte that trickles in buys time.
+ * Everybody who connects to a server, from the first packet until they have proved a token. Limits their number, their
+ * time and their HTTP requests. Bytes that trickle in do not extend the time.
  */
 export class Strangers {
   readonly #limits: StrangerLimits;
   readonly #hosts: Hosts;
   readonly #places: Places<Stranger>;
   readonly #arrivals: PersonBudgets;
-  /** By both ends of the connection: over TLS the socket of a request is not the one that connected. */
+  /** By the addresses of both ends: over TLS, the socket of a request is not the one that connected. */
   readonly #strangers = new Map<string, Stranger>();
   readonly #sockets = new Set<Socket>();
-  /** Sockets with a request in hand, and the arrivals that it counts against. */
+  /** Sockets with a current request, and the arrival budget of their person. */
   readonly #busy = new WeakMap<Socket, Budget>();
 
   constructor(options: HostOptions, limits: Partial<StrangerLimits> = {}) {
@@ -60,7 +60,7 @@ export class Strangers {
     this.#arrivals = new PersonBudgets(this.#limits.socketsPerSecond, this.#limits.socketsAtOnce);
   }
 
-  /** For `createServer` of http and of https. */
+  /** Options for `createServer` of http and https. */
   get serverOptions() {
     const { requestMs } = this.#limits;
     return {
@@ -83,38 +83,38 @@ export class Strangers {
     http.on('connection', (socket) => this.#connected(socket as Socket));
   }
 
-  /** It has become a WebSocket, whose handshake has a time of its own. It keeps its place. */
+  /** The socket has become a WebSocket, whose handshake has its own time limit. It still counts. */
   upgraded(socket: Socket): void {
     clearTimeout(this.#strangers.get(endsOf(socket))?.deadline);
   }
 
-  /** Whoever is at the other end is not a stranger any more. */
+  /** The other end has proved a token: the socket does not count any more. */
   proved(socket: Socket): void {
     const stranger = this.#strangers.get(endsOf(socket));
     if (stranger !== undefined) this.#forget(stranger);
   }
 
-  /** Ends all connections, those of who is no stranger too. */
+  /** Ends all connections, proved ones too. */
   destroy(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** For an upgrade that asks for another host than this machine. */
+  /** The refusal of an upgrade for another host than this machine; undefined where the host is right. */
   refusal({ headers: { host } }: IncomingMessage): UpgradeRefusal | undefined {
-    if (this.#hosts.know(host)) return undefined;
+    if (this.#hosts.includes(host)) return undefined;
     return upgradeRefusal('421 Misdirected Request', 'LT_CLUSTER_URL', misdirected(host));
   }
 
-  /** Whether a socket is still busy with an earlier request; then it is closed. */
+  /** Whether a socket is still busy with an earlier request. If so, it is closed. */
   isPipelined(socket: Socket): boolean {
     const arrivals = this.#busy.get(socket);
-    // The parser goes on through what has arrived, some thousand requests: they count as sockets, ten as one.
+    // The parser continues through what has arrived, maybe a thousand requests: ten count as one socket.
     arrivals?.charge(0.1);
     if (arrivals !== undefined) socket.destroy();
     return arrivals !== undefined || socket.destroyed;
   }
 
-  /** `listener`, for requests that come one by one and ask for this machine. */
+  /** Wraps `listener`: it gets requests one by one, and only those for this machine. */
   only(listener: RequestListener): RequestListener {
     return (request, response) => {
       const { socket } = request;
@@ -124,10 +124,10 @@ export class Strangers {
       this.#answering(socket, response);
       const hasBody =
         request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length']) > 0;
-      // What follows the head of such a request is not read.
+      // The body of such a request is not read.
       if (hasBody) response.setHeader('Connection', 'close');
       const { host } = request.headers;
-      if (this.#hosts.know(host)) return listener(request, response);
+      if (this.#hosts.includes(host)) return listener(request, response);
       response.writeHead(421, { 'Content-Type': 'text/plain; charset=utf-8', Connection: 'close', Server: 'lantrain' });
       response.end(`${misdirected(host)}\n`);
     };
@@ -138,7 +138,7 @@ export class Strangers {
     const arrivals = this.#arrivals.of(person);
     const deadline = setTimeout(() => raw.destroy(), this.#limits.requestMs).unref();
     const stranger: Stranger = { raw, ends: endsOf(raw), deadline };
-    // Sockets that were counted pay the debt off; those beyond it do not add to it.
+    // A socket is charged only while there is no debt; refused sockets do not add to it.
     const isLate = arrivals.waitMs() > 0;
     if (!isLate) arrivals.charge(1);
     const place = isLate ? 'full' : this.#places.take(stranger, person);
@@ -157,7 +157,7 @@ export class Strangers {
     place.leaves?.raw.destroy();
   }
 
-  /** The time for the answer, then that for the next request. */
+  /** Sets the time limit of the answer, then that of the next request. */
   #answering(socket: Socket, response: ServerResponse): void {
     const stranger = this.#strangers.get(endsOf(socket));
     if (stranger === undefined) return;

@@ -13,7 +13,7 @@ export function upgradeRefusal(status: string, code: ErrorCode, why: string): Up
   return { status, error: new LantrainError(code, `a connection was refused: ${why}`) };
 }
 
-/** A refusal for pages of other origins. Browsers always say where a page is from; other programs need not. */
+/** A refusal for a page of another origin. Browsers always send a page's origin; other programs need not. */
 export function foreignOrigin({ headers }: IncomingMessage, secure: boolean): UpgradeRefusal | undefined {
   const { origin, host } = headers;
   const own = `${secure ? 'https' : 'http'}://${host}`;
@@ -26,7 +26,7 @@ export function refuseUpgrade(socket: Socket, { status, error }: UpgradeRefusal)
   setTimeout(() => socket.destroy(), 1_000).unref();
 }
 
-/** The other side's address and port; IPv4 as such also where a socket for IPv6 took it. */
+/** The other side's address and port. An IPv4 address on an IPv6 socket is shown as IPv4. */
 export function peerOf({ remoteAddress, remotePort }: Socket): string {
   const address = remoteAddress?.replace(/^::ffff:(?=[0-9.]+$)/i, '');
   return address === undefined ? '?' : authorityOf(address, remotePort ?? 0);

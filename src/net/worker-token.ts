@@ -6,21 +6,22 @@ import { checkToken } from './join-url.js';
 
 const MOST_BYTES = 1000;
 
-/** Where a worker's token may come from. */
+/** The possible sources of a worker's token. */
 export interface TokenSources {
-  /** Of the join URL. */
+  /** The token in the join URL. */
   readonly url?: string;
-  /** The token itself. */
+  /** A token that was given separately. */
   readonly token?: string;
-  /** A file that holds the token and no more. */
+  /** The path of a file that holds only the token. */
   readonly file?: string;
-  /** Asked last of all, for example a user. */
+  /** Called last, for example to ask a user. */
   ask?(): Promise<string>;
 }
 
 /**
- * The token of the URL, the one that is given, of a file, of the environment or of whoever is asked, the first that there
- * is. Throws LT_CLUSTER_TOKEN, or LT_USAGE_OPTION where more than one of the first three is given.
+ * The first token found, in this order: the URL's, the given one, the file's, the environment's, the one that `ask`
+ * returns. Throws LT_CLUSTER_TOKEN where there is none or it is malformed, or LT_USAGE_OPTION where more than one of
+ * the first three is given.
  */
 export async function workerToken({ url, token, file, ask }: TokenSources): Promise<string> {
   const given = token ?? url;
@@ -37,7 +38,7 @@ export async function workerToken({ url, token, file, ask }: TokenSources): Prom
   return found;
 }
 
-/** What to do where there is no token. */
+/** The error for a missing token, which says what to do. */
 export function noToken(cause?: unknown): LantrainError {
   return new LantrainError(
     'LT_CLUSTER_TOKEN',
@@ -47,7 +48,9 @@ export function noToken(cause?: unknown): LantrainError {
   );
 }
 
-/** Throws LT_CLUSTER_TOKEN unless `path` is a small regular file with a token; nothing is waited for. */
+/**
+ * Reads a token file. Throws LT_CLUSTER_TOKEN, without blocking, unless `path` is a small regular file with a token.
+ */
 function tokenFromFile(path: string): string {
   let text: string;
   try {

@@ -4,15 +4,16 @@ import { withoutDriverOutput } from './driver-output.js';
 /**
  * WebGPU for Node: Dawn through the npm package `webgpu`.
  *
- * While a map or a fence is pending, Dawn's binding polls by handing a native callback to `setImmediate` again and
- * again. That keeps a core busy, which a software driver needs for itself (matrix products run half as fast). The
- * binding looks the global up at each call, so the wrapper below sends its callbacks, and nobody else's, through a timer:
- * of a millisecond at first, of more the longer a wait has lasted, as every poll takes a core from the driver for a moment.
+ * While a map or a fence is pending, Dawn's binding polls: it passes a native callback to `setImmediate` again and
+ * again. That keeps a core busy, which a software driver needs (matrix products run half as fast). The binding looks up
+ * the global at each call, so the wrapper below can delay its callbacks, and only those, by a timer. The delay is a
+ * millisecond at first and grows with the length of a wait, because every poll takes a core from the driver for a
+ * moment.
  */
 const POLL_MS = 1;
 const SLOWEST_POLL_MS = 8;
 
-/** A wait is noticed late by this part of what it has lasted at most. */
+/** The delay of a poll is at most this fraction of the wait so far. */
 const LATE = 1 / 200;
 
 let waitBegan = 0;
@@ -22,7 +23,7 @@ function pollDelay(): number {
   return Math.min(SLOWEST_POLL_MS, Math.max(POLL_MS, LATE * (performance.now() - waitBegan)));
 }
 
-/** Notes when a wait begins, whoever waits for what. */
+/** Records when any wait begins. */
 function watchWaits(): void {
   const noted = <A extends unknown[], R>(wait: (...args: A) => R) =>
     function (this: unknown, ...args: A): R {
@@ -36,8 +37,8 @@ function watchWaits(): void {
 }
 
 /**
- * Functions of native add-ons have a prototype of their own. Bound functions and the resolving functions of promises,
- * which print as native code as well, have none.
+ * Functions of native add-ons have a `prototype`. Bound functions and promises' resolving functions, which print as
+ * native code too, have none.
  */
 function isNativeCallback(callback: unknown): boolean {
   return (
@@ -47,22 +48,22 @@ function isNativeCallback(callback: unknown): boolean {
   );
 }
 
-function curePolling(): void {
+function slowDownPolling(): void {
   const original = globalThis.setImmediate;
   const wrapper = (callback: (...args: unknown[]) => void, ...args: unknown[]) =>
     isNativeCallback(callback) ? setTimeout(callback, pollDelay(), ...args) : original(callback, ...args);
-  // util.promisify(setImmediate) looks for the symbols that the original carries.
+  // util.promisify(setImmediate) needs the original's symbols.
   for (const symbol of Object.getOwnPropertySymbols(original))
     Object.defineProperty(wrapper, symbol, Object.getOwnPropertyDescriptor(original, symbol) as PropertyDescriptor);
   globalThis.setImmediate = wrapper as unknown as typeof setImmediate;
 }
 
-/** By the adapter's name that was asked for. */
+/** By requested adapter name. */
 const instances = new Map<string | undefined, GPU>();
 
 /**
- * A Dawn instance; `adapterName` picks the first adapter whose name contains it. Instances are held for the life of the
- * process: when one is collected while a device lives, the process dies. The first one puts WebGPU's names among the
+ * A Dawn instance. `adapterName` selects the first adapter whose name contains it. Instances are kept for the life of
+ * the process: if one is collected while a device lives, the process crashes. The first call adds WebGPU's names to the
  * process's globals.
  */
 export function openDawn(adapterName?: string): GPU {
@@ -71,12 +72,12 @@ export function openDawn(adapterName?: string): GPU {
     if (instances.size === 0) {
       Object.assign(globalThis, globals);
       watchWaits();
-      curePolling();
+      slowDownPolling();
     }
     const options = [
-      // Dawn rounds timestamps to 65 microseconds unless told not to, which is longer than many kernels take.
+      // By default Dawn rounds timestamps to 65 microseconds, which is longer than many kernels take.
       'disable-dawn-features=timestamp_quantization',
-      // Dawn hides float16 of NVIDIA's Vulkan driver unless asked.
+      // By default Dawn hides float16 on NVIDIA's Vulkan driver.
       'enable-dawn-features=vulkan_enable_f16_on_nvidia',
     ];
     if (adapterName !== undefined) options.push(`adapter=${adapterName}`);

@@ -2,7 +2,10 @@ import { isIPv6 } from 'node:net';
 import { LantrainError } from '../errors.js';
 import { anyAddress } from './reachable.js';
 
-/** `HOST:PORT`; an IPv6 address in brackets, with its interface after `%` if it is link-local; no host: all addresses. */
+/**
+ * Parses `HOST:PORT`; an empty host stands for all addresses. An IPv6 address is in brackets, with its interface after
+ * `%` if it is link-local. Throws LT_USAGE_OPTION, naming `option`.
+ */
 export function listenAddress(text: string, option = '--listen'): [string, number] {
   const bad = (why: string) => new LantrainError('LT_USAGE_OPTION', `${option} ${text} ${why}`);
   const match = /^(?:\[([^\]]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
@@ -14,7 +17,7 @@ export function listenAddress(text: string, option = '--listen'): [string, numbe
   if (bracketed === undefined) return [name || anyAddress(), Number(port)];
   const [address, zone] = bracketed.split(/%(?:25)?(.*)/);
   if (!isIPv6(address)) throw bad(`is not HOST:PORT: ${bracketed} is no IPv6 address, so it has no brackets`);
-  // As others write it: lower case, the longest run of zeros left out.
+  // The canonical form: lower case, without the longest run of zeros.
   const short = new URL(`http://[${address}]`).hostname.slice(1, -1);
   return [zone ? `${short}%${zone}` : short, Number(port)];
 }

@@ -2,23 +2,23 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 
-/** How to start a process: what `spawn` takes. */
+/** Arguments of `spawn`. */
 export interface NodeProcess {
   readonly command: string;
   readonly args: readonly string[];
-  /** To add to the environment. */
+  /** Additions to the environment. */
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** What a process of a software adapter may take of the processor. */
+/** The part of the processor that a process with a software adapter may use. */
 export interface ProcessorShare {
-  /** Of the driver. */
+  /** Threads of the driver. */
   readonly threads: number;
-  /** The cores that it is kept on, where the system can do that; none: wherever. */
+  /** Cores that it is pinned to, where the system supports that; empty: any core. */
   readonly cores: readonly number[];
 }
 
-/** How to start Node with `args`; without a share it takes what it wants. */
+/** How to start Node with `args`; without `share`, without limits. */
 export function nodeProcess(args: readonly string[], share?: ProcessorShare): NodeProcess {
   const env: Record<string, string> = share === undefined ? {} : { LP_NUM_THREADS: String(share.threads) };
   const taskset = share === undefined || share.cores.length === 0 ? undefined : pathOfTaskset();
@@ -26,7 +26,7 @@ export function nodeProcess(args: readonly string[], share?: ProcessorShare): No
   return { command: taskset, args: ['-c', share.cores.join(','), process.execPath, ...args], env };
 }
 
-/** The cores that this process may run on; their count is what Node calls the available parallelism. */
+/** The cores that this process may run on. Their number is Node's available parallelism. */
 export function allowedCores(): readonly number[] {
   try {
     const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '';
@@ -35,19 +35,19 @@ export function allowedCores(): readonly number[] {
       return Array.from({ length: last - first + 1 }, (_, i) => first + i);
     });
   } catch {
-    // Only Linux tells.
+    // Only Linux lists them.
     return Array.from({ length: availableParallelism() }, (_, i) => i);
   }
 }
 
-/** Only Linux has it, and not every Linux. */
+/** The path of taskset; undefined where the system lacks it. Some Linux systems have it. */
 function pathOfTaskset(): string | undefined {
   if (process.platform !== 'linux') return undefined;
   const folders = (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '');
   return folders.map((folder) => join(folder, 'taskset')).find((path) => existsSync(path));
 }
 
-/** The last line of what a process said on standard error, without what a driver says at its start. */
+/** The last line of a process's standard error, without a driver's messages at its start. */
 export function lastLine(text: string): string | undefined {
   const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('Warning: maxDynamic'));
   return lines.at(-1)?.trim();

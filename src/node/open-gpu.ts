@@ -3,8 +3,8 @@ import { Gpu } from '../gpu/device.js';
 import { pasteable } from './invocation.js';
 
 /**
- * The adapter's device. Dawn is loaded here and not before: where it has no binary for this machine, everything else can
- * still tell what is wrong. Throws LT_GPU_NONE.
+ * Opens a device on the first adapter whose name contains `adapterName`, else on the default adapter. Loads Dawn only
+ * now: where it has no binary for this machine, other commands still work. Throws LT_GPU_NONE.
  */
 export async function openGpu(adapterName?: string): Promise<Gpu> {
   const doctor = `${pasteable(['doctor'])} says what to do`;
@@ -25,7 +25,7 @@ export async function openGpu(adapterName?: string): Promise<Gpu> {
   }
 }
 
-/** The adapters that Dawn lists where none fits: ` * backend: 'vulkan', name: 'llvmpipe'`. */
+/** The adapters in Dawn's message where none fits: ` * backend: 'vulkan', name: 'llvmpipe'`. */
 export function adapterNames(cause: unknown): string[] {
   const text = cause instanceof Error ? cause.message : '';
   return [...text.matchAll(/name: '([^'\n]*)'/g)].map(([, name]) => name);

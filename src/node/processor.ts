@@ -2,22 +2,23 @@ import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { type AdapterDescription, adapterTitle } from '../gpu/device.js';
 
-/** The widest vector instructions first, by the names that Linux has for them. */
+/** Vector instructions by Linux's names, the widest first. */
 const INSTRUCTIONS: readonly (readonly [flag: string, name: string])[] = [
   ['avx512f', 'AVX-512'],
   ['avx2', 'AVX2'],
 ];
 
 /**
- * What kernels run on where the adapter is software, `AMD EPYC with AVX2`. The instructions decide about a factor of two
- * to four and are told where Linux tells them: AVX-512 has 32 vector registers and masks, AVX2 half as many and none.
+ * The processor, on which kernels of a software adapter run: `AMD EPYC with AVX2`. The instructions are named where
+ * Linux tells them, because they make a factor of two to four: AVX-512 has 32 vector registers and masks, AVX2 half as
+ * many and no masks.
  */
 export function processor(): string {
   const model = cpus()[0]?.model.trim() || 'unknown processor';
   return `${model}${vectorInstructions()}`;
 }
 
-/** The adapter in a line of a benchmark: its driver, and the processor of a software adapter. */
+/** The adapter for a benchmark's output: its driver, and the processor of a software adapter. */
 export function describeAdapter(adapter: AdapterDescription): string {
   return `${adapterTitle(adapter)}${adapter.software ? ` on ${processor()}` : ''}`;
 }

@@ -5,20 +5,20 @@ import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 
 export type Interfaces = Readonly<Record<string, readonly NetworkInterfaceInfo[] | undefined>>;
 
-/** An address of this machine, and the interface that has it. */
+/** An address of this machine and its interface. */
 export interface Reachable {
   /** IPv6 without brackets. */
   readonly address: string;
   readonly interface: string;
 }
 
-/** Where this machine's own traffic of a tunnel ends: others see it only when they are in the same tunnel. */
+/** Interfaces of tunnels: only machines in the same tunnel reach them. */
 const TUNNELS = [
   /^(tun|tap|utun|wg|ppp|ipsec|l2tp|gre|sit|ip6tnl|tailscale|zt|nordlynx|proton|nebula|ham|cscotun|gpd|warp)/i,
   /tailscale|zerotier|wireguard|openvpn|tap-windows|nordlynx|hamachi|anyconnect|globalprotect|\bvpn\b/i,
 ];
 
-/** Networks inside of this machine: containers, virtual machines, a shared connection. */
+/** Interfaces of networks within this machine: containers, virtual machines, a shared connection. */
 const INTERNAL = [
   /^(docker|br-[0-9a-f]{12}$|veth|virbr|vmnet|vboxnet|vnet|lxc|lxdbr|incusbr|podman|cni|nerdctl|flannel|cali|cilium)/,
   /^(kube|weave|mpqemubr|dummy|bridge\d|ap\d|awdl|llw|anpi)/,
@@ -27,8 +27,8 @@ const INTERNAL = [
 ];
 
 /**
- * The order of networks: the one around this machine (0), tunnels (1), link-local addresses, as on a cable between two
- * machines (2), networks inside of this machine (3), and link-local addresses of either of the two kinds (4).
+ * The rank of networks: the LAN (0), tunnels (1), link-local addresses as on a cable between two machines (2), networks
+ * within this machine (3), and link-local addresses of tunnels or of networks within (4).
  */
 function networkRank(name: string, hasDefaultRoute: boolean, linkLocal: boolean): number {
   if (TUNNELS.some((pattern) => pattern.test(name))) return linkLocal ? 4 : 1;
@@ -36,7 +36,7 @@ function networkRank(name: string, hasDefaultRoute: boolean, linkLocal: boolean)
   return linkLocal ? 2 : 0;
 }
 
-/** The order of addresses on equal interfaces; `Infinity` for those that nobody else can use. */
+/** The rank of addresses on equal interfaces; `Infinity` for those that no other machine can use. */
 function addressRank({ address, family, internal }: NetworkInterfaceInfo): number {
   if (internal) return Number.POSITIVE_INFINITY;
   if (family === 'IPv6') {
@@ -44,19 +44,19 @@ function addressRank({ address, family, internal }: NetworkInterfaceInfo): numbe
   }
   const [a, b] = address.split('.').map(Number);
   if (a === 10 || (a === 172 && b >= 16 && b < 32) || (a === 192 && b === 168)) return 0;
-  // A carrier's own, as of a phone that shares its connection: often nobody there reaches anybody.
+  // A carrier's network, as of a phone that shares its connection. Machines there often cannot reach each other.
   return a === 100 && b >= 64 && b < 128 ? 2 : 1;
 }
 
-/** Whether an address holds on one cable only (RFC 3927; RFC 4291, section 2.5.6). */
+/** Whether an address is valid on one link only (RFC 3927; RFC 4291, section 2.5.6). */
 export function isLinkLocal(address: string): boolean {
   return /^169\.254\./.test(address) || /^fe[89ab]/i.test(address);
 }
 
 /**
- * The addresses by which other machines may reach this one, the likeliest first: those of the network around it, of
- * which the interfaces of `defaultRoutes` come first, then tunnels, then link-local ones, then networks inside of this
- * machine. An IPv6 address that needs its interface beside it stands there only where there is no other.
+ * The addresses by which other machines may reach this one, the likeliest first: those of the LAN, beginning with the
+ * interfaces of `defaultRoutes`, then tunnels, link-local addresses, and networks within this machine. IPv6 addresses
+ * that need an interface are listed only where there is no other address.
  */
 export function rankAddresses(interfaces: Interfaces, defaultRoutes: readonly string[] = []): Reachable[] {
   const ranked = Object.entries(interfaces).flatMap(([name, infos = []]) => {
@@ -77,7 +77,7 @@ export function rankAddresses(interfaces: Interfaces, defaultRoutes: readonly st
     .map(({ address, interface: name }) => ({ address, interface: name }));
 }
 
-/** The interfaces of default routes in Linux's /proc/net/route and /proc/net/ipv6_route, by their metric. */
+/** The interfaces of default routes in the texts of Linux's /proc/net/route and /proc/net/ipv6_route, by metric. */
 export function defaultRoutesOf(ipv4: string, ipv6: string): string[] {
   const routes: { readonly name: string; readonly metric: number }[] = [];
   for (const line of ipv4.split('\n').slice(1)) {
@@ -88,14 +88,14 @@ export function defaultRoutesOf(ipv4: string, ipv6: string): string[] {
   const six: typeof routes = [];
   for (const line of ipv6.split('\n')) {
     const [destination, length, , , , metric, , , , name] = line.trim().split(/\s+/);
-    // The kernel's own refusal of everything stands on lo.
+    // The kernel's reject-all route is on lo.
     if (/^0{32}$/.test(destination) && length === '00' && name !== 'lo')
       six.push({ name, metric: Number.parseInt(metric, 16) });
   }
   return [...new Set([...routes.sort(byMetric), ...six.sort(byMetric)].map(({ name }) => name))];
 }
 
-/** Documentation's own addresses (RFC 5737, RFC 3849): they lead to the default route, and nothing is sent there. */
+/** Addresses reserved for documentation (RFC 5737, RFC 3849). They lead to the default route; nothing is sent. */
 const ELSEWHERE = { udp4: '192.0.2.1', udp6: '2001:db8::1' } as const;
 
 async function defaultRoutes(interfaces: Interfaces): Promise<string[]> {
@@ -108,7 +108,7 @@ async function defaultRoutes(interfaces: Interfaces): Promise<string[]> {
   return names.filter((name) => interfaces[name]?.some(({ address }) => sources.includes(address)));
 }
 
-/** The address from which this machine would send; a connected UDP socket knows it without a packet. */
+/** The address from which this machine would send. A connected UDP socket knows it without sending a packet. */
 function sourceAddress(type: 'udp4' | 'udp6'): Promise<string | undefined> {
   return new Promise((resolve) => {
     const socket = createSocket(type);
@@ -121,14 +121,16 @@ function sourceAddress(type: 'udp4' | 'udp6'): Promise<string | undefined> {
   });
 }
 
-/** `rankAddresses` of this machine, as far as a socket that listens on `host` takes them. */
+/** `rankAddresses` of this machine, limited to addresses on which a socket that listens on `host` is reached. */
 export async function reachableAddresses(host: string): Promise<Reachable[]> {
   const interfaces = networkInterfaces();
   const all = rankAddresses(interfaces, await defaultRoutes(interfaces));
   return host === '0.0.0.0' ? all.filter(({ address }) => !isIPv6(address)) : all;
 }
 
-/** Every address of this machine, IPv6 with IPv4 where it has IPv6. */
+/**
+ * The address to listen on for all addresses: `::`, which includes IPv4, where this machine has IPv6, else `0.0.0.0`.
+ */
 export function anyAddress(interfaces: Interfaces = networkInterfaces()): string {
   return Object.values(interfaces).some((infos) => infos?.some(({ family }) => family === 'IPv6')) ? '::' : '0.0.0.0';
 }

@@ -3,7 +3,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ShaderTexts } from '../gpu/kernel.js';
 
-/** The checkout's root: the nearest folder above this file with `shaders/` in it (the file runs from dist/ or src/). */
+/**
+ * The package's root: the nearest folder above this file that contains `shaders/` (the file runs from dist/ or src/).
+ */
 export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'shaders'))) {

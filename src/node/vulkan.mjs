@@ -1,12 +1,12 @@
 /**
- * What set-up and `lantrain doctor` both know of adapters and of the drivers that give them. Set-up runs before anything
- * is built or installed, so this file is plain JavaScript, keeps to what Node 12 can parse and imports nothing.
+ * What set-up and `lantrain doctor` know of adapters and their drivers. Set-up runs before anything is built or
+ * installed, so this file is plain JavaScript that Node 12 can parse, and imports nothing.
  */
 
 /** Dawn refuses Mesa 22 ("shaderUniform*ArrayDynamicIndexing required"). */
 export const oldestMesa = 24;
 
-/** Environment variables by which Vulkan's loader passes drivers over. */
+/** Environment variables that hide drivers from Vulkan's loader. */
 export const driverVariables = [
   'VK_DRIVER_FILES',
   'VK_ICD_FILENAMES',
@@ -14,7 +14,7 @@ export const driverVariables = [
   'VK_LOADER_DRIVERS_DISABLE',
 ];
 
-/** The packages of Mesa's software Vulkan driver and of Vulkan's loader, by family of distributions. */
+/** Packages of Mesa's software Vulkan driver and of Vulkan's loader, by family of distributions. */
 const DRIVER_PACKAGES = {
   debian: ['mesa-vulkan-drivers', 'libvulkan1'],
   fedora: ['mesa-vulkan-drivers', 'vulkan-loader'],
@@ -22,7 +22,7 @@ const DRIVER_PACKAGES = {
   suse: ['libvulkan_lvp', 'libvulkan1'],
 };
 
-/** The family that a distribution named so in os-release(5) belongs to. */
+/** The family of a distribution by its name in os-release(5). */
 const FAMILIES = {
   debian: 'debian',
   ubuntu: 'debian',
@@ -34,7 +34,7 @@ const FAMILIES = {
 };
 
 /**
- * os-release(5): `KEY=value` lines, values possibly quoted.
+ * Parses os-release(5): `KEY=value` lines, with values possibly quoted.
  * @param {string} text
  * @returns {Record<string, string>}
  */
@@ -44,8 +44,7 @@ export function parseOsRelease(text) {
 }
 
 /**
- * The family of distributions that this one belongs to, and its packages of the software driver; undefined where its
- * package manager is not known here.
+ * This distribution's family and its packages of the software driver; undefined for an unknown distribution.
  * @param {Record<string, string>} release os-release's fields
  * @returns {{ family: 'debian' | 'fedora' | 'arch' | 'suse', packages: string[] } | undefined}
  */
@@ -57,8 +56,8 @@ export function softwareDriver(release) {
 }
 
 /**
- * Arguments of a Node that asks Dawn for an adapter and answers on stdout. It is a process of its own, as a broken driver
- * may take its process down. Its working directory has to be in the package, where `webgpu` is found.
+ * Arguments of a Node process that asks Dawn for an adapter and answers on stdout. It is a separate process because a
+ * broken driver may crash it. Its working directory must be in the package, where `webgpu` is found.
  */
 export const probeArguments = [
   '--input-type=module',
@@ -75,10 +74,10 @@ answer({ adapter: adapter && (adapter.info.description || adapter.info.device ||
 ];
 
 /**
- * What the probe answered.
+ * Parses the probe's answer.
  * @param {string} stdout
- * @returns {{ adapter?: string, unloadable?: string } | undefined} the adapter's name, absent where there is none; why the
- *   webgpu package does not load; undefined where the probe did not come to an answer
+ * @returns {{ adapter?: string, unloadable?: string } | undefined} the adapter's name, absent where there is none; why
+ *   the webgpu package does not load; undefined where the probe did not come to an answer
  */
 export function probeAnswer(stdout) {
   try {

@@ -1,11 +1,11 @@
 import type { MetricsEvent } from './events.js';
 
-/** Characters of each of its two hashes that a bit class is shown with at least. */
+/** At least this many characters of both hashes are shown. */
 const LEAST = 4;
 
 /**
- * What to call each bit class, so that no two look alike: a letter by its place, and as much of both hashes as tells all
- * of them apart, `A 1f3c-90ab`. A class that has no hashes is called by its letter and by itself.
+ * Names for bit classes, all different: a letter by position, and as much of both hashes as tells them apart, `A
+ * 1f3c-90ab`. A class without hashes is a letter and its own text.
  */
 export function nameBitClasses(classes: readonly string[]): ReadonlyMap<string, string> {
   const distinct = [...new Set(classes)];
@@ -27,9 +27,9 @@ function letterOf(index: number): string {
 }
 
 const CLASS = /bit class (\S+?)(?=,|$)/;
-const OWN = /the owner's is (\S+?)(?=:|,|$)/;
+const OWNERS_CLASS = /the owner's is (\S+?)(?=:|,|$)/;
 
-/** The bit classes that took part in a run, the owner's first as far as it is known, and whether they were several. */
+/** The bit classes in a run, the owner's first if it is known, and whether there were several. */
 export function bitClassesOf(events: readonly MetricsEvent[]): {
   readonly classes: readonly string[];
   readonly mixed: boolean;
@@ -40,7 +40,7 @@ export function bitClassesOf(events: readonly MetricsEvent[]): {
   for (const event of events) {
     if (event.event === 'mixed') {
       mixed = true;
-      const owner = OWN.exec(event.reason ?? '')?.[1];
+      const owner = OWNERS_CLASS.exec(event.reason ?? '')?.[1];
       if (owner !== undefined) own.add(owner);
     }
     if (event.event === 'mixed' || event.event === 'join') {

@@ -2,10 +2,10 @@ import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 import { drawIn, type Element, standAlone } from './svg.js';
 
-/** One setting of `bench cluster`: milliseconds of a step, by what they go to. */
+/** One setting of `bench cluster`: the milliseconds of a step by part. */
 export interface ClusterBar {
   readonly label: string;
-  /** Said at the end of the bar. */
+  /** The text at the end of the bar. */
   readonly figures: string;
   readonly worker: {
     readonly compute: number;
@@ -29,7 +29,7 @@ const PARTS = {
   update: { color: '#c2255c', name: 'coordinator: update' },
 } as const;
 
-interface Piece {
+interface BarSegment {
   readonly from: number;
   readonly to: number;
   readonly row: string;
@@ -37,18 +37,18 @@ interface Piece {
 }
 
 /**
- * A step of each setting as a bar: what a worker does with it, and below, thin, what the coordinator does meanwhile. A
- * standalone SVG with its own fonts and colours, fit for an <img>.
+ * A step of each setting as two bars: a worker's time, and below it, thin, the coordinator's. Returns a standalone SVG
+ * with its own fonts and colours, also for an <img>.
  */
 export function clusterPlot(bars: readonly ClusterBar[], title: string): string {
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
   const height = MARGIN.top + MARGIN.bottom + ROW * Math.max(1, bars.length);
-  // Labels may repeat; rows must not.
+  // Labels may repeat, so rows are keyed by index.
   const rows = bars.map((_, i) => String(i));
   const labelOf = (row: string) => bars[Number(row)].label;
   const stack = (row: number, parts: Readonly<Record<string, number>>) => {
     let at = 0;
-    return Object.entries(parts).map(([part, ms]): Piece => {
+    return Object.entries(parts).map(([part, ms]): BarSegment => {
       const from = at;
       at += ms;
       return { from, to: at, row: rows[row], part: part as keyof typeof PARTS };
@@ -62,12 +62,12 @@ export function clusterPlot(bars: readonly ClusterBar[], title: string): string 
     at: Object.values(bar.worker).reduce((a, b) => a + b, 0),
     text: bar.figures,
   }));
-  const bar = (pieces: Piece[], insetTop: number, insetBottom: number) =>
-    Plot.barX(pieces, {
+  const bar = (segments: BarSegment[], insetTop: number, insetBottom: number) =>
+    Plot.barX(segments, {
       x1: 'from',
       x2: 'to',
       y: 'row',
-      fill: (piece: Piece) => PARTS[piece.part].color,
+      fill: (segment: BarSegment) => PARTS[segment.part].color,
       insetTop,
       insetBottom,
     });

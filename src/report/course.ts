@@ -1,14 +1,13 @@
 import { type MetricsEvent, RUN_ENDS } from './events.js';
 
-/** Kinds of event that a step has at most one of. */
+/** Kinds of event that occur at most once a step. */
 const ONCE: ReadonlySet<MetricsEvent['event']> = new Set(['step', 'eval', 'sample', 'checkpoint']);
-/** What belongs to the state after a step, and is undone when the run goes back behind it. */
+/** Kinds of event that belong to the state after a step. They are dropped when the run goes back before it. */
 const OF_A_STEP: ReadonlySet<MetricsEvent['event']> = new Set([...ONCE, 'workers', 'inexact', 'contributed']);
 
 /**
- * The events of the one course that a run has taken: where it went back and computed steps again, those of before are
- * left out, and of what is said twice of a step the last stays. What was written by one undisturbed run comes back as
- * it is.
+ * The events of a run's course: where the run went back and computed steps again, the earlier ones are left out, and of
+ * two equal kinds in a step the last stays. The events of an undisturbed run are returned unchanged.
  */
 export function courseOf(events: readonly MetricsEvent[]): MetricsEvent[] {
   let course: (MetricsEvent | undefined)[] = [];
@@ -31,15 +30,15 @@ export function courseOf(events: readonly MetricsEvent[]): MetricsEvent[] {
   return course.filter((event) => event !== undefined);
 }
 
-/** How a run ended that is not being trained. */
+/** How a run ended. */
 export interface RunEnd {
-  /** `unfinished`: it was killed, or another process is still at it. */
+  /** `unfinished`: it was killed, or a process still trains it. */
   readonly state: 'done' | 'stopped' | 'failed' | 'unfinished';
-  /** Of what failed. */
+  /** Why it failed, in words. */
   readonly reason?: string;
 }
 
-/** By the last event that ends a run, unless steps came after it. */
+/** How a run ended, by its last ending event; `unfinished` where steps follow it. */
 export function endOf(events: readonly MetricsEvent[]): RunEnd {
   const end = events.findLast(({ event }) => RUN_ENDS.has(event) || event === 'step');
   switch (end?.event) {

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 
 const Step = z.number().int().nonnegative();
-/** JSON has no NaN: what was not finite was written as null. */
+/** JSON has no NaN: numbers that are not finite are written as null. */
 const Real = z
   .number()
   .nullable()
@@ -10,37 +10,43 @@ const Real = z
 
 const StepEvent = z.looseObject({
   event: z.literal('step'),
-  /** Counted from 1: the update of this number. */
+  /** The step, from 1. */
   step: Step,
   /** Mean token loss of the global batch in nats, before the update. */
   loss: Real,
-  /** Tokens of this step. */
+  /** Tokens in this step. */
   tokens: z.number(),
   tokensPerSecond: Real,
+  /** The learning rate of its update. */
   lr: z.number(),
-  /** Before clipping; absent where it was not computed. */
+  /** The gradient's norm before clipping; absent where it was not computed. */
   gradNorm: Real.optional(),
 });
 const EvalEvent = z.looseObject({
   event: z.literal('eval'),
   step: Step,
+  /** Mean token loss in nats, as `valLoss`. */
   trainLoss: Real,
   /** Null without a validation part. */
   valLoss: z.number().nullable(),
+  /** Tokens of all steps so far. */
   tokensSeen: z.number(),
 });
 const SampleEvent = z.looseObject({ event: z.literal('sample'), step: Step, text: z.string() });
 const CheckpointEvent = z.looseObject({
   event: z.literal('checkpoint'),
   step: Step,
+  /** SHA-256 of weights, moments and step, hex. */
   digest: z.string(),
+  /** The checkpoint's folder. */
   path: z.string(),
 });
+/** The last step is done. `seconds`: of this start, without standstills. */
 const DoneEvent = z.looseObject({ event: z.literal('done'), step: Step, digest: z.string(), seconds: z.number() });
 /**
- * What happens to a run beside its steps. `output`: standard output or error is gone, and the run goes on without it.
- * `inexact`: from its step on, the run has used what a worker computed that was found wrong. `awaited`: the step waits for
- * this worker alone.
+ * An event beside the steps. `output`: standard output or error is gone, and the run continues without it. `inexact`:
+ * from its step on, the run has used a worker's result that was found wrong. `awaited`: the step waits for this worker
+ * alone.
  */
 const ClusterEvent = z.looseObject({
   event: z.enum([
@@ -59,14 +65,14 @@ const ClusterEvent = z.looseObject({
   step: Step.optional(),
   worker: z.string().optional(),
   reason: z.string().optional(),
-  /** It stands for so many of one kind that came too fast to be written one by one; the fields are the last one's. */
+  /** The number of events of one kind that it stands for, where they came too fast; its fields are the last one's. */
   count: z.number().int().positive().optional(),
 });
-/** The first step in which something that nobody has confirmed came from a person, who is an address. */
+/** The first step with an unconfirmed contribution from a person (an address). */
 const ContributedEvent = z.looseObject({ event: z.literal('contributed'), step: Step, person: z.string() });
 /**
- * What each worker computed in a part of a run, from the event before to this one or from a start: sums over all of
- * them are those of the run.
+ * The work of each worker since the event before, or since a start. The run's totals are the sums over all of these
+ * events.
  */
 const WorkersEvent = z.looseObject({
   event: z.literal('workers'),
@@ -111,19 +117,19 @@ export type DoneEvent = z.infer<typeof DoneEvent>;
 export type WorkersEvent = z.infer<typeof WorkersEvent>;
 export type ContributedEvent = z.infer<typeof ContributedEvent>;
 export type ClusterEvent = z.infer<typeof ClusterEvent>;
-/** A line of metrics.jsonl and of `--json`. */
+/** One line of metrics.jsonl and of `--json`. */
 export type MetricsEvent = z.infer<typeof MetricsEvent>;
 
-/** Events that say that a run is not being trained any more. */
+/** Kinds of event that end a run. */
 export const RUN_ENDS: ReadonlySet<string> = new Set<MetricsEvent['event']>(['done', 'stopped', 'failed']);
 
-/** More than fit the memory of a process that makes a report of them. */
+/** More events do not fit the memory of a process that makes a report. */
 const MOST_EVENTS = 2 ** 22;
 
 /**
- * The events in the text of a metrics.jsonl, whole or line by line. A half-written last line is left out, and so are
- * events of kinds that this version does not know. Throws LT_CHECKPOINT_CORRUPT, naming `path` and the line, for anything
- * else that is no event, and for more events than 2^22.
+ * Parses the text or the lines of a metrics.jsonl. A half-written last line is left out, and so are kinds of event that
+ * this version does not know. Throws LT_CHECKPOINT_CORRUPT, naming `path` and the line, for any other line that is not
+ * an event, and for more than 2^22 events.
  */
 export function parseMetrics(text: string | Iterable<string>, path = 'metrics.jsonl'): MetricsEvent[] {
   const events: MetricsEvent[] = [];

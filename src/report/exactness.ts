@@ -1,15 +1,15 @@
 import { courseOf } from './course.js';
 import { type MetricsEvent, parseMetrics } from './events.js';
 
-/** That a run has used what is found wrong. */
+/** The mark of a run that has used a wrong result of a worker. */
 export interface Inexact {
-  /** The first step that may be wrong. */
+  /** The first step that may be inexact. */
   readonly since: number;
-  /** Who was found wrong, by name. */
+  /** Names of the workers that were found wrong. */
   readonly workers: readonly string[];
 }
 
-/** Undefined for a run of which nothing that it used was found wrong; `before`: what is known already. */
+/** The mark of a run by its events; undefined where it used nothing wrong. `before`: the mark of earlier events. */
 export function inexactOf(events: readonly MetricsEvent[], before?: Inexact): Inexact | undefined {
   const marks = courseOf(events).flatMap((event) => (event.event === 'inexact' ? [event] : []));
   if (marks.length === 0) return before;
@@ -21,7 +21,7 @@ export function inexactOf(events: readonly MetricsEvent[], before?: Inexact): In
   };
 }
 
-/** What a mark says, as one clause: `not exact since step 12: bob lied or has faulty memory`. */
+/** A mark as one clause: `not exact since step 12: bob lied or has faulty memory`. */
 export function inexactText({ since, workers }: Inexact): string {
   const names = workers.length > 0 ? workers.join(', ') : 'a worker';
   const verb = workers.length > 1 ? 'lied or have' : 'lied or has';
@@ -29,8 +29,8 @@ export function inexactText({ since, workers }: Inexact): string {
 }
 
 /**
- * By person, the first step up to `last` to which it contributed something that nobody has confirmed, by the lines of a
- * metrics.jsonl. Lines that are no events are passed over, as a resume does.
+ * For each person, the first step up to `last` with an unconfirmed contribution of theirs, by the lines of a
+ * metrics.jsonl. Lines that are not events are skipped, as in a resume.
  */
 export function firstStepsIn(lines: Iterable<string>, last: number): Map<string, number> {
   const first = new Map<string, number>();

@@ -1,34 +1,34 @@
 import { Budget } from '../util/budget.js';
 
-/** So many at once, and so many a minute from then on. */
-export interface Rate {
+/** `burst` lines at once, then `perMinute`. */
+export interface LineRate {
   readonly burst: number;
   readonly perMinute: number;
 }
 
 export interface BudgetLimits {
-  /** Of all lines; absent: as many as there are kinds for. */
-  readonly all?: Rate;
-  /** Of all of a kind, and of those of a kind that one person causes. */
-  readonly kind: Rate;
-  readonly person: Rate;
+  /** Limit of all lines together; absent: none. */
+  readonly all?: LineRate;
+  /** Limits of one kind of line, and of one kind from one person. */
+  readonly kind: LineRate;
+  readonly person: LineRate;
 }
 
-/** People who are told apart; whoever has not been heard of for longest is forgotten. */
+/** Persons that are remembered. The one not seen for longest is forgotten first. */
 const MOST_PEOPLE = 1000;
 
-/** Which of the lines that others cause are written: a flood of one kind, or of one person, leaves room for others. */
+/** Decides which lines that others cause are written: a flood of one kind or from one person leaves room for others. */
 export class LineBudget {
   readonly #all: Budget | undefined;
   readonly #kinds = new Map<string, Budget>();
   readonly #people = new Map<string, Budget>();
 
-  /** Kinds are few, and the caller's own. */
+  /** `take`'s kinds must be few and fixed by the caller, because they are never forgotten. */
   constructor(private readonly limits: BudgetLimits) {
     this.#all = limits.all && newBudget(limits.all, performance.now());
   }
 
-  /** Whether a line may be written; if so, it counts. */
+  /** Whether a line may be written. If so, it is counted. */
   take(kind: string, person: string): boolean {
     const now = performance.now();
     const { limits } = this;
@@ -42,15 +42,15 @@ export class LineBudget {
   }
 }
 
-function budgetOf(budgets: Map<string, Budget>, key: string, rate: Rate, now: number): Budget {
+function budgetOf(budgets: Map<string, Budget>, key: string, rate: LineRate, now: number): Budget {
   const budget = budgets.get(key) ?? newBudget(rate, now);
-  // The last that was asked for is the last of the map.
+  // The most recently used one is the last in the map.
   budgets.delete(key);
   budgets.set(key, budget);
   return budget;
 }
 
-/** Without a debt there is room for one more line. */
-function newBudget({ burst, perMinute }: Rate, now: number): Budget {
+/** `burst` - 1, because a budget without a debt always allows one more line. */
+function newBudget({ burst, perMinute }: LineRate, now: number): Budget {
   return new Budget(perMinute / 60, burst - 1, now);
 }

@@ -1,6 +1,6 @@
 import type { EvalEvent, MetricsEvent } from './events.js';
 
-/** A column of numbers that grows. */
+/** A growing column of numbers. */
 class Column {
   #values = new Float64Array(256);
   length = 0;
@@ -19,10 +19,7 @@ class Column {
   }
 }
 
-/**
- * The losses of the one course that a run has taken (see `courseOf`), 16 bytes a step: what a plot of them needs of its
- * events, which come one by one.
- */
+/** The losses of a run's course (see `courseOf`), 16 bytes a step: what a plot needs of the events. */
 export class LossCurves {
   readonly #steps = new Column();
   readonly #losses = new Column();
@@ -46,7 +43,7 @@ export class LossCurves {
     }
   }
 
-  /** The loss of each step, before its update. */
+  /** Maps each step and its loss (before the update) by `point`. */
   steps<T>(point: (step: number, loss: number) => T): T[] {
     return Array.from({ length: this.#steps.length }, (_, i) => point(this.#steps.at(i), this.#losses.at(i)));
   }

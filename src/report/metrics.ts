@@ -5,15 +5,15 @@ import { type MetricsEvent, parseMetrics } from './events.js';
 
 export * from './events.js';
 
-/** A sample of many tokens has some hundred kilobytes. */
+/** A long sample has some hundred kilobytes. */
 const MOST_LINE_BYTES = 2 ** 24;
 
-/** The lines of a run's metrics.jsonl, read as they are asked for. Throws what the system says. */
+/** The lines of a run's metrics.jsonl, read one by one. Throws the system's error. */
 export function readMetricsLines(path: string): Iterable<string> {
   return readLines(path, MOST_LINE_BYTES);
 }
 
-/** The events of a run's metrics.jsonl; none where there is no such file yet. Throws LT_CHECKPOINT_CORRUPT. */
+/** The events of a run's metrics.jsonl; empty where the file does not exist. Throws LT_CHECKPOINT_CORRUPT. */
 export function readMetrics(path: string): MetricsEvent[] {
   try {
     return parseMetrics(readMetricsLines(path), path);

@@ -11,7 +11,7 @@ export interface LossPlotOptions {
   readonly stepsPerEpoch: number;
   readonly title: string;
   readonly theme?: 'light' | 'dark';
-  /** For a phone: the same letters on half the width. */
+  /** For a phone: half the width, with letters of the same size. */
   readonly narrow?: boolean;
 }
 
@@ -22,13 +22,13 @@ interface Point {
 
 const WIDE = { width: 760, height: 440, ticks: 10, margin: { top: 104, right: 32, bottom: 56, left: 64 } };
 const NARROW = { width: 380, height: 400, ticks: 5, margin: { top: 104, right: 22, bottom: 56, left: 48 } };
-/** Of a line of the legend; of its letters, on the average, and of those of the title. */
+/** Height of a line of the legend; average width of its letters and of the title's. */
 const LEGEND_LINE = 20;
 const LETTER = 7;
 const TITLE_LETTER = 9;
-/** More points than this show no more on the paper, if they have every spike. */
+/** More points would not be visible, provided that no spike is lost. */
 const MOST_POINTS = 400;
-/** Up to so many evaluations each one is marked. */
+/** Evaluations are marked with dots up to this number. */
 const MOST_DOTS = 40;
 const THEMES = {
   light: { paper: '#ffffff', ink: '#1f2328', faint: '#59636e', grid: '#e4e8ec', train: '#1668c7', val: '#d9480f' },
@@ -36,9 +36,10 @@ const THEMES = {
 };
 
 /**
- * Training (solid) and validation loss (dashed) against epochs, with tokens seen as the second axis on top, after
- * `plot_losses` in "Build a Large Language Model (From Scratch)", chapter 5; behind them the loss of every step, thin.
- * A standalone SVG with its own fonts and colours, fit for an <img>. What is not finite is left out.
+ * Training loss (solid) and validation loss (dashed) over epochs, with tokens seen as a second axis on top, after
+ * `plot_losses` in "Build a Large Language Model (From Scratch)", chapter 5. The loss of every step is a thin line
+ * behind them. Returns a standalone SVG with its own fonts and colours, also for an <img>. Values that are not finite
+ * are left out.
  */
 export function lossPlot(curves: LossCurves, options: LossPlotOptions): string {
   const { tokensPerStep, stepsPerEpoch, title, theme = 'light', narrow = false } = options;
@@ -127,7 +128,9 @@ export function lossPlot(curves: LossCurves, options: LossPlotOptions): string {
   return `${svg.outerHTML}\n`;
 }
 
-/** What there is to name, in lines below each other where one has no room for all; `below` is what they take then. */
+/**
+ * The legend's entries, on one line or below each other where they do not fit. `below`: the height that they then take.
+ */
 function legendOf(
   { steps, train, val }: Readonly<Record<'steps' | 'train' | 'val', readonly Point[]>>,
   trainColor: string,
@@ -156,13 +159,13 @@ function legendOf(
   return { entries, below };
 }
 
-/** What is finite of them; of many points, those that show as much on the paper. */
+/** The finite points; of many, those that show the same curve. */
 function curve(points: readonly Point[]): Point[] {
   const finite = points.filter(({ loss }) => Number.isFinite(loss));
   return thin(finite, MOST_POINTS, [({ loss }) => loss]);
 }
 
-/** From the least to the greatest loss with some air, at least 0.4 in all: one point is a range too. */
+/** From the least to the greatest loss with a margin, at least 0.4 in all, also for one point. */
 function lossRange(losses: readonly number[]): [number, number] {
   if (losses.length === 0) return [0, 1];
   const low = losses.reduce((a, b) => Math.min(a, b));
@@ -171,7 +174,7 @@ function lossRange(losses: readonly number[]): [number, number] {
   return [Math.max(0, low - air), high + air];
 }
 
-/** The multiples from `begin` to `end` of the least of 1, 2, 5, 10, 20, ... that makes at most `most` steps. */
+/** Ticks from `begin` to `end`: multiples of the least of 1, 2, 5, 10, 20 ... that gives at most `most` intervals. */
 function ticks(begin: number, end: number, most: number): number[] {
   const power = 10 ** Math.floor(Math.log10((end - begin) / most));
   const step = power * ([1, 2, 5].find((factor) => (end - begin) / (factor * power) <= most * (1 + 1e-9)) ?? 10);

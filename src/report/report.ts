@@ -12,14 +12,14 @@ import { workersOf } from './workers.js';
 
 export interface ReportOptions {
   readonly name: string;
-  /** Names and values of the configuration. */
+  /** Pairs of name and value of the configuration. */
   readonly settings: readonly (readonly [string, string])[];
   readonly totalSteps: number;
   readonly tokensPerStep: number;
   readonly stepsPerEpoch: number;
 }
 
-/** Samples and events that are shown, the newest ones. */
+/** The newest samples and events that are shown. */
 const MOST_SAMPLES = 12;
 const MOST_EVENTS = 200;
 
@@ -52,8 +52,8 @@ blockquote { margin: 0 0 14px; padding-left: 14px; border-left: 3px solid var(--
 blockquote b { display: block; font: 12.5px sans-serif; color: var(--faint) }`;
 
 /**
- * A run as one HTML file that needs nothing else: curves, samples, workers, throughput, configuration, digests. Nothing
- * in it runs, and it loads nothing: names and samples are text, whatever they say.
+ * A run as one self-contained HTML file: curves, samples, workers, throughput, configuration, digests. It contains no
+ * script and loads nothing. Names and samples are escaped.
  */
 export function htmlReport(events: readonly MetricsEvent[], options: ReportOptions): string {
   const { name, settings, totalSteps, tokensPerStep, stepsPerEpoch } = options;
@@ -167,7 +167,7 @@ function section(title: string, parts: readonly string[]): string {
   return content === '' ? '' : `<section><h2>${title}</h2>\n${content}</section>`;
 }
 
-/** Empty where there are no rows. The first cell of each names it; columns of `short` words are not broken. */
+/** An HTML table; empty without rows. The first cell of a row is its heading. Columns in `short` are not wrapped. */
 function table(heads: readonly string[], rows: readonly (readonly string[])[], short: readonly number[] = []): string {
   if (rows.length === 0) return '';
   const head =
@@ -182,7 +182,7 @@ function table(heads: readonly string[], rows: readonly (readonly string[])[], s
   return `<table>${head}<tbody>${body.join('')}</tbody></table>`;
 }
 
-/** The full hashes of the classes that the table above names. */
+/** The full hashes of the bit classes in the table above. */
 function bitClassTable(names: ReadonlyMap<string, string>): string {
   return table(
     ['Bit class', 'Hashes of what its adapters compute'],
@@ -199,7 +199,7 @@ function sentence({ state, reason }: RunEnd): string {
 const shown = (value: number | null | undefined, format: (value: number) => string) =>
   value == null ? UNKNOWN : format(value);
 
-/** Text as a browser shows it and no markup, nor anything that is not seen. */
+/** Escapes markup and makes invisible characters visible. */
 function escapeHtml(text: string): string {
   return printable(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }

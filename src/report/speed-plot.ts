@@ -8,8 +8,8 @@ const AIR = 8;
 const MOST_POINTS = 300;
 
 /**
- * Tokens/s over the steps: of some neighbours together as a line, and from the slowest to the fastest of them as a band
- * behind it. Empty for fewer than two steps.
+ * An SVG figure of tokens/s over the steps. The line is the mean of groups of neighbours, the band behind it reaches
+ * from their slowest to their fastest. Empty for fewer than two steps.
  */
 export function speedPlot(steps: readonly StepEvent[]): string {
   const size = Math.max(1, Math.ceil(steps.length / MOST_POINTS));
@@ -23,13 +23,13 @@ export function speedPlot(steps: readonly StepEvent[]): string {
   }
   if (groups.length < 2) return '';
   const highest = groups.reduce((most, group) => Math.max(most, group.most), 0);
-  const place = (speed: number, i: number) => {
+  const point = (speed: number, i: number) => {
     const x = (WIDTH * i) / (groups.length - 1);
     return `${x.toFixed(1)},${(HEIGHT - (HEIGHT - AIR) * (speed / (highest || 1))).toFixed(1)}`;
   };
-  const line = groups.map(({ mean }, i) => place(mean, i)).join(' ');
-  const upper = groups.map(({ most }, i) => place(most, i));
-  const lower = groups.map(({ least }, i) => place(least, i)).reverse();
+  const line = groups.map(({ mean }, i) => point(mean, i)).join(' ');
+  const upper = groups.map(({ most }, i) => point(most, i));
+  const lower = groups.map(({ least }, i) => point(least, i)).reverse();
   const band = size > 1 ? `<polygon class="band" points="${[...upper, ...lower].join(' ')}"/>` : '';
   const [first, last] = [steps[0].step, steps[steps.length - 1].step];
   return `<figure style="margin:0"><svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Tokens per second over the steps"><path d="M0 ${HEIGHT - 0.5}H${WIDTH}" stroke="var(--line)"/>${band}<polyline points="${line}" fill="none" stroke="var(--accent)" stroke-width="1.6"/></svg>

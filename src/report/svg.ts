@@ -1,6 +1,6 @@
 import { printableLine } from '../util/printable.js';
 
-/** The little of the DOM that plots use; this project is compiled without the DOM's types. */
+/** The part of the DOM that plots use. This code is compiled without the DOM's types. */
 export interface Element {
   textContent: string | null;
   readonly outerHTML: string;
@@ -17,25 +17,25 @@ const FONT = '-apple-system, "Segoe UI", Helvetica, Arial, "Liberation Sans", sa
 
 export type Draw = (name: string, attributes: Readonly<Record<string, string | number>>, content?: string) => Element;
 
-/** What makes elements of a drawing in `document`. */
+/** A function that makes SVG elements in `document`. */
 export function drawIn(document: { createElementNS(namespace: string, name: string): Element }): Draw {
   return (name, attributes, content) => {
     const element = document.createElementNS(NAMESPACE, name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
-    // XML has no control characters at all, and refuses a file that has one.
+    // XML rejects a file with a control character.
     if (content !== undefined) element.textContent = printableLine(content);
     return element;
   };
 }
 
-/** Makes Plot's `svg` stand by itself: its own size, fonts and colours, a title and a background. */
+/** Makes Plot's `svg` a standalone file: with its size, fonts, colours, a title and a background. */
 export function standAlone(
   svg: Element,
   draw: Draw,
   look: { title: string; width: number; height: number; ink: string; paper: string },
 ): void {
   const { title, width, height, ink, paper } = look;
-  // Plot's style sheet serves pages; an <img> and librsvg want plain attributes.
+  // Plot's style sheet works in pages only; an <img> and librsvg need plain attributes.
   for (const style of svg.querySelectorAll('style')) style.remove();
   svg.removeAttribute('class');
   const plain = {

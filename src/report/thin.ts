@@ -1,6 +1,6 @@
 /**
- * At most about `most` of `items`, so chosen that no spike is lost: the first and the last one, and of each run of
- * neighbours those at which one of `values` is least or greatest. What is not finite is no extreme.
+ * About `most` of `items`, without losing a spike: the first, the last, and in each run of neighbours those where one
+ * of `values` is least or greatest. Values that are not finite are ignored.
  */
 export function thin<T>(items: readonly T[], most: number, values: readonly ((item: T) => number)[]): T[] {
   if (items.length <= most) return [...items];

@@ -1,6 +1,6 @@
 import { COUNT_SCALES } from './format.js';
 
-/** Digits of a tick's value that mean something: what is behind them is noise of the arithmetic. */
+/** Significant digits of a tick's value; further ones are rounding noise. */
 const DIGITS = 12;
 
 /** The decimals that multiples of `increment` need: 0 for 5, 1 for 2.5, 2 for 0.25. */
@@ -12,18 +12,18 @@ function decimalsOf(increment: number): number {
   return DIGITS;
 }
 
-/** A tick of an axis whose ticks are multiples of `increment`, with as many decimals as they need and no fewer. */
+/** The label of a tick on an axis of multiples of `increment`, with the decimals that they need. */
 export function numberTick(value: number, increment: number): string {
   return value.toFixed(decimalsOf(increment));
 }
 
-/** `500k`, `1.25M`, `1.2345M`: all digits that a tick has, where `formatCount` has three at most. */
+/** `500k`, `1.25M`, `1.2345M`: all digits of a tick, where `formatCount` shows at most three. */
 export function countTick(value: number): string {
   const [scale, unit] = COUNT_SCALES.find(([least]) => Math.abs(value) >= least) ?? [1, ''];
   return Number((value / scale).toPrecision(DIGITS)) + unit;
 }
 
-/** `2.5s`, `1m 30s`, `5h`, `1d 02h 05m`: all of a tick, where `formatDuration` has two units and whole seconds. */
+/** `2.5s`, `1m 30s`, `5h`, `1d 02h 05m`: all of a tick, where `formatDuration` shows two units and whole seconds. */
 export function durationTick(seconds: number): string {
   const rounded = Number(seconds.toPrecision(DIGITS));
   const parts = [
@@ -45,7 +45,7 @@ const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86_400;
 
-/** Steps between ticks of an axis of time, in seconds: those of a clock. */
+/** Distances between ticks on an axis of time, in seconds. */
 export const DURATION_INCREMENTS: readonly number[] = [
   ...[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30],
   ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * MINUTE),
@@ -53,7 +53,7 @@ export const DURATION_INCREMENTS: readonly number[] = [
   ...[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].map((days) => days * DAY),
 ];
 
-/** Steps between ticks of an axis of whole things: 1, 2, 5, 10 ... */
+/** Distances between ticks on an axis of whole numbers: 1, 2, 5, 10 ... */
 export const WHOLE_INCREMENTS: readonly number[] = Array.from({ length: 15 }, (_, power) =>
   [1, 2, 5].map((factor) => factor * 10 ** power),
 ).flat();

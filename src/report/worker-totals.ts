@@ -1,10 +1,10 @@
-/** What a worker has done and where its time went; milliseconds. */
+/** A worker's work and time, in milliseconds. */
 export interface WorkerTotals {
-  /** Of the micro-batches of its contributions that are in committed steps. */
+  /** Tokens of its micro-batches in committed steps. */
   tokens: number;
-  /** By the coordinator's clock, from when they were dealt to their last bucket. */
+  /** By the coordinator's clock, from each assignment to its last bucket. */
   workMs: number;
-  /** As the worker says, and together no more than has passed. */
+  /** As the worker reports; the sum is limited to the time that has passed. */
   computeMs: number;
   uploadMs: number;
   downloadMs: number;

@@ -1,24 +1,24 @@
 import type { MetricsEvent } from './events.js';
 
-/** What a worker has computed. */
+/** The work of one worker. */
 export interface WorkerTotal {
   readonly name: string;
   readonly adapter: string;
   readonly bitClass: string;
   readonly tokens: number;
-  /** By the coordinator's clock, from when it was dealt work to the last of it. */
+  /** Milliseconds by the coordinator's clock, from each assignment to its last result. */
   readonly computeMs: number;
 }
 
-/** A worker that leaves and comes again, or comes to another start of the run, is the same one. */
+/** The key of a worker. It is the same after the worker or the coordinator has restarted. */
 export function workerKey({ name, adapter, bitClass }: Pick<WorkerTotal, 'name' | 'adapter' | 'bitClass'>): string {
   return JSON.stringify([name, adapter, bitClass]);
 }
 
-/** Sums by worker, in the order in which they came. */
-export function sumWorkers(parts: Iterable<WorkerTotal>): WorkerTotal[] {
+/** Sums `totals` by worker, in the order of their first appearance. */
+export function sumWorkers(totals: Iterable<WorkerTotal>): WorkerTotal[] {
   const sums = new Map<string, WorkerTotal>();
-  for (const { name, adapter, bitClass, tokens, computeMs } of parts) {
+  for (const { name, adapter, bitClass, tokens, computeMs } of totals) {
     const key = workerKey({ name, adapter, bitClass });
     const before = sums.get(key);
     sums.set(key, {
@@ -32,7 +32,7 @@ export function sumWorkers(parts: Iterable<WorkerTotal>): WorkerTotal[] {
   return [...sums.values()];
 }
 
-/** What each worker computed in all starts of a run: each `workers` event is of a part of it. */
+/** The total of each worker over all starts of a run, from its `workers` events. */
 export function workersOf(events: readonly MetricsEvent[]): WorkerTotal[] {
   return sumWorkers(events.flatMap((event) => (event.event === 'workers' ? event.workers : [])));
 }

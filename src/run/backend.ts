@@ -5,10 +5,10 @@ import type { TrainingEngine } from '../train/engine.js';
 import type { RunControls } from '../watch/server/controls.js';
 import type { BytesByUse } from './header.js';
 import type { RunJournal } from './journal.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import type { Tell } from './tell.js';
 
-/** How a run ends, for who takes part in it. */
+/** How a run ends. */
 export type Ending = 'done' | 'stopped' | 'failed';
 
 /** A run whose loop is about to begin. */
@@ -17,30 +17,32 @@ export interface StartedRun {
   readonly journal: RunJournal;
   readonly controls: RunControls;
   readonly tell: Tell;
-  /** Told when nobody is there to compute, and when somebody is again. */
+  /** Called with true when nobody is there to compute, and with false when somebody is again. */
   waiting(waits: boolean): void;
 }
 
-/** Who computes the steps of a run: this process, or a cluster that it coordinates. */
+/** What computes the steps of a run: this process, or a cluster that it coordinates. */
 export interface RunBackend {
-  /** What it keeps in main memory by the size of the model, at most. */
+  /** Upper bound of its main memory, by purpose. */
   hostMemory?(layout: ParameterLayout): BytesByUse;
-  /** The engine for updates `from + 1` on, of the run that lies (or will lie) at `path`. */
-  create(job: Job, from: number, path: string, tell: Tell): Promise<TrainingEngine>;
-  /** Before the first step; the weights are in place. A new run goes again where it throws. */
+  /** Makes the engine for steps `from + 1` on. `path`: the run's folder, which need not exist yet. */
+  create(job: TrainingJob, from: number, path: string, tell: Tell): Promise<TrainingEngine>;
+  /** Called before the first step, when the weights are in place. Where it throws, a new run is removed. */
   begin?(started: StartedRun): Promise<void>;
-  /** After the last step or after a failure, also one of `create` or `begin`. */
+  /** Called after the last step or after a failure, including one of `create` or `begin`. */
   end?(how: Ending): Promise<void>;
-  /** Ends a worker's connection and returns its name; false when it is gone. Absent where there are no workers. */
+  /**
+   * Ends a worker's connection and returns its name; false if it has left already. Absent where there are no workers.
+   */
   drop?(worker: number): string | false;
-  /** It has a share of what others compute confirmed here. */
+  /** It computes some of the workers' results again here, to confirm them. */
   readonly audits?: boolean;
-  /** How long it may take to finish the step in hand once the end is asked for; without it, as long as it takes. */
+  /** Milliseconds that the current step may still take once the end is asked for. Absent: no limit. */
   readonly patienceMs?: number;
-  /** Who has computed since the last time, for the run's metrics. Absent where this process computes alone. */
+  /** What workers computed since the call before, for the run's metrics. Absent where this process computes alone. */
   workers?(step: number): WorkersEvent;
-  /** Troubles of this start, by name; those that there were. */
+  /** Counts of troubles in this start, by name; zeros are left out. */
   counters?(): Readonly<Record<string, number>>;
-  /** After the end; the state is not to be used any more. */
+  /** Called after the end. It changes the state, which must not be used any more. */
   profile?(): Promise<string>;
 }

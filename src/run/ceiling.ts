@@ -11,14 +11,14 @@ const GROUPS = 8192;
 /** Multiply-adds of one round of one thread count two operations each (shaders/ceiling.wgsl). */
 const FLOPS_PER_ROUND = GROUPS * THREADS * 64;
 
-/** Two buffers of 128 MiB, which every adapter can bind, are well beyond any cache together. */
+/** Every adapter can bind 128 MiB, and two such buffers exceed any cache. */
 const COPY_BYTES = 2 ** 27;
 
-/** A run lasts so long that waiting for its end, in turns of a millisecond, does not count. */
+/** Long enough that the wait for the end, which is polled every millisecond, does not count. */
 const RUN_MS = 150;
 const RUNS = 5;
 
-/** What an adapter can do at most. */
+/** The most that an adapter can do. */
 export interface Ceilings {
   readonly gflops: number;
   readonly gigabytesPerSecond: number;
@@ -28,14 +28,14 @@ export async function measureCeilings(kernels: KernelCache): Promise<Ceilings> {
   return { gflops: await multiplyAddCeiling(kernels), gigabytesPerSecond: await bandwidthCeiling(kernels) };
 }
 
-/** Multiply-adds in float32 that this adapter does a second, in GFLOP/s: a load-free loop of independent chains. */
+/** GFLOP/s of float32 multiply-adds, from a loop of independent chains without loads. */
 export async function multiplyAddCeiling(kernels: KernelCache): Promise<number> {
   const { gpu } = kernels;
   const rounds = await gpu.uniform('ceiling rounds', 16);
   const seeds = await gpu.buffer('ceiling seeds', 4);
   const huge = await gpu.buffer('ceiling huge', 1);
   try {
-    // The chains approach 1 from different places: neither denormals nor infinities on the way.
+    // The chains approach 1 from different values, without denormals or infinities on the way.
     gpu.write(seeds, Float32Array.of(0.999, 0.001, 1e-6, 0.1));
     const list = new DispatchList();
     list.add({
@@ -57,8 +57,8 @@ export async function multiplyAddCeiling(kernels: KernelCache): Promise<number> 
 }
 
 /**
- * Bytes read and written a second by a copy between buffers beyond the caches, in GB/s: the better of a kernel and of
- * the driver's own copy, as a software driver copies faster than its kernels load.
+ * GB/s, reads plus writes, of a copy between buffers that exceed the caches. The better of a kernel and the driver's
+ * own copy, because a software driver copies faster than its kernels load.
  */
 export async function bandwidthCeiling(kernels: KernelCache): Promise<number> {
   const { gpu } = kernels;
@@ -92,7 +92,7 @@ export async function bandwidthCeiling(kernels: KernelCache): Promise<number> {
   }
 }
 
-/** Milliseconds that one unit of work takes: `submit` queues the given number of units. */
+/** Milliseconds of one unit of work, from the median run. `submit` queues the given number of units. */
 async function medianRun(gpu: Gpu, submit: (amount: number) => void): Promise<number> {
   const time = async (amount: number) => {
     const start = performance.now();
@@ -104,7 +104,7 @@ async function medianRun(gpu: Gpu, submit: (amount: number) => void): Promise<nu
   await time(1);
   let amount = 1;
   for (let ms = await time(amount); ms < RUN_MS; ms = await time(amount)) {
-    // Short runs are mostly overhead and tell little about how much more it takes.
+    // Short runs are mostly overhead, so a step up is limited to a factor of 8.
     amount = Math.ceil(amount * Math.min(8, Math.max(1.1, (1.1 * RUN_MS) / ms)));
   }
   const times: number[] = [];

@@ -8,20 +8,20 @@ import { version } from '../node/version.js';
 import { formatBytes } from '../report/format.js';
 import type { TrainingEngine } from '../train/engine.js';
 import { StateSnapshot } from '../train/snapshot.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 
 export function arenaOf(engine: Pick<TrainingEngine, 'state'>, part: StatePart): ParameterArena {
   const { weights, m, v } = engine.state;
   return { weights, m, v }[part];
 }
 
-/** The host keeps this share of its free memory for others. */
-const SPARED_SHARE = 0.1;
+/** The fraction of the host's free memory that a copy of the state leaves free. */
+const SPARED_FRACTION = 0.1;
 
 /**
- * How a run's checkpoints are written; when, says `CheckpointSchedule`. One in the middle of training is copied to host
- * memory first, and hashed and written while the next steps go on; where the host has no memory for the copy, training
- * waits.
+ * Writes a run's checkpoints at the steps that `CheckpointSchedule` chooses. Within training it copies the state to
+ * host memory and hashes and writes the copy while the next steps run. Where the host has no memory for a copy,
+ * training waits for the write.
  */
 export class CheckpointWriter {
   #snapshot: StateSnapshot | undefined;
@@ -30,13 +30,14 @@ export class CheckpointWriter {
   constructor(
     private readonly run: RunDirectory,
     private readonly engine: TrainingEngine,
-    private readonly job: Job,
+    private readonly job: TrainingJob,
     private readonly note: (text: string) => void,
   ) {}
 
   /**
-   * Takes the state after `step` updates; `written` says when it is on disk, and only then is another one taken. No
-   * copy is made of the `final` state, which no step changes any more.
+   * Writes the state after `step` updates. Resolves when the state may change again; `written` resolves when the
+   * checkpoint is on disk. Call it again only after that. The `final` state is written without a copy, since no step
+   * changes it.
    */
   async save(step: number, final: boolean): Promise<{ readonly written: Promise<Saved> }> {
     const { run, engine, job } = this;
@@ -59,7 +60,7 @@ export class CheckpointWriter {
     const { layout } = this.engine;
     const needed = StateSnapshot.bytes(layout);
     const free = hostMemory();
-    if (this.#snapshot === undefined && needed > (1 - SPARED_SHARE) * free) {
+    if (this.#snapshot === undefined && needed > (1 - SPARED_FRACTION) * free) {
       if (!this.#saidWhy)
         this.note(
           `training waits for its checkpoints: a copy of the state takes ${formatBytes(needed)} of memory, and ${formatBytes(free)} are free`,

@@ -7,27 +7,27 @@ import type { Given, OptionTable } from '../train/option-table.js';
 import { TRAIN_OPTIONS } from '../train/options.js';
 import { validate } from '../util/validate.js';
 
-/** What is shown of a value. */
+/** Characters of a wrong value that a message shows. */
 const LONGEST_VALUE = 80;
-/** Names that are a typing error away are suggested. */
+/** Names within this edit distance are suggested. */
 const NEAR = 4;
 
 export interface ConfigFile<T extends OptionTable> {
   readonly given: Given<T>;
-  /** It is a run's own config.json, which has every option of training. */
+  /** The file is a run's own config.json, which has every training option. */
   readonly isRun: boolean;
 }
 
 /**
- * Reads the options of `table`, those of the command `verb`, from a JSON file: an object of options by their names, or a
- * run's own config.json. A run gives its options, the weights that it began with and its kernel plan. Throws
- * LT_USAGE_OPTION, or LT_USAGE_PRESET, with the file, the option and what is wrong with it.
+ * Reads options from a JSON file: an object of options by their names, or a run's own config.json. `table`: the options
+ * of the command `verb`. A run gives its options, its initial weights (`init`) and its kernel plan. Throws
+ * LT_USAGE_OPTION or LT_USAGE_PRESET, with the file, the option and what is wrong with it.
  */
 export function readConfigFile<T extends OptionTable>(path: string, table: T, verb: string): ConfigFile<T> {
   const json = jsonOf(path);
   if (!isObject(json)) throw wrong(path, 'it must be an object of options by their names');
   const isRun = isObject(json.options) && isObject(json.model);
-  // Also those that this command has not: a run keeps them all.
+  // A run has all training options, also those that this command lacks.
   const known: OptionTable = isRun ? TRAIN_OPTIONS : table;
   const entries = Object.entries(isRun ? (json.options as object) : json).filter(([name]) => name !== '$schema');
   const given: Record<string, unknown> = {};
@@ -82,7 +82,7 @@ function wrong(path: string, what: string, cause?: unknown): LantrainError {
   return new LantrainError(code, `--config ${path}: ${what}`, { cause });
 }
 
-/** The JSON schema of files of options, of every table that such files may have options of. */
+/** The JSON schema of option files, over all tables whose options such a file may have. */
 export function configSchemaOf(tables: readonly OptionTable[]): object {
   const properties: Record<string, object> = { $schema: { type: 'string' } };
   for (const [name, { schema, help, default: value }] of tables.flatMap((table) => Object.entries(table))) {

@@ -5,13 +5,13 @@ import type { Standstill } from '../train/run-clock.js';
 import type { Phase } from '../train/trainer.js';
 import type { PageSecrets } from '../watch/messages.js';
 
-/** A line for people that is no metrics event, such as the memory budget or a warning. */
+/** A line for people, such as the memory budget or a warning. */
 export interface NoteEvent {
   readonly event: 'note';
   readonly text: string;
 }
 
-/** Work before the run, such as reading data: `done` of `total`, in units of its own. */
+/** Progress of work before the run, such as reading data. The unit of `done` and `total` depends on the work. */
 export interface ProgressEvent {
   readonly event: 'progress';
   readonly label: string;
@@ -23,50 +23,50 @@ export interface ProgressEvent {
 export interface BeginEvent {
   readonly event: 'begin';
   readonly path: string;
-  /** The step that it goes on from; 0 for a new run. */
+  /** Steps that are done already; 0 for a new run. */
   readonly from: number;
   readonly totalSteps: number;
   readonly stepsPerEpoch: number;
 }
 
-/** A coordinator listens: workers may join from here on. */
+/** A coordinator listens: workers can join from now on. */
 export interface ListeningEvent {
   readonly event: 'listening';
-  /** The join URL with its token, for other machines. Whoever has it can join. */
+  /** The join URL with its token, for other machines. Anybody who has it can join. */
   readonly url: string;
-  /** The same for processes on this machine. */
+  /** The join URL for processes on this machine. */
   readonly localUrl: string;
   /** The address in `url`; IPv6 without brackets. */
   readonly host: string;
   readonly port: number;
   /** Workers connect without TLS. */
   readonly plain: boolean;
-  /** What to know about the address: which others there are, or why there is none. */
+  /** A note for people on the address: other addresses, or why there is none. */
   readonly remark?: string;
-  /** The port is not the default one, which another program has. */
+  /** Another program has the default port, so `port` is a different one. */
   readonly isOtherPort: boolean;
   /** SHA-256 of the certificate as browsers show it; absent without TLS. */
   readonly fingerprint?: string;
-  /** What is wrong with a certificate of the user's. */
+  /** What is wrong with the user's own certificate, if anything. */
   readonly warning?: string;
   readonly minWorkers: number;
-  /** The owner's adapter is the processor itself. */
+  /** The owner's adapter is a software one: it runs on the processor. */
   readonly software: boolean;
 }
 
-/** A page shows the run. The secrets let whoever has them watch it, or control it. */
+/** A page shows the run. Anybody who has `secrets` can watch the run, and control it with the admin token. */
 export interface WatchEvent {
   readonly event: 'watch';
-  /** What the page is served at. */
+  /** The address that the page's server listens on. */
   readonly host: string;
-  /** Absent where browsers take no address of that kind. */
+  /** The page's URL without its secrets; absent where browsers take no such address. */
   readonly address?: string;
   readonly secrets: PageSecrets;
   /** The file that holds the admin token. */
   readonly adminFile: string;
 }
 
-/** The run begins to stand still, or goes on. */
+/** The run pauses or waits for workers (`begins`), or goes on. */
 export interface StandstillEvent {
   readonly event: 'standstill';
   readonly why: Standstill;
@@ -79,51 +79,54 @@ export interface PhaseEvent {
   readonly phase: Phase;
 }
 
-/** The end has been asked for. `now`: what is in hand is given up, as nobody computes it; else after this step. */
+/**
+ * The end has been asked for. It comes after the current step, or `now` where the step is given up because nobody
+ * computes it.
+ */
 export interface StoppingEvent {
   readonly event: 'stopping';
   readonly now: boolean;
 }
 
-/** What workers have computed since the last time, in tokens a second while at work. */
+/** The speed of each worker since the event before, in tokens a second while at work. */
 export interface ThroughputEvent {
   readonly event: 'throughput';
   readonly workers: readonly { readonly name: string; readonly tokensPerSecond: number }[];
 }
 
-/** What a cluster has done in a run. */
+/** What a cluster did in a run. */
 export interface ClusterSummary {
-  /** What workers have computed in all starts of the run. */
+  /** What each worker computed, in all starts of the run. */
   readonly workers: readonly WorkerTotal[];
-  /** Troubles of this start, by name; those that there were. */
+  /** Counts of troubles in this start, by name; zeros are left out. */
   readonly counters: Readonly<Record<string, number>>;
   /** Workers of other bit classes took part: the digest is not exact. */
   readonly mixed: boolean;
 }
 
-/** The run has ended, and did not fail. */
+/** The run has ended without a failure. */
 export interface EndEvent extends RunResult {
   readonly event: 'end';
   readonly totalSteps: number;
-  /** It can go on for more steps with the same bits. */
+  /** It can be resumed for more steps with the same bits. */
   readonly isExtendable: boolean;
-  /** What samples begin with. */
+  /** The prompt of its samples. */
   readonly prompt: string;
   /** The last evaluation, in nats a token. */
   readonly evaluation?: EvalEvent;
   /** The smallest validation loss of the run, in nats a token, and its step. */
   readonly best?: { readonly step: number; readonly loss: number };
-  /** Where others computed. */
+  /** Present where workers computed. */
   readonly cluster?: ClusterSummary;
 }
 
-/** The time of every kernel, as a table of text, after the end of a run that was asked for it. */
+/** The time of every kernel as a text table, after the end of a run with `profile`. */
 export interface ProfileEvent {
   readonly event: 'profile';
   readonly table: string;
 }
 
-/** What a run tells: every event of its metrics.jsonl as it is written there, and what is for the screen only. */
+/** The events of a run: those of its metrics.jsonl as they are written there, and those for the screen only. */
 export type RunEvent =
   | MetricsEvent
   | NoteEvent
@@ -140,51 +143,51 @@ export type RunEvent =
 
 /** A run whose loop has begun. */
 export interface LiveRun {
-  /** Saves the last finished step at once, also in the middle of the next one. Resolves with that step. */
+  /** Saves a checkpoint of the last finished step at once, also during the next step. Resolves with that step. */
   save(): Promise<number | undefined>;
-  /** One clause: what is left of the run if the process ends now. */
+  /** What is left of the run if the process ends now, as one clause. */
   standing(): string;
-  /** Notes in the metrics that what the run tells is not shown any more, and why. Never throws. */
+  /** Notes in metrics.jsonl that the run's output is not shown any more, and why. Never throws. */
   outputLost(reason: string): void;
 }
 
 export interface RunHooks {
-  /** Told in order, as things happen. What it throws ends the run. */
+  /** Called with each event, in order. An error that it throws ends the run with that error. */
   onEvent?(event: RunEvent): void;
   /** The loop begins. */
   onBegin?(run: LiveRun): void;
   /**
-   * Aborted, it ends the run after the step in hand, with a checkpoint; before the first step it ends it at once, with
-   * LT_RUN_STOPPED, and a new run leaves nothing behind.
+   * Stops the run when aborted: after the current step, with a checkpoint. Before the first step it stops at once: the
+   * call throws LT_RUN_STOPPED, and a new run's folder is removed.
    */
   readonly signal?: AbortSignal;
   /**
-   * Aborted, it gives up the step in hand as well; finished steps are saved. Where its reason is a LantrainError, the run
-   * fails with that.
+   * Stops the run when aborted and gives up the current step; finished steps are saved. Where its reason is a
+   * LantrainError, the run fails with that error.
    */
   readonly haste?: AbortSignal;
 }
 
-/** That a run has used what was found wrong, and the way back before it. */
+/** A run has used a wrong result: since when, from whom, and the checkpoints before and after it. */
 export interface InexactRun extends Inexact {
-  /** The newest kept checkpoint of before; absent where there is none. */
+  /** The step of the newest kept checkpoint from before `since`; absent where there is none. */
   readonly good?: number;
-  /** The kept checkpoints of after, by path. */
+  /** The paths of the kept checkpoints from `since` on. */
   readonly bad: readonly string[];
 }
 
-/** How a run has ended. */
+/** The result of a run. */
 export interface RunResult {
   /** The run's folder. */
   readonly path: string;
-  /** Its last finished step, which is in a checkpoint. */
+  /** The last finished step. It has a checkpoint. */
   readonly step: number;
-  /** SHA-256 of weights, moments and step, hex. */
+  /** SHA-256 of weights, moments and step after that step, hex. */
   readonly digest: string;
-  /** False where it was stopped before its last step. */
+  /** False where the run was stopped before its last step. */
   readonly complete: boolean;
-  /** SHA-256 of the kernel plan, hex: digests of two plans differ. */
+  /** SHA-256 of the kernel plan, hex. Runs with different plans have different digests. */
   readonly planHash: string;
-  /** Absent for a run that used nothing wrong. */
+  /** Present where the run used a wrong result of a worker. */
   readonly inexact?: InexactRun;
 }

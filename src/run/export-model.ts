@@ -9,7 +9,7 @@ import { newestCheckpoint } from './newest-checkpoint.js';
 import type { ReadHooks } from './read-hooks.js';
 
 export interface ExportOptions {
-  /** The run's directory. */
+  /** The run's folder. */
   readonly run: string;
   /** The folder to write; new or empty. */
   readonly out: string;
@@ -18,18 +18,18 @@ export interface ExportOptions {
 export interface ExportResult {
   /** The folder that was written. */
   readonly out: string;
-  /** The checkpoint that the weights are of: its folder, its step and its digest. */
+  /** The folder of the checkpoint that the weights come from; below, its step and its digest (SHA-256, hex). */
   readonly checkpoint: string;
   readonly step: number;
   readonly digest: string;
 }
 
 /**
- * Writes a run's newest weights as a Hugging Face GPT-2 folder: config.json and model.safetensors, float32. What it has
- * written goes again where it fails.
+ * Writes a run's newest weights as a Hugging Face GPT-2 folder: config.json and model.safetensors, float32. Removes
+ * what it has written where it fails or `hooks.signal` is aborted; the signal's reason is then thrown.
  *
- * Throws LT_RUN_MISSING without a run or a checkpoint, LT_RUN_EXISTS where `out` is not empty, LT_RUN_WRITE where the
- * system refuses, LT_CHECKPOINT_CORRUPT where no checkpoint is whole.
+ * Throws LT_RUN_MISSING without a run or a checkpoint, LT_RUN_EXISTS where `out` is a file or not empty, LT_RUN_WRITE
+ * where it cannot be written, LT_CHECKPOINT_CORRUPT where no checkpoint is whole.
  */
 export async function exportModel({ run: path, out }: ExportOptions, hooks: ReadHooks = {}): Promise<ExportResult> {
   const run = await RunDirectory.open(path, 'read');
@@ -54,7 +54,7 @@ export async function exportModel({ run: path, out }: ExportOptions, hooks: Read
   return { out, checkpoint: checkpoint.path, step, digest };
 }
 
-/** Throws LT_RUN_EXISTS where something is there, LT_RUN_WRITE where the system does not let us look or would refuse. */
+/** Throws LT_RUN_EXISTS where something lies at `out`, LT_RUN_WRITE where it cannot be read or written. */
 function checkOut(out: string): void {
   try {
     if (existsSync(out)) {

@@ -1,4 +1,4 @@
-/** What of a run fits the adapter's memory. */
+/** What fits the adapter's memory. */
 import { LantrainError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import { type MemoryBudget, memoryBudget, ownerBudget } from '../model/activations.js';
@@ -11,7 +11,7 @@ import { formatBytes } from '../report/format.js';
 import { BASE_OPTIONS, shapeOptionsOf, type TrainOptions } from '../train/options.js';
 import { PRESET_NAMES, PRESETS, type PresetName } from '../train/presets.js';
 
-/** An owner that audits computes micro-batches as well, where there is memory for that. */
+/** The memory of a cluster's owner. With `audits` the owner computes micro-batches too, if there is memory for that. */
 export function clusterBudget(
   gpu: Gpu,
   model: ModelConfig,
@@ -26,7 +26,9 @@ export function clusterBudget(
   return fitting ?? ownerBudget(model, plan, keepsMoments);
 }
 
-/** `shape` with the stack asked for, or the best one here. Throws LT_USAGE_BATCH for a stack that cannot be. */
+/**
+ * `shape` with the stack asked for, or the best one for this adapter. Throws LT_USAGE_BATCH for an impossible stack.
+ */
 export function stackedShape(
   { adapter }: Gpu,
   model: ModelConfig,
@@ -49,7 +51,10 @@ export function stackedShape(
   return { ...shape, stack };
 }
 
-/** Throws LT_GPU_MEMORY, with the option that would help, when the budget is more than the adapter has. */
+/**
+ * Throws LT_GPU_MEMORY, with an option that would help, where the budget exceeds the adapter's memory. Does nothing
+ * where that memory is unknown.
+ */
 export function checkMemory(gpu: Gpu, model: ModelConfig, shape: BatchShape, plan: Plan, budget: MemoryBudget): void {
   const available = availableMemory(gpu.adapter);
   if (available === undefined || budget.totalBytes <= available) return;

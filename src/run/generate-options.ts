@@ -1,27 +1,27 @@
 import { z } from 'zod';
 
 export interface GenerateOptions {
-  /** The run's directory. */
+  /** The run's folder. */
   readonly run: string;
-  /** What the text begins with; at least one character. */
+  /** The beginning of the text, at least one character. It is not part of the output. */
   readonly prompt: string;
-  /** Tokens to draw. */
+  /** Number of tokens to draw. Default 200. */
   readonly tokens?: number;
-  /** Divides the logits; 0 always takes the likeliest token. */
+  /** Divides the logits; 0 always takes the likeliest token. Default 0.8. */
   readonly temperature?: number;
-  /** Draws from so many of the likeliest tokens; 0: from all. */
+  /** Draws from this many of the likeliest tokens; 0: from all. Default 40. */
   readonly topK?: number;
-  /** Of the draw: the same seed gives the same text. */
+  /** Seed of the draw: the same seed gives the same text on the same adapter. Default 42. */
   readonly seed?: number;
-  /** The GPU whose name contains this. */
+  /** Takes the first adapter whose name contains this text. Default: the system's choice. */
   readonly adapter?: string;
 }
 
-/** What holds where nothing else is said. */
+/** Defaults of `GenerateOptions`. */
 export const GENERATE_DEFAULTS = { tokens: 200, temperature: 0.8, topK: 40, seed: 42 } as const;
 
 const count = (least: number, otherwise: number) => z.number().int().min(least).default(otherwise);
-/** Of `GenerateOptions`, with what holds for those that are left out. */
+/** Checks `GenerateOptions` and fills in the defaults. */
 export const GenerateSchema = z.strictObject({
   run: z.string().min(1),
   prompt: z.string().min(1),

@@ -19,19 +19,20 @@ import type { ReadHooks } from './read-hooks.js';
 import { parseConfig } from './saved-config.js';
 
 /**
- * The text that a run's newest checkpoint writes after a prompt, without the prompt, piece by piece as it is drawn. Each
- * piece is whole characters. Ends early, without an error, where `hooks.signal` is aborted or the loop is left; the
- * adapter's memory is free then.
+ * Yields the text that a run's newest checkpoint writes after a prompt, without the prompt, piece by piece as tokens
+ * are drawn. Each piece is whole characters. Ends early, without an error, when `hooks.signal` is aborted or the caller
+ * leaves the loop; the adapter's memory is then free.
  *
- * Throws, at the first piece, LT_USAGE_OPTION, LT_RUN_MISSING, LT_CHECKPOINT_CORRUPT, LT_DATA_TOKEN where the model does
- * not know the prompt's tokens, LT_GPU_NONE and LT_GPU_MEMORY.
+ * Throws, at the first piece: LT_USAGE_OPTION for a wrong option; LT_RUN_MISSING where there is no run or no
+ * checkpoint; LT_CHECKPOINT_CORRUPT where none is whole; LT_DATA_TOKEN where the model lacks a token of the prompt;
+ * LT_GPU_NONE without an adapter; LT_GPU_MEMORY where the model does not fit.
  */
 export async function* generate(options: GenerateOptions, hooks: ReadHooks = {}): AsyncGenerator<string, void, void> {
   const checked = validate(GenerateSchema, options);
   if (!checked.ok) throw new LantrainError('LT_USAGE_OPTION', `generate: ${checked.wrong}`);
   const { run: path, prompt: text, tokens, temperature, topK, seed, adapter } = checked.data;
   const run = await RunDirectory.open(path, 'read');
-  // Old plans do not matter here: sampling takes this adapter's own.
+  // The run's plan is not read: sampling uses this adapter's own.
   const config = parseConfig(run, RunConfigSchema.omit({ plan: true }));
   const tokenizer = await loadTokenizer(config.options.tokenizer);
   const prompt = tokenizer.encode(text);
@@ -60,7 +61,7 @@ export async function* generate(options: GenerateOptions, hooks: ReadHooks = {})
   }
 }
 
-/** The sampling graph with a checkpoint's weights, on a device of its own. */
+/** A decoder with a checkpoint's weights, on a device of its own. */
 async function openDecoder(checkpoint: Checkpoint, adapter: string | undefined): Promise<Decoder> {
   const gpu = await openGpu(adapter);
   try {

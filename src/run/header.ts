@@ -5,14 +5,17 @@ import { describeTable } from '../model/matmul-plan.js';
 import { formatBytes } from '../report/format.js';
 import type { RunConfig } from '../train/run-config.js';
 import { StateSnapshot } from '../train/snapshot.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import { modelLine } from './run-facts.js';
 
-/** Bytes by what they are for. */
+/** Bytes by purpose. */
 export type BytesByUse = Readonly<Record<string, number>>;
 
-/** What a run is about to do and what it takes, as lines; `hostMemory`: what its backend keeps in main memory. */
-export function headerLines(job: Job, hostMemory?: (layout: ParameterLayout) => BytesByUse): string[] {
+/**
+ * The lines printed before a run: its model, data, training, adapter and memory. `hostMemory`: what its backend keeps
+ * in main memory.
+ */
+export function headerLines(job: TrainingJob, hostMemory?: (layout: ParameterLayout) => BytesByUse): string[] {
   const { config, gpu, plan, shape, budget } = job;
   const { model, options, totalSteps, stepsPerEpoch } = config;
   const { stack = 1 } = shape;
@@ -30,12 +33,15 @@ export function headerLines(job: Job, hostMemory?: (layout: ParameterLayout) => 
   ];
 }
 
-/** The copy of the state that a checkpoint takes, 12 bytes a parameter; a cluster's owner keeps sums and updates as well. */
+/**
+ * Main memory: a checkpoint's copy of the state takes 12 bytes a parameter; a cluster's owner also keeps sums and
+ * updates.
+ */
 function hostLine({ model, plan }: RunConfig, hostMemory?: (layout: ParameterLayout) => BytesByUse): string {
   const layout = new ParameterLayout(model, plan);
-  // Also where none is due by itself: a signal or the page may ask for one.
-  const parts = { 'copy for checkpoints': StateSnapshot.bytes(layout), ...hostMemory?.(layout) };
-  const total = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
-  const listed = Object.entries(parts).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
+  // Counted even where no checkpoint is scheduled: a signal or the page may ask for one.
+  const uses = { 'copy for checkpoints': StateSnapshot.bytes(layout), ...hostMemory?.(layout) };
+  const total = Object.values(uses).reduce((sum, bytes) => sum + bytes, 0);
+  const listed = Object.entries(uses).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
   return `host     ${formatBytes(total)} of main memory: ${listed.join(', ')}`;
 }

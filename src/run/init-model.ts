@@ -4,8 +4,9 @@ import { LantrainError } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
 
 /**
- * The shape of the model that a run is to begin with, all of whose weights are numbers. Says what of its files is left
- * out. Throws as `openModel` and `checkFinite` do.
+ * The shape of the model in the folder `dir`, after a check that all of its weights are finite. `onNote` is told which
+ * tensors in the folder are left out. Throws LT_CHECKPOINT_CORRUPT where there is no such folder, and as `openModel`
+ * and `checkFinite` do.
  */
 export async function checkInit(dir: string, onNote?: (line: string) => void): Promise<ModelConfig> {
   if (!existsSync(dir))

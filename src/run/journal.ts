@@ -13,11 +13,11 @@ import type { Tell } from './tell.js';
 
 export interface JournalOptions {
   readonly facts: RunFacts;
-  /** The events that the run has already. */
+  /** The events in metrics.jsonl so far. */
   readonly past: readonly MetricsEvent[];
-  /** The step that it goes on from. */
+  /** The step that the run goes on from. */
   readonly from: number;
-  /** Milliseconds in which the run works. */
+  /** The run's clock in milliseconds, without standstills. */
   readonly now: () => number;
   /** Aborted once the run is to end. */
   readonly stop: AbortSignal;
@@ -25,11 +25,12 @@ export interface JournalOptions {
 }
 
 /**
- * The one way of an event of a run: to metrics.jsonl, to its page, and to whoever was given to `train`. Remembers what is
- * asked of the events later, so that no file is read again: the losses (16 bytes a step), marks and workers.
+ * Takes every event of a run to metrics.jsonl, to its page, and to the caller of `train`. It keeps what is needed of
+ * the events later, so that no file is read again: the losses (16 bytes a step), the inexact mark and the workers'
+ * totals.
  */
 export class RunJournal {
-  /** What the page shows. */
+  /** The source of the page. */
   readonly telemetry: Telemetry;
   readonly losses: LossCurves;
   readonly #had: ReadonlySet<MetricsEvent['event']>;
@@ -51,53 +52,53 @@ export class RunJournal {
     this.#workers = workersOf(course);
   }
 
-  /** The last step that is recorded. */
+  /** The last recorded step. */
   get step(): number {
     return this.telemetry.step;
   }
 
-  /** That the run has used what was found wrong. */
+  /** Defined where the run has used a wrong result. */
   get inexact(): Inexact | undefined {
     return this.#inexact;
   }
 
-  /** Whether workers of other bit classes took part. */
+  /** Whether workers of other bit classes than the owner's took part. */
   get mixed(): boolean {
     return this.#mixed;
   }
 
-  /** What each worker has computed in all starts of the run. */
+  /** What each worker computed, in all starts of the run. */
   get workers(): readonly WorkerTotal[] {
     return this.#workers;
   }
 
-  /** Whether the run had an event of this kind of the step that it goes on from. */
+  /** Whether the file has an event of this kind for the step that the run goes on from. */
   had(kind: MetricsEvent['event']): boolean {
     return this.#had.has(kind);
   }
 
-  /** Throws LT_RUN_WRITE where it cannot be written: then nobody is told of it. */
+  /** Writes an event and tells it. Throws LT_RUN_WRITE where it cannot be written; then nobody is told. */
   record(event: MetricsEvent): void {
     this.run.append(event);
-    // At once and for good: a checkpoint that it is of is there already, and outlives a power cut.
+    // Made durable at once: a checkpoint with the wrong result may be on disk already and survive a power cut.
     if (event.event === 'inexact') this.run.sync();
     this.#keep(event);
     this.telemetry.event(event);
     this.options.tell(event);
   }
 
-  /** Something that is no metrics event, for the page's log alone. */
+  /** Adds a line to the page's log only. */
   log(kind: string, text: string, worker?: string): void {
     this.telemetry.log(kind, text, worker);
   }
 
-  /** The same as a line among those of the run; `line` is what it says there. */
+  /** As `log`, and also tells `line` as a note. */
   mention(kind: string, text: string, line = text): void {
     this.options.tell({ event: 'note', text: line });
     this.log(kind, text);
   }
 
-  /** As `record`, for what matters less than the disk: the next event meets that, and says so. Never throws. */
+  /** As `record`, for an event that may be lost on a full disk; the next recorded event then fails. Never throws. */
   remark(event: MetricsEvent): void {
     try {
       this.record(event);
@@ -107,8 +108,8 @@ export class RunJournal {
   }
 
   /**
-   * The run has ended before its last step; `error`: why it failed. Never throws: a full disk may be why. False where the
-   * run could not begin and is gone again, or cannot be written.
+   * Records that the run ended before its last step. `error`: why it failed. Never throws, as a full disk may be the
+   * reason. Returns false where the event was not written: a new run was removed, or the file cannot be written.
    */
   end(state: 'stopped' | 'failed', error?: unknown): boolean {
     const reason = error === undefined ? undefined : reasonOf(error);
@@ -132,7 +133,7 @@ export class RunJournal {
   }
 }
 
-/** The first line of an error, which is one line if it is of this program. */
+/** The first line of an error; a LantrainError has only one. */
 function reasonOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   return printableLine(text.split('\n')[0], 500);

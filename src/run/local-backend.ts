@@ -1,14 +1,14 @@
 import { loadShaders } from '../node/shaders.js';
 import { Engine } from '../train/engine.js';
 import type { Ending, RunBackend, StartedRun } from './backend.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import { profileTable } from './profile.js';
 import { engineOptions } from './resolve.js';
 import { progressing, type Tell } from './tell.js';
 
-/** Where a run is watched that no coordinator owns. */
+/** The page of a run that this process trains alone. */
 export interface RunPage {
-  /** Throws where it could not be served, before anything of the run has changed. */
+  /** Throws LT_CLUSTER_LISTEN where the page could not be served. Called before anything of the run changes. */
   check(): Promise<void>;
   open(started: StartedRun): Promise<void>;
   close(how: Ending): Promise<void>;
@@ -20,8 +20,8 @@ export class LocalBackend implements RunBackend {
 
   constructor(private readonly page?: RunPage) {}
 
-  async create({ config, gpu, plan, shape }: Job, version: number, _path: string, tell: Tell): Promise<Engine> {
-    // Before a run that goes on is cut back to its checkpoint.
+  async create({ config, gpu, plan, shape }: TrainingJob, version: number, _path: string, tell: Tell): Promise<Engine> {
+    // Before a resumed run is cut back to its checkpoint.
     await this.page?.check();
     const onProgress = progressing(tell, 'compiling the kernels');
     this.#engine = await Engine.create(gpu, loadShaders(), {

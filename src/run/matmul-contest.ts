@@ -19,8 +19,8 @@ import type { Product } from '../model/products.js';
 import type { Contest, Examined } from './contest.js';
 
 /**
- * The candidates for a product on this adapter, the most promising first, `base` left out; without `anyBits` those that
- * may have its bits, without `longShots` those that may well be fast.
+ * The candidates for a product on this adapter, the most promising first, without `base`. Without `anyBits` only those
+ * that can have its bits; without `longShots` only those that are likely to be fast.
  */
 export function matmulCandidates(
   adapter: AdapterDescription,
@@ -30,25 +30,25 @@ export function matmulCandidates(
   longShots = true,
 ): MatmulVariant[] {
   const isSubgroup = (v: MatmulVariant) => matmulKernel(v).subgroupSize !== undefined;
-  // The same parts of K give the same bits.
+  // The same split of K gives the same bits.
   const isFitted = base.endsWith('/kfit');
   const all = (Object.keys(MATMUL_KERNELS) as MatmulVariant[])
     .map((v) => (isFitted && matmulKernel(v).canSplitK ? (`${v}/kfit` as MatmulVariant) : v))
     .filter((v) => v !== 'plain' && v !== base);
   const runs = all.filter((variant) => {
     const { subgroupSize } = matmulKernel(variant);
-    // On software, tiles lose by far and take long to compile: one of each kind will do.
+    // On software adapters tiles are far slower and take long to compile: one of each kind is enough.
     if (adapter.software && subgroupSize === undefined)
       return anyBits && (longShots || !hasLongShots(adapter)) && /^(tile64x64|register4x4)(\/kfit)?$/.test(variant);
     return subgroupSize === undefined || subgroupSize === adapter.subgroupSize;
   });
   const isSplit = splitOf(base, product).splitK > 1;
-  // Of a class, which shares a winner, some may be split and some not: kernels that split alike serve all of them.
+  // All products of a class share a winner, and some may be split and some not: kernels with the same split serve all.
   if (!anyBits && isFitted) return runs.filter((v) => matmulKernel(v).canSplitK);
   if (!anyBits) return isSplit ? [] : runs;
   if (adapter.software) return runs;
   const tiles = Math.ceil(rowsOf(product) / 64) * Math.ceil(product.n / 64);
-  // Subgroup kernels are made for software; among tiles, the larger load less. Stacked weight gradients are not split.
+  // Subgroup kernels are made for software. Larger tiles load less. Stacked weight gradients are not split.
   if (tiles > ENOUGH_TILES || (product.layout === 'TN' && (product.stack ?? 1) > 1)) return runs.reverse();
   const split: MatmulVariant[] = ['tile32x32/k4', 'tile64x64/k2', 'tile64x64/k4', 'tile64x64/k8'];
   return [
@@ -68,7 +68,7 @@ export function hasLongShots({ software, subgroupSize }: AdapterDescription): bo
   );
 }
 
-/** One product of each shape class, the one with the most work; the classes with the most work first. */
+/** The product with the most work of each shape class; the class with the most work comes first. */
 export function matmulClasses(products: readonly Product[]): Product[] {
   const work = (product: Product) => flopsOf(product) * product.count;
   const classes = new Map<string, { product: Product; work: number }>();
@@ -81,7 +81,7 @@ export function matmulClasses(products: readonly Product[]): Product[] {
   return [...classes.values()].sort((a, b) => b.work - a.work).map(({ product }) => product);
 }
 
-/** Floating-point operations of a product, of the whole stack. */
+/** Floating-point operations of a product, summed over its stack. */
 export function flopsOf({ m, n, k, stack = 1 }: ProductShape): number {
   return 2 * m * n * k * stack;
 }
@@ -92,18 +92,21 @@ export function withVariants(plan: Plan, variants: ReadonlyMap<string, MatmulVar
   return { ...plan, matmul: [...variants, ...kept] };
 }
 
-/** Rows of the output that the plain kernel computes: at least so many, and more while they cost little. */
+/** The plain kernel computes at least this many rows of the output, and more up to CHECKED_FLOPS. */
 const CHECKED_ROWS = 16;
 const CHECKED_FLOPS = 2 ** 28;
 
-/** |error| over the largest value: float32 sums of some 10^4 products stay far below, a wrong kernel far above. */
+/**
+ * Largest allowed |error| / largest |value|: float32 sums of about 10^4 products stay far below, a wrong kernel is far
+ * above.
+ */
 const TOLERANCE = 1e-4;
 
-/** One sample should last so long that its submission hardly counts. */
+/** A sample lasts about this long, so that the cost of its submission hardly counts. */
 const SAMPLE_MS = 5;
 const MOST_RUNS = 200;
 
-/** A matrix product as a contest. To be closed. */
+/** A contest of kernels for one matrix product. The caller closes it. */
 export class MatmulContest implements Contest {
   readonly name: string;
   #wanted: Float64Array | undefined;
@@ -164,7 +167,7 @@ export class MatmulContest implements Contest {
     return new MatmulContest(kernels, product, base, candidates, views, a, b, output, scratch);
   }
 
-  /** The names that a plan may hold. */
+  /** The variant of that name. */
   variant(name: string): MatmulVariant {
     return [this.base, ...this.candidates].find((v) => v === name) ?? this.base;
   }
@@ -172,7 +175,7 @@ export class MatmulContest implements Contest {
   async examine(name: string): Promise<Examined> {
     this.#wanted ??= await this.#plain();
     const words = await this.#compute(this.variant(name), rowsOf(this.product));
-    // The first dispatch compiled; this one tells how many make a sample.
+    // The first dispatch compiled; this one gives the number of runs per sample.
     const entry = this.#lists.get(name);
     if (entry) {
       entry.runs = 1;
@@ -183,7 +186,7 @@ export class MatmulContest implements Contest {
     const equal = isBase || (this.#baseWords?.every((word, i) => word === words[i]) ?? false);
     const got = this.#values(words);
     let error = relativeError(got, this.#wanted);
-    // Beyond what the plain kernel computed, another kernel's word must do.
+    // The rows that the plain kernel did not compute are compared with the base's.
     if (!equal && this.#baseWords) error = Math.max(error, relativeError(got, this.#values(this.#baseWords)));
     return error < TOLERANCE ? { equal } : { equal: false, wrong: `its output is wrong by ${error.toPrecision(2)}` };
   }
@@ -191,10 +194,10 @@ export class MatmulContest implements Contest {
   async time(name: string): Promise<number> {
     const { gpu } = this.kernels;
     const { list, runs } = this.#lists.get(name) ?? { list: new DispatchList(), runs: 1 };
-    // A wait is noticed a millisecond late, in which a large GPU computes many products.
+    // The end of a wait is noticed up to a millisecond late, and a large GPU computes many products in that time.
     if (gpu.has('timestamp-query') && !gpu.adapter.software) {
       const milliseconds = await list.time(gpu, runs);
-      // WebGPU promises no clock that only rises.
+      // WebGPU's timestamps may decrease.
       if (milliseconds > 0) return milliseconds;
     }
     const start = performance.now();
@@ -209,19 +212,19 @@ export class MatmulContest implements Contest {
     for (const view of this.views) this.kernels.gpu.release(view);
   }
 
-  /** The first rows by the plain kernel. */
+  /** The first rows of the output, by the plain kernel. */
   async #plain(): Promise<Float64Array> {
     const all = rowsOf(this.product);
     const rows = Math.min(all, Math.max(CHECKED_ROWS, Math.floor(CHECKED_FLOPS / (flopsOf(this.product) / all))));
     return this.#values(await this.#compute('plain', rows));
   }
 
-  /** The output's words, `rows` rows of it. */
+  /** The first `rows` rows of the output, as words; fixed point: all low words, then all high words. */
   async #compute(variant: MatmulVariant, rows: number): Promise<Uint32Array> {
     const { gpu } = this.kernels;
     const { product } = this;
     const { layout, n, k, lda, ldb } = product;
-    // Some rows of a stack of NN or NT are those of one product that is as tall.
+    // Rows of a stack of NN or NT products equal those of one product with as many rows.
     const isWhole = rows === rowsOf(product);
     const stack = isWhole || layout === 'TN' ? product.stack : 1;
     const m = isWhole ? product.m : rows;
@@ -232,13 +235,13 @@ export class MatmulContest implements Contest {
     const outputs = output.kind === 'store' ? [output.c] : [output.low, output.high, output.status];
     clear(gpu, outputs);
     list.submit(gpu);
-    const parts: Uint32Array[] = [];
+    const arrays: Uint32Array[] = [];
     for (const view of outputs.slice(0, 2))
-      parts.push(new Uint32Array(await gpu.read(slice(view, 0, rows * output.ldc))));
+      arrays.push(new Uint32Array(await gpu.read(slice(view, 0, rows * output.ldc))));
     if (isWhole) this.#lists.set(variant, { list, runs: 1 });
-    const words = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0));
-    words.set(parts[0]);
-    if (parts.length > 1) words.set(parts[1], parts[0].length);
+    const words = new Uint32Array(arrays.reduce((sum, { length }) => sum + length, 0));
+    words.set(arrays[0]);
+    if (arrays.length > 1) words.set(arrays[1], arrays[0].length);
     return words;
   }
 
@@ -250,7 +253,7 @@ export class MatmulContest implements Contest {
   }
 }
 
-/** How far `got` is from `want`, as far as `want` goes, over the largest of it; infinite for NaN. */
+/** The largest |got - want| over the largest |want|, for the indices of `want`; infinite where there is a NaN. */
 function relativeError(got: Float64Array, want: Float64Array): number {
   let largest = 1e-30;
   let error = 0;

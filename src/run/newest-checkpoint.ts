@@ -4,8 +4,8 @@ import { LantrainError } from '../errors.js';
 import type { ReadHooks } from './read-hooks.js';
 
 /**
- * A run's newest checkpoint that is whole, its digest checked; the caller closes it. Damaged ones are noted. Throws
- * LT_RUN_MISSING when there is none yet, LT_CHECKPOINT_CORRUPT where none is whole.
+ * A run's newest whole checkpoint, with its digest checked. The caller closes it. Damaged ones are told as notes.
+ * Throws LT_RUN_MISSING where the run has no checkpoint yet, LT_CHECKPOINT_CORRUPT where none is whole.
  */
 export async function newestCheckpoint(run: RunDirectory, hooks: ReadHooks): Promise<Checkpoint> {
   const { found, warnings } = await run.latest((done, total) =>

@@ -11,14 +11,14 @@ import type { TrainOptions } from '../train/options.js';
 import { RunConfigSchema } from '../train/run-config.js';
 import { parseConfig } from './saved-config.js';
 
-/** What a run is, by its config.json. The kernels that compute it are no part of this. */
+/** A run's config.json without its kernel plan. */
 export interface SavedConfig {
-  /** lantrain's version that began the run. */
+  /** The version of lantrain that began the run. */
   readonly version: string;
   readonly model: ModelConfig;
   readonly options: TrainOptions;
   readonly data: { readonly hash: string; readonly description: string };
-  /** The Hugging Face folder that the weights came from, if any. */
+  /** The Hugging Face folder that the initial weights came from, if any. */
   readonly init?: string;
   /** The adapter that began the run. */
   readonly adapter: string;
@@ -26,51 +26,54 @@ export interface SavedConfig {
   readonly stepsPerEpoch: number;
 }
 
-/** A checkpoint of a run: a folder that `--init` and other programs take as a Hugging Face GPT-2 model. */
+/** A checkpoint of a run. Its folder is a Hugging Face GPT-2 model, for `init` and for other programs. */
 export interface SavedCheckpoint {
-  /** It is the state after so many steps. */
+  /** The number of steps behind this state. */
   readonly step: number;
-  /** SHA-256 of weights and optimizer state, as it was noted when it was written. */
+  /** SHA-256 of weights, moments and step, hex, as noted when the checkpoint was written. */
   readonly digest: string;
   readonly path: string;
 }
 
-/** How far a run is from its end. */
+/** Whether a run goes on, and how it ended. */
 export interface RunStanding {
-  /** `unfinished`: it was killed, and can go on from its last checkpoint. */
+  /** `unfinished`: its process was killed; the run can be resumed from its last checkpoint. */
   readonly state: 'running' | 'done' | 'stopped' | 'failed' | 'unfinished';
-  /** Of what failed. */
+  /** Why it failed, in words. */
   readonly reason?: string;
 }
 
 /**
- * A run as it lies on the disk. Each call reads what is there by then, so a run that another process trains can be
- * followed. Nothing is written or locked.
+ * A run on disk, read-only. Each call reads the current files, so a run that another process trains can be followed.
+ * Nothing is written or locked.
  */
 export interface Run {
   readonly path: string;
   readonly config: SavedConfig;
   /**
-   * The events of metrics.jsonl in order, steps that were computed twice included; a line in the making is left out. Throws
-   * LT_CHECKPOINT_CORRUPT.
+   * All events of metrics.jsonl in order. A run that was killed and resumed has some steps twice. A half-written last
+   * line is left out. Throws LT_CHECKPOINT_CORRUPT for a damaged file.
    */
   metrics(): MetricsEvent[];
-  /** The texts that the model wrote on its way. Throws as `metrics` does. */
+  /** The sample texts, each step's once. Throws as `metrics` does. */
   samples(): SampleEvent[];
   /**
-   * Those that are there, oldest first. Their values are not read, so their digests are not checked; one that does not
-   * say its digest is left out.
+   * The checkpoints on disk, oldest first. Their weights are not read and their digests not checked. A checkpoint
+   * without a readable state.json is left out.
    */
   checkpoints(): SavedCheckpoint[];
-  /** Throws as `metrics` does. */
+  /** Whether the run is being trained, or how it ended. Throws as `metrics` does. */
   end(): RunStanding;
-  /** Set where the run has used what a worker computed wrongly: its digests are then not exact. Throws as `metrics` does. */
+  /**
+   * Defined where the run has used a wrong result of a worker: its digests are then not exact. Throws as `metrics`
+   * does.
+   */
   inexact(): Inexact | undefined;
 }
 
 /**
- * Opens a run to read it. Throws LT_RUN_MISSING where there is none, LT_CHECKPOINT_CORRUPT where its config.json is
- * damaged.
+ * Opens the run in the folder `path` to read it. Throws LT_RUN_MISSING where there is none, LT_CHECKPOINT_CORRUPT where
+ * its config.json is damaged.
  */
 export async function openRun(path: string): Promise<Run> {
   const run = await RunDirectory.open(path, 'read');
@@ -83,7 +86,7 @@ export async function openRun(path: string): Promise<Run> {
     samples: () => courseOf(metrics()).filter((event) => event.event === 'sample'),
     checkpoints: () => run.list().flatMap(({ path }) => savedCheckpoint(path)),
     end: () => {
-      // In this order: a run that ends meanwhile has noted how before it gives its lock back.
+      // The lock is read first: a run that ends meanwhile writes its end before it releases its lock.
       const isHeld = RunLock.isHeld(run.root);
       const end = endOf(metrics());
       return end.state === 'unfinished' && isHeld ? { state: 'running' } : end;
@@ -92,7 +95,7 @@ export async function openRun(path: string): Promise<Run> {
   };
 }
 
-/** Nothing where another process is just removing it. */
+/** Empty where its state.json cannot be read, for example because another process is removing the checkpoint. */
 function savedCheckpoint(path: string): SavedCheckpoint[] {
   try {
     const { step, digest } = readState(path);

@@ -1,4 +1,4 @@
-/** Which kernels a run computes by: the plan that its digest belongs to, and what is faster here with the same bits. */
+/** The kernels of a run: the plan that its digest belongs to, and faster kernels with the same bits. */
 import { createHash } from 'node:crypto';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
@@ -12,15 +12,18 @@ import { loadShaders } from '../node/shaders.js';
 import { PlanSchema, type RunConfig } from '../train/run-config.js';
 import { validate } from '../util/validate.js';
 import { noting, progressing, type Tell } from './tell.js';
-import { tune, tunesByItself } from './tuning.js';
+import { tune, tunesUnasked } from './tuning.js';
 
-/** What the plan of a run is chosen from. */
+/** Inputs of the choice of a run's plan. */
 export interface PlanSources {
   /** `auto`, or a JSON file. */
   readonly plan?: string;
-  /** True: take the fastest kernels, whatever their bits; false: those of the plan; undefined: of the same bits only. */
+  /**
+   * True: the fastest kernels, whatever their bits. False: the plan's kernels. Undefined: the fastest kernels with the
+   * plan's bits.
+   */
   readonly tune?: boolean;
-  /** The run to go on with. */
+  /** The run to resume. */
   readonly saved?: RunConfig;
 }
 
@@ -39,8 +42,8 @@ export function checkTuning({ tune: asked, plan, saved }: PlanSources): void {
 }
 
 /**
- * The plan asked for, or the adapter's own. Throws LT_USAGE_OPTION where a file holds none, LT_RUN_MISMATCH where this
- * adapter cannot run it.
+ * The plan asked for, the resumed run's, or the adapter's own. Throws LT_USAGE_OPTION where a file holds no plan,
+ * LT_RUN_MISMATCH where this adapter cannot run the plan.
  */
 export function resolvePlan({ plan, saved }: Pick<PlanSources, 'plan' | 'saved'>, gpu: Gpu): Plan {
   const own = defaultPlan(gpu.adapter);
@@ -59,7 +62,7 @@ export function resolvePlan({ plan, saved }: Pick<PlanSources, 'plan' | 'saved'>
         },
       );
     }
-    // A run's config.json has its plan inside.
+    // The file may be a run's config.json, whose `plan` is then taken.
     const inside = (json as { plan?: unknown } | null)?.plan;
     const parsed = validate(PlanSchema, inside ?? json);
     if (!parsed.ok) throw new LantrainError('LT_USAGE_OPTION', `--plan ${plan}: ${parsed.wrong}`);
@@ -74,7 +77,9 @@ export function resolvePlan({ plan, saved }: Pick<PlanSources, 'plan' | 'saved'>
   return chosen;
 }
 
-/** `plan` with the kernels that are faster here: of other bits as well where tuning was asked for. */
+/**
+ * `plan` with kernels that are faster on this adapter: with the same bits, or with any bits where tuning was asked for.
+ */
 export async function tunedPlan(
   asked: boolean | undefined,
   gpu: Gpu,
@@ -83,17 +88,17 @@ export async function tunedPlan(
   plan: Plan,
   tell: Tell,
 ): Promise<Plan> {
-  // Kernels are timed on float32: what they say of float16 is not known.
+  // Kernels are timed on float32, which may say nothing of float16.
   if (shape.precision === 'f16') return plan;
   // On software adapters the table's kernels have won everywhere so far.
-  if (asked === false || (asked === undefined && (gpu.adapter.software || !tunesByItself()))) return plan;
+  if (asked === false || (asked === undefined && (gpu.adapter.software || !tunesUnasked()))) return plan;
   const onProgress = progressing(tell, 'timing kernels, once on this adapter');
   const onNote = noting(tell);
   const request = { gpu, shaders: loadShaders(), model, shape, plan, anyBits: asked === true, onProgress, onNote };
   return (await tune(request)).plan;
 }
 
-/** Throws LT_USAGE_OPTION where float16 is asked for and cannot be had. */
+/** Throws LT_USAGE_OPTION where float16 is asked for and the adapter or the width does not allow it. */
 export function checkPrecision(gpu: Gpu, { precision }: BatchShape, width: number): void {
   if (precision !== 'f16') return;
   if (!gpu.has('shader-f16'))

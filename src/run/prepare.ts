@@ -15,43 +15,50 @@ import { trainingWindows, validationWindows } from '../train/trainer.js';
 import { checkMemory, clusterBudget, stackedShape } from './fit.js';
 import { checkInit } from './init-model.js';
 import { checkPrecision, checkTuning, type PlanSources, resolvePlan, tunedPlan } from './plan.js';
-import { checkBatch, type OptionSources, resolveModel, resolveOptions, shapeOfJob, totalStepsOf } from './resolve.js';
+import {
+  checkBatch,
+  microBatchShape,
+  type OptionSources,
+  resolveModel,
+  resolveOptions,
+  totalStepsOf,
+} from './resolve.js';
 import { checkPresetOfResume } from './resume-preset.js';
 import { noting, progressing, type Tell } from './tell.js';
 
-/** A training run that is checked and can start: nothing has been written yet. */
-export interface Job {
+/** A training job that is checked and can start. Nothing is written yet. */
+export interface TrainingJob {
   readonly config: RunConfig;
   readonly data: Dataset;
-  /** Undefined where the model's tokens have no text. */
+  /** Undefined where no samples are asked for, or where the tokenizer has ids that the model lacks. */
   readonly tokenizer: Tokenizer | undefined;
   readonly gpu: Gpu;
-  /** What this adapter runs: the run's plan, with kernels in it that were found faster here and bit-equal. */
+  /** The kernels for this adapter: the run's plan, with faster kernels of equal bits in it. */
   readonly plan: Plan;
-  /** What this process computes at once. */
+  /** The shape of what this process computes at once. */
   readonly shape: BatchShape;
   readonly budget: MemoryBudget;
 }
 
-export interface JobRequest extends OptionSources, PlanSources {
-  /** Token ids, where the data are no path or name. */
+export interface TrainingJobRequest extends OptionSources, PlanSources {
+  /** Token ids, where the data are not a path or a name. */
   readonly tokens?: TokenData;
   readonly init?: string;
   readonly adapter?: string;
-  /** This process computes a step alone; else others do, who choose for themselves how. */
+  /** This process computes the steps alone. Otherwise workers do, and each chooses its own stack. */
   readonly alone: boolean;
-  /** What others compute is confirmed here by samples. */
+  /** Some of the workers' results are computed again here. */
   readonly audits?: boolean;
-  /** Aborted, it ends the preparation after the part in hand, with what it was aborted with. */
+  /** Aborted: the preparation stops after its current stage and throws the signal's reason. */
   readonly signal?: AbortSignal;
   readonly tell: Tell;
 }
 
 /**
- * Checks everything that can be checked before anything is written. Throws the LantrainError that says what is wrong; what
- * was opened is closed then.
+ * Checks everything that can be checked before anything is written. Throws a LantrainError that says what is wrong, and
+ * then closes what it has opened. The caller closes the job's data and destroys its device.
  */
-export async function prepareJob(request: JobRequest): Promise<Job> {
+export async function prepareJob(request: TrainingJobRequest): Promise<TrainingJob> {
   const { saved, init, explicit, preset, tell, signal } = request;
   checkTuning(request);
   if (saved && preset) checkPresetOfResume(preset, saved.options, explicit);
@@ -71,7 +78,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
   const data = await openData(request, options, tokenizer, model.vocabSize);
   let gpu: Gpu | undefined;
   try {
-    // Before any kernel is compiled.
+    // Checked before any kernel is compiled.
     const { stepsPerEpoch } = trainingWindows({ model, options }, data);
     validationWindows({ model, options }, data);
     const totalSteps = totalStepsOf(options, stepsPerEpoch);
@@ -90,7 +97,7 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
       totalSteps,
       stepsPerEpoch,
     };
-    // Ids beyond the tokenizer's have no text, and its text may have ids beyond the model's.
+    // Samples need a model that knows every id of the tokenizer.
     const speaks = tokenizer.vocabSize <= model.vocabSize && options.sampleTokens > 0;
     const { plan, shape, budget } = computed;
     return { config, data, tokenizer: speaks ? tokenizer : undefined, gpu, plan, shape, budget };
@@ -103,17 +110,17 @@ export async function prepareJob(request: JobRequest): Promise<Job> {
 
 /** `base`: the run's plan; `plan`: what this adapter runs. */
 async function kernelsAndMemory(
-  request: JobRequest,
+  request: TrainingJobRequest,
   gpu: Gpu,
   model: ModelConfig,
   options: TrainOptions,
-): Promise<Pick<Job, 'plan' | 'shape' | 'budget'> & { readonly base: Plan }> {
+): Promise<Pick<TrainingJob, 'plan' | 'shape' | 'budget'> & { readonly base: Plan }> {
   const { alone, audits = false, tell } = request;
   const base = resolvePlan(request, gpu);
-  const single = shapeOfJob({ model, options });
+  const single = microBatchShape({ model, options });
   checkPrecision(gpu, single, model.width);
   const shape = alone ? stackedShape(gpu, model, single, base, options) : single;
-  // A coordinator first computes a probe of a whole step, on a device of its own.
+  // A coordinator first computes the probe of its bit class, which needs a trainer's memory, on a separate device.
   checkMemory(gpu, model, shape, base, memoryBudget(model, shape, base));
   const plan = await tunedPlan(request.tune, gpu, model, shape, base, tell);
   const budget = alone
@@ -123,9 +130,12 @@ async function kernelsAndMemory(
   return { base, plan, shape, budget };
 }
 
-/** Throws LT_DATA_MISSING for a run of token arrays that is not given them again, and as `openDataset`. */
+/**
+ * Throws LT_DATA_MISSING where a run of token arrays is resumed without them, and as `openDataset` and `tokenArrays`
+ * do.
+ */
 async function openData(
-  { tokens, tell }: JobRequest,
+  { tokens, tell }: TrainingJobRequest,
   { data: source, valRatio }: TrainOptions,
   tokenizer: Tokenizer,
   vocabSize: number,

@@ -10,7 +10,7 @@ export interface KernelRow {
   bytes: number;
 }
 
-/** The dispatches of a list by operation, or by what `nameOf` says, the slowest first. */
+/** Sums the dispatches of a list by operation, or by `nameOf`; the slowest first. */
 export function summarize(
   timings: readonly Timing[],
   nameOf: (timing: Timing) => string = ({ label }) => label,
@@ -32,12 +32,15 @@ export function slowestFirst(rows: readonly KernelRow[]): KernelRow[] {
   return [...rows].sort((a, b) => b.milliseconds - a.milliseconds);
 }
 
-/** Work a second in units of 10^9; undefined where a kernel does not say how much it does. */
+/** Work per second in units of 10^9; undefined where the amount or the time is 0. */
 export function rate(amount: number, milliseconds: number): number | undefined {
   return amount > 0 && milliseconds > 0 ? amount / milliseconds / 1e6 : undefined;
 }
 
-/** The time that the adapter's limit, arithmetic or memory, allows at best, as a share of the time taken. */
+/**
+ * The time at the adapter's limit, arithmetic or memory, over the time taken: 1 is the limit. Undefined without a time
+ * or work.
+ */
 export function ceilingShare(row: KernelRow, ceilings: Ceilings): number | undefined {
   const { flops, bytes, milliseconds } = row;
   if (milliseconds <= 0 || (flops === 0 && bytes === 0)) return undefined;
@@ -45,8 +48,8 @@ export function ceilingShare(row: KernelRow, ceilings: Ceilings): number | undef
 }
 
 /**
- * Times every kernel of one stack of micro-batches and one update, as a table. The state is not to be used after that:
- * what is at hand is run once more and an update is taken.
+ * Times every kernel of one stack of micro-batches and of one update, as a table. This changes the state: it computes
+ * the loaded micro-batches again and takes an update.
  */
 export async function profileTable(engine: Engine): Promise<string> {
   const { gpu, gpt, updateLists } = engine;
@@ -63,7 +66,7 @@ export async function profileTable(engine: Engine): Promise<string> {
   ].join('\n');
 }
 
-/** A readable table of `rows`; with `ceilings`, what share of them each kernel reaches. */
+/** A table of `rows` for people; with `ceilings`, also the percentage of the limit that each kernel reaches. */
 export function kernelTable(title: string, rows: readonly KernelRow[], ceilings?: Ceilings): string {
   const total = rows.reduce((sum, r) => sum + r.milliseconds, 0);
   const digits = (value: number | undefined, unit = '') => (value === undefined ? '' : value.toFixed(1) + unit);

@@ -1,8 +1,8 @@
 import type { NoteEvent, ProgressEvent } from './events.js';
 
-/** What a call that reads a run tells, and what ends it early. */
+/** Hooks of a call that reads a run. */
 export interface ReadHooks {
-  /** Told of damaged checkpoints, and of work that takes long. */
+  /** Called with a note for each damaged checkpoint, and with the progress of long work. */
   onEvent?(event: NoteEvent | ProgressEvent): void;
   readonly signal?: AbortSignal;
 }

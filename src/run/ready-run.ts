@@ -5,13 +5,13 @@ import type { RunClock } from '../train/run-clock.js';
 import type { Trainer } from '../train/trainer.js';
 import type { RunBackend } from './backend.js';
 import type { RunHooks } from './events.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import type { TrainRequest } from './request.js';
 import type { StopRequest } from './stop.js';
 import type { Tell } from './tell.js';
 
-/** What a run is asked for, who computes it, and who is told. */
-export interface RunOrder {
+/** The request of a run, its backend and its listeners. */
+export interface RunContext {
   readonly request: TrainRequest;
   readonly backend: RunBackend;
   readonly hooks: RunHooks;
@@ -20,14 +20,14 @@ export interface RunOrder {
   readonly clock: RunClock;
 }
 
-/** A run that is all set. */
-export interface ReadyRun extends RunOrder {
-  readonly job: Job;
+/** A run that is ready for its training loop. */
+export interface ReadyRun extends RunContext {
+  readonly job: TrainingJob;
   readonly engine: TrainingEngine;
   readonly trainer: Trainer;
   readonly run: RunDirectory;
   readonly isNew: boolean;
   readonly from: number;
-  /** The events that the run has already. */
+  /** The events in its metrics.jsonl so far. */
   readonly past: readonly MetricsEvent[];
 }

@@ -6,14 +6,17 @@ import type { RUN_OPTIONS } from './run-options.js';
 export type { TokenArray, TokenData } from '../data/token-arrays.js';
 
 /**
- * What a run is asked for. Options have the names of the command line's flags in camelCase; what is left out is the
- * preset's, or the saved run's.
+ * The request for a run. Options are named like the command line's flags, in camelCase. An option that is left out has
+ * the preset's value, or the resumed run's.
  */
 export interface TrainRequest
   extends Partial<Omit<TrainOptions, 'data'>>,
     Omit<Given<typeof RUN_OPTIONS>, 'config' | 'json' | 'watch'> {
-  /** A path or a name as `--data` takes it, or token ids. A run of token ids is given them again when it goes on. */
+  /**
+   * A path or a name as `--data` takes it, or token ids. Token ids are not stored: pass the same ones again to resume
+   * the run.
+   */
   readonly data?: string | TokenData;
-  /** Where a page shows the run, `HOST:PORT`; true: on this machine, at a free port. */
+  /** Serves a page that shows the run at `HOST:PORT`; true: at 127.0.0.1, on a free port. Off by default. */
   readonly watch?: string | boolean;
 }

@@ -1,4 +1,4 @@
-/** From what was asked for to what holds: options, the model's shape, how it is computed. Pure; nothing is opened. */
+/** Resolves a request to options, the model's shape and the shape of a micro-batch. Pure: nothing is opened. */
 import { TOKEN_ARRAYS } from '../data/token-arrays.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { LantrainError } from '../errors.js';
@@ -21,20 +21,20 @@ import { validate } from '../util/validate.js';
 import type { TrainRequest } from './request.js';
 import { RUN_OPTIONS } from './run-options.js';
 
-/** What options are resolved from. */
+/** Inputs of the resolution of options. */
 export interface OptionSources {
   readonly preset?: PresetName;
-  /** Options given by the user; they win over the preset's. */
+  /** Options that the user gave. They override the preset's. */
   readonly explicit: Partial<TrainOptions>;
-  /** The run to go on with. */
+  /** The run to resume. */
   readonly saved?: RunConfig;
 }
 
 /**
- * The train options of a request. Throws LT_USAGE_OPTION for an option that there is not or a value that cannot be,
- * LT_USAGE_PRESET.
+ * The training options that a request gives. Throws LT_USAGE_OPTION for an unknown option or an impossible value,
+ * LT_USAGE_PRESET for an unknown preset.
  */
-export function explicitOf(request: TrainRequest): Partial<TrainOptions> {
+export function explicitOptions(request: TrainRequest): Partial<TrainOptions> {
   const { data, preset } = request;
   const unknown = Object.keys(request).find((name) => !(name in TRAIN_OPTIONS) && !(name in RUN_OPTIONS));
   if (unknown !== undefined) throw new LantrainError('LT_USAGE_OPTION', `there is no option ${unknown}; leave it out`);
@@ -48,9 +48,12 @@ export function explicitOf(request: TrainRequest): Partial<TrainOptions> {
   return options as Partial<TrainOptions>;
 }
 
-/** What holds in the end: base options, the preset's or the saved run's, and what was given. */
+/**
+ * The complete options: base options, overridden by the saved run's, the preset's and the explicit ones, in that order.
+ */
 export function resolveOptions({ saved, explicit, preset: asked }: OptionSources, initModel?: ModelConfig) {
-  // Without a preset it is `tiny`; with weights from elsewhere its settings would fit neither shape nor tokens.
+  // The default preset is not applied to weights of `init`: its settings would fit neither their shape nor their
+  // tokens.
   const preset = asked ?? (saved || initModel ? undefined : DEFAULT_PRESET);
   const presetOptions: Partial<TrainOptions> = preset ? PRESETS[preset] : {};
   const options: TrainOptions = { ...BASE_OPTIONS, ...saved?.options, ...presetOptions, ...explicit };
@@ -66,7 +69,10 @@ export function resolveOptions({ saved, explicit, preset: asked }: OptionSources
   return options;
 }
 
-/** The shape of a new run's model; `init` is that of the weights in the folder `dir`. Throws LT_USAGE_MODEL. */
+/**
+ * The shape of a new run's model. `init`: the shape of the weights in the folder `dir`. Throws LT_USAGE_MODEL where an
+ * explicit option differs from it.
+ */
 export function resolveModel(
   options: TrainOptions,
   explicit: Partial<TrainOptions>,
@@ -88,7 +94,7 @@ export function resolveModel(
   return init;
 }
 
-/** Throws LT_USAGE_BATCH. */
+/** Throws LT_USAGE_BATCH where the batch cannot be divided into its micro-batches, or a micro-batch is too large. */
 export function checkBatch({ batch, microBatch }: TrainOptions, context: number): void {
   if (context > MOST_ROWS)
     throw new LantrainError('LT_USAGE_BATCH', `a context of ${context} tokens exceeds ${MOST_ROWS}; lower --context`);
@@ -109,7 +115,7 @@ export function checkBatch({ batch, microBatch }: TrainOptions, context: number)
     );
 }
 
-/** The updates of a run: `steps`, or whole epochs. Throws LT_USAGE_OPTION for more than there can be. */
+/** The number of steps of a run: `steps`, or that of `epochs`. Throws LT_USAGE_OPTION for more than BOUNDS.steps. */
 export function totalStepsOf({ steps, epochs }: TrainOptions, stepsPerEpoch: number): number {
   const total = steps > 0 ? steps : epochs * stepsPerEpoch;
   if (total <= BOUNDS.steps) return total;
@@ -124,13 +130,13 @@ export function adamwOf(options: TrainOptions): AdamWSettings {
   return { beta1, beta2, epsilon, weightDecay, decay };
 }
 
-/** How one micro-batch is computed. */
-export function shapeOfJob({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
+/** The shape of one micro-batch. */
+export function microBatchShape({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
   const { microBatch, dropout, recompute, precision } = options;
   return { batch: microBatch, context: model.context, dropout, recompute, precision };
 }
 
-/** What every engine of a run is told, whoever computes: a step by `shape`, with the kernels of `plan`. */
+/** The options that all engines of a run share. */
 export function engineOptions<P>({ model, options }: Pick<RunConfig, 'model' | 'options'>, shape: BatchShape, plan: P) {
   const { clip, batch, microBatch } = options;
   return { model, shape, plan, adamw: adamwOf(options), clip, microBatches: batch / microBatch };

@@ -3,8 +3,8 @@ import type { TrainOptions } from '../train/options.js';
 import { PRESETS, type PresetName } from '../train/presets.js';
 
 /**
- * A run that goes on has its own settings. Throws LT_USAGE_OPTION where `preset` would change one of them without having
- * been asked to: the same preset again is harmless.
+ * A resumed run keeps its own settings. Throws LT_USAGE_OPTION where `preset` would change a setting that was not given
+ * explicitly. The same preset again is harmless.
  */
 export function checkPresetOfResume(preset: PresetName, saved: TrainOptions, explicit: Partial<TrainOptions>): void {
   const wanted: Partial<TrainOptions> = PRESETS[preset];

@@ -12,7 +12,7 @@ export function modelLine({ model }: RunConfig): string {
   return `${names} parameters: ${describeModel(model)}`;
 }
 
-/** A run's configuration as names and values, for people. */
+/** A run's configuration as pairs of name and value, for people. */
 export function settingsOf(config: RunConfig): [string, string][] {
   const { options: o, model } = config;
   const wave = o.schedule === 'constant' ? 'constant' : `${o.schedule}`;
@@ -34,7 +34,7 @@ export function settingsOf(config: RunConfig): [string, string][] {
   ];
 }
 
-/** What the page shows of a run before its first event. */
+/** The facts of a run that its page shows before the first event. `path`: its folder. */
 export function factsOf(config: RunConfig, path: string, kind: RunFacts['kind']): RunFacts {
   return {
     type: 'run',

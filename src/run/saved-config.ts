@@ -6,18 +6,18 @@ import { type RunConfig, RunConfigSchema } from '../train/run-config.js';
 import { validate } from '../util/validate.js';
 
 /**
- * The whole configuration of a run. Throws LT_CHECKPOINT_CORRUPT where config.json lacks a part of it, LT_RUN_MISMATCH
- * where its plan is of another version.
+ * The whole configuration of a run. Throws LT_CHECKPOINT_CORRUPT where config.json is incomplete or wrong,
+ * LT_RUN_MISMATCH where its plan has another version.
  */
 export function runConfigOf(run: RunDirectory): RunConfig {
   return parseConfig(run, RunConfigSchema);
 }
 
-/** A run's configuration as far as `schema` wants it. Throws as `runConfigOf` does. */
+/** The part of a run's configuration that `schema` describes. Throws as `runConfigOf` does. */
 export function parseConfig<T>(run: RunDirectory, schema: z.ZodType<T>): T {
   const parsed = validate(schema, run.config);
   if (parsed.ok) return parsed.data;
-  if (parsed.place === 'plan.version')
+  if (parsed.path === 'plan.version')
     throw new LantrainError(
       'LT_RUN_MISMATCH',
       `${run.path} cannot go on: its kernel plan's version ${parsed.words}; export its weights and begin another run with --init, or go on with the lantrain that began it (${run.config.version})`,

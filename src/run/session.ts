@@ -8,28 +8,28 @@ import type { Ending, RunBackend } from './backend.js';
 import type { RunHooks, RunResult } from './events.js';
 import { headerLines } from './header.js';
 import { runLoop } from './loop.js';
-import { type Job, prepareJob } from './prepare.js';
-import type { ReadyRun, RunOrder } from './ready-run.js';
+import { prepareJob, type TrainingJob } from './prepare.js';
+import type { ReadyRun, RunContext } from './ready-run.js';
 import type { TrainRequest } from './request.js';
-import { explicitOf } from './resolve.js';
+import { explicitOptions } from './resolve.js';
 import { beginState, checkResume, createRun, freeNames, openResumed, restore } from './state.js';
 import { StopRequest } from './stop.js';
 import { noting, type Tell } from './tell.js';
 
-/** What a run holds, to be given back whatever ends it. */
-interface Held {
-  /** A new run, which may be in the making. */
+/** Resources of a run that are released however it ends. */
+interface RunResources {
+  /** A new run's folder; pending while it is being made. */
   created?: Promise<RunDirectory>;
   run?: RunDirectory;
-  /** A run that goes on is being put back to its checkpoint: half of that would leave temporary files. */
+  /** The return of a resumed run to its checkpoint. It is awaited, because half of it would leave temporary files. */
   restoring?: Promise<void>;
-  job?: Job;
+  job?: TrainingJob;
 }
 
 /**
- * Begins a run or goes on with one, and trains to its end, or to where `hooks` end it. Prints nothing and leaves nothing
- * open. Throws the LantrainError that says what is wrong; LT_RUN_STOPPED where it is stopped before its first step: then a
- * new run is gone again, and what was being prepared ends by itself.
+ * Begins a run or resumes one, and trains to its end or until `hooks` stop it. Prints nothing and leaves nothing open.
+ * Throws a LantrainError that says what is wrong; LT_RUN_STOPPED where the run is stopped before its first step. In
+ * that case a new run's folder is removed, and unfinished preparation ends in the background.
  */
 export async function runTraining(
   request: TrainRequest,
@@ -46,16 +46,16 @@ export async function runTraining(
       stop.fail(error instanceof Error ? error : new Error(String(error)));
     }
   };
-  const held: Held = {};
+  const resources: RunResources = {};
   try {
     stop.signal.throwIfAborted();
-    const order = { request, backend, hooks, stop, tell, clock: new RunClock() };
-    return await Promise.race([trainRun(order, held), stop.early()]);
+    const context = { request, backend, hooks, stop, tell, clock: new RunClock() };
+    return await Promise.race([trainRun(context, resources), stop.early()]);
   } catch (error) {
     isOver = true;
     if (error === stop.signal.reason) {
-      await discardCreated(held);
-      await held.restoring?.catch(() => undefined);
+      await discardCreated(resources);
+      await resources.restoring?.catch(() => undefined);
     }
     throw error;
   } finally {
@@ -64,38 +64,38 @@ export async function runTraining(
   }
 }
 
-/** Before its loop a new run, which may be in the making, leaves nothing behind. */
-async function discardCreated({ created }: Held): Promise<void> {
+/** Removes a new run, finished or in the making, that ends before its loop. */
+async function discardCreated({ created }: RunResources): Promise<void> {
   const fresh = await created?.catch(() => undefined);
   await fresh?.discard();
-  // A backend that begins may have been writing meanwhile.
+  // The backend's `begin` may have written files meanwhile.
   await fresh?.discard();
 }
 
-async function trainRun(order: RunOrder, held: Held): Promise<RunResult> {
+async function trainRun(context: RunContext, resources: RunResources): Promise<RunResult> {
   let how: Ending = 'failed';
   try {
-    const ready = await prepareRun(order, held);
+    const ready = await makeReady(context, resources);
     return await runLoop(ready, (ending) => {
       how = ending;
     });
   } finally {
-    await order.backend.end?.(how);
-    held.run?.close();
-    held.job?.data.close();
-    held.job?.gpu.device.destroy();
+    await context.backend.end?.(how);
+    resources.run?.close();
+    resources.job?.data.close();
+    resources.job?.gpu.device.destroy();
   }
 }
 
-/** All that comes before the loop. */
-async function prepareRun(order: RunOrder, held: Held): Promise<ReadyRun> {
-  const { request, backend, tell, stop } = order;
+/** Everything before the training loop. */
+async function makeReady(context: RunContext, resources: RunResources): Promise<ReadyRun> {
+  const { request, backend, tell, stop } = context;
   const { resume, init, data } = request;
   if (resume !== undefined && init !== undefined)
     throw new LantrainError('LT_USAGE_OPTION', '--init begins a run and --resume goes on with one; choose one of them');
-  const explicit = explicitOf(request);
+  const explicit = explicitOptions(request);
   const resumed = resume === undefined ? undefined : await openResumed(resume);
-  held.run = resumed?.run;
+  resources.run = resumed?.run;
   const out = resume ?? request.out ?? freeNames(request).next().value;
   if (!resumed) RunDirectory.checkFree(out);
   const job = await prepareJob({
@@ -108,30 +108,34 @@ async function prepareRun(order: RunOrder, held: Held): Promise<ReadyRun> {
     signal: stop.signal,
     tell,
   });
-  held.job = job;
+  resources.job = job;
   const { config } = job;
   const from = resumed ? await checkResume(resumed, job, tell) : 0;
   for (const line of headerLines(job, (layout) => backend.hostMemory?.(layout) ?? {})) noting(tell)(line);
   const engine = await backend.create(job, from, resumed?.run.root ?? out, tell);
   stop.signal.throwIfAborted();
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);
-  const run = resumed?.run ?? (await create(order, job, held));
+  const run = resumed?.run ?? (await create(context, job, resources));
   try {
     if (resumed) {
-      held.restoring = restore(run, engine, from);
-      await held.restoring;
+      resources.restoring = restore(run, engine, from);
+      await resources.restoring;
     } else await beginState(engine, config, init);
     const past = readMetrics(join(run.root, 'metrics.jsonl'));
     stop.signal.throwIfAborted();
-    return { ...order, job, engine, trainer, run, isNew: !resumed, from, past };
+    return { ...context, job, engine, trainer, run, isNew: !resumed, from, past };
   } catch (error) {
     if (!resumed) await run.discard();
     throw error;
   }
 }
 
-async function create({ request }: RunOrder, { config }: Job, held: Held): Promise<RunDirectory> {
-  held.created = createRun(request, config);
-  held.run = await held.created;
-  return held.run;
+async function create(
+  { request }: RunContext,
+  { config }: TrainingJob,
+  resources: RunResources,
+): Promise<RunDirectory> {
+  resources.created = createRun(request, config);
+  resources.run = await resources.created;
+  return resources.run;
 }

@@ -1,10 +1,10 @@
-/** What is left of a run that ends, in words. */
+/** Words for what is left of a run that ends early. */
 import type { RunDirectory } from '../checkpoint/run.js';
 import { LantrainError } from '../errors.js';
 import type { Inexact } from '../report/exactness.js';
 import type { InexactRun } from './events.js';
 
-/** What a run that ends after `step` leaves behind, as one clause. */
+/** What is left of a run that ends after `step`, as one clause: the last checkpoint, and the steps that are lost. */
 export function whatStands(run: Pick<RunDirectory, 'list'>, step: number): string {
   const last = run.list().at(-1);
   const lost = step - (last?.step ?? 0);
@@ -14,13 +14,17 @@ export function whatStands(run: Pick<RunDirectory, 'list'>, step: number): strin
   return lost > 0 ? `${steps} lost; ${stands}` : stands;
 }
 
-/** What failed in the middle of a run says also what of the run is left. */
+/**
+ * A LantrainError of the middle of a run, with what is left of the run added to its message. Any other error as it is.
+ */
 export function withStanding(error: unknown, standing: string): unknown {
   if (!(error instanceof LantrainError)) return error;
   return new LantrainError(error.code, `${error.message}; ${standing}`, { cause: error });
 }
 
-/** A run's mark with the way back: the state before step `since` is the last that nothing wrong has gone into. */
+/**
+ * `mark` with the kept checkpoints before and after it: the state before step `since` is the last one that is exact.
+ */
 export function wayBack(run: Pick<RunDirectory, 'list'>, mark: Inexact): InexactRun {
   const kept = run.list();
   const good = kept.findLast(({ step }) => step < mark.since)?.step;

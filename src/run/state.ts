@@ -1,4 +1,4 @@
-/** The state that a run begins with: fresh weights, those of a folder, or those of its newest checkpoint. */
+/** The initial state of a run: fresh weights, a folder's weights, or its newest checkpoint. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Checkpoint, restoreCheckpoint } from '../checkpoint/checkpoint.js';
@@ -10,18 +10,18 @@ import { initializeWeights, type TrainingEngine } from '../train/engine.js';
 import { type LossScale, LossScaleSchema } from '../train/loss-scale.js';
 import { identityOf, type RunConfig } from '../train/run-config.js';
 import { arenaOf } from './checkpoint-writer.js';
-import type { Job } from './prepare.js';
+import type { TrainingJob } from './prepare.js';
 import type { TrainRequest } from './request.js';
 import { runConfigOf } from './saved-config.js';
 import { noting, progressing, type Tell } from './tell.js';
 
-/** A run to go on with. */
+/** A run to resume. */
 export interface Resumed {
   readonly run: RunDirectory;
   readonly saved: RunConfig;
 }
 
-/** Locks the run. Throws as `RunDirectory.open` and `runConfigOf` do. */
+/** Opens and locks the run at `path`. Throws as `RunDirectory.open` and `runConfigOf` do. */
 export async function openResumed(path: string): Promise<Resumed> {
   const run = await RunDirectory.open(path, 'write');
   try {
@@ -32,8 +32,11 @@ export async function openResumed(path: string): Promise<Resumed> {
   }
 }
 
-/** The step to go on from. Throws LT_RUN_MISMATCH before anything has changed. */
-export async function checkResume({ run, saved }: Resumed, job: Job, tell: Tell): Promise<number> {
+/**
+ * The step to go on from. Throws LT_RUN_MISMATCH, before anything has changed, where the run has other settings or all
+ * its steps.
+ */
+export async function checkResume({ run, saved }: Resumed, job: TrainingJob, tell: Tell): Promise<number> {
   const note = noting(tell);
   const { config: wanted, gpu } = job;
   checkIdentity(run.path, identityOf(saved), identityOf(wanted));
@@ -45,7 +48,7 @@ export async function checkResume({ run, saved }: Resumed, job: Job, tell: Tell)
     );
   const step = found?.state.step ?? 0;
   found?.close();
-  // One that was ended after its last step may have reports to write still.
+  // A run that was killed after its last step may still have to write its report.
   if (step > wanted.totalSteps || (step === wanted.totalSteps && run.isDone()))
     throw new LantrainError(
       'LT_RUN_MISMATCH',
@@ -54,7 +57,7 @@ export async function checkResume({ run, saved }: Resumed, job: Job, tell: Tell)
   return step;
 }
 
-/** The state after step `from`, and the run as it was then. */
+/** Loads the state after step `from`, and cuts the run's files back to that step. */
 export async function restore(run: RunDirectory, engine: TrainingEngine, from: number): Promise<void> {
   const { found } = await run.latest();
   if (found) {
@@ -68,7 +71,7 @@ export async function restore(run: RunDirectory, engine: TrainingEngine, from: n
   await run.cutBack(from);
 }
 
-/** Throws LT_CHECKPOINT_CORRUPT where a checkpoint of a run in mixed precision has none. */
+/** The loss scale in a checkpoint of mixed precision. Throws LT_CHECKPOINT_CORRUPT where there is none. */
 function lossScaleOf({ path, state }: Checkpoint): LossScale {
   const parsed = LossScaleSchema.safeParse(state.trainer.lossScale);
   if (parsed.success) return parsed.data;
@@ -78,7 +81,7 @@ function lossScaleOf({ path, state }: Checkpoint): LossScale {
   );
 }
 
-/** Fresh weights, or those of the folder `init`. */
+/** Writes fresh weights, or the weights in the folder `init`, into the engine. */
 export async function beginState(engine: TrainingEngine, config: RunConfig, init: string | undefined): Promise<void> {
   if (init === undefined) return initializeWeights(engine, config.options.weights, config.options.seed);
   const model = await openModel(init);
@@ -92,13 +95,15 @@ export async function beginState(engine: TrainingEngine, config: RunConfig, init
 
 type Naming = Pick<TrainRequest, 'out' | 'preset' | 'init'>;
 
-/** At `out`, else under the first free name, which another process may have taken since it was first looked for. */
+/**
+ * Makes the run at `out`, else under the first free name; another process may have taken a name since the last look.
+ */
 export function createRun(request: Naming, config: RunConfig): Promise<RunDirectory> {
   if (request.out !== undefined) return RunDirectory.create(request.out, config);
   return RunDirectory.createFirst(freeNames(request), config);
 }
 
-/** Those of `runs/<preset>-1`, `-2` ... that are free. */
+/** The free paths among `runs/<preset>-1`, `runs/<preset>-2` and so on. */
 export function* freeNames({ preset, init }: Naming): Generator<string, never> {
   const base = preset ?? (init === undefined ? 'tiny' : 'run');
   for (let n = 1; ; n++) {

@@ -1,29 +1,31 @@
 import { LantrainError } from '../errors.js';
 import type { RunHooks } from './events.js';
 
-/** A run whose loop has begun, as far as ending it is concerned. */
+/** What ending a run needs of it once its loop has begun. */
 export interface StoppableRun {
   /** Saves the last finished step at once. */
   save(): Promise<unknown>;
-  /** Gives up what is in hand; the last finished step is saved. */
+  /** Gives up the current step; the last finished step is saved. */
   abandon(): void;
   /** Ends the run with an error; the last finished step is saved. */
   fail(why: Error): void;
-  /** Whether it waits for workers: then no step ends by itself. */
+  /** Whether it waits for workers: then no step ends. */
   waits(): boolean;
-  /** After how long a step that does not end is given up; undefined: never by itself. */
+  /** Milliseconds after which a step that does not end is given up; undefined: never. */
   readonly patienceMs?: number;
-  /** Told once, when the end is asked for. `now`: what is in hand is given up. */
+  /** Called once, when the end is asked for. `now`: the current step is given up. */
   onStop(now: boolean): void;
 }
 
-/** A step that goes on for so long after the end was asked for is no reason to risk those that are done. */
+/**
+ * A step that goes on for this long after the end was asked for must not put the finished ones at risk: they are saved.
+ */
 const SAVE_AFTER_MS = 2_000;
 
 /**
- * The end of one run, whoever asks for it: its host by `signal`, or its page. After that the run ends with the step in
- * hand. If the step takes long, the steps before it are saved meanwhile; where others compute it, time gives it up. `haste`
- * gives it up at once.
+ * The request to end one run, by its host (`signal`) or by its page. The run then ends with the current step. If that
+ * step takes long, the steps before it are saved meanwhile. Where other processes compute the step, it is given up
+ * after a time. `haste` gives it up at once.
  */
 export class StopRequest {
   readonly #controller = new AbortController();
@@ -39,7 +41,7 @@ export class StopRequest {
     this.#follow(hooks.haste, () => this.#hurry());
   }
 
-  /** Aborted once the end is asked for; its reason is an LT_RUN_STOPPED, or what `haste` was aborted with. */
+  /** Aborted once the end is asked for. Its reason is LT_RUN_STOPPED, or the error that `fail` was given. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
@@ -52,7 +54,7 @@ export class StopRequest {
     });
   }
 
-  /** The end is asked for. */
+  /** Asks for the end. */
   ask(): void {
     if (this.signal.aborted) return;
     const why = this.#failure ?? new LantrainError('LT_RUN_STOPPED', 'the run was stopped before its first step');
@@ -71,7 +73,7 @@ export class StopRequest {
     }
   }
 
-  /** The loop begins. Throws where the end was asked for before. */
+  /** The loop begins. Throws the signal's reason where the end was asked for before. */
   begin(run: StoppableRun): void {
     this.signal.throwIfAborted();
     this.#run = run;
@@ -82,7 +84,7 @@ export class StopRequest {
     if (this.signal.aborted) this.#abandon();
   }
 
-  /** Ends the run with an error; before its loop, with no other way out. */
+  /** Ends the run with an error, also before its loop. */
   fail(why: Error): void {
     if (this.#run !== undefined) {
       this.#run.fail(why);
@@ -92,7 +94,7 @@ export class StopRequest {
     this.ask();
   }
 
-  /** The run has ended: nothing is listened to any more. */
+  /** The run has ended: removes listeners and timers. */
   release(): void {
     this.#over.abort();
     for (const timer of this.#timers) clearTimeout(timer);

@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { z } from 'zod';
-import { cacheFolder, writeWhole } from '../data/cache-folder.js';
+import { cacheFolder, writeCacheFile } from '../data/cache-folder.js';
 import { LantrainError } from '../errors.js';
 import { reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
@@ -15,7 +15,7 @@ import type { Plan } from '../model/plan.js';
 import { type Product, trainingProducts } from '../model/products.js';
 import type { BatchShape } from '../model/shape.js';
 import { version } from '../node/version.js';
-import { type Entry, holdContest, winnerOf } from './contest.js';
+import { type CandidateResult, holdContest, winnerOf } from './contest.js';
 import {
   flopsOf,
   hasLongShots,
@@ -25,22 +25,22 @@ import {
   withVariants,
 } from './matmul-contest.js';
 
-/** All contests of a model together may take so long. By itself, tuning must not be felt much. */
+/** Time for all contests of a model together: where the user asked for tuning, and where commands tune unasked. */
 const ASKED_MS = 40_000;
 const OWN_MS = { software: 8_000, hardware: 20_000 };
 
-const EntrySchema: z.ZodType<Entry> = z.object({
+const CandidateResultSchema: z.ZodType<CandidateResult> = z.object({
   candidate: z.string().refine(isMatmulVariant),
   examined: z.object({ wrong: z.string().optional(), equal: z.boolean() }).optional(),
   milliseconds: z.number().positive().optional(),
 });
 
-const CacheSchema = z.object({ contests: z.record(z.string(), z.array(EntrySchema).min(1)) });
+const CacheSchema = z.object({ contests: z.record(z.string(), z.array(CandidateResultSchema).min(1)) });
 
-/** What came of one shape class. */
+/** The result for one shape class. */
 export interface Tuned {
   readonly product: Product;
-  readonly entries: readonly Entry[];
+  readonly entries: readonly CandidateResult[];
   readonly winner: string | undefined;
 }
 
@@ -49,20 +49,23 @@ export interface TuningRequest {
   readonly shaders: ShaderTexts;
   readonly model: ModelConfig;
   readonly shape: BatchShape;
-  /** What to be better than. */
+  /** The plan to improve on. */
   readonly plan: Plan;
-  /** Also variants whose bits are others than the plan's. */
+  /** Also tries variants whose bits differ from the plan's. */
   readonly anyBits: boolean;
-  /** Also where candidates were left untried before, for want of time. */
+  /** Also tunes shape classes of which some candidates are untried because the time was up before. */
   readonly again?: boolean;
-  /** How long it may take, where that is not what commands take. */
+  /** Time for all contests together; by default what commands take. */
   readonly budgetMs?: number;
-  /** Told before each contest that is held now, not for what the cache knows. */
+  /** Called before each contest that is held now; results from the cache are not counted. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly onNote?: (line: string) => void;
 }
 
-/** The best plan found on this adapter, now or before. Throws LT_GPU_ERROR where a kernel of `plan` computes wrongly. */
+/**
+ * The best plan found on this adapter, now or before, from the user's cache. Throws LT_GPU_ERROR where a kernel of
+ * `plan` computes wrongly and no other may replace it.
+ */
 export async function tune(request: TuningRequest): Promise<{ readonly plan: Plan; readonly tuned: readonly Tuned[] }> {
   const { gpu, shaders, model, shape, plan, anyBits, again, onProgress, onNote } = request;
   const cache = openCache(gpu, shaders, onNote);
@@ -74,11 +77,11 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
     return matmulCandidates(gpu.adapter, product, base, anyBits).length > 0;
   };
   const isOpen = (product: Product) => {
-    const entries: readonly Entry[] | undefined = cache.contests[keyOf(product)];
+    const entries: readonly CandidateResult[] | undefined = cache.contests[keyOf(product)];
     return entries === undefined || (again && entries.some(({ examined }) => examined === undefined));
   };
   const open = products.filter((product) => isContested(product) && isOpen(product));
-  // Long shots get one class, the last, when all others are settled.
+  // Long shots are tried for the last class only, when all others are settled.
   const longShot = anyBits && hasLongShots(gpu.adapter) ? products.at(-1) : undefined;
   const kernels = new KernelCache(gpu, shaders);
   const own = gpu.adapter.software ? OWN_MS.software : OWN_MS.hardware;
@@ -89,8 +92,8 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
     onProgress?.(i, open.length);
     const contest = await MatmulContest.open(kernels, plan, product, anyBits, product === longShot);
     try {
-      const share = Math.max(0, end - now()) / (open.length - i);
-      cache.contests[keyOf(product)] = await holdContest(contest, share, now);
+      const budgetMs = Math.max(0, end - now()) / (open.length - i);
+      cache.contests[keyOf(product)] = await holdContest(contest, budgetMs, now);
     } finally {
       contest.close();
     }
@@ -127,16 +130,16 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
 }
 
 interface TuningCache {
-  readonly contests: Record<string, readonly Entry[]>;
+  readonly contests: Record<string, readonly CandidateResult[]>;
   save(): Promise<void>;
 }
 
-/** What was found on this adapter with this driver by these shaders. */
+/** The cached results of this adapter and driver with these shaders. */
 function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: string) => void): TuningCache {
   const identity = JSON.stringify([version(), adapter, Object.entries(shaders).sort()]);
   const name = createHash('sha256').update(identity).digest('hex').slice(0, 24);
   const path = join(cacheFolder(), 'tuning', `${name}.json`);
-  let contests: Record<string, readonly Entry[]> = {};
+  let contests: Record<string, readonly CandidateResult[]> = {};
   if (existsSync(path))
     try {
       contests = CacheSchema.parse(JSON.parse(readRegular(path).toString('utf8'))).contests;
@@ -148,7 +151,7 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
     async save() {
       const text = JSON.stringify({ adapter: adapterTitle(adapter), contests: this.contests }, null, 1);
       try {
-        await writeWhole(path, (fd) => writeFileSync(fd, text));
+        await writeCacheFile(path, (fd) => writeFileSync(fd, text));
       } catch (error) {
         onNote?.(`tuning is not remembered: ${reason(error)}`);
       }
@@ -156,8 +159,8 @@ function openCache({ adapter }: Gpu, shaders: ShaderTexts, onNote?: (line: strin
   };
 }
 
-/** Whether commands tune by themselves: not where LANTRAIN_TUNE=off says so. */
-export function tunesByItself(): boolean {
+/** Whether commands tune unasked: always, unless LANTRAIN_TUNE is `off`. */
+export function tunesUnasked(): boolean {
   return process.env.LANTRAIN_TUNE !== 'off';
 }
 
@@ -183,7 +186,7 @@ export function tuningTable(tuned: readonly Tuned[]): string {
   return lines.join('\n');
 }
 
-/** How many are computed at once, where it is more than one. */
+/** ` x 4` where four products are computed at once; empty for one. */
 function times({ stack = 1 }: Product): string {
   return stack > 1 ? ` x ${stack}` : '';
 }

@@ -4,7 +4,7 @@ import { readMetrics } from '../report/metrics.js';
 import type { RunConfig } from '../train/run-config.js';
 import { settingsOf } from './run-facts.js';
 
-/** Writes report.html of a run as far as it has come. */
+/** Writes report.html from the events that the run has so far. */
 export async function writeReport(run: RunDirectory, config: RunConfig): Promise<void> {
   const { htmlReport } = await import('../report/report.js');
   await run.writeReport(

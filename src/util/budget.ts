@@ -1,6 +1,6 @@
 /**
- * What somebody may use up: so much a second, and `burst` at once after a time of rest. Who has used up more is in debt
- * and has to wait.
+ * A token bucket: `perSecond` is refilled a second, up to `burst`. A holder that has used more is in debt and must
+ * wait.
  */
 export class Budget {
   #left: number;
@@ -15,7 +15,7 @@ export class Budget {
     this.#at = now;
   }
 
-  /** A negative amount is earned. */
+  /** Uses `amount`; a negative amount is given back. */
   charge(amount: number, now = performance.now()): void {
     this.#refill(now);
     this.#left -= amount;
@@ -27,7 +27,7 @@ export class Budget {
     return this.#left >= 0 ? 0 : (-1000 * this.#left) / this.perSecond;
   }
 
-  /** Whether it is as if it had never been used. */
+  /** Whether it is full, as if it had never been used. */
   isWhole(now = performance.now()): boolean {
     this.#refill(now);
     return this.#left === this.burst;
@@ -39,7 +39,7 @@ export class Budget {
   }
 }
 
-/** One budget a person. Forgets those that are whole again, so that strangers do not fill memory. */
+/** One budget for each person. Forgets full ones, so that strangers cannot fill memory. */
 export class PersonBudgets {
   readonly #budgets = new Map<string, Budget>();
 
@@ -59,7 +59,7 @@ export class PersonBudgets {
     return budget;
   }
 
-  /** Of those that are in use, the oldest goes if all of them are. */
+  /** Forgets full budgets; the oldest one where none is full. */
   #forget(): void {
     const now = performance.now();
     for (const [person, budget] of this.#budgets) if (budget.isWhole(now)) this.#budgets.delete(person);

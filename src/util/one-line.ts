@@ -1,6 +1,6 @@
 /**
- * What an error, or a text, says in one line. Names and values in it come from anywhere, and a terminal is not to obey
- * them: control characters become spaces.
+ * An error's message, or a text, in one line: control characters become spaces. Names and values in it may come from
+ * anywhere, and a terminal must not obey them.
  */
 export function oneLine(said: unknown): string {
   const text = typeof said === 'string' ? said : ((said as Partial<Error> | undefined)?.message ?? String(said));

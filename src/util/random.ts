@@ -28,7 +28,7 @@ export function threefry(key: Key, c0: number, c1: number): [number, number] {
   return [x0 >>> 0, x1 >>> 0];
 }
 
-/** The purposes that draw random numbers; each has a stream of its own. */
+/** The purposes of random numbers. Each has its own stream. */
 export const Stream = { weights: 1, shuffle: 2, dropout: 3, sampling: 4, probe: 5 } as const;
 
 /** The key of stream `purpose` under `seed` (an integer below 2^53), narrowed by `a` and `b` (step, epoch, site ...). */
@@ -66,7 +66,7 @@ export function fillUniform(key: Key, out: Float32Array, bound: number): void {
   }
 }
 
-/** The permutation of 0 .. n-1 that `key` gives (Fisher-Yates from the end). */
+/** The permutation of 0 .. n-1 under `key` (Fisher-Yates from the end). */
 export function permutation(key: Key, n: number): Uint32Array {
   const order = Uint32Array.from({ length: n }, (_, i) => i);
   for (let i = n - 1; i > 0; i--) {

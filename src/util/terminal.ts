@@ -5,19 +5,19 @@ type Output = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly colum
 const unguarded = new WeakMap<NodeJS.WritableStream, Output>();
 
 /**
- * From here on all text that is written to `stream`, by whom ever, is made printable: no caller can forget it. Also where
- * `stream` is a file or a pipe, since what is in there is looked at on a terminal.
+ * From now on all text that any code writes to `stream` is made printable, so no caller can forget it. This holds for
+ * files and pipes too, since their contents are shown on a terminal later.
  */
 export function guardTerminal(stream: NodeJS.WritableStream): void {
   if (unguarded.has(stream)) return;
-  const write = stream.write as (...parts: unknown[]) => boolean;
-  const raw = (...parts: unknown[]) => write.apply(stream, parts);
+  const write = stream.write as (...args: unknown[]) => boolean;
+  const raw = (...args: unknown[]) => write.apply(stream, args);
   unguarded.set(stream, Object.create(stream, { write: { value: raw } }));
   stream.write = (chunk: unknown, ...more: unknown[]) =>
     raw(typeof chunk === 'string' ? printable(chunk) : chunk, ...more);
 }
 
-/** `stream` for who moves the cursor, such as a progress bar: what it writes is not made printable. */
+/** `stream` for code that moves the cursor, such as a progress bar: what is written to it is not made printable. */
 export function withCursor<S extends NodeJS.WritableStream>(stream: S): S {
   return (unguarded.get(stream) as S | undefined) ?? stream;
 }

@@ -2,21 +2,24 @@ import type { z } from 'zod';
 
 export type Validated<T> =
   | { readonly ok: true; readonly data: T }
-  /** `wrong`: every fault with its place, in one line. `place` and `words`: the first one. */
-  | { readonly ok: false; readonly wrong: string; readonly place: string; readonly words: string };
+  /**
+   * `wrong`: the faults with their paths, in one line. `path` (dotted, empty for the value itself) and `words`: the
+   * first fault.
+   */
+  | { readonly ok: false; readonly wrong: string; readonly path: string; readonly words: string };
 
-/** So many faults are told; a file that has more is another kind of file. */
+/** Faults that are listed; a file with more is probably of another kind. */
 const MOST_FAULTS = 3;
 
 /**
- * `value` as `schema` wants it, or what is wrong with it in words that go on from its name: `must be at least 1`. A
- * schema's own messages stand; zod's are never shown to a user.
+ * `value` parsed by `schema`, or its faults in words that continue a sentence after its name: `must be at least 1`. A
+ * schema's own messages are used; zod's are never shown to a user.
  */
 export function validate<T>(schema: z.ZodType<T>, value: unknown): Validated<T> {
   const parsed = schema.safeParse(value, { error: wordsOf });
   if (parsed.success) return { ok: true, data: parsed.data };
-  const faults = parsed.error.issues.map(({ path, message }) => ({ place: path.join('.'), words: message }));
-  const told = faults.slice(0, MOST_FAULTS).map(({ place, words }) => `${place || 'it'} ${words}`);
+  const faults = parsed.error.issues.map(({ path, message }) => ({ path: path.join('.'), words: message }));
+  const told = faults.slice(0, MOST_FAULTS).map(({ path, words }) => `${path || 'it'} ${words}`);
   const more = faults.length > told.length ? [`and ${faults.length - told.length} more`] : [];
   return { ok: false, wrong: [...told, ...more].join('; '), ...faults[0] };
 }

@@ -1,6 +1,5 @@
 /**
- * What the page and the process that serves it say to each other, as JSON in WebSocket texts; both sides import this
- * one file.
+ * The messages between the page and the process that serves it: JSON in WebSocket texts. Both sides import this file.
  *
  *     page                                    server
  *     hello (nonce, whether as admin)    ->
@@ -12,32 +11,32 @@
  *     control (admin)                    ->
  *                                       <-    answer
  *
- * The tokens themselves are never sent. Nothing but the challenge goes to who has not proved the join token.
+ * The tokens themselves are never sent. A page that has not proved the join token gets only the challenge.
  */
 import * as z from 'zod';
 import { printable } from '../util/printable.js';
 
-/** Counts every change of a message. */
+/** Raised with every change of a message. */
 export const WATCH_VERSION = 2;
 export const WATCH_PATH = '/watch';
 
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.number().int().min(0);
-/** JSON has no NaN: what is not finite or not known is null. */
+/** JSON has no NaN: values that are not finite or unknown are null. */
 const real = z.number().nullable();
-/** UTF-16 units of a text that a page shows: no sample is as long. */
+/** UTF-16 units of a text on the page: more than any sample has. */
 const LONGEST_TEXT = 100_000;
-/** Whatever a page is told is text that others caused: names, samples, reasons. */
+/** Text that others caused: names, samples, reasons. It is made printable. */
 const text = z.string().transform((said) => printable(said.slice(0, LONGEST_TEXT)));
 
 const ACTIONS = ['pause', 'resume', 'checkpoint', 'stop', 'drop'] as const;
 export type Action = (typeof ACTIONS)[number];
 
-/** The step, or the bucket of consecutive steps, of each entry; all columns are of one length. */
+/** Columns of equal length. An entry is a step or a bucket of consecutive steps. */
 const Columns = z.object({
   /** The last step of the bucket. */
   step: z.array(count),
-  /** Time spent in steps up to there; evaluations, pauses and waiting for workers do not count. */
+  /** Seconds spent in steps so far, without evaluations, pauses and waiting for workers. */
   seconds: z.array(real),
   loss: z.array(real),
   lossMin: z.array(real),
@@ -68,12 +67,12 @@ const WORKER_STATES = [
   'uploading',
   'evaluating',
   'fenced',
-  // It has taken part and is not there any more.
+  // It took part and has left.
   'left',
 ] as const;
 export type WorkerState = (typeof WORKER_STATES)[number];
 
-/** As which the owner's own adapter stands among the workers: it cannot be dropped. */
+/** The id of the owner's own adapter among the workers. It cannot be dropped. */
 export const OWNER_ID = 0;
 
 const Worker = z.object({
@@ -81,25 +80,25 @@ const Worker = z.object({
   name: text,
   adapter: text,
   bitClass: text,
-  /** What to call its bit class: like no other one of the run. */
+  /** The name of its bit class, unique in the run. */
   bits: text,
-  /** Of the owner's bit class. */
+  /** Whether it has the owner's bit class. */
   exact: z.boolean(),
   state: z.enum(WORKER_STATES),
-  /** Micro-batches that it has in hand, and how many of them are done. */
+  /** Micro-batches of its assignments, and those of them that are done. */
   dealt: count,
   done: count,
-  /** Its part of the tokens of the last seconds, 0 to 1. */
+  /** Its fraction of the tokens of the last seconds, 0 to 1. */
   share: real,
-  /** While at work, by the coordinator's clock. */
+  /** Tokens/s while at work, by the coordinator's clock. */
   tokensPerSecond: real,
   roundTripMs: real,
-  /** In all starts of the run. */
+  /** Tokens in all starts of the run. */
   tokens: count,
 });
 export type WorkerInfo = z.infer<typeof Worker>;
 
-/** Milliseconds of a mean step of the last seconds: of a worker, and of the owner meanwhile. */
+/** Milliseconds of a mean step in the last seconds: of a worker, and of the owner meanwhile. */
 const Split = z.object({
   step: z.number(),
   compute: z.number(),
@@ -112,7 +111,7 @@ const Split = z.object({
 export type Split = z.infer<typeof Split>;
 
 const LogEntry = z.object({
-  /** Milliseconds since 1970; null where it was not kept. */
+  /** Milliseconds since 1970; null where the time is unknown. */
   at: real,
   step: count,
   kind: text,
@@ -123,12 +122,12 @@ export type LogEntry = z.infer<typeof LogEntry>;
 
 const Sample = z.object({ step: count, text });
 export type Sample = z.infer<typeof Sample>;
-const Checkpoint = z.object({ step: count, digest: text, path: text });
-export type Checkpoint = z.infer<typeof Checkpoint>;
+const CheckpointInfo = z.object({ step: count, digest: text, path: text });
+export type CheckpointInfo = z.infer<typeof CheckpointInfo>;
 
 const STATES = ['starting', 'waiting', 'running', 'paused', 'stopping', 'done', 'stopped', 'failed', 'past'] as const;
 export type RunState = (typeof STATES)[number];
-/** In which a run is over. */
+/** States in which a run is over. */
 export const OVER: ReadonlySet<RunState> = new Set(['done', 'stopped', 'failed', 'past']);
 
 const Status = z.object({
@@ -136,17 +135,17 @@ const Status = z.object({
   /** Why it failed. */
   reason: text.optional(),
   step: count,
-  /** Null where nothing goes on, or nothing is known yet. */
+  /** Null while the run does not compute, or where no estimate is known yet. */
   secondsLeft: real,
-  /** Of the last seconds; once the run is over, of all its steps. Null while nothing goes on. */
+  /** Tokens/s of the last seconds; once the run is over, of all its steps. Null while the run does not compute. */
   tokensPerSecond: real,
-  /** The run's tokens/s over the sum of its workers' own; null where there are none. */
+  /** The run's tokens/s over the sum of its workers' tokens/s; null without workers. */
   efficiency: real,
-  /** Workers of other bit classes took part, whether they are still there or not. */
+  /** Whether workers of other bit classes take or took part. */
   mixed: z.boolean(),
-  /** What was used is found wrong: since when, and whose it was. */
+  /** Since when, and from whom, the run has used a wrong result, in words. */
   inexact: text.optional(),
-  /** Whom the step in hand waits for, and for how long. */
+  /** The worker that the current step waits for, and for how long, in words. */
   awaited: text.optional(),
 });
 export type Status = z.infer<typeof Status>;
@@ -162,9 +161,9 @@ const Run = z.object({
   totalSteps: count.min(1),
   tokensPerStep: count.min(1),
   stepsPerEpoch: count.min(1),
-  /** Names and values of the configuration. */
+  /** Pairs of name and value of the configuration. */
   settings: z.array(z.tuple([text, text])),
-  /** Where other machines reach this page, without a token; absent where they do not. */
+  /** The page's URL for other machines, without a token; absent where they cannot reach it. */
   address: text.optional(),
 });
 export type RunFacts = z.infer<typeof Run>;
@@ -173,9 +172,9 @@ export const SERVER_MESSAGES = {
   challenge: z.object({ type: z.literal('challenge'), version: count, nonce: hex }),
   accepted: z.object({ type: z.literal('accepted'), proof: hex, admin: z.boolean() }),
   run: Run,
-  /** `id` 0: all of the run so far, which updates continue. */
+  /** Answer to `range`. `id` 0: the whole run so far, which updates continue. */
   history: z.object({ type: z.literal('history'), id: count, columns: Columns }),
-  /** What is new; lists are continued, but `workers` is whole. */
+  /** The news. Its lists continue the page's, except `workers`, which replaces the page's. */
   update: z.object({
     type: z.literal('update'),
     status: Status,
@@ -185,7 +184,7 @@ export const SERVER_MESSAGES = {
     split: Split.nullable().optional(),
     log: z.array(LogEntry).optional(),
     samples: z.array(Sample).optional(),
-    checkpoints: z.array(Checkpoint).optional(),
+    checkpoints: z.array(CheckpointInfo).optional(),
   }),
   answer: z.object({ type: z.literal('answer'), action: z.enum(ACTIONS), text }),
 } as const;
@@ -193,7 +192,7 @@ export const SERVER_MESSAGES = {
 export const PAGE_MESSAGES = {
   hello: z.strictObject({ type: z.literal('hello'), version: count, nonce: hex, admin: z.boolean() }),
   proof: z.strictObject({ type: z.literal('proof'), proof: hex, adminProof: hex.optional() }),
-  /** Steps `from` to `to` in at most `points` buckets; answered by `history` with the same `id`. */
+  /** Requests steps `from` to `to` in at most `points` buckets. The answer is a `history` with the same `id`. */
   range: z.strictObject({
     type: z.literal('range'),
     id: count,
@@ -209,7 +208,7 @@ export type ServerMessage = Union<typeof SERVER_MESSAGES>;
 export type PageMessage = Union<typeof PAGE_MESSAGES>;
 export type Update = Extract<ServerMessage, { type: 'update' }>;
 
-/** The message in a WebSocket text; undefined for anything else than one of `schemas`. */
+/** The message in a WebSocket text; undefined where it does not match one of `schemas`. */
 function decode<T extends Record<string, z.ZodType>>(schemas: T, data: unknown): Union<T> | undefined {
   if (typeof data !== 'string') return undefined;
   let value: { readonly type?: unknown } | null;
@@ -229,7 +228,7 @@ export const decodeServerMessage = (data: unknown) => decode(SERVER_MESSAGES, da
 
 export type Role = 'watcher' | 'server' | 'admin';
 
-/** What a proof says; begins with other words than those of workers. */
+/** The statement of a page's proof. Its words differ from those of workers' proofs. */
 export function watchStatement(role: Role, pageNonce: Uint8Array, serverNonce: Uint8Array, fingerprint: string) {
   return {
     words: `lantrain watch ${WATCH_VERSION} ${role} ${fingerprint} `,
@@ -237,7 +236,7 @@ export function watchStatement(role: Role, pageNonce: Uint8Array, serverNonce: U
   } as const;
 }
 
-/** `#TOKEN.FINGERPRINT.ADMIN`; the last two may be empty or missing. */
+/** The secrets in a page's link: `#TOKEN.FINGERPRINT.ADMIN`. The last two may be empty or missing. */
 export interface PageSecrets {
   readonly token: string;
   readonly fingerprint: string;

@@ -40,7 +40,7 @@ describe('bench cluster', () => {
         for (const e of events) {
           const n = (key: string) => Number(e[key]);
           expect(n('tokensPerSecond') / ((1000 * SMALL.context * n('batch')) / n('stepMs'))).toBeCloseTo(1, 2);
-          // A worker's parts are the step, to the hundredth of a millisecond that they are told in.
+          // A worker's parts add up to the step, in printed hundredths of a millisecond.
           const parts = ['computeMs', 'uploadMs', 'waitMs', 'downloadMs'].reduce((sum, key) => sum + n(key), 0);
           expect(parts).toBeCloseTo(n('stepMs'), 6);
           if (e.scaling === 'train') continue;

@@ -62,12 +62,12 @@ describe('bench kernels', () => {
     expect(events).toHaveLength(stdout.trim().split('\n').length);
     const kernels = events.map((e) => String(e.kernel));
     for (const name of ['attention.forward', 'layernorm.backward', 'adamw.update']) expect(kernels).toContain(name);
-    // Matrix products run at several sizes, one line each.
+    // Matrix products have one line for each size.
     expect(kernels.filter((k) => k.startsWith('linear weight gradient')).length).toBeGreaterThan(1);
     expect(kernels.some((k) => k.startsWith('head weight gradient'))).toBe(true);
     expect(events.reduce((sum, e) => sum + Number(e.stepShare), 0)).toBeCloseTo(1, 1);
     expect(events.find((e) => e.kernel === 'adamw.update')?.count).toBe(1);
-    // One a layer, for both micro-batches at once or for each.
+    // One for each layer, for both micro-batches at once or for each.
     const launches = (all: typeof events) => all.find((e) => e.kernel === 'attention.forward')?.count;
     expect(launches(events)).toBe(1);
     const single = await lantrain(['bench', 'kernels', ...SMALL_ARGS, '--stack', '1', '--steps', '1', '--json']);

@@ -31,10 +31,10 @@ test('a download that began in the step before is cut to what fits', () => {
 
 test('the parts of any step add up to it, and none is less than nothing', () => {
   const ms = fc.double({ min: 0, max: 1e6, noNaN: true });
-  const said = fc.array(fc.record({ computeMs: ms, uploadMs: ms, downloadMs: ms }), { minLength: 1, maxLength: 5 });
+  const reports = fc.array(fc.record({ computeMs: ms, uploadMs: ms, downloadMs: ms }), { minLength: 1, maxLength: 5 });
   fc.assert(
-    fc.property(ms, said, (stepMs, said) => {
-      const parts = stepParts(stepMs, said);
+    fc.property(ms, reports, (stepMs, reports) => {
+      const parts = stepParts(stepMs, reports);
       expect(sum(parts)).toBeCloseTo(Math.round(100 * stepMs) / 100, 6);
       for (const part of Object.values(parts)) expect(part).toBeGreaterThanOrEqual(0);
     }),

@@ -36,7 +36,7 @@ replaceBuiltin(files, {
   },
 });
 
-/** The same for what is written at once, of which as much as there is room for is written. */
+/** The same for synchronous writes, which write as much as there is room for. */
 const lines = { left: Number.POSITIVE_INFINITY };
 const { writeSync } = fs;
 function writeWhatFits(fd: number, bytes: Uint8Array, from = 0, count = bytes.length - from): number {

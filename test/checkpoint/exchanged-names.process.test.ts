@@ -11,11 +11,11 @@ import { replaceBuiltin } from '../replace-builtin.js';
 import { scratch, state, TINY } from './helpers.js';
 import { Outside, type Plant, plant } from './plants.js';
 
-/** Called with the path of a file at the last moment before it is opened: another process may be so fast. */
+/** Called with the path of a file just before it is opened, as a fast process might act. */
 const last = { moment: undefined as ((path: string) => void) | undefined };
 const tell = (path: unknown) => {
   const { moment } = last;
-  // What it does itself opens files as well.
+  // The callback opens files too.
   last.moment = undefined;
   moment?.(String(path));
   last.moment = moment;
@@ -55,7 +55,7 @@ afterEach(() => {
   expect(outside.snapshot(), 'what lies outside of the run').toEqual(before);
 });
 
-/** Plants in the place of a name of the run just before it is opened. */
+/** Replaces a name of the run by a plant just before it is opened. */
 function exchange(name: string, what: Plant): void {
   last.moment = (path) => {
     if (path === join(run, name)) plant(run, name, what, outside);

@@ -30,7 +30,7 @@ const filled = (value: number, ...shape: number[]) => ({
   values: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(value),
 });
 const layered = (name: string) => (name === 'lm_head.weight' ? name : `transformer.${name}`);
-/** What transformers saves of a model without these biases. */
+/** The biases that transformers saves for a model without them. */
 const biases = (value: number, layers = TINY.layers) =>
   Object.fromEntries(
     Array.from({ length: layers }, (_, i) => [`transformer.h.${i}.attn.c_attn.bias`, filled(value, 3 * TINY.width)]),

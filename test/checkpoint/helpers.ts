@@ -19,7 +19,7 @@ export const TINY: ModelConfig = {
   qkvBias: false,
 };
 
-/** A fresh directory that goes after the test. */
+/** A new folder, removed after the test. */
 export function scratch(): string {
   const dir = mkdtempSync(join(tmpdir(), 'lantrain-checkpoint-'));
   made.push(dir);
@@ -30,7 +30,7 @@ afterEach(() => {
   for (const dir of made.splice(0)) rmSync(dir, { recursive: true, force: true });
 });
 
-/** Values of a made-up state that differ by part, tensor, place and `salt`. */
+/** Values of a made-up state, different for each part, tensor, index and `salt`. */
 export function state(config: ModelConfig, salt = 0) {
   const list = parameters(config);
   return (part: StatePart, name: string): Float32Array => {
@@ -40,7 +40,7 @@ export function state(config: ModelConfig, salt = 0) {
   };
 }
 
-/** The error that `act` ends with, which must be of this code and one line. */
+/** Expects `act` to fail with this code and a message of one line. Resolves with the message. */
 export async function failure(code: ErrorCode, act: () => unknown): Promise<string> {
   try {
     await act();

@@ -13,7 +13,7 @@ afterEach(() => {
   for (const child of children.splice(0)) child.kill('SIGKILL');
 });
 
-/** Another process that opens the run to write it, and stays; what it says of that. */
+/** Another process that opens the run to write it and stays. `said`: its answer. */
 async function other(path: string): Promise<{ readonly child: ChildProcess; readonly said: string }> {
   const module = JSON.stringify(resolve('dist/src/checkpoint/run.js'));
   const script = `

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { writeModel } from '../../src/checkpoint/huggingface.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
-import { writeWhole } from '../../src/data/cache-folder.js';
+import { writeCacheFile } from '../../src/data/cache-folder.js';
 import { checkWritableFile } from '../../src/files/atomic.js';
 import { makeFolder } from '../../src/files/files.js';
 import { failure, scratch, state, TINY } from './helpers.js';
@@ -25,7 +25,7 @@ describe('runs without a name of their own', () => {
     const dir = scratch();
     function* paths() {
       for (const name of ['a', 'b', 'c']) {
-        // An empty folder is another's that has just begun.
+        // An empty folder may belong to another run that has just begun.
         if (name === 'a') mkdirSync(join(dir, name));
         if (name === 'b') writeFileSync(join(dir, name), '');
         yield join(dir, name);
@@ -65,7 +65,7 @@ describe('a run that fails before it begins leaves nothing', () => {
     const run = await RunDirectory.create(join(dir, 'deep/runs/a'), CONFIG);
     await run.discard();
     expect(readdirSync(dir)).toEqual(['mine']);
-    // A folder that was there before stays.
+    // A folder that existed before is kept.
     await (await RunDirectory.create(join(dir, 'mine'), CONFIG)).discard();
     expect(readdirSync(dir, { recursive: true })).toEqual(['mine']);
   });
@@ -127,12 +127,12 @@ describe('a folder', () => {
       const at = (path) => import(${JSON.stringify(`${resolve('dist/src')}/`)} + path);
       const model = ${JSON.stringify(TINY)};
       Promise.all([at('checkpoint/run.js'), at('checkpoint/huggingface.js'), at('data/cache-folder.js')]).then(
-        async ([{ RunDirectory }, { writeModel }, { writeWhole }]) => {
+        async ([{ RunDirectory }, { writeModel }, { writeCacheFile }]) => {
           try { RunDirectory.checkFree('runs/a'); } catch (error) { tell(error); }
           await RunDirectory.create('runs/a', { version: '1', model }).catch(tell);
           await RunDirectory.createFirst(['runs/a', 'runs/b'], { version: '1', model }).catch(tell);
           await writeModel('out/model', model, () => new Float32Array()).catch(tell);
-          await writeWhole('cache/tuning/x', () => {}).catch(tell);
+          await writeCacheFile('cache/tuning/x', () => {}).catch(tell);
         });`;
     const gone = join(scratch(), 'gone');
     mkdirSync(gone);
@@ -162,7 +162,7 @@ describe('a folder', () => {
       expect(await failure('LT_RUN_WRITE', () => RunDirectory.create(run, CONFIG))).toBe(`cannot write ${run}: ${why}`);
       const writing = () => writeModel(model, TINY, (name) => state(TINY)('weights', name));
       expect(await failure('LT_RUN_WRITE', writing)).toBe(`cannot write ${model}: ${why}`);
-      expect(await failure('LT_RUN_WRITE', () => writeWhole(cache, () => {}))).toContain(why);
+      expect(await failure('LT_RUN_WRITE', () => writeCacheFile(cache, () => {}))).toContain(why);
     } finally {
       execFileSync('umount', [mount]);
     }

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { RunDirectory } from '../../src/checkpoint/run.js';
-import { writeWhole as writeCache } from '../../src/data/cache-folder.js';
+import { writeCacheFile } from '../../src/data/cache-folder.js';
 import { LantrainError } from '../../src/errors.js';
 import { writeWhole } from '../../src/files/atomic.js';
 import { removeQuietly, systemFailure } from '../../src/files/files.js';
@@ -60,7 +60,7 @@ beforeEach(() => {
 });
 afterEach(() => expect(outside.snapshot(), 'what lies outside of the run').toEqual(before));
 
-/** All that a command writes into a run that goes on, in its order. */
+/** Everything that a command writes into a resumed run, in order. */
 async function goOn(path: string): Promise<void> {
   const opened = await RunDirectory.open(path, 'write');
   try {
@@ -85,7 +85,7 @@ async function writeAll(opened: RunDirectory): Promise<void> {
   await opened.writeReport('<html></html>');
 }
 
-/** The code and the line of an error that is one of ours; undefined where all went well. */
+/** The LantrainError that `act` throws; undefined where it succeeds. */
 async function outcome(act: () => Promise<unknown>): Promise<LantrainError | undefined> {
   try {
     await act();
@@ -117,7 +117,7 @@ test.skipIf(SYSTEM === 'win32').each(Object.keys(PLANTS) as Plant[])(
       const planted = contentsOf(run);
       const refused = await outcome(() => goOn(run));
       if (ALWAYS_REFUSED.includes(what) && !isHarmless(name, what)) {
-        // A config.json that leads to nothing is none.
+        // A config.json that is a dangling link counts as missing.
         const isMissing = name === 'config.json' && what === 'a link to nothing';
         expect(refused?.code, name).toBe(isMissing ? 'LT_RUN_MISSING' : 'LT_RUN_FOREIGN');
         if (!isMissing) expect(refused?.message).toContain(`cannot use ${join(run, name)}: it `);
@@ -191,7 +191,7 @@ describe('what is not a file or folder of this user', () => {
         `${join(run, name)}: it belongs to user 12345`,
       );
       expect(contentsOf(run)).toEqual(planted);
-      // Whoever only reads may read what others wrote.
+      // Reading is allowed for files of other users.
       (await RunDirectory.open(run, 'read')).close();
       chownSync(join(run, name), 0, 0);
     }
@@ -219,7 +219,7 @@ describe.skipIf(SYSTEM === 'win32')('the directory that the user names', () => {
       const opened = await RunDirectory.open(path, 'write');
       expect(opened.path).toBe(path);
       expect(opened.root).toBe(run);
-      // Wherever the link leads by now.
+      // The link leads elsewhere by now.
       rmSync(join(dir, 'link'));
       symlinkSync(join(outside.path, 'folder'), join(dir, 'link'));
       (await opened.latest()).found?.close();
@@ -324,7 +324,7 @@ describe.skipIf(SYSTEM === 'win32')('a file that is replaced elsewhere', () => {
     const text = 'whole';
     for (const [name, write] of [
       ['plan.json', (path: string) => writeWhole(path, (file) => file.writeFile(text))],
-      ['ids.tokens', (path: string) => writeCache(path, (fd) => writeFileSync(fd, text))],
+      ['ids.tokens', (path: string) => writeCacheFile(path, (fd) => writeFileSync(fd, text))],
     ] as const) {
       const path = join(dir, name);
       for (const one of [path, `${path}.partial`, `${path}.0123456789ab.tmp`])

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Every file and folder below a run that this version or 0.1.0 writes or removes, with a checkpoint of step 4. */
+/** All files and folders of a run that this version or 0.1.0 writes or removes, with a checkpoint of step 4. */
 export const NAMES: readonly string[] = [
   ...['config.json', 'metrics.jsonl', 'samples.txt', 'loss.svg', 'report.html'].flatMap((name) => [
     name,
@@ -33,7 +33,7 @@ export const NAMES: readonly string[] = [
   ]),
 ];
 
-/** Files and folders that no command has any business with. */
+/** Files and folders that no command may touch. */
 export class Outside {
   readonly path: string;
 
@@ -68,14 +68,14 @@ export const PLANTS = {
   'a link to a folder': (path: string, outside: Outside) => symlinkSync(join(outside.path, 'folder'), path),
   'a link to nothing': (path: string, outside: Outside) => symlinkSync(join(outside.path, 'new'), path),
   'a second name of a file': (path: string, outside: Outside) => linkSync(join(outside.path, 'linked'), path),
-  // A second name of it, for it takes a process to make one.
+  // A second name of one pipe, because making a pipe needs a process.
   'a pipe': (path: string, outside: Outside) => linkSync(join(outside.path, 'pipe'), path),
   'a folder': (path: string) => mkdirSync(join(path, 'deep'), { recursive: true }),
   'a file': (path: string) => writeFileSync(path, 'x'),
 } satisfies Record<string, (path: string, outside: Outside) => void>;
 export type Plant = keyof typeof PLANTS;
 
-/** Puts a plant at a name of a run, in the place of whatever is there. */
+/** Puts a plant at a name of a run and replaces what is there. */
 export function plant(run: string, name: string, what: Plant, outside: Outside): void {
   const path = join(run, name);
   rmSync(path, { recursive: true, force: true });

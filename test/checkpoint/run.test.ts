@@ -151,7 +151,7 @@ describe('a checkpoint', () => {
     expect(readdirSync(run.checkpoints)).toHaveLength(4);
     expect(steps(run)).toEqual([2]);
     expect(partial()).toHaveLength(3);
-    // Whoever crashed holds it no more.
+    // A crashed process does not hold the lock.
     run.close();
     await RunDirectory.open(run.path, 'write');
     // Another process may be making that lock just now.

@@ -31,13 +31,13 @@ afterEach(() => {
   for (const name of ['copy', 'out']) rmSync(at(name), { recursive: true, force: true });
 });
 
-/** Words of zod, Node, JSON.parse and Dawn, which no user is to read. */
+/** Words of zod, Node, JSON.parse and Dawn, which users must not see. */
 const FOREIGN =
   /unexpected error|Invalid input|Too (small|big)|expected \w+, received|Unexpected (token|end)|JSON at|ENO\w+: |EISDIR: |syscall|open '|\[object|undefined|NaN|\n\s+at /;
 
 async function expectRefused(args: readonly string[], message: RegExp, codes = [1, 2]): Promise<void> {
   const code = await runCommandLine(args);
-  // Before it, warnings may tell of what was passed over.
+  // Warnings on ignored values may come before it.
   const lines = printed.trim().split('\n');
   expect(lines.at(-1), printed).toMatch(message);
   expect(lines.filter((line) => line.startsWith('error'))).toHaveLength(1);

@@ -2,7 +2,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'no
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { COORDINATOR_MESSAGES, type Message } from '../../cluster/protocol/protocol.js';
-import { RunConfig } from '../../src/checkpoint/identity.js';
+import { RunIdentity } from '../../src/checkpoint/identity.js';
 import { openSafetensors } from '../../src/checkpoint/safetensors.js';
 import { BOUNDS, checkModel, type ModelConfig, ModelSchema } from '../../src/model/config.js';
 import { parameterCount } from '../../src/model/parameters.js';
@@ -16,11 +16,11 @@ const folder = workFolder();
 const at = (...names: string[]) => join(folder.path, ...names);
 afterAll(() => folder.remove());
 
-/** Lists of a thousand million layers would take gigabytes, and a minute. */
+/** A list of a thousand million layers would take gigabytes and a minute. */
 const MOST_MEGABYTES = 300;
 const ENDS_IN_MS = 30_000;
 
-/** In little memory: where it takes more, Node aborts it and says so on standard error. */
+/** Runs in little memory. Where it needs more, Node aborts with a message on standard error. */
 const command = (args: readonly string[]) =>
   lantrain(args, {
     cwd: folder.path,
@@ -67,7 +67,7 @@ describe('one schema of shapes', () => {
         const count = parameterCount(model);
         expect(count).toBeGreaterThan(BOUNDS.parameters);
         expect(at(model)).toContain(`${count.toPrecision(3)} parameters`);
-        // The largest number of layers that is let through is that of the list, too.
+        // The bound counts parameters by a formula, which must agree with the list of parameters.
         const layers = [...Array(400).keys()].findLast((n) => n > 0 && at({ ...model, layers: n }) === undefined) ?? 0;
         expect(parameterCount({ ...model, layers })).toBeLessThanOrEqual(BOUNDS.parameters);
         expect(parameterCount({ ...model, layers: layers + 1 })).toBeGreaterThan(BOUNDS.parameters);
@@ -79,7 +79,7 @@ describe('one schema of shapes', () => {
     (_what, model, message) => {
       expect(() => checkModel(model)).toThrow(expect.objectContaining({ code: 'LT_USAGE_MODEL' }));
       expect(() => checkModel(model)).toThrow(message);
-      expect(RunConfig.safeParse({ version: '0', model }).success).toBe(false);
+      expect(RunIdentity.safeParse({ version: '0', model }).success).toBe(false);
       expect(RunConfigSchema.shape.model.safeParse(model).success).toBe(false);
       expect(COORDINATOR_MESSAGES.welcome.safeParse(welcomeOf(model)).success).toBe(false);
     },
@@ -195,7 +195,7 @@ describe('a shape beyond the bounds is refused in one line, in little memory', (
 });
 
 describe('a safetensors header that lies', () => {
-  /** A file with this header, said to have `bytes` bytes, and nothing after it. */
+  /** A file with this header, which claims `bytes` bytes, and no data. */
   const forge = (header: string, bytes = header.length) => {
     const path = at('lies.safetensors');
     const length = Buffer.alloc(8);

@@ -19,7 +19,7 @@ function file(content: unknown, name = 'options.json'): string {
   return at(name);
 }
 
-/** What a command line asks for, without running it. */
+/** The request of a command line, without running it. */
 async function requestOf(args: readonly string[], name = 'train'): Promise<TrainRequest> {
   const program = createProgram(() => {});
   const command = program.commands.find((one) => one.name() === name);
@@ -46,7 +46,7 @@ async function refusalOf(args: readonly string[], name = 'train'): Promise<{ tex
 }
 
 const PLAN = { version: 2 };
-/** The configuration of a run, as far as it matters here. */
+/** The part of a run's configuration that these tests need. */
 const RUN = {
   version: '0',
   model: { layers: 1 },

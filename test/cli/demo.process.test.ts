@@ -35,7 +35,7 @@ function demo(args: readonly string[], onOutput?: (text: string, signal: (s: Nod
   return lantrain(['demo', ...args, '--json'], { cwd: folder.path, env, onOutput });
 }
 
-// It looks for processes where only Linux shows them.
+// It reads the list of processes in /proc, which only Linux has.
 describe.skipIf(process.platform !== 'linux')('lantrain demo', () => {
   test('a demo replaces a worker that is killed, ends with the digest of train and leaves no process', async () => {
     const args = [...options, '--steps', '40'];

@@ -49,7 +49,7 @@ async function event(run: string, process: Lantrain, fits: (e: Event) => boolean
   }
 }
 
-/** A step of 16 stacks of micro-batches, which takes a second and more. */
+/** A step of 16 stacks of micro-batches, which takes over a second. */
 const LONG = [
   ...SMALL,
   '--steps',
@@ -78,7 +78,7 @@ slowTest(
       run.signal(signal);
       await event('long', run, (e) => e.event === 'checkpoint' && Number(e.step) >= step);
     }
-    // A pause takes nothing from the time of the step in hand.
+    // A pause does not count against the current step.
     const { port, hash } = new URL(await adminLinkOf(run, folder.path));
     const page = await FakePage.enter(Number(port), parseFragment(hash));
     const seen = Number(stepsOf('long').at(-1));
@@ -95,7 +95,7 @@ slowTest(
     run.signal('SIGHUP');
     run.signal('SIGTERM');
     expect(await run.ended, run.text).toBe(130);
-    // The step in hand had a second to go.
+    // The current step had another second to run.
     expect(stepsOf('long').at(-1)).toBe(last);
     expect(newest('long')).toBe(last);
     expect(run.text).toContain(`stopped after step ${last} of`);
@@ -161,7 +161,7 @@ slowTest('a run whose output nobody reads, or is on a full disk, goes on and say
     expect(stepsOf('full')).toEqual([1, 2, 3, 4]);
   }
 
-  // As `generate | head -c 1`.
+  // Like `generate | head -c 1`.
   const text = lantrain(['generate', '--run', 'unread', '--prompt', 'the sea', '--tokens', '400']);
   text.child.stdout?.once('data', () => text.child.stdout?.destroy());
   expect(await text.ended).toBe(0);
@@ -172,7 +172,7 @@ slowTest('a run that was killed between its last step and its end is finished by
   const run = lantrain(['train', ...SMALL, '--steps', '3', '--checkpoint-every', '1', '--out', 'almost', '--json']);
   expect(await run.ended, run.text).toBe(0);
   const [whole, done] = [eventsOf(at('almost')), run.digest()];
-  // As if it had been killed in the evaluation after the last step, whose state a signal had saved.
+  // The state of a run that is killed in the evaluation after its last step, when a signal has saved that step.
   const cut = whole.slice(0, whole.findIndex((e) => e.event === 'step' && e.step === 3) + 1);
   writeFileSync(join(at('almost'), 'metrics.jsonl'), cut.map((e) => `${JSON.stringify(e)}\n`).join(''));
   const resumed = lantrain(['train', '--resume', 'almost', '--json']);
@@ -203,7 +203,7 @@ slowTest(
       tokens?: number;
       tokensPerSecond?: number;
     };
-    // Less than half of the wait is what this test may see late.
+    // The test may notice events late, but by less than half of the wait.
     const slack = WAIT_MS / 2000;
     expect(Number(tokens) / Number(tokensPerSecond)).toBeLessThan(tookSeconds + slack);
     const [, left] = /step +2\/3 .* (\d+)s left/.exec(run.text) ?? [];

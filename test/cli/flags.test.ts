@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { beforeAll, expect, test, vi } from 'vitest';
 
-/** Flags of other programs that lantrain's texts name, by file; each must be there still. */
+/** Flags of other programs in lantrain's texts, by file. Each must still occur. */
 const OTHERS: Readonly<Record<string, readonly string[]>> = {
   'scripts/setup/setup.mjs': ['--build'],
   // npm's and tsc's.
@@ -23,11 +23,11 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   'docs/verdict.md': ['--and', '--the'],
 };
 
-/** By the name of the command, `bench train` among them; commander's own are there as well. */
+/** Flags by command, such as `bench train`, including commander's own. */
 let flags: ReadonlyMap<string, ReadonlySet<string>>;
 
 beforeAll(async () => {
-  // The command line as it is built, without running it: what it parses with tells it to us and never returns.
+  // Gets the command line without running it: the replaced `parseAsync` passes the program on and never resolves.
   const program = await new Promise<Command>((built) => {
     vi.spyOn(Command.prototype, 'parseAsync').mockImplementation(function (this: Command) {
       built(this);
@@ -54,10 +54,10 @@ function filesOf(folder: string, pattern: RegExp): string[] {
 const SOURCES = ['src', 'cluster', 'scripts'].flatMap((folder) => filesOf(folder, /\.(ts|mjs|html)$/));
 const TEXTS = ['README.md', ...filesOf('docs', /\.md$/)];
 
-/** Not a decrement, an arrow of a drawing or a longer word. */
+/** A flag; not a decrement, an arrow in a drawing or a part of a longer word. */
 const FLAG = /(?<![\w$-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?![\w.-]*-|\.[\w#]|\w)/g;
 
-/** Of a file's text, without the custom properties of style sheets in it. */
+/** The flags in a text, without custom properties of style sheets. */
 function flagsOf(text: string): string[] {
   const isStyled = /var\(--/.test(text);
   const plain = text.replace(/var\(--[\w-]+|setProperty\('--[\w-]+/g, '');

@@ -23,7 +23,7 @@ afterAll(async () => {
 
 const TIMES = 60;
 
-/** Whether `connection` becomes a member; else it has been sent away. */
+/** Whether `connection` becomes a member; false where it is refused. */
 function admitted(connection: WorkerConnection, name: string, hash: string): Promise<boolean> {
   const nothing = () => {};
   return new Promise((end) => {
@@ -41,7 +41,7 @@ function admitted(connection: WorkerConnection, name: string, hash: string): Pro
   });
 }
 
-/** How often it was a member. */
+/** Joins and leaves in a loop. Resolves with the number of times it was a member. */
 async function comesAndGoes(url: JoinUrl): Promise<number> {
   let joins = 0;
   for (let i = 0; i < TIMES; i++) {
@@ -90,7 +90,7 @@ test('a client that comes and goes, and one that knocks, get a few lines each, a
   const refused = coordinator.text.split('\n').filter((line) => line.startsWith('refused '));
   expect(refused.length).toBeLessThan(20);
   const written = refused.filter((line) => !line.includes(' more in the last minute, '));
-  // In one line, or in several where it takes longer than a minute.
+  // One line, or several where the test takes longer than a minute.
   const more = refused.flatMap((line) => /^refused (\d+) more in the last minute, of 1 address /.exec(line)?.[1] ?? []);
   expect(more.length).toBeGreaterThan(0);
   expect(more.reduce((sum, count) => sum + Number(count), written.length)).toBeGreaterThanOrEqual(TIMES);

@@ -13,7 +13,7 @@ import { Lantrain, startCoordinator } from '../cluster/processes.js';
 import { slowTest } from '../slow.js';
 import { lantrain, SMALL, workFolder } from './run.js';
 
-/** Clears a terminal's screen, writes its user's clipboard, and turns the direction of what follows. */
+/** Sequences that clear a terminal's screen, write its clipboard, and reverse the direction of text. */
 const CLEAR = '\u001b[2J\u009b2J';
 const CLIPBOARD = '\u001b]52;c;cm0gLXJmIC4=\u0007';
 const FORGED = '\nadmin    https://evil';
@@ -28,7 +28,7 @@ afterAll(() => folder.remove());
 
 const unseenIn = (text: string) => text.match(/[^\P{C}\n\t]/gu) ?? [];
 
-/** Nothing in it means anything to a terminal but the ends of lines, and nobody else has begun one. */
+/** Expects no control characters except line ends, and no line that begins with text of others. */
 function expectHarmless(text: string): void {
   expect(unseenIn(text)).toEqual([]);
   expect(text.split('\n').filter((line) => line.startsWith('admin    https://evil'))).toEqual([]);
@@ -123,8 +123,6 @@ test("what answers in a coordinator's place writes nothing on the terminal of a 
   expect(worker.text.length).toBeLessThan(2000);
   expectHarmless(worker.text);
 });
-
-// ---- A run directory from somebody else ----
 
 const FOREIGN = `foreign${CLEAR}\u202e`;
 

@@ -36,7 +36,7 @@ slowTest(
     expect(await whole.ended, whole.text).toBe(0);
     expect(whole.text).not.toContain('exact');
     expect(await (await train(...SMALL, '--steps', '4', '--checkpoint-every', '2', '--out', 'marked')).ended).toBe(0);
-    // Of what the run goes on from, and of what it computes again.
+    // One mark before the checkpoint that the run resumes from, one after it.
     appendFileSync(at('marked', 'metrics.jsonl'), markOf(3) + markOf(5).replace('bob', 'eve'));
     cpSync(at('marked'), at('shared'), { recursive: true });
 
@@ -59,7 +59,7 @@ slowTest(
       /^error LT_CLUSTER_INEXACT: shared is done, but not exact since step 3: bob lied/m,
     );
 
-    // What the line says of a run whose checkpoint of before is kept.
+    // The line for a run that still has an exact checkpoint.
     appendFileSync(at('whole', 'metrics.jsonl'), markOf(5));
     const checkpoints = [4, 6].map((step) => ({ step, path: `whole/checkpoints/00000${step}` }));
     const run = { path: 'whole', list: () => checkpoints } as unknown as RunDirectory;
@@ -82,7 +82,7 @@ slowTest(
     const whole = await train(...options, '--steps', '6', '--out', 'right');
     expect(await whole.ended, whole.text).toBe(0);
     expect(await (await train(...options, '--steps', '2', '--out', 'lied-to')).ended).toBe(0);
-    // As an earlier coordinator has noted it.
+    // As noted by an earlier coordinator.
     const contributed = { event: 'contributed', step: 2, person: '127.0.0.1' };
     appendFileSync(at('lied-to', 'metrics.jsonl'), `${JSON.stringify(contributed)}\n`);
     const args = ['--resume', 'lied-to', '--steps', '6', '--audit', '1'];
@@ -96,7 +96,7 @@ slowTest(
     const honest = startWorker(url, 'honest', folder.path);
     expect(await coordinator.ended, coordinator.text).toBe(1);
     expect(await honest.ended, honest.text).toBe(0);
-    // Nothing of what it sent now was used, so that only what it sent before may be wrong.
+    // Nothing that it sent in this start was used, so only earlier contributions may be wrong.
     expect(coordinator.digest()).toBe(whole.digest());
     expect(coordinator.text).toMatch(
       /^error LT_CLUSTER_INEXACT: lied-to is done, but not exact since step 2: liar lied/m,

@@ -21,7 +21,7 @@ const PLAIN: Started = {
   which: (name) => (name === 'node' ? NODE : undefined),
 };
 
-/** As npm 11 sets them for a script of the package in `root`, called in `from`. */
+/** Environment variables of npm 11 for a script of the package in `root`, called in `from`. */
 const npm = (root: string, from: string, more: Record<string, string> = {}) => ({
   PATH: '/usr/bin',
   npm_command: 'run',

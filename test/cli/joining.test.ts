@@ -77,7 +77,7 @@ test('the printed command can be pasted elsewhere: brackets are quoted where a s
   expect(more).toEqual([]);
   expect(line).toMatch(/^join {5}.*LANTRAIN_TOKEN=/);
   expect(line.endsWith(`npm run -s lantrain -- worker wss://192.168.1.20:7070/#.${FINGERPRINT}`)).toBe(true);
-  // In no argument, as all users of a machine see those.
+  // Not in an argument, because all users of a machine see those.
   expect(line.indexOf(token)).toBeLessThan(line.indexOf('npm'));
   expect(line.lastIndexOf(token)).toBe(line.indexOf(token));
   const whole = { ...url('fe80::1%eth0'), fingerprint: FINGERPRINT };
@@ -206,7 +206,7 @@ test('several coordinators on the network get a command each, without a token, a
   expect(onlyOne(found.slice(0, 1))).toEqual(found[0].url);
   expect(foundLines(found.slice(0, 1).map(shown), false)).toEqual([`found    ${found[0].name} at 192.168.1.20:7070`]);
   expect(() => onlyOne([])).toThrow(/ worker URL/);
-  // Anybody may say that there are coordinators.
+  // Anybody on the network can announce coordinators.
   const flood = Array.from({ length: 1000 }, (_, i) => shown({ ...found[0], name: `lantrain ${i}` }));
   const few = foundLines(flood, false);
   expect(few.length).toBe(33);

@@ -5,7 +5,7 @@ import { Lantrain } from '../cluster/processes.js';
 import { SMALL, workFolder } from './run.js';
 
 test('a coordinator takes the next free port where 7070 is taken, and says so', async () => {
-  // Where it is taken already, that is just as well.
+  // The port may be taken already, which is enough for the test.
   const other = createServer().on('error', () => {});
   other.listen(7070, '0.0.0.0');
   const folder = workFolder();

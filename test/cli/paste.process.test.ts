@@ -6,7 +6,7 @@ import { lantrain, SMALL, workFolder } from './run.js';
 const folder = workFolder();
 afterAll(() => folder.remove());
 
-/** What a shell does with a line that a user pastes where it was printed. */
+/** Runs a printed line in a shell, as if a user had pasted it. */
 function paste(line: string) {
   const { status, stdout, stderr } = spawnSync('sh', ['-c', line], { cwd: folder.path, encoding: 'utf8' });
   return { status, stdout, stderr };

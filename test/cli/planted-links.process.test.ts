@@ -42,7 +42,7 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** The run as version 0.1.0 left it, of a coordinator whose secrets somebody else knows. */
+/** A run as version 0.1.0 left it, by a coordinator whose secrets somebody else knows. */
 function fresh(): void {
   rmSync(run, { recursive: true, force: true });
   cpSync(join(RELEASED, 'coordinator-f32'), run, { recursive: true });
@@ -92,7 +92,7 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
     },
   );
 
-  /** What was the worst of each: code that a shell runs, a folder that is pruned, secrets that others know. */
+  /** The worst attack for each command: code that a shell runs, a folder that is pruned, secrets that others know. */
   const worst: Readonly<Record<string, () => void>> = {
     'lines for a start-up file of a shell': () => plant(run, 'metrics.jsonl', 'a link to a file', outside),
     'a file under the name of a temporary': () => {
@@ -110,7 +110,7 @@ describe.skipIf(process.platform === 'win32')('a run directory with a link in it
     async (what) => {
       worst[what]();
       const there = contentsOf(run);
-      // All at once: none of them writes anything.
+      // They run at once, because none of them writes anything.
       const ends = await Promise.all(WRITERS.map((command) => lantrain([...command, 'run'], { cwd: dir })));
       for (const { code, stdout, stderr } of ends) {
         expect(stderr).toMatch(/^error LT_RUN_FOREIGN: cannot use run\/.*\n$/);

@@ -13,7 +13,7 @@ function sources(): { readonly name: string; readonly text: string }[] {
   );
 }
 
-/** Comments may speak of commands as they like. */
+/** Comments may name commands in any form. */
 const withoutComments = (text: string) =>
   text
     .replace(/\/\*[\s\S]*?\*\//g, '')

@@ -16,7 +16,7 @@ const info = (address: string): NetworkInterfaceInfo => {
     : { ...common, internal, family: 'IPv4' };
 };
 
-/** `{ eth0: '192.168.1.2 fe80::1' }` and loopback, in this order: the system's order says nothing. */
+/** Interfaces from `{ eth0: '192.168.1.2 fe80::1' }`, and loopback. */
 const machine = (interfaces: Record<string, string>): Interfaces => ({
   lo: [info('127.0.0.1'), info('::1')],
   ...Object.fromEntries(Object.entries(interfaces).map(([name, list]) => [name, list.split(' ').map(info)])),

@@ -7,7 +7,7 @@ export interface Finished {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
-  /** The events that `--json` printed. */
+  /** The events printed by `--json`. */
   readonly events: readonly { readonly event: string; readonly [key: string]: unknown }[];
 }
 
@@ -20,9 +20,9 @@ export function lantrain(
     readonly cwd?: string;
     readonly env?: Record<string, string>;
     readonly onOutput?: (text: string, signal: (s: NodeJS.Signals) => void) => void;
-    /** Of Node itself. */
+    /** Options of Node. */
     readonly nodeArgs?: readonly string[];
-    /** After so long it is killed; by default never. */
+    /** Milliseconds after which it is killed; default: never. */
     readonly mostMs?: number;
   } = {},
 ): Promise<Finished> {
@@ -52,12 +52,12 @@ export function lantrain(
   });
 }
 
-/** Dawn prints two warnings of its own about every adapter with many dynamic buffers. */
+/** Dawn prints two warnings about every adapter with many dynamic buffers. */
 function withoutDriverNoise(text: string): string {
   return text.replace(/^Warning: maxDynamic.*\n/gm, '');
 }
 
-/** A folder of its own, with a text of some 4,000 bytes in `text.txt`; `remove` takes it away. */
+/** A new folder with a text of about 4,000 bytes in `text.txt`. `remove` deletes it. */
 export function workFolder(): { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), 'lantrain-'));
   const words = ['the', 'sea', 'was', 'calm', 'and', 'grey', 'whale', 'ship', 'rose', 'under', 'a', 'pale', 'moon'];

@@ -11,7 +11,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** A run whose signals are the test's, with what they make of it. */
+/** A run that gets the test's signals and records their effects. */
 function signals({
   waits = false,
   begun = true,

@@ -28,7 +28,7 @@ const NOWHERE = 'ws://127.0.0.1:9/';
 const REMARK = 'the token stood among the arguments';
 const OPTIONS = [...SMALL, '--eval-every', '0', '--steps', '30'];
 
-/** What all users of a machine see of a process. */
+/** The command line of a process that all users can see. */
 const listed = (pid: number | string) => readFileSync(`/proc/${pid}/cmdline`, 'utf8');
 
 /** Command lines of this test's processes: those whose environment has `mark`, which only their owner can read. */
@@ -57,7 +57,7 @@ async function coordinate(out: string) {
   return started.coordinator;
 }
 
-/** The line `join`: token and command. */
+/** The token and the command in the line `join`. */
 function joinLine(coordinator: Lantrain): { readonly line: string; readonly token: string; readonly bare: string } {
   const [, line = ''] = /^join {5}(.*)$/m.exec(coordinator.text) ?? [];
   const [, token = '', bare = ''] = /^LANTRAIN_TOKEN=(\S+) .* worker (\S+)$/.exec(line) ?? [];

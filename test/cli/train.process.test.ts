@@ -148,7 +148,7 @@ describe('a run', () => {
   slowTest('a run that cannot have the port of its page is told before anything of it has changed', async () => {
     const run = await train(...SMALL, '--steps', '3', '--checkpoint-every', '2', '--out', 'port');
     expect(run.code, run.stderr).toBe(0);
-    // As a run that was killed after step 3 leaves it.
+    // The state that a run leaves when it is killed after step 3.
     rmSync(at('port/checkpoints/000003'), { recursive: true });
     const before = readFileSync(at('port/metrics.jsonl'), 'utf8');
     const taken = createServer().listen(0, '127.0.0.1');

@@ -7,7 +7,7 @@ import { checkNpm } from '../../src/cli/usage.js';
 import { LantrainError } from '../../src/errors.js';
 import { adapterNames } from '../../src/node/open-gpu.js';
 
-/** What a command line is refused with; fails where it is not, before any command runs. */
+/** The failure of a refused command line. No command runs; fails where it is not refused. */
 async function refusal(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Failure> {
   const program = createProgram(() => {});
   program.hook('preAction', () => {
@@ -22,7 +22,7 @@ async function refusal(args: readonly string[], env: NodeJS.ProcessEnv = {}): Pr
   throw new Error(`${args.join(' ')} was not refused`);
 }
 
-/** Words of the libraries and of JavaScript, which a user never reads. */
+/** Words of libraries and of JavaScript, which users must not see. */
 const FOREIGN =
   /Invalid input|Too (small|big)|expected \w+, received|undefined|\[object|outputHelp|\bat \S+:\d+|Error:/;
 

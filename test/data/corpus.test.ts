@@ -12,7 +12,7 @@ import {
 import { join, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { cacheFolder, writeWhole } from '../../src/data/cache-folder.js';
+import { cacheFolder, writeCacheFile } from '../../src/data/cache-folder.js';
 import { download, resolveCorpus } from '../../src/data/corpus.js';
 import { expectFailure, folderWith } from './helpers.js';
 
@@ -160,23 +160,23 @@ describe('the cache folder', () => {
     });
     utimesSync(join(folder, 'x.tokens.0123.tmp'), new Date(0), new Date(0));
     utimesSync(join(folder, 'y.tokens.89.tmp'), new Date(0), new Date(0));
-    const failure = writeWhole(join(folder, 'x.tokens'), (fd) => {
+    const failure = writeCacheFile(join(folder, 'x.tokens'), (fd) => {
       writeFileSync(fd, 'half');
       throw new Error('stop');
     });
     await expect(failure).rejects.toThrow('stop');
     expect(readdirSync(folder).sort()).toEqual(['x.tokens.4567.tmp', 'y.tokens.89.tmp']);
-    await writeWhole(join(folder, 'x.tokens'), (fd) => writeFileSync(fd, 'whole'));
+    await writeCacheFile(join(folder, 'x.tokens'), (fd) => writeFileSync(fd, 'whole'));
     expect(readFileSync(join(folder, 'x.tokens'), 'utf8')).toBe('whole');
   });
 
   test('a cache folder that cannot be written is an error that names LANTRAIN_CACHE', async () => {
     const folder = folderWith({ file: 'in the way' });
     const path = join(folder, 'file', 'x.tokens');
-    await expectFailure(() => writeWhole(path, () => {}), 'LT_RUN_WRITE', path, 'LANTRAIN_CACHE');
+    await expectFailure(() => writeCacheFile(path, () => {}), 'LT_RUN_WRITE', path, 'LANTRAIN_CACHE');
     mkdirSync(join(folder, 'z'));
     const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
-    const writeToFull = writeWhole.bind(null, join(folder, 'z', 'x'), () => Promise.reject(full));
+    const writeToFull = writeCacheFile.bind(null, join(folder, 'z', 'x'), () => Promise.reject(full));
     await expectFailure(writeToFull, 'LT_RUN_WRITE', 'no space left on device (ENOSPC);');
     expect(existsSync(join(folder, 'z', 'x'))).toBe(false);
   });

@@ -35,7 +35,7 @@ const idsOf = ({ train, validation }: Dataset) => [
   [...validation.read(0, validation.length)],
 ];
 
-/** What the dataset of these documents must be, computed the plain way: on whole strings of code points. */
+/** The expected ids of these documents, computed on whole strings of code points. */
 function expectedIds(documents: string[], tokenizer: Tokenizer, valRatio: number): number[][] {
   const characters = documents.map((text) => [...text]);
   const split = Math.floor((1 - valRatio) * characters.flat().length);

@@ -18,14 +18,14 @@ import { slowTest } from '../slow.js';
 import { sampled } from '../thorough.js';
 import { folderWith } from './helpers.js';
 
-/** A command that waits for a writer, or reads without end, would never come to its own. */
+/** A command that waits for a writer or reads endlessly does not end in this time. */
 const ENDS_IN_MS = 30_000;
 
 const folder = workFolder();
 const at = (...names: string[]) => join(folder.path, ...names);
 let checkpoint = '';
 
-/** Its standard input is a pipe that is never written to. */
+/** Runs a command whose standard input is a pipe that is never written to. */
 const command = (args: readonly string[]) => lantrain(args, { cwd: folder.path, mostMs: ENDS_IN_MS });
 
 const pipe = (path: string) => {
@@ -54,7 +54,7 @@ beforeEach(() => {
 });
 
 const INDEX = 'model.safetensors.index.json';
-/** Below a run no link is followed. */
+/** Within a run no link is followed. */
 const NO_FILE = /it is a (pipe|device|symbolic link)/;
 
 /** what, arguments, the file that is not one, the code. */

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { expect, onTestFinished } from 'vitest';
 import { LantrainError } from '../../src/errors.js';
 
-/** A folder of the test's own with `files` in it (by relative path), gone after the test. */
+/** A new folder with `files` (by relative path), removed after the test. */
 export function folderWith(files: Record<string, string | Uint8Array> = {}): string {
   const folder = mkdtempSync(join(tmpdir(), 'lantrain-data-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
@@ -16,7 +16,7 @@ export function folderWith(files: Record<string, string | Uint8Array> = {}): str
   return folder;
 }
 
-/** The error that `action` ends in, checked to have `code` and a message of one line with all of `parts` in it. */
+/** Expects `action` to fail with `code` and a message of one line that contains all of `parts`. Returns the error. */
 export async function expectFailure(
   action: () => unknown | Promise<unknown>,
   code: string,

@@ -79,7 +79,7 @@ describe('a token file of another layout', () => {
       expect([dataset.train.length, dataset.validation.length]).toEqual([180, 21]);
       expect([...dataset.validation.read(3, 4)]).toEqual(IDS.slice(183, 187));
       expect(() => dataset.train.read(179, 2)).toThrow(RangeError);
-      // A run may go on with the same ids in another layout.
+      // A run may be resumed with the same ids in another layout.
       expect(dataset.hash).toBe(plain.hash);
       expect(dataset.description).toContain(`(${layout})`);
     }

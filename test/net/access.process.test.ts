@@ -208,7 +208,7 @@ test('a coordinator that does not know the token is found out before anything is
   const secrets = { fingerprint: 'f', version: VERSION };
   const outcomes = await Promise.allSettled([
     workerHandshake(worker, { ...secrets, token: newToken() }),
-    // One that lets everybody in.
+    // A coordinator that accepts everybody.
     (async () => {
       await coordinator.receive();
       coordinator.send(
@@ -315,7 +315,7 @@ test('records that make no sense are left out', () => {
 
 type TestChannel = MessageChannel & { hangUp(error: Error): void };
 
-/** Two ends of one line. */
+/** Two ends of one connection. */
 function channels(): [TestChannel, TestChannel] {
   const make = () => {
     const arrived: Uint8Array[] = [];

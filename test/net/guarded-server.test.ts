@@ -7,7 +7,7 @@ import { GuardedServer, type UpgradeHandler } from '../../src/net/guarded-server
 let server: GuardedServer | undefined;
 afterEach(() => server?.close('the test is over'));
 
-/** A handler that keeps the sockets of `paths`, and what it was told. */
+/** A handler that keeps the sockets of `paths` and records its calls. */
 class Taker implements UpgradeHandler {
   readonly paths: (string | undefined)[] = [];
   readonly sockets: Socket[] = [];

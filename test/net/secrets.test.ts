@@ -74,7 +74,7 @@ describe('secrets of a run', () => {
     );
     expectAllNew(first, second);
     expect(await start()).toEqual({ ...second, remark: undefined });
-    // Back where it came from, they are another's again.
+    // Back in the first state folder, the secrets are another user's again.
     vi.stubEnv('LANTRAIN_STATE', at('state'));
     expectAllNew(second, await start());
   });
@@ -118,7 +118,7 @@ describe('secrets of a run', () => {
     const first = await start();
     const marks = JSON.parse(readFileSync(file('marks.json'), 'utf8'));
     const admin = readFileSync(file('admin-token'), 'utf8');
-    // Whoever watches by the one link must not control by it.
+    // A person with the watcher's link must not be able to control the run.
     writeFileSync(file('admin-token'), first.token);
     writeFileSync(file('marks.json'), JSON.stringify({ ...marks, 'admin-token': marks.token }));
     const second = await start();
@@ -147,7 +147,7 @@ describe('secrets of a run', () => {
     vi.stubEnv('LANTRAIN_STATE', at('file', 'state'));
     const first = await start();
     expect(first.remark).toBeUndefined();
-    // Scripts read it there while the run goes on.
+    // Scripts read the token there while the run goes on.
     expect(readFileSync(file('token'), 'utf8')).toBe(first.token);
     const second = await start();
     expectAllNew(first, second);

@@ -18,10 +18,10 @@ import {
 import { IS_THOROUGH } from '../thorough.js';
 import { newAccess } from '../watch/helpers.js';
 
-/** Every address of 127/8 is this machine's where the system is Linux. */
+/** On Linux, every address of 127/8 is this machine's. */
 const EVIL = '127.0.0.2';
 const isLinux = process.platform === 'linux';
-/** An honest worker is in within 2 s by far; a busy machine gets more, an attacker's time-outs are longer still. */
+/** An honest worker joins well within 2 s, and a busy machine gets more. An attacker's time-outs are longer. */
 const JOIN_MS = 8_000;
 const PATIENT = { handshakeMs: 20_000 };
 const SLOW = { requestMs: 20_000, answerMs: 20_000 };
@@ -48,7 +48,7 @@ async function evilSocket({ server }: TestServer, localAddress = EVIL): Promise<
   return socket;
 }
 
-/** Joins come in one by one, each in time, and work. */
+/** Workers join one by one, each in time. */
 async function joinsWell(under: TestServer, count: number): Promise<void> {
   for (let i = 0; i < count; i++) {
     const began = performance.now();
@@ -92,7 +92,7 @@ test.runIf(isLinux)('silent WebSockets of one address take no place from joins o
   }
   expect(under.server.pendingCount).toBe(32);
   await joinsWell(under, 8);
-  // Whoever made room was told to go, once each.
+  // Each connection that was closed to make room was told so once.
   await until(() => under.refused.length >= 8, 'their ends');
   for (const error of under.refused) expect(error.code).toBe('LT_CLUSTER_LIMIT');
   await until(() => under.server.pendingCount <= 32, 'their places');
@@ -115,14 +115,14 @@ test.runIf(isLinux && IS_THOROUGH)(
       try {
         await joinsWell(under, 4);
         await Promise.all(slow.map(closed));
-        // Whoever has joined is no stranger any more, however long it stays.
+        // A worker that has joined is never a stranger again.
         await sleep(3_100);
         expect(under.ended).toEqual([]);
         expect(under.accepted).toHaveLength(4);
       } finally {
         clearInterval(timer);
       }
-      // Had bytes bought time, they would have lasted for as long as there are bytes: 55 s.
+      // If each byte extended the time, this would take 55 s.
       expect(performance.now() - began).toBeLessThan(20_000);
     }
   },
@@ -159,7 +159,7 @@ test.runIf(isLinux)('workers of one address who have most places make room for o
   }
   await joinsWell(under, 3);
   expect(under.ended.map(({ code }) => code)).toEqual(['LT_CLUSTER_LIMIT', 'LT_CLUSTER_LIMIT', 'LT_CLUSTER_LIMIT']);
-  // Half of all places are nobody's to take.
+  // No person can take more than half of all places.
   await expect(join(under.url)).rejects.toMatchObject({ code: 'LT_CLUSTER_LIMIT' });
 });
 
@@ -190,7 +190,7 @@ test('requests come one by one: who sends another before the answer is cut off',
   );
   await exchange(under, GET('/', '127.0.0.1').repeat(500));
   expect(asked).toBe(1);
-  // Behind one another they are answered, up to a number.
+  // Requests one after another are answered, up to a limit.
   const socket = await rawSocket(under.server);
   const ended = closed(socket);
   for (let i = 0; i < 120 && !socket.destroyed; i++) {

@@ -1,4 +1,4 @@
-/** What a program with lantrain as a library looks like. Compiled and run in a folder of its own, see tarball.package.test.ts. */
+/** A program that uses lantrain as a library. tarball.package.test.ts compiles and runs it in another folder. */
 import { type EndEvent, LantrainError, type RunEvent, type RunHooks, type TrainRequest, train } from 'lantrain';
 
 const losses: number[] = [];

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const CHECKOUT = resolve(import.meta.dirname, '../..');
-/** In CI a registry that cannot be reached is a failure. */
+/** In CI an unreachable registry is a failure. */
 const IS_REQUIRED = process.env.LANTRAIN_ALL_DRIVERS !== undefined;
 const AWAY = /ENOTCACHED|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|EHOSTUNREACH/;
 const WINDOWS = process.platform === 'win32';
@@ -24,14 +24,17 @@ afterAll(() => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** npx starts lantrain as a process of its own, which a signal to npx does not reach. */
+/** npx starts lantrain as another process, which a signal to npx does not reach. */
 function endAll({ pid, exitCode, signalCode }: ChildProcess): void {
   if (pid === undefined || exitCode !== null || signalCode !== null) return;
   if (WINDOWS) spawnSync('taskkill', ['/pid', String(pid), '/t', '/f']);
   else process.kill(-pid, 'SIGKILL');
 }
 
-/** Of a user who has a home with a blank, npm's cache, and no checkout: nothing of the npm that runs the tests. */
+/**
+ * The environment of a user with a blank in the home folder, npm's cache and no checkout, without variables of the npm
+ * that runs the tests.
+ */
 function environment(npmCache: string): NodeJS.ProcessEnv {
   const own = /^npm_|^INIT_CWD$|^LANTRAIN_|^NODE_PATH$/i;
   const rest = Object.entries(process.env).filter(([name]) => !own.test(name));
@@ -54,7 +57,7 @@ let env: NodeJS.ProcessEnv;
 let packed: Packed;
 /** Why nothing could be installed. */
 let away: string | undefined;
-/** Of five steps of `tiny`, as the installed `train` computes them. */
+/** The digest of five steps of `tiny`, by the installed `train`. */
 let digest: string | undefined;
 
 const npm = (...args: string[]) => run('npm', args, { cwd: folder, env, shell: WINDOWS, maxBuffer: 2 ** 24 });
@@ -70,7 +73,7 @@ beforeAll(async () => {
     shell: WINDOWS,
     maxBuffer: 2 ** 24,
   });
-  // One array or, from npm 12 on, one object by the package's name.
+  // An array or, from npm 12 on, an object with the package's name as key.
   [packed] = Object.values(JSON.parse(pack.stdout)) as Packed[];
   writeFileSync(join(folder, 'package.json'), '{ "type": "module", "private": true }\n');
   const install = ['install', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund', join(root, packed.filename)];
@@ -81,7 +84,7 @@ beforeAll(async () => {
   });
 });
 
-/** A process in the folder, with all that it has said. */
+/** A process in the folder, and its output. */
 class Started {
   readonly child: ChildProcess;
   text = '';
@@ -111,7 +114,7 @@ class Started {
     return this.#ended;
   }
 
-  /** The first match in what it says. Rejects when it ends before. */
+  /** The first match in its output. Rejects when it ends before. */
   async printed(pattern: RegExp): Promise<RegExpExecArray> {
     for (;;) {
       const match = pattern.exec(this.text);
@@ -127,10 +130,13 @@ class Started {
 
 const npx = (args: readonly string[], more?: NodeJS.ProcessEnv) => new Started('npx', ['lantrain', ...args], more);
 const COORDINATOR = ['coordinator', '--listen', '127.0.0.1:0', ...TINY];
-/** What a coordinator prints for other machines to join. */
+/** The line that a coordinator prints for other machines. */
 const JOIN = /LANTRAIN_TOKEN=(\S+) (.*) worker (wss?:\S+)/;
 
-/** What a coordinator serves at `url`, whose certificate nobody has signed but itself. Rejects where it serves nothing. */
+/**
+ * The number of bytes that a coordinator serves at `url`, with its self-signed certificate. Rejects where it serves
+ * nothing.
+ */
 function bytesOf(url: URL): Promise<number> {
   return new Promise((done, fail) => {
     const request = get(url, { rejectUnauthorized: false }, async (response) => {

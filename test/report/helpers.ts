@@ -35,7 +35,7 @@ export class Capture extends Writable {
   get lines(): string[] {
     return this.text.split('\n').slice(0, -1);
   }
-  /** What a terminal shows after all that: its lines without trailing blanks. Throws on a sequence it does not know. */
+  /** The screen of a terminal after all output: its lines without trailing blanks. Throws on an unknown sequence. */
   get screen(): string[] {
     const rows: string[][] = [[]];
     let [x, y] = [0, 0];

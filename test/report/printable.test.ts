@@ -10,7 +10,7 @@ import { LONGEST_LINE, printable, printableJson, printableLine } from '../../src
 import { guardTerminal, withCursor } from '../../src/util/terminal.js';
 import { decodeServerMessage } from '../../src/watch/messages.js';
 
-/** What a terminal, a browser or an editor may obey, or not show. */
+/** Characters that a terminal, a browser or an editor may obey or not show. */
 const UNSEEN =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\u{e0000}-\u{e00ff}]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/u;
@@ -105,13 +105,13 @@ describe('a terminal', () => {
     reporter.stop();
     await new Promise((go) => setTimeout(go, 200));
     const text = stream.text + errors.text;
-    // The bar's own: it moves the cursor, and clears its line and what is below.
+    // The bar's own sequences, which move the cursor and clear its line and those below.
     // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
     const own = isTTY ? text.replace(/\u001b(?:\[\d*[ABCDGJK]|\[\?7[hl]|\[\?25[hl]|[78])/g, '') : text;
     expect(own).toContain('note ');
     expect(UNSEEN.test(own), own).toBe(false);
     expect(text.includes('\u001b[2J')).toBe(false);
-    // A sample has lines of its own, which stand apart.
+    // A sample may begin lines, which are set apart.
     expect(own.split('\n').filter((line) => line.startsWith('admin'))).toEqual([]);
   });
 });
@@ -167,7 +167,7 @@ describe('what a run leaves', () => {
       const decoded = decodeServerMessage(JSON.stringify(message));
       const texts = JSON.stringify(decoded);
       expect(texts).toContain('␛[2J�2J');
-      // In JSON, what is not seen is an escape as well.
+      // In JSON, invisible characters are escaped too.
       expect(texts.replaceAll('\\n', '').replaceAll('\\t', '')).not.toMatch(/\\[bfru]/);
       expect(UNSEEN.test(texts)).toBe(false);
     }

@@ -27,7 +27,7 @@ const report = (events: readonly object[]) =>
 
 test('a report holds curves, samples, workers, throughput, configuration and digests in one file', () => {
   const html = report(EVENTS);
-  // Of the loss for light and dark, desk and phone; of the throughput.
+  // Loss plots for light and dark, wide and narrow, and the throughput plot.
   expect(html.match(/<svg/g)).toHaveLength(5);
   for (const text of ['1.234', '1.456', 'steps of 3', 'd'.repeat(64), 'whales', '42', '>192<', 'tokens/s from'])
     expect(html.toLowerCase()).toContain(text);

@@ -11,7 +11,7 @@ const checkpointsOf = (name: string) => readdirSync(join(folder.path, name, 'che
 const STEPS = 12;
 const OPTIONS = [...SMALL, '--dropout', '0.1', '--eval-every', '0'];
 
-/** Some fifty writes a checkpoint: a second and more, in which a hundred steps have time. */
+/** A checkpoint has about fifty writes and takes over a second, long enough for a hundred steps. */
 const SLOW = { SLOW_DISK_MS: '25' };
 
 type OnOutput = (text: string, signal: (s: NodeJS.Signals) => void) => void;
@@ -89,7 +89,7 @@ slowTest('a disk that fills up meanwhile ends the run with one line, and the che
   const bytes = readdirSync(path).reduce((sum, name) => sum + statSync(join(path, name)).size, 0);
   const full = await run('full', 4, { SLOW_DISK_MS: '2', SLOW_DISK_BYTES: String(Math.floor(1.5 * bytes)) });
   expect(full.code).toBe(1);
-  // What is lost is told once, by the run: how many steps it did meanwhile is the disk's affair.
+  // The loss is told once, by the run. The number of steps in the meantime depends on the disk.
   const last = full.events.filter((e) => e.event === 'step').at(-1)?.step;
   expect(full.stderr.split('\n').at(-2)).toBe(
     `error LT_RUN_WRITE: cannot write full/checkpoints/000008: no space left on device (ENOSPC); steps 5 to ${last} are lost; the checkpoint of step 4 stands: full/checkpoints/000004`,

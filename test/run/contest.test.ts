@@ -94,7 +94,7 @@ describe('a contest', () => {
     const entries = await late.hold(190);
     expect(entries.map((e) => e.examined !== undefined)).toEqual([true, true, false]);
     expect(late.log.length).toBe(6);
-    // Timing gets half as long again; who is cut short wins nothing.
+    // Timing gets half the budget again. A candidate that is cut short does not win.
     const slow = new Fake({ base: 100, a: 50 }, {}, 10);
     const cut = await slow.hold(200);
     expect(slow.log).toEqual(['base', 'a', 'a', 'base']);

@@ -9,7 +9,7 @@ import { RELEASED_RUN, releasedRun } from './released-run.js';
 
 const OPTIONS = { run: RELEASED_RUN, prompt: 'the', tokens: 12, temperature: 0.9 };
 
-/** What standard output and error are given meanwhile. */
+/** Collects what is written to standard output and error. */
 function watchOutput() {
   const texts = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const)

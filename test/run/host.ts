@@ -16,7 +16,7 @@ export const TINY_RUN: TrainRequest = {
   dropout: 0.1,
 };
 
-/** Each test fails that writes to its process's streams, or leaves a listener of the process behind. */
+/** Fails each test that writes to its process's streams or leaves a listener on the process. */
 export function undisturbedHost(): void {
   const written: unknown[] = [];
   let before: ReadonlyMap<string | symbol, number>;

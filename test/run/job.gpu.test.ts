@@ -16,7 +16,7 @@ import { failure } from '../checkpoint/helpers.js';
 const folder = mkdtempSync(join(tmpdir(), 'lantrain-job-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** What a run is refused with before any GPU is opened; the tests would find none otherwise. */
+/** The error of a request that is refused before a GPU is opened; opening this adapter would fail. */
 const refused = (code: ErrorCode, request: Partial<Parameters<typeof prepareJob>[0]>) =>
   failure(code, () => prepareJob({ explicit: {}, alone: true, adapter: 'no such adapter', tell() {}, ...request }));
 

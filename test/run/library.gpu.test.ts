@@ -40,7 +40,7 @@ test('a run tells everything in order, and ends with the digest of the command l
     isExtendable: true,
     prompt: 'The whale ',
   });
-  // What is told is what is kept.
+  // The told events are those in the file.
   const kinds = new Set(['step', 'eval', 'checkpoint', 'done']);
   expect(readMetrics(join(at('whole'), 'metrics.jsonl'))).toEqual(events.filter(({ event }) => kinds.has(event)));
   expect(readFileSync(join(at('whole'), 'loss.svg'), 'utf8')).toContain('Validation loss');
@@ -85,7 +85,7 @@ test('an abort ends a run after its step with a checkpoint, and the run that goe
 
 test('haste gives up the step in hand, and the steps before it are saved', async () => {
   const haste = new AbortController();
-  // In the evaluation after it.
+  // During the evaluation after step 5.
   const { hooks } = watched((step) => step === 5 && haste.abort(), { haste: haste.signal });
   expect(await train({ ...OPTIONS, out: at('hasty') }, hooks)).toMatchObject({ step: 5, complete: false });
   expect(await train({ resume: at('hasty') })).toMatchObject({ digest: whole });
@@ -104,7 +104,7 @@ test('an abort before the first step leaves nothing behind', async () => {
   const { events, hooks } = watched(undefined, { signal: stop.signal, onEvent });
   await failure('LT_RUN_STOPPED', () => train({ ...OPTIONS, out: at('early') }, hooks));
   const told = events.length;
-  // What was being prepared ends by itself, and tells nothing any more.
+  // Unfinished preparation ends in the background and tells no events.
   await new Promise((go) => setTimeout(go, 1000));
   expect(events.length).toBe(told);
   expect(readdirSync(folder.path)).toEqual(runs);

@@ -98,12 +98,12 @@ describe('what is contested', () => {
     expect(candidates(gpu, 'tile64x64', false)).toContain('tile128x128');
     expect(candidates(gpu, 'tile64x64', false).some((v) => v.startsWith('subgroup'))).toBe(false);
     expect(candidates(gpu, 'tile64x64/k4', false)).toEqual([]);
-    // Where few tiles leave a GPU idle, parts of K are tried first; else large tiles.
+    // Where few tiles leave a GPU idle, split-K kernels are tried first; else large tiles.
     expect(matmulCandidates(gpu, product({ k: 512 }), 'tile64x64', true)[0]).toBe('tile32x32/k4');
     expect(matmulCandidates(gpu, product({ k: 512, stack: 2 }), 'tile64x64', true)[0]).toBe('tile32x32/k4');
     const weights = product({ layout: 'TN', output: 'fixed', k: 512, stack: 2 });
     expect(matmulCandidates(gpu, weights, 'tile64x64', true)[0]).not.toContain('/k');
-    // What is split as the table says has the bits of all that are split so.
+    // Kernels with the same split have the same bits.
     const split = candidates(gpu, 'tile64x64/kfit', false);
     expect(split).toContain('tile128x128/kfit');
     expect(matmulCandidates(gpu, product({ k: 512 }), 'tile64x64/kfit', false)).toEqual(

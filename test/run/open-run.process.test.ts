@@ -50,7 +50,7 @@ test('what another process adds is read by the next call; a line in the making i
   append(path, { event: 'sample', step: 6, text: 'the whale' }, '');
   appendFileSync(join(path, 'metrics.jsonl'), '\n{"event":"sample","ste');
   expect(run.metrics()).toHaveLength(length + 2);
-  // Of the samples of one step, the last is the run's.
+  // Of several samples of one step, the last counts.
   expect(run.samples().map(({ text }) => text)).toEqual(['the sea', 'the whale']);
   for (const step of [6, 7]) append(path, { event: 'sample', step, text: 'after a torn line' });
   await failure('LT_CHECKPOINT_CORRUPT', () => run.metrics());

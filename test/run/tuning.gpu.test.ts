@@ -19,7 +19,7 @@ beforeAll(async () => {
   gpu = await Gpu.open(openDawn());
 });
 
-/** Tunes without time, so that nothing is compiled: what was said, and whether anything was contested. */
+/** Tunes with a budget of 0, so that nothing is compiled. Returns the notes and whether a contest was held. */
 async function tuneIn(cache: string) {
   vi.stubEnv('LANTRAIN_CACHE', cache);
   const notes: string[] = [];

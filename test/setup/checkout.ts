@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-/** This one. */
+/** The folder of this checkout. */
 export const checkout = resolve(import.meta.dirname, '../..');
 
 const temporary: string[] = [];

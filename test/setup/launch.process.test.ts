@@ -11,7 +11,7 @@ afterAll(() => {
   removeTemporaryFolders();
 });
 
-/** Says what it was told, and ends by SIGTERM after its last checkpoint. */
+/** A program that prints its arguments and, on SIGTERM, ends after its last checkpoint. */
 const RUN = `
 process.on('SIGTERM', () => {
   console.log('the last checkpoint');
@@ -26,7 +26,7 @@ if (process.argv.includes('wait')) setInterval(() => {}, 1000);
 console.log(process.pid, process.argv.slice(2).join('|'));
 `;
 
-/** Environment without the npm that runs the tests, and with another one in PATH where a script is given. */
+/** The environment without variables of the npm that runs the tests. `npm`: a script that replaces npm in PATH. */
 function environment(npm?: string): NodeJS.ProcessEnv {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_|^INIT_CWD$/i.test(name)));
   if (npm === undefined) return env;
@@ -93,7 +93,7 @@ describe.skipIf(process.platform === 'win32')('npm run lantrain', () => {
       expect(said).toMatch(/the last checkpoint\n$/);
       expect(() => process.kill(pid, 0), 'nobody is left').toThrow(/ESRCH/);
     } finally {
-      // Whoever outlived npm has this pipe still.
+      // A process that outlived npm still has this pipe open.
       if (!npm.stdout.closed) process.kill(pid, 'SIGKILL');
     }
   });
@@ -101,7 +101,7 @@ describe.skipIf(process.platform === 'win32')('npm run lantrain', () => {
   test('npm run lantrain takes Ctrl-C once, though the terminal gives it to npm and npm hands it on', async () => {
     const args = ['run', '-s', 'lantrain', '--', 'wait'];
     const stdio = ['ignore', 'pipe', 'inherit'] as const;
-    // A group of its own, as of a job in a terminal.
+    // Its own process group, like a job in a terminal.
     const npm = spawn('npm', args, { cwd: folder, env: environment(), stdio: [...stdio], detached: true });
     children.push(npm);
     let said = '';

@@ -24,7 +24,7 @@ function runNode(args: string[], options: { cwd?: string; env?: NodeJS.ProcessEn
 const runSetup = (cwd: string, env: NodeJS.ProcessEnv = {}) =>
   runNode(['scripts/setup/setup.mjs'], { cwd, env: { ...process.env, ...env } });
 
-/** Every file and folder below one, with the time of its last change. */
+/** All files and folders below `folder`, with the time of their last change. */
 function times(folder: string): Record<string, number> {
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(
     (name) => !name.startsWith('node_modules'),
@@ -305,7 +305,7 @@ exit 0`,
         `const { installDriver } = await import('${driver}'); await installDriver('${etc}');`,
       ],
       {
-        // Which is none of the business of what packages run.
+        // The token must not reach commands that packages run.
         env: { ...process.env, PATH: `${bin}:${process.env.PATH}`, TMPDIR: bin, LANTRAIN_TOKEN: 'token' },
       },
     );

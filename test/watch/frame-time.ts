@@ -1,7 +1,7 @@
 /**
- * Script time a frame: the page, in Chromium, of a played run with 50 workers and 10,000 steps behind it, which goes on
- * with ten steps a second. Chromium's own trace says how long its main thread was in scripts between two frames; of
- * that, time on a core is what counts on a busy machine, and time by the clock is printed beside it.
+ * Measures script time a frame: the page in Chromium, for a played run with 50 workers and 10,000 steps that goes on
+ * with ten steps a second. Chromium's trace gives the time of its main thread in scripts between two frames. CPU time
+ * is what counts on a busy machine; wall time is printed beside it.
  *
  *     npm run frame-time
  */
@@ -20,7 +20,7 @@ interface TraceEvent {
   readonly ph: string;
   readonly pid: number;
   readonly tid: number;
-  /** Microseconds: when, how long, and how long on a core. */
+  /** Microseconds: start, duration, and CPU time. */
   readonly ts: number;
   readonly dur?: number;
   readonly tdur?: number;
@@ -40,7 +40,7 @@ const SCRIPT = new Set([
 ]);
 /** The last thing that the main thread does for a frame. */
 const FRAME = 'Layerize';
-/** Anything that the main thread does: scripts, style, layout and painting. */
+/** Any task of the main thread: scripts, style, layout and painting. */
 const TASK = 'RunTask';
 
 const { server, telemetry } = await testPage({ updateMs: DEFAULT_WATCH_LIMITS.updateMs });
@@ -64,10 +64,10 @@ try {
   const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
   const trace = await traced(await page.context().newCDPSession(page), async () => {
     await page.goto(`http://127.0.0.1:${server.port}/${formatFragment(SECRETS)}`);
-    // Frames come at the display's rate only while something asks for them.
+    // Frames come at the display's rate only while they are requested.
     await page.evaluate('(function tick() { requestAnimationFrame(tick); })()');
     await page.waitForTimeout(1000 * SECONDS);
-    // What a person does meanwhile: moves over the curves, zooms, and comes back.
+    // Simulates a user who moves over the curves, zooms in and out.
     for (let x = 100; x < 700; x += 20) await page.mouse.move(x, 320);
     for (const button of ['zoom-in', 'zoom-in', 'zoom-left', 'zoom-all']) {
       await page.click(`#${button}`);
@@ -95,7 +95,7 @@ async function traced(session: CDPSession, work: () => Promise<void>): Promise<T
   return events;
 }
 
-/** Prints scripts' time between frames, of the page's main thread: the one with most scripts. */
+/** Prints the script time between frames of the page's main thread, which is the one with most scripts. */
 function say(events: readonly TraceEvent[]): void {
   const threadOf = ({ pid, tid }: TraceEvent) => `${pid}/${tid}`;
   const counts = new Map<string, number>();
@@ -113,7 +113,7 @@ function say(events: readonly TraceEvent[]): void {
     const frame = frames[index];
     if (ph !== 'X') continue;
     if (name === TASK) frame.all += tdur / 1000;
-    // One inside another counts once.
+    // Nested events count once.
     if (!SCRIPT.has(name) || ts < until) continue;
     until = ts + dur;
     if (LOADING.has(name)) {

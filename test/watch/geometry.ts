@@ -1,4 +1,4 @@
-/** What runs inside the page, in Chromium, to measure it. Each returns what is wrong, for a test to expect nothing. */
+/** Measurements within the page, in Chromium. Each returns faults, of which a test expects none. */
 import type { Page } from 'playwright-core';
 
 /** A label that was drawn on a chart's canvas, in pixels of the canvas. */
@@ -12,7 +12,7 @@ export interface Label {
   readonly canvasHeight: number;
 }
 
-/** Notes every text that is drawn on a canvas, by chart; before the page is loaded. */
+/** Records every text that is drawn on a canvas, by chart. Call it before the page is loaded. */
 export async function noteLabels(page: Page): Promise<void> {
   await page.addInitScript(`
     const draw = CanvasRenderingContext2D.prototype.fillText;
@@ -36,7 +36,7 @@ export function labelsOf(page: Page, chart: string): Promise<Label[]> {
   return page.evaluate(`document.querySelector('#${chart} canvas').labels`);
 }
 
-/** Elements that are wider than what is around them shows, and buttons that are not whole. */
+/** Elements that are clipped by their surroundings, and buttons that are not fully visible. */
 export function clipped(page: Page): Promise<string[]> {
   return page.evaluate(`(() => {
     const wrong = [];
@@ -55,7 +55,7 @@ export function clipped(page: Page): Promise<string[]> {
   })()`);
 }
 
-/** Figures that take more than one line, or more width than they have. */
+/** Figures that take more than one line, or more than their width. */
 export function wrapped(page: Page): Promise<string[]> {
   return page.evaluate(`[...document.querySelectorAll('#way, .figures dt, .figures dd, .key dt, .key dd, .workers td:not(.now-column, .drop), .workers .now')].flatMap((e) => {
     if (e.getBoundingClientRect().width === 0 || (e.id === 'way' && innerWidth <= 640)) return [];
@@ -68,7 +68,7 @@ export function wrapped(page: Page): Promise<string[]> {
   })`);
 }
 
-/** Words that have room on a line and are broken all the same. */
+/** Words that are broken although they fit on a line. */
 export function brokenWords(page: Page): Promise<string[]> {
   return page.evaluate(`[...document.querySelectorAll('td, th, dt, dd, p')].flatMap((e) =>
     [...e.childNodes].filter((node) => node.nodeType === 3).flatMap((node) =>
@@ -81,7 +81,7 @@ export function brokenWords(page: Page): Promise<string[]> {
       })))`);
 }
 
-/** Heads of columns that do not stand above what they name: at its left, or at its right where it is of numbers. */
+/** Column heads that are not aligned with their column: at its left, or at its right for numbers. */
 export function headsBeside(page: Page): Promise<string[]> {
   return page.evaluate(`[...document.querySelectorAll('table')].flatMap((table) => {
     const heads = [...table.querySelectorAll('thead th')];
@@ -103,7 +103,9 @@ export function headsBeside(page: Page): Promise<string[]> {
   })`);
 }
 
-/** Whether a chart shows a colour (of a custom property) in a part of its plot, whose sides are shares of 0 to 1. */
+/**
+ * Whether a chart has a colour (a custom property) in a part of its plot. The part's sides are fractions from 0 to 1.
+ */
 export function hasColor(
   page: Page,
   chart: string,

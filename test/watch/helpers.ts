@@ -87,12 +87,12 @@ export interface TestPage {
   readonly watchers: Watchers;
   readonly refused: LantrainError[];
   readonly acted: string[];
-  /** Of the page, for watchers or for admins. */
+  /** The page's URL with a fragment, for watchers or for admins. */
   url(fragment: string): string;
 }
 
 export interface PlayedRun {
-  /** Over TLS, with a certificate made for it, as a coordinator on the LAN has one. */
+  /** Over TLS with a new certificate, like a coordinator on the LAN. */
   readonly secure?: boolean;
   readonly facts?: Partial<RunFacts>;
   readonly past?: readonly MetricsEvent[];
@@ -100,7 +100,7 @@ export interface PlayedRun {
   readonly now?: () => number;
 }
 
-/** A page server of a run that the test plays. */
+/** A page server of a run whose events the test makes. */
 export async function testPage(limits: Partial<WatchLimits> = {}, played: PlayedRun = {}): Promise<TestPage> {
   const access = played.secure ? await newAccess() : undefined;
   const secrets = { ...SECRETS, fingerprint: access?.fingerprint ?? '' };
@@ -162,11 +162,11 @@ export class FakePage {
       this.#wake();
     });
     this.closed = once(ws, 'close').then(([, reason]) => String(reason));
-    // Who opens it is told that nobody is there; nobody may be waiting for its end.
+    // The opener gets the error; nobody may be waiting for `closed`.
     this.closed.catch(() => undefined);
   }
 
-  /** `localAddress`: the one that it comes from. */
+  /** `localAddress`: the address to connect from. */
   static async open(port: number, secure = false, localAddress?: string): Promise<FakePage> {
     const url = `${secure ? 'wss' : 'ws'}://127.0.0.1:${port}${WATCH_PATH}`;
     const from = localAddress === undefined ? {} : { localAddress };
@@ -198,7 +198,7 @@ export class FakePage {
     this.ws.send(JSON.stringify(message));
   }
 
-  /** The next message of a type that has not been asked for yet. */
+  /** The next message of this type that was not returned yet. */
   async next<T extends ServerMessage['type']>(
     type: T,
     fits: (message: Extract<ServerMessage, { type: T }>) => boolean = () => true,

@@ -22,7 +22,7 @@ import {
   valLossAt,
 } from './played-run.js';
 
-/** Monitors, tablets, phones, and what is between them. */
+/** Widths of monitors, tablets, phones, and between them. */
 const WIDTHS = [1560, 1280, 1090, 1000, 820, 700, 560, 390, 320];
 const SOON = { timeout: 20_000 };
 
@@ -34,7 +34,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
 
   beforeAll(async () => {
     browser = await openBrowser();
-    // Somebody who compared the fingerprint and went on.
+    // As after a user has accepted the certificate.
     context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 } });
     run = await testPage(
       {},
@@ -65,7 +65,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     return page;
   }
 
-  /** All views have been drawn: one a frame. */
+  /** Resolves when all views have been drawn, at least one a frame. */
   async function drawn(page: Page): Promise<void> {
     await page.locator('#norm canvas').waitFor();
     await page.evaluate(`new Promise((done) => {
@@ -96,7 +96,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.locator('#qr svg').waitFor();
     const shown = (await page.textContent('.device-note')) ?? '';
     expect(shown).toContain(hexFingerprint(run.secrets.fingerprint));
-    // Arguments are no place for a token.
+    // No argument contains the token.
     const command = (await page.textContent('#join-command')) ?? '';
     expect(command).toMatch(new RegExp(`^worker wss://[^/]+:\\d+/#\\.${run.secrets.fingerprint}$`));
     expect(await page.textContent('#join-dialog')).not.toContain(run.secrets.token);
@@ -133,7 +133,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     return [...text.matchAll(/([\d.]+)([dhms])/g)].reduce((sum, [, n, u]) => sum + Number(n) * units[u as 's'], 0);
   }
 
-  /** Labels of one axis whose places are not where what they say lies, on the line through the outer two. */
+  /** Labels of one axis whose position does not match their value, by the line through the outer two. */
   function untrue(labels: readonly Label[], along: 'x' | 'y'): string[] {
     const sorted = labels.toSorted((a, b) => a[along] - b[along]);
     const [first, last] = [sorted[0], sorted[sorted.length - 1]];
@@ -190,7 +190,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     for (let zoom = 0; zoom < 6; zoom++) await page.click('#zoom-in');
     for (let move = 0; move < 3; move++) await page.click('#zoom-left');
     await drawn(page);
-    // Of some 78 steps: one evaluation or two are in there.
+    // About 78 steps, with one or two evaluations.
     for (const by of ['step', 'tokens', 'time']) {
       await page.locator(`input[value=${by}]`).dispatchEvent('click');
       await drawn(page);
@@ -239,7 +239,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
           return box.x + box.width / 2;
         }),
       );
-      // The last two are of training and validation.
+      // The last two points are of training and validation.
       const step = from + (((points.at(-1) ?? 0) - over.x) / over.width) * (to - from);
       const marked = Math.round((step - 1) / EVAL_EVERY) * EVAL_EVERY + 1;
       const texts = await page.locator('#loss .legend span b').allTextContents();
@@ -311,7 +311,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
       expect(names).toHaveLength(4);
       expect(new Set([names[0], names[2], names[3]]).size).toBe(1);
       expect(names[1]).not.toBe(names[0]);
-      // Neither by letter nor by hash.
+      // They differ in letter and hash.
       const [[a, one], [b, other]] = [names[0].split(' '), names[1].split(' ')];
       expect([a, b]).toEqual(['A', 'B']);
       expect(OWN_CLASS.split('-')[0].startsWith(one.split('-')[0])).toBe(true);
@@ -338,10 +338,10 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     playRun(lost.telemetry);
     const page = await openPage(lost);
     await expect.poll(() => page.getAttribute('#state', 'data-state'), SOON).toBe('running');
-    // Nothing was said of an end.
+    // The server closes without saying why.
     void lost.server.close('');
     await expect.poll(() => page.textContent('#state'), SOON).toBe('Lost');
-    // It tries again and again, and is lost all the while.
+    // It keeps trying, and the page shows that it is lost.
     for (let i = 0; i < 25; i++) {
       expect(await page.getAttribute('#state', 'data-state')).toBe('lost');
       expect(await page.getAttribute('body', 'data-line')).toBe('lost');

@@ -8,7 +8,7 @@ import { until } from '../cluster/transport-helpers.js';
 import { FACTS, FakePage, SECRETS, stepEvent, type TestPage, testPage } from './helpers.js';
 
 const READER = { ...SECRETS, admin: '' };
-/** Where pages that mean harm are; the honest one is at 127.0.0.1. */
+/** The address of hostile pages. The honest one is at 127.0.0.1. */
 const EVIL = process.platform === 'linux' ? '127.0.0.2' : '127.0.0.1';
 
 const open: TestPage[] = [];
@@ -49,7 +49,7 @@ class Page implements Asker {
   }
 }
 
-/** A run whose history takes so long to look up. */
+/** A run whose history is slow to look up. */
 class SlowTelemetry extends Telemetry {
   lookups = 0;
 
@@ -80,7 +80,7 @@ test('history is answered within a budget, the newest request last and surely, a
     await sleep(20);
   }
   const elapsedMs = performance.now() - began;
-  // As much as the burst is, what it is overdrawn by, and what comes back in that time.
+  // The burst, its overdraft, and what is refilled in that time.
   expect(telemetry.lookups - honest.answers.length).toBeLessThanOrEqual(2 + (100 + 0.02 * elapsedMs) / 20);
   await until(() => honest.answers.length === 1, "the honest page's answer");
   expect(honest.answers[0]).toMatchObject({ id: 7, columns: { step: [1, 2, 3] } });
@@ -119,7 +119,7 @@ test('a page that asks for history without end and reads nothing keeps little in
   const honest = await FakePage.enter(under.server.port, READER);
   pages.push(honest);
   await honest.next('update');
-  // The same again and again, which costs the server next to nothing but bytes.
+  // The same request repeatedly, which costs the server almost nothing but bytes.
   for (let i = 1; i <= 300; i++) {
     deaf.send({ type: 'range', id: i, from: 0, to: 20_000, points: 4000 });
     await sleep(5);
@@ -166,7 +166,7 @@ test.runIf(EVIL !== '127.0.0.1')(
     const began = performance.now();
     for (let i = 0; i < 10; i++) pages.push(await FakePage.open(under.server.port, false, EVIL).catch(() => pages[0]));
     expect(under.watchers.count).toBe(7);
-    // After a second the oldest make room for the newest, which then are not refused.
+    // After a second the oldest are closed for newer ones, which are then not refused.
     if (performance.now() - began < 900) expect(under.refused).toHaveLength(6);
     for (let i = 0; i < 3; i++) {
       const page = await FakePage.enter(under.server.port, READER);

@@ -45,7 +45,7 @@ describe('the page', () => {
     const html = await (await fetch(url(''))).text();
     const names = ['', ...[...html.matchAll(/(?:src|href)="\/([^"]+)"/g)].map((match) => match[1])];
     expect(names).toContain('page.js');
-    // What the script imports at once, not when it is asked for.
+    // The script's static imports.
     const script = await (await fetch(url('page.js'))).text();
     names.push(...[...script.matchAll(/from"\.\/([^"]+)"/g)].map((match) => match[1]));
     let bytes = 0;

@@ -9,12 +9,12 @@ import { SMALL, workFolder } from '../cli/run.js';
 import { adminLinkOf, joinUrlOf, type Lantrain, startCoordinator, startWorker } from '../cluster/processes.js';
 import { slowTest } from '../slow.js';
 
-/** More steps than anybody waits for: the test stops the run by the page. */
+/** The run has more steps than the test waits for: the test stops it by the page. */
 const REPORTS = ['--eval-every', '20', '--checkpoint-every', '20'];
 const OPTIONS = [...SMALL, ...REPORTS, '--steps', '100000', '--out', 'watched'];
-/** By `SMALL`. */
+/** As in `SMALL`. */
 const TOKENS_PER_STEP = 64;
-/** What this test needs of a canvas, whose type only browsers know. */
+/** The part of a canvas that this test needs. Its type is the browser's. */
 interface Canvas {
   toDataURL(): string;
 }
@@ -31,7 +31,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
 
   beforeAll(async () => {
     browser = await openBrowser();
-    // Over TLS, as on a LAN: somebody who compared the fingerprint and went on.
+    // Over TLS, as on a LAN, after a user has accepted the certificate.
     context = await browser.newContext({ ignoreHTTPSErrors: true });
     const started = await startCoordinator(OPTIONS, folder.path);
     coordinator = started.coordinator;
@@ -46,7 +46,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     folder.remove();
   });
 
-  /** The page, and what its WebSocket has brought. */
+  /** Opens the page. `received`: the messages of its WebSocket. */
   async function openPage(link: string): Promise<{ readonly page: Page; readonly received: string[] }> {
     const page = await context.newPage();
     const received: string[] = [];
@@ -105,7 +105,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     expect(await reader.getByRole('button', { name: /pause|resume|stop|drop/i }).count()).toBe(0);
     await expect.poll(() => admin.getByRole('button', { name: 'Drop starbuck' }).count(), SOON).toBe(1);
 
-    // What was under way when it was paused still comes.
+    // Messages from before the pause may still arrive.
     await new Promise((wait) => setTimeout(wait, 1500));
     const [stands, curve] = [await stepOf(admin), await curveOf(admin, 'loss')];
     await new Promise((wait) => setTimeout(wait, 1500));
@@ -135,7 +135,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     expect(received).toEqual([]);
   });
 
-  /** The page of the admin, which stays open. */
+  /** The admin's page, which stays open. */
   let page: Page;
 
   slowTest('the page stops the run for the admin, who sees the digest', async () => {
@@ -143,7 +143,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     page.on('dialog', (dialog) => void dialog.accept());
     await page.click('#stop');
     expect(await coordinator.ended, coordinator.text).not.toBeNull();
-    // As the report does, whoever has left meanwhile.
+    // As in the report, including workers that have left.
     for (const name of ['ahab', 'starbuck', 'queequeg'])
       expect(coordinator.text).toMatch(new RegExp(`worker {3}${name}: .* tokens \\(\\d+ %\\)`));
     await expect.poll(() => page.textContent('#state'), SOON).toBe('Stopped');
@@ -155,7 +155,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     const stands = await stepOf(page);
     await page.click('#table summary');
     await expect.poll(() => page.locator('#rows tr').count(), SOON).toBeGreaterThan(0);
-    // Else they come back by themselves, as the page does.
+    // Otherwise they would reconnect, as the page does.
     for (const worker of workers.values()) {
       worker.signal('SIGKILL');
       await worker.ended;
@@ -180,7 +180,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a run ${NEEDS_CHROMIU
     const saved = Math.max(...events.flatMap((event) => (event.event === 'checkpoint' ? [event.step] : [])));
     expect(saved).toBeGreaterThan(stands);
     expect(endOf(events)).toEqual({ state: 'unfinished' });
-    // Each start told of its own, the second up to its last checkpoint, and some work was done twice.
+    // Each start recorded its own work, the second up to its last checkpoint, and some work was done twice.
     const totals = workersOfRun(events);
     expect(totals.map(({ name }) => name).toSorted()).toEqual(['ahab', 'queequeg', 'starbuck']);
     const tokens = totals.reduce((sum, worker) => sum + worker.tokens, 0) / TOKENS_PER_STEP;

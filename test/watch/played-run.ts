@@ -3,20 +3,20 @@ import type { Telemetry } from '../../src/watch/server/telemetry.js';
 import type { LiveWorker } from '../../src/watch/server/worker-list.js';
 import { stepEvent } from './helpers.js';
 
-/** A loss that shows in the middle of smooth ones. */
+/** A spike among smooth losses. */
 export const SPIKE = { step: 3010, loss: 17, gradNorm: 60 } as const;
 export const LAST_STEP = 5009;
 export const EVAL_EVERY = 50;
 export const DIGEST = 'ab12'.repeat(16);
 export const OWN_CLASS = 'a3f082fd8f0e-85729a31a95a';
-/** Alike in all that a short name once had. */
+/** A bit class that shares the beginning of both hashes with the first one. */
 export const OTHER_CLASS = 'a3f082fd8f0e-85720badcafe';
 
-/** Of the evaluation after a step. */
+/** The training loss of the evaluation after a step. */
 export const trainLossAt = (step: number) => 1.9 + 3.5 / (1 + step / 300);
 export const valLossAt = (step: number) => 2.1 + 3.3 / (1 + step / 300);
 
-/** Names and adapters as long as they come. */
+/** Workers with long names and adapters. */
 export function playedWorkers(moment: number): LiveWorker[] {
   const worker = (id: number, name: string, adapter: string, bitClass: string, state: WorkerState): LiveWorker => ({
     id,
@@ -45,7 +45,7 @@ export function playedWorkers(moment: number): LiveWorker[] {
   ];
 }
 
-/** Plays a run of several thousand steps on four workers, one of another bit class, that is being trained still. */
+/** Plays several thousand steps of a running run on four workers, one of another bit class. */
 export function playRun(telemetry: Telemetry): void {
   let moment = 1;
   telemetry.live = {

@@ -1,6 +1,6 @@
 /**
- * Pictures of the page, for the README: trains a small run with a coordinator and three workers, of which one is killed
- * on the way and comes back, and takes docs/page-*.png in Chromium once the run is well under way.
+ * Takes pictures of the page for the README: trains a small run with a coordinator and three workers, one of which is
+ * killed and comes back, and makes docs/page-*.png in Chromium.
  *
  *     npm run screenshots
  */
@@ -67,7 +67,7 @@ async function wellUnderWay(): Promise<string> {
     throw new Error(`the run ended too soon:\n${coordinator.text}`);
   });
   await Promise.race([taken, ended]);
-  // What ends after the pictures is no failure.
+  // An end after the pictures is not a failure.
   ended.catch(() => {});
   return adminLinkOf(coordinator, folder.path);
 }
@@ -80,7 +80,7 @@ async function takeAll(browser: Browser, link: string): Promise<void> {
       await page.goto(link);
       await page.locator('#workers tr').first().waitFor();
       await page.locator('#split .stack').first().waitFor();
-      // A paused run would show no worker at work: the picture is of whatever happens now.
+      // The run is not paused, since then no worker would be shown at work.
       await page.waitForTimeout(1500);
       const path = resolve('docs', `page-${name}-${colorScheme}.png`);
       await page.screenshot({ path });

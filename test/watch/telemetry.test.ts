@@ -7,7 +7,7 @@ import { FACTS, liveWorkers, stepEvent } from './helpers.js';
 
 const TOKENS = FACTS.tokensPerStep;
 
-/** A run on a clock of its own, whose steps take a second each. */
+/** A run on its own clock, whose steps take a second each. */
 class Played {
   now = 0;
   step = 0;

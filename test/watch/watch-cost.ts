@@ -1,7 +1,7 @@
 /**
- * What a page that watches costs the coordinator: one run with two workers, in which stretches with a client that reads
- * all that the page reads alternate with stretches without. Prints by how much its CPU time a step is more with the
- * client, by Linux's own count.
+ * The cost of a watching page for the coordinator: one run with two workers, in which periods with a client that reads
+ * everything the page reads alternate with periods without. Prints the additional CPU time a step with the client, by
+ * Linux's accounting.
  *
  *     npm run watch-cost -- --pairs 12 --seconds 4
  */
@@ -17,16 +17,16 @@ const { values } = parseArgs({
 });
 const [pairs, stretchMs] = [Number(values.pairs), 1000 * Number(values.seconds)];
 
-/** Nothing but steps: what happens now and then would be in some stretches only. */
+/** Steps only: rare events would occur in some periods only. */
 const QUIET = ['--eval-every', '0', '--sample-tokens', '0', '--checkpoint-every', '100000'];
 
 interface Cpu {
   readonly all: number;
-  /** Of the thread that runs the coordinator's JavaScript, which does all that a page asks for. */
+  /** CPU time of the coordinator's JavaScript thread, which does everything for pages. */
   readonly main: number;
 }
 
-/** Milliseconds that a process's threads, those of the driver too, have been on a core. */
+/** CPU milliseconds of a process's threads, including the driver's. */
 function cpuOf(pid: number): Cpu {
   const ms = (thread: string) =>
     Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
@@ -73,7 +73,7 @@ try {
   while (step < 20) await nextStep();
   const [watched, alone]: [Cpu[], Cpu[]] = [[], []];
   for (let pair = 0; pair < pairs; pair++) {
-    // Which comes first alternates, so that a drift of the machine favours neither.
+    // The order alternates, so that a drift of the machine favours neither.
     for (const isWatched of pair % 2 === 0 ? [false, true] : [true, false]) {
       const page = isWatched ? await enter() : undefined;
       (isWatched ? watched : alone).push(await stretch());

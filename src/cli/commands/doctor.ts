@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { presetNamed } from '../../train/presets.js';
 
-/** `lantrain doctor`. */
+/** Adds `lantrain doctor`. */
 export function addDoctor(program: Command, finish: (code: number) => void): void {
   program
     .command('doctor')

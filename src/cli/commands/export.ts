@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { printLine } from '../output.js';
-import { shown } from '../shown.js';
+import { showEvents } from '../show-events.js';
 
-/** `lantrain export`. */
+/** Adds `lantrain export`. */
 export function addExport(program: Command, finish: (code: number) => void): void {
   program
     .command('export')
@@ -11,7 +11,7 @@ export function addExport(program: Command, finish: (code: number) => void): voi
     .requiredOption('--out <dir>', 'the folder to write; new or empty')
     .action(async ({ run, out }: { readonly run: string; readonly out: string }) => {
       const { exportModel } = await import('../../run/export-model.js');
-      const { checkpoint } = await exportModel({ run, out }, { onEvent: shown() });
+      const { checkpoint } = await exportModel({ run, out }, { onEvent: showEvents() });
       printLine(`wrote the weights of ${checkpoint} to ${out}`);
       finish(0);
     });

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { GENERATE_DEFAULTS, type GenerateOptions } from '../../run/generate-options.js';
 import { amount, whole } from '../numbers.js';
-import { shown } from '../shown.js';
+import { showEvents } from '../show-events.js';
 
-/** `lantrain generate`. */
+/** Adds `lantrain generate`. */
 export function addGenerate(program: Command, finish: (code: number) => void): void {
   program
     .command('generate')
@@ -18,7 +18,7 @@ export function addGenerate(program: Command, finish: (code: number) => void): v
     .action(async (options: GenerateOptions) => {
       const { generate } = await import('../../run/generate.js');
       let text = options.prompt;
-      for await (const piece of generate(options, { onEvent: shown() })) {
+      for await (const piece of generate(options, { onEvent: showEvents() })) {
         process.stdout.write(text + piece);
         text = '';
       }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { printLine } from '../output.js';
 
-/** `lantrain report`. */
+/** Adds `lantrain report`. */
 export function addReport(program: Command, finish: (code: number) => void): void {
   program
     .command('report')

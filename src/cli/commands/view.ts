@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { port } from '../numbers.js';
 import { outputIsOptional, printLine } from '../output.js';
 
-/** `lantrain view`. */
+/** Adds `lantrain view`. */
 export function addView(program: Command, finish: (code: number) => void): void {
   program
     .command('view')
@@ -15,7 +15,7 @@ export function addView(program: Command, finish: (code: number) => void): void 
 async function view(run: string, port: number): Promise<number> {
   const { serveRun } = await import('../../../cluster/serve-run.js');
   const { address, close } = await serveRun({ run, port });
-  // The page is the purpose: once its address is copied, the terminal may be closed.
+  // The page is the purpose of the command: the terminal may be closed once its address is copied.
   outputIsOptional(() => {});
   const stopped = new Promise<void>((stop) => process.once('SIGINT', stop).once('SIGTERM', stop));
   printLine(`view     ${address}`);

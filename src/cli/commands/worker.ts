@@ -9,7 +9,7 @@ import { amount } from '../numbers.js';
 import { outputIsOptional, outputLost, printLine, remarkLine } from '../output.js';
 import { askForToken, TOKEN_WAS_SHOWN } from '../token.js';
 
-/** Anybody on the network may say that there are coordinators: no more than this are shown. */
+/** Anybody on the network can announce coordinators, so at most this many are shown. */
 const MOST_FOUND = 16;
 
 interface WorkerCommand extends WorkOptions {
@@ -22,7 +22,7 @@ function workerName(text: string): string {
   return text;
 }
 
-/** `lantrain worker`. */
+/** Adds `lantrain worker`. */
 export function addWorker(program: Command, finish: (code: number) => void): void {
   program
     .command('worker')
@@ -67,20 +67,20 @@ async function worker({ quiet = false, ...options }: WorkerCommand): Promise<num
   return how === 'left' ? 130 : 0;
 }
 
-/** A process that was started with a channel to its parent does not outlive it. */
+/** A process with a channel to its parent ends with it. */
 function endWithParent(): void {
   if (process.send === undefined) return;
   if (!process.connected) process.exit(130);
   process.on('disconnect', () => process.exit(130));
 }
 
-/** What is said before there is a coordinator to compute for, also to who wants errors only. */
+/** Lines before the worker has joined, which are printed even with `--quiet`. */
 function remarksOf(event: WorkEvent, plain: boolean): readonly string[] {
   if (event.event === 'search') return ['looking for coordinators on this network ...'];
   return event.event === 'found' ? foundLines(event.coordinators, plain) : [];
 }
 
-/** The only coordinator that was found; where there are several, a command for each. */
+/** A line for the one coordinator that was found, or a command for each of several. */
 export function foundLines(found: readonly FoundCoordinator[], plain: boolean): readonly string[] {
   if (found.length === 1) return found.map(({ name, host, port }) => `found    ${name} at ${authorityOf(host, port)}`);
   const lines = found

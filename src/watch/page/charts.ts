@@ -1,52 +1,52 @@
 import uPlot from 'uplot';
 import { DURATION_INCREMENTS, numberTick, WHOLE_INCREMENTS } from '../../report/ticks.js';
-import { formatHorizontal, formatPlace, type Horizontal, type Range } from './axis.js';
+import { formatHorizontal, formatPosition, type Horizontal, type Range } from './axis.js';
 import { create, setData, setHidden, setText } from './dom.js';
 
 /** A curve of a chart. */
 export interface Curve {
   readonly label: string;
-  /** A custom property of the style sheet. */
+  /** The name of a custom property in the style sheet. */
   readonly color: string;
   readonly scale?: string;
   readonly width?: number;
   readonly dash?: number[];
-  /** Drawn thin, but not named: an edge of a band. */
+  /** An edge of a band: drawn thin, and not in the legend. */
   readonly edge?: boolean;
-  /** The curves of the least and the greatest of what an entry is the mean of, by index from 0. */
+  /** Indices (from 0) of the curves with the minimum and maximum of each entry, whose mean this curve shows. */
   readonly spread?: readonly [number, number];
   readonly format: (value: number) => string;
-  /** Of the axis; else with as many decimals as its ticks need. */
+  /** Formats ticks of the axis. Default: with the decimals that they need. */
   readonly formatTick?: (value: number) => string;
 }
 
 export interface ChartOptions {
   readonly curves: readonly Curve[];
-  /** Pairs of curves (upper, lower, by index from 0) whose space between is filled. */
+  /** Pairs of curves (upper, lower; indices from 0) between which the area is filled. */
   readonly bands?: readonly { readonly edges: readonly [number, number]; readonly color: string }[];
   readonly height: number;
-  /** Scales beside the one at the left, with their axis at the right. */
+  /** The scale whose axis is at the right. */
   readonly right?: string;
   readonly onZoom: (from: number, to: number) => void;
 }
 
 type Values = (number | null | undefined)[];
-export type Table = [x: number[], ...Values[]];
+export type ChartData = [x: number[], ...Values[]];
 
-/** Between labels of an axis, and of what is beside a tick: its mark and a gap. */
+/** Pixels between labels of an axis, and beside a tick for its mark and a gap. */
 const LABEL_SPACE = 16;
 const TICK_SPACE = 12;
 const FONT_SIZE = 11;
 
 const color = (element: Element, name: string) => getComputedStyle(element).getPropertyValue(name).trim();
 
-/** A uPlot chart in `box` with a legend above it, drawn in the style sheet's colours. */
+/** A uPlot chart in `box` with a legend above it, in the style sheet's colours. */
 export class Chart {
   #plot: uPlot | undefined;
-  #data: Table | undefined;
+  #data: ChartData | undefined;
   #horizontal: Horizontal = 'step';
   #window: Range | undefined;
-  /** The newest label of the horizontal axis, which may reach over its end. */
+  /** The last label of the horizontal axis, which may extend beyond its end. */
   #lastLabel = '';
   #font = '';
   readonly #widths = new Map<string, number>();
@@ -74,12 +74,12 @@ export class Chart {
     this.#body.style.height = `${options.height}px`;
     box.append(legend, this.#body);
     new ResizeObserver(() => this.#resize()).observe(this.#body);
-    // Canvases do not follow the style sheet by themselves.
+    // Canvases do not follow the style sheet.
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#rebuild());
   }
 
-  /** Only what lies in `window` is seen, if there is one; entries beside it say where lines leave it. */
-  draw(data: Table, horizontal: Horizontal, window?: Range): void {
+  /** Shows only `window`, if given. Entries beside it determine where lines leave it. */
+  draw(data: ChartData, horizontal: Horizontal, window?: Range): void {
     this.#data = data;
     this.#window = window;
     if (this.#plot === undefined || horizontal !== this.#horizontal) {
@@ -100,13 +100,13 @@ export class Chart {
     if (width > 0 && width !== this.#plot?.width) this.#plot?.setSize({ width, height: this.options.height });
   }
 
-  /** The values that the cursor's points mark, and where they are; else the newest that are seen. */
+  /** Shows the values at the cursor and their position in the legend; without a cursor, the newest visible values. */
   #tell(): void {
     const cursor = this.#plot?.cursor;
     const isOn = cursor?.idx != null && (cursor.left ?? -1) >= 0;
     const x = this.#data?.[0] ?? [];
-    const place = (index: number) => formatPlace(x[index], this.#horizontal);
-    const lines = isOn ? [place(cursor.idx as number)] : [];
+    const positionOf = (index: number) => formatPosition(x[index], this.#horizontal);
+    const lines = isOn ? [positionOf(cursor.idx as number)] : [];
     const elsewhere = new Map<string, string[]>();
     for (const [i, curve] of this.options.curves.entries()) {
       const index = isOn ? cursor.idxs?.[i + 1] : this.#newest(i);
@@ -115,9 +115,9 @@ export class Chart {
       if (!isOn || index == null || value == null || curve.edge) continue;
       const spread = this.#spreadAt(curve, index);
       if (spread !== '') lines.push(`${curve.label} ${spread}`);
-      // Evaluations are rarer than steps: the one that is marked is of another step.
+      // Evaluations are rarer than steps, so the nearest one may be at another step.
       if (x[index] !== x[cursor.idx as number])
-        elsewhere.set(place(index), [...(elsewhere.get(place(index)) ?? []), curve.label]);
+        elsewhere.set(positionOf(index), [...(elsewhere.get(positionOf(index)) ?? []), curve.label]);
     }
     for (const [where, labels] of elsewhere) lines.push(`${labels.join(', ')}: ${where}`);
     setHidden(this.#where, lines.length === 0);
@@ -126,7 +126,7 @@ export class Chart {
     setData(this.#where, 'side', isLeft ? 'left' : 'right');
   }
 
-  /** The last entry of a curve that lies in the window. */
+  /** The last entry of a curve within the window. */
   #newest(curve: number): number | undefined {
     const [x, values] = [this.#data?.[0] ?? [], this.#data?.[curve + 1] ?? []];
     const index = x.findLastIndex(
@@ -135,14 +135,14 @@ export class Chart {
     return index < 0 ? undefined : index;
   }
 
-  /** From the least to the greatest, where an entry is of several steps. */
+  /** `least to greatest`, where an entry stands for several steps. */
   #spreadAt({ spread, format }: Curve, index: number): string {
     if (spread === undefined) return '';
     const [least, most] = spread.map((i) => this.#data?.[i + 1]?.[index]);
     return least == null || most == null || least === most ? '' : `${format(least)} to ${format(most)}`;
   }
 
-  /** Whether a curve (counted from 1, as uPlot does) has one value and no more. */
+  /** Whether a curve (from 1, as in uPlot) has exactly one value. */
   #isAlone(curve: number): boolean {
     const values = this.#data?.[curve] ?? [];
     const first = values.findIndex((value) => value != null);
@@ -171,7 +171,7 @@ export class Chart {
       ticks: { stroke: line, width: 1, size: 4 },
       grid: { stroke: line, width: 1 },
     };
-    // As wide as its labels: of another run they are longer.
+    // As wide as its labels, whose length depends on the run.
     const size = (least: number) => (_: uPlot, labels: string[] | null) =>
       Math.max(least, ...(labels ?? []).map((label) => Math.ceil(this.#widthOf(label)) + TICK_SPACE));
     const first = curves.find(({ scale }) => scale === undefined);
@@ -189,7 +189,7 @@ export class Chart {
         drag: { x: true, y: false, setScale: false },
         points: { size: 6, width: 1.5 },
       },
-      // The last label may be at the very end, and half of it beyond.
+      // Half of a label at the very end lies beyond it.
       padding: [
         8,
         () => (right === undefined ? Math.max(10, Math.ceil(this.#widthOf(this.#lastLabel) / 2) + 2) : 0),
@@ -202,7 +202,7 @@ export class Chart {
           size: 26,
           space: (_, _axis, from, to) => {
             const increments = horizontal === 'time' ? DURATION_INCREMENTS : WHOLE_INCREMENTS;
-            // Of some ticks of this range: those of a shorter one have more digits.
+            // An increment for about five ticks in this range: a shorter range has ticks with more digits.
             const grain = increments.findLast((increment) => increment <= (to - from) / 5) ?? increments[0];
             const ends = [from, to].map((x) => formatHorizontal(Math.round(x / grain) * grain, horizontal));
             return Math.max(38, ...ends.map((label) => this.#widthOf(label))) + LABEL_SPACE;
@@ -238,7 +238,7 @@ export class Chart {
             stroke,
             width: curve.edge ? 1 : (curve.width ?? 1.75),
             dash: curve.dash,
-            // One alone makes no line.
+            // A single point makes no line.
             points: { show: (_, index) => !curve.edge && this.#isAlone(index), size: 5, fill: stroke, stroke },
           };
         }),
@@ -265,9 +265,9 @@ function ticksOf(curve: Curve | undefined): uPlot.Axis.DynamicValues {
   return (_, ticks, _axis, _space, increment) => ticks.map((y) => curve?.formatTick?.(y) ?? numberTick(y, increment));
 }
 
-/** Both tables over the union of their x; what one lacks there is no gap in it. */
-export function joined(one: Table, other: Table): Table {
+/** Both over the union of their x. Missing values are not gaps in a curve. */
+export function joinedData(one: ChartData, other: ChartData): ChartData {
   return other[0].length === 0
-    ? ([...one, ...other.slice(1).map(() => [])] as unknown as Table)
-    : (uPlot.join([one as uPlot.AlignedData, other as uPlot.AlignedData]) as unknown as Table);
+    ? ([...one, ...other.slice(1).map(() => [])] as unknown as ChartData)
+    : (uPlot.join([one as uPlot.AlignedData, other as uPlot.AlignedData]) as unknown as ChartData);
 }

@@ -15,18 +15,18 @@ import {
 export type ConnectionState =
   | { readonly state: 'connecting' }
   | { readonly state: 'open'; readonly admin: boolean }
-  /** It tries again by itself. */
+  /** It is tried again. */
   | { readonly state: 'lost'; readonly why: string }
-  /** It does not. */
+  /** It is not tried again. */
   | { readonly state: 'refused'; readonly why: string };
 
 const RETRY_MS = 1000;
 const MOST_RETRY_MS = 15_000;
-/** The server says something every 5 seconds: two of that are missing. */
+/** The server sends a message at least every 5 seconds, so two are missing. */
 const SILENCE_MS = 12_000;
 
-/** The line to the run: opens it, proves the token, and opens it again when it breaks. */
-export class Connection {
+/** The page's connection to the run: connects, proves the token, and reconnects when the connection breaks. */
+export class PageConnection {
   #ws: WebSocket | undefined;
   #retryMs = RETRY_MS;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -60,7 +60,7 @@ export class Connection {
       else if (isIn) this.onMessage(message);
       else isIn = await handshake(message);
     };
-    // The handshake takes its time, and what follows it must wait.
+    // The handshake is asynchronous, and later messages must wait for it.
     let taken: Promise<void> = Promise.resolve();
     ws.onmessage = ({ data }) => {
       this.#heard(ws);
@@ -77,7 +77,7 @@ export class Connection {
     this.#heard(ws);
   }
 
-  /** Takes the server's messages one by one; true once both sides know each other. */
+  /** Returns the handler of the handshake's messages. It resolves with true once both sides have proved the token. */
   #handshake(ws: WebSocket): (message: ServerMessage) => Promise<boolean> {
     const { token, fingerprint, admin } = this.secrets;
     const nonce = randomNonce();

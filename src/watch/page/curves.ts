@@ -2,22 +2,22 @@ import { formatCount, formatLoss, formatReal, UNKNOWN } from '../../report/forma
 import { countTick } from '../../report/ticks.js';
 import type { Columns } from '../messages.js';
 import { type Horizontal, horizontalOf, windowOf } from './axis.js';
-import { Chart, joined, type Table } from './charts.js';
-import { byId, create, type View } from './dom.js';
+import { Chart, type ChartData, joinedData } from './charts.js';
+import { byId, create, type PageView } from './dom.js';
 import type { Model } from './model.js';
 
-/** Rows of the table: enough to read, and no more than a screen reader can walk through. */
+/** Rows of the table: few enough for a screen reader. */
 const MOST_ROWS = 50;
 
-/** The charts of a run, the table of what they show, and which part of the run that is. */
+/** The charts of a run, their table, and the part of the run that they show. */
 export class Curves {
-  /** What they are drawn over. */
+  /** The horizontal axis. */
   horizontal: Horizontal = 'step';
   readonly #loss: Chart;
   readonly #speed: Chart;
   readonly #norm: Chart;
 
-  /** `ask` asks the server for a part of the run in more detail. */
+  /** `ask` requests a part of the run from the server in more detail. */
   constructor(
     private readonly model: Model,
     private readonly ask: (range: ReturnType<Model['zoomTo']>) => void,
@@ -60,7 +60,7 @@ export class Curves {
     });
   }
 
-  readonly views: readonly View[] = [
+  readonly views: readonly PageView[] = [
     () => this.#drawLoss(),
     () => {
       const { tokensPerSecondMin, tokensPerSecondMax, tokensPerSecond } = this.#columns;
@@ -78,18 +78,18 @@ export class Curves {
     this.redraw();
   }
 
-  /** Zooms by a factor about the middle, or moves by a part of what is seen. */
+  /** Zooms by `factor` about the middle, or moves by the fraction `move` of the visible range. */
   zoomBy(factor: number, move = 0): void {
     const last = this.#last;
     const { from, to } = this.model.zoom ?? { from: 0, to: last };
     const width = (to - from) * factor;
-    // What is newest stays in sight.
+    // The newest entry stays visible.
     const middle = move === 0 && to >= last ? last - width / 2 : (from + to) / 2 + move * (to - from);
     const begin = Math.min(Math.max(0, middle - width / 2), Math.max(0, last - width));
     this.#zoomToSteps(begin, begin + width);
   }
 
-  /** The columns that are shown: of the zoom, as soon as they are there. */
+  /** The columns that are shown: the zoom's once they have arrived. */
   get #columns(): Columns {
     const { zoom, history } = this.model;
     return zoom?.columns ?? history;
@@ -99,15 +99,15 @@ export class Curves {
     return this.model.history.step.at(-1) ?? 0;
   }
 
-  /** Draws a chart of columns; `more` is joined to them, for a table of other steps. */
-  #draw(chart: Chart, values: readonly (number | null)[][], more?: Table): void {
+  /** Draws a chart of columns. `more`: further data at other steps. */
+  #draw(chart: Chart, values: readonly (number | null)[][], more?: ChartData): void {
     const { run, zoom } = this.model;
     if (run === undefined) return;
     const columns = this.#columns;
     const x = horizontalOf(columns, this.horizontal, run.tokensPerStep);
-    const table: Table = [x, ...values];
+    const table: ChartData = [x, ...values];
     const window = zoom && windowOf(zoom.from, zoom.to, columns.step, x);
-    chart.draw(more === undefined ? table : joined(table, more), this.horizontal, window);
+    chart.draw(more === undefined ? table : joinedData(table, more), this.horizontal, window);
   }
 
   #drawLoss(): void {
@@ -137,7 +137,7 @@ export class Curves {
     byId('rows').replaceChildren(...rows);
   }
 
-  /** What entry `last` says, and the highest loss and the last evaluation of all from `first` on. */
+  /** A row of the table: entry `last`, with the highest loss and the last evaluation of entries `first` to `last`. */
   #row(columns: Columns, first: number, last: number): HTMLTableRowElement {
     const before = first === 0 ? -1 : columns.step[first - 1];
     const evaluation = this.model.evaluations.findLast(({ step }) => step > before && step <= columns.step[last]);
@@ -157,7 +157,7 @@ export class Curves {
     return create('tr', '', head, ...cells.map((text) => create('td', 'number', text)));
   }
 
-  /** Steps of an x of the charts. */
+  /** The step at an x of the charts. */
   #stepAt(x: number): number {
     const { run } = this.model;
     if (this.horizontal === 'step' || run === undefined) return x;

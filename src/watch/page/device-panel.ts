@@ -1,15 +1,15 @@
 /**
- * How the page loads the panel that joins a cluster with this device. The panel is a bundle of its own: the page knows
- * its name and this type, and nothing of clusters.
+ * Loads the panel that joins a cluster with this device. The panel is a separate bundle, so that the page contains no
+ * code of the cluster.
  */
 
 /**
- * Fills `container` with "Join with this device" and, once joined, with what the device does. `joinUrl` is the page's
- * own link for others, with the token.
+ * Fills `container` with "Join with this device" and, once joined, with the device's state. `joinUrl`: the page's link
+ * for others, with the token.
  */
 export type MountDevicePanel = (container: HTMLElement, joinUrl: string) => void;
 
-/** As the page's server names the bundle. */
+/** The bundle's path on the page's server. */
 const SCRIPT = '/device-panel.js';
 
 export async function loadDevicePanel(): Promise<MountDevicePanel> {

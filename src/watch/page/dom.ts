@@ -1,11 +1,11 @@
-/** The element with that id. Throws where the page has none: then page and script are not of one build. */
+/** The element with that id. Throws where the page has none, because then page and script are of different builds. */
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   const element = document.getElementById(id);
   if (element === null) throw new Error(`no element ${id}`);
   return element as T;
 }
 
-/** Sets a text only where it is another one: the browser then has nothing to lay out. */
+/** Sets a text only where it differs, so that the browser need not lay out again. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -29,21 +29,24 @@ export function create<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** A view that is drawn with the next frame, however often it is asked for before. */
-export type View = () => void;
+/** Draws one part of the page. */
+export type PageView = () => void;
 
-/** Script time of a frame after which the views that are left wait for the next one. */
+/** Milliseconds of script in a frame after which the remaining views wait for the next frame. */
 const FRAME_MS = 3;
 
-/** Draws views at most once a frame, in the order in which they were asked for, a few milliseconds' worth a frame. */
+/** Draws each view at most once a frame, in order of request, for at most a few milliseconds a frame. */
 export class Frames {
-  readonly #views = new Set<View>();
-  /** Drawn before: the first time, a view builds what it has and takes the longest, so that gets a frame of its own. */
-  readonly #known = new Set<View>();
+  readonly #views = new Set<PageView>();
+  /**
+   * Views that were drawn before. A view's first draw builds its elements and takes the longest, so it gets its own
+   * frame.
+   */
+  readonly #known = new Set<PageView>();
   #scheduled = false;
 
-  /** The frame at hand is left to what asks: messages take their time, too. */
-  request(view: View): void {
+  /** Draws the view in the next frame, not in the current one, in which the caller (a message) already takes time. */
+  request(view: PageView): void {
     this.#views.add(view);
     if (this.#scheduled) return;
     this.#scheduled = true;

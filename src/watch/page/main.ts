@@ -1,10 +1,10 @@
 import { formatDuration } from '../../report/format.js';
 import { formatFragment, OVER, parseFragment } from '../messages.js';
 import type { Horizontal } from './axis.js';
-import { Connection, type ConnectionState } from './connection.js';
+import { type ConnectionState, PageConnection } from './connection.js';
 import { Curves } from './curves.js';
 import { loadDevicePanel } from './device-panel.js';
-import { byId, Frames, setData, setHidden, setText, type View } from './dom.js';
+import { byId, Frames, type PageView, setData, setHidden, setText } from './dom.js';
 import { Model, type Part } from './model.js';
 import { insecure } from './secure-context.js';
 import {
@@ -23,7 +23,7 @@ const secrets = parseFragment(location.hash);
 const model = new Model();
 const frames = new Frames();
 let admin = false;
-let connection: Connection | undefined;
+let connection: PageConnection | undefined;
 
 const context: ViewContext = {
   model,
@@ -43,9 +43,7 @@ const curves = new Curves(
   () => show('history'),
 );
 
-// ---- What is drawn when ----
-
-const VIEWS: Readonly<Record<Part, readonly View[]>> = {
+const VIEWS: Readonly<Record<Part, readonly PageView[]>> = {
   run: [() => drawRun(context)],
   status: [() => drawStatus(context)],
   history: curves.views,
@@ -74,14 +72,14 @@ function drawControls(): void {
   setText(byId('pause'), state === 'paused' ? 'Resume' : 'Pause');
 }
 
-/** When the run was heard of last, while it is not. */
+/** Time of the last message before the connection was lost. */
 let heardAt = Date.now();
 let lostWhy: string | undefined;
 let lostTimer: ReturnType<typeof setInterval> | undefined;
 
 function onState(now: ConnectionState): void {
   const notice = byId('notice');
-  // That it tries again is no better news than that it is lost.
+  // While it reconnects, the page still shows that the connection is lost.
   if (now.state === 'connecting' && lostWhy !== undefined) return;
   document.body.dataset.line = now.state === 'lost' && isOver() ? 'over' : now.state;
   clearInterval(lostTimer);
@@ -92,7 +90,7 @@ function onState(now: ConnectionState): void {
     setHidden(byId('main'), false);
   } else if (now.state === 'lost') {
     lostWhy = now.why;
-    // What is over stays as it was.
+    // A run that is over does not change, so a lost connection does not matter.
     setHidden(notice, isOver());
     lostTimer = setInterval(drawLost, 1000);
     drawLost();
@@ -108,7 +106,10 @@ function onState(now: ConnectionState): void {
   frames.request(drawControls);
 }
 
-/** The notice says why, and says it once, as screen readers read it out; how long ago it was stands beside the state. */
+/**
+ * The notice says why, once, since screen readers read it out. The time since the last message is shown beside the
+ * state.
+ */
 function drawLost(): void {
   if (lostWhy === undefined) return;
   setText(byId('notice'), `Not connected: ${lostWhy}. Trying again by itself.`);
@@ -125,21 +126,19 @@ function showAnswer(text: string): void {
   answerTimer = setTimeout(() => setHidden(answer, true), 5_000);
 }
 
-// ---- Joining ----
-
-/** The link for others: where they reach the page, and never with the admin token. */
+/** The page's link for others, without the admin token. */
 function joinLink(): string {
   return `${model.run?.address ?? `${location.origin}/`}${formatFragment({ ...secrets, admin: '' })}`;
 }
 
-/** For the command line, where arguments are no place for a token: all users of a machine can read them. */
+/** The URL for the command line, without the token: all users of a machine can read arguments. */
 function joinArguments(): string {
   const address = (model.run?.address ?? `${location.origin}/`).replace(/^http/, 'ws');
   const fragment = secrets.fingerprint === '' ? '' : formatFragment({ ...secrets, token: '', admin: '' });
   return `worker ${address}${fragment}`;
 }
 
-/** Says that it is copied only once it is: browsers may forbid it. */
+/** Says that the link is copied only after success, because browsers may forbid it. */
 async function copyLink(): Promise<void> {
   const copied = await navigator.clipboard?.writeText(joinLink()).then(
     () => true,
@@ -165,12 +164,10 @@ async function openJoin(): Promise<void> {
   const [{ drawQr }, mountDevicePanel] = await Promise.all([import('./qr.js'), loadDevicePanel()]);
   drawQr(byId('qr'), joinLink());
   const device = byId('device');
-  // Once: a device that has joined stays so while the dialog is closed.
+  // Mounted once: a device that has joined keeps computing while the dialog is closed.
   if (!device.hasChildNodes())
     mountDevicePanel(device, `${location.origin}/${formatFragment({ ...secrets, admin: '' })}`);
 }
-
-// ---- The beginning ----
 
 function listen(): void {
   const on = (id: string, act: () => void) => byId(id).addEventListener('click', act);
@@ -207,18 +204,18 @@ function listen(): void {
 
 function begin(): void {
   listen();
-  // Whoever has no mouse scrolls with the keys, and not every browser lets them by itself.
+  // Makes boxes scrollable by keys, which not every browser does.
   for (const box of document.querySelectorAll<HTMLElement>('.scroll')) box.tabIndex = 0;
   if (secrets.token === '') {
     onState({ state: 'refused', why: 'This link has no token. Open the whole link that the coordinator printed.' });
     return;
   }
   if (!isSecureContext) {
-    // Nor is there WebCrypto, to prove the token.
+    // Without a secure context there is no WebCrypto to prove the token.
     onState({ state: 'refused', why: insecure(location.host).join(' ') });
     return;
   }
-  connection = new Connection(
+  connection = new PageConnection(
     secrets,
     (message) => {
       heardAt = Date.now();

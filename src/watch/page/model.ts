@@ -1,5 +1,5 @@
 import {
-  type Checkpoint,
+  type CheckpointInfo,
   type Columns,
   type Evaluation,
   emptyColumns,
@@ -12,33 +12,33 @@ import {
   type WorkerInfo,
 } from '../messages.js';
 
-/** Points of the whole run that the page holds before it asks for them anew, in fewer buckets. */
+/** Points of the whole run up to which the page adds new steps. Beyond that it requests fewer buckets. */
 const MOST_POINTS = 2000;
 export const WANTED_POINTS = 800;
 const MOST_LOG = 300;
-/** What `range` is asked for the whole run with; others are for zooms. */
+/** The id of a `range` request for the whole run. Other ids are for zooms. */
 export const WHOLE = 0;
 
 export type Part = 'run' | 'status' | 'history' | 'workers' | 'split' | 'log' | 'samples' | 'checkpoints';
 
-/** All that the page knows of the run. Messages go in, and it says which parts have changed. */
+/** The page's knowledge of the run. `apply` takes a message and returns the parts that changed. */
 export class Model {
   run: RunFacts | undefined;
   status: Status | undefined;
-  /** The whole run in some buckets, then the newest steps one by one. */
+  /** The whole run: first buckets, then the newest steps one by one. */
   history = emptyColumns();
-  /** A part of the run in more detail, while it is zoomed into. */
+  /** The zoomed part of the run; `columns` once they have arrived. */
   zoom: { readonly from: number; readonly to: number; columns: Columns | undefined } | undefined;
   evaluations: Evaluation[] = [];
   workers: readonly WorkerInfo[] = [];
   split: Split | null = null;
   log: LogEntry[] = [];
   samples: Sample[] = [];
-  checkpoints: Checkpoint[] = [];
+  checkpoints: CheckpointInfo[] = [];
   #zooms = 0;
   #asked = false;
 
-  /** As reports and the terminal say it: of the last evaluation, or of the last step where there was none. */
+  /** The loss as reports and the terminal show it: of the last evaluation, else of the last step. */
   get loss(): number | undefined {
     const evaluation = this.evaluations.at(-1);
     return (evaluation === undefined ? this.history.loss.at(-1) : evaluation.train) ?? undefined;
@@ -68,7 +68,7 @@ export class Model {
     }
   }
 
-  /** What to ask the server for so that the whole run fits again; undefined when it does. */
+  /** The request for the whole run in fewer buckets; undefined while it fits. */
   wantsWhole():
     | { readonly id: number; readonly from: number; readonly to: number; readonly points: number }
     | undefined {
@@ -78,14 +78,14 @@ export class Model {
     return { id: WHOLE, from: 0, to: step[step.length - 1], points: WANTED_POINTS };
   }
 
-  /** Zooms into steps `from` to `to`; returns what to ask the server for: an entry beside either end as well. */
+  /** Zooms into steps `from` to `to`. Returns the request for them, with one entry beyond either end. */
   zoomTo(from: number, to: number) {
     this.zoom = { from, to, columns: undefined };
     const beside = Math.ceil((to - from + 1) / WANTED_POINTS) + 1;
     return { id: ++this.#zooms, from: Math.max(0, from - beside), to: to + beside, points: WANTED_POINTS };
   }
 
-  /** The evaluations that are seen, and the one beside either end of a zoom: to there their line goes. */
+  /** The visible evaluations, and one beyond either end of a zoom, to which their line goes. */
   get shownEvaluations(): readonly Evaluation[] {
     const { zoom, evaluations } = this;
     if (zoom === undefined) return evaluations;
@@ -97,7 +97,7 @@ export class Model {
   #reset(run: RunFacts): void {
     this.run = run;
     this.history = emptyColumns();
-    // The run may have gone back to before what was zoomed into.
+    // The run may have gone back to a step before the zoom.
     this.zoom = undefined;
     this.evaluations = [];
     this.workers = [];
@@ -108,7 +108,7 @@ export class Model {
     this.#asked = false;
   }
 
-  /** Steps that came after the answer was written stay. */
+  /** Replaces the history, but keeps steps that are newer than `columns`. */
   #replace(columns: Columns): void {
     const last = columns.step.at(-1) ?? -1;
     const newer = this.history.step.findIndex((step) => step > last);

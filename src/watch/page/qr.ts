@@ -1,9 +1,9 @@
 import { create as encode } from 'qrcode';
 
-/** Modules of white around a code, which readers want. */
+/** Width of the white border around a code, in modules, which readers need. */
 const QUIET = 4;
 
-/** Draws `text` as a QR code: dark on white in either scheme, since many readers want it so. */
+/** Draws `text` as a QR code, dark on white in both colour schemes because many readers need it. */
 export function drawQr(box: HTMLElement, text: string): void {
   const { modules } = encode(text, { errorCorrectionLevel: 'L' });
   const size = modules.size + 2 * QUIET;

@@ -1,4 +1,4 @@
-/** What to do about a page that came over plain HTTP from `host`, a paragraph a string. */
+/** What to do about a page that was loaded over plain HTTP from `host`: one string a paragraph. */
 export function insecure(host: string): readonly string[] {
   return [
     `Browsers let a page prove its token and use the GPU only over HTTPS, or on the machine itself. This page came over plain HTTP from ${host}.`,
@@ -7,7 +7,7 @@ export function insecure(host: string): readonly string[] {
   ];
 }
 
-/** What the browser's warning about the coordinator's certificate means. */
+/** The meaning of the browser's warning about the coordinator's certificate. */
 export const CERTIFICATE =
   'The browser will warn of the certificate: the coordinator made it itself, and no authority vouches for it. ' +
   'Compare the SHA-256 fingerprint that the browser shows with the one that the coordinator printed; if they are equal, go on. ' +

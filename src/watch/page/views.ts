@@ -29,12 +29,12 @@ export const formatMs = (ms: number) =>
       ? `${(ms / 1000).toFixed(2)} s`
       : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 
-/** What each view needs of the page besides the model. */
+/** What the views need of the page. */
 export interface ViewContext {
   readonly model: Model;
   /** Whether this page may control the run. */
   readonly isAdmin: () => boolean;
-  /** Whether a run that goes on is not heard of, so that nothing here is known to be so still; and for how long. */
+  /** Whether the connection to a running run is lost, so that the page may be out of date. */
   readonly isLost: () => boolean;
   readonly lostFor: () => string;
   readonly onDrop: (worker: number) => void;
@@ -93,7 +93,7 @@ export function drawStatus({ model, isLost, lostFor }: ViewContext): void {
 const WORK = { compute: 'Compute', upload: 'Upload', wait: 'Wait', download: 'Download' } as const;
 const OWNER = { sum: 'Sum', update: 'Update' } as const;
 
-/** Two bars on one scale: a worker's step, and what the coordinator does meanwhile. */
+/** Two bars on one scale: a worker's step, and the coordinator's time meanwhile. */
 export function drawSplit({ model }: ViewContext): void {
   const box = byId('split');
   const { split } = model;
@@ -104,30 +104,30 @@ export function drawSplit({ model }: ViewContext): void {
   }
   const worker = (Object.keys(WORK) as (keyof typeof WORK)[]).map((key) => [key, WORK[key], split[key]] as const);
   const owner = (Object.keys(OWNER) as (keyof typeof OWNER)[]).map((key) => [key, OWNER[key], split[key]] as const);
-  const sum = (parts: readonly (readonly [string, string, number])[]) => parts.reduce((all, [, , ms]) => all + ms, 0);
+  const sum = (segments: readonly BarSegment[]) => segments.reduce((all, [, , ms]) => all + ms, 0);
   const longest = Math.max(sum(worker), sum(owner), 1e-3);
   const bars = [bar('A worker, on average', worker, longest), bar('The coordinator', owner, longest)];
   box.replaceChildren(...bars, ...[keyOf([...worker, ...owner], split)]);
 }
 
-type Part = readonly [key: string, name: string, ms: number];
+type BarSegment = readonly [key: string, name: string, ms: number];
 
-function bar(title: string, parts: readonly Part[], longest: number): HTMLElement {
-  const pieces = parts.map(([key, , ms]) => {
-    const piece = create('i', `part-${key}`);
-    piece.style.setProperty('--part', String(ms / longest));
-    return piece;
+function bar(title: string, segments: readonly BarSegment[], longest: number): HTMLElement {
+  const elements = segments.map(([key, , ms]) => {
+    const element = create('i', `part-${key}`);
+    element.style.setProperty('--part', String(ms / longest));
+    return element;
   });
-  const stack = create('div', 'stack', ...pieces);
+  const stack = create('div', 'stack', ...elements);
   stack.setAttribute('aria-hidden', 'true');
   return create('div', 'stacked', create('p', 'faint', title), stack);
 }
 
-function keyOf(parts: readonly Part[], split: Split): HTMLElement {
+function keyOf(segments: readonly BarSegment[], split: Split): HTMLElement {
   return create(
     'dl',
     'key',
-    ...parts.map(([key, name, ms]) => {
+    ...segments.map(([key, name, ms]) => {
       const share = split.step > 0 ? ` ${percent(ms / split.step)}` : '';
       return create(
         'div',
@@ -163,7 +163,7 @@ const KINDS: Readonly<Record<string, string>> = {
 const SHOWN_LOG = 120;
 let logged: LogEntry | undefined;
 
-/** Only what is new is added, so that a screen reader says that and no more. */
+/** Adds only new lines, so that a screen reader reads only those. */
 export function drawLog({ model }: ViewContext): void {
   const list = byId('log');
   const from = logged === undefined ? 0 : model.log.lastIndexOf(logged) + 1;
@@ -182,7 +182,7 @@ export function drawLog({ model }: ViewContext): void {
 }
 
 export function drawCheckpoints({ model }: ViewContext): void {
-  // One that was written again is one still.
+  // A checkpoint that was written twice is listed once.
   const checkpoints = [...new Map(model.checkpoints.map((checkpoint) => [checkpoint.step, checkpoint])).values()];
   byId('checkpoints').replaceChildren(
     ...(checkpoints.length === 0 ? [create('li', 'faint', 'None yet.')] : []),
@@ -198,7 +198,7 @@ export function drawCheckpoints({ model }: ViewContext): void {
   );
 }
 
-/** Which sample is shown: counted from the newest, so that the newest stays shown. */
+/** The sample that is shown, counted from the newest, so that the newest stays selected. */
 let sampleFromEnd = 0;
 
 export function moveSample(model: Model, by: number): void {

@@ -13,7 +13,7 @@ const WORKER_STATES: Readonly<Record<WorkerState, string>> = {
   fenced: 'has to wait',
   left: 'has left',
 };
-/** What a state means, for its tooltip. */
+/** Tooltips of workers' states. */
 const WORKER_TITLES: Partial<Readonly<Record<WorkerState, string>>> = {
   fenced: 'It has not done its work in time: others have it, and it is dealt none for a while',
   left: 'It has taken part and is not there any more',

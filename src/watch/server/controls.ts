@@ -1,23 +1,26 @@
 import type { Action } from '../messages.js';
 
-/** What a run can be told besides; each returns what to say of it. */
+/** The actions of the run that a page can trigger. */
 export interface ControlHooks {
-  /** As the first Ctrl-C: aborts the signal. */
+  /** Stops the run after the current step, as the first Ctrl-C does. */
   stop(): void;
-  /** Saves the last finished step, also in the middle of the next one; false where that is done already. */
+  /** Saves the last finished step, also during the next one; false where that is done already. */
   save(): boolean;
-  /** Undefined where there are no workers; false when there is none of that id. */
+  /**
+   * Ends a worker's connection and returns its name; false where no worker has that id. Absent where there are no
+   * workers.
+   */
   drop?(worker: number): string | false;
-  /** Something has been asked for or taken back. */
+  /** Called after every action. */
   changed(): void;
 }
 
-/** What the holder of the admin token has asked a run for, between two of its steps. */
+/** The state of a run's controls, for the holder of the admin token. */
 export class RunControls {
   paused = false;
   #wake: () => void = () => {};
 
-  /** `stop` is aborted once the run is to end, whoever said so. */
+  /** `stop`: aborted once the run is to end, for any reason. */
   constructor(
     readonly hooks: ControlHooks,
     private readonly stop: AbortSignal,
@@ -25,7 +28,7 @@ export class RunControls {
     stop.addEventListener('abort', () => this.wake(), { once: true });
   }
 
-  /** Returns what to tell who asked. */
+  /** Carries an action out. Returns the answer for the page. */
   act(action: Action, worker?: number): string {
     const answer = this.#act(action, worker);
     this.hooks.changed();
@@ -33,7 +36,7 @@ export class RunControls {
     return answer;
   }
 
-  /** Resolves at once, or when the run is no longer paused. */
+  /** Resolves when the run is not paused. */
   async pause(): Promise<void> {
     while (this.paused && !this.stop.aborted) {
       await new Promise<void>((wake) => {

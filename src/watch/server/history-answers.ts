@@ -4,26 +4,26 @@ import type { Telemetry } from './telemetry.js';
 
 export type RangeRequest = Extract<PageMessage, { type: 'range' }>;
 
-/** Answers that are kept, as text: pages that show the same ask for the same. */
+/** Answers that are cached as text, since pages that show the same send the same request. */
 const MOST_KEPT = 16;
 const RETRY_MS = 100;
-/** What all pages together may take of a second for their history, in milliseconds. */
+/** Milliseconds a second for the histories of all pages together. */
 const MS_PER_SECOND = 50;
 const BURST_MS = 300;
 
-/** Whoever asks for parts of the history. */
+/** A page that requests parts of the history. */
 export interface Asker {
-  /** Whose budget it is. */
+  /** The person whose budget is charged. */
   readonly person: string;
-  /** Whether it can be sent more now. */
+  /** Whether more can be sent to it now. */
   isReady(): boolean;
   send(text: string): void;
 }
 
 /**
- * Answers pages that ask for parts of the history, in turn and within budgets of milliseconds: of each address, and of
- * all together. A page has one request for the whole run and one for a zoom waiting at most; the newest takes the place
- * of an older one, whose answer nobody looks at.
+ * Answers requests for parts of the history, in turn and within budgets of milliseconds: of each person, and of all
+ * together. At most one request of a page for the whole run and one for a zoom wait. A newer request replaces the older
+ * one, whose answer would not be shown.
  */
 export class HistoryAnswers {
   readonly #waiting = new Map<Asker, RangeRequest[]>();
@@ -59,7 +59,7 @@ export class HistoryAnswers {
       );
       if (asker === undefined) break;
       const [request, ...rest] = this.#waiting.get(asker) ?? [];
-      // Behind everybody else.
+      // It goes to the end of the queue.
       this.#waiting.delete(asker);
       if (rest.length > 0) this.#waiting.set(asker, rest);
       const began = performance.now();

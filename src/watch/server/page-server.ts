@@ -7,13 +7,13 @@ export interface PageServerOptions extends Omit<GuardedServerOptions, 'onRequest
   /** The folder of the bundled page. */
   readonly site: string;
   readonly watchers: Watchers;
-  /** What chooses another port, for the message where this one cannot be had. */
+  /** The option that chooses the port, for the error message where the port is not available. */
   readonly option?: string;
 }
 
 export type PageServer = Pick<GuardedServer, 'port' | 'close'>;
 
-/** A port with the page of a run and nothing else, where no coordinator listens. Throws LT_CLUSTER_LISTEN. */
+/** Serves only the page of a run, without a coordinator. Throws LT_CLUSTER_LISTEN where the port is not available. */
 export function servePage({ site, watchers, option, ...options }: PageServerOptions): Promise<PageServer> {
   return GuardedServer.listen({
     ...options,

@@ -1,43 +1,43 @@
 import { emptyTotals, type WorkerTotals } from '../../report/worker-totals.js';
 import type { Split } from '../messages.js';
 
-/** Figures are means of so long. */
+/** Rates are means over this time. */
 export const RATES_MS = 10_000;
 
-/** The totals at one moment. */
-export interface Mark {
+/** The totals at one time. */
+export interface RateSample {
   readonly at: number;
   readonly step: number;
-  /** Time in steps. */
+  /** Seconds spent in steps. */
   readonly seconds: number;
   readonly workers: ReadonlyMap<number, Readonly<WorkerTotals>>;
   readonly sumMs: number;
   readonly updateMs: number;
 }
 
-export interface Rate {
+export interface WorkerRate {
   readonly id: number;
   readonly spent: WorkerTotals;
   /** Tokens/s while at work, by the coordinator's clock. */
   readonly rate: number;
 }
 
-/** What workers did in the last seconds, from totals that were noted after some of the steps. */
+/** Rates of the workers in the last seconds, from totals that `note` is given after some of the steps. */
 export class Rates {
-  #marks: Mark[] = [];
+  #samples: RateSample[] = [];
 
-  note(mark: Mark): void {
-    const before = this.#marks.at(-1);
-    if (before?.step === mark.step) return;
-    // A worker that leaves takes its totals along: the rates of the time before are not known any more.
-    if (before !== undefined && [...before.workers.keys()].some((id) => !mark.workers.has(id))) this.#marks = [];
-    this.#marks.push(mark);
-    while (this.#marks.length > 2 && mark.at - this.#marks[0].at > RATES_MS) this.#marks.shift();
+  note(sample: RateSample): void {
+    const before = this.#samples.at(-1);
+    if (before?.step === sample.step) return;
+    // When a worker leaves, its totals are gone, so earlier samples cannot be used any more.
+    if (before !== undefined && [...before.workers.keys()].some((id) => !sample.workers.has(id))) this.#samples = [];
+    this.#samples.push(sample);
+    while (this.#samples.length > 2 && sample.at - this.#samples[0].at > RATES_MS) this.#samples.shift();
   }
 
-  /** Of each worker that has computed anything. */
-  workers(): readonly Rate[] {
-    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+  /** The rate of each worker that has computed anything. */
+  workers(): readonly WorkerRate[] {
+    const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
     if (!first || !last || first === last) return [];
     return [...last.workers].flatMap(([id, totals]) => {
       const before = first.workers.get(id) ?? emptyTotals();
@@ -47,16 +47,16 @@ export class Rates {
     });
   }
 
-  /** The speed of the run over the sum of its workers' own, by the times that they say they computed. */
+  /** The run's speed over the sum of its workers' speeds, by the compute times that they report. */
   efficiency(tokensPerStep: number): number | undefined {
-    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+    const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
     const own = this.workers().reduce((sum, { spent }) => sum + (1000 * spent.tokens) / spent.computeMs, 0);
     if (!first || !last || own === 0) return undefined;
     return ((last.step - first.step) * tokensPerStep) / (last.seconds - first.seconds) / own;
   }
 
   split(): Split | null {
-    const [first, last] = [this.#marks.at(0), this.#marks.at(-1)];
+    const [first, last] = [this.#samples.at(0), this.#samples.at(-1)];
     const rates = this.workers();
     if (!first || !last || rates.length === 0) return null;
     const steps = last.step - first.step;
@@ -68,7 +68,7 @@ export class Rates {
       step,
       compute,
       upload,
-      // What a worker calls waiting has evaluations, checkpoints and pauses in it, which are no part of a step.
+      // The waiting that a worker reports includes evaluations, checkpoints and pauses, which are not part of a step.
       wait: round(step - compute - upload - download),
       download,
       sum: round((last.sumMs - first.sumMs) / steps),

@@ -10,8 +10,8 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Scripts, styles and connections of this origin only, and nothing inline: what a name or a sample says cannot become
- * code, and no request leaves the machine that serves the page.
+ * Allows scripts, styles and connections of this origin only, and nothing inline. A name or a sample cannot become
+ * code, and the page makes no request to other machines.
  */
 const HEADERS = {
   'Content-Security-Policy': [
@@ -29,9 +29,9 @@ const HEADERS = {
   'Cross-Origin-Resource-Policy': 'same-origin',
   'Referrer-Policy': 'no-referrer',
   'X-Content-Type-Options': 'nosniff',
-  // The files of a build go together: each is asked for again, and mostly not sent again.
+  // The files of a build belong together, so each is revalidated; mostly it is not sent again.
   'Cache-Control': 'no-cache',
-  // What a worker that was told the page's URL, or ws for wss, knows it by.
+  // By this a worker recognizes the server when it was given the page's URL, or ws for wss.
   Server: 'lantrain',
 };
 
@@ -43,8 +43,8 @@ interface Asset {
 }
 
 /**
- * Serves the bundled page from `folder` (dist/page of the installation). It is the same for everybody and says nothing
- * of a run: that comes over the WebSocket, to who knows the token.
+ * Serves the bundled page from `folder` (dist/page of the package). The page contains nothing of a run: that is sent
+ * over the WebSocket, to clients that prove the token.
  */
 export function serveSite(folder: string): RequestListener {
   const assets = readAssets(folder);
@@ -72,7 +72,7 @@ export function serveSite(folder: string): RequestListener {
   };
 }
 
-/** By path; the names are those of the build, so no path of a request reaches the file system. */
+/** The files by path, read at the start: no path of a request reaches the file system. */
 function readAssets(folder: string): ReadonlyMap<string, Asset> {
   const assets = new Map<string, Asset>();
   if (!existsSync(folder)) return assets;

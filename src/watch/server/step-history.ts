@@ -1,6 +1,6 @@
 import { type Columns, emptyColumns } from '../messages.js';
 
-/** What is kept of each step. */
+/** The values that are kept of each step. */
 export interface StepRecord {
   readonly step: number;
   readonly seconds: number;
@@ -12,7 +12,7 @@ export interface StepRecord {
 
 const FIELDS = ['step', 'seconds', 'loss', 'tokensPerSecond', 'lr', 'gradNorm'] as const;
 
-/** Every step of a run, 48 bytes each, and views of it with few points. */
+/** All steps of a run, 48 bytes each, and summaries with few points. */
 export class StepHistory {
   #length = 0;
   #columns = Object.fromEntries(FIELDS.map((field) => [field, new Float64Array(1024)])) as Record<
@@ -33,7 +33,7 @@ export class StepHistory {
     return Object.fromEntries(FIELDS.map((field) => [field, columns[field][index]])) as unknown as StepRecord;
   }
 
-  /** Steps come in their order. */
+  /** Appends a step; steps must come in order. */
   append(record: StepRecord): void {
     const n = this.#length++;
     for (const field of FIELDS) {
@@ -47,7 +47,7 @@ export class StepHistory {
     }
   }
 
-  /** The first index whose step is at least `step`. */
+  /** The index of the first entry whose step is at least `step`. */
   indexOf(step: number): number {
     let [low, high] = [0, this.#length];
     while (low < high) {
@@ -59,8 +59,8 @@ export class StepHistory {
   }
 
   /**
-   * Entries `begin` to `end` (without) in at most `points` buckets of equally many steps: means, and of what can
-   * spike the extremes as well, so that none is lost. A speed's mean is that of the bucket's tokens over its time.
+   * Entries [begin, end) in at most `points` buckets of equal numbers of steps: means, and the extremes of values that
+   * can spike. The mean of a speed is the bucket's tokens over its time.
    */
   columns(begin = 0, end = this.#length, points = Number.POSITIVE_INFINITY): Columns {
     const count = Math.max(0, end - begin);
@@ -91,7 +91,7 @@ export class StepHistory {
   }
 }
 
-/** Of what is finite; NaN where nothing is. */
+/** Mean, minimum and maximum of the finite values; NaN where there are none. */
 function spread(values: Float64Array, from: number, to: number) {
   let [count, sum, min, max] = [0, 0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (let i = from; i < to; i++) {
@@ -105,7 +105,7 @@ function spread(values: Float64Array, from: number, to: number) {
   return { mean: sum / count, min, max };
 }
 
-/** Six digits are more than a screen shows. */
+/** Six digits: more than a screen shows. */
 export function brief(value: number): number | null {
   return Number.isFinite(value) ? Number(value.toPrecision(6)) : null;
 }

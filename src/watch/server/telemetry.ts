@@ -6,7 +6,7 @@ import type { MetricsEvent } from '../../report/metrics.js';
 import { secondsOf } from '../../report/speed.js';
 import { thin } from '../../report/thin.js';
 import {
-  type Checkpoint,
+  type CheckpointInfo,
   type Evaluation,
   type LogEntry,
   OVER,
@@ -17,23 +17,23 @@ import {
   type Status,
   type Update,
 } from '../messages.js';
-import { Pace } from './pace.js';
 import { RATES_MS, Rates } from './rates.js';
+import { RunForecast } from './run-forecast.js';
 import { brief, StepHistory } from './step-history.js';
 import { type LiveSource, WorkerList } from './worker-list.js';
 
-/** Buckets of the whole history, and of its evaluations. */
+/** Buckets of the whole history, and of all evaluations. */
 const HISTORY_POINTS = 800;
-/** Buckets of a part of it. */
+/** Most buckets of a requested part. */
 const MOST_POINTS = 1600;
 const MOST_LOG = 300;
 const MOST_SAMPLES = 60;
 const MOST_CHECKPOINTS = 200;
 
-/** In which no step is computed. */
+/** States in which no step is computed. */
 const IDLE: ReadonlySet<RunState> = new Set(['starting', 'waiting', 'paused']);
 
-/** A list whose newest entries are kept, and where the last update ended. */
+/** A list that keeps its newest entries and knows those since the last update. */
 class Feed<T> {
   #items: T[] = [];
   #fresh: T[] = [];
@@ -60,13 +60,13 @@ class Feed<T> {
 }
 
 /**
- * What the page shows of one run. Recording an event is a few stores; everything else is worked out when `update` or
- * `snapshot` is called, which nobody does while nobody watches.
+ * The data of one run for its page. Recording an event is cheap. Everything else is computed in `update` and
+ * `snapshot`, which are called only while somebody watches.
  */
 export class Telemetry {
   readonly history = new StepHistory();
   live: LiveSource | undefined;
-  /** Where other machines reach the page. */
+  /** The page's URL for other machines. */
   address: string | undefined;
   #state: RunState = 'starting';
   #reason: string | undefined;
@@ -74,13 +74,13 @@ export class Telemetry {
   readonly #evaluations = new Feed<Evaluation>(Number.POSITIVE_INFINITY);
   readonly #log = new Feed<LogEntry>(MOST_LOG);
   readonly #samples = new Feed<Sample>(MOST_SAMPLES);
-  readonly #checkpoints = new Feed<Checkpoint>(MOST_CHECKPOINTS);
-  /** Steps that updates have told of. */
+  readonly #checkpoints = new Feed<CheckpointInfo>(MOST_CHECKPOINTS);
+  /** Entries of the history that updates have sent. */
   #told = 0;
   readonly #rates = new Rates();
-  /** Steps of earlier starts. */
+  /** Index of the first entry of this start. */
   #own = 0;
-  #pace: Pace;
+  #forecast: RunForecast;
   readonly #workerList: WorkerList;
   #mixed: boolean;
   #inexact: Inexact | undefined;
@@ -88,7 +88,7 @@ export class Telemetry {
   #status = '';
   #workers = '';
 
-  /** `past`: the events that the run has already; `stop` is aborted once the run is to end. */
+  /** `past`: the run's events so far. `stop`: aborted once the run is to end. */
   constructor(
     readonly facts: RunFacts,
     past: readonly MetricsEvent[] = [],
@@ -96,9 +96,9 @@ export class Telemetry {
     private readonly stop?: AbortSignal,
   ) {
     const course = courseOf(past);
-    this.#pace = new Pace(now);
+    this.#forecast = new RunForecast(now);
     for (const event of course) this.#record(event, null);
-    this.#pace = new Pace(now);
+    this.#forecast = new RunForecast(now);
     this.#own = this.history.length;
     this.#drain();
     this.#workerList = new WorkerList(course);
@@ -124,29 +124,29 @@ export class Telemetry {
     this.#record(event, Date.now());
   }
 
-  /** Something that is no metrics event. */
+  /** Adds a line to the page's log. */
   log(kind: string, text: string, worker?: string): void {
     this.#log.push({ at: Date.now(), step: this.step, kind, text, ...(worker === undefined ? {} : { worker }) });
   }
 
   set state(state: RunState) {
     this.#state = state;
-    this.#pace.idle = this.#paused || IDLE.has(state);
+    this.#forecast.idle = this.#paused || IDLE.has(state);
   }
 
   set paused(paused: boolean) {
     this.#paused = paused;
-    this.#pace.idle = paused || IDLE.has(this.#state);
+    this.#forecast.idle = paused || IDLE.has(this.#state);
   }
 
-  /** The run is over before its end. */
+  /** The run ended before its last step. */
   end(state: 'stopped' | 'failed', reason?: string): void {
     this.state = state;
     this.#reason = reason;
     this.log(state, reason ?? '');
   }
 
-  /** Everything up to the last `update`, for who has just come. */
+  /** The messages for a new page: everything up to the last `update`. */
   snapshot(): ServerMessage[] {
     const columns = this.history.columns(0, this.#told, HISTORY_POINTS);
     return [
@@ -165,19 +165,19 @@ export class Telemetry {
     ];
   }
 
-  /** The entries of steps `from` to `to`: the first one, and the one after the last. */
+  /** The entries of steps `from` to `to`: the index of the first, and that after the last. */
   entriesOf(from: number, to: number): readonly [number, number] {
     return [this.history.indexOf(from), this.history.indexOf(to + 1)];
   }
 
-  /** Entries in at most so many buckets, and no more of them than a screen shows. */
+  /** Entries [begin, end) in at most `points` buckets, limited to what a screen shows. */
   range(begin: number, end: number, points: number) {
     return this.history.columns(begin, end, Math.min(points, MOST_POINTS));
   }
 
-  /** What is new since the last call; undefined when nothing is. */
+  /** The news since the last call; undefined where there are none. */
   update(): Update | undefined {
-    this.#mark();
+    this.#noteRates();
     const steps = this.#told < this.history.length ? this.history.columns(this.#told) : undefined;
     this.#told = this.history.length;
     const lists = {
@@ -214,13 +214,13 @@ export class Telemetry {
   }
 
   #record(event: MetricsEvent, at: number | null): void {
-    if (event.event !== 'step' && event.event !== 'contributed') this.#pace.between();
+    if (event.event !== 'step' && event.event !== 'contributed') this.#forecast.between();
     switch (event.event) {
       case 'step': {
         const { step, loss, tokensPerSecond, lr, gradNorm = Number.NaN } = event;
         const seconds = (this.history.last?.seconds ?? 0) + secondsOf(event);
         this.history.append({ step, seconds, loss, tokensPerSecond, lr, gradNorm });
-        this.#pace.step(step, seconds);
+        this.#forecast.step(step, seconds);
         break;
       }
       case 'eval': {
@@ -256,7 +256,7 @@ export class Telemetry {
     const state = isOver ? this.#state : this.stop?.aborted ? 'stopping' : this.#paused ? 'paused' : this.#state;
     const isIdle = IDLE.has(this.#state) || state === 'paused';
     const efficiency = this.#rates.efficiency(this.facts.tokensPerStep);
-    const left = this.#pace.secondsLeft(this.facts.totalSteps);
+    const left = this.#forecast.secondsLeft(this.facts.totalSteps);
     return {
       state,
       ...(this.#reason === undefined ? {} : { reason: this.#reason }),
@@ -270,7 +270,7 @@ export class Telemetry {
     };
   }
 
-  /** Tokens of the steps of this start's last `seconds` over their time; without it, of all steps of the run. */
+  /** Tokens/s over this start's last `seconds` in steps; without `seconds`, over all steps of the run. */
   #speed(seconds?: number): number {
     const { length } = this.history;
     const least = seconds === undefined ? 0 : this.#own;
@@ -282,7 +282,7 @@ export class Telemetry {
     return ((end.step - begin.step) * this.facts.tokensPerStep) / (end.seconds - begin.seconds);
   }
 
-  #mark(): void {
+  #noteRates(): void {
     if (this.live === undefined) return;
     const workers = new Map(this.live.workers().map(({ id, totals }) => [id, { ...totals }]));
     const { step = 0, seconds = 0 } = this.history.last ?? {};
@@ -290,5 +290,5 @@ export class Telemetry {
   }
 }
 
-/** What is not a number was null. */
+/** NaN was sent as null. */
 const lossOf = (key: 'train' | 'val') => (evaluation: Evaluation) => evaluation[key] ?? Number.NaN;

@@ -17,8 +17,8 @@ export function send(ws: WebSocket, message: ServerMessage): void {
 }
 
 /**
- * Lets a page prove that it knows the token. Returns whether it is an admin's. Throws LT_CLUSTER_TOKEN,
- * LT_CLUSTER_VERSION, LT_CLUSTER_MALFORMED, or LT_CLUSTER_CLOSED where the page leaves.
+ * The server's side of the handshake, in which a page proves the token. Resolves with whether the page is an admin's.
+ * Throws LT_CLUSTER_TOKEN, LT_CLUSTER_VERSION, LT_CLUSTER_MALFORMED, or LT_CLUSTER_CLOSED where the page leaves.
  */
 export async function watchHandshake(ws: WebSocket, { token, fingerprint, admin }: PageSecrets): Promise<boolean> {
   const inbox = new HandshakeInbox(ws);
@@ -43,7 +43,7 @@ export async function watchHandshake(ws: WebSocket, { token, fingerprint, admin 
   return hello.admin;
 }
 
-/** The messages of a handshake, each asked for by its type. */
+/** The messages of a handshake, taken one by one by type. */
 class HandshakeInbox {
   readonly #messages: (PageMessage | undefined)[] = [];
   #wake: () => void = () => {};

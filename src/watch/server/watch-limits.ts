@@ -1,18 +1,18 @@
-/** What watchers are allowed; tests make it small. */
+/** Limits of watchers. Tests make them small. */
 export interface WatchLimits {
   readonly watchers: number;
   readonly pending: number;
   readonly handshakeMs: number;
   readonly messageBytes: number;
-  /** Messages of one watcher in a second, and in a burst. */
+  /** Messages of one watcher a second, and in a burst. */
   readonly messagesPerSecond: number;
-  /** Milliseconds in a second, and at once after a rest, that all watchers of one address may take. */
+  /** Milliseconds a second, and in a burst, that all watchers of one person may take. */
   readonly msPerSecond: number;
   readonly burstMs: number;
-  /** Updates are not sent to who has this much to read still; who stays behind is closed. */
+  /** A watcher with this many unread bytes gets no updates, and is closed if it stays behind. */
   readonly queueBytes: number;
   readonly behindMs: number;
-  /** Between updates, and at most between two signs of life. */
+  /** Milliseconds between updates, and at most between two signs of life. */
   readonly updateMs: number;
   readonly beatMs: number;
 }

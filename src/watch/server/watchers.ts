@@ -16,17 +16,17 @@ import { send, watchHandshake } from './watch-handshake.js';
 import { DEFAULT_WATCH_LIMITS, type WatchLimits } from './watch-limits.js';
 
 export interface WatchOptions {
-  /** An empty `admin` lets nobody control anything. */
+  /** With an empty `admin` nobody can control the run. */
   readonly secrets: PageSecrets;
   readonly telemetry: Telemetry;
   readonly controls?: RunControls;
   readonly limits?: Partial<WatchLimits>;
   readonly onRefused?: (error: LantrainError, peer: string) => void;
-  /** What an admin did. */
+  /** Called with what an admin did, in words. */
   readonly onControl?: (text: string) => void;
 }
 
-/** A page that proves that it knows the token, or has not done so yet. */
+/** A page's connection, before or after it has proved the token. */
 interface Visitor {
   readonly ws: WebSocket;
   readonly peer: string;
@@ -35,14 +35,14 @@ interface Visitor {
 
 interface Watcher extends Visitor, Asker {
   readonly isAdmin: boolean;
-  /** Messages that it may still send, refilled as time goes on. */
+  /** Messages that it may still send; refilled over time. */
   allowance: number;
   refilledAt: number;
-  /** Since when it has missed updates. */
+  /** Since when it has missed updates; undefined while it keeps up. */
   behindSince: number | undefined;
 }
 
-/** The pages that watch a run: who they are, and what they are told. Costs nothing while there are none. */
+/** The pages that watch a run. Costs nothing while there are none. */
 export class Watchers {
   readonly #limits: WatchLimits;
   readonly #server: WebSocketServer;
@@ -52,7 +52,7 @@ export class Watchers {
   readonly #history: HistoryAnswers;
   #timer: NodeJS.Timeout | undefined;
   #saidAt = 0;
-  /** What whoever comes is told, as of the last update. */
+  /** The messages for a new page, as of the last update. */
   #snapshot: readonly string[] | undefined;
 
   constructor(private readonly options: WatchOptions) {
@@ -72,7 +72,7 @@ export class Watchers {
     return this.#watchers.size;
   }
 
-  /** For a request to `WATCH_PATH` whose origin is in order. `proved` is called once it has shown the token. */
+  /** Takes a request to `WATCH_PATH` with a checked origin. Calls `proved` once the page has proved the token. */
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer, proved: () => void = () => {}): void {
     const peer = peerOf(socket);
     const person = personOf(peer);
@@ -99,7 +99,7 @@ export class Watchers {
     });
   }
 
-  /** Says the last things, then goodbye. */
+  /** Sends the last update and closes all connections. */
   close(reason: string): void {
     if (this.#watchers.size > 0) this.flush();
     clearInterval(this.#timer);
@@ -109,7 +109,7 @@ export class Watchers {
     for (const { ws } of [...this.#pending, ...this.#watchers]) if (ws !== undefined) sayGoodbye(ws, goodbye);
   }
 
-  /** Tells everybody at once what is new. */
+  /** Sends the news to all pages at once. */
   flush(): void {
     const update = this.options.telemetry.update();
     if (update !== undefined) this.#snapshot = undefined;
@@ -170,7 +170,7 @@ export class Watchers {
 
   #welcome(watcher: Watcher): void {
     const { ws } = watcher;
-    // Who is here already learns what is new first: the snapshot ends where the last update did.
+    // The pages that are here get the news first, because the snapshot ends with the last update.
     if (this.#snapshot === undefined) this.flush();
     this.#watchers.add(watcher);
     ws.on('message', (data, isBinary) => {
@@ -183,7 +183,7 @@ export class Watchers {
     this.#timer ??= setInterval(() => this.flush(), this.#limits.updateMs);
   }
 
-  /** Who takes too much time is not listened to for a while. */
+  /** Charges time to a page's person. Nobody listens to a page in debt until it is paid. */
   #charge({ ws, person }: Pick<Visitor, 'ws' | 'person'>, milliseconds: number): void {
     const budget = this.#budgets.of(person);
     budget.charge(milliseconds);
@@ -205,7 +205,7 @@ export class Watchers {
     if (this.#watchers.size > 0) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
-    // Nobody keeps it up to date.
+    // Without a watcher it is not kept up to date.
     this.#snapshot = undefined;
   }
 

@@ -3,47 +3,47 @@ import type { MetricsEvent } from '../../report/metrics.js';
 import type { WorkerTotals } from '../../report/worker-totals.js';
 import { sumWorkers, type WorkerTotal, workerKey, workersOf } from '../../report/workers.js';
 import type { WorkerInfo } from '../messages.js';
-import type { Rate } from './rates.js';
+import type { WorkerRate } from './rates.js';
 import { brief } from './step-history.js';
 
-/** A worker as its coordinator sees it now. */
+/** The current state of a worker, from its coordinator. */
 export interface LiveWorker extends Omit<WorkerInfo, 'share' | 'tokensPerSecond' | 'tokens' | 'bits'> {
   readonly totals: Readonly<WorkerTotals>;
 }
 
-/** Asked only while somebody watches. */
+/** The source of live data. It is asked only while somebody watches. */
 export interface LiveSource {
   workers(): readonly LiveWorker[];
-  /** What those computed that have left since the start. */
+  /** Totals of workers that have left since the start. */
   departed?(): readonly WorkerTotal[];
   /** The owner's bit class. */
   readonly bitClass?: string;
-  /** In which the owner summed and updated, since the start. */
+  /** The owner's time for sums and updates, since the start. */
   times(): { readonly sumMs: number; readonly updateMs: number };
 }
 
-/** Workers that have left and are still named: those that computed the most. */
+/** Workers listed after they have left: those that computed the most. */
 const MOST_LEFT = 50;
-/** Their numbers, which no live one has, begin here. */
+/** Ids of workers that have left start here. No live one has such an id. */
 const LEFT_IDS = 2 ** 40;
 
-/** All that have taken part in a run, in this start of it or in an earlier one. */
+/** All workers of a run, in this start or an earlier one. */
 export class WorkerList {
-  /** What they computed in earlier starts. */
+  /** Totals of earlier starts. */
   readonly #before: readonly WorkerTotal[];
-  /** All that have been seen, the owner's first as far as it is known. */
+  /** All bit classes seen, the owner's first if it is known. */
   #bitClasses: readonly string[];
   #names: ReadonlyMap<string, string>;
 
-  /** `course`: the events of the run so far. */
+  /** `course`: the run's events so far. */
   constructor(course: readonly MetricsEvent[]) {
     this.#before = workersOf(course);
     this.#bitClasses = bitClassesOf(course).classes;
     this.#names = nameBitClasses(this.#bitClasses);
   }
 
-  /** Those that are there, then those that have left; `rates` are those of the last seconds. */
-  all(source: LiveSource | undefined, rates: readonly Rate[]): WorkerInfo[] {
+  /** Live workers, then those that have left. `rates`: of the last seconds. */
+  all(source: LiveSource | undefined, rates: readonly WorkerRate[]): WorkerInfo[] {
     const rateOf = new Map(rates.map((rate) => [rate.id, rate]));
     const all = rates.reduce((sum, { spent }) => sum + spent.tokens, 0);
     const live = source?.workers() ?? [];
@@ -53,7 +53,7 @@ export class WorkerList {
     const present = live.map(({ totals, ...worker }) => {
       const { spent, rate } = rateOf.get(worker.id) ?? { spent: undefined, rate: Number.NaN };
       const before = left.get(workerKey(worker));
-      // Once: of two that are called alike, one has come back.
+      // Removed once: of two workers with one key, one has come back.
       left.delete(workerKey(worker));
       return {
         ...worker,

@@ -1,19 +1,19 @@
-/** The newest steps are what the next ones are thought to be like. */
+/** The steps of this last time predict the next ones. */
 const WINDOW_MS = 60_000;
 
 interface End {
   readonly step: number;
-  /** Milliseconds of this process in which the run was neither paused nor waiting for workers. */
+  /** Milliseconds in which the run was neither paused nor waiting for workers. */
   active: number;
-  /** Time in steps. */
+  /** Seconds spent in steps. */
   readonly seconds: number;
 }
 
 /**
- * How long a run will take: its steps as they have gone of late, and per step what came between them since the start
- * (evaluations, samples, checkpoints). Pauses, and waiting for workers, say nothing of the steps to come.
+ * Estimates the time left of a run: from its recent steps, and per step from the time between steps since the start
+ * (evaluations, samples, checkpoints). Pauses and waiting for workers do not count.
  */
-export class Pace {
+export class RunForecast {
   #first: End | undefined;
   #newest: End[] = [];
   #idleMs = 0;
@@ -21,7 +21,7 @@ export class Pace {
 
   constructor(private readonly now: () => number) {}
 
-  /** The run pauses or waits, or goes on. */
+  /** True while the run pauses or waits for workers. */
   set idle(idle: boolean) {
     if (idle) this.#idleSince ??= this.now();
     else if (this.#idleSince !== undefined) {
@@ -34,21 +34,23 @@ export class Pace {
     return (this.#idleSince ?? this.now()) - this.#idleMs;
   }
 
-  /** A step has ended; `seconds` are those of all steps so far. */
+  /** A step has ended. `seconds`: of all steps so far. */
   step(step: number, seconds: number): void {
     const end: End = { step, active: this.#active, seconds };
-    // The first step of a process compiles kernels.
+    // The first step of a process compiles kernels, so it does not count.
     this.#first ??= end;
     this.#newest.push(end);
     while (this.#newest.length > 2 && end.active - this.#newest[1].active > WINDOW_MS) this.#newest.shift();
   }
 
-  /** Something else than a step has ended: what follows the first step comes again only after many others. */
+  /**
+   * Something else than a step has ended. What follows the first step does not count: it recurs only after many steps.
+   */
   between(): void {
     if (this.#first !== undefined && this.#first === this.#newest.at(-1)) this.#first.active = this.#active;
   }
 
-  /** Undefined until two steps are done. */
+  /** Seconds left; undefined until two steps are done. */
   secondsLeft(totalSteps: number): number | undefined {
     const [first, begin, end] = [this.#first, this.#newest[0], this.#newest.at(-1)];
     if (first === undefined || end === undefined || end.step === begin.step) return undefined;

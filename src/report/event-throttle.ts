@@ -1,33 +1,36 @@
 import { LineBudget } from './line-budget.js';
 
-/** Something that a member of the cluster causes, such as an event of metrics.jsonl. */
-export interface Happening {
+/** An event that a member of the cluster causes, for metrics.jsonl or a log. */
+export interface MemberEvent {
   readonly event: string;
   readonly worker?: string;
   readonly reason?: string;
-  /** It stands for so many, of which it is the last. */
+  /** The number of events that it stands for; it is the last of them. */
   readonly count?: number;
 }
 
-/** Between what is written for those that were not written one by one. */
+/** Interval between the writes of what was held back. */
 const PERIOD_MS = 60_000;
-/** A class of thirty that joins at once is written one by one; one who comes and goes all the time is not. */
+/**
+ * The events of a class of thirty that joins at once are all written; those of a worker that joins and leaves all the
+ * time are not.
+ */
 const LIMITS = {
   kind: { burst: 100, perMinute: 30 },
   person: { burst: 6, perMinute: 6 },
 };
-/** Workers and reasons of a kind that are told apart in what was held back. */
+/** Distinct pairs of worker and reason in what is held back of one kind. */
 const MOST_GROUPS = 4;
 
 /**
- * Writes what members cause one by one as long as that is little. What is more is held back and counted: a minute later
- * the last one of each worker and reason is written with the `count` of all. So nobody grows a file or a page's log
- * without bound by joining and leaving in a loop, and whoever reads it still finds every name and bit class, but for
- * those of a member that makes up new ones without end: they are one group without a worker.
+ * Writes members' events one by one while they are few. Events beyond that are held back and counted: a minute later
+ * the last one of each worker and reason is written with its `count`. So no member can grow a file or a page's log
+ * without bound by joining and leaving in a loop, and a reader still finds every name and bit class. Exception: a
+ * member that makes up new names without end is one group without a worker.
  */
-export class Thinner<T extends Happening> {
+export class EventThrottle<T extends MemberEvent> {
   readonly #budget = new LineBudget(LIMITS);
-  /** By the time of their last one. */
+  /** Held back, in order of the last event. */
   readonly #held = new Map<string, { readonly last: T; readonly count: number }>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -49,7 +52,7 @@ export class Thinner<T extends Happening> {
     this.#timer ??= setTimeout(() => this.flush(), PERIOD_MS).unref();
   }
 
-  /** Writes what is held back, as of now. */
+  /** Writes everything that is held back. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

@@ -2,8 +2,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Refusals } from '../../cluster/refusals.js';
 import { LantrainError } from '../../src/errors.js';
 import { bitClassesOf } from '../../src/report/bit-classes.js';
+import { EventThrottle, type MemberEvent } from '../../src/report/event-throttle.js';
 import { LineBudget } from '../../src/report/line-budget.js';
-import { type Happening, Thinner } from '../../src/report/thinner.js';
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] }));
 afterEach(() => void vi.useRealTimers());
@@ -28,19 +28,19 @@ test('a budget gives each its own, to all of a kind no more than a share, and is
   expect(taken('a', 'dave', 5)).toBe(2);
 });
 
-/** What is written of `happenings`, one every `everyMs`. */
-function written(happenings: Iterable<Happening>, everyMs: number): Happening[] {
-  const lines: Happening[] = [];
-  const thinner = new Thinner<Happening>((one) => void lines.push(one));
-  for (const one of happenings) {
-    thinner.add(one);
+/** What is written of `events` that come every `everyMs`. */
+function written(events: Iterable<MemberEvent>, everyMs: number): MemberEvent[] {
+  const lines: MemberEvent[] = [];
+  const throttle = new EventThrottle<MemberEvent>((one) => void lines.push(one));
+  for (const one of events) {
+    throttle.add(one);
     vi.advanceTimersByTime(everyMs);
   }
-  thinner.flush();
+  throttle.flush();
   return lines;
 }
 
-const sum = (lines: readonly Happening[], event: string) =>
+const sum = (lines: readonly MemberEvent[], event: string) =>
   lines.filter((one) => one.event === event).reduce((all, { count = 1 }) => all + count, 0);
 
 describe('events that members cause', () => {
@@ -110,9 +110,9 @@ describe('events that members cause', () => {
   });
 
   test('events of members are told a minute later at the latest', () => {
-    const lines: Happening[] = [];
-    const thinner = new Thinner<Happening>((one) => void lines.push(one));
-    for (let i = 0; i < 50; i++) thinner.add({ event: 'leave', worker: 'eve', reason: 'it left' });
+    const lines: MemberEvent[] = [];
+    const throttle = new EventThrottle<MemberEvent>((one) => void lines.push(one));
+    for (let i = 0; i < 50; i++) throttle.add({ event: 'leave', worker: 'eve', reason: 'it left' });
     const before = lines.length;
     vi.advanceTimersByTime(MINUTE);
     expect(lines.slice(before)).toEqual([{ event: 'leave', worker: 'eve', reason: 'it left', count: 50 - before }]);
