@@ -51,7 +51,7 @@ describe('bench train', () => {
   test('bench train takes the micro-batch that train takes', () => {
     expect(benchShape('verdict', { batch: 2 }).shape.batch).toBe(1);
     expect(benchShape('tiny', { batch: 5 }).shape.batch).toBe(1);
-    expect(benchShape('tiny').shape.batch).toBe(2);
+    expect(benchShape('tiny', { batch: 6, microBatch: 3 }).shape.batch).toBe(3);
   });
 });
 
