@@ -62,7 +62,7 @@ export class LocalWorkers {
     const main = join(packageRoot(), 'dist', 'src', 'cli', 'main.js');
     const own = adapter === undefined ? [] : ['--adapter', adapter];
     const args = [main, 'worker', formatJoinUrl(bare), '--name', name, '--quiet', ...own];
-    const start = nodeProcess(args, this.#shareOf(index));
+    const start = nodeProcess(args, this.#shareOf());
     const child = spawn(start.command, start.args, {
       // A process group of its own: Ctrl-C reaches only the coordinator, which tells the workers. No message goes over
       // the IPC channel.
@@ -97,14 +97,13 @@ export class LocalWorkers {
     else if (lost === count) onFailure(new LantrainError('LT_CLUSTER_WORKER', `no worker stays up: ${reason}`));
   }
 
-  /** This worker's own cores on a software adapter; undefined on any other. */
-  #shareOf(index: number): ProcessorShare | undefined {
+  /**
+   * This worker's threads on a software adapter; undefined on any other. It is pinned to no cores: Mesa's shader cache has a key of
+   * its own for each number of cores, so a pinned worker would compile anew what the coordinator has compiled.
+   */
+  #shareOf(): ProcessorShare | undefined {
     const { software, count } = this.options;
-    if (!software) return undefined;
-    const threads = Math.max(1, Math.floor(this.#cores.length / count));
-    const cores = this.#cores.slice(index * threads, (index + 1) * threads);
-    // With more workers than cores, the last ones are not bound to any core.
-    return { threads, cores: cores.length === threads ? cores : [] };
+    return software ? { threads: Math.max(1, Math.floor(this.#cores.length / count)), cores: [] } : undefined;
   }
 }
 

@@ -24,9 +24,9 @@ function chosen(
 
 describe('the stack that is chosen', () => {
   test('the chosen stack is as large as pays on this kind of adapter', () => {
-    expect(chosen('tiny', SOFTWARE)).toBe(8);
-    expect(chosen('tiny', SOFTWARE, { batch: 64 })).toBe(16);
-    expect(chosen('tiny', HARDWARE, { batch: 64 })).toBe(64);
+    expect(chosen('tiny', SOFTWARE)).toBe(4);
+    expect(chosen('tiny', SOFTWARE, { batch: 64 })).toBe(8);
+    expect(chosen('tiny', HARDWARE, { batch: 64 })).toBe(32);
     expect(chosen('verdict', SOFTWARE)).toBe(2);
     expect(chosen('verdict', SOFTWARE, { batch: 8, context: 128 })).toBe(4);
     expect(chosen('gpt2', SOFTWARE)).toBe(1);
@@ -88,8 +88,8 @@ describe('the stacks that are possible', () => {
     expect(MOST_ROWS).toBeLessThan(1024 * 64);
     expect(possible({}, 1024, 1, 64)).not.toContain(1024);
     expect(possible({}, 1024, 1, 64)).toContain(512);
-    // The widest activations, of 64 rows.
-    expect(possible({ windowValues: 4 * 4 * 64 * 128 }, 12)).toEqual([4, 3, 2, 1]);
+    // The widest activations, of 128 rows.
+    expect(possible({ windowValues: 4 * 4 * 128 * 128 }, 12)).toEqual([4, 3, 2, 1]);
   });
 
   test('the possible stacks are one where the head works in chunks that do not begin on aligned rows', () => {
