@@ -10,7 +10,7 @@ const gpt2 = (layers: number, heads: number, width: number, lr: number): Partial
   context: 1024,
   tokenizer: 'gpt2',
   batch: 8,
-  microBatch: 2,
+  microBatch: 1,
   lr,
   beta2: 0.95,
   decay: 'matrices',

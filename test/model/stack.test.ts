@@ -24,7 +24,7 @@ function chosen(
 
 describe('the stack that is chosen', () => {
   test('the chosen stack is as large as pays on this kind of adapter', () => {
-    expect(chosen('tiny', SOFTWARE)).toBe(4);
+    expect(chosen('tiny', SOFTWARE, { batch: 16 })).toBe(8);
     expect(chosen('tiny', SOFTWARE, { batch: 64 })).toBe(8);
     expect(chosen('tiny', HARDWARE, { batch: 64 })).toBe(32);
     expect(chosen('verdict', SOFTWARE)).toBe(2);
@@ -41,17 +41,17 @@ describe('the stack that is chosen', () => {
     // A sequence of 1,024 tokens takes 0.66 GB, or 0.14 GB with recomputation.
     expect(chosen('gpt2', HARDWARE)).toBe(1);
     expect(chosen('gpt2', HARDWARE, { recompute: true })).toBe(4);
-    const { model, shape } = benchShape('tiny');
+    const { model, shape } = benchShape('tiny', { batch: 16 });
     const plan = defaultPlan(SOFTWARE);
     const four = memoryBudget(model, { ...shape, stack: 4 }, plan).totalBytes;
-    expect(chosen('tiny', SOFTWARE, {}, ({ totalBytes }) => totalBytes <= four)).toBe(4);
-    expect(chosen('tiny', SOFTWARE, {}, ({ totalBytes }) => totalBytes < four)).toBe(2);
-    expect(chosen('tiny', SOFTWARE, {}, () => false)).toBe(1);
+    expect(chosen('tiny', SOFTWARE, { batch: 16 }, ({ totalBytes }) => totalBytes <= four)).toBe(4);
+    expect(chosen('tiny', SOFTWARE, { batch: 16 }, ({ totalBytes }) => totalBytes < four)).toBe(2);
+    expect(chosen('tiny', SOFTWARE, { batch: 16 }, () => false)).toBe(1);
   });
 });
 
 describe('the stacks that are possible', () => {
-  const { model, shape } = benchShape('tiny');
+  const { model, shape } = benchShape('tiny', { batch: 16 });
   const possible = (changes: Partial<Plan>, count: number, batch = shape.batch, context = shape.context) =>
     possibleStacks(model, { ...shape, batch, context }, { ...defaultPlan(SOFTWARE), ...changes }, count);
 
