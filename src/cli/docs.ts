@@ -10,30 +10,63 @@ import { pathOf } from './usage.js';
 const NAME = 'lantrain';
 const TRAIN = `${NAME} train`;
 
-/** Returns the text of docs/cli.md. */
-export function cliPage(program: Command): string {
-  return `${[
-    '# The command line',
-    'For whoever runs lantrain: every command and every option of it, as `--help` has them.',
-    'This page is made from the commands themselves by the script `docs:cli` of package.json: change those, not this file.',
-    ['| Exit code | Meaning |', '| --- | --- |', ...EXIT_CODES].join('\n'),
-    program.commands
-      .map((command) => `- [\`${nameOf(command)}\`](#${anchorOf(nameOf(command))}): ${command.description()}`)
-      .join('\n'),
-    ...program.commands.flatMap((command) => sectionsOf(command, program)),
-    '## Presets',
-    `What a preset sets. Every other option has its default; options that are given win over both. A run without \`--preset\` has \`${DEFAULT_PRESET}\`'s settings: \`--help\` shows those.`,
-    presetTable(),
-    '## Going on with a run',
-    `A run that is resumed has the options that it was begun with. These may be given anew, as no bit depends on them: ${freeOptions()}. Of the data, that is the place: the text must be the same. A run with a learning rate that does not fall may also be made longer.`,
-    '## A file of options',
-    FILE_OF_OPTIONS,
-  ].join('\n\n')}\n`;
+const BENCH = 'bench';
+const MADE =
+  'This page is made from the commands themselves by the script `docs:cli` of package.json: change those, not this file.';
+
+/** Returns the generated files of docs/: their text, by name. */
+export function docsFiles(program: Command): Record<string, string> {
+  const commands = program.commands.filter((command) => command.name() !== BENCH);
+  const benches = program.commands.filter((command) => command.name() === BENCH);
+  const page = (...paragraphs: readonly string[]) => `${paragraphs.join('\n\n')}\n`;
+  const sections = (of: readonly Command[]) => of.flatMap((command) => sectionsOf(command, program));
+  return {
+    'cli.md': page(
+      '# The command line',
+      'For whoever runs lantrain: every command and every option of it, as `--help` has them.',
+      MADE,
+      ['| Exit code | Meaning |', '| --- | --- |', ...EXIT_CODES].join('\n'),
+      [
+        ...commands.map((command) => linkTo(command)),
+        ...benches.map((command) => linkTo(command, 'cli-bench.md')),
+        '- [What the presets set](presets.md), what a resumed run may be given anew, and files of options.',
+      ].join('\n'),
+      ...sections(commands),
+    ),
+    'cli-bench.md': page(
+      '# The benchmarks of the command line',
+      'For whoever measures: the commands of `lantrain bench`. What they have measured is in [benchmarks.md](benchmarks.md).',
+      MADE,
+      ...sections(benches),
+    ),
+    'presets.md': page(
+      '# Presets and files of options',
+      'For whoever chooses the settings of a run.',
+      MADE,
+      '## Presets',
+      `What a preset sets. Every other option has its default; options that are given win over both. A run without \`--preset\` has \`${DEFAULT_PRESET}\`'s settings: \`--help\` shows those.`,
+      presetTable(),
+      '## Going on with a run',
+      `A run that is resumed has the options that it was begun with. These may be given anew, as no bit depends on them: ${freeOptions()}. Of the data, that is the place: the text must be the same. A run with a learning rate that does not fall may also be made longer.`,
+      '## A file of options',
+      FILE_OF_OPTIONS,
+    ),
+    'config.schema.json': schemaText(),
+  };
 }
 
-/** Returns the text of docs/config.schema.json. */
-export function configSchemaText(): string {
-  return `${JSON.stringify(configSchemaOf(Object.values(TRAINING_TABLES)), null, 2)}\n`;
+function linkTo(command: Command, page = ''): string {
+  return `- [\`${nameOf(command)}\`](${page}#${anchorOf(nameOf(command))}): ${command.description()}`;
+}
+
+/** The schema of a file of options, an option a line. */
+function schemaText(): string {
+  const { properties, ...rest } = configSchemaOf(Object.values(TRAINING_TABLES)) as { properties: object };
+  const lines = (of: object) =>
+    Object.entries(of).map(([name, value]) => `${JSON.stringify(name)}: ${JSON.stringify(value)}`);
+  const options = lines(properties).map((line) => `    ${line}`);
+  const others = lines(rest).map((line) => `  ${line}`);
+  return `{\n${[...others, `  "properties": {\n${options.join(',\n')}\n  }`].join(',\n')}\n}\n`;
 }
 
 const EXIT_CODES = [
@@ -84,7 +117,9 @@ function sectionsOf(command: Command, program: Command): string[] {
         ]
       : []),
     ...[...headings].map((heading) => table(heading, own.filter((one) => headingOf(one) === heading).map(rowOf))),
-    ...(shared.length > 0 ? [`Options of [\`${TRAIN}\`](#${anchorOf(TRAIN)}): ${flags}.`] : []),
+    ...(shared.length > 0
+      ? [`Options of [\`${TRAIN}\`](${command.parent?.name() === BENCH ? 'cli.md' : ''}#${anchorOf(TRAIN)}): ${flags}.`]
+      : []),
     ...command.commands.flatMap((one) => sectionsOf(one, program)),
   ];
 }
