@@ -36,7 +36,8 @@ override CLEAR: bool = true;
 @group(0) @binding(6) var<uniform> step: Step;
 @group(0) @binding(7) var<storage, read_write> squares: array<f32>;
 
-// One bit for each of the chunk's 64 blocks: it decays. Read before the loop, because a software adapter loads lane by lane.
+// One bit for each of the chunk's 64 blocks: whether weight decay applies to it. The bits are read before the loop, because a
+// software adapter loads lane by lane.
 fn decaysOf(chunk: u32) -> vec2u {
   return vec2u(decayBits[2u * chunk], decayBits[2u * chunk + 1u]);
 }

@@ -261,7 +261,7 @@ fn ownRows(at: u32, rows: vec2u) -> Two {
   return Two(qkv[rows.x], qkv[rows.y]);
 }
 
-fn ownGradients(at: u32, rows: vec2u) -> Two {
+fn ownOutGradients(at: u32, rows: vec2u) -> Two {
   if (KEPT) { return keptRows(at); }
   return Two(outGradient[rows.x], outGradient[rows.y]);
 }
@@ -271,7 +271,7 @@ fn ownOutputs(at: u32, rows: vec2u) -> Two {
   return Two(out[rows.x], out[rows.y]);
 }
 
-fn ownResults(at: u32, rows: vec2u) -> Two {
+fn ownQkvGradients(at: u32, rows: vec2u) -> Two {
   if (KEPT) { return keptRows(at); }
   return Two(qkvGradient[rows.x], qkvGradient[rows.y]);
 }
@@ -281,23 +281,23 @@ fn storeOutputs(v: Two, rows: vec2u, exists: vec2<bool>) {
   if (exists.y) { out[rows.y] = v.b; }
 }
 
-fn storeResults(v: Two, rows: vec2u, exists: vec2<bool>) {
+fn storeQkvGradients(v: Two, rows: vec2u, exists: vec2<bool>) {
   if (exists.x) { qkvGradient[rows.x] = v.a; }
   if (exists.y) { qkvGradient[rows.y] = v.b; }
 }
 
 // Adds to two of a lane's rows of qkvGradient, or overwrites them.
-fn addResults(r: Two, at: u32, rows: vec2u, exists: vec2<bool>, accumulate: bool) {
+fn addQkvGradients(r: Two, at: u32, rows: vec2u, exists: vec2<bool>, accumulate: bool) {
   var v = r;
   if (accumulate) {
-    let before = ownResults(at, rows);
+    let before = ownQkvGradients(at, rows);
     v.a += before.a;
     v.b += before.b;
   }
   if (KEPT) {
     keep(at, v);
   } else {
-    storeResults(v, rows, exists);
+    storeQkvGradients(v, rows, exists);
   }
 }
 
@@ -408,7 +408,7 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
       s = addScores(s, own.a, own.b, passingQkv(k, c));
     }
     for (var c = start; c < end; c++) {
-      let own = ownGradients(keptAt(c - start, 2u, lane), vec2u(o0, o1) + c);
+      let own = ownOutGradients(keptAt(c - start, 2u, lane), vec2u(o0, o1) + c);
       dp = addScores(dp, own.a, own.b, passingQkv(k, wide + c));
     }
     s = maskLaterKeys(times(s, SCALE, SCALE), i, key, LOWEST);
@@ -419,12 +419,12 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
         dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
-      addResults(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key > 0u);
+      addQkvGradients(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key > 0u);
     }
   }
   if (KEPT) {
     for (var c = start; c < end; c++) {
-      storeResults(keptRows(keptAt(c - start, 4u, lane)), vec2u(q0, q1) + c, exists);
+      storeQkvGradients(keptRows(keptAt(c - start, 4u, lane)), vec2u(q0, q1) + c, exists);
     }
   }
 }
@@ -523,15 +523,15 @@ fn runBackwardKey(group: vec3u, lane: u32) {
       SCALE, SCALE);
     for (var c = start; c < end; c++) {
       let at = vec2u(k0, k1) + c;
-      addResults(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query > begin);
-      addResults(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query > begin);
+      addQkvGradients(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query > begin);
+      addQkvGradients(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query > begin);
     }
   }
   if (KEPT) {
     for (var c = start; c < end; c++) {
       let at = vec2u(k0, k1) + c;
-      storeResults(keptRows(keptAt(c - start, 4u, lane)), at, exists);
-      storeResults(keptRows(keptAt(c - start, 6u, lane)), at + wide, exists);
+      storeQkvGradients(keptRows(keptAt(c - start, 4u, lane)), at, exists);
+      storeQkvGradients(keptRows(keptAt(c - start, 6u, lane)), at + wide, exists);
     }
   }
 }

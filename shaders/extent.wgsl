@@ -3,7 +3,9 @@
 // stay overrides.
 
 struct Extent {
-  rows: u32,  // of a product's C; of activations: of one micro-batch where the kernel knows stacks, else of all
+  // In a matrix product the rows of C. Elsewhere rows of activations: those of one micro-batch where the kernel reads `stack`,
+  // else those of the whole stack.
+  rows: u32,
   stack: u32,  // number of micro-batches or products whose rows lie one below another; 1 or more
   accumulate: u32,  // 0: the first of them overwrites the sums; 1: it adds to them
   swizzleRows: u32,  // matmul_operands.wgsl

@@ -7,13 +7,13 @@ const FIXED_POINT_EXPONENT = 40i;
 const STATUS_NONFINITE = 1u;  // NaN or Inf
 const STATUS_OVERFLOW = 2u;   // |value| >= 2^12
 
-// The status of a value, from its bits: WGSL lets compilers assume that floats are never NaN, but not that of integers.
+// The status of a value, from its bits as an integer: a WGSL compiler may assume that no float is NaN or infinite.
 fn fixedPointStatus(bits: u32) -> u32 {
   let e = (bits >> 23u) & 255u;
   return select(select(0u, STATUS_OVERFLOW, e >= 127u + 12u), STATUS_NONFINITE, e == 255u);
 }
 
-// Round to nearest even of value * 2^40, as (low, high).
+// The integer nearest (ties to even) to value * 2^40, as (low, high).
 fn toFixedPoint(bits: u32) -> vec2u {
   let e = i32((bits >> 23u) & 255u);
   let mantissa = select((bits & 0x7fffffu) | 0x800000u, 0u, e == 0);

@@ -10,7 +10,8 @@ fn operandB(k: u32, col: u32) -> f32 {
   return f32(b[select(k * LDB + col, col * LDB + k, LAYOUT == NT)]);
 }
 
-// Columns past the last one read the last one; their values are never stored. In TN, `s` is the product of the stack.
+// Columns past the last one read the last one; their values are never stored. In TN, `s` is the index of
+// the product in its stack.
 fn product(begin: vec4f, row: u32, col: u32, s: u32) -> vec4f {
   var sum = begin;
   if (row >= extent.rows || col >= N) { return sum; }

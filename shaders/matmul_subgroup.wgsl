@@ -35,7 +35,7 @@ struct Panel {
   k3: vec4f,
 }
 
-// One row of C; p holds its 4 values of A.
+// `acc`, this lane's part of a row of C, plus the products of 4 values of k. `p` holds the row's values of A.
 fn add(acc: vec4f, p: vec4f, b: Panel) -> vec4f {
   return (((acc + p.x * b.k0) + p.y * b.k1) + p.z * b.k2) + p.w * b.k3;
 }
@@ -67,7 +67,7 @@ struct Place {
   col: vec4u,   // NN, TN: .x is its first of 4 columns of B. NT: its 4 rows of B
 }
 
-// In TN, `s` is the product of the stack.
+// In TN, `s` is the index of the product in its stack.
 fn placeOf(row: u32, col: u32, lane: u32, s: u32) -> Place {
   let first = 4u * vec4u(0u, 1u, 2u, 3u);
   let second = first + 16u;
@@ -139,7 +139,7 @@ fn rowOfA(row: u32, k: u32) -> vec4f {
   return belowK(loadA(row * LDA + k), k);
 }
 
-// One step for all rows, NN and NT. A vector of A is loaded at the first row group that it holds.
+// One step for all rows, NN and NT. The lanes' vectors hold LANES rows of A, so new ones are loaded every LANES rows.
 fn stepRows(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   var v = rowOfA(p.row.x, k);
   addRows(t, 0u, v, 0u, b);
@@ -163,7 +163,7 @@ fn stepRows(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   }
 }
 
-// One step for all rows, TN.
+// One step for all rows, TN. The lanes' vectors hold 4 LANES rows of A.
 fn stepColumns(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   var v = columnsOfA(p.row.x, k);
   addColumns(t, 0u, v, 0u, b);
@@ -181,7 +181,7 @@ fn stepColumns(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
   }
 }
 
-// Adds the products of the tile at (row, col). In TN, `s` is the product of the stack.
+// Adds the products of the tile at (row, col). In TN, `s` is the index of the product in its stack.
 fn multiply(t: ptr<function, Tile>, row: u32, col: u32, lane: u32, s: u32) {
   let p = placeOf(row, col, lane, s);
   for (var k = 0u; k < K; k += 4u) {

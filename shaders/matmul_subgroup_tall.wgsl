@@ -107,7 +107,7 @@ fn begin(t: ptr<function, Tile>, corner: vec2u, lane: u32) {
   }
 }
 
-// Adds the products of the tile at `corner`. In TN, `s` is the product of the stack.
+// Adds the products of the tile at `corner`. In TN, `s` is the index of the product in its stack.
 fn multiply(t: ptr<function, Tile>, corner: vec2u, lane: u32, s: u32) {
   var line = corner.x;
   var place = corner.y + 4u * lane;

@@ -11,7 +11,8 @@
 //   TILE_ROWS/2 |  block 10                    |  block 11
 //
 // A step takes STEP values of k (a multiple of 4). With STAGED, the operands of a step are staged in workgroup memory, and
-// every thread loads a share: for 64 x 64 and 16 values, one vec4 of each operand for 32 that it reads and 256 multiply-adds.
+// every thread loads a share. With a tile of 64 x 64 and 16 values of k, a thread loads one vec4 of each operand, reads 32
+// vec4 from workgroup memory and does 256 multiply-adds.
 // Without STAGED, each thread loads its rows and columns itself, and caches serve its neighbours, which load the same. That
 // needs no barriers, and is better where workgroup memory is slow or emulated.
 //

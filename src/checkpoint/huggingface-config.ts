@@ -11,7 +11,7 @@ interface GptField {
   /** Its names in the file. All are written; the second one is read where the first is missing. */
   readonly names: readonly string[];
   /** The value where the file has none. Without it the field is required. */
-  readonly absent?: boolean;
+  readonly ifAbsent?: boolean;
 }
 
 const FIELDS: Readonly<Record<keyof ModelConfig, GptField>> = {
@@ -20,9 +20,9 @@ const FIELDS: Readonly<Record<keyof ModelConfig, GptField>> = {
   width: { names: ['n_embd'] },
   heads: { names: ['n_head'] },
   layers: { names: ['n_layer'] },
-  tie: { names: ['tie_word_embeddings'], absent: true },
+  tie: { names: ['tie_word_embeddings'], ifAbsent: true },
   // Ours: Hugging Face's GPT-2 always has these biases.
-  qkvBias: { names: ['qkv_bias'], absent: true },
+  qkvBias: { names: ['qkv_bias'], ifAbsent: true },
 };
 const EVERY_FIELD = Object.entries(FIELDS) as [keyof ModelConfig, GptField][];
 
@@ -42,8 +42,8 @@ const Gpt2Config = z.looseObject({ ...fieldSchemas(), ...CONSTANTS });
 
 function fieldSchemas(): Record<string, z.ZodType> {
   return Object.fromEntries(
-    EVERY_FIELD.flatMap(([field, { names, absent }]) => {
-      const isNeeded = names.length === 1 && absent === undefined;
+    EVERY_FIELD.flatMap(([field, { names, ifAbsent }]) => {
+      const isNeeded = names.length === 1 && ifAbsent === undefined;
       const schema = isNeeded ? MODEL_FIELDS[field] : MODEL_FIELDS[field].optional();
       return names.map((name) => [name, schema]);
     }),
@@ -65,8 +65,8 @@ export function readModelConfig(path: string): ModelConfig {
   if (!parsed.ok) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${parsed.wrong}`);
   const c: Record<string, unknown> = parsed.data;
   const config = Object.fromEntries(
-    EVERY_FIELD.map(([field, { names, absent }]) => {
-      const value = names.map((name) => c[name]).find((one) => one !== undefined) ?? absent;
+    EVERY_FIELD.map(([field, { names, ifAbsent }]) => {
+      const value = names.map((name) => c[name]).find((one) => one !== undefined) ?? ifAbsent;
       if (value === undefined) throw new LantrainError('LT_CHECKPOINT_CORRUPT', `${path}: ${names[0]} is missing`);
       return [field, value];
     }),

@@ -29,8 +29,8 @@ export async function writeAndPrune(
 }
 
 /**
- * Cleans up after a crash: removes partial checkpoints, and replaced ones whose successor arrived; gives a replaced one
- * its name back where the successor did not. Only the process that writes the run may call it. Throws LT_RUN_FOREIGN
+ * Cleans up after a crash. Removes partial checkpoints. Removes a checkpoint that was being replaced if the new one is in
+ * place, and gives it its name back if not. Only the process that writes the run may call it. Throws LT_RUN_FOREIGN
  * where the folder is not this user's own.
  */
 export async function sweepCheckpoints(dir: string): Promise<void> {

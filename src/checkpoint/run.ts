@@ -60,7 +60,7 @@ export class RunDirectory {
   /**
    * Stamps of checkpoints whose digest was checked. A resume calls `latest` twice and need not read everything twice.
    */
-  private readonly whole = new Set<string>();
+  private readonly checkedStamps = new Set<string>();
   private passedOver: readonly string[] = [];
 
   /**
@@ -79,8 +79,9 @@ export class RunDirectory {
   }
 
   /**
-   * Throws LT_RUN_EXISTS where something lies at `path`, LT_RUN_LOCKED where another process writes it, LT_RUN_FOREIGN
-   * where its lock is not a file of this user, LT_RUN_WRITE where the folder cannot be examined or made.
+   * Throws LT_RUN_EXISTS where `path` is a file or a folder that is not free (`isFree`), LT_RUN_LOCKED where another
+   * process writes it, LT_RUN_FOREIGN where its lock is not a file of this user, LT_RUN_WRITE where the folder cannot be
+   * examined or made.
    */
   static checkFree(path: string): void {
     try {
@@ -218,7 +219,7 @@ export class RunDirectory {
         'LT_CHECKPOINT_CORRUPT',
         `${this.path} has no checkpoint that is whole: ${passedOver.map(({ why }) => why).join('; ')}`,
       );
-    if (found && this.lock) this.whole.add(stampOf(found.path));
+    if (found && this.lock) this.checkedStamps.add(stampOf(found.path));
     this.passedOver = passedOver.map(({ path }) => path);
     const fate = (path: string) =>
       this.lock ? `; when the run goes on, it is set aside as ${basename(nameAside(path))}` : '';
@@ -230,7 +231,7 @@ export class RunDirectory {
    * checkpoint.
    */
   private isKnown(path: string): boolean {
-    return this.lock !== undefined && this.whole.has(stampOf(path));
+    return this.lock !== undefined && this.checkedStamps.has(stampOf(path));
   }
 
   /** Steps and paths of the checkpoints, oldest first. */

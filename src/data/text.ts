@@ -76,7 +76,7 @@ export async function scanText(
 /**
  * Yields the token ids of the documents in `ranges` in chunks, with the tokenizer's separator between documents. The
  * ids are those of each document encoded whole, except where more than LONGEST_RUN offers no cut. At most a few
- * megabytes are in memory. `onBytes` is called with the bytes done after each chunk.
+ * megabytes are in memory. After each chunk `onBytes` is called with its number of bytes.
  */
 export async function* tokenIds(
   ranges: readonly TextRange[],

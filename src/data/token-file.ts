@@ -40,8 +40,10 @@ type Header = z.infer<typeof Header>;
 
 /** What identifies a cache's contents. */
 export interface CacheKey {
+  /** The hash of the text (`scanText`). */
   readonly hash: string;
   readonly tokenizer: string;
+  /** Characters in the training part. */
   readonly split: number;
 }
 
@@ -60,8 +62,8 @@ export function tokenCachePath(cacheDir: string, { hash, tokenizer, split }: Cac
 export type FoundCache = { readonly cache: TokenCache } | { readonly cache?: undefined; readonly why?: string };
 
 /**
- * Opens the cache at `path` if it is of this text, was written by this user, and its ids have its hash. Reads all of
- * it. `written`: the hash of a cache that this process has just written, which then needs no mark.
+ * Opens the cache at `path` if it is of this text, was written by this user, and its ids have the hash in its
+ * header. Reads all of it. `written`: the hash of a cache that this process has just written, which then needs no mark.
  */
 export async function openTokenCache(path: string, key: CacheKey, written?: string): Promise<FoundCache> {
   let opened: { readonly fd: number; readonly stats: Stats };

@@ -87,7 +87,7 @@ export class Windows {
 
 /**
  * The window at `start`: inputs are tokens [start, start + context), targets are tokens [start + 1, start + context +
- * 1). Both are views.
+ * 1). Both are views of one array.
  */
 export function gatherWindow(
   source: TokenSource,

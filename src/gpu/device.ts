@@ -117,7 +117,7 @@ export class Gpu {
     return f16 ? { buffer, offset: 0, size, f16 } : { buffer, offset: 0, size };
   }
 
-  /** A uniform buffer of `bytes`. */
+  /** A uniform buffer of at least `bytes`. */
   async uniform(label: string, bytes: number): Promise<View> {
     const size = Math.ceil(bytes / 256) * 256;
     return { buffer: await this.#create(label, size, USAGE.uniform | USAGE.copyDst), offset: 0, size };

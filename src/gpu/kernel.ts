@@ -124,11 +124,11 @@ export class KernelCache {
 
   async #build(id: KernelId, names: readonly string[]): Promise<Kernel> {
     const defines = [...(id.defines ?? [])].sort();
-    const text = [id.shader, ...defines].join(' ');
-    let shader = this.#shaders.get(text);
+    const key = [id.shader, ...defines].join(' ');
+    let shader = this.#shaders.get(key);
     if (shader === undefined) {
       shader = compile(this.gpu, id.shader, composeShader(this.texts, id.shader, defines));
-      this.#shaders.set(text, shader);
+      this.#shaders.set(key, shader);
     }
     const { module, declared, keepsLoops } = await shader;
     const bindings = new Map<string, number>();

@@ -86,7 +86,7 @@ export class DispatchList {
     return this.#dispatches.findLastIndex((d) => Object.values(d.bindings).some(touches)) + 1;
   }
 
-  /** Appends dispatches `from` to `to` (exclusive) to `encoder`, in one pass. */
+  /** Appends dispatches `from` to `to` (exclusive) to `encoder`, in one compute pass. */
   encode(
     encoder: GPUCommandEncoder,
     from = 0,
@@ -126,8 +126,8 @@ export class DispatchList {
   }
 
   /**
-   * Times every dispatch of one run. With timestamp queries, each dispatch is a pass of its own. Without them, each is
-   * waited for, and its time includes the round trip.
+   * Times every dispatch of one run. With timestamp queries, each dispatch is a compute pass of its own. Without
+   * them, the host waits for each dispatch, and its time includes the round trip.
    */
   async profile(gpu: Gpu): Promise<Timing[]> {
     const milliseconds = gpu.has('timestamp-query') ? await this.#timestamps(gpu) : await this.#waits(gpu);
@@ -140,7 +140,7 @@ export class DispatchList {
     }));
   }
 
-  /** Milliseconds of a run on the adapter, the mean of `runs` in a row. Needs timestamp queries. */
+  /** Milliseconds that the adapter takes for one run of the list, the mean of `runs` in a row. Needs timestamp queries. */
   async time(gpu: Gpu, runs: number): Promise<number> {
     const [begin, end] = await readTimestamps(gpu, 2, (encoder, querySet) => {
       for (let i = 0; i < runs; i++) {

@@ -5,7 +5,7 @@
 /** NN: C[M,N] = A[M,K] B[K,N]; NT: C = A[M,K] B[N,K]^T; TN: C = A[K,M]^T B[K,N]. All row-major. */
 export type Layout = 'NN' | 'NT' | 'TN';
 
-/** Inputs of kernel selection. `stack` must never change a bit. */
+/** A product, as far as the choice of its kernel depends on it. `stack` may change the choice, but no bit of the result. */
 export interface ProductShape {
   readonly layout: Layout;
   readonly m: number;

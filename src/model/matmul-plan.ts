@@ -51,7 +51,10 @@ export const ENOUGH_TILES = 512;
 /** Parts of fewer terms gain less than adding them costs. */
 const FEWEST_TERMS = 128;
 
-/** Parts of K of a product of few tiles, for any kernel. TN (weight gradients) is not split, because stacks of it cannot be. */
+/**
+ * The number of parts of K for `fit`, with every kernel: as many as a large GPU needs to be full and as K has enough terms
+ * for. Below 2, K is not split. TN (weight gradients) is never split, because a stack of TN products cannot be.
+ */
 function fittingSplitK({ layout, m, n, k }: ProductShape): number {
   if (layout === 'TN') return 1;
   const tiles = Math.ceil(m / 64) * Math.ceil(n / 64);

@@ -53,7 +53,7 @@ export interface FixedPointOutput {
   readonly ldc: number;
   /** A uniform float32, a power of two. Every value is multiplied by it first. */
   readonly unit?: View;
-  /** Whether the product, of a stack the first one, adds to the sums or overwrites them. */
+  /** Whether the product adds to the sums; else it overwrites them. In a stack only the first product can overwrite. */
   readonly accumulate: boolean;
 }
 
@@ -63,8 +63,9 @@ export interface MatmulArguments {
   readonly n: number;
   readonly k: number;
   /**
-   * Products at once, whose rows lie one below another: rows of A and C (NN and NT, `store`), or of A and B (TN, `fixed`:
-   * each is rounded on its own). The bits are those of single products. Default 1. Not for TN with a variant that splits K.
+   * The number of products that are computed at once. Their rows lie one below another: with NN and NT (`store`) the rows of
+   * A and C, with TN (`fixed`) the rows of A and B. TN products are rounded one by one. The bits are those of single
+   * products. Default 1. Not for TN with a variant that splits K.
    */
   readonly stack?: number;
   readonly a: View;

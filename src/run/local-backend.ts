@@ -21,7 +21,7 @@ export class LocalBackend implements RunBackend {
   constructor(private readonly page?: RunPage) {}
 
   async create({ config, gpu, plan, shape }: TrainingJob, version: number, _path: string, tell: Tell): Promise<Engine> {
-    // Before a resumed run is cut back to its checkpoint.
+    // The check comes before a resumed run is cut back to its checkpoint.
     await this.page?.check();
     const onProgress = progressing(tell, 'compiling the kernels');
     this.#engine = await Engine.create(gpu, loadShaders(), {

@@ -27,6 +27,7 @@ export interface ReadyRun extends RunContext {
   readonly trainer: Trainer;
   readonly run: RunDirectory;
   readonly isNew: boolean;
+  /** Steps that are done already; 0 for a new run. */
   readonly from: number;
   /** The events in its metrics.jsonl so far. */
   readonly past: readonly MetricsEvent[];

@@ -17,9 +17,7 @@ export interface StoppableRun {
   onStop(now: boolean): void;
 }
 
-/**
- * A step that goes on for this long after the end was asked for must not put the finished ones at risk: they are saved.
- */
+/** If the current step goes on for this long after the end was asked for, the finished steps are saved meanwhile. */
 const SAVE_AFTER_MS = 2_000;
 
 /**

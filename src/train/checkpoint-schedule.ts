@@ -1,7 +1,7 @@
 import type { CheckpointEvent } from '../report/metrics.js';
 import { checkpointInterval } from './options.js';
 
-export interface SavedCheckpoint {
+export interface WrittenCheckpoint {
   readonly digest: string;
   readonly path: string;
 }
@@ -18,7 +18,7 @@ export interface CheckpointHooks {
    * Takes a copy of the state after `step` updates; with `final` after the loop's last one. `written` resolves once the
    * checkpoint is on disk. The loop goes on meanwhile, but asks for the next checkpoint only after that.
    */
-  checkpoint(step: number, final: boolean): Promise<{ readonly written: Promise<SavedCheckpoint> }>;
+  checkpoint(step: number, final: boolean): Promise<{ readonly written: Promise<WrittenCheckpoint> }>;
 }
 
 /** The longest delay of a timer. */
@@ -32,6 +32,7 @@ export class CheckpointSchedule {
   readonly #interval: ReturnType<typeof checkpointInterval>;
   /** The last step whose events are in the metrics. */
   #recorded: number;
+  /** Wakes `now`, which waits for the events of the next step. */
   #recordedNext: () => void = () => {};
   /** The step of the last checkpoint taken. */
   #taken = -1;
@@ -52,7 +53,7 @@ export class CheckpointSchedule {
   ) {
     this.#interval = checkpointInterval(every);
     this.#recorded = from;
-    this.#wait();
+    this.#startTimer();
   }
 
   /** Call it when the events of `step` are in the metrics. Throws what has failed since the last call. */
@@ -157,10 +158,10 @@ export class CheckpointSchedule {
       this.#failure ??= { error };
       throw error;
     }
-    this.#wait();
+    this.#startTimer();
   }
 
-  async #tell(step: number, written: Promise<SavedCheckpoint>): Promise<void> {
+  async #tell(step: number, written: Promise<WrittenCheckpoint>): Promise<void> {
     try {
       const { digest, path } = await written;
       this.#digest = digest;
@@ -171,8 +172,11 @@ export class CheckpointSchedule {
     this.#writing = undefined;
   }
 
-  /** Starts the timer of the next checkpoint by the clock: an interval after the last one was taken. */
-  #wait(): void {
+  /**
+   * Starts the timer of the next checkpoint by the clock. Called at the start, when a checkpoint is taken, and when there is
+   * nothing new to save.
+   */
+  #startTimer(): void {
     const { milliseconds } = this.#interval;
     clearTimeout(this.#timer);
     if (milliseconds === 0 || this.#closed) return;
@@ -185,7 +189,7 @@ export class CheckpointSchedule {
       const before = this.#taken;
       await this.now();
       // Nothing new to save: try again after another interval.
-      if (this.#taken === before) this.#wait();
+      if (this.#taken === before) this.#startTimer();
     } catch (error) {
       this.#failure ??= { error };
     }

@@ -216,7 +216,7 @@ export class Engine implements TrainingEngine {
 
   /**
    * Submits micro-batches in stacks of those that are `alike`; `submit` gets a stack and the index of its first. At most two
-   * stacks are queued: enough to keep the adapter busy, and whatever reads the state or abandons the step waits for no more.
+   * stacks are queued. Two keep the adapter busy, and a reader of the state never waits for more than two.
    */
   async #submitStacks(
     batches: readonly MicroBatch[],

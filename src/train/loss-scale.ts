@@ -28,8 +28,8 @@ export const MOST_EXPONENT = 24;
 export const GROWTH_STEPS = 1000;
 
 /**
- * The scale after a step whose micro-batches were halved `halvings` times in all. The exponent falls by the mean of the
- * halvings, rounded up, so that one step corrects a scale that is far too large.
+ * The scale after a step in which micro-batches had their scales halved, `halvings` times in all. The exponent falls by the
+ * mean of the halvings, rounded up, so that one step corrects a scale that is far too large.
  */
 export function nextLossScale({ exponent, goodSteps }: LossScale, halvings: number, microBatches: number): LossScale {
   if (halvings > 0)

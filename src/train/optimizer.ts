@@ -230,7 +230,7 @@ function decays(parameter: Parameter, decay: AdamWSettings['decay']): boolean {
   return decay === 'all' || parameter.kind === 'matrix' || parameter.kind === 'embedding';
 }
 
-/** One bit for each block of 64 values of a slab. */
+/** One bit for each block of 64 values of a slab: whether weight decay applies to the block. */
 function decayBitsOf(layout: ParameterLayout, slab: number, decay: AdamWSettings['decay']): Uint32Array {
   const blocks = layout.slabSizes[slab] / DECAY_BLOCK;
   const bits = new Uint32Array(Math.ceil(blocks / 32));

@@ -14,7 +14,7 @@ const MOST_TOKENS = 2 ** 20;
 const MOST_TEXT = 2 ** 20;
 const MOST_BATCH = BOUNDS.rows * BOUNDS.microBatches;
 
-const noneUpTo = (most: number) => z.number().int().min(0).max(most);
+const zeroUpTo = (most: number) => z.number().int().min(0).max(most);
 const { layers, heads, width, context, tie, qkvBias } = MODEL_FIELDS;
 const share = z.number().min(0).lt(1);
 const positive = z.number().positive();
@@ -54,7 +54,7 @@ const reports = topic({ topic: 'Reports', changesBits: false, affectsSpeed: fals
 export const TRAIN_OPTIONS = {
   epochs: run(upTo(BOUNDS.steps), { value: '<n>', help: 'passes over the training text', default: 1 }),
   // Changes bits only where the learning rate depends on it: see `identityOf`.
-  steps: run(noneUpTo(BOUNDS.steps), {
+  steps: run(zeroUpTo(BOUNDS.steps), {
     value: '<n>',
     help: 'updates, instead of epochs',
     default: 0,
@@ -63,7 +63,7 @@ export const TRAIN_OPTIONS = {
     given: upTo(BOUNDS.steps),
   }),
   // The benchmarks draw their tokens from it.
-  seed: run(noneUpTo(Number.MAX_SAFE_INTEGER), {
+  seed: run(zeroUpTo(Number.MAX_SAFE_INTEGER), {
     value: '<n>',
     help: 'of weights, order, dropout and samples',
     default: 42,
@@ -106,14 +106,14 @@ export const TRAIN_OPTIONS = {
     affectsSpeed: true,
   }),
   batch: data(upTo(MOST_BATCH), { value: '<n>', help: 'sequences of a step', default: 8, affectsSpeed: true }),
-  microBatch: data(noneUpTo(BOUNDS.rows), {
+  microBatch: data(zeroUpTo(BOUNDS.rows), {
     value: '<n>',
     help: 'sequences of a share of work; divides the batch',
     default: 0,
     defaultWords: 'up to an eighth of the batch',
     affectsSpeed: true,
   }),
-  stride: data(noneUpTo(Number.MAX_SAFE_INTEGER), {
+  stride: data(zeroUpTo(Number.MAX_SAFE_INTEGER), {
     value: '<n>',
     help: 'tokens from one sequence to the next',
     default: 0,
@@ -137,7 +137,7 @@ export const TRAIN_OPTIONS = {
     help: 'how the learning rate goes on after the warm-up',
     default: 'constant',
   }),
-  warmup: optimizer(noneUpTo(BOUNDS.steps), {
+  warmup: optimizer(zeroUpTo(BOUNDS.steps), {
     value: '<n>',
     help: 'updates over which the learning rate rises',
     default: 0,
@@ -162,7 +162,7 @@ export const TRAIN_OPTIONS = {
     isLater: true,
   }),
   // Each worker of a cluster chooses for itself.
-  stack: computing(noneUpTo(BOUNDS.microBatches), {
+  stack: computing(zeroUpTo(BOUNDS.microBatches), {
     value: '<n>',
     help: 'micro-batches computed at once, the same bits',
     default: 0,
@@ -178,13 +178,13 @@ export const TRAIN_OPTIONS = {
     isLater: true,
   }),
 
-  evalEvery: reports(noneUpTo(BOUNDS.steps), {
+  evalEvery: reports(zeroUpTo(BOUNDS.steps), {
     value: '<n>',
     help: 'updates between evaluations; 0: none',
     default: 50,
   }),
   evalBatches: reports(upTo(BOUNDS.steps), { value: '<n>', help: 'batches of an evaluation', default: 5 }),
-  sampleEvery: reports(noneUpTo(BOUNDS.steps), {
+  sampleEvery: reports(zeroUpTo(BOUNDS.steps), {
     value: '<n>',
     help: 'updates between samples; 0: after each epoch',
     default: 0,
@@ -194,7 +194,7 @@ export const TRAIN_OPTIONS = {
     help: 'what samples begin with',
     default: 'Every effort moves you',
   }),
-  sampleTokens: reports(noneUpTo(MOST_TOKENS), {
+  sampleTokens: reports(zeroUpTo(MOST_TOKENS), {
     value: '<n>',
     help: 'tokens of a sample; 0: no samples',
     default: 50,
@@ -204,7 +204,7 @@ export const TRAIN_OPTIONS = {
     help: 'of samples; 0: always the likeliest token',
     default: 0,
   }),
-  topK: reports(noneUpTo(BOUNDS.vocabSize), {
+  topK: reports(zeroUpTo(BOUNDS.vocabSize), {
     value: '<n>',
     help: 'sample from the k likeliest tokens; 0: from all',
     default: 0,

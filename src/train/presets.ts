@@ -22,7 +22,8 @@ const gpt2 = (layers: number, heads: number, width: number, lr: number): Partial
 
 /** Presets by name: what differs from the options' defaults. */
 export const PRESETS = {
-  // Found by trying: what comes below 2.2 nats a byte of Moby-Dick's validation part with fewest tokens.
+  // Found by trying: of all settings tried, these take the fewest tokens to come below 2.2 nats a byte of Moby-Dick's
+  // validation part.
   tiny: {
     tie: false,
     weights: 'pytorch',

@@ -27,7 +27,7 @@ export interface TrainerHooks extends CheckpointHooks {
   pause?(): Promise<void>;
   /** Measures speeds; `performance.now` if absent. */
   readonly clock?: RunClock;
-  /** Whether the metrics already have an event of this kind of `step`, the step that the run was resumed from. */
+  /** Whether the metrics already have an event of this kind for `step`. Asked only of the step that the run resumes from. */
   has?(kind: MetricsEvent['event'], step: number): boolean;
 }
 
@@ -88,7 +88,7 @@ export class Trainer {
     let step = from;
     let isCut = false;
     try {
-      // A run that was stopped or killed in the middle of its reports makes them up.
+      // A run that was stopped or killed in the middle of its reports now makes the missing ones.
       if (from > 0) await this.#report(from, hooks, (kind) => hooks.has?.(kind, from) ?? true);
       while (step < totalSteps && !hooks.stop.aborted) {
         // A step's speed does not include evaluation, samples and checkpoints.
