@@ -1,6 +1,7 @@
 /**
- * Runs the commands that README.md and docs/ show, word for word, in this checkout, in the order of the pages: `node scripts/try-docs.mjs`
- * in a fresh clone. Says of each how it ended, and of those that it leaves out why. The exit code is 1 where one failed.
+ * In a fresh clone, `node scripts/try-docs.mjs` runs the commands that README.md and docs/ show, word for word, in the
+ * order of the pages. It says how each command ended, and why it leaves a command out. The exit code is 1 where one
+ * failed.
  */
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs';

@@ -51,7 +51,7 @@ export class Credits {
     if (!this.#firsts.has(key)) this.#firsts.set(key, assignment);
   }
 
-  /** The losses of the assignment are in the step's sum. `digest`: of losses that were checked. */
+  /** The losses of the assignment are in the step's sum. `digest`: the digest of its losses, if they were checked. */
   count(assignment: number, microBatches: IdSet, digest?: string): void {
     const first = digest === undefined ? undefined : this.#firsts.get(lossesKey(microBatches, digest));
     const dealt = this.#dealt.get(first ?? assignment);

@@ -3,7 +3,7 @@ import { fromLossFixed } from '../../src/model/sums.js';
 import { MAX_TOKEN_BYTES, tokenBytes } from '../protocol/tokens.js';
 import type { RoundDriver } from './round-driver.js';
 
-/** Most micro-batches of one chunk of an evaluation; fewer if they do not fit into a message. */
+/** Largest number of micro-batches of one chunk of an evaluation; fewer if they do not fit into a message. */
 const MOST_MICRO_BATCHES = 128;
 
 interface PendingChunk {

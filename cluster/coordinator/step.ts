@@ -108,7 +108,8 @@ export class Step {
   }
 
   /**
-   * With clipping one update of the gate lasts from before the first bucket to the commit, because no moments are kept.
+   * With clipping, one `update` of the gate lasts from before the first bucket to the commit. Nobody may read the state
+   * in between, because the previous moments are not kept.
    */
   #openUpdate(): Promise<void> {
     return new Promise((open) => {
@@ -123,7 +124,7 @@ export class Step {
     });
   }
 
-  /** Without clipping each bucket's update and the commit is an update of the gate of its own. */
+  /** Without clipping, the update of each bucket and the commit are one `update` of the gate each. */
   #change<T>(work: () => T | Promise<T>): T | Promise<T> {
     return this.options.clip > 0 ? work() : this.gate.update(work);
   }

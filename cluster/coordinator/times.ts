@@ -31,7 +31,7 @@ export class BusyTime {
 
 /**
  * Milliseconds during which this process could hear from others. Of a longer pause (a sleeping laptop, a stopped
- * process) only `mostPauseMs` count. Must be read more often than that.
+ * process) only `mostPauseMs` count, so `now` must be called more often than that.
  */
 export class AwakeClock {
   #ms = 0;

@@ -6,7 +6,7 @@ import type { CoordinatorConnection } from '../transport/connection.js';
 import { FairSlots } from './fair-slots.js';
 import type { RoundDriver } from './round-driver.js';
 
-/** Most whole buckets in memory on their way to all workers together. */
+/** Largest number of whole buckets in memory on their way to all workers together. */
 const MOST_WHOLES = 16;
 
 /**

@@ -13,7 +13,7 @@ export interface WorkerClass {
 /** Matches keys of other classes than the owner's in a text. */
 const KEY = /\b[0-9a-f]{64}\b/g;
 
-/** Most classes whose names are remembered. */
+/** Largest number of classes whose names are remembered. */
 const MOST_CLASSES = 1000;
 
 /**

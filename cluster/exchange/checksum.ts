@@ -46,8 +46,8 @@ export function equalChecksums(x: Checksum, y: Checksum): boolean {
 }
 
 /**
- * What `shaders/checksum.wgsl` computes for a bucket of weights, given as their bits: two sums, in any order, of mixes
- * of each word's bits and index.
+ * The checksum that `shaders/checksum.wgsl` computes for a bucket of weights. `bits`: the weights as 32-bit words. Both
+ * sums add up mixes of the bits and the index of each word, in any order.
  */
 export function weightsChecksum(bits: Uint32Array): Checksum {
   let a = 0;

@@ -114,8 +114,9 @@ export class ClusterOwner {
   }
 
   /**
-   * Queues the update of a bucket's moments and next weights from the words of its sums, once a step. The arrays are
-   * free on return. Throws RangeError if the bucket is updated already, or the state is being read.
+   * Queues the update of a bucket's moments and next weights; `low` and `high` are the words of its sums. Call once a
+   * step for each bucket. The arrays may be used again on return. Throws RangeError if the bucket is updated already,
+   * or the state is being read.
    */
   submitUpdate(bucket: number, low: Uint32Array, high: Uint32Array): void {
     if (this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is updated already in this step`);

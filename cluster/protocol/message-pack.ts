@@ -44,9 +44,9 @@ const LEADS: readonly Lead[] = [
 ];
 
 /**
- * Throws LT_CLUSTER_MALFORMED unless the bytes are one MessagePack map of plain values. A library that trusts lengths,
- * knows extensions (msgpackr has records, references and code) or allows deep nesting may use far more memory than the
- * message has. https://github.com/msgpack/msgpack/blob/master/spec.md
+ * Throws LT_CLUSTER_MALFORMED unless the bytes are one MessagePack map of plain values. Call before a library decodes
+ * them. A library that trusts lengths, knows extensions (msgpackr has records, references and code) or allows deep
+ * nesting may use far more memory than the message has. https://github.com/msgpack/msgpack/blob/master/spec.md
  */
 export function checkMessagePack(message: Uint8Array): void {
   const view = new DataView(message.buffer, message.byteOffset, message.byteLength);

@@ -115,8 +115,8 @@ export const WORKER_MESSAGES = {
     finite: z.boolean(),
   }),
   /**
-   * Where the worker's time went since its last `stats`. For display only: the coordinator credits what it dealt and
-   * received.
+   * Where the worker's time went since its last `stats`. For display only: the coordinator counts a worker's share by
+   * what it dealt and received.
    */
   stats: z.strictObject({
     type: z.literal('stats'),

@@ -3,7 +3,7 @@ import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { MAX_FRAME_BYTES } from './frame.js';
 import { malformed } from './malformed.js';
 
-/** Most bytes of ids in one message, so that the rest of the message fits as well. */
+/** Largest number of bytes of ids in one message, so that the rest of the message fits as well. */
 export const MAX_TOKEN_BYTES = MAX_FRAME_BYTES - 2 ** 18;
 
 const widthOf = (vocabSize: number): 2 | 4 => (vocabSize <= 0xffff ? 2 : 4);

@@ -101,7 +101,7 @@ export class Auditor {
     const persons = this.#ableOf(audit, byOwner && (disputed || suspect) ? [] : helpers, now);
     const options: (Person | 'owner')[] = [...(byOwner ? ['owner' as const] : []), ...persons.keys()];
     if (options.length === 0) {
-      this.#nobody(job, audit, buckets, disputed, helpers, now);
+      this.#withoutHelper(job, audit, buckets, disputed, helpers, now);
       return;
     }
     if (audit.chosen === undefined || !options.includes(audit.chosen)) {
@@ -141,33 +141,36 @@ export class Auditor {
   }
 
   /**
-   * Nobody can compute a copy now; only the workers in `later` can after a while. If votes differ, the run also waits
-   * for fenced workers, until one shows no life when its back-off ends.
+   * Goes on with an audit for which nobody can compute a copy now. Workers that are proving themselves may be able to
+   * after a while, so the audit waits for them. If there are none, the work is dealt again and is not audited. If votes
+   * differ, the audit also waits for fenced workers, until their back-off ends without a sign of life. Then the run
+   * halts. `helpers`: the workers that could give a vote.
    */
-  #nobody(
+  #withoutHelper(
     job: Job,
     audit: Audit,
     buckets: readonly number[],
     disputed: boolean,
-    later: readonly Member[],
+    helpers: readonly Member[],
     now: number,
   ): void {
     const copies = [...this.dealer.work.live.values()].filter((a) => a.copyOf === audit);
     if (copies.some((copy) => now < copy.hopelessAt)) return;
     for (const copy of copies) this.dealer.giveUp(job, copy, now);
     if (disputed) {
-      if (this.dealer.isStuck && this.dealer.eligibility.force(later, () => 0, now) !== undefined) {
+      if (this.dealer.isStuck && this.dealer.eligibility.force(helpers, () => 0, now) !== undefined) {
         this.#settle(job, audit, now);
         return;
       }
-      if (later.some((m) => m.ready && (m.fencedAt === undefined || m.aliveSinceFence || now < m.barredUntil))) return;
+      if (helpers.some((m) => m.ready && (m.fencedAt === undefined || m.aliveSinceFence || now < m.barredUntil)))
+        return;
       const [bucket] = buckets;
       this.state.halt({ why: 'audit', bucket, workers: audit.votesOf(bucket).map((v) => v.worker) });
       return;
     }
-    if (later.some((m) => this.dealer.eligibility.isProving(m))) {
+    if (helpers.some((m) => this.dealer.eligibility.isProving(m))) {
       // Newcomers that wait for each other's votes would wait for ever.
-      if (this.dealer.isStuck && this.dealer.eligibility.force(later, () => 0, now) !== undefined)
+      if (this.dealer.isStuck && this.dealer.eligibility.force(helpers, () => 0, now) !== undefined)
         this.#settle(job, audit, now);
       return;
     }

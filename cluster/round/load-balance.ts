@@ -11,13 +11,14 @@ const REST = 0.9;
 const LEAST_GAIN = 0.2;
 
 /**
- * The time of one micro-batch on a worker: from the assignment to its last contribution, divided by its micro-batches.
- * The upload counts, so counts in proportion to these speeds converge to where all workers end together.
+ * The time of one micro-batch on a worker: from the assignment to its last contribution, divided by the number of
+ * micro-batches. It includes the upload. So the numbers that workers are dealt in proportion to these speeds converge
+ * to those with which all workers end at the same time.
  */
 export class Speed {
   #microBatchMs: number | undefined;
 
-  /** `weight`: of the newest sample, 0 to 1. */
+  /** `weight`: the weight of the newest sample, from 0 to 1. */
   constructor(readonly weight: number) {}
 
   get microBatchMs(): number | undefined {

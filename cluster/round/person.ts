@@ -1,7 +1,7 @@
 import type { WorkerId } from './events.js';
 import type { Policy } from './policy.js';
 
-/** Most persons that are remembered without connections or offences. */
+/** Largest number of persons that are remembered without connections or offences. */
 const MOST_HARMLESS = 1024;
 
 /**

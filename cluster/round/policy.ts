@@ -9,7 +9,7 @@ export interface Policy {
    * never finishes costs about the time of three assignments.
    */
   readonly lateFactor: number;
-  /** Work is never late before this time, which a busy machine may lose without a reason. */
+  /** Work is never late before this time, because a busy machine can lose that much by chance. */
   readonly lateFloorMs: number;
   /** Like `lateFloorMs`, for a worker that has not proved itself: its first work is its slowest. */
   readonly lateUnprovenMs: number;
@@ -37,7 +37,7 @@ export interface Policy {
   readonly overheadMs: number;
   /** Weight of the newest step in a worker's speed. */
   readonly speedWeight: number;
-  /** Most `send` actions of one worker without a `sent`. */
+  /** Largest number of `send` actions of one worker without a `sent`. */
   readonly sendWindow: number;
   /**
    * Wrong buckets in one step after which a worker's connection is closed. For all connections of a person: four times

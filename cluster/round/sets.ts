@@ -4,7 +4,7 @@
  */
 export type IdSet = Uint32Array;
 
-/** Most micro-batches of a step or an evaluation: a frame's header has no room for more. */
+/** Largest number of micro-batches of a step or an evaluation: a frame's header has no room for more. */
 export const MAX_MICRO_BATCHES = 1024;
 
 export const setWords = (size: number): number => Math.ceil(size / 32);

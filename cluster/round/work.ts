@@ -17,9 +17,9 @@ import { equalSets, has, type IdSet, insertAll, intersects, isEmpty } from './se
  *           5    | assignment of 3   |
  *                +-------------------+
  *
- * So what is summed together is lacking together: an assignment is a subset of one item. Two exceptions: late work is
- * dealt a second time, as a twin with the same micro-batches, and the two count as one. Copies for audits are not part
- * of the tiling.
+ * An assignment is a subset of one item, so the micro-batches that one worker sums are lacking in the same buckets. The
+ * tiling has two exceptions. Late work is dealt a second time, as a twin with the same micro-batches, and the two count
+ * as one. Copies for audits do not count.
  */
 export interface WorkItem {
   microBatches: IdSet;

@@ -28,7 +28,7 @@ export interface Discovered {
   readonly url: JoinUrl;
 }
 
-/** Most bytes of a DNS label. */
+/** Largest number of bytes of a DNS label. */
 const LABEL_BYTES = 63;
 const MARK = / [\w-]{6}$/;
 /** Limit of results, because anybody may answer as often as they like. */

@@ -18,8 +18,9 @@ export class FrameIntake {
   constructor(private readonly options: FrameIntakeOptions) {}
 
   /**
-   * `release` returns a frame's bytes to their pool. Without it, the socket is not read while too many bytes are in
-   * use. Throws LT_CLUSTER_MALFORMED if no frame is expected, and what `take` throws.
+   * Delivers a frame to `take`. `release` returns its bytes to their pool. By default the bytes count against no pool,
+   * and the socket is not read while too many such bytes are in use. Throws LT_CLUSTER_MALFORMED if no frame is
+   * expected, and what `take` throws.
    */
   handle(
     bytes: Uint8Array,

@@ -6,7 +6,7 @@ import type { Wire } from './wire.js';
 const BACKLOG_BYTES = 2 ** 20;
 /** Bytes that are free per millisecond, so that large messages are not charged for their size alone. */
 const BYTES_PER_MS = 100_000;
-/** Most that one message is charged: a process may be stopped while it handles it. */
+/** The most milliseconds that one message is charged. A process may be stopped while it handles a message. */
 const MOST_MS = 250;
 /**
  * A connection that has to wait for its own budget too much of the time is closed. Waits caused by others of its

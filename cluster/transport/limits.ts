@@ -9,9 +9,9 @@ export interface Limits {
   /** Bytes that a connection may send before it has proved the token. */
   readonly handshakeBytes: number;
   readonly handshakeMs: number;
-  /** Most authenticated connections. */
+  /** Largest number of authenticated connections. */
   readonly connections: number;
-  /** Most connections that have not proved the token yet. */
+  /** Largest number of connections that have not proved the token yet. */
   readonly pending: number;
   /** Memory for arrived frames in use, of all connections together. */
   readonly receivePoolBytes: number;

@@ -22,7 +22,7 @@ import { COORDINATOR_MESSAGES, type Message, WORKER_MESSAGES } from '../protocol
 const ping = z.strictObject({ type: z.literal('ping'), at: milliseconds });
 const pong = z.strictObject({ type: z.literal('pong'), at: milliseconds });
 const proof = exactBytes(PROOF_BYTES);
-/** `version`: of lantrain. */
+/** `protocol`: the protocol's version. `version`: lantrain's. */
 const versions = { protocol: u32, version: text };
 
 export const WORKER_TRANSPORT = {

@@ -1,6 +1,6 @@
 import { LantrainError } from '../../src/errors.js';
 
-/** Most frames that one connection may request credit for at a time. */
+/** Largest number of frames that one connection may request credit for at a time. */
 export const MAX_WANTS = 8;
 
 /**

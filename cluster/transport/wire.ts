@@ -4,7 +4,7 @@ import type { MessageProgress } from '../../src/net/frame-meter.js';
 /** Events of a WebSocket. */
 export interface WireEvents {
   /**
-   * Bytes arrived, as far as the implementation can see them. `progress`, if it can see that, is updated in place.
+   * Bytes arrived. `progress`: its counts go on changing; absent where the implementation sees whole messages only.
    * Messages that these bytes complete were reported before.
    */
   heard(bytes: number, progress?: MessageProgress): void;

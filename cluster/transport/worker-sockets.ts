@@ -31,7 +31,8 @@ export interface WorkerSocketsOptions {
 }
 
 /**
- * Most fragments of a message, and most chunks from the network: many small ones take far more memory than their bytes.
+ * Largest number of fragments of a message, and of chunks from the network: many small ones take far more memory than
+ * their bytes.
  */
 const MOST_FRAGMENTS = 2 ** 14;
 

@@ -8,7 +8,7 @@ import { formatBytes } from '../../src/report/format.js';
 import { bitClassHash, type Probe } from './bit-class.js';
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
 
-/** The engine that a run needs. `microBatches`: of one step. */
+/** The engine that a run needs. `microBatches`: their number in one step. */
 export interface WantedEngine extends WorkerShape {
   readonly shaders?: ShaderTexts;
   readonly microBatches: number;

@@ -25,7 +25,7 @@ export class HeldFrames {
   #announced = -1;
   readonly #mostDueBytes: number;
 
-  /** `values`: of each bucket. */
+  /** `values`: the number of values of each bucket. */
   constructor(private readonly values: readonly number[]) {
     this.#mostDueBytes = MOST_DUE_BYTES + 2 * 4 * values.reduce((sum, size) => sum + size, 0);
   }

@@ -4,9 +4,10 @@ import type { MicroBatchData } from '../protocol/protocol.js';
 import { type DealtWork, Work } from './work.js';
 
 /**
- * A coordinator can deal a worker several assignments at once: micro-batches that others hand back or leave, copies for
- * audits. Simulated runs had up to 7 with up to 4 copies of a micro-batch, so the limit is in bytes and not in
- * assignments. All ids of a step or of an evaluation fit into one message.
+ * Bound of what one worker has been dealt. It is in bytes, because a coordinator can deal several assignments at once:
+ * micro-batches that others hand back or leave, and copies for audits. In simulated runs a worker had up to 7
+ * assignments, and up to 4 copies of one micro-batch. All token ids of a step or of an evaluation fit into one message,
+ * so there is room for about 4 copies of each.
  */
 const MOST_BYTES = 4 * MAX_FRAME_BYTES;
 /** Approximate memory of the objects around the ids. */

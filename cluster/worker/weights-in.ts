@@ -26,7 +26,7 @@ export class WeightsIn {
   readonly #expected: Checksum[] = [];
   #verified = LACKING;
 
-  /** `values`: of each bucket. */
+  /** `values`: the number of values of each bucket. */
   constructor(values: readonly number[]) {
     this.#held = new HeldFrames(values);
     this.#versions = values.map(() => LACKING);

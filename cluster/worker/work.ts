@@ -65,7 +65,7 @@ export class Work {
 
   /**
    * Begins the next micro-batches and returns them: `stack` of them if that many are left in consecutive slots, else
-   * one, or none at the end. `sequences`: of a micro-batch.
+   * one, or none at the end. `sequences`: the number in a micro-batch.
    */
   take(stack = 1, sequences = 1): readonly MicroBatchData[] {
     const next = this.#microBatches.slice(this.#begun, this.#begun + stack);

@@ -27,7 +27,7 @@ export class WorkerState {
   readonly #weights: WeightsIn;
   readonly #works = new HeldWork();
 
-  /** `values`: of each bucket. */
+  /** `values`: the number of values of each bucket. */
   constructor(
     values: readonly number[],
     private readonly output: WorkerOutput,

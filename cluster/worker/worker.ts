@@ -20,7 +20,7 @@ interface Task {
   readonly work?: Work;
 }
 
-/** Most probes that may wait at once; a coordinator asks for two. */
+/** Largest number of probes that may wait at once; a coordinator asks for two. */
 const MOST_PROBES = 4;
 
 /**

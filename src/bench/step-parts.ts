@@ -13,9 +13,9 @@ export interface StepParts extends WorkerReport {
 }
 
 /**
- * The parts of a step of `stepMs`, which is the median by the coordinator's clock, from workers' reports on the same
- * steps. The parts are medians too, and waiting is the rest. Workers count from upload to upload, the coordinator from
- * begin to end, so a download can begin in the step before. Where the parts exceed the step, later ones are shortened.
+ * The parts of a step: medians over the workers' reports on the same steps, and waiting is the rest. `stepMs`: the
+ * median by the coordinator's clock. A worker counts from upload to upload and the coordinator from begin to end, so a
+ * download can begin in the step before. Where the parts exceed the step, later ones are shortened.
  */
 export function stepParts(stepMs: number, reports: readonly WorkerReport[]): StepParts {
   // In hundredths of a millisecond, as printed, so that the printed figures add up.

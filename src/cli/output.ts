@@ -47,7 +47,7 @@ export function outputIsOptional(onLost: Listener): void {
   for (const [name, why] of lost) onLost(name, why);
 }
 
-/** A line, for another stream, on a lost stream. */
+/** The line that says, on another stream, that `stream` is lost. */
 export function outputLost(stream: StreamName, why: string): string {
   const title = stream === 'stdout' ? 'standard output' : 'standard error';
   return `${title} is lost: ${why}; the run goes on without it`;

@@ -55,8 +55,8 @@ export class StopSignals {
     }
     // A run that is stopped before its loop ends at once and leaves nothing.
     if (this.#run === undefined) return;
-    // The current step may be given up already while finished steps are being saved, which a second signal must not
-    // interrupt.
+    // Perhaps the current step is given up already and finished steps are being saved. A second signal must not
+    // interrupt that.
     if (!this.#haste.signal.aborted) this.#haste.abort();
     else this.atOnce(this.#run.standing());
   }

@@ -86,7 +86,7 @@ const NEEDS: readonly (readonly [command: string, option: string, needed: string
   ['bench cluster', 'valRatio', 'data', 'it is a part of the data'],
 ];
 
-/** Options of a file that a flag on the command line replaces. */
+/** Pairs of an option in the file of `--config` and a flag on the command line that makes it void. */
 const YIELDING: readonly (readonly [option: string, flag: string])[] = [
   ...CONTRADICTIONS.flatMap(([one, other]) => [[one, other] as const, [other, one] as const]),
   // A resumed run has its own weights.

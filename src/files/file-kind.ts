@@ -118,8 +118,8 @@ export function wideEncoding(head: Uint8Array): 'UTF-16LE' | 'UTF-16BE' | 'UTF-3
   const most = Math.max(even, odd);
   // Latin text has a NUL in every unit. Other text has fewer, but bytes with a NUL that are not UTF-8 are not text of
   // 8-bit units.
-  const enough = (most >= 4 && most >= whole / 4) || isFullOfNuls(most, whole) || (most > 0 && !isUtf8(cut(head)));
-  if (!enough || Math.min(even, odd) > 0.05 * most) return undefined;
+  const hasEnough = (most >= 4 && most >= whole / 4) || isFullOfNuls(most, whole) || (most > 0 && !isUtf8(cut(head)));
+  if (!hasEnough || Math.min(even, odd) > 0.05 * most) return undefined;
   const order = odd > even ? 'UTF-16LE' : 'UTF-16BE';
   return isPlausible(head.subarray(0, whole), order) ? order : undefined;
 }

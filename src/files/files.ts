@@ -22,8 +22,8 @@ import { temporaryName } from './temporary-name.js';
 export { isSystemError, reason, systemFailure } from './system-errors.js';
 
 /**
- * Writes and removes the files that the program keeps: runs, exports, caches, reports, secrets. No function here
- * follows a link at the name itself; own-files.ts says what may lie there.
+ * Writes and removes the files that the program keeps: runs, exports, caches, reports, secrets. Where a path itself is
+ * a link, no function here follows it. own-files.ts says what may lie at a path.
  */
 
 /**

@@ -11,7 +11,7 @@ interface Sizes {
   readonly M: number;
   readonly C: number;
   readonly H: number;
-  /** Most tokens of a sequence. */
+  /** Largest number of tokens of a sequence. */
   readonly T: number;
   /** Logits that are held at once, in values. */
   readonly logits: number;

@@ -9,9 +9,9 @@ export const BUCKET_VALUES = 2 ** 20;
 
 /** How the flat array is cut: part of the plan, never an adapter's limit. */
 export interface LayoutLimits {
-  /** Most values of one binding. Every adapter binds 128 MiB. */
+  /** Largest number of values of one binding. Every adapter binds 128 MiB. */
   readonly windowValues: number;
-  /** Most values of one buffer; a multiple of the bucket. Every adapter makes buffers of 256 MiB. */
+  /** Largest number of values of one buffer; a multiple of the bucket. Every adapter makes buffers of 256 MiB. */
   readonly slabValues: number;
 }
 

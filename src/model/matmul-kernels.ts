@@ -74,7 +74,7 @@ const FEWEST_COLUMNS = 256;
 /** Products of fewer columns (or rows) gain less than a transposed copy of A (or B) costs. */
 const FEWEST_TRANSPOSED = 512;
 
-/** Most values of an operand's copy: 64 MiB. Larger ones, of the head's weights, gain less than they cost. */
+/** Largest number of values of an operand's copy: 64 MiB. A larger one, of the head's weights, costs too much. */
 const COPY_VALUES = 2 ** 24;
 
 /**

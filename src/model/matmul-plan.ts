@@ -39,7 +39,7 @@ export function matmulKernel(variant: MatmulVariant): MatmulKernel {
   return parsed(variant).kernel;
 }
 
-/** Most values of scratch for the partial products of one micro-batch: 64 MiB. */
+/** Largest number of values of scratch for the partial products of one micro-batch: 64 MiB. */
 const SPLIT_VALUES = 2 ** 24;
 
 /** A part of K has a multiple of this many terms. Every kernel's step divides it, so all kernels split K alike. */

@@ -18,7 +18,7 @@ export interface Plan extends LayoutLimits {
   /** Threads that share a row in LayerNorm and softmax, and rows that share a workgroup. */
   readonly rowLanes: number;
   readonly rowsPerGroup: number;
-  /** Most logits held at once, in values: the head works in chunks of rows. */
+  /** Largest number of logits held at once: the head works in chunks of rows. */
   readonly logitsValues: number;
   /** Rows of one chunk in sums over rows. */
   readonly columnRows: number;

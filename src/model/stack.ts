@@ -15,7 +15,7 @@ import { type BatchShape, divisorsOf, headPasses } from './shape.js';
 /** Kernels hardly gain from more rows than these. Software adapters are full with few rows, GPUs with many. */
 const ENOUGH_ROWS = { software: 1024, hardware: 8192 };
 
-/** Most bytes of additional activations of a stack that the user has not asked for. */
+/** Largest number of bytes of additional activations of a stack that the user has not asked for. */
 const MOST_EXTRA_BYTES = 2 ** 29;
 
 export const MOST_ROWS = BOUNDS.rows;

@@ -6,7 +6,7 @@ import { ParameterArena, type ParameterLayout } from './layout.js';
 /** Status words are this many values apart, so that each can be bound. */
 const STATUS_STRIDE = 64;
 
-/** Most reads of the report at once. */
+/** Largest number of reads of the report at once. */
 const REPORTS_IN_FLIGHT = 2;
 
 /** Bits of a status word, as in `shaders/fixed_point.wgsl`. */

@@ -28,7 +28,7 @@ export class Places<T> {
 
   /** Takes a place for `one` of `person`. `leaves`: the member that must leave for it. `full`: no place is free. */
   take(one: T, person: string): { readonly leaves?: T } | 'full' {
-    const leaves = this.#places.size < this.most ? undefined : this.#victim(person);
+    const leaves = this.#places.size < this.most ? undefined : this.#leaver(person);
     if (leaves === 'full') return 'full';
     if (leaves !== undefined) this.leave(leaves);
     this.#places.set(one, { person, since: performance.now() });
@@ -46,7 +46,7 @@ export class Places<T> {
     else this.#counts.delete(place.person);
   }
 
-  #victim(newcomer: string): T | 'full' {
+  #leaver(newcomer: string): T | 'full' {
     const most = Math.max(...this.#counts.values());
     const wanted = (this.#counts.get(newcomer) ?? 0) + 1;
     for (const [one, { person, since }] of this.#places) {
@@ -59,8 +59,8 @@ export class Places<T> {
 }
 
 /**
- * The newest member of a person with more than half of `most` places, whose place another person may have; undefined
- * where nobody has more than half.
+ * The member that has to leave for `newcomer` when all `most` places are taken: the newest one of another person who
+ * has more than half of them. Undefined where no other person has more than half.
  */
 export function superfluous<T>(
   members: Iterable<T>,

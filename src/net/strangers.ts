@@ -8,7 +8,7 @@ import { peerOf, type UpgradeRefusal, upgradeRefusal } from './upgrade.js';
 
 /** Limits of connections that have not proved a token. Tests make them small. */
 export interface StrangerLimits {
-  /** Open sockets: enough for six by each browser of a class of thirty. */
+  /** Open sockets: enough for thirty browsers of a classroom with six sockets each. */
   readonly sockets: number;
   /** New sockets of one address a second, and the burst after a rest: a TLS handshake takes the server's time. */
   readonly socketsPerSecond: number;

@@ -5,16 +5,18 @@ const STANDARD_ERROR = 2;
 let isHushed = false;
 
 /**
- * From here on, what Dawn and drivers write on standard error while adapters are looked for does not reach the terminal. Dawn warns
- * there of limits that it lowers itself. For a process whose standard error is ours alone: the command line, not the library.
+ * From here on, `withoutDriverOutput` keeps what Dawn and drivers write on standard error from the terminal. Dawn warns
+ * there of limits that it lowers itself. Only for a process whose standard error is lantrain's alone: the command line,
+ * not the library.
  */
 export function hushDriverOutput(): void {
   isHushed = true;
 }
 
 /**
- * Calls `look`, with standard error closed to everybody if it is a terminal and `hushDriverOutput` was called. Nothing else must open
- * a file meanwhile. Linux only, as it is where a descriptor can be opened again by its name.
+ * Calls `look`. If standard error is a terminal and `hushDriverOutput` was called, all that the process writes there
+ * meanwhile is lost. Nothing else may open a file meanwhile: it could get the descriptor of standard error. Works on
+ * Linux only, because the terminal is opened again by its name in `/proc`.
  */
 export function withoutDriverOutput<T>(look: () => T): T {
   if (!isHushed || process.platform !== 'linux' || !isatty(STANDARD_ERROR)) return look();

@@ -35,7 +35,7 @@ export function allowedCores(): readonly number[] {
       return Array.from({ length: last - first + 1 }, (_, i) => first + i);
     });
   } catch {
-    // Only Linux lists them.
+    // Only Linux lists the allowed cores.
     return Array.from({ length: availableParallelism() }, (_, i) => i);
   }
 }

@@ -9,9 +9,9 @@ const INSTRUCTIONS: readonly (readonly [flag: string, name: string])[] = [
 ];
 
 /**
- * The processor, on which kernels of a software adapter run: `AMD EPYC with AVX2`. The instructions are named where
- * Linux tells them, because they make a factor of two to four: AVX-512 has 32 vector registers and masks, AVX2 half as
- * many and no masks.
+ * The processor that runs the kernels of a software adapter: `AMD EPYC with AVX2`. The vector instructions are named
+ * where Linux tells them, because kernels differ by a factor of two to four between them: AVX-512 has 32 vector
+ * registers and masks, AVX2 half as many and no masks.
  */
 export function processor(): string {
   const model = cpus()[0]?.model.trim() || 'unknown processor';

@@ -6,8 +6,9 @@ const ONCE: ReadonlySet<MetricsEvent['event']> = new Set(['step', 'eval', 'sampl
 const OF_A_STEP: ReadonlySet<MetricsEvent['event']> = new Set([...ONCE, 'workers', 'inexact', 'contributed']);
 
 /**
- * The events of a run's course: where the run went back and computed steps again, the earlier ones are left out, and of
- * two equal kinds in a step the last stays. The events of an undisturbed run are returned unchanged.
+ * The events of a run's course. Where the run went back and computed steps again, only the later events of these steps
+ * stay. A step keeps only the last event of each kind in `ONCE`. The events of an undisturbed run are returned
+ * unchanged.
  */
 export function courseOf(events: readonly MetricsEvent[]): MetricsEvent[] {
   let course: (MetricsEvent | undefined)[] = [];

@@ -12,8 +12,8 @@ export interface MemberEvent {
 /** Interval between the writes of what was held back. */
 const PERIOD_MS = 60_000;
 /**
- * The events of a class of thirty that joins at once are all written; those of a worker that joins and leaves all the
- * time are not.
+ * When thirty workers of a classroom join at once, all their events are written. Those of a worker that joins and
+ * leaves all the time are not.
  */
 const LIMITS = {
   kind: { burst: 100, perMinute: 30 },

@@ -41,7 +41,7 @@ const CheckpointEvent = z.looseObject({
   /** The checkpoint's folder. */
   path: z.string(),
 });
-/** The last step is done. `seconds`: of this start, without standstills. */
+/** The last step is done. `seconds`: the time since this start, without standstills. */
 const DoneEvent = z.looseObject({ event: z.literal('done'), step: Step, digest: z.string(), seconds: z.number() });
 /**
  * An event beside the steps. `output`: standard output or error is gone, and the run continues without it. `inexact`:

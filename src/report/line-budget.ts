@@ -15,13 +15,13 @@ export interface BudgetLimits {
 }
 
 /** Persons that are remembered. The one not seen for longest is forgotten first. */
-const MOST_PEOPLE = 1000;
+const MOST_PERSONS = 1000;
 
 /** Decides which lines that others cause are written: a flood of one kind or from one person leaves room for others. */
 export class LineBudget {
   readonly #all: Budget | undefined;
   readonly #kinds = new Map<string, Budget>();
-  readonly #people = new Map<string, Budget>();
+  readonly #persons = new Map<string, Budget>();
 
   /** `take`'s kinds must be few and fixed by the caller, because they are never forgotten. */
   constructor(private readonly limits: BudgetLimits) {
@@ -33,8 +33,8 @@ export class LineBudget {
     const now = performance.now();
     const { limits } = this;
     const ofKind = budgetOf(this.#kinds, kind, limits.kind, now);
-    const ofPerson = budgetOf(this.#people, `${kind}\0${person}`, limits.person, now);
-    if (this.#people.size > MOST_PEOPLE) this.#people.delete(this.#people.keys().next().value ?? '');
+    const ofPerson = budgetOf(this.#persons, `${kind}\0${person}`, limits.person, now);
+    if (this.#persons.size > MOST_PERSONS) this.#persons.delete(this.#persons.keys().next().value ?? '');
     const budgets = [ofKind, ofPerson, ...(this.#all ? [this.#all] : [])];
     if (budgets.some((budget) => budget.waitMs(now) > 0)) return false;
     for (const budget of budgets) budget.charge(1, now);

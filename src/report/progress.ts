@@ -21,9 +21,9 @@ export interface Reporter {
   event(event: MetricsEvent): void;
   /** What the run does from here on, such as `evaluating`; undefined while it takes steps. */
   phase(doing: string | undefined): void;
-  /** Whether notes go to a terminal, where nobody reads them but who sits there. */
+  /** Whether notes go to a terminal, where only its user reads them. */
   readonly isPrivate?: boolean;
-  /** A line that is no metrics event, such as the memory budget or a warning. It is shown as one line, whatever is in it. */
+  /** A line that is no metrics event, such as a warning. It is shown as one line, whatever it contains. */
   note(line: string): void;
   stop(): void;
 }
@@ -74,8 +74,8 @@ const FORECAST_STEPS = 5;
 const FORECAST_MS = 5000;
 
 /**
- * Time left, from all steps of this process but the first, which compiles the kernels. Evaluations and checkpoints count as what they
- * cost on the average.
+ * The time left, estimated from all steps of this process but the first, because that compiles the kernels. Evaluations
+ * and checkpoints count with the steps that they follow.
  */
 class Pace {
   private first: { readonly step: number; readonly ms: number } | undefined;
@@ -100,7 +100,7 @@ const FIRST_STEP = 'the first step compiles the kernels';
 
 const UNTITLED: RunInfo = { title: '', steps: 1, firstStep: 0, stepsPerEpoch: 1 };
 const PLAIN_INTERVAL_MS = 10_000;
-/** Where nothing is printed for so long, a line says what goes on; the next one after twice the time, and so forth. */
+/** After this time without a line, one says what the run does. The time doubles with each such line. */
 const SILENT_MS = 5000;
 
 /** One progress line every ten seconds at most; everything else at once; a sign of life where there is nothing else. */
@@ -172,8 +172,8 @@ class PlainReporter implements Reporter {
 const REDRAWS_PER_SECOND = 8;
 
 /**
- * The bar is drawn by cli-progress's MultiBar, the one of its classes that prints above a bar: `log` holds lines back
- * until the next redraw, which puts them where the bar was and draws it anew below.
+ * Draws the bar by cli-progress's MultiBar, because no other class of the library prints above a bar. Its `log` holds
+ * lines back until the next redraw. The redraw puts them where the bar was and draws the bar anew below.
  */
 class TerminalReporter implements Reporter {
   readonly isPrivate = true;

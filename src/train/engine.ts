@@ -73,7 +73,7 @@ export class StepAbandoned extends Error {
   }
 }
 
-/** Most stacks of micro-batches that are queued on the adapter. */
+/** Largest number of stacks of micro-batches that are queued on the adapter. */
 const MOST_QUEUED_STACKS = 2;
 
 /** Whether gradients are not finite although the losses are. Then a smaller loss scale may help. */

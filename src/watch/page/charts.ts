@@ -171,7 +171,7 @@ export class Chart {
       ticks: { stroke: line, width: 1, size: 4 },
       grid: { stroke: line, width: 1 },
     };
-    // As wide as its labels, whose length depends on the run.
+    // A vertical axis is as wide as its longest label. The length of labels depends on the run.
     const size = (least: number) => (_: uPlot, labels: string[] | null) =>
       Math.max(least, ...(labels ?? []).map((label) => Math.ceil(this.#widthOf(label)) + TICK_SPACE));
     const first = curves.find(({ scale }) => scale === undefined);

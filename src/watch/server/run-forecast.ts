@@ -34,7 +34,7 @@ export class RunForecast {
     return (this.#idleSince ?? this.now()) - this.#idleMs;
   }
 
-  /** A step has ended. `seconds`: of all steps so far. */
+  /** A step has ended. `seconds`: the time of all steps so far. */
   step(step: number, seconds: number): void {
     const end: End = { step, active: this.#active, seconds };
     // The first step of a process compiles kernels, so it does not count.

@@ -24,7 +24,7 @@ import { type LiveSource, WorkerList } from './worker-list.js';
 
 /** Buckets of the whole history, and of all evaluations. */
 const HISTORY_POINTS = 800;
-/** Most buckets of a requested part. */
+/** Largest number of buckets of a requested part. */
 const MOST_POINTS = 1600;
 const MOST_LOG = 300;
 const MOST_SAMPLES = 60;

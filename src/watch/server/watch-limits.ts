@@ -4,16 +4,19 @@ export interface WatchLimits {
   readonly pending: number;
   readonly handshakeMs: number;
   readonly messageBytes: number;
-  /** Messages of one watcher a second, and in a burst. */
+  /** Messages that one watcher may send in a second, and at once after a rest. */
   readonly messagesPerSecond: number;
-  /** Milliseconds a second, and in a burst, that all watchers of one person may take. */
+  /** Milliseconds of the server's time that all watchers of one person may take in a second. */
   readonly msPerSecond: number;
+  /** Milliseconds of it that they may take at once after a rest. */
   readonly burstMs: number;
-  /** A watcher with this many unread bytes gets no updates, and is closed if it stays behind. */
+  /** A watcher with more unread bytes is behind: it gets no updates. */
   readonly queueBytes: number;
+  /** A watcher that is behind for this long is closed. */
   readonly behindMs: number;
-  /** Milliseconds between updates, and at most between two signs of life. */
+  /** Milliseconds between updates. */
   readonly updateMs: number;
+  /** The longest time between two signs of life. */
   readonly beatMs: number;
 }
 

@@ -42,7 +42,7 @@ export class WorkerList {
     this.#names = nameBitClasses(this.#bitClasses);
   }
 
-  /** Live workers, then those that have left. `rates`: of the last seconds. */
+  /** Live workers, then those that have left. `rates`: the workers' rates in the last seconds. */
   all(source: LiveSource | undefined, rates: readonly WorkerRate[]): WorkerInfo[] {
     const rateOf = new Map(rates.map((rate) => [rate.id, rate]));
     const all = rates.reduce((sum, { spent }) => sum + spent.tokens, 0);
