@@ -184,29 +184,24 @@ slowTest('a run that was killed between its last step and its end is finished by
   expect(again.text).toContain('LT_RUN_MISMATCH');
 });
 
-slowTest(
-  'the wait for workers counts neither into the speed of the first step nor into the time that is left',
-  async () => {
-    const WAIT_MS = 5000;
-    const options = [...SMALL, '--batch', '4', '--micro-batch', '1', '--steps', '3', '--eval-every', '0'];
-    const run = lantrain(['coordinator', '--listen', '127.0.0.1:0', ...options, '--out', 'waits']);
-    const url = await joinUrlOf(run);
-    await run.printed(/waiting for workers/);
-    await new Promise((go) => setTimeout(go, WAIT_MS));
-    started.add(startWorker(url, 'late', folder.path));
-    await run.printed(/going on/);
-    const goesOn = performance.now();
-    await event('waits', run, (e) => e.event === 'step');
-    const tookSeconds = (performance.now() - goesOn) / 1000;
-    expect(await run.ended, run.text).toBe(0);
-    const { tokens, tokensPerSecond } = eventsOf(at('waits')).find((e) => e.event === 'step') as {
-      tokens?: number;
-      tokensPerSecond?: number;
-    };
-    // The test may notice events late, but by less than half of the wait.
-    const slack = WAIT_MS / 2000;
-    expect(Number(tokens) / Number(tokensPerSecond)).toBeLessThan(tookSeconds + slack);
-    const [, left] = /step +2\/3 .* (\d+)s left/.exec(run.text) ?? [];
-    expect(Number(left), run.text).toBeLessThan(2 * (tookSeconds + slack));
-  },
-);
+slowTest('the wait for workers does not count into the speed of the first step', async () => {
+  const WAIT_MS = 5000;
+  const options = [...SMALL, '--batch', '4', '--micro-batch', '1', '--steps', '3', '--eval-every', '0'];
+  const run = lantrain(['coordinator', '--listen', '127.0.0.1:0', ...options, '--out', 'waits']);
+  const url = await joinUrlOf(run);
+  await run.printed(/waiting for workers/);
+  await new Promise((go) => setTimeout(go, WAIT_MS));
+  started.add(startWorker(url, 'late', folder.path));
+  await run.printed(/going on/);
+  const goesOn = performance.now();
+  await event('waits', run, (e) => e.event === 'step');
+  const tookSeconds = (performance.now() - goesOn) / 1000;
+  expect(await run.ended, run.text).toBe(0);
+  const { tokens, tokensPerSecond } = eventsOf(at('waits')).find((e) => e.event === 'step') as {
+    tokens?: number;
+    tokensPerSecond?: number;
+  };
+  // The test may notice events late, but by less than half of the wait.
+  const slack = WAIT_MS / 2000;
+  expect(Number(tokens) / Number(tokensPerSecond)).toBeLessThan(tookSeconds + slack);
+});

@@ -26,19 +26,26 @@ test('a run tells everything in order, and ends with the digest of the command l
   whole = result.digest;
   const { planHash } = result;
   expect(result).toEqual({ path: at('whole'), step: STEPS, digest: whole, complete: true, planHash });
-  const order = events.map((event) => ('step' in event ? `${event.event} ${event.step}` : event.event));
+  const order = events.map((event) =>
+    'step' in event ? `${event.event} ${event.step}` : event.event === 'phase' ? event.phase : event.event,
+  );
   expect(new Set(order.slice(0, order.indexOf('begin')))).toEqual(new Set(['note', 'progress']));
   expect(order.slice(order.indexOf('begin'))).toEqual([
     'begin',
-    ...['step 1', 'eval 1', 'step 2', 'step 3', 'step 4', 'step 5', 'eval 5', 'step 6', 'eval 6'],
-    ...['checkpoint 6', 'done 6', 'end 6'],
+    ...['step 1', 'evaluating', 'eval 1', 'training', 'step 2', 'step 3', 'step 4'],
+    ...['step 5', 'evaluating', 'eval 5', 'training', 'step 6', 'evaluating', 'eval 6', 'training'],
+    ...['saving', 'checkpoint 6', 'done 6', 'end 6'],
   ]);
+  const evaluations = events.filter((event) => event.event === 'eval');
+  const best = evaluations.reduce((a, b) => (Number(b.valLoss) < Number(a.valLoss) ? b : a));
   expect(events.at(-1)).toEqual({
     event: 'end',
     ...result,
     totalSteps: STEPS,
     isExtendable: true,
     prompt: 'The whale ',
+    evaluation: evaluations.at(-1),
+    best: { step: best.step, loss: best.valLoss },
   });
   // The told events are those in the file.
   const kinds = new Set(['step', 'eval', 'checkpoint', 'done']);
