@@ -64,7 +64,17 @@ test('workers compute the digest of one process; the run tells where they join a
   // A step that waits for a worker does not count as the run's time.
   const waits = events.flatMap((event) => (event.event === 'standstill' ? [event.begins] : []));
   expect(waits).toEqual([true, false]);
-  const told = new Set<string>(['note', 'progress', 'listening', 'watch', 'begin', 'standstill', 'end', 'throughput']);
+  const told = new Set<string>([
+    'note',
+    'progress',
+    'listening',
+    'watch',
+    'begin',
+    'phase',
+    'standstill',
+    'end',
+    'throughput',
+  ]);
   expect(metricsOf('shared')).toEqual(events.filter(({ event }) => !told.has(event)));
 });
 
