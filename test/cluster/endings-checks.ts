@@ -104,7 +104,7 @@ function saysTruly(text: string, { path, step, newest, isDone }: Disk): void {
     if (said === undefined || Number(said) !== newest)
       throw new Error(`it says "stopped after step ${said}", and the newest checkpoint is of ${newest}`);
   }
-  const [, digest] = /^digest ([0-9a-f]{64})/m.exec(text) ?? [];
+  const [, digest] = /^digest +([0-9a-f]{64})/m.exec(text) ?? [];
   const name = String(newest).padStart(6, '0');
   const { digest: kept } = JSON.parse(readFileSync(join(path, 'checkpoints', name, 'state.json'), 'utf8'));
   if (digest !== kept) throw new Error(`it says digest ${digest}, and its newest checkpoint has ${kept}`);
