@@ -35,7 +35,7 @@ export function docsFiles(program: Command): Record<string, string> {
     ),
     'cli-bench.md': page(
       '# The benchmarks of the command line',
-      'For whoever measures: the commands of `lantrain bench`. What they have measured is in [benchmarks.md](benchmarks.md).',
+      'For whoever measures: all commands below `bench`. What they have measured is in [benchmarks.md](benchmarks.md).',
       MADE,
       ...sections(benches),
     ),
