@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { LantrainError } from '../src/errors.js';
 import { TOKEN_VARIABLE } from '../src/net/access.js';
 import { formatJoinUrl, parseJoinUrl } from '../src/net/join-url.js';
-import { allowedCores, lastLine, nodeProcess, type ProcessorShare } from '../src/node/node-process.js';
+import { lastLine, nodeProcess, type ProcessorShare } from '../src/node/node-process.js';
 import { packageRoot } from '../src/node/shaders.js';
 
 export interface LocalWorkersOptions {
@@ -12,7 +13,7 @@ export interface LocalWorkersOptions {
   readonly url: string;
   /** The GPU whose name contains this. */
   readonly adapter?: string;
-  /** The adapter runs on the processor: each worker gets cores of its own. */
+  /** The adapter runs on the processor: workers divide its cores. */
   readonly software: boolean;
   /** Called with one line about a worker that exited. */
   onExit(line: string): void;
@@ -33,7 +34,6 @@ const MOST_CHARACTERS = 4000;
  */
 export class LocalWorkers {
   readonly #children = new Map<string, ChildProcess>();
-  readonly #cores = allowedCores();
   readonly #exits = new Map<string, number>();
   #stopping = false;
 
@@ -62,7 +62,7 @@ export class LocalWorkers {
     const main = join(packageRoot(), 'dist', 'src', 'cli', 'main.js');
     const own = adapter === undefined ? [] : ['--adapter', adapter];
     const args = [main, 'worker', formatJoinUrl(bare), '--name', name, '--quiet', ...own];
-    const start = nodeProcess(args, this.#shareOf());
+    const start = nodeProcess(args, this.#share);
     const child = spawn(start.command, start.args, {
       // A process group of its own: Ctrl-C reaches only the coordinator, which tells the workers. No message goes over
       // the IPC channel.
@@ -98,12 +98,12 @@ export class LocalWorkers {
   }
 
   /**
-   * This worker's threads on a software adapter; undefined on any other. It is pinned to no cores: Mesa's shader cache has a key of
-   * its own for each number of cores, so a pinned worker would compile anew what the coordinator has compiled.
+   * Each worker's threads on a software adapter; undefined on any other. Workers are pinned to no cores: Mesa's shader cache has a
+   * key of its own for each number of cores, so a pinned worker would compile anew what the coordinator has compiled.
    */
-  #shareOf(): ProcessorShare | undefined {
+  get #share(): ProcessorShare | undefined {
     const { software, count } = this.options;
-    return software ? { threads: Math.max(1, Math.floor(this.#cores.length / count)), cores: [] } : undefined;
+    return software ? { threads: Math.max(1, Math.floor(availableParallelism() / count)), cores: [] } : undefined;
   }
 }
 

@@ -1,6 +1,6 @@
 import { pasteable } from '../node/invocation.js';
 import { inexactText } from '../report/exactness.js';
-import { formatLoss } from '../report/format.js';
+import { formatLoss, labelled } from '../report/format.js';
 import type { EndEvent, InexactRun } from '../run/events.js';
 import { workerLines } from './throughput.js';
 
@@ -11,12 +11,12 @@ export function endLines(end: EndEvent, verb: string): string[] {
   const counters = Object.entries(cluster?.counters ?? {}).map(([name, count]) => `${name} ${count}`);
   return [
     ...lossLines(end),
-    `digest   ${digest} (plan ${planHash.slice(0, 12)})${exactness}`,
+    labelled('digest', `${digest} (plan ${planHash.slice(0, 12)})${exactness}`),
     ...whereLines(end, verb),
     ...workerLines(cluster?.workers ?? []),
-    ...(counters.length > 0 ? [`counters ${counters.join(', ')}`] : []),
-    ...(cluster?.mixed ? ['mixed    workers of other bit classes took part: the digest is not exact'] : []),
-    ...(inexact === undefined ? [] : [`inexact  ${remarkOf(path, inexact, verb)}`]),
+    ...(counters.length > 0 ? [labelled('counters', counters.join(', '))] : []),
+    ...(cluster?.mixed ? [labelled('mixed', 'workers of other bit classes took part: the digest is not exact')] : []),
+    ...(inexact === undefined ? [] : [labelled('inexact', remarkOf(path, inexact, verb))]),
   ];
 }
 
@@ -25,16 +25,16 @@ function lossLines({ evaluation, best }: EndEvent): string[] {
   const { step, trainLoss, valLoss } = evaluation;
   const least = best === undefined || best.step === step ? '' : ` (best ${formatLoss(best.loss)} at step ${best.step})`;
   const validation = valLoss === null ? '' : `, validation ${formatLoss(valLoss)}${least}`;
-  return [`loss     training ${formatLoss(trainLoss)}${validation}`];
+  return [labelled('loss', `training ${formatLoss(trainLoss)}${validation}`)];
 }
 
 function whereLines({ path, complete, step, totalSteps, isExtendable, prompt }: EndEvent, verb: string): string[] {
   const resume = [verb, '--resume', path];
   if (!complete) return [`stopped after step ${step} of ${totalSteps}; go on with: ${pasteable(resume)}`];
   return [
-    `run      ${path}: report.html, loss.svg, samples.txt, metrics.jsonl, checkpoints/`,
-    `try      ${pasteable(['generate', '--run', path, '--prompt', prompt])}`,
-    ...(isExtendable ? [`or       ${pasteable([...resume, '--steps', String(2 * totalSteps)])}`] : []),
+    labelled('run', `${path}: report.html, loss.svg, samples.txt, metrics.jsonl, checkpoints/`),
+    labelled('try', pasteable(['generate', '--run', path, '--prompt', prompt])),
+    ...(isExtendable ? [labelled('or', pasteable([...resume, '--steps', String(2 * totalSteps)]))] : []),
   ];
 }
 
