@@ -222,7 +222,12 @@ export class ClusterEngine implements TrainingEngine {
   async sampler(): Promise<Decoder> {
     // A failed build frees what was allocated since its start, so this waits for a running one.
     await this.#own.settled();
-    this.#decoder ??= await Decoder.build(this.kernels, this.options.plan, this.state.weights);
+    this.#decoder ??= await Decoder.build(
+      this.kernels,
+      this.options.plan,
+      this.state.weights,
+      this.options.shape.precision,
+    );
     return this.#decoder;
   }
 

@@ -7,6 +7,8 @@ export interface View {
   readonly size: number;
   /** Whether its values are float16; otherwise they are 32-bit. */
   readonly f16?: boolean;
+  /** Whether its values are rounded to 12 significant bits already (shaders/portable.wgsl): products need not do so. */
+  readonly rounded?: boolean;
 }
 
 /** The alignment of bound offsets that every adapter accepts, in float32 values (256 bytes). */
@@ -29,9 +31,9 @@ export function bufferBytes(values: number, f16 = false): number {
 /** `count` values of `view`, from value `start` on; an odd number of float16 values is rounded up. */
 export function slice(view: View, start: number, count: number): View {
   if (start + count > valuesIn(view)) throw new RangeError(`slice ${start}+${count} of a view of ${valuesIn(view)}`);
-  const { buffer, offset } = view;
-  if (view.f16) return { buffer, offset: offset + start * 2, size: 4 * Math.ceil(count / 2), f16: true };
-  return { buffer, offset: offset + start * 4, size: count * 4 };
+  const { offset } = view;
+  if (view.f16) return { ...view, offset: offset + start * 2, size: 4 * Math.ceil(count / 2) };
+  return { ...view, offset: offset + start * 4, size: count * 4 };
 }
 
 /** A view like those of `Gpu.buffer`, but without a buffer: for lists that are recorded and never prepared. */
@@ -45,6 +47,11 @@ export function paperView(values: number, f16 = false): View {
 /** The defines (`KernelId.defines`) of float16 views: the names in `views` whose view is float16. */
 export function f16Defines(views: Readonly<Record<string, View | undefined>>): string[] {
   return Object.keys(views).filter((name) => views[name]?.f16);
+}
+
+/** The defines of views that are rounded to 12 bits: the names in `views` whose view is `rounded`. */
+export function roundedDefines(views: Readonly<Record<string, View | undefined>>): string[] {
+  return Object.keys(views).filter((name) => views[name]?.rounded);
 }
 
 /** `view` extended to a multiple of 16 bytes, as far as its buffer reaches, so that its last values lie in a whole vec4. */

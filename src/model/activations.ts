@@ -2,7 +2,7 @@ import { stagingBytes } from '../gpu/device.js';
 import { bufferBytes } from '../gpu/view.js';
 import { bytesOf, samplingBuffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
-import { f16Pieces, ParameterLayout } from './layout.js';
+import { operandPieces, ParameterLayout } from './layout.js';
 import type { Plan } from './plan.js';
 import { samplingScratch, trainingScratch } from './products.js';
 import type { BatchShape } from './shape.js';
@@ -11,7 +11,7 @@ import type { BatchShape } from './shape.js';
 export interface MemoryBudget {
   /** Weights, moments and 64-bit sums: 20 bytes a parameter, gaps included. For a cluster's owner see `ownerBudget`. */
   readonly stateBytes: number;
-  /** Includes the float16 copies of the weights in mixed precision. */
+  /** Includes the copies of the weights that products read (`OperandWeights`). */
   readonly activationBytes: number;
   /** Key/value cache and activations of the sampling graph. */
   readonly samplingBytes: number;
@@ -23,8 +23,8 @@ export interface MemoryBudget {
 export function memoryBudget(config: ModelConfig, shape: BatchShape, plan: Plan): MemoryBudget {
   const layout = new ParameterLayout(config, plan);
   const stateBytes = 20 * layout.allocatedValues;
-  const copies = shape.precision === 'f16' ? f16Pieces(layout) : [];
-  const copyBytes = copies.reduce((a, { size }) => a + bufferBytes(size, true), 0);
+  const copies = operandPieces(layout, shape.precision);
+  const copyBytes = copies.reduce((a, { size }) => a + bufferBytes(size, shape.precision === 'f16'), 0);
   const buffers = trainingBuffers(config, shape, plan, trainingScratch(config, shape, plan));
   const activationBytes = copyBytes + bytesOf(buffers);
   return budgetOf(config, plan, layout, stateBytes, activationBytes);

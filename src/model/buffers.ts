@@ -15,8 +15,8 @@ interface Sizes {
   readonly T: number;
   /** Logits that are held at once, in values. */
   readonly logits: number;
-  /** Whether anything is dropped. */
-  readonly drops: boolean;
+  /** Whether the gradient of the residual stream goes on in a buffer of its own: with dropout, or rounded. */
+  readonly passes: boolean;
   /** Values of scratch that products need for split-K and for copies of operands. */
   readonly scratch: number;
 }
@@ -33,6 +33,8 @@ interface BufferRow {
   readonly values: (sizes: Sizes) => number;
   /** Float16 in mixed precision: all that matrix products and attention read, except the logits. */
   readonly f16?: true;
+  /** Rounded to 12 bits in portable arithmetic, when stored: what only products and attention read, or nearly only. */
+  readonly rounded?: true;
 }
 
 /**
@@ -48,23 +50,23 @@ const BUFFERS = {
   token: { scope: 'once', graph: 'sampling', values: () => 2 },
   /** [M, C]: the residual stream. */
   x: { scope: 'boundary', graph: 'both', values: ({ M, C }) => M * C },
-  norm1: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => M * C },
+  norm1: { scope: 'layer', graph: 'both', f16: true, rounded: true, values: ({ M, C }) => M * C },
   stats1: { scope: 'layer', graph: 'both', values: ({ M }) => 2 * M },
   /** [M, 3 C]: queries, keys and values side by side. */
-  qkv: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => 3 * M * C },
-  attention: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => M * C },
+  qkv: { scope: 'layer', graph: 'both', f16: true, rounded: true, values: ({ M, C }) => 3 * M * C },
+  attention: { scope: 'layer', graph: 'both', f16: true, rounded: true, values: ({ M, C }) => M * C },
   logsumexp: { scope: 'layer', graph: 'training', values: ({ M, H }) => M * H },
   /** [T, 2 C]: keys and values of the tokens so far. */
   cache: { scope: 'cache', graph: 'sampling', values: ({ T, C }) => T * 2 * C },
   scores: { scope: 'once', graph: 'sampling', values: ({ H, T }) => H * T },
   /** [M, C]: the residual stream between attention and feed-forward. */
   middle: { scope: 'layer', graph: 'both', values: ({ M, C }) => M * C },
-  norm2: { scope: 'layer', graph: 'training', f16: true, values: ({ M, C }) => M * C },
+  norm2: { scope: 'layer', graph: 'training', f16: true, rounded: true, values: ({ M, C }) => M * C },
   stats2: { scope: 'layer', graph: 'training', values: ({ M }) => 2 * M },
   /** [M, 4 C]: the feed-forward's inside before GELU, and after it. */
   hidden: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => 4 * M * C },
-  gelu: { scope: 'layer', graph: 'both', f16: true, values: ({ M, C }) => 4 * M * C },
-  final: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => M * C },
+  gelu: { scope: 'layer', graph: 'both', f16: true, rounded: true, values: ({ M, C }) => 4 * M * C },
+  final: { scope: 'once', graph: 'training', f16: true, rounded: true, values: ({ M, C }) => M * C },
   finalStats: { scope: 'once', graph: 'training', values: ({ M }) => 2 * M },
   logits: { scope: 'once', graph: 'both', values: ({ logits }) => logits },
   scratch: { scope: 'once', graph: 'both', values: ({ scratch }) => scratch },
@@ -72,11 +74,17 @@ const BUFFERS = {
   lists: { scope: 'once', graph: 'training', values: ({ M }) => 1 + 3 * M },
   dx: { scope: 'once', graph: 'training', values: ({ M, C }) => M * C },
   dNorm: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => M * C },
-  dHidden: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => 4 * M * C },
-  dAttention: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => M * C },
+  dHidden: { scope: 'once', graph: 'training', f16: true, rounded: true, values: ({ M, C }) => 4 * M * C },
+  dAttention: { scope: 'once', graph: 'training', f16: true, rounded: true, values: ({ M, C }) => M * C },
   delta: { scope: 'once', graph: 'training', values: ({ M, H }) => M * H },
-  dQkv: { scope: 'once', graph: 'training', f16: true, values: ({ M, C }) => 3 * M * C },
-  dDropped: { scope: 'once', graph: 'training', f16: true, values: ({ M, C, drops }) => (drops ? M * C : 0) },
+  dQkv: { scope: 'once', graph: 'training', f16: true, rounded: true, values: ({ M, C }) => 3 * M * C },
+  dDropped: {
+    scope: 'once',
+    graph: 'training',
+    f16: true,
+    rounded: true,
+    values: ({ M, C, passes }) => (passes ? M * C : 0),
+  },
 } as const satisfies Readonly<Record<string, BufferRow>>;
 
 type Table = typeof BUFFERS;
@@ -97,6 +105,7 @@ export interface BufferPlan<G extends GraphName> {
   /** Backward computes layers again. */
   readonly recompute: boolean;
   readonly f16: boolean;
+  readonly portable: boolean;
   readonly sizes: Sizes;
 }
 
@@ -111,21 +120,23 @@ export function trainingBuffers(
   const { stack = 1, batch, context: T, dropout, recompute = false, precision } = shape;
   const logitsRows = Math.max(...headPasses(config, shape, plan).map((pass) => pass.rows * pass.stack));
   const logits = logitsRows * logitsStride(config);
-  const sizes = { M: stack * batch * T, C, H, T, logits, drops: dropout > 0, scratch };
-  return { graph: 'training', layers, recompute, f16: precision === 'f16', sizes };
+  const [f16, portable] = [precision === 'f16', precision === 'portable'];
+  const sizes = { M: stack * batch * T, C, H, T, logits, passes: dropout > 0 || portable, scratch };
+  return { graph: 'training', layers, recompute, f16, portable, sizes };
 }
 
 /** The buffers for sampling, one token at a time. `scratch` comes from `samplingScratch`. */
-export function samplingBuffers(config: ModelConfig, scratch: number): BufferPlan<'sampling'> {
+export function samplingBuffers(config: ModelConfig, scratch: number, portable = false): BufferPlan<'sampling'> {
   const { width: C, heads: H, context: T, layers } = config;
-  const sizes = { M: 1, C, H, T, logits: logitsStride(config), drops: false, scratch };
-  return { graph: 'sampling', layers, recompute: false, f16: false, sizes };
+  const sizes = { M: 1, C, H, T, logits: logitsStride(config), passes: false, scratch };
+  return { graph: 'sampling', layers, recompute: false, f16: false, portable, sizes };
 }
 
 interface PlannedBuffer {
   readonly label: string;
   readonly values: number;
   readonly f16: boolean;
+  readonly rounded: boolean;
 }
 
 function plannedBuffers(plan: BufferPlan<GraphName>): PlannedBuffer[] {
@@ -135,7 +146,8 @@ function plannedBuffers(plan: BufferPlan<GraphName>): PlannedBuffer[] {
     if ((row.graph !== plan.graph && row.graph !== 'both') || values === 0) return [];
     const count = row.scope === 'once' ? 1 : plan.layers + (row.scope === 'boundary' ? 1 : 0);
     const labels = new Set(Array.from({ length: count }, (_, i) => labelOf(plan, name, i)));
-    return [...labels].map((label) => ({ label, values, f16: plan.f16 && row.f16 === true }));
+    const [f16, rounded] = [plan.f16 && row.f16 === true, plan.portable && row.rounded === true];
+    return [...labels].map((label) => ({ label, values, f16, rounded }));
   });
 }
 
@@ -151,6 +163,10 @@ export function bytesOf(plan: BufferPlan<GraphName>): number {
   return plannedBuffers(plan).reduce((sum, { values, f16 }) => sum + bufferBytes(values, f16), 0);
 }
 
+function marked(view: View, rounded: boolean): View {
+  return rounded ? { ...view, rounded } : view;
+}
+
 /** The buffers of one graph. The compiler knows their names: any other name, or one of the other graph, is an error. */
 export class Buffers<G extends GraphName> {
   private constructor(
@@ -161,13 +177,13 @@ export class Buffers<G extends GraphName> {
   /** Throws LT_GPU_MEMORY where the adapter lacks memory, or a buffer other than the logits exceeds `windowValues`. */
   static async allocate<G extends GraphName>(gpu: Gpu, plan: BufferPlan<G>, windowValues: number): Promise<Buffers<G>> {
     const views = new Map<string, View>();
-    for (const { label, values, f16 } of plannedBuffers(plan)) {
+    for (const { label, values, f16, rounded } of plannedBuffers(plan)) {
       if (values > windowValues && label !== 'logits')
         throw new LantrainError(
           'LT_GPU_MEMORY',
           `activation ${label} of ${4 * values} bytes exceeds one binding (${4 * windowValues}); lower --micro-batch`,
         );
-      views.set(label, await gpu.buffer(label, values, f16));
+      views.set(label, marked(await gpu.buffer(label, values, f16), rounded));
     }
     return new Buffers(plan, views);
   }
@@ -175,7 +191,8 @@ export class Buffers<G extends GraphName> {
   /** Views without buffers, for a graph that is only recorded. */
   static onPaper<G extends GraphName>(plan: BufferPlan<G>): Buffers<G> {
     const planned = plannedBuffers(plan);
-    return new Buffers(plan, new Map(planned.map(({ label, values, f16 }) => [label, paperView(values, f16)])));
+    const view = ({ values, f16, rounded }: PlannedBuffer) => marked(paperView(values, f16), rounded);
+    return new Buffers(plan, new Map(planned.map((buffer) => [buffer.label, view(buffer)])));
   }
 
   /** The buffer `name`, of `layer` where there may be one a layer. Throws RangeError where the graph has none. */

@@ -7,6 +7,7 @@ import { Graph, launchInto } from './graph.js';
 import type { ParameterArena } from './layout.js';
 import type { Plan } from './plan.js';
 import { samplingScratch } from './products.js';
+import type { Precision } from './shape.js';
 import { decode } from './spine.js';
 
 /**
@@ -23,12 +24,20 @@ export class Decoder {
     private readonly buffers: Buffers<'sampling'>,
   ) {}
 
-  static async build(kernels: KernelCache, plan: Plan, weights: ParameterArena): Promise<Decoder> {
+  /** `precision`: `portable`, or float32 as the adapter computes it. */
+  static async build(
+    kernels: KernelCache,
+    plan: Plan,
+    weights: ParameterArena,
+    precision?: Precision,
+  ): Promise<Decoder> {
     const { config } = weights.layout;
-    const wanted = samplingBuffers(config, samplingScratch(config, plan));
+    const portable = precision === 'portable';
+    const wanted = samplingBuffers(config, samplingScratch(config, plan), portable);
     const buffers = await Buffers.allocate(kernels.gpu, wanted, plan.windowValues);
     const decoder = new Decoder(kernels.gpu, weights, buffers);
-    decode(new Graph(launchInto(decoder.#list, plan, buffers.scratch), { plan, weights }), buffers);
+    const launches = launchInto(decoder.#list, plan, portable, buffers.scratch);
+    decode(new Graph(launches, { plan, weights, portable }), buffers);
     await decoder.#list.prepare(kernels);
     return decoder;
   }

@@ -6,9 +6,9 @@ import { areConsecutive, asList, joined, type MicroBatch, type StepContext, toke
 import { Buffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
 import { dropoutKeys, keysBytes } from './dropout.js';
-import { F16Weights } from './f16-weights.js';
 import { Graph, launchInto } from './graph.js';
 import type { ParameterArena } from './layout.js';
+import { OperandWeights } from './operand-weights.js';
 import type { Plan } from './plan.js';
 import { trainingScratch } from './products.js';
 import type { BatchShape } from './shape.js';
@@ -39,8 +39,10 @@ interface Owned {
   /** Uniforms: the dropout keys of all sites, and the factor of each token's loss. */
   readonly keys: View;
   readonly scale: View;
-  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / loss scale. */
-  readonly mixed: { readonly copies: F16Weights; readonly unit: View } | undefined;
+  /** The copies of the weights that products read; none in float32. */
+  readonly operands: OperandWeights | undefined;
+  /** In mixed precision: a uniform of 1 / loss scale. */
+  readonly unit: View | undefined;
 }
 
 /**
@@ -74,22 +76,29 @@ export class Gpt {
     const buffers = await Buffers.allocate(gpu, wanted, plan.windowValues);
     const keys = await gpu.uniform('dropout keys', keysBytes(config));
     const scale = await gpu.uniform('token weight', 16);
-    const mixed =
-      shape.precision === 'f16'
-        ? { copies: await F16Weights.build(kernels, weights), unit: await gpu.uniform('gradient unit', 16) }
-        : undefined;
-    const gpt = new Gpt(gpu, config, shape, plan, weights, sums, { buffers, keys, scale, mixed });
+    const operands = await OperandWeights.build(kernels, weights, shape.precision);
+    const unit = shape.precision === 'f16' ? await gpu.uniform('gradient unit', 16) : undefined;
+    const gpt = new Gpt(gpu, config, shape, plan, weights, sums, { buffers, keys, scale, operands, unit });
     for (const stack of new Set([1, gpt.stack])) gpt.#lists.set(stack, await gpt.#build(kernels, stack));
     return gpt;
   }
 
   async #build(kernels: KernelCache, stack: number): Promise<Lists> {
     const { plan, weights, sums } = this;
-    const { buffers, keys, scale, mixed } = this.owned;
+    const { buffers, keys, scale, operands, unit } = this.owned;
+    const portable = this.shape.precision === 'portable';
     const views = { shape: { ...this.shape, stack }, buffers, keys, scale };
     const lists = { accumulate: new DispatchList(), overwrite: new DispatchList(), loss: new DispatchList() };
     const graph = (list: DispatchList, accumulate = true) =>
-      new Graph(launchInto(list, plan, buffers.scratch), { plan, weights, sums, mixed, accumulate });
+      new Graph(launchInto(list, plan, portable, buffers.scratch), {
+        plan,
+        weights,
+        sums,
+        operands,
+        unit,
+        accumulate,
+        portable,
+      });
     addGradient(graph(lists.accumulate), views);
     addGradient(graph(lists.overwrite, false), views);
     addLoss(graph(lists.loss), views);
@@ -139,9 +148,9 @@ export class Gpt {
     return this.owned.buffers.view;
   }
 
-  /** Queues the float16 copies of the weights. Call it after weights change and before anything reads them. */
+  /** Queues the copies of the weights that products read. Call it after weights change and before anything reads them. */
   submitWeights(): void {
-    this.owned.mixed?.copies.submit(this.gpu);
+    this.owned.operands?.submit(this.gpu);
   }
 
   /**
@@ -158,13 +167,13 @@ export class Gpt {
   loadGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext): void {
     const all = asList(batches);
     const tokens = this.#load(all);
-    const { keys, scale, mixed } = this.owned;
+    const { keys, scale, unit } = this.owned;
     const { batch, dropout } = this.shape;
     if (!areConsecutive(all, batch)) throw new RangeError('the slots of stacked micro-batches must follow one another');
     this.gpu.write(this.view('lists'), tokenLists(tokens));
     const { tokenWeight, scaleExponent = 0 } = context;
     this.gpu.write(scale, Float32Array.of(tokenWeight * 2 ** scaleExponent));
-    if (mixed) this.gpu.write(mixed.unit, Float32Array.of(2 ** -scaleExponent));
+    if (unit) this.gpu.write(unit, Float32Array.of(2 ** -scaleExponent));
     if (dropout > 0) this.gpu.write(keys, dropoutKeys(this.config, dropout, all[0].firstSlot, context));
   }
 

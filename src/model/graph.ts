@@ -1,5 +1,6 @@
 import type { Dispatch, DispatchList } from '../gpu/list.js';
 import { f16Defines, slice, type View, valuesIn } from '../gpu/view.js';
+import { portably } from './arithmetic.js';
 import type { ModelConfig } from './config.js';
 import { extentUniform } from './extent.js';
 import type { ParameterArena, ParameterLayout, Piece } from './layout.js';
@@ -52,11 +53,12 @@ export interface Launches {
   matmul(product: MatmulArguments): void;
 }
 
-/** Launches into `list`. `scratch` is for products that split K or copy operands. */
-export function launchInto(list: DispatchList, plan: Plan, scratch?: View): Launches {
+/** Launches into `list`, in portable arithmetic or the adapter's. `scratch` is for products that split K or copy operands. */
+export function launchInto(list: Pick<DispatchList, 'add'>, plan: Plan, portable: boolean, scratch?: View): Launches {
+  const launched = portable ? { add: (dispatch: Dispatch) => list.add(portably(dispatch)) } : list;
   return {
-    add: (dispatch) => list.add(dispatch),
-    matmul: (product) => addMatmul(list, plan.matmul, { ...product, scratch }),
+    add: (dispatch) => launched.add(dispatch),
+    matmul: (product) => addMatmul(launched, plan.matmul, { ...product, scratch, portable }),
   };
 }
 
@@ -65,8 +67,12 @@ export interface GraphParts {
   readonly weights: ParameterArena;
   /** Absent where nothing is trained. */
   readonly sums?: GradientSums;
-  /** In mixed precision: the float16 copies of the weights, and a uniform of 1 / loss scale. */
-  readonly mixed?: { readonly copies: { piece(piece: Piece): View }; readonly unit: View };
+  /** The copies of the weights that products read, where they do not read the weights themselves. */
+  readonly operands?: { piece(piece: Piece): View };
+  /** In mixed precision: a uniform of 1 / loss scale. */
+  readonly unit?: View;
+  /** Whether the arithmetic is portable (shaders/portable.wgsl). Default false. */
+  readonly portable?: boolean;
   /**
    * Whether gradients add to the sums or overwrite them. Default true. Exception: an untied token embedding always
    * accumulates, because only some of its rows are written.
@@ -79,6 +85,7 @@ export class Graph {
   readonly plan: Plan;
   readonly weights: ParameterArena;
   readonly accumulate: boolean;
+  readonly portable: boolean;
 
   constructor(
     private readonly launches: Launches,
@@ -87,6 +94,7 @@ export class Graph {
     this.plan = parts.plan;
     this.weights = parts.weights;
     this.accumulate = parts.accumulate ?? true;
+    this.portable = parts.portable ?? false;
   }
 
   get layout(): ParameterLayout {
@@ -123,9 +131,9 @@ export class Graph {
     return this.layout.piecesOf(this.config.tie ? 'wte.weight' : 'lm_head.weight');
   }
 
-  /** A matrix as products read it: float16 in mixed precision. */
+  /** A matrix as products read it: float16 in mixed precision, rounded in portable arithmetic. */
   operand(piece: Piece): View {
-    return this.parts.mixed?.copies.piece(piece) ?? this.weights.piece(piece);
+    return this.parts.operands?.piece(piece) ?? this.weights.piece(piece);
   }
 
   /**
@@ -134,7 +142,7 @@ export class Graph {
    */
   sumInto(gradient: View, first: Piece, last = first): { defines: string[]; bindings: Record<string, View> } {
     const { low, high, status } = this.sums;
-    const unit = this.parts.mixed?.unit;
+    const { unit } = this.parts;
     const size = last.offset + last.size - first.offset;
     return {
       defines: [...(unit ? ['scaled'] : []), ...f16Defines({ f16Gradient: gradient })],
@@ -156,7 +164,7 @@ export class Graph {
       high: high.piece(piece),
       status: status(piece.parameter.name),
       ldc,
-      unit: this.parts.mixed?.unit,
+      unit: this.parts.unit,
       accumulate,
     };
   }

@@ -3,6 +3,7 @@ import type { Gpu } from '../gpu/device.js';
 import { alignValues, paperView, slice, type View } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import { type Parameter, parameters } from './parameters.js';
+import type { Precision } from './shape.js';
 
 /** The unit of transfer, sum and update: consecutive values of the flat parameter array. */
 export const BUCKET_VALUES = 2 ** 20;
@@ -95,8 +96,9 @@ export class ParameterLayout {
   }
 }
 
-/** The pieces with a float16 copy in mixed precision: the matrices of the linear layers and of the head. */
-export function f16Pieces(layout: ParameterLayout): readonly Piece[] {
+/** The pieces of which products read copies (`OperandWeights`): the matrices of linear layers and head; none in float32. */
+export function operandPieces(layout: ParameterLayout, precision: Precision = 'f32'): readonly Piece[] {
+  if (precision === 'f32') return [];
   const head = layout.config.tie ? 'wte.weight' : 'lm_head.weight';
   return layout.pieces.filter(({ parameter }) => parameter.kind === 'matrix' || parameter.name === head);
 }

@@ -74,6 +74,8 @@ export interface MatmulArguments {
   readonly b: View;
   readonly ldb: number;
   readonly output: StoreOutput | FixedPointOutput;
+  /** Whether the arithmetic is portable. Default false. */
+  readonly portable?: boolean;
   /** For variants that split K: at least `scratchValues` float32, free until the next dispatch. */
   readonly scratch?: View;
   /** The name of the operation in profiles. */
@@ -91,7 +93,7 @@ const SWIZZLE_BYTES = 1024 * 1024;
  * Appends C = A B to `list`, by the variant that `table` names. Throws RangeError where sizes or outputs do not fit together
  * or scratch is too small.
  */
-export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulArguments): void {
+export function addMatmul(list: Pick<DispatchList, 'add'>, table: MatmulTable, args: MatmulArguments): void {
   const { layout, m, n, k, stack = 1, output } = args;
   check(args);
   const shape = { layout, m, n, k, output: output.kind, stack };
@@ -182,7 +184,7 @@ export function addMatmul(list: DispatchList, table: MatmulTable, args: MatmulAr
 
 /** Adds a copy of `source` [rows, columns] in `scratch`; returns its view. */
 function addCopy(
-  list: DispatchList,
+  list: Pick<DispatchList, 'add'>,
   source: View,
   ld: number,
   [rows, columns]: readonly [number, number],

@@ -31,7 +31,7 @@ export interface Product extends ProductShape {
  * and matrices are in the order of the forward pass. Contests are held in this order.
  */
 export function trainingProducts(config: ModelConfig, shape: BatchShape, plan: Plan): Product[] {
-  return recorded(config, plan, (graph) =>
+  return recorded(config, plan, shape.precision === 'portable', (graph) =>
     addGradient(graph, {
       shape: { ...shape, stack: shape.stack ?? 1 },
       buffers: Buffers.onPaper(trainingBuffers(config, shape, plan, 0)),
@@ -53,17 +53,17 @@ export function trainingScratch(config: ModelConfig, shape: BatchShape, plan: Pl
 
 /** `scratchOf` the products of sampling, which have one row. */
 export function samplingScratch(config: ModelConfig, plan: Plan): number {
-  const products = recorded(config, plan, (graph) => decode(graph, Buffers.onPaper(samplingBuffers(config, 0))));
+  const products = recorded(config, plan, false, (graph) => decode(graph, Buffers.onPaper(samplingBuffers(config, 0))));
   return scratchOf(products, plan);
 }
 
-function recorded(config: ModelConfig, plan: Plan, addSpine: (graph: Graph) => void): Product[] {
+function recorded(config: ModelConfig, plan: Plan, portable: boolean, addSpine: (graph: Graph) => void): Product[] {
   const launched: MatmulArguments[] = [];
   const weights = ParameterArena.onPaper(new ParameterLayout(config, plan));
   const word = paperView(1);
   const sums = { low: weights, high: weights, loss: paperView(2), lossStatus: word, status: () => word };
   const launches = { add: () => undefined, matmul: (product: MatmulArguments) => void launched.push(product) };
-  addSpine(new Graph(launches, { plan, weights, sums }));
+  addSpine(new Graph(launches, { plan, weights, sums, portable }));
   return counted(byMatrix(launched));
 }
 

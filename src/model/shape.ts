@@ -15,7 +15,10 @@ export interface BatchShape {
    * dropout keys: less memory, more time, the same bits.
    */
   readonly recompute?: boolean;
-  /** `f16`: matrix products and attention read float16. */
+  /**
+   * `portable`: arithmetic whose bits no driver can choose (shaders/portable.wgsl). `f32`, the default: float32 as the
+   * adapter computes it. `f16`: matrix products and attention read float16.
+   */
   readonly precision?: Precision;
   /**
    * Micro-batches that one pass over the weights computes at once, their rows one below another. Default 1. Each
@@ -24,7 +27,7 @@ export interface BatchShape {
   readonly stack?: number;
 }
 
-export const PRECISIONS = ['f32', 'f16'] as const;
+export const PRECISIONS = ['portable', 'f32', 'f16'] as const;
 export type Precision = (typeof PRECISIONS)[number];
 
 /** The leading dimension of logits: the vocabulary, padded so that windows of the head start on aligned offsets. */

@@ -272,7 +272,12 @@ export class Engine implements TrainingEngine {
 
   /** The sampling graph, built on first use. */
   async sampler(): Promise<Decoder> {
-    this.decoder ??= await Decoder.build(this.kernels, this.options.plan, this.optimizer.weights);
+    this.decoder ??= await Decoder.build(
+      this.kernels,
+      this.options.plan,
+      this.optimizer.weights,
+      this.options.shape.precision,
+    );
     return this.decoder;
   }
 }

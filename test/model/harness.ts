@@ -32,17 +32,19 @@ export class OperationHarness {
     readonly plan: Plan,
     readonly weights: ParameterArena,
     readonly sums: ExactSums,
+    readonly portable: boolean,
   ) {}
 
   static async create(
     harness: GpuHarness,
     config: Partial<ModelConfig>,
     plan: Partial<Plan> = {},
+    portable = false,
   ): Promise<OperationHarness> {
     const whole = { ...defaultPlan(harness.gpu.adapter), ...plan };
     const layout = new ParameterLayout({ ...MODEL, ...config }, whole);
     const weights = await ParameterArena.allocate(harness.gpu, layout, 'weights');
-    return new OperationHarness(harness, whole, weights, await ExactSums.allocate(harness.gpu, layout));
+    return new OperationHarness(harness, whole, weights, await ExactSums.allocate(harness.gpu, layout), portable);
   }
 
   get gpu(): Gpu {
@@ -59,8 +61,8 @@ export class OperationHarness {
   /** Runs what `add` launches, `times` times. */
   async run(add: (graph: Graph) => void, times = 1): Promise<void> {
     const list = new DispatchList();
-    const { plan, weights, sums } = this;
-    add(new Graph(launchInto(list, plan), { plan, weights, sums }));
+    const { plan, weights, sums, portable } = this;
+    add(new Graph(launchInto(list, plan, portable), { plan, weights, sums, portable }));
     await list.prepare(this.harness.kernels);
     for (let i = 0; i < times; i++) list.submit(this.gpu);
     await this.gpu.done();

@@ -1,0 +1,56 @@
+import type { Gpu } from '../gpu/device.js';
+import type { KernelCache } from '../gpu/kernel.js';
+import { DispatchList, linearGroups } from '../gpu/list.js';
+import type { View } from '../gpu/view.js';
+import { portably } from './arithmetic.js';
+import { operandPieces, type ParameterArena, type Piece } from './layout.js';
+import type { Precision } from './shape.js';
+
+/** Values that a workgroup of shaders/to_f16.wgsl or round_weights.wgsl converts. */
+const GROUP_VALUES = 256;
+
+/** Copies of the weights as matrix products read them, float16 or rounded to 12 bits, as of the last `submit`. */
+export class OperandWeights {
+  private constructor(
+    private readonly copies: ReadonlyMap<Piece, View>,
+    private readonly convert: DispatchList,
+  ) {}
+
+  /** Undefined in float32, where products read the weights themselves. */
+  static async build(
+    kernels: KernelCache,
+    weights: ParameterArena,
+    precision: Precision | undefined,
+  ): Promise<OperandWeights | undefined> {
+    const copies = new Map<Piece, View>();
+    const convert = new DispatchList();
+    const f16 = precision === 'f16';
+    for (const piece of operandPieces(weights.layout, precision)) {
+      const copy = await kernels.gpu.buffer(`operand ${piece.parameter.name}`, piece.size, f16);
+      copies.set(piece, f16 ? copy : { ...copy, rounded: true });
+      const work = {
+        entry: 'convert',
+        constants: { N: piece.size },
+        bindings: { source: weights.piece(piece), destination: copy },
+        groups: linearGroups(Math.ceil(piece.size / GROUP_VALUES)),
+      };
+      if (f16) convert.add({ ...work, shader: 'to_f16', defines: ['f16'], bytes: 6 * piece.size });
+      else convert.add(portably({ ...work, shader: 'round_weights', bytes: 8 * piece.size }));
+    }
+    if (copies.size === 0) return undefined;
+    await convert.prepare(kernels);
+    return new OperandWeights(copies, convert);
+  }
+
+  /** The copy of `piece`. Throws RangeError where products do not read it. */
+  piece(piece: Piece): View {
+    const copy = this.copies.get(piece);
+    if (copy === undefined) throw new RangeError(`${piece.parameter.name} has no copy for products`);
+    return copy;
+  }
+
+  /** Queues copying the current weights. */
+  submit(gpu: Gpu): void {
+    this.convert.submit(gpu);
+  }
+}
