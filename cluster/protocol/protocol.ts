@@ -38,7 +38,7 @@
 import { z } from 'zod';
 import { BOUNDS, ModelSchema } from '../../src/model/config.js';
 import { BUCKET_VALUES } from '../../src/model/layout.js';
-import { PRECISIONS } from '../../src/model/shape.js';
+import { PRECISIONS } from '../../src/model/precision.js';
 import { PlanSchema } from '../../src/train/run-config.js';
 import { MAX_MICRO_BATCHES } from '../round/sets.js';
 import type { MessageOf } from './codec.js';

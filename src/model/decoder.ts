@@ -6,8 +6,8 @@ import { Buffers, samplingBuffers } from './buffers.js';
 import { Graph, launchInto } from './graph.js';
 import type { ParameterArena } from './layout.js';
 import type { Plan } from './plan.js';
+import type { Precision } from './precision.js';
 import { samplingScratch } from './products.js';
-import type { Precision } from './shape.js';
 import { decode } from './spine.js';
 
 /**

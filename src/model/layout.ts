@@ -3,7 +3,7 @@ import type { Gpu } from '../gpu/device.js';
 import { alignValues, paperView, slice, type View } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import { type Parameter, parameters } from './parameters.js';
-import type { Precision } from './shape.js';
+import type { Precision } from './precision.js';
 
 /** The unit of transfer, sum and update: consecutive values of the flat parameter array. */
 export const BUCKET_VALUES = 2 ** 20;

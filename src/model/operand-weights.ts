@@ -4,7 +4,7 @@ import { DispatchList, linearGroups } from '../gpu/list.js';
 import type { View } from '../gpu/view.js';
 import { portably } from './arithmetic.js';
 import { operandPieces, type ParameterArena, type Piece } from './layout.js';
-import type { Precision } from './shape.js';
+import type { Precision } from './precision.js';
 
 /** Values that a workgroup of shaders/to_f16.wgsl or round_weights.wgsl converts. */
 const GROUP_VALUES = 256;

@@ -1,6 +1,7 @@
 import { ALIGN_VALUES, alignValues } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import type { Plan } from './plan.js';
+import type { Precision } from './precision.js';
 
 /** The fixed shape of one micro-batch. */
 export interface BatchShape {
@@ -26,9 +27,6 @@ export interface BatchShape {
    */
   readonly stack?: number;
 }
-
-export const PRECISIONS = ['portable', 'f32', 'f16'] as const;
-export type Precision = (typeof PRECISIONS)[number];
 
 /** The leading dimension of logits: the vocabulary, padded so that windows of the head start on aligned offsets. */
 export function logitsStride(config: ModelConfig): number {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { BOUNDS, MODEL_FIELDS, type ModelConfig, upTo } from '../model/config.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
-import { PRECISIONS } from '../model/shape.js';
+import { PRECISIONS } from '../model/precision.js';
 import { namesOf, type OptionFacts, type OptionPlace } from './option-table.js';
 import { SCHEDULES } from './schedule.js';
 

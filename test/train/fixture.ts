@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Gpu } from '../../src/gpu/device.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
-import type { Precision } from '../../src/model/shape.js';
+import type { Precision } from '../../src/model/precision.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Engine, type EngineOptions } from '../../src/train/engine.js';
 import { type Golden, goldenBatch } from '../reference/golden.js';

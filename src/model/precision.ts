@@ -1,0 +1,6 @@
+/**
+ * The arithmetic of a run. `portable`: the bits are the same on every adapter (shaders/portable.wgsl). `f32`: float32 as the
+ * adapter's driver computes it. `f16`: matrix products and attention read float16, sums stay float32.
+ */
+export const PRECISIONS = ['portable', 'f32', 'f16'] as const;
+export type Precision = (typeof PRECISIONS)[number];
