@@ -1,9 +1,11 @@
+//! import arithmetic
 //! import extent
 // Copies a matrix into the order in which a product's kernel reads it (matmul.ts).
 //
 //   transpose   target[COLS, ROWS] = source[ROWS, COLS]^T    a thread moves a block of 4 x 4
 //   space       target[ROWS, COLS] = source[ROWS, COLS]      a thread moves four values of a row
 //
+// With `round` the copy is rounded to 12 bits (portable.wgsl).
 // LDT is a multiple of 4. Values between a row's end and the next multiple of 4 are written, but never used.
 
 override COLS: u32;
@@ -18,10 +20,12 @@ alias Value = f32;  //! f16: alias Value = f16;
 @group(0) @binding(1) var<storage, read> source4: array<vec4<Value>>;  // the same view
 @group(0) @binding(2) var<storage, read_write> target4: array<vec4<Value>>;
 
+fn copied(v: vec4<Value>) -> vec4<Value> { return v; }  //! round: fn copied(v: vec4f) -> vec4f { return rounded4(v); }
+
 fn load(row: u32, col: u32) -> vec4<Value> {
   let at = min(row, extent.rows - 1u) * LDS + col;
-  if (VECTOR) { return source4[at / 4u]; }
-  return vec4(source[at], source[at + 1u], source[at + 2u], source[at + 3u]);
+  if (VECTOR) { return copied(source4[at / 4u]); }
+  return copied(vec4(source[at], source[at + 1u], source[at + 2u], source[at + 3u]));
 }
 
 fn store(row: u32, col: u32, v: vec4<Value>) {

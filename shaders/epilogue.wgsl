@@ -1,6 +1,6 @@
 //! import extent
 //! import random
-//! import gelu
+//! import gelu  //! portable: //! import gelu_portable
 //! import output_values  //! vec4: //! import output_vec4
 // The epilogues of all kernels for matrix products: how accumulators are stored. A call takes four consecutive values of
 // one row of C[M, N], M = extent.rows, from column `col` (a multiple of 4) on. Rows and columns beyond C are left out.
@@ -33,12 +33,12 @@ fn outside(row: u32, col: u32) -> bool {
 
 fn addBias4(col: u32, v: vec4f) -> vec4f {
   if (!BIAS) { return v; }
-  return v + valuesOfBias(col);
+  return keep4(v + valuesOfBias(col));
 }
 
 fn addResidual4(at: u32, v: vec4f) -> vec4f {
   if (!RESIDUAL) { return v; }
-  return valuesOfResidual(at) + v;
+  return keep4(valuesOfResidual(at) + v);
 }
 
 // What the accumulators start from. Values beyond the row are read, but never stored.
@@ -50,20 +50,17 @@ fn begin4(row: u32, col: u32) -> vec4f {
 fn store4(row: u32, col: u32, acc: vec4f) {
   if (outside(row, col)) { return; }
   let at = row * LDC + col;
-  var v = addBias4(col, acc);
-  if (GELU_GRADIENT) {
-    let g = valuesOfGradient(at);
-    v *= vec4f(geluDerivative(g.x), geluDerivative(g.y), geluDerivative(g.z), geluDerivative(g.w));
-  }
+  var v = addBias4(col, keep4(acc));
+  if (GELU_GRADIENT) { v = settle4(v * geluDerivative4(valuesOfGradient(at))); }
   putC(at, col, addResidual4(at, v));
 }
 
 fn storeGelu4(row: u32, col: u32, acc: vec4f) {
   if (outside(row, col)) { return; }
   let at = row * LDC + col;
-  let v = addBias4(col, acc);
+  let v = settle4(addBias4(col, keep4(acc)));
   putC(at, col, v);
-  putGelu(at, col, vec4f(gelu(v.x), gelu(v.y), gelu(v.z), gelu(v.w)));
+  putGelu(at, col, gelu4(v));
 }
 
 fn storeDropout4(row: u32, col: u32, acc: vec4f) {
@@ -82,7 +79,7 @@ fn storeDropout4(row: u32, col: u32, acc: vec4f) {
       dropoutFactor(key, slot, place + 3u),
     );
   }
-  putC(at, col, addResidual4(at, addBias4(col, acc) * factor));
+  putC(at, col, addResidual4(at, settle4(addBias4(col, keep4(acc)) * factor)));
 }
 
 // Four values in fixed point.

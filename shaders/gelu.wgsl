@@ -12,7 +12,13 @@ fn gelu(x: f32) -> f32 {
   return 0.5 * x * (1.0 + geluTanh(x));
 }
 
+fn gelu4(v: vec4f) -> vec4f { return vec4f(gelu(v.x), gelu(v.y), gelu(v.z), gelu(v.w)); }
+
 fn geluDerivative(x: f32) -> f32 {
   let t = geluTanh(x);
   return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x);
+}
+
+fn geluDerivative4(v: vec4f) -> vec4f {
+  return vec4f(geluDerivative(v.x), geluDerivative(v.y), geluDerivative(v.z), geluDerivative(v.w));
 }

@@ -23,6 +23,14 @@ override LDA: u32;
 override LDB: u32;
 override VECTOR: bool;
 
+// Terms of a segment of K. With SEGMENTED each segment is summed from zero, and the sums of the segments are added in order
+// to what the accumulators start from. So every kernel, split or not, has one order (--precision portable). Otherwise there
+// is one segment, and its terms are added to that directly.
+override SEGMENT = K;
+override SEGMENTED = false;
+// Protects each addition of a product from being reordered: slower, for adapters whose compilers do that.
+override KEEP_SUMS = false;
+
 alias OperandA = f32;  //! f16A: alias OperandA = f16;
 alias OperandB = f32;  //! f16B: alias OperandB = f16;
 @group(0) @binding(0) var<storage, read> a: array<OperandA>;
@@ -30,16 +38,28 @@ alias OperandB = f32;  //! f16B: alias OperandB = f16;
 @group(0) @binding(2) var<storage, read> b: array<OperandB>;
 @group(0) @binding(3) var<storage, read> b4: array<vec4<OperandB>>;
 
+fn operandA4(v: vec4f) -> vec4f { return v; }  //! roundA: fn operandA4(v: vec4f) -> vec4f { return rounded4(v); }
+fn operandB4(v: vec4f) -> vec4f { return v; }  //! roundB: fn operandB4(v: vec4f) -> vec4f { return rounded4(v); }
+
 // Four consecutive values; with VECTOR, `at` is a multiple of 4.
 fn loadA(at: u32) -> vec4f {
-  if (VECTOR) { return vec4f(a4[at / 4u]); }
-  return vec4f(vec4(a[at], a[at + 1u], a[at + 2u], a[at + 3u]));
+  if (VECTOR) { return operandA4(vec4f(a4[at / 4u])); }
+  return operandA4(vec4f(vec4(a[at], a[at + 1u], a[at + 2u], a[at + 3u])));
 }
 
 fn loadB(at: u32) -> vec4f {
-  if (VECTOR) { return vec4f(b4[at / 4u]); }
-  return vec4f(vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u]));
+  if (VECTOR) { return operandB4(vec4f(b4[at / 4u])); }
+  return operandB4(vec4f(vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u])));
 }
+
+// An accumulator plus a product.
+fn plus4(sum: vec4f, product: vec4f) -> vec4f {
+  if (KEEP_SUMS) { return keep4(sum + product); }
+  return sum + product;
+}
+
+// A total plus the sum of a segment.
+fn plusSegment4(total: vec4f, sum: vec4f) -> vec4f { return keep4(total + keep4(sum)); }
 
 // `v`, with zero for components whose index, counted from `first`, is `end` or more.
 fn below(v: vec4f, first: u32, end: u32) -> vec4f {

@@ -2,29 +2,36 @@
 // C = A B in three layouts (matmul_operands.wgsl), as simple as possible: the tuner checks other kernels against it. A thread
 // owns four consecutive values of a row and adds their products one by one, k rising.
 
-fn operandA(row: u32, k: u32) -> f32 {
-  return f32(a[select(row * LDA + k, k * LDA + row, LAYOUT == TN)]);
+fn operandA(row: u32, k: u32) -> vec4f {
+  return operandA4(vec4f(f32(a[select(row * LDA + k, k * LDA + row, LAYOUT == TN)])));
 }
 
-fn operandB(k: u32, col: u32) -> f32 {
+// One value of each of four columns; past the last one, the last one's.
+fn operandB(k: u32, col: u32) -> vec4f {
+  let last = N - 1u;
+  return operandB4(vec4f(valueOfB(k, col), valueOfB(k, min(col + 1u, last)), valueOfB(k, min(col + 2u, last)), valueOfB(k, min(col + 3u, last))));
+}
+
+fn valueOfB(k: u32, col: u32) -> f32 {
   return f32(b[select(k * LDB + col, col * LDB + k, LAYOUT == NT)]);
 }
 
-// Columns past the last one read the last one; their values are never stored. In TN, `s` is the index of
-// the product in its stack.
-fn product(begin: vec4f, row: u32, col: u32, s: u32) -> vec4f {
+fn addTerms(begin: vec4f, row: u32, col: u32, first: u32, end: u32) -> vec4f {
   var sum = begin;
-  if (row >= extent.rows || col >= N) { return sum; }
-  for (var k = s * K; k < (s + 1u) * K; k++) {
-    let x = operandA(row, k);
-    sum += x * vec4f(
-      operandB(k, col),
-      operandB(k, min(col + 1u, N - 1u)),
-      operandB(k, min(col + 2u, N - 1u)),
-      operandB(k, min(col + 3u, N - 1u)),
-    );
-  }
+  for (var k = first; k < end; k++) { sum = plus4(sum, operandA(row, k) * operandB(k, col)); }
   return sum;
+}
+
+// In TN, `s` is the index of the product in its stack. Values of columns past the last one are never stored.
+fn product(begin: vec4f, row: u32, col: u32, s: u32) -> vec4f {
+  if (row >= extent.rows || col >= N) { return begin; }
+  let end = (s + 1u) * K;
+  if (!SEGMENTED) { return addTerms(begin, row, col, s * K, end); }
+  var total = begin;
+  for (var first = s * K; first < end; first += SEGMENT) {
+    total = plusSegment4(total, addTerms(vec4f(), row, col, first, min(end, first + SEGMENT)));
+  }
+  return total;
 }
 
 // (row, column) of this thread's first value. A workgroup owns 8 x 32 values of C.

@@ -19,7 +19,7 @@ fn total(begin: vec4f, place: vec2u) -> vec4f {
   let across = (N + 3u) / 4u;
   var sum = begin;
   if (place.x < extent.rows) {
-    for (var s = 0u; s < SPLIT_K; s++) { sum += partials[(s * extent.rows + place.x) * across + place.y / 4u]; }
+    for (var s = 0u; s < SPLIT_K; s++) { sum = keep4(sum + partials[(s * extent.rows + place.x) * across + place.y / 4u]); }
   }
   return sum;
 }

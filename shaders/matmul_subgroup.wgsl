@@ -37,7 +37,7 @@ struct Panel {
 
 // `acc`, this lane's part of a row of C, plus the products of 4 values of k. `p` holds the row's values of A.
 fn add(acc: vec4f, p: vec4f, b: Panel) -> vec4f {
-  return (((acc + p.x * b.k0) + p.y * b.k1) + p.z * b.k2) + p.w * b.k3;
+  return plus4(plus4(plus4(plus4(acc, p.x * b.k0), p.y * b.k1), p.z * b.k2), p.w * b.k3);
 }
 
 // Four rows of C from A by rows: lanes `lane` to lane + 3 hold k to k + 3 of one row each.
@@ -184,7 +184,20 @@ fn stepColumns(t: ptr<function, Tile>, p: Place, k: u32, b: Panel) {
 // Adds the products of the tile at (row, col). In TN, `s` is the index of the product in its stack.
 fn multiply(t: ptr<function, Tile>, row: u32, col: u32, lane: u32, s: u32) {
   let p = placeOf(row, col, lane, s);
-  for (var k = 0u; k < K; k += 4u) {
+  if (!SEGMENTED) {
+    addTerms(t, p, 0u, K);
+    return;
+  }
+  for (var first = 0u; first < K; first += SEGMENT) {
+    var sum = Tile();
+    addTerms(&sum, p, first, min(K, first + SEGMENT));
+    for (var i = 0u; i < tileRows(); i++) { (*t)[i] = plusSegment4((*t)[i], sum[i]); }
+  }
+}
+
+// Adds the terms from `first` (a multiple of 4) up to `end`.
+fn addTerms(t: ptr<function, Tile>, p: Place, first: u32, end: u32) {
+  for (var k = first; k < end; k += 4u) {
     let panel = panelOfB(p, k);
     if (LAYOUT == TN) {
       stepColumns(t, p, k, panel);

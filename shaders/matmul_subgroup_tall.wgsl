@@ -35,7 +35,7 @@ struct Pair {
 }
 
 fn add(acc: vec4f, x: f32, y: f32, b: Pair) -> vec4f {
-  return (acc + x * b.k0) + y * b.k1;
+  return plus4(plus4(acc, x * b.k0), y * b.k1);
 }
 
 // Adds to four lines from `line` on; `lane` holds their values.
@@ -71,11 +71,11 @@ fn placesOf(at: vec4u, k: u32) -> Pair {
   if (LAYOUT == TN) {
     v = Pair(loadB(k * LDB + at.x), loadB(next * LDB + at.x));
   } else if (LAYOUT == NN) {
-    v.k0 = vec4f(vec4(a[at.x + k], a[at.y + k], a[at.z + k], a[at.w + k]));
-    v.k1 = vec4f(vec4(a[at.x + next], a[at.y + next], a[at.z + next], a[at.w + next]));
+    v.k0 = operandA4(vec4f(vec4(a[at.x + k], a[at.y + k], a[at.z + k], a[at.w + k])));
+    v.k1 = operandA4(vec4f(vec4(a[at.x + next], a[at.y + next], a[at.z + next], a[at.w + next])));
   } else {
-    v.k0 = vec4f(vec4(b[at.x + k], b[at.y + k], b[at.z + k], b[at.w + k]));
-    v.k1 = vec4f(vec4(b[at.x + next], b[at.y + next], b[at.z + next], b[at.w + next]));
+    v.k0 = operandB4(vec4f(vec4(b[at.x + k], b[at.y + k], b[at.z + k], b[at.w + k])));
+    v.k1 = operandB4(vec4f(vec4(b[at.x + next], b[at.y + next], b[at.z + next], b[at.w + next])));
   }
   if (K % 2u == 1u) { v.k1 = select(v.k1, vec4f(), k + 1u >= K); }
   return v;
@@ -126,30 +126,52 @@ fn multiply(t: ptr<function, Tile>, corner: vec2u, lane: u32, s: u32) {
     at = min(place + vec4u(0u, 1u, 2u, 3u), vec4u(extent.rows - 1u)) * LDA;
   }
   let last = (lines - 1u) / 4u * 4u;
-  // A vector holds 4 LANES lines.
   let line0 = firstLine + min(line + 4u * lane, last);
   let line1 = firstLine + min(line + 4u * (LANES + lane), last);
   let line2 = firstLine + min(line + 4u * (2u * LANES + lane), last);
   let line3 = firstLine + min(line + 4u * (3u * LANES + lane), last);
-  for (var k = 0u; k < K; k += 2u) {
-    let b = placesOf(at, k);
-    var v = linesOf(line0, k);
+  let p = Place(at, line0, line1, line2, line3);
+  if (!SEGMENTED) {
+    addTerms(t, p, 0u, K);
+    return;
+  }
+  for (var first = 0u; first < K; first += SEGMENT) {
+    var sum = Tile();
+    addTerms(&sum, p, first, min(K, first + SEGMENT));
+    for (var i = 0u; i < rounds(64u, extent.stack); i++) { (*t)[i] = plusSegment4((*t)[i], sum[i]); }
+  }
+}
+
+// Where a lane reads: its places, and the first of four lines in each of the vectors that hold 4 LANES lines.
+struct Place {
+  at: vec4u,
+  line0: u32,
+  line1: u32,
+  line2: u32,
+  line3: u32,
+}
+
+// Adds the terms from `first` (a multiple of 2) up to `end`.
+fn addTerms(t: ptr<function, Tile>, p: Place, first: u32, end: u32) {
+  for (var k = first; k < end; k += 2u) {
+    let b = placesOf(p.at, k);
+    var v = linesOf(p.line0, k);
     addLines(t, 0u, v, 0u % LANES, b);
     addLines(t, 4u, v, 1u % LANES, b);
     addLines(t, 8u, v, 2u % LANES, b);
     addLines(t, 12u, v, 3u % LANES, b);
-    if (LANES == 4u) { v = linesOf(line1, k); }
+    if (LANES == 4u) { v = linesOf(p.line1, k); }
     addLines(t, 16u, v, 4u % LANES, b);
     addLines(t, 20u, v, 5u % LANES, b);
     addLines(t, 24u, v, 6u % LANES, b);
     addLines(t, 28u, v, 7u % LANES, b);
-    if (LANES == 4u) { v = linesOf(line2, k); }
-    if (LANES == 8u) { v = linesOf(line1, k); }
+    if (LANES == 4u) { v = linesOf(p.line2, k); }
+    if (LANES == 8u) { v = linesOf(p.line1, k); }
     addLines(t, 32u, v, 8u % LANES, b);
     addLines(t, 36u, v, 9u % LANES, b);
     addLines(t, 40u, v, 10u % LANES, b);
     addLines(t, 44u, v, 11u % LANES, b);
-    if (LANES == 4u) { v = linesOf(line3, k); }
+    if (LANES == 4u) { v = linesOf(p.line3, k); }
     addLines(t, 48u, v, 12u % LANES, b);
     addLines(t, 52u, v, 13u % LANES, b);
     addLines(t, 56u, v, 14u % LANES, b);

@@ -167,7 +167,7 @@ fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
 }
 
 fn add(acc: vec4f, p: vec4f, b: Four) -> vec4f {
-  return acc + p.x * b.i0 + p.y * b.i1 + p.z * b.i2 + p.w * b.i3;
+  return plus4(plus4(plus4(plus4(acc, p.x * b.i0), p.y * b.i1), p.z * b.i2), p.w * b.i3);
 }
 
 fn addBlock(t: Four, rows: Four, panel: Four) -> Four {
@@ -194,15 +194,40 @@ fn addFour(t: Blocks, k: u32, j: u32, corner: vec2u, tx: u32, ty: u32) -> Blocks
 }
 
 fn multiply(begin: Blocks, corner: vec2u, split: u32, i: u32) -> Blocks {
-  let tx = i % THREADS_X;
-  let ty = i / THREADS_X;
-  var t = begin;
   var first = 0u;
   var end = K;
   if (TERMS < K) {
     first = split * TERMS;
     end = min(K, first + TERMS);
   }
+  if (!SEGMENTED) { return addTerms(begin, corner, first, end, i); }
+  var total = begin;
+  for (var k = first; k < end; k += SEGMENT) {
+    total = plusSegment(total, addTerms(Blocks(), corner, k, min(end, k + SEGMENT), i));
+  }
+  return total;
+}
+
+fn plusSegmentFour(total: Four, sum: Four) -> Four {
+  return Four(
+    plusSegment4(total.i0, sum.i0), plusSegment4(total.i1, sum.i1),
+    plusSegment4(total.i2, sum.i2), plusSegment4(total.i3, sum.i3));
+}
+
+fn plusSegment(total: Blocks, sum: Blocks) -> Blocks {
+  var t: Blocks;
+  t.b00 = plusSegmentFour(total.b00, sum.b00);
+  if (ROW_BLOCKS > 1u) { t.b10 = plusSegmentFour(total.b10, sum.b10); }
+  if (COLUMN_BLOCKS > 1u) { t.b01 = plusSegmentFour(total.b01, sum.b01); }
+  if (ROW_BLOCKS > 1u && COLUMN_BLOCKS > 1u) { t.b11 = plusSegmentFour(total.b11, sum.b11); }
+  return t;
+}
+
+// Adds the terms from `first` up to `end`.
+fn addTerms(begin: Blocks, corner: vec2u, first: u32, end: u32, i: u32) -> Blocks {
+  let tx = i % THREADS_X;
+  let ty = i / THREADS_X;
+  var t = begin;
   for (var k = first; k < end; k += STEP) {
     if (STAGED) {
       fill(i, k, corner);

@@ -32,7 +32,10 @@ fn settle4(v: vec4f) -> vec4f {
   let bits = bitcast<vec4u>(v) ^ vec4u(portableZero);
   return bitcast<vec4f>(select(bits, vec4u(), (bits & vec4u(0x7fffffffu)) < vec4u(SETTLED)));
 }
-fn settle(v: f32) -> f32 { return settle4(vec4f(v)).x; }
+fn settle(v: f32) -> f32 {
+  let bits = bitcast<u32>(v) ^ portableZero;
+  return bitcast<f32>(select(bits, 0u, (bits & 0x7fffffffu) < SETTLED));
+}
 
 fn rounded4(v: vec4f) -> vec4f {
   let bits = bitcast<vec4u>(v);
@@ -41,7 +44,13 @@ fn rounded4(v: vec4f) -> vec4f {
   let finite = select(nearest, bits, magnitude >= vec4u(INFINITE));
   return bitcast<vec4f>(select(finite, vec4u(), magnitude < vec4u(SMALLEST_OPERAND)));
 }
-fn rounded(v: f32) -> f32 { return rounded4(vec4f(v)).x; }
+fn rounded(v: f32) -> f32 {
+  let bits = bitcast<u32>(v);
+  let magnitude = bits & 0x7fffffffu;
+  let nearest = (bits + 0x7ffu + ((bits >> 12u) & 1u)) & 0xfffff000u;
+  let finite = select(nearest, bits, magnitude >= INFINITE);
+  return bitcast<f32>(select(finite, 0u, magnitude < SMALLEST_OPERAND));
+}
 
 fn reciprocal4(x: vec4f) -> vec4f {
   var r = bitcast<vec4f>(vec4u(0x7ef311c3u) - bitcast<vec4u>(x));

@@ -14,7 +14,12 @@ export interface ProductShape {
   readonly output: 'store' | 'fixed';
   /** Products computed at once (shaders/matmul_operands.wgsl); m, n and k are those of one. Default 1. */
   readonly stack?: number;
+  /** Whether K is summed in segments of `SEGMENT`, split or not (portable arithmetic). Default false. */
+  readonly portable?: boolean;
 }
+
+/** Terms of a segment of K in portable arithmetic. Every kernel's step divides it. */
+export const SEGMENT = 256;
 
 /** The rows of C that are computed at once. */
 export function rowsOf({ layout, m, stack = 1 }: ProductShape): number {

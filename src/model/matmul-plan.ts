@@ -7,22 +7,35 @@ import {
   type MatmulKernel,
   type ProductShape,
   rowsOf,
+  SEGMENT,
   vectors,
 } from './matmul-kernels.js';
 
 /** The numbers of parts that K can be split into. `fit`: as many as fill a GPU (`fittingSplitK`). */
 const SPLIT_K = [2, 4, 8, 16, 32, 'fit'] as const;
 
-/** The name of a kernel, with `/k4` appended for split-K in four parts: `tile64x64/k4`. */
-export type MatmulVariant = KernelName | `${KernelName}/k${(typeof SPLIT_K)[number]}`;
+type SplitVariant = KernelName | `${KernelName}/k${(typeof SPLIT_K)[number]}`;
 
-function parse(name: string): { readonly kernel: MatmulKernel; readonly splitK: number | 'fit' } | undefined {
-  const [, base, splitK] = /^(.*?)(?:\/k(\d+|fit))?$/.exec(name) ?? [];
+/**
+ * The name of a kernel, with `/k4` appended for split-K in four parts (`tile64x64/k4`), and with `/kept` for sums that no
+ * compiler reorders (KEEP_SUMS in shaders/matmul_operands.wgsl).
+ */
+export type MatmulVariant = SplitVariant | `${SplitVariant}/kept`;
+
+interface Parsed {
+  readonly kernel: MatmulKernel;
+  readonly splitK: number | 'fit';
+  readonly keepsSums: boolean;
+}
+
+function parse(name: string): Parsed | undefined {
+  const [, base, splitK, kept] = /^(.*?)(?:\/k(\d+|fit))?(\/kept)?$/.exec(name) ?? [];
   if (!Object.hasOwn(MATMUL_KERNELS, base)) return undefined;
   const kernel = MATMUL_KERNELS[base as KernelName];
-  if (splitK === undefined) return { kernel, splitK: 1 };
+  const keepsSums = kept !== undefined;
+  if (splitK === undefined) return { kernel, splitK: 1, keepsSums };
   const known = kernel.canSplitK ? SPLIT_K.find((count) => String(count) === splitK) : undefined;
-  return known === undefined ? undefined : { kernel, splitK: known };
+  return known === undefined ? undefined : { kernel, splitK: known, keepsSums };
 }
 
 export function isMatmulVariant(name: string): name is MatmulVariant {
@@ -37,6 +50,11 @@ function parsed(variant: MatmulVariant) {
 
 export function matmulKernel(variant: MatmulVariant): MatmulKernel {
   return parsed(variant).kernel;
+}
+
+/** Whether the variant protects its sums from being reordered. */
+export function keepsSums(variant: MatmulVariant): boolean {
+  return parsed(variant).keepsSums;
 }
 
 /** Largest number of values of scratch for the partial products of one micro-batch: 64 MiB. */
@@ -63,13 +81,16 @@ function fittingSplitK({ layout, m, n, k }: ProductShape): number {
 
 /** How K is split: in `splitK` parts of `terms` each (the last may be shorter). Depends on variant and shape alone. */
 export function splitOf(variant: MatmulVariant, shape: ProductShape): { splitK: number; terms: number } {
-  const { m, n, k } = shape;
+  const { m, n, k, portable } = shape;
   const { splitK: wanted } = parsed(variant);
-  const splitK = Math.min(
-    wanted === 'fit' ? fittingSplitK(shape) : wanted,
-    Math.floor(SPLIT_VALUES / (m * vectors(n))),
-  );
+  const most = Math.floor(SPLIT_VALUES / (m * vectors(n)));
+  const splitK = Math.min(wanted === 'fit' ? fittingSplitK(shape) : wanted, most);
   if (splitK < 2) return { splitK: 1, terms: k };
+  if (portable) {
+    // A part is a segment, so that the parts are added as other kernels add the segments.
+    const segments = Math.ceil(k / SEGMENT);
+    return segments < 2 || segments > most ? { splitK: 1, terms: k } : { splitK: segments, terms: SEGMENT };
+  }
   const terms = Math.ceil(k / splitK / SPLIT_STEP) * SPLIT_STEP;
   return { splitK: Math.ceil(k / terms), terms: Math.min(terms, k) };
 }

@@ -1,9 +1,10 @@
 import type { Constants } from '../gpu/kernel.js';
 import { type DispatchList, linearGroups } from '../gpu/list.js';
-import { f16Defines, slice, type View, valuesIn, wholeVectors } from '../gpu/view.js';
+import { f16Defines, roundedDefines, slice, type View, valuesIn, wholeVectors } from '../gpu/view.js';
 import { extentUniform } from './extent.js';
-import { type Layout, rowsOf } from './matmul-kernels.js';
+import { type Layout, rowsOf, SEGMENT } from './matmul-kernels.js';
 import {
+  keepsSums,
   kernelFor,
   type MatmulTable,
   type OperandCopy,
@@ -94,9 +95,9 @@ const SWIZZLE_BYTES = 1024 * 1024;
  * or scratch is too small.
  */
 export function addMatmul(list: Pick<DispatchList, 'add'>, table: MatmulTable, args: MatmulArguments): void {
-  const { layout, m, n, k, stack = 1, output } = args;
+  const { layout, m, n, k, stack = 1, output, portable = false } = args;
   check(args);
-  const shape = { layout, m, n, k, output: output.kind, stack };
+  const shape = { layout, m, n, k, output: output.kind, stack, portable };
   const variant = variantFor(table, shape);
   const rows = rowsOf(shape);
   const kernel = kernelFor(variant, shape);
@@ -104,7 +105,9 @@ export function addMatmul(list: Pick<DispatchList, 'add'>, table: MatmulTable, a
   const scratch = copies.values > 0 ? scratchFor(args, copies.values) : undefined;
   // A matrix that is copied has k columns.
   const arranged = (source: View, ld: number, rows: number, copy?: OperandCopy) =>
-    copy && scratch ? { view: addCopy(list, source, ld, [rows, k], copy, scratch), ld: copy.ld } : { view: source, ld };
+    copy && scratch
+      ? { view: addCopy(list, source, ld, [rows, k], copy, scratch, portable), ld: copy.ld }
+      : { view: source, ld };
   const { view: aView, ld: lda } = arranged(args.a, args.lda, rows, copies.a);
   const { view: bView, ld: ldb } = arranged(args.b, args.ldb, n, copies.b);
   const [tileRows, tileColumns] = kernel.tile(m, copies.layout);
@@ -120,6 +123,7 @@ export function addMatmul(list: Pick<DispatchList, 'add'>, table: MatmulTable, a
     LDB: ldb,
     LDC: output.ldc,
     VECTOR: lda % 4 === 0 && ldb % 4 === 0,
+    ...(keepsSums(variant) && { KEEP_SUMS: true }),
     ...(kernel.canSplitK ? { TERMS: terms } : {}),
     ...kernel.constants?.(tileRows),
   };
@@ -136,7 +140,7 @@ export function addMatmul(list: Pick<DispatchList, 'add'>, table: MatmulTable, a
   const a = wholeVectors(aView);
   const b = wholeVectors(bView);
   const operands = { a, a4: a, b, b4: b };
-  const operandDefines = f16Defines({ f16A: a, f16B: b });
+  const operandDefines = [...f16Defines({ f16A: a, f16B: b }), ...(portable ? roundingDefines(a, b) : [])];
   const groups = linearGroups(tilesDown * Math.ceil(n / tileColumns));
   const target = output.kind === 'fixed' ? fixedPointTarget(output) : storeTarget(output, a);
   const defines = [...target.defines, ...(n % 4 === 0 && output.ldc % 4 === 0 ? ['vec4'] : [])];
@@ -144,10 +148,11 @@ export function addMatmul(list: Pick<DispatchList, 'add'>, table: MatmulTable, a
   const operandValues = layout === 'TN' ? stack * k * (m + n) : rows * k + k * n;
   const work = { flops: 2 * stack * m * n * k, bytes: 4 * (operandValues + rows * n) };
   if (splitK === 1) {
+    const addsToC = output.kind === 'store' && output.accumulate === true;
     list.add({
       shader: kernel.shader,
       entry: target.entry,
-      constants: { ...constants, ...target.constants },
+      constants: { ...constants, ...target.constants, ...(portable && segmentsOf(k, addsToC)) },
       defines: [...operandDefines, ...defines],
       bindings: { ...operands, ...target.bindings },
       uniforms,
@@ -190,17 +195,19 @@ function addCopy(
   [rows, columns]: readonly [number, number],
   copy: OperandCopy,
   scratch: View,
+  portable: boolean,
 ): View {
   const isTransposed = copy.how === 'transposed';
   const words = source.f16 ? Math.ceil(copy.values / 2) : copy.values;
-  const target = { ...slice(scratch, copy.offset, words), ...(source.f16 ? { f16: true } : {}) };
+  const values = slice(scratch, copy.offset, words);
+  const target = { ...values, ...(source.f16 && { f16: true }), ...(portable && { rounded: true }) };
   const threads = Math.ceil(columns / 4) * (isTransposed ? Math.ceil(rows / 4) : rows);
   const whole = wholeVectors(source);
   list.add({
     shader: 'arrange',
     entry: isTransposed ? 'transpose' : 'space',
     constants: { COLS: columns, LDS: ld, LDT: copy.ld, VECTOR: ld % 4 === 0 },
-    defines: f16Defines({ f16: source }),
+    defines: [...f16Defines({ f16: source }), ...(portable && !source.rounded ? ['round'] : [])],
     bindings: { source: whole, source4: whole, target4: target },
     uniforms: extentUniform({ rows }),
     groups: linearGroups(Math.ceil(threads / ARRANGE_THREADS)),
@@ -223,6 +230,16 @@ function scratchFor(args: MatmulArguments, values: number): View {
   return slice(scratch, 0, values);
 }
 
+/** How shaders/matmul_operands.wgsl sums K in portable arithmetic. One segment that adds to nothing needs no total. */
+function segmentsOf(k: number, addsToC: boolean): Constants {
+  return k > SEGMENT || addsToC ? { SEGMENT, SEGMENTED: true } : {};
+}
+
+/** The operands that a kernel rounds while it loads them, because they are not stored rounded. */
+function roundingDefines(a: View, b: View): string[] {
+  return [...(a.rounded ? [] : ['roundA']), ...(b.rounded ? [] : ['roundB'])];
+}
+
 interface Target {
   readonly entry: string;
   readonly constants: Constants;
@@ -240,7 +257,10 @@ function storeTarget(output: StoreOutput, unused: View): Target {
   const { c, accumulate, bias, gelu, geluGradient, dropout, residual } = output;
   const constants = { ACCUMULATE: accumulate ?? false, BIAS: bias !== undefined };
   const bindings = { c, bias: bias ?? unused };
-  const defines = f16Defines({ f16C: c, f16Gelu: gelu, f16Gradient: geluGradient });
+  const defines = [
+    ...f16Defines({ f16C: c, f16Gelu: gelu, f16Gradient: geluGradient }),
+    ...roundedDefines({ roundC: c }),
+  ];
   if (gelu !== undefined)
     return { entry: 'storeGelu', constants, defines, bindings: { ...bindings, geluOutput: gelu } };
   const RESIDUAL = residual !== undefined;

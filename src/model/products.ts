@@ -81,8 +81,8 @@ function byMatrix(launched: readonly MatmulArguments[]): MatmulArguments[] {
 
 function counted(launched: readonly MatmulArguments[]): Product[] {
   const products = new Map<string, Product>();
-  for (const { layout, m, n, k, stack, lda, ldb, output, label = 'matmul' } of launched) {
-    const one = { label, layout, m, n, k, output: output.kind, stack, lda, ldb, ldc: output.ldc };
+  for (const { layout, m, n, k, stack, lda, ldb, output, portable, label = 'matmul' } of launched) {
+    const one = { label, layout, m, n, k, output: output.kind, stack, portable, lda, ldb, ldc: output.ldc };
     const key = Object.values(one).join();
     products.set(key, { ...one, count: 1 + (products.get(key)?.count ?? 0) });
   }

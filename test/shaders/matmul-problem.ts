@@ -1,6 +1,7 @@
 import { expect } from 'vitest';
-import { DispatchList } from '../../src/gpu/list.js';
+import { type Dispatch, DispatchList } from '../../src/gpu/list.js';
 import { slice, type View } from '../../src/gpu/view.js';
+import { portably } from '../../src/model/arithmetic.js';
 import { addMatmul, type MatmulArguments } from '../../src/model/matmul.js';
 import { type Layout, MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
 import { always, type MatmulVariant, matmulKernel, scratchValues } from '../../src/model/matmul-plan.js';
@@ -88,11 +89,20 @@ export async function get(view: View, rows: number, columns: number, ld = column
 }
 
 export async function run(variant: MatmulVariant, ...products: MatmulArguments[]): Promise<void> {
-  const list = new DispatchList();
+  await runInto(new DispatchList(), variant, ...products);
+}
+
+/** Like `run`, in portable arithmetic. */
+export async function runPortably(variant: MatmulVariant, ...products: MatmulArguments[]): Promise<void> {
+  await runInto(new DispatchList(), variant, ...products.map((p) => ({ ...p, portable: true })));
+}
+
+async function runInto(list: DispatchList, variant: MatmulVariant, ...products: MatmulArguments[]): Promise<void> {
   for (const p of products) {
     const values = scratchValues(variant, { ...p, output: p.output.kind });
     const scratch = values > 0 ? await harness.zeros(values) : undefined;
-    addMatmul(list, always(variant), { ...p, scratch });
+    const target = p.portable ? { add: (dispatch: Dispatch) => list.add(portably(dispatch)) } : list;
+    addMatmul(target, always(variant), { ...p, scratch });
   }
   await list.prepare(harness.kernels);
   list.submit(harness.gpu);
