@@ -2,7 +2,7 @@ import { LantrainError } from '../../src/errors.js';
 import { adapterTitle } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
 import { ParameterLayout } from '../../src/model/layout.js';
-import { runnablePlan } from '../../src/model/plan.js';
+import { runnablePlan, withOwnKernels } from '../../src/model/plan.js';
 import type { Frame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import { END_REASONS, type MessageFromCoordinator, type Welcome } from '../protocol/protocol.js';
@@ -132,7 +132,8 @@ export class Worker {
   async #setUp(welcome: Welcome): Promise<void> {
     const { engines, onNote } = this.#options;
     const { gpu } = engines;
-    const plan = runnablePlan(welcome.plan, gpu.adapter);
+    const portable = welcome.shape.precision === 'portable';
+    const plan = (portable ? withOwnKernels : runnablePlan)(welcome.plan, gpu.adapter);
     if (welcome.shape.precision === 'f16' && !gpu.has('shader-f16'))
       throw new LantrainError(
         'LT_CLUSTER_WORKER',
@@ -142,7 +143,7 @@ export class Worker {
     if (welcome.buckets !== buckets.length + 1)
       throw malformed(`${welcome.buckets} buckets for a model of ${buckets.length} and the loss`);
     onNote?.({ note: 'welcome', worker: welcome.worker, step: welcome.step });
-    if (plan !== welcome.plan) onNote?.({ note: 'own-kernels' });
+    if (plan !== welcome.plan && !portable) onNote?.({ note: 'own-kernels' });
     const engine = await engines.get({ ...welcome, plan }, (done, total) =>
       onNote?.({ note: 'compiling', done, total }),
     );

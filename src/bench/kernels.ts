@@ -17,7 +17,12 @@ const TIMED_MS = 45_000;
 export async function benchKernels(request: BenchRequest, progress: Progress): Promise<BenchReport> {
   const bench = benchShape(request.preset, request.explicit);
   const gpu = await openGpu(request.adapter);
-  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: request.plan }, gpu), progress);
+  const engine = await benchEngine(
+    gpu,
+    bench,
+    resolvePlan({ plan: request.plan }, gpu, bench.options.precision),
+    progress,
+  );
   const batches = randomBatches(bench);
   // This loads the tokens and compiles the update's kernels.
   await engine.step(batches, 1, bench.options.seed, bench.options.lr);

@@ -36,7 +36,12 @@ interface Measured {
 export async function benchTrain(request: BenchRequest, progress: Progress): Promise<BenchReport> {
   const bench = benchShape(request.preset, request.explicit);
   const gpu = await openGpu(request.adapter);
-  const engine = await benchEngine(gpu, bench, resolvePlan({ plan: request.plan }, gpu), progress);
+  const engine = await benchEngine(
+    gpu,
+    bench,
+    resolvePlan({ plan: request.plan }, gpu, bench.options.precision),
+    progress,
+  );
   const batches = randomBatches(bench);
   const { lr, seed, batch } = bench.options;
   const { stepMs, steps, hostMs, ceilingGflops } = await timeSteps(

@@ -11,7 +11,7 @@ export function endLines(end: EndEvent, verb: string): string[] {
   const counters = Object.entries(cluster?.counters ?? {}).map(([name, count]) => `${name} ${count}`);
   return [
     ...lossLines(end),
-    labelled('digest', `${digest} (plan ${planHash.slice(0, 12)})${exactness}`),
+    labelled('digest', `${digest} (${planHash === null ? 'portable' : `plan ${planHash.slice(0, 12)}`})${exactness}`),
     ...whereLines(end, verb),
     ...workerLines(cluster?.workers ?? []),
     ...(counters.length > 0 ? [labelled('counters', counters.join(', '))] : []),

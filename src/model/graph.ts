@@ -54,7 +54,12 @@ export interface Launches {
 }
 
 /** Launches into `list`, in portable arithmetic or the adapter's. `scratch` is for products that split K or copy operands. */
-export function launchInto(list: Pick<DispatchList, 'add'>, plan: Plan, portable: boolean, scratch?: View): Launches {
+export function launchInto(
+  list: Pick<DispatchList, 'add'>,
+  plan: Pick<Plan, 'matmul'>,
+  portable: boolean,
+  scratch?: View,
+): Launches {
   const launched = portable ? { add: (dispatch: Dispatch) => list.add(portably(dispatch)) } : list;
   return {
     add: (dispatch) => launched.add(dispatch),

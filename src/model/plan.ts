@@ -6,20 +6,25 @@ import { defaultMatmulTable, type MatmulTable, matmulKernel } from './matmul-pla
 /** The version of the format of plans. Plans of another version cannot run. */
 export const PLAN_VERSION = 2;
 
+/** How large tensors are cut. The bits of every run depend on it. */
+export interface PlanCuts extends LayoutLimits {
+  /** Largest number of logits held at once: the head works in chunks of rows. */
+  readonly logitsValues: number;
+}
+
 /**
  * Which kernel variants run, and how large tensors are cut: all that decides the order of float operations, apart from the
  * shape. A run's plan is fixed once and kept in its configuration. It never depends on a later timing or on an adapter's
- * limits.
+ * limits. In portable arithmetic all variants have one order, so only the cuts are fixed, and each adapter runs its own
+ * variants.
  */
-export interface Plan extends LayoutLimits {
+export interface Plan extends PlanCuts {
   readonly version: typeof PLAN_VERSION;
   readonly matmul: MatmulTable;
   readonly attention: AttentionVariant;
   /** Threads that share a row in LayerNorm and softmax, and rows that share a workgroup. */
   readonly rowLanes: number;
   readonly rowsPerGroup: number;
-  /** Largest number of logits held at once: the head works in chunks of rows. */
-  readonly logitsValues: number;
   /** Rows of one chunk in sums over rows. */
   readonly columnRows: number;
 }
@@ -46,12 +51,18 @@ export function missingFor(plan: Plan, adapter: AdapterDescription): string | un
   return missing === undefined ? undefined : `subgroups of ${missing}`;
 }
 
-/**
- * `plan` where the adapter can run it. Otherwise the adapter's default kernels in the plan's layout: the same buffers and
- * chunks, but other bits.
- */
-export function runnablePlan(plan: Plan, adapter: AdapterDescription): Plan {
-  if (missingFor(plan, adapter) === undefined) return plan;
+/** The part of a plan that the bits of a portable run depend on. */
+export function cutsOf({ windowValues, slabValues, logitsValues }: Plan): PlanCuts {
+  return { windowValues, slabValues, logitsValues };
+}
+
+/** The adapter's default kernels, with the cuts and chunks of `plan`. Only portable arithmetic keeps its bits. */
+export function withOwnKernels(plan: Plan, adapter: AdapterDescription): Plan {
   const { matmul, attention, rowLanes, rowsPerGroup } = defaultPlan(adapter);
   return { ...plan, matmul, attention, rowLanes, rowsPerGroup };
+}
+
+/** `plan` where the adapter can run it. Otherwise the adapter's default kernels, whose bits differ. */
+export function runnablePlan(plan: Plan, adapter: AdapterDescription): Plan {
+  return missingFor(plan, adapter) === undefined ? plan : withOwnKernels(plan, adapter);
 }

@@ -187,7 +187,8 @@ export interface RunResult {
   /** False where the run was stopped before its last step. */
   readonly complete: boolean;
   /** SHA-256 of the kernel plan, hex. Runs with different plans have different digests. */
-  readonly planHash: string;
+  /** SHA-256 of the plan that the digest belongs to; null in portable arithmetic, whose digest depends on no plan. */
+  readonly planHash: string | null;
   /** Present where the run used a wrong result of a worker. */
   readonly inexact?: InexactRun;
 }

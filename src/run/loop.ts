@@ -138,7 +138,9 @@ export async function runLoop(ready: ReadyRun, ended: (how: Ending) => void): Pr
 
 function resultOf({ run, job }: ReadyRun, { step, digest, complete }: TrainingEnd, { inexact }: RunJournal): RunResult {
   const mark = inexact === undefined ? {} : { inexact: wayBack(run, inexact) };
-  return { path: run.path, step, digest, complete, planHash: planHash(job.config.plan), ...mark };
+  const { options, plan } = job.config;
+  const hash = options.precision === 'portable' ? null : planHash(plan);
+  return { path: run.path, step, digest, complete, planHash: hash, ...mark };
 }
 
 function tellEnd({ tell, job, backend }: ReadyRun, result: RunResult, { workers, mixed, losses }: RunJournal): void {

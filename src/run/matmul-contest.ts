@@ -2,7 +2,8 @@ import type { AdapterDescription, Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
 import { slice, type View } from '../gpu/view.js';
-import { addMatmul } from '../model/matmul.js';
+import { launchInto } from '../model/graph.js';
+import type { MatmulArguments } from '../model/matmul.js';
 import { MATMUL_KERNELS, type ProductShape, rowsOf } from '../model/matmul-kernels.js';
 import {
   always,
@@ -20,7 +21,7 @@ import type { Contest, Examined } from './contest.js';
 
 /**
  * The candidates for a product on this adapter, the most promising first, without `base`. Without `anyBits` only those
- * that can have its bits; without `longShots` only those that are likely to be fast.
+ * that can have its bits, which in portable arithmetic are all; without `longShots` only those that are likely to be fast.
  */
 export function matmulCandidates(
   adapter: AdapterDescription,
@@ -29,6 +30,8 @@ export function matmulCandidates(
   anyBits: boolean,
   longShots = true,
 ): MatmulVariant[] {
+  // In portable arithmetic all kernels have the same bits.
+  const anyOrder = anyBits || product.portable === true;
   const isSubgroup = (v: MatmulVariant) => matmulKernel(v).subgroupSize !== undefined;
   // The same split of K gives the same bits.
   const isFitted = base.endsWith('/kfit');
@@ -39,13 +42,13 @@ export function matmulCandidates(
     const { subgroupSize } = matmulKernel(variant);
     // On software adapters tiles are far slower and take long to compile: one of each kind is enough.
     if (adapter.software && subgroupSize === undefined)
-      return anyBits && (longShots || !hasLongShots(adapter)) && /^(tile64x64|register4x4)(\/kfit)?$/.test(variant);
+      return anyOrder && (longShots || !hasLongShots(adapter)) && /^(tile64x64|register4x4)(\/kfit)?$/.test(variant);
     return subgroupSize === undefined || subgroupSize === adapter.subgroupSize;
   });
   const isSplit = splitOf(base, product).splitK > 1;
   // All products of a class share a winner, and some may be split and some not: kernels with the same split serve all.
-  if (!anyBits && isFitted) return runs.filter((v) => matmulKernel(v).canSplitK);
-  if (!anyBits) return isSplit ? [] : runs;
+  if (!anyOrder && isFitted) return runs.filter((v) => matmulKernel(v).canSplitK);
+  if (!anyOrder) return isSplit ? [] : runs;
   if (adapter.software) return runs;
   const tiles = Math.ceil(rowsOf(product) / 64) * Math.ceil(product.n / 64);
   // Subgroup kernels are made for software. Larger tiles load less. Stacked weight gradients are not split.
@@ -121,7 +124,7 @@ export class MatmulContest implements Contest {
     private readonly views: readonly View[],
     private readonly a: View,
     private readonly b: View,
-    private readonly output: Parameters<typeof addMatmul>[2]['output'],
+    private readonly output: MatmulArguments['output'],
     private readonly scratch: View | undefined,
   ) {
     this.name = shapeClass(product);
@@ -223,14 +226,15 @@ export class MatmulContest implements Contest {
   async #compute(variant: MatmulVariant, rows: number): Promise<Uint32Array> {
     const { gpu } = this.kernels;
     const { product } = this;
-    const { layout, n, k, lda, ldb } = product;
+    const { layout, n, k, lda, ldb, portable = false } = product;
     // Rows of a stack of NN or NT products equal those of one product with as many rows.
     const isWhole = rows === rowsOf(product);
     const stack = isWhole || layout === 'TN' ? product.stack : 1;
     const m = isWhole ? product.m : rows;
     const list = new DispatchList();
     const { a, b, output, scratch } = this;
-    addMatmul(list, always(variant), { layout, m, n, k, stack, a, lda, b, ldb, output, scratch });
+    const launches = launchInto(list, { matmul: always(variant) }, portable, scratch);
+    launches.matmul({ layout, m, n, k, stack, a, lda, b, ldb, output });
     await list.prepare(this.kernels);
     const outputs = output.kind === 'store' ? [output.c] : [output.low, output.high, output.status];
     clear(gpu, outputs);

@@ -5,7 +5,8 @@ import { reason } from '../files/files.js';
 import { readRegular } from '../files/regular-file.js';
 import { adapterTitle, type Gpu } from '../gpu/device.js';
 import type { ModelConfig } from '../model/config.js';
-import { defaultPlan, missingFor, type Plan } from '../model/plan.js';
+import { defaultPlan, missingFor, type Plan, withOwnKernels } from '../model/plan.js';
+import type { Precision } from '../model/precision.js';
 import type { BatchShape } from '../model/shape.js';
 import { pasteable } from '../node/invocation.js';
 import { loadShaders } from '../node/shaders.js';
@@ -42,12 +43,17 @@ export function checkTuning({ tune: asked, plan, saved }: PlanSources): void {
 }
 
 /**
- * The plan asked for, the resumed run's, or the adapter's own. Throws LT_USAGE_OPTION where a file holds no plan,
+ * The plan asked for, the resumed run's, or the adapter's own; a portable run takes the adapter's own kernels. Throws LT_USAGE_OPTION where a file holds no plan,
  * LT_RUN_MISMATCH where this adapter cannot run the plan.
  */
-export function resolvePlan({ plan, saved }: Pick<PlanSources, 'plan' | 'saved'>, gpu: Gpu): Plan {
+export function resolvePlan(
+  { plan, saved }: Pick<PlanSources, 'plan' | 'saved'>,
+  gpu: Gpu,
+  precision: Precision,
+): Plan {
   const own = defaultPlan(gpu.adapter);
   let chosen = plan === 'auto' ? own : (saved?.plan ?? own);
+  if (plan === undefined && precision === 'portable') chosen = withOwnKernels(chosen, gpu.adapter);
   if (plan !== undefined && plan !== 'auto') {
     let json: unknown;
     try {
@@ -72,7 +78,7 @@ export function resolvePlan({ plan, saved }: Pick<PlanSources, 'plan' | 'saved'>
   if (missing !== undefined)
     throw new LantrainError(
       'LT_RUN_MISMATCH',
-      `the plan needs ${missing}, which ${adapterTitle(gpu.adapter)} has not; --plan auto takes this adapter's own plan, whose bits differ`,
+      `the plan needs ${missing}, which ${adapterTitle(gpu.adapter)} has not; --plan auto takes this adapter's own plan${precision === 'portable' ? '' : ', whose bits differ'}`,
     );
   return chosen;
 }

@@ -116,7 +116,7 @@ async function kernelsAndMemory(
   options: TrainOptions,
 ): Promise<Pick<TrainingJob, 'plan' | 'shape' | 'budget'> & { readonly base: Plan }> {
   const { alone, audits = false, tell } = request;
-  const base = resolvePlan(request, gpu);
+  const base = resolvePlan(request, gpu, options.precision);
   const single = microBatchShape({ model, options });
   checkPrecision(gpu, single, model.width);
   const shape = alone ? stackedShape(gpu, model, single, base, options) : single;

@@ -28,7 +28,7 @@ export function settingsOf(config: RunConfig): [string, string][] {
     ['Weights', config.init === undefined ? `drawn as ${o.weights}` : `from ${basename(config.init)}`],
     ['Seed', `${o.seed}${o.shuffle ? ', shuffled' : ', in order'}`],
     ['Data SHA-256', config.data.hash],
-    ['Plan', planHash(config.plan)],
+    ['Arithmetic', o.precision === 'portable' ? 'portable' : `${o.precision}, plan ${planHash(config.plan)}`],
     ['Adapter', config.adapter],
     ['lantrain', config.version],
   ];

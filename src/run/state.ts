@@ -42,7 +42,7 @@ export async function checkResume({ run, saved }: Resumed, job: TrainingJob, tel
   checkIdentity(run.path, identityOf(saved), identityOf(wanted));
   const { found, warnings } = await run.latest(progressing(tell, 'checking the checkpoint'));
   for (const warning of warnings) note(warning);
-  if (saved.adapter !== gpu.adapter.driver)
+  if (saved.adapter !== gpu.adapter.driver && saved.options.precision !== 'portable')
     note(
       `this run began on ${saved.adapter} and goes on on ${gpu.adapter.driver}: unless both compute the same bits, its digest will differ from an undisturbed run's`,
     );

@@ -71,7 +71,7 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
   const cache = openCache(gpu, shaders, onNote);
   const products = matmulClasses(trainingProducts(model, shape, plan));
   const keyOf = (product: Product) =>
-    `${shapeClass(product)}${times(product)} ${variantFor(plan.matmul, product)} ${anyBits ? 'any bits' : 'equal bits'}`;
+    `${shapeClass(product)}${times(product)} ${variantFor(plan.matmul, product)} ${product.portable ? 'portable' : anyBits ? 'any bits' : 'equal bits'}`;
   const isContested = (product: Product) => {
     const base = variantFor(plan.matmul, product);
     return matmulCandidates(gpu.adapter, product, base, anyBits).length > 0;
@@ -106,7 +106,7 @@ export async function tune(request: TuningRequest): Promise<{ readonly plan: Pla
     .filter((product) => keyOf(product) in cache.contests)
     .map((product): Tuned => {
       const entries = cache.contests[keyOf(product)];
-      return { product, entries, winner: winnerOf(entries, anyBits) };
+      return { product, entries, winner: winnerOf(entries, anyBits && !product.portable) };
     });
   const winners = new Map<string, MatmulVariant>();
   for (const { product, entries, winner } of tuned) {

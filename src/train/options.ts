@@ -21,8 +21,9 @@ const positive = z.number().positive();
 
 interface TrainFacts<Value> extends OptionFacts<Value> {
   readonly default: Value;
-  /** Whether configurations of older versions lack it; such runs had the default. */
+  /** Whether configurations of older versions lack it; such runs had the default, or `before`. */
   readonly isLater?: boolean;
+  readonly before?: Value;
 }
 
 interface TrainPlace extends OptionPlace {
@@ -172,8 +173,9 @@ export const TRAIN_OPTIONS = {
   }),
   precision: computing(z.enum(PRECISIONS), {
     value: '<type>',
-    help: 'f32, or f16: products and attention read float16, sums stay float32',
+    help: 'portable: the same bits on every adapter; f32: float32 as the driver computes it; f16: products and attention read float16',
     default: 'f32',
+    before: 'f32',
     changesBits: true,
     isLater: true,
   }),
@@ -232,7 +234,7 @@ function byName<T>(value: (row: TrainRow) => T): Record<string, T> {
 }
 
 export const TrainOptionsSchema = z.object(
-  byName(({ schema, isLater, default: value }) => (isLater ? schema.default(value) : schema)) as {
+  byName(({ schema, isLater, default: value, before = value }) => (isLater ? schema.default(before) : schema)) as {
     [K in TrainOptionName]: Rows[K]['schema'];
   },
 );

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { ATTENTION_VARIANTS } from '../model/attention.js';
 import { BOUNDS, ModelSchema, upTo } from '../model/config.js';
 import { EVERY_PRODUCT, isMatmulVariant, MATMUL_PATTERN } from '../model/matmul-plan.js';
-import { PLAN_VERSION, type Plan } from '../model/plan.js';
+import { cutsOf, PLAN_VERSION, type Plan } from '../model/plan.js';
 import { TRAIN_OPTION_NAMES, TRAIN_OPTIONS, TrainOptionsSchema } from './options.js';
 
 /** Beyond the workgroups and buffers of any adapter. */
@@ -60,11 +60,12 @@ export type RunConfig = z.infer<typeof RunConfigSchema>;
 
 /**
  * What must stay the same when a run is resumed: the model, the data, the plan and every option that changes bits. The number
- * of steps belongs to it only where the learning rate depends on it.
+ * of steps belongs to it only where the learning rate depends on it, and of the plan of a portable run only the cuts.
  */
 export function identityOf(config: RunConfig): Record<string, unknown> {
   const bound = TRAIN_OPTION_NAMES.filter((name) => TRAIN_OPTIONS[name].changesBits);
   const options = Object.fromEntries(bound.map((name) => [name, config.options[name]]));
   const steps = config.options.schedule === 'constant' ? {} : { totalSteps: config.totalSteps };
-  return { model: config.model, data: config.data.hash, options, plan: config.plan, ...steps };
+  const plan = config.options.precision === 'portable' ? cutsOf(config.plan) : config.plan;
+  return { model: config.model, data: config.data.hash, options, plan, ...steps };
 }
