@@ -1,0 +1,247 @@
+import { digestState, type StatePart } from '../../../src/checkpoint/digest.js';
+import type { ModelConfig } from '../../../src/model/config.js';
+import { Site } from '../../../src/model/dropout.js';
+import type { MicroBatch } from '../../../src/model/gpt.js';
+import { ParameterLayout } from '../../../src/model/layout.js';
+import { type Parameter, parameters } from '../../../src/model/parameters.js';
+import { type AdamWSettings, clipScaleOf } from '../../../src/train/optimizer.js';
+import { deriveKey, Stream } from '../../../src/util/random.js';
+import { fromFixedPoint, toFixedPoint } from '../fixed-point.js';
+import { dropoutFactors } from '../operations.js';
+import { attention, attentionGradient } from './attention.js';
+import { adamW, squares } from './optimizer.js';
+import { type Epilogue, product, stored, storedGelu } from './products.js';
+import {
+  columnSums,
+  crossEntropy,
+  embedding,
+  embeddingBackward,
+  layerNorm,
+  layerNormBackward,
+  type Statistics,
+} from './rows.js';
+
+/*
+ * Whole training steps in portable arithmetic, in plain TypeScript: the specification that every adapter is held against. It
+ * follows src/model/spine.ts line by line. Slow, for models of a few thousand parameters: no windows of large tensors, and a
+ * micro-batch's logits in one chunk.
+ */
+
+export interface ReferenceOptions {
+  readonly adamw: AdamWSettings;
+  /** Largest norm of the gradient; 0 does not clip. */
+  readonly clip: number;
+  /** Probability that a value is dropped. */
+  readonly dropout: number;
+  readonly seed: number;
+}
+
+type Tensors = ReadonlyMap<string, Float32Array>;
+
+interface LayerRecord {
+  readonly norm1: Float32Array;
+  readonly stats1: Statistics;
+  readonly qkv: Float32Array;
+  readonly attended: Float32Array;
+  readonly logsumexp: Float32Array;
+  readonly middle: Float32Array;
+  readonly norm2: Float32Array;
+  readonly stats2: Statistics;
+  readonly hidden: Float32Array;
+  readonly gelu: Float32Array;
+}
+
+export class ReferenceTraining {
+  readonly list: readonly Parameter[];
+  readonly state: Readonly<Record<StatePart, Tensors>>;
+  #sums = new Map<string, BigInt64Array>();
+
+  /** `weights`: the tensors to start from, by name. */
+  constructor(
+    readonly config: ModelConfig,
+    weights: Tensors,
+    readonly options: ReferenceOptions,
+  ) {
+    this.list = parameters(config);
+    const zeros = () => new Map(this.list.map(({ name, size }) => [name, new Float32Array(size)]));
+    this.state = { weights: new Map([...weights].map(([name, values]) => [name, values.slice()])), m: zeros(), v: zeros() };
+  }
+
+  /** Takes update number `step` (1 is the first). Returns the mean loss of the global batch. */
+  step(batches: readonly MicroBatch[], step: number, learningRate: number): number {
+    const { adamw, clip } = this.options;
+    this.#sums = new Map(this.list.map(({ name, size }) => [name, new BigInt64Array(size)]));
+    const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
+    let loss = 0n;
+    for (const batch of batches)
+      for (const value of this.#microBatch(batch, step, Math.fround(1 / tokens))) loss += toFixedPoint(value);
+    const gradients = new Map([...this.#sums].map(([name, sums]) => [name, Float32Array.from(sums, fromFixedPoint)]));
+    const norm = Math.sqrt(this.#squares(gradients));
+    for (const parameter of this.list) {
+      const { name, kind } = parameter;
+      const part = (of: StatePart) => this.state[of].get(name) as Float32Array;
+      const decays = adamw.decay === 'all' || kind === 'matrix' || kind === 'embedding';
+      adamW({ weights: part('weights'), m: part('m'), v: part('v') }, gradients.get(name) as Float32Array, {
+        ...adamw,
+        step,
+        learningRate,
+        clipScale: clipScaleOf(clip, norm),
+        decays,
+      });
+    }
+    return (Number(loss) * 2 ** -40) / tokens;
+  }
+
+  /** The digest of the state after `step` updates. */
+  digest(step: number): Promise<string> {
+    return digestState(this.config, step, (part, name) => this.state[part].get(name) as Float32Array);
+  }
+
+  /** The sum of all squares, in float64 over chunks of the flat array (src/model/layout.ts), gaps included. */
+  #squares(gradients: Tensors): number {
+    const layout = new ParameterLayout(this.config);
+    let sum = 0;
+    for (const [slab, size] of layout.slabSizes.entries()) {
+      const flat = new Float32Array(size);
+      for (const piece of layout.pieces)
+        if (piece.slab === slab) flat.set(gradients.get(piece.parameter.name) as Float32Array, piece.offset);
+      for (const chunk of squares(flat)) sum += chunk;
+    }
+    return sum;
+  }
+
+  #weight(name: string): Float32Array {
+    return this.state.weights.get(name) as Float32Array;
+  }
+
+  #add(name: string, gradient: Float32Array): void {
+    const sums = this.#sums.get(name) as BigInt64Array;
+    for (const [i, value] of gradient.entries()) sums[i] += toFixedPoint(value);
+  }
+
+  /** The factors of a dropout site for a micro-batch, `places` values a sequence. */
+  #factors(batch: MicroBatch, step: number, site: number, places: number): Float32Array | undefined {
+    const { dropout, seed } = this.options;
+    if (dropout === 0) return undefined;
+    const key = deriveKey(seed, Stream.dropout, step, site);
+    const sequences = batch.tokens.length / this.config.context;
+    return Float32Array.from(dropoutFactors(key, dropout, batch.firstSlot, sequences, places));
+  }
+
+  #linear(name: string, x: Float32Array, epilogue: Omit<Epilogue, 'bias'> = {}): Float32Array {
+    const { acc, n, bias } = this.#product(name, x);
+    return stored(acc, n, { ...epilogue, bias });
+  }
+
+  #product(name: string, x: Float32Array) {
+    const [k, n] = this.list.find((p) => p.name === `${name}.weight`)?.shape as readonly number[];
+    const acc = product({ layout: 'NN', m: x.length / k, n, k, a: x, b: this.#weight(`${name}.weight`) });
+    return { acc, n, bias: this.state.weights.get(`${name}.bias`) };
+  }
+
+  /** Adds the gradients of the layer; returns that of its input. */
+  #linearGradient(name: string, x: Float32Array, dy: Float32Array, epilogue: Epilogue = {}): Float32Array {
+    const [k, n] = this.list.find((p) => p.name === `${name}.weight`)?.shape as readonly number[];
+    const m = x.length / k;
+    this.#add(`${name}.weight`, product({ layout: 'TN', m: k, n, k: m, a: x, b: dy }));
+    if (this.state.weights.has(`${name}.bias`)) this.#add(`${name}.bias`, columnSums(dy, n));
+    return stored(product({ layout: 'NT', m, n: k, k: n, a: dy, b: this.#weight(`${name}.weight`) }), k, epilogue);
+  }
+
+  #normGradient(
+    name: string,
+    v: { x: Float32Array; statistics: Statistics; dy: Float32Array; residual?: Float32Array; factors?: Float32Array },
+  ) {
+    const gain = this.#weight(`${name}.weight`);
+    const back = layerNormBackward({ ...v, gain, C: this.config.width });
+    this.#add(`${name}.weight`, back.dGain);
+    this.#add(`${name}.bias`, back.dBias);
+    return back;
+  }
+
+  /** Adds the gradients of a micro-batch; returns the losses of its tokens. `scale`: the factor of each loss. */
+  #microBatch(batch: MicroBatch, step: number, scale: number): Float32Array {
+    const { width: C, context: T, heads, layers, vocabSize: V, tie } = this.config;
+    const { tokens, targets } = batch;
+    const shape = { batch: tokens.length / T, context: T, heads, headSize: C / heads };
+    const factors = (site: number, places = T * C) => this.#factors(batch, step, site, places);
+    const norm = (name: string, x: Float32Array) => {
+      const { y, ...statistics } = layerNorm(x, this.#weight(`${name}.weight`), this.#weight(`${name}.bias`), C);
+      return { y, statistics };
+    };
+
+    const x = [
+      embedding(tokens, this.#weight('wte.weight'), this.#weight('wpe.weight'), { T, C }, factors(Site.embedding)),
+    ];
+    const records: LayerRecord[] = [];
+    for (let l = 0; l < layers; l++) {
+      const h = `h.${l}`;
+      const first = norm(`${h}.ln_1`, x[l]);
+      const qkv = this.#linear(`${h}.attn.c_attn`, first.y, { rounds: true });
+      const { out, logsumexp } = attention(shape, qkv, factors(Site.attention(l), heads * T * T));
+      const middle = this.#linear(`${h}.attn.c_proj`, out, {
+        factors: factors(Site.attentionProjection(l)),
+        residual: x[l],
+      });
+      const second = norm(`${h}.ln_2`, middle);
+      const { acc, n, bias } = this.#product(`${h}.mlp.c_fc`, second.y);
+      const { hidden, gelu } = storedGelu(acc, n, bias);
+      x.push(this.#linear(`${h}.mlp.c_proj`, gelu, { factors: factors(Site.feedForward(l)), residual: middle }));
+      records.push({
+        norm1: first.y,
+        stats1: first.statistics,
+        qkv,
+        attended: out,
+        logsumexp,
+        middle,
+        norm2: second.y,
+        stats2: second.statistics,
+        hidden,
+        gelu,
+      });
+    }
+    const last = norm('ln_f', x[layers]);
+
+    const head = tie ? 'wte.weight' : 'lm_head.weight';
+    const rows = tokens.length;
+    const logits = stored(product({ layout: 'NT', m: rows, n: V, k: C, a: last.y, b: this.#weight(head) }), V, {});
+    const { losses, gradient } = crossEntropy(logits, V, V, targets, scale);
+    const dFinal = stored(product({ layout: 'NN', m: rows, n: C, k: V, a: gradient, b: this.#weight(head) }), C, {});
+    this.#add(head, product({ layout: 'TN', m: V, n: C, k: rows, a: gradient, b: last.y }));
+
+    let { dx, dropped } = this.#normGradient('ln_f', {
+      x: x[layers],
+      statistics: last.statistics,
+      dy: dFinal,
+      factors: factors(Site.feedForward(layers - 1)),
+    });
+    for (let l = layers - 1; l >= 0; l--) {
+      const h = `h.${l}`;
+      const r = records[l];
+      const dHidden = this.#linearGradient(`${h}.mlp.c_proj`, r.gelu, dropped, { geluGradient: r.hidden, rounds: true });
+      const dNorm2 = this.#linearGradient(`${h}.mlp.c_fc`, r.norm2, dHidden);
+      ({ dx, dropped } = this.#normGradient(`${h}.ln_2`, {
+        x: r.middle,
+        statistics: r.stats2,
+        dy: dNorm2,
+        residual: dx,
+        factors: factors(Site.attentionProjection(l)),
+      }));
+      const dAttention = this.#linearGradient(`${h}.attn.c_proj`, r.attended, dropped, { rounds: true });
+      const views = { qkv: r.qkv, out: r.attended, logsumexp: r.logsumexp, outGradient: dAttention };
+      const { qkvGradient } = attentionGradient(shape, views, factors(Site.attention(l), heads * T * T));
+      const dNorm1 = this.#linearGradient(`${h}.attn.c_attn`, r.norm1, qkvGradient);
+      ({ dx, dropped } = this.#normGradient(`${h}.ln_1`, {
+        x: x[l],
+        statistics: r.stats1,
+        dy: dNorm1,
+        residual: dx,
+        factors: factors(l > 0 ? Site.feedForward(l - 1) : Site.embedding),
+      }));
+    }
+    const { dWte, dWpe } = embeddingBackward(tokens, dropped, { T, C, V });
+    this.#add('wte.weight', dWte);
+    this.#add('wpe.weight', dWpe);
+    return losses;
+  }
+}

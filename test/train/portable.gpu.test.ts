@@ -1,0 +1,78 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { Gpu } from '../../src/gpu/device.js';
+import type { ModelConfig } from '../../src/model/config.js';
+import type { MicroBatch } from '../../src/model/gpt.js';
+import { freshTensor } from '../../src/model/initialize.js';
+import { parameters } from '../../src/model/parameters.js';
+import { defaultPlan } from '../../src/model/plan.js';
+import { loadShaders } from '../../src/node/shaders.js';
+import { Engine } from '../../src/train/engine.js';
+import { threefry } from '../../src/util/random.js';
+import { GpuHarness } from '../gpu/harness.js';
+import { type ReferenceOptions, ReferenceTraining } from '../reference/portable/train.js';
+import { engineDigest } from './values.js';
+
+let gpu: Gpu;
+beforeAll(async () => {
+  gpu = (await GpuHarness.open()).gpu;
+});
+
+const MODEL: ModelConfig = {
+  vocabSize: 37,
+  context: 8,
+  width: 16,
+  layers: 2,
+  heads: 2,
+  tie: false,
+  qkvBias: true,
+};
+const OPTIONS: ReferenceOptions = {
+  adamw: { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' },
+  clip: 0.5,
+  dropout: 0.1,
+  seed: 11,
+};
+const STEPS = 3;
+const LEARNING_RATE = 1e-2;
+const SEQUENCES = 2;
+
+/** The micro-batches of a step: two of two sequences each. */
+function batchesOf(step: number, model: ModelConfig): MicroBatch[] {
+  const ids = (slot: number, c1: number) =>
+    Uint32Array.from({ length: SEQUENCES * model.context }, (_, i) => threefry([step, slot], i, c1)[0] % model.vocabSize);
+  return [0, SEQUENCES].map((firstSlot) => ({ tokens: ids(firstSlot, 0), targets: ids(firstSlot, 1), firstSlot }));
+}
+
+/** Untied with dropout and clipping; tied without. Digests of the reference. */
+const RUNS = [
+  { name: 'untied, with dropout and clipping', model: MODEL, options: OPTIONS, digest: '' },
+  { name: 'tied, without either', model: { ...MODEL, tie: true }, options: { ...OPTIONS, dropout: 0, clip: 0 }, digest: '' },
+] as const;
+
+function freshWeights(model: ModelConfig, seed: number): Map<string, Float32Array> {
+  return new Map(parameters(model).map((p, i) => [p.name, freshTensor(model, p, i, 'pytorch', seed, 'portable')]));
+}
+
+describe.each(RUNS)('a small run in portable arithmetic: $name', ({ model, options, digest }) => {
+  test('plain TypeScript and this adapter end with the digest that every adapter gives', async () => {
+    const weights = freshWeights(model, options.seed);
+    const reference = new ReferenceTraining(model, weights, options);
+    const { adamw, clip, dropout, seed } = options;
+    const engine = await Engine.create(gpu, loadShaders(), {
+      model,
+      shape: { batch: SEQUENCES, context: model.context, dropout, precision: 'portable' },
+      plan: defaultPlan(gpu.adapter),
+      adamw,
+      clip,
+    });
+    for (const [name, values] of weights) engine.optimizer.weights.write(gpu, name, values);
+    for (let step = 1; step <= STEPS; step++) {
+      const batches = batchesOf(step, model);
+      const want = reference.step(batches, step, LEARNING_RATE);
+      const { loss } = await engine.step(batches, step, seed, LEARNING_RATE);
+      expect(loss, `loss of step ${step}`).toBe(want);
+    }
+    expect(await engineDigest(engine, STEPS)).toBe(await reference.digest(STEPS));
+    expect(await reference.digest(STEPS)).toBe(digest);
+  });
+});
