@@ -11,6 +11,7 @@
 // CLEAR the pass also sets the sums to zero, because the next step adds to them.
 // weights, m, v, low, high [n], n any multiple of 64; squares: one value for each chunk; decayBits: one bit for
 // each block of 64 values.
+//! import arithmetic
 //! import fixed_point
 //! import squares
 
@@ -49,16 +50,17 @@ fn updateAt(i: u32, decaying: vec2u) -> vec4f {
     low[i] = vec4u();
     high[i] = vec4u();
   }
-  let g = step.clipScale * gradient;
+  let g = settle4(step.clipScale * gradient);
   let block = i / 16u % 64u;
   let decays = ((select(decaying.x, decaying.y, block >= 32u) >> (block % 32u)) & 1u) == 1u;
-  let w = weights[i] * select(1.0, step.decayFactor, decays);
+  let w = settle4(weights[i] * select(1.0, step.decayFactor, decays));
   let before = m[i];
-  let nextM = before + (g - before) * step.oneMinusBeta1;
-  let nextV = v[i] * step.beta2 + g * g * step.oneMinusBeta2;
+  let nextM = settle4(before + settle4(keep4(g - before) * step.oneMinusBeta1));
+  let nextV = settle4(settle4(v[i] * step.beta2) + settle4(settle4(g * g) * step.oneMinusBeta2));
+  let denominator = keep4(settle4(squareRoot4(nextV) * step.inverseSqrtCorrection2) + step.epsilon);
   m[i] = nextM;
   v[i] = nextV;
-  weights[i] = w - step.stepSize * (nextM / (sqrt(nextV) * step.inverseSqrtCorrection2 + step.epsilon));
+  weights[i] = settle4(w - settle4(step.stepSize * quotient4(nextM, denominator)));
   return gradient;
 }
 
@@ -71,7 +73,7 @@ fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) 
   if (CHUNK_THREADS == CHUNK_LANES) {
     for (var i = begin + thread; i < end; i += CHUNK_LANES) {
       let gradient = updateAt(i, decaying);
-      own += gradient * gradient;
+      own = keep4(own + settle4(gradient * gradient));
     }
   } else {
     for (var at = begin; at < begin + CHUNK_VECTORS; at += STAGE_VECTORS) {

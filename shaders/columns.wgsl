@@ -1,3 +1,4 @@
+//! import arithmetic
 //! import extent
 //! import fixed_point
 //! import loops
@@ -58,7 +59,7 @@ fn add4(at: u32, n: u32, values: vec4f, accumulate: bool) {
 }
 
 fn plus(a: Sums, b: Sums) -> Sums {
-  return Sums(a.gain + b.gain, a.bias + b.bias);
+  return Sums(keep4(a.gain + b.gain), keep4(a.bias + b.bias));
 }
 
 // The number of chunks of a micro-batch, and of the stack.
@@ -121,7 +122,7 @@ fn bias(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   for (var first = 0u; first < chunks(); first += SLICES) {
     let rows = rowsOf(first + local.y);
     var own = Sums();
-    for (var at = rows.x * N + column; at < rows.y * N; at += N) { own.bias += dy4(at); }
+    for (var at = rows.x * N + column; at < rows.y * N; at += N) { own.bias = keep4(own.bias + dy4(at)); }
     sum = inOrder(sum, own, first, n, local, false);
   }
 }
@@ -137,8 +138,8 @@ fn norm(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     for (var row = rows.x; row < rows.y; row++) {
       let meanRstd = stats[row];
       let d = dy4(row * N + column);
-      own.gain += d * (x4(row * N + column) - meanRstd.x) * meanRstd.y;
-      own.bias += d;
+      own.gain = keep4(own.gain + settle4(settle4(d * keep4(x4(row * N + column) - meanRstd.x)) * meanRstd.y));
+      own.bias = keep4(own.bias + d);
     }
     sum = inOrder(sum, own, first, n, local, true);
   }

@@ -7,20 +7,22 @@
 // logits [R, STRIDE], R = extent.rows, columns V and up are padding; targets, losses [R]; total [2] = low, high.
 // scale = 1 / (tokens of the global batch), times the loss scale in mixed precision.
 //
-// LANES and ROWS as in layernorm.wgsl. A lane takes columns by vec4s, and the last few one by one. It keeps its own running
-// maximum and sum (online softmax), so that the row is read twice, not three times. Loops begin at the row, as in
-// layernorm.wgsl.
+// LANES and ROWS as in layernorm.wgsl. A lane takes columns by vec4s, and the last few one by one. softmax.wgsl reads a row
+// once for its maximum and its sum, softmax_portable.wgsl twice. Loops begin at the row, as in layernorm.wgsl. Portable
+// arithmetic stores gradients rounded.
 // A driver may turn a NaN in max and exp into anything (SwiftShader: something finite). So the bits of the largest magnitude
 // are kept as well, and become the loss where they are not finite.
+//! import arithmetic
 //! import extent
 //! import fixed_point
+//! import softmax  //! portable: //! import softmax_portable
 
 override V: u32 = 16u;
 override STRIDE: u32 = 64u;
 override LANES: u32 = 1u;
 override ROWS: u32 = 8u;
 const IGNORED = 0xffffffffu;
-const LOWEST = -3.4e38;
+const LOWEST = -3.4e38;  // where a maximum begins
 
 struct Scale { scale: f32 }
 
@@ -32,59 +34,19 @@ struct Scale { scale: f32 }
 @group(0) @binding(5) var<storage, read_write> total: array<u32>;
 @group(0) @binding(6) var<storage, read_write> status: atomic<u32>;
 
-// (maximum, sum of exp(x - maximum)) of each lane, and the bits of its largest magnitude.
-var<workgroup> partial: array<vec2f, LANES * ROWS>;
-var<workgroup> largest: array<u32, LANES * ROWS>;
-
-struct Softmax { sum: vec2f, largest: u32 }
+// Of a row. What its two numbers are is for softmax.wgsl and softmax_portable.wgsl to say.
+struct Softmax {
+  sum: vec2f,
+  largest: u32,  // the bits of the largest magnitude
+}
 
 fn magnitudes(v: vec4f) -> vec4u { return bitcast<vec4u>(v) & vec4u(0x7fffffffu); }
-
-fn merge(a: vec2f, b: vec2f) -> vec2f {
-  let m = max(a.x, b.x);
-  return vec2f(m, a.y * exp(a.x - m) + b.y * exp(b.x - m));
-}
-
-// The softmax of the row whose first logit is `base`, a multiple of 4.
-fn rowSoftmax(base: u32, lane: u32, local: u32) -> Softmax {
-  var own = vec2f(LOWEST, 0.0);
-  var bits = vec4u();
-  // Eight values share one rescaling of the sum.
-  let whole = base / 4u + V / (8u * LANES) * 2u * LANES;
-  for (var i = base / 4u + lane; i < whole; i += 2u * LANES) {
-    let a = logits[i];
-    let b = logits[i + LANES];
-    bits = max(bits, max(magnitudes(a), magnitudes(b)));
-    let highest = max(a, b);
-    let m = max(own.x, max(max(highest.x, highest.y), max(highest.z, highest.w)));
-    let e = exp(a - m) + exp(b - m);
-    own = vec2f(m, own.y * exp(own.x - m) + (e.x + e.y) + (e.z + e.w));
-  }
-  for (var at = 4u * whole + lane; at < base + V; at += LANES) {
-    let x = logits[at / 4u][at % 4u];
-    bits = max(bits, magnitudes(vec4f(x)));
-    own = merge(own, vec2f(x, 1.0));
-  }
-  let most = max(max(bits.x, bits.y), max(bits.z, bits.w));
-  if (LANES == 1u) { return Softmax(own, most); }
-  partial[local] = own;
-  largest[local] = most;
-  for (var half = LANES / 2u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if (lane < half) {
-      partial[local] = merge(partial[local], partial[local + half]);
-      largest[local] = max(largest[local], largest[local + half]);
-    }
-  }
-  workgroupBarrier();
-  return Softmax(partial[local - lane], largest[local - lane]);
-}
 
 fn rowLoss(row: u32, s: Softmax) -> f32 {
   let goal = targets[row];
   if (goal == IGNORED) { return 0.0; }
   let at = row * STRIDE + min(goal, V - 1u);
-  let value = s.sum.x + log(s.sum.y) - logits[at / 4u][at % 4u];
+  let value = lossOf(s, logits[at / 4u][at % 4u]);
   return bitcast<f32>(select(bitcast<u32>(value), s.largest, s.largest >= 0x7f800000u));
 }
 
@@ -111,15 +73,15 @@ fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
   if (index >= extent.rows) { return; }
   if (lane == 0u) { losses[row] = own; }
   let factor = select(scale.scale, 0.0, goal == IGNORED);
-  let inverse = factor / s.sum.y;
+  let inverse = inverseOf(s, factor);
   let target4 = vec4u(base + goal) - vec4u(0u, 1u, 2u, 3u);
   for (var i = base / 4u + lane; i < (base + V) / 4u; i += LANES) {
-    let p = exp(logits[i] - s.sum.x) * inverse;
-    logits[i] = select(p, p - factor, vec4u(4u * i) == target4);
+    let p = settle4(weightOf4(s, logits[i]) * inverse);
+    logits[i] = rounded4(select(p, keep4(p - factor), vec4u(4u * i) == target4));
   }
   for (var at = (base + V) / 4u * 4u + lane; at < base + V; at += LANES) {
-    let p = exp(logits[at / 4u][at % 4u] - s.sum.x) * inverse;
-    logits[at / 4u][at % 4u] = select(p, p - factor, at == base + goal);
+    let p = settle(weightOf(s, logits[at / 4u][at % 4u]) * inverse);
+    logits[at / 4u][at % 4u] = rounded(select(p, keep(p - factor), at == base + goal));
   }
 }
 

@@ -17,6 +17,7 @@
 //   at 1        the U tokens in rising order
 //   at 1 + R    the U starts: token u's rows are those from its start to the next start, or to R
 //   at 1 + 2 R  the R rows sorted by (token, row)
+//! import arithmetic
 //! import extent
 //! import random
 //! import fixed_point
@@ -48,8 +49,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
   let token = tokens[row] - ROW_START;  // wraps to a large number where the token is below the window
   if (c >= C || token >= ROWS) { return; }
   let t = row % T;
-  var value = wte[token * C + c] + wpe[t * C + c];
-  if (DROPOUT) { value *= dropoutFactor(dropoutKey, dropoutKey.firstSlot + row / T, t * C + c); }
+  var value = settle(wte[token * C + c] + wpe[t * C + c]);
+  if (DROPOUT) { value = settle(value * dropoutFactor(dropoutKey, dropoutKey.firstSlot + row / T, t * C + c)); }
   x[row * C + c] = value;
 }
 
@@ -83,7 +84,7 @@ fn tokenGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
       sum = 0.0;
       batchEnd = (row / extent.rows + 1u) * extent.rows;
     }
-    sum += f32(dx[row * C + c]);
+    sum = keep(sum + f32(dx[row * C + c]));
   }
   addToSum(token * C + c, sum, true);
 }
@@ -95,7 +96,7 @@ fn positionGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
   if (c >= C) { return; }
   for (var s = 0u; s < extent.stack; s++) {
     var sum = 0.0;
-    for (var row = s * extent.rows + t; row < (s + 1u) * extent.rows; row += T) { sum += f32(dx[row * C + c]); }
+    for (var row = s * extent.rows + t; row < (s + 1u) * extent.rows; row += T) { sum = keep(sum + f32(dx[row * C + c])); }
     addToSum(t * C + c, sum, extent.accumulate != 0u || s > 0u);
   }
 }

@@ -19,7 +19,7 @@ fn chunkSquares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
   if (CHUNK_THREADS == CHUNK_LANES) {
     for (var i = begin + thread; i < end; i += CHUNK_LANES) {
       let g = gradientAt(i);
-      own += g * g;
+      own = keep4(own + settle4(g * g));
     }
   } else {
     for (var at = begin; at < begin + CHUNK_VECTORS; at += STAGE_VECTORS) {

@@ -1,11 +1,15 @@
+//! import arithmetic
 //! import extent
 //! import random
 //! import f16_range
+//! import loops
+//! import row_sum  //! portable: //! import row_sum_portable
 // LayerNorm (Ba et al., arXiv 1607.06450) over rows of C values.
 //
 //   forward   y = (x - mean) * rstd * gain + bias,  rstd = 1 / sqrt(variance + 1e-5)
 //   backward  dx (+)= rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * gain,  xhat = (x - mean) * rstd
 //   backwardDropout  the same, and dropped = dx * the factors of the dropout that backward goes through next
+//   backwardRounded  the same, and dropped = dx, rounded: for portable arithmetic where nothing is dropped
 //
 // x, y, dy, dx, dropped [M, C], M = extent.rows; stats [M, 2] = mean, rstd; gain, bias [C]. With ACCUMULATE,
 // `backward` adds to dx, which then holds the gradient of the residual stream; else it overwrites dx. A sequence is T rows.
@@ -19,13 +23,14 @@
 // zero. Loops over columns begin at the row's first value, which the compiler does not know: LLVM would take seconds to
 // unroll narrow rows.
 //
-// y (`f16Y`), dy (`f16Gradient`) and dropped (`f16Dropped`) may be float16.
+// y (`f16Y`), dy (`f16Gradient`) and dropped (`f16Dropped`) may be float16. Portable arithmetic stores y and dropped rounded.
+// There a row's sums have eight parts, for any LANES (row_sum_portable.wgsl).
 
 alias ValueY = f32;  //! f16Y: alias ValueY = f16;
 alias Gradient = f32;  //! f16Gradient: alias Gradient = f16;
 alias Dropped = f32;  //! f16Dropped: alias Dropped = f16;
-fn toY(v: vec4f) -> vec4f { return v; }  //! f16Y: fn toY(v: vec4f) -> vec4<f16> { return vec4<f16>(f16Range4(v)); }
-fn toDropped(v: vec4f) -> vec4f { return v; }  //! f16Dropped: fn toDropped(v: vec4f) -> vec4<f16> { return vec4<f16>(f16Range4(v)); }
+fn toY(v: vec4f) -> vec4f { return rounded4(v); }  //! f16Y: fn toY(v: vec4f) -> vec4<f16> { return vec4<f16>(f16Range4(v)); }
+fn toDropped(v: vec4f) -> vec4f { return rounded4(v); }  //! f16Dropped: fn toDropped(v: vec4f) -> vec4<f16> { return vec4<f16>(f16Range4(v)); }
 
 override C: u32 = 4u;
 override T: u32 = 1u;
@@ -45,22 +50,11 @@ const EPSILON = 1e-5;
 @group(0) @binding(8) var<storage, read_write> dropped: array<vec4<Dropped>>;
 @group(0) @binding(9) var<uniform> dropoutKey: DropoutKey;
 
-var<workgroup> partial: array<vec2f, LANES * ROWS>;
+fn sum4(v: vec4f) -> f32 { return keep(keep(v.x + v.y) + keep(v.z + v.w)); }
 
-// The sum over the row's lanes, in all of them.
-fn rowSum(value: vec2f, lane: u32, local: u32) -> vec2f {
-  if (LANES == 1u) { return value; }
-  workgroupBarrier();
-  partial[local] = value;
-  for (var half = LANES / 2u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if (lane < half) { partial[local] += partial[local + half]; }
-  }
-  workgroupBarrier();
-  return partial[local - lane];
-}
-
-fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+// A row's means, from its sums.
+//! portable: override INVERSE_C: f32 = 0.25;
+fn meansOf(sums: vec2f) -> vec2f { return sums / f32(C); }  //! portable: fn meansOf(sums: vec2f) -> vec2f { return vec2f(settle(sums.x * INVERSE_C), settle(sums.y * INVERSE_C)); }
 
 // Which of the columns c to c + 3 a row has.
 fn inside(c: u32) -> vec4<bool> { return vec4u(c) + vec4u(0u, 1u, 2u, 3u) < vec4u(C); }
@@ -79,28 +73,71 @@ fn VALUES4(at: u32) -> vec4f {
 }
 //! end
 
-@compute @workgroup_size(LANES * ROWS)
-fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
-  // Threads past the last row compute the last row and store nothing, so that barriers stay uniform.
-  let lane = local % LANES;
+// A thread's row.
+struct Row {
+  lane: u32,
+  local: u32,
+  index: u32,  // M and more: `row` is the last one, and nothing is stored, so that barriers stay uniform
+  row: u32,
+  base: u32,
+  stats: vec2f,
+}
+
+fn rowAt(group: vec3u, local: u32) -> Row {
   let index = group.x * ROWS + local / LANES;
   let row = min(index, extent.rows - 1u);
-  let base = row * C;
-  let first = base + 4u * lane;
+  return Row(local % LANES, local, index, row, row * C, vec2f());
+}
+
+// One part of a row's sums: of the values; of their squared distances to the mean; of g and of g * xhat.
+fn valuesInPart(r: Row, part: u32) -> vec2f {
   var sum = vec4f();
-  for (var at = first; at < base + C; at += 4u * LANES) { sum += insideOnly(at - base, x4(at)); }
-  let mean = rowSum(vec2f(sum4(sum)), lane, local).x / f32(C);
-  var squares = vec4f();
-  for (var at = first; at < base + C; at += 4u * LANES) {
-    let d = insideOnly(at - base, x4(at) - mean);
-    squares += d * d;
+  for (var at = r.base + 4u * part; at < r.base + C; at += 4u * SUM_LANES) {
+    sum = keep4(sum + insideOnly(at - r.base, x4(at)));
   }
-  let rstd = inverseSqrt(rowSum(vec2f(sum4(squares)), lane, local).x / f32(C) + EPSILON);
-  if (index >= extent.rows) { return; }
-  if (lane == 0u) { stats[row] = vec2f(mean, rstd); }
-  for (var at = first; at < base + C; at += 4u * LANES) {
-    let c = at - base;
-    let v = toY((x4(at) - mean) * rstd * gain[c / 4u] + bias[c / 4u]);
+  return vec2f(sum4(sum));
+}
+
+fn squaresInPart(r: Row, part: u32) -> vec2f {
+  var squares = vec4f();
+  for (var at = r.base + 4u * part; at < r.base + C; at += 4u * SUM_LANES) {
+    let d = insideOnly(at - r.base, keep4(x4(at) - r.stats.x));
+    squares = keep4(squares + settle4(d * d));
+  }
+  return vec2f(sum4(squares));
+}
+
+fn gradientsInPart(r: Row, part: u32) -> vec2f {
+  var sum = vec4f();
+  var product = vec4f();
+  for (var at = r.base + 4u * part; at < r.base + C; at += 4u * SUM_LANES) {
+    let g = insideOnly(at - r.base, settle4(dy4(at) * gain[(at - r.base) / 4u]));
+    sum = keep4(sum + g);
+    product = keep4(product + settle4(settle4(g * keep4(x4(at) - r.stats.x)) * r.stats.y));
+  }
+  return vec2f(sum4(sum), sum4(product));
+}
+
+// A row's sums, in all of its lanes.
+//! each TERMS: values squares gradients
+fn TERMSInRow(r: Row) -> vec2f {
+  if (LANES == SUM_LANES) { return overLanes(TERMSInPart(r, r.lane), r.lane, r.local); }
+  var total = vec2f();
+  for (var part = 0u; part < rounds(SUM_LANES, extent.rows); part++) { total = nextPart(total, TERMSInPart(r, part)); }
+  return total;
+}
+//! end
+
+@compute @workgroup_size(LANES * ROWS)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  var r = rowAt(group, local);
+  r.stats.x = meansOf(valuesInRow(r)).x;
+  r.stats.y = inverseSquareRoot(keep(meansOf(squaresInRow(r)).x + EPSILON));
+  if (r.index >= extent.rows) { return; }
+  if (r.lane == 0u) { stats[r.row] = r.stats; }
+  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
+    let c = at - r.base;
+    let v = toY(settle4(settle4(keep4(x4(at) - r.stats.x) * r.stats.y) * gain[c / 4u]) + bias[c / 4u]);
     if (C % 4u == 0u) {
       y[at / 4u] = v;
     } else {
@@ -109,40 +146,13 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   }
 }
 
-// One thread's row in `backward`.
-struct Row {
-  lane: u32,
-  index: u32,  // M and more: `row` is the last one, and nothing is stored
-  row: u32,
-  base: u32,
-  stats: vec2f,
-  means: vec2f,  // of g and of g * xhat
-}
-
-fn beginBackward(group: vec3u, local: u32) -> Row {
-  var r: Row;
-  r.lane = local % LANES;
-  r.index = group.x * ROWS + local / LANES;
-  r.row = min(r.index, extent.rows - 1u);
-  r.base = r.row * C;
-  r.stats = savedStats[r.row];
-  var sum = vec4f();
-  var product = vec4f();
-  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
-    let g = insideOnly(at - r.base, dy4(at) * gain[(at - r.base) / 4u]);
-    sum += g;
-    product += g * (x4(at) - r.stats.x) * r.stats.y;
-  }
-  r.means = rowSum(vec2f(sum4(sum), sum4(product)), r.lane, local) / f32(C);
-  return r;
-}
-
-// Stores dx at `at`, four columns of the row, and returns it.
-fn backwardAt(r: Row, at: u32) -> vec4f {
+// Stores dx at `at`, four columns of the row, and returns it. `means`: of g and of g * xhat.
+fn backwardAt(r: Row, means: vec2f, at: u32) -> vec4f {
   let c = at - r.base;
-  let xhat = (x4(at) - r.stats.x) * r.stats.y;
-  var v = r.stats.y * (dy4(at) * gain[c / 4u] - r.means.x - xhat * r.means.y);
-  if (ACCUMULATE) { v += dx4(at); }
+  let xhat = settle4(keep4(x4(at) - r.stats.x) * r.stats.y);
+  let inner = keep4(keep4(settle4(dy4(at) * gain[c / 4u]) - means.x) - settle4(xhat * means.y));
+  var v = settle4(r.stats.y * inner);
+  if (ACCUMULATE) { v = settle4(v + dx4(at)); }
   if (C % 4u == 0u) {
     dx[at / 4u] = v;
   } else {
@@ -151,28 +161,51 @@ fn backwardAt(r: Row, at: u32) -> vec4f {
   return v;
 }
 
+fn savedRow(group: vec3u, local: u32) -> Row {
+  var r = rowAt(group, local);
+  r.stats = savedStats[r.row];
+  return r;
+}
+
 @compute @workgroup_size(LANES * ROWS)
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
-  let r = beginBackward(group, local);
+  let r = savedRow(group, local);
+  let means = meansOf(gradientsInRow(r));
   if (r.index >= extent.rows) { return; }
-  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) { backwardAt(r, at); }
+  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) { backwardAt(r, means, at); }
 }
 
 @compute @workgroup_size(LANES * ROWS)
 fn backwardDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
-  let r = beginBackward(group, local);
+  let r = savedRow(group, local);
+  let means = meansOf(gradientsInRow(r));
   if (r.index >= extent.rows) { return; }
   let slot = dropoutKey.firstSlot + r.row / T;
   let place = (r.row % T) * C;
   for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
     let c = at - r.base;
-    let v = backwardAt(r, at);
+    let v = backwardAt(r, means, at);
     if (C % 4u == 0u) {
       dropped[at / 4u] = toDropped(v * dropoutFactor4(dropoutKey, slot, place + c));
     } else {
       for (var k = 0u; k < min(4u, C - c); k++) {
         dropped[(at + k) / 4u][(at + k) % 4u] = toDropped(v * dropoutFactor(dropoutKey, slot, place + c + k))[k];
       }
+    }
+  }
+}
+
+@compute @workgroup_size(LANES * ROWS)
+fn backwardRounded(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let r = savedRow(group, local);
+  let means = meansOf(gradientsInRow(r));
+  if (r.index >= extent.rows) { return; }
+  for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
+    let v = toDropped(backwardAt(r, means, at));
+    if (C % 4u == 0u) {
+      dropped[at / 4u] = v;
+    } else {
+      for (var k = 0u; k < min(4u, C - (at - r.base)); k++) { dropped[(at + k) / 4u][(at + k) % 4u] = v[k]; }
     }
   }
 }

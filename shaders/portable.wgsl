@@ -80,7 +80,8 @@ fn squareRoot4(x: vec4f) -> vec4f {
   let y = roughInverseSqrt4(x, keep4(0.5 * x));
   let s = keep4(x * y);
   let error = keep4(0.5 - keep4(s * keep4(0.5 * y)));
-  return keep4(s + keep4(s * error));
+  // For 0 the steps give infinity times zero.
+  return select(keep4(s + keep4(s * error)), vec4f(), x == vec4f());
 }
 
 // 2^(t - m), where m is a whole number. The fraction of t alone is rounded, so another m gives the same digits with another

@@ -1,3 +1,4 @@
+//! import arithmetic
 // The sum of the squares of the gradients of one chunk of 4,096 values, always in the same order. Eight lanes take a vec4
 // each, then the next eight vec4s. A lane adds its vec4s, then the four components of its sum. One thread adds those of all
 // eight lanes. The host adds the chunks in float64.
@@ -19,7 +20,7 @@ fn addStage(own: vec4f, thread: u32) -> vec4f {
   var sum = own;
   workgroupBarrier();
   if (thread < CHUNK_LANES) {
-    for (var i = thread; i < STAGE_VECTORS; i += CHUNK_LANES) { sum += stage[i] * stage[i]; }
+    for (var i = thread; i < STAGE_VECTORS; i += CHUNK_LANES) { sum = keep4(sum + settle4(stage[i] * stage[i])); }
   }
   workgroupBarrier();
   return sum;
@@ -28,11 +29,11 @@ fn addStage(own: vec4f, thread: u32) -> vec4f {
 // The sum of `own`, a lane's squares, over the eight lanes. All threads of the workgroup must call it; the first one gets the
 // sum.
 fn totalOfLanes(own: vec4f, thread: u32) -> f32 {
-  if (thread < CHUNK_LANES) { laneSquares[thread] = (own.x + own.y) + (own.z + own.w); }
+  if (thread < CHUNK_LANES) { laneSquares[thread] = keep(keep(own.x + own.y) + keep(own.z + own.w)); }
   workgroupBarrier();
   var total = 0.0;
   if (thread == 0u) {
-    for (var lane = 0u; lane < CHUNK_LANES; lane++) { total += laneSquares[lane]; }
+    for (var lane = 0u; lane < CHUNK_LANES; lane++) { total = keep(total + laneSquares[lane]); }
   }
   return total;
 }

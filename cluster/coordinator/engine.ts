@@ -132,7 +132,8 @@ export class ClusterEngine implements TrainingEngine {
     const kernels = new KernelCache(gpu, shaders);
     const layout = new ParameterLayout(options.model, options.plan);
     // With clipping no bucket is updated before all are complete, and then no worker is needed any more.
-    const owner = await ClusterOwner.build(kernels, layout, options.adamw, options.clip === 0);
+    const portable = options.shape.precision === 'portable';
+    const owner = await ClusterOwner.build(kernels, layout, options.adamw, options.clip === 0, portable);
     const reducer = new Reducer([...owner.buckets.map((b) => b.size), LOSS_BUCKET_VALUES]);
     return new ClusterEngine(gpu, kernels, layout, options, owner, reducer);
   }

@@ -51,17 +51,21 @@ export class ClusterOwner {
     private readonly kept: KeptMoments | undefined,
   ) {}
 
-  /** `keepsMoments`: buckets are updated before it is certain that the step completes. */
+  /**
+   * `keepsMoments`: buckets are updated before it is certain that the step completes. `portable`: the run's arithmetic is
+   * portable.
+   */
   static async build(
     kernels: KernelCache,
     layout: ParameterLayout,
     settings: AdamWSettings,
     keepsMoments: boolean,
+    portable = false,
   ): Promise<ClusterOwner> {
     const { gpu } = kernels;
     const buckets = layout.buckets();
     const most = largest(buckets);
-    const state = await TrainingState.allocate(gpu, layout, settings);
+    const state = await TrainingState.allocate(gpu, layout, settings, portable);
     const nextWeights = await ParameterArena.allocate(gpu, layout, 'next');
     const low = await gpu.buffer('bucket low', most);
     const high = await gpu.buffer('bucket high', most);
@@ -75,7 +79,7 @@ export class ClusterOwner {
       const next = nextWeights.range(slab, offset, size);
       const norm = new DispatchList();
       const own = slice(squares, SQUARES_STRIDE * i, normChunksOf(size));
-      norm.add(normDispatch(gpu, size, sums, own));
+      norm.add(normDispatch(gpu, size, sums, own, portable));
       await norm.prepare(kernels);
       const update = new DispatchList();
       update.add(state.update(bucket, sums, next, own, false));

@@ -179,13 +179,14 @@ export class Graph {
     return extentUniform({ rows, stack, accumulate: this.accumulate });
   }
 
-  /** Constants and workgroups of kernels that walk along rows (LayerNorm, cross-entropy). */
+  /**
+   * Constants and workgroups of kernels that walk along rows (LayerNorm, cross-entropy). In portable arithmetic one thread or
+   * eight share a row, because a row's sums have eight parts (shaders/row_sum_portable.wgsl): the same bits.
+   */
   rowWalk(v: Rows): { constants: { LANES: number; ROWS: number }; groups: [number] } {
     const { rowLanes, rowsPerGroup } = this.plan;
-    return {
-      constants: { LANES: rowLanes, ROWS: rowsPerGroup },
-      groups: [Math.ceil(rowsIn(v) / rowsPerGroup)],
-    };
+    const [LANES, ROWS] = this.portable ? [rowLanes === 1 ? 1 : 8, 8] : [rowLanes, rowsPerGroup];
+    return { constants: { LANES, ROWS }, groups: [Math.ceil(rowsIn(v) / ROWS)] };
   }
 }
 

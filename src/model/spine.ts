@@ -107,15 +107,17 @@ function addBackward(g: Graph, t: TrainingViews): void {
     view('dAttention'),
     view('dQkv'),
   ];
-  const dropped = shape.dropout > 0 ? view('dDropped') : dx;
-  /** The dropout of `site`, for the norm whose dx passes through it next. */
+  const passes = shape.dropout > 0 || g.portable;
+  const dropped = passes ? view('dDropped') : dx;
+  /** How the gradient goes on from a norm to `site`: through its dropout, or rounded in portable arithmetic. */
   const before = (site: number) => {
     const next = dropout(site);
-    return next && { ...next, gradient: dropped };
+    if (next) return { dropout: { ...next, gradient: dropped } };
+    return passes ? { roundedGradient: dropped } : {};
   };
 
   const last = { x: view('x', layers), stats: view('finalStats'), dy: dNorm, dx, ...rows };
-  normGradient(g, 'ln_f', { ...last, accumulate: false, dropout: before(Site.feedForward(layers - 1)) });
+  normGradient(g, 'ln_f', { ...last, accumulate: false, ...before(Site.feedForward(layers - 1)) });
   for (let l = layers - 1; l >= 0; l--) {
     // The last layer's buffers still hold the forward pass.
     if (shape.recompute && l < layers - 1) layerInside(g, l, trainingLayer(g, t, l, true));
@@ -127,7 +129,7 @@ function addBackward(g: Graph, t: TrainingViews): void {
     const below = before(l > 0 ? Site.feedForward(l - 1) : Site.embedding);
     linearGradient(g, `${h}.mlp.c_proj`, { x: view('gelu', l), dy: dropped, dx: dHidden, hidden, ...rows });
     linearGradient(g, `${h}.mlp.c_fc`, { x: view('norm2', l), dy: dHidden, dx: dNorm, ...rows });
-    normGradient(g, `${h}.ln_2`, { x: view('middle', l), stats: stats2, ...toResidual, dropout: toProjection });
+    normGradient(g, `${h}.ln_2`, { x: view('middle', l), stats: stats2, ...toResidual, ...toProjection });
     linearGradient(g, `${h}.attn.c_proj`, { x: out, dy: dropped, dx: dAttention, ...rows });
     attentionGradient(g, attentionShape(g, shape), {
       qkv,
@@ -139,7 +141,7 @@ function addBackward(g: Graph, t: TrainingViews): void {
       dropout: dropout(Site.attention(l))?.key,
     });
     linearGradient(g, `${h}.attn.c_attn`, { x: view('norm1', l), dy: dQkv, dx: dNorm, ...rows });
-    normGradient(g, `${h}.ln_1`, { x: view('x', l), stats: stats1, ...toResidual, dropout: below });
+    normGradient(g, `${h}.ln_1`, { x: view('x', l), stats: stats1, ...toResidual, ...below });
   }
   embeddingGradient(g, { dx: dropped, lists: view('lists'), ...rows, context: shape.context });
 }

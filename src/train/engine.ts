@@ -117,7 +117,8 @@ export class Engine implements TrainingEngine {
     const kernels = new KernelCache(gpu, shaders);
     const layout = new ParameterLayout(options.model, options.plan);
     const sums = await ExactSums.allocate(gpu, layout);
-    const optimizer = await Optimizer.build(kernels, layout, sums, options.adamw);
+    const portable = options.shape.precision === 'portable';
+    const optimizer = await Optimizer.build(kernels, layout, sums, options.adamw, portable);
     const { shape, plan, microBatches, onProgress } = options;
     const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums);
     const { stack } = gpt;

@@ -2,9 +2,11 @@ import type { Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { type Dispatch, DispatchList } from '../gpu/list.js';
 import { slice, type View } from '../gpu/view.js';
+import { portably } from '../model/arithmetic.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout, sparsePieces } from '../model/layout.js';
 import type { Parameter } from '../model/parameters.js';
 import { type ExactSums, normChunksOf } from '../model/sums.js';
+import { power } from '../util/portable-math.js';
 
 export interface AdamWSettings {
   readonly beta1: number;
@@ -44,9 +46,16 @@ export class TrainingState {
     readonly v: ParameterArena,
     private readonly decayBits: readonly View[],
     private readonly uniform: View,
+    readonly portable: boolean,
   ) {}
 
-  static async allocate(gpu: Gpu, layout: ParameterLayout, settings: AdamWSettings): Promise<TrainingState> {
+  /** `portable`: updates in portable arithmetic (shaders/portable.wgsl). */
+  static async allocate(
+    gpu: Gpu,
+    layout: ParameterLayout,
+    settings: AdamWSettings,
+    portable = false,
+  ): Promise<TrainingState> {
     const weights = await ParameterArena.allocate(gpu, layout, 'weights');
     const m = await ParameterArena.allocate(gpu, layout, 'm');
     const v = await ParameterArena.allocate(gpu, layout, 'v');
@@ -57,7 +66,8 @@ export class TrainingState {
       gpu.write(view, bits);
       decayBits.push(view);
     }
-    return new TrainingState(gpu, settings, weights, m, v, decayBits, await gpu.uniform('adamw', 48));
+    const uniform = await gpu.uniform('adamw', 48);
+    return new TrainingState(gpu, settings, weights, m, v, decayBits, uniform, portable);
   }
 
   get layout(): ParameterLayout {
@@ -70,7 +80,7 @@ export class TrainingState {
    */
   update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View, squares: View, clears: boolean): Dispatch {
     const { constants, groups } = chunkWork(this.gpu, size);
-    return {
+    const dispatch: Dispatch = {
       shader: 'adamw',
       entry: 'update',
       constants: { ...constants, CLEAR: clears },
@@ -87,11 +97,14 @@ export class TrainingState {
       },
       bytes: (clears ? 40 : 32) * size,
     };
+    return this.portable ? portably(dispatch) : dispatch;
   }
 
   /** Queues the numbers that all updates of step `step` (1 is the first) share, computed in float64. */
   writeStep(step: number, learningRate: number, clipScale: number): void {
     const { beta1, beta2, epsilon, weightDecay } = this.settings;
+    // The bits of `**` are the engine's own.
+    const pow = this.portable ? power : (base: number, exponent: number) => base ** exponent;
     this.gpu.write(
       this.uniform,
       Float32Array.of(
@@ -100,8 +113,8 @@ export class TrainingState {
         beta2,
         1 - beta1,
         1 - beta2,
-        learningRate / (1 - beta1 ** step),
-        1 / Math.sqrt(1 - beta2 ** step),
+        learningRate / (1 - pow(beta1, step)),
+        1 / Math.sqrt(1 - pow(beta2, step)),
         epsilon,
       ),
     );
@@ -119,14 +132,15 @@ function chunkWork({ adapter }: Gpu, size: number): Pick<Dispatch, 'constants' |
 }
 
 /** The squares of `size` gradients, one sum a chunk. */
-export function normDispatch(gpu: Gpu, size: number, sums: Gradients, squares: View): Dispatch {
-  return {
+export function normDispatch(gpu: Gpu, size: number, sums: Gradients, squares: View, portable = false): Dispatch {
+  const dispatch: Dispatch = {
     shader: 'gradient_norm',
     entry: 'chunkSquares',
     ...chunkWork(gpu, size),
     bindings: { low: sums.low, high: sums.high, squares },
     bytes: 8 * size,
   };
+  return portable ? portably(dispatch) : dispatch;
 }
 
 /**
@@ -143,8 +157,9 @@ export class Optimizer {
     layout: ParameterLayout,
     sums: ExactSums,
     settings: AdamWSettings,
+    portable = false,
   ): Promise<Optimizer> {
-    const optimizer = new Optimizer(await TrainingState.allocate(kernels.gpu, layout, settings));
+    const optimizer = new Optimizer(await TrainingState.allocate(kernels.gpu, layout, settings, portable));
     optimizer.#addUpdate(sums);
     optimizer.#addNorm(sums);
     await optimizer.#update.prepare(kernels);
@@ -196,7 +211,8 @@ export class Optimizer {
         const size = Math.min(most, used - offset);
         const of = (arena: ParameterArena) => arena.range(slab, offset, size);
         const gradients = { low: of(sums.low), high: of(sums.high) };
-        this.#norm.add(normDispatch(this.state.gpu, size, gradients, sums.squares(slab, offset, size)));
+        const squares = sums.squares(slab, offset, size);
+        this.#norm.add(normDispatch(this.state.gpu, size, gradients, squares, this.state.portable));
       }
     });
   }

@@ -7,13 +7,17 @@ import type { Piece } from '../layout.js';
 const COLUMN_LANES = 8;
 const COLUMN_SLICES = 16;
 
+/** Rows of a chunk in portable arithmetic, whatever the plan. */
+const PORTABLE_COLUMN_ROWS = 16;
+
 /**
  * The common part of dispatches of shaders/columns.wgsl: column sums of dy [M, N], added to the gradients of the neighbouring
  * parameters `first` to `last`.
  */
 export function columnSums(g: Graph, v: Rows & { dy: View }, N: number, first: Piece, last = first) {
   const { rows, stack = 1 } = v;
-  const { columnRows, rowLanes } = g.plan;
+  const { rowLanes } = g.plan;
+  const columnRows = g.portable ? PORTABLE_COLUMN_ROWS : g.plan.columnRows;
   // A plan with one thread a row (software adapters) has one thread a column as well.
   const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, stack * Math.ceil(rows / columnRows));
   const { defines, bindings } = g.sumInto(v.dy, first, last);

@@ -31,7 +31,9 @@ export function headGradient(
 ): void {
   const { width: C } = g.config;
   for (const [i, piece] of g.headPieces().entries()) {
-    const a = columnsFrom(v.dLogits, piece.rowStart);
+    const logits = columnsFrom(v.dLogits, piece.rowStart);
+    // The gradient of the loss has overwritten the logits; in portable arithmetic it is rounded.
+    const a = g.portable ? { ...logits, rounded: true } : logits;
     const matrix = piece.parameter.name;
     g.matmul({
       layout: 'NN',

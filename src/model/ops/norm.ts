@@ -3,6 +3,11 @@ import { extentUniform } from '../extent.js';
 import { type Dropout, type Graph, type Rows, rowsIn } from '../graph.js';
 import { columnSums } from './columns.js';
 
+/** What portable arithmetic multiplies sums over C columns by, instead of a division: 1 / C as float32. */
+function inverseWidth(g: Graph): { INVERSE_C?: number } {
+  return g.portable ? { INVERSE_C: Math.fround(1 / g.config.width) } : {};
+}
+
 /** y = LayerNorm(x) with the parameters `name`. x, y [M, C]; stats [M, 2], written. */
 export function norm(g: Graph, name: string, v: Rows & { x: View; y: View; stats: View }): void {
   const { width: C } = g.config;
@@ -11,7 +16,7 @@ export function norm(g: Graph, name: string, v: Rows & { x: View; y: View; stats
     shader: 'layernorm',
     entry: 'forward',
     defines: f16Defines({ f16Y: v.y }),
-    constants: { C, ...constants },
+    constants: { C, ...constants, ...inverseWidth(g) },
     bindings: {
       x: wholeVectors(v.x),
       gain: wholeVectors(g.weights.tensor(`${name}.weight`)),
@@ -37,33 +42,43 @@ export interface NormGradientViews extends Rows {
   readonly accumulate: boolean;
   /** The dropout that backward goes through next; `gradient` [M, C] becomes dx times its factors. */
   readonly dropout?: Dropout & { readonly gradient: View };
+  /** In portable arithmetic, where nothing is dropped: [M, C], becomes dx, rounded for the products that read it. */
+  readonly roundedGradient?: View;
 }
 
 /** dx (+)= the gradient through LayerNorm. Also adds the gradients of its gain and bias. */
 export function normGradient(g: Graph, name: string, v: NormGradientViews): void {
   const { width: C } = g.config;
-  const { dropout } = v;
+  const { dropout, roundedGradient } = v;
+  const dropped = dropout?.gradient ?? roundedGradient;
   const { constants, groups } = g.rowWalk(v);
   const [x, dy] = [wholeVectors(v.x), wholeVectors(v.dy)];
   const gain = g.piece(`${name}.weight`);
   const bias = g.piece(`${name}.bias`);
   g.add({
     shader: 'layernorm',
-    entry: dropout ? 'backwardDropout' : 'backward',
-    defines: f16Defines({ f16Gradient: v.dy, f16Dropped: dropout?.gradient }),
-    constants: { C, ...constants, ACCUMULATE: v.accumulate, ...(dropout && { T: dropout.rowsPerSequence }) },
+    entry: dropout ? 'backwardDropout' : roundedGradient ? 'backwardRounded' : 'backward',
+    defines: f16Defines({ f16Gradient: v.dy, f16Dropped: dropped }),
+    constants: {
+      C,
+      ...constants,
+      ...inverseWidth(g),
+      ACCUMULATE: v.accumulate,
+      ...(dropout && { T: dropout.rowsPerSequence }),
+    },
     bindings: {
       x,
       gain: wholeVectors(g.weights.piece(gain)),
       savedStats: v.stats,
       dy,
       dx: wholeVectors(v.dx),
-      ...(dropout && { dropped: wholeVectors(dropout.gradient), dropoutKey: dropout.key }),
+      ...(dropped && { dropped: wholeVectors(dropped) }),
+      ...(dropout && { dropoutKey: dropout.key }),
     },
     uniforms: extentUniform({ rows: rowsIn(v) }),
     groups,
     label: 'layernorm.backward',
-    bytes: (12 + (v.accumulate ? 4 : 0) + (dropout ? 4 : 0)) * rowsIn(v) * C,
+    bytes: (12 + (v.accumulate ? 4 : 0) + (dropped ? 4 : 0)) * rowsIn(v) * C,
   });
   const sums = columnSums(g, v, C, gain, bias);
   g.add({

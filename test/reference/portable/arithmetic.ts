@@ -57,6 +57,7 @@ export function inverseSqrt(x: number): number {
 
 /** `squareRoot4`: sqrt(x). */
 export function sqrt(x: number): number {
+  if (x === 0) return 0;
   const y = roughInverseSqrt(x, f32(0.5 * x));
   const s = f32(x * y);
   return f32(s + f32(s * f32(0.5 - f32(s * f32(0.5 * y)))));
