@@ -1,5 +1,7 @@
 enable subgroups;
 //! import random
+//! import attention_native  //! portable: //! import attention_portable
+//! import attention_subgroup_native  //! portable: //! import attention_subgroup_portable
 // Causal multi-head attention, forward and backward, for software adapters. Their subgroups always have LANES lanes: 4
 // (SwiftShader), 8 (lavapipe) or 16.
 // Formulas and buffers as in attention_tile.wgsl (FlashAttention, Dao et al., arXiv 2205.14135 and 2307.08691):
@@ -28,7 +30,6 @@ override LANES: u32 = 8u;
 override T: u32 = 64u;
 override HEADS: u32 = 4u;
 override D: u32 = 32u;
-override SCALE: f32 = 0.17677669529663687;
 override DROPOUT: bool = false;
 
 // Whether 8 rows of D values for each lane fit into workgroup memory.
@@ -71,11 +72,6 @@ fn spread(r: Passing, n: u32) -> Four {
     subgroupShuffle(v, lane + 2u), subgroupShuffle(v, lane + 3u));
 }
 
-fn addDots(s: vec4f, l: vec4f, r: Four) -> vec4f {
-  return s + l.x * vec4f(r.a.x, r.b.x, r.c.x, r.d.x) + l.y * vec4f(r.a.y, r.b.y, r.c.y, r.d.y)
-    + l.z * vec4f(r.a.z, r.b.z, r.c.z, r.d.z) + l.w * vec4f(r.a.w, r.b.w, r.c.w, r.d.w);
-}
-
 // Adds the products of the lane's rows (l0, l1) with the passing rows, over four dimensions.
 fn addScores(s: Scores, l0: vec4f, l1: vec4f, r: Passing) -> Scores {
   let a = spread(r, 0u);
@@ -87,32 +83,44 @@ fn addScores(s: Scores, l0: vec4f, l1: vec4f, r: Passing) -> Scores {
     addDots(s.e, l1, a), addDots(s.f, l1, b), addDots(s.g, l1, c), addDots(s.h, l1, d));
 }
 
-fn combine(s: vec4f, r: Four) -> vec4f { return s.x * r.a + s.y * r.b + s.z * r.c + s.w * r.d; }
-
 struct Two { a: vec4f, b: vec4f }
-
-// Four dimensions of sum_n s_n r_n for the lane's two rows.
-fn weigh(s: Scores, r: Passing) -> Two {
-  let a = spread(r, 0u);
-  let b = spread(r, 4u);
-  let c = spread(r, 8u);
-  let d = spread(r, 12u);
-  return Two(
-    combine(s.a, a) + combine(s.b, b) + combine(s.c, c) + combine(s.d, d),
-    combine(s.e, a) + combine(s.f, b) + combine(s.g, c) + combine(s.h, d));
-}
 
 fn times(s: Scores, x: f32, y: f32) -> Scores {
   return Scores(s.a * x, s.b * x, s.c * x, s.d * x, s.e * y, s.f * y, s.g * y, s.h * y);
 }
 
 fn product(s: Scores, t: Scores) -> Scores {
-  return Scores(s.a * t.a, s.b * t.b, s.c * t.c, s.d * t.d, s.e * t.e, s.f * t.f, s.g * t.g, s.h * t.h);
+  return Scores(
+    settle4(s.a * t.a), settle4(s.b * t.b), settle4(s.c * t.c), settle4(s.d * t.d),
+    settle4(s.e * t.e), settle4(s.f * t.f), settle4(s.g * t.g), settle4(s.h * t.h));
 }
 
-fn exponentials(s: Scores, x: f32, y: f32) -> Scores {
+fn operands(s: Scores) -> Scores {
   return Scores(
-    exp(s.a - x), exp(s.b - x), exp(s.c - x), exp(s.d - x), exp(s.e - y), exp(s.f - y), exp(s.g - y), exp(s.h - y));
+    rounded4(s.a), rounded4(s.b), rounded4(s.c), rounded4(s.d),
+    rounded4(s.e), rounded4(s.f), rounded4(s.g), rounded4(s.h));
+}
+
+fn scaled(s: Scores) -> Scores {
+  return Scores(
+    scaled4(s.a), scaled4(s.b), scaled4(s.c), scaled4(s.d), scaled4(s.e), scaled4(s.f), scaled4(s.g), scaled4(s.h));
+}
+
+// Of scores under the maximum of each of the two rows.
+fn exponentials(s: Scores, m: vec2f) -> Scores {
+  let x = vec4f(m.x);
+  let y = vec4f(m.y);
+  return Scores(
+    exponentials4(s.a, x), exponentials4(s.b, x), exponentials4(s.c, x), exponentials4(s.d, x),
+    exponentials4(s.e, y), exponentials4(s.f, y), exponentials4(s.g, y), exponentials4(s.h, y));
+}
+
+fn probabilities(s: Scores, lse0: f32, lse1: f32) -> Scores {
+  let x = vec4f(lse0);
+  let y = vec4f(lse1);
+  return Scores(
+    probabilities4(s.a, x), probabilities4(s.b, x), probabilities4(s.c, x), probabilities4(s.d, x),
+    probabilities4(s.e, y), probabilities4(s.f, y), probabilities4(s.g, y), probabilities4(s.h, y));
 }
 
 fn four(n: u32) -> vec4u { return vec4u(n, n + 1u, n + 2u, n + 3u); }
@@ -144,11 +152,6 @@ fn maskEarlierQueries(s: Scores, j: u32, i: u32) -> Scores {
     select(z, s.c, (c >= x) & (c < t)), select(z, s.d, (d >= x) & (d < t)),
     select(z, s.e, (a >= y) & (a < t)), select(z, s.f, (b >= y) & (b < t)),
     select(z, s.g, (c >= y) & (c < t)), select(z, s.h, (d >= y) & (d < t)));
-}
-
-fn ones() -> Scores {
-  let o = vec4f(1.0);
-  return Scores(o, o, o, o, o, o, o, o);
 }
 
 // The dropout factors of query i and keys j .. j + 3; j is a multiple of 4. `row` is h * T + i.
@@ -211,7 +214,6 @@ var<workgroup> kept: array<vec4f, select(1u, 2u * D * LANES, KEPT)>;
 fn keptAt(c: u32, row: u32, lane: u32) -> u32 { return (c * 8u + row) * LANES + lane; }
 
 fn max4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
-fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 
 // Where token i of sequence b starts in qkv and in out, in vec4s. Tokens past the last one read the last one; their results
 // are masked or not stored.
@@ -248,7 +250,7 @@ fn passingGradient(rows: vec4u, c: u32) -> Passing {
   return r;
 }
 
-fn keep(at: u32, rows: Two) {
+fn keepRows(at: u32, rows: Two) {
   kept[at] = rows.a;
   kept[at + LANES] = rows.b;
 }
@@ -286,16 +288,11 @@ fn storeQkvGradients(v: Two, rows: vec2u, exists: vec2<bool>) {
   if (exists.y) { qkvGradient[rows.y] = v.b; }
 }
 
-// Adds to two of a lane's rows of qkvGradient, or overwrites them.
-fn addQkvGradients(r: Two, at: u32, rows: vec2u, exists: vec2<bool>, accumulate: bool) {
-  var v = r;
-  if (accumulate) {
-    let before = ownQkvGradients(at, rows);
-    v.a += before.a;
-    v.b += before.b;
-  }
+// Adds sum_n s_n r_n to two of a lane's rows of qkvGradient, or overwrites them.
+fn addQkvGradients(s: Scores, r: Passing, at: u32, rows: vec2u, exists: vec2<bool>, accumulate: bool) {
+  let v = nextQkvGradients(s, r, at, rows, accumulate);
   if (KEPT) {
-    keep(at, v);
+    keepRows(at, v);
   } else {
     storeQkvGradients(v, rows, exists);
   }
@@ -319,7 +316,7 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
   var l = vec2f();
   if (KEPT) {
     for (var c = start; c < end; c++) {
-      keep(keptAt(c - start, 0u, lane), Two(qkv[q0 + c], qkv[q1 + c]));
+      keepRows(keptAt(c - start, 0u, lane), Two(qkv[q0 + c], qkv[q1 + c]));
     }
   }
   for (var key = 0u; key < endOfKeys; key += PASSING) {
@@ -329,41 +326,39 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
       let own = ownRows(keptAt(c - start, 0u, lane), vec2u(q0, q1) + c);
       s = addScores(s, own.a, own.b, passingQkv(k, c));
     }
-    s = maskLaterKeys(times(s, SCALE, SCALE), i, key, LOWEST);
-    let top = max(m, vec2f(
-      max4(max(max(s.a, s.b), max(s.c, s.d))), max4(max(max(s.e, s.f), max(s.g, s.h)))));
-    var shrink = exp(m - top);
+    s = maskLaterKeys(scaled(s), i, key, LOWEST);
+    let top = maximum(max(m, vec2f(
+      max4(max(max(s.a, s.b), max(s.c, s.d))), max4(max(max(s.e, s.f), max(s.g, s.h))))));
+    var shrink = shrinkOf(m, top);
     m = top;
-    s = exponentials(s, m.x, m.y);
-    l = l * shrink + vec2f(sum4((s.a + s.b) + (s.c + s.d)), sum4((s.e + s.f) + (s.g + s.h)));
+    s = exponentials(s, m);
+    l = addSums(l, shrink, s);
     if (DROPOUT) { s = product(s, queryFactors(dropoutKey.firstSlot + b, h * T + i, key)); }
-    if (key + PASSING >= endOfKeys) {  // the last block: divide by the sum
+    if (!FINISHES && key + PASSING >= endOfKeys) {  // the last block: divide by the sum
       s = times(s, 1.0 / l.x, 1.0 / l.y);
       shrink /= l;
     }
+    s = operands(s);
     for (var c = start; c < end; c++) {
-      var r = weigh(s, passingQkv(k, wide + c));
       let at = keptAt(c - start, 2u, lane);
       let rows = vec2u(o0, o1) + c;
-      if (key > 0u) {
-        let before = ownOutputs(at, rows);
-        r.a += before.a * shrink.x;
-        r.b += before.b * shrink.y;
-      }
+      let v = nextOutputs(s, passingQkv(k, wide + c), at, rows, shrink, key > 0u);
       if (KEPT) {
-        keep(at, r);
+        keepRows(at, v);
       } else {
-        storeOutputs(r, rows, exists);
+        storeOutputs(v, rows, exists);
       }
     }
   }
-  if (KEPT) {
+  if (KEPT || FINISHES) {
+    let inverse = inverseOf(l);
     for (var c = start; c < end; c++) {
-      storeOutputs(keptRows(keptAt(c - start, 2u, lane)), vec2u(o0, o1) + c, exists);
+      let rows = vec2u(o0, o1) + c;
+      storeOutputs(finished(ownOutputs(keptAt(c - start, 2u, lane), rows), inverse), rows, exists);
     }
   }
   let at = (b * HEADS + h) * T + i;
-  let value = m + log(l);
+  let value = logsumexpOf(m, l);
   if (exists.x) { logsumexp[at] = value.x; }
   if (exists.y) { logsumexp[at + LANES] = value.y; }
 }
@@ -390,13 +385,15 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
   for (var c = start; c < end; c++) {
     let g0 = outGradient[o0 + c];
     let g1 = outGradient[o1 + c];
-    del0 += dot(outRead[o0 + c], g0);
-    del1 += dot(outRead[o1 + c], g1);
+    del0 = addDot(del0, outRead[o0 + c], g0);
+    del1 = addDot(del1, outRead[o1 + c], g1);
     if (KEPT) {
-      keep(keptAt(c - start, 0u, lane), Two(qkv[q0 + c], qkv[q1 + c]));
-      keep(keptAt(c - start, 2u, lane), Two(g0, g1));
+      keepRows(keptAt(c - start, 0u, lane), Two(qkv[q0 + c], qkv[q1 + c]));
+      keepRows(keptAt(c - start, 2u, lane), Two(g0, g1));
     }
   }
+  del0 = settle(del0);
+  del1 = settle(del1);
   if (exists.x) { delta[at + i] = del0; }
   if (exists.y) { delta[at + i + LANES] = del1; }
   for (var key = 0u; key < endOfKeys; key += PASSING) {
@@ -411,26 +408,24 @@ fn runBackwardQuery(group: vec3u, blocks: u32, lane: u32) {
       let own = ownOutGradients(keptAt(c - start, 2u, lane), vec2u(o0, o1) + c);
       dp = addScores(dp, own.a, own.b, passingQkv(k, wide + c));
     }
-    s = maskLaterKeys(times(s, SCALE, SCALE), i, key, LOWEST);
-    s = exponentials(s, lse0, lse1);
+    s = maskLaterKeys(scaled(s), i, key, LOWEST);
+    s = probabilities(s, lse0, lse1);
     if (DROPOUT) { dp = product(dp, queryFactors(dropoutKey.firstSlot + b, h * T + i, key)); }
-    s = times(
-      product(s, Scores(
-        dp.a - del0, dp.b - del0, dp.c - del0, dp.d - del0, dp.e - del1, dp.f - del1, dp.g - del1, dp.h - del1)),
-      SCALE, SCALE);
+    s = scoreGradients(product(s, Scores(
+      keep4(dp.a - del0), keep4(dp.b - del0), keep4(dp.c - del0), keep4(dp.d - del0),
+      keep4(dp.e - del1), keep4(dp.f - del1), keep4(dp.g - del1), keep4(dp.h - del1))));
     for (var c = start; c < end; c++) {
-      addQkvGradients(weigh(s, passingQkv(k, c)), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key > 0u);
+      addQkvGradients(s, passingQkv(k, c), keptAt(c - start, 4u, lane), vec2u(q0, q1) + c, exists, key > 0u);
     }
   }
-  if (KEPT) {
+  if (KEPT || FINISHES) {
     for (var c = start; c < end; c++) {
-      storeQkvGradients(keptRows(keptAt(c - start, 4u, lane)), vec2u(q0, q1) + c, exists);
+      let rows = vec2u(q0, q1) + c;
+      let v = ownQkvGradients(keptAt(c - start, 4u, lane), rows);
+      storeQkvGradients(finished(v, vec2f(SCALE)), rows, exists);
     }
   }
 }
-
-// exp(SCALE * s - lse) with one lse for each of four columns.
-fn probabilities(s: vec4f, lse: vec4f) -> vec4f { return exp(s * SCALE - lse); }
 
 // Like `spread`, with one scalar a row: v.x of row `lane`, v.y of row lane + LANES and so on.
 fn spreadScalars(r: vec4f, n: u32) -> vec4f {
@@ -485,8 +480,8 @@ fn runBackwardKey(group: vec3u, lane: u32) {
   let exists = vec2(j < T, j + LANES < T);
   if (KEPT) {
     for (var c = start; c < end; c++) {
-      keep(keptAt(c - start, 0u, lane), Two(qkv[k0 + c], qkv[k1 + c]));
-      keep(keptAt(c - start, 2u, lane), Two(qkv[k0 + wide + c], qkv[k1 + wide + c]));
+      keepRows(keptAt(c - start, 0u, lane), Two(qkv[k0 + c], qkv[k1 + c]));
+      keepRows(keptAt(c - start, 2u, lane), Two(qkv[k0 + wide + c], qkv[k1 + wide + c]));
     }
   }
   for (var query = begin; query < T; query += PASSING) {
@@ -504,10 +499,11 @@ fn runBackwardKey(group: vec3u, lane: u32) {
       dp = addScores(dp, own.a, own.b, passingGradient(o, c));
     }
     let lse = spreadAll(passingLogsumexp(at, i));
+    s = scaled(s);
     // Masked after exp, so that an overflow beyond the diagonal does not count.
     s = maskEarlierQueries(Scores(
-      probabilities(s.a, lse.a), probabilities(s.b, lse.b), probabilities(s.c, lse.c), probabilities(s.d, lse.d),
-      probabilities(s.e, lse.a), probabilities(s.f, lse.b), probabilities(s.g, lse.c), probabilities(s.h, lse.d)),
+      probabilities4(s.a, lse.a), probabilities4(s.b, lse.b), probabilities4(s.c, lse.c), probabilities4(s.d, lse.d),
+      probabilities4(s.e, lse.a), probabilities4(s.f, lse.b), probabilities4(s.g, lse.c), probabilities4(s.h, lse.d)),
       j, query);
     let del = spreadAll(passingDelta(at, i));
     var p = s;
@@ -516,22 +512,23 @@ fn runBackwardKey(group: vec3u, lane: u32) {
       p = product(s, f);
       dp = product(dp, f);
     }
-    s = times(
-      product(s, Scores(
-        dp.a - del.a, dp.b - del.b, dp.c - del.c, dp.d - del.d,
-        dp.e - del.a, dp.f - del.b, dp.g - del.c, dp.h - del.d)),
-      SCALE, SCALE);
+    p = operands(p);
+    s = scoreGradients(product(s, Scores(
+      keep4(dp.a - del.a), keep4(dp.b - del.b), keep4(dp.c - del.c), keep4(dp.d - del.d),
+      keep4(dp.e - del.a), keep4(dp.f - del.b), keep4(dp.g - del.c), keep4(dp.h - del.d))));
     for (var c = start; c < end; c++) {
       let at = vec2u(k0, k1) + c;
-      addQkvGradients(weigh(s, passingQkv(q, c)), keptAt(c - start, 4u, lane), at, exists, query > begin);
-      addQkvGradients(weigh(p, passingGradient(o, c)), keptAt(c - start, 6u, lane), at + wide, exists, query > begin);
+      addQkvGradients(s, passingQkv(q, c), keptAt(c - start, 4u, lane), at, exists, query > begin);
+      addQkvGradients(p, passingGradient(o, c), keptAt(c - start, 6u, lane), at + wide, exists, query > begin);
     }
   }
-  if (KEPT) {
+  if (KEPT || FINISHES) {
     for (var c = start; c < end; c++) {
-      let at = vec2u(k0, k1) + c;
-      storeQkvGradients(keptRows(keptAt(c - start, 4u, lane)), at, exists);
-      storeQkvGradients(keptRows(keptAt(c - start, 6u, lane)), at + wide, exists);
+      let rows = vec2u(k0, k1) + c;
+      let dk = ownQkvGradients(keptAt(c - start, 4u, lane), rows);
+      let dv = ownQkvGradients(keptAt(c - start, 6u, lane), rows + wide);
+      storeQkvGradients(finished(dk, vec2f(SCALE)), rows, exists);
+      storeQkvGradients(finished(dv, vec2f(1.0)), rows + wide, exists);
     }
   }
 }

@@ -1,6 +1,8 @@
 //! import random
 //! import loops
 //! import f16_range
+//! import attention_native  //! portable: //! import attention_portable
+//! import attention_tile_native  //! portable: //! import attention_tile_portable
 // Causal multi-head attention, forward and backward, for any adapter: workgroup memory, no features, default limits.
 //
 //   S = scale Q K^T (keys up to the query's own)      P = softmax(S)      O = (F * P) V
@@ -34,7 +36,6 @@ fn toValue(v: f32) -> f32 { return v; }  //! f16: fn toValue(v: f32) -> f16 { re
 override T: u32 = 64u;
 override HEADS: u32 = 4u;
 override D: u32 = 32u;  // 1 .. 128
-override SCALE: f32 = 0.17677669529663687;
 override DROPOUT: bool = false;
 
 @group(0) @binding(0) var<storage, read> qkv: array<Value>;
@@ -111,8 +112,6 @@ fn loadOutGradient(piece: u32, p: Place, row: u32, d: u32) {
   }
 }
 
-fn dots(l: vec4f, r: Four) -> vec4f { return vec4f(dot(l, r.a), dot(l, r.b), dot(l, r.c), dot(l, r.d)); }
-
 fn rowsOf(piece: u32, row: u32, q: u32) -> Four {
   return Four(
     pieces[piece + swizzled(row, q)], pieces[piece + swizzled(row + 1u, q)],
@@ -125,29 +124,31 @@ fn addProductTransposed(s: Four, p: Place) -> Four {
   for (var q = 0u; q < rounds(8u, p.batch); q++) {
     let l = rowsOf(LEFT, p.y * 4u, q);
     let r = rowsOf(RIGHT, p.x * 4u, q);
-    t.a += dots(l.a, r);
-    t.b += dots(l.b, r);
-    t.c += dots(l.c, r);
-    t.d += dots(l.d, r);
+    t.a = addDots(t.a, l.a, r);
+    t.b = addDots(t.b, l.b, r);
+    t.c = addDots(t.c, l.c, r);
+    t.d = addDots(t.d, l.d, r);
   }
   return t;
 }
 
-fn combine(s: vec4f, r: Four) -> vec4f { return s.x * r.a + s.y * r.b + s.z * r.c + s.w * r.d; }
-
-// o + SCORES RIGHT, summed over the 32 rows of RIGHT.
-fn addProduct(o: Four, p: Place) -> Four {
+// o + SCORES RIGHT, summed over rows 4 start .. 4 (start + count) - 1 of RIGHT.
+fn addProductOf(o: Four, p: Place, start: u32, count: u32) -> Four {
   var t = o;
-  for (var q = 0u; q < rounds(8u, p.batch); q++) {
+  for (var n = 0u; n < rounds(count, p.batch); n++) {
+    let q = start + n;
     let s = rowsOf(SCORES, p.y * 4u, q);
     let r = rowsOf(RIGHT, q * 4u, p.x);
-    t.a += combine(s.a, r);
-    t.b += combine(s.b, r);
-    t.c += combine(s.c, r);
-    t.d += combine(s.d, r);
+    t.a = addCombined(t.a, s.a, r);
+    t.b = addCombined(t.b, s.b, r);
+    t.c = addCombined(t.c, s.c, r);
+    t.d = addCombined(t.d, s.d, r);
   }
   return t;
 }
+
+// The same, summed over all 32 rows.
+fn addProduct(o: Four, p: Place) -> Four { return addProductOf(o, p, 0u, 8u); }
 
 fn storeScores(p: Place, s: Four) {
   pieces[SCORES + swizzled(p.y * 4u, p.x)] = s.a;
@@ -166,7 +167,7 @@ fn scoresOf(p: Place, left: u32, leftRow: u32, right: u32, rightRow: u32) -> Fou
     workgroupBarrier();
     s = addProductTransposed(s, p);
   }
-  return Four(s.a * SCALE, s.b * SCALE, s.c * SCALE, s.d * SCALE);
+  return Four(scaled4(s.a), scaled4(s.b), scaled4(s.c), scaled4(s.d));
 }
 
 fn addValues(o: Four, p: Place, part: u32, row: u32, d: u32) -> Four {
@@ -196,9 +197,6 @@ fn factorsOf(p: Place, i: u32, j: u32) -> vec4f {
 
 fn keysUpTo(i: u32, j: u32) -> vec4<bool> { return vec4u(j, j + 1u, j + 2u, j + 3u) <= vec4u(i); }
 
-fn scaled(o: Four, by: vec4f) -> Four { return Four(o.a * by.x, o.b * by.y, o.c * by.z, o.d * by.w); }
-
-fn sum4(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 fn max4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 
 fn storeOutRow(p: Place, i: u32, d: u32, v: vec4f) {
@@ -235,57 +233,13 @@ fn storeGradient(p: Place, part: u32, i: u32, piece: u32, o: Four) {
   storeGradientRow(p, part, i + 3u, d, o.d);
 }
 
-fn runForward(group: vec3u, groups: vec3u, thread: u32) {
-  let p = placeOf(group, groups, thread);
-  let first = (groups.x - 1u - group.x) * ROWS;  // the longest rows start first
-  let i = first + p.y * 4u;
-  var m = vec4f(LOWEST);  // of the four rows
-  var l = vec4f();        // of the thread's own columns
-  var o0 = Four(); var o1 = Four(); var o2 = Four(); var o3 = Four();
-  for (var key = 0u; key <= first; key += ROWS) {
-    var s = scoresOf(p, 0u, first, 1u, key);
-    let j = key + p.x * 4u;
-    s.a = select(vec4f(LOWEST), s.a, keysUpTo(i, j));
-    s.b = select(vec4f(LOWEST), s.b, keysUpTo(i + 1u, j));
-    s.c = select(vec4f(LOWEST), s.c, keysUpTo(i + 2u, j));
-    s.d = select(vec4f(LOWEST), s.d, keysUpTo(i + 3u, j));
-    reduction[p.x * 8u + p.y] = vec4f(max4(s.a), max4(s.b), max4(s.c), max4(s.d));
-    workgroupBarrier();
-    var top = m;
-    for (var x = 0u; x < rounds(8u, p.batch); x++) { top = max(top, reduction[x * 8u + p.y]); }
-    let shrink = exp(m - top);
-    m = top;
-    s = Four(exp(s.a - m.x), exp(s.b - m.y), exp(s.c - m.z), exp(s.d - m.w));
-    l = l * shrink + vec4f(sum4(s.a), sum4(s.b), sum4(s.c), sum4(s.d));
-    if (DROPOUT) {
-      s.a *= factorsOf(p, i, j);
-      s.b *= factorsOf(p, i + 1u, j);
-      s.c *= factorsOf(p, i + 2u, j);
-      s.d *= factorsOf(p, i + 3u, j);
-    }
-    storeScores(p, s);
-    o0 = addValues(scaled(o0, shrink), p, 2u, key, 0u);
-    if (D > 32u) { o1 = addValues(scaled(o1, shrink), p, 2u, key, 32u); }
-    if (D > 64u) { o2 = addValues(scaled(o2, shrink), p, 2u, key, 64u); }
-    if (D > 96u) { o3 = addValues(scaled(o3, shrink), p, 2u, key, 96u); }
-  }
-  reduction[p.x * 8u + p.y] = l;
-  workgroupBarrier();
-  var sum = vec4f();
-  for (var x = 0u; x < rounds(8u, p.batch); x++) { sum += reduction[x * 8u + p.y]; }
-  let inverse = 1.0 / sum;
-  storeOut(p, i, 0u, scaled(o0, inverse));
-  if (D > 32u) { storeOut(p, i, 1u, scaled(o1, inverse)); }
-  if (D > 64u) { storeOut(p, i, 2u, scaled(o2, inverse)); }
-  if (D > 96u) { storeOut(p, i, 3u, scaled(o3, inverse)); }
-  if (p.x == 0u) {
-    let at = (p.b * HEADS + p.h) * T + i;
-    let value = m + log(sum);
-    if (i < T) { logsumexp[at] = value.x; }
-    if (i + 1u < T) { logsumexp[at + 1u] = value.y; }
-    if (i + 2u < T) { logsumexp[at + 2u] = value.z; }
-    if (i + 3u < T) { logsumexp[at + 3u] = value.w; }
-  }
+fn storeLogsumexps(p: Place, i: u32, v: vec4f) {
+  if (p.x > 0u) { return; }
+  let at = (p.b * HEADS + p.h) * T + i;
+  if (i < T) { logsumexp[at] = v.x; }
+  if (i + 1u < T) { logsumexp[at + 1u] = v.y; }
+  if (i + 2u < T) { logsumexp[at + 2u] = v.z; }
+  if (i + 3u < T) { logsumexp[at + 3u] = v.w; }
 }
 
 // The logsumexps, or the deltas, of tokens i .. i + 3.
@@ -306,7 +260,8 @@ fn deltasAt(p: Place, i: u32) -> vec4f {
 }
 
 fn scoreGradient(p: Place, i: u32, j: u32, s: vec4f, dp: vec4f, lse: f32, delta: f32) -> vec4f {
-  return select(vec4f(), exp(s - lse) * (factorsOf(p, i, j) * dp - delta), keysUpTo(i, j));
+  let gradient = settle4(probabilities4(s, vec4f(lse)) * keep4(settle4(factorsOf(p, i, j) * dp) - delta));
+  return select(vec4f(), rounded4(gradient), keysUpTo(i, j));
 }
 
 fn runBackwardQuery(group: vec3u, groups: vec3u, thread: u32) {
@@ -335,10 +290,14 @@ fn runBackwardQuery(group: vec3u, groups: vec3u, thread: u32) {
     if (D > 64u) { g2 = addValues(g2, p, 1u, key, 64u); }
     if (D > 96u) { g3 = addValues(g3, p, 1u, key, 96u); }
   }
-  storeGradient(p, 0u, i, 0u, scaled(g0, vec4f(SCALE)));
-  if (D > 32u) { storeGradient(p, 0u, i, 1u, scaled(g1, vec4f(SCALE))); }
-  if (D > 64u) { storeGradient(p, 0u, i, 2u, scaled(g2, vec4f(SCALE))); }
-  if (D > 96u) { storeGradient(p, 0u, i, 3u, scaled(g3, vec4f(SCALE))); }
+  storeGradient(p, 0u, i, 0u, scaledResult(g0));
+  if (D > 32u) { storeGradient(p, 0u, i, 1u, scaledResult(g1)); }
+  if (D > 64u) { storeGradient(p, 0u, i, 2u, scaledResult(g2)); }
+  if (D > 96u) { storeGradient(p, 0u, i, 3u, scaledResult(g3)); }
+}
+
+fn keyGradient(w: vec4f, f: vec4f, dp: vec4f, delta: vec4f) -> vec4f {
+  return rounded4(settle4(w * keep4(settle4(f * dp) - delta)));
 }
 
 // Here a thread's rows are keys j .. j + 3 and its columns queries i .. i + 3.
@@ -356,10 +315,10 @@ fn runBackwardKey(group: vec3u, groups: vec3u, thread: u32) {
     let inside = queries < vec4u(T);
     let zero = vec4f();
     var w = Four(
-      select(zero, exp(s.a - lse), inside & (queries >= vec4u(j))),
-      select(zero, exp(s.b - lse), inside & (queries >= vec4u(j + 1u))),
-      select(zero, exp(s.c - lse), inside & (queries >= vec4u(j + 2u))),
-      select(zero, exp(s.d - lse), inside & (queries >= vec4u(j + 3u))));
+      select(zero, probabilities4(s.a, lse), inside & (queries >= vec4u(j))),
+      select(zero, probabilities4(s.b, lse), inside & (queries >= vec4u(j + 1u))),
+      select(zero, probabilities4(s.c, lse), inside & (queries >= vec4u(j + 2u))),
+      select(zero, probabilities4(s.d, lse), inside & (queries >= vec4u(j + 3u))));
     // Four keys of a query share two blocks of random bits, so the factors are made by query and then transposed.
     var f = Four(vec4f(1.0), vec4f(1.0), vec4f(1.0), vec4f(1.0));
     if (DROPOUT) {
@@ -368,7 +327,9 @@ fn runBackwardKey(group: vec3u, groups: vec3u, thread: u32) {
         vec4f(c.a.x, c.b.x, c.c.x, c.d.x), vec4f(c.a.y, c.b.y, c.c.y, c.d.y),
         vec4f(c.a.z, c.b.z, c.c.z, c.d.z), vec4f(c.a.w, c.b.w, c.c.w, c.d.w));
     }
-    storeScores(p, Four(w.a * f.a, w.b * f.b, w.c * f.c, w.d * f.d));
+    storeScores(p, Four(
+      rounded4(settle4(w.a * f.a)), rounded4(settle4(w.b * f.b)), rounded4(settle4(w.c * f.c)),
+      rounded4(settle4(w.d * f.d))));
     v0 = addGradients(v0, p, query, 0u);
     if (D > 32u) { v1 = addGradients(v1, p, query, 32u); }
     if (D > 64u) { v2 = addGradients(v2, p, query, 64u); }
@@ -383,20 +344,21 @@ fn runBackwardKey(group: vec3u, groups: vec3u, thread: u32) {
     }
     let del = deltasAt(p, i);
     storeScores(p, Four(
-      w.a * (f.a * dp.a - del), w.b * (f.b * dp.b - del), w.c * (f.c * dp.c - del), w.d * (f.d * dp.d - del)));
+      keyGradient(w.a, f.a, dp.a, del), keyGradient(w.b, f.b, dp.b, del),
+      keyGradient(w.c, f.c, dp.c, del), keyGradient(w.d, f.d, dp.d, del)));
     k0 = addValues(k0, p, 0u, query, 0u);
     if (D > 32u) { k1 = addValues(k1, p, 0u, query, 32u); }
     if (D > 64u) { k2 = addValues(k2, p, 0u, query, 64u); }
     if (D > 96u) { k3 = addValues(k3, p, 0u, query, 96u); }
   }
-  storeGradient(p, 2u, j, 0u, v0);
-  if (D > 32u) { storeGradient(p, 2u, j, 1u, v1); }
-  if (D > 64u) { storeGradient(p, 2u, j, 2u, v2); }
-  if (D > 96u) { storeGradient(p, 2u, j, 3u, v3); }
-  storeGradient(p, 1u, j, 0u, scaled(k0, vec4f(SCALE)));
-  if (D > 32u) { storeGradient(p, 1u, j, 1u, scaled(k1, vec4f(SCALE))); }
-  if (D > 64u) { storeGradient(p, 1u, j, 2u, scaled(k2, vec4f(SCALE))); }
-  if (D > 96u) { storeGradient(p, 1u, j, 3u, scaled(k3, vec4f(SCALE))); }
+  storeGradient(p, 2u, j, 0u, result(v0));
+  if (D > 32u) { storeGradient(p, 2u, j, 1u, result(v1)); }
+  if (D > 64u) { storeGradient(p, 2u, j, 2u, result(v2)); }
+  if (D > 96u) { storeGradient(p, 2u, j, 3u, result(v3)); }
+  storeGradient(p, 1u, j, 0u, scaledResult(k0));
+  if (D > 32u) { storeGradient(p, 1u, j, 1u, scaledResult(k1)); }
+  if (D > 64u) { storeGradient(p, 1u, j, 2u, scaledResult(k2)); }
+  if (D > 96u) { storeGradient(p, 1u, j, 3u, scaledResult(k3)); }
 }
 
 @compute @workgroup_size(64)
@@ -421,18 +383,8 @@ fn backwardDelta(
   @builtin(local_invocation_index) thread: u32) {
   let p = placeOf(group, groups, thread);
   let i = group.x * 8u + p.y;
-  var sum = 0.0;
-  if (i < T) {
-    let at = ((p.b * T + i) * HEADS + p.h) * D;
-    for (var d = p.x; d < D; d += 8u) { sum += f32(outRead[at + d]) * f32(outGradient[at + d]); }
-  }
-  reduction[thread] = vec4f(sum);
-  workgroupBarrier();
-  if (p.x == 0u && i < T) {
-    var total = 0.0;
-    for (var x = 0u; x < rounds(8u, p.batch); x++) { total += reduction[thread + x].x; }
-    delta[(p.b * HEADS + p.h) * T + i] = total;
-  }
+  let sum = sumOfProducts(p, i);
+  if (p.x == 0u && i < T) { delta[(p.b * HEADS + p.h) * T + i] = sum; }
 }
 
 @compute @workgroup_size(64)

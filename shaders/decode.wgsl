@@ -1,3 +1,4 @@
+//! import decode_native  //! portable: //! import decode_portable
 // Sampling, one token at a time: the embedding of the token, and attention of its query over the cached keys and values of
 // all tokens so far. The linear layers are matrix products with one row.
 //
@@ -30,7 +31,7 @@ fn embed(@builtin(global_invocation_id) id: vec3u) {
   let c = id.x;
   let token = place[0] - ROW_START;
   if (c >= C || token >= ROWS) { return; }
-  x[c] = wte[token * C + c] + wpe[place[1] * C + c];
+  x[c] = settle(wte[token * C + c] + wpe[place[1] * C + c]);
 }
 
 @compute @workgroup_size(64)
@@ -44,8 +45,8 @@ fn score(@builtin(global_invocation_id) id: vec3u) {
   let h = id.y;
   if (j > place[1]) { return; }
   var sum = 0.0;
-  for (var d = 0u; d < D; d++) { sum += qkv[h * D + d] * saved[j * 2u * C + h * D + d]; }
-  scores[h * T + j] = sum * inverseSqrt(f32(D));
+  for (var d = 0u; d < D; d++) { sum = keepSum(sum + qkv[h * D + d] * saved[j * 2u * C + h * D + d]); }
+  scores[h * T + j] = scaled(sum);
 }
 
 @compute @workgroup_size(64)
@@ -56,12 +57,13 @@ fn combine(@builtin(global_invocation_id) id: vec3u) {
   let count = place[1] + 1u;
   var highest = savedScores[base];
   for (var j = 1u; j < count; j++) { highest = max(highest, savedScores[base + j]); }
+  highest = maximum(highest);
   var sum = 0.0;
   var value = 0.0;
   for (var j = 0u; j < count; j++) {
-    let p = exp(savedScores[base + j] - highest);
-    sum += p;
-    value += p * saved[j * 2u * C + C + c];
+    let p = exponential(savedScores[base + j], highest);
+    sum = keep(sum + p);
+    value = keepSum(value + rounded(p) * saved[j * 2u * C + C + c]);
   }
-  x[c] = value / sum;
+  x[c] = weighted(value, sum);
 }

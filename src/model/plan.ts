@@ -1,5 +1,5 @@
 import type { AdapterDescription } from '../gpu/device.js';
-import { type AttentionVariant, defaultAttentionVariant } from './attention.js';
+import { type AttentionVariant, attentionKernel, defaultAttentionVariant } from './attention.js';
 import { DEFAULT_LAYOUT_LIMITS, type LayoutLimits } from './layout.js';
 import { defaultMatmulTable, type MatmulTable, matmulKernel } from './matmul-plan.js';
 
@@ -45,8 +45,7 @@ export function defaultPlan(adapter: AdapterDescription): Plan {
 /** What `plan` needs and `adapter` lacks, in words; undefined where the plan can run. */
 export function missingFor(plan: Plan, adapter: AdapterDescription): string | undefined {
   const sizes: (number | undefined)[] = plan.matmul.map(([, variant]) => matmulKernel(variant).subgroupSize);
-  const lanes = /^subgroup(\d+)$/.exec(plan.attention)?.[1];
-  if (lanes !== undefined) sizes.push(Number(lanes));
+  sizes.push(attentionKernel(plan.attention).lanes);
   const missing = sizes.find((size) => size !== undefined && size !== adapter.subgroupSize);
   return missing === undefined ? undefined : `subgroups of ${missing}`;
 }

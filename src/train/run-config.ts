@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ATTENTION_VARIANTS } from '../model/attention.js';
+import { ATTENTION_VARIANTS, KEPT_ATTENTION_VARIANTS } from '../model/attention.js';
 import { BOUNDS, ModelSchema, upTo } from '../model/config.js';
 import { EVERY_PRODUCT, isMatmulVariant, MATMUL_PATTERN } from '../model/matmul-plan.js';
 import { cutsOf, PLAN_VERSION, type Plan } from '../model/plan.js';
@@ -31,7 +31,7 @@ export const PlanSchema: z.ZodType<Plan> = z.object({
       input === undefined ? 'is missing' : `${input} is not that of this lantrain (${PLAN_VERSION})`,
   }),
   matmul: MatmulTableSchema,
-  attention: z.enum(ATTENTION_VARIANTS),
+  attention: z.enum([...ATTENTION_VARIANTS, ...KEPT_ATTENTION_VARIANTS]),
   rowLanes: upTo(MOST_LANES),
   rowsPerGroup: upTo(MOST_LANES),
   windowValues: upTo(MOST_VALUES).min(FEWEST_VALUES),

@@ -1,12 +1,13 @@
 import { LantrainError } from '../../errors.js';
 import type { Dispatch } from '../../gpu/list.js';
 import type { View } from '../../gpu/view.js';
-import { type AttentionVariant, SUBGROUP_LANES } from '../attention.js';
+import { type AttentionKernel, type AttentionVariant, attentionKernel } from '../attention.js';
 import type { Graph } from '../graph.js';
 import type { Plan } from '../plan.js';
 
 /** The part of a graph that attention needs. */
-type AttentionGraph = Pick<Graph, 'add'> & { readonly plan: Pick<Plan, 'attention'> };
+type AttentionGraph = Pick<Graph, 'add'> &
+  Partial<Pick<Graph, 'portable'>> & { readonly plan: Pick<Plan, 'attention'> };
 
 export interface AttentionShape {
   readonly batch: number;
@@ -22,7 +23,7 @@ export interface AttentionForwardViews {
   readonly qkv: View;
   /** [B * T, C], written. */
   readonly out: View;
-  /** [B, H, T], written: the natural logarithm of each row's sum of exponentials. */
+  /** [B, H, T], written: the logarithm of each row's sum of exponentials, natural or in portable arithmetic to base 2. */
   readonly logsumexp: View;
   /** Uniform DropoutKey (shaders/random.wgsl); without it nothing is dropped. */
   readonly dropout?: View;
@@ -54,46 +55,47 @@ const DELTA_ROWS = 8;
  * factor of (sequence b, head h, query i, key j) is dropoutFactor(key, firstSlot + b, (h * T + i) * T + j).
  */
 export function attention(g: AttentionGraph, shape: AttentionShape, v: AttentionForwardViews): void {
-  const kind = variantFor(g.plan.attention, shape, v.qkv.f16);
+  const kernel = kernelFor(g.plan.attention, shape, v.qkv.f16);
   const { qkv, out, logsumexp, dropout } = v;
-  g.add(dispatch(kind, shape, 'forward', rowsOf(kind), 2, { qkv, out, logsumexp }, dropout));
+  g.add(dispatch(g, kernel, shape, 'forward', rowsOf(kernel), 2, { qkv, out, logsumexp }, dropout));
 }
 
 /** The gradient of `attention`, from its results and under the same dropout key. */
 export function attentionGradient(g: AttentionGraph, shape: AttentionShape, v: AttentionBackwardViews): void {
-  const kind = variantFor(g.plan.attention, shape, v.qkv.f16);
+  const kernel = kernelFor(g.plan.attention, shape, v.qkv.f16);
   const { qkv, outGradient, qkvGradient, delta, dropout } = v;
   const outRead = v.out;
   const logsumexpRead = v.logsumexp;
-  const rows = rowsOf(kind);
+  const rows = rowsOf(kernel);
   const common = { qkv, outGradient, logsumexpRead, qkvGradient };
-  if (kind === 'tile') {
-    g.add(dispatch(kind, shape, 'backwardDelta', DELTA_ROWS, 0, { outRead, outGradient, delta }));
-    g.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, deltaRead: delta }, dropout));
+  if (kernel.lanes === undefined) {
+    g.add(dispatch(g, kernel, shape, 'backwardDelta', DELTA_ROWS, 0, { outRead, outGradient, delta }));
+    g.add(dispatch(g, kernel, shape, 'backwardQuery', rows, 3, { ...common, deltaRead: delta }, dropout));
   } else {
-    g.add(dispatch(kind, shape, 'backwardQuery', rows, 3, { ...common, outRead, delta }, dropout));
+    g.add(dispatch(g, kernel, shape, 'backwardQuery', rows, 3, { ...common, outRead, delta }, dropout));
   }
-  g.add(dispatch(kind, shape, 'backwardKey', rows, 4, { ...common, deltaRead: delta }, dropout));
+  g.add(dispatch(g, kernel, shape, 'backwardKey', rows, 4, { ...common, deltaRead: delta }, dropout));
 }
 
 /** Rows that a workgroup owns. */
-function rowsOf(variant: AttentionVariant): number {
-  const lanes = SUBGROUP_LANES[variant];
+function rowsOf({ lanes }: AttentionKernel): number {
   return lanes === undefined ? TILE_ROWS : 2 * lanes;
 }
 
-function variantFor(variant: AttentionVariant, { headSize }: AttentionShape, f16 = false): AttentionVariant {
+function kernelFor(variant: AttentionVariant, { headSize }: AttentionShape, f16 = false): AttentionKernel {
   if (!Number.isInteger(headSize) || headSize < 1 || headSize > 128)
     throw new LantrainError(
       'LT_USAGE_MODEL',
       `heads of ${headSize} values: attention computes heads of 1 to 128; choose --heads so that width / heads is at most 128`,
     );
-  return headSize % 4 === 0 && !f16 ? variant : 'tile';
+  const kernel = attentionKernel(variant);
+  return headSize % 4 === 0 && !f16 ? kernel : { keepSums: kernel.keepSums };
 }
 
 /** `products` is the number of T x T x D matrix products; the causal half of each is computed. */
 function dispatch(
-  variant: AttentionVariant,
+  { portable = false }: AttentionGraph,
+  { lanes, keepSums }: AttentionKernel,
   shape: AttentionShape,
   entry: string,
   rows: number,
@@ -102,7 +104,7 @@ function dispatch(
   dropout?: View,
 ): Dispatch {
   const { batch, context, heads, headSize } = shape;
-  const lanes = SUBGROUP_LANES[variant];
+  const scale = 1 / Math.sqrt(headSize);
   return {
     shader: lanes === undefined ? 'attention_tile' : 'attention_subgroup',
     entry: dropout ? `${entry}Dropout` : entry,
@@ -111,7 +113,9 @@ function dispatch(
       T: context,
       HEADS: heads,
       D: headSize,
-      SCALE: 1 / Math.sqrt(headSize),
+      ...(portable
+        ? { SCALE: Math.fround(scale), SCALE2: Math.fround(Math.LOG2E / Math.sqrt(headSize)), KEEP_SUMS: keepSums }
+        : { SCALE: scale }),
       DROPOUT: dropout !== undefined,
     },
     defines: Object.values(bindings).some((view) => view.f16) ? ['f16'] : [],

@@ -1,4 +1,5 @@
 import type { View } from '../../gpu/view.js';
+import { attentionKernel } from '../attention.js';
 import { type Graph, threadGroups } from '../graph.js';
 
 /** x [C] = wte[token] + wpe[position]; place [2] = token, position. */
@@ -17,7 +18,10 @@ export function embedToken(g: Graph, v: { place: View; x: View }): void {
 /** Appends the key and value in qkv [3 C] to the cache [T, 2 C]; then out [C] = attention of the query over the cache. */
 export function cachedAttention(g: Graph, v: { place: View; qkv: View; cache: View; scores: View; out: View }): void {
   const { width: C, heads, context: T } = g.config;
-  const constants = { C, T, D: C / heads };
+  const D = C / heads;
+  const { keepSums } = attentionKernel(g.plan.attention);
+  const portable = { SCALE2: Math.fround(Math.LOG2E / Math.sqrt(D)), KEEP_SUMS: keepSums };
+  const constants = { C, T, D, ...(g.portable && portable) };
   const add = (entry: string, bindings: Record<string, View>, groups: [number, number?]) =>
     g.add({ shader: 'decode', entry, constants, bindings: { place: v.place, ...bindings }, groups });
   add('append', { qkv: v.qkv, cache: v.cache }, [threadGroups(2 * C)]);
