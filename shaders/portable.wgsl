@@ -12,10 +12,13 @@
 //   reciprocal     2^-100 .. 2^100, positive  1.2 ulp                        a linear guess on the bits, then Newton's steps
 //   inverseSquareRoot  2^-100 .. 2^100        1.1 ulp                        the same (Lomont 2003, for the guess)
 //   sqrt           0, 2^-100 .. 2^100         1.0 ulp                        inverseSqrt, one step on x * y
-//   exp2           below 128                  1.2 ulp; 0 below 2^-100        x = n + f, a polynomial in f by Remez' method
+//   exp2           below 127.5                1.3 ulp; 0 below -100.5        x = n + f, a polynomial in f by Remez' method
 //   log2           2^-100 .. 2^126            1.8 ulp                        x = 2^e (1 + f), a polynomial in f the same way
 //
-// NaN gives NaN everywhere; exp2 gives NaN for infinities as well. Errors were measured at 2^21 places a function.
+// NaN gives NaN everywhere; exp2 and log2 give NaN for infinity as well, and log2 for what is below 0. The reciprocal of 0 and
+// of infinity, and both roots of infinity, are not finite. exp2 is too small from 127.5 on. Errors: the largest of all inputs in
+// two octaves (reciprocal, roots) or in -1/2 .. 1/2 (exp2) and 1/2 .. 4 (log2), and of every hundredth input elsewhere.
+// Outside of its range a function may meet denormals on its way, which drivers treat as they like.
 
 // Zero, which no compiler knows to be zero.
 @group(0) @binding(16) var<uniform> portableZero: u32;

@@ -95,7 +95,7 @@ const PLANES: Readonly<Record<number, Planes>> = {
 function blockOf(width: number, { bytes: [first, second], low, high }: Planes): number[] {
   return [
     ...[...get(WIDTH), ...constant(width), ...EQUAL, ...IF],
-    ...[...get(COUNT), ...constant(Math.log2(first)), ...SHIFT_LEFT, ...get(PAYLOAD), ...ADD, ...set(SECOND)],
+    ...[...get(COUNT), ...constant(31 - Math.clz32(first)), ...SHIFT_LEFT, ...get(PAYLOAD), ...ADD, ...set(SECOND)],
     ...LOOP,
     ...[...low, ...set(D), ...high, ...set(U)],
     ...[...get(LOW), ...get(LOW), ...LOAD, ...get(D), ...ADD_4, ...tee(SUM), ...STORE],

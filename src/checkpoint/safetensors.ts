@@ -6,6 +6,7 @@ import { writeWhole } from '../files/atomic.js';
 import { fileKind } from '../files/file-kind.js';
 import { isSystemError, reason } from '../files/files.js';
 import { openRegular } from '../files/regular-file.js';
+import { power } from '../util/portable-math.js';
 
 /**
  * Safetensors, https://github.com/huggingface/safetensors#format:
@@ -194,7 +195,7 @@ function widenF16(word: number): number {
   const exponent = (word >> 10) & 31;
   const fraction = word & 1023;
   if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
+  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * power(2, exponent - 1) * 2 ** -24;
 }
 
 function readBytes(path: string, fd: number, position: number, target: Uint8Array): Uint8Array<ArrayBufferLike> {

@@ -21,6 +21,8 @@ export class Decoder {
   private constructor(
     readonly gpu: Gpu,
     readonly weights: ParameterArena,
+    /** The run's, or undefined. */
+    readonly precision: Precision | undefined,
     private readonly buffers: Buffers<'sampling'>,
   ) {}
 
@@ -35,7 +37,7 @@ export class Decoder {
     const portable = precision === 'portable';
     const wanted = samplingBuffers(config, samplingScratch(config, plan), portable);
     const buffers = await Buffers.allocate(kernels.gpu, wanted, plan.windowValues);
-    const decoder = new Decoder(kernels.gpu, weights, buffers);
+    const decoder = new Decoder(kernels.gpu, weights, precision, buffers);
     const launches = launchInto(decoder.#list, plan, portable, buffers.scratch);
     decode(new Graph(launches, { plan, weights, portable }), buffers);
     await decoder.#list.prepare(kernels);

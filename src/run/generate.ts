@@ -7,6 +7,7 @@ import { KernelCache } from '../gpu/kernel.js';
 import { Decoder } from '../model/decoder.js';
 import { ParameterArena, ParameterLayout } from '../model/layout.js';
 import { defaultPlan } from '../model/plan.js';
+import type { Precision } from '../model/precision.js';
 import { openGpu } from '../node/open-gpu.js';
 import { loadShaders } from '../node/shaders.js';
 import { RunConfigSchema } from '../train/run-config.js';
@@ -43,7 +44,7 @@ export async function* generate(options: GenerateOptions, hooks: ReadHooks = {})
       `the prompt has token ${beyond}, but ${join(path, 'config.json')} has a vocabulary of ${config.model.vocabSize}`,
     );
   const checkpoint = await newestCheckpoint(run, hooks);
-  const decoder = await openDecoder(checkpoint, adapter).finally(() => checkpoint.close());
+  const decoder = await openDecoder(checkpoint, config.options.precision, adapter).finally(() => checkpoint.close());
   const { signal } = hooks;
   try {
     const stream = tokenizer.streamDecoder();
@@ -62,13 +63,17 @@ export async function* generate(options: GenerateOptions, hooks: ReadHooks = {})
 }
 
 /** A decoder with a checkpoint's weights, on a device of its own. */
-async function openDecoder(checkpoint: Checkpoint, adapter: string | undefined): Promise<Decoder> {
+async function openDecoder(
+  checkpoint: Checkpoint,
+  precision: Precision,
+  adapter: string | undefined,
+): Promise<Decoder> {
   const gpu = await openGpu(adapter);
   try {
     const plan = defaultPlan(gpu.adapter);
     const weights = await ParameterArena.allocate(gpu, new ParameterLayout(checkpoint.config, plan), 'weights');
     for (const { name } of weights.layout.parameters) weights.write(gpu, name, checkpoint.read('weights', name));
-    return await Decoder.build(new KernelCache(gpu, loadShaders()), plan, weights);
+    return await Decoder.build(new KernelCache(gpu, loadShaders()), plan, weights, precision);
   } catch (error) {
     gpu.device.destroy();
     throw error;

@@ -40,6 +40,7 @@ export interface TrainingEngine {
   readonly gpu: Gpu;
   readonly layout: ParameterLayout;
   readonly state: TrainingState;
+  readonly options: Pick<EngineOptions, 'shape'>;
   /** The loss scale of the next step; undefined in float32. A resumed run sets its own. */
   lossScale: LossScale | undefined;
   /** Updates of the state. */
@@ -60,9 +61,17 @@ export interface TrainingEngine {
 }
 
 /** Draws fresh weights; the moments stay zero. */
-export function initializeWeights({ gpu, layout, state }: TrainingEngine, how: Initialization, seed: number): void {
+export function initializeWeights(
+  { gpu, layout, state, options }: TrainingEngine,
+  how: Initialization,
+  seed: number,
+): void {
   layout.parameters.forEach((parameter, i) => {
-    state.weights.write(gpu, parameter.name, freshTensor(layout.config, parameter, i, how, seed));
+    state.weights.write(
+      gpu,
+      parameter.name,
+      freshTensor(layout.config, parameter, i, how, seed, options.shape.precision),
+    );
   });
 }
 

@@ -1,4 +1,6 @@
 import type { Decoder } from '../model/decoder.js';
+import { hostMath } from '../model/precision.js';
+import type { HostMath } from '../util/host-math.js';
 import { type Key, uniformAt } from '../util/random.js';
 
 export interface Sampling {
@@ -23,10 +25,11 @@ export async function* sampleTokens(
   const { context } = decoder.weights.layout.config;
   const kept = Math.max(1, context >> 1);
   const tokens = prompt.length < context ? [...prompt] : prompt.slice(-kept);
+  const math = hostMath(decoder.precision);
   decoder.reset();
   for (const token of tokens) decoder.push(token);
   for (let i = 0; i < sampling.count; i++) {
-    const token = pick(await decoder.logits(), sampling, uniformAt(sampling.key, i));
+    const token = pick(await decoder.logits(), sampling, uniformAt(sampling.key, i), math);
     yield token;
     tokens.push(token);
     if (decoder.length < context) decoder.push(token);
@@ -38,7 +41,12 @@ export async function* sampleTokens(
 }
 
 /** The token that `u`, uniform in [0, 1), selects from the distribution of `logits`. */
-export function pick(logits: Float32Array, sampling: Pick<Sampling, 'temperature' | 'topK'>, u: number): number {
+export function pick(
+  logits: Float32Array,
+  sampling: Pick<Sampling, 'temperature' | 'topK'>,
+  u: number,
+  math: HostMath,
+): number {
   const { temperature, topK } = sampling;
   const best = logits.reduce((top, x, i) => (x > logits[top] ? i : top), 0);
   if (temperature === 0) return best;
@@ -47,7 +55,7 @@ export function pick(logits: Float32Array, sampling: Pick<Sampling, 'temperature
     // Equal logits keep the order of their ids, so that the choice is the same everywhere.
     candidates = candidates.sort((a, b) => logits[b] - logits[a] || a - b).slice(0, topK);
   }
-  const weights = candidates.map((i) => Math.exp((logits[i] - logits[best]) / temperature));
+  const weights = candidates.map((i) => math.exp((logits[i] - logits[best]) / temperature));
   let rest = u * weights.reduce((a, b) => a + b, 0);
   for (const [i, weight] of weights.entries()) {
     rest -= weight;

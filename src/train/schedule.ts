@@ -1,3 +1,5 @@
+import { hostMath, type Precision } from '../model/precision.js';
+
 export const SCHEDULES = ['constant', 'cosine'] as const;
 
 export interface Schedule {
@@ -8,6 +10,8 @@ export interface Schedule {
   readonly warmupSteps: number;
   /** Updates of the whole run; the cosine ends here at a tenth of the peak. */
   readonly totalSteps: number;
+  /** The run's; default f32. */
+  readonly precision?: Precision;
 }
 
 /** The fraction of the peak at which a cosine schedule ends, as in GPT-3's training (Brown et al. 2020, appendix B). */
@@ -19,5 +23,5 @@ export function learningRateAt(s: Schedule, step: number): number {
   if (s.schedule === 'constant') return s.learningRate;
   const span = Math.max(1, s.totalSteps - s.warmupSteps);
   const progress = Math.min(1, (step - s.warmupSteps) / span);
-  return s.learningRate * (FLOOR + (1 - FLOOR) * 0.5 * (1 + Math.cos(Math.PI * progress)));
+  return s.learningRate * (FLOOR + (1 - FLOOR) * 0.5 * (1 + hostMath(s.precision).cos(Math.PI * progress)));
 }

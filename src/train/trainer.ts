@@ -167,8 +167,8 @@ export class Trainer {
 
   #learningRate(step: number): number {
     const { options, totalSteps } = this.config;
-    const { schedule, lr: learningRate, warmup: warmupSteps } = options;
-    return learningRateAt({ schedule, learningRate, warmupSteps, totalSteps }, step);
+    const { schedule, lr: learningRate, warmup: warmupSteps, precision } = options;
+    return learningRateAt({ schedule, learningRate, warmupSteps, totalSteps, precision }, step);
   }
 
   #globalBatch(step: number) {

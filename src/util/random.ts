@@ -1,3 +1,5 @@
+import type { HostMath } from './host-math.js';
+
 /**
  * Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a counter-based
  * generator, so that everything random is a function of (key, counter) and of nothing else. `shaders/random.wgsl` is
@@ -47,13 +49,13 @@ export function uniformAt(key: Key, index: number): number {
 /**
  * Normal values of standard deviation `std`, written to `out`: Box-Muller in float64, two values a block.
  */
-export function fillNormal(key: Key, out: Float32Array, std: number): void {
+export function fillNormal(key: Key, out: Float32Array, std: number, math: HostMath): void {
   for (let i = 0; i < out.length; i += 2) {
     const [a, b] = threefry(key, i >>> 1, 0);
-    const radius = std * Math.sqrt(-2 * Math.log((a + 1) / 2 ** 32));
-    const angle = (2 * Math.PI * b) / 2 ** 32;
-    out[i] = radius * Math.cos(angle);
-    if (i + 1 < out.length) out[i + 1] = radius * Math.sin(angle);
+    const radius = std * Math.sqrt(-2 * math.log((a + 1) / 2 ** 32));
+    const [cos, sin] = math.cosSinOfTurn(b);
+    out[i] = radius * cos;
+    if (i + 1 < out.length) out[i + 1] = radius * sin;
   }
 }
 
