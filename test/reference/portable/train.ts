@@ -64,7 +64,11 @@ export class ReferenceTraining {
   ) {
     this.list = parameters(config);
     const zeros = () => new Map(this.list.map(({ name, size }) => [name, new Float32Array(size)]));
-    this.state = { weights: new Map([...weights].map(([name, values]) => [name, values.slice()])), m: zeros(), v: zeros() };
+    this.state = {
+      weights: new Map([...weights].map(([name, values]) => [name, values.slice()])),
+      m: zeros(),
+      v: zeros(),
+    };
   }
 
   /** Takes update number `step` (1 is the first). Returns the mean loss of the global batch. */
@@ -110,6 +114,10 @@ export class ReferenceTraining {
     return sum;
   }
 
+  #shape(name: string): readonly number[] {
+    return this.list[this.list.findIndex((p) => p.name === name)].shape;
+  }
+
   #weight(name: string): Float32Array {
     return this.state.weights.get(name) as Float32Array;
   }
@@ -134,14 +142,14 @@ export class ReferenceTraining {
   }
 
   #product(name: string, x: Float32Array) {
-    const [k, n] = this.list.find((p) => p.name === `${name}.weight`)?.shape as readonly number[];
+    const [k, n] = this.#shape(`${name}.weight`);
     const acc = product({ layout: 'NN', m: x.length / k, n, k, a: x, b: this.#weight(`${name}.weight`) });
     return { acc, n, bias: this.state.weights.get(`${name}.bias`) };
   }
 
   /** Adds the gradients of the layer; returns that of its input. */
   #linearGradient(name: string, x: Float32Array, dy: Float32Array, epilogue: Epilogue = {}): Float32Array {
-    const [k, n] = this.list.find((p) => p.name === `${name}.weight`)?.shape as readonly number[];
+    const [k, n] = this.#shape(`${name}.weight`);
     const m = x.length / k;
     this.#add(`${name}.weight`, product({ layout: 'TN', m: k, n, k: m, a: x, b: dy }));
     if (this.state.weights.has(`${name}.bias`)) this.#add(`${name}.bias`, columnSums(dy, n));
@@ -218,7 +226,10 @@ export class ReferenceTraining {
     for (let l = layers - 1; l >= 0; l--) {
       const h = `h.${l}`;
       const r = records[l];
-      const dHidden = this.#linearGradient(`${h}.mlp.c_proj`, r.gelu, dropped, { geluGradient: r.hidden, rounds: true });
+      const dHidden = this.#linearGradient(`${h}.mlp.c_proj`, r.gelu, dropped, {
+        geluGradient: r.hidden,
+        rounds: true,
+      });
       const dNorm2 = this.#linearGradient(`${h}.mlp.c_fc`, r.norm2, dHidden);
       ({ dx, dropped } = this.#normGradient(`${h}.ln_2`, {
         x: r.middle,
