@@ -15,7 +15,7 @@ const SCANNED: readonly Scanned[] = [{ file: 'portable' }, { file: 'arithmetic' 
 
 const shaders = loadShaders();
 
-test.for(SCANNED)('$file.wgsl leaves no float to the driver', ({ file, defines = [], without }) => {
+test.for(SCANNED)('$file leaves no float to the driver', ({ file, defines = [], without }) => {
   expect(scanWgsl(composeShader(shaders, file, ['portable', ...defines]), { without })).toEqual([]);
 });
 

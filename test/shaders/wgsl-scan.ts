@@ -88,8 +88,9 @@ class Scanner extends Reader {
     return this.#routines;
   }
 
-  #report(what: string): void {
-    const { at } = this.tokens[this.next - 1];
+  /** `word`: the number of the word that is to blame. */
+  #report(what: string, word = this.next - 1): void {
+    const { at } = this.tokens[word];
     const found = `${what}: ${this.lines[at].replace(/\/\/.*/, '').trim()}`;
     if (!this.#routine.found.includes(found)) this.#routine.found.push(found);
   }
@@ -182,8 +183,9 @@ class Scanner extends Reader {
     let left = this.#expression(level + 1);
     while (OPERATORS[level].includes(this.#operator())) {
       const operator = this.#operator();
+      const word = this.next;
       this.next += operator === '>>' ? 2 : 1;
-      left = this.#binary(operator, left, this.#expression(level + 1));
+      left = this.#binary(operator, left, this.#expression(level + 1), word);
     }
     return left;
   }
@@ -193,24 +195,25 @@ class Scanner extends Reader {
     return isShift ? '>>' : this.text;
   }
 
-  #binary(operator: string, a: Value, b: Value): Value {
+  #binary(operator: string, a: Value, b: Value, word = this.next - 1): Value {
     if (/^([=!]=|[<>]=?|&&|\|\|)$/.test(operator)) return { type: 'bool', kind: 'plain' };
     const type = joined(a.type, b.type);
     const constant = a.constant && b.constant;
     if (!isFloat(type)) {
-      if (!isInteger(type) && type !== 'bool' && !type.startsWith('vec')) this.#report(`${operator} of unknown types`);
+      if (!isInteger(type) && type !== 'bool' && !type.startsWith('vec'))
+        this.#report(`${operator} of unknown types`, word);
       return { type, kind: 'plain', constant };
     }
-    if (operator === '/' || operator === '%') this.#report(`${operator} of floats`);
-    else if (constant) this.#report('float arithmetic between constants');
+    if (operator === '/' || operator === '%') this.#report(`${operator} of floats`, word);
+    else if (constant) this.#report('float arithmetic between constants', word);
     if (operator === '*') {
       if (a.powerOfTwo || b.powerOfTwo) return { type, kind: (a.powerOfTwo ? b : a).kind };
-      for (const { kind } of [a, b]) if (kind !== 'plain') this.#report(`a ${kind} feeds a product`);
+      for (const { kind } of [a, b]) if (kind !== 'plain') this.#report(`a ${kind} feeds a product`, word);
       return { type, kind: 'product' };
     }
     const isChain = this.#routine.exact && b.kind === 'product' && a.kind !== 'sum';
     if (isChain) return { type, kind: 'chain' };
-    for (const { kind } of [a, b]) if (kind !== 'plain') this.#report(`a ${kind} feeds a sum`);
+    for (const { kind } of [a, b]) if (kind !== 'plain') this.#report(`a ${kind} feeds a sum`, word);
     return { type, kind: 'sum' };
   }
 
