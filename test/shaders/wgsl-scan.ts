@@ -1,8 +1,9 @@
 /**
- * Finds in composed WGSL what portable arithmetic forbids (docs/determinism.md): operations whose bits a driver may choose, and
- * sums and products that a compiler could fuse or reorder. It knows as much of the language as shaders/ has.
+ * Finds in composed WGSL what portable arithmetic forbids (docs/determinism.md): operations whose bits a driver may choose,
+ * and sums and products that a compiler could fuse or reorder. It knows as much of the language as shaders/ has.
  *
- * A line `// rule (c): exact products` among the comments before a function allows `acc + a * b` in it: the products are exact.
+ * A line `// rule (c): exact products` among the comments before a function allows `acc + a * b` in it, because its products
+ * are exact.
  */
 import {
   isFloat,

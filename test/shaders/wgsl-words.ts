@@ -6,15 +6,17 @@ export const EXACT_PRODUCTS = 'rule (c): exact products';
 /** Names that may have template arguments. */
 export const TEMPLATES = new Set('vec2 vec3 vec4 array bitcast atomic ptr var'.split(' '));
 
-const TOKEN =
-  /\/\/.*|\s+|(?:0x[\da-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)[iufh]?|[A-Za-z_]\w*|->|&&|\|\||<<=?|[-+*/%&|^=!<>]=|\+\+|--|./gy;
+const NUMBER = /(?:0x[\da-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)[iufh]?/;
+/** `>` stands alone: it may end template arguments. */
+const OPERATOR = /->|&&|\|\||<<=?|[-+*/%&|^=!<>]=|\+\+|--|./;
+const TOKEN = new RegExp(`//.*|\\s+|${NUMBER.source}|[A-Za-z_]\\w*|${OPERATOR.source}`, 'gy');
 
 export interface Token {
   readonly text: string;
   readonly at: number;
 }
 
-/** A value of an expression. `kind`: whether it is a sum or a product as the compiler sees it, or a chain of exact products. */
+/** `kind`: what the compiler sees: a sum, a product, a chain `acc + a * b` of exact products, or neither. */
 export interface Value {
   readonly type: string;
   readonly kind: 'plain' | 'sum' | 'product' | 'chain';
