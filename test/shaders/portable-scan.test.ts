@@ -58,6 +58,7 @@ describe('the scan of portable shaders', () => {
     'c = HALF * a;',
     'c = -0.25 * keep(a + b);',
     'let i = (n * m + 3u) / 4u % 7u; c = p[i];',
+    'var i = n; i >>= 2u; i <<= 1u; i ^= m; i++; c = p[i];',
     'let i = i32(n) - 127 + i32(m); c = f32(i << 3u);',
     'for (var i = n; i < m; i += 2u) { c = keep(c + p[i]); }',
     'if (keep(a * b) < c || n >> 2u > m) { c = select(a, max(b, c), n < 3u); } else { c = abs(-a); }',

@@ -166,7 +166,8 @@ class Scanner extends Reader {
       return void this.#expression();
     }
     const target = this.#unary();
-    const { text } = this.take();
+    let { text } = this.take();
+    if (text === '>') text += this.take('>=').text;
     if (text === '=') this.#stored(this.#expression());
     else if (/^(.|<<|>>)=$/.test(text)) this.#stored(this.#binary(text.slice(0, -1), target, this.#expression()));
     else if (!['++', '--', ';'].includes(text)) this.fail('an assignment is not understood');
