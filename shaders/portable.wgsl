@@ -1,7 +1,8 @@
 // Arithmetic whose bits no driver can choose (--precision portable). WGSL lets a driver fuse a * b + c, reorder sums, flush
 // denormals, and choose its own division, sqrt, exp, log and tanh. What is here leaves it nothing to choose. It is made of
-// float + - *, comparisons, floor, bit casts and integer operations, which every driver computes alike. The same functions in
-// TypeScript are test/reference/portable/arithmetic.ts, and tests hold the two equal in every bit. docs/determinism.md has the rules.
+// float + - *, comparisons, floor, bit casts and integer operations, which every driver computes alike. The same functions
+// in TypeScript are test/reference/portable/arithmetic.ts, and tests hold the two equal in every bit. docs/determinism.md
+// has the rules.
 //
 //   keep           x, as a value that no compiler sees through: nothing is fused or reordered across it
 //   settle         `keep`, and magnitudes below 2^-100, and -0, become +0. So no product and no stored value is ever denormal
@@ -15,10 +16,10 @@
 //   exp2           below 127.5                1.3 ulp; 0 below -100.5        x = n + f, a polynomial in f by Remez' method
 //   log2           2^-100 .. 2^126            1.8 ulp                        x = 2^e (1 + f), a polynomial in f the same way
 //
-// NaN gives NaN everywhere; exp2 and log2 give NaN for infinity as well, and log2 for what is below 0. The reciprocal of 0 and
-// of infinity, and both roots of infinity, are not finite. exp2 is too small from 127.5 on. Errors: the largest of all inputs in
-// two octaves (reciprocal, roots) or in -1/2 .. 1/2 (exp2) and 1/2 .. 4 (log2), and of every hundredth input elsewhere.
-// Outside of its range a function may meet denormals on its way, which drivers treat as they like.
+// NaN gives NaN everywhere; exp2 and log2 give NaN for infinity as well, and log2 for what is below 0. The reciprocal of
+// 0 and of infinity, and both roots of infinity, are not finite. From 127.5 on exp2 is too small. Outside of its range a
+// function may meet denormals on its way, which drivers treat as they like. Errors are the largest of all inputs between
+// two powers of 4 (reciprocal, roots), of 1/2 .. 4 and every hundredth input elsewhere (log2), of every seventh (exp2).
 
 // Zero, which no compiler knows to be zero.
 @group(0) @binding(16) var<uniform> portableZero: u32;

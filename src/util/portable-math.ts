@@ -1,10 +1,10 @@
 /**
- * Functions of float64 whose bits are fixed: made of + - * /, comparisons, Math.floor and the layout of a float64, which every
- * JavaScript engine computes alike. The language leaves Math.log, Math.cos, Math.exp and `**` to the engine.
+ * Functions of float64 whose bits are fixed: made of + - * /, comparisons, Math.floor and the layout of a float64, which
+ * every JavaScript engine computes alike. The language leaves Math.log, Math.cos, Math.exp and `**` to the engine.
  *
- * Methods and coefficients of log, exp, cos and sin: fdlibm 5.3 (Sun Microsystems 1993: e_log.c, e_exp.c, k_cos.c, k_sin.c,
- * e_rem_pio2.c). Reduction by Cody and Waite, "Software Manual for the Elementary Functions", 1980. Errors are below 1 ulp,
- * and below 2 ulp in `cosSinOfTurn`.
+ * Methods and coefficients of log, exp, cos and sin: fdlibm 5.3 (Sun Microsystems 1993: e_log.c, e_exp.c, k_cos.c,
+ * k_sin.c, e_rem_pio2.c). Reduction by Cody and Waite, "Software Manual for the Elementary Functions", 1980. Errors are
+ * below 1 ulp, and below 2 ulp in `cosSinOfTurn`.
  */
 
 /** `base` to the power of the whole number `exponent`, 0 or more. */

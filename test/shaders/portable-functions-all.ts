@@ -1,11 +1,11 @@
 /**
- * Calls each function of shaders/portable.wgsl with every float32 of its range on the adapter at hand, and prints the SHA-256 of
- * all results, so that two adapters or drivers can be compared. Also compares one result of 1024 with TypeScript.
+ * Calls each function of shaders/portable.wgsl with every float32 of its range on the adapter at hand, and prints the SHA-256
+ * of all results, so that two adapters or drivers can be compared. Also compares one result of 1021 with TypeScript.
  *
  *     npm run portable-functions -- [--stride 16] [name ...]
  *
- * `--stride 16` takes one block of 2^24 inputs of 16. Results are 4 bytes each, little-endian, in the order of the inputs' bits;
- * every NaN is 0x7fc00000.
+ * `--stride 16` takes one block of 2^24 inputs of 16. Results are 4 bytes each, little-endian, in the order of the inputs'
+ * bits; every NaN is 0x7fc00000.
  */
 import { createHash } from 'node:crypto';
 import { parseArgs } from 'node:util';
@@ -14,7 +14,7 @@ import { fromBits } from '../reference/portable/arithmetic.js';
 import { FUNCTIONS, type FunctionName, type PortableFunction, Probe, plainBits } from './portable-functions.js';
 
 const BLOCK = 2 ** 24;
-/** Prime, so that every low bit occurs. */
+/** Results of which one is compared with TypeScript. A prime, so that every low bit occurs. */
 const SAMPLED = 1021;
 
 const { values, positionals } = parseArgs({ options: { stride: { type: 'string' } }, allowPositionals: true });

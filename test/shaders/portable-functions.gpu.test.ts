@@ -24,7 +24,7 @@ const SIGNIFICANDS = [
   ...[0x3504f2, 0x3504f3, 0x3504f4, 0x3fffff, 0x400000, 0x400001, 0x7ff7ff, 0x7ff800, 0x7ff801, 0x7ffffe, 0x7fffff],
 ];
 
-/** Bits of inputs: every exponent and sign with these significands, each end of exp2's intervals, and random ones of `range`. */
+/** Bits of inputs: every exponent and sign with these significands, each end of exp2's intervals, and random ones. */
 function inputs({ bits, range, worst }: PortableFunction): Uint32Array {
   const special: number[] = [];
   for (let high = 0; high < 512; high++)

@@ -8,11 +8,14 @@ import type { GpuHarness } from '../gpu/harness.js';
 import * as portable from '../reference/portable/arithmetic.js';
 
 export interface PortableFunction {
-  /** One input of two, or of one and a whole number `m`. */
+  /** `m`: a whole number, where the function takes one. */
   readonly of: (x: number, m: number) => number;
   /** The same in float64, for the errors. */
   readonly exact?: (x: number, m: number) => number;
-  /** Bits of the least and the largest input whose result no driver can change, other than 0, infinity and NaN. Default: all. */
+  /**
+   * Bits of the least and the largest input whose result no driver can change; 0, infinity and NaN are always as sure.
+   * Default: all inputs.
+   */
   readonly bits?: readonly [least: number, largest: number];
   /** Inputs at which `error` holds, and the largest error there in ulp. */
   readonly range?: readonly [least: number, largest: number];
