@@ -52,10 +52,11 @@ fn loadB(at: u32) -> vec4f {
   return operandB4(vec4f(vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u])));
 }
 
-// An accumulator plus a product.
-fn plus4(sum: vec4f, product: vec4f) -> vec4f {
-  if (KEEP_SUMS) { return keep4(sum + product); }
-  return sum + product;
+// An accumulator plus a product. Operands are rounded in portable arithmetic.
+// rule (c): exact products
+fn plusProduct4(sum: vec4f, x: f32, y: vec4f) -> vec4f {
+  if (KEEP_SUMS) { return keep4(sum + x * y); }
+  return sum + x * y;
 }
 
 // A total plus the sum of a segment.

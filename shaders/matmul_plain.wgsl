@@ -2,8 +2,8 @@
 // C = A B in three layouts (matmul_operands.wgsl), as simple as possible: the tuner checks other kernels against it. A thread
 // owns four consecutive values of a row and adds their products one by one, k rising.
 
-fn operandA(row: u32, k: u32) -> vec4f {
-  return operandA4(vec4f(f32(a[select(row * LDA + k, k * LDA + row, LAYOUT == TN)])));
+fn operandA(row: u32, k: u32) -> f32 {
+  return operandA4(vec4f(f32(a[select(row * LDA + k, k * LDA + row, LAYOUT == TN)]))).x;
 }
 
 // One value of each of four columns; past the last one, the last one's.
@@ -18,7 +18,7 @@ fn valueOfB(k: u32, col: u32) -> f32 {
 
 fn addTerms(begin: vec4f, row: u32, col: u32, first: u32, end: u32) -> vec4f {
   var sum = begin;
-  for (var k = first; k < end; k++) { sum = plus4(sum, operandA(row, k) * operandB(k, col)); }
+  for (var k = first; k < end; k++) { sum = plusProduct4(sum, operandA(row, k), operandB(k, col)); }
   return sum;
 }
 

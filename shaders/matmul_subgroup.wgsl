@@ -37,7 +37,8 @@ struct Panel {
 
 // `acc`, this lane's part of a row of C, plus the products of 4 values of k. `p` holds the row's values of A.
 fn add(acc: vec4f, p: vec4f, b: Panel) -> vec4f {
-  return plus4(plus4(plus4(plus4(acc, p.x * b.k0), p.y * b.k1), p.z * b.k2), p.w * b.k3);
+  let sum = plusProduct4(plusProduct4(acc, p.x, b.k0), p.y, b.k1);
+  return plusProduct4(plusProduct4(sum, p.z, b.k2), p.w, b.k3);
 }
 
 // Four rows of C from A by rows: lanes `lane` to lane + 3 hold k to k + 3 of one row each.

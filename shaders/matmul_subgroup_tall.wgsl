@@ -35,7 +35,7 @@ struct Pair {
 }
 
 fn add(acc: vec4f, x: f32, y: f32, b: Pair) -> vec4f {
-  return plus4(plus4(acc, x * b.k0), y * b.k1);
+  return plusProduct4(plusProduct4(acc, x, b.k0), y, b.k1);
 }
 
 // Adds to four lines from `line` on; `lane` holds their values.

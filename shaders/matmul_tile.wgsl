@@ -167,7 +167,8 @@ fn panelOfB(k: u32, j: u32, corner: vec2u, place: u32) -> Four {
 }
 
 fn add(acc: vec4f, p: vec4f, b: Four) -> vec4f {
-  return plus4(plus4(plus4(plus4(acc, p.x * b.i0), p.y * b.i1), p.z * b.i2), p.w * b.i3);
+  let sum = plusProduct4(plusProduct4(acc, p.x, b.i0), p.y, b.i1);
+  return plusProduct4(plusProduct4(sum, p.z, b.i2), p.w, b.i3);
 }
 
 fn addBlock(t: Four, rows: Four, panel: Four) -> Four {

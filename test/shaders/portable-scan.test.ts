@@ -11,7 +11,16 @@ interface Scanned {
   readonly without?: readonly string[];
 }
 
-const SCANNED: readonly Scanned[] = [{ file: 'portable' }, { file: 'arithmetic' }, { file: 'round_weights' }];
+const SCANNED: readonly Scanned[] = [
+  { file: 'portable' },
+  { file: 'arithmetic' },
+  { file: 'round_weights' },
+  { file: 'arrange', defines: ['round'] },
+  ...['matmul_plain', 'matmul_subgroup', 'matmul_subgroup_tall', 'matmul_tile', 'matmul_reduce'].flatMap((file) => [
+    { file, defines: ['roundA', 'roundB'] },
+    { file, defines: ['vec4', 'roundC'] },
+  ]),
+];
 
 const shaders = loadShaders();
 
