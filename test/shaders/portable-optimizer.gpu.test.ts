@@ -41,14 +41,18 @@ function gradientValues(size: number, seed: number): Float32Array {
 }
 
 /** A model's state as the reference has it, by parameter name. */
-function putState(optimizer: Pick<TrainingState, 'weights'>): Map<string, AdamWState> {
-  const { parameters } = optimizer.weights.layout;
+function putState(arenas: Pick<TrainingState, 'weights' | 'm' | 'v'>): Map<string, AdamWState> {
+  const { parameters } = arenas.weights.layout;
   return new Map(
     parameters.map(({ name, size }, i) => {
-      // Some weights are below 2^-100, and some denormal.
-      const weights = noise(size, 100 + i).map((v, k) => v * ([1e-34, 1e-40, 0][k % 13] ?? 1));
-      optimizer.weights.write(harness.gpu, name, weights);
-      return [name, { weights, m: new Float32Array(size), v: new Float32Array(size) }];
+      // Some weights are below 2^-100, and some denormal. Some moments move a weight below 2^-100 by as little.
+      const state = {
+        weights: noise(size, 100 + i).map((v, k) => v * ([1e-34, 1e-40, 0, 7e-31][k % 13] ?? 1)),
+        m: Float32Array.from({ length: size }, (_, k) => (k % 13 === 3 ? 1e-30 : 0)),
+        v: Float32Array.from({ length: size }, (_, k) => (k % 13 === 3 ? 1e-12 : 0)),
+      };
+      for (const part of ['weights', 'm', 'v'] as const) arenas[part].write(harness.gpu, name, state[part]);
+      return [name, state];
     }),
   );
 }
@@ -134,6 +138,19 @@ test.each([8, 128])('%d threads that share a chunk give the bits of the referenc
     });
     sameBits(await state.weights.read(harness.gpu, name), own.weights, name);
   }
+});
+
+test('the corrections of an update do not come from the engine: they keep the bits where 1 - beta^t cancels', async () => {
+  const model = await OperationHarness.create(harness, { width: 5, heads: 1 }, {}, true);
+  const settings = { ...SETTINGS, beta1: 0.99999999 };
+  const step = 9;
+  // V8's own power has other bits here.
+  const optimizer = await Optimizer.build(harness.kernels, model.weights.layout, model.sums, settings, true);
+  const own = putState(optimizer).get('ln_f.weight') as AdamWState;
+  const gradients = putSums(model, 'ln_f.weight', noise(5, 2));
+  optimizer.submitUpdate(step, 1, 1);
+  adamW(own, gradients, { ...settings, learningRate: 1, clipScale: 1, step, decays: false });
+  sameBits(await optimizer.weights.read(harness.gpu, 'ln_f.weight'), own.weights, 'weights');
 });
 
 test('a NaN among the moments stays in its weight', async () => {
