@@ -5,8 +5,8 @@ import { slice, type View } from '../gpu/view.js';
 import { portably } from '../model/arithmetic.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout, sparsePieces } from '../model/layout.js';
 import type { Parameter } from '../model/parameters.js';
+import { hostMath } from '../model/precision.js';
 import { type ExactSums, normChunksOf } from '../model/sums.js';
-import { power } from '../util/portable-math.js';
 
 export interface AdamWSettings {
   readonly beta1: number;
@@ -103,8 +103,7 @@ export class TrainingState {
   /** Queues the numbers that all updates of step `step` (1 is the first) share, computed in float64. */
   writeStep(step: number, learningRate: number, clipScale: number): void {
     const { beta1, beta2, epsilon, weightDecay } = this.settings;
-    // The bits of `**` are the engine's own.
-    const pow = this.portable ? power : (base: number, exponent: number) => base ** exponent;
+    const { power } = hostMath(this.portable ? 'portable' : 'f32');
     this.gpu.write(
       this.uniform,
       Float32Array.of(
@@ -113,8 +112,8 @@ export class TrainingState {
         beta2,
         1 - beta1,
         1 - beta2,
-        learningRate / (1 - pow(beta1, step)),
-        1 / Math.sqrt(1 - pow(beta2, step)),
+        learningRate / (1 - power(beta1, step)),
+        1 / Math.sqrt(1 - power(beta2, step)),
         epsilon,
       ),
     );

@@ -174,7 +174,7 @@ export const TRAIN_OPTIONS = {
   precision: computing(z.enum(PRECISIONS), {
     value: '<type>',
     help: 'portable: the same bits on every adapter; f32: float32 as the driver computes it; f16: products and attention read float16',
-    default: 'f32',
+    default: 'portable',
     before: 'f32',
     changesBits: true,
     isLater: true,

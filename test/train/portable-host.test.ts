@@ -215,7 +215,6 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'this.gpu.write(scale, Float32Array.of(tokenWeight * 2 ** scaleExponent));',
     'if (unit) this.gpu.write(unit, Float32Array.of(2 ** -scaleExponent));',
   ],
-  'src/train/optimizer.ts': ['learningRate / (1 - beta1 ** step),', '1 / Math.sqrt(1 - beta2 ** step),'],
   // The name of a product's shape, for the choice of a kernel.
   'src/model/matmul-plan.ts': ['const sizes = [m, n, k].map((size) => 2 ** Math.ceil(Math.log2(size)));'],
   // Times, and the set of all.
