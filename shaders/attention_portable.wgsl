@@ -15,17 +15,17 @@ override KEEP_SUMS: bool = false;
 // Whether results are still to be scaled and rounded when the last block has been added.
 const FINISHES = true;
 
-fn scaled4(s: vec4f) -> vec4f { return settle4(s * SCALE2); }
+fn scaled4(s: vec4f) -> vec4f { return keep4(s * SCALE2); }
 fn exponentials4(t: vec4f, m: vec4f) -> vec4f { return exp2Less4(t, m); }
 fn probabilities4(t: vec4f, lse: vec4f) -> vec4f { return exp2Less4(keep4(t - lse), vec4f()); }
-fn finished4(v: vec4f, by: vec4f) -> vec4f { return rounded4(settle4(v * by)); }
+fn finished4(v: vec4f, by: vec4f) -> vec4f { return rounded4(v * by); }
 
-fn wholeNotBelow(v: vec4f) -> vec4f { return -floor(-v); }
+fn wholeNotBelow(v: vec4f) -> vec4f { return -floor(-settle4(v)); }
 
 // 2^(before - now), for whole numbers; 0 instead of what is below 2^-126.
 fn shrink4(before: vec4f, now: vec4f) -> vec4f {
-  let exponent = clamp(keep4(before - now), vec4f(-127.0), vec4f());
-  return bitcast<vec4f>(bitcast<vec4u>(vec4i(exponent) + vec4i(127)) << vec4u(23u));
+  let exponent = max(keep4(before - now), vec4f(-127.0));
+  return bitcast<vec4f>((bitcast<vec4u>(keep4(exponent + 12582912.0)) << vec4u(23u)) + vec4u(0x3f800000u));
 }
 
 fn keepSum4(v: vec4f) -> vec4f {

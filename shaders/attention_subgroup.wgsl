@@ -91,8 +91,8 @@ fn times(s: Scores, x: f32, y: f32) -> Scores {
 
 fn product(s: Scores, t: Scores) -> Scores {
   return Scores(
-    settle4(s.a * t.a), settle4(s.b * t.b), settle4(s.c * t.c), settle4(s.d * t.d),
-    settle4(s.e * t.e), settle4(s.f * t.f), settle4(s.g * t.g), settle4(s.h * t.h));
+    keep4(s.a * t.a), keep4(s.b * t.b), keep4(s.c * t.c), keep4(s.d * t.d),
+    keep4(s.e * t.e), keep4(s.f * t.f), keep4(s.g * t.g), keep4(s.h * t.h));
 }
 
 fn operands(s: Scores) -> Scores {
