@@ -28,6 +28,7 @@
 // 13 KiB. Rows are loaded by scalars, so D may be any number.
 //
 // With `f16`, qkv, out and their gradients are float16; workgroup memory, scores and sums are always float32.
+// The sums are in attention_tile_native.wgsl, or in portable arithmetic in attention_tile_portable.wgsl.
 // More than 300 lines, because forward and both halves of backward share the blocks in workgroup memory.
 
 alias Value = f32;  //! f16: alias Value = f16;

@@ -1,5 +1,5 @@
-// The sums of attention_tile.wgsl, each a chain in one order. Half of a block of 32 keys shares a maximum: threads 0 .. 3 of a
-// row have the first 16 keys, threads 4 .. 7 the others.
+// The sums of attention_tile.wgsl, each a chain in one order. Of a block of 32 keys, 16 share a maximum: those of threads
+// 0 .. 3 of a row, and those of threads 4 .. 7.
 
 var<workgroup> sums: array<vec4f, 64>;
 
