@@ -24,6 +24,7 @@ enable subgroups;
 // workgroup memory where they fit (KEPT), because no bounds are checked there. 32 passing rows would spill the scores, and
 // so would S and dP in one loop. Loops over columns begin at the head's first column, which the compiler does not know: it
 // would unroll a loop from zero.
+// The sums are in attention_subgroup_native.wgsl, or in portable arithmetic in attention_subgroup_portable.wgsl.
 // More than 300 lines, because forward and both halves of backward read rows by the same shuffles.
 
 override LANES: u32 = 8u;
@@ -91,8 +92,8 @@ fn times(s: Scores, x: f32, y: f32) -> Scores {
 
 fn product(s: Scores, t: Scores) -> Scores {
   return Scores(
-    settle4(s.a * t.a), settle4(s.b * t.b), settle4(s.c * t.c), settle4(s.d * t.d),
-    settle4(s.e * t.e), settle4(s.f * t.f), settle4(s.g * t.g), settle4(s.h * t.h));
+    keep4(s.a * t.a), keep4(s.b * t.b), keep4(s.c * t.c), keep4(s.d * t.d),
+    keep4(s.e * t.e), keep4(s.f * t.f), keep4(s.g * t.g), keep4(s.h * t.h));
 }
 
 fn operands(s: Scores) -> Scores {
@@ -106,7 +107,7 @@ fn scaled(s: Scores) -> Scores {
     scaled4(s.a), scaled4(s.b), scaled4(s.c), scaled4(s.d), scaled4(s.e), scaled4(s.f), scaled4(s.g), scaled4(s.h));
 }
 
-// Of scores under the maximum of each of the two rows.
+// For the maximum of each of the two rows.
 fn exponentials(s: Scores, m: vec2f) -> Scores {
   let x = vec4f(m.x);
   let y = vec4f(m.y);

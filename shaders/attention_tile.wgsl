@@ -28,6 +28,7 @@
 // 13 KiB. Rows are loaded by scalars, so D may be any number.
 //
 // With `f16`, qkv, out and their gradients are float16; workgroup memory, scores and sums are always float32.
+// The sums are in attention_tile_native.wgsl, or in portable arithmetic in attention_tile_portable.wgsl.
 // More than 300 lines, because forward and both halves of backward share the blocks in workgroup memory.
 
 alias Value = f32;  //! f16: alias Value = f16;
@@ -260,8 +261,8 @@ fn deltasAt(p: Place, i: u32) -> vec4f {
 }
 
 fn scoreGradient(p: Place, i: u32, j: u32, s: vec4f, dp: vec4f, lse: f32, delta: f32) -> vec4f {
-  let gradient = settle4(probabilities4(s, vec4f(lse)) * keep4(settle4(factorsOf(p, i, j) * dp) - delta));
-  return select(vec4f(), rounded4(gradient), keysUpTo(i, j));
+  let gradient = rounded4(probabilities4(s, vec4f(lse)) * keep4(keep4(factorsOf(p, i, j) * dp) - delta));
+  return select(vec4f(), gradient, keysUpTo(i, j));
 }
 
 fn runBackwardQuery(group: vec3u, groups: vec3u, thread: u32) {
@@ -297,7 +298,7 @@ fn runBackwardQuery(group: vec3u, groups: vec3u, thread: u32) {
 }
 
 fn keyGradient(w: vec4f, f: vec4f, dp: vec4f, delta: vec4f) -> vec4f {
-  return rounded4(settle4(w * keep4(settle4(f * dp) - delta)));
+  return rounded4(w * keep4(keep4(f * dp) - delta));
 }
 
 // Here a thread's rows are keys j .. j + 3 and its columns queries i .. i + 3.
@@ -327,9 +328,7 @@ fn runBackwardKey(group: vec3u, groups: vec3u, thread: u32) {
         vec4f(c.a.x, c.b.x, c.c.x, c.d.x), vec4f(c.a.y, c.b.y, c.c.y, c.d.y),
         vec4f(c.a.z, c.b.z, c.c.z, c.d.z), vec4f(c.a.w, c.b.w, c.c.w, c.d.w));
     }
-    storeScores(p, Four(
-      rounded4(settle4(w.a * f.a)), rounded4(settle4(w.b * f.b)), rounded4(settle4(w.c * f.c)),
-      rounded4(settle4(w.d * f.d))));
+    storeScores(p, Four(rounded4(w.a * f.a), rounded4(w.b * f.b), rounded4(w.c * f.c), rounded4(w.d * f.d)));
     v0 = addGradients(v0, p, query, 0u);
     if (D > 32u) { v1 = addGradients(v1, p, query, 32u); }
     if (D > 64u) { v2 = addGradients(v2, p, query, 64u); }

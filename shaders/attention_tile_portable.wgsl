@@ -1,5 +1,5 @@
-// The sums of attention_tile.wgsl, each a chain in one order. Half of a block of 32 keys shares a maximum: threads 0 .. 3 of a
-// row have the first 16 keys, threads 4 .. 7 the others.
+// The sums of attention_tile.wgsl, each a chain in one order. Of a block of 32 keys, 16 share a maximum: those of threads
+// 0 .. 3 of a row, and those of threads 4 .. 7.
 
 var<workgroup> sums: array<vec4f, 64>;
 
@@ -60,10 +60,10 @@ fn runForward(group: vec3u, groups: vec3u, thread: u32) {
       exponentials4(s.c, vec4f(own.z)), exponentials4(s.d, vec4f(own.w)));
     sums[p.x * 8u + p.y] = vec4f(sum4(s.a), sum4(s.b), sum4(s.c), sum4(s.d));
     if (DROPOUT) {
-      s.a = settle4(s.a * factorsOf(p, i, j));
-      s.b = settle4(s.b * factorsOf(p, i + 1u, j));
-      s.c = settle4(s.c * factorsOf(p, i + 2u, j));
-      s.d = settle4(s.d * factorsOf(p, i + 3u, j));
+      s.a *= factorsOf(p, i, j);
+      s.b *= factorsOf(p, i + 1u, j);
+      s.c *= factorsOf(p, i + 2u, j);
+      s.d *= factorsOf(p, i + 3u, j);
     }
     storeScores(p, result(s));
     o0 = addHalves(o0, p, key, 0u, shrink0, shrink1);

@@ -99,11 +99,10 @@ fn exp2Less4(t: vec4f, m: vec4f) -> vec4f {
   p = keep4(keep4(p * f) + 2.40226462e-1);
   p = keep4(keep4(p * f) + 6.93147182e-1);
   p = keep4(keep4(p * f) + 1.0);
-  let exponent = clamp(keep4(n - m), vec4f(-101.0), vec4f(127.0));
-  let bits = bitcast<vec4u>(p) + (bitcast<vec4u>(vec4i(exponent)) << vec4u(23u));
-  let settled = select(bits, vec4u(), exponent < vec4f(-100.0));
-  let isFinite = (bitcast<vec4u>(t) & vec4u(0x7fffffffu)) < vec4u(INFINITE);
-  return bitcast<vec4f>(select(vec4u(NOT_A_NUMBER), settled, isFinite));
+  let exponent = min(keep4(n - m), vec4f(127.0));
+  // 1.5 * 2^23 leaves a whole number in the lowest bits. A conversion would take longer, for values that no integer holds.
+  let power = (bitcast<vec4u>(keep4(exponent + 12582912.0)) << vec4u(23u)) + vec4u(0x3f800000u);
+  return p * bitcast<vec4f>(select(power, vec4u(), exponent < vec4f(-100.0)));
 }
 
 fn exp2Of4(x: vec4f) -> vec4f { return exp2Less4(x, vec4f()); }

@@ -57,10 +57,13 @@ describe('a plan', () => {
     expect(missingFor(defaultPlan(LAVAPIPE), GPU)).toBe('subgroups of 8');
     expect(missingFor({ ...defaultPlan(GPU), matmul: always('subgroup8') }, GPU)).toBe('subgroups of 8');
     expect(missingFor({ ...defaultPlan(GPU), attention: 'subgroup8' }, GPU)).toBe('subgroups of 8');
+    expect(missingFor({ ...defaultPlan(GPU), attention: 'subgroup8/kept' }, GPU)).toBe('subgroups of 8');
+    expect(missingFor({ ...defaultPlan(GPU), attention: 'tile/kept' }, GPU)).toBeUndefined();
   });
 
   test('a plan comes back from JSON as it was', () => {
-    for (const plan of [defaultPlan(LAVAPIPE), defaultPlan(GPU)])
+    const kept = { ...defaultPlan(GPU), attention: 'tile/kept' };
+    for (const plan of [defaultPlan(LAVAPIPE), defaultPlan(GPU), kept])
       expect(PlanSchema.parse(JSON.parse(JSON.stringify(plan)))).toEqual(plan);
   });
 

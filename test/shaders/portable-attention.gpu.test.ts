@@ -12,6 +12,7 @@ import {
   attention as referenceAttention,
   attentionGradient as referenceGradient,
 } from '../reference/portable/attention.js';
+import { sampled } from '../thorough.js';
 
 let harness: GpuHarness;
 beforeAll(async () => {
@@ -33,15 +34,15 @@ const one = (context: number, headSize: number, rest: Partial<Case> = {}): Case 
 });
 
 const CASES: readonly Case[] = [
-  one(1, 4, { dropout: true }),
-  one(2, 1, { batch: 2, heads: 3 }),
-  one(17, 20, { batch: 2, heads: 2, dropout: true }),
-  one(33, 4, { heads: 3 }),
-  one(64, 32, { batch: 2, heads: 4, dropout: true }),
-  one(70, 32, { batch: 2, heads: 2 }),
   // Most exponentials are zero, and the maximum grows from block to block.
   one(70, 20, { heads: 2, size: 30 }),
+  one(1, 4, { dropout: true }),
+  one(17, 20, { batch: 2, heads: 2, dropout: true }),
+  one(2, 1, { batch: 2, heads: 3 }),
+  one(64, 32, { batch: 2, heads: 4, dropout: true }),
+  one(33, 4, { heads: 3 }),
   one(33, 32, { heads: 2, size: 6, dropout: true }),
+  one(70, 32, { batch: 2, heads: 2 }),
   one(35, 64, { heads: 2, dropout: true }),
   one(34, 100, { heads: 1, size: 4 }),
   one(33, 128, { batch: 2, dropout: true }),
@@ -107,7 +108,7 @@ function skipWhereImpossible(skip: Skip, variant: AttentionVariant): void {
 }
 
 describe.each(ATTENTION_VARIANTS)('portable attention, %s', (variant) => {
-  test.for(CASES)(
+  test.for(sampled(CASES, 2))(
     'portable attention is the reference in every bit: batch $batch, $context tokens, $heads heads of $headSize, dropout $dropout, size $size',
     async (shape, { skip }) => {
       skipWhereImpossible(skip, variant);
@@ -123,7 +124,7 @@ describe.each(ATTENTION_VARIANTS)('portable attention, %s', (variant) => {
     },
   );
 
-  test.for([one(33, 20, { heads: 2, dropout: true }), one(34, 32, { size: 8 })])(
+  test.for(sampled([one(34, 32, { size: 8 }), one(33, 20, { heads: 2, dropout: true })], 2))(
     'sums that are kept from compilers have the same bits: $context tokens, heads of $headSize',
     async (shape, { skip }) => {
       skipWhereImpossible(skip, variant);
@@ -137,7 +138,7 @@ describe.each(ATTENTION_VARIANTS)('portable attention, %s', (variant) => {
   );
 
   test.for(['query', 'key', 'value', 'outGradient'] as const)(
-    'NaN in a %s reaches all that it enters',
+    'NaN in one %s reaches all that it enters',
     async (part, { skip }) => {
       skipWhereImpossible(skip, variant);
       const shape = one(33, 8, { heads: 2, dropout: true });

@@ -1,8 +1,8 @@
 import { exp2Less, log2, reciprocal, rounded, settle } from './arithmetic.js';
 
 /**
- * Causal attention as `--precision portable` computes it, in every bit. Queries, keys, values, outputs and their gradients are
- * `rounded` (12 bits), so products of two of them are exact, and a sum of such products is one chain of additions.
+ * Causal attention as `--precision portable` computes it, in every bit. Queries, keys, values, outputs and their gradients
+ * are `rounded` (12 bits), so products of two of them are exact, and a sum of such products is one chain of additions.
  *
  * Exponentials are to base 2. Forward, keys come in blocks of 16 under a running maximum m. It is a whole number, so scaling
  * what was summed before to a greater maximum changes no digit.

@@ -10,8 +10,8 @@ export function embedToken(wte: Float32Array, wpe: Float32Array, C: number, toke
 }
 
 /**
- * qkv [3C] of the token at `position`, and the cache [T, 2C] with the keys and values of all tokens up to it, both `rounded` ->
- * out [C], `rounded`.
+ * qkv [3C] of the token at `position`, and the cache [T, 2C] with the keys and values of all tokens up to it, both
+ * `rounded` -> out [C], `rounded`.
  */
 export function cachedAttention(
   { heads, headSize: D }: Pick<AttentionShape, 'heads' | 'headSize'>,
