@@ -5,7 +5,7 @@ import { NEEDS_SWIFTSHADER, swiftShaderEnvironment, swiftShaderIcd } from '../sw
 import { Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
 
 /*
- * Two drivers that compute different bits: the machine's own, and SwiftShader. SwiftShader's subgroups of 4 cannot run
+ * Two drivers that compute different bits in float32 as they see it: the machine's own, and SwiftShader. SwiftShader's subgroups of 4 cannot run
  * the plan of a coordinator on lavapipe.
  */
 
@@ -13,7 +13,7 @@ const folder = workFolder();
 afterAll(() => folder.remove());
 
 const SWIFT = swiftShaderEnvironment();
-const OPTIONS = [...SMALL, '--batch', '4', '--micro-batch', '1', '--steps', '8', '--lr', '3e-3'];
+const OPTIONS = [...SMALL, '--precision', 'f32', '--batch', '4', '--micro-batch', '1', '--steps', '8', '--lr', '3e-3'];
 const CLASS = /^bit class ([0-9a-f]{12}-[0-9a-f]{12})/;
 
 const startSwift = (url: string, name: string) => {

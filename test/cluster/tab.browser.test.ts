@@ -5,11 +5,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../browser.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { slowTest } from '../slow.js';
-import { type Event, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
+import { type Event, Lantrain, lossesOf, partOf, startCoordinator, startWorker } from './processes.js';
 
 /*
- * Tabs compute on SwiftShader; the coordinator steps on the machine's own driver. AdamW runs only there, so the result
- * depends only on the tabs' gradients: runs of one tab and of several must end with the same digest.
+ * Tabs compute on SwiftShader; the coordinator steps on the machine's own driver. In portable arithmetic all give the same
+ * bits: runs of tabs, of tabs beside workers in Node, and of one process must end with the same digest.
  */
 
 const folder = workFolder();
@@ -76,7 +76,10 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     const alone = await one();
     await expect.poll(() => alone.pages[0].textContent('.device-state'), { timeout: 20_000 }).toBe('The run is done.');
     expect(await alone.pages[0].textContent('.device-figures')).toMatch(/swiftshader.*tokens\/s.*100 %/is);
-    expect(alone.coordinator.events.filter((e) => e.event === 'mixed')).toHaveLength(1);
+    expect(alone.coordinator.events.filter((e) => e.event === 'mixed')).toEqual([]);
+    const single = new Lantrain(['train', ...OPTIONS, '--out', 'single', '--json'], folder.path);
+    expect(await single.ended, single.text).toBe(0);
+    expect(alone.coordinator.digest()).toBe(single.digest());
     const losses = alone.coordinator.events.filter((e) => e.event === 'step').map((e) => Number(e.loss));
     expect(losses[5]).toBeLessThan(losses[0]);
 
@@ -115,15 +118,31 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     expect(second.coordinator.digest()).toBe((await one()).coordinator.digest());
   });
 
-  slowTest('tabs train along with a worker of another driver, and the run is marked mixed', async () => {
-    const args = [...OPTIONS, '--batch', '32', '--steps', '3', '--out', 'mixed', '--min-workers', '2'];
+  /** Trains with a tab and a worker in Node on another driver; both must compute. Resolves with the tab's name as well. */
+  async function beside(name: string, options: readonly string[]) {
+    const args = [...OPTIONS, '--batch', '32', '--steps', '3', '--out', name, '--min-workers', '2', ...options];
     const { coordinator, url } = await startCoordinator(args, folder.path);
     const node = startWorker(url, 'node', folder.path, '--drag', '10');
     await joinTab(url);
     expect(await coordinator.ended, coordinator.text).toBe(0);
     expect(await node.ended, node.text).toBe(0);
     const [tab] = coordinator.text.match(TAB) ?? [];
-    for (const name of ['node', String(tab)]) expect(partOf(coordinator, name), coordinator.text).toBeGreaterThan(0);
+    for (const worker of ['node', String(tab)])
+      expect(partOf(coordinator, worker), coordinator.text).toBeGreaterThan(0);
+    return { coordinator, tab };
+  }
+
+  slowTest('a tab trains along with a worker of another driver, to the digest of one process', async () => {
+    const { coordinator } = await beside('beside', []);
+    expect(coordinator.events.filter((e) => e.event === 'mixed')).toEqual([]);
+    const options = [...OPTIONS, '--batch', '32', '--steps', '3', '--out', 'beside-alone', '--json'];
+    const single = new Lantrain(['train', ...options], folder.path);
+    expect(await single.ended, single.text).toBe(0);
+    expect(coordinator.digest()).toBe(single.digest());
+  });
+
+  slowTest('in float32 a tab trains along with a worker of another driver, and the run is marked mixed', async () => {
+    const { coordinator, tab } = await beside('mixed', ['--precision', 'f32']);
     expect(coordinator.events.filter((e) => e.event === 'mixed')).toEqual([expect.objectContaining({ worker: tab })]);
     expect(coordinator.text).toContain('the digest is not exact');
   });
