@@ -3,9 +3,6 @@
 
 override SCALE: f32 = 0.17677669529663687;  // 1 / sqrt(D)
 
-// Whether results are still to be scaled and rounded when the last block has been added.
-const FINISHES = false;
-
 fn scaled4(s: vec4f) -> vec4f { return s * SCALE; }
 fn exponentials4(t: vec4f, m: vec4f) -> vec4f { return exp(t - m); }
 fn probabilities4(t: vec4f, lse: vec4f) -> vec4f { return exp(t - lse); }

@@ -86,10 +86,6 @@ fn addScores(s: Scores, l0: vec4f, l1: vec4f, r: Passing) -> Scores {
 
 struct Two { a: vec4f, b: vec4f }
 
-fn times(s: Scores, x: f32, y: f32) -> Scores {
-  return Scores(s.a * x, s.b * x, s.c * x, s.d * x, s.e * y, s.f * y, s.g * y, s.h * y);
-}
-
 fn product(s: Scores, t: Scores) -> Scores {
   return Scores(
     keep4(s.a * t.a), keep4(s.b * t.b), keep4(s.c * t.c), keep4(s.d * t.d),
@@ -335,11 +331,9 @@ fn runForward(group: vec3u, blocks: u32, lane: u32) {
     s = exponentials(s, m);
     l = addSums(l, shrink, s);
     if (DROPOUT) { s = product(s, queryFactors(dropoutKey.firstSlot + b, h * T + i, key)); }
-    if (!FINISHES && key + PASSING >= endOfKeys) {  // the last block: divide by the sum
-      s = times(s, 1.0 / l.x, 1.0 / l.y);
-      shrink /= l;
-    }
-    s = operands(s);
+    let isLast = key + PASSING >= endOfKeys;
+    s = operands(dividedScores(s, l, isLast));
+    shrink = dividedShrink(shrink, l, isLast);
     for (var c = start; c < end; c++) {
       let at = keptAt(c - start, 2u, lane);
       let rows = vec2u(o0, o1) + c;

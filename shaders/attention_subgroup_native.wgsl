@@ -1,5 +1,22 @@
 // The sums of attention_subgroup.wgsl as the adapter computes them. attention_subgroup_portable.wgsl has the same functions.
 
+// Whether results are still to be scaled and rounded when the last block has been added.
+const FINISHES = false;
+
+fn times(s: Scores, x: f32, y: f32) -> Scores {
+  return Scores(s.a * x, s.b * x, s.c * x, s.d * x, s.e * y, s.f * y, s.g * y, s.h * y);
+}
+
+// In the last block what is added, and what was added before, are divided by the sum.
+fn dividedScores(s: Scores, l: vec2f, isLast: bool) -> Scores {
+  if (isLast) { return times(s, 1.0 / l.x, 1.0 / l.y); }
+  return s;
+}
+fn dividedShrink(shrink: vec2f, l: vec2f, isLast: bool) -> vec2f {
+  if (isLast) { return shrink / l; }
+  return shrink;
+}
+
 fn addDots(s: vec4f, l: vec4f, r: Four) -> vec4f {
   return s + l.x * vec4f(r.a.x, r.b.x, r.c.x, r.d.x) + l.y * vec4f(r.a.y, r.b.y, r.c.y, r.d.y)
     + l.z * vec4f(r.a.z, r.b.z, r.c.z, r.d.z) + l.w * vec4f(r.a.w, r.b.w, r.c.w, r.d.w);

@@ -1,11 +1,14 @@
 //! import attention_portable
 // The sums of attention_subgroup.wgsl, each a chain in one order.
 
+// Whether results are still to be scaled and rounded when the last block has been added.
+const FINISHES = true;
+
+fn dividedScores(s: Scores, _l: vec2f, _isLast: bool) -> Scores { return s; }
+fn dividedShrink(shrink: vec2f, _l: vec2f, _isLast: bool) -> vec2f { return shrink; }
+
 fn addDot(s: f32, l: vec4f, r: vec4f) -> f32 {
-  var t = keepSum4(vec4f(s + l.x * r.x)).x;
-  t = keepSum4(vec4f(t + l.y * r.y)).x;
-  t = keepSum4(vec4f(t + l.z * r.z)).x;
-  return keepSum4(vec4f(t + l.w * r.w)).x;
+  return plusProduct(plusProduct(plusProduct(plusProduct(s, l.x, r.x), l.y, r.y), l.z, r.z), l.w, r.w);
 }
 
 // v + sum_n s_n r_n for the lane's two rows, in four dimensions.
@@ -25,6 +28,7 @@ fn nextQkvGradients(s: Scores, r: Passing, at: u32, rows: vec2u, accumulate: boo
   return weigh(before, s, r);
 }
 
+// rule (b): products with powers of two
 fn nextOutputs(s: Scores, r: Passing, at: u32, rows: vec2u, shrink: vec2f, accumulate: bool) -> Two {
   var before = Two();
   if (accumulate) { before = ownOutputs(at, rows); }

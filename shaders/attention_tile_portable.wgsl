@@ -3,6 +3,7 @@
 
 var<workgroup> sums: array<vec4f, 64>;
 
+// rule (b): products with powers of two
 fn scaled(o: Four, by: vec4f) -> Four { return Four(o.a * by.x, o.b * by.y, o.c * by.z, o.d * by.w); }
 
 fn finished(o: Four, by: vec4f) -> Four {
@@ -60,10 +61,10 @@ fn runForward(group: vec3u, groups: vec3u, thread: u32) {
       exponentials4(s.c, vec4f(own.z)), exponentials4(s.d, vec4f(own.w)));
     sums[p.x * 8u + p.y] = vec4f(sum4(s.a), sum4(s.b), sum4(s.c), sum4(s.d));
     if (DROPOUT) {
-      s.a *= factorsOf(p, i, j);
-      s.b *= factorsOf(p, i + 1u, j);
-      s.c *= factorsOf(p, i + 2u, j);
-      s.d *= factorsOf(p, i + 3u, j);
+      s.a = keep4(s.a * factorsOf(p, i, j));
+      s.b = keep4(s.b * factorsOf(p, i + 1u, j));
+      s.c = keep4(s.c * factorsOf(p, i + 2u, j));
+      s.d = keep4(s.d * factorsOf(p, i + 3u, j));
     }
     storeScores(p, result(s));
     o0 = addHalves(o0, p, key, 0u, shrink0, shrink1);
@@ -86,7 +87,7 @@ fn sumOfProducts(p: Place, i: u32) -> f32 {
   var sum = 0.0;
   if (p.x == 0u && i < T) {
     let at = ((p.b * T + i) * HEADS + p.h) * D;
-    for (var d = 0u; d < D; d++) { sum = keepSum4(vec4f(sum + f32(outRead[at + d]) * f32(outGradient[at + d]))).x; }
+    for (var d = 0u; d < D; d++) { sum = plusProduct(sum, f32(outRead[at + d]), f32(outGradient[at + d])); }
   }
   return settle(sum);
 }

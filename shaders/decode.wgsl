@@ -45,7 +45,7 @@ fn score(@builtin(global_invocation_id) id: vec3u) {
   let h = id.y;
   if (j > place[1]) { return; }
   var sum = 0.0;
-  for (var d = 0u; d < D; d++) { sum = keepSum(sum + qkv[h * D + d] * saved[j * 2u * C + h * D + d]); }
+  for (var d = 0u; d < D; d++) { sum = plusProduct(sum, qkv[h * D + d], saved[j * 2u * C + h * D + d]); }
   scores[h * T + j] = scaled(sum);
 }
 
@@ -63,7 +63,7 @@ fn combine(@builtin(global_invocation_id) id: vec3u) {
   for (var j = 0u; j < count; j++) {
     let p = exponential(savedScores[base + j], highest);
     sum = keep(sum + p);
-    value = keepSum(value + rounded(p) * saved[j * 2u * C + C + c]);
+    value = plusProduct(value, rounded(p), saved[j * 2u * C + C + c]);
   }
   x[c] = weighted(value, sum);
 }

@@ -1,7 +1,6 @@
-//! import arithmetic
+//! import chain
 // The softmax of decode.wgsl as the adapter computes it. decode_portable.wgsl has the same functions.
 
-fn keepSum(v: f32) -> f32 { return v; }
 fn scaled(sum: f32) -> f32 { return sum * inverseSqrt(f32(D)); }
 fn maximum(highest: f32) -> f32 { return highest; }
 fn exponential(t: f32, highest: f32) -> f32 { return exp(t - highest); }

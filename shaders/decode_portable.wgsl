@@ -1,16 +1,8 @@
-//! import arithmetic
+//! import chain
 // The softmax of decode.wgsl with the same bits on every adapter: to base 2, under a maximum rounded up to a whole number.
 // test/reference/portable/decode.ts is the same in TypeScript.
 
 override SCALE2: f32 = 0.7213475108146667;  // log2(e) / sqrt(D)
-
-// As in attention_portable.wgsl.
-override KEEP_SUMS: bool = false;
-
-fn keepSum(v: f32) -> f32 {
-  if (KEEP_SUMS) { return keep(v); }
-  return v;
-}
 
 fn scaled(sum: f32) -> f32 { return settle(sum * SCALE2); }
 fn maximum(highest: f32) -> f32 { return -floor(-highest); }

@@ -137,7 +137,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   if (r.lane == 0u) { stats[r.row] = r.stats; }
   for (var at = r.base + 4u * r.lane; at < r.base + C; at += 4u * LANES) {
     let c = at - r.base;
-    let v = toY(settle4(settle4(keep4(x4(at) - r.stats.x) * r.stats.y) * gain[c / 4u]) + bias[c / 4u]);
+    let v = toY(keep4(settle4(settle4(keep4(x4(at) - r.stats.x) * r.stats.y) * gain[c / 4u]) + bias[c / 4u]));
     if (C % 4u == 0u) {
       y[at / 4u] = v;
     } else {
@@ -186,10 +186,10 @@ fn backwardDropout(@builtin(workgroup_id) group: vec3u, @builtin(local_invocatio
     let c = at - r.base;
     let v = backwardAt(r, means, at);
     if (C % 4u == 0u) {
-      dropped[at / 4u] = toDropped(v * dropoutFactor4(dropoutKey, slot, place + c));
+      dropped[at / 4u] = toDropped(keep4(v * dropoutFactor4(dropoutKey, slot, place + c)));
     } else {
       for (var k = 0u; k < min(4u, C - c); k++) {
-        dropped[(at + k) / 4u][(at + k) % 4u] = toDropped(v * dropoutFactor(dropoutKey, slot, place + c + k))[k];
+        dropped[(at + k) / 4u][(at + k) % 4u] = toDropped(keep4(v * dropoutFactor(dropoutKey, slot, place + c + k)))[k];
       }
     }
   }

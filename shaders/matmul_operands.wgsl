@@ -1,4 +1,5 @@
 //! import epilogue
+//! import chain
 //! import loops
 // The operands of a matrix product, row-major:
 //
@@ -28,8 +29,6 @@ override VECTOR: bool;
 // is one segment, and its terms are added to that directly.
 override SEGMENT = K;
 override SEGMENTED = false;
-// Protects each addition of a product from being reordered: slower, for adapters whose compilers do that.
-override KEEP_SUMS = false;
 
 alias OperandA = f32;  //! f16A: alias OperandA = f16;
 alias OperandB = f32;  //! f16B: alias OperandB = f16;
@@ -50,13 +49,6 @@ fn loadA(at: u32) -> vec4f {
 fn loadB(at: u32) -> vec4f {
   if (VECTOR) { return operandB4(vec4f(b4[at / 4u])); }
   return operandB4(vec4f(vec4(b[at], b[at + 1u], b[at + 2u], b[at + 3u])));
-}
-
-// An accumulator plus a product. Operands are rounded in portable arithmetic.
-// rule (c): exact products
-fn plusProduct4(sum: vec4f, x: f32, y: vec4f) -> vec4f {
-  if (KEEP_SUMS) { return keep4(sum + x * y); }
-  return sum + x * y;
 }
 
 // A total plus the sum of a segment.

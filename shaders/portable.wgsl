@@ -90,6 +90,7 @@ fn squareRoot4(x: vec4f) -> vec4f {
 
 // 2^(t - m), where m is a whole number. The fraction of t alone is rounded, so another m gives the same digits with another
 // exponent.
+// rule (b): products with powers of two
 fn exp2Less4(t: vec4f, m: vec4f) -> vec4f {
   let n = floor(keep4(t + 0.5));
   let f = keep4(t - n);

@@ -3,13 +3,15 @@
  * and sums and products that a compiler could fuse or reorder. It knows as much of the language as shaders/ has.
  *
  * A line `// rule (c): exact products` among the comments before a function allows `acc + a * b` in it, because its products
- * are exact.
+ * are exact. A line `// rule (b): products with powers of two` allows products, which are exact as well.
  */
 import {
+  EXACT_PRODUCTS,
   isFloat,
   isInteger,
   joined,
   numberOf,
+  POWERS_OF_TWO,
   Reader,
   scalarOf,
   TEMPLATES,
@@ -31,7 +33,10 @@ const OPERATORS = ['||', '&&', '|', '^', '&', '== !=', '< > <= >=', '<< >>', '+ 
 
 interface Routine {
   readonly name: string;
+  /** Rule (c). */
   readonly exact: boolean;
+  /** Rule (b). */
+  readonly scales: boolean;
   readonly entry: boolean;
   readonly calls: Set<string>;
   readonly found: string[];
@@ -59,9 +64,11 @@ class Scanner extends Reader {
   #scopes: Map<string, Value>[] = [new Map()];
   readonly #structs = new Map<string, Map<string, string>>();
   readonly #results = new Map<string, string>();
-  readonly #routines: Routine[] = [];
+  #routines: Routine[] = [];
+  /** The first reading only learns what is declared outside of functions, which may come after its use. */
+  #isFirst = true;
   /** The declarations outside of functions. */
-  #routine: Routine = { name: MODULE, exact: false, entry: true, calls: new Set(), found: [] };
+  #routine: Routine = { name: MODULE, exact: false, scales: false, entry: true, calls: new Set(), found: [] };
 
   constructor(source: string) {
     super(source);
@@ -71,14 +78,23 @@ class Scanner extends Reader {
   }
 
   scan(): Routine[] {
-    this.#routines.push(this.#routine);
-    for (let exact = false, entry = false; this.next < this.tokens.length; ) {
+    this.#read();
+    this.#isFirst = false;
+    return this.#read();
+  }
+
+  #read(): Routine[] {
+    this.next = 0;
+    this.#routine.found.length = 0;
+    this.#routines = [this.#routine];
+    for (let exact = false, scales = false, entry = false; this.next < this.tokens.length; ) {
       const { text } = this.take();
-      if (text.startsWith('//')) exact = true;
+      if (text.includes(EXACT_PRODUCTS)) exact = true;
+      else if (text.includes(POWERS_OF_TWO)) scales = true;
       else if (text === '@') entry = this.attribute() === 'compute' || entry;
       else if (text === 'fn') {
-        this.#function(exact, entry);
-        [exact, entry] = [false, false];
+        this.#function({ exact, scales, entry });
+        [exact, scales, entry] = [false, false, false];
       } else if (text === 'struct') this.#struct();
       else if (text === 'alias') this.alias();
       else if (text === 'enable') while (this.take().text !== ';');
@@ -110,10 +126,10 @@ class Scanner extends Reader {
     this.#scopes.at(-1)?.set(name, { type, kind: 'plain', constant, powerOfTwo: how === 'const' && value?.powerOfTwo });
   }
 
-  #function(exact: boolean, entry: boolean): void {
+  #function(marks: Pick<Routine, 'exact' | 'scales' | 'entry'>): void {
     const name = this.take().text;
     const outer = this.#routine;
-    this.#routine = { name, exact, entry, calls: new Set(), found: [] };
+    this.#routine = { name, ...marks, calls: new Set(), found: [] };
     this.#routines.push(this.#routine);
     this.#scopes.push(new Map());
     for (const [parameter, type] of this.members('(', ')')) this.#scopes[1].set(parameter, { type, kind: 'plain' });
@@ -175,8 +191,10 @@ class Scanner extends Reader {
 
   /** A value that goes on its way: into a variable, a buffer, a function. */
   #stored(value: Value): Value {
-    const isFree = this.#routine.exact ? value.kind === 'sum' : value.kind !== 'plain';
-    if (isFree) this.#report(`a ${value.kind} without keep or settle`);
+    const { exact, scales } = this.#routine;
+    const isSafe = scales && value.kind === 'product';
+    const isFree = exact ? value.kind === 'sum' : value.kind !== 'plain';
+    if (isFree && !isSafe) this.#report(`a ${value.kind} without keep or settle`);
     return { ...value, kind: 'plain' };
   }
 
@@ -262,7 +280,8 @@ class Scanner extends Reader {
     }
     if (this.has('(')) return this.#call(text, result);
     const known = this.#scopes.findLast((scope) => scope.has(text))?.get(text);
-    return known ?? this.fail(`${text} is not declared`);
+    if (known === undefined && !this.#isFirst) this.fail(`${text} is not declared`);
+    return known ?? { type: '?', kind: 'plain' };
   }
 
   #call(name: string, type: string): Value {

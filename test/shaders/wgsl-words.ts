@@ -2,6 +2,9 @@
 
 /** The comment that marks a function whose products are exact. */
 export const EXACT_PRODUCTS = 'rule (c): exact products';
+/** The comment that marks a function whose products are with powers of two. */
+export const POWERS_OF_TWO = 'rule (b): products with powers of two';
+const MARK = /rule \([bc]\): /;
 
 /** Names that may have template arguments. */
 export const TEMPLATES = new Set('vec2 vec3 vec4 array bitcast atomic ptr var'.split(' '));
@@ -31,12 +34,12 @@ export const scalarOf = (type: string) =>
 export const vectorOf = (type: string, size: number) => (size === 1 ? type : `vec${size}${type[0]}`);
 const isPower = (x: number) => x > 0 && Number.isInteger(Math.log2(x));
 
-/** The words of a text, without comments other than EXACT_PRODUCTS, and their lines from 0. */
+/** The words of a text, without comments other than these marks, and their lines from 0. */
 export function tokensOf(source: string): Token[] {
   const tokens: Token[] = [];
   let at = 0;
   for (const [text] of source.matchAll(TOKEN)) {
-    if (/\S/.test(text) && (!text.startsWith('//') || text.includes(EXACT_PRODUCTS))) tokens.push({ text, at });
+    if (/\S/.test(text) && (!text.startsWith('//') || MARK.test(text))) tokens.push({ text, at });
     at += text.split('\n').length - 1;
   }
   return tokens;
