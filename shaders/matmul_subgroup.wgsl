@@ -189,7 +189,7 @@ fn multiply(t: ptr<function, Tile>, row: u32, col: u32, lane: u32, s: u32) {
     addTerms(t, p, 0u, K);
     return;
   }
-  for (var first = 0u; first < K; first += SEGMENT) {
+  for (var first = 0u; first < rounds(K, extent.stack); first += SEGMENT) {
     var sum = Tile();
     addTerms(&sum, p, first, min(K, first + SEGMENT));
     for (var i = 0u; i < tileRows(); i++) { (*t)[i] = plusSegment4((*t)[i], sum[i]); }

@@ -1,13 +1,13 @@
 import type { Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList, linearGroups } from '../gpu/list.js';
-import type { View } from '../gpu/view.js';
+import { type View, wholeVectors } from '../gpu/view.js';
 import { portably } from './arithmetic.js';
 import { operandPieces, type ParameterArena, type Piece } from './layout.js';
 import type { Precision } from './precision.js';
 
-/** Values that a workgroup of shaders/to_f16.wgsl or round_weights.wgsl converts. */
-const GROUP_VALUES = 256;
+/** Values that a workgroup of shaders/to_f16.wgsl, or of round_weights.wgsl, converts. */
+const GROUP_VALUES = { to_f16: 256, round_weights: 2048 };
 
 /** Copies of the weights as matrix products read them, float16 or rounded to 12 bits, as of the last `submit`. */
 export class OperandWeights {
@@ -25,17 +25,20 @@ export class OperandWeights {
     const copies = new Map<Piece, View>();
     const convert = new DispatchList();
     const f16 = precision === 'f16';
+    const shader = f16 ? 'to_f16' : 'round_weights';
     for (const piece of operandPieces(weights.layout, precision)) {
       const copy = await kernels.gpu.buffer(`operand ${piece.parameter.name}`, piece.size, f16);
       copies.set(piece, f16 ? copy : { ...copy, rounded: true });
       const work = {
+        shader,
         entry: 'convert',
         constants: { N: piece.size },
-        bindings: { source: weights.piece(piece), destination: copy },
-        groups: linearGroups(Math.ceil(piece.size / GROUP_VALUES)),
+        bindings: { source: wholeVectors(weights.piece(piece)), destination: copy },
+        groups: linearGroups(Math.ceil(piece.size / GROUP_VALUES[shader])),
       };
-      if (f16) convert.add({ ...work, shader: 'to_f16', defines: ['f16'], bytes: 6 * piece.size });
-      else convert.add(portably({ ...work, shader: 'round_weights', bytes: 8 * piece.size }));
+      convert.add(
+        f16 ? { ...work, defines: ['f16'], bytes: 6 * piece.size } : portably({ ...work, bytes: 8 * piece.size }),
+      );
     }
     if (copies.size === 0) return undefined;
     await convert.prepare(kernels);
