@@ -1,6 +1,6 @@
 //! import arithmetic
 // Attention whose bits are the same on every adapter (portable.wgsl), for both kernels. Exponentials are to base 2. The same
-// in TypeScript is test/reference/portable/attention.ts.
+// in TypeScript is src/reference/attention.ts.
 //
 // The running maximum is a whole number, rounded up. So what a greater maximum takes from the sums is a power of two, which is exact.
 // Where it is not, because the product is too small for a float, the sum that it enters does not notice. Sums of products
