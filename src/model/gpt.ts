@@ -136,6 +136,16 @@ export class Gpt {
     return accumulate ? lists.accumulate : lists.overwrite;
   }
 
+  /** The list of the losses of `stack` micro-batches, without dropout. */
+  lossList(stack: number): DispatchList {
+    return this.#listsFor(stack).loss;
+  }
+
+  /** The list of the copies of the weights that products read; undefined in float32. */
+  get operandList(): DispatchList | undefined {
+    return this.owned.operands?.convert;
+  }
+
   #listsFor(stack: number): Lists {
     const lists = this.#lists.get(stack);
     if (lists === undefined)

@@ -13,7 +13,8 @@ const GROUP_VALUES = 256;
 export class OperandWeights {
   private constructor(
     private readonly copies: ReadonlyMap<Piece, View>,
-    private readonly convert: DispatchList,
+    /** Copies the current weights. */
+    readonly convert: DispatchList,
   ) {}
 
   /** Undefined in float32, where products read the weights themselves. */
