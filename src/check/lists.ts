@@ -20,8 +20,32 @@ function checkerOf({ shader, entry }: Dispatch): Checker {
 }
 
 /**
- * Runs `list` and holds every pipeline of it that is not in `checked` against the reference, at places that `seed` draws.
- * Returns the first mismatch; the rest of the list does not run then. Throws where there is no check for a kernel.
+ * Whether products read what this dispatch rewrites in place and take it as rounded to 12 bits: the gradient of the logits. It
+ * must run before them, also where it needs no check itself.
+ */
+function roundsInPlace({ shader, entry }: Dispatch): boolean {
+  return shader === 'cross_entropy' && entry === 'gradient';
+}
+
+/** The dispatches of `list` with pipelines that are not in `checked`, one each: indices by pipeline. */
+function unchecked(list: DispatchList, checked: CheckedPipelines): ReadonlyMap<string, number> {
+  const firsts = new Map<string, number>();
+  for (const [i, dispatch] of list.dispatches.entries()) {
+    const pipeline = pipelineOf(dispatch);
+    if (!checked.has(pipeline) && !firsts.has(pipeline)) firsts.set(pipeline, i);
+  }
+  return firsts;
+}
+
+/** The buffers that `checkList` binds. */
+export function buffersToCheck(list: DispatchList, checked: CheckedPipelines): ReadonlySet<GPUBuffer> {
+  const dispatches = [...unchecked(list, checked).values()].map((i) => list.dispatches[i]);
+  return new Set(dispatches.flatMap(({ bindings }) => Object.values(bindings).map(({ buffer }) => buffer)));
+}
+
+/**
+ * Holds every pipeline of `list` that is not in `checked` against the reference, at places that `seed` draws. Only the first
+ * dispatch of each runs, on what its buffers hold. Returns the first mismatch. Throws where there is no check for a kernel.
  */
 export async function checkList(
   gpu: Gpu,
@@ -29,21 +53,19 @@ export async function checkList(
   seed: number,
   checked: CheckedPipelines,
 ): Promise<Mismatch | undefined> {
-  const firsts = new Map<string, number>();
-  for (const [i, dispatch] of list.dispatches.entries()) {
-    const pipeline = pipelineOf(dispatch);
-    if (!checked.has(pipeline) && !firsts.has(pipeline)) firsts.set(pipeline, i);
-  }
   const gather = new Gather(gpu);
   try {
-    let from = 0;
-    for (const [pipeline, i] of firsts) {
-      if (i > from) list.submit(gpu, from, i);
-      const dispatch = list.dispatches[i];
+    const pending = new Map([...unchecked(list, checked)].map(([pipeline, i]) => [i, pipeline]));
+    const last = Math.max(-1, ...pending.keys());
+    for (const [i, dispatch] of list.dispatches.entries()) {
+      const pipeline = pending.get(i);
+      if (pipeline === undefined) {
+        if (i < last && roundsInPlace(dispatch)) list.submit(gpu, i, i + 1);
+        continue;
+      }
       const run = () => list.submit(gpu, i, i + 1);
       await checkerOf(dispatch)(new Checking(gpu, dispatch, run, gather, deriveKey(seed, Stream.probe, 4, i)));
       checked.add(pipeline);
-      from = i + 1;
     }
     return undefined;
   } catch (error) {

@@ -1,16 +1,20 @@
 import type { KernelCache } from '../gpu/kernel.js';
+import { slice, valuesIn } from '../gpu/view.js';
 import { type Gpt, IGNORED_TARGET, type MicroBatch } from '../model/gpt.js';
 import { ParameterLayout } from '../model/layout.js';
 import type { Parameter } from '../model/parameters.js';
 import { ExactSums } from '../model/sums.js';
+import { rounded } from '../reference/arithmetic.js';
 import { Optimizer } from '../train/optimizer.js';
 import { deriveKey, fillUniform, type Key, Stream, threefry } from '../util/random.js';
 import type { Mismatch } from './checking.js';
-import { type CheckedPipelines, checkList } from './lists.js';
+import { buffersToCheck, type CheckedPipelines, checkList } from './lists.js';
 
 /*
  * Whether an adapter computes portable arithmetic: the run's own kernels, at the run's own shape, against the reference in
- * plain TypeScript (src/reference). Weights and tokens are generated. A pipeline is checked once, at its first dispatch.
+ * plain TypeScript (src/reference). A pipeline is checked once, at its first dispatch; no other dispatch runs, so a model of
+ * many layers takes little longer than one of a few. Weights, tokens and what other dispatches would have computed are
+ * generated.
  */
 
 /** Length of the random numbers that are repeated over a parameter: cheap even for the largest models. */
@@ -24,6 +28,23 @@ export function generatedValues(parameter: Parameter, key: Key, bound: number): 
   for (let at = 0; at < values.length; at += STRETCH) values.set(stretch.subarray(0, values.length - at), at);
   if (parameter.kind === 'gain') for (let i = 0; i < values.length; i++) values[i] += 1;
   return values;
+}
+
+/** Buffers that are loaded, and one that dispatches write before they read it. */
+const NOT_FILLED: ReadonlySet<string> = new Set(['tokens', 'targets', 'lists', 'scratch']);
+
+/** Fills those of a graph's buffers that `wanted` holds with values in [-1, 1), rounded to 12 bits where they are rounded. */
+function fill(gpt: Gpt, wanted: ReadonlySet<GPUBuffer>, key: Key): void {
+  const stretch = new Float32Array(STRETCH);
+  fillUniform(key, stretch, 1);
+  const short = stretch.map(rounded);
+  for (const [name, view] of gpt.buffers) {
+    if (NOT_FILLED.has(name) || !wanted.has(view.buffer)) continue;
+    for (let at = 0; at < valuesIn(view); at += STRETCH) {
+      const count = Math.min(STRETCH, valuesIn(view) - at);
+      gpt.gpu.write(slice(view, at, count), (view.rounded ? short : stretch).subarray(0, count));
+    }
+  }
 }
 
 /** One of so many targets is ignored. */
@@ -61,11 +82,15 @@ export async function checkGraph(
   let mismatch: Mismatch | undefined;
   if (gpt.operandList) mismatch = await checkList(gpu, gpt.operandList, seed, checked);
   const batches = generatedBatches(gpt, deriveKey(seed, Stream.probe, 6), stack);
-  for (const size of new Set([stack, 1])) {
+  const lists = [...new Set([stack, 1])].flatMap((size) => [
+    { size, list: gpt.gradientList({ stack: size, accumulate: true }) },
+    { size, list: gpt.lossList(size) },
+  ]);
+  for (const { size, list } of lists) {
+    if (mismatch) break;
     gpt.loadGradient(batches.slice(0, size), { seed, step: 5, tokenWeight: 1 / gpt.rows });
-    const accumulating = gpt.gradientList({ stack: size, accumulate: true });
-    mismatch ??= await checkList(gpu, accumulating, seed, checked);
-    mismatch ??= await checkList(gpu, gpt.lossList(size), seed, checked);
+    fill(gpt, buffersToCheck(list, checked), deriveKey(seed, Stream.probe, 11));
+    mismatch = await checkList(gpu, list, seed, checked);
   }
   sums.clear(gpu);
   return mismatch;

@@ -40,28 +40,51 @@ function placeIn({ rows, columns }: Drawn): (i: number) => string {
   return (i) => `row ${rows[Math.floor(i / columns.length)]}, column ${columns[i % columns.length]}`;
 }
 
-/** The lines of an operand, k terms each, from `first` on. `isTight`: the terms of a line lie side by side. */
-function linesOf(lines: readonly number[], isTight: boolean, ld: number, first: number, k: number): Runs {
+/** An operand of a product: its leading dimension, and whether the terms of a line lie side by side. */
+interface Operand {
+  readonly ld: number;
+  readonly isTight: boolean;
+}
+
+/** Lines are the rows of A and the columns of B. */
+function operandsOf(c: Checking): { readonly a: Operand; readonly b: Operand } {
+  const layout = LAYOUTS[c.constant('LAYOUT')];
+  // This kernel wants A by terms: NT reads a transposed copy.
+  const isTall = c.dispatch.shader === 'matmul_subgroup_tall';
+  return {
+    a: { ld: c.constant('LDA'), isTight: layout === 'NN' || (layout === 'NT' && !isTall) },
+    b: { ld: c.constant('LDB'), isTight: layout === 'NT' },
+  };
+}
+
+/** The places of `k` terms of these lines, from term `first` on. */
+function linesOf({ ld, isTight }: Operand, lines: readonly number[], first: number, k: number): Runs {
   if (isTight) return lines.map((line) => [line * ld + first, k]);
   const count = lines.length;
   return Uint32Array.from({ length: k * count }, (_, i) => (first + Math.floor(i / count)) * ld + lines[i % count]);
 }
 
-/** Both operands of the drawn places for the terms `first` to `first + k` (exclusive) of all products. */
-async function operandsOf(c: Checking, { rows, columns }: Drawn, first: number, k: number) {
-  const layout = LAYOUTS[c.constant('LAYOUT')];
-  const { a, b } = await c.read({
-    a: linesOf(rows, layout !== 'TN', c.constant('LDA'), first, k),
-    b: linesOf(columns, layout === 'NT', c.constant('LDB'), first, k),
-  });
-  return { a, b, layout };
+/** What was read of `linesOf`, line by line: [lines, k]. */
+function byLine(values: Float32Array, { isTight }: Operand, lines: number): Float32Array {
+  if (isTight) return values;
+  const k = values.length / lines;
+  return values.map((_, i) => values[(i % k) * lines + Math.floor(i / k)]);
 }
 
-/** The products of the drawn places over the terms from `first` on, without epilogue: [rows, columns]. */
-async function productOf(c: Checking, places: Drawn, first: number, k: number, begin?: ArrayLike<number>) {
-  const { a, b, layout } = await operandsOf(c, places, first, k);
-  const values = product({ layout, m: places.rows.length, n: places.columns.length, k, a, b, begin });
-  return { values, inputs: () => `K ${k}, ${shown('a', a)}, ${shown('b', b)}` };
+/** The products of the drawn places over `k` terms from `first` on, without epilogue: [rows, columns]. */
+async function productOf(c: Checking, { rows, columns }: Drawn, first: number, k: number, begin?: ArrayLike<number>) {
+  const operands = operandsOf(c);
+  const read = await c.read({
+    a: linesOf(operands.a, rows, first, k),
+    b: linesOf(operands.b, columns, first, k),
+  });
+  const a = byLine(read.a, operands.a, rows.length);
+  const b = byLine(read.b, operands.b, columns.length);
+  const values = product({ layout: 'NT', m: rows.length, n: columns.length, k, a, b, begin });
+  const line = (all: Float32Array, n: number) => all.subarray(n * k, (n + 1) * k);
+  const inputs = (i: number) =>
+    `K ${k}, ${shown('a', line(a, Math.floor(i / columns.length)))}, ${shown('b', line(b, i % columns.length))}`;
+  return { values, inputs };
 }
 
 /** What the epilogues of `total` [rows, columns] read, and what they store. */
@@ -132,7 +155,7 @@ async function checkSums(
   places: Drawn,
   addends: readonly Float32Array[],
   accumulate: boolean,
-  inputs: () => string,
+  inputs: (i: number) => string,
 ): Promise<void> {
   const indices = indicesOf(places, c.constant('LDC'));
   const want = addedSums(await readSums(c, indices), addends, accumulate);
@@ -172,7 +195,7 @@ async function partsOf(c: Checking, places: Drawn, begin?: Float32Array) {
   }
   return {
     values,
-    inputs: (i = 0) =>
+    inputs: (i: number) =>
       shown(
         'parts',
         parts.map((part) => part[i]),

@@ -158,6 +158,11 @@ export class Gpt {
     return this.owned.buffers.view;
   }
 
+  /** All buffers besides weights and sums, by name. */
+  get buffers(): ReadonlyMap<string, View> {
+    return this.owned.buffers.all;
+  }
+
   /** Queues the copies of the weights that products read. Call it after weights change and before anything reads them. */
   submitWeights(): void {
     this.owned.operands?.submit(this.gpu);
