@@ -1,7 +1,7 @@
 import { describeMismatch } from '../../src/check/checking.js';
 import { checkGraph, checkUpdates, generatedValues } from '../../src/check/portable-check.js';
 import { CHECK_SEED, type Portability, provenEngine } from '../../src/check/proven.js';
-import { PORTABLE_DIGEST, smallRunDigest } from '../../src/check/small-run.js';
+import { PORTABLE_DIGEST, smallRunDigest, smallRunEngine } from '../../src/check/small-run.js';
 import { LantrainError } from '../../src/errors.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
@@ -115,7 +115,7 @@ async function ownDifference(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promis
   const mismatch = await checkUpdates(new KernelCache(gpu, shaders), CHECK_SEED);
   if (mismatch !== undefined) return describeMismatch(mismatch);
   try {
-    const small = await smallRunDigest(gpu, shaders, plan);
+    const small = await smallRunDigest(await smallRunEngine(gpu, shaders, plan));
     return small === PORTABLE_DIGEST ? undefined : `a small run ends with the digest ${small.slice(0, 12)}`;
   } catch (error) {
     if (error instanceof LantrainError && error.code === 'LT_TRAIN_NONFINITE') return error.message;

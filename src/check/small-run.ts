@@ -1,11 +1,15 @@
+import { LantrainError } from '../errors.js';
 import type { Gpu } from '../gpu/device.js';
 import type { ShaderTexts } from '../gpu/kernel.js';
 import type { MicroBatch } from '../model/gpt.js';
 import { freshTensor } from '../model/initialize.js';
 import { parameters } from '../model/parameters.js';
-import type { Plan } from '../model/plan.js';
+import { type Plan, withKeptSums } from '../model/plan.js';
 import { Engine } from '../train/engine.js';
 import { threefry } from '../util/random.js';
+import { describeMismatch } from './checking.js';
+import { checkGraph, checkUpdates } from './portable-check.js';
+import { CHECK_SEED } from './proven.js';
 
 /*
  * A small run in portable arithmetic with every operation of training: dropout, clipping, an untied head, three updates. Its
@@ -46,22 +50,65 @@ export function smallRunWeights(): Map<string, Float32Array> {
   return new Map(parameters(model).map((p, i) => [p.name, freshTensor(model, p, i, initialization, seed, 'portable')]));
 }
 
-/**
- * The digest of the small run on this adapter, by the kernels of `plan`. Throws LT_TRAIN_NONFINITE where the adapter computes
- * values that are not finite. The caller frees the adapter's memory.
- */
-export async function smallRunDigest(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promise<string> {
-  const { model, adamw, clip, dropout, seed, steps, learningRate, sequences } = SMALL_RUN;
+/** The small run's engine, by the kernels of `plan`. */
+export function smallRunEngine(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promise<Engine> {
+  const { model, adamw, clip, dropout, sequences } = SMALL_RUN;
   const shape = { batch: sequences, context: model.context, dropout, precision: 'portable' } as const;
-  const engine = await Engine.create(gpu, shaders, { model, shape, plan, adamw, clip });
-  for (const [name, values] of smallRunWeights()) engine.optimizer.weights.write(gpu, name, values);
+  return Engine.create(gpu, shaders, { model, shape, plan, adamw, clip });
+}
+
+/** The digest of the small run by a fresh engine. Throws LT_TRAIN_NONFINITE where the adapter computes no finite values. */
+export async function smallRunDigest(engine: Engine): Promise<string> {
+  const { model, seed, steps, learningRate } = SMALL_RUN;
+  const { gpu, optimizer } = engine;
+  for (const [name, values] of smallRunWeights()) optimizer.weights.write(gpu, name, values);
   for (let step = 1; step <= steps; step++) await engine.step(smallRunBatches(step), step, seed, learningRate);
   const parts: ArrayBuffer[] = [];
   for (const part of ['weights', 'm', 'v'] as const)
-    for (const { name } of parameters(model))
-      parts.push((await engine.optimizer[part].read(gpu, name)).buffer as ArrayBuffer);
+    for (const { name } of parameters(model)) parts.push((await optimizer[part].read(gpu, name)).buffer as ArrayBuffer);
   parts.push(BigUint64Array.of(BigInt(steps)).buffer);
   // As src/checkpoint/digest.ts, which is for Node only.
   const hash = await crypto.subtle.digest('SHA-256', await new Blob(parts).arrayBuffer());
   return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** What a small run says of an adapter. */
+export interface PortableVerdict {
+  readonly portable: boolean;
+  /** Where its fast kernels differ, so that it takes those that keep their sums in order: one line. */
+  readonly fastKernels?: string;
+  /** Where it differs, if it is not portable: one line. */
+  readonly difference?: string;
+}
+
+/**
+ * Whether this adapter computes portable arithmetic, by the kernels of `plan` or by those that keep their sums in order: its
+ * kernels give the reference's bits, at the small run's shape, and the small run ends with PORTABLE_DIGEST.
+ */
+export async function portableVerdict(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promise<PortableVerdict> {
+  const differences = new Map<Plan, string | undefined>();
+  for (const one of [plan, withKeptSums(plan)]) {
+    const difference = await smallRunDifference(gpu, shaders, one);
+    differences.set(one, difference);
+    if (difference === undefined) break;
+  }
+  const [fast, kept] = [...differences.values()];
+  if (fast === undefined) return { portable: true };
+  return kept === undefined ? { portable: true, fastKernels: fast } : { portable: false, difference: kept };
+}
+
+async function smallRunDifference(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promise<string | undefined> {
+  const engine = await smallRunEngine(gpu, shaders, plan);
+  try {
+    const digest = await smallRunDigest(engine).catch((error: unknown) => {
+      if (error instanceof LantrainError && error.code === 'LT_TRAIN_NONFINITE') return '';
+      throw error;
+    });
+    const mismatch = (await checkUpdates(engine.kernels, CHECK_SEED)) ?? (await checkGraph(engine.gpt, CHECK_SEED));
+    if (mismatch !== undefined) return describeMismatch(mismatch);
+    if (digest === PORTABLE_DIGEST) return undefined;
+    return `a small run ends with the digest ${digest.slice(0, 12) || 'of nothing, because values are not finite'}`;
+  } finally {
+    engine.release();
+  }
 }

@@ -163,6 +163,13 @@ export class Gpt {
     return this.owned.buffers.all;
   }
 
+  /** Frees all buffers besides weights and sums. */
+  release(): void {
+    const { keys, scale, unit, operands } = this.owned;
+    operands?.release(this.gpu);
+    for (const view of [...this.buffers.values(), keys, scale, ...(unit ? [unit] : [])]) this.gpu.release(view);
+  }
+
   /** Queues the copies of the weights that products read. Call it after weights change and before anything reads them. */
   submitWeights(): void {
     this.owned.operands?.submit(this.gpu);

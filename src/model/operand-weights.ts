@@ -50,6 +50,10 @@ export class OperandWeights {
     return copy;
   }
 
+  release(gpu: Gpu): void {
+    for (const copy of this.copies.values()) gpu.release(copy);
+  }
+
   /** Queues copying the current weights. */
   submit(gpu: Gpu): void {
     this.convert.submit(gpu);
