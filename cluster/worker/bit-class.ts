@@ -1,4 +1,4 @@
-import { describeMismatch } from '../../src/check/checking.js';
+import { describeMismatch, type Mismatch } from '../../src/check/checking.js';
 import { checkGraph, checkUpdates, generatedValues } from '../../src/check/portable-check.js';
 import { CHECK_SEED, type Portability, provenEngine } from '../../src/check/proven.js';
 import { PORTABLE_DIGEST, smallRunDigest, smallRunEngine } from '../../src/check/small-run.js';
@@ -76,7 +76,7 @@ export interface ProbedClass extends OwnBitClass {
 
 /**
  * The hash of one probe on this adapter, salted with `nonce`. `engine` is the run's engine. It must be idle; its
- * weights are overwritten.
+ * weights are overwritten. `mismatch`: where the engine's kernels differ from portable arithmetic, in a portable run.
  */
 export async function bitClassHash(
   probe: Probe,
@@ -84,12 +84,13 @@ export async function bitClassHash(
   { gpu, shaders }: { readonly gpu: Gpu; readonly shaders: ShaderTexts },
   engine: WorkerEngine,
   { model, shape }: WorkerShape,
+  mismatch?: Mismatch,
 ): Promise<string> {
   const salt = await saltOf(nonce);
   const portable = shape.precision === 'portable';
   return probe === 'reference'
     ? referenceHash(gpu, shaders, salt, portable)
-    : runHash(engine, model, shape.dropout > 0, salt);
+    : runHash(engine, model, shape.dropout > 0, salt, mismatch);
 }
 
 /** The name of a bit class: both unsalted hashes, shortened. */
@@ -138,7 +139,7 @@ export async function ownBitClass(
   const { engine, plan, fast, mismatch } = await provenWorkerEngine(gpu, shaders, shape, onProgress);
   const hashes = async (salt?: Key): Promise<ProbeHashes> => ({
     reference: await referenceHash(gpu, shaders, salt, portable),
-    run: await runHash(engine, shape.model, shape.shape.dropout > 0, salt),
+    run: await runHash(engine, shape.model, shape.shape.dropout > 0, salt, mismatch),
   });
   const salted = await hashes(await saltOf(nonce));
   if (!portable) return { name: bitClassOf(await hashes()), nonce, salted, plan };
@@ -236,6 +237,7 @@ async function runHash(
   model: ModelConfig,
   dropout: boolean,
   salt: Key | undefined,
+  mismatch: Mismatch | undefined,
 ): Promise<string> {
   const { gpu, gpt, layout, packer, sums } = engine;
   for (const [i, parameter] of layout.parameters.entries())
@@ -249,6 +251,8 @@ async function runHash(
   const hashes: Uint8Array[] = [new TextEncoder().encode(String(lossFixed))];
   for (const bucket of packer.buckets.keys()) hashes.push(await sha256(await packer.pack(bucket)));
   sums.clear(gpu);
+  // The probe may miss what the check has found, such as a difference in evaluation alone.
+  if (mismatch !== undefined) hashes.push(new TextEncoder().encode('not portable'));
   return digest(hashes);
 }
 

@@ -119,11 +119,12 @@ export class EngineCache {
   /** The hash of a probe, salted with `nonce`, computed by the current engine. May overwrite its weights. */
   async probe(probe: Probe, nonce: Uint8Array): Promise<string> {
     if (this.#made === undefined) throw new Error('there is no engine to probe');
-    const { engine, shape, shaders } = this.#made;
+    const { engine, shape, shaders, portability } = this.#made;
     const { gpu } = this;
     if (this.#nonce !== nonce.join()) this.#hashes.clear();
     this.#nonce = nonce.join();
-    const hash = this.#hashes.get(probe) ?? (await bitClassHash(probe, nonce, { gpu, shaders }, engine, shape));
+    const compute = () => bitClassHash(probe, nonce, { gpu, shaders }, engine, shape, portability.mismatch);
+    const hash = this.#hashes.get(probe) ?? (await compute());
     this.#hashes.set(probe, hash);
     return hash;
   }

@@ -1,6 +1,6 @@
 import { type AttentionShape, attention, attentionGradient } from '../reference/attention.js';
 import { dropoutFactor } from '../reference/dropout.js';
-import { type Checking, PLACES, shown } from './checking.js';
+import { type Checking, PLACES, ROUNDED_PLACES, shown } from './checking.js';
 import type { Runs } from './gather.js';
 
 /*
@@ -22,10 +22,10 @@ function headShape(c: Checking): AttentionShape {
   return { batch: 1, heads: 1, context: c.constant('T'), headSize: c.constant('D') };
 }
 
-function drawnHeads(c: Checking, valuesEach: number): Head[] {
+function drawnHeads(c: Checking, valuesEach: number, places: number): Head[] {
   const [, heads = 1, sequences = 1] = c.dispatch.groups;
   const drawn = c.draw(HEADS, heads * sequences);
-  const count = Math.max(LEAST_TOKENS, Math.ceil(PLACES / valuesEach / drawn.length));
+  const count = Math.max(LEAST_TOKENS, Math.ceil(places / valuesEach / drawn.length));
   return drawn.map((n) => ({
     sequence: Math.floor(n / heads),
     head: n % heads,
@@ -79,7 +79,7 @@ function placeIn({ sequence, head, tokens }: Head, count: number): (n: number) =
 export async function checkAttention(c: Checking): Promise<void> {
   const shape = headShape(c);
   const D = shape.headSize;
-  const heads = drawnHeads(c, D);
+  const heads = drawnHeads(c, D, ROUNDED_PLACES);
   const wanted = [];
   for (const head of heads) {
     const { qkv } = await c.read({ qkv: headRuns(c, head, 3, [0, 1, 2]) });
@@ -101,7 +101,7 @@ export async function checkDelta(c: Checking): Promise<void> {
   const shape = headShape(c);
   const zeros = new Float32Array(shape.context * shape.headSize * 3);
   const wanted = [];
-  for (const head of drawnHeads(c, 1)) {
+  for (const head of drawnHeads(c, 1, PLACES)) {
     const read = await c.read({ outRead: headRuns(c, head, 1), outGradient: headRuns(c, head, 1) });
     const views = { qkv: zeros, logsumexp: zeros, out: read.outRead, outGradient: read.outGradient };
     wanted.push({ head, ...read, want: attentionGradient(shape, views, undefined, []).delta });
@@ -120,7 +120,7 @@ async function checkGradient(c: Checking, parts: readonly number[]): Promise<voi
   const D = shape.headSize;
   const makesDelta = !c.has('deltaRead');
   const wanted = [];
-  for (const head of drawnHeads(c, parts.length * D)) {
+  for (const head of drawnHeads(c, parts.length * D, ROUNDED_PLACES)) {
     const { qkv, outGradient, logsumexpRead } = await c.read({
       qkv: headRuns(c, head, 3, [0, 1, 2]),
       outGradient: headRuns(c, head, 1),

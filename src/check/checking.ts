@@ -8,6 +8,9 @@ import type { Gather, Runs } from './gather.js';
 /** At least this many values of every kernel are held against the reference, where it has that many. */
 export const PLACES = 200;
 
+/** The same where results are stored rounded to 12 bits: an error of one float32 ulp shows in one of some thousand then. */
+export const ROUNDED_PLACES = 4096;
+
 /** A result of a kernel that is not the reference's. */
 export interface Mismatch {
   /** What the dispatch is for: its label, or shader and entry. */

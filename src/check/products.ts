@@ -1,7 +1,7 @@
 import { rounded } from '../reference/arithmetic.js';
 import { dropoutFactor } from '../reference/dropout.js';
 import { product, stored, storedGelu } from '../reference/products.js';
-import { type Checking, ones, PLACES, shown } from './checking.js';
+import { type Checking, ones, PLACES, ROUNDED_PLACES, shown } from './checking.js';
 import type { Runs } from './gather.js';
 import { addedSums, readSums } from './sums.js';
 
@@ -15,19 +15,21 @@ const f32 = Math.fround;
 /** The layouts by their number in the shader (`LAYOUTS` of matmul.ts). */
 const LAYOUTS = ['NN', 'NT', 'TN'] as const;
 
-/** Rows and columns that are drawn: their pairs are the places. */
-const ROWS = 14;
-const COLUMNS = 15;
-
 interface Drawn {
   readonly rows: readonly number[];
   readonly columns: readonly number[];
 }
 
-/** ROWS x COLUMNS places of a matrix, or as many of the longer side as make up for a short one. */
-function drawn(c: Checking, m: number, n: number): Drawn {
-  const count = Math.min(m, Math.max(ROWS, Math.ceil(PLACES / n)));
-  return { rows: c.draw(count, m), columns: c.draw(Math.max(COLUMNS, Math.ceil(PLACES / count)), n) };
+/** Rows and columns of a matrix whose pairs are at least `places` places: as many of both, as far as there are so many. */
+function drawn(c: Checking, m: number, n: number, places = PLACES): Drawn {
+  const side = Math.ceil(Math.sqrt(places));
+  const count = Math.min(m, Math.max(side, Math.ceil(places / n)));
+  return { rows: c.draw(count, m), columns: c.draw(Math.ceil(places / count), n) };
+}
+
+/** Places of what an epilogue stores: more where it is rounded. */
+function storedPlaces(c: Checking): number {
+  return c.defines('roundC') || c.dispatch.entry === 'storeGelu' ? ROUNDED_PLACES : PLACES;
 }
 
 /** The indices of all places in a matrix with leading dimension `ld`. */
@@ -129,7 +131,7 @@ async function beginOf(c: Checking, places: Drawn): Promise<Float32Array | undef
 
 /** `store`, `storeGelu`, `storeDropout`. */
 export async function checkStore(c: Checking): Promise<void> {
-  const places = drawn(c, c.extent.rows, c.constant('N'));
+  const places = drawn(c, c.extent.rows, c.constant('N'), storedPlaces(c));
   const total = await productOf(c, places, 0, c.constant('K'), await beginOf(c, places));
   await checkEpilogue(c, places, total);
 }
@@ -204,7 +206,7 @@ async function partsOf(c: Checking, places: Drawn, begin?: Float32Array) {
 }
 
 export async function checkReducedStore(c: Checking): Promise<void> {
-  const places = drawn(c, c.extent.rows, c.constant('N'));
+  const places = drawn(c, c.extent.rows, c.constant('N'), storedPlaces(c));
   await checkEpilogue(c, places, await partsOf(c, places, await beginOf(c, places)));
 }
 

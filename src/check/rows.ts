@@ -8,7 +8,7 @@ import {
   layerNorm,
   layerNormBackward,
 } from '../reference/rows.js';
-import { type Checking, ones, PLACES, shown, wordsOf } from './checking.js';
+import { type Checking, ones, PLACES, ROUNDED_PLACES, shown, wordsOf } from './checking.js';
 import type { Runs } from './gather.js';
 import { addedSums, readSums } from './sums.js';
 
@@ -20,9 +20,9 @@ const LEAST_ROWS = 6;
 /** Logits of all drawn rows at most, apart from LEAST_ROWS: the reference takes some 0.2 microseconds for each. */
 const MOST_LOGITS = 2 ** 20;
 
-/** Rows with PLACES values together. */
-function drawnRows(c: Checking, rows: number, columns: number): number[] {
-  return c.draw(Math.max(LEAST_ROWS, Math.ceil(PLACES / columns)), rows);
+/** Rows with `places` values together. */
+function drawnRows(c: Checking, rows: number, columns: number, places = PLACES): number[] {
+  return c.draw(Math.max(LEAST_ROWS, Math.ceil(places / columns)), rows);
 }
 
 function rowRuns(rows: readonly number[], columns: number, stride = columns): Runs {
@@ -49,7 +49,7 @@ function rowFactors(key: DropoutWords, rows: readonly number[], columns: number,
 /** layernorm.forward */
 export async function checkNorm(c: Checking): Promise<void> {
   const C = c.constant('C');
-  const rows = drawnRows(c, c.extent.rows, C);
+  const rows = drawnRows(c, c.extent.rows, C, ROUNDED_PLACES);
   const [all, pairs] = [rowRuns(rows, C), rowRuns(rows, 2)];
   const { x, gain, bias } = await c.read({ x: all, gain: [[0, C]], bias: [[0, C]] });
   const { y, mean, rstd } = layerNorm(x, gain, bias, C);
@@ -133,7 +133,7 @@ export async function checkColumns(c: Checking): Promise<void> {
 export async function checkLoss(c: Checking): Promise<void> {
   const [V, stride] = [c.constant('V'), c.constant('STRIDE')];
   const isGradient = c.dispatch.entry === 'gradient';
-  const wanted = isGradient ? Math.ceil(PLACES / V) : PLACES;
+  const wanted = isGradient ? Math.ceil(ROUNDED_PLACES / V) : PLACES;
   const count = Math.max(LEAST_ROWS, Math.min(wanted, Math.floor(MOST_LOGITS / V)));
   const rows = c.draw(count, c.extent.rows);
   const all = rowRuns(rows, V, stride);
