@@ -16,6 +16,7 @@ import type { BatchShape } from '../../src/model/shape.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { GpuHarness } from '../gpu/harness.js';
+import { sampled } from '../thorough.js';
 
 let gpu: Gpu;
 beforeAll(async () => {
@@ -90,7 +91,7 @@ describe('the check passes on this adapter', () => {
     expect(lineOf(await checkGraph(await graph(model, { ...SHAPE, context: 24, stack: 2 }, plan), 3))).toBeUndefined();
   });
 
-  test.each(['tile64x64/k4', 'tile32x32', 'register4x4', 'plain'] as MatmulVariant[])(
+  test.each(sampled<MatmulVariant>(['tile64x64/k4', 'tile32x32', 'register4x4', 'plain'], 4))(
     'with matrix products by %s, fast and with sums kept in order',
     async (variant) => {
       const model = { ...MODEL, width: 96, layers: 1 };
@@ -178,7 +179,7 @@ describe('a planted fault is found, and named', () => {
       /cross_entropy/,
     ],
   ];
-  test.each(FAULTS)('%s', async (_what, texts, operation, kernel) => {
+  test.each(sampled(FAULTS, 2))('%s', async (_what, texts, operation, kernel) => {
     const mismatch = await checkGraph(await graph(MODEL, SHAPE, {}, new KernelCache(gpu, texts())), 1);
     expect(mismatch?.operation).toBe(operation);
     expect(mismatch?.kernel).toMatch(kernel);
