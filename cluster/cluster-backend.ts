@@ -46,7 +46,7 @@ import { COORDINATOR_LIFE, DEFAULT_LIMITS } from './transport/limits.js';
 import { DEFAULT_PORT, listenOn, type Ports, portsFor, throwIfTaken } from './transport/listen-port.js';
 import { ClusterServer } from './transport/server.js';
 import { isAny, ownAddress } from './transport/shown-address.js';
-import { type OwnBitClass, ownBitClass } from './worker/bit-class.js';
+import { ownBitClass, type ProbedClass } from './worker/bit-class.js';
 
 /** What a coordinator is told in addition to the run's own options. */
 export interface ClusterSettings {
@@ -110,7 +110,7 @@ export class ClusterBackend implements RunBackend {
   }
 
   async create(job: TrainingJob, from: number, path: string, tell: Tell): Promise<ClusterEngine> {
-    const { config, gpu, plan } = job;
+    const { config, gpu } = job;
     const { options, model } = config;
     const { host, port, minWorkers, exact, audit, isResumed } = this.settings;
     const last = await lastStart(path, isResumed);
@@ -120,6 +120,8 @@ export class ClusterBackend implements RunBackend {
     this.#ports = portsFor(port, last.port);
     await listenOn(host, this.#ports, (one) => checkAddress(host, one));
     checkMessages(config);
+    const { plan, remark, ...ownClass } = await this.#bitClass(job, tell);
+    if (remark !== undefined) noting(tell)(remark);
     this.#engine = await ClusterEngine.create(gpu, loadShaders(), {
       ...engineOptions(config, microBatchShape(config), plan),
       seed: options.seed,
@@ -129,7 +131,7 @@ export class ClusterBackend implements RunBackend {
       minWorkers,
       exact,
       audit,
-      ownClass: await this.#bitClass(job, tell),
+      ownClass,
       availableBytes: () => availableMemory(gpu.adapter),
       // Steps after `from` are computed again, so their contributions do not count.
       firstSteps: isResumed ? firstStepsOf(path, from) : undefined,
@@ -141,7 +143,7 @@ export class ClusterBackend implements RunBackend {
   }
 
   /** By a device of its own, so that its memory is free again before the owner's is taken. */
-  async #bitClass({ config, plan }: TrainingJob, tell: Tell): Promise<OwnBitClass> {
+  async #bitClass({ config, plan }: TrainingJob, tell: Tell): Promise<ProbedClass> {
     const gpu = await openGpu(this.settings.adapter);
     try {
       const shape = { model: config.model, plan, shape: microBatchShape(config) };

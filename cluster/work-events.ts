@@ -27,6 +27,10 @@ export type WorkEvent =
   | { readonly event: 'welcome'; readonly worker: number; readonly step: number }
   /** The adapter cannot run the plan's kernels. It uses its own, whose bits differ. */
   | { readonly event: 'own-kernels' }
+  /** In portable runs: the fast kernels of this adapter are not portable. It uses slower ones, which are. */
+  | { readonly event: 'kept-sums'; readonly difference: string }
+  /** In portable runs: this adapter does not compute portable arithmetic. Its bits differ from the coordinator's. */
+  | { readonly event: 'not-portable'; readonly difference: string }
   | { readonly event: 'compiling'; readonly done: number; readonly total: number }
   /** It has the weights after `step` and waits for an assignment of the next step. */
   | { readonly event: 'waiting'; readonly step: number }

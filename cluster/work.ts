@@ -117,6 +117,9 @@ function workEventOf(note: SessionNote, { host, port }: JoinUrl): WorkEvent {
       return { event: 'welcome', worker: note.worker, step: note.step };
     case 'own-kernels':
       return { event: 'own-kernels' };
+    case 'kept-sums':
+    case 'not-portable':
+      return { event: note.note, difference: note.difference };
     case 'compiling':
       return { event: 'compiling', done: note.done, total: note.total };
     case 'ready':

@@ -1,6 +1,6 @@
 //! import chain
 // Attention whose bits are the same on every adapter (portable.wgsl), for both kernels. The same in TypeScript is
-// test/reference/portable/attention.ts.
+// src/reference/attention.ts.
 //
 //   t_ij = log2(e) / sqrt(D) * sum_d q_id k_jd       p_ij = 2^(t_ij - m_i), backward 2^(t_ij - L_i)      L_i = m_i + log2 l_i
 //

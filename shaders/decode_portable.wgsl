@@ -1,6 +1,6 @@
 //! import chain
 // The softmax of decode.wgsl with the same bits on every adapter: to base 2, under a maximum rounded up to a whole number.
-// test/reference/portable/decode.ts is the same in TypeScript.
+// src/reference/decode.ts is the same in TypeScript.
 
 override SCALE2: f32 = 0.7213475108146667;  // log2(e) / sqrt(D)
 

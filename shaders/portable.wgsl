@@ -1,8 +1,7 @@
 // Arithmetic whose bits no driver can choose (--precision portable). WGSL lets a driver fuse a * b + c, reorder sums, flush
 // denormals, and choose its own division, sqrt, exp, log and tanh. What is here leaves it nothing to choose. It is made of
-// float + - *, comparisons, floor, bit casts and integer operations, which every driver computes alike. The same functions
-// in TypeScript are test/reference/portable/arithmetic.ts, and tests hold the two equal in every bit. docs/determinism.md
-// has the rules.
+// float + - *, comparisons, floor, bit casts and integer operations, which every driver computes alike. The same functions in
+// TypeScript are src/reference/arithmetic.ts, and tests hold the two equal in every bit. docs/determinism.md has the rules.
 //
 //   keep           x, as a value that no compiler sees through: nothing is fused or reordered across it
 //   settle         `keep`, and magnitudes below 2^-100, and -0, become +0. So no product and no stored value is ever denormal

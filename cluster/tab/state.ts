@@ -50,6 +50,10 @@ export function advance(state: TabState, report: TabReport): TabState {
       return { ...state, worker: report.worker };
     case 'own-kernels':
       return { ...state, ownKernels: true };
+    case 'not-portable':
+      return { ...state, ownKernels: true };
+    case 'kept-sums':
+      return state;
     case 'compiling':
       return { ...state, compiled: { done: report.done, total: report.total } };
     case 'ready':

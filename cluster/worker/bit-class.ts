@@ -1,11 +1,18 @@
+import { describeMismatch, type Mismatch } from '../../src/check/checking.js';
+import { checkGraph, checkUpdates, generatedValues } from '../../src/check/portable-check.js';
+import { CHECK_SEED, type Portability, provenEngine } from '../../src/check/proven.js';
+import { PORTABLE_DIGEST, smallRunDigest, smallRunEngine } from '../../src/check/small-run.js';
+import { LantrainError } from '../../src/errors.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import { type ModelConfig, ModelSchema } from '../../src/model/config.js';
+import { launchInto } from '../../src/model/graph.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { addMatmul } from '../../src/model/matmul.js';
 import { always } from '../../src/model/matmul-plan.js';
 import type { Parameter } from '../../src/model/parameters.js';
+import type { Plan } from '../../src/model/plan.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { Optimizer } from '../../src/train/optimizer.js';
 import { deriveKey, fillUniform, type Key, Stream, threefry } from '../../src/util/random.js';
@@ -16,6 +23,12 @@ import { WorkerEngine, type WorkerShape } from './worker-engine.js';
  * probe `reference` runs kernels that every plan shares: AdamW, the norm, sums to float32, a matrix product in
  * workgroup tiles. The probe `run` computes one micro-batch of the run's own shape and plan, with the run's dropout,
  * from generated weights.
+ *
+ * In portable runs both use portable arithmetic, and each adapter has its own kernels: before it answers, a worker holds
+ * them against the reference in plain TypeScript (src/check), as the owner does with its own at its start. So `reference`
+ * need not cover the operations that `run` and that check cover. The owner also takes the small run whose digest is pinned
+ * (src/check/small-run.ts). A worker does not, because compiling its kernels takes 15 seconds on a software adapter, and
+ * equal hashes say the same of the worker as of the owner.
  *
  * A coordinator salts both with a nonce that it draws at its start, so a worker with the right hashes has computed them
  * since then. Hashes without a salt name the owner's class, so the name is the same after every start. They are never
@@ -41,6 +54,9 @@ export interface ProbeHashes {
   readonly run: string;
 }
 
+/** The name of the class of all adapters that compute portable arithmetic. */
+export const PORTABLE_CLASS = 'portable';
+
 /** The owner's own bit class. */
 export interface OwnBitClass {
   /** Its name in metrics, the same at every start. */
@@ -50,9 +66,17 @@ export interface OwnBitClass {
   readonly salted: ProbeHashes;
 }
 
+/** The owner's bit class as it is found. */
+export interface ProbedClass extends OwnBitClass {
+  /** The kernels that it was found with: in portable runs perhaps others than those asked for. */
+  readonly plan: Plan;
+  /** In portable runs: in which operation this adapter's kernels differ from portable arithmetic, if they do. */
+  readonly remark?: string;
+}
+
 /**
  * The hash of one probe on this adapter, salted with `nonce`. `engine` is the run's engine. It must be idle; its
- * weights are overwritten.
+ * weights are overwritten. `mismatch`: where the engine's kernels differ from portable arithmetic, in a portable run.
  */
 export async function bitClassHash(
   probe: Probe,
@@ -60,14 +84,44 @@ export async function bitClassHash(
   { gpu, shaders }: { readonly gpu: Gpu; readonly shaders: ShaderTexts },
   engine: WorkerEngine,
   { model, shape }: WorkerShape,
+  mismatch?: Mismatch,
 ): Promise<string> {
   const salt = await saltOf(nonce);
-  return probe === 'reference' ? referenceHash(gpu, shaders, salt) : runHash(engine, model, shape.dropout > 0, salt);
+  const portable = shape.precision === 'portable';
+  return probe === 'reference'
+    ? referenceHash(gpu, shaders, salt, portable)
+    : runHash(engine, model, shape.dropout > 0, salt, mismatch);
 }
 
 /** The name of a bit class: both unsalted hashes, shortened. */
 export function bitClassOf({ reference, run }: ProbeHashes): string {
   return `${reference.slice(0, 12)}-${run.slice(0, 12)}`;
+}
+
+/** An engine for the run; in portable runs with kernels that give the reference's bits, if this adapter has such. */
+export async function provenWorkerEngine(
+  gpu: Gpu,
+  shaders: ShaderTexts,
+  shape: WorkerShape,
+  onProgress?: (done: number, total: number) => void,
+): Promise<Portability & { readonly engine: WorkerEngine }> {
+  const make = (plan: Plan) => WorkerEngine.create(gpu, shaders, { ...shape, plan }, onProgress);
+  if (shape.shape.precision !== 'portable') return { engine: await make(shape.plan), plan: shape.plan };
+  const check = (engine: WorkerEngine) => checkGraph(engine.gpt, CHECK_SEED);
+  return provenEngine(shape.plan, make, check, () => gpu.releaseAll());
+}
+
+/** What keeps this adapter from computing portable arithmetic besides its engine's kernels; undefined where nothing does. */
+async function ownDifference(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promise<string | undefined> {
+  const mismatch = await checkUpdates(new KernelCache(gpu, shaders), CHECK_SEED);
+  if (mismatch !== undefined) return describeMismatch(mismatch);
+  try {
+    const small = await smallRunDigest(await smallRunEngine(gpu, shaders, plan));
+    return small === PORTABLE_DIGEST ? undefined : `a small run ends with the digest ${small.slice(0, 12)}`;
+  } catch (error) {
+    if (error instanceof LantrainError && error.code === 'LT_TRAIN_NONFINITE') return error.message;
+    throw error;
+  }
 }
 
 /**
@@ -80,13 +134,22 @@ export async function ownBitClass(
   shape: WorkerShape,
   nonce: Uint8Array,
   onProgress?: (done: number, total: number) => void,
-): Promise<OwnBitClass> {
-  const engine = await WorkerEngine.create(gpu, shaders, shape, onProgress);
+): Promise<ProbedClass> {
+  const portable = shape.shape.precision === 'portable';
+  const { engine, plan, fast, mismatch } = await provenWorkerEngine(gpu, shaders, shape, onProgress);
   const hashes = async (salt?: Key): Promise<ProbeHashes> => ({
-    reference: await referenceHash(gpu, shaders, salt),
-    run: await runHash(engine, shape.model, shape.shape.dropout > 0, salt),
+    reference: await referenceHash(gpu, shaders, salt, portable),
+    run: await runHash(engine, shape.model, shape.shape.dropout > 0, salt, mismatch),
   });
-  return { name: bitClassOf(await hashes()), nonce, salted: await hashes(await saltOf(nonce)) };
+  const salted = await hashes(await saltOf(nonce));
+  if (!portable) return { name: bitClassOf(await hashes()), nonce, salted, plan };
+  const difference = mismatch ? describeMismatch(mismatch) : await ownDifference(gpu, shaders, plan);
+  if (difference !== undefined) {
+    const remark = `the adapter here does not compute portable arithmetic, so it is a bit class of its own: ${difference}`;
+    return { name: bitClassOf(await hashes()), nonce, salted, plan, remark };
+  }
+  const remark = fast && `sums are kept in order here, which is slower: ${describeMismatch(fast)}`;
+  return { name: PORTABLE_CLASS, nonce, salted, plan, remark };
 }
 
 async function saltOf(nonce: Uint8Array): Promise<Key> {
@@ -100,12 +163,17 @@ function probeKey(salt: Key | undefined, seed: number, a = 0): Key {
   return salt === undefined ? key : threefry(salt, ...key);
 }
 
-async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promise<string> {
+async function referenceHash(
+  gpu: Gpu,
+  shaders: ShaderTexts,
+  salt: Key | undefined,
+  portable: boolean,
+): Promise<string> {
   const kernels = new KernelCache(gpu, shaders);
   const layout = new ParameterLayout(REFERENCE);
   const sums = await ExactSums.allocate(gpu, layout);
   const adamw = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' } as const;
-  const optimizer = await Optimizer.build(kernels, layout, sums, adamw);
+  const optimizer = await Optimizer.build(kernels, layout, sums, adamw, portable);
   for (const [i, parameter] of layout.parameters.entries())
     optimizer.weights.write(gpu, parameter.name, generated(parameter, i, salt));
   const chunks: Uint8Array[] = [];
@@ -126,13 +194,18 @@ async function referenceHash(gpu: Gpu, shaders: ShaderTexts, salt?: Key): Promis
   }
   for (const arena of [optimizer.weights, optimizer.m, optimizer.v])
     chunks.push(new Uint8Array(await gpu.read(arena.slabs[0])));
-  chunks.push(await referenceProduct(gpu, kernels, salt));
+  chunks.push(await referenceProduct(gpu, kernels, salt, portable));
   for (const { slabs } of [optimizer.weights, optimizer.m, optimizer.v, sums.low, sums.high])
     for (const slab of slabs) gpu.release(slab);
   return digest(chunks);
 }
 
-async function referenceProduct(gpu: Gpu, kernels: KernelCache, salt: Key | undefined): Promise<Uint8Array> {
+async function referenceProduct(
+  gpu: Gpu,
+  kernels: KernelCache,
+  salt: Key | undefined,
+  portable: boolean,
+): Promise<Uint8Array> {
   const [m, n, k] = [19, 23, 67];
   const values = (count: number, index: number) => {
     const out = new Float32Array(count);
@@ -148,7 +221,10 @@ async function referenceProduct(gpu: Gpu, kernels: KernelCache, salt: Key | unde
   gpu.write(b, values(k * n, 2));
   const list = new DispatchList();
   const output = { kind: 'store', c, ldc: n, gelu: undefined } as const;
-  addMatmul(list, always('tile64x64'), { layout: 'NN', m, n, k, a, lda: k, b, ldb: n, output });
+  const product = { layout: 'NN', m, n, k, a, lda: k, b, ldb: n, output } as const;
+  // Sums that are kept are the same on adapters whose fast kernels are not portable.
+  if (portable) launchInto(list, { matmul: always('tile64x64/kept') }, true).matmul(product);
+  else addMatmul(list, always('tile64x64'), product);
   await list.prepare(kernels);
   list.submit(gpu);
   const result = new Uint8Array(await gpu.read(c));
@@ -161,6 +237,7 @@ async function runHash(
   model: ModelConfig,
   dropout: boolean,
   salt: Key | undefined,
+  mismatch: Mismatch | undefined,
 ): Promise<string> {
   const { gpu, gpt, layout, packer, sums } = engine;
   for (const [i, parameter] of layout.parameters.entries())
@@ -174,19 +251,13 @@ async function runHash(
   const hashes: Uint8Array[] = [new TextEncoder().encode(String(lossFixed))];
   for (const bucket of packer.buckets.keys()) hashes.push(await sha256(await packer.pack(bucket)));
   sums.clear(gpu);
+  // The probe may miss what the check has found, such as a difference in evaluation alone.
+  if (mismatch !== undefined) hashes.push(new TextEncoder().encode('not portable'));
   return digest(hashes);
 }
 
-/** Length of the random numbers that are repeated over a parameter: cheap even for the largest models. */
-const STRETCH = 65537;
-
 function generated(parameter: Parameter, index: number, salt: Key | undefined): Float32Array {
-  const stretch = new Float32Array(STRETCH);
-  fillUniform(probeKey(salt, index, 3), stretch, 0.05);
-  const values = new Float32Array(parameter.size);
-  for (let at = 0; at < values.length; at += STRETCH) values.set(stretch.subarray(0, values.length - at), at);
-  if (parameter.kind === 'gain') for (let i = 0; i < values.length; i++) values[i] += 1;
-  return values;
+  return generatedValues(parameter, probeKey(salt, index, 3), 0.05);
 }
 
 async function sha256(bytes: Uint8Array): Promise<Uint8Array> {

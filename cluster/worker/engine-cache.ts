@@ -1,3 +1,4 @@
+import type { Portability } from '../../src/check/proven.js';
 import { LantrainError } from '../../src/errors.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import type { ShaderTexts } from '../../src/gpu/kernel.js';
@@ -5,8 +6,8 @@ import { type MemoryBudget, memoryBudget } from '../../src/model/activations.js'
 import type { BatchShape } from '../../src/model/shape.js';
 import { chooseStack } from '../../src/model/stack.js';
 import { formatBytes } from '../../src/report/format.js';
-import { bitClassHash, type Probe } from './bit-class.js';
-import { WorkerEngine, type WorkerShape } from './worker-engine.js';
+import { bitClassHash, type Probe, provenWorkerEngine } from './bit-class.js';
+import type { WorkerEngine, WorkerShape } from './worker-engine.js';
 
 /** The engine that a run needs. `microBatches`: their number in one step. */
 export interface WantedEngine extends WorkerShape {
@@ -39,6 +40,7 @@ export class EngineCache {
         readonly shaders: ShaderTexts;
         readonly name: string;
         readonly engine: WorkerEngine;
+        readonly portability: Portability;
       }
     | undefined;
   /** Hashes for the nonce of the coordinator that asked last. */
@@ -54,6 +56,11 @@ export class EngineCache {
 
   get hasShaders(): boolean {
     return this.own !== undefined;
+  }
+
+  /** What the current engine's kernels are in portable arithmetic. */
+  get portability(): Portability | undefined {
+    return this.#made?.portability;
   }
 
   /**
@@ -74,8 +81,8 @@ export class EngineCache {
       this.gpu.releaseAll();
       this.#checkMemory({ model, shape: single, plan });
       const wanted = { model, shape: this.#stacked({ model, shape: single, plan }, microBatches), plan };
-      const engine = await WorkerEngine.create(this.gpu, shaders, wanted, onProgress);
-      this.#made = { shape: wanted, shaders, name, engine };
+      const { engine, ...portability } = await provenWorkerEngine(this.gpu, shaders, wanted, onProgress);
+      this.#made = { shape: wanted, shaders, name, engine, portability };
     }
     const { engine } = this.#made;
     engine.sums.clear(this.gpu);
@@ -112,11 +119,12 @@ export class EngineCache {
   /** The hash of a probe, salted with `nonce`, computed by the current engine. May overwrite its weights. */
   async probe(probe: Probe, nonce: Uint8Array): Promise<string> {
     if (this.#made === undefined) throw new Error('there is no engine to probe');
-    const { engine, shape, shaders } = this.#made;
+    const { engine, shape, shaders, portability } = this.#made;
     const { gpu } = this;
     if (this.#nonce !== nonce.join()) this.#hashes.clear();
     this.#nonce = nonce.join();
-    const hash = this.#hashes.get(probe) ?? (await bitClassHash(probe, nonce, { gpu, shaders }, engine, shape));
+    const compute = () => bitClassHash(probe, nonce, { gpu, shaders }, engine, shape, portability.mismatch);
+    const hash = this.#hashes.get(probe) ?? (await compute());
     this.#hashes.set(probe, hash);
     return hash;
   }

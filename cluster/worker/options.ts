@@ -6,6 +6,15 @@ export type WorkerNote =
   | /** The adapter cannot run the plan's kernels. The worker uses other kernels, whose bits differ. */ {
       readonly note: 'own-kernels';
     }
+  | /** In portable runs: the fast kernels of this adapter are not portable, those that keep their sums in order are. */ {
+      readonly note: 'kept-sums';
+      /** Where the fast ones differ, one line. */
+      readonly difference: string;
+    }
+  | /** In portable runs: this adapter does not compute portable arithmetic, so its bits differ from the coordinator's. */ {
+      readonly note: 'not-portable';
+      readonly difference: string;
+    }
   | { readonly note: 'compiling'; readonly done: number; readonly total: number }
   | { readonly note: 'ready'; readonly version: number }
   | {

@@ -1,3 +1,4 @@
+import { describeMismatch } from '../../src/check/checking.js';
 import { LantrainError } from '../../src/errors.js';
 import { adapterTitle } from '../../src/gpu/device.js';
 import { withoutDriversWords } from '../../src/gpu/driver-words.js';
@@ -148,6 +149,9 @@ export class Worker {
       onNote?.({ note: 'compiling', done, total }),
     );
     if (this.#over !== undefined) return;
+    const { fast, mismatch } = engines.portability ?? {};
+    if (mismatch) onNote?.({ note: 'not-portable', difference: describeMismatch(mismatch) });
+    else if (fast) onNote?.({ note: 'kept-sums', difference: describeMismatch(fast) });
     const connection = this.#connection;
     const state = new WorkerState(
       buckets.map(({ size }) => size),

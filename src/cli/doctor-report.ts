@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import { rounded } from '../bench/figures.js';
 import { benchShape } from '../bench/shape.js';
+import { type PortableVerdict, portableVerdict } from '../check/small-run.js';
 import { cacheFolder } from '../data/cache-folder.js';
 import { reason } from '../files/files.js';
 import type { AdapterDescription } from '../gpu/device.js';
@@ -55,6 +56,8 @@ export interface DoctorReport {
   readonly plan: Plan | null;
   readonly planHash: string | null;
   readonly selfTest: 'passed' | 'failed' | null;
+  /** Whether it computes portable arithmetic (`--precision portable`); null where it was not tried. */
+  readonly portable: PortableVerdict | null;
   readonly ceilings: Ceilings | null;
   readonly availableBytes: number | null;
   readonly presets: readonly PresetFit[];
@@ -74,6 +77,7 @@ export async function examine(wanted: string | undefined): Promise<DoctorReport>
     return undefined;
   });
   let selfTest: DoctorReport['selfTest'] = null;
+  let portable: PortableVerdict | null = null;
   let ceilings: Ceilings | null = null;
   if (gpu) {
     const plan = defaultPlan(gpu.adapter);
@@ -87,6 +91,7 @@ export async function examine(wanted: string | undefined): Promise<DoctorReport>
           `a small matrix product on this adapter is wrong by ${worst.toPrecision(2)}: its driver computes wrongly; ` +
             'update it, or choose another adapter with --adapter',
         );
+      portable = await portableVerdict(gpu, loadShaders(), plan);
       const { gflops, gigabytesPerSecond } = await measureCeilings(kernels);
       ceilings = { gflops: rounded(gflops, 2), gigabytesPerSecond: rounded(gigabytesPerSecond, 2) };
     } catch (error) {
@@ -117,6 +122,7 @@ export async function examine(wanted: string | undefined): Promise<DoctorReport>
     plan,
     planHash: plan && planHash(plan),
     selfTest,
+    portable,
     ceilings,
     availableBytes: available ?? null,
     presets: presetFits(plan ?? defaultPlan(ANY_GPU), available),

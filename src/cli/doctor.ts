@@ -39,6 +39,7 @@ function describe(report: DoctorReport): string {
         `${limits.maxComputeInvocationsPerWorkgroup} invocations a workgroup`,
       `kernels    matrix products ${describeTable(plan.matmul)}, attention ${plan.attention} (plan ${report.planHash?.slice(0, 12)})`,
       `self-test  ${selfTest ?? 'not run'}`,
+      `portable   ${describePortable(report.portable)}`,
     );
   } else lines.push('adapter    none');
   if (ceilings)
@@ -59,6 +60,13 @@ function describe(report: DoctorReport): string {
     if (adapter && !adapter.software) lines.push(`and GPT-2: ${pasteable(TRAIN_GPT2)}`);
   }
   return lines.join('\n');
+}
+
+function describePortable(verdict: DoctorReport['portable']): string {
+  if (verdict === null) return 'not tried';
+  const { portable, fastKernels, difference } = verdict;
+  if (!portable) return `no: ${difference}`;
+  return fastKernels === undefined ? 'yes' : `yes, by slower kernels; the fast ones are not: ${fastKernels}`;
 }
 
 /** The reader replaces FILE. */

@@ -120,7 +120,7 @@ export class Gpu {
   /** A uniform buffer of at least `bytes`. */
   async uniform(label: string, bytes: number): Promise<View> {
     const size = Math.ceil(bytes / 256) * 256;
-    return { buffer: await this.#create(label, size, USAGE.uniform | USAGE.copyDst), offset: 0, size };
+    return { buffer: await this.#create(label, size, USAGE.uniform | USAGE.copySrc | USAGE.copyDst), offset: 0, size };
   }
 
   /** A buffer of `bytes` to copy into and map. */

@@ -56,6 +56,10 @@ export class DispatchList {
     this.#dispatches.push(dispatch);
   }
 
+  get dispatches(): readonly Dispatch[] {
+    return this.#dispatches;
+  }
+
   get length(): number {
     return this.#dispatches.length;
   }

@@ -17,6 +17,11 @@ export class Readback {
     return new Readback(gpu, free);
   }
 
+  /** Frees the staging buffers. No read may be pending. */
+  release(): void {
+    for (const buffer of this.free.splice(0)) this.gpu.release({ buffer, offset: 0, size: buffer.size });
+  }
+
   /** Waits for a free staging buffer, submits what `encode` encodes, and passes the bytes of its view to `take`. */
   async read<T>(encode: (encoder: GPUCommandEncoder) => View, take: (bytes: ArrayBuffer) => T): Promise<T> {
     const staging = this.free.pop() ?? (await new Promise<GPUBuffer>((free) => this.#waiting.push(free)));

@@ -203,6 +203,11 @@ export class Buffers<G extends GraphName> {
     return view;
   };
 
+  /** All buffers by name, `norm1.3` where each layer has one. */
+  get all(): ReadonlyMap<string, View> {
+    return this.views;
+  }
+
   get scratch(): View | undefined {
     return this.views.get('scratch');
   }

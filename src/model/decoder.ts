@@ -44,6 +44,11 @@ export class Decoder {
     return decoder;
   }
 
+  /** Frees all buffers. */
+  release(): void {
+    for (const view of this.buffers.all.values()) this.gpu.release(view);
+  }
+
   /** Forgets all tokens. */
   reset(): void {
     this.#position = 0;

@@ -136,6 +136,16 @@ export class Gpt {
     return accumulate ? lists.accumulate : lists.overwrite;
   }
 
+  /** The list of the losses of `stack` micro-batches, without dropout. */
+  lossList(stack: number): DispatchList {
+    return this.#listsFor(stack).loss;
+  }
+
+  /** The list of the copies of the weights that products read; undefined in float32. */
+  get operandList(): DispatchList | undefined {
+    return this.owned.operands?.convert;
+  }
+
   #listsFor(stack: number): Lists {
     const lists = this.#lists.get(stack);
     if (lists === undefined)
@@ -146,6 +156,18 @@ export class Gpt {
   /** The buffer of a name (`buffers.ts`), of a layer where there may be one a layer. */
   get view(): Buffers<'training'>['view'] {
     return this.owned.buffers.view;
+  }
+
+  /** All buffers besides weights and sums, by name. */
+  get buffers(): ReadonlyMap<string, View> {
+    return this.owned.buffers.all;
+  }
+
+  /** Frees all buffers besides weights and sums. */
+  release(): void {
+    const { keys, scale, unit, operands } = this.owned;
+    operands?.release(this.gpu);
+    for (const view of [...this.buffers.values(), keys, scale, ...(unit ? [unit] : [])]) this.gpu.release(view);
   }
 
   /** Queues the copies of the weights that products read. Call it after weights change and before anything reads them. */

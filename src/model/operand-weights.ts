@@ -13,7 +13,8 @@ const GROUP_VALUES = { to_f16: 256, round_weights: 2048 };
 export class OperandWeights {
   private constructor(
     private readonly copies: ReadonlyMap<Piece, View>,
-    private readonly convert: DispatchList,
+    /** Copies the current weights. */
+    readonly convert: DispatchList,
   ) {}
 
   /** Undefined in float32, where products read the weights themselves. */
@@ -50,6 +51,10 @@ export class OperandWeights {
     const copy = this.copies.get(piece);
     if (copy === undefined) throw new RangeError(`${piece.parameter.name} has no copy for products`);
     return copy;
+  }
+
+  release(gpu: Gpu): void {
+    for (const copy of this.copies.values()) gpu.release(copy);
   }
 
   /** Queues copying the current weights. */

@@ -1,7 +1,7 @@
 import type { AdapterDescription } from '../gpu/device.js';
 import { type AttentionVariant, attentionKernel, defaultAttentionVariant } from './attention.js';
 import { DEFAULT_LAYOUT_LIMITS, type LayoutLimits } from './layout.js';
-import { defaultMatmulTable, type MatmulTable, matmulKernel } from './matmul-plan.js';
+import { defaultMatmulTable, type MatmulTable, type MatmulVariant, matmulKernel } from './matmul-plan.js';
 
 /** The version of the format of plans. Plans of another version cannot run. */
 export const PLAN_VERSION = 2;
@@ -59,6 +59,16 @@ export function cutsOf({ windowValues, slabValues, logitsValues }: Plan): PlanCu
 export function withOwnKernels(plan: Plan, adapter: AdapterDescription): Plan {
   const { matmul, attention, rowLanes, rowsPerGroup } = defaultPlan(adapter);
   return { ...plan, matmul, attention, rowLanes, rowsPerGroup };
+}
+
+/** `plan` with kernels whose sums no compiler reorders. In portable arithmetic the same bits, slower. */
+export function withKeptSums(plan: Plan): Plan {
+  const kept = <V extends string>(variant: V) => (variant.endsWith('/kept') ? variant : `${variant}/kept`);
+  return {
+    ...plan,
+    matmul: plan.matmul.map(([pattern, variant]) => [pattern, kept(variant) as MatmulVariant]),
+    attention: kept(plan.attention) as AttentionVariant,
+  };
 }
 
 /** `plan` where the adapter can run it. Otherwise the adapter's default kernels, whose bits differ. */

@@ -44,6 +44,12 @@ export class ExactSums {
     return new ExactSums(low, high, report, readback, normChunks);
   }
 
+  /** Frees all buffers. No read may be pending. */
+  release(gpu: Gpu): void {
+    for (const view of [...this.low.slabs, ...this.high.slabs, this.report]) gpu.release(view);
+    this.readback.release();
+  }
+
   /** The status word of a tensor. */
   readonly status = (name: string): View => {
     const index = this.#index.get(name);

@@ -3,9 +3,12 @@ import type { MetricsEvent } from './events.js';
 /** At least this many characters of both hashes are shown. */
 const LEAST = 4;
 
+/** The class of all adapters that compute portable arithmetic; other classes are hashes. */
+const PORTABLE = 'portable';
+
 /**
  * Names for bit classes, all different: a letter by position, and as much of both hashes as tells them apart, `A
- * 1f3c-90ab`. A class without hashes is a letter and its own text.
+ * 1f3c-90ab`. A class without hashes is a letter and its own text; that of portable arithmetic is `portable`.
  */
 export function nameBitClasses(classes: readonly string[]): ReadonlyMap<string, string> {
   const distinct = [...new Set(classes)];
@@ -17,7 +20,9 @@ export function nameBitClasses(classes: readonly string[]): ReadonlyMap<string, 
   const longest = distinct.reduce((most, { length }) => Math.max(most, length), LEAST);
   let length = LEAST;
   while (length < longest && new Set(distinct.map((one) => shorten(one, length))).size < distinct.length) length++;
-  return new Map(distinct.map((one, i) => [one, `${letterOf(i)} ${shorten(one, length)}`]));
+  return new Map(
+    distinct.map((one, i) => [one, one === PORTABLE ? PORTABLE : `${letterOf(i)} ${shorten(one, length)}`]),
+  );
 }
 
 /** A ... Z, AA, AB ... */

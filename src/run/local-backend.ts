@@ -1,10 +1,17 @@
+import { describeMismatch } from '../check/checking.js';
+import { checkGraph, checkUpdates } from '../check/portable-check.js';
+import { CHECK_SEED, provenEngine } from '../check/proven.js';
+import type { Gpu } from '../gpu/device.js';
+import { type Plan, withOwnKernels } from '../model/plan.js';
+import type { BatchShape } from '../model/shape.js';
 import { loadShaders } from '../node/shaders.js';
 import { Engine } from '../train/engine.js';
 import type { Ending, RunBackend, StartedRun } from './backend.js';
+import { planHash } from './plan.js';
 import type { TrainingJob } from './prepare.js';
 import { profileTable } from './profile.js';
 import { engineOptions } from './resolve.js';
-import { progressing, type Tell } from './tell.js';
+import { noting, progressing, type Tell } from './tell.js';
 
 /** The page of a run that this process trains alone. */
 export interface RunPage {
@@ -12,6 +19,28 @@ export interface RunPage {
   check(): Promise<void>;
   open(started: StartedRun): Promise<void>;
   close(how: Ending): Promise<void>;
+}
+
+/**
+ * Whether a run's kernels are held against the reference before it begins: in portable arithmetic, unless they are the table's
+ * own for a software adapter. Those are known from tests, and the check would take a second and more at every start.
+ */
+function isToBeChecked({ precision }: BatchShape, plan: Plan, { adapter }: Gpu): boolean {
+  if (precision !== 'portable') return false;
+  return !adapter.software || planHash(plan) !== planHash(withOwnKernels(plan, adapter));
+}
+
+/** An engine whose kernels are portable, if this adapter has such; tells what is slower or differs otherwise. */
+async function checked(gpu: Gpu, plan: Plan, make: (plan: Plan) => Promise<Engine>, tell: Tell): Promise<Engine> {
+  const check = async ({ gpt, kernels }: Engine) =>
+    (await checkGraph(gpt, CHECK_SEED)) ?? (await checkUpdates(kernels, CHECK_SEED));
+  const { engine, fast, mismatch } = await provenEngine(plan, make, check, () => gpu.releaseAll());
+  if (mismatch)
+    noting(tell)(
+      `the adapter does not compute portable arithmetic, so another one would end with other bits: ${describeMismatch(mismatch)}`,
+    );
+  else if (fast) noting(tell)(`sums are kept in order here, which is slower: ${describeMismatch(fast)}`);
+  return engine;
 }
 
 /** This process computes everything itself. */
@@ -24,11 +53,9 @@ export class LocalBackend implements RunBackend {
     // The check comes before a resumed run is cut back to its checkpoint.
     await this.page?.check();
     const onProgress = progressing(tell, 'compiling the kernels');
-    this.#engine = await Engine.create(gpu, loadShaders(), {
-      ...engineOptions(config, shape, plan),
-      version,
-      onProgress,
-    });
+    const make = (one: Plan) =>
+      Engine.create(gpu, loadShaders(), { ...engineOptions(config, shape, one), version, onProgress });
+    this.#engine = isToBeChecked(shape, plan, gpu) ? await checked(gpu, plan, make, tell) : await make(plan);
     return this.#engine;
   }
 

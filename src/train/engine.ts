@@ -138,6 +138,14 @@ export class Engine implements TrainingEngine {
     return new Engine(gpu, kernels, layout, options, sums, optimizer, gpt, undefined);
   }
 
+  /** Frees all buffers. The engine must not be used any more. */
+  release(): void {
+    this.optimizer.state.release();
+    this.sums.release(this.gpu);
+    this.gpt.release();
+    this.decoder?.release();
+  }
+
   get state(): TrainingState {
     return this.optimizer.state;
   }

@@ -100,6 +100,12 @@ export class TrainingState {
     return this.portable ? portably(dispatch) : dispatch;
   }
 
+  /** Frees all buffers. */
+  release(): void {
+    const { weights, m, v, decayBits, uniform, gpu } = this;
+    for (const view of [...weights.slabs, ...m.slabs, ...v.slabs, ...decayBits, uniform]) gpu.release(view);
+  }
+
   /** Queues the numbers that all updates of step `step` (1 is the first) share, computed in float64. */
   writeStep(step: number, learningRate: number, clipScale: number): void {
     const { beta1, beta2, epsilon, weightDecay } = this.settings;

@@ -18,7 +18,13 @@ describe('doctor', () => {
   test('doctor describes the adapter at hand, measures its ceilings and finds nothing wrong', async () => {
     const { code, report } = await doctorJson([], { LANTRAIN_CACHE: join(work.path, 'not', 'there', 'yet') });
     expect(code).toBe(0);
-    expect(report).toMatchObject({ event: 'doctor', usable: true, selfTest: 'passed', problems: [] });
+    expect(report).toMatchObject({
+      event: 'doctor',
+      usable: true,
+      selfTest: 'passed',
+      portable: { portable: true },
+      problems: [],
+    });
     expect(report.node).toBe(process.versions.node);
     expect(report.adapter?.name).not.toBe('');
     expect(report.processor).not.toBe('');

@@ -5,8 +5,8 @@ import { Graph, launchInto } from '../../src/model/graph.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { ExactSums, type StepReport } from '../../src/model/sums.js';
+import { fromFixedPoint, fromWords } from '../../src/reference/fixed-point.js';
 import { type GpuHarness, noise } from '../gpu/harness.js';
-import { fromFixedPoint, fromWords } from '../reference/fixed-point.js';
 
 /** The two ways that threads share rows: one thread a row, as on software adapters, and 64 threads a row. */
 export const ROW_PLANS = [

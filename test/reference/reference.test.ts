@@ -2,10 +2,17 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ModelConfig } from '../../src/model/config.js';
 import { parameters } from '../../src/model/parameters.js';
+import {
+  fixedPointStatus,
+  fixedPointSum,
+  fromFixedPoint,
+  fromWords,
+  toFixedPoint,
+  toWords,
+} from '../../src/reference/fixed-point.js';
 import { deriveKey, Stream, threefry, uniformAt } from '../../src/util/random.js';
 import { adamW, freshAdamW, gradientNorm } from './adamw.js';
 import { agree } from './agree.js';
-import { fixedPointStatus, fixedPointSum, fromFixedPoint, fromWords, toFixedPoint, toWords } from './fixed-point.js';
 import { goldenBatch, loadGolden, toFloat64 } from './golden.js';
 import { backward, type ForwardOptions, forward } from './gpt.js';
 import { dropoutFactors, gelu, IGNORED_TARGET } from './operations.js';

@@ -8,6 +8,11 @@ test('classes have letters in their order, and as much of both hashes as tells t
   expect([...nameBitClasses(classes).values()]).toEqual(['A a3f082-85729a', 'B a3f082-857298', 'C 000000-85729a']);
 });
 
+test('the class of portable arithmetic has its name, the others keep their letters', () => {
+  const names = nameBitClasses(['portable', 'a3f082fd8f0e-85729a31a95a']);
+  expect([...names.values()]).toEqual(['portable', 'B a3f0-8572']);
+});
+
 test('no two classes are called alike, and letters stay when others come', () => {
   const hash = fc.string({ unit: fc.constantFrom('0', 'f'), minLength: 12, maxLength: 12 });
   const bitClass = fc.tuple(hash, hash).map((halves) => halves.join('-'));

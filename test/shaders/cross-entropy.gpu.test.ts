@@ -2,10 +2,10 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { crossEntropy, sumLosses } from '../../src/model/ops/loss.js';
 import { logitsStride } from '../../src/model/shape.js';
+import { toFixedPoint } from '../../src/reference/fixed-point.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness, ROW_PLANS } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
-import { toFixedPoint } from '../reference/fixed-point.js';
 import { crossEntropyBackward, crossEntropy as referenceCrossEntropy } from '../reference/operations.js';
 
 let harness: GpuHarness;

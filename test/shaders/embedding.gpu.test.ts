@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { tokenLists } from '../../src/model/batch.js';
 import { embedding, embeddingGradient } from '../../src/model/ops/embedding.js';
+import { fixedPointSum } from '../../src/reference/fixed-point.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
 import { agree } from '../reference/agree.js';
-import { fixedPointSum } from '../reference/fixed-point.js';
 import {
   dropoutFactors,
   embeddingBackward,

@@ -3,9 +3,9 @@ import { KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import { STATUS_NONFINITE, STATUS_OVERFLOW } from '../../src/model/sums.js';
 import { loadShaders } from '../../src/node/shaders.js';
+import * as reference from '../../src/reference/fixed-point.js';
 import { deriveKey, threefry } from '../../src/util/random.js';
 import { GpuHarness } from '../gpu/harness.js';
-import * as reference from '../reference/fixed-point.js';
 
 // Kernels that only call the functions, so that every integer they return is compared.
 const PROBE = `//! import fixed_point

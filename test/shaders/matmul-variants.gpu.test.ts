@@ -2,9 +2,9 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/view.js';
 import { MATMUL_KERNELS, type ProductShape } from '../../src/model/matmul-kernels.js';
 import { isMatmulVariant, type MatmulVariant, scratchValues, splitOf } from '../../src/model/matmul-plan.js';
+import { toFixedPoint } from '../../src/reference/fixed-point.js';
 import { threefry } from '../../src/util/random.js';
 import { agree } from '../reference/agree.js';
-import { toFixedPoint } from '../reference/fixed-point.js';
 import { sampled } from '../thorough.js';
 import { FILLER, get, harness, openHarness, operands, problem, put, random, run, runs } from './matmul-problem.js';
 

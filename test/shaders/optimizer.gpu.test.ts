@@ -2,12 +2,12 @@ import { beforeAll, expect, test } from 'vitest';
 import { type LayoutLimits, type ParameterArena, sparsePieces } from '../../src/model/layout.js';
 import { parameters } from '../../src/model/parameters.js';
 import { NORM_CHUNK_VALUES } from '../../src/model/sums.js';
+import { fromFixedPoint, toFixedPoint, toWords } from '../../src/reference/fixed-point.js';
 import { type AdamWSettings, normDispatch, Optimizer, TrainingState } from '../../src/train/optimizer.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
 import { adamW, freshAdamW } from '../reference/adamw.js';
 import { agree } from '../reference/agree.js';
-import { fromFixedPoint, toFixedPoint, toWords } from '../reference/fixed-point.js';
 import { sampled } from '../thorough.js';
 
 let harness: GpuHarness;

@@ -1,17 +1,17 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ATTENTION_VARIANTS, type AttentionVariant, attentionKernel } from '../../src/model/attention.js';
 import { attention, attentionGradient } from '../../src/model/ops/attention.js';
+import { rounded } from '../../src/reference/arithmetic.js';
+import {
+  type AttentionShape,
+  attention as referenceAttention,
+  attentionGradient as referenceGradient,
+} from '../../src/reference/attention.js';
 import { deriveKey } from '../../src/util/random.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
 import { dropoutFactors } from '../reference/operations.js';
 import { sameBits } from '../reference/portable/agree.js';
-import { rounded } from '../reference/portable/arithmetic.js';
-import {
-  type AttentionShape,
-  attention as referenceAttention,
-  attentionGradient as referenceGradient,
-} from '../reference/portable/attention.js';
 import { sampled } from '../thorough.js';
 
 let harness: GpuHarness;

@@ -1,14 +1,11 @@
 import { beforeAll, describe, test } from 'vitest';
 import type { AttentionVariant } from '../../src/model/attention.js';
 import { cachedAttention, embedToken } from '../../src/model/ops/decode.js';
+import { rounded } from '../../src/reference/arithmetic.js';
+import { cachedAttention as referenceAttention, embedToken as referenceEmbedding } from '../../src/reference/decode.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
 import { sameBits } from '../reference/portable/agree.js';
-import { rounded } from '../reference/portable/arithmetic.js';
-import {
-  cachedAttention as referenceAttention,
-  embedToken as referenceEmbedding,
-} from '../reference/portable/decode.js';
 
 let harness: GpuHarness;
 beforeAll(async () => {

@@ -9,8 +9,8 @@
  */
 import { createHash } from 'node:crypto';
 import { parseArgs } from 'node:util';
+import { fromBits } from '../../src/reference/arithmetic.js';
 import { GpuHarness } from '../gpu/harness.js';
-import { fromBits } from '../reference/portable/arithmetic.js';
 import { FUNCTIONS, type FunctionName, type PortableFunction, Probe, plainBits } from './portable-functions.js';
 
 const BLOCK = 2 ** 24;

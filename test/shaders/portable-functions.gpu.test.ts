@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import { bitsOf, fromBits } from '../../src/reference/arithmetic.js';
 import { deriveKey, threefry } from '../../src/util/random.js';
 import { GpuHarness } from '../gpu/harness.js';
-import { bitsOf, fromBits } from '../reference/portable/arithmetic.js';
 import { FUNCTIONS, type FunctionName, type PortableFunction, Probe, plainBits } from './portable-functions.js';
 
 const COUNT = 2 ** 20;

@@ -4,8 +4,8 @@ import { DispatchList } from '../../src/gpu/list.js';
 import type { View } from '../../src/gpu/view.js';
 import { portably } from '../../src/model/arithmetic.js';
 import { loadShaders } from '../../src/node/shaders.js';
+import * as portable from '../../src/reference/arithmetic.js';
 import type { GpuHarness } from '../gpu/harness.js';
-import * as portable from '../reference/portable/arithmetic.js';
 
 export interface PortableFunction {
   /** `m`: a whole number, where the function takes one. */

@@ -2,10 +2,10 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { View } from '../../src/gpu/view.js';
 import { MATMUL_KERNELS } from '../../src/model/matmul-kernels.js';
 import type { MatmulVariant } from '../../src/model/matmul-plan.js';
-import { fromWords, toFixedPoint } from '../reference/fixed-point.js';
+import { rounded } from '../../src/reference/arithmetic.js';
+import { fromWords, toFixedPoint } from '../../src/reference/fixed-point.js';
+import { product, stored, storedGelu } from '../../src/reference/products.js';
 import { dropoutFactors } from '../reference/operations.js';
-import { rounded } from '../reference/portable/arithmetic.js';
-import { product, stored, storedGelu } from '../reference/portable/products.js';
 import { sampled } from '../thorough.js';
 import {
   FILLER,

@@ -1,10 +1,10 @@
 import { beforeAll, expect, test } from 'vitest';
 import type { ParameterArena } from '../../src/model/layout.js';
+import { fromFixedPoint, toFixedPoint, toWords } from '../../src/reference/fixed-point.js';
+import { type AdamWState, adamW, squares as referenceSquares } from '../../src/reference/optimizer.js';
 import { type AdamWSettings, normDispatch, Optimizer, TrainingState } from '../../src/train/optimizer.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
-import { fromFixedPoint, toFixedPoint, toWords } from '../reference/fixed-point.js';
-import { type AdamWState, adamW, squares as referenceSquares } from '../reference/portable/optimizer.js';
 import { sameBits } from '../reference/portable/same-bits.js';
 
 let harness: GpuHarness;

@@ -6,11 +6,11 @@ import { embedding, embeddingGradient } from '../../src/model/ops/embedding.js';
 import { crossEntropy } from '../../src/model/ops/loss.js';
 import { norm, normGradient } from '../../src/model/ops/norm.js';
 import { logitsStride } from '../../src/model/shape.js';
+import { fromWords, toFixedPoint } from '../../src/reference/fixed-point.js';
+import * as reference from '../../src/reference/rows.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness, ROW_PLANS } from '../model/harness.js';
-import { fromWords, toFixedPoint } from '../reference/fixed-point.js';
 import { dropoutFactors } from '../reference/operations.js';
-import * as reference from '../reference/portable/rows.js';
 import { sameBits } from '../reference/portable/same-bits.js';
 
 let harness: GpuHarness;

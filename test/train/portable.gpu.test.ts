@@ -1,14 +1,19 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import {
+  PORTABLE_DIGEST,
+  SMALL_RUN,
+  smallRunBatches,
+  smallRunDigest,
+  smallRunEngine,
+} from '../../src/check/small-run.js';
 import { digestState } from '../../src/checkpoint/digest.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import type { ModelConfig } from '../../src/model/config.js';
-import type { MicroBatch } from '../../src/model/gpt.js';
 import { freshTensor } from '../../src/model/initialize.js';
 import { parameters } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Engine } from '../../src/train/engine.js';
-import { threefry } from '../../src/util/random.js';
 import { GpuHarness } from '../gpu/harness.js';
 import { loadGolden } from '../reference/golden.js';
 import { type ReferenceOptions, ReferenceTraining } from '../reference/portable/train.js';
@@ -20,34 +25,13 @@ beforeAll(async () => {
   gpu = (await GpuHarness.open()).gpu;
 });
 
-const MODEL: ModelConfig = {
-  vocabSize: 37,
-  context: 8,
-  width: 16,
-  layers: 2,
-  heads: 2,
-  tie: false,
-  qkvBias: true,
-};
+const { model: MODEL, seed: SEED, steps: STEPS, learningRate: LEARNING_RATE, sequences: SEQUENCES } = SMALL_RUN;
 const OPTIONS: ReferenceOptions = {
-  adamw: { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' },
-  clip: 0.5,
-  dropout: 0.1,
-  seed: 11,
+  adamw: SMALL_RUN.adamw,
+  clip: SMALL_RUN.clip,
+  dropout: SMALL_RUN.dropout,
+  seed: SEED,
 };
-const STEPS = 3;
-const LEARNING_RATE = 1e-2;
-const SEQUENCES = 2;
-
-/** The micro-batches of a step: two of two sequences each. */
-function batchesOf(step: number, model: ModelConfig): MicroBatch[] {
-  const ids = (slot: number, c1: number) =>
-    Uint32Array.from(
-      { length: SEQUENCES * model.context },
-      (_, i) => threefry([step, slot], i, c1)[0] % model.vocabSize,
-    );
-  return [0, SEQUENCES].map((firstSlot) => ({ tokens: ids(firstSlot, 0), targets: ids(firstSlot, 1), firstSlot }));
-}
 
 /** Untied with dropout and clipping; tied without. Digests of the reference. */
 const RUNS = [
@@ -55,7 +39,7 @@ const RUNS = [
     name: 'untied, with dropout and clipping',
     model: MODEL,
     options: OPTIONS,
-    digest: 'd03886c7184ad4e3fe35c48418d38411818a2ccd3d81028753d8784cd6327aae',
+    digest: PORTABLE_DIGEST,
   },
   {
     name: 'tied, without either',
@@ -96,7 +80,7 @@ describe.each(RUNS)('a small run in portable arithmetic: $name', ({ model, optio
     });
     for (const [name, values] of weights) engine.optimizer.weights.write(gpu, name, values);
     for (let step = 1; step <= STEPS; step++) {
-      const batches = batchesOf(step, model);
+      const batches = smallRunBatches(step);
       const want = reference.step(batches, step, LEARNING_RATE);
       const { loss } = await engine.step(batches, step, seed, LEARNING_RATE);
       expect(loss, `loss of step ${step}`).toBe(want);
@@ -105,4 +89,12 @@ describe.each(RUNS)('a small run in portable arithmetic: $name', ({ model, optio
     expect(got).toBe(await reference.digest(STEPS));
     expect(await reference.digest(STEPS)).toBe(digest);
   });
+});
+
+test('the small run of the code has the digest that is pinned', async () => {
+  const before = gpu.memory.allocatedBytes;
+  const engine = await smallRunEngine(gpu, loadShaders(), defaultPlan(gpu.adapter));
+  expect(await smallRunDigest(engine)).toBe(PORTABLE_DIGEST);
+  engine.release();
+  expect(gpu.memory.allocatedBytes).toBe(before);
 });

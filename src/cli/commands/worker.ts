@@ -102,6 +102,10 @@ function lineOf(event: WorkEvent): string | undefined {
       return `worker ${event.worker}, from step ${event.step} on`;
     case 'own-kernels':
       return "this adapter cannot run the plan's kernels and takes its own, whose bits differ";
+    case 'kept-sums':
+      return `this adapter takes slower kernels that keep their sums in order, because a fast one is not portable: ${event.difference}`;
+    case 'not-portable':
+      return `this adapter does not compute portable arithmetic, so its bits differ: ${event.difference}`;
     case 'compiling':
       return event.done >= event.total ? `compiled ${event.total} kernels` : undefined;
     case 'waiting':

@@ -4,13 +4,10 @@ import { Site } from '../../../src/model/dropout.js';
 import type { MicroBatch } from '../../../src/model/gpt.js';
 import { ParameterLayout } from '../../../src/model/layout.js';
 import { type Parameter, parameters } from '../../../src/model/parameters.js';
-import { type AdamWSettings, clipScaleOf } from '../../../src/train/optimizer.js';
-import { deriveKey, Stream } from '../../../src/util/random.js';
-import { fromFixedPoint, toFixedPoint } from '../fixed-point.js';
-import { dropoutFactors } from '../operations.js';
-import { attention, attentionGradient } from './attention.js';
-import { adamW, squares } from './optimizer.js';
-import { type Epilogue, product, stored, storedGelu } from './products.js';
+import { attention, attentionGradient } from '../../../src/reference/attention.js';
+import { fromFixedPoint, toFixedPoint } from '../../../src/reference/fixed-point.js';
+import { adamW, squares } from '../../../src/reference/optimizer.js';
+import { type Epilogue, product, stored, storedGelu } from '../../../src/reference/products.js';
 import {
   columnSums,
   crossEntropy,
@@ -19,7 +16,10 @@ import {
   layerNorm,
   layerNormBackward,
   type Statistics,
-} from './rows.js';
+} from '../../../src/reference/rows.js';
+import { type AdamWSettings, clipScaleOf } from '../../../src/train/optimizer.js';
+import { deriveKey, Stream } from '../../../src/util/random.js';
+import { dropoutFactors } from '../operations.js';
 
 /*
  * Whole training steps in portable arithmetic, in plain TypeScript: the specification that every adapter is held against. It

@@ -62,17 +62,38 @@ function power(base: number, exponent: number): number {
   return result;
 }
 
+/** What all updates of a step share, as the kernel gets it: float32 values. */
+export interface UpdateNumbers {
+  readonly clipScale: number;
+  /** 1 where weight decay does not apply. */
+  readonly decayFactor: number;
+  readonly beta2: number;
+  readonly oneMinusBeta1: number;
+  readonly oneMinusBeta2: number;
+  readonly stepSize: number;
+  readonly inverseSqrtCorrection2: number;
+  readonly epsilon: number;
+}
+
 /** One update of `state` by `gradients` [n], which are float32 values of the sums. */
-export function adamW({ weights, m, v }: AdamWState, gradients: Floats, step: AdamWStep): void {
+export function adamW(state: AdamWState, gradients: Floats, step: AdamWStep): void {
   const { learningRate, weightDecay } = step;
-  const clipScale = f32(step.clipScale);
-  const decayFactor = step.decays ? f32(1 - learningRate * weightDecay) : 1;
-  const beta2 = f32(step.beta2);
-  const oneMinusBeta1 = f32(1 - step.beta1);
-  const oneMinusBeta2 = f32(1 - step.beta2);
-  const stepSize = f32(learningRate / (1 - power(step.beta1, step.step)));
-  const inverseSqrtCorrection2 = f32(1 / Math.sqrt(1 - power(step.beta2, step.step)));
-  const epsilon = f32(step.epsilon);
+  update(state, gradients, {
+    clipScale: f32(step.clipScale),
+    decayFactor: step.decays ? f32(1 - learningRate * weightDecay) : 1,
+    beta2: f32(step.beta2),
+    oneMinusBeta1: f32(1 - step.beta1),
+    oneMinusBeta2: f32(1 - step.beta2),
+    stepSize: f32(learningRate / (1 - power(step.beta1, step.step))),
+    inverseSqrtCorrection2: f32(1 / Math.sqrt(1 - power(step.beta2, step.step))),
+    epsilon: f32(step.epsilon),
+  });
+}
+
+/** Like `adamW`, by the numbers that the kernel gets. */
+export function update({ weights, m, v }: AdamWState, gradients: Floats, numbers: UpdateNumbers): void {
+  const { clipScale, decayFactor, beta2, oneMinusBeta1, oneMinusBeta2, stepSize, inverseSqrtCorrection2, epsilon } =
+    numbers;
   for (let i = 0; i < weights.length; i++) {
     const g = settle(clipScale * gradients[i]);
     const w = settle(weights[i] * decayFactor);

@@ -1,5 +1,3 @@
-import type { Values } from './operations.js';
-
 /** The oracle of shaders/fixed_point.wgsl: integers count steps of 2^-40, as 64-bit two's complement. */
 const STEPS = 2 ** 40;
 
@@ -49,7 +47,7 @@ export function fromWords(low: number, high: number): bigint {
 }
 
 /** Element by element, the exact fixed-point sum of all parts, wrapping round as 64-bit integers do. */
-export function fixedPointSum(parts: readonly Values[]): BigInt64Array {
+export function fixedPointSum(parts: readonly ArrayLike<number>[]): BigInt64Array {
   const sums = new BigInt64Array(parts[0].length);
   for (const part of parts) for (let i = 0; i < sums.length; i++) sums[i] += toFixedPoint(part[i]);
   return sums;

@@ -54,6 +54,11 @@ function places({ context: T, heads: H, headSize: D }: AttentionShape, b: number
   };
 }
 
+/** All tokens of a sequence. */
+function everyToken({ context }: AttentionShape): readonly number[] {
+  return Array.from({ length: context }, (_, i) => i);
+}
+
 function forEachHead({ batch, heads }: AttentionShape, run: (b: number, h: number) => void): void {
   for (let b = 0; b < batch; b++) for (let h = 0; h < heads; h++) run(b, h);
 }
@@ -65,12 +70,13 @@ function operand(p: number, factor: number | undefined): number {
 
 /**
  * qkv [B * T, 3C], `rounded`; `factors` of the dropout [B, H, T (query), T (key)], none without dropout -> out [B * T, C],
- * `rounded`; logsumexp [B, H, T], to base 2.
+ * `rounded`; logsumexp [B, H, T], to base 2. Only what belongs to `tokens` is computed; the rest is zero.
  */
 export function attention(
   shape: AttentionShape,
   qkv: Float32Array,
   factors?: ArrayLike<number>,
+  tokens = everyToken(shape),
 ): { readonly out: Float32Array; readonly logsumexp: Float32Array } {
   const { batch: B, context: T, heads: H, headSize: D } = shape;
   const { scale2 } = scalesOf(D);
@@ -78,7 +84,7 @@ export function attention(
   const logsumexp = new Float32Array(B * H * T);
   forEachHead(shape, (b, h) => {
     const at = places(shape, b, h);
-    for (let i = 0; i < T; i++) {
+    for (const i of tokens) {
       const t = Array.from({ length: i + 1 }, (_, j) => score(qkv, at.qkv(0, i), qkv, at.qkv(1, j), D, scale2));
       let m = Number.NEGATIVE_INFINITY;
       let l = 0;
@@ -104,7 +110,8 @@ export function attention(
 
 /**
  * The gradient of `attention`: `outGradient` [B * T, C], `rounded`, with the results and factors of `attention` ->
- * qkvGradient [B * T, 3C], `rounded`; delta [B, H, T], each row's sum of outGradient * out.
+ * qkvGradient [B * T, 3C], `rounded`; delta [B, H, T], each row's sum of outGradient * out. Of qkvGradient only the rows
+ * of `tokens` are computed; the rest is zero. Where `delta` is given, `out` is not read.
  */
 export function attentionGradient(
   shape: AttentionShape,
@@ -113,22 +120,26 @@ export function attentionGradient(
     readonly out: Float32Array;
     readonly logsumexp: Float32Array;
     readonly outGradient: Float32Array;
+    readonly delta?: Float32Array;
   },
   factors?: ArrayLike<number>,
+  tokens = everyToken(shape),
 ): { readonly qkvGradient: Float32Array; readonly delta: Float32Array } {
   const { batch: B, context: T, heads: H, headSize: D } = shape;
   const { qkv, out, logsumexp, outGradient: dO } = v;
   const { scale, scale2 } = scalesOf(D);
   const qkvGradient = new Float32Array(qkv.length);
   const delta = new Float32Array(B * H * T);
+  const isWanted = new Set(tokens);
   forEachHead(shape, (b, h) => {
     const at = places(shape, b, h);
     const weights = new Float32Array(T * T); // [query, key]: what multiplies the value, and
     const scoreGradients = new Float32Array(T * T); // what multiplies the key or the query
     for (let i = 0; i < T; i++) {
       const o = at.out(i);
-      delta[at.row(i)] = settle(chain(0, D, (d) => dO[o + d] * out[o + d]));
+      delta[at.row(i)] = v.delta?.[at.row(i)] ?? settle(chain(0, D, (d) => dO[o + d] * out[o + d]));
       for (let j = 0; j <= i; j++) {
+        if (!isWanted.has(i) && !isWanted.has(j)) continue;
         const factor = factors?.[at.pair(i, j)];
         const t = score(qkv, at.qkv(0, i), qkv, at.qkv(1, j), D, scale2);
         const p = exp2Less(f32(t - logsumexp[at.row(i)]), 0);
@@ -138,7 +149,7 @@ export function attentionGradient(
         scoreGradients[i * T + j] = rounded(settle(p * f32(e - delta[at.row(i)])));
       }
     }
-    for (let n = 0; n < T; n++) {
+    for (const n of tokens) {
       for (let d = 0; d < D; d++) {
         const dQ = chain(0, n + 1, (j) => scoreGradients[n * T + j] * qkv[at.qkv(1, j) + d]);
         const dK = chain(n, T, (i) => scoreGradients[i * T + n] * qkv[at.qkv(0, i) + d]);

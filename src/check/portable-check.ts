@@ -1,0 +1,151 @@
+import type { KernelCache } from '../gpu/kernel.js';
+import { slice, valuesIn } from '../gpu/view.js';
+import { type Gpt, IGNORED_TARGET, type MicroBatch } from '../model/gpt.js';
+import { ParameterLayout } from '../model/layout.js';
+import type { Parameter } from '../model/parameters.js';
+import { ExactSums } from '../model/sums.js';
+import { rounded } from '../reference/arithmetic.js';
+import { Optimizer } from '../train/optimizer.js';
+import { deriveKey, fillUniform, type Key, Stream, threefry } from '../util/random.js';
+import type { Mismatch } from './checking.js';
+import { buffersToCheck, type CheckedPipelines, checkList } from './lists.js';
+
+/*
+ * Whether an adapter computes portable arithmetic: the run's own kernels, at the run's own shape, against the reference in
+ * plain TypeScript (src/reference). A pipeline is checked once, at its first dispatch; no other dispatch runs, so a model of
+ * many layers takes little longer than one of a few. Weights, tokens and what other dispatches would have computed are
+ * generated.
+ */
+
+/** Length of the random numbers that are repeated over a parameter: cheap even for the largest models. */
+const STRETCH = 65537;
+
+/** Values of a parameter, uniform in [-bound, bound); gains are around 1. */
+export function generatedValues(parameter: Parameter, key: Key, bound: number): Float32Array {
+  const stretch = new Float32Array(STRETCH);
+  fillUniform(key, stretch, bound);
+  const values = new Float32Array(parameter.size);
+  for (let at = 0; at < values.length; at += STRETCH) values.set(stretch.subarray(0, values.length - at), at);
+  if (parameter.kind === 'gain') for (let i = 0; i < values.length; i++) values[i] += 1;
+  return values;
+}
+
+/** Buffers that are loaded, and one that dispatches write before they read it. */
+const NOT_FILLED: ReadonlySet<string> = new Set(['tokens', 'targets', 'lists', 'scratch']);
+
+/** Fills those of a graph's buffers that `wanted` holds with values in [-1, 1), rounded to 12 bits where they are rounded. */
+function fill(gpt: Gpt, wanted: ReadonlySet<GPUBuffer>, key: Key): void {
+  const stretch = new Float32Array(STRETCH);
+  fillUniform(key, stretch, 1);
+  const short = stretch.map(rounded);
+  for (const [name, view] of gpt.buffers) {
+    if (NOT_FILLED.has(name) || !wanted.has(view.buffer)) continue;
+    for (let at = 0; at < valuesIn(view); at += STRETCH) {
+      const count = Math.min(STRETCH, valuesIn(view) - at);
+      gpt.gpu.write(slice(view, at, count), (view.rounded ? short : stretch).subarray(0, count));
+    }
+  }
+}
+
+/** One of so many targets is ignored. */
+const IGNORED_EACH = 61;
+
+/** `stack` micro-batches of a graph, drawn by `key`. */
+function generatedBatches(gpt: Gpt, key: Key, stack: number): MicroBatch[] {
+  const { vocabSize } = gpt.config;
+  const ids = (n: number, purpose: number) =>
+    Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, 2 * n + purpose)[0] % vocabSize);
+  return Array.from({ length: stack }, (_, n) => ({
+    tokens: ids(n, 0),
+    targets: ids(n, 1).map((id, i) => (i % IGNORED_EACH === IGNORED_EACH - 1 ? IGNORED_TARGET : id)),
+    firstSlot: 3 + n * gpt.shape.batch,
+  }));
+}
+
+/**
+ * The first kernel of a portable training graph whose results are not the reference's, at 200 places of each kernel or more;
+ * undefined where all are. Overwrites weights and sums; the sums are zero afterwards. `checked`: pipelines of the same
+ * adapter that were checked before, which grows.
+ */
+export async function checkGraph(
+  gpt: Gpt,
+  seed: number,
+  checked: CheckedPipelines = new Set(),
+): Promise<Mismatch | undefined> {
+  const { gpu, weights, sums, stack } = gpt;
+  const { layout } = weights;
+  // Outputs of a linear layer have a variance of 1 then, so that GELU and softmax see all kinds of arguments.
+  const bound = Math.sqrt(3 / layout.config.width);
+  for (const [i, parameter] of layout.parameters.entries())
+    weights.write(gpu, parameter.name, generatedValues(parameter, deriveKey(seed, Stream.probe, 5, i), bound));
+  sums.clear(gpu);
+  let mismatch: Mismatch | undefined;
+  if (gpt.operandList) mismatch = await checkList(gpu, gpt.operandList, seed, checked);
+  const batches = generatedBatches(gpt, deriveKey(seed, Stream.probe, 6), stack);
+  const lists = [...new Set([stack, 1])].flatMap((size) => [
+    { size, list: gpt.gradientList({ stack: size, accumulate: true }) },
+    { size, list: gpt.lossList(size) },
+  ]);
+  for (const { size, list } of lists) {
+    if (mismatch) break;
+    gpt.loadGradient(batches.slice(0, size), { seed, step: 5, tokenWeight: 1 / gpt.rows });
+    fill(gpt, buffersToCheck(list, checked), deriveKey(seed, Stream.probe, 11));
+    mismatch = await checkList(gpu, list, seed, checked);
+  }
+  sums.clear(gpu);
+  return mismatch;
+}
+
+/** Values of the layout on which the update is checked: several chunks of squares. */
+const UPDATED = { vocabSize: 2048, context: 8, width: 16, layers: 1, heads: 2, qkvBias: true } as const;
+
+const ADAMW = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' } as const;
+
+/**
+ * The same for the kernels of the update. They are the same for every model, so this uses small ones: one whose update leaves
+ * the sums, and one whose update clears them. Frees their memory.
+ */
+export async function checkUpdates(
+  kernels: KernelCache,
+  seed: number,
+  checked: CheckedPipelines = new Set(),
+): Promise<Mismatch | undefined> {
+  const mismatch = await checkUpdate(kernels, true, seed, checked);
+  return mismatch ?? (await checkUpdate(kernels, false, seed, checked));
+}
+
+async function checkUpdate(
+  kernels: KernelCache,
+  tie: boolean,
+  seed: number,
+  checked: CheckedPipelines,
+): Promise<Mismatch | undefined> {
+  const { gpu } = kernels;
+  const layout = new ParameterLayout({ ...UPDATED, tie });
+  const sums = await ExactSums.allocate(gpu, layout);
+  const optimizer = await Optimizer.build(kernels, layout, sums, ADAMW, true);
+  for (const [i, parameter] of layout.parameters.entries()) {
+    const values = (purpose: number) => generatedValues(parameter, deriveKey(seed, Stream.probe, purpose, i), 0.05);
+    optimizer.weights.write(gpu, parameter.name, values(7));
+    optimizer.m.write(gpu, parameter.name, values(8));
+    optimizer.v.write(
+      gpu,
+      parameter.name,
+      values(9).map((value) => value * value),
+    );
+  }
+  const key = deriveKey(seed, Stream.probe, 10);
+  const words = Uint32Array.from({ length: layout.slabSizes[0] }, (_, i) => threefry(key, i, 0)[0]);
+  gpu.write(sums.low.slabs[0], words);
+  // Keeps the sign and some bits: gradients of all magnitudes up to 2^7.
+  gpu.write(
+    sums.high.slabs[0],
+    words.map((word) => (word | 0) >> (17 + (word & 15))),
+  );
+  optimizer.state.writeStep(3, 1e-2, 0.7);
+  let mismatch: Mismatch | undefined;
+  for (const list of optimizer.lists(true)) mismatch ??= await checkList(gpu, list, seed, checked);
+  optimizer.state.release();
+  sums.release(gpu);
+  return mismatch;
+}
