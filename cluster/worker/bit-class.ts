@@ -26,9 +26,9 @@ import { WorkerEngine, type WorkerShape } from './worker-engine.js';
  *
  * In portable runs both use portable arithmetic, and each adapter has its own kernels: before it answers, a worker holds
  * them against the reference in plain TypeScript (src/check), as the owner does with its own at its start. So `reference`
- * need not cover the operations that `run` and that check cover. The owner also takes the small run whose digest is pinned
- * (src/check/small-run.ts). A worker does not, because compiling its kernels takes 15 seconds on a software adapter, and
- * equal hashes say the same of the worker as of the owner.
+ * need not cover the operations that `run` and that check cover. An owner on a GPU also takes the small run whose digest is
+ * pinned (src/check/small-run.ts), which `doctor` takes everywhere. On a software adapter compiling its kernels takes 15
+ * seconds, and a worker need not take it: equal hashes say the same of the worker as of the owner.
  *
  * A coordinator salts both with a nonce that it draws at its start, so a worker with the right hashes has computed them
  * since then. Hashes without a salt name the owner's class, so the name is the same after every start. They are never
@@ -115,6 +115,7 @@ export async function provenWorkerEngine(
 async function ownDifference(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promise<string | undefined> {
   const mismatch = await checkUpdates(new KernelCache(gpu, shaders), CHECK_SEED);
   if (mismatch !== undefined) return describeMismatch(mismatch);
+  if (gpu.adapter.software) return undefined;
   try {
     const small = await smallRunDigest(await smallRunEngine(gpu, shaders, plan));
     return small === PORTABLE_DIGEST ? undefined : `a small run ends with the digest ${small.slice(0, 12)}`;
