@@ -71,9 +71,10 @@ function invitation({ secure, fingerprint }: JoinUrl): readonly (string | Node)[
 }
 
 function figuresOf(state: TabState, name: string): readonly (readonly [string, string])[] {
-  const { adapter, tokensPerSecond, share, tokens, ownKernels } = state;
+  const { adapter, tokensPerSecond, share, tokens, ownKernels, difference } = state;
   const rows: (readonly [string, string])[] = [['Name', name]];
   if (adapter) rows.push(['GPU', adapter]);
+  if (difference !== undefined) rows.push(['Arithmetic', `not portable, so the run is mixed: ${difference}`]);
   if (ownKernels) rows.push(['Kernels', "its own, as it cannot run the coordinator's: the run is mixed"]);
   if (tokensPerSecond !== undefined) rows.push(['Speed', `${formatCount(tokensPerSecond)} tokens/s`]);
   if (share !== undefined) rows.push(['Share of the step', formatPercent(share)]);

@@ -27,6 +27,8 @@ export interface TabState {
   readonly compiled?: { readonly done: number; readonly total: number };
   /** The adapter cannot run the run's kernels, so the tab uses others. */
   readonly ownKernels: boolean;
+  /** Where the adapter differs from portable arithmetic, in a portable run. */
+  readonly difference?: string;
   /** The last assignment: step, tokens per second, fraction of the step's tokens. */
   readonly step?: number;
   readonly tokensPerSecond?: number;
@@ -45,13 +47,13 @@ export function advance(state: TabState, report: TabReport): TabState {
     case 'adapter':
       return { ...state, phase: 'connecting', adapter: report.adapter };
     case 'joined':
-      return { ...state, phase: 'preparing', problem: undefined, ownKernels: false };
+      return { ...state, phase: 'preparing', problem: undefined, ownKernels: false, difference: undefined };
     case 'welcome':
       return { ...state, worker: report.worker };
     case 'own-kernels':
       return { ...state, ownKernels: true };
     case 'not-portable':
-      return { ...state, ownKernels: true };
+      return { ...state, difference: report.difference };
     case 'kept-sums':
       return state;
     case 'compiling':

@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { describeMismatch, type Mismatch } from '../../src/check/checking.js';
 import type { CheckedPipelines } from '../../src/check/lists.js';
 import { checkGraph, checkUpdates } from '../../src/check/portable-check.js';
@@ -22,6 +22,8 @@ let gpu: Gpu;
 beforeAll(async () => {
   gpu = (await GpuHarness.open()).gpu;
 });
+
+afterAll(() => gpu.device.destroy());
 
 const MODEL: ModelConfig = {
   vocabSize: 67,

@@ -95,8 +95,11 @@ test('an exact portable run refuses a worker with a wrong kernel before it has a
   const { plan, remark: _, ...ownClass } = own;
   const cluster = await startCluster(gpu, { exact: true, shape: PORTABLE, plan, ownClass });
   const notes: WorkerNote[] = [];
+  const devices: Gpu[] = [];
   const enter = async (shaders: ShaderTexts) => {
-    const engines = new EngineCache(await Gpu.open(openDawn()), shaders);
+    const device = await Gpu.open(openDawn());
+    devices.push(device);
+    const engines = new EngineCache(device, shaders);
     const connection = await join(cluster.url, {}, false);
     return new Worker(connection, { engines, name: 'worker', onNote: (note) => void notes.push(note) });
   };
@@ -111,4 +114,5 @@ test('an exact portable run refuses a worker with a wrong kernel before it has a
   expect(notes.map(({ note }) => note)).toContain('kept-sums');
   kept.leave('over');
   await kept.run();
+  for (const { device } of devices) device.destroy();
 });
