@@ -135,7 +135,7 @@ function planted(shader: string, from: string, to: string): ShaderTexts {
 }
 
 /** Products whose fast sums are wrong, and whose kept sums are right. */
-const wrongFast = () => planted('matmul_operands', '  return sum + product;', '  return sum + (product + product);');
+const wrongFast = () => planted('chain', '  return sum + x * y;', '  return sum + 2.0 * x * y;');
 
 describe('a planted fault is found, and named', () => {
   const FAULTS: readonly [what: string, texts: () => ShaderTexts, operation: string, kernel: RegExp][] = [
@@ -152,18 +152,18 @@ describe('a planted fault is found, and named', () => {
       /store$/,
     ],
     [
-      'a row that is cut off, not rounded',
+      'weights that are cut off, not rounded',
       () => planted('portable', '(bits + vec4u(0x7ffu) + ((bits >> vec4u(12u)) & vec4u(1u)))', 'bits'),
-      'layernorm.forward',
-      /layernorm/,
+      'round_weights.convert',
+      /round_weights/,
     ],
     [
       'sums of attention in another order',
       () =>
         planted(
           'attention_portable',
-          'var t = keepSum4(o + s.x * r.a);\n  t = keepSum4(t + s.y * r.b);',
-          'var t = keepSum4(o + s.y * r.b);\n  t = keepSum4(t + s.x * r.a);',
+          'plusProduct4(plusProduct4(o, s.x, r.a), s.y, r.b)',
+          'plusProduct4(plusProduct4(o, s.y, r.b), s.x, r.a)',
         ),
       'attention.forward',
       /attention/,

@@ -29,7 +29,7 @@ function planted(shader: string, from: string, to: string): ShaderTexts {
 }
 
 /** Products whose fast sums are wrong, and whose kept sums are right. */
-const wrongFast = () => planted('matmul_operands', '  return sum + product;', '  return sum + (product + product);');
+const wrongFast = () => planted('chain', '  return sum + x * y;', '  return sum + 2.0 * x * y;');
 const wrongGelu = () => planted('gelu_portable', 'GELU_CUBIC = 0.102943242', 'GELU_CUBIC = 0.11');
 /** Only evaluation has this: no probe computes it. */
 const wrongLoss = () =>
