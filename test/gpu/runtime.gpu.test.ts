@@ -264,8 +264,20 @@ describe('composed shaders', () => {
   });
 
   const texts = loadShaders();
-  test.each(Object.keys(texts))('%s.wgsl compiles as it stands', async (name) => {
-    const code = composeShader(texts, name);
+  const hasEntry = (name: string) => texts[name].includes('@compute');
+
+  test('every shader file without an entry point is imported by another', () => {
+    const parts = Object.keys(texts).filter((name) => !hasEntry(name));
+    const isImported = (name: string) =>
+      Object.values(texts).some((text) => new RegExp(`//! import ${name}\\b`).test(text));
+    expect(parts.filter((name) => !isImported(name))).toEqual([]);
+  });
+
+  const composed = Object.keys(texts)
+    .filter(hasEntry)
+    .flatMap((name) => [[], ['portable']].map((defines) => ({ name, defines, of: defines.join('') || 'native' })));
+  test.each(composed)('$name.wgsl compiles as it stands, in $of arithmetic', async ({ name, defines }) => {
+    const code = composeShader(texts, name, defines);
     if (/^enable subgroups/m.test(code) && !harness.gpu.has('subgroups')) {
       console.warn(`${name}.wgsl is not compiled: the adapter has no subgroups`);
       return;

@@ -59,7 +59,7 @@ test('a contest finds kernels bit-equal that split K alike', async () => {
 test('a contest rejects a kernel that was broken on purpose, by its name', async () => {
   const shaders = loadShaders();
   // Register tiles lose the second of four terms; tiles in workgroup memory stay as they are.
-  const broken = shaders.matmul_tile.replace('acc + p.x * b.i0 + p.y', 'acc + p.x * b.i0 + select(0.0, p.y, STAGED)');
+  const broken = shaders.matmul_tile.replace('b.i0), p.y, b.i1)', 'b.i0), select(0.0, p.y, STAGED), b.i1)');
   expect(broken).not.toBe(shaders.matmul_tile);
   const entries = await hold(new KernelCache(harness.gpu, { ...shaders, matmul_tile: broken }), product({}));
   const rejected = entries.filter(({ examined }) => examined?.wrong !== undefined);
