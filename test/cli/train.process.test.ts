@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { endOf } from '../../src/report/course.js';
 import { readMetrics } from '../../src/report/metrics.js';
-import { GOLDEN_LOSS_ERROR, loadGolden } from '../reference/golden.js';
+import { GOLDEN_LOSS_ERROR, loadGolden, PORTABLE_LOSS_ERROR } from '../reference/golden.js';
 import { slowTest } from '../slow.js';
 import { sampled } from '../thorough.js';
 import { lantrain, SMALL, workFolder } from './run.js';
@@ -18,12 +18,14 @@ const digestOf = (run: Awaited<ReturnType<typeof train>>) => run.events.find((e)
 
 describe('lantrain train on the golden data', () => {
   const models = [
-    ['tied', 2],
-    ['untied', 1],
+    ['tied', 2, 'portable', PORTABLE_LOSS_ERROR],
+    ['untied', 1, 'portable', PORTABLE_LOSS_ERROR],
+    ['tied', 2, 'f32', GOLDEN_LOSS_ERROR],
+    ['untied', 1, 'f32', GOLDEN_LOSS_ERROR],
   ] as const;
   test.each(sampled(models, 2))(
-    'training the %s model with micro-batches of %i gives the losses of PyTorch',
-    async (name, microBatch) => {
+    'training the %s model with micro-batches of %i gives the losses of PyTorch in %s',
+    async (name, microBatch, precision, most) => {
       const golden = loadGolden(name);
       writeFileSync(at(`${name}.bin`), Buffer.from(Uint16Array.from(golden.tokens).buffer));
       const args = [
@@ -38,6 +40,8 @@ describe('lantrain train on the golden data', () => {
         String(golden.batch),
         '--steps',
         '20',
+        '--precision',
+        precision,
         '--dropout',
         '0',
         '--lr',
@@ -47,14 +51,14 @@ describe('lantrain train on the golden data', () => {
         '--micro-batch',
         String(microBatch),
         '--out',
-        `golden-${name}-${microBatch}`,
+        `golden-${name}-${precision}`,
       ];
       const run = await train(...args);
       expect(run.code, run.stderr).toBe(0);
       const losses = run.events.filter((e) => e.event === 'step').map((e) => e.loss as number);
       expect(losses).toHaveLength(20);
       for (const [i, loss] of losses.entries())
-        expect(Math.abs(loss - golden.losses[i]), `step ${i + 1}`).toBeLessThan(GOLDEN_LOSS_ERROR);
+        expect(Math.abs(loss - golden.losses[i]), `step ${i + 1}`).toBeLessThan(most);
     },
   );
 });

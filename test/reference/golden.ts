@@ -7,6 +7,8 @@ import { readTensors } from './safetensors.js';
 
 /** How far a loss may be from PyTorch's: some units in the last place of float32, because the orders of sums differ. */
 export const GOLDEN_LOSS_ERROR = 1e-6;
+/** The same in portable arithmetic, whose products have operands of 12 bits. */
+export const PORTABLE_LOSS_ERROR = 1e-4;
 
 /** A small model and 20 steps of its training, computed by PyTorch in float32 without dropout. */
 export interface Golden {

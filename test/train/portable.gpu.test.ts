@@ -15,7 +15,7 @@ import { defaultPlan } from '../../src/model/plan.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Engine } from '../../src/train/engine.js';
 import { GpuHarness } from '../gpu/harness.js';
-import { loadGolden } from '../reference/golden.js';
+import { loadGolden, PORTABLE_LOSS_ERROR } from '../reference/golden.js';
 import { type ReferenceOptions, ReferenceTraining } from '../reference/portable/train.js';
 
 import { goldenEngine, goldenMicroBatches } from './fixture.js';
@@ -49,15 +49,12 @@ const RUNS = [
   },
 ] as const;
 
-/** Operands of 12 bits cost this much against PyTorch's float32, at most, in 20 steps. */
-const GOLDEN_LOSS_ERROR = 1e-3;
-
 test.each(['tied', 'untied'] as const)('the losses of 20 steps of the %s model agree with PyTorch', async (name) => {
   const golden = loadGolden(name);
   const engine = await goldenEngine(gpu, golden, { microBatch: 1, precision: 'portable' });
   for (const [step, want] of golden.losses.entries()) {
     const { loss } = await engine.step(goldenMicroBatches(golden, step, 1), step + 1, 0, golden.learningRate);
-    expect(Math.abs(loss - want), `step ${step + 1}: ${loss} for ${want}`).toBeLessThan(GOLDEN_LOSS_ERROR);
+    expect(Math.abs(loss - want), `step ${step + 1}: ${loss} for ${want}`).toBeLessThan(PORTABLE_LOSS_ERROR);
   }
   expect(golden.losses.length).toBe(20);
 });
