@@ -1,4 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import { KernelCache } from '../../src/gpu/kernel.js';
+import { DispatchList } from '../../src/gpu/list.js';
+import { portably } from '../../src/model/arithmetic.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { bitsOf, fromBits } from '../../src/reference/arithmetic.js';
 import { deriveKey, threefry } from '../../src/util/random.js';
 import { GpuHarness } from '../gpu/harness.js';
@@ -97,4 +101,33 @@ describe('the functions of shaders/portable.wgsl', () => {
       expect(largest, 'the table allows more than there is').toBeGreaterThan(error - 0.2);
     },
   );
+});
+
+/** Sums with constants, which compilers like to add first. */
+const CHAINS = `//! import arithmetic
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+@compute @workgroup_size(64)
+fn kept(@builtin(global_invocation_id) id: vec3u) { out[id.x] = keep(keep(x[id.x] + 0.1) + 0.2); }
+@compute @workgroup_size(64)
+fn free(@builtin(global_invocation_id) id: vec3u) { out[id.x] = (x[id.x] + 0.1) + 0.2; }
+`;
+
+test('a sum keeps its order through `keep`, and only so on a driver that adds constants first', async ({ skip }) => {
+  const harness = await GpuHarness.open();
+  const kernels = new KernelCache(harness.gpu, { ...loadShaders(), chains: CHAINS });
+  const values = Float32Array.from({ length: 4096 }, (_, i) => i / 1000 - 2);
+  const [x, out] = [await harness.put(values), await harness.zeros(values.length)];
+  const differences = async (entry: string) => {
+    const list = new DispatchList();
+    list.add(portably({ shader: 'chains', entry, constants: {}, bindings: { x, out }, groups: [values.length / 64] }));
+    await list.prepare(kernels);
+    list.submit(harness.gpu);
+    const got = await harness.floats(out);
+    const [first, second] = [Math.fround(0.1), Math.fround(0.2)];
+    return got.filter((v, i) => v !== Math.fround(Math.fround(values[i] + first) + second)).length;
+  };
+  expect(await differences('kept')).toBe(0);
+  skip(!harness.gpu.adapter.driver.includes('llvmpipe'), 'only lavapipe is known to do so');
+  expect(await differences('free')).toBeGreaterThan(100);
 });

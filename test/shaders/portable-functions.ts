@@ -1,5 +1,5 @@
 /** The functions of shaders/portable.wgsl: kernels that call them, what they must give, and where. */
-import { KernelCache } from '../../src/gpu/kernel.js';
+import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import type { View } from '../../src/gpu/view.js';
 import { portably } from '../../src/model/arithmetic.js';
@@ -107,8 +107,9 @@ export class Probe {
     private readonly out: View,
   ) {}
 
-  static async create(harness: GpuHarness, count: number): Promise<Probe> {
-    const kernels = new KernelCache(harness.gpu, { ...loadShaders(), probe: PROBE });
+  /** `texts`: the shaders whose functions are called. */
+  static async create(harness: GpuHarness, count: number, texts: ShaderTexts = loadShaders()): Promise<Probe> {
+    const kernels = new KernelCache(harness.gpu, { ...texts, probe: PROBE });
     const [x, m, out] = [await harness.zeros(count), await harness.zeros(count), await harness.zeros(count)];
     return new Probe(harness, kernels, count, x, m, out);
   }
