@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# What waits for a machine with a GPU: digests that every adapter must give, tests of bits, and figures for
+# docs/benchmarks.md. It takes some eight minutes on a large GPU, and installs nothing. In a built checkout:
+#
+#     npm run build && npx tsc -p test/cluster/tsconfig.json && bash test/gpu/card.sh
+#
+# The lecture's run needs its text (docs/verdict.md) as verdict.txt in the checkout.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+runs=$(mktemp -d)
+trap 'rm -rf "$runs"' EXIT
+part() { printf '\n== %s (after %s s)\n' "$1" "$SECONDS"; }
+lantrain() { timeout "$1" node dist/src/cli/main.js "${@:2}"; }
+end_of() { grep -E '^(loss|done|digest)' || echo 'it did not end'; }
+vitest() { timeout "$1" npx vitest run --project gpu "${@:2}" 2>&1 | grep -E '✓|×|passed|failed|Error' | grep -v ' ms' | tail -40; }
+export LANTRAIN_TUNE=off
+
+part 'the adapter; portable must be yes'
+lantrain 90 doctor
+
+part 'tiny for 40 steps: 9f11c6938f8a on every adapter'
+TINY=(train --preset tiny --steps 40 --eval-every 0 --sample-tokens 0)
+lantrain 60 "${TINY[@]}" --out "$runs/tiny" | end_of
+part 'the same by other kernels: with tuning, and by tiles without split-K'
+LANTRAIN_TUNE=on lantrain 90 "${TINY[@]}" --tune --out "$runs/tuned" | end_of
+part 'the same by a coordinator and two workers'
+lantrain 90 demo --workers 2 --preset tiny --steps 40 --eval-every 0 --sample-tokens 0 --out "$runs/demo" | end_of
+part 'npm start: c1a97e96ed2e on every adapter'
+lantrain 90 train --out "$runs/whole" | end_of
+
+part 'kernels and functions against the reference, bit by bit'
+vitest 150 test/shaders/portable test/train/portable test/check
+
+for round in 1 2 3; do
+  for precision in f32 portable; do
+    part "speed, round $round, $precision"
+    lantrain 40 bench train --preset tiny --precision "$precision" --steps 60 --json | tail -1
+    lantrain 60 bench train --preset verdict --batch 2 --precision "$precision" --steps 20 --json | tail -1
+  done
+done
+part 'where the time goes'
+lantrain 60 bench kernels --preset verdict --batch 2 --precision portable | head -40
+
+part 'the lecture: training loss at most 1.1, validation 6.1 to 6.7; 1950097f2eeb on every adapter'
+[ -e verdict.txt ] && lantrain 120 train --preset verdict --data verdict.txt --sample-tokens 0 --out "$runs/verdict" | end_of
+part 'functions on every 64th input'
+[ -e dist/test/shaders/portable-functions-all.js ] && timeout 60 node dist/test/shaders/portable-functions-all.js --stride 64
+part 'done'
