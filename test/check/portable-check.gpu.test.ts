@@ -16,7 +16,9 @@ import type { BatchShape } from '../../src/model/shape.js';
 import { ExactSums } from '../../src/model/sums.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { GpuHarness } from '../gpu/harness.js';
+import { slowTest } from '../slow.js';
 import { sampled } from '../thorough.js';
+import { planted, wrongFast } from './planted.js';
 
 let gpu: Gpu;
 beforeAll(async () => {
@@ -81,7 +83,7 @@ describe('the check passes on this adapter', () => {
     `);
   });
 
-  test('for an untied model without dropout or biases of queries, in a stack, with odd sizes', async () => {
+  slowTest('for an untied model without dropout or biases of queries, in a stack, with odd sizes', async () => {
     const model = { ...MODEL, tie: false, qkvBias: false, vocabSize: 61, width: 18, context: 11 };
     const shape = { ...SHAPE, dropout: 0, context: 11, stack: 3 };
     expect(lineOf(await checkGraph(await graph(model, shape), 2))).toBeUndefined();
@@ -103,7 +105,7 @@ describe('the check passes on this adapter', () => {
     },
   );
 
-  test("with the adapter's own kernels that keep their sums in order", async () => {
+  slowTest("with the adapter's own kernels that keep their sums in order", async () => {
     const plan = withKeptSums(defaultPlan(gpu.adapter));
     expect(lineOf(await checkGraph(await graph({ ...MODEL, width: 64 }, SHAPE, plan), 5))).toBeUndefined();
   });
@@ -114,7 +116,7 @@ describe('the check passes on this adapter', () => {
     expect(gpu.memory.allocatedBytes).toBeLessThanOrEqual(before + 2 ** 22);
   });
 
-  test('for each kernel of attention that it can run', async () => {
+  slowTest('for each kernel of attention that it can run', async () => {
     for (const attention of ATTENTION_VARIANTS) {
       const plan = { ...defaultPlan(gpu.adapter), attention };
       if (missingFor(plan, gpu.adapter) !== undefined) continue;
@@ -125,17 +127,6 @@ describe('the check passes on this adapter', () => {
     }
   });
 });
-
-/** Shaders with one change. Throws where there is nothing to change. */
-function planted(shader: string, from: string, to: string): ShaderTexts {
-  const texts = { ...loadShaders() };
-  if (!texts[shader].includes(from)) throw new Error(`${shader} has no ${from}`);
-  texts[shader] = texts[shader].replaceAll(from, to);
-  return texts;
-}
-
-/** Products whose fast sums are wrong, and whose kept sums are right. */
-const wrongFast = () => planted('chain', '  return sum + x * y;', '  return sum + 2.0 * x * y;');
 
 describe('a planted fault is found, and named', () => {
   const FAULTS: readonly [what: string, texts: () => ShaderTexts, operation: string, kernel: RegExp][] = [
@@ -210,7 +201,7 @@ describe('an adapter whose fast sums are wrong', () => {
     expect(proven.engine.plan).toEqual(proven.plan);
   });
 
-  test('is portable to doctor, and one whose every kernel is wrong is not', async () => {
+  slowTest('is portable to doctor, and one whose every kernel is wrong is not', async () => {
     gpu.releaseAll();
     const plan = defaultPlan(gpu.adapter);
     expect(await portableVerdict(gpu, loadShaders(), plan)).toEqual({ portable: true });

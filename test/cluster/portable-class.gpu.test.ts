@@ -9,6 +9,8 @@ import type { ShaderTexts } from '../../src/gpu/kernel.js';
 import { defaultPlan, withKeptSums } from '../../src/model/plan.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
+import { planted, wrongFast } from '../check/planted.js';
+import { slowTest } from '../slow.js';
 import { sampled } from '../thorough.js';
 import { closeClusters, MICRO_BATCHES, MODEL, NONCE, SHAPE, startCluster } from './small-cluster.js';
 import { join, until } from './transport-helpers.js';
@@ -20,16 +22,6 @@ const PORTABLE = { ...SHAPE, dropout: 0.1, precision: 'portable' } as const;
 let gpu: Gpu;
 let own: ProbedClass;
 
-/** Shaders with one change. */
-function planted(shader: string, from: string, to: string): ShaderTexts {
-  const texts = { ...loadShaders() };
-  if (!texts[shader].includes(from)) throw new Error(`${shader} has no ${from}`);
-  texts[shader] = texts[shader].replaceAll(from, to);
-  return texts;
-}
-
-/** Products whose fast sums are wrong, and whose kept sums are right. */
-const wrongFast = () => planted('chain', '  return sum + x * y;', '  return sum + 2.0 * x * y;');
 const wrongGelu = () => planted('gelu_portable', 'GELU_CUBIC = 0.102943242', 'GELU_CUBIC = 0.11');
 /** Only evaluation has this: no probe computes it. */
 const wrongLoss = () =>
@@ -68,7 +60,7 @@ describe('the bit class of a portable run', () => {
     expect(classes.of(await answers(loadShaders()))).toEqual({ key: 'portable', name: 'portable' });
   });
 
-  test('is that of an adapter too that must keep its sums in order, as worker and as owner', async () => {
+  slowTest('is that of an adapter too that must keep its sums in order, as worker and as owner', async () => {
     const worker = await answers(wrongFast());
     expect(worker.portability?.plan).toEqual(withKeptSums(defaultPlan(gpu.adapter)));
     expect(new WorkerClasses(own).of(worker).name).toBe('portable');

@@ -11,7 +11,7 @@ import { deriveKey } from '../../src/util/random.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
 import { dropoutFactors } from '../reference/operations.js';
-import { sameBits } from '../reference/portable/agree.js';
+import { sameBits } from '../reference/portable/same-bits.js';
 import { sampled } from '../thorough.js';
 
 let harness: GpuHarness;

@@ -5,7 +5,7 @@ import { rounded } from '../../src/reference/arithmetic.js';
 import { cachedAttention as referenceAttention, embedToken as referenceEmbedding } from '../../src/reference/decode.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
-import { sameBits } from '../reference/portable/agree.js';
+import { sameBits } from '../reference/portable/same-bits.js';
 
 let harness: GpuHarness;
 beforeAll(async () => {
