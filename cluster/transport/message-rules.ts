@@ -2,6 +2,7 @@ import { LantrainError } from '../../src/errors.js';
 import type { FrameContext } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import type { CoordinatorMessage, WorkerMessage } from '../protocol/protocol.js';
+import { MAX_MICRO_BATCHES } from '../round/sets.js';
 
 /** Messages that a worker may send before it has joined. */
 const BEFORE_JOIN: ReadonlySet<WorkerMessage['type']> = new Set(['join', 'leave']);
@@ -35,7 +36,8 @@ export class MessageRules {
     else if (!this.#said.has('join') && !BEFORE_JOIN.has(type)) throw malformed(`${type} before join`);
     else if (type === 'probed') this.#once(`the hash of the probe ${message.probe}`);
     else if (type === 'mismatch') this.#distinct(message.buckets, frames?.buckets ?? 0);
-    else if (type === 'handed-back') this.#distinct(message.microBatches, frames?.microBatches ?? 0);
+    // An evaluation may have more micro-batches than a step has.
+    else if (type === 'handed-back') this.#distinct(message.microBatches, MAX_MICRO_BATCHES);
     return type === 'mismatch' ? BUCKET_MS * message.buckets.length : 0;
   }
 

@@ -204,6 +204,9 @@ test('a worker joins once, names each probe once, and everything in a list once'
   expect(say({ type: 'mismatch', buckets: [1, 1] })).toThrow(code('LT_CLUSTER_MALFORMED'));
   expect(say({ type: 'mismatch', buckets: [0, 1, 2, 3, 4] })).toThrow(code('LT_CLUSTER_MALFORMED'));
   expect(say({ type: 'handed-back', assignment: 1, microBatches: [2, 2] })).toThrow(code('LT_CLUSTER_MALFORMED'));
+  // An evaluation may have more micro-batches than a step.
+  const many = Array.from({ length: CONTEXT.microBatches + 1 }, (_, i) => i);
+  expect(say({ type: 'handed-back', assignment: 1, microBatches: many })()).toBe(0);
 });
 
 /** An inbox whose messages say how many milliseconds to spend on them. */
