@@ -81,6 +81,8 @@ export async function checkGraph(
   sums.clear(gpu);
   let mismatch: Mismatch | undefined;
   if (gpt.operandList) mismatch = await checkList(gpu, gpt.operandList, seed, checked);
+  // Only one copy of each size is made by then, and products of zeros would hide a fault.
+  gpt.submitWeights();
   const batches = generatedBatches(gpt, deriveKey(seed, Stream.probe, 6), stack);
   const lists = [...new Set([stack, 1])].flatMap((size) => [
     { size, list: gpt.gradientList({ stack: size, accumulate: true }) },
