@@ -43,7 +43,7 @@ slowTest(
     const marked = await train('--resume', 'marked', '--steps', '6');
     expect(await marked.ended, marked.text).toBe(1);
     expect(marked.digest()).toBe(whole.digest());
-    expect(marked.text).toMatch(/^digest {3}[0-9a-f]{64} \(plan \w+\), not exact since step 3$/m);
+    expect(marked.text).toMatch(/^digest {3}[0-9a-f]{64} \(portable\), not exact since step 3$/m);
     expect(marked.text).toMatch(/^inexact {2}not exact since step 3: bob lied or has faulty memory; no checkpoint/m);
     const error = /^error LT_CLUSTER_INEXACT: marked is done, but not exact since step 3: bob lied .*/m;
     expect(marked.text).toMatch(error);
