@@ -101,7 +101,8 @@ test('an exact portable run refuses a worker with a wrong kernel before it has a
   expect(notes).toContainEqual({ note: 'not-portable', difference: expect.stringMatching(/^linear .*storeGelu/) });
   expect(cluster.engine.workers).toEqual([]);
   const kept = await enter(wrongFast());
-  await until(() => cluster.engine.workers.length === 1, 'the other joins');
+  // It compiles two sets of kernels.
+  await until(() => cluster.engine.workers.length === 1, 'the other joins', 120_000);
   expect(cluster.engine.workers[0].bitClass).toBe('portable');
   expect(notes.map(({ note }) => note)).toContain('kept-sums');
   kept.leave('over');
