@@ -21,7 +21,7 @@ lantrain 90 doctor
 part 'tiny for 40 steps: 9f11c6938f8a on every adapter'
 TINY=(train --preset tiny --steps 40 --eval-every 0 --sample-tokens 0)
 lantrain 60 "${TINY[@]}" --out "$runs/tiny" | end_of
-part 'the same by other kernels: with tuning, and by tiles without split-K'
+part 'the same by the kernels that tuning finds'
 LANTRAIN_TUNE=on lantrain 90 "${TINY[@]}" --tune --out "$runs/tuned" | end_of
 part 'the same by a coordinator and two workers'
 lantrain 90 demo --workers 2 --preset tiny --steps 40 --eval-every 0 --sample-tokens 0 --out "$runs/demo" | end_of
