@@ -56,7 +56,9 @@ function budgetOf(
   stateBytes: number,
   activationBytes: number,
 ): MemoryBudget {
-  const samplingBytes = bytesOf(samplingBuffers(config, samplingScratch(config, plan)));
+  // Either arithmetic may sample: how K is split differs.
+  const scratch = Math.max(samplingScratch(config, plan, false), samplingScratch(config, plan, true));
+  const samplingBytes = bytesOf(samplingBuffers(config, scratch));
   const readingBytes = stagingBytes(4 * Math.max(...layout.pieces.map((piece) => piece.size)));
   const totalBytes = stateBytes + activationBytes + samplingBytes + readingBytes;
   return { stateBytes, activationBytes, samplingBytes, readingBytes, totalBytes };

@@ -35,11 +35,11 @@ export class Decoder {
   ): Promise<Decoder> {
     const { config } = weights.layout;
     const portable = precision === 'portable';
-    const wanted = samplingBuffers(config, samplingScratch(config, plan), portable);
+    const wanted = samplingBuffers(config, samplingScratch(config, plan, portable), portable);
     const buffers = await Buffers.allocate(kernels.gpu, wanted, plan.windowValues);
     const decoder = new Decoder(kernels.gpu, weights, precision, buffers);
     const launches = launchInto(decoder.#list, plan, portable, buffers.scratch);
-    decode(new Graph(launches, { plan, weights, portable }), buffers);
+    decode(new Graph(launches, { plan, weights }), buffers);
     await decoder.#list.prepare(kernels);
     return decoder;
   }

@@ -97,7 +97,6 @@ export class Gpt {
         operands,
         unit,
         accumulate,
-        portable,
       });
     addGradient(graph(lists.accumulate), views);
     addGradient(graph(lists.overwrite, false), views);

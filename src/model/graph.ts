@@ -49,6 +49,8 @@ export interface GradientSums {
 
 /** Receives what operations launch: a list of dispatches, or a record of the products (`products.ts`). */
 export interface Launches {
+  /** Whether the arithmetic is portable (shaders/portable.wgsl). */
+  readonly portable: boolean;
   add(dispatch: Dispatch): void;
   matmul(product: MatmulArguments): void;
 }
@@ -62,6 +64,7 @@ export function launchInto(
 ): Launches {
   const launched = portable ? { add: (dispatch: Dispatch) => list.add(portably(dispatch)) } : list;
   return {
+    portable,
     add: (dispatch) => launched.add(dispatch),
     matmul: (product) => addMatmul(launched, plan.matmul, { ...product, scratch, portable }),
   };
@@ -76,8 +79,6 @@ export interface GraphParts {
   readonly operands?: { piece(piece: Piece): View };
   /** In mixed precision: a uniform of 1 / loss scale. */
   readonly unit?: View;
-  /** Whether the arithmetic is portable (shaders/portable.wgsl). Default false. */
-  readonly portable?: boolean;
   /**
    * Whether gradients add to the sums or overwrite them. Default true. Exception: an untied token embedding always
    * accumulates, because only some of its rows are written.
@@ -99,7 +100,7 @@ export class Graph {
     this.plan = parts.plan;
     this.weights = parts.weights;
     this.accumulate = parts.accumulate ?? true;
-    this.portable = parts.portable ?? false;
+    this.portable = launches.portable;
   }
 
   get layout(): ParameterLayout {

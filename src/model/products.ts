@@ -52,8 +52,10 @@ export function trainingScratch(config: ModelConfig, shape: BatchShape, plan: Pl
 }
 
 /** `scratchOf` the products of sampling, which have one row. */
-export function samplingScratch(config: ModelConfig, plan: Plan): number {
-  const products = recorded(config, plan, false, (graph) => decode(graph, Buffers.onPaper(samplingBuffers(config, 0))));
+export function samplingScratch(config: ModelConfig, plan: Plan, portable: boolean): number {
+  const products = recorded(config, plan, portable, (graph) =>
+    decode(graph, Buffers.onPaper(samplingBuffers(config, 0))),
+  );
   return scratchOf(products, plan);
 }
 
@@ -62,8 +64,9 @@ function recorded(config: ModelConfig, plan: Plan, portable: boolean, addSpine: 
   const weights = ParameterArena.onPaper(new ParameterLayout(config, plan));
   const word = paperView(1);
   const sums = { low: weights, high: weights, loss: paperView(2), lossStatus: word, status: () => word };
-  const launches = { add: () => undefined, matmul: (product: MatmulArguments) => void launched.push(product) };
-  addSpine(new Graph(launches, { plan, weights, sums, portable }));
+  const matmul = (product: MatmulArguments) => void launched.push({ ...product, portable });
+  const launches = { portable, add: () => undefined, matmul };
+  addSpine(new Graph(launches, { plan, weights, sums }));
   return counted(byMatrix(launched));
 }
 

@@ -36,7 +36,7 @@ function launched(model: ModelConfig, shape: BatchShape, plan: Plan): Dispatch[]
   const sums = { low: weights, high: weights, loss: paperView(2), lossStatus: word, status: () => word };
   const buffers = Buffers.onPaper(trainingBuffers(model, shape, plan, trainingScratch(model, shape, plan)));
   const launches = launchInto({ add: (dispatch) => void dispatches.push(dispatch) }, plan, true, buffers.scratch);
-  const graph = new Graph(launches, { plan, weights, sums, portable: true });
+  const graph = new Graph(launches, { plan, weights, sums });
   const views = {
     shape: { ...shape, stack: shape.stack ?? 1 },
     buffers,

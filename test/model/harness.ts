@@ -62,7 +62,7 @@ export class OperationHarness {
   async run(add: (graph: Graph) => void, times = 1): Promise<void> {
     const list = new DispatchList();
     const { plan, weights, sums, portable } = this;
-    add(new Graph(launchInto(list, plan, portable), { plan, weights, sums, portable }));
+    add(new Graph(launchInto(list, plan, portable), { plan, weights, sums }));
     await list.prepare(this.harness.kernels);
     for (let i = 0; i < times; i++) list.submit(this.gpu);
     await this.gpu.done();

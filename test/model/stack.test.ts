@@ -17,7 +17,7 @@ function chosen(
   changes: Partial<TrainOptions> = {},
   fits: (budget: MemoryBudget) => boolean = () => true,
 ): number {
-  const { model, shape, options } = benchShape(preset, changes);
+  const { model, shape, options } = benchShape(preset, { precision: 'f32', ...changes });
   const count = options.batch / options.microBatch;
   return chooseStack(model, shape, defaultPlan(adapter), count, adapter, fits);
 }
@@ -41,7 +41,7 @@ describe('the stack that is chosen', () => {
     // A sequence of 1,024 tokens takes 0.66 GB, or 0.14 GB with recomputation.
     expect(chosen('gpt2', HARDWARE)).toBe(1);
     expect(chosen('gpt2', HARDWARE, { recompute: true })).toBe(4);
-    const { model, shape } = benchShape('tiny', { batch: 16 });
+    const { model, shape } = benchShape('tiny', { precision: 'f32', batch: 16 });
     const plan = defaultPlan(SOFTWARE);
     const four = memoryBudget(model, { ...shape, stack: 4 }, plan).totalBytes;
     expect(chosen('tiny', SOFTWARE, { batch: 16 }, ({ totalBytes }) => totalBytes <= four)).toBe(4);
@@ -51,7 +51,7 @@ describe('the stack that is chosen', () => {
 });
 
 describe('the stacks that are possible', () => {
-  const { model, shape } = benchShape('tiny', { batch: 16 });
+  const { model, shape } = benchShape('tiny', { precision: 'f32', batch: 16 });
   const possible = (changes: Partial<Plan>, count: number, batch = shape.batch, context = shape.context) =>
     possibleStacks(model, { ...shape, batch, context }, { ...defaultPlan(SOFTWARE), ...changes }, count);
 
@@ -72,7 +72,7 @@ describe('the stacks that are possible', () => {
   });
 
   test('the possible stacks leave room for the parts of all products of a stack in a binding', () => {
-    const gpt2 = benchShape('gpt2');
+    const gpt2 = benchShape('gpt2', { precision: 'f32' });
     const stacks = (variant: MatmulVariant) =>
       possibleStacks(
         gpt2.model,
