@@ -1,3 +1,4 @@
+import { power } from '../util/portable-math.js';
 import { reciprocal, settle, sqrt } from './arithmetic.js';
 import type { Floats } from './rows.js';
 
@@ -49,17 +50,6 @@ export interface AdamWStep {
   readonly step: number;
   /** Whether weight decay applies to the tensor. */
   readonly decays: boolean;
-}
-
-/** base^exponent in float64 by repeated squaring, lowest bit first: `**` is the engine's own. */
-function power(base: number, exponent: number): number {
-  let result = 1;
-  let square = base;
-  for (let rest = exponent; rest > 0; rest = Math.floor(rest / 2)) {
-    if (rest % 2 === 1) result *= square;
-    square *= square;
-  }
-  return result;
 }
 
 /** What all updates of a step share, as the kernel gets it: float32 values. */

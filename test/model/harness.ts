@@ -5,7 +5,7 @@ import { Graph, launchInto } from '../../src/model/graph.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import { ExactSums, type StepReport } from '../../src/model/sums.js';
-import { fromFixedPoint, fromWords } from '../../src/reference/fixed-point.js';
+import { fromFixedPoint, fromWords, toFixedPoint, toWords } from '../../src/reference/fixed-point.js';
 import { type GpuHarness, noise } from '../gpu/harness.js';
 
 /** The two ways that threads share rows: one thread a row, as on software adapters, and 64 threads a row. */
@@ -66,6 +66,19 @@ export class OperationHarness {
     await list.prepare(this.harness.kernels);
     for (let i = 0; i < times; i++) list.submit(this.gpu);
     await this.gpu.done();
+  }
+
+  /** Puts `values`, rounded to fixed point, into the sums of parameter `name`; returns the rounded values. */
+  putSums(name: string, values: ArrayLike<number>): Float32Array {
+    const sums = Array.from(values, toFixedPoint);
+    for (const [arena, word] of [
+      [this.sums.low, 'low'],
+      [this.sums.high, 'high'],
+    ] as const) {
+      const words = Uint32Array.from(sums, (n) => toWords(n)[word]);
+      arena.write(this.gpu, name, new Float32Array(words.buffer));
+    }
+    return Float32Array.from(sums, fromFixedPoint);
   }
 
   gradient(name: string): Promise<Float64Array> {

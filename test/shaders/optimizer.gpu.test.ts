@@ -2,7 +2,6 @@ import { beforeAll, expect, test } from 'vitest';
 import { type LayoutLimits, type ParameterArena, sparsePieces } from '../../src/model/layout.js';
 import { parameters } from '../../src/model/parameters.js';
 import { NORM_CHUNK_VALUES } from '../../src/model/sums.js';
-import { fromFixedPoint, toFixedPoint, toWords } from '../../src/reference/fixed-point.js';
 import { type AdamWSettings, normDispatch, Optimizer, TrainingState } from '../../src/train/optimizer.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
@@ -17,19 +16,6 @@ beforeAll(async () => {
 
 const SETTINGS: AdamWSettings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.5, decay: 'matrices' };
 const LARGE = { vocabSize: 16000, width: 67, tie: false };
-
-/** Puts `values`, rounded to fixed point, into the sums of parameter `name`; returns the rounded values. */
-function putSums(model: OperationHarness, name: string, values: ArrayLike<number>): Float64Array {
-  const sums = Array.from(values, toFixedPoint);
-  for (const [arena, word] of [
-    [model.sums.low, 'low'],
-    [model.sums.high, 'high'],
-  ] as const) {
-    const words = Uint32Array.from(sums, (n) => toWords(n)[word]);
-    arena.write(harness.gpu, name, new Float32Array(words.buffer));
-  }
-  return Float64Array.from(sums, fromFixedPoint);
-}
 
 /** Gradients of very different sizes, some of them zero and some below AdamW's epsilon. */
 function gradientValues(size: number, seed: number): Float32Array {
@@ -60,7 +46,7 @@ test.each(sampled(['all', 'matrices'] as const, 2))(
       [3, 0.01, 1],
     ]) {
       const gradients = new Map(
-        layout.parameters.map(({ name, size }, i) => [name, putSums(model, name, gradientValues(size, 10 * step + i))]),
+        layout.parameters.map(({ name, size }, i) => [name, model.putSums(name, gradientValues(size, 10 * step + i))]),
       );
       optimizer.submitUpdate(step, learningRate, clipScale);
       adamW(weights, gradients, state, { ...SETTINGS, learningRate, clipScale, decays });
@@ -109,7 +95,7 @@ test.each(sampled(Object.entries(LIMITS), 2))(
     const optimizer = await Optimizer.build(harness.kernels, layout, model.sums, SETTINGS);
     const slabs = layout.slabSizes.map((size) => new Float64Array(size));
     parameters(layout.config).forEach(({ name, size }, i) => {
-      const gradient = putSums(model, name, gradientValues(size, 50 + i));
+      const gradient = model.putSums(name, gradientValues(size, 50 + i));
       let from = 0;
       for (const piece of layout.piecesOf(name)) {
         slabs[piece.slab].set(gradient.subarray(from, from + piece.size), piece.offset);
@@ -140,7 +126,7 @@ test('the threads that share a chunk change no bit', async () => {
     const state = await TrainingState.allocate(harness.gpu, layout, adamw);
     layout.parameters.forEach(({ name, size }, i) => {
       state.weights.write(harness.gpu, name, noise(size, 100 + i));
-      putSums(model, name, gradientValues(size, i));
+      model.putSums(name, gradientValues(size, i));
     });
     state.writeStep(1, 0.1, 0.5);
     const [bucket] = layout.buckets();

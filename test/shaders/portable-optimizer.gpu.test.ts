@@ -1,6 +1,5 @@
 import { beforeAll, expect, test } from 'vitest';
 import type { ParameterArena } from '../../src/model/layout.js';
-import { fromFixedPoint, toFixedPoint, toWords } from '../../src/reference/fixed-point.js';
 import { type AdamWState, adamW, squares as referenceSquares } from '../../src/reference/optimizer.js';
 import { type AdamWSettings, normDispatch, Optimizer, TrainingState } from '../../src/train/optimizer.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
@@ -21,19 +20,6 @@ const UPDATES = [
   [3, 0.01, 1e-9],
   [1000, 0.001, 1],
 ] as const;
-
-/** Puts `values`, rounded to fixed point, into the sums of parameter `name`; returns the rounded values. */
-function putSums(model: OperationHarness, name: string, values: ArrayLike<number>): Float32Array {
-  const sums = Array.from(values, toFixedPoint);
-  for (const [arena, word] of [
-    [model.sums.low, 'low'],
-    [model.sums.high, 'high'],
-  ] as const) {
-    const words = Uint32Array.from(sums, (n) => toWords(n)[word]);
-    arena.write(harness.gpu, name, new Float32Array(words.buffer));
-  }
-  return Float32Array.from(sums, fromFixedPoint);
-}
 
 /** Gradients of very different sizes, some of them zero and some a few steps of fixed point. */
 function gradientValues(size: number, seed: number): Float32Array {
@@ -80,7 +66,7 @@ test.each(['all', 'matrices'] as const)(
     const states = putState(optimizer);
     for (const [step, learningRate, clipScale] of UPDATES) {
       const gradients = new Map(
-        layout.parameters.map(({ name, size }, i) => [name, putSums(model, name, gradientValues(size, 10 * step + i))]),
+        layout.parameters.map(({ name, size }, i) => [name, model.putSums(name, gradientValues(size, 10 * step + i))]),
       );
       const squares = referenceSquares(slabOf(model, gradients));
       const cleared = new Float32Array(squares.length);
@@ -109,7 +95,7 @@ test.each([8, 128])('%d threads that share a chunk give the bits of the referenc
   const state = await TrainingState.allocate(harness.gpu, layout, SETTINGS, true);
   const states = putState(state);
   const gradients = new Map(
-    layout.parameters.map(({ name, size }, i) => [name, putSums(model, name, gradientValues(size, i))]),
+    layout.parameters.map(({ name, size }, i) => [name, model.putSums(name, gradientValues(size, i))]),
   );
   state.writeStep(1, 0.1, 0.5);
   const [bucket] = layout.buckets();
@@ -147,7 +133,7 @@ test('the corrections of an update do not come from the engine: they keep the bi
   // V8's own power has other bits here.
   const optimizer = await Optimizer.build(harness.kernels, model.weights.layout, model.sums, settings, true);
   const own = putState(optimizer).get('ln_f.weight') as AdamWState;
-  const gradients = putSums(model, 'ln_f.weight', noise(5, 2));
+  const gradients = model.putSums('ln_f.weight', noise(5, 2));
   optimizer.submitUpdate(step, 1, 1);
   adamW(own, gradients, { ...settings, learningRate: 1, clipScale: 1, step, decays: false });
   sameBits(await optimizer.weights.read(harness.gpu, 'ln_f.weight'), own.weights, 'weights');
