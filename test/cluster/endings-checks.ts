@@ -23,18 +23,28 @@ export interface Disk {
 export function diskOf(path: string): Disk {
   const events = eventsOf(path);
   const stepsOf = (kind: string) => events.filter(({ event }) => event === kind).map(({ step }) => Number(step));
-  const exists = existsSync(path);
-  const names = exists ? readdirSync(path, { recursive: true }).map(String) : [];
   return {
     path,
-    exists,
+    exists: existsSync(path),
     isDone: events.some(({ event }) => event === 'done'),
     events,
     step: stepsOf('step').at(-1) ?? 0,
     checkpointEvents: stepsOf('checkpoint'),
     newest: listCheckpoints(join(path, 'checkpoints')).at(-1)?.step,
-    leftovers: names.filter((name) => name === 'lock' || /\.(partial|replaced)/.test(name)),
+    leftovers: namesIn(path).filter((name) => name === 'lock' || /\.(partial|replaced)/.test(name)),
   };
+}
+
+/** Paths of all files and folders below `path`, while the run's process may be replacing some of them. */
+function namesIn(path: string): string[] {
+  for (let tries = 0; ; tries += 1)
+    try {
+      return readdirSync(path, { recursive: true }).map(String);
+    } catch (error) {
+      // A checkpoint's folder was renamed between the listing of its parent and its own.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || tries > 20) throw error;
+      if (!existsSync(path)) return [];
+    }
 }
 
 export function describe({ step, newest }: Disk): string {
