@@ -2,6 +2,7 @@ import { ALIGN_VALUES, alignValues } from '../gpu/view.js';
 import type { ModelConfig } from './config.js';
 import type { Plan } from './plan.js';
 import type { Precision } from './precision.js';
+import type { Wire } from './wire.js';
 
 /** The fixed shape of one micro-batch. */
 export interface BatchShape {
@@ -21,6 +22,8 @@ export interface BatchShape {
    * adapter computes it. `f16`: matrix products and attention read float16.
    */
   readonly precision?: Precision;
+  /** How gradients are rounded, and how weights move. Default `exact`. */
+  readonly wire?: Wire;
   /**
    * Micro-batches that one pass over the weights computes at once, their rows one below another. Default 1. Each
    * micro-batch's gradients are rounded to fixed point on their own: the same bits, in more memory and less time.

@@ -31,7 +31,7 @@ export function threefry(key: Key, c0: number, c1: number): [number, number] {
 }
 
 /** The purposes of random numbers. Each has its own stream. */
-export const Stream = { weights: 1, shuffle: 2, dropout: 3, sampling: 4, probe: 5 } as const;
+export const Stream = { weights: 1, shuffle: 2, dropout: 3, sampling: 4, probe: 5, rounding: 6 } as const;
 
 /** The key of stream `purpose` under `seed` (an integer below 2^53), narrowed by `a` and `b` (step, epoch, site ...). */
 export function deriveKey(seed: number, purpose: number, a = 0, b = 0): Key {
