@@ -47,7 +47,12 @@ export class TrainingState {
     private readonly decayBits: readonly View[],
     private readonly uniform: View,
     readonly portable: boolean,
+    /** The weights that AdamW updates, in the low wire. */
+    readonly master: ParameterArena | undefined = undefined,
   ) {}
+
+  /** Called when the weights after step `version` are in place; `fresh`: they were not restored from a checkpoint. */
+  start(_version: number, _fresh: boolean): void | Promise<void> {}
 
   /** `portable`: updates in portable arithmetic (shaders/portable.wgsl). */
   static async allocate(
