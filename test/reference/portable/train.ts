@@ -66,6 +66,7 @@ export class ReferenceTraining {
     const zeros = () => new Map(this.list.map(({ name, size }) => [name, new Float32Array(size)]));
     this.state = {
       weights: new Map([...weights].map(([name, values]) => [name, values.slice()])),
+      master: new Map(),
       m: zeros(),
       v: zeros(),
     };
