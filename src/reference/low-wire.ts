@@ -1,7 +1,6 @@
 import { type Key, threefry } from '../util/random.js';
 import { bitsOf, settle } from './arithmetic.js';
 import { fromFixedPoint } from './fixed-point.js';
-import { chunkSums } from './optimizer.js';
 import type { Floats } from './rows.js';
 
 /*
@@ -82,15 +81,34 @@ export function moved(s: number, move: number, unit: number): number {
   return settle(s + move * unit);
 }
 
+/** Values of a chunk of `squares`, and values whose grid bytes share a word. */
+const CHUNK = 4096;
+const GRID_WORD = 4 * GRID_BLOCK;
+
 /**
- * The expected squared rounding error of each 4,096 values, in the order of `squares`. `has(i)`: whether the sum of value i is not
- * 0; `exponents`: the grid's, by blocks of 64; `factor`: M / 6, as float32, for M micro-batches.
+ * The expected squared rounding error of each 4,096 of the gradients [n]: `factor` * 4^E for each value of four neighbours that
+ * are not all 0. `exponents`: the grid's, by blocks; `factor`: M / 6, as float32, for M micro-batches. Blocks are added by
+ * fours, then the fours in order.
  */
-export function roundingErrors(
-  n: number,
-  has: (i: number) => boolean,
-  exponents: Floats,
-  factor: number,
-): Float32Array {
-  return chunkSums(n, (i) => (has(i) ? settle(factor * 4 ** exponents[Math.floor(i / GRID_BLOCK)]) : 0));
+export function roundingErrors(gradients: Floats, exponents: Floats, factor: number): Float32Array {
+  const n = gradients.length;
+  const sums = new Float32Array(Math.ceil(n / CHUNK));
+  for (let word = 0; word * GRID_WORD < n; word++) {
+    let sum = 0;
+    for (let block = 4 * word; block < 4 * word + 4 && block * GRID_BLOCK < n; block++) {
+      const each = settle(factor * 4 ** exponents[block]);
+      sum = f32(sum + settle(each * 4 * foursIn(gradients, block)));
+    }
+    const chunk = Math.floor((word * GRID_WORD) / CHUNK);
+    sums[chunk] = f32(sums[chunk] + sum);
+  }
+  return sums;
+}
+
+/** How many fours of a block have a value that is not 0. */
+function foursIn(gradients: Floats, block: number): number {
+  let fours = 0;
+  for (let at = block * GRID_BLOCK; at < (block + 1) * GRID_BLOCK; at += 4)
+    if ([0, 1, 2, 3].some((i) => at + i < gradients.length && gradients[at + i] !== 0)) fours++;
+  return fours;
 }

@@ -13,26 +13,21 @@ const CHUNK = 4096;
 const STEP = 32;
 
 /**
- * The sum of term(0) to term(n - 1), by chunks of 4,096 terms. Lane l of 8 has the terms 32 i + 4 l to 32 i + 4 l + 3 of a chunk
- * and adds each of its four components on its own, i rising; then (0 + 1) + (2 + 3). The lanes are added in order.
+ * gradients [n] -> the sum of the squares of each 4,096 values. Lane l of 8 has the values 32 i + 4 l to 32 i + 4 l + 3 of a
+ * chunk and adds each of its four components on its own, i rising; then (0 + 1) + (2 + 3). The lanes are added in order.
  */
-export function chunkSums(n: number, term: (i: number) => number): Float32Array {
-  const sums = new Float32Array(Math.ceil(n / CHUNK));
+export function squares(gradients: Floats): Float32Array {
+  const sums = new Float32Array(Math.ceil(gradients.length / CHUNK));
   for (let chunk = 0; chunk < sums.length; chunk++) {
-    const end = Math.min((chunk + 1) * CHUNK, n);
+    const end = Math.min((chunk + 1) * CHUNK, gradients.length);
     for (let lane = 0; lane < STEP; lane += 4) {
       const own = [0, 0, 0, 0];
       for (let first = chunk * CHUNK + lane; first < end; first += STEP)
-        for (let k = 0; k < 4 && first + k < end; k++) own[k] = f32(own[k] + term(first + k));
+        for (let k = 0; k < 4 && first + k < end; k++) own[k] = f32(own[k] + settle(gradients[first + k] ** 2));
       sums[chunk] = f32(sums[chunk] + f32(f32(own[0] + own[1]) + f32(own[2] + own[3])));
     }
   }
   return sums;
-}
-
-/** gradients [n] -> the sum of the squares of each 4,096 values. */
-export function squares(gradients: Floats): Float32Array {
-  return chunkSums(gradients.length, (i) => settle(gradients[i] ** 2));
 }
 
 /** One tensor's values [n], changed in place. */

@@ -9,7 +9,6 @@ import {
   roundingErrors,
   roundToGrid,
 } from '../../src/reference/low-wire.js';
-import { squares } from '../../src/reference/optimizer.js';
 import { deriveKey, Stream, threefry } from '../../src/util/random.js';
 import { noise } from '../gpu/harness.js';
 
@@ -170,16 +169,17 @@ describe('moves of weights', () => {
   });
 });
 
-test('the expected squared rounding error has a term for each sum that is not zero, in the order of squares', () => {
-  const exponents = [-3, -40, 8, 0];
-  const has = (i: number) => i % 3 !== 0;
+test('the expected squared rounding error has a term for each of four values that are not all zero', () => {
   const factor = f32(8 / 6);
-  const n = 4096 + 100;
-  const all = Array.from({ length: Math.ceil(n / 64) }, (_, i) => exponents[i % 4]);
-  const got = roundingErrors(n, has, all, factor);
-  const terms = Float64Array.from({ length: n }, (_, i) => (has(i) ? factor * 4 ** all[i >> 6] : 0));
-  const total = (from: number, to: number) => terms.subarray(from, to).reduce((a, b) => a + b, 0);
-  expect(got[0] / total(0, 4096)).toBeCloseTo(1, 5);
-  expect(got[1] / total(4096, n)).toBeCloseTo(1, 5);
-  expect([...got]).toEqual([...squares(terms.map(Math.sqrt))]);
+  const n = 4096 + 128;
+  const exponents = Array.from({ length: n / 64 }, (_, i) => [-3, -40, 8, 0][i % 4]);
+  const gradients = new Float32Array(n);
+  gradients.set([1, 0, 0, 0, 0, 0, 0, -1], 0);
+  gradients.set([0, 0, 0, 0, 2 ** -40], 128);
+  expect([...roundingErrors(gradients, exponents, factor)]).toEqual([f32(factor * (8 * 4 ** -3 + 4 * 4 ** 8)), 0]);
+  gradients.fill(1);
+  const want = factor * (16 * 64 * (4 ** -3 + 4 ** -40 + 4 ** 8 + 1));
+  const [first, last] = roundingErrors(gradients, exponents, factor);
+  expect(first / want).toBeCloseTo(1, 6);
+  expect(last / (factor * 64 * (4 ** -3 + 4 ** -40))).toBeCloseTo(1, 6);
 });
