@@ -1,6 +1,6 @@
 //! import arithmetic
 //! import extent
-//! import fixed_point
+//! import rounding_exact  //! low: //! import rounding_low
 //! import loops
 //! import unit
 // Sums over rows: the gradients of biases and of LayerNorm's gain and bias, rounded to fixed point and added to the 64-bit
@@ -46,12 +46,13 @@ fn VALUES4(at: u32) -> vec4f {
 }
 //! end
 
-fn add4(at: u32, n: u32, values: vec4f, accumulate: bool) {
+fn add4(at: u32, n: u32, values: vec4f, batch: u32) {
+  let accumulate = extent.accumulate != 0u || batch > 0u;
   for (var k = 0u; k < rounds(min(4u, N - n), extent.stack); k++) {
     let bits = bitcast<u32>(inUnits(values[k]));
     let statusBits = fixedPointStatus(bits);
     if (statusBits != 0u) { atomicOr(&status, statusBits); }
-    var total = toFixedPoint(bits);
+    var total = integerOf(at + k, batch, bits);
     if (accumulate) { total = add64(vec2u(low[at + k], high[at + k]), total); }
     low[at + k] = total.x;
     high[at + k] = total.y;
@@ -76,13 +77,12 @@ fn rowsOf(chunk: u32) -> vec2u {
 }
 
 fn finish(n: u32, batch: u32, sum: Sums, isNorm: bool) {
-  let accumulate = extent.accumulate != 0u || batch > 0u;
   if (n >= N) { return; }
   if (!isNorm) {
-    add4(n, n, sum.bias, accumulate);
+    add4(n, n, sum.bias, batch);
   } else {
-    add4(n, n, sum.gain, accumulate);
-    add4(BIAS_AT + n, n, sum.bias, accumulate);
+    add4(n, n, sum.gain, batch);
+    add4(BIAS_AT + n, n, sum.bias, batch);
   }
 }
 

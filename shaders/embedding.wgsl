@@ -20,7 +20,7 @@
 //! import arithmetic
 //! import extent
 //! import random
-//! import fixed_point
+//! import rounding_exact  //! low: //! import rounding_low
 //! import unit
 
 alias Gradient = f32;  //! f16Gradient: alias Gradient = f16;
@@ -54,11 +54,11 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lo
   x[row * C + c] = value;
 }
 
-fn addToSum(at: u32, value: f32, accumulate: bool) {
+fn addToSum(at: u32, batch: u32, value: f32, accumulate: bool) {
   let bits = bitcast<u32>(inUnits(value));
   let statusBits = fixedPointStatus(bits);
   if (statusBits != 0u) { atomicOr(&status, statusBits); }
-  var sum = toFixedPoint(bits);
+  var sum = integerOf(at, batch, bits);
   if (accumulate) { sum = add64(vec2u(low[at], high[at]), sum); }
   low[at] = sum.x;
   high[at] = sum.y;
@@ -76,17 +76,17 @@ fn tokenGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
   var end = rows;
   if (u + 1u < unique) { end = lists[1u + rows + u + 1u]; }
   var sum = 0.0;
-  var batchEnd = extent.rows;
+  var batch = lists[1u + 2u * rows + lists[1u + rows + u]] / extent.rows;
   for (var i = lists[1u + rows + u]; i < end; i++) {
     let row = lists[1u + 2u * rows + i];
-    if (row >= batchEnd) {
-      addToSum(token * C + c, sum, true);
+    if (row / extent.rows != batch) {
+      addToSum(token * C + c, batch, sum, true);
       sum = 0.0;
-      batchEnd = (row / extent.rows + 1u) * extent.rows;
+      batch = row / extent.rows;
     }
     sum = keep(sum + f32(dx[row * C + c]));
   }
-  addToSum(token * C + c, sum, true);
+  addToSum(token * C + c, batch, sum, true);
 }
 
 @compute @workgroup_size(64)
@@ -97,6 +97,6 @@ fn positionGradient(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
   for (var s = 0u; s < extent.stack; s++) {
     var sum = 0.0;
     for (var row = s * extent.rows + t; row < (s + 1u) * extent.rows; row += T) { sum = keep(sum + f32(dx[row * C + c])); }
-    addToSum(t * C + c, sum, extent.accumulate != 0u || s > 0u);
+    addToSum(t * C + c, s, sum, extent.accumulate != 0u || s > 0u);
   }
 }

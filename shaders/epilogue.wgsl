@@ -1,5 +1,6 @@
 //! import extent
 //! import random
+//! import rounding_exact  //! low: //! import rounding_low
 //! import gelu  //! portable: //! import gelu_portable
 //! import output_values  //! vec4: //! import output_vec4
 // The epilogues of all kernels for matrix products: how accumulators are stored. A call takes four consecutive values of
@@ -8,9 +9,9 @@
 //   store4         c = residual + (acc + bias) * geluDerivative(gradient)      each part has a flag
 //   storeGelu4     c = acc + bias, geluOutput = gelu(c)
 //   storeDropout4  c = residual + (acc + bias) * dropout factor
-//   fixed4         (low, high) += acc in fixed point; returns status bits for `reportStatus`. Unless the extent
-//                  accumulates, the first product of a stack overwrites the sums. Its two steps are integersOf and
-//                  intoSums
+//   fixed4         (low, high) += acc as integers (rounding_exact.wgsl, rounding_low.wgsl); returns status bits for
+//                  `reportStatus`. Unless the extent accumulates, the first product of a stack overwrites the sums. Its two
+//                  steps are integersOf and intoSums
 //
 // An entry point calls one of them, so that it needs at most 8 storage buffers. A flag that is off folds away, but its
 // variable must still be bound, to any read-only view. Where N and LDC are multiples of 4 (`vec4`), four values are one
@@ -82,7 +83,7 @@ fn storeDropout4(row: u32, col: u32, acc: vec4f) {
   putC(at, col, addResidual4(at, settle4(addBias4(col, keep4(acc)) * factor)));
 }
 
-// Four values in fixed point.
+// Four values as integers.
 struct Integers {
   low: vec4u,
   high: vec4u,
@@ -90,17 +91,14 @@ struct Integers {
   statusBits: u32,
 }
 
-fn integersOf(col: u32, acc: vec4f) -> Integers {
+fn integersOf(row: u32, col: u32, acc: vec4f, s: u32) -> Integers {
   let bits = bitcast<vec4u>(vec4f(inUnits(acc.x), inUnits(acc.y), inUnits(acc.z), inUnits(acc.w)));
-  let x = toFixedPoint(bits.x);
-  let y = toFixedPoint(bits.y);
-  let z = toFixedPoint(bits.z);
-  let w = toFixedPoint(bits.w);
+  let words = integersOf4(row * LDC + col, s, bits, N % 4u == 0u && LDC % 4u == 0u);
   var statusBits = fixedPointStatus(bits.x);
   if (col + 1u < N) { statusBits |= fixedPointStatus(bits.y); }
   if (col + 2u < N) { statusBits |= fixedPointStatus(bits.z); }
   if (col + 3u < N) { statusBits |= fixedPointStatus(bits.w); }
-  return Integers(vec4u(x.x, y.x, z.x, w.x), vec4u(x.y, y.y, z.y, w.y), statusBits);
+  return Integers(words.low, words.high, statusBits);
 }
 
 fn sumOf(a: Integers, b: Integers) -> Integers {
@@ -121,7 +119,7 @@ fn intoSums(row: u32, col: u32, v: Integers, isFirst: bool) {
 // For product `s` of a stack. Returns status bits, so that a thread calls `reportStatus` once and not for every value.
 fn fixed4(row: u32, col: u32, acc: vec4f, s: u32) -> u32 {
   if (outside(row, col)) { return 0u; }
-  let v = integersOf(col, acc);
+  let v = integersOf(row, col, acc, s);
   intoSums(row, col, v, s == 0u);
   return v.statusBits;
 }

@@ -61,6 +61,12 @@ fn fromFixedPoint(low: vec4u, high: vec4u) -> vec4f {
   return select(bitcast<vec4f>(bits), vec4f(), a == vec4u());
 }
 
+// The low and high words of four 64-bit integers.
+struct Words {
+  low: vec4u,
+  high: vec4u,
+}
+
 // The sum of two 64-bit integers, each (low, high).
 fn add64(a: vec2u, b: vec2u) -> vec2u {
   let low = a.x + b.x;

@@ -1,20 +1,15 @@
 // The sum of the squares of the gradients, for clipping: one for each chunk (squares.wgsl).
-// low, high [n]: 64-bit sums, n any multiple of 64; squares: one value for each chunk.
-//! import fixed_point
+// low, high [n]: 64-bit sums, n any multiple of 64; squares: see gradients_exact.wgsl and gradients_low.wgsl.
+//! import arithmetic
 //! import squares
+//! import gradients_exact  //! low: //! import gradients_low
 
-@group(0) @binding(0) var<storage, read> low: array<vec4u>;
-@group(0) @binding(1) var<storage, read> high: array<vec4u>;
-@group(0) @binding(2) var<storage, read_write> squares: array<f32>;
-
-fn gradientAt(i: u32) -> vec4f {
-  return fromFixedPoint(low[i], high[i]);
-}
+fn vectors() -> u32 { return arrayLength(&low); }  //! owner: fn vectors() -> u32 { return arrayLength(&low) / 2u; }
 
 @compute @workgroup_size(CHUNK_THREADS)
 fn chunkSquares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let begin = group.x * CHUNK_VECTORS;
-  let end = min(arrayLength(&low), begin + CHUNK_VECTORS);
+  let end = min(vectors(), begin + CHUNK_VECTORS);
   var own = vec4f();
   if (CHUNK_THREADS == CHUNK_LANES) {
     for (var i = begin + thread; i < end; i += CHUNK_LANES) {
@@ -30,5 +25,5 @@ fn chunkSquares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
     }
   }
   let total = totalOfLanes(own, thread);
-  if (thread == 0u) { squares[group.x] = total; }
+  if (thread == 0u) { putSquares(group.x, total); }
 }

@@ -244,7 +244,7 @@ fn fixed(
     for (var i = 0u; i < rounds(64u, extent.stack); i++) {
       let q = outputVec4(&t, i, corner, lane);
       if (outside(q.row, q.col)) { continue; }
-      var v = integersOf(q.col, q.v);
+      var v = integersOf(q.row, q.col, q.v, s);
       if (isFirst) {
         first[i] = v;
         continue;

@@ -8,7 +8,7 @@
 
 const CHUNK_VECTORS = 1024u;
 const CHUNK_LANES = 8u;
-const STAGE_VECTORS = 512u;
+const STAGE_VECTORS = 512u;  //! low: const STAGE_VECTORS = 256u;  // The update needs workgroup memory for itself.
 override CHUNK_THREADS: u32 = 8u;
 const_assert CHUNK_VECTORS % STAGE_VECTORS == 0u;
 

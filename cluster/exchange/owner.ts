@@ -4,7 +4,7 @@ import type { View } from '../../src/gpu/view.js';
 import { slice } from '../../src/gpu/view.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../../src/model/layout.js';
 import { normChunksOf } from '../../src/model/sums.js';
-import { type AdamWSettings, type FlatRange, normDispatch, TrainingState } from '../../src/train/optimizer.js';
+import { type AdamWSettings, type FlatRange, TrainingState } from '../../src/train/optimizer.js';
 import { BlockPacker, largest, type Packing } from './packing.js';
 
 /** Values between the squares of consecutive buckets, so that each can be bound. */
@@ -65,7 +65,7 @@ export class ClusterOwner {
     const { gpu } = kernels;
     const buckets = layout.buckets();
     const most = largest(buckets);
-    const state = await TrainingState.allocate(gpu, layout, settings, portable);
+    const state = await TrainingState.allocate(kernels, layout, settings, portable);
     const nextWeights = await ParameterArena.allocate(gpu, layout, 'next');
     const low = await gpu.buffer('bucket low', most);
     const high = await gpu.buffer('bucket high', most);
@@ -79,7 +79,7 @@ export class ClusterOwner {
       const next = nextWeights.range(slab, offset, size);
       const norm = new DispatchList();
       const own = slice(squares, SQUARES_STRIDE * i, normChunksOf(size));
-      norm.add(normDispatch(gpu, size, sums, own, portable));
+      norm.add(state.norm(bucket, sums, own));
       await norm.prepare(kernels);
       const update = new DispatchList();
       update.add(state.update(bucket, sums, next, own, false));

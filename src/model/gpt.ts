@@ -2,6 +2,7 @@ import type { Gpu } from '../gpu/device.js';
 import type { KernelCache } from '../gpu/kernel.js';
 import { DispatchList } from '../gpu/list.js';
 import type { View } from '../gpu/view.js';
+import { deriveKey, Stream } from '../util/random.js';
 import { areConsecutive, asList, joined, type MicroBatch, type StepContext, tokenLists } from './batch.js';
 import { Buffers, trainingBuffers } from './buffers.js';
 import type { ModelConfig } from './config.js';
@@ -43,6 +44,8 @@ interface Owned {
   readonly operands: OperandWeights | undefined;
   /** In mixed precision: a uniform of 1 / loss scale. */
   readonly unit: View | undefined;
+  /** In the low wire: the uniform Rounding of shaders/rounding_low.wgsl. */
+  readonly rounding: View | undefined;
 }
 
 /**
@@ -78,14 +81,16 @@ export class Gpt {
     const scale = await gpu.uniform('token weight', 16);
     const operands = await OperandWeights.build(kernels, weights, shape.precision);
     const unit = shape.precision === 'f16' ? await gpu.uniform('gradient unit', 16) : undefined;
-    const gpt = new Gpt(gpu, config, shape, plan, weights, sums, { buffers, keys, scale, operands, unit });
+    const rounding = sums.grid ? await gpu.uniform('rounding', 16) : undefined;
+    const owned = { buffers, keys, scale, operands, unit, rounding };
+    const gpt = new Gpt(gpu, config, shape, plan, weights, sums, owned);
     for (const stack of new Set([1, gpt.stack])) gpt.#lists.set(stack, await gpt.#build(kernels, stack));
     return gpt;
   }
 
   async #build(kernels: KernelCache, stack: number): Promise<Lists> {
     const { plan, weights, sums } = this;
-    const { buffers, keys, scale, operands, unit } = this.owned;
+    const { buffers, keys, scale, operands, unit, rounding } = this.owned;
     const portable = this.shape.precision === 'portable';
     const views = { shape: { ...this.shape, stack }, buffers, keys, scale };
     const lists = { accumulate: new DispatchList(), overwrite: new DispatchList(), loss: new DispatchList() };
@@ -96,6 +101,7 @@ export class Gpt {
         sums,
         operands,
         unit,
+        rounding,
         accumulate,
       });
     addGradient(graph(lists.accumulate), views);
@@ -164,9 +170,10 @@ export class Gpt {
 
   /** Frees all buffers besides weights and sums. */
   release(): void {
-    const { keys, scale, unit, operands } = this.owned;
+    const { keys, scale, unit, rounding, operands } = this.owned;
     operands?.release(this.gpu);
-    for (const view of [...this.buffers.values(), keys, scale, ...(unit ? [unit] : [])]) this.gpu.release(view);
+    const uniforms = [keys, scale, unit, rounding].filter((view) => view !== undefined);
+    for (const view of [...this.buffers.values(), ...uniforms]) this.gpu.release(view);
   }
 
   /** Queues the copies of the weights that products read. Call it after weights change and before anything reads them. */
@@ -188,13 +195,17 @@ export class Gpt {
   loadGradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext): void {
     const all = asList(batches);
     const tokens = this.#load(all);
-    const { keys, scale, unit } = this.owned;
+    const { keys, scale, unit, rounding } = this.owned;
     const { batch, dropout } = this.shape;
     if (!areConsecutive(all, batch)) throw new RangeError('the slots of stacked micro-batches must follow one another');
     this.gpu.write(this.view('lists'), tokenLists(tokens));
     const { tokenWeight, scaleExponent = 0 } = context;
     this.gpu.write(scale, Float32Array.of(tokenWeight * 2 ** scaleExponent));
     if (unit) this.gpu.write(unit, Float32Array.of(2 ** -scaleExponent));
+    if (rounding) {
+      const key = deriveKey(context.seed, Stream.rounding, context.step);
+      this.gpu.write(rounding, Uint32Array.of(...key, all[0].firstSlot, batch));
+    }
     if (dropout > 0) this.gpu.write(keys, dropoutKeys(this.config, dropout, all[0].firstSlot, context));
   }
 

@@ -3,8 +3,9 @@ import { f16Defines, slice, type View, valuesIn } from '../gpu/view.js';
 import { portably } from './arithmetic.js';
 import type { ModelConfig } from './config.js';
 import { extentUniform } from './extent.js';
+import type { GridArena } from './grid.js';
 import type { ParameterArena, ParameterLayout, Piece } from './layout.js';
-import { addMatmul, type FixedPointOutput, type MatmulArguments } from './matmul.js';
+import { addMatmul, type FixedPointOutput, type MatmulArguments, type Rounding } from './matmul.js';
 import type { Plan } from './plan.js';
 
 /*
@@ -43,6 +44,8 @@ export interface GradientSums {
   readonly high: ParameterArena;
   readonly loss: View;
   readonly lossStatus: View;
+  /** Of the low wire: the grid that gradients are rounded to. */
+  readonly grid?: GridArena;
   /** The status word of the tensor `name`. */
   readonly status: (name: string) => View;
 }
@@ -79,6 +82,8 @@ export interface GraphParts {
   readonly operands?: { piece(piece: Piece): View };
   /** In mixed precision: a uniform of 1 / loss scale. */
   readonly unit?: View;
+  /** Of the low wire: the uniform Rounding of shaders/rounding_low.wgsl. */
+  readonly rounding?: View;
   /**
    * Whether gradients add to the sums or overwrite them. Default true. Exception: an untied token embedding always
    * accumulates, because only some of its rows are written.
@@ -143,20 +148,27 @@ export class Graph {
   }
 
   /**
-   * Defines and bindings for a dispatch that reads `gradient` and adds to the sums (shaders/fixed_point.wgsl, unit.wgsl). The
-   * sums are those from the start of `first` to the end of `last`, neighbours in one buffer.
+   * Defines, bindings and uniforms for a dispatch that reads `gradient` and adds to the sums (shaders/rounding_exact.wgsl,
+   * rounding_low.wgsl, unit.wgsl). The sums are those from the start of `first` to the end of `last`, neighbours in one buffer.
    */
-  sumInto(gradient: View, first: Piece, last = first): { defines: string[]; bindings: Record<string, View> } {
+  sumInto(
+    gradient: View,
+    first: Piece,
+    last = first,
+  ): Required<Pick<Dispatch, 'defines' | 'bindings' | 'uniforms'>> & { readonly bindings: Record<string, View> } {
     const { low, high, status } = this.sums;
     const { unit } = this.parts;
     const size = last.offset + last.size - first.offset;
+    const rounding = this.#rounding(first);
     return {
-      defines: [...(unit ? ['scaled'] : []), ...f16Defines({ f16Gradient: gradient })],
+      defines: [...(unit ? ['scaled'] : []), ...(rounding ? ['low'] : []), ...f16Defines({ f16Gradient: gradient })],
+      uniforms: rounding ? { gridPlace: rounding.place } : {},
       bindings: {
         low: low.range(first.slab, first.offset, size),
         high: high.range(first.slab, first.offset, size),
         status: status(first.parameter.name),
         ...(unit && { gradientUnit: unit }),
+        ...(rounding && { grid: rounding.grid, rounding: rounding.key }),
       },
     };
   }
@@ -171,8 +183,18 @@ export class Graph {
       status: status(piece.parameter.name),
       ldc,
       unit: this.parts.unit,
+      rounding: this.#rounding(piece),
       accumulate,
     };
+  }
+
+  /** Where the gradients of `piece` find their exponents; undefined in the exact wire. */
+  #rounding({ slab, offset }: Piece): Rounding | undefined {
+    const { grid } = this.sums;
+    const { rounding: key } = this.parts;
+    if (grid === undefined || key === undefined) return undefined;
+    const before = this.layout.slabSizes.slice(0, slab).reduce((sum, size) => sum + size, 0);
+    return { grid: grid.slabs[slab], key, place: [before + offset, offset] };
   }
 
   /** The extent for kernels that add the micro-batches of a stack one by one. */

@@ -1,5 +1,5 @@
 import type { Constants } from '../gpu/kernel.js';
-import { type DispatchList, linearGroups } from '../gpu/list.js';
+import { type Dispatch, type DispatchList, linearGroups } from '../gpu/list.js';
 import { f16Defines, roundedDefines, slice, type View, valuesIn, wholeVectors } from '../gpu/view.js';
 import { extentUniform } from './extent.js';
 import { type Layout, rowsOf, SEGMENT } from './matmul-kernels.js';
@@ -43,7 +43,17 @@ export interface StoreOutput {
   readonly residual?: View;
 }
 
-/** Every value is rounded to fixed point (shaders/fixed_point.wgsl) and added to the 64-bit integers (low, high). */
+/** How gradients are rounded in the low wire (shaders/rounding_low.wgsl). */
+export interface Rounding {
+  /** The grid bytes of the whole slab. */
+  readonly grid: View;
+  /** The uniform with the step's key and the slots of the stack. */
+  readonly key: View;
+  /** Of the first of the sums: its place in the flat array, and in its slab. */
+  readonly place: readonly [number, number];
+}
+
+/** Every value is rounded to an integer (shaders/rounding_exact.wgsl) and added to the 64-bit integers (low, high). */
 export interface FixedPointOutput {
   readonly kind: 'fixed';
   /** [M, N] u32 each, with leading dimension `ldc`. */
@@ -54,6 +64,8 @@ export interface FixedPointOutput {
   readonly ldc: number;
   /** A uniform float32, a power of two. Every value is multiplied by it first. */
   readonly unit?: View;
+  /** Absent in the exact wire. */
+  readonly rounding?: Rounding;
   /** Whether the product adds to the sums; else it overwrites them. In a stack only the first product can overwrite. */
   readonly accumulate: boolean;
 }
@@ -155,7 +167,7 @@ export function addMatmul(list: Pick<DispatchList, 'add'>, table: MatmulTable, a
       constants: { ...constants, ...target.constants, ...(portable && segmentsOf(k, addsToC)) },
       defines: [...operandDefines, ...defines],
       bindings: { ...operands, ...target.bindings },
-      uniforms,
+      uniforms: { ...uniforms, ...target.uniforms },
       groups,
       ...profile,
       ...work,
@@ -180,7 +192,7 @@ export function addMatmul(list: Pick<DispatchList, 'add'>, table: MatmulTable, a
     constants: { N: n, LDC: output.ldc, SPLIT_K: splitK, ...target.constants },
     defines,
     bindings: { partials: partial, ...target.bindings },
-    uniforms,
+    uniforms: { ...uniforms, ...target.uniforms },
     groups: linearGroups(Math.ceil((rows * Math.ceil(n / 4)) / REDUCE_THREADS)),
     shape: profile.shape,
     bytes: partial.size + 4 * rows * n,
@@ -245,11 +257,17 @@ interface Target {
   readonly constants: Constants;
   readonly bindings: Readonly<Record<string, View>>;
   readonly defines: readonly string[];
+  readonly uniforms?: Dispatch['uniforms'];
 }
 
-function fixedPointTarget({ low, high, status, unit }: FixedPointOutput): Target {
-  const bindings = { low, high, status, ...(unit && { gradientUnit: unit }) };
-  return { entry: 'fixed', constants: {}, bindings, defines: unit ? ['scaled'] : [] };
+function fixedPointTarget({ low, high, status, unit, rounding }: FixedPointOutput): Target {
+  const bindings = {
+    ...{ low, high, status },
+    ...(unit && { gradientUnit: unit }),
+    ...(rounding && { grid: rounding.grid, rounding: rounding.key }),
+  };
+  const defines = [...(unit ? ['scaled'] : []), ...(rounding ? ['low'] : [])];
+  return { entry: 'fixed', constants: {}, bindings, defines, uniforms: rounding && { gridPlace: rounding.place } };
 }
 
 /** `unused` is bound in place of optional inputs that are not given. */

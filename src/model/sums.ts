@@ -1,6 +1,7 @@
 import type { Gpu } from '../gpu/device.js';
 import { Readback } from '../gpu/readback.js';
 import { slice, type View } from '../gpu/view.js';
+import type { GridArena } from './grid.js';
 import { ParameterArena, type ParameterLayout } from './layout.js';
 
 /** Status words are this many values apart, so that each can be bound. */
@@ -14,12 +15,12 @@ export const STATUS_NONFINITE = 1;
 export const STATUS_OVERFLOW = 2;
 
 /**
- * The exact gradient sums of one process: for each parameter a 64-bit integer that counts steps of 2^-40.
+ * The exact gradient sums of one process: for each parameter a 64-bit integer, in units of 2^-40, or of the low wire's grid.
  *
  * `report` is the small buffer that the host reads once a step:
  *
  *     | status of tensor 0 | tensor 1 | ... | status of the loss | loss sum (low, high) | squares, one a norm chunk |
- *       64 values each; the first one of a status is used
+ *       64 values each; the first one of a status is used                                 low wire: squares and noise
  */
 export class ExactSums {
   readonly #index: ReadonlyMap<string, number>;
@@ -30,21 +31,23 @@ export class ExactSums {
     readonly report: View,
     private readonly readback: Readback,
     readonly normChunks: number,
+    /** The units of the sums in the low wire; undefined in the exact wire. */
+    readonly grid?: GridArena,
   ) {
     this.#index = new Map(low.layout.parameters.map((p, i) => [p.name, i]));
   }
 
-  static async allocate(gpu: Gpu, layout: ParameterLayout): Promise<ExactSums> {
+  static async allocate(gpu: Gpu, layout: ParameterLayout, grid?: GridArena): Promise<ExactSums> {
     const low = await ParameterArena.allocate(gpu, layout, 'sumLow');
     const high = await ParameterArena.allocate(gpu, layout, 'sumHigh');
     const normChunks = layout.slabSizes.reduce((n, size) => n + normChunksOf(size), 0);
-    const values = STATUS_STRIDE * (layout.parameters.length + 2) + normViewValues(layout);
+    const values = STATUS_STRIDE * (layout.parameters.length + 2) + normViewValues(layout) * squareValues(grid);
     const report = await gpu.buffer('report', values);
     const readback = await Readback.create(gpu, 'staged report', report.size, REPORTS_IN_FLIGHT);
-    return new ExactSums(low, high, report, readback, normChunks);
+    return new ExactSums(low, high, report, readback, normChunks, grid);
   }
 
-  /** Frees all buffers. No read may be pending. */
+  /** Frees all buffers but the grid. No read may be pending. */
   release(gpu: Gpu): void {
     for (const view of [...this.low.slabs, ...this.high.slabs, this.report]) gpu.release(view);
     this.readback.release();
@@ -65,12 +68,13 @@ export class ExactSums {
     return slice(this.report, (this.low.layout.parameters.length + 1) * STATUS_STRIDE, 2);
   }
 
-  /** The sums of squares of a slab's chunks, or of those of its `size` values from `offset` on, a multiple of 64 chunks. */
+  /** What `addSquares` reads: the sums of squares of a slab's chunks, or of those of its `size` values from `offset` on, a multiple of 64 chunks. */
   squares(slab: number, offset = 0, size = this.low.layout.slabSizes[slab] - offset): View {
     const { slabSizes, parameters } = this.low.layout;
     let at = STATUS_STRIDE * (parameters.length + 2);
-    for (let s = 0; s < slab; s++) at += alignedChunks(slabSizes[s]);
-    return slice(this.report, at + offset / NORM_CHUNK_VALUES, normChunksOf(size));
+    const each = squareValues(this.grid);
+    for (let s = 0; s < slab; s++) at += each * alignedChunks(slabSizes[s]);
+    return slice(this.report, at + (each * offset) / NORM_CHUNK_VALUES, each * normChunksOf(size));
   }
 
   /** Sets all sums, statuses and the loss to zero. */
@@ -106,12 +110,12 @@ export class ExactSums {
     if (words[parameters.length * STATUS_STRIDE] !== 0) nonFinite.unshift('loss');
     const lossAt = (parameters.length + 1) * STATUS_STRIDE;
     const lossFixed = (BigInt(words[lossAt + 1] | 0) << 32n) + BigInt(words[lossAt]);
-    let squares = 0;
+    const total = { squares: 0, noise: 0 };
     for (let s = 0; s < slabSizes.length; s++) {
       const { offset, size } = this.squares(s);
-      for (let i = 0; i < size / 4; i++) squares += floats[offset / 4 + i];
+      addSquares(total, floats.subarray(offset / 4, (offset + size) / 4), this.grid !== undefined);
     }
-    return { lossFixed, lossSum: fromLossFixed(lossFixed), squares, nonFinite };
+    return { lossFixed, lossSum: fromLossFixed(lossFixed), nonFinite, ...total };
   }
 }
 
@@ -127,8 +131,24 @@ export interface StepReport {
   readonly lossSum: number;
   /** The sum of the squares of all gradients. Valid after the norm or an update has run. */
   readonly squares: number;
+  /** Of the low wire: the expected square of the error that rounding adds to the gradients. Valid after an update has run. */
+  readonly noise: number;
   /** The tensors (or `loss`) that had a NaN, an infinity or a value of 2^12 and more. */
   readonly nonFinite: readonly string[];
+}
+
+/** The values of a chunk's squares: in the low wire the noise as well. */
+export function squareValues(grid: GridArena | undefined): 1 | 2 {
+  return grid === undefined ? 1 : 2;
+}
+
+/** Adds chunks' squares to `total`, in order; in the `low` wire also their noise. */
+export function addSquares(total: { squares: number; noise: number }, values: Float32Array, low: boolean): void {
+  const each = low ? 2 : 1;
+  for (let i = 0; i < values.length; i += each) {
+    total.squares += values[i];
+    if (low) total.noise += values[i + 1];
+  }
 }
 
 /** Values of a chunk: the squares of gradients are added chunk by chunk (`shaders/squares.wgsl`). */

@@ -5,6 +5,7 @@ import { DispatchList } from '../gpu/list.js';
 import type { ModelConfig } from '../model/config.js';
 import { Decoder } from '../model/decoder.js';
 import { Gpt, type MicroBatch, type StepContext } from '../model/gpt.js';
+import { GridArena } from '../model/grid.js';
 import { freshTensor, type Initialization } from '../model/initialize.js';
 import { ParameterLayout } from '../model/layout.js';
 import type { Plan } from '../model/plan.js';
@@ -18,6 +19,11 @@ export interface StepOutcome {
   /** Mean token loss of the global batch in nats, before the update. */
   readonly loss: number;
   readonly gradNorm: number;
+  /**
+   * In the low wire: the expected square of the error that rounding adds to the step's gradient, divided by the square of the
+   * gradient's norm.
+   */
+  readonly noise?: number;
 }
 
 export interface EngineOptions {
@@ -27,7 +33,9 @@ export interface EngineOptions {
   readonly adamw: AdamWSettings;
   /** Largest norm of the gradient; 0 does not clip. */
   readonly clip: number;
-  /** Micro-batches of a step, if known: then only the kernels that such a step needs are warmed up. */
+  /**
+   * Micro-batches of a step, if known: then only the kernels that such a step needs are warmed up. The low wire needs it.
+   */
   readonly microBatches?: number;
   /** Updates of the state that a run starts from. Default 0. */
   readonly version?: number;
@@ -90,6 +98,11 @@ export function overflowed({ nonFinite }: StepReport): boolean {
   return nonFinite.length > 0 && nonFinite[0] !== 'loss';
 }
 
+/** The share of rounding in the square of a gradient; 0 where there is no gradient. */
+export function noiseRatio(noise: number, squares: number): number {
+  return squares > 0 ? noise / squares : 0;
+}
+
 export function nonFiniteError(step: number, what: string): LantrainError {
   return new LantrainError(
     'LT_TRAIN_NONFINITE',
@@ -125,10 +138,13 @@ export class Engine implements TrainingEngine {
   static async create(gpu: Gpu, shaders: ShaderTexts, options: EngineOptions): Promise<Engine> {
     const kernels = new KernelCache(gpu, shaders);
     const layout = new ParameterLayout(options.model, options.plan);
-    const sums = await ExactSums.allocate(gpu, layout);
-    const portable = options.shape.precision === 'portable';
-    const optimizer = await Optimizer.build(kernels, layout, sums, options.adamw, portable);
     const { shape, plan, microBatches, onProgress } = options;
+    if (shape.wire === 'low' && microBatches === undefined)
+      throw new RangeError('the low wire needs the number of micro-batches of a step');
+    const grid = shape.wire === 'low' ? await GridArena.allocate(gpu, layout) : undefined;
+    const sums = await ExactSums.allocate(gpu, layout, grid);
+    const portable = shape.precision === 'portable';
+    const optimizer = await Optimizer.build(kernels, layout, sums, options.adamw, portable, microBatches);
     const gpt = await Gpt.build(kernels, shape, plan, optimizer.weights, sums);
     const { stack } = gpt;
     const kinds = microBatches === stack ? [false] : [false, true];
@@ -213,9 +229,15 @@ export class Engine implements TrainingEngine {
       this.optimizer.submitUpdate(step, learningRate, clipScaleOf(clip, Math.sqrt(report.squares)));
       this.#version = step;
     });
-    // Without clipping the norm is not needed before the update, which computes it from the gradients that it reads.
-    const { squares } = clip > 0 ? report : await this.sums.readReport();
-    return { loss: report.lossSum / tokens, gradNorm: Math.sqrt(squares) };
+    // Without clipping the norm is not needed before the update, which computes it from the gradients that it reads. The
+    // noise of the low wire is computed there only.
+    const isLow = this.sums.grid !== undefined;
+    const { squares, noise } = clip > 0 && !isLow ? report : await this.sums.readReport();
+    return {
+      loss: report.lossSum / tokens,
+      gradNorm: Math.sqrt(squares),
+      ...(isLow && { noise: noiseRatio(noise, squares) }),
+    };
   }
 
   /** Sets the sums to those of these micro-batches, each computed with its own loss scale. Returns the report. */

@@ -3,10 +3,12 @@ import type { KernelCache } from '../gpu/kernel.js';
 import { type Dispatch, DispatchList } from '../gpu/list.js';
 import { slice, type View } from '../gpu/view.js';
 import { portably } from '../model/arithmetic.js';
+import { GRID_BLOCK, GRID_WORD, type GridArena, gridByte, gridWords, LEAST_GRID_EXPONENT } from '../model/grid.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout, sparsePieces } from '../model/layout.js';
 import type { Parameter } from '../model/parameters.js';
 import { hostMath } from '../model/precision.js';
 import { type ExactSums, normChunksOf } from '../model/sums.js';
+import { stepExponent } from './step-exponent.js';
 
 export interface AdamWSettings {
   readonly beta1: number;
@@ -23,7 +25,8 @@ const DECAY_BLOCK = 64;
 /** The low and high words of the exact sums of consecutive gradients. */
 export interface Gradients {
   readonly low: View;
-  readonly high: View;
+  /** Undefined where they follow the low words, for the owner in the low wire. */
+  readonly high?: View;
 }
 
 /** A range of the flat parameter array, within one slab: a bucket, or as many values as one binding holds. */
@@ -33,9 +36,27 @@ export interface FlatRange {
   readonly size: number;
 }
 
+/** What the low wire adds to the state. */
+export interface LowWire {
+  /** The grid of the next step's gradients. */
+  readonly grid: GridArena;
+  /** The number of micro-batches of a step. */
+  readonly microBatches: number;
+}
+
+/** The part of the state that only the low wire has. */
+interface LowState extends LowWire {
+  /** What AdamW changes; `weights` follow it. */
+  readonly master: ParameterArena;
+  /** The uniform `gridFactor` of shaders/grid.wgsl, and the dispatches that compute the grid from v. */
+  readonly gridFactor: View;
+  readonly exponents: DispatchList;
+}
+
 /**
- * Weights, moments (m, v) and the one rule that changes them. `Optimizer` has all gradients on this device; the owner of a
- * cluster (`owner.ts`) gets them bucket by bucket. Both use the dispatches made here.
+ * Weights, moments (m, v) and the one rule that changes them; in the low wire also the master weights, which AdamW changes and
+ * the weights follow. `Optimizer` has all gradients on this device; the owner of a cluster (`owner.ts`) gets them bucket by
+ * bucket. Both use the dispatches made here.
  */
 export class TrainingState {
   private constructor(
@@ -47,15 +68,18 @@ export class TrainingState {
     private readonly decayBits: readonly View[],
     private readonly uniform: View,
     readonly portable: boolean,
+    private readonly low: LowState | undefined,
   ) {}
 
   /** `portable`: updates in portable arithmetic (shaders/portable.wgsl). */
   static async allocate(
-    gpu: Gpu,
+    kernels: KernelCache,
     layout: ParameterLayout,
     settings: AdamWSettings,
     portable = false,
+    wire?: LowWire,
   ): Promise<TrainingState> {
+    const { gpu } = kernels;
     const weights = await ParameterArena.allocate(gpu, layout, 'weights');
     const m = await ParameterArena.allocate(gpu, layout, 'm');
     const v = await ParameterArena.allocate(gpu, layout, 'v');
@@ -67,43 +91,105 @@ export class TrainingState {
       decayBits.push(view);
     }
     const uniform = await gpu.uniform('adamw', 48);
-    return new TrainingState(gpu, settings, weights, m, v, decayBits, uniform, portable);
+    const low = wire && (await allocateLow(kernels, layout, v, wire, portable));
+    return new TrainingState(gpu, settings, weights, m, v, decayBits, uniform, portable, low);
   }
 
   get layout(): ParameterLayout {
     return this.weights.layout;
   }
 
+  /** The master weights of the low wire; undefined in the exact wire. */
+  get master(): ParameterArena | undefined {
+    return this.low?.master;
+  }
+
+  /** The grid of the next step's gradients in the low wire; undefined in the exact wire. */
+  get grid(): GridArena | undefined {
+    return this.low?.grid;
+  }
+
   /**
    * The dispatch that updates the moments of a range and `weights`, which hold the range's old weights, in place. It sets
-   * `squares` to the sums of the gradients' squares, one a chunk. With `clears` it also sets `sums` to zero.
+   * `squares` to the sums of the gradients' squares, one a chunk. With `clears` it also sets `sums` to zero. In the low wire it
+   * changes the master weights and moves `weights` and the grid; with `moves` it leaves both as they are and puts there how
+   * they change (shaders/update_low.wgsl).
    */
-  update({ slab, offset, size }: FlatRange, sums: Gradients, weights: View, squares: View, clears: boolean): Dispatch {
+  update(range: FlatRange, sums: Gradients, weights: View, squares: View, clears: boolean, moves?: View): Dispatch {
+    const { slab, offset, size } = range;
     const { constants, groups } = chunkWork(this.gpu, size);
+    const of = (arena: { range(slab: number, offset: number, size: number): View }) => arena.range(slab, offset, size);
+    const { low } = this;
     const dispatch: Dispatch = {
       shader: 'adamw',
       entry: 'update',
       constants: { ...constants, CLEAR: clears },
+      defines: [...(low ? ['low'] : []), ...(moves ? ['owner'] : [])],
       groups,
       bindings: {
         weights,
-        m: this.m.range(slab, offset, size),
-        v: this.v.range(slab, offset, size),
-        low: sums.low,
-        high: sums.high,
-        decayBits: slice(this.decayBits[slab], offset / DECAY_BLOCK / 32, Math.ceil(size / DECAY_BLOCK / 32)),
+        m: of(this.m),
+        v: of(this.v),
+        ...sumsOf(sums),
+        ...(low
+          ? { master: of(low.master), grid: of(low.grid), ...(moves && { moves }) }
+          : { decayBits: slice(this.decayBits[slab], offset / DECAY_BLOCK / 32, Math.ceil(size / DECAY_BLOCK / 32)) }),
         step: this.uniform,
         squares,
       },
-      bytes: (clears ? 40 : 32) * size,
+      bytes: (clears ? 40 : 32) * size + (low ? 8 * size : 0),
     };
     return this.portable ? portably(dispatch) : dispatch;
   }
 
+  /** The dispatch that sets `squares` to the sums of the squares of a range's gradients, one a chunk. */
+  norm(range: FlatRange, sums: Gradients, squares: View): Dispatch {
+    const { slab, offset, size } = range;
+    const { low } = this;
+    const dispatch: Dispatch = {
+      shader: 'gradient_norm',
+      entry: 'chunkSquares',
+      ...chunkWork(this.gpu, size),
+      defines: [...(low ? ['low'] : []), ...(sums.high ? [] : ['owner'])],
+      bindings: { ...sumsOf(sums), squares, ...(low && { grid: low.grid.range(slab, offset, size) }) },
+      bytes: 8 * size,
+    };
+    return this.portable ? portably(dispatch) : dispatch;
+  }
+
+  /**
+   * Queues what a state needs before its first step, after weights, and unless it is `fresh` the other parts, were written.
+   * `version`: its updates. The low wire's master weights start as the weights, and its grid follows from v.
+   */
+  start(version: number, fresh: boolean): void {
+    const { low, gpu } = this;
+    if (low === undefined) return;
+    if (fresh) {
+      const encoder = gpu.device.createCommandEncoder();
+      this.weights.slabs.forEach(({ buffer, size }, i) => {
+        encoder.copyBufferToBuffer(buffer, 0, low.master.slabs[i].buffer, 0, size);
+      });
+      gpu.device.queue.submit([encoder.finish()]);
+    }
+    for (const [slab, view] of low.grid.slabs.entries())
+      gpu.write(view, firstGrid(this.layout, slab, this.settings.decay));
+    if (version === 0) return;
+    gpu.write(low.gridFactor, Float32Array.of(this.#gridFactor(version)));
+    low.exponents.submit(gpu);
+  }
+
+  /** The factor of sums of v that gives the grid after `version` updates (shaders/grid_exponent.wgsl). */
+  #gridFactor(version: number): number {
+    const { power } = hostMath(this.portable ? 'portable' : 'f32');
+    const microBatches = this.low?.microBatches ?? 1;
+    return 1 / (GRID_BLOCK * (1 - power(this.settings.beta2, version)) * microBatches);
+  }
+
   /** Frees all buffers. */
   release(): void {
-    const { weights, m, v, decayBits, uniform, gpu } = this;
-    for (const view of [...weights.slabs, ...m.slabs, ...v.slabs, ...decayBits, uniform]) gpu.release(view);
+    const { weights, m, v, decayBits, uniform, low, gpu } = this;
+    const ofLow = low ? [...low.master.slabs, ...low.grid.slabs, low.gridFactor] : [];
+    for (const view of [...weights.slabs, ...m.slabs, ...v.slabs, ...decayBits, uniform, ...ofLow]) gpu.release(view);
   }
 
   /** Queues the numbers that all updates of step `step` (1 is the first) share, computed in float64. */
@@ -121,9 +207,61 @@ export class TrainingState {
         learningRate / (1 - power(beta1, step)),
         1 / Math.sqrt(1 - power(beta2, step)),
         epsilon,
+        ...this.#lowNumbers(step, learningRate),
       ),
     );
   }
+
+  /** The numbers of shaders/update_low.wgsl: the unit of moves and its inverse, the grid's factor, the noise's factor. */
+  #lowNumbers(step: number, learningRate: number): number[] {
+    if (this.low === undefined) return [];
+    const exponent = stepExponent(learningRate);
+    const units = exponent === undefined ? [0, 0] : [2 ** exponent, 2 ** -exponent];
+    return [...units, this.#gridFactor(step), this.low.microBatches / 6];
+  }
+}
+
+async function allocateLow(
+  kernels: KernelCache,
+  layout: ParameterLayout,
+  v: ParameterArena,
+  wire: LowWire,
+  portable: boolean,
+): Promise<LowState> {
+  const { gpu } = kernels;
+  const master = await ParameterArena.allocate(gpu, layout, 'master');
+  const gridFactor = await gpu.uniform('grid factor', 16);
+  const exponents = new DispatchList();
+  layout.slabSizes.forEach((used, slab) => {
+    for (const { offset, size } of bindable(used, layout)) {
+      const grid = wire.grid.range(slab, offset, size);
+      const dispatch: Dispatch = {
+        shader: 'grid',
+        entry: 'exponents',
+        constants: {},
+        bindings: { v: v.range(slab, offset, size), grid, gridFactor },
+        groups: [Math.ceil(size / GRID_WORD / 64)],
+        bytes: 4 * size,
+      };
+      exponents.add(portable ? portably(dispatch) : dispatch);
+    }
+  });
+  await exponents.prepare(kernels);
+  return { ...wire, master, gridFactor, exponents };
+}
+
+/** Ranges of a slab of `used` values that a binding holds: whole buckets, so chunks are the same under any limit. */
+function bindable(used: number, { limits }: ParameterLayout): { readonly offset: number; readonly size: number }[] {
+  const most = Math.max(BUCKET_VALUES, limits.windowValues);
+  return Array.from({ length: Math.ceil(used / most) }, (_, i) => ({
+    offset: i * most,
+    size: Math.min(most, used - i * most),
+  }));
+}
+
+/** The bindings of sums: two views, or one with the high words after the low ones. */
+function sumsOf({ low, high }: Gradients): Record<string, View> {
+  return high ? { low, high } : { low };
 }
 
 /** Threads that share a chunk: CHUNK_LANES of shaders/squares.wgsl on software adapters, more on a GPU. */
@@ -136,18 +274,6 @@ function chunkWork({ adapter }: Gpu, size: number): Pick<Dispatch, 'constants' |
   return { constants: { CHUNK_THREADS }, groups: [normChunksOf(size)] };
 }
 
-/** The squares of `size` gradients, one sum a chunk. */
-export function normDispatch(gpu: Gpu, size: number, sums: Gradients, squares: View, portable = false): Dispatch {
-  const dispatch: Dispatch = {
-    shader: 'gradient_norm',
-    entry: 'chunkSquares',
-    ...chunkWork(gpu, size),
-    bindings: { low: sums.low, high: sums.high, squares },
-    bytes: 8 * size,
-  };
-  return portable ? portably(dispatch) : dispatch;
-}
-
 /**
  * The training state with all gradients on this device: the whole update is two static lists.
  */
@@ -157,14 +283,17 @@ export class Optimizer {
 
   private constructor(readonly state: TrainingState) {}
 
+  /** `microBatches`: those of a step; needed in the low wire, whose grid is in `sums`. */
   static async build(
     kernels: KernelCache,
     layout: ParameterLayout,
     sums: ExactSums,
     settings: AdamWSettings,
     portable = false,
+    microBatches = 1,
   ): Promise<Optimizer> {
-    const optimizer = new Optimizer(await TrainingState.allocate(kernels.gpu, layout, settings, portable));
+    const wire = sums.grid && { grid: sums.grid, microBatches };
+    const optimizer = new Optimizer(await TrainingState.allocate(kernels, layout, settings, portable, wire));
     optimizer.#addUpdate(sums);
     optimizer.#addNorm(sums);
     await optimizer.#update.prepare(kernels);
@@ -208,16 +337,12 @@ export class Optimizer {
   }
 
   #addNorm(sums: ExactSums): void {
-    const { slabSizes, limits } = this.state.layout;
-    slabSizes.forEach((used, slab) => {
-      // One dispatch a binding. Bindings hold whole buckets, so chunks are the same under any limit.
-      const most = Math.max(BUCKET_VALUES, limits.windowValues);
-      for (let offset = 0; offset < used; offset += most) {
-        const size = Math.min(most, used - offset);
+    const { layout } = this.state;
+    layout.slabSizes.forEach((used, slab) => {
+      for (const { offset, size } of bindable(used, layout)) {
         const of = (arena: ParameterArena) => arena.range(slab, offset, size);
         const gradients = { low: of(sums.low), high: of(sums.high) };
-        const squares = sums.squares(slab, offset, size);
-        this.#norm.add(normDispatch(this.state.gpu, size, gradients, squares, this.state.portable));
+        this.#norm.add(this.state.norm({ slab, offset, size }, gradients, sums.squares(slab, offset, size)));
       }
     });
   }
@@ -249,6 +374,15 @@ export function clipScaleOf(clip: number, gradNorm: number): number {
 
 function decays(parameter: Parameter, decay: AdamWSettings['decay']): boolean {
   return decay === 'all' || parameter.kind === 'matrix' || parameter.kind === 'embedding';
+}
+
+/** The low wire's grid before the first step: gradients are rounded to 2^-40. */
+function firstGrid(layout: ParameterLayout, slab: number, decay: AdamWSettings['decay']): Uint32Array {
+  const bits = decayBitsOf(layout, slab, decay);
+  const bytes = new Uint8Array(4 * gridWords(layout.slabSizes[slab]));
+  for (let block = 0; block < layout.slabSizes[slab] / GRID_BLOCK; block++)
+    bytes[block] = gridByte(LEAST_GRID_EXPONENT, ((bits[block >> 5] >>> (block & 31)) & 1) === 1);
+  return new Uint32Array(bytes.buffer);
 }
 
 /** One bit for each block of 64 values of a slab: whether weight decay applies to the block. */

@@ -2,7 +2,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { type LayoutLimits, type ParameterArena, sparsePieces } from '../../src/model/layout.js';
 import { parameters } from '../../src/model/parameters.js';
 import { NORM_CHUNK_VALUES } from '../../src/model/sums.js';
-import { type AdamWSettings, normDispatch, Optimizer, TrainingState } from '../../src/train/optimizer.js';
+import { type AdamWSettings, Optimizer, TrainingState } from '../../src/train/optimizer.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
 import { adamW, freshAdamW } from '../reference/adamw.js';
@@ -123,7 +123,7 @@ test('the threads that share a chunk change no bit', async () => {
     // Three chunks, the last one partial.
     const model = await OperationHarness.create(harness, { vocabSize: 100, width: 67 });
     const { layout } = model.weights;
-    const state = await TrainingState.allocate(harness.gpu, layout, adamw);
+    const state = await TrainingState.allocate(harness.kernels, layout, adamw);
     layout.parameters.forEach(({ name, size }, i) => {
       state.weights.write(harness.gpu, name, noise(size, 100 + i));
       model.putSums(name, gradientValues(size, i));
@@ -138,7 +138,7 @@ test('the threads that share a chunk change no bit', async () => {
     const outputs = [squares, of(state.weights), of(state.m), of(state.v)];
     const words: Uint32Array[] = [];
     for (const dispatch of [
-      normDispatch(harness.gpu, size, gradients, squares),
+      state.norm(bucket, gradients, squares),
       state.update(bucket, gradients, of(state.weights), squares, true),
     ]) {
       await harness.run({ ...dispatch, constants: { ...dispatch.constants, CHUNK_THREADS } });

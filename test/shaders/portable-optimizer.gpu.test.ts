@@ -1,7 +1,7 @@
 import { beforeAll, expect, test } from 'vitest';
 import type { ParameterArena } from '../../src/model/layout.js';
 import { type AdamWState, adamW, squares as referenceSquares } from '../../src/reference/optimizer.js';
-import { type AdamWSettings, normDispatch, Optimizer, TrainingState } from '../../src/train/optimizer.js';
+import { type AdamWSettings, Optimizer, TrainingState } from '../../src/train/optimizer.js';
 import { GpuHarness, noise } from '../gpu/harness.js';
 import { OperationHarness } from '../model/harness.js';
 import { sameBits } from '../reference/portable/same-bits.js';
@@ -92,7 +92,7 @@ test.each([8, 128])('%d threads that share a chunk give the bits of the referenc
   // Three chunks, the last one partial.
   const model = await OperationHarness.create(harness, { vocabSize: 100, width: 67 }, {}, true);
   const { layout } = model.weights;
-  const state = await TrainingState.allocate(harness.gpu, layout, SETTINGS, true);
+  const state = await TrainingState.allocate(harness.kernels, layout, SETTINGS, true);
   const states = putState(state);
   const gradients = new Map(
     layout.parameters.map(({ name, size }, i) => [name, model.putSums(name, gradientValues(size, i))]),
@@ -105,7 +105,7 @@ test.each([8, 128])('%d threads that share a chunk give the bits of the referenc
   const squares = model.sums.squares(slab, offset, size);
   const want = referenceSquares(slabOf(model, gradients).subarray(0, size));
   for (const dispatch of [
-    normDispatch(harness.gpu, size, sums, squares, true),
+    state.norm(bucket, sums, squares),
     state.update(bucket, sums, of(state.weights), squares, true),
   ]) {
     harness.gpu.write(squares, new Float32Array(want.length));

@@ -2,8 +2,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { STATE_PARTS } from '../../src/checkpoint/digest.js';
 import { readShared } from '../../src/checkpoint/shared-state.js';
 import { Gpu } from '../../src/gpu/device.js';
+import { KernelCache } from '../../src/gpu/kernel.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
 import { arenaOf } from '../../src/run/checkpoint-writer.js';
 import { TrainingState } from '../../src/train/optimizer.js';
 import { StateSnapshot } from '../../src/train/snapshot.js';
@@ -20,7 +22,7 @@ test('a copy of the state keeps its bits while the state changes, with tensors i
   const layout = new ParameterLayout(MODEL, { windowValues: 2 ** 12, slabValues: 2 ** 13 });
   expect(layout.slabSizes.length).toBeGreaterThan(1);
   expect(layout.piecesOf('wte.weight').length).toBeGreaterThan(1);
-  const state = await TrainingState.allocate(gpu, layout, {
+  const state = await TrainingState.allocate(new KernelCache(gpu, loadShaders()), layout, {
     beta1: 0.9,
     beta2: 0.99,
     epsilon: 1e-8,

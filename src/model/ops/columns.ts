@@ -20,13 +20,13 @@ export function columnSums(g: Graph, v: Rows & { dy: View }, N: number, first: P
   const columnRows = g.portable ? PORTABLE_COLUMN_ROWS : g.plan.columnRows;
   // A plan with one thread a row (software adapters) has one thread a column as well.
   const slices = rowLanes === 1 ? 1 : Math.min(COLUMN_SLICES, stack * Math.ceil(rows / columnRows));
-  const { defines, bindings } = g.sumInto(v.dy, first, last);
+  const { defines, bindings, uniforms } = g.sumInto(v.dy, first, last);
   return {
     shader: 'columns',
     defines,
     constants: { N, ROWS: columnRows, LANES: COLUMN_LANES, SLICES: slices },
     bindings: { dy: wholeVectors(v.dy), ...bindings },
-    uniforms: g.stackExtent(v),
+    uniforms: { ...g.stackExtent(v), ...uniforms },
     groups: [Math.ceil(N / 4 / COLUMN_LANES)],
   } as const satisfies Omit<Dispatch, 'entry'>;
 }

@@ -30,26 +30,26 @@ export function embeddingGradient(g: Graph, v: Rows & { dx: View; lists: View; c
   const { width: C } = g.config;
   const constants = { T: v.context, C };
   for (const piece of g.layout.piecesOf('wte.weight')) {
-    const { defines, bindings } = g.sumInto(v.dx, piece);
+    const { defines, bindings, uniforms } = g.sumInto(v.dx, piece);
     g.add({
       shader: 'embedding',
       entry: 'tokenGradient',
       defines,
       constants: { ...constants, ROW_START: piece.rowStart, ROWS: piece.rows },
       bindings: { dx: v.dx, lists: v.lists, ...bindings },
-      uniforms: extentUniform(v),
+      uniforms: { ...extentUniform(v), ...uniforms },
       groups: [threadGroups(C), rowsIn(v)],
       bytes: 20 * rowsIn(v) * C,
     });
   }
-  const { defines, bindings } = g.sumInto(v.dx, g.piece('wpe.weight'));
+  const { defines, bindings, uniforms } = g.sumInto(v.dx, g.piece('wpe.weight'));
   g.add({
     shader: 'embedding',
     entry: 'positionGradient',
     defines,
     constants,
     bindings: { dx: v.dx, ...bindings },
-    uniforms: g.stackExtent(v),
+    uniforms: { ...g.stackExtent(v), ...uniforms },
     groups: [threadGroups(C), v.context],
     bytes: 4 * rowsIn(v) * C + 16 * v.context * C,
   });
