@@ -1,5 +1,6 @@
 import { describeMismatch, type Mismatch } from '../../src/check/checking.js';
-import { checkGraph, checkUpdates, generatedValues } from '../../src/check/portable-check.js';
+import { generatedValues } from '../../src/check/generated.js';
+import { checkGraph } from '../../src/check/portable-check.js';
 import { CHECK_SEED, type Portability, provenEngine } from '../../src/check/proven.js';
 import { PORTABLE_DIGEST, smallRunDigest, smallRunEngine } from '../../src/check/small-run.js';
 import { LantrainError } from '../../src/errors.js';

@@ -8,8 +8,9 @@ import { type Plan, withKeptSums } from '../model/plan.js';
 import { Engine } from '../train/engine.js';
 import { threefry } from '../util/random.js';
 import { describeMismatch } from './checking.js';
-import { checkGraph, checkUpdates } from './portable-check.js';
+import { checkGraph } from './portable-check.js';
 import { CHECK_SEED } from './proven.js';
+import { checkUpdates } from './update-check.js';
 
 /*
  * A small run in portable arithmetic with every operation of training: dropout, clipping, an untied head, three updates. Its

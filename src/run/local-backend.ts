@@ -1,6 +1,7 @@
 import { describeMismatch } from '../check/checking.js';
-import { checkGraph, checkUpdates } from '../check/portable-check.js';
+import { checkGraph } from '../check/portable-check.js';
 import { CHECK_SEED, provenEngine } from '../check/proven.js';
+import { checkUpdates } from '../check/update-check.js';
 import type { Gpu } from '../gpu/device.js';
 import { type Plan, withOwnKernels } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
