@@ -4,7 +4,9 @@ import { basename, join } from 'node:path';
 import { ACCESS_FOLDER } from '../src/checkpoint/tree.js';
 import { LantrainError } from '../src/errors.js';
 import { isSystemError } from '../src/files/files.js';
+import { gridWords } from '../src/model/grid.js';
 import type { ParameterLayout } from '../src/model/layout.js';
+import type { Wire } from '../src/model/wire.js';
 import {
   type Access,
   certificateWarning,
@@ -104,8 +106,9 @@ export class ClusterBackend implements RunBackend {
   }
 
   /** Upper bound of host memory in bytes: packed differences are seldom as wide as assumed here. */
-  hostMemory(layout: ParameterLayout): BytesByUse {
-    const updates = layout.buckets().reduce((sum, { size }) => sum + 4 * mostWords(size, 'differences'), 0);
+  hostMemory(layout: ParameterLayout, wire: Wire): BytesByUse {
+    const most = (values: number) => (wire === 'low' ? mostMoveBytes(values) : 4 * mostWords(values, 'differences'));
+    const updates = layout.buckets().reduce((sum, { size }) => sum + most(size), 0);
     return { sums: 8 * layout.allocatedValues, updates, receiving: DEFAULT_LIMITS.receivePoolBytes };
   }
 
@@ -273,6 +276,12 @@ function checkMessages({ model, options }: RunConfig): void {
       'LT_USAGE_BATCH',
       `a cluster's step has at most ${Math.floor((MAX_TOKEN_BYTES * options.batch) / bytes)} sequences of ${model.context} tokens; lower --batch`,
     );
+}
+
+/** The largest update of a bucket in the low wire (docs/low-wire.md): half a byte a value, the grid, and words in front. */
+function mostMoveBytes(values: number): number {
+  const blocks = Math.ceil(values / 128);
+  return 4 * (4 + gridWords(values) + Math.ceil(blocks / 8)) + 64 * blocks;
 }
 
 /**

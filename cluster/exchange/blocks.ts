@@ -92,7 +92,7 @@ export function blockSize(block: number, values: number): number {
   return Math.min(BLOCK_VALUES, values - block * BLOCK_VALUES);
 }
 
-function malformedBlocks(what: string): LantrainError {
+export function malformedBlocks(what: string): LantrainError {
   return new LantrainError('LT_CLUSTER_FRAME', `malformed blocks: ${what}`);
 }
 

@@ -39,6 +39,7 @@ import { z } from 'zod';
 import { BOUNDS, ModelSchema } from '../../src/model/config.js';
 import { BUCKET_VALUES } from '../../src/model/layout.js';
 import { PRECISIONS } from '../../src/model/precision.js';
+import { WIRES } from '../../src/model/wire.js';
 import { PlanSchema } from '../../src/train/run-config.js';
 import { MAX_MICRO_BATCHES } from '../round/sets.js';
 import type { MessageOf } from './codec.js';
@@ -49,7 +50,7 @@ import { malformed } from './malformed.js';
  * Counts every change of a message, including the transport's, and of the frame's header (which also has its own
  * version).
  */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 /** Size of the salt of a coordinator's probes in bytes. */
 export const PROBE_NONCE_BYTES = 32;
 
@@ -138,7 +139,10 @@ export const COORDINATOR_MESSAGES = {
     step: positive,
     model: ModelSchema,
     plan: PlanSchema,
-    /** Shape of a micro-batch: sequences, tokens of a sequence, dropout, and whether backward computes layers again. */
+    /**
+     * Shape of a micro-batch: sequences, tokens of a sequence, dropout, whether backward computes layers again, arithmetic and
+     * wire. The wire decides what payloads of frames look like.
+     */
     shape: z
       .strictObject({
         batch: positive,
@@ -146,6 +150,7 @@ export const COORDINATOR_MESSAGES = {
         dropout: z.number().min(0).lt(1),
         recompute: z.boolean().optional(),
         precision: z.enum(PRECISIONS).optional(),
+        wire: z.enum(WIRES).optional(),
       })
       .refine(({ batch, context }) => batch * context <= BOUNDS.rows, `must be of at most ${BOUNDS.rows} tokens`),
     seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),

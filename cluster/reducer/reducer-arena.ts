@@ -1,7 +1,19 @@
 import { LantrainError } from '../../src/errors.js';
 import { type BlockLayout, blockLayout, HEADER_WORDS, headWords, mostWords } from '../exchange/blocks.js';
 import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/checksum.js';
-import { type AddBlocks, openKernel, type SharedMemory, sharedMemory } from './reducer-kernel.js';
+import {
+  LOW_BLOCK_VALUES,
+  type LowLayout,
+  lowBlocksOf,
+  lowCodesAt,
+  lowHeadWords,
+  lowLayout,
+  mostLowWords,
+} from '../exchange/low-blocks.js';
+import { GridBound } from './grid-bound.js';
+import { type LowKernel, openLowKernel } from './low-kernel.js';
+import { type AddBlocks, openKernel } from './reducer-kernel.js';
+import { type SharedMemory, sharedMemory } from './web-assembly.js';
 
 /** A packed contribution in a buffer. `terms`: see `Reducer.add`. */
 export interface PackedContribution {
@@ -13,21 +25,12 @@ export interface PackedContribution {
   readonly checksum: Checksum | undefined;
 }
 
-/** A request of the reducer to a thread: take over an arena, add to a slot, or set a slot to zero. */
-export type ReducerRequest =
-  | { readonly arena: number; readonly memory: SharedMemory; readonly sizes: readonly number[] }
-  | {
-      readonly arena: number;
-      readonly id: number;
-      readonly slot: number;
-      readonly add: PackedContribution | undefined;
-    };
-
-/** The answer to an addition or to a clearing. */
-export interface ReducerReply {
-  readonly id: number;
-  /** Why nothing was added; undefined if all was. */
-  readonly refused: string | undefined;
+/** One bucket of an arena. */
+export interface SlotShape {
+  /** Number of values, a multiple of 64. */
+  readonly size: number;
+  /** Whether contributions are in the low wire's format, in units of a grid. */
+  readonly low: boolean;
 }
 
 /**
@@ -36,59 +39,98 @@ export interface ReducerReply {
  *
  *     | inbox, as large as the largest contribution | low words | high words | low words | high words | ...
  *                                                     slot 0                   slot 1
+ *
+ * Planes have space for whole blocks of the low wire. What a block has beyond a bucket's values is added there, and nobody
+ * reads it.
  */
 export class ReducerArena {
   readonly #bytes: Uint8Array;
   readonly #starts: readonly number[];
   readonly #kernel: AddBlocks;
+  readonly #lowKernel: LowKernel;
+  readonly #grids = new Map<number, GridBound>();
 
   constructor(
     readonly memory: SharedMemory,
-    /** Number of values of each slot. */
-    readonly sizes: readonly number[],
+    readonly slots: readonly SlotShape[],
   ) {
     this.#bytes = new Uint8Array(memory.buffer);
-    this.#starts = startsOf(sizes);
+    this.#starts = startsOf(slots);
     this.#kernel = openKernel(memory);
+    this.#lowKernel = openLowKernel(memory);
   }
 
-  static allocate(sizes: readonly number[]): SharedMemory {
-    return sharedMemory(startsOf(sizes)[sizes.length]);
+  static allocate(slots: readonly SlotShape[]): SharedMemory {
+    return sharedMemory(startsOf(slots)[slots.length]);
   }
 
   /** Views of a slot's sums. */
-  static words(memory: SharedMemory, sizes: readonly number[], slot: number): { low: Uint32Array; high: Uint32Array } {
-    const start = startsOf(sizes)[slot];
-    const size = sizes[slot];
+  static words(
+    memory: SharedMemory,
+    slots: readonly SlotShape[],
+    slot: number,
+  ): { low: Uint32Array; high: Uint32Array } {
+    const start = startsOf(slots)[slot];
+    const { size } = slots[slot];
     return {
       low: new Uint32Array(memory.buffer, start, size),
-      high: new Uint32Array(memory.buffer, start + 4 * size, size),
+      high: new Uint32Array(memory.buffer, start + planeBytes(size), size),
     };
+  }
+
+  /** From now on, contributions to the slot must be in units of the grid with these bytes, whole words. */
+  setGrid(slot: number, bytes: Uint8Array): void {
+    this.#grids.set(slot, new GridBound(bytes, this.slots[slot].size));
   }
 
   /**
    * Adds a whole contribution, or nothing. Returns why nothing was added: its bytes have another checksum, are
-   * malformed, or hold a value beyond `terms` * 2^52, which `terms` fixed-point values cannot add up to.
+   * malformed, are in units of another grid, or hold a value that `terms` gradients, each below 2^12, cannot add up to.
+   * `isFirst`: the values replace what is in the slot.
    */
-  add(slot: number, packed: Uint8Array, terms: number, checksum?: Checksum): string | undefined {
-    const values = this.sizes[slot];
-    if (packed.byteLength > 4 * mostWords(values, 'sums'))
+  add(slot: number, packed: Uint8Array, terms: number, checksum?: Checksum, isFirst = false): string | undefined {
+    const { low } = this.slots[slot];
+    if (packed.byteLength > 4 * mostSlotWords(this.slots[slot]))
       return 'malformed blocks: more bytes than the bucket can take';
     this.#bytes.set(packed);
     const inbox = this.#bytes.subarray(0, packed.byteLength);
     if (checksum !== undefined && !equalChecksums(payloadChecksum(inbox), checksum))
       return 'its payload does not match its checksum';
-    let layout: BlockLayout;
     try {
-      layout = blockLayout(inbox, values, 'sums');
+      return low ? this.#addLow(slot, inbox, terms, isFirst) : this.#addExact(slot, inbox, terms, isFirst);
     } catch (error) {
       if (error instanceof LantrainError) return error.message;
       throw error;
     }
+  }
+
+  #addExact(slot: number, inbox: Uint8Array, terms: number, isFirst: boolean): string | undefined {
+    const values = this.slots[slot].size;
+    const layout = blockLayout(inbox, values, 'sums');
     const excess = firstBeyond(layout, values, terms);
-    if (excess !== undefined) return `value ${excess} exceeds what ${terms} gradients can add up to`;
+    if (excess !== undefined) return beyond(excess, terms);
     const low = this.#starts[slot];
-    this.#kernel(4 * HEADER_WORDS, 4 * headWords(values), values, low, low + 4 * values);
+    if (isFirst) this.clear(slot);
+    this.#kernel(4 * HEADER_WORDS, 4 * headWords(values), values, low, low + planeBytes(values));
+    return undefined;
+  }
+
+  #addLow(slot: number, inbox: Uint8Array, terms: number, isFirst: boolean): string | undefined {
+    const values = this.slots[slot].size;
+    const layout: LowLayout = lowLayout(inbox, values, 'sums');
+    const grid = this.#grids.get(slot);
+    if (grid === undefined || !equalChecksums(layout.checksum, grid.checksum))
+      return 'its sums are in units of another grid';
+    const excess = grid.firstBeyond(layout, terms);
+    if (excess !== undefined) return beyond(excess, terms);
+    const low = this.#starts[slot];
+    this.#lowKernel[isFirst ? 'put' : 'add'](
+      4 * lowCodesAt(values, 'sums'),
+      4 * lowHeadWords(values, 'sums'),
+      lowBlocksOf(values),
+      low,
+      low + planeBytes(values),
+    );
     return undefined;
   }
 
@@ -97,10 +139,20 @@ export class ReducerArena {
   }
 }
 
+const beyond = (value: number, terms: number) => `value ${value} exceeds what ${terms} gradients can add up to`;
+
+function planeBytes(size: number): number {
+  return 4 * Math.ceil(size / LOW_BLOCK_VALUES) * LOW_BLOCK_VALUES;
+}
+
+function mostSlotWords({ size, low }: SlotShape): number {
+  return low ? mostLowWords(size, 'sums') : mostWords(size, 'sums');
+}
+
 /** Byte offset of each slot, then of the end. */
-function startsOf(sizes: readonly number[]): number[] {
-  const starts = [Math.max(...sizes.map((size) => Math.ceil(mostWords(size, 'sums') / 64) * 256))];
-  for (const size of sizes) starts.push(starts[starts.length - 1] + 8 * size);
+function startsOf(slots: readonly SlotShape[]): number[] {
+  const starts = [Math.max(...slots.map((slot) => Math.ceil(mostSlotWords(slot) / 64) * 256))];
+  for (const { size } of slots) starts.push(starts[starts.length - 1] + 2 * planeBytes(size));
   return starts;
 }
 

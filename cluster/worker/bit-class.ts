@@ -3,6 +3,7 @@ import { generatedValues } from '../../src/check/generated.js';
 import { checkGraph } from '../../src/check/portable-check.js';
 import { CHECK_SEED, type Portability, provenEngine } from '../../src/check/proven.js';
 import { PORTABLE_DIGEST, smallRunDigest, smallRunEngine } from '../../src/check/small-run.js';
+import { checkUpdates } from '../../src/check/update-check.js';
 import { LantrainError } from '../../src/errors.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';

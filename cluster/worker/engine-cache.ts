@@ -2,7 +2,7 @@ import type { Portability } from '../../src/check/proven.js';
 import { LantrainError } from '../../src/errors.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import type { ShaderTexts } from '../../src/gpu/kernel.js';
-import { type MemoryBudget, memoryBudget } from '../../src/model/activations.js';
+import { type MemoryBudget, memoryBudget, workerStateBytes } from '../../src/model/activations.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { chooseStack } from '../../src/model/stack.js';
 import { formatBytes } from '../../src/report/format.js';
@@ -95,7 +95,8 @@ export class EngineCache {
     if (shape.precision === 'f16') return shape;
     const available = this.memory.availableBytes?.() ?? Number.POSITIVE_INFINITY;
     const most = Math.max(1, Math.floor(LARGEST_FRACTION * microBatches));
-    const fits = (budget: MemoryBudget) => heldBytes(budget) <= available;
+    const held = workerStateBytes(model, shape, plan);
+    const fits = ({ activationBytes }: MemoryBudget) => held + activationBytes <= available;
     return { ...shape, stack: chooseStack(model, shape, plan, most, this.gpu.adapter, fits) };
   }
 
@@ -130,12 +131,7 @@ export class EngineCache {
   }
 }
 
-function neededBytes({ model, shape, plan }: WorkerShape, recompute = shape.recompute): number {
-  return heldBytes(memoryBudget(model, { ...shape, recompute }, plan));
-}
-
 /** Bytes that a worker holds on its adapter. */
-function heldBytes({ stateBytes, activationBytes }: MemoryBudget): number {
-  // A worker has no moments: 12 of the owner's 20 bytes per parameter.
-  return 0.6 * stateBytes + activationBytes;
+function neededBytes({ model, shape, plan }: WorkerShape, recompute = shape.recompute): number {
+  return workerStateBytes(model, shape, plan) + memoryBudget(model, { ...shape, recompute }, plan).activationBytes;
 }

@@ -76,6 +76,7 @@ export async function measureSetting(gpu: Gpu, request: SettingRequest): Promise
   const members: RemoteWorker[] = [];
   try {
     initializeWeights(engine, options.weights, options.seed);
+    await engine.state.start(0, true);
     for (const name of names) waiting.admit(name, engine);
     members.push(...engine.members.values());
     const batches = batchesOf(bench, data);

@@ -57,6 +57,7 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan, progr
     onProgress: progress('compiling the kernels'),
   });
   initializeWeights(engine, options.weights, options.seed);
+  await engine.state.start(0, true);
   return engine;
 }
 
@@ -75,6 +76,6 @@ export function randomBatches({ options, model, shape }: BenchShape): MicroBatch
 export function describeShape({ options, model, shape }: BenchShape, stack = 1): string {
   return (
     `${describeModel(model)}; ` +
-    `batch ${options.batch} in micro-batches of ${shape.batch}${stack > 1 ? `, ${stack} at once` : ''}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}${shape.precision === 'f16' ? ', float16' : ''}`
+    `batch ${options.batch} in micro-batches of ${shape.batch}${stack > 1 ? `, ${stack} at once` : ''}, dropout ${options.dropout}${shape.recompute ? ', layers recomputed' : ''}${shape.precision === 'f16' ? ', float16' : ''}${shape.wire === 'low' ? ', low wire' : ''}`
   );
 }

@@ -63,6 +63,7 @@ export async function smallRunDigest(engine: Engine): Promise<string> {
   const { model, seed, steps, learningRate } = SMALL_RUN;
   const { gpu, optimizer } = engine;
   for (const [name, values] of smallRunWeights()) optimizer.weights.write(gpu, name, values);
+  await optimizer.state.start(0, true);
   for (let step = 1; step <= steps; step++) await engine.step(smallRunBatches(step), step, seed, learningRate);
   const parts: ArrayBuffer[] = [];
   for (const part of ['weights', 'm', 'v'] as const)

@@ -9,8 +9,9 @@ import { checkOwnAt } from '../files/own-files.js';
 import { temporaryName } from '../files/temporary-name.js';
 import type { ModelConfig } from '../model/config.js';
 import { parameters } from '../model/parameters.js';
+import { WIRES, type Wire } from '../model/wire.js';
 import { validate } from '../util/validate.js';
-import { type ReadState, STATE_PARTS, StateDigest, type StatePart } from './digest.js';
+import { type ReadState, StateDigest, type StatePart, statePartsOf } from './digest.js';
 import { openModel, writeModel } from './huggingface.js';
 import { readJson } from './huggingface-config.js';
 import { compareIdentity } from './identity.js';
@@ -22,7 +23,7 @@ import { openSafetensors, writeSafetensors } from './safetensors.js';
  *
  *     000120/config.json          Hugging Face's, so that each checkpoint is a model that --init takes
  *     000120/model.safetensors
- *     000120/optimizer.safetensors   m.<name>, then v.<name>
+ *     000120/optimizer.safetensors   m.<name>, then v.<name>; in the low wire first master.<name>
  *     000120/state.json
  *     000120.<random>.replaced       the older checkpoint of a step, while a new one takes its name
  *     000120.damaged                 was passed over when the run went on; nothing reads, counts or removes it
@@ -38,6 +39,8 @@ export const CheckpointState = z.object({
   /** The version of lantrain that wrote it. */
   version: z.string(),
   tokensSeen: z.number().int().nonnegative(),
+  /** Absent: exact. */
+  wire: z.enum(WIRES).optional(),
   /** Further state of the trainer, such as the loss scale. */
   trainer: z.record(z.string(), z.json()).default({}),
 });
@@ -107,18 +110,17 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   try {
     const optimizer = openSafetensors(join(path, 'optimizer.safetensors'));
     close.push(optimizer.close);
-    for (const { name, shape } of parameters(model.config))
-      for (const moment of [`m.${name}`, `v.${name}`])
-        if (optimizer.tensors.get(moment)?.shape.join() !== shape.join())
-          throw new LantrainError(
-            'LT_CHECKPOINT_TENSOR',
-            `${optimizer.path}: ${moment} is missing or not [${shape.join(', ')}]`,
-          );
+    for (const { name, shape } of optimizerTensors(model.config, state.wire))
+      if (optimizer.tensors.get(name)?.shape.join() !== shape.join())
+        throw new LantrainError(
+          'LT_CHECKPOINT_TENSOR',
+          `${optimizer.path}: ${name} is missing or not [${shape.join(', ')}]`,
+        );
     return {
       path,
       config: model.config,
       state,
-      read: (part, name) => (part === 'weights' ? model.read(name) : optimizer.read(`${part}.${name}`)),
+      read: (part, name) => (part === 'weights' ? model.read(name) : optimizer.read(tensorName(part, name))),
       close: () => {
         for (const one of close) one();
       },
@@ -129,13 +131,25 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   }
 }
 
+/** The tensors of optimizer.safetensors, in the digest's order. */
+function optimizerTensors(config: ModelConfig, wire: Wire | undefined) {
+  const list = parameters(config);
+  return statePartsOf(wire)
+    .filter((part) => part !== 'weights')
+    .flatMap((part) => list.map(({ name, shape }) => ({ name: tensorName(part, name), shape, part, of: name })));
+}
+
+function tensorName(part: StatePart, name: string): string {
+  return `${part}.${name}`;
+}
+
 /**
- * The newest whole checkpoint in `dir`: one that opens, is of `model`, and has the digest of its state.json. `isKnown`:
- * its digest was checked before. The caller closes it.
+ * The newest whole checkpoint in `dir`: one that opens, is of the run's model and wire, and has the digest of its state.json.
+ * `isKnown`: its digest was checked before. The caller closes it.
  */
 export async function latestCheckpoint(
   dir: string,
-  model: ModelConfig,
+  { model, wire = 'exact' }: { readonly model: ModelConfig; readonly wire?: Wire },
   isKnown: (path: string) => boolean = () => false,
   onProgress?: OnProgress,
 ): Promise<Found> {
@@ -148,6 +162,8 @@ export async function latestCheckpoint(
       const differences = compareIdentity(model, opened.config);
       if (differences.length > 0)
         throw damaged(path, `its config.json is of another model (${differences.join(', ')})`);
+      const { wire: own = 'exact' } = opened.state;
+      if (own !== wire) throw damaged(path, `its state.json says wire ${own}, and the run's is ${wire}`);
       if (!isKnown(path)) await restoreCheckpoint(opened, () => {}, onProgress);
       return { found: opened, passedOver };
     } catch (error) {
@@ -177,11 +193,12 @@ export async function restoreCheckpoint(
   onProgress?: OnProgress,
 ): Promise<void> {
   const { path, config, state } = checkpoint;
-  const digest = new StateDigest(config);
+  const digest = new StateDigest(config, state.wire);
   const list = parameters(config);
-  const total = STATE_PARTS.length * list.reduce((sum, { size }) => sum + size, 0);
+  const parts = statePartsOf(state.wire);
+  const total = parts.length * list.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
-  for (const part of STATE_PARTS)
+  for (const part of parts)
     for (const { name, size } of list) {
       const values = checkpoint.read(part, name);
       digest.add(part, name, values);
@@ -204,10 +221,10 @@ function damaged(path: string, why: string): LantrainError {
  * older checkpoints stay. Throws LT_RUN_FOREIGN where something else lies at its path.
  */
 export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise<{ path: string; digest: string }> {
-  const { model, step, read } = next;
+  const { model, step, read, wire } = next;
   const path = join(dir, checkpointName(step));
   const temporary = temporaryName(path);
-  const digest = new StateDigest(model);
+  const digest = new StateDigest(model, wire);
   const readThrough = async (part: StatePart, name: string) => {
     const values = await read(part, name);
     digest.add(part, name, values);
@@ -217,17 +234,18 @@ export async function writeCheckpoint(dir: string, next: NewCheckpoint): Promise
     makeOwnFolder(dir);
     mkdirSync(temporary);
     await writeModel(temporary, model, (name) => readThrough('weights', name));
-    const moments = (['m', 'v'] as const).flatMap((part) =>
-      parameters(model).map(({ name, shape }) => ({ name: `${part}.${name}`, shape })),
-    );
-    await writeSafetensors(join(temporary, 'optimizer.safetensors'), moments, (moment) =>
-      readThrough(moment[0] as 'm' | 'v', moment.slice(2)),
-    );
+    const tensors = optimizerTensors(model, wire);
+    const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    await writeSafetensors(join(temporary, 'optimizer.safetensors'), tensors, (name) => {
+      const { part, of } = byName.get(name) as (typeof tensors)[number];
+      return readThrough(part, of);
+    });
     const state: CheckpointState = {
       step,
       digest: digest.finish(step),
       version: next.version,
       tokensSeen: next.tokensSeen,
+      ...(wire === 'low' ? { wire } : {}),
       trainer: next.trainer ?? {},
     };
     await writeText(join(temporary, 'state.json'), `${JSON.stringify(state, null, 1)}\n`);

@@ -1,12 +1,15 @@
 import { z } from 'zod';
 import { LantrainError } from '../errors.js';
 import { ModelSchema } from '../model/config.js';
+import { WIRES } from '../model/wire.js';
 
 /** A run's config.json as far as every reader needs it. `RunConfig` in train/run-config.ts is the whole of it. */
 export const RunIdentity = z.looseObject({
   /** lantrain's version. */
   version: z.string(),
   model: ModelSchema,
+  /** Which parts its checkpoints have. Absent: exact. */
+  options: z.looseObject({ wire: z.enum(WIRES).optional() }).optional(),
 });
 export type RunIdentity = z.infer<typeof RunIdentity>;
 

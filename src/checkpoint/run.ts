@@ -210,7 +210,7 @@ export class RunDirectory {
     };
     const { found, passedOver } = await latestCheckpoint(
       this.checkpoints,
-      this.config.model,
+      { model: this.config.model, wire: this.config.options?.wire },
       (path) => this.isKnown(path),
       onLong,
     );

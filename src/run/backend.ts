@@ -1,5 +1,6 @@
 import type { RunDirectory } from '../checkpoint/run.js';
 import type { ParameterLayout } from '../model/layout.js';
+import type { Wire } from '../model/wire.js';
 import type { WorkersEvent } from '../report/metrics.js';
 import type { TrainingEngine } from '../train/engine.js';
 import type { RunControls } from '../watch/server/controls.js';
@@ -24,7 +25,7 @@ export interface StartedRun {
 /** What computes the steps of a run: this process, or a cluster that it coordinates. */
 export interface RunBackend {
   /** Upper bound of its main memory, by purpose. */
-  hostMemory?(layout: ParameterLayout): BytesByUse;
+  hostMemory?(layout: ParameterLayout, wire: Wire): BytesByUse;
   /** Makes the engine for steps `from + 1` on. `path`: the run's folder, which need not exist yet. */
   create(job: TrainingJob, from: number, path: string, tell: Tell): Promise<TrainingEngine>;
   /** Called before the first step, when the weights are in place. Where it throws, a new run is removed. */

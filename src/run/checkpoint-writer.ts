@@ -7,12 +7,11 @@ import { hostMemory } from '../node/memory.js';
 import { version } from '../node/version.js';
 import { formatBytes } from '../report/format.js';
 import type { TrainingEngine } from '../train/engine.js';
-import { StateSnapshot } from '../train/snapshot.js';
+import { partOf, StateSnapshot } from '../train/snapshot.js';
 import type { TrainingJob } from './prepare.js';
 
 export function arenaOf(engine: Pick<TrainingEngine, 'state'>, part: StatePart): ParameterArena {
-  const { weights, m, v } = engine.state;
-  return { weights, m, v }[part];
+  return partOf(engine.state, part);
 }
 
 /** The fraction of the host's free memory that a copy of the state leaves free. */
@@ -45,7 +44,7 @@ export class CheckpointWriter {
     const { lossScale } = engine;
     const trainer: NewCheckpoint['trainer'] = lossScale ? { lossScale: { ...lossScale } } : {};
     const tokensSeen = step * options.batch * model.context;
-    const checkpoint = { model, step, version: version(), tokensSeen, trainer };
+    const checkpoint = { model, step, version: version(), tokensSeen, wire: options.wire, trainer };
     const snapshot = final ? undefined : this.#memory();
     if (snapshot === undefined) {
       const read = (part: StatePart, name: string) => arenaOf(engine, part).read(engine.gpu, name);
@@ -58,7 +57,8 @@ export class CheckpointWriter {
 
   #memory(): StateSnapshot | undefined {
     const { layout } = this.engine;
-    const needed = StateSnapshot.bytes(layout);
+    const { wire } = this.job.config.options;
+    const needed = StateSnapshot.bytes(layout, wire);
     const free = hostMemory();
     if (this.#snapshot === undefined && needed > (1 - SPARED_FRACTION) * free) {
       if (!this.#saidWhy)
@@ -68,7 +68,7 @@ export class CheckpointWriter {
       this.#saidWhy = true;
       return undefined;
     }
-    this.#snapshot ??= new StateSnapshot(layout);
+    this.#snapshot ??= new StateSnapshot(layout, wire);
     return this.#snapshot;
   }
 }

@@ -23,7 +23,7 @@ export function clusterBudget(
   const available = availableMemory(gpu.adapter) ?? Number.POSITIVE_INFINITY;
   const budgets = [shape, { ...shape, recompute: true }].map((one) => ownerBudget(model, plan, keepsMoments, one));
   const fitting = audits ? budgets.find(({ totalBytes }) => totalBytes <= available) : undefined;
-  return fitting ?? ownerBudget(model, plan, keepsMoments);
+  return fitting ?? ownerBudget(model, plan, keepsMoments, undefined, shape.wire);
 }
 
 /**

@@ -18,7 +18,7 @@ export type BytesByUse = Readonly<Record<string, number>>;
 export function headerLines(job: TrainingJob, hostMemory?: (layout: ParameterLayout) => BytesByUse): string[] {
   const { config, gpu, plan, shape, budget } = job;
   const { model, options, totalSteps, stepsPerEpoch } = config;
-  const { stack = 1 } = shape;
+  const { stack = 1, wire } = shape;
   const atOnce = stack > 1 ? `, ${stack} micro-batches at once` : '';
   const kept = memoryBudget(model, { ...shape, recompute: false }, config.plan).activationBytes;
   const saved = options.recompute ? ` (recomputed; kept: ${formatBytes(kept)})` : '';
@@ -26,7 +26,7 @@ export function headerLines(job: TrainingJob, hostMemory?: (layout: ParameterLay
   return [
     `model    ${modelLine(config)}`,
     `data     ${config.data.description}`,
-    `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch)${atOnce}, AdamW ${options.lr}, seed ${options.seed}`,
+    `training ${totalSteps} steps of ${options.batch} x ${model.context} tokens (${stepsPerEpoch} steps an epoch)${atOnce}, AdamW ${options.lr}, seed ${options.seed}${wire === 'low' ? ', low wire' : ''}`,
     `adapter  ${adapterTitle(gpu.adapter)}, matrix products by ${describeTable(plan.matmul)}`,
     `memory   ${formatBytes(budget.totalBytes)} on the adapter: state ${formatBytes(budget.stateBytes)}${activations}, sampling ${formatBytes(budget.samplingBytes)}, reading back ${formatBytes(budget.readingBytes)}`,
     hostLine(config, hostMemory),
@@ -34,13 +34,13 @@ export function headerLines(job: TrainingJob, hostMemory?: (layout: ParameterLay
 }
 
 /**
- * Main memory: a checkpoint's copy of the state takes 12 bytes a parameter; a cluster's owner also keeps sums and
- * updates.
+ * Main memory: a checkpoint's copy of the state takes 12 bytes a parameter, in the low wire 16; a cluster's owner also keeps
+ * sums and updates.
  */
-function hostLine({ model, plan }: RunConfig, hostMemory?: (layout: ParameterLayout) => BytesByUse): string {
+function hostLine({ model, plan, options }: RunConfig, hostMemory?: (layout: ParameterLayout) => BytesByUse): string {
   const layout = new ParameterLayout(model, plan);
   // Counted even where no checkpoint is scheduled: a signal or the page may ask for one.
-  const uses = { 'copy for checkpoints': StateSnapshot.bytes(layout), ...hostMemory?.(layout) };
+  const uses = { 'copy for checkpoints': StateSnapshot.bytes(layout, options.wire), ...hostMemory?.(layout) };
   const total = Object.values(uses).reduce((sum, bytes) => sum + bytes, 0);
   const listed = Object.entries(uses).map(([what, bytes]) => `${what} ${formatBytes(bytes)}`);
   return `host     ${formatBytes(total)} of main memory: ${listed.join(', ')}`;

@@ -130,13 +130,14 @@ export function adamwOf(options: TrainOptions): AdamWSettings {
   return { beta1, beta2, epsilon, weightDecay, decay };
 }
 
-/** The shape of one micro-batch. */
+/** The shape of one micro-batch. The wire is named only where it is low, so that shapes of exact runs stay as they were. */
 export function microBatchShape({ model, options }: Pick<RunConfig, 'model' | 'options'>): BatchShape {
-  const { microBatch, dropout, recompute, precision } = options;
-  return { batch: microBatch, context: model.context, dropout, recompute, precision };
+  const { microBatch, dropout, recompute, precision, wire } = options;
+  const shape = { batch: microBatch, context: model.context, dropout, recompute, precision };
+  return wire === 'low' ? { ...shape, wire } : shape;
 }
 
-/** The options that all engines of a run share. */
+/** The options that all engines of a run share. In the low wire an engine cannot do without `microBatches`. */
 export function engineOptions<P>({ model, options }: Pick<RunConfig, 'model' | 'options'>, shape: BatchShape, plan: P) {
   const { clip, batch, microBatch } = options;
   return { model, shape, plan, adamw: adamwOf(options), clip, microBatches: batch / microBatch };

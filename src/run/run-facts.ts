@@ -29,6 +29,7 @@ export function settingsOf(config: RunConfig): [string, string][] {
     ['Seed', `${o.seed}${o.shuffle ? ', shuffled' : ', in order'}`],
     ['Data SHA-256', config.data.hash],
     ['Arithmetic', o.precision === 'portable' ? 'portable' : `${o.precision}, plan ${planHash(config.plan)}`],
+    ...(o.wire === 'low' ? [['Wire', 'low'] as [string, string]] : []),
     ['Adapter', config.adapter],
     ['lantrain', config.version],
   ];

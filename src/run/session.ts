@@ -111,7 +111,8 @@ async function makeReady(context: RunContext, resources: RunResources): Promise<
   resources.job = job;
   const { config } = job;
   const from = resumed ? await checkResume(resumed, job, tell) : 0;
-  for (const line of headerLines(job, (layout) => backend.hostMemory?.(layout) ?? {})) noting(tell)(line);
+  for (const line of headerLines(job, (layout) => backend.hostMemory?.(layout, config.options.wire) ?? {}))
+    noting(tell)(line);
   const engine = await backend.create(job, from, resumed?.run.root ?? out, tell);
   stop.signal.throwIfAborted();
   const trainer = new Trainer(engine, config, job.data, job.tokenizer);

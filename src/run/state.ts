@@ -63,6 +63,7 @@ export async function restore(run: RunDirectory, engine: TrainingEngine, from: n
   if (found) {
     try {
       await restoreCheckpoint(found, (part, name, values) => arenaOf(engine, part).write(engine.gpu, name, values));
+      await engine.state.start(found.state.step, false);
       if (engine.lossScale) engine.lossScale = lossScaleOf(found);
     } finally {
       found.close();
@@ -81,9 +82,14 @@ function lossScaleOf({ path, state }: Checkpoint): LossScale {
   );
 }
 
-/** Writes fresh weights, or the weights in the folder `init`, into the engine. */
+/** Gives the engine its state before the first step, of fresh weights or of those in the folder `init`. */
 export async function beginState(engine: TrainingEngine, config: RunConfig, init: string | undefined): Promise<void> {
-  if (init === undefined) return initializeWeights(engine, config.options.weights, config.options.seed);
+  if (init === undefined) initializeWeights(engine, config.options.weights, config.options.seed);
+  else await readWeights(engine, init);
+  await engine.state.start(0, true);
+}
+
+async function readWeights(engine: TrainingEngine, init: string): Promise<void> {
   const model = await openModel(init);
   try {
     for (const { name } of engine.layout.parameters)

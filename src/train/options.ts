@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { BOUNDS, MODEL_FIELDS, type ModelConfig, upTo } from '../model/config.js';
 import { INITIALIZATIONS } from '../model/initialize.js';
 import { PRECISIONS } from '../model/precision.js';
+import { WIRES } from '../model/wire.js';
 import { namesOf, type OptionFacts, type OptionPlace } from './option-table.js';
 import { SCHEDULES } from './schedule.js';
 
@@ -176,6 +177,14 @@ export const TRAIN_OPTIONS = {
     help: 'portable: the same bits on every adapter; f32: float32 as the driver computes it; f16: products and attention read float16',
     default: 'portable',
     before: 'f32',
+    changesBits: true,
+    isLater: true,
+  }),
+  wire: computing(z.enum(WIRES), {
+    value: '<name>',
+    help: 'exact: gradients in full; low: a seventh of the bytes in a cluster, rounded without bias',
+    default: 'exact',
+    before: 'exact',
     changesBits: true,
     isLater: true,
   }),

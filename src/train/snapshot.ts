@@ -1,18 +1,20 @@
+import { type StatePart, statePartsOf } from '../checkpoint/digest.js';
 import type { SharedState } from '../checkpoint/shared-state.js';
 import type { ParameterArena, ParameterLayout } from '../model/layout.js';
+import type { Wire } from '../model/wire.js';
 import type { TrainingState } from './optimizer.js';
 
 /**
- * A copy of the training state in host memory, 12 bytes a parameter. Another thread may read it while the next steps change
+ * A copy of the training state in host memory, 12 bytes a parameter, in the low wire 16. Another thread may read it while the next steps change
  * the state itself. Every copy reuses its memory.
  */
 export class StateSnapshot implements SharedState {
   readonly memory: SharedState['memory'];
   readonly places: SharedState['places'];
 
-  constructor(layout: ParameterLayout) {
+  constructor(layout: ParameterLayout, wire?: Wire) {
     const slabs = () => layout.slabSizes.map((values) => new SharedArrayBuffer(4 * values));
-    this.memory = { weights: slabs(), m: slabs(), v: slabs() };
+    this.memory = Object.fromEntries(statePartsOf(wire).map((part) => [part, slabs()]));
     this.places = Object.fromEntries(
       layout.parameters.map(({ name }) => [
         name,
@@ -21,18 +23,23 @@ export class StateSnapshot implements SharedState {
     );
   }
 
-  static bytes(layout: ParameterLayout): number {
-    return 12 * layout.allocatedValues;
+  static bytes(layout: ParameterLayout, wire?: Wire): number {
+    return 4 * statePartsOf(wire).length * layout.allocatedValues;
   }
 
   /** Reads the state as it is after everything submitted so far; nothing may change it until this is done. */
-  async take({ gpu, weights, m, v }: TrainingState): Promise<void> {
-    const read = async ({ layout, slabs }: ParameterArena, memory: readonly SharedArrayBuffer[]) => {
+  async take(state: TrainingState): Promise<void> {
+    for (const [part, memory] of Object.entries(this.memory)) {
+      const { layout, slabs } = partOf(state, part as StatePart);
       for (const [i, values] of layout.slabSizes.entries())
-        await gpu.readInto({ ...slabs[i], size: 4 * values }, new Uint8Array(memory[i]));
-    };
-    await read(weights, this.memory.weights);
-    await read(m, this.memory.m);
-    await read(v, this.memory.v);
+        await state.gpu.readInto({ ...slabs[i], size: 4 * values }, new Uint8Array(memory[i]));
+    }
   }
+}
+
+/** The array of a part of the state. */
+export function partOf(state: Pick<TrainingState, StatePart>, part: StatePart): ParameterArena {
+  const arena = state[part];
+  if (arena === undefined) throw new RangeError(`the state has no ${part}`);
+  return arena;
 }

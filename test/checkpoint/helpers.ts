@@ -35,7 +35,7 @@ export function state(config: ModelConfig, salt = 0) {
   const list = parameters(config);
   return (part: StatePart, name: string): Float32Array => {
     const index = list.findIndex((parameter) => parameter.name === name);
-    const first = 1000 * index + { weights: 0, m: 0.25, v: 0.5 }[part] + salt;
+    const first = 1000 * index + { weights: 0, master: 0.75, m: 0.25, v: 0.5 }[part] + salt;
     return Float32Array.from({ length: list[index].size }, (_, i) => (i % 2 ? -1 : 1) * (first + i) * 1e-3);
   };
 }

@@ -17,7 +17,9 @@ import { digestState, type StatePart } from '../../src/checkpoint/digest.js';
 import { openModel } from '../../src/checkpoint/huggingface.js';
 import { checkIdentity, compareIdentity } from '../../src/checkpoint/identity.js';
 import { RunDirectory } from '../../src/checkpoint/run.js';
+import { openSafetensors } from '../../src/checkpoint/safetensors.js';
 import { LantrainError } from '../../src/errors.js';
+import { parameters } from '../../src/model/parameters.js';
 import { failure, scratch, state, TINY } from './helpers.js';
 
 const CONFIG = { version: '0.1.0', model: TINY, seed: 7, data: { hash: 'abc', ratio: 0.1 } };
@@ -31,6 +33,24 @@ const next = (step: number) => ({
   trainer: { epoch: 1, order: [3, 1, 2] },
   read: state(TINY, step),
 });
+const lowRun = () =>
+  RunDirectory.create(join(scratch(), 'runs', 'low'), { ...CONFIG, options: { wire: 'low', lr: 1 } });
+const lowNext = (step: number) => ({ ...next(step), wire: 'low' as const });
+
+/** Replaces a text in a file of a checkpoint. */
+function rewrite(path: string, name: string, from: string, to: string): void {
+  const text = readFileSync(join(path, name), 'latin1');
+  expect(text).toContain(from);
+  writeFileSync(join(path, name), text.replace(from, to), 'latin1');
+}
+
+/** Changes one bit of the first master weight. */
+function flipMaster(path: string): void {
+  const file = join(path, 'optimizer.safetensors');
+  const bytes = readFileSync(file);
+  bytes[8 + Number(bytes.readBigUInt64LE(0))] ^= 1;
+  writeFileSync(file, bytes);
+}
 const steps = (run: RunDirectory) => run.list().map(({ step }) => step);
 
 describe('a run directory', () => {
@@ -84,6 +104,75 @@ describe('a checkpoint', () => {
     const model = await openModel(written.path);
     expect(model.config).toEqual(TINY);
     model.close();
+  });
+
+  test('a checkpoint of the low wire has the master weights as well, and its model is the weights', async () => {
+    const run = await lowRun();
+    const { path, digest } = await run.writeCheckpoint(lowNext(3));
+    expect(digest).toBe(await digestState(TINY, 3, state(TINY, 3), 'low'));
+    const optimizer = openSafetensors(join(path, 'optimizer.safetensors'));
+    const names = [...optimizer.tensors.keys()];
+    optimizer.close();
+    expect(names).toEqual(
+      ['master', 'm', 'v'].flatMap((part) => parameters(TINY).map(({ name }) => `${part}.${name}`)),
+    );
+    const { found } = await run.latest();
+    if (!found) throw new Error('no checkpoint');
+    expect(found.state.wire).toBe('low');
+    const parts = new Set<StatePart>();
+    await restoreCheckpoint(found, (part, name, values) => {
+      expect(values, `${part} ${name}`).toEqual(state(TINY, 3)(part, name));
+      parts.add(part);
+    });
+    expect([...parts]).toEqual(['weights', 'master', 'm', 'v']);
+    found.close();
+    const model = await openModel(path);
+    expect(await model.read('ln_f.bias')).toEqual(state(TINY, 3)('weights', 'ln_f.bias'));
+    model.close();
+  });
+
+  test('a checkpoint of an exact run says nothing of a wire, and has no master weights', async () => {
+    const run = await newRun();
+    const { path } = await run.writeCheckpoint({ ...next(3), wire: 'exact' });
+    expect(Object.keys(JSON.parse(readFileSync(join(path, 'state.json'), 'utf8')))).toEqual([
+      'step',
+      'digest',
+      'version',
+      'tokensSeen',
+      'trainer',
+    ]);
+    expect(readFileSync(join(path, 'optimizer.safetensors'), 'latin1')).not.toContain('master.');
+  });
+
+  test.each([
+    [
+      'its state is of the exact wire',
+      (path: string) => rewrite(path, 'state.json', ' "wire": "low",', ''),
+      'wire exact',
+    ],
+    [
+      'master weights are missing',
+      (path: string) => rewrite(path, 'optimizer.safetensors', '"master.ln_f.bias"', '"mister.ln_f.bias"'),
+      'master.ln_f.bias is missing',
+    ],
+    ['a bit of the master weights has changed', flipMaster, 'its digest is'],
+  ])('a checkpoint of the low wire is passed over where %s', async (_, damage, why) => {
+    const run = await lowRun();
+    for (const step of [2, 4]) await run.writeCheckpoint(lowNext(step));
+    damage(join(run.checkpoints, '000004'));
+    const { found, warnings } = await run.latest();
+    expect(found?.state.step).toBe(2);
+    expect(warnings).toEqual([expect.stringMatching(/^.*000004 is passed over: /)]);
+    expect(warnings[0]).toContain(why);
+    found?.close();
+  });
+
+  test('a checkpoint of the low wire is none of an exact run', async () => {
+    const run = await newRun();
+    await run.writeCheckpoint(lowNext(4));
+    expect(await failure('LT_CHECKPOINT_CORRUPT', () => run.latest())).toContain(
+      "its state.json says wire low, and the run's is exact",
+    );
   });
 
   test('a checkpoint replaces an older one of the same step; the newest two stay', async () => {

@@ -11,6 +11,8 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   // apt's.
   'scripts/setup/driver.mjs': ['--no-install-recommends', '--no-remove', '--version', '--yes'],
   'scripts/setup/driver-commands.mjs': ['--no-install-recommends'],
+  // Its own.
+  'scripts/wire-quality.mjs': ['--table'],
   // Node's.
   'src/node/vulkan.mjs': ['--input-type'],
   'src/node/invocation.ts': ['--prefix'],

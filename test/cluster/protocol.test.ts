@@ -18,6 +18,7 @@ import {
   onlyFromCoordinator,
   onlyFromWorker,
   stopBecause,
+  type Welcome,
   WORKER_MESSAGES,
   type WorkerMessage,
 } from '../../cluster/protocol/protocol.js';
@@ -33,6 +34,7 @@ import {
 } from '../../cluster/transport/messages.js';
 import { LantrainError } from '../../src/errors.js';
 import { IGNORED_TARGET } from '../../src/model/gpt.js';
+import { defaultPlan } from '../../src/model/plan.js';
 import { contribution } from './transport-helpers.js';
 
 const CONTEXT: FrameContext = {
@@ -215,6 +217,27 @@ test('control messages come out as they went in', () => {
   const decoded = decodeCoordinatorMessage(encodeMessage(assign));
   expect(decoded).toMatchObject({ type: 'assign', assignment: 1, step: 2 });
   if (decoded.type === 'assign') expect([...decoded.microBatches[0].tokens]).toEqual([1, 2]);
+});
+
+test('a welcome names the wire in the shape; without a name it is exact, and no other name is taken', () => {
+  const shape = { batch: 1, context: 8, dropout: 0, precision: 'portable' } as const;
+  const welcome = (more: object): Welcome => ({
+    type: 'welcome',
+    worker: 1,
+    incarnation: 1,
+    step: 1,
+    model: { vocabSize: 61, context: 8, width: 24, layers: 1, heads: 3, tie: false, qkvBias: true },
+    plan: defaultPlan({ software: true, subgroupSize: 8 } as Parameters<typeof defaultPlan>[0]),
+    shape: { ...shape, ...more },
+    seed: 1,
+    microBatches: 4,
+    tokensPerStep: 32,
+    buckets: 3,
+  });
+  const decoded = (more: object) => decodeCoordinatorMessage(encodeMessage(welcome(more)));
+  expect(decoded({})).toEqual(welcome({}));
+  expect(decoded({ wire: 'low' })).toMatchObject({ shape: { wire: 'low' } });
+  for (const wire of ['lower', 1, null]) expect(() => decoded({ wire })).toThrow(malformed);
 });
 
 test('a stop says why by a reason of the list, and is final only where the run is done', () => {

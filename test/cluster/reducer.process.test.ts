@@ -11,7 +11,7 @@ const SIZES = [256 + 64, 64, 512 + 192];
 
 const open: Reducer[] = [];
 function reducer(sizes: readonly number[], threads: number): Reducer {
-  const opened = new Reducer(sizes, threads);
+  const opened = new Reducer(sizes, { threads });
   open.push(opened);
   return opened;
 }
@@ -27,12 +27,14 @@ const wrapped = (sums: bigint[]) => sums.map((v) => BigInt.asIntN(64, v));
 /** Large enough for any value: another test checks the bound. */
 const TERMS = 2 ** 11;
 
+const SLOTS = SIZES.map((size) => ({ size, low: false }));
+
 describe('an arena', () => {
   test('an arena adds as the reference does, all widths, carries and signs', () => {
-    const memory = ReducerArena.allocate(SIZES);
-    const arena = new ReducerArena(memory, SIZES);
+    const memory = ReducerArena.allocate(SLOTS);
+    const arena = new ReducerArena(memory, SLOTS);
     const slot = 2;
-    const { low, high } = ReducerArena.words(memory, SIZES, slot);
+    const { low, high } = ReducerArena.words(memory, SLOTS, slot);
     let sums = new Array<bigint>(SIZES[slot]).fill(0n);
     fc.assert(
       fc.property(blocks(SIZES[slot]), (words) => {
@@ -42,15 +44,16 @@ describe('an arena', () => {
       }),
     );
     for (const other of [0, 1])
-      expect(ReducerArena.words(memory, SIZES, other).low).toEqual(new Uint32Array(SIZES[other]));
+      expect(ReducerArena.words(memory, SLOTS, other).low).toEqual(new Uint32Array(SIZES[other]));
     arena.clear(slot);
     expect([...low, ...high].every((word) => word === 0)).toBe(true);
   });
 
   test('an arena carries from the low word into the high one and back', () => {
-    const memory = ReducerArena.allocate([64]);
-    const arena = new ReducerArena(memory, [64]);
-    const { low, high } = ReducerArena.words(memory, [64], 0);
+    const slot = { size: 64, low: false };
+    const memory = ReducerArena.allocate([slot]);
+    const arena = new ReducerArena(memory, [slot]);
+    const { low, high } = ReducerArena.words(memory, [slot], 0);
     for (const value of [2n ** 32n - 1n, 1n, -1n, -(2n ** 32n), -1n, 127n, -(2n ** 39n), 2n ** 51n])
       expect(arena.add(0, all(64, value), TERMS)).toBeUndefined();
     expect(integers(low, high)).toEqual(new Array(64).fill(126n - 1n - 2n ** 39n + 2n ** 51n));
@@ -182,7 +185,7 @@ describe('the reducer', () => {
   });
 
   test('a reducer that is closed says so to those who wait and those who come', async () => {
-    const sums = new Reducer(SIZES, 1);
+    const sums = new Reducer(SIZES, { threads: 1 });
     const waiting = sums.add(0, all(SIZES[0], 1n), 1).catch(String);
     await sums.close();
     expect(await waiting).toMatch(/closed|added/);

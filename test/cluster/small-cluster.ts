@@ -76,6 +76,7 @@ export async function startCluster(
   };
   const engine: ClusterEngine = await ClusterEngine.create(gpu, loadShaders(), smallOptions(gpu, { onNote, ...more }));
   initializeWeights(engine, 'gpt2', 1);
+  await engine.state.start(0, true);
   const admit = (connection: CoordinatorConnection) => {
     onConnection(connection);
     engine.admit(connection);

@@ -1,12 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { memoryBudget } from '../../src/model/activations.js';
+import { memoryBudget, ownerBudget, workerStateBytes } from '../../src/model/activations.js';
 import { checkModel, type ModelConfig } from '../../src/model/config.js';
 import { freshTensor } from '../../src/model/initialize.js';
 import { BUCKET_VALUES, ParameterLayout } from '../../src/model/layout.js';
 import { parameterCount, parameters } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { headChunks, logitsStride } from '../../src/model/shape.js';
+import type { Wire } from '../../src/model/wire.js';
 import { MODEL } from './harness.js';
 
 const ADAPTER = { name: '', vendor: '', architecture: '', driver: '', software: true, subgroupSize: 8 };
@@ -117,6 +118,36 @@ describe('the memory budget', () => {
       const { totalBytes } = memoryBudget(VERDICT, { batch, context: 256, dropout: 0.1 }, PLAN);
       expect(totalBytes).toBeLessThan(20 * parameterCount(VERDICT) + 0.9e9);
     }
+  });
+
+  const values = new ParameterLayout(VERDICT, PLAN).allocatedValues;
+  const SHAPE = { batch: 1, context: 256, dropout: 0.1 };
+  const LOW = { ...SHAPE, wire: 'low' } as const;
+  /** Bytes a parameter, to 6 digits: buffers end at multiples of some hundred bytes. */
+  const each = (bytes: number) => Math.round((1e6 * bytes) / values) / 1e6;
+
+  test('the memory budget of the low wire has master weights and a byte for 64 parameters on top, and the same activations', () => {
+    const [exact, low] = [memoryBudget(VERDICT, SHAPE, PLAN), memoryBudget(VERDICT, LOW, PLAN)];
+    expect(exact.stateBytes).toBe(20 * values);
+    expect(each(low.stateBytes)).toBeCloseTo(24 + 1 / 64, 4);
+    expect({ ...low, stateBytes: 0, totalBytes: 0 }).toEqual({ ...exact, stateBytes: 0, totalBytes: 0 });
+    expect(low.totalBytes - exact.totalBytes).toBe(low.stateBytes - exact.stateBytes);
+    expect(workerStateBytes(VERDICT, SHAPE, PLAN)).toBe(12 * values);
+    expect(each(workerStateBytes(VERDICT, LOW, PLAN))).toBeCloseTo(12 + 1 / 64, 4);
+  });
+
+  test("the memory budget of a cluster's owner has the sums of one bucket without clipping and all sums with it", () => {
+    const bucket = 4 * BUCKET_VALUES;
+    const state = (keepsMoments: boolean, wire?: Wire) =>
+      ownerBudget(VERDICT, PLAN, keepsMoments, undefined, wire).stateBytes;
+    expect(state(true)).toBe(24 * values + 3 * bucket);
+    expect(state(false)).toBe(24 * values);
+    const moves = 1 / 2 + 2 / 64;
+    expect(each(state(true, 'low') - 3 * bucket)).toBeCloseTo(28 + moves, 4);
+    expect(each(state(false, 'low'))).toBeCloseTo(24 + moves, 4);
+    const computing = ownerBudget(VERDICT, PLAN, true, LOW);
+    expect(computing.stateBytes - state(true, 'low')).toBe(8 * values);
+    expect(computing.activationBytes).toBe(memoryBudget(VERDICT, LOW, PLAN).activationBytes);
   });
 
   test('the memory budget of a model whose heads attention cannot compute is refused with advice', () => {

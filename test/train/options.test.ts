@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { checkIdentity } from '../../src/checkpoint/identity.js';
 import { MODEL_FIELDS } from '../../src/model/config.js';
 import { defaultPlan } from '../../src/model/plan.js';
+import { engineOptions, microBatchShape } from '../../src/run/resolve.js';
 import { argumentsOf, flagOf, settle } from '../../src/train/option-table.js';
 import {
   BASE_OPTIONS,
@@ -39,8 +41,8 @@ describe('the table of options', () => {
   });
 
   test('the table of options says what a run of an older version had where its configuration does not name an option', () => {
-    const { recompute: _r, stack: _s, precision: _p, ...older } = BASE_OPTIONS;
-    expect(TrainOptionsSchema.parse(older)).toEqual({ ...BASE_OPTIONS, precision: 'f32' });
+    const { recompute: _r, stack: _s, precision: _p, wire: _w, ...older } = BASE_OPTIONS;
+    expect(TrainOptionsSchema.parse(older)).toEqual({ ...BASE_OPTIONS, precision: 'f32', wire: 'exact' });
     const { lr: _, ...damaged } = BASE_OPTIONS;
     expect(TrainOptionsSchema.safeParse(damaged).success).toBe(false);
   });
@@ -71,11 +73,34 @@ describe("a run's identity", () => {
     for (const name of Object.keys(options)) expect(TRAIN_OPTIONS[name as 'lr'].changesBits, name).toBe(true);
   });
 
+  test("a run's identity has its wire: a run of one cannot go on in the other, and one without the option is exact", () => {
+    const identity = (options: object) => identityOf({ ...CONFIG, options: TrainOptionsSchema.parse(options) });
+    const { wire: _, ...older } = BASE_OPTIONS;
+    expect(() => checkIdentity('runs/a', identity(older), identity({ ...older, wire: 'exact' }))).not.toThrow();
+    expect(() => checkIdentity('runs/a', identity(older), identity({ ...older, wire: 'low' }))).toThrow(
+      expect.objectContaining({
+        code: 'LT_RUN_MISMATCH',
+        message: expect.stringMatching(
+          /^runs\/a cannot go on as another run: options\.wire is "exact" in the run, "low" now; .*$/,
+        ),
+      }),
+    );
+  });
+
   test("a run's identity has the number of steps only where the learning rate depends on it", () => {
     expect(identityOf(CONFIG)).not.toHaveProperty('totalSteps');
     const cosine = { ...CONFIG, options: { ...BASE_OPTIONS, schedule: 'cosine' as const } };
     expect(identityOf(cosine)).toHaveProperty('totalSteps', 10);
   });
+});
+
+test('the shape of a micro-batch names the wire only where it is low, and engines always know the micro-batches of a step', () => {
+  const options = { ...BASE_OPTIONS, batch: 8, microBatch: 2 };
+  expect(microBatchShape({ ...CONFIG, options })).not.toHaveProperty('wire');
+  const low = { ...CONFIG, options: { ...options, wire: 'low' as const } };
+  const shape = microBatchShape(low);
+  expect(shape.wire).toBe('low');
+  expect(engineOptions(low, shape, PLAN)).toMatchObject({ microBatches: 4, shape: { wire: 'low' } });
 });
 
 test('options become the arguments that give them again', () => {

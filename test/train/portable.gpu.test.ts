@@ -14,6 +14,7 @@ import { parameters } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Engine } from '../../src/train/engine.js';
+import { partOf } from '../../src/train/snapshot.js';
 import { GpuHarness } from '../gpu/harness.js';
 import { loadGolden, PORTABLE_LOSS_ERROR } from '../reference/golden.js';
 import { type ReferenceOptions, ReferenceTraining } from '../reference/portable/train.js';
@@ -82,7 +83,7 @@ describe.each(RUNS)('a small run in portable arithmetic: $name', ({ model, optio
       const { loss } = await engine.step(batches, step, seed, LEARNING_RATE);
       expect(loss, `loss of step ${step}`).toBe(want);
     }
-    const got = await digestState(model, STEPS, (part, name) => engine.optimizer[part].read(gpu, name));
+    const got = await digestState(model, STEPS, (part, name) => partOf(engine.state, part).read(gpu, name));
     expect(got).toBe(await reference.digest(STEPS));
     expect(await reference.digest(STEPS)).toBe(digest);
   });
