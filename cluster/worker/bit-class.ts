@@ -1,19 +1,25 @@
 import { describeMismatch, type Mismatch } from '../../src/check/checking.js';
-import { checkGraph, checkUpdates, generatedValues } from '../../src/check/portable-check.js';
+import { generatedGrid, generatedValues } from '../../src/check/generated.js';
+import { checkGraph } from '../../src/check/portable-check.js';
 import { CHECK_SEED, type Portability, provenEngine } from '../../src/check/proven.js';
-import { PORTABLE_DIGEST, smallRunDigest, smallRunEngine } from '../../src/check/small-run.js';
+import { SMALL_RUNS, smallRunDigest, smallRunEngine } from '../../src/check/small-run.js';
+import { checkUpdates } from '../../src/check/update-check.js';
 import { LantrainError } from '../../src/errors.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
+import { valuesIn } from '../../src/gpu/view.js';
 import { type ModelConfig, ModelSchema } from '../../src/model/config.js';
 import { launchInto } from '../../src/model/graph.js';
+import { GridArena } from '../../src/model/grid.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { addMatmul } from '../../src/model/matmul.js';
 import { always } from '../../src/model/matmul-plan.js';
 import type { Parameter } from '../../src/model/parameters.js';
 import type { Plan } from '../../src/model/plan.js';
+import type { BatchShape } from '../../src/model/shape.js';
 import { ExactSums } from '../../src/model/sums.js';
+import type { Wire } from '../../src/model/wire.js';
 import { Optimizer } from '../../src/train/optimizer.js';
 import { deriveKey, fillUniform, type Key, Stream, threefry } from '../../src/util/random.js';
 import { WorkerEngine, type WorkerShape } from './worker-engine.js';
@@ -45,6 +51,9 @@ const REFERENCE = ModelSchema.parse({
   tie: false,
   qkvBias: true,
 });
+
+/** Micro-batches of a step, of which the low wire's grid depends. */
+const MICRO_BATCHES = 8;
 
 export type Probe = 'reference' | 'run';
 
@@ -87,9 +96,8 @@ export async function bitClassHash(
   mismatch?: Mismatch,
 ): Promise<string> {
   const salt = await saltOf(nonce);
-  const portable = shape.precision === 'portable';
   return probe === 'reference'
-    ? referenceHash(gpu, shaders, salt, portable)
+    ? referenceHash(gpu, shaders, salt, shape)
     : runHash(engine, model, shape.dropout > 0, salt, mismatch);
 }
 
@@ -112,13 +120,18 @@ export async function provenWorkerEngine(
 }
 
 /** What keeps this adapter from computing portable arithmetic besides its engine's kernels; undefined where nothing does. */
-async function ownDifference(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promise<string | undefined> {
-  const mismatch = await checkUpdates(new KernelCache(gpu, shaders), CHECK_SEED);
+async function ownDifference(
+  gpu: Gpu,
+  shaders: ShaderTexts,
+  plan: Plan,
+  wire: Wire = 'exact',
+): Promise<string | undefined> {
+  const mismatch = await checkUpdates(new KernelCache(gpu, shaders), CHECK_SEED, wire);
   if (mismatch !== undefined) return describeMismatch(mismatch);
   if (gpu.adapter.software) return undefined;
   try {
-    const small = await smallRunDigest(await smallRunEngine(gpu, shaders, plan));
-    return small === PORTABLE_DIGEST ? undefined : `a small run ends with the digest ${small.slice(0, 12)}`;
+    const small = await smallRunDigest(await smallRunEngine(gpu, shaders, plan, wire));
+    return small === SMALL_RUNS[wire].digest ? undefined : `a small run ends with the digest ${small.slice(0, 12)}`;
   } catch (error) {
     if (error instanceof LantrainError && error.code === 'LT_TRAIN_NONFINITE') return error.message;
     throw error;
@@ -139,12 +152,12 @@ export async function ownBitClass(
   const portable = shape.shape.precision === 'portable';
   const { engine, plan, fast, mismatch } = await provenWorkerEngine(gpu, shaders, shape, onProgress);
   const hashes = async (salt?: Key): Promise<ProbeHashes> => ({
-    reference: await referenceHash(gpu, shaders, salt, portable),
+    reference: await referenceHash(gpu, shaders, salt, shape.shape),
     run: await runHash(engine, shape.model, shape.shape.dropout > 0, salt, mismatch),
   });
   const salted = await hashes(await saltOf(nonce));
   if (!portable) return { name: bitClassOf(await hashes()), nonce, salted, plan };
-  const difference = mismatch ? describeMismatch(mismatch) : await ownDifference(gpu, shaders, plan);
+  const difference = mismatch ? describeMismatch(mismatch) : await ownDifference(gpu, shaders, plan, shape.shape.wire);
   if (difference !== undefined) {
     const remark = `the adapter here does not compute portable arithmetic, so it is a bit class of its own: ${difference}`;
     return { name: bitClassOf(await hashes()), nonce, salted, plan, remark };
@@ -168,15 +181,18 @@ async function referenceHash(
   gpu: Gpu,
   shaders: ShaderTexts,
   salt: Key | undefined,
-  portable: boolean,
+  { precision, wire }: BatchShape,
 ): Promise<string> {
+  const portable = precision === 'portable';
   const kernels = new KernelCache(gpu, shaders);
   const layout = new ParameterLayout(REFERENCE);
-  const sums = await ExactSums.allocate(gpu, layout);
+  const grid = wire === 'low' ? await GridArena.allocate(gpu, layout) : undefined;
+  const sums = await ExactSums.allocate(gpu, layout, grid);
   const adamw = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' } as const;
-  const optimizer = await Optimizer.build(kernels, layout, sums, adamw, portable);
+  const optimizer = await Optimizer.build(kernels, layout, sums, adamw, portable, MICRO_BATCHES);
   for (const [i, parameter] of layout.parameters.entries())
     optimizer.weights.write(gpu, parameter.name, generated(parameter, i, salt));
+  optimizer.state.start(0, true);
   const chunks: Uint8Array[] = [];
   for (let step = 1; step <= 3; step++) {
     const [size] = layout.slabSizes;
@@ -193,11 +209,13 @@ async function referenceHash(
     chunks.push(new Uint8Array(Float64Array.of(report.squares).buffer));
     optimizer.submitUpdate(step, 1e-2, 0.7);
   }
-  for (const arena of [optimizer.weights, optimizer.m, optimizer.v])
-    chunks.push(new Uint8Array(await gpu.read(arena.slabs[0])));
+  const { master } = optimizer.state;
+  const ofLow = master && grid ? [master, grid] : [];
+  for (const { slabs } of [optimizer.weights, optimizer.m, optimizer.v, ...ofLow])
+    chunks.push(new Uint8Array(await gpu.read(slabs[0])));
   chunks.push(await referenceProduct(gpu, kernels, salt, portable));
-  for (const { slabs } of [optimizer.weights, optimizer.m, optimizer.v, sums.low, sums.high])
-    for (const slab of slabs) gpu.release(slab);
+  optimizer.state.release();
+  sums.release(gpu);
   return digest(chunks);
 }
 
@@ -244,6 +262,8 @@ async function runHash(
   for (const [i, parameter] of layout.parameters.entries())
     engine.weights.write(gpu, parameter.name, generated(parameter, i, salt));
   gpt.submitWeights();
+  for (const [i, slab] of (sums.grid?.slabs ?? []).entries())
+    gpu.write(slab, generatedGrid(valuesIn(slab), probeKey(salt, i, 4)));
   const key = probeKey(salt, 0, 2);
   const ids = (c1: number) =>
     Uint32Array.from({ length: gpt.rows }, (_, i) => threefry(key, i, c1)[0] % model.vocabSize);

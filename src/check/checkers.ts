@@ -1,5 +1,6 @@
 import { checkAttention, checkDelta, checkKeyGradient, checkQueryGradient } from './attention.js';
 import type { Checker } from './checking.js';
+import { checkAdvance, checkApply, checkExponents } from './low-update.js';
 import { checkSquares, checkUpdate } from './optimizer.js';
 import {
   checkArranged,
@@ -52,6 +53,7 @@ export const CHECKERS: Readonly<Record<string, Readonly<Record<string, Checker>>
     positionGradient: checkPositionGradient,
   },
   gradient_norm: { chunkSquares: checkSquares },
+  grid: { exponents: checkExponents },
   layernorm: {
     forward: checkNorm,
     backward: checkNormGradient,
@@ -69,4 +71,5 @@ export const CHECKERS: Readonly<Record<string, Readonly<Record<string, Checker>>
   matmul_subgroup_tall: PRODUCT,
   matmul_tile: { ...PRODUCT, splitK: checkSplit },
   round_weights: { convert: checkRoundedWeights },
+  unpack_low: { apply: checkApply, advance: checkAdvance },
 };

@@ -114,6 +114,13 @@ export class Checking {
     return Object.fromEntries(names.map((name, i) => [name, new Float32Array(words[i].buffer)])) as Read<N>;
   }
 
+  /** The first `count` numbers of the uniform `name`, unsigned words: of a constant one, or of a bound buffer. */
+  async numbers(name: string, count: number): Promise<readonly number[]> {
+    const constant = this.dispatch.uniforms?.[name];
+    if (constant !== undefined) return constant.slice(0, count);
+    return [...wordsOf((await this.read({ [name]: [[0, count]] }))[name])];
+  }
+
   /** The dropout key that the uniform `name` holds. */
   async dropoutKey(name: string): Promise<DropoutWords> {
     const values = (await this.read({ [name]: [[0, 5]] }))[name];
@@ -137,6 +144,20 @@ export class Checking {
     for (let n = 0; n < got.length; n++)
       if (!Object.is(got[n], want[n]))
         this.#differs(name, hex(bitsOf(want[n])), hex(bitsOf(got[n])), place(n), inputs(n));
+  }
+
+  /** Like `same`, for words that are no floats. */
+  sameWords(
+    name: string,
+    got: Uint32Array,
+    want: ArrayLike<number>,
+    place: (n: number) => string,
+    inputs: (n: number) => string,
+  ): void {
+    if (got.length !== want.length)
+      throw new Error(`${this.kernel}: ${got.length} words of ${name}, not ${want.length}`);
+    for (let n = 0; n < got.length; n++)
+      if (got[n] !== want[n]) this.#differs(name, hex(want[n]), hex(got[n]), place(n), inputs(n));
   }
 
   /** Like `same`, for 64-bit sums by their words. What is undefined is not compared. */

@@ -1,13 +1,9 @@
-import type { KernelCache } from '../gpu/kernel.js';
 import { slice, valuesIn } from '../gpu/view.js';
 import { type Gpt, IGNORED_TARGET, type MicroBatch } from '../model/gpt.js';
-import { ParameterLayout } from '../model/layout.js';
-import type { Parameter } from '../model/parameters.js';
-import { ExactSums } from '../model/sums.js';
 import { rounded } from '../reference/arithmetic.js';
-import { Optimizer } from '../train/optimizer.js';
 import { deriveKey, fillUniform, type Key, Stream, threefry } from '../util/random.js';
 import type { Mismatch } from './checking.js';
+import { generatedGrid, generatedValues, STRETCH } from './generated.js';
 import { buffersToCheck, type CheckedPipelines, checkList } from './lists.js';
 
 /*
@@ -16,19 +12,6 @@ import { buffersToCheck, type CheckedPipelines, checkList } from './lists.js';
  * many layers takes little longer than one of a few. Weights, tokens and what other dispatches would have computed are
  * generated.
  */
-
-/** Length of the random numbers that are repeated over a parameter: cheap even for the largest models. */
-const STRETCH = 65537;
-
-/** Values of a parameter, uniform in [-bound, bound); gains are around 1. */
-export function generatedValues(parameter: Parameter, key: Key, bound: number): Float32Array {
-  const stretch = new Float32Array(STRETCH);
-  fillUniform(key, stretch, bound);
-  const values = new Float32Array(parameter.size);
-  for (let at = 0; at < values.length; at += STRETCH) values.set(stretch.subarray(0, values.length - at), at);
-  if (parameter.kind === 'gain') for (let i = 0; i < values.length; i++) values[i] += 1;
-  return values;
-}
 
 /** Buffers that are loaded, and one that dispatches write before they read it. */
 const NOT_FILLED: ReadonlySet<string> = new Set(['tokens', 'targets', 'lists', 'scratch']);
@@ -64,7 +47,7 @@ function generatedBatches(gpt: Gpt, key: Key, stack: number): MicroBatch[] {
 
 /**
  * The first kernel of a portable training graph whose results are not the reference's, at 200 places of each kernel or more;
- * undefined where all are. Overwrites weights and sums; the sums are zero afterwards. `checked`: pipelines of the same
+ * undefined where all are. Overwrites weights, sums and the low wire's grid; the sums are zero afterwards. `checked`: pipelines of the same
  * adapter that were checked before, which grows.
  */
 export async function checkGraph(
@@ -79,6 +62,9 @@ export async function checkGraph(
   for (const [i, parameter] of layout.parameters.entries())
     weights.write(gpu, parameter.name, generatedValues(parameter, deriveKey(seed, Stream.probe, 5, i), bound));
   sums.clear(gpu);
+  if (sums.grid)
+    for (const [i, slab] of sums.grid.slabs.entries())
+      gpu.write(slab, generatedGrid(valuesIn(slab), deriveKey(seed, Stream.probe, 12, i)));
   let mismatch: Mismatch | undefined;
   if (gpt.operandList) mismatch = await checkList(gpu, gpt.operandList, seed, checked);
   // Only one copy of each size is made by then, and products of zeros would hide a fault.
@@ -95,59 +81,5 @@ export async function checkGraph(
     mismatch = await checkList(gpu, list, seed, checked);
   }
   sums.clear(gpu);
-  return mismatch;
-}
-
-/** Values of the layout on which the update is checked: several chunks of squares. */
-const UPDATED = { vocabSize: 2048, context: 8, width: 16, layers: 1, heads: 2, qkvBias: true } as const;
-
-const ADAMW = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' } as const;
-
-/**
- * The same for the kernels of the update. They are the same for every model, so this uses small ones: one whose update leaves
- * the sums, and one whose update clears them. Frees their memory.
- */
-export async function checkUpdates(
-  kernels: KernelCache,
-  seed: number,
-  checked: CheckedPipelines = new Set(),
-): Promise<Mismatch | undefined> {
-  const mismatch = await checkUpdate(kernels, true, seed, checked);
-  return mismatch ?? (await checkUpdate(kernels, false, seed, checked));
-}
-
-async function checkUpdate(
-  kernels: KernelCache,
-  tie: boolean,
-  seed: number,
-  checked: CheckedPipelines,
-): Promise<Mismatch | undefined> {
-  const { gpu } = kernels;
-  const layout = new ParameterLayout({ ...UPDATED, tie });
-  const sums = await ExactSums.allocate(gpu, layout);
-  const optimizer = await Optimizer.build(kernels, layout, sums, ADAMW, true);
-  for (const [i, parameter] of layout.parameters.entries()) {
-    const values = (purpose: number) => generatedValues(parameter, deriveKey(seed, Stream.probe, purpose, i), 0.05);
-    optimizer.weights.write(gpu, parameter.name, values(7));
-    optimizer.m.write(gpu, parameter.name, values(8));
-    optimizer.v.write(
-      gpu,
-      parameter.name,
-      values(9).map((value) => value * value),
-    );
-  }
-  const key = deriveKey(seed, Stream.probe, 10);
-  const words = Uint32Array.from({ length: layout.slabSizes[0] }, (_, i) => threefry(key, i, 0)[0]);
-  gpu.write(sums.low.slabs[0], words);
-  // Keeps the sign and some bits: gradients of all magnitudes up to 2^7.
-  gpu.write(
-    sums.high.slabs[0],
-    words.map((word) => (word | 0) >> (17 + (word & 15))),
-  );
-  optimizer.state.writeStep(3, 1e-2, 0.7);
-  let mismatch: Mismatch | undefined;
-  for (const list of optimizer.lists(true)) mismatch ??= await checkList(gpu, list, seed, checked);
-  optimizer.state.release();
-  sums.release(gpu);
   return mismatch;
 }

@@ -160,7 +160,7 @@ async function checkSums(
   inputs: (i: number) => string,
 ): Promise<void> {
   const indices = indicesOf(places, c.constant('LDC'));
-  const want = addedSums(await readSums(c, indices), addends, accumulate);
+  const want = await addedSums(c, indices, addends, accumulate);
   c.run();
   c.sameSums(await readSums(c, indices), want, placeIn(places), inputs);
 }

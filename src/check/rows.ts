@@ -116,8 +116,8 @@ export async function checkColumns(c: Checking): Promise<void> {
   }
   const biasAt = isNorm ? c.constant('BIAS_AT') : 0;
   const biases = columns.map((column) => biasAt + column);
-  const wantBias = addedSums(await readSums(c, biases), bias, accumulate);
-  const wantGain = isNorm ? addedSums(await readSums(c, columns), gain, accumulate) : undefined;
+  const wantBias = await addedSums(c, biases, bias, accumulate);
+  const wantGain = isNorm ? await addedSums(c, columns, gain, accumulate) : undefined;
   c.run();
   const place = (i: number) => `column ${columns[i]}`;
   const inputs = (i: number) =>
@@ -224,7 +224,7 @@ export async function checkTokenGradient(c: Checking): Promise<void> {
       if (own.length > 0) addends[s].set(rowsAdded(values, C), i * C);
     }
   }
-  const want = addedSums(await readSums(c, indices), addends, true);
+  const want = await addedSums(c, indices, addends, true);
   c.run();
   const place = (n: number) => `token ${lists[1 + drawn[Math.floor(n / C)]]}, column ${n % C}`;
   c.sameSums(await readSums(c, indices), want, place, (n) => shown('dx', every(read[Math.floor(n / C)], C, n % C)));
@@ -245,7 +245,7 @@ export async function checkPositionGradient(c: Checking): Promise<void> {
       if (s === 0) read.push(dx);
       sums.set(rowsAdded(dx, C), i * C);
     }
-  const want = addedSums(await readSums(c, indices), addends, accumulate);
+  const want = await addedSums(c, indices, addends, accumulate);
   c.run();
   const place = (n: number) => `position ${positions[Math.floor(n / C)]}, column ${n % C}`;
   c.sameSums(await readSums(c, indices), want, place, (n) => shown('dx', every(read[Math.floor(n / C)], C, n % C)));

@@ -5,11 +5,13 @@ import type { MicroBatch } from '../model/gpt.js';
 import { freshTensor } from '../model/initialize.js';
 import { parameters } from '../model/parameters.js';
 import { type Plan, withKeptSums } from '../model/plan.js';
+import type { Wire } from '../model/wire.js';
 import { Engine } from '../train/engine.js';
 import { threefry } from '../util/random.js';
 import { describeMismatch } from './checking.js';
-import { checkGraph, checkUpdates } from './portable-check.js';
+import { checkGraph } from './portable-check.js';
 import { CHECK_SEED } from './proven.js';
+import { checkUpdates } from './update-check.js';
 
 /*
  * A small run in portable arithmetic with every operation of training: dropout, clipping, an untied head, three updates. Its
@@ -25,13 +27,25 @@ export const SMALL_RUN = {
   seed: 11,
   steps: 3,
   learningRate: 1e-2,
-  /** Sequences of a micro-batch; a step has two micro-batches. */
+  /** Sequences of a micro-batch. */
   sequences: 2,
   initialization: 'pytorch',
 } as const;
 
+/** Micro-batches of a step of the small run. */
+const MICRO_BATCHES = 2;
+
 /** The digest (docs/determinism.md) of the small run's state after its last step. */
 export const PORTABLE_DIGEST = 'd03886c7184ad4e3fe35c48418d38411818a2ccd3d81028753d8784cd6327aae';
+
+/** The same of the low wire, after a step more: the first one's gradients are still rounded to the finest grid. */
+export const PORTABLE_LOW_DIGEST = '495cbd925bf9b1625adeb9cdbfdbe77814a6b23cc94f291e1985953ab0fb8ea1';
+
+/** What differs between the small runs of the wires: updates, digest, and the parts of the state in the digest's order. */
+export const SMALL_RUNS = {
+  exact: { steps: SMALL_RUN.steps, digest: PORTABLE_DIGEST, parts: ['weights', 'm', 'v'] },
+  low: { steps: SMALL_RUN.steps + 1, digest: PORTABLE_LOW_DIGEST, parts: ['weights', 'master', 'm', 'v'] },
+} as const satisfies Record<Wire, unknown>;
 
 /** The micro-batches of a step of the small run. */
 export function smallRunBatches(step: number): MicroBatch[] {
@@ -41,7 +55,11 @@ export function smallRunBatches(step: number): MicroBatch[] {
       { length: sequences * model.context },
       (_, i) => threefry([step, slot], i, c1)[0] % model.vocabSize,
     );
-  return [0, sequences].map((firstSlot) => ({ tokens: ids(firstSlot, 0), targets: ids(firstSlot, 1), firstSlot }));
+  return Array.from({ length: MICRO_BATCHES }, (_, i) => i * sequences).map((firstSlot) => ({
+    tokens: ids(firstSlot, 0),
+    targets: ids(firstSlot, 1),
+    firstSlot,
+  }));
 }
 
 /** The fresh weights of the small run, by name. */
@@ -51,25 +69,29 @@ export function smallRunWeights(): Map<string, Float32Array> {
 }
 
 /** The small run's engine, by the kernels of `plan`. */
-export function smallRunEngine(gpu: Gpu, shaders: ShaderTexts, plan: Plan): Promise<Engine> {
+export function smallRunEngine(gpu: Gpu, shaders: ShaderTexts, plan: Plan, wire: Wire = 'exact'): Promise<Engine> {
   const { model, adamw, clip, dropout, sequences } = SMALL_RUN;
-  const shape = { batch: sequences, context: model.context, dropout, precision: 'portable' } as const;
-  return Engine.create(gpu, shaders, { model, shape, plan, adamw, clip });
+  const shape = { batch: sequences, context: model.context, dropout, precision: 'portable', wire } as const;
+  return Engine.create(gpu, shaders, { model, shape, plan, adamw, clip, microBatches: MICRO_BATCHES });
 }
 
 /** The digest of the small run by a fresh engine. Throws LT_TRAIN_NONFINITE where the adapter computes no finite values. */
 export async function smallRunDigest(engine: Engine): Promise<string> {
-  const { model, seed, steps, learningRate } = SMALL_RUN;
+  const { model, seed, learningRate } = SMALL_RUN;
   const { gpu, optimizer } = engine;
+  const { steps, parts } = SMALL_RUNS[engine.options.shape.wire ?? 'exact'];
   for (const [name, values] of smallRunWeights()) optimizer.weights.write(gpu, name, values);
   await optimizer.state.start(0, true);
   for (let step = 1; step <= steps; step++) await engine.step(smallRunBatches(step), step, seed, learningRate);
-  const parts: ArrayBuffer[] = [];
-  for (const part of ['weights', 'm', 'v'] as const)
-    for (const { name } of parameters(model)) parts.push((await optimizer[part].read(gpu, name)).buffer as ArrayBuffer);
-  parts.push(BigUint64Array.of(BigInt(steps)).buffer);
+  const bytes: ArrayBuffer[] = [];
+  for (const part of parts) {
+    const arena = optimizer.state[part];
+    if (arena === undefined) throw new Error(`the small run has no ${part}`);
+    for (const { name } of parameters(model)) bytes.push((await arena.read(gpu, name)).buffer as ArrayBuffer);
+  }
+  bytes.push(BigUint64Array.of(BigInt(steps)).buffer);
   // As src/checkpoint/digest.ts, which is for Node only.
-  const hash = await crypto.subtle.digest('SHA-256', await new Blob(parts).arrayBuffer());
+  const hash = await crypto.subtle.digest('SHA-256', await new Blob(bytes).arrayBuffer());
   return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 

@@ -1,6 +1,7 @@
 import { describeMismatch } from '../check/checking.js';
-import { checkGraph, checkUpdates } from '../check/portable-check.js';
+import { checkGraph } from '../check/portable-check.js';
 import { CHECK_SEED, provenEngine } from '../check/proven.js';
+import { checkUpdates } from '../check/update-check.js';
 import type { Gpu } from '../gpu/device.js';
 import { type Plan, withOwnKernels } from '../model/plan.js';
 import type { BatchShape } from '../model/shape.js';
@@ -33,7 +34,7 @@ function isToBeChecked({ precision }: BatchShape, plan: Plan, { adapter }: Gpu):
 /** An engine whose kernels are portable, if this adapter has such; tells what is slower or differs otherwise. */
 async function checked(gpu: Gpu, plan: Plan, make: (plan: Plan) => Promise<Engine>, tell: Tell): Promise<Engine> {
   const check = async ({ gpt, kernels }: Engine) =>
-    (await checkGraph(gpt, CHECK_SEED)) ?? (await checkUpdates(kernels, CHECK_SEED));
+    (await checkGraph(gpt, CHECK_SEED)) ?? (await checkUpdates(kernels, CHECK_SEED, gpt.shape.wire));
   const { engine, fast, mismatch } = await provenEngine(plan, make, check, () => gpu.releaseAll());
   if (mismatch)
     noting(tell)(

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { describeMismatch, type Mismatch } from '../../src/check/checking.js';
 import type { CheckedPipelines } from '../../src/check/lists.js';
-import { checkGraph, checkUpdates } from '../../src/check/portable-check.js';
+import { checkGraph } from '../../src/check/portable-check.js';
 import { provenEngine } from '../../src/check/proven.js';
 import { portableVerdict } from '../../src/check/small-run.js';
+import { checkUpdates } from '../../src/check/update-check.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
 import { ATTENTION_VARIANTS } from '../../src/model/attention.js';

@@ -1,7 +1,9 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import {
   PORTABLE_DIGEST,
+  PORTABLE_LOW_DIGEST,
   SMALL_RUN,
+  SMALL_RUNS,
   smallRunBatches,
   smallRunDigest,
   smallRunEngine,
@@ -12,6 +14,7 @@ import type { ModelConfig } from '../../src/model/config.js';
 import { freshTensor } from '../../src/model/initialize.js';
 import { parameters } from '../../src/model/parameters.js';
 import { defaultPlan } from '../../src/model/plan.js';
+import { WIRES } from '../../src/model/wire.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Engine } from '../../src/train/engine.js';
 import { partOf } from '../../src/train/snapshot.js';
@@ -26,7 +29,7 @@ beforeAll(async () => {
   gpu = (await GpuHarness.open()).gpu;
 });
 
-const { model: MODEL, seed: SEED, steps: STEPS, learningRate: LEARNING_RATE, sequences: SEQUENCES } = SMALL_RUN;
+const { model: MODEL, seed: SEED, learningRate: LEARNING_RATE, sequences: SEQUENCES } = SMALL_RUN;
 const OPTIONS: ReferenceOptions = {
   adamw: SMALL_RUN.adamw,
   clip: SMALL_RUN.clip,
@@ -35,7 +38,7 @@ const OPTIONS: ReferenceOptions = {
 };
 
 /** Untied with dropout and clipping; tied without. Digests of the reference. */
-const RUNS = [
+const RUNS: readonly { name: string; model: ModelConfig; options: ReferenceOptions; digest: string }[] = [
   {
     name: 'untied, with dropout and clipping',
     model: MODEL,
@@ -47,6 +50,18 @@ const RUNS = [
     model: { ...MODEL, tie: true },
     options: { ...OPTIONS, dropout: 0, clip: 0 },
     digest: 'ef9839063237d3b6f2d18aa6efa301003050b8be30cb44354515fc36d44bb4be',
+  },
+  {
+    name: 'untied, in the low wire',
+    model: MODEL,
+    options: { ...OPTIONS, wire: 'low' },
+    digest: PORTABLE_LOW_DIGEST,
+  },
+  {
+    name: 'tied, in the low wire, without either',
+    model: { ...MODEL, tie: true },
+    options: { ...OPTIONS, dropout: 0, clip: 0, wire: 'low' },
+    digest: '27c91fe9e885c5ff917202e85a1c9027c2368be1f1e8955341a0985c1e14e48a',
   },
 ] as const;
 
@@ -68,31 +83,35 @@ describe.each(RUNS)('a small run in portable arithmetic: $name', ({ model, optio
   test('plain TypeScript and this adapter end with the digest that every adapter gives', async () => {
     const weights = freshWeights(model, options.seed);
     const reference = new ReferenceTraining(model, weights, options);
-    const { adamw, clip, dropout, seed } = options;
+    const { adamw, clip, dropout, seed, wire = 'exact' } = options;
+    const { steps } = SMALL_RUNS[wire];
     const engine = await Engine.create(gpu, loadShaders(), {
       model,
-      shape: { batch: SEQUENCES, context: model.context, dropout, precision: 'portable' },
+      shape: { batch: SEQUENCES, context: model.context, dropout, precision: 'portable', wire },
       plan: defaultPlan(gpu.adapter),
       adamw,
       clip,
+      microBatches: smallRunBatches(1).length,
     });
     for (const [name, values] of weights) engine.optimizer.weights.write(gpu, name, values);
-    for (let step = 1; step <= STEPS; step++) {
+    engine.state.start(0, true);
+    for (let step = 1; step <= steps; step++) {
       const batches = smallRunBatches(step);
       const want = reference.step(batches, step, LEARNING_RATE);
       const { loss } = await engine.step(batches, step, seed, LEARNING_RATE);
       expect(loss, `loss of step ${step}`).toBe(want);
     }
-    const got = await digestState(model, STEPS, (part, name) => partOf(engine.state, part).read(gpu, name));
-    expect(got).toBe(await reference.digest(STEPS));
-    expect(await reference.digest(STEPS)).toBe(digest);
+    const got = await digestState(model, steps, (part, name) => partOf(engine.state, part).read(gpu, name), wire);
+    expect(got).toBe(reference.digest(steps));
+    expect(got).toBe(digest);
+    engine.release();
   });
 });
 
-test('the small run of the code has the digest that is pinned', async () => {
+test.each(WIRES)('the small run of the code in the %s wire has the digest that is pinned', async (wire) => {
   const before = gpu.memory.allocatedBytes;
-  const engine = await smallRunEngine(gpu, loadShaders(), defaultPlan(gpu.adapter));
-  expect(await smallRunDigest(engine)).toBe(PORTABLE_DIGEST);
+  const engine = await smallRunEngine(gpu, loadShaders(), defaultPlan(gpu.adapter), wire);
+  expect(await smallRunDigest(engine)).toBe(SMALL_RUNS[wire].digest);
   engine.release();
   expect(gpu.memory.allocatedBytes).toBe(before);
 });

@@ -1,11 +1,12 @@
-import { digestState, type StatePart } from '../../../src/checkpoint/digest.js';
+import { createHash } from 'node:crypto';
 import type { ModelConfig } from '../../../src/model/config.js';
 import { Site } from '../../../src/model/dropout.js';
 import type { MicroBatch } from '../../../src/model/gpt.js';
 import { ParameterLayout } from '../../../src/model/layout.js';
 import { type Parameter, parameters } from '../../../src/model/parameters.js';
+import type { Wire } from '../../../src/model/wire.js';
 import { attention, attentionGradient } from '../../../src/reference/attention.js';
-import { fromFixedPoint, toFixedPoint } from '../../../src/reference/fixed-point.js';
+import { toFixedPoint } from '../../../src/reference/fixed-point.js';
 import { adamW, squares } from '../../../src/reference/optimizer.js';
 import { type Epilogue, product, stored, storedGelu } from '../../../src/reference/products.js';
 import {
@@ -18,8 +19,10 @@ import {
   type Statistics,
 } from '../../../src/reference/rows.js';
 import { type AdamWSettings, clipScaleOf } from '../../../src/train/optimizer.js';
+import { power } from '../../../src/util/portable-math.js';
 import { deriveKey, Stream } from '../../../src/util/random.js';
 import { dropoutFactors } from '../operations.js';
+import { EXACT, moveWeights, ReferenceGrid, type Rounding } from './wires.js';
 
 /*
  * Whole training steps in portable arithmetic, in plain TypeScript: the specification that every adapter is held against. It
@@ -34,7 +37,13 @@ export interface ReferenceOptions {
   /** Probability that a value is dropped. */
   readonly dropout: number;
   readonly seed: number;
+  /** Default `exact`. */
+  readonly wire?: Wire;
 }
+
+/** The parts of a state in the order of its digest. */
+const PARTS = { exact: ['weights', 'm', 'v'], low: ['weights', 'master', 'm', 'v'] } as const;
+export type ReferencePart = (typeof PARTS)[Wire][number];
 
 type Tensors = ReadonlyMap<string, Float32Array>;
 
@@ -53,7 +62,13 @@ interface LayerRecord {
 
 export class ReferenceTraining {
   readonly list: readonly Parameter[];
-  readonly state: Readonly<Record<StatePart, Tensors>>;
+  readonly state: Readonly<Record<ReferencePart, Tensors>>;
+  /** In the low wire. */
+  readonly grid: ReferenceGrid | undefined;
+  readonly #layout: ParameterLayout;
+  #rounding: Rounding = EXACT;
+  /** Of the micro-batch that is computed: its first sequence's slot. */
+  #slot = 0;
   #sums = new Map<string, BigInt64Array>();
 
   /** `weights`: the tensors to start from, by name. */
@@ -63,48 +78,66 @@ export class ReferenceTraining {
     readonly options: ReferenceOptions,
   ) {
     this.list = parameters(config);
+    this.#layout = new ParameterLayout(config);
     const zeros = () => new Map(this.list.map(({ name, size }) => [name, new Float32Array(size)]));
-    this.state = {
-      weights: new Map([...weights].map(([name, values]) => [name, values.slice()])),
-      master: new Map(),
-      m: zeros(),
-      v: zeros(),
-    };
+    const copied = () => new Map([...weights].map(([name, values]) => [name, values.slice()]));
+    this.state = { weights: copied(), master: copied(), m: zeros(), v: zeros() };
+    if (options.wire === 'low') this.grid = new ReferenceGrid(this.#layout, options.seed);
   }
 
   /** Takes update number `step` (1 is the first). Returns the mean loss of the global batch. */
   step(batches: readonly MicroBatch[], step: number, learningRate: number): number {
-    const { adamw, clip } = this.options;
+    this.#rounding = this.grid?.rounding(step) ?? EXACT;
     this.#sums = new Map(this.list.map(({ name, size }) => [name, new BigInt64Array(size)]));
     const tokens = batches.reduce((n, b) => n + b.tokens.length, 0);
     let loss = 0n;
     for (const batch of batches)
       for (const value of this.#microBatch(batch, step, Math.fround(1 / tokens))) loss += toFixedPoint(value);
-    const gradients = new Map([...this.#sums].map(([name, sums]) => [name, Float32Array.from(sums, fromFixedPoint)]));
+    this.#update(step, learningRate);
+    if (this.grid) {
+      const { beta2 } = this.options.adamw;
+      this.grid.follow(this.state.v, Math.fround(1 / (64 * (1 - power(beta2, step)) * batches.length)));
+    }
+    return (Number(loss) * 2 ** -40) / tokens;
+  }
+
+  #update(step: number, learningRate: number): void {
+    const { adamw, clip } = this.options;
+    const gradients = new Map(
+      [...this.#sums].map(([name, sums]) => [
+        name,
+        Float32Array.from(sums, (sum, i) => this.#rounding.fromSum(name, i, sum)),
+      ]),
+    );
     const norm = Math.sqrt(this.#squares(gradients));
     for (const parameter of this.list) {
       const { name, kind } = parameter;
-      const part = (of: StatePart) => this.state[of].get(name) as Float32Array;
+      const part = (of: ReferencePart) => this.state[of].get(name) as Float32Array;
       const decays = adamw.decay === 'all' || kind === 'matrix' || kind === 'embedding';
-      adamW({ weights: part('weights'), m: part('m'), v: part('v') }, gradients.get(name) as Float32Array, {
+      const weights = part(this.grid ? 'master' : 'weights');
+      adamW({ weights, m: part('m'), v: part('v') }, gradients.get(name) as Float32Array, {
         ...adamw,
         step,
         learningRate,
         clipScale: clipScaleOf(clip, norm),
         decays,
       });
+      if (this.grid) moveWeights(part('weights'), weights, learningRate);
     }
-    return (Number(loss) * 2 ** -40) / tokens;
   }
 
-  /** The digest of the state after `step` updates. */
-  digest(step: number): Promise<string> {
-    return digestState(this.config, step, (part, name) => this.state[part].get(name) as Float32Array);
+  /** The digest of the state after `step` updates (docs/determinism.md). */
+  digest(step: number): string {
+    const hash = createHash('sha256');
+    for (const part of PARTS[this.options.wire ?? 'exact'])
+      for (const { name } of this.list)
+        hash.update(new Uint8Array((this.state[part].get(name) as Float32Array).buffer));
+    return hash.update(new Uint8Array(BigUint64Array.of(BigInt(step)).buffer)).digest('hex');
   }
 
   /** The sum of all squares, in float64 over chunks of the flat array (src/model/layout.ts), gaps included. */
   #squares(gradients: Tensors): number {
-    const layout = new ParameterLayout(this.config);
+    const layout = this.#layout;
     let sum = 0;
     for (const [slab, size] of layout.slabSizes.entries()) {
       const flat = new Float32Array(size);
@@ -125,7 +158,7 @@ export class ReferenceTraining {
 
   #add(name: string, gradient: Float32Array): void {
     const sums = this.#sums.get(name) as BigInt64Array;
-    for (const [i, value] of gradient.entries()) sums[i] += toFixedPoint(value);
+    for (const [i, value] of gradient.entries()) sums[i] += this.#rounding.toInteger(name, i, value, this.#slot);
   }
 
   /** The factors of a dropout site for a micro-batch, `places` values a sequence. */
@@ -172,6 +205,7 @@ export class ReferenceTraining {
   #microBatch(batch: MicroBatch, step: number, scale: number): Float32Array {
     const { width: C, context: T, heads, layers, vocabSize: V, tie } = this.config;
     const { tokens, targets } = batch;
+    this.#slot = batch.firstSlot;
     const shape = { batch: tokens.length / T, context: T, heads, headSize: C / heads };
     const factors = (site: number, places = T * C) => this.#factors(batch, step, site, places);
     const norm = (name: string, x: Float32Array) => {
