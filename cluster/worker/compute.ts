@@ -3,7 +3,7 @@ import type { StepReport } from '../../src/model/sums.js';
 import { packLoss } from '../exchange/blocks.js';
 import { type ContributionHeader, encodeFrame, HEADER_BYTES, sealFrame } from '../protocol/frame.js';
 import type { MicroBatchData, Welcome } from '../protocol/protocol.js';
-import { unpackTokens } from '../protocol/tokens.js';
+import { unpackWindows } from '../protocol/tokens.js';
 import type { WorkerConnection } from '../transport/connection.js';
 import type { WorkerOptions } from './options.js';
 import { Upload } from './upload.js';
@@ -75,7 +75,7 @@ export async function computeStep(context: ComputeContext, work: Work): Promise<
       const next = take(context, work);
       if (next.length === 0) break;
       state.progress(work, done);
-      const batches = next.map((data) => unpackMicroBatch(context, data));
+      const batches = unpackMicroBatches(context, work, next);
       if (scaleExponent !== undefined) {
         report = await engine.gradientByScale(batches[0], stepContext, scaleExponent, scaled);
         halvings += scaleExponent - scaled[scaled.length - 1].exponent;
@@ -133,7 +133,7 @@ export async function computeLosses(context: ComputeContext, work: Work): Promis
     for (let next = take(context, work); next.length > 0; next = take(context, work)) {
       if (work.revoked) return;
       state.progress(work, done);
-      const report = await engine.losses(next.map((data) => unpackMicroBatch(context, data)));
+      const report = await engine.losses(unpackMicroBatches(context, work, next));
       sum += report.lossFixed;
       finite &&= report.nonFinite.length === 0;
       done += next.length;
@@ -149,11 +149,13 @@ function take({ engine: { gpt } }: ComputeContext, work: Work): readonly MicroBa
   return work.take(gpt.stack, gpt.shape.batch);
 }
 
-function unpackMicroBatch({ engine: { gpt }, welcome }: ComputeContext, data: MicroBatchData): MicroBatch {
-  const { vocabSize } = welcome.model;
-  return {
-    tokens: unpackTokens(data.tokens, vocabSize, gpt.rows),
-    targets: unpackTokens(data.targets, vocabSize, gpt.rows, true),
-    firstSlot: data.slot,
-  };
+/** The micro-batches of an assignment; only an evaluation's may be padded. */
+function unpackMicroBatches(
+  { welcome: { model, shape } }: ComputeContext,
+  { dealt }: Work,
+  some: readonly MicroBatchData[],
+): MicroBatch[] {
+  const windows = { vocabSize: model.vocabSize, context: shape.context };
+  const padded = dealt.kind === 'evaluate';
+  return some.map(({ ids, slot }) => ({ ...unpackWindows(ids, windows, shape.batch, padded), firstSlot: slot }));
 }

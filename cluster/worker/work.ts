@@ -32,11 +32,7 @@ export class Work {
   constructor({ microBatches, ...dealt }: DealtWork) {
     this.dealt = dealt;
     // Copied: the ids are views of a message, which would stay in memory otherwise.
-    this.#microBatches = microBatches.map((one) => ({
-      ...one,
-      tokens: one.tokens.slice(),
-      targets: one.targets.slice(),
-    }));
+    this.#microBatches = microBatches.map((one) => ({ ...one, ids: one.ids.slice() }));
   }
 
   /** The version of the weights that it is computed with. */

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { weightsChecksum } from '../../cluster/exchange/checksum.js';
 import { decodeFrame, encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
 import type { MicroBatchData, WorkerMessage } from '../../cluster/protocol/protocol.js';
-import { packTokens } from '../../cluster/protocol/tokens.js';
+import { packWindows } from '../../cluster/protocol/tokens.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { EngineCache } from '../../cluster/worker/engine-cache.js';
@@ -120,8 +120,9 @@ class WorkerHarness {
     slotOf: (microBatch: number) => number = (microBatch) => microBatch,
   ): void {
     const microBatches: MicroBatchData[] = Array.from({ length: count }, (_, microBatch) => {
-      const tokens = packTokens(new Uint32Array(MODEL.context).fill(tokenOf(microBatch)), MODEL.vocabSize);
-      return { microBatch, slot: slotOf(microBatch), tokens, targets: tokens };
+      const tokens = new Uint32Array(MODEL.context).fill(tokenOf(microBatch));
+      const ids = packWindows({ tokens, targets: tokens, firstSlot: 0 }, MODEL);
+      return { microBatch, slot: slotOf(microBatch), ids };
     });
     this.connection.onControl.assign({ type: 'assign', assignment: 1, step: 1, microBatches, buckets });
   }
