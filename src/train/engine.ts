@@ -18,6 +18,8 @@ export interface StepOutcome {
   /** Mean token loss of the global batch in nats, before the update. */
   readonly loss: number;
   readonly gradNorm: number;
+  /** Low wire only: the expected squared error of rounding the gradient, over its squared norm. */
+  readonly noise?: number;
 }
 
 export interface EngineOptions {
