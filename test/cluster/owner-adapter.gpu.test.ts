@@ -45,7 +45,7 @@ const cluster = (more: Partial<ClusterOptions> = {}) => startCluster(gpu, option
 
 const BATCHES: MicroBatch[] = Array.from({ length: MICRO_BATCHES }, (_, i) => ({
   tokens: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * t) % MODEL.vocabSize),
-  targets: Uint32Array.from({ length: SHAPE.context }, (_, t) => (5 * i + t) % MODEL.vocabSize),
+  targets: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * (t + 1)) % MODEL.vocabSize),
   firstSlot: i,
 }));
 

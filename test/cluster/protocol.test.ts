@@ -22,7 +22,6 @@ import {
   WORKER_MESSAGES,
   type WorkerMessage,
 } from '../../cluster/protocol/protocol.js';
-import { packTokens, unpackTokens } from '../../cluster/protocol/tokens.js';
 import { microBatchSet, setOf } from '../../cluster/round/sets.js';
 import {
   COORDINATOR_TRANSPORT,
@@ -33,7 +32,6 @@ import {
   WORKER_TRANSPORT,
 } from '../../cluster/transport/messages.js';
 import { LantrainError } from '../../src/errors.js';
-import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { contribution } from './transport-helpers.js';
 
@@ -212,11 +210,11 @@ test('control messages come out as they went in', () => {
     type: 'assign' as const,
     assignment: 1,
     step: 2,
-    microBatches: [{ microBatch: 3, slot: 6, tokens: Uint8Array.of(1, 2), targets: Uint8Array.of(3, 4) }],
+    microBatches: [{ microBatch: 3, slot: 6, ids: Uint8Array.of(1, 2, 3, 4) }],
   };
   const decoded = decodeCoordinatorMessage(encodeMessage(assign));
   expect(decoded).toMatchObject({ type: 'assign', assignment: 1, step: 2 });
-  if (decoded.type === 'assign') expect([...decoded.microBatches[0].tokens]).toEqual([1, 2]);
+  if (decoded.type === 'assign') expect([...decoded.microBatches[0].ids]).toEqual([1, 2, 3, 4]);
 });
 
 test('a welcome names the wire in the shape; without a name it is exact, and no other name is taken', () => {
@@ -312,18 +310,4 @@ test.each([
   ['nothing', []],
 ])('%s is refused before anything is allocated for it', (_, bytes) => {
   expect(() => checkMessagePack(Uint8Array.from(bytes))).toThrow(malformed);
-});
-
-test('tokens come out as they went in, whatever the vocabulary', () => {
-  fc.assert(
-    fc.property(fc.constantFrom(256, 50257, 65535, 65536, 200_000), fc.array(fc.nat(255)), (vocabSize, list) => {
-      const ids = Uint32Array.from([...list, vocabSize - 1]);
-      expect(unpackTokens(packTokens(ids, vocabSize), vocabSize, ids.length)).toEqual(ids);
-      const targets = Uint32Array.from([IGNORED_TARGET, ...ids]);
-      const packed = packTokens(targets, vocabSize);
-      expect(unpackTokens(packed, vocabSize, targets.length, true)).toEqual(targets);
-      expect(() => unpackTokens(packed, vocabSize, targets.length)).toThrow(malformed);
-      expect(() => unpackTokens(packed, vocabSize, targets.length + 1, true)).toThrow(malformed);
-    }),
-  );
 });

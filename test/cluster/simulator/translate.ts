@@ -25,7 +25,7 @@ export function frameOf({ bucket, version, form, value, after }: Extract<ToWorke
 }
 
 export function dealtOf({ assignment, kind, step, ...dealt }: Extract<ToWorker, { type: 'assign' }>): DealtWork {
-  const data = (microBatch: number) => ({ microBatch, slot: microBatch, tokens: NO_IDS, targets: NO_IDS });
+  const data = (microBatch: number) => ({ microBatch, slot: microBatch, ids: NO_IDS });
   const microBatches = sets.idsOf(dealt.microBatches).map(data);
   return { assignment, kind, step, microBatches, buckets: sets.idsOf(dealt.buckets) };
 }

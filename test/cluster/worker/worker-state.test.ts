@@ -38,8 +38,7 @@ const deal = (assignment: number, step: number, count = 3) => ({
   microBatches: Array.from({ length: count }, (_, microBatch) => ({
     microBatch,
     slot: microBatch,
-    tokens: new Uint8Array(2),
-    targets: new Uint8Array(2),
+    ids: new Uint8Array(4),
   })),
 });
 
