@@ -1,11 +1,12 @@
 import type { KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import { alignValues, slice, type View } from '../../src/gpu/view.js';
-import { portably } from '../../src/model/arithmetic.js';
 import { type GridArena, gridWords } from '../../src/model/grid.js';
 import { ParameterArena } from '../../src/model/layout.js';
 import type { FlatRange, TrainingState } from '../../src/train/optimizer.js';
-import { BlockPacker, largest, type Packing, UpdatePacker } from './packing.js';
+import { advanceDispatch, UpdatePacker } from './low-packing.js';
+import type { Packing } from './packed-reader.js';
+import { BlockPacker, largest } from './packing.js';
 
 /** The weights after a step while it is not certain yet that the step completes: the weights themselves must not change. */
 export interface NextWeights {
@@ -89,7 +90,7 @@ export class LowNextWeights implements NextWeights {
   /** `unit`: the uniform of the power of two that moves count. */
   static async build(
     kernels: KernelCache,
-    { layout, weights, portable }: TrainingState,
+    { weights, portable }: TrainingState,
     grid: GridArena,
     ranges: readonly FlatRange[],
     unit: View,
@@ -102,9 +103,9 @@ export class LowNextWeights implements NextWeights {
       const bytes = gridWords(size);
       const output = await kernels.gpu.buffer(`moves.${i}`, alignValues(bytes) + size / 8);
       const [nextGrid, moves] = [slice(output, 0, bytes), slice(output, alignValues(bytes), size / 8)];
-      const dispatch = advanceDispatch(own, moves, unit);
-      advance.add(portable ? portably(dispatch) : dispatch);
-      const packing = await packer.prepare({ weights: own, moves, grid: nextGrid, unit });
+      const moved = { s: own, moves, unit };
+      advance.add(advanceDispatch(moved, portable));
+      const packing = await packer.prepare(moves, nextGrid, own, unit);
       buckets.push({ weights: own, grid: grid.range(slab, offset, size), nextGrid, output, packing });
     }
     await advance.prepare(kernels);

@@ -3,6 +3,7 @@ import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import { Gpt, type MicroBatch, type StepContext } from '../../src/model/gpt.js';
+import { GridArena } from '../../src/model/grid.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import type { Plan } from '../../src/model/plan.js';
 import type { BatchShape } from '../../src/model/shape.js';
@@ -52,15 +53,18 @@ export class GradientEngine {
     readonly segments: ReadonlyMap<DispatchList, readonly GradientSegment[]>,
   ) {}
 
-  /** Builds an engine on existing weights, which it does not write. Throws LT_GPU_MEMORY. */
+  /**
+   * Builds an engine on existing weights, which it does not write, and in the low wire on their `grid`. Throws LT_GPU_MEMORY.
+   */
   static async over(
     kernels: KernelCache,
     weights: ParameterArena,
     { shape, plan }: WorkerShape,
     onProgress?: (done: number, total: number) => void,
+    grid?: GridArena,
   ): Promise<GradientEngine> {
     const { gpu } = kernels;
-    const sums = await ExactSums.allocate(gpu, weights.layout);
+    const sums = await ExactSums.allocate(gpu, weights.layout, grid);
     const gpt = await Gpt.build(kernels, shape, plan, weights, sums);
     const packer = await SumPacker.build(kernels, sums);
     const sizes = [...new Set([1, gpt.stack])];
@@ -200,9 +204,12 @@ export class WorkerEngine extends GradientEngine {
     onProgress?: (done: number, total: number) => void,
   ): Promise<WorkerEngine> {
     const kernels = new KernelCache(gpu, shaders);
-    const weights = await ParameterArena.allocate(gpu, new ParameterLayout(shape.model, shape.plan), 'weights');
-    const made = await GradientEngine.over(kernels, weights, shape, onProgress);
-    const follower = await WeightFollower.build(kernels, weights);
+    const layout = new ParameterLayout(shape.model, shape.plan);
+    const weights = await ParameterArena.allocate(gpu, layout, 'weights');
+    const grid = shape.shape.wire === 'low' ? await GridArena.allocate(gpu, layout) : undefined;
+    const made = await GradientEngine.over(kernels, weights, shape, onProgress, grid);
+    const portable = shape.shape.precision === 'portable';
+    const follower = await WeightFollower.build(kernels, weights, grid && { grid, portable });
     return new WorkerEngine(made, follower, await WeightChecks.build(kernels, weights));
   }
 }
