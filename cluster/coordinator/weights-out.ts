@@ -68,7 +68,7 @@ export class WeightsOut {
   async pack(bucket: number, step: number): Promise<void> {
     const message = await this.owner.pack(bucket, HEADER_BYTES);
     const [a, b] = new Uint32Array(message.buffer, HEADER_BYTES + 8, 2);
-    this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, weights: { a, b } });
+    this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, weights: { a, b }, exponent: 0 });
     this.#differences[bucket] = { version: step, message };
   }
 
@@ -89,7 +89,7 @@ export class WeightsOut {
     await this.inOrder(async () => {
       message = await this.owner.readWeights(bucket, HEADER_BYTES);
       const weights = weightsChecksum(new Uint32Array(message.buffer, HEADER_BYTES));
-      this.#seal(message, { kind: 'weights-whole', step: this.version, base: 0, bucket, weights });
+      this.#seal(message, { kind: 'weights-whole', step: this.version, base: 0, bucket, weights, exponent: 0 });
     });
     return this.driver.hasFailed ? undefined : message;
   }

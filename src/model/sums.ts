@@ -1,6 +1,7 @@
 import type { Gpu } from '../gpu/device.js';
 import { Readback } from '../gpu/readback.js';
 import { slice, type View } from '../gpu/view.js';
+import type { GridArena } from './grid.js';
 import { ParameterArena, type ParameterLayout } from './layout.js';
 
 /** Status words are this many values apart, so that each can be bound. */
@@ -30,18 +31,20 @@ export class ExactSums {
     readonly report: View,
     private readonly readback: Readback,
     readonly normChunks: number,
+    readonly grid: GridArena | undefined,
   ) {
     this.#index = new Map(low.layout.parameters.map((p, i) => [p.name, i]));
   }
 
-  static async allocate(gpu: Gpu, layout: ParameterLayout): Promise<ExactSums> {
+  /** `grid`: the grid of the low wire; sums are in its units, not in steps of 2^-40. */
+  static async allocate(gpu: Gpu, layout: ParameterLayout, grid?: GridArena): Promise<ExactSums> {
     const low = await ParameterArena.allocate(gpu, layout, 'sumLow');
     const high = await ParameterArena.allocate(gpu, layout, 'sumHigh');
     const normChunks = layout.slabSizes.reduce((n, size) => n + normChunksOf(size), 0);
     const values = STATUS_STRIDE * (layout.parameters.length + 2) + normViewValues(layout);
     const report = await gpu.buffer('report', values);
     const readback = await Readback.create(gpu, 'staged report', report.size, REPORTS_IN_FLIGHT);
-    return new ExactSums(low, high, report, readback, normChunks);
+    return new ExactSums(low, high, report, readback, normChunks, grid);
   }
 
   /** Frees all buffers. No read may be pending. */
