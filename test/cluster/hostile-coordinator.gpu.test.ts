@@ -151,8 +151,9 @@ function assign(assignment: number, more: Partial<Assign> = {}): Assign {
 
 function frame(step: number, bucket = 0, kind: 'whole' | 'difference' = 'difference', bytes = 64): Frame {
   const base = kind === 'whole' ? 0 : step - 1;
+  const address = { incarnation: 1, assignment: 0, step, base, bucket };
   return {
-    header: { kind: `weights-${kind}`, incarnation: 1, assignment: 0, step, base, bucket, weights: { a: 0, b: 0 } },
+    header: { kind: `weights-${kind}`, ...address, weights: { a: 0, b: 0 }, exponent: 0 },
     payload: new Uint8Array(bytes),
     payloadChecksum: { a: 0, b: 0 },
     bytes: bytes + 168,

@@ -8,6 +8,7 @@ import {
   HEADER_BYTES,
   isFrame,
   payloadIntact,
+  type WeightsHeader,
 } from '../../cluster/protocol/frame.js';
 import { checkMessagePack } from '../../cluster/protocol/message-pack.js';
 import {
@@ -41,6 +42,11 @@ const CONTEXT: FrameContext = {
   microBatches: 16,
   kinds: ['contribution', 'weights-whole', 'weights-difference'],
 };
+
+function weights(kind: WeightsHeader['kind'], fields: Partial<WeightsHeader>): WeightsHeader {
+  const address = { incarnation: 1, assignment: 0, step: 4, base: 3, bucket: 0 };
+  return { kind, ...address, weights: { a: 0, b: 0 }, exponent: 0, ...fields };
+}
 
 const malformed = expect.objectContaining({ code: 'LT_CLUSTER_MALFORMED' });
 
@@ -98,6 +104,7 @@ test('frames come out as they went in, without a copy of an aligned payload', ()
       bucket: fc.nat(9),
       base: fc.nat(7),
       weights: fc.record({ a: fc.nat(), b: fc.nat() }),
+      exponent: fc.integer({ min: -60, max: 40 }),
     }),
   );
   fc.assert(
@@ -144,19 +151,10 @@ test.each([
   ['a micro-batch past the last', contribution({ microBatches: microBatchSet([16]) }), /micro-batch 16 of 16/],
   ['no micro-batch', contribution({ microBatches: microBatchSet([]) }), /without micro-batches/],
   ['step 0', contribution({ step: 0 }), /count from 1/],
-  [
-    'a difference from later weights',
-    {
-      kind: 'weights-difference' as const,
-      incarnation: 1,
-      assignment: 0,
-      step: 4,
-      base: 4,
-      bucket: 0,
-      weights: { a: 0, b: 0 },
-    },
-    /cannot be told/,
-  ],
+  ['a difference from later weights', weights('weights-difference', { base: 4 }), /cannot be told/],
+  ['differences of too small a unit', weights('weights-difference', { exponent: -61 }), /exponent -61/],
+  ['differences of too large a unit', weights('weights-difference', { exponent: 41 }), /exponent 41/],
+  ['whole weights in units', weights('weights-whole', { base: 0, exponent: -1 }), /exponent -1/],
 ])('a frame with %s is impossible', (_, header, why) => {
   const message = encodeFrame(header, new Uint8Array(4));
   expect(() => decodeFrame(message, CONTEXT)).toThrow(malformed);

@@ -8,7 +8,7 @@ import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import type { WorkerEngine } from '../../cluster/worker/worker-engine.js';
-import { generatedValues } from '../../src/check/portable-check.js';
+import { generatedValues } from '../../src/check/generated.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan } from '../../src/model/plan.js';
@@ -96,7 +96,15 @@ class WorkerHarness {
     this.layout.buckets().forEach(({ size }, bucket) => {
       const values = new Float32Array(size).fill(weight);
       const weights = weightsChecksum(new Uint32Array(values.buffer));
-      const header = { kind: 'weights-whole', incarnation: 1, assignment: 0, step: 0, base: 0, bucket } as const;
+      const header = {
+        kind: 'weights-whole',
+        incarnation: 1,
+        assignment: 0,
+        step: 0,
+        base: 0,
+        bucket,
+        exponent: 0,
+      } as const;
       const message = encodeFrame({ ...header, weights }, new Uint8Array(values.buffer));
       const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: this.count };
       void this.connection.onFrame(decodeFrame(message, { ...context, kinds: ['weights-whole'] }));

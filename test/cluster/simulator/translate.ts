@@ -19,7 +19,15 @@ export function frameOf({ bucket, version, form, value, after }: Extract<ToWorke
   const payload = new Uint8Array(4);
   new DataView(payload.buffer).setInt32(0, value);
   const base = form === 'whole' ? 0 : version - 1;
-  const header = { incarnation: 1, assignment: 0, bucket, step: version, base, weights: checksumOf(after) };
+  const header = {
+    incarnation: 1,
+    assignment: 0,
+    bucket,
+    step: version,
+    base,
+    weights: checksumOf(after),
+    exponent: 0,
+  };
   const bytes = HEADER_BYTES + payload.length;
   return { header: { kind: `weights-${form}`, ...header }, payload, payloadChecksum: checksumOf(value), bytes };
 }

@@ -24,7 +24,7 @@ const SUM = { a: 7, b: 9 };
 function frame(step: number, bucket: number, kind: 'whole' | 'difference'): Frame {
   const base = kind === 'whole' ? 0 : step - 1;
   return {
-    header: { kind: `weights-${kind}`, incarnation: 1, assignment: 0, step, base, bucket, weights: SUM },
+    header: { kind: `weights-${kind}`, incarnation: 1, assignment: 0, step, base, bucket, weights: SUM, exponent: 0 },
     payload: new Uint8Array(64),
     payloadChecksum: SUM,
     bytes: 64,
