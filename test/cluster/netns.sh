@@ -129,7 +129,7 @@ wait "${PIDS[0]}" || { cat "$WORK/coordinator" "$WORK/worker" >&2; exit 1; }
 wait "${PIDS[1]}" || { cat "$WORK/worker" >&2; exit 1; }
 timeout 900 node "$MAIN" train "${SHAPE[@]}" "${TRAINING[@]}" --out "$WORK/alone" > "$WORK/train" 2>&1 ||
   { cat "$WORK/train" >&2; exit 1; }
-digest() { sed -n 's/^digest \([0-9a-f]*\).*/\1/p' "$1"; }
+digest() { sed -n 's/^digest  *\([0-9a-f]*\).*/\1/p' "$1"; }
 OVER=$(digest "$WORK/coordinator") ALONE=$(digest "$WORK/train")
 [ -n "$OVER" ] && [ "$OVER" = "$ALONE" ] || { echo "netns: digest $OVER over the link, $ALONE alone" >&2; exit 1; }
 echo "digest   $OVER, over the link and by train alone"
