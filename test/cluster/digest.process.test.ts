@@ -53,12 +53,35 @@ describe('the digest and the losses of a coordinator and its workers', () => {
     expect(partOf(run, 'w1')).toBeLessThan(partOf(run, 'w0'));
   });
 
-  slowTest(
-    'several buckets give the digest and losses of one process: vocabulary of GPT-2, clipping, cosine schedule',
-    async () => {
+  test('the low wire: stacks of one and of eight, a resumed run, unequal shares and a killed worker end alike', async () => {
+    const options = [...BASE, '--wire', 'low', '--no-tie', '--dropout', '0.1', '--clip', '0.5'];
+    const [run] = await holds('low', options, [0, 60]);
+    for (const stack of ['1', '8'])
+      expect((await alone(`low-stack-${stack}`, [...options, '--stack', stack])).digest()).toBe(run.digest());
+    await alone('low-resumed', [...options, '--steps', '4']);
+    const resumed = new Lantrain(['train', '--resume', 'low-resumed', '--steps', '9', '--json'], folder.path);
+    expect(await resumed.ended, resumed.text).toBe(0);
+    expect(resumed.digest()).toBe(run.digest());
+    const workers: Lantrain[] = [];
+    const { coordinator, url } = await startCoordinator([...options, '--out', 'low-killed'], folder.path, (event) => {
+      if (event.event === 'step' && event.step === 3) workers[0].signal('SIGKILL');
+    });
+    for (const name of ['killed', 'lives']) workers.push(startWorker(url, name, folder.path, '--drag', '40'));
+    expect(await coordinator.ended, coordinator.text).toBe(0);
+    expect(coordinator.events).toContainEqual(expect.objectContaining({ event: 'leave', worker: 'killed' }));
+    expect(coordinator.digest()).toBe(run.digest());
+  });
+
+  slowTest('the low wire: one, two and three workers end as one process: tied head, no clipping', async () => {
+    await holds('low-tied', [...BASE, '--wire', 'low', '--tie', '--dropout', '0.1'], [0], [0, 0], [0, 0, 0]);
+  });
+
+  slowTest.each(['exact', 'low'])(
+    'several buckets give the digest and losses of one process: vocabulary of GPT-2, clipping, cosine schedule, wire %s',
+    async (wire) => {
       const schedule = ['--schedule', 'cosine', '--warmup', '2', '--clip', '1'];
       const text = ['--tokenizer', 'gpt2', '--no-tie', '--val-ratio', '0.3', '--batch', '4', '--steps', '4'];
-      await holds('buckets', [...BASE, ...schedule, ...text], [0, 0]);
+      await holds(`buckets-${wire}`, [...BASE, ...schedule, ...text, '--wire', wire], [0, 0]);
     },
   );
 });

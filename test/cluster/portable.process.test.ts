@@ -40,6 +40,12 @@ const ODD = [
 ];
 const ODD_DIGEST = '6c5fad369b364bd0fcc3405fa210cd409d6d73d0a13dd5e82171aa96a7fe37d8';
 
+const EXACT = ['--wire', 'exact'];
+/** The same in the low wire. */
+const LOW = ['--wire', 'low'];
+const TINY_LOW_DIGEST = 'TINYLOW';
+const ODD_LOW_DIGEST = 'ODDLOW';
+
 async function alone(name: string, options: readonly string[], environment?: Readonly<Record<string, string>>) {
   const run = new Lantrain(['train', ...options, '--out', name, '--json'], folder.path, undefined, environment);
   expect(await run.ended, run.text).toBe(0);
@@ -69,21 +75,29 @@ async function mixed(name: string, options: readonly string[], environment?: Rea
 }
 
 test('ten steps of the preset tiny end with the digest that every adapter gives', async () => {
-  expect((await alone('tiny', TINY)).digest()).toBe(TINY_DIGEST);
+  expect((await alone('tiny', [...TINY, ...EXACT])).digest()).toBe(TINY_DIGEST);
+  expect((await alone('tiny-low', [...TINY, ...LOW])).digest()).toBe(TINY_LOW_DIGEST);
 });
 
 describe.skipIf(swiftShaderIcd() === undefined)(`drivers that share no code ${NEEDS_SWIFTSHADER}`, () => {
   test('workers of two drivers, one of which is killed, end with the digest and losses of one process', async () => {
-    const single = await alone('odd', ODD);
-    expect(single.digest()).toBe(ODD_DIGEST);
-    const run = await mixed('odd-mixed', ODD);
-    expect(run.digest()).toBe(ODD_DIGEST);
+    const single = await alone('odd-low', [...ODD, ...LOW]);
+    expect(single.digest()).toBe(ODD_LOW_DIGEST);
+    const run = await mixed('odd-low-mixed', [...ODD, ...LOW]);
+    expect(run.digest()).toBe(ODD_LOW_DIGEST);
     expect(lossesOf(run.events)).toEqual(lossesOf(single.events));
   });
 
+  slowTest('so they do in the exact wire', async () => {
+    expect((await alone('odd', [...ODD, ...EXACT])).digest()).toBe(ODD_DIGEST);
+    expect((await mixed('odd-mixed', [...ODD, ...EXACT])).digest()).toBe(ODD_DIGEST);
+  });
+
   slowTest('a coordinator on the other driver ends with the same digest, and so does one process on it', async () => {
-    expect((await mixed('odd-swift', ODD, SWIFT)).digest()).toBe(ODD_DIGEST);
-    expect((await alone('odd-alone', ODD, SWIFT)).digest()).toBe(ODD_DIGEST);
-    expect((await alone('tiny-swift', TINY, SWIFT)).digest()).toBe(TINY_DIGEST);
+    expect((await mixed('odd-swift', [...ODD, ...EXACT], SWIFT)).digest()).toBe(ODD_DIGEST);
+    expect((await mixed('odd-low-swift', [...ODD, ...LOW], SWIFT)).digest()).toBe(ODD_LOW_DIGEST);
+    expect((await alone('odd-low-alone', [...ODD, ...LOW], SWIFT)).digest()).toBe(ODD_LOW_DIGEST);
+    expect((await alone('tiny-swift', [...TINY, ...EXACT], SWIFT)).digest()).toBe(TINY_DIGEST);
+    expect((await alone('tiny-low-swift', [...TINY, ...LOW], SWIFT)).digest()).toBe(TINY_LOW_DIGEST);
   });
 });

@@ -2,6 +2,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { WIRES } from '../../src/model/wire.js';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../browser.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { slowTest } from '../slow.js';
@@ -132,14 +133,17 @@ describe.skipIf(chromiumPath() === undefined)(`a browser's tabs ${NEEDS_CHROMIUM
     return { coordinator, tab };
   }
 
-  slowTest('a tab trains along with a worker of another driver, to the digest of one process', async () => {
-    const { coordinator } = await beside('beside', []);
-    expect(coordinator.events.filter((e) => e.event === 'mixed')).toEqual([]);
-    const options = [...OPTIONS, '--batch', '32', '--steps', '3', '--out', 'beside-alone', '--json'];
-    const single = new Lantrain(['train', ...options], folder.path);
-    expect(await single.ended, single.text).toBe(0);
-    expect(coordinator.digest()).toBe(single.digest());
-  });
+  slowTest.each(WIRES)(
+    'a tab trains along with a worker of another driver, to the digest of one process, wire %s',
+    async (wire) => {
+      const { coordinator } = await beside(`beside-${wire}`, ['--wire', wire]);
+      expect(coordinator.events.filter((e) => e.event === 'mixed')).toEqual([]);
+      const options = [...OPTIONS, '--batch', '32', '--steps', '3', '--wire', wire];
+      const single = new Lantrain(['train', ...options, '--out', `alone-${wire}`, '--json'], folder.path);
+      expect(await single.ended, single.text).toBe(0);
+      expect(coordinator.digest()).toBe(single.digest());
+    },
+  );
 
   slowTest('in float32 a tab trains along with a worker of another driver, and the run is marked mixed', async () => {
     const { coordinator, tab } = await beside('mixed', ['--precision', 'f32']);
