@@ -40,7 +40,7 @@ import { mostWords } from './exchange/blocks.js';
 import { ClusterNews } from './news.js';
 import { refusalsOf, secretsOf, siteFolder, watchEvent, watchersOf } from './page.js';
 import { END_REASONS, PROBE_NONCE_BYTES } from './protocol/protocol.js';
-import { MAX_TOKEN_BYTES, tokenBytes } from './protocol/tokens.js';
+import { MAX_TOKEN_BYTES, windowBytes } from './protocol/tokens.js';
 import type { Refusals } from './refusals.js';
 import { Throughput } from './throughput.js';
 import { advertise } from './transport/discovery.js';
@@ -266,15 +266,15 @@ export class ClusterBackend implements RunBackend {
 }
 
 /**
- * Throws LT_USAGE_BATCH if the ids and targets of a whole step do not fit into one message: one worker may be dealt all
+ * Throws LT_USAGE_BATCH if the windows of a whole step do not fit into one message: one worker may be dealt all
  * of them.
  */
 function checkMessages({ model, options }: RunConfig): void {
-  const bytes = tokenBytes(model.vocabSize, options.batch * model.context);
-  if (bytes > MAX_TOKEN_BYTES)
+  const most = Math.floor(MAX_TOKEN_BYTES / windowBytes(model));
+  if (options.batch > most)
     throw new LantrainError(
       'LT_USAGE_BATCH',
-      `a cluster's step has at most ${Math.floor((MAX_TOKEN_BYTES * options.batch) / bytes)} sequences of ${model.context} tokens; lower --batch`,
+      `a cluster's step has at most ${most} sequences of ${model.context} tokens; lower --batch`,
     );
 }
 

@@ -39,12 +39,12 @@ override CLEAR: bool = true;
 @group(0) @binding(2) var<storage, read_write> v: array<vec4f>;
 @group(0) @binding(6) var<uniform> step: Step;
 
-// Updates four values; returns their gradient before clipScale.
-fn updateAt(i: u32, chunk: Chunk) -> vec4f {
-  let gradient = gradientAt(i);
+// Updates four values of a block; returns their gradient before clipScale.
+fn updateAt(i: u32, unit: f32, decays: bool) -> vec4f {
+  let gradient = gradientAt(i, unit);
   if (CLEAR) { clearSums(i); }
   let g = settle4(step.clipScale * gradient);
-  let w = settle4(weightsAt(i) * select(1.0, step.decayFactor, decaysAt(i, chunk)));
+  let w = settle4(weightsAt(i) * select(1.0, step.decayFactor, decays));
   let before = m[i];
   let nextM = settle4(before + settle4(keep4(g - before) * step.oneMinusBeta1));
   let nextV = settle4(settle4(v[i] * step.beta2) + settle4(settle4(g * g) * step.oneMinusBeta2));
@@ -60,17 +60,21 @@ fn updateAt(i: u32, chunk: Chunk) -> vec4f {
 fn update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let begin = group.x * CHUNK_VECTORS;
   let end = min(arrayLength(&weights), begin + CHUNK_VECTORS);
-  let chunk = chunkOf(group.x);
   var own = vec4f();
   if (CHUNK_THREADS == CHUNK_LANES) {
-    for (var i = begin + thread; i < end; i += CHUNK_LANES) {
-      let gradient = updateAt(i, chunk);
-      own = keep4(own + settle4(gradient * gradient));
+    for (var first = begin; first < end; first += BLOCK_VECTORS) {
+      let unit = unitAt(first / BLOCK_VECTORS);
+      let decays = decaysAt(first / BLOCK_VECTORS);
+      for (var i = first + thread; i < first + BLOCK_VECTORS; i += CHUNK_LANES) {
+        let gradient = updateAt(i, unit, decays);
+        own = keep4(own + settle4(gradient * gradient));
+      }
     }
   } else {
     for (var at = begin; at < begin + CHUNK_VECTORS; at += STAGE_VECTORS) {
       for (var i = thread; i < STAGE_VECTORS; i += CHUNK_THREADS) {
-        if (at + i < end) { stage[i] = updateAt(at + i, chunk); } else { stage[i] = vec4f(); }
+        let block = (at + i) / BLOCK_VECTORS;
+        if (at + i < end) { stage[i] = updateAt(at + i, unitAt(block), decaysAt(block)); } else { stage[i] = vec4f(); }
       }
       own = addStage(own, thread);
     }

@@ -12,14 +12,17 @@ fn chunkSquares(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
   let end = min(vectors(), begin + CHUNK_VECTORS);
   var own = vec4f();
   if (CHUNK_THREADS == CHUNK_LANES) {
-    for (var i = begin + thread; i < end; i += CHUNK_LANES) {
-      let g = gradientAt(i);
-      own = keep4(own + settle4(g * g));
+    for (var first = begin; first < end; first += BLOCK_VECTORS) {
+      let unit = unitAt(first / BLOCK_VECTORS);
+      for (var i = first + thread; i < first + BLOCK_VECTORS; i += CHUNK_LANES) {
+        let g = gradientAt(i, unit);
+        own = keep4(own + settle4(g * g));
+      }
     }
   } else {
     for (var at = begin; at < begin + CHUNK_VECTORS; at += STAGE_VECTORS) {
       for (var i = thread; i < STAGE_VECTORS; i += CHUNK_THREADS) {
-        if (at + i < end) { stage[i] = gradientAt(at + i); } else { stage[i] = vec4f(); }
+        if (at + i < end) { stage[i] = gradientAt(at + i, unitAt((at + i) / BLOCK_VECTORS)); } else { stage[i] = vec4f(); }
       }
       own = addStage(own, thread);
     }

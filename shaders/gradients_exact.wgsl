@@ -6,7 +6,9 @@
 @group(0) @binding(4) var<storage, read_write> high: array<vec4u>;
 @group(0) @binding(7) var<storage, read_write> squares: array<f32>;
 
-fn gradientAt(i: u32) -> vec4f { return fromFixedPoint(low[i], high[i]); }
+fn unitAt(_block: u32) -> f32 { return 1.0; }
+
+fn gradientAt(i: u32, _unit: f32) -> vec4f { return fromFixedPoint(low[i], high[i]); }
 
 fn clearSums(i: u32) {
   low[i] = vec4u();

@@ -13,13 +13,13 @@
 fn highAt(i: u32) -> vec4u { return high[i]; }  //! owner: fn highAt(i: u32) -> vec4u { return low[i + arrayLength(&low) / 2u]; }
 fn clearHigh(i: u32) { high[i] = vec4u(); }  //! owner: fn clearHigh(i: u32) { low[i + arrayLength(&low) / 2u] = vec4u(); }
 
-// The grid byte of the block that holds vec4 i.
-fn gridByteAt(i: u32) -> u32 { return byteIn(grid[i / 64u], i / 16u); }
+fn gridByteAt(block: u32) -> u32 { return byteIn(grid[block / 4u], block); }
+
+// The unit of a block's gradients, times the 2^40 that fromFixedPoint takes out.
+fn unitAt(block: u32) -> f32 { return powerOfTwo(gridExponent(gridByteAt(block)) + FIXED_POINT_EXPONENT); }
 
 // rule (b): products with powers of two
-fn gradientAt(i: u32) -> vec4f {
-  return fromFixedPoint(low[i], highAt(i)) * powerOfTwo(gridExponent(gridByteAt(i)) + FIXED_POINT_EXPONENT);
-}
+fn gradientAt(i: u32, unit: f32) -> vec4f { return fromFixedPoint(low[i], highAt(i)) * unit; }
 
 fn clearSums(i: u32) {
   low[i] = vec4u();

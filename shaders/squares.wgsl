@@ -8,6 +8,7 @@
 
 const CHUNK_VECTORS = 1024u;
 const CHUNK_LANES = 8u;
+const BLOCK_VECTORS = 16u;  // of 64 values, which share what is known of them
 const STAGE_VECTORS = 512u;  //! low: const STAGE_VECTORS = 256u;  // The update needs workgroup memory for itself.
 override CHUNK_THREADS: u32 = 8u;
 const_assert CHUNK_VECTORS % STAGE_VECTORS == 0u;

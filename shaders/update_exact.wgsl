@@ -4,18 +4,7 @@
 
 @group(0) @binding(5) var<storage, read> decayBits: array<u32>;
 
-// One bit for each of the chunk's 64 blocks: whether weight decay applies to it.
-struct Chunk { decaying: vec2u }
-
-// The bits are read before the loop, because a software adapter loads lane by lane.
-fn chunkOf(chunk: u32) -> Chunk {
-  return Chunk(vec2u(decayBits[2u * chunk], decayBits[2u * chunk + 1u]));
-}
-
-fn decaysAt(i: u32, chunk: Chunk) -> bool {
-  let block = i / 16u % 64u;
-  return ((select(chunk.decaying.x, chunk.decaying.y, block >= 32u) >> (block % 32u)) & 1u) == 1u;
-}
+fn decaysAt(block: u32) -> bool { return ((decayBits[block / 32u] >> (block % 32u)) & 1u) == 1u; }
 
 fn weightsAt(i: u32) -> vec4f { return weights[i]; }
 

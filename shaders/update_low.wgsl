@@ -21,11 +21,7 @@ var<workgroup> sums: array<u32, CHUNK_VECTORS>;
 var<workgroup> noises: array<f32, 16>;
 // owner  //! owner: var<workgroup> halves: array<u32, CHUNK_VECTORS>;
 
-struct Chunk { index: u32 }
-
-fn chunkOf(chunk: u32) -> Chunk { return Chunk(chunk); }
-
-fn decaysAt(i: u32, _chunk: Chunk) -> bool { return (gridByteAt(i) & 128u) != 0u; }
+fn decaysAt(block: u32) -> bool { return (gridByteAt(block) & 128u) != 0u; }
 
 fn weightsAt(i: u32) -> vec4f { return master[i]; }
 

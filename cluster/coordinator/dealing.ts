@@ -1,6 +1,6 @@
 import type { MicroBatch } from '../../src/model/gpt.js';
 import type { MicroBatchData } from '../protocol/protocol.js';
-import { packTokens } from '../protocol/tokens.js';
+import { packWindows } from '../protocol/tokens.js';
 import { OWNER, type RoundAction } from '../round/round.js';
 import { idsOf } from '../round/sets.js';
 import type { Contributor } from '../worker/worker-tally.js';
@@ -41,10 +41,10 @@ export class Dealing {
     const indices = idsOf(action.microBatches);
     member.doing = { kind, assignment, dealt: indices.length, done: 0, uploading: false };
     this.parts.credits.deal(assignment, worker, contributorOf(member), kind, performance.now());
-    const { vocabSize } = this;
+    const windows = { vocabSize: this.vocabSize, context: member.context };
     const microBatches: MicroBatchData[] = indices.map((microBatch) => {
-      const { tokens, targets, firstSlot: slot } = batches[microBatch];
-      return { microBatch, slot, tokens: packTokens(tokens, vocabSize), targets: packTokens(targets, vocabSize) };
+      const batch = batches[microBatch];
+      return { microBatch, slot: batch.firstSlot, ids: packWindows(batch, windows) };
     });
     const { connection } = member;
     if (kind === 'evaluate') {

@@ -96,7 +96,7 @@ export class ClusterEngine implements TrainingEngine {
       addLosses: (sum) => this.#evaluation.add(sum),
       time: this.times.sum,
     });
-    this.#own = new OwnerAdapter(kernels, owner.state.weights, options, this.#ownTaskHost());
+    this.#own = new OwnerAdapter(kernels, owner, options, this.#ownTaskHost());
     const buckets = owner.buckets.length + 1;
     const parts = {
       driver,
@@ -131,10 +131,14 @@ export class ClusterEngine implements TrainingEngine {
   static async create(gpu: Gpu, shaders: ShaderTexts, options: ClusterOptions): Promise<ClusterEngine> {
     const kernels = new KernelCache(gpu, shaders);
     const layout = new ParameterLayout(options.model, options.plan);
-    // With clipping no bucket is updated before all are complete, and then no worker is needed any more.
-    const portable = options.shape.precision === 'portable';
-    const owner = await ClusterOwner.build(kernels, layout, options.adamw, options.clip === 0, portable);
-    const reducer = new Reducer([...owner.buckets.map((b) => b.size), LOSS_BUCKET_VALUES]);
+    const { clip, shape, microBatches } = options;
+    const owner = await ClusterOwner.build(kernels, layout, options.adamw, {
+      // With clipping no bucket is updated before all are complete, and then no worker is needed any more.
+      clips: clip > 0,
+      portable: shape.precision === 'portable',
+      ...(shape.wire === 'low' && { lowMicroBatches: microBatches }),
+    });
+    const reducer = new Reducer([...owner.buckets.map((b) => b.size), LOSS_BUCKET_VALUES], { wire: shape.wire });
     return new ClusterEngine(gpu, kernels, layout, options, owner, reducer);
   }
 
@@ -193,6 +197,7 @@ export class ClusterEngine implements TrainingEngine {
 
   /** Like `Engine.step`, computed by the workers. */
   async step(batches: readonly MicroBatch[], step: number, _seed: number, learningRate: number): Promise<StepOutcome> {
+    await this.#step.setGrids();
     this.#checkGoing();
     return this.#step.run(batches, step, learningRate);
   }

@@ -1,6 +1,6 @@
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { fromLossFixed } from '../../src/model/sums.js';
-import { MAX_TOKEN_BYTES, tokenBytes } from '../protocol/tokens.js';
+import { MAX_TOKEN_BYTES, mostWindowBytes } from '../protocol/tokens.js';
 import type { RoundDriver } from './round-driver.js';
 
 /** Largest number of micro-batches of one chunk of an evaluation; fewer if they do not fit into a message. */
@@ -32,7 +32,7 @@ export class Evaluation {
 
   /** The mean loss of `tokens` tokens; NaN if it is not finite. `checkGoing` throws if no chunk may begin any more. */
   async evaluate(batches: readonly MicroBatch[], tokens: number, checkGoing: () => void): Promise<number> {
-    const fitting = Math.floor(MAX_TOKEN_BYTES / tokenBytes(this.vocabSize, this.rows));
+    const fitting = Math.floor(MAX_TOKEN_BYTES / mostWindowBytes(this.vocabSize, this.rows));
     const most = Math.max(1, Math.min(MOST_MICRO_BATCHES, fitting));
     let sum: bigint | undefined = 0n;
     for (let at = 0; at < batches.length; at += most) {

@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { type ContributionHeader, type Frame, payloadIntact } from '../protocol/frame.js';
+import type { ContributionHeader, Frame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 import type { Reducer } from '../reducer/reducer.js';
 import type { ContributionId, WorkerId } from '../round/round.js';
@@ -116,9 +116,8 @@ export class HeldContributions {
   check(contribution: ContributionId): void {
     const held = this.#held.get(contribution);
     if (held?.kind !== 'frame') return;
-    const { payload } = held.frame;
     // Hashed outside of this thread, which must serve other connections.
-    const digest = payloadIntact(held.frame) ? digestOf(payload) : Promise.resolve(undefined);
+    const digest = this.reducer.digest(held.frame.payload, held.frame.payloadChecksum);
     const before = this.#digests;
     const tell = async () => {
       const found = await digest;
@@ -139,10 +138,6 @@ export class HeldContributions {
   releaseAll(): void {
     for (const contribution of [...this.#held.keys()]) this.release(contribution);
   }
-}
-
-async function digestOf(bytes: Uint8Array): Promise<string> {
-  return Buffer.from(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)).toString('hex');
 }
 
 /** Uniform in [0, 1) and unpredictable. */

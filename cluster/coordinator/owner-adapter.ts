@@ -2,9 +2,9 @@ import { LantrainError } from '../../src/errors.js';
 import type { KernelCache } from '../../src/gpu/kernel.js';
 import { memoryBudget } from '../../src/model/activations.js';
 import type { MicroBatch, StepContext } from '../../src/model/gpt.js';
-import type { ParameterArena } from '../../src/model/layout.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { formatBytes } from '../../src/report/format.js';
+import type { ClusterOwner } from '../exchange/owner.js';
 import { decodeFrame, type Frame, type FrameContext } from '../protocol/frame.js';
 import { microBatchSet } from '../round/sets.js';
 import { contributionOf, namesOfWrong } from '../worker/compute.js';
@@ -63,7 +63,7 @@ export class OwnerAdapter {
 
   constructor(
     private readonly kernels: KernelCache,
-    private readonly weights: ParameterArena,
+    private readonly owner: Pick<ClusterOwner, 'state' | 'gridChecks'>,
     private readonly options: OwnerAdapterOptions,
     private readonly host: OwnTaskHost,
   ) {}
@@ -127,10 +127,11 @@ export class OwnerAdapter {
   }
 
   async #build(onProgress?: (done: number, total: number) => void): Promise<GradientEngine> {
-    const { kernels, weights, options } = this;
+    const { kernels, owner, options } = this;
     const { model, plan } = options;
     const shape = this.#fitting();
-    return kernels.gpu.orFree(() => GradientEngine.over(kernels, weights, { model, shape, plan }, onProgress));
+    const { weights, grid } = owner.state;
+    return kernels.gpu.orFree(() => GradientEngine.over(kernels, weights, { model, shape, plan }, onProgress, grid));
   }
 
   /**
@@ -140,7 +141,7 @@ export class OwnerAdapter {
   #fitting(): BatchShape {
     const { model, plan, shape, availableBytes } = this.options;
     const available = availableBytes?.() ?? Number.POSITIVE_INFINITY;
-    const sumBytes = 8 * this.weights.layout.allocatedValues;
+    const sumBytes = 8 * this.owner.state.layout.allocatedValues;
     const needed = (one: BatchShape) => sumBytes + memoryBudget(model, one, plan).activationBytes;
     const shapes = [shape, { ...shape, recompute: true }].map((one) => ({ ...one, stack: 1 }));
     const fitting = shapes.find((one) => needed(one) <= available);
@@ -184,6 +185,8 @@ export class OwnerAdapter {
       lossFixed = report.lossFixed;
       if (first !== undefined) halvings += first - scaled[scaled.length - 1].exponent;
     }
+    const checks = await this.owner.gridChecks();
+    for (const [bucket, check] of checks?.entries() ?? []) engine.packer.setCheck(bucket, check);
     const microBatches = microBatchSet(task.batches.keys());
     const buckets = engine.packer.buckets.length + 1;
     const { microBatches: count } = this.options;

@@ -1,6 +1,6 @@
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { fromLossFixed } from '../../src/model/sums.js';
-import type { StepOutcome } from '../../src/train/engine.js';
+import { noiseRatio, type StepOutcome } from '../../src/train/engine.js';
 import { FIRST_LOSS_SCALE, type LossScale, nextLossScale } from '../../src/train/loss-scale.js';
 import { clipScaleOf } from '../../src/train/optimizer.js';
 import type { StateGate } from '../../src/train/state-gate.js';
@@ -16,8 +16,8 @@ interface PendingStep {
   readonly batches: readonly MicroBatch[];
   readonly step: number;
   readonly learningRate: number;
-  /** Known before the updates if gradients are clipped. */
-  gradNorm?: number;
+  /** Those of all gradients, known before the updates if gradients are clipped. */
+  squares?: number;
   readonly resolve: (outcome: StepOutcome) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -46,6 +46,12 @@ export class Step {
     return this.#pending?.batches;
   }
 
+  /** In the low wire: tells the summing threads the units of the next step's sums. Call it before `run`. */
+  async setGrids(): Promise<void> {
+    const grids = await this.owner.grids();
+    for (const [bucket, bytes] of grids?.entries() ?? []) this.reducer.setGrid(bucket, bytes);
+  }
+
   run(batches: readonly MicroBatch[], step: number, learningRate: number): Promise<StepOutcome> {
     return new Promise((resolve, reject) => {
       this.#pending = { batches, step, learningRate, resolve, reject };
@@ -59,9 +65,10 @@ export class Step {
     const pending = this.#inHand();
     await this.#openUpdate();
     for (const bucket of this.owner.buckets.keys())
-      await this.reducer.read(bucket, (low, high) => this.owner.submitNorm(bucket, low, high));
-    const gradNorm = Math.sqrt(await this.owner.readSquares());
-    pending.gradNorm = gradNorm;
+      await this.reducer.take(bucket, (low, high) => this.owner.submitNorm(bucket, low, high));
+    const { squares } = await this.owner.readSquares();
+    pending.squares = squares;
+    const gradNorm = Math.sqrt(squares);
     this.owner.beginUpdate(pending.step, pending.learningRate, clipScaleOf(this.options.clip, gradNorm));
     this.#updating = pending.step;
     this.driver.event({ type: 'norm-known' });
@@ -73,7 +80,12 @@ export class Step {
       this.owner.beginUpdate(step, learningRate, 1);
       this.#updating = step;
     }
-    await this.#change(() => this.reducer.take(bucket, (low, high) => this.owner.submitUpdate(bucket, low, high)));
+    // With clipping the adapter has the sums since `norm`.
+    if (this.options.clip > 0) this.owner.submitUpdate(bucket);
+    else
+      await this.#change(() =>
+        this.reducer.take(bucket, (low, high) => this.owner.submitUpdate(bucket, { low, high })),
+      );
     await this.weights.pack(bucket, step);
     this.driver.event({ type: 'updated', bucket });
   }
@@ -92,8 +104,7 @@ export class Step {
         const { microBatches, tokensPerStep } = this.options;
         const { loss, halvings } = await this.reducer.take(this.owner.buckets.length, lossOf);
         if (this.lossScale) this.lossScale = nextLossScale(this.lossScale, halvings, microBatches);
-        const gradNorm = pending.gradNorm ?? Math.sqrt(await this.owner.readSquares());
-        pending.resolve({ loss: fromLossFixed(loss) / tokensPerStep, gradNorm });
+        pending.resolve({ loss: fromLossFixed(loss) / tokensPerStep, ...(await this.#norms(pending)) });
       } catch (error) {
         // `fail` does not reach this step any more, because it is not pending.
         pending.reject(error);
@@ -127,6 +138,14 @@ export class Step {
   /** Without clipping, the update of each bucket and the commit are one `update` of the gate each. */
   #change<T>(work: () => T | Promise<T>): T | Promise<T> {
     return this.options.clip > 0 ? work() : this.gate.update(work);
+  }
+
+  async #norms({ squares: known }: PendingStep): Promise<Omit<StepOutcome, 'loss'>> {
+    const isLow = this.options.shape.wire === 'low';
+    if (!isLow && known !== undefined) return { gradNorm: Math.sqrt(known) };
+    // Only updates compute the noise.
+    const { squares, noise } = await this.owner.readSquares();
+    return { gradNorm: Math.sqrt(squares), ...(isLow && { noise: noiseRatio(noise, squares) }) };
   }
 
   #inHand(): PendingStep {

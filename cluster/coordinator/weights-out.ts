@@ -68,7 +68,8 @@ export class WeightsOut {
   async pack(bucket: number, step: number): Promise<void> {
     const message = await this.owner.pack(bucket, HEADER_BYTES);
     const [a, b] = new Uint32Array(message.buffer, HEADER_BYTES + 8, 2);
-    this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, weights: { a, b } });
+    const { exponent } = this.owner;
+    this.#seal(message, { kind: 'weights-difference', step, base: step - 1, bucket, exponent, weights: { a, b } });
     this.#differences[bucket] = { version: step, message };
   }
 
@@ -88,8 +89,8 @@ export class WeightsOut {
     let message: Uint8Array | undefined;
     await this.inOrder(async () => {
       message = await this.owner.readWeights(bucket, HEADER_BYTES);
-      const weights = weightsChecksum(new Uint32Array(message.buffer, HEADER_BYTES));
-      this.#seal(message, { kind: 'weights-whole', step: this.version, base: 0, bucket, weights });
+      const weights = weightsChecksum(new Uint32Array(message.buffer, HEADER_BYTES, this.owner.buckets[bucket].size));
+      this.#seal(message, { kind: 'weights-whole', step: this.version, base: 0, bucket, exponent: 0, weights });
     });
     return this.driver.hasFailed ? undefined : message;
   }

@@ -1,39 +1,47 @@
 import type { KernelCache } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
-import type { View } from '../../src/gpu/view.js';
-import { slice } from '../../src/gpu/view.js';
+import { slice, type View } from '../../src/gpu/view.js';
+import { GridArena, gridWords } from '../../src/model/grid.js';
 import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../../src/model/layout.js';
-import { normChunksOf } from '../../src/model/sums.js';
+import { addSquares, normChunksOf, squareValues } from '../../src/model/sums.js';
 import { type AdamWSettings, type FlatRange, TrainingState } from '../../src/train/optimizer.js';
-import { BlockPacker, largest, type Packing } from './packing.js';
+import { stepExponent } from '../../src/train/step-exponent.js';
+import { HEADER_WORDS } from './blocks.js';
+import { BucketReader } from './bucket-reader.js';
+import { type Checksum, payloadChecksum } from './checksum.js';
+import { copy, ExactNextWeights, LowNextWeights, type NextWeights } from './next-weights.js';
+import { largest } from './packing.js';
 
-/** Values between the squares of consecutive buckets, so that each can be bound. */
-const SQUARES_STRIDE = normChunksOf(BUCKET_VALUES);
+export interface OwnerOptions {
+  /** Gradients are clipped: the sums of all buckets stay on the adapter, and no bucket is updated before all are complete. */
+  readonly clips: boolean;
+  /** The run's arithmetic is portable. Default false. */
+  readonly portable?: boolean;
+  /** In the low wire, the number of micro-batches of a step; undefined in the exact wire. */
+  readonly lowMicroBatches?: number;
+}
 
 /** The buffers and dispatch lists of one bucket. */
 interface BucketWork extends FlatRange {
-  readonly weights: View;
-  readonly next: View;
-  readonly low: View;
-  readonly high: View;
+  /** The low words of the sums, then the high words; without clipping all buckets share the buffer. */
+  readonly sums: View;
   readonly norm: DispatchList;
   readonly update: DispatchList;
-  readonly packing: Packing;
 }
 
 /**
- * The owner's side of a step in a cluster: takes complete sums from the host bucket by bucket, and packs the
- * differences to the new weights.
+ * The owner's side of a step in a cluster: takes complete sums from the host bucket by bucket, and packs the way to the new
+ * weights.
  *
- *     low, high (scratch of one bucket) -> squares
- *     weights -> copied to next -> AdamW, by low and high (next and the moments in place) -> differences, checksum
- *     commit: next -> copied to weights
+ *     sums (from the host) -> squares, with clipping
+ *     AdamW by the sums: moments in place, next weights (next-weights.ts) -> packed, with a checksum
+ *     commit: the next weights become the weights
  *
  * `weights` keep the step's own values until `commit`, even for updated buckets: late workers start with them, and work
- * can be repeated. With the moments that is 16 bytes per parameter on the adapter. Moments are updated in place.
- * Without clipping, updates come before it is certain that the step completes. Then the previous moments are kept as
- * well, 8 bytes more per parameter, so that the state before the step can always be read. Kernels, constants and chunks
- * of the norm are those of `Optimizer`, so the bits are the same.
+ * can be repeated. The low wire's grid does so too. Moments, and the low wire's master weights, are updated in place. Without
+ * clipping, updates come before it is certain that the step completes. Then what they replace is kept as well, so that the
+ * state before the step can always be read. `ownerBudget` counts the memory. Kernels, constants and chunks of the norm are
+ * those of `Optimizer`, so the bits are the same.
  */
 export class ClusterOwner {
   /** Buckets of the current step whose updates are queued. */
@@ -41,58 +49,67 @@ export class ClusterOwner {
   /** Number of readers. While there are any, the updated moments are exchanged for the previous ones. */
   #readers = 0;
   #words: Uint32Array | undefined;
+  /** The grid bytes of each bucket, as far as they are known, and those of the next step. */
+  #grids: Uint8Array[] | undefined;
+  readonly #nextGrids: Uint8Array[] = [];
+  #exponent = 0;
 
   private constructor(
     readonly state: TrainingState,
     readonly buckets: readonly FlatRange[],
     private readonly work: readonly BucketWork[],
     private readonly squares: View,
-    private readonly packer: BlockPacker,
-    private readonly kept: KeptMoments | undefined,
+    private readonly next: NextWeights,
+    private readonly reader: BucketReader,
+    private readonly kept: KeptParts | undefined,
+    private readonly unit: View | undefined,
   ) {}
 
-  /**
-   * `keepsMoments`: buckets are updated before it is certain that the step completes. `portable`: the run's arithmetic is
-   * portable.
-   */
   static async build(
     kernels: KernelCache,
     layout: ParameterLayout,
     settings: AdamWSettings,
-    keepsMoments: boolean,
-    portable = false,
+    { clips, portable = false, lowMicroBatches }: OwnerOptions,
   ): Promise<ClusterOwner> {
     const { gpu } = kernels;
     const buckets = layout.buckets();
     const most = largest(buckets);
-    const state = await TrainingState.allocate(kernels, layout, settings, portable);
-    const nextWeights = await ParameterArena.allocate(gpu, layout, 'next');
-    const low = await gpu.buffer('bucket low', most);
-    const high = await gpu.buffer('bucket high', most);
-    const squares = await gpu.buffer('bucket squares', SQUARES_STRIDE * buckets.length);
-    const packer = await BlockPacker.build(kernels, 'differences', most);
+    const wire = lowMicroBatches !== undefined && {
+      grid: await GridArena.allocate(gpu, layout),
+      microBatches: lowMicroBatches,
+    };
+    const state = await TrainingState.allocate(kernels, layout, settings, portable, wire || undefined);
+    const unit = wire ? await gpu.uniform('unit of moves', 16) : undefined;
+    const next: NextWeights = unit
+      ? await LowNextWeights.build(kernels, state, state.grid as GridArena, buckets, unit)
+      : await ExactNextWeights.build(kernels, state, buckets);
+    const shared = clips ? undefined : await gpu.buffer('bucket sums', 2 * most);
+    const each = squareValues(state.grid);
+    const squares = await gpu.buffer('bucket squares', squaresStride(each) * buckets.length);
     const work: BucketWork[] = [];
     for (const [i, bucket] of buckets.entries()) {
-      const { slab, offset, size } = bucket;
-      const sums = { low: slice(low, 0, size), high: slice(high, 0, size) };
-      const weights = state.weights.range(slab, offset, size);
-      const next = nextWeights.range(slab, offset, size);
+      const { size } = bucket;
+      const sums = slice(shared ?? (await gpu.buffer(`bucket sums.${i}`, 2 * size)), 0, 2 * size);
+      const gradients = unit ? { low: sums } : { low: slice(sums, 0, size), high: slice(sums, size, size) };
+      const own = slice(squares, squaresStride(each) * i, each * normChunksOf(size));
       const norm = new DispatchList();
-      const own = slice(squares, SQUARES_STRIDE * i, normChunksOf(size));
-      norm.add(state.norm(bucket, sums, own));
+      norm.add(state.norm(bucket, gradients, own));
       await norm.prepare(kernels);
+      const { weights, moves } = next.target(i);
       const update = new DispatchList();
-      update.add(state.update(bucket, sums, next, own, false));
+      update.add(state.update(bucket, gradients, weights, own, false, moves));
       await update.prepare(kernels);
-      work.push({ ...bucket, weights, next, ...sums, norm, update, packing: await packer.prepare(weights, next) });
+      work.push({ ...bucket, sums, norm, update });
     }
-    const kept = keepsMoments ? await KeptMoments.allocate(state, most) : undefined;
-    return new ClusterOwner(state, buckets, work, squares, packer, kept);
+    const kept = clips ? undefined : await KeptParts.allocate(state, most);
+    const reader = await BucketReader.create(gpu, most);
+    return new ClusterOwner(state, buckets, work, squares, next, reader, kept, unit);
   }
 
   /**
-   * Queues the squares of a bucket's gradients, given as the words of their sums. The arrays are free on return. Needed
-   * only with clipping, for all buckets before `beginUpdate`; otherwise the update computes them.
+   * Queues the squares of a bucket's gradients, given as the words of their sums, which stay on the adapter for the update.
+   * The arrays are free on return. Needed only with clipping, for all buckets before `beginUpdate`; otherwise the update
+   * computes them.
    */
   submitNorm(bucket: number, low: Uint32Array, high: Uint32Array): void {
     const work = this.work[bucket];
@@ -101,13 +118,15 @@ export class ClusterOwner {
   }
 
   /** The sum of the squares of all gradients of the step, added in the same order as in `ExactSums.takeReport`. */
-  async readSquares(): Promise<number> {
+  async readSquares(): Promise<{ readonly squares: number; readonly noise: number }> {
     const values = new Float32Array(await this.state.gpu.read(this.squares));
-    let sum = 0;
+    const total = { squares: 0, noise: 0 };
+    const each = squareValues(this.state.grid);
     this.buckets.forEach(({ size }, bucket) => {
-      for (let chunk = 0; chunk < normChunksOf(size); chunk++) sum += values[SQUARES_STRIDE * bucket + chunk];
+      const at = squaresStride(each) * bucket;
+      addSquares(total, values.subarray(at, at + each * normChunksOf(size)), each === 2);
     });
-    return sum;
+    return total;
   }
 
   /**
@@ -115,39 +134,53 @@ export class ClusterOwner {
    */
   beginUpdate(step: number, learningRate: number, clipScale: number): void {
     this.state.writeStep(step, learningRate, clipScale);
+    if (this.unit === undefined) return;
+    const exponent = stepExponent(learningRate);
+    this.#exponent = exponent ?? 0;
+    this.state.gpu.write(this.unit, Float32Array.of(exponent === undefined ? 0 : 2 ** exponent));
+  }
+
+  /** The exponent of the unit of the step's moves, in the low wire; else 0. */
+  get exponent(): number {
+    return this.#exponent;
   }
 
   /**
-   * Queues the update of a bucket's moments and next weights; `low` and `high` are the words of its sums. Call once a
-   * step for each bucket. The arrays may be used again on return. Throws RangeError if the bucket is updated already,
-   * or the state is being read.
+   * Queues the update of a bucket's moments and next weights. `sums`: the words of its sums, free on return; absent where
+   * `submitNorm` had them. Call once a step for each bucket. Throws RangeError if the bucket is updated already, or the
+   * state is being read.
    */
-  submitUpdate(bucket: number, low: Uint32Array, high: Uint32Array): void {
+  submitUpdate(bucket: number, sums?: { readonly low: Uint32Array; readonly high: Uint32Array }): void {
     if (this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is updated already in this step`);
     this.#checkUnread();
     const work = this.work[bucket];
-    this.#upload(work, low, high);
+    if (sums) this.#upload(work, sums.low, sums.high);
     this.#updated.add(bucket);
     const encoder = this.state.gpu.device.createCommandEncoder();
-    copy(encoder, work.weights, work.next);
+    this.next.begin(encoder, bucket);
     this.kept?.keep(encoder, work);
     work.update.encode(encoder);
     this.state.gpu.device.queue.submit([encoder.finish()]);
   }
 
   /**
-   * The packed differences from an updated bucket's weights to the next ones, with a checksum, after `headroom` free
-   * bytes. Several calls may run at once. Call before `commit`.
+   * The packed way from an updated bucket's weights to the next ones, with a checksum, after `headroom` free bytes. Several
+   * calls may run at once. Call before `commit`, in the low wire for every bucket.
    */
-  pack(bucket: number, headroom = 0): Promise<Uint8Array> {
+  async pack(bucket: number, headroom = 0): Promise<Uint8Array> {
     if (!this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is not updated yet in this step`);
-    return this.packer.pack(this.work[bucket].packing, headroom);
+    const packed = await this.next.pack(bucket, headroom);
+    if (this.unit) {
+      const start = headroom + 4 * HEADER_WORDS;
+      this.#nextGrids[bucket] = packed.slice(start, start + 4 * gridWords(this.buckets[bucket].size));
+    }
+    return packed;
   }
 
   /**
-   * Runs `read` while weights and moments are those before the step, even if some buckets are updated already. Nothing
-   * may be updated or committed meanwhile. Several readers may run at once. Throws RangeError if buckets are updated
-   * and their moments were not kept.
+   * Runs `read` while the state is that before the step, even if some buckets are updated already. Nothing may be updated or
+   * committed meanwhile. Several readers may run at once. Throws RangeError if buckets are updated and what they replaced was
+   * not kept.
    */
   async readBefore<T>(read: () => Promise<T>): Promise<T> {
     if (this.#readers === 0) this.#exchange();
@@ -174,8 +207,8 @@ export class ClusterOwner {
   }
 
   /**
-   * Queues the copy that makes the next weights the weights. Throws RangeError unless every bucket is updated.
-   * Differences must be packed before.
+   * Queues what makes the next weights the weights. Throws RangeError unless every bucket is updated. All must be packed
+   * before.
    */
   commit(): void {
     if (this.#updated.size !== this.buckets.length)
@@ -183,20 +216,47 @@ export class ClusterOwner {
     this.#checkUnread();
     this.#updated.clear();
     const encoder = this.state.gpu.device.createCommandEncoder();
-    for (const { weights, next } of this.work) copy(encoder, next, weights);
+    this.next.commit(encoder);
     this.state.gpu.device.queue.submit([encoder.finish()]);
+    if (this.unit) this.#grids = this.#nextGrids.splice(0);
   }
 
-  /** All weights of a bucket before the commit: little-endian float32 after `headroom` free bytes. */
-  readWeights(bucket: number, headroom = 0): Promise<Uint8Array> {
-    return this.packer.read(this.work[bucket].weights, headroom);
+  /**
+   * All weights of a bucket before the commit: little-endian float32 after `headroom` free bytes; in the low wire then the
+   * bucket's grid bytes.
+   */
+  async readWeights(bucket: number, headroom = 0): Promise<Uint8Array> {
+    const { slab, offset, size } = this.buckets[bucket];
+    const view = this.state.weights.range(slab, offset, size);
+    const grids = await this.grids();
+    if (grids === undefined) return this.reader.read(view, headroom);
+    const message = await this.reader.read(view, headroom, grids[bucket].length);
+    message.set(grids[bucket], headroom + view.size);
+    return message;
   }
 
-  #upload(work: BucketWork, low: Uint32Array, high: Uint32Array): void {
-    if (low.length !== work.size || high.length !== work.size)
-      throw new RangeError(`sums of ${low.length} and ${high.length} values for a bucket of ${work.size}`);
-    this.state.gpu.write(work.low, this.#unshared(low));
-    this.state.gpu.write(work.high, this.#unshared(high));
+  /** The grid bytes of all buckets, in the low wire. */
+  async grids(): Promise<readonly Uint8Array[] | undefined> {
+    const { grid, gpu } = this.state;
+    if (grid === undefined || this.#grids) return this.#grids;
+    const read: Uint8Array[] = [];
+    for (const { slab, offset, size } of this.buckets)
+      read.push(new Uint8Array(await gpu.read(grid.range(slab, offset, size))));
+    // A commit meanwhile knows newer ones.
+    this.#grids ??= read;
+    return this.#grids;
+  }
+
+  /** The checksum of each bucket's grid bytes, in the low wire. */
+  async gridChecks(): Promise<readonly Checksum[] | undefined> {
+    return (await this.grids())?.map(payloadChecksum);
+  }
+
+  #upload({ size, sums }: BucketWork, low: Uint32Array, high: Uint32Array): void {
+    if (low.length !== size || high.length !== size)
+      throw new RangeError(`sums of ${low.length} and ${high.length} values for a bucket of ${size}`);
+    this.state.gpu.write(slice(sums, 0, size), this.#unshared(low));
+    this.state.gpu.write(slice(sums, size, size), this.#unshared(high));
   }
 
   /** Copies the words out of shared memory, which Dawn's bindings refuse. Valid until the next call. */
@@ -208,21 +268,27 @@ export class ClusterOwner {
   }
 }
 
-/** The previous moments of buckets that the current step has updated. */
-class KeptMoments {
+/** Values between the squares of consecutive buckets, so that each can be bound. */
+function squaresStride(each: number): number {
+  return each * normChunksOf(BUCKET_VALUES);
+}
+
+/** What the updates of the current step have replaced: moments, and in the low wire master weights. */
+class KeptParts {
   private constructor(
     private readonly pairs: readonly { readonly now: ParameterArena; readonly before: ParameterArena }[],
     /** Space for the moments of one bucket. */
     private readonly spare: View,
   ) {}
 
-  static async allocate({ gpu, layout, m, v }: TrainingState, bucketValues: number): Promise<KeptMoments> {
+  static async allocate({ gpu, layout, m, v, master }: TrainingState, bucketValues: number): Promise<KeptParts> {
     const beside = async (now: ParameterArena, name: string) => ({
       now,
       before: await ParameterArena.allocate(gpu, layout, name),
     });
     const pairs = [await beside(m, 'm before'), await beside(v, 'v before')];
-    return new KeptMoments(pairs, await gpu.buffer('bucket spare', bucketValues));
+    if (master) pairs.push(await beside(master, 'master before'));
+    return new KeptParts(pairs, await gpu.buffer('bucket spare', bucketValues));
   }
 
   keep(encoder: GPUCommandEncoder, { slab, offset, size }: FlatRange): void {
@@ -239,8 +305,4 @@ class KeptMoments {
       copy(encoder, spare, other);
     }
   }
-}
-
-function copy(encoder: GPUCommandEncoder, from: View, to: View): void {
-  encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, from.size);
 }

@@ -1,56 +1,43 @@
 import { LantrainError } from '../../src/errors.js';
 import type { Gpu } from '../../src/gpu/device.js';
 import type { KernelCache } from '../../src/gpu/kernel.js';
-import { type Dispatch, DispatchList } from '../../src/gpu/list.js';
-import { Readback } from '../../src/gpu/readback.js';
+import { DispatchList } from '../../src/gpu/list.js';
 import { slice, type View } from '../../src/gpu/view.js';
+import { type GridArena, gridWords } from '../../src/model/grid.js';
 import type { ParameterArena } from '../../src/model/layout.js';
 import type { ExactSums } from '../../src/model/sums.js';
 import type { FlatRange } from '../../src/train/optimizer.js';
 import { type BlockKind, blockLayout, blocksOf, HEADER_WORDS, mostWords } from './blocks.js';
-import type { Checksum } from './checksum.js';
+import { type Checksum, payloadChecksum } from './checksum.js';
+import { checkGridBytes, lowBlocksOf, lowLayout, mostLowWords } from './low-blocks.js';
+import { applyDispatch, checksumDispatch, LowSumPacker } from './low-packing.js';
+import { PackedReader, type Packing } from './packed-reader.js';
 
-/** Buckets read back at once: one is packed while the previous one is copied and mapped. */
-const IN_FLIGHT = 2;
+export { type MovedWeights, UpdatePacker } from './low-packing.js';
+export type { Packing } from './packed-reader.js';
 
 /** Blocks per workgroup of `widths` in `pack.wgsl`. */
 const WIDTHS_BLOCKS = 8;
 
-/** Groups of four values per workgroup of `checksum.wgsl`: threads times groups per thread. */
-const CHECKSUM_FOURS = 64 * 16;
-
 /** Words between consecutive checksums, so that each can be bound. */
 const CHECKSUM_STRIDE = 64;
 
-/** A list that packs one bucket, and the number of words of its last result. */
-export interface Packing {
-  readonly list: DispatchList;
-  readonly most: number;
-  words: number;
-}
-
 /**
- * Packs on the GPU (`shaders/pack.wgsl`) and reads back only the packed bytes. All buckets share one buffer for the
- * packed words: the copy to a staging buffer is queued with the packing. The number of words is known only afterwards,
- * so a little more than the last number is copied. If that is too short, the bucket is packed again.
+ * Packs on the GPU (`shaders/pack.wgsl`) and reads back only the packed bytes.
  */
 export class BlockPacker {
   private constructor(
     readonly kernels: KernelCache,
     readonly kind: BlockKind,
     private readonly blocks: View,
-    private readonly packed: View,
-    private readonly readback: Readback,
+    private readonly reader: PackedReader,
   ) {}
 
   /** Builds a packer for buckets of at most `values` values. */
   static async build(kernels: KernelCache, kind: BlockKind, values: number): Promise<BlockPacker> {
     const { gpu } = kernels;
-    const most = mostWords(values, kind);
     const blocks = await gpu.buffer(`${kind} blocks`, blocksOf(values));
-    const packed = await gpu.buffer(`packed ${kind}`, most);
-    const readback = await Readback.create(gpu, `staged ${kind}`, 4 * most, IN_FLIGHT);
-    return new BlockPacker(kernels, kind, blocks, packed, readback);
+    return new BlockPacker(kernels, kind, blocks, await PackedReader.create(gpu, kind, mostWords(values, kind)));
   }
 
   /**
@@ -59,7 +46,8 @@ export class BlockPacker {
    */
   async prepare(a: View, b: View): Promise<Packing> {
     const values = a.size / 4;
-    const { blocks, packed } = this;
+    const { blocks } = this;
+    const { packed } = this.reader;
     const constants = { DIFFERENCES: this.kind === 'differences' };
     const list = new DispatchList();
     list.add({
@@ -86,50 +74,14 @@ export class BlockPacker {
   }
 
   /** The packed bytes after `headroom` bytes, which are left free for a frame's header. */
-  async pack(packing: Packing, headroom = 0): Promise<Uint8Array> {
-    const attempt = (words: number) =>
-      this.readback.read(
-        (encoder) => {
-          packing.list.encode(encoder);
-          return slice(this.packed, 0, words);
-        },
-        (bytes) => {
-          const [total] = new Uint32Array(bytes, 0, 1);
-          packing.words = total;
-          return total <= words ? copyBytes(bytes, 4 * total, headroom) : undefined;
-        },
-      );
-    const guess = Math.min(packing.most, Math.ceil(packing.words * 1.0625) + 256);
-    const result = (await attempt(guess)) ?? (await attempt(packing.most));
-    if (result === undefined) throw new Error('packed words beyond the most there can be');
-    return result;
+  pack(packing: Packing, headroom = 0): Promise<Uint8Array> {
+    return this.reader.pack(packing, headroom);
   }
 
   /** The unpacked bytes of a view, at most a bucket, after `headroom` free bytes. */
   read(view: View, headroom = 0): Promise<Uint8Array> {
-    return this.readback.read(
-      () => view,
-      (bytes) => copyBytes(bytes, view.size, headroom),
-    );
+    return this.reader.read(view, headroom);
   }
-}
-
-function copyBytes(from: ArrayBuffer, count: number, headroom: number): Uint8Array {
-  const result = new Uint8Array(headroom + count);
-  result.set(new Uint8Array(from, 0, count), headroom);
-  return result;
-}
-
-/** A dispatch that adds the checksum of `values` to words `at` and `at` + 1 of `sums`. */
-export function checksumDispatch(values: View, sums: View, at: number): Dispatch {
-  return {
-    shader: 'checksum',
-    entry: 'checksum',
-    constants: { AT: at },
-    bindings: { values, sums },
-    groups: [Math.ceil(values.size / 16 / CHECKSUM_FOURS)],
-    bytes: values.size,
-  };
 }
 
 /** The number of values of the largest bucket. */
@@ -137,10 +89,16 @@ export function largest(buckets: readonly FlatRange[]): number {
   return Math.max(...buckets.map((b) => b.size));
 }
 
-/** The worker's side of the upload: packs its exact sums bucket by bucket. */
+/**
+ * The worker's side of the upload: packs its exact sums bucket by bucket. Sums with a grid are packed in the low wire's
+ * format.
+ */
 export class SumPacker {
+  /** In the low wire, the checksums of the grid bytes that the buckets' sums are in units of. */
+  readonly #checks: Checksum[] = [];
+
   private constructor(
-    private readonly packer: BlockPacker,
+    private readonly packer: BlockPacker | LowSumPacker,
     private readonly sums: ExactSums,
     readonly buckets: readonly FlatRange[],
     private readonly packings: readonly Packing[],
@@ -148,7 +106,8 @@ export class SumPacker {
 
   static async build(kernels: KernelCache, sums: ExactSums): Promise<SumPacker> {
     const buckets = sums.low.layout.buckets();
-    const packer = await BlockPacker.build(kernels, 'sums', largest(buckets));
+    const most = largest(buckets);
+    const packer = sums.grid ? await LowSumPacker.build(kernels, most) : await BlockPacker.build(kernels, 'sums', most);
     const packings: Packing[] = [];
     for (const { slab, offset, size } of buckets)
       packings.push(await packer.prepare(sums.low.range(slab, offset, size), sums.high.range(slab, offset, size)));
@@ -157,10 +116,19 @@ export class SumPacker {
 
   /**
    * The packed sums of a bucket after everything submitted so far, behind `headroom` free bytes. Several calls may run
-   * at once. The sums must not change before the promise resolves.
+   * at once. The sums must not change before the promise resolves. In the low wire, throws RangeError before `setCheck`.
    */
-  pack(bucket: number, headroom = 0): Promise<Uint8Array> {
-    return this.packer.pack(this.packings[bucket], headroom);
+  async pack(bucket: number, headroom = 0): Promise<Uint8Array> {
+    const check = this.#checks[bucket];
+    if (this.sums.grid && check === undefined) throw new RangeError(`the grid of bucket ${bucket} is not known`);
+    const packed = await this.packer.pack(this.packings[bucket], headroom);
+    if (check !== undefined) new Uint32Array(packed.buffer, headroom + 8, 2).set([check.a, check.b]);
+    return packed;
+  }
+
+  /** The low wire: from now on, a bucket's sums are in units of the grid whose bytes have this `payloadChecksum`. */
+  setCheck(bucket: number, check: Checksum): void {
+    this.#checks[bucket] = check;
   }
 
   /**
@@ -211,8 +179,17 @@ export class WeightChecks {
   }
 }
 
-/** The worker's side of the download: keeps its weights equal to the owner's. */
+/** What a follower of the low wire needs: where the grid bytes go, and whether the run's arithmetic is portable. */
+export interface FollowerOptions {
+  readonly grid: GridArena;
+  readonly portable: boolean;
+}
+
+/** The worker's side of the download: keeps its weights, and in the low wire the grid, equal to the owner's. */
 export class WeightFollower {
+  /** Checksums of the buckets' grid bytes. */
+  readonly #gridChecks: Checksum[] = [];
+
   private constructor(
     private readonly gpu: Gpu,
     readonly weights: ParameterArena,
@@ -220,55 +197,108 @@ export class WeightFollower {
     private readonly packed: View,
     private readonly blocks: View,
     private readonly lists: readonly DispatchList[],
+    private readonly low: { readonly grid: GridArena; readonly unit: View } | undefined,
   ) {}
 
-  static async build(kernels: KernelCache, weights: ParameterArena): Promise<WeightFollower> {
+  /** `options`: the low wire; without them exact. */
+  static async build(
+    kernels: KernelCache,
+    weights: ParameterArena,
+    options?: FollowerOptions,
+  ): Promise<WeightFollower> {
     const { gpu } = kernels;
     const buckets = weights.layout.buckets();
     const most = largest(buckets);
-    const packed = await gpu.buffer('received differences', mostWords(most, 'differences'));
-    const blocks = await gpu.buffer('received blocks', blocksOf(most));
+    const packed = await gpu.buffer(
+      'received differences',
+      options ? mostLowWords(most, 'updates') : mostWords(most, 'differences'),
+    );
+    const blocks = await gpu.buffer('received blocks', options ? lowBlocksOf(most) : blocksOf(most));
+    const low = options && { grid: options.grid, unit: await gpu.uniform('unit of moves', 4) };
     const lists: DispatchList[] = [];
     for (const { slab, offset, size } of buckets) {
+      const range = weights.range(slab, offset, size);
       const list = new DispatchList();
-      list.add({
-        shader: 'unpack',
-        entry: 'apply',
-        constants: {},
-        bindings: { packed, blocks, weights: weights.range(slab, offset, size) },
-        groups: [blocksOf(size)],
-        bytes: 11.5 * size,
-      });
+      if (low) list.add(applyDispatch(range, packed, blocks, low.unit, options.portable));
+      else
+        list.add({
+          shader: 'unpack',
+          entry: 'apply',
+          constants: {},
+          bindings: { packed, blocks, weights: range },
+          groups: [blocksOf(size)],
+          bytes: 11.5 * size,
+        });
       await list.prepare(kernels);
       lists.push(list);
     }
-    return new WeightFollower(gpu, weights, buckets, packed, blocks, lists);
+    return new WeightFollower(gpu, weights, buckets, packed, blocks, lists, low);
   }
 
   /**
-   * Queues the packed differences onto the bucket's weights. Returns the checksum that the new weights must have.
-   * Throws LT_CLUSTER_FRAME, with nothing changed, if the bytes are malformed.
+   * Queues the packed differences onto the bucket's weights. Returns the checksum that the new weights must have. In the
+   * low wire they are moves in units of 2^`exponent`, and the next step's grid bytes are queued as well. Throws
+   * LT_CLUSTER_FRAME, with nothing changed, if the bytes are malformed.
    */
-  apply(bucket: number, packed: Uint8Array): Checksum {
-    const { words, widths, offsets, checksum } = blockLayout(packed, this.buckets[bucket].size, 'differences');
-    this.gpu.write(this.packed, words);
-    this.gpu.write(
-      this.blocks,
-      offsets.map((offset, block) => offset * 16 + widths[block]),
-    );
-    this.lists[bucket].submit(this.gpu);
+  apply(bucket: number, packed: Uint8Array, exponent = 0): Checksum {
+    const { size } = this.buckets[bucket];
+    if (this.low) {
+      const { words, codes, offsets, checksum, grid } = lowLayout(packed, size, 'updates');
+      this.gpu.write(this.low.unit, Float32Array.of(2 ** exponent));
+      this.#submit(bucket, words, offsets, codes);
+      if (grid) this.#writeGrid(bucket, grid);
+      return checksum;
+    }
+    if (exponent !== 0) throw new LantrainError('LT_CLUSTER_FRAME', `differences with the exponent ${exponent}`);
+    const { words, widths, offsets, checksum } = blockLayout(packed, size, 'differences');
+    this.#submit(bucket, words, offsets, widths);
     return checksum;
   }
 
+  /** `forms`: the width or the code of each block. */
+  #submit(bucket: number, words: Uint32Array, offsets: Uint32Array, forms: Uint8Array): void {
+    this.gpu.write(this.packed, words);
+    this.gpu.write(
+      this.blocks,
+      offsets.map((offset, block) => offset * 16 + forms[block]),
+    );
+    this.lists[bucket].submit(this.gpu);
+  }
+
   /**
-   * Queues the write of a bucket's weights, given as little-endian float32. Throws LT_CLUSTER_FRAME for a wrong number
-   * of bytes.
+   * Queues the write of a bucket's weights, given as little-endian float32, in the low wire followed by their step's grid
+   * bytes. Throws LT_CLUSTER_FRAME, with nothing changed, for a wrong number of bytes or a bad grid.
    */
   load(bucket: number, bytes: Uint8Array): void {
     const { slab, offset, size } = this.buckets[bucket];
-    if (bytes.byteLength !== 4 * size)
+    if (bytes.byteLength !== 4 * (size + (this.low ? gridWords(size) : 0)))
       throw new LantrainError('LT_CLUSTER_FRAME', `${bytes.byteLength} bytes for a bucket of ${size} weights`);
     const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+    if (this.low) {
+      const grid = aligned.subarray(4 * size);
+      checkGridBytes(grid, size);
+      this.#writeGrid(bucket, grid);
+    }
     this.gpu.write(this.weights.range(slab, offset, size), new Uint32Array(aligned.buffer, aligned.byteOffset, size));
+  }
+
+  #writeGrid(bucket: number, bytes: Uint8Array): void {
+    const { slab, offset, size } = this.buckets[bucket];
+    if (this.low)
+      this.gpu.write(
+        this.low.grid.range(slab, offset, size),
+        new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4),
+      );
+    this.#gridChecks[bucket] = payloadChecksum(bytes);
+  }
+
+  /**
+   * The checksum of a bucket's newest grid bytes, which sums in their units carry (`SumPacker.setCheck`). Throws RangeError
+   * where none came yet.
+   */
+  gridChecks(bucket: number): Checksum {
+    const check = this.#gridChecks[bucket];
+    if (check === undefined) throw new RangeError(`no grid of bucket ${bucket} came yet`);
+    return check;
   }
 }

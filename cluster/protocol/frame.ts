@@ -5,7 +5,7 @@
  *     8   u32 incarnation     12  u32 assignment         16  u32 step         20  u32 bucket
  *     24  u32 payload bytes   28  u32 payload checksum a 32  u32 checksum b   36  u32 header checksum
  *     40  128 bytes: a contribution's set of micro-batches, bit m % 8 of byte m / 8 is micro-batch m
- *         or weights: u32 base version, u32 checksum a of the whole new bucket, u32 checksum b, zeros
+ *         or weights: u32 base version, u32 checksum a of the whole new bucket, u32 checksum b, i32 exponent, zeros
  *     168 payload, a multiple of 4 bytes
  *
  * A control message starts with a MessagePack map, whose first byte is never the 'L' of the magic.
@@ -15,9 +15,12 @@ import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/chec
 import { type IdSet, isEmpty, lastOf, MAX_MICRO_BATCHES, setWords } from '../round/sets.js';
 import { malformed } from './malformed.js';
 
-export const FRAME_VERSION = 2;
+export const FRAME_VERSION = 3;
 export const HEADER_BYTES = 168;
-/** The payload of a bucket of 64-bit sums with 8 bytes for every value; the rest covers headers and width bytes. */
+/**
+ * The payload of a bucket of 64-bit sums with 8 bytes for every value. The rest covers headers and the widths of blocks, and
+ * in the low wire the whole last block. Whole weights with their grid bytes take less.
+ */
 export const MAX_PAYLOAD_BYTES = BUCKET_VALUES * 8 + 16384;
 export const MAX_FRAME_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES;
 
@@ -52,9 +55,15 @@ export interface WeightsHeader extends FrameAddress {
   readonly base: number;
   /** Checksum of the whole new bucket, unpacked. */
   readonly weights: Checksum;
+  /** F of differences in the low wire: the moves in the payload are in units of 2^F. 0 in all other frames. */
+  readonly exponent: number;
 }
 
 export type FrameHeader = ContributionHeader | WeightsHeader;
+
+/** The exponents that differences can have. */
+export const LEAST_MOVE_EXPONENT = -60;
+export const MOST_MOVE_EXPONENT = 40;
 
 /** Bounds of a frame's fields. A value beyond them is impossible, not stale. */
 export interface FrameContext {
@@ -124,6 +133,7 @@ function writeHeader(message: Uint8Array, header: FrameHeader, payloadBytes: num
     view.setUint32(SET_AT, header.base, true);
     view.setUint32(SET_AT + 4, header.weights.a, true);
     view.setUint32(SET_AT + 8, header.weights.b, true);
+    view.setInt32(SET_AT + 12, header.exponent, true);
   }
   view.setUint32(HEADER_CHECKSUM_AT, headerChecksum(message), true);
 }
@@ -191,10 +201,13 @@ function contribution(address: Address, rest: Uint8Array, context: FrameContext)
 function weights(kind: WeightsHeader['kind'], address: Address, rest: Uint8Array): WeightsHeader {
   const view = new DataView(rest.buffer, rest.byteOffset, rest.byteLength);
   const base = view.getUint32(0, true);
-  if (rest.subarray(12).some((byte) => byte !== 0)) throw malformed('bytes that must be zero are not');
+  const exponent = view.getInt32(12, true);
+  if (rest.subarray(16).some((byte) => byte !== 0)) throw malformed('bytes that must be zero are not');
   if (kind === 'weights-whole' ? base !== 0 : base >= address.step)
     throw malformed(`weights of step ${address.step} cannot be told from those of step ${base}`);
-  return { kind, ...address, base, weights: { a: view.getUint32(4, true), b: view.getUint32(8, true) } };
+  const [least, most] = kind === 'weights-whole' ? [0, 0] : [LEAST_MOVE_EXPONENT, MOST_MOVE_EXPONENT];
+  if (exponent < least || exponent > most) throw malformed(`the exponent ${exponent} of ${kind}`);
+  return { kind, ...address, base, weights: { a: view.getUint32(4, true), b: view.getUint32(8, true) }, exponent };
 }
 
 /** Small messages can lie at any offset of a chunk from the socket; words need an alignment of 4. */

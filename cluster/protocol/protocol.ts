@@ -75,9 +75,10 @@ const MAX_SHADER_CHARACTERS = 2 ** 18;
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const probe = z.enum(['reference', 'run']);
 
-/** Ids of tokens or targets, [B x T], as written by `packTokens`. `MicroBatchData.slot`: of the first sequence. */
-const ids = bytes.refine((b) => b.length <= 4 * BOUNDS.rows, `must be the ids of at most ${BOUNDS.rows} tokens`);
-const MicroBatchData = z.strictObject({ microBatch, slot: u32, tokens: ids, targets: ids });
+/** A window of ids for each sequence, as written by `packWindows`. The shortest windows have 2 ids a token. */
+const ids = bytes.refine((b) => b.length <= 8 * BOUNDS.rows, `must be the ids of at most ${BOUNDS.rows} tokens`);
+/** `slot`: of the first sequence. */
+const MicroBatchData = z.strictObject({ microBatch, slot: u32, ids });
 export type MicroBatchData = z.infer<typeof MicroBatchData>;
 
 /** Messages from a worker. */

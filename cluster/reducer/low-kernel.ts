@@ -4,6 +4,7 @@ import {
   ADD_4,
   AND,
   BRANCH_IF,
+  compile,
   constant,
   END,
   FUNCREF,
@@ -18,6 +19,7 @@ import {
   leb,
   load,
   MODULE,
+  type Module,
   name,
   OR_4,
   SHIFT_DOWN_4,
@@ -156,7 +158,11 @@ export interface LowKernel {
   readonly put: OverBlocks;
 }
 
+/** Of this thread; it takes some 50 ms to compile. */
+let compiled: Module | undefined;
+
 /** Instantiates the kernel on a shared memory. */
 export function openLowKernel(memory: SharedMemory): LowKernel {
-  return instantiate(moduleBytes(), memory) as unknown as LowKernel;
+  compiled ??= compile(moduleBytes());
+  return instantiate(compiled, memory) as unknown as LowKernel;
 }

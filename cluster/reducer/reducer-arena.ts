@@ -3,7 +3,6 @@ import { type BlockLayout, blockLayout, HEADER_WORDS, headWords, mostWords } fro
 import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/checksum.js';
 import {
   LOW_BLOCK_VALUES,
-  type LowLayout,
   lowBlocksOf,
   lowCodesAt,
   lowHeadWords,
@@ -47,7 +46,7 @@ export class ReducerArena {
   readonly #bytes: Uint8Array;
   readonly #starts: readonly number[];
   readonly #kernel: AddBlocks;
-  readonly #lowKernel: LowKernel;
+  readonly #lowKernel: LowKernel | undefined;
   readonly #grids = new Map<number, GridBound>();
 
   constructor(
@@ -57,7 +56,7 @@ export class ReducerArena {
     this.#bytes = new Uint8Array(memory.buffer);
     this.#starts = startsOf(slots);
     this.#kernel = openKernel(memory);
-    this.#lowKernel = openLowKernel(memory);
+    if (slots.some(({ low }) => low)) this.#lowKernel = openLowKernel(memory);
   }
 
   static allocate(slots: readonly SlotShape[]): SharedMemory {
@@ -117,14 +116,14 @@ export class ReducerArena {
 
   #addLow(slot: number, inbox: Uint8Array, terms: number, isFirst: boolean): string | undefined {
     const values = this.slots[slot].size;
-    const layout: LowLayout = lowLayout(inbox, values, 'sums');
+    const layout = lowLayout(inbox, values, 'sums');
     const grid = this.#grids.get(slot);
     if (grid === undefined || !equalChecksums(layout.checksum, grid.checksum))
       return 'its sums are in units of another grid';
     const excess = grid.firstBeyond(layout, terms);
     if (excess !== undefined) return beyond(excess, terms);
     const low = this.#starts[slot];
-    this.#lowKernel[isFirst ? 'put' : 'add'](
+    this.#lowKernel?.[isFirst ? 'put' : 'add'](
       4 * lowCodesAt(values, 'sums'),
       4 * lowHeadWords(values, 'sums'),
       lowBlocksOf(values),

@@ -3,6 +3,7 @@ import {
   ADD_4,
   access,
   BRANCH_IF,
+  compile,
   constant,
   END,
   EQUAL,
@@ -146,5 +147,5 @@ export type AddBlocks = (widths: number, payload: number, values: number, low: n
 
 /** Instantiates the kernel on a shared memory. */
 export function openKernel(memory: SharedMemory): AddBlocks {
-  return instantiate(REDUCER_KERNEL, memory).add as AddBlocks;
+  return instantiate(compile(REDUCER_KERNEL), memory).add as AddBlocks;
 }

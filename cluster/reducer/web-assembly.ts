@@ -65,11 +65,14 @@ export interface SharedMemory {
   readonly buffer: SharedArrayBuffer;
 }
 
+/** A compiled module. */
+export type Module = object;
+
 /** The used part of the global: Node's types lack it. */
 declare const WebAssembly: {
   readonly Memory: new (options: { initial: number; maximum: number; shared: true }) => SharedMemory;
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Instance: new (module: object, imports: object) => { readonly exports: Readonly<Record<string, unknown>> };
+  readonly Module: new (bytes: Uint8Array) => Module;
+  readonly Instance: new (module: Module, imports: object) => { readonly exports: Readonly<Record<string, unknown>> };
 };
 
 const PAGE_BYTES = 65536;
@@ -80,7 +83,11 @@ export function sharedMemory(bytes: number): SharedMemory {
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
 }
 
+export function compile(bytes: Uint8Array): Module {
+  return new WebAssembly.Module(bytes);
+}
+
 /** The exports of a module that imports `memory`. */
-export function instantiate(module: Uint8Array, memory: SharedMemory): Readonly<Record<string, unknown>> {
-  return new WebAssembly.Instance(new WebAssembly.Module(module), { host: { memory } }).exports;
+export function instantiate(module: Module, memory: SharedMemory): Readonly<Record<string, unknown>> {
+  return new WebAssembly.Instance(module, { host: { memory } }).exports;
 }

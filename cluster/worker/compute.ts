@@ -3,7 +3,7 @@ import type { StepReport } from '../../src/model/sums.js';
 import { packLoss } from '../exchange/blocks.js';
 import { type ContributionHeader, encodeFrame, HEADER_BYTES, sealFrame } from '../protocol/frame.js';
 import type { MicroBatchData, Welcome } from '../protocol/protocol.js';
-import { unpackTokens } from '../protocol/tokens.js';
+import { unpackWindows } from '../protocol/tokens.js';
 import type { WorkerConnection } from '../transport/connection.js';
 import type { WorkerOptions } from './options.js';
 import { Upload } from './upload.js';
@@ -26,6 +26,9 @@ export interface ComputeContext {
 
 /** Names of tensors in a refusal; the coordinator shows them. */
 const MOST_NAMED = 3;
+
+/** Largest number of stacks of an evaluation that are queued on the adapter, as in one process alone. */
+const MOST_QUEUED_STACKS = 2;
 
 /** The sealed frame of one bucket's sums as the engine has them now. The last bucket is the loss. */
 export async function contributionOf(
@@ -68,14 +71,15 @@ export async function computeStep(context: ComputeContext, work: Work): Promise<
   try {
     await weights.at(work.version);
     engine.gpt.submitWeights();
+    engine.beginSums();
     const started = performance.now();
     const { downloadMs, waitMs } = times.started(started);
     const stepContext = { seed: welcome.seed, step, tokenWeight: 1 / welcome.tokensPerStep };
     while (!work.revoked) {
-      const next = take(context, work);
+      const next = work.take(engine.gpt.stack, engine.gpt.shape.batch);
       if (next.length === 0) break;
       state.progress(work, done);
-      const batches = next.map((data) => unpackMicroBatch(context, data));
+      const batches = unpackMicroBatches(context, work, next);
       if (scaleExponent !== undefined) {
         report = await engine.gradientByScale(batches[0], stepContext, scaleExponent, scaled);
         halvings += scaleExponent - scaled[scaled.length - 1].exponent;
@@ -117,43 +121,51 @@ export async function computeStep(context: ComputeContext, work: Work): Promise<
     connection.send({ type: 'stats', computeMs, uploadMs: sent - computed, downloadMs, waitMs });
   } finally {
     await upload.giveUp();
-    engine.sums.clear(engine.gpu);
     state.finish(work);
   }
 }
 
-/** Computes the losses of an evaluation's assignment and reports their sum. */
+/**
+ * Computes the losses of an evaluation's assignment and reports their sum. Two stacks are queued, which keeps the
+ * adapter busy; only the last is waited for.
+ */
 export async function computeLosses(context: ComputeContext, work: Work): Promise<void> {
   const { engine, state, weights } = context;
   work.running = true;
   try {
     await weights.at(work.version);
     engine.gpt.submitWeights();
-    let [sum, done, finite] = [0n, 0, true];
-    for (let next = take(context, work); next.length > 0; next = take(context, work)) {
+    engine.beginSums();
+    const queued: Promise<void>[] = [];
+    let done = 0;
+    while (!work.isFixed) {
+      if (queued.length === MOST_QUEUED_STACKS) await queued.shift();
       if (work.revoked) return;
+      // Without dropout the slots say nothing, so any micro-batches make a stack.
+      const next = work.take(engine.gpt.stack);
       state.progress(work, done);
-      const report = await engine.losses(next.map((data) => unpackMicroBatch(context, data)));
-      sum += report.lossFixed;
-      finite &&= report.nonFinite.length === 0;
-      done += next.length;
+      engine.gpt.submitLoss(unpackMicroBatches(context, work, next));
+      const computed = engine.gpu.done().then(() => {
+        done += next.length;
+      });
+      // A failure here is not lost: reading the report throws it as well.
+      computed.catch(() => undefined);
+      queued.push(computed);
     }
-    if (!work.revoked) state.evaluated(work, sum, finite);
+    const { lossFixed, nonFinite } = await engine.sums.readReport();
+    if (!work.revoked) state.evaluated(work, lossFixed, nonFinite.length === 0);
   } finally {
     state.finish(work);
   }
 }
 
-/** The micro-batches to compute next: a whole stack if one is left. */
-function take({ engine: { gpt } }: ComputeContext, work: Work): readonly MicroBatchData[] {
-  return work.take(gpt.stack, gpt.shape.batch);
-}
-
-function unpackMicroBatch({ engine: { gpt }, welcome }: ComputeContext, data: MicroBatchData): MicroBatch {
-  const { vocabSize } = welcome.model;
-  return {
-    tokens: unpackTokens(data.tokens, vocabSize, gpt.rows),
-    targets: unpackTokens(data.targets, vocabSize, gpt.rows, true),
-    firstSlot: data.slot,
-  };
+/** The micro-batches of an assignment; only an evaluation's may be padded. */
+function unpackMicroBatches(
+  { welcome: { model, shape } }: ComputeContext,
+  { dealt }: Work,
+  some: readonly MicroBatchData[],
+): MicroBatch[] {
+  const windows = { vocabSize: model.vocabSize, context: shape.context };
+  const padded = dealt.kind === 'evaluate';
+  return some.map(({ ids, slot }) => ({ ...unpackWindows(ids, windows, shape.batch, padded), firstSlot: slot }));
 }

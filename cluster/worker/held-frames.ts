@@ -1,5 +1,8 @@
 import { LantrainError } from '../../src/errors.js';
+import { gridWords } from '../../src/model/grid.js';
+import type { Wire } from '../../src/model/wire.js';
 import { mostWords } from '../exchange/blocks.js';
+import { mostLowWords } from '../exchange/low-blocks.js';
 import type { Frame, WeightsHeader } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
 
@@ -26,7 +29,10 @@ export class HeldFrames {
   readonly #mostDueBytes: number;
 
   /** `values`: the number of values of each bucket. */
-  constructor(private readonly values: readonly number[]) {
+  constructor(
+    private readonly values: readonly number[],
+    private readonly wire: Wire = 'exact',
+  ) {
     this.#mostDueBytes = MOST_DUE_BYTES + 2 * 4 * values.reduce((sum, size) => sum + size, 0);
   }
 
@@ -56,7 +62,7 @@ export class HeldFrames {
     const { bucket, step: version, kind } = header;
     if (bucket >= this.values.length) throw malformed(`weights of bucket ${bucket} of ${this.values.length}`);
     const values = this.values[bucket];
-    const most = 4 * (kind === 'weights-whole' ? values : mostWords(values, 'differences'));
+    const most = 4 * mostWeightsWords(values, kind === 'weights-whole', this.wire);
     if (payload.length > most) throw malformed(`${payload.length} bytes for a bucket of ${values} weights`);
     if (version > this.#announced + 1) throw malformed(`weights of step ${version} after step ${this.#announced}`);
     if (version <= this.#announced) {
@@ -99,6 +105,12 @@ export class HeldFrames {
     this.#due = [];
     this.#dueBytes = 0;
   }
+}
+
+/** The most words of a frame of weights of a bucket. */
+function mostWeightsWords(values: number, isWhole: boolean, wire: Wire): number {
+  if (wire === 'low') return isWhole ? values + gridWords(values) : mostLowWords(values, 'updates');
+  return isWhole ? values : mostWords(values, 'differences');
 }
 
 function isWeights(frame: Frame): frame is WeightsFrame {

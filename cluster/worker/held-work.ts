@@ -62,5 +62,5 @@ export class HeldWork {
 }
 
 function bytesOf(microBatches: readonly MicroBatchData[]): number {
-  return microBatches.reduce((sum, { tokens, targets }) => sum + MICRO_BATCH_BYTES + tokens.length + targets.length, 0);
+  return microBatches.reduce((sum, { ids }) => sum + MICRO_BATCH_BYTES + ids.length, 0);
 }

@@ -1,4 +1,5 @@
 import { LantrainError } from '../../src/errors.js';
+import type { Wire } from '../../src/model/wire.js';
 import { type Checksum, equalChecksums } from '../exchange/checksum.js';
 import type { Frame } from '../protocol/frame.js';
 import { HeldFrames, type WeightsFrame } from './held-frames.js';
@@ -27,8 +28,8 @@ export class WeightsIn {
   #verified = LACKING;
 
   /** `values`: the number of values of each bucket. */
-  constructor(values: readonly number[]) {
-    this.#held = new HeldFrames(values);
+  constructor(values: readonly number[], wire?: Wire) {
+    this.#held = new HeldFrames(values, wire);
     this.#versions = values.map(() => LACKING);
   }
 

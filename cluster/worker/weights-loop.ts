@@ -17,7 +17,7 @@ export class WeightsLoop {
 
   constructor(
     private readonly state: WorkerState,
-    private readonly engine: Pick<WorkerEngine, 'follower' | 'checks'>,
+    private readonly engine: Pick<WorkerEngine, 'follower' | 'checks' | 'packer' | 'sums'>,
     private readonly onVerified: (version: number) => void,
     private readonly onFailure: (error: unknown) => void,
   ) {}
@@ -59,10 +59,11 @@ export class WeightsLoop {
   }
 
   async #applyDue(): Promise<void> {
-    const { follower, checks } = this.engine;
-    const complete = this.state.applyDue(({ header: { kind, bucket }, payload }) => {
+    const { follower, checks, packer, sums } = this.engine;
+    const complete = this.state.applyDue(({ header: { kind, bucket, exponent }, payload }) => {
       if (kind === 'weights-whole') follower.load(bucket, payload);
-      else follower.apply(bucket, payload);
+      else follower.apply(bucket, payload, exponent);
+      if (sums.grid) packer.setCheck(bucket, follower.gridChecks(bucket));
     });
     if (complete === undefined || !this.state.verify(complete, await checks.read())) return;
     this.onVerified(complete);

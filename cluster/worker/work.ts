@@ -32,11 +32,7 @@ export class Work {
   constructor({ microBatches, ...dealt }: DealtWork) {
     this.dealt = dealt;
     // Copied: the ids are views of a message, which would stay in memory otherwise.
-    this.#microBatches = microBatches.map((one) => ({
-      ...one,
-      tokens: one.tokens.slice(),
-      targets: one.targets.slice(),
-    }));
+    this.#microBatches = microBatches.map((one) => ({ ...one, ids: one.ids.slice() }));
   }
 
   /** The version of the weights that it is computed with. */
@@ -64,12 +60,14 @@ export class Work {
   }
 
   /**
-   * Begins the next micro-batches and returns them: `stack` of them if that many are left in consecutive slots, else
-   * one, or none at the end. `sequences`: the number in a micro-batch.
+   * Begins the next micro-batches and returns them: `stack` of them if that many are left, else one, or none at the end.
+   * `sequences`: the number in a micro-batch; then the slots of a stack must be consecutive.
    */
-  take(stack = 1, sequences = 1): readonly MicroBatchData[] {
+  take(stack = 1, sequences?: number): readonly MicroBatchData[] {
     const next = this.#microBatches.slice(this.#begun, this.#begun + stack);
-    const isWhole = next.length === stack && next.every((m, i) => m.slot === next[0].slot + i * sequences);
+    const follows = ({ slot }: MicroBatchData, i: number) =>
+      sequences === undefined || slot === next[0].slot + i * sequences;
+    const isWhole = next.length === stack && next.every(follows);
     const taken = isWhole ? next : next.slice(0, 1);
     this.#begun += taken.length;
     return taken;

@@ -3,6 +3,7 @@ import { KernelCache, type ShaderTexts } from '../../src/gpu/kernel.js';
 import { DispatchList } from '../../src/gpu/list.js';
 import type { ModelConfig } from '../../src/model/config.js';
 import { Gpt, type MicroBatch, type StepContext } from '../../src/model/gpt.js';
+import { GridArena } from '../../src/model/grid.js';
 import { ParameterArena, ParameterLayout } from '../../src/model/layout.js';
 import type { Plan } from '../../src/model/plan.js';
 import type { BatchShape } from '../../src/model/shape.js';
@@ -40,31 +41,37 @@ function segmentsOf(finals: readonly { readonly bucket: number; readonly dispatc
 
 /** Computes contributions with given weights: a worker's copy, or the owner's own. */
 export class GradientEngine {
+  /** The next gradient overwrites the sums. */
+  #overwrites = false;
+
   protected constructor(
     readonly weights: ParameterArena,
     readonly sums: ExactSums,
     readonly gpt: Gpt,
     readonly packer: SumPacker,
-    /** By stack: for a single micro-batch and for a full stack. */
-    readonly segments: ReadonlyMap<number, readonly GradientSegment[]>,
+    /** By the gradient's list. */
+    readonly segments: ReadonlyMap<DispatchList, readonly GradientSegment[]>,
   ) {}
 
-  /** Builds an engine on existing weights, which it does not write. Throws LT_GPU_MEMORY. */
+  /**
+   * Builds an engine on existing weights, which it does not write, and in the low wire on their `grid`. Throws LT_GPU_MEMORY.
+   */
   static async over(
     kernels: KernelCache,
     weights: ParameterArena,
     { shape, plan }: WorkerShape,
     onProgress?: (done: number, total: number) => void,
+    grid?: GridArena,
   ): Promise<GradientEngine> {
     const { gpu } = kernels;
-    const sums = await ExactSums.allocate(gpu, weights.layout);
+    const sums = await ExactSums.allocate(gpu, weights.layout, grid);
     const gpt = await Gpt.build(kernels, shape, plan, weights, sums);
     const packer = await SumPacker.build(kernels, sums);
     const sizes = [...new Set([1, gpt.stack])];
-    const lists = sizes.map((stack) => gpt.gradientList({ stack, accumulate: true }));
+    const lists = sizes.flatMap((stack) => [true, false].map((accumulate) => gpt.gradientList({ stack, accumulate })));
     await DispatchList.warmUp(gpu, lists, onProgress);
     sums.clear(gpu);
-    const segments = new Map(sizes.map((size, i) => [size, segmentsOf(packer.finals(lists[i]))]));
+    const segments = new Map(lists.map((list) => [list, segmentsOf(packer.finals(list))]));
     return new GradientEngine(weights, sums, gpt, packer, segments);
   }
 
@@ -77,11 +84,31 @@ export class GradientEngine {
   }
 
   /**
+   * Begins new sums, whatever was in them: the next gradient overwrites them, which saves writing and reading 8 bytes of
+   * zeros a parameter.
+   */
+  beginSums(): void {
+    this.sums.begin(this.gpu);
+    this.#overwrites = true;
+  }
+
+  /** Whether the gradient that is queued now adds to the sums. */
+  #accumulates(): boolean {
+    const accumulate = !this.#overwrites;
+    this.#overwrites = false;
+    return accumulate;
+  }
+
+  #submit(batches: MicroBatch | readonly MicroBatch[], context: StepContext): void {
+    this.gpt.submitGradient(batches, context, this.#accumulates());
+  }
+
+  /**
    * Queues one micro-batch, or a whole stack, and adds its gradients and losses to the sums. Resolves when the adapter
-   * is done. The report covers everything since the sums were last cleared.
+   * is done. The report covers everything since `beginSums`, or since the sums were last cleared.
    */
   gradient(batches: MicroBatch | readonly MicroBatch[], context: StepContext): Promise<StepReport> {
-    this.gpt.submitGradient(batches, context);
+    this.#submit(batches, context);
     return this.sums.readReport();
   }
 
@@ -100,8 +127,8 @@ export class GradientEngine {
     let report = await this.gradient(batch, { ...context, scaleExponent: exponent });
     while (overflowed(report) && exponent > LEAST_EXPONENT) {
       exponent--;
-      this.sums.clear(this.gpu);
-      for (const before of done) this.gpt.submitGradient(before.batch, { ...context, scaleExponent: before.exponent });
+      this.beginSums();
+      for (const before of done) this.#submit(before.batch, { ...context, scaleExponent: before.exponent });
       report = await this.gradient(batch, { ...context, scaleExponent: exponent });
     }
     done.push({ batch, exponent });
@@ -119,8 +146,8 @@ export class GradientEngine {
   ): Promise<StepReport> {
     this.gpt.loadGradient(batches, context);
     const stack = batches.length;
-    const gradient = this.gpt.gradientList({ stack, accumulate: true });
-    const segments = this.segments.get(stack) ?? [];
+    const gradient = this.gpt.gradientList({ stack, accumulate: this.#accumulates() });
+    const segments = this.segments.get(gradient) ?? [];
     const reports: Promise<StepReport>[] = [];
     let from = 0;
     let good = true;
@@ -140,18 +167,16 @@ export class GradientEngine {
   }
 
   /**
-   * Index of the micro-batch whose gradient or loss is not finite or too large: computes each alone. Leaves the sums
-   * zero.
+   * Index of the micro-batch whose gradient or loss is not finite or too large: computes each alone, in new sums.
    */
   async wrongOf(batches: readonly MicroBatch[], context: StepContext): Promise<number> {
     let wrong = 0;
     for (const [i, batch] of batches.length > 1 ? batches.entries() : []) {
-      this.sums.clear(this.gpu);
+      this.beginSums();
       const report = await this.gradient(batch, context);
       wrong = i;
       if (report.nonFinite.length > 0) break;
     }
-    this.sums.clear(this.gpu);
     return wrong;
   }
 
@@ -179,9 +204,12 @@ export class WorkerEngine extends GradientEngine {
     onProgress?: (done: number, total: number) => void,
   ): Promise<WorkerEngine> {
     const kernels = new KernelCache(gpu, shaders);
-    const weights = await ParameterArena.allocate(gpu, new ParameterLayout(shape.model, shape.plan), 'weights');
-    const made = await GradientEngine.over(kernels, weights, shape, onProgress);
-    const follower = await WeightFollower.build(kernels, weights);
+    const layout = new ParameterLayout(shape.model, shape.plan);
+    const weights = await ParameterArena.allocate(gpu, layout, 'weights');
+    const grid = shape.shape.wire === 'low' ? await GridArena.allocate(gpu, layout) : undefined;
+    const made = await GradientEngine.over(kernels, weights, shape, onProgress, grid);
+    const portable = shape.shape.precision === 'portable';
+    const follower = await WeightFollower.build(kernels, weights, grid && { grid, portable });
     return new WorkerEngine(made, follower, await WeightChecks.build(kernels, weights));
   }
 }

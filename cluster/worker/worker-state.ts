@@ -1,3 +1,4 @@
+import type { Wire } from '../../src/model/wire.js';
 import type { Checksum } from '../exchange/checksum.js';
 import type { Frame } from '../protocol/frame.js';
 import { malformed } from '../protocol/malformed.js';
@@ -31,8 +32,9 @@ export class WorkerState {
   constructor(
     values: readonly number[],
     private readonly output: WorkerOutput,
+    wire?: Wire,
   ) {
-    this.#weights = new WeightsIn(values);
+    this.#weights = new WeightsIn(values, wire);
   }
 
   /** The version to compute with; -1 before the first. */

@@ -163,6 +163,7 @@ export class Worker {
           this.#tasks = this.#tasks.filter((task) => task.work !== work);
         },
       },
+      welcome.shape.wire,
     );
     const onVerified = (version: number) => {
       this.#times.weightsVerified();

@@ -61,15 +61,20 @@ export async function benchEngine(gpu: Gpu, bench: BenchShape, plan: Plan, progr
   return engine;
 }
 
-/** One global batch of random tokens, as micro-batches. */
+/** One global batch of random windows, as micro-batches. */
 export function randomBatches({ options, model, shape }: BenchShape): MicroBatch[] {
   const key = deriveKey(options.seed, Stream.probe);
-  const rows = shape.batch * shape.context;
-  const tokenAt = (index: number) => Math.floor(uniformAt(key, index) * model.vocabSize);
+  const { batch, context } = shape;
+  const idAt = (index: number) => Math.floor(uniformAt(key, index) * model.vocabSize);
+  /** Id `i` of a micro-batch's tokens, or of its targets with `shift` 1. */
+  const of = (index: number, i: number, shift: number) =>
+    idAt((index * batch + Math.floor(i / context)) * (context + 1) + (i % context) + shift);
+  const ids = (index: number, shift: number) =>
+    Uint32Array.from({ length: batch * context }, (_, i) => of(index, i, shift));
   return Array.from({ length: options.batch / shape.batch }, (_, index) => ({
-    tokens: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i))),
-    targets: Uint32Array.from({ length: rows }, (_, i) => tokenAt(2 * (index * rows + i) + 1)),
-    firstSlot: index * shape.batch,
+    tokens: ids(index, 0),
+    targets: ids(index, 1),
+    firstSlot: index * batch,
   }));
 }
 

@@ -2,7 +2,7 @@ import type { Gpu } from '../gpu/device.js';
 import { Readback } from '../gpu/readback.js';
 import { slice, type View } from '../gpu/view.js';
 import type { GridArena } from './grid.js';
-import { ParameterArena, type ParameterLayout } from './layout.js';
+import { ParameterArena, type ParameterLayout, sparsePieces } from './layout.js';
 
 /** Status words are this many values apart, so that each can be bound. */
 const STATUS_STRIDE = 64;
@@ -84,6 +84,19 @@ export class ExactSums {
     gpu.device.queue.submit([encoder.finish()]);
   }
 
+  /**
+   * Prepares for a gradient that overwrites the sums. Sets to zero what it only adds to: the statuses, the loss and the sums
+   * of `sparsePieces`.
+   */
+  begin(gpu: Gpu): void {
+    const encoder = gpu.device.createCommandEncoder();
+    encoder.clearBuffer(this.report.buffer);
+    for (const piece of sparsePieces(this.low.layout))
+      for (const { buffer, offset, size } of [this.low.piece(piece), this.high.piece(piece)])
+        encoder.clearBuffer(buffer, offset, size);
+    gpu.device.queue.submit([encoder.finish()]);
+  }
+
   /** Reads the report, once everything submitted is done, and clears its statuses and the loss. */
   async takeReport(gpu: Gpu): Promise<StepReport> {
     const report = await this.readReport();
@@ -93,7 +106,7 @@ export class ExactSums {
 
   /**
    * The report as everything submitted so far leaves it; more may be submitted meanwhile. Statuses and the loss add up since
-   * the last `clear` or `takeReport`.
+   * the last `clear`, `begin` or `takeReport`.
    */
   readReport(): Promise<StepReport> {
     return this.readback.read(

@@ -21,6 +21,8 @@ const StepEvent = z.looseObject({
   lr: z.number(),
   /** The gradient's norm before clipping; absent where it was not computed. */
   gradNorm: Real.optional(),
+  /** Low wire only: the expected squared error of rounding the gradient, over its squared norm. */
+  noise: Real.optional(),
 });
 const EvalEvent = z.looseObject({
   event: z.literal('eval'),

@@ -94,10 +94,12 @@ export class Trainer {
         // A step's speed does not include evaluation, samples and checkpoints.
         const stepStarted = now();
         const lr = this.#learningRate(step + 1);
-        const { loss, gradNorm } = await this.engine.step(this.#globalBatch(step + 1), step + 1, options.seed, lr);
+        const outcome = await this.engine.step(this.#globalBatch(step + 1), step + 1, options.seed, lr);
         step++;
         const tokensPerSecond = this.tokensPerStep / ((now() - stepStarted) / 1000);
-        await hooks.event({ event: 'step', step, loss, tokens: this.tokensPerStep, tokensPerSecond, lr, gradNorm });
+        const { loss, gradNorm, noise } = outcome;
+        const measured = noise === undefined ? { gradNorm } : { gradNorm, noise };
+        await hooks.event({ event: 'step', step, loss, tokens: this.tokensPerStep, tokensPerSecond, lr, ...measured });
         checkpoints.recorded(step);
         await this.#report(step, hooks);
         if (step === totalSteps) break;

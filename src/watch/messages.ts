@@ -147,6 +147,8 @@ const Status = z.object({
   inexact: text.optional(),
   /** The worker that the current step waits for, and for how long, in words. */
   awaited: text.optional(),
+  /** Of the last step: the expected squared error of rounding the gradient, over its squared norm. Low wire only. */
+  noise: real.optional(),
 });
 export type Status = z.infer<typeof Status>;
 

@@ -34,7 +34,7 @@ export function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
 export const batches = (count = MICRO_BATCHES): MicroBatch[] =>
   Array.from({ length: count }, (_, i) => ({
     tokens: new Uint32Array(SHAPE.context).fill(i % 61),
-    targets: new Uint32Array(SHAPE.context).fill(1),
+    targets: new Uint32Array(SHAPE.context).fill(i % 61),
     firstSlot: i,
   }));
 

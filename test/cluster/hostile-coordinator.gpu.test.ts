@@ -10,7 +10,7 @@ import {
   onlyFromWorker,
   type Welcome,
 } from '../../cluster/protocol/protocol.js';
-import { packTokens } from '../../cluster/protocol/tokens.js';
+import { packWindows } from '../../cluster/protocol/tokens.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import type { CoordinatorConnection, WorkerConnection } from '../../cluster/transport/connection.js';
 import { EngineCache } from '../../cluster/worker/engine-cache.js';
@@ -138,8 +138,10 @@ async function begun(): Promise<Coordinator> {
 
 function microBatches(count: number, tokens = MODEL.context): MicroBatchData[] {
   return Array.from({ length: count }, (_, microBatch) => {
-    const ids = packTokens(new Uint32Array(tokens).fill(3), MODEL.vocabSize);
-    return { microBatch, slot: microBatch, tokens: ids, targets: ids };
+    const repeated = new Uint32Array(tokens).fill(3);
+    const windows = { vocabSize: MODEL.vocabSize, context: tokens };
+    const ids = packWindows({ tokens: repeated, targets: repeated, firstSlot: 0 }, windows);
+    return { microBatch, slot: microBatch, ids };
   });
 }
 
@@ -149,8 +151,9 @@ function assign(assignment: number, more: Partial<Assign> = {}): Assign {
 
 function frame(step: number, bucket = 0, kind: 'whole' | 'difference' = 'difference', bytes = 64): Frame {
   const base = kind === 'whole' ? 0 : step - 1;
+  const address = { incarnation: 1, assignment: 0, step, base, bucket };
   return {
-    header: { kind: `weights-${kind}`, incarnation: 1, assignment: 0, step, base, bucket, weights: { a: 0, b: 0 } },
+    header: { kind: `weights-${kind}`, ...address, weights: { a: 0, b: 0 }, exponent: 0 },
     payload: new Uint8Array(bytes),
     payloadChecksum: { a: 0, b: 0 },
     bytes: bytes + 168,
@@ -214,7 +217,7 @@ describe('a coordinator that does harm', () => {
   ])('a worker in bounded memory drops a coordinator that deals %s without end', async (_what, count, tokens) => {
     const coordinator = await begun();
     const data = microBatches(count, tokens);
-    const bytes = data.reduce((sum, one) => sum + one.tokens.length + one.targets.length, 0);
+    const bytes = data.reduce((sum, one) => sum + one.ids.length, 0);
     let dealt = 0;
     while (coordinator.ended === undefined && dealt < 1e6) coordinator.say(assign(++dealt, { microBatches: data }));
     expect(coordinator.ended).toEqual(MALFORMED);
@@ -261,7 +264,7 @@ describe('a coordinator that does what it may', () => {
 
   test('work that is handed back before it has begun counts no more in what a worker holds', () => {
     const held = new HeldWork();
-    const dealt = { kind: 'step', step: 1, microBatches: microBatches(2, 2 ** 21) } as const;
+    const dealt = { kind: 'step', step: 1, microBatches: microBatches(2, 2 ** 22) } as const;
     for (let assignment = 1; assignment < 100; assignment++) {
       const work = held.begin({ ...dealt, assignment });
       expect(work.take().map(({ microBatch }) => microBatch)).toEqual([0]);

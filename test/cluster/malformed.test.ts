@@ -118,7 +118,15 @@ test('text, a message of the other side and one without a handler end the connec
 test('impossible frames end the connection; their credit comes back', async () => {
   const cut = frameOf(4096).subarray(0, 2000);
   const longer = Buffer.concat([frameOf(4096), Buffer.alloc(4)]);
-  const weights = { kind: 'weights-whole' as const, incarnation: 1, assignment: 0, step: 1, base: 0, bucket: 0 };
+  const weights = {
+    kind: 'weights-whole' as const,
+    incarnation: 1,
+    assignment: 0,
+    step: 1,
+    base: 0,
+    bucket: 0,
+    exponent: 0,
+  };
   for (const message of [
     cut,
     longer,

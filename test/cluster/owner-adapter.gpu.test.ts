@@ -45,7 +45,7 @@ const cluster = (more: Partial<ClusterOptions> = {}) => startCluster(gpu, option
 
 const BATCHES: MicroBatch[] = Array.from({ length: MICRO_BATCHES }, (_, i) => ({
   tokens: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * t) % MODEL.vocabSize),
-  targets: Uint32Array.from({ length: SHAPE.context }, (_, t) => (5 * i + t) % MODEL.vocabSize),
+  targets: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * (t + 1)) % MODEL.vocabSize),
   firstSlot: i,
 }));
 
@@ -124,7 +124,7 @@ async function contributionsOfWorker(more: Partial<ClusterOptions>, exponent?: n
 /** An owner's adapter on weights that stay those before step 1. */
 async function ownerAdapter(more: Partial<ClusterOptions> = {}, notes = new Notes()) {
   const { engine } = await cluster(more);
-  const adapter = new OwnerAdapter(engine.kernels, engine.state.weights, optionsOf(more), notes);
+  const adapter = new OwnerAdapter(engine.kernels, engine.owner, optionsOf(more), notes);
   const buckets = [...engine.owner.buckets.keys(), engine.owner.buckets.length];
   return { engine, adapter, notes, buckets };
 }
@@ -238,7 +238,7 @@ describe("the owner's adapter", () => {
     const deep = { ...optionsOf(), availableBytes: () => needed(true) - 1 };
     const notes = new Notes();
     const before = gpu.memory.allocatedBytes;
-    const adapter = new OwnerAdapter(engine.kernels, engine.state.weights, deep, notes);
+    const adapter = new OwnerAdapter(engine.kernels, engine.owner, deep, notes);
     await adapter.prepare();
     expect(notes.told).toEqual([['unable', expect.stringMatching(/^computing here as well needs \d+ kB.*\d+ kB$/)]]);
     adapter.take({ ...STEP, assignment: 1, batches: some([0]), buckets });
@@ -247,12 +247,7 @@ describe("the owner's adapter", () => {
 
     const taken = async (availableBytes?: () => number) => {
       const before = gpu.memory.allocatedBytes;
-      const adapter = new OwnerAdapter(
-        engine.kernels,
-        engine.state.weights,
-        { ...optionsOf(), availableBytes },
-        new Notes(),
-      );
+      const adapter = new OwnerAdapter(engine.kernels, engine.owner, { ...optionsOf(), availableBytes }, new Notes());
       await adapter.prepare();
       return gpu.memory.allocatedBytes - before;
     };
@@ -273,7 +268,7 @@ describe("the owner's adapter", () => {
     // An activation exceeds the largest binding; the sums are allocated before.
     const shape = { ...SHAPE, batch: 4096 };
     const before = gpu.memory.allocatedBytes;
-    const adapter = new OwnerAdapter(engine.kernels, engine.state.weights, { ...optionsOf(), shape }, notes);
+    const adapter = new OwnerAdapter(engine.kernels, engine.owner, { ...optionsOf(), shape }, notes);
     await adapter.prepare();
     expect(notes.told).toEqual([['unable', expect.stringContaining('exceeds one binding')]]);
     expect(gpu.memory.allocatedBytes).toBe(before);

@@ -94,7 +94,7 @@ async function cluster(more: Partial<ClusterOptions> = {}): Promise<Cluster> {
 const batchesOf = (step: number): MicroBatch[] =>
   Array.from({ length: MICRO_BATCHES }, (_, i) => ({
     tokens: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * t + step) % MODEL.vocabSize),
-    targets: Uint32Array.from({ length: SHAPE.context }, (_, t) => (5 * i + t + 2 * step) % MODEL.vocabSize),
+    targets: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * (t + 1) + step) % MODEL.vocabSize),
     firstSlot: i,
   }));
 

@@ -8,6 +8,7 @@ import {
   HEADER_BYTES,
   isFrame,
   payloadIntact,
+  type WeightsHeader,
 } from '../../cluster/protocol/frame.js';
 import { checkMessagePack } from '../../cluster/protocol/message-pack.js';
 import {
@@ -22,7 +23,6 @@ import {
   WORKER_MESSAGES,
   type WorkerMessage,
 } from '../../cluster/protocol/protocol.js';
-import { packTokens, unpackTokens } from '../../cluster/protocol/tokens.js';
 import { microBatchSet, setOf } from '../../cluster/round/sets.js';
 import {
   COORDINATOR_TRANSPORT,
@@ -33,7 +33,6 @@ import {
   WORKER_TRANSPORT,
 } from '../../cluster/transport/messages.js';
 import { LantrainError } from '../../src/errors.js';
-import { IGNORED_TARGET } from '../../src/model/gpt.js';
 import { defaultPlan } from '../../src/model/plan.js';
 import { contribution } from './transport-helpers.js';
 
@@ -43,6 +42,11 @@ const CONTEXT: FrameContext = {
   microBatches: 16,
   kinds: ['contribution', 'weights-whole', 'weights-difference'],
 };
+
+function weights(kind: WeightsHeader['kind'], fields: Partial<WeightsHeader>): WeightsHeader {
+  const address = { incarnation: 1, assignment: 0, step: 4, base: 3, bucket: 0 };
+  return { kind, ...address, weights: { a: 0, b: 0 }, exponent: 0, ...fields };
+}
 
 const malformed = expect.objectContaining({ code: 'LT_CLUSTER_MALFORMED' });
 
@@ -100,6 +104,7 @@ test('frames come out as they went in, without a copy of an aligned payload', ()
       bucket: fc.nat(9),
       base: fc.nat(7),
       weights: fc.record({ a: fc.nat(), b: fc.nat() }),
+      exponent: fc.integer({ min: -60, max: 40 }),
     }),
   );
   fc.assert(
@@ -146,19 +151,10 @@ test.each([
   ['a micro-batch past the last', contribution({ microBatches: microBatchSet([16]) }), /micro-batch 16 of 16/],
   ['no micro-batch', contribution({ microBatches: microBatchSet([]) }), /without micro-batches/],
   ['step 0', contribution({ step: 0 }), /count from 1/],
-  [
-    'a difference from later weights',
-    {
-      kind: 'weights-difference' as const,
-      incarnation: 1,
-      assignment: 0,
-      step: 4,
-      base: 4,
-      bucket: 0,
-      weights: { a: 0, b: 0 },
-    },
-    /cannot be told/,
-  ],
+  ['a difference from later weights', weights('weights-difference', { base: 4 }), /cannot be told/],
+  ['differences of too small a unit', weights('weights-difference', { exponent: -61 }), /exponent -61/],
+  ['differences of too large a unit', weights('weights-difference', { exponent: 41 }), /exponent 41/],
+  ['whole weights in units', weights('weights-whole', { base: 0, exponent: -1 }), /exponent -1/],
 ])('a frame with %s is impossible', (_, header, why) => {
   const message = encodeFrame(header, new Uint8Array(4));
   expect(() => decodeFrame(message, CONTEXT)).toThrow(malformed);
@@ -212,11 +208,11 @@ test('control messages come out as they went in', () => {
     type: 'assign' as const,
     assignment: 1,
     step: 2,
-    microBatches: [{ microBatch: 3, slot: 6, tokens: Uint8Array.of(1, 2), targets: Uint8Array.of(3, 4) }],
+    microBatches: [{ microBatch: 3, slot: 6, ids: Uint8Array.of(1, 2, 3, 4) }],
   };
   const decoded = decodeCoordinatorMessage(encodeMessage(assign));
   expect(decoded).toMatchObject({ type: 'assign', assignment: 1, step: 2 });
-  if (decoded.type === 'assign') expect([...decoded.microBatches[0].tokens]).toEqual([1, 2]);
+  if (decoded.type === 'assign') expect([...decoded.microBatches[0].ids]).toEqual([1, 2, 3, 4]);
 });
 
 test('a welcome names the wire in the shape; without a name it is exact, and no other name is taken', () => {
@@ -312,18 +308,4 @@ test.each([
   ['nothing', []],
 ])('%s is refused before anything is allocated for it', (_, bytes) => {
   expect(() => checkMessagePack(Uint8Array.from(bytes))).toThrow(malformed);
-});
-
-test('tokens come out as they went in, whatever the vocabulary', () => {
-  fc.assert(
-    fc.property(fc.constantFrom(256, 50257, 65535, 65536, 200_000), fc.array(fc.nat(255)), (vocabSize, list) => {
-      const ids = Uint32Array.from([...list, vocabSize - 1]);
-      expect(unpackTokens(packTokens(ids, vocabSize), vocabSize, ids.length)).toEqual(ids);
-      const targets = Uint32Array.from([IGNORED_TARGET, ...ids]);
-      const packed = packTokens(targets, vocabSize);
-      expect(unpackTokens(packed, vocabSize, targets.length, true)).toEqual(targets);
-      expect(() => unpackTokens(packed, vocabSize, targets.length)).toThrow(malformed);
-      expect(() => unpackTokens(packed, vocabSize, targets.length + 1, true)).toThrow(malformed);
-    }),
-  );
 });

@@ -61,6 +61,7 @@ export function drawnOptions(draw: Draw): string[] {
     ...draw.pick(['--tie'], ['--no-tie']),
     ...draw.pick(['--dropout', '0'], ['--dropout', '0.1']),
     ...draw.pick(['--clip', '0'], ['--clip', '0.5']),
+    ...draw.pick(['--wire', 'exact'], ['--wire', 'low']),
   ];
 }
 

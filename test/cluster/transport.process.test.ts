@@ -59,7 +59,16 @@ test('control messages and frames go both ways, in order', async () => {
   );
   const weights = { a: 1, b: 2 };
   for (const bucket of [3, 2, 1]) {
-    const header = { kind: 'weights-whole' as const, incarnation: 1, assignment: 0, step: 2, base: 0, bucket, weights };
+    const header = {
+      kind: 'weights-whole' as const,
+      incarnation: 1,
+      assignment: 0,
+      step: 2,
+      base: 0,
+      bucket,
+      weights,
+      exponent: 0,
+    };
     await owner.sendFrame(encodeFrame(header, new Uint8Array(MIB)));
   }
   await Promise.all(sent);
@@ -240,7 +249,15 @@ test("a browser's page is pinged by messages, so that one that is frozen counts 
 
 test('two processes exchange frames of 4 MiB both ways', async () => {
   const count = 24;
-  const weights = { kind: 'weights-whole' as const, incarnation: 1, assignment: 0, step: 2, base: 0, bucket: 1 };
+  const weights = {
+    kind: 'weights-whole' as const,
+    incarnation: 1,
+    assignment: 0,
+    step: 2,
+    base: 0,
+    bucket: 1,
+    exponent: 0,
+  };
   const frame = encodeFrame({ ...weights, weights: { a: 1, b: 2 } }, new Uint8Array(4 * MIB).fill(5));
   let intact = 0;
   let report: string | undefined;

@@ -2,12 +2,13 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { weightsChecksum } from '../../cluster/exchange/checksum.js';
 import { decodeFrame, encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
 import type { MicroBatchData, WorkerMessage } from '../../cluster/protocol/protocol.js';
-import { packTokens } from '../../cluster/protocol/tokens.js';
+import { packWindows } from '../../cluster/protocol/tokens.js';
 import { idsOf } from '../../cluster/round/sets.js';
 import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Worker } from '../../cluster/worker/worker.js';
 import type { WorkerEngine } from '../../cluster/worker/worker-engine.js';
+import { generatedValues } from '../../src/check/generated.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { ParameterLayout } from '../../src/model/layout.js';
 import { defaultPlan } from '../../src/model/plan.js';
@@ -95,12 +96,27 @@ class WorkerHarness {
     this.layout.buckets().forEach(({ size }, bucket) => {
       const values = new Float32Array(size).fill(weight);
       const weights = weightsChecksum(new Uint32Array(values.buffer));
-      const header = { kind: 'weights-whole', incarnation: 1, assignment: 0, step: 0, base: 0, bucket } as const;
+      const header = {
+        kind: 'weights-whole',
+        incarnation: 1,
+        assignment: 0,
+        step: 0,
+        base: 0,
+        bucket,
+        exponent: 0,
+      } as const;
       const message = encodeFrame({ ...header, weights }, new Uint8Array(values.buffer));
       const context = { incarnation: 1, buckets: this.buckets + 1, microBatches: this.count };
       void this.connection.onFrame(decodeFrame(message, { ...context, kinds: ['weights-whole'] }));
     });
     await ready;
+  }
+
+  /** Gives every weight a value of its own, so that gradients of all tensors differ. */
+  async scatter(): Promise<void> {
+    const { weights } = await this.engine();
+    for (const [i, parameter] of this.layout.parameters.entries())
+      weights.write(gpu, parameter.name, generatedValues(parameter, [i, 1], 0.5));
   }
 
   until(isIt: (message: Sent) => boolean): Promise<Sent> {
@@ -119,11 +135,15 @@ class WorkerHarness {
     tokenOf: (microBatch: number) => number = () => 3,
     slotOf: (microBatch: number) => number = (microBatch) => microBatch,
   ): void {
-    const microBatches: MicroBatchData[] = Array.from({ length: count }, (_, microBatch) => {
-      const tokens = packTokens(new Uint32Array(MODEL.context).fill(tokenOf(microBatch)), MODEL.vocabSize);
-      return { microBatch, slot: slotOf(microBatch), tokens, targets: tokens };
-    });
+    const microBatches = dataOf(count, tokenOf, slotOf);
     this.connection.onControl.assign({ type: 'assign', assignment: 1, step: 1, microBatches, buckets });
+  }
+
+  /** Asks for losses. Resolves with the worker's answer. */
+  async evaluate(assignment: number, microBatches: MicroBatchData[]): Promise<Sent> {
+    const answer = this.until((m) => 'type' in m && m.type === 'evaluated');
+    this.connection.onControl.evaluate({ type: 'evaluate', assignment, version: 0, microBatches });
+    return answer;
   }
 
   get contributions() {
@@ -134,6 +154,19 @@ class WorkerHarness {
     this.connection.onControl.stop({ type: 'stop', reason: 'stopped', final: false });
     await this.worker.run();
   }
+}
+
+/** Micro-batches 0 to `count` - 1 in slots `slotOf`, each of one repeated token. */
+function dataOf(
+  count: number,
+  tokenOf: (microBatch: number) => number,
+  slotOf = (microBatch: number) => microBatch,
+): MicroBatchData[] {
+  return Array.from({ length: count }, (_, microBatch) => {
+    const tokens = new Uint32Array(MODEL.context).fill(tokenOf(microBatch));
+    const ids = packWindows({ tokens, targets: tokens, firstSlot: 0 }, MODEL);
+    return { microBatch, slot: slotOf(microBatch), ids };
+  });
 }
 
 const isStats = (m: Sent) => 'type' in m && m.type === 'stats';
@@ -177,6 +210,35 @@ describe('a worker', () => {
     for (const m of other.contributions)
       expect('kind' in m && m.kind === 'contribution' && idsOf(m.microBatches)).toEqual([0, 1]);
     await other.end();
+  });
+
+  test('nothing of an assignment is in the next one, or in what an evaluation says', async () => {
+    const harness = new WorkerHarness();
+    await harness.begin(0.02);
+    await harness.scatter();
+    const contribute = async (tokenOf: (microBatch: number) => number, count = 1) => {
+      const stats = harness.until(isStats);
+      harness.assign(count, undefined, tokenOf);
+      await stats;
+      // The assignment ends just after it.
+      await new Promise(setImmediate);
+      return new Map(harness.payloads);
+    };
+    const evaluate = (assignment: number) =>
+      harness.evaluate(
+        assignment,
+        dataOf(2, (m) => 9 + m),
+      );
+    const engine = await harness.engine();
+    const first = await contribute(() => 3);
+    const { lossFixed } = await engine.sums.readReport();
+    const evaluated = await evaluate(2);
+    // Other rows of the embedding, and several micro-batches.
+    expect(await contribute((m) => 40 + m, 3)).not.toEqual(first);
+    expect(await contribute(() => 3)).toEqual(first);
+    expect((await engine.sums.readReport()).lossFixed).toBe(lossFixed);
+    expect(await evaluate(2)).toEqual(evaluated);
+    await harness.end();
   });
 
   test('a worker sends only the buckets it is asked for', async () => {
@@ -225,6 +287,68 @@ describe('a worker whose share is many micro-batches', () => {
     ]);
     expect(payloads[0].size).toBeGreaterThan(3);
     expect(payloads[0]).toEqual(payloads[1]);
+  });
+
+  test('an evaluation is computed by whole stacks, two of which are queued, to the sum of one at a time', async () => {
+    const harness = new WorkerHarness(MANY);
+    await harness.begin(0.02);
+    await harness.scatter();
+    const tokenOf = (microBatch: number) => 5 * microBatch;
+    let sum = 0n;
+    for (const one of dataOf(11, tokenOf)) {
+      const alone = await harness.evaluate(2, [one]);
+      if (!('high' in alone)) throw new Error('an evaluation has losses');
+      sum += (BigInt(alone.high) << 32n) + BigInt(alone.low);
+    }
+    harness.sent.length = 0;
+    // Every second slot: an evaluation's micro-batches need not follow one another.
+    const all = await harness.evaluate(
+      3,
+      dataOf(11, tokenOf, (m) => 2 * m),
+    );
+    const progress = harness.sent.flatMap((m) => ('type' in m && m.type === 'progress' ? [m] : []));
+    expect(progress.map(({ begun }) => begun)).toEqual([3, 6, 9, 10, 11]);
+    expect(progress.slice(0, 2).map(({ done }) => done)).toEqual([0, 0]);
+    for (const { begun, done } of progress.slice(2)) expect(done).toBeGreaterThanOrEqual(begun - 6);
+    const microBatches = Array.from({ length: 11 }, (_, m) => m);
+    const words = { low: Number(BigInt.asUintN(32, sum)), high: Number(sum >> 32n) };
+    expect(all).toMatchObject({ assignment: 3, microBatches, ...words, finite: true });
+    expect(words.low).toBeGreaterThan(0);
+    await harness.end();
+  });
+
+  test('an evaluation that is revoked says nothing, and nothing of it is in the next', async () => {
+    const harness = new WorkerHarness(MANY);
+    await harness.begin(0.02);
+    await harness.scatter();
+    const wanted = await harness.evaluate(
+      2,
+      dataOf(1, () => 7),
+    );
+    harness.sent.length = 0;
+    harness.onSent = (m) => {
+      if (!('type' in m && m.type === 'progress' && m.begun === 6)) return;
+      harness.connection.onControl.revoke({ type: 'revoke', assignment: 3 });
+    };
+    const microBatches = dataOf(12, (m) => m);
+    harness.connection.onControl.evaluate({ type: 'evaluate', assignment: 3, version: 0, microBatches });
+    const { onSent } = harness;
+    const next = harness.evaluate(
+      2,
+      dataOf(1, () => 7),
+    );
+    const { onSent: answered } = harness;
+    harness.onSent = (m) => {
+      onSent(m);
+      answered(m);
+    };
+    expect(await next).toEqual(wanted);
+    expect(harness.sent.flatMap((m) => ('begun' in m ? [[m.assignment, m.begun]] : []))).toEqual([
+      [3, 3],
+      [3, 6],
+      [2, 1],
+    ]);
+    await harness.end();
   });
 
   test('a worker leaves out of a stack what was asked back', async () => {

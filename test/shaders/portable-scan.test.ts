@@ -25,6 +25,8 @@ const SCANNED: readonly Scanned[] = [
   { file: 'decode' },
   { file: 'adamw' },
   { file: 'gradient_norm' },
+  { file: 'unpack_low' },
+  { file: 'checksum', defines: ['moved'] },
   ...['matmul_plain', 'matmul_subgroup', 'matmul_subgroup_tall', 'matmul_tile', 'matmul_reduce'].flatMap((file) => [
     { file, defines: ['roundA', 'roundB'] },
     { file, defines: ['vec4', 'roundC'] },

@@ -68,6 +68,20 @@ test('a run is complete once the report on its last step is there', async () => 
   expect(kinds()).toEqual(WHOLE);
 });
 
+test("a step's event has the noise of rounding where the engine measures it, and only there", async () => {
+  const engine = fake();
+  const { step } = engine;
+  const measured = async (batches: unknown, n: number) => ({
+    ...(await step(batches, n)),
+    ...(n > 1 && { noise: n / 8 }),
+  });
+  const { made, hooks } = trainer(Object.assign(engine, { step: measured }));
+  const steps: object[] = [];
+  await made.run(0, { ...hooks, event: (event) => void (event.event === 'step' && steps.push(event)) });
+  expect(steps[0]).not.toHaveProperty('noise');
+  expect(steps.slice(1)).toMatchObject([{ gradNorm: 1, noise: 0.25 }, { noise: 0.375 }]);
+});
+
 test('a run ended in the report on its last step is not complete, keeps the step, and has the report to write still', async () => {
   // A report has two evaluations, one of each part of the data.
   const engine = fake((n) => n === 4 && first.made.abandon());

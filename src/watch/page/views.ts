@@ -9,6 +9,7 @@ import {
 import type { LogEntry, RunState, Split } from '../messages.js';
 import { byId, create, setData, setHidden, setText } from './dom.js';
 import type { Model } from './model.js';
+import { noiseWords } from './noise.js';
 
 const STATES: Readonly<Record<RunState, string>> = {
   starting: 'Starting',
@@ -57,7 +58,7 @@ export function drawRun({ model }: ViewContext): void {
 export function drawStatus({ model, isLost, lostFor }: ViewContext): void {
   const { run, status } = model;
   if (run === undefined || status === undefined) return;
-  const { step, state, reason, secondsLeft, tokensPerSecond, efficiency, mixed, inexact, awaited } = status;
+  const { step, state, reason, secondsLeft, tokensPerSecond, efficiency, mixed, inexact, awaited, noise } = status;
   const lost = isLost();
   const pill = byId('state');
   setText(pill, lost ? 'Lost' : STATES[state]);
@@ -88,6 +89,8 @@ export function drawStatus({ model, isLost, lostFor }: ViewContext): void {
   say('f-efficiency', lost ? null : efficiency, percent);
   say('f-tokens', step * run.tokensPerStep, formatCount);
   say('f-left', lost ? null : secondsLeft, formatDuration);
+  setText(byId('noise'), noise == null ? '' : noiseWords(noise));
+  setHidden(byId('noise'), noise == null);
 }
 
 const WORK = { compute: 'Compute', upload: 'Upload', wait: 'Wait', download: 'Download' } as const;

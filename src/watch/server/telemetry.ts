@@ -85,6 +85,8 @@ export class Telemetry {
   #mixed: boolean;
   #inexact: Inexact | undefined;
   #awaited: string | undefined;
+  /** The last step's `noise`. */
+  #noise: number | undefined;
   #status = '';
   #workers = '';
 
@@ -220,6 +222,7 @@ export class Telemetry {
         const { step, loss, tokensPerSecond, lr, gradNorm = Number.NaN } = event;
         const seconds = (this.history.last?.seconds ?? 0) + secondsOf(event);
         this.history.append({ step, seconds, loss, tokensPerSecond, lr, gradNorm });
+        this.#noise = event.noise;
         this.#forecast.step(step, seconds);
         break;
       }
@@ -267,6 +270,7 @@ export class Telemetry {
       mixed: this.#mixed,
       ...(this.#inexact === undefined ? {} : { inexact: inexactText(this.#inexact) }),
       ...(this.#awaited === undefined || isOver ? {} : { awaited: this.#awaited }),
+      ...(this.#noise === undefined ? {} : { noise: brief(this.#noise) }),
     };
   }
 

@@ -19,13 +19,21 @@ export function frameOf({ bucket, version, form, value, after }: Extract<ToWorke
   const payload = new Uint8Array(4);
   new DataView(payload.buffer).setInt32(0, value);
   const base = form === 'whole' ? 0 : version - 1;
-  const header = { incarnation: 1, assignment: 0, bucket, step: version, base, weights: checksumOf(after) };
+  const header = {
+    incarnation: 1,
+    assignment: 0,
+    bucket,
+    step: version,
+    base,
+    weights: checksumOf(after),
+    exponent: 0,
+  };
   const bytes = HEADER_BYTES + payload.length;
   return { header: { kind: `weights-${form}`, ...header }, payload, payloadChecksum: checksumOf(value), bytes };
 }
 
 export function dealtOf({ assignment, kind, step, ...dealt }: Extract<ToWorker, { type: 'assign' }>): DealtWork {
-  const data = (microBatch: number) => ({ microBatch, slot: microBatch, tokens: NO_IDS, targets: NO_IDS });
+  const data = (microBatch: number) => ({ microBatch, slot: microBatch, ids: NO_IDS });
   const microBatches = sets.idsOf(dealt.microBatches).map(data);
   return { assignment, kind, step, microBatches, buckets: sets.idsOf(dealt.buckets) };
 }

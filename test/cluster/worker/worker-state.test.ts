@@ -24,7 +24,7 @@ const SUM = { a: 7, b: 9 };
 function frame(step: number, bucket: number, kind: 'whole' | 'difference'): Frame {
   const base = kind === 'whole' ? 0 : step - 1;
   return {
-    header: { kind: `weights-${kind}`, incarnation: 1, assignment: 0, step, base, bucket, weights: SUM },
+    header: { kind: `weights-${kind}`, incarnation: 1, assignment: 0, step, base, bucket, weights: SUM, exponent: 0 },
     payload: new Uint8Array(64),
     payloadChecksum: SUM,
     bytes: 64,
@@ -38,8 +38,7 @@ const deal = (assignment: number, step: number, count = 3) => ({
   microBatches: Array.from({ length: count }, (_, microBatch) => ({
     microBatch,
     slot: microBatch,
-    tokens: new Uint8Array(2),
-    targets: new Uint8Array(2),
+    ids: new Uint8Array(4),
   })),
 });
 
