@@ -13,6 +13,7 @@ import type { Mismatch } from './checking.js';
 import { generatedGrid, generatedValues } from './generated.js';
 import { gridByteOf } from './gradients.js';
 import { type CheckedPipelines, checkList } from './lists.js';
+import { checkMoves } from './moves-check.js';
 
 /* The kernels of the update in portable arithmetic. They are the same for every model, so small ones are enough. */
 
@@ -30,7 +31,7 @@ const APART = 10 * UNIT;
 /**
  * The first kernel of a portable update whose results are not the reference's; undefined where all are. Uses a model whose
  * update leaves the sums, and one whose update clears them. In the low wire the kernels of an owner, which has the sums from a
- * reducer, are checked too. Frees the models' memory.
+ * reducer, and the moves of weights are checked too. Frees the models' memory.
  */
 export async function checkUpdates(
   kernels: KernelCache,
@@ -40,6 +41,7 @@ export async function checkUpdates(
 ): Promise<Mismatch | undefined> {
   let mismatch: Mismatch | undefined;
   for (const tie of [true, false]) mismatch ??= await checkUpdate(kernels, tie, seed, wire, checked);
+  if (wire === 'low') mismatch ??= await checkMoves(kernels, seed, checked);
   return mismatch;
 }
 

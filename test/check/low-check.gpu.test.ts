@@ -91,7 +91,7 @@ describe('the check of the low wire passes on this adapter', () => {
     expect(lineOf(await checkGraph(await graph({ ...MODEL, width: 64 }, SHAPE, plan), 5))).toBeUndefined();
   });
 
-  test('for the updates, alone and by an owner, and the grid', async () => {
+  test('for the updates, alone and by an owner, the grid and the moves', async () => {
     const before = gpu.memory.allocatedBytes;
     const checked: CheckedPipelines = new Set();
     expect(lineOf(await checkUpdates(new KernelCache(gpu, loadShaders()), 1, 'low', checked))).toBeUndefined();
@@ -100,6 +100,8 @@ describe('the check of the low wire passes on this adapter', () => {
       .map((pipeline) => JSON.parse(pipeline))
       .map(([, entry, , defines]) => [entry, ...defines].join(' '));
     expect([...new Set(kernels)].sort()).toEqual([
+      'advance portable',
+      'apply portable',
       'chunkSquares low owner portable',
       'chunkSquares low portable',
       'exponents portable',
@@ -184,7 +186,7 @@ describe('a planted fault is found, and named', () => {
     ],
     [
       'gradients in units of 2^-40',
-      () => planted('gradients_low', 'gridExponent(gridByteAt(i)) + FIXED_POINT_EXPONENT', '0'),
+      () => planted('gradients_low', 'gridExponent(gridByteAt(block)) + FIXED_POINT_EXPONENT', '0'),
       'gradient_norm.chunkSquares',
       /^squares/,
     ],
@@ -206,6 +208,23 @@ describe('a planted fault is found, and named', () => {
       () => planted('grid_exponent', 'keep(keep(v.x + v.y) + keep(v.z + v.w))', 'keep(v.x + v.y)'),
       'adamw.update',
       /^grid/,
+    ],
+    [
+      'streams of a packed block that start late',
+      () => planted('unpack_low', 'bits * (first % BLOCK_VECTORS)', 'bits * (first % BLOCK_VECTORS) + 1u'),
+      'unpack_low.apply',
+      /^weights/,
+    ],
+    [
+      'moves without a sign',
+      () =>
+        planted(
+          'moves',
+          'bitcast<vec4i>(vec4u(bits) << vec4u(28u, 24u, 20u, 16u)) >> vec4u(28u)',
+          '(vec4u(bits) << vec4u(28u, 24u, 20u, 16u)) >> vec4u(28u)',
+        ),
+      'unpack_low.advance',
+      /^weights/,
     ],
     [
       'a block less in the grid of a state that is read',
