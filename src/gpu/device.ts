@@ -271,18 +271,23 @@ export class Gpu {
   }
 }
 
+/** Whether an adapter's driver runs on the CPU. */
+export function isSoftware({ vendor, architecture, device, description }: GPUAdapterInfo): boolean {
+  const text = `${vendor} ${architecture} ${device} ${description}`.toLowerCase();
+  return /llvmpipe|lavapipe|swiftshader|basic render|warp|mesa.*cpu/.test(text);
+}
+
 function describe(info: GPUAdapterInfo, subgroups: boolean): AdapterDescription {
   const extended = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
   const { device, description, vendor, architecture } = info;
   const name = device || description || [vendor, architecture].filter(Boolean).join(' ') || 'unknown adapter';
-  const text = `${vendor} ${architecture} ${device} ${description}`.toLowerCase();
   const { subgroupMinSize: min, subgroupMaxSize: max } = extended;
   return {
     name,
     vendor,
     architecture,
     driver: description,
-    software: /llvmpipe|lavapipe|swiftshader|basic render|warp|mesa.*cpu/.test(text),
+    software: isSoftware(info),
     subgroupSize: subgroups && min !== undefined && min === max ? min : undefined,
   };
 }

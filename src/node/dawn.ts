@@ -1,27 +1,17 @@
 import { create, globals } from 'webgpu';
+import { isSoftware } from '../gpu/device.js';
 import { withoutDriverOutput } from './driver-output.js';
+import { pollDelay } from './polling.js';
 
-/**
+/*
  * WebGPU for Node: Dawn through the npm package `webgpu`.
  *
- * While a map or a fence is pending, Dawn's binding polls: it passes a native callback to `setImmediate` again and
- * again. That keeps a core busy, which a software driver needs (matrix products run half as fast). The binding looks up
- * the global at each call, so the wrapper below can delay its callbacks, and only those, by a timer. The delay is a
- * millisecond at first and grows with the length of a wait, because every poll takes a core from the driver for a
- * moment.
+ * While a map or a fence is pending, Dawn's binding passes a native callback to `setImmediate` for each poll. It looks up
+ * the global at each call, so the wrapper below can delay its callbacks, and only those (`polling.ts`).
  */
-const POLL_MS = 1;
-const SLOWEST_POLL_MS = 8;
-
-/** The delay of a poll is at most this fraction of the wait so far. */
-const LATE = 1 / 200;
-
 let waitBegan = 0;
-
-/** Milliseconds until the next poll. */
-function pollDelay(): number {
-  return Math.min(SLOWEST_POLL_MS, Math.max(POLL_MS, LATE * (performance.now() - waitBegan)));
-}
+/** A software adapter was found in this process. */
+let hasSoftware = false;
 
 /** Records when any wait begins. */
 function watchWaits(): void {
@@ -50,8 +40,10 @@ function isNativeCallback(callback: unknown): boolean {
 
 function slowDownPolling(): void {
   const original = globalThis.setImmediate;
-  const wrapper = (callback: (...args: unknown[]) => void, ...args: unknown[]) =>
-    isNativeCallback(callback) ? setTimeout(callback, pollDelay(), ...args) : original(callback, ...args);
+  const wrapper = (callback: (...args: unknown[]) => void, ...args: unknown[]) => {
+    const delay = isNativeCallback(callback) ? pollDelay(performance.now() - waitBegan, hasSoftware) : undefined;
+    return delay === undefined ? original(callback, ...args) : setTimeout(callback, delay, ...args);
+  };
   // util.promisify(setImmediate) needs the original's symbols.
   for (const symbol of Object.getOwnPropertySymbols(original))
     Object.defineProperty(wrapper, symbol, Object.getOwnPropertyDescriptor(original, symbol) as PropertyDescriptor);
@@ -84,7 +76,11 @@ export function openDawn(adapterName?: string): GPU {
     instance = create(options);
     const look = instance.requestAdapter.bind(instance);
     // Dawn looks for adapters within the call.
-    instance.requestAdapter = (wanted) => withoutDriverOutput(() => look(wanted));
+    instance.requestAdapter = async (wanted) => {
+      const adapter = await withoutDriverOutput(() => look(wanted));
+      hasSoftware ||= adapter !== null && isSoftware(adapter.info);
+      return adapter;
+    };
     instances.set(adapterName, instance);
   }
   return instance;

@@ -4,13 +4,30 @@
 #     [ coordinator ] 10.231.77.1 ---- 1 Gbit/s ---- 10.231.77.2 [ worker ]
 #
 # First a short training, whose digest must be that of `lantrain train`; then `bench cluster --listen` for the times and
-# bytes of a step; what the link carried, by its own counters. Where the machine does not allow any of it, that is said
-# and the exit code is 0. Run it from a built checkout, as root:  test/cluster/netns.sh [shape options]
+# bytes of a step, and the sum of its upload and download; what the link carried, by its own counters. Where the machine
+# does not allow any of it, that is said and the exit code is 0. Run it from a built checkout, as root:
+#
+#     test/cluster/netns.sh [--wire WIRE] [shape options]
+#
+# Without --wire it takes the default of `train`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-SHAPE=("$@")
+WIRE=() SHAPE=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --wire)
+      [ $# -gt 1 ] || { echo 'netns: --wire needs a wire: exact or low' >&2; exit 2; }
+      WIRE=(--wire "$2")
+      shift
+      ;;
+    --wire=*) WIRE=(--wire "${1#--wire=}") ;;
+    *) SHAPE+=("$1") ;;
+  esac
+  shift
+done
 [ ${#SHAPE[@]} -gt 0 ] || SHAPE=(--layers 4 --heads 4 --width 256 --context 128 --batch 16)
+SHAPE+=("${WIRE[@]}")
 TRAINING=(--steps "${STEPS:-6}" --eval-every 0 --sample-tokens 0)
 RATE=${RATE:-1gbit}
 MAIN=dist/src/cli/main.js
@@ -112,7 +129,7 @@ wait "${PIDS[0]}" || { cat "$WORK/coordinator" "$WORK/worker" >&2; exit 1; }
 wait "${PIDS[1]}" || { cat "$WORK/worker" >&2; exit 1; }
 timeout 900 node "$MAIN" train "${SHAPE[@]}" "${TRAINING[@]}" --out "$WORK/alone" > "$WORK/train" 2>&1 ||
   { cat "$WORK/train" >&2; exit 1; }
-digest() { sed -n 's/^digest \([0-9a-f]*\).*/\1/p' "$1"; }
+digest() { sed -n 's/^digest  *\([0-9a-f]*\).*/\1/p' "$1"; }
 OVER=$(digest "$WORK/coordinator") ALONE=$(digest "$WORK/train")
 [ -n "$OVER" ] && [ "$OVER" = "$ALONE" ] || { echo "netns: digest $OVER over the link, $ALONE alone" >&2; exit 1; }
 echo "digest   $OVER, over the link and by train alone"
@@ -129,4 +146,8 @@ wait "${PIDS[0]}" || { cat "$WORK/bench" "$WORK/bench.errors" >&2; exit 1; }
 wait "${PIDS[1]}" || true
 mapfile -t after < <(carried)
 grep -v '^join \|^waiting ' "$WORK/bench"
+# The last seven figures of a row: upload, wait, download, sum, update (ms), up, down (MB).
+sed -n 's/ *(.*shares taken away)$//; / alone /p' "$WORK/bench" | awk -v wire="${WIRE[1]:-by default}" '
+  { printf "transfer %.1f ms up + %.1f ms down = %.1f ms a step; %.2f MB up + %.2f MB down (wire: %s)\n",
+      $(NF - 6), $(NF - 4), $(NF - 6) + $(NF - 4), $(NF - 1), $NF, wire }'
 echo "carried  $(((after[1] - before[1]) / 1000)) kB up, $(((after[0] - before[0]) / 1000)) kB down by the link's counters, joining and warm-up included"

@@ -5,6 +5,7 @@ import { formatLoss } from '../../src/report/format.js';
 import { parseMetrics } from '../../src/report/metrics.js';
 import { htmlReport } from '../../src/report/report.js';
 import { formatFragment, type PageSecrets } from '../../src/watch/messages.js';
+import { noiseWords } from '../../src/watch/page/noise.js';
 import { chromiumPath, NEEDS_CHROMIUM, openBrowser } from '../browser.js';
 import { slowTest } from '../slow.js';
 import { brokenWords, clipped, hasColor, headsBeside, type Label, labelsOf, noteLabels, wrapped } from './geometry.js';
@@ -13,6 +14,7 @@ import {
   DIGEST,
   EVAL_EVERY,
   LAST_STEP,
+  NOISE,
   OTHER_CLASS,
   OWN_CLASS,
   playedWorkers,
@@ -81,6 +83,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     await page.click('#table summary');
     await expect.poll(() => page.locator('#rows tr').count(), SOON).toBeGreaterThan(10);
     expect(await page.getByRole('button', { name: 'Drop pequod' }).count()).toBe(1);
+    expect(await page.locator('#noise').innerText()).toBe(noiseWords(NOISE));
     for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: 900 });
       await drawn(page);
@@ -117,6 +120,7 @@ describe.skipIf(chromiumPath() === undefined)(`the page of a played run ${NEEDS_
     plain.telemetry.event(stepEvent(1));
     const page = await openPage(plain);
     await expect.poll(() => page.textContent('#state'), SOON).toBe('Training');
+    expect(await page.isVisible('#noise')).toBe(false);
     await page.click('#join');
     await page.locator('.device-join').waitFor();
     expect(await page.textContent('.device-note')).not.toMatch(/certificate|fingerprint/);

@@ -5,6 +5,8 @@ import { stepEvent } from './helpers.js';
 
 /** A spike among smooth losses. */
 export const SPIKE = { step: 3010, loss: 17, gradNorm: 60 } as const;
+/** More rounding noise than is healthy, whose words are longest. */
+export const NOISE = 0.45;
 export const LAST_STEP = 5009;
 export const EVAL_EVERY = 50;
 export const DIGEST = 'ab12'.repeat(16);
@@ -59,7 +61,7 @@ export function playRun(telemetry: Telemetry): void {
     telemetry.event({ event: 'join', step: 1, worker: name, reason: `bit class ${bitClass}` });
   }
   for (let step = 1; step <= LAST_STEP; step++) {
-    telemetry.event({ ...stepEvent(step), ...(step === SPIKE.step ? SPIKE : {}) });
+    telemetry.event({ ...stepEvent(step), ...(step === SPIKE.step ? SPIKE : {}), noise: NOISE });
     if (step % EVAL_EVERY === 1)
       telemetry.event({
         event: 'eval',
