@@ -199,10 +199,11 @@ async function referenceHash(
     const key = probeKey(salt, step);
     const words = Uint32Array.from({ length: size }, (_, i) => threefry(key, i, 0)[0]);
     gpu.write(sums.low.slabs[0], words);
-    // Keeps the sign and some bits: gradients of all magnitudes up to 2^7.
+    // Keeps the sign and some bits: gradients of all magnitudes up to 2^7. After a step the low wire's units are large.
+    const isSmall = grid !== undefined && step > 1;
     gpu.write(
       sums.high.slabs[0],
-      words.map((w) => (w | 0) >> (17 + (w & 15))),
+      words.map((w) => (w | 0) >> (isSmall ? 31 : 17 + (w & 15))),
     );
     optimizer.submitNorm();
     const report = await sums.takeReport(gpu);

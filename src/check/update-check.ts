@@ -13,6 +13,7 @@ import type { Mismatch } from './checking.js';
 import { generatedGrid, generatedValues } from './generated.js';
 import { gridByteOf } from './gradients.js';
 import { type CheckedPipelines, checkList } from './lists.js';
+import { checkMoves } from './moves-check.js';
 
 /* The kernels of the update in portable arithmetic. They are the same for every model, so small ones are enough. */
 
@@ -22,13 +23,15 @@ const UPDATED = { vocabSize: 2048, context: 8, width: 16, layers: 1, heads: 2, q
 const ADAMW = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, decay: 'matrices' } as const;
 const LEARNING_RATE = 1e-2;
 const MICRO_BATCHES = 8;
-/** Largest distance of master weights and weights: ten units of the moves of this learning rate. */
-const APART = 10 * 2 ** -8;
+/** Of the moves at this learning rate. */
+const UNIT = 2 ** -8;
+/** Largest distance of master weights and weights. */
+const APART = 10 * UNIT;
 
 /**
  * The first kernel of a portable update whose results are not the reference's; undefined where all are. Uses a model whose
  * update leaves the sums, and one whose update clears them. In the low wire the kernels of an owner, which has the sums from a
- * reducer, are checked too. Frees the models' memory.
+ * reducer, and the moves of weights are checked too. Frees the models' memory.
  */
 export async function checkUpdates(
   kernels: KernelCache,
@@ -38,6 +41,7 @@ export async function checkUpdates(
 ): Promise<Mismatch | undefined> {
   let mismatch: Mismatch | undefined;
   for (const tie of [true, false]) mismatch ??= await checkUpdate(kernels, tie, seed, wire, checked);
+  if (wire === 'low') mismatch ??= await checkMoves(kernels, seed, checked);
   return mismatch;
 }
 
@@ -54,18 +58,24 @@ async function checkUpdate(
   const sums = await ExactSums.allocate(gpu, layout, grid);
   const optimizer = await Optimizer.build(kernels, layout, sums, ADAMW, true, MICRO_BATCHES);
   fillState(gpu, optimizer, seed);
-  const words = generatedSums(layout.slabSizes[0], deriveKey(seed, Stream.probe, 10));
+  const [size] = layout.slabSizes;
+  const words = generatedSums(size, deriveKey(seed, Stream.probe, 10));
+  const bytes = generatedGrid(gridWords(size), deriveKey(seed, Stream.probe, 12));
   if (grid) {
-    const bytes = generatedGrid(gridWords(layout.slabSizes[0]), deriveKey(seed, Stream.probe, 12));
     gpu.write(grid.slabs[0], bytes);
     intoGrid(words, bytes);
+    fillResting(gpu, optimizer);
   }
   gpu.write(sums.low.slabs[0], words.low);
   gpu.write(sums.high.slabs[0], words.high);
   optimizer.state.writeStep(3, LEARNING_RATE, 0.7);
   let mismatch: Mismatch | undefined;
   for (const list of optimizer.lists(true)) mismatch ??= await checkList(gpu, list, seed, checked);
-  if (grid) mismatch ??= await checkOwner(kernels, optimizer, words, seed, checked);
+  if (grid) {
+    // The update has changed it, and the sums are in units of what it was.
+    gpu.write(grid.slabs[0], bytes);
+    mismatch ??= await checkOwner(kernels, optimizer, words, seed, checked);
+  }
   optimizer.state.release();
   sums.release(gpu);
   return mismatch;
@@ -94,13 +104,28 @@ function fillState(gpu: Gpu, { state }: Optimizer, seed: number): void {
   }
 }
 
+/** One of so many blocks has neither gradients nor moments, so AdamW leaves its weights unless they decay. */
+const RESTING_EACH = 11;
+const RESTING = 5;
+
+/** Gives the resting blocks master weights that are halves of a unit apart from the weights: ties of the moves. */
+function fillResting(gpu: Gpu, { state }: Optimizer): void {
+  const zeros = new Float32Array(GRID_BLOCK);
+  const ties = zeros.map((_, i) => (((i % 17) - 8) / 2) * UNIT);
+  const [size] = state.layout.slabSizes;
+  for (let at = RESTING * GRID_BLOCK; at < size; at += RESTING_EACH * GRID_BLOCK) {
+    for (const arena of [state.weights, state.m, state.v]) gpu.write(slice(arena.slabs[0], at, GRID_BLOCK), zeros);
+    if (state.master) gpu.write(slice(state.master.slabs[0], at, GRID_BLOCK), ties);
+  }
+}
+
 /** 64-bit sums, by their low and high words. */
 interface SumWords {
   readonly low: Uint32Array;
   readonly high: Uint32Array;
 }
 
-/** `n` sums. High words keep the sign and some bits: gradients of all magnitudes up to 2^7, in units of 2^-40. */
+/** `n` sums. High words keep the sign and some bits, or all: gradients of all magnitudes up to 2^23, in units of 2^-40. */
 function generatedSums(n: number, key: Key): SumWords {
   const low = Uint32Array.from({ length: n }, (_, i) => threefry(key, i, 0)[0]);
   return { low, high: low.map((word) => (word | 0) >> (17 + (word & 15))) };
@@ -108,7 +133,7 @@ function generatedSums(n: number, key: Key): SumWords {
 
 /** One of so many vectors of four sums is zero, and so many factors make blocks differ. */
 const ZEROS_EACH = 5;
-const FACTORS = 23;
+const FACTORS = 39;
 
 /** Makes these sums count units of the grid, and smaller by a factor that differs from block to block. */
 function intoGrid({ low, high }: SumWords, grid: Uint32Array): void {
@@ -116,7 +141,8 @@ function intoGrid({ low, high }: SumWords, grid: Uint32Array): void {
     const block = Math.floor(i / GRID_BLOCK);
     const shift = gridExponent(gridByteOf(grid, block)) + 40 + ((7 * block) % FACTORS);
     const sum = BigInt.asIntN(64, (BigInt(high[i]) << 32n) | BigInt(low[i])) >> BigInt(shift);
-    const kept = (i >> 2) % ZEROS_EACH === 0 ? 0n : BigInt.asUintN(64, sum);
+    const isZero = (i >> 2) % ZEROS_EACH === 0 || block % RESTING_EACH === RESTING;
+    const kept = isZero ? 0n : BigInt.asUintN(64, sum);
     low[i] = Number(kept & 0xffffffffn);
     high[i] = Number(kept >> 32n);
   }
