@@ -15,7 +15,8 @@ struct Rounding {
 }
 
 @group(0) @binding(17) var<uniform> rounding: Rounding;
-@group(0) @binding(18) var<uniform> gridPlace: vec2u;  // of the first of the bound sums: in the flat array, in its slab
+// Of the first of the bound sums: its place in the flat array, and in its slab. The micro-batch of the first product.
+@group(0) @binding(18) var<uniform> gridPlace: vec3u;
 @group(0) @binding(19) var<storage, read> grid: array<u32>;  // of the whole slab
 
 fn exponentAt(at: u32) -> i32 {
@@ -25,7 +26,7 @@ fn exponentAt(at: u32) -> i32 {
 
 // 16 random bits for each of the four places 4 n to 4 n + 3 that hold `at`.
 fn randomBits4(at: u32, product: u32) -> vec4u {
-  let slot = rounding.firstSlot + product * rounding.sequences;
+  let slot = rounding.firstSlot + (gridPlace.z + product) * rounding.sequences;
   let words = threefry(vec2u(rounding.k0, rounding.k1), vec2u(slot, (gridPlace.x + at) / 4u));
   return vec4u(words & vec2u(0xffffu), words >> vec2u(16u));
 }

@@ -37,14 +37,14 @@ export async function addedSums(
 async function roundingOf(c: Checking, indices: readonly number[]) {
   const { rounding } = await c.read({ rounding: [[0, 4]] });
   const [k0, k1, firstSlot, sequences] = wordsOf(rounding);
-  const [place, inSlab] = await c.numbers('gridPlace', 2);
+  const [place, inSlab, firstBatch] = await c.numbers('gridPlace', 3);
   const exponents = await exponentsAt(
     c,
     indices.map((i) => inSlab + i),
   );
   const key: Key = [k0, k1];
   return (value: number, n: number, s: number) =>
-    roundToGrid(value, exponents[n], randomOf(key, firstSlot + s * sequences, place + indices[n]));
+    roundToGrid(value, exponents[n], randomOf(key, firstSlot + (firstBatch + s) * sequences, place + indices[n]));
 }
 
 /** The exponents of the grid at these places of the binding `grid`. */

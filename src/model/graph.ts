@@ -174,7 +174,7 @@ export class Graph {
   }
 
   /** The output of a product that is the gradient of `piece`, `ldc` values a row. */
-  productSums(piece: Piece, ldc: number, accumulate = this.accumulate): FixedPointOutput {
+  productSums(piece: Piece, ldc: number, accumulate = this.accumulate, firstBatch = 0): FixedPointOutput {
     const { low, high, status } = this.sums;
     return {
       kind: 'fixed',
@@ -183,18 +183,18 @@ export class Graph {
       status: status(piece.parameter.name),
       ldc,
       unit: this.parts.unit,
-      rounding: this.#rounding(piece),
+      rounding: this.#rounding(piece, firstBatch),
       accumulate,
     };
   }
 
   /** Where the gradients of `piece` find their exponents; undefined in the exact wire. */
-  #rounding({ slab, offset }: Piece): Rounding | undefined {
+  #rounding({ slab, offset }: Piece, firstBatch = 0): Rounding | undefined {
     const { grid } = this.sums;
     const { rounding: key } = this.parts;
     if (grid === undefined || key === undefined) return undefined;
     const before = this.layout.slabSizes.slice(0, slab).reduce((sum, size) => sum + size, 0);
-    return { grid: grid.slabs[slab], key, place: [before + offset, offset] };
+    return { grid: grid.slabs[slab], key, place: [before + offset, offset, firstBatch] };
   }
 
   /** The extent for kernels that add the micro-batches of a stack one by one. */

@@ -49,8 +49,8 @@ export interface Rounding {
   readonly grid: View;
   /** The uniform with the step's key and the slots of the stack. */
   readonly key: View;
-  /** Of the first of the sums: its place in the flat array, and in its slab. */
-  readonly place: readonly [number, number];
+  /** Of the first of the sums: its place in the flat array, and in its slab. The stack's micro-batch of the first product. */
+  readonly place: readonly [number, number, number];
 }
 
 /** Every value is rounded to an integer (shaders/rounding_exact.wgsl) and added to the 64-bit integers (low, high). */

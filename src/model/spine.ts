@@ -87,7 +87,8 @@ function addHead(g: Graph, t: TrainingViews, training: boolean): void {
     head(g, { x, logits, rows, stack, stride });
     crossEntropy(g, { logits, targets, losses, rows, stack, stride, scale: training ? t.scale : undefined });
     const dx = training ? slice(view('dNorm'), start * C, all * C) : undefined;
-    if (dx) headGradient(g, { x, dLogits: logits, dx, rows, stack, stride, isFirst: i === 0 });
+    const firstBatch = Math.floor(start / rowsOf(t.shape).rows);
+    if (dx) headGradient(g, { x, dLogits: logits, dx, rows, stack, stride, isFirst: i === 0, firstBatch });
   }
   const losses = slice(view('losses'), 0, rowsIn(rowsOf(t.shape)));
   sumLosses(g, { losses, total: g.sums.loss, status: g.sums.lossStatus });

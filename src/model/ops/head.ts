@@ -23,11 +23,12 @@ export function head(g: Graph, v: Rows & { x: View; logits: View; stride: number
 
 /**
  * dx [M, C] = dLogits [M, stride] W, where W [V, C] is the head's matrix. Also adds the gradient of W. `isFirst`: the graph's
- * first pass, which overwrites the sums unless the graph accumulates.
+ * first pass, which overwrites the sums unless the graph accumulates. `firstBatch`: the stack's micro-batch that the pass begins
+ * with or lies in.
  */
 export function headGradient(
   g: Graph,
-  v: Rows & { x: View; dLogits: View; dx: View; stride: number; isFirst: boolean },
+  v: Rows & { x: View; dLogits: View; dx: View; stride: number; isFirst: boolean; firstBatch: number },
 ): void {
   const { width: C } = g.config;
   for (const [i, piece] of g.headPieces().entries()) {
@@ -59,7 +60,7 @@ export function headGradient(
       lda: v.stride,
       b: v.x,
       ldb: C,
-      output: g.productSums(piece, C, g.accumulate || !v.isFirst),
+      output: g.productSums(piece, C, g.accumulate || !v.isFirst, v.firstBatch),
       label: 'head weight gradient',
       matrix,
     });
