@@ -138,11 +138,12 @@ export async function computeLosses(context: ComputeContext, work: Work): Promis
     engine.beginSums();
     const queued: Promise<void>[] = [];
     let done = 0;
-    while (!work.isFixed) {
+    for (;;) {
       if (queued.length === MOST_QUEUED_STACKS) await queued.shift();
       if (work.revoked) return;
-      // Without dropout the slots say nothing, so any micro-batches make a stack.
+      // Without dropout the slots say nothing, so any micro-batches make a stack. The rest may have been handed back meanwhile.
       const next = work.take(engine.gpt.stack);
+      if (next.length === 0) break;
       state.progress(work, done);
       engine.gpt.submitLoss(unpackMicroBatches(context, work, next));
       const computed = engine.gpu.done().then(() => {
