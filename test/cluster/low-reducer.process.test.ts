@@ -124,21 +124,26 @@ describe('the reducer of the low wire', () => {
     [1024, -40],
   ])('%i values of the exponent %i are taken up to the bound and refused beyond it', async (terms, exponent) => {
     const sums = reducer();
-    // The other half of each block of 128 allows more or less.
-    const grid = gridBytes(SIZES[0], [exponent, exponent === -40 ? 8 : -40]);
-    sums.setGrid(0, grid);
     const bound = BigInt(terms) * 2n ** BigInt(12 - exponent);
-    for (const place of [0, 63, 128 + 5, SIZES[0] - 1]) {
-      const at = (value: bigint) => {
-        const values = filled(0, 0n);
-        values[place] = value;
-        return packLowSums(values, grid);
-      };
-      for (const value of [bound, -bound]) expect(await sums.add(0, at(value), terms)).toBe('added');
-      for (const value of [bound + 1n, -bound - 1n, 2n ** 63n - 1n, -(2n ** 63n)])
-        expect(await sums.add(0, at(value), terms)).toEqual({
-          refused: `value ${place} exceeds what ${terms} gradients can add up to`,
-        });
+    // The other half of each block of 128 allows more or less. Some places begin in one word of a stream and end in the next.
+    const other = exponent === -40 ? 8 : -40;
+    for (const [grid, places] of [
+      [gridBytes(SIZES[0], [exponent, other]), [0, 8, 17, 20, 63, 128 + 5, SIZES[0] - 1]],
+      [gridBytes(SIZES[0], [other, exponent]), [64, 72, 127, 192]],
+    ] as const) {
+      sums.setGrid(0, grid);
+      for (const place of places) {
+        const at = (value: bigint) => {
+          const values = filled(0, 0n);
+          values[place] = value;
+          return packLowSums(values, grid);
+        };
+        for (const value of [bound, -bound]) expect(await sums.add(0, at(value), terms)).toBe('added');
+        for (const value of [bound + 1n, -bound - 1n, 2n ** 63n - 1n, -(2n ** 63n)])
+          expect(await sums.add(0, at(value), terms)).toEqual({
+            refused: `value ${place} exceeds what ${terms} gradients can add up to`,
+          });
+      }
     }
     expect(await sums.take(0, integers)).toEqual(filled(0, 0n));
   });

@@ -62,6 +62,10 @@ describe('blocks of the low wire', () => {
     expect([wide.length, wide[127], wide[1], wide[129], wide[128 + 24]]).toEqual([256, 15, 0, 2 ** 31, 2 ** 32 - 1]);
   });
 
+  test('codes stand for the widths that peers know', () => {
+    expect(LOW_WIDTHS).toEqual([0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 24, 32, 64]);
+  });
+
   test('each code has its width at both ends, and the value beyond needs the next one', () => {
     const codeOf = (value: bigint) => new Uint32Array(packLow([value, ...new Array(63).fill(0n)], [0, 0]).buffer)[4];
     for (const [code, width] of LOW_WIDTHS.entries()) {
