@@ -6,6 +6,7 @@ import { BUCKET_VALUES, ParameterArena, type ParameterLayout } from '../../src/m
 import { addSquares, normChunksOf, squareValues } from '../../src/model/sums.js';
 import { type AdamWSettings, type FlatRange, TrainingState } from '../../src/train/optimizer.js';
 import { stepExponent } from '../../src/train/step-exponent.js';
+import { powerOfTwo } from '../../src/util/portable-math.js';
 import { HEADER_WORDS } from './blocks.js';
 import { BucketReader } from './bucket-reader.js';
 import { type Checksum, payloadChecksum } from './checksum.js';
@@ -137,7 +138,7 @@ export class ClusterOwner {
     if (this.unit === undefined) return;
     const exponent = stepExponent(learningRate);
     this.#exponent = exponent ?? 0;
-    this.state.gpu.write(this.unit, Float32Array.of(exponent === undefined ? 0 : 2 ** exponent));
+    this.state.gpu.write(this.unit, Float32Array.of(exponent === undefined ? 0 : powerOfTwo(exponent)));
   }
 
   /** The exponent of the unit of the step's moves, in the low wire; else 0. */

@@ -7,6 +7,7 @@ import { type GridArena, gridWords } from '../../src/model/grid.js';
 import type { ParameterArena } from '../../src/model/layout.js';
 import type { ExactSums } from '../../src/model/sums.js';
 import type { FlatRange } from '../../src/train/optimizer.js';
+import { powerOfTwo } from '../../src/util/portable-math.js';
 import { type BlockKind, blockLayout, blocksOf, HEADER_WORDS, mostWords } from './blocks.js';
 import { type Checksum, payloadChecksum } from './checksum.js';
 import { checkGridBytes, lowBlocksOf, lowLayout, mostLowWords } from './low-blocks.js';
@@ -244,7 +245,7 @@ export class WeightFollower {
     const { size } = this.buckets[bucket];
     if (this.low) {
       const { words, codes, offsets, checksum, grid } = lowLayout(packed, size, 'updates');
-      this.gpu.write(this.low.unit, Float32Array.of(2 ** exponent));
+      this.gpu.write(this.low.unit, Float32Array.of(powerOfTwo(exponent)));
       this.#submit(bucket, words, offsets, codes);
       if (grid) this.#writeGrid(bucket, grid);
       return checksum;

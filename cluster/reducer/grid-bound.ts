@@ -1,4 +1,5 @@
 import { GRID_BLOCK, gridExponent } from '../../src/model/grid.js';
+import { powerOfTwo } from '../../src/util/portable-math.js';
 import { type Checksum, payloadChecksum } from '../exchange/checksum.js';
 import { checkGridBytes, LOW_BLOCK_VALUES, LOW_WIDTHS, type LowLayout } from '../exchange/low-blocks.js';
 
@@ -27,7 +28,7 @@ export class GridBound {
    */
   firstBeyond(layout: LowLayout, terms: number): number | undefined {
     const { codes } = layout;
-    const termBits = Math.floor(Math.log2(terms));
+    const termBits = 31 - Math.clz32(terms);
     for (let block = 0; block < codes.length; block++) {
       const width = LOW_WIDTHS[codes[block]];
       const first = (LOW_BLOCK_VALUES / GRID_BLOCK) * block;
@@ -44,7 +45,7 @@ export class GridBound {
     const end = Math.min(start + LOW_BLOCK_VALUES, this.values);
     for (let value = start; value < end; value++) {
       const [high, low] = valueAt(words, offsets[block], value - start, width);
-      const bound = terms * 2 ** this.#bits[Math.floor(value / GRID_BLOCK)];
+      const bound = terms * powerOfTwo(this.#bits[Math.floor(value / GRID_BLOCK)]);
       const near = Math.abs(high * 2 ** 32 + low);
       // Rounding to float64 keeps the order, so only values that seem to be at the bound or beyond need a closer look.
       if (near < bound) continue;

@@ -8,6 +8,7 @@ import { BUCKET_VALUES, ParameterArena, type ParameterLayout, sparsePieces } fro
 import type { Parameter } from '../model/parameters.js';
 import { hostMath } from '../model/precision.js';
 import { type ExactSums, normChunksOf } from '../model/sums.js';
+import { powerOfTwo } from '../util/portable-math.js';
 import { stepExponent } from './step-exponent.js';
 
 export interface AdamWSettings {
@@ -216,7 +217,7 @@ export class TrainingState {
   #lowNumbers(step: number, learningRate: number): number[] {
     if (this.low === undefined) return [];
     const exponent = stepExponent(learningRate);
-    const units = exponent === undefined ? [0, 0] : [2 ** exponent, 2 ** -exponent];
+    const units = exponent === undefined ? [0, 0] : [powerOfTwo(exponent), powerOfTwo(-exponent)];
     return [...units, this.#gridFactor(step), this.low.microBatches / 6];
   }
 }

@@ -21,7 +21,7 @@ export function power(base: number, exponent: number): number {
 const parts = new DataView(new ArrayBuffer(8));
 
 /** 2 to the power of `exponent`, a whole number from -1022 to 1023. */
-function powerOfTwo(exponent: number): number {
+export function powerOfTwo(exponent: number): number {
   parts.setInt32(0, (exponent + 1023) << 20);
   parts.setInt32(4, 0);
   return parts.getFloat64(0);
