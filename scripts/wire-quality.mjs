@@ -124,6 +124,7 @@ function table() {
     const spread = Math.sqrt(
       differences.reduce((sum, d) => sum + (d - average) ** 2, 0) / (differences.length - 1) / differences.length,
     );
+    if (pairs.length === 0) return `| ${what} | ${seeds} | | | | +${most} | 0 of ${seeds} pairs |`;
     const losses = [0, 1].map((i) => mean(pairs.map((pair) => pair[i])).toFixed(4));
     const shown = `${average >= 0 ? '+' : ''}${average.toFixed(4)} ± ${spread.toFixed(4)}`;
     const holds = pairs.length < seeds ? `${pairs.length} of ${seeds} pairs` : average <= most ? 'yes' : 'no';

@@ -1,6 +1,6 @@
 // What the update of the low wire does besides AdamW (adamw.wgsl), which changes the master weights here:
 //
-//   k = the integer nearest to (master - weights) / unit, ties to even, between -7 and 7
+//   k = the integer nearest to (master - weights) / unit, ties to even, between -3 and 3
 //   weights = weights + k * unit          unit = 2^F, from the learning rate
 //
 // so `weights`, which everybody computes with, follow the master weights in multiples of a power of two, and what k leaves over
@@ -30,7 +30,7 @@ const NEAREST = 12582912.0;
 
 // rule (b): products with powers of two
 fn movesOf(w: vec4f, s: vec4f) -> vec4f {
-  let wanted = clamp(keep4(w - s) * step.inverseUnit, vec4f(-7.0), vec4f(7.0));
+  let wanted = clamp(keep4(w - s) * step.inverseUnit, vec4f(-3.0), vec4f(3.0));
   return keep4(keep4(wanted + NEAREST) - NEAREST);
 }
 

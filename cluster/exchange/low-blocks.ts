@@ -13,7 +13,7 @@ import type { Checksum } from './checksum.js';
  *                                              whole word)
  *
  * Sums are the 64-bit sums of gradients, in units of the grid (`src/model/grid.ts`); their check is `payloadChecksum` of the
- * bucket's grid bytes. Updates are the moves of weights, -7 to 7 (a reader accepts -8); their check is `weightsChecksum` of
+ * bucket's grid bytes. Updates are the moves of weights, -3 to 3 (a reader accepts 4 bits); their check is `weightsChecksum` of
  * the new weights, and their grid bytes are those of the next step.
  *
  * A block takes 4 w words for its width of w bits, also the last one of a bucket, which may have 64 values only. Up to 32

@@ -17,7 +17,7 @@ const MOST_GRID_EXPONENT = 8;
 const RANDOM_BITS = 16;
 /** Shifts to the right by more leave nothing of a mantissa of 24 bits, and no carry out of the random bits. */
 const MOST_SHIFT = 40;
-const MOST_MOVE = 7;
+const MOST_MOVE = 3;
 /** 1.5 * 2^23: a sum of it and a small number has no bits after the point. */
 const WHOLE = 12582912;
 
