@@ -168,8 +168,12 @@ export class ClusterOwner {
    * The packed way from an updated bucket's weights to the next ones, with a checksum, after `headroom` free bytes. Several
    * calls may run at once. Call before `commit`, in the low wire for every bucket.
    */
-  async pack(bucket: number, headroom = 0): Promise<Uint8Array> {
+  pack(bucket: number, headroom = 0): Promise<Uint8Array> {
     if (!this.#updated.has(bucket)) throw new RangeError(`bucket ${bucket} is not updated yet in this step`);
+    return this.#pack(bucket, headroom);
+  }
+
+  async #pack(bucket: number, headroom: number): Promise<Uint8Array> {
     const packed = await this.next.pack(bucket, headroom);
     if (this.unit) {
       const start = headroom + 4 * HEADER_WORDS;
