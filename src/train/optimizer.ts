@@ -85,7 +85,8 @@ export class TrainingState {
     const m = await ParameterArena.allocate(gpu, layout, 'm');
     const v = await ParameterArena.allocate(gpu, layout, 'v');
     const decayBits: View[] = [];
-    for (const slab of layout.slabSizes.keys()) {
+    // In the low wire the grid has them.
+    for (const slab of wire ? [] : layout.slabSizes.keys()) {
       const bits = decayBitsOf(layout, slab, settings.decay);
       const view = await gpu.buffer(`decay.${slab}`, bits.length);
       gpu.write(view, bits);
