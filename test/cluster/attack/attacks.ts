@@ -141,7 +141,7 @@ export const LONG: Times = { beforeMs: 5_000, duringMs: 20_000, afterMs: 30_000 
 const LEAST_PART = 0.5;
 /** Garbage that V8 has not collected yet is in it, up to 75 MiB on busy machines. Attacks that took memory took 128 and more. */
 const MOST_MIB = 100;
-const MOST_JOIN_MS = 2_000;
+const MOST_JOIN_MS = 5_000;
 const LOOK_MS = 100;
 /** Pause between two honest joins. */
 const JOIN_EVERY_MS = 1_200;
