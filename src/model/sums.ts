@@ -68,7 +68,10 @@ export class ExactSums {
     return slice(this.report, (this.low.layout.parameters.length + 1) * STATUS_STRIDE, 2);
   }
 
-  /** What `addSquares` reads: the sums of squares of a slab's chunks, or of those of its `size` values from `offset` on, a multiple of 64 chunks. */
+  /**
+   * What `addSquares` reads: the sums of squares of a slab's chunks, or of those of its `size` values from `offset` on, a
+   * multiple of 64 chunks.
+   */
   squares(slab: number, offset = 0, size = this.low.layout.slabSizes[slab] - offset): View {
     const { slabSizes, parameters } = this.low.layout;
     let at = STATUS_STRIDE * (parameters.length + 2);
