@@ -1,0 +1,330 @@
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { weightsChecksum } from '../../cluster/exchange/checksum.js';
+import { lowCodesAt, lowHeadWords, mostLowWords } from '../../cluster/exchange/low-blocks.js';
+import { encodeFrame, type WeightsHeader } from '../../cluster/protocol/frame.js';
+import { onlyFromWorker, type WorkerMessage } from '../../cluster/protocol/protocol.js';
+import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
+import { EngineCache } from '../../cluster/worker/engine-cache.js';
+import { Worker } from '../../cluster/worker/worker.js';
+import type { WorkerEngine } from '../../cluster/worker/worker-engine.js';
+import { Gpu } from '../../src/gpu/device.js';
+import type { GridArena } from '../../src/model/grid.js';
+import { type ParameterArena, ParameterLayout } from '../../src/model/layout.js';
+import { openDawn } from '../../src/node/dawn.js';
+import { loadShaders } from '../../src/node/shaders.js';
+import { moved } from '../../src/reference/low-wire.js';
+import type { FlatRange } from '../../src/train/optimizer.js';
+import { packUpdates } from '../reference/low-blocks.js';
+import { gridBytes } from '../train/low-values.js';
+import { MICRO_BATCHES, MODEL as SMALL_MODEL, SHAPE as SMALL_SHAPE, smallPlan } from './small-cluster.js';
+import { join, startServer, type TestServer, until } from './transport-helpers.js';
+
+/* A real worker, and a coordinator that sends weights of the low wire that are wrong in one place. */
+
+const MODEL = { ...SMALL_MODEL, tie: true };
+const SHAPE = { ...SMALL_SHAPE, wire: 'low' } as const;
+const F = -13;
+
+let gpu: Gpu;
+let engines: EngineCache;
+/** The engine of the worker that joined last. */
+let engine: WorkerEngine;
+let buckets: readonly FlatRange[];
+
+beforeAll(async () => {
+  gpu = await Gpu.open(openDawn());
+  engines = new EngineCache(gpu, loadShaders());
+  const get = engines.get.bind(engines);
+  engines.get = async (...wanted) => {
+    engine = await get(...wanted);
+    return engine;
+  };
+  buckets = new ParameterLayout(MODEL, smallPlan(gpu)).buckets();
+});
+
+/** What a bucket is at a version, and the way to it. */
+interface Bucket {
+  readonly weights: Float32Array;
+  readonly grid: Uint8Array;
+  readonly moves: number[];
+}
+
+const EXPONENTS = [
+  [-40, 8, -12],
+  [-3, -40, 0, 5, -20],
+];
+
+/** The bucket at version 0, and at version 1. */
+function bucketOf(bucket: number, version: number): Bucket {
+  const { size } = buckets[bucket];
+  const moves = Array.from({ length: size }, (_, v) => ((5 * v + bucket) % 7) - 3);
+  const first = Float32Array.from({ length: size }, (_, v) => ((v % 97) - 48) / 1000);
+  const weights = version === 0 ? first : first.map((s, v) => moved(s, moves[v], 2 ** F));
+  return { weights, grid: gridBytes(size, EXPONENTS[version], version === 0), moves };
+}
+
+const bits = (weights: Float32Array) => new Uint32Array(weights.buffer);
+
+interface Weights {
+  readonly header: WeightsHeader;
+  readonly payload: Uint8Array;
+}
+
+/** An honest frame of a bucket. */
+function weightsOf(bucket: number, version: number, kind: WeightsHeader['kind']): Weights {
+  const { weights, grid, moves } = bucketOf(bucket, version);
+  const isWhole = kind === 'weights-whole';
+  const payload = isWhole
+    ? Buffer.concat([new Uint8Array(weights.buffer), grid])
+    : packUpdates(moves, grid, bits(weights));
+  const [base, exponent] = isWhole ? [0, 0] : [version - 1, F];
+  const address = { incarnation: 1, assignment: 0, step: version, base, bucket };
+  return { header: { kind, ...address, weights: weightsChecksum(bits(weights)), exponent }, payload };
+}
+
+/** The coordinator's end of a real connection to a real worker. */
+class Coordinator {
+  readonly said: WorkerMessage[] = [];
+
+  private constructor(
+    readonly server: TestServer,
+    readonly worker: Worker,
+    readonly connection: CoordinatorConnection,
+  ) {}
+
+  static async start(): Promise<Coordinator> {
+    const server = await startServer();
+    const worker = new Worker(await join(server.url, {}, false), { engines, name: 'honest' });
+    await until(() => server.accepted.length === 1, 'it is connected');
+    const self = new Coordinator(server, worker, server.accepted[0]);
+    const note = (message: WorkerMessage) => void self.said.push(message);
+    self.connection.onControl = onlyFromWorker({
+      join: note,
+      ready: note,
+      mismatch: note,
+      probed: note,
+      leave: () => {},
+    });
+    await until(() => self.has('join'), 'it joins');
+    self.connection.send({
+      ...{ type: 'welcome', worker: 1, incarnation: 1, step: 1, model: MODEL, plan: smallPlan(gpu), shape: SHAPE },
+      ...{ seed: 1, microBatches: MICRO_BATCHES, tokensPerStep: MICRO_BATCHES * MODEL.context },
+      buckets: buckets.length + 1,
+    });
+    // Frames are accepted once the engine is built.
+    self.connection.send({ type: 'probe', probe: 'run', nonce: new Uint8Array(32) });
+    await until(() => self.has('probed'), 'its engine is there', 120_000);
+    self.connection.send({ type: 'admit', version: 0 });
+    return self;
+  }
+
+  has(type: WorkerMessage['type']): boolean {
+    return this.said.some((m) => m.type === type);
+  }
+
+  /** Resolves when the worker has answered or ended the connection; returns what came last. */
+  async answer(): Promise<WorkerMessage | string> {
+    const { said, server } = this;
+    const before = said.length;
+    await until(() => said.length > before || server.ended.length > 0, 'an answer');
+    return said[before] ?? server.ended[0].code;
+  }
+
+  send({ header, payload }: Weights): void {
+    this.connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
+  }
+
+  async end(): Promise<void> {
+    this.worker.leave('the test is over');
+    await this.worker.run();
+    await this.server.server.close();
+  }
+}
+
+const open: Coordinator[] = [];
+afterEach(async () => {
+  for (const coordinator of open.splice(0)) await coordinator.end();
+});
+
+/** A worker at version 0. */
+async function begun(spoil: (weights: Weights) => Weights = (weights) => weights) {
+  const coordinator = await Coordinator.start();
+  open.push(coordinator);
+  const answer = coordinator.answer();
+  for (const bucket of buckets.keys()) {
+    const weights = weightsOf(bucket, 0, 'weights-whole');
+    coordinator.send(bucket === 0 ? spoil(weights) : weights);
+  }
+  return { coordinator, answer: await answer };
+}
+
+/** A worker at version 0 that is sent the updates to version 1. */
+async function updated(spoil: (weights: Weights) => Weights = (weights) => weights) {
+  const { coordinator } = await begun();
+  const answer = coordinator.answer();
+  for (const bucket of buckets.keys()) {
+    const weights = weightsOf(bucket, 1, 'weights-difference');
+    coordinator.send(bucket === 0 ? spoil(weights) : weights);
+  }
+  coordinator.connection.send({ type: 'commit', step: 1 });
+  return { coordinator, answer: await answer };
+}
+
+/** The worker's weights and grid are those of a version, as a gradient would use them. */
+async function expectVersion(version: number): Promise<void> {
+  const { weights, sums } = engine;
+  const read = async (arena: ParameterArena | GridArena, { slab, offset, size }: FlatRange) =>
+    gpu.read(arena.range(slab, offset, size));
+  for (const [bucket, range] of buckets.entries()) {
+    const expected = bucketOf(bucket, version);
+    expect(new Uint32Array(await read(weights, range))).toEqual(bits(expected.weights));
+    if (sums.grid === undefined) throw new Error('no grid');
+    expect(new Uint8Array(await read(sums.grid, range))).toEqual(expected.grid);
+  }
+}
+
+type Spoil = (weights: Weights) => Weights;
+
+const headed =
+  (more: Partial<WeightsHeader>): Spoil =>
+  ({ header, payload }) => ({ header: { ...header, ...more }, payload });
+
+/** A frame with other words in its payload. */
+const words =
+  (change: (words: number[], values: number) => void): Spoil =>
+  ({ header, payload }) => {
+    const all = [...new Uint32Array(payload.slice().buffer)];
+    change(all, buckets[header.bucket].size);
+    return { header, payload: new Uint8Array(Uint32Array.from(all).buffer) };
+  };
+
+/** A frame with one other byte in its payload. */
+const byte =
+  (at: (values: number) => number, value: number): Spoil =>
+  ({ header, payload }) => {
+    const spoiled = payload.slice();
+    spoiled[at(buckets[header.bucket].size)] = value;
+    return { header, payload: spoiled };
+  };
+
+/** A frame with one word more or fewer. `says`: its own count is right. */
+const resized = (by: 1 | -1, says: boolean): Spoil =>
+  words((all) => {
+    if (by > 0) all.push(0);
+    else all.pop();
+    if (says) all[0] += by;
+  });
+
+const setWord = (at: (values: number) => number, change: (word: number) => number): Spoil =>
+  words((all, values) => {
+    all[at(values)] = change(all[at(values)]);
+  });
+
+/** An update with one other move. */
+const otherMove: Spoil = ({ header }) => {
+  const { moves, grid, weights } = bucketOf(header.bucket, 1);
+  return { header, payload: packUpdates(moves.with(64, (moves[64] % 3) + 1), grid, bits(weights)) };
+};
+
+const wrongSum = { weights: { a: 1, b: 2 } };
+const codesAt = (values: number) => lowCodesAt(values, 'updates');
+const updateGridAt = 16;
+const wholeGridAt = (values: number) => 4 * values;
+const unusedGrid = (values: number) => values / 64;
+
+describe('a worker of the low wire', () => {
+  test('follows updates and whole weights, with their grids', async () => {
+    expect((await begun()).answer).toEqual({ type: 'ready' });
+    await expectVersion(0);
+    await open[0].end();
+    open.length = 0;
+    expect((await updated()).answer).toEqual({ type: 'ready' });
+    await expectVersion(1);
+  });
+
+  const asked: [string, Spoil][] = [
+    [
+      'one word more announced',
+      setWord(
+        () => 0,
+        (w) => w + 1,
+      ),
+    ],
+    [
+      'another number of values',
+      setWord(
+        () => 1,
+        (w) => w + 64,
+      ),
+    ],
+    ['a code of 4', setWord(codesAt, (w) => (w & ~15) | 4)],
+    ['a code of 15', setWord(codesAt, (w) => w | 15)],
+    ['a code that is too narrow', setWord(codesAt, (w) => w - 1)],
+    [
+      'a code of no block',
+      setWord(
+        (n) => lowHeadWords(n, 'updates') - 1,
+        (w) => w | (1 << 28),
+      ),
+    ],
+    ['a grid byte of E = 9', byte(() => updateGridAt, 73)],
+    ['a grid byte of E = -41', byte(() => updateGridAt + 5, 23 | 128)],
+    ['a grid byte of no block', byte((n) => updateGridAt + unusedGrid(n), 24)],
+    ['one word too few', resized(-1, false)],
+    ['one word too few, as it says', resized(-1, true)],
+    ['one word too many', resized(1, false)],
+    ['one word too many, as it says', resized(1, true)],
+    ['a head only', words((all) => void all.splice(4))],
+    ['nothing', words((all) => void all.splice(0))],
+    ['one move of another weight', otherMove],
+    ['another F', headed({ exponent: F + 1 })],
+    ['another checksum of the new weights', headed(wrongSum)],
+  ];
+  test.each(asked)('asks for a bucket whole where an update has %s, and is right then', async (_, spoil) => {
+    const { coordinator, answer } = await updated(spoil);
+    expect(answer).toEqual({ type: 'mismatch', buckets: [0] });
+    expect(coordinator.server.ended).toEqual([]);
+    const again = coordinator.answer();
+    coordinator.send(weightsOf(0, 1, 'weights-whole'));
+    expect(await again).toEqual({ type: 'ready' });
+    await expectVersion(1);
+  });
+
+  const askedWhole: [string, Spoil][] = [
+    ['one word too few', resized(-1, false)],
+    ['no grid', words((all, n) => void all.splice(n))],
+    ['nothing', words((all) => void all.splice(0))],
+    ['a grid byte of E = 9', byte(wholeGridAt, 73 | 128)],
+    ['a grid byte of E = -41', byte((n) => wholeGridAt(n) + unusedGrid(n) - 1, 23)],
+    ['a grid byte of no block', byte((n) => wholeGridAt(n) + unusedGrid(n), 24)],
+    ['another checksum of the weights', headed(wrongSum)],
+    ['another weight', byte(() => 4, 1)],
+  ];
+  test.each(askedWhole)('asks for a bucket again where whole weights have %s, and is right then', async (_, spoil) => {
+    const { coordinator, answer } = await begun(spoil);
+    expect(answer).toEqual({ type: 'mismatch', buckets: [0] });
+    expect(coordinator.server.ended).toEqual([]);
+    const again = coordinator.answer();
+    coordinator.send(weightsOf(0, 0, 'weights-whole'));
+    expect(await again).toEqual({ type: 'ready' });
+    await expectVersion(0);
+  });
+
+  const longest = (values: number) => mostLowWords(values, 'updates');
+  const ended: [string, typeof begun, Spoil][] = [
+    ['updates in units of 2^-61', updated, headed({ exponent: -61 })],
+    ['updates in units of 2^41', updated, headed({ exponent: 41 })],
+    [
+      'updates longer than a bucket can have',
+      updated,
+      words((all, n) => all.push(...new Array(longest(n) + 1 - all.length).fill(0))),
+    ],
+    ['whole weights with an exponent', begun, headed({ exponent: F })],
+    ['whole weights with a word too many', begun, resized(1, false)],
+  ];
+  test.each(ended)('ends the connection of a coordinator that sends %s', async (_, start, spoil) => {
+    const { coordinator, answer } = await start(spoil);
+    expect(answer).toBe('LT_CLUSTER_MALFORMED');
+    expect(await coordinator.worker.run()).toMatchObject({ code: 'LT_CLUSTER_MALFORMED' });
+  });
+});
