@@ -226,6 +226,14 @@ const otherMove: Spoil = ({ header }) => {
   return { header, payload: packUpdates(moves.with(64, (moves[64] % 3) + 1), grid, bits(weights)) };
 };
 
+/** An update whose first block has another code, and is as long as that asks for. */
+const coded =
+  (code: number): Spoil =>
+  ({ header }) => {
+    const { moves, grid, weights } = bucketOf(header.bucket, 1);
+    return { header, payload: packUpdates(moves, grid, bits(weights), [code]) };
+  };
+
 const wrongSum = { weights: { a: 1, b: 2 } };
 const codesAt = (values: number) => lowCodesAt(values, 'updates');
 const updateGridAt = 16;
@@ -239,6 +247,11 @@ describe('a worker of the low wire', () => {
     await open[0].end();
     open.length = 0;
     expect((await updated()).answer).toEqual({ type: 'ready' });
+    await expectVersion(1);
+  });
+
+  test('takes moves of 4 bits', async () => {
+    expect((await updated(coded(3))).answer).toEqual({ type: 'ready' });
     await expectVersion(1);
   });
 
@@ -257,8 +270,8 @@ describe('a worker of the low wire', () => {
         (w) => w + 64,
       ),
     ],
-    ['a code of 4', setWord(codesAt, (w) => (w & ~15) | 4)],
-    ['a code of 15', setWord(codesAt, (w) => w | 15)],
+    ['a block of code 4', coded(4)],
+    ['a block of code 12', coded(12)],
     ['a code that is too narrow', setWord(codesAt, (w) => w - 1)],
     [
       'a code of no block',
