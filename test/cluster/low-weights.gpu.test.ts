@@ -70,6 +70,8 @@ interface Weights {
   readonly payload: Uint8Array;
 }
 
+type Spoil = (weights: Weights) => Weights;
+
 /** An honest frame of a bucket. */
 function weightsOf(bucket: number, version: number, kind: WeightsHeader['kind']): Weights {
   const { weights, grid, moves } = bucketOf(bucket, version);
@@ -134,6 +136,16 @@ class Coordinator {
     this.connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
   }
 
+  /** Sends all buckets of a version, or with `alone` only the bad one. Returns the answer. */
+  sendAll(version: number, kind: WeightsHeader['kind'], spoil: Spoil, alone: boolean): Promise<WorkerMessage | string> {
+    const answer = this.answer();
+    for (const bucket of alone ? [BAD] : buckets.keys()) {
+      const weights = weightsOf(bucket, version, kind);
+      this.send(bucket === BAD ? spoil(weights) : weights);
+    }
+    return answer;
+  }
+
   async end(): Promise<void> {
     this.worker.leave('the test is over');
     await this.worker.run();
@@ -146,28 +158,39 @@ afterEach(async () => {
   for (const coordinator of open.splice(0)) await coordinator.end();
 });
 
-/** A worker at version 0. */
-async function begun(spoil: (weights: Weights) => Weights = (weights) => weights) {
+const BAD = 0;
+
+/**
+ * A worker that is sent all buckets of version 0 whole, bucket `BAD` spoiled, and its answer. With `alone` that bucket comes
+ * alone: an answer then is about its form, since weights are verified once all are there.
+ */
+async function begun(spoil: Spoil = (weights) => weights, alone = false) {
   const coordinator = await Coordinator.start();
   open.push(coordinator);
-  const answer = coordinator.answer();
-  for (const bucket of buckets.keys()) {
-    const weights = weightsOf(bucket, 0, 'weights-whole');
-    coordinator.send(bucket === 0 ? spoil(weights) : weights);
-  }
-  return { coordinator, answer: await answer };
+  return { coordinator, answer: await coordinator.sendAll(0, 'weights-whole', spoil, alone) };
 }
 
-/** A worker at version 0 that is sent the updates to version 1. */
-async function updated(spoil: (weights: Weights) => Weights = (weights) => weights) {
-  const { coordinator } = await begun();
-  const answer = coordinator.answer();
-  for (const bucket of buckets.keys()) {
-    const weights = weightsOf(bucket, 1, 'weights-difference');
-    coordinator.send(bucket === 0 ? spoil(weights) : weights);
-  }
+/** The same of updates from version 0 to version 1. */
+async function updated(spoil: Spoil = (weights) => weights, alone = false) {
+  const { coordinator, answer } = await begun();
+  expect(answer).toEqual({ type: 'ready' });
   coordinator.connection.send({ type: 'commit', step: 1 });
-  return { coordinator, answer: await answer };
+  return { coordinator, answer: await coordinator.sendAll(1, 'weights-difference', spoil, alone) };
+}
+
+type Start = typeof begun;
+
+/** The worker asks for the bad bucket, with or without the others, and is right once it has it. */
+async function expectAsks(start: Start, spoil: Spoil, alone: boolean): Promise<void> {
+  const { coordinator, answer } = await start(spoil, alone);
+  const version = start === begun ? 0 : 1;
+  expect(answer).toEqual({ type: 'mismatch', buckets: [BAD] });
+  expect(coordinator.server.ended).toEqual([]);
+  const again = coordinator.answer();
+  for (const bucket of buckets.keys())
+    if (bucket === BAD || alone) coordinator.send(weightsOf(bucket, version, 'weights-whole'));
+  expect(await again).toEqual({ type: 'ready' });
+  await expectVersion(version);
 }
 
 /** The worker's weights and grid are those of a version, as a gradient would use them. */
@@ -182,8 +205,6 @@ async function expectVersion(version: number): Promise<void> {
     expect(new Uint8Array(await read(sums.grid, range))).toEqual(expected.grid);
   }
 }
-
-type Spoil = (weights: Weights) => Weights;
 
 const headed =
   (more: Partial<WeightsHeader>): Spoil =>
@@ -255,73 +276,64 @@ describe('a worker of the low wire', () => {
     await expectVersion(1);
   });
 
-  const asked: [string, Spoil][] = [
+  const malformed: [string, Start, Spoil][] = [
     [
-      'one word more announced',
+      'an update with one word more announced',
+      updated,
       setWord(
         () => 0,
         (w) => w + 1,
       ),
     ],
     [
-      'another number of values',
+      'an update with another number of values',
+      updated,
       setWord(
         () => 1,
         (w) => w + 64,
       ),
     ],
-    ['a block of code 4', coded(4)],
-    ['a block of code 12', coded(12)],
-    ['a code that is too narrow', setWord(codesAt, (w) => w - 1)],
+    ['an update with a block of code 4', updated, coded(4)],
+    ['an update with a block of code 12', updated, coded(12)],
+    ['an update with a code that is too narrow', updated, setWord(codesAt, (w) => w - 1)],
     [
-      'a code of no block',
+      'an update with a code of no block',
+      updated,
       setWord(
         (n) => lowHeadWords(n, 'updates') - 1,
         (w) => w | (1 << 28),
       ),
     ],
-    ['a grid byte of E = 9', byte(() => updateGridAt, 73)],
-    ['a grid byte of E = -41', byte(() => updateGridAt + 5, 23 | 128)],
-    ['a grid byte of no block', byte((n) => updateGridAt + unusedGrid(n), 24)],
-    ['one word too few', resized(-1, false)],
-    ['one word too few, as it says', resized(-1, true)],
-    ['one word too many', resized(1, false)],
-    ['one word too many, as it says', resized(1, true)],
-    ['a head only', words((all) => void all.splice(4))],
-    ['nothing', words((all) => void all.splice(0))],
-    ['one move of another weight', otherMove],
-    ['another F', headed({ exponent: F + 1 })],
-    ['another checksum of the new weights', headed(wrongSum)],
+    ['an update with a grid byte of E = 9', updated, byte(() => updateGridAt, 73)],
+    ['an update with a grid byte of E = -41', updated, byte(() => updateGridAt + 5, 23 | 128)],
+    ['an update with a grid byte of no block', updated, byte((n) => updateGridAt + unusedGrid(n), 24)],
+    ['an update with one word too few', updated, resized(-1, false)],
+    ['an update with one word too few, as it says', updated, resized(-1, true)],
+    ['an update with one word too many', updated, resized(1, false)],
+    ['an update with one word too many, as it says', updated, resized(1, true)],
+    ['an update with a head only', updated, words((all) => void all.splice(4))],
+    ['an update of nothing', updated, words((all) => void all.splice(0))],
+    ['whole weights with one word too few', begun, resized(-1, false)],
+    ['whole weights without a grid', begun, words((all, n) => void all.splice(n))],
+    ['whole weights of nothing', begun, words((all) => void all.splice(0))],
+    ['whole weights with a grid byte of E = 9', begun, byte(wholeGridAt, 73 | 128)],
+    ['whole weights with a grid byte of E = -41', begun, byte((n) => wholeGridAt(n) + unusedGrid(n) - 1, 23)],
+    ['whole weights with a grid byte of no block', begun, byte((n) => wholeGridAt(n) + unusedGrid(n), 24)],
   ];
-  test.each(asked)('asks for a bucket whole where an update has %s, and is right then', async (_, spoil) => {
-    const { coordinator, answer } = await updated(spoil);
-    expect(answer).toEqual({ type: 'mismatch', buckets: [0] });
-    expect(coordinator.server.ended).toEqual([]);
-    const again = coordinator.answer();
-    coordinator.send(weightsOf(0, 1, 'weights-whole'));
-    expect(await again).toEqual({ type: 'ready' });
-    await expectVersion(1);
-  });
+  test.each(malformed)('asks for a bucket again at once that came as %s', (_, start, spoil) =>
+    expectAsks(start, spoil, true),
+  );
 
-  const askedWhole: [string, Spoil][] = [
-    ['one word too few', resized(-1, false)],
-    ['no grid', words((all, n) => void all.splice(n))],
-    ['nothing', words((all) => void all.splice(0))],
-    ['a grid byte of E = 9', byte(wholeGridAt, 73 | 128)],
-    ['a grid byte of E = -41', byte((n) => wholeGridAt(n) + unusedGrid(n) - 1, 23)],
-    ['a grid byte of no block', byte((n) => wholeGridAt(n) + unusedGrid(n), 24)],
-    ['another checksum of the weights', headed(wrongSum)],
-    ['another weight', byte(() => 4, 1)],
+  const wrong: [string, Start, Spoil][] = [
+    ['an update with one other move', updated, otherMove],
+    ['an update in units of another F', updated, headed({ exponent: F + 1 })],
+    ['an update with another checksum of the new weights', updated, headed(wrongSum)],
+    ['whole weights with another checksum', begun, headed(wrongSum)],
+    ['whole weights with one other weight', begun, byte(() => 4, 1)],
   ];
-  test.each(askedWhole)('asks for a bucket again where whole weights have %s, and is right then', async (_, spoil) => {
-    const { coordinator, answer } = await begun(spoil);
-    expect(answer).toEqual({ type: 'mismatch', buckets: [0] });
-    expect(coordinator.server.ended).toEqual([]);
-    const again = coordinator.answer();
-    coordinator.send(weightsOf(0, 0, 'weights-whole'));
-    expect(await again).toEqual({ type: 'ready' });
-    await expectVersion(0);
-  });
+  test.each(wrong)('asks for a bucket again, once all have come, that came as %s', (_, start, spoil) =>
+    expectAsks(start, spoil, false),
+  );
 
   const longest = (values: number) => mostLowWords(values, 'updates');
   const ended: [string, typeof begun, Spoil][] = [
