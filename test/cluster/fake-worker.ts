@@ -8,7 +8,9 @@ import type { WorkerConnection } from '../../cluster/transport/connection.js';
 import type { LantrainError } from '../../src/errors.js';
 import { Gpu } from '../../src/gpu/device.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
+import { GRID_BLOCK, gridExponent } from '../../src/model/grid.js';
 import { openDawn } from '../../src/node/dawn.js';
+import { packLowSums } from '../reference/low-blocks.js';
 import { closeClusters, HASH, MICRO_BATCHES, SHAPE, type SmallCluster, startCluster } from './small-cluster.js';
 import { closing, join, type TestServer } from './transport-helpers.js';
 
@@ -100,42 +102,103 @@ export class FakeWorker {
   }
 }
 
-/** Contributes zeros for everything that it is dealt. */
+/** What a micro-batch adds to the gradients' and the losses' sums. */
+export interface Terms {
+  readonly gradient: (microBatch: number, bucket: number, value: number) => number;
+  /** In units of 2^-40. */
+  readonly loss: bigint;
+}
+
+const ZEROS: Terms = { gradient: () => 0, loss: 0n };
+
+/** The integers of a bucket's sums over `microBatches`: in the low wire in units of the bucket's grid now, else of 2^-40. */
+export async function unitsOf(
+  { engine: { owner } }: Cluster,
+  bucket: number,
+  microBatches: readonly number[],
+  { gradient }: Terms,
+): Promise<bigint[]> {
+  const grid = (await owner.grids())?.[bucket];
+  return Array.from({ length: owner.buckets[bucket].size }, (_, value) => {
+    const unit = grid ? gridExponent(grid[Math.floor(value / GRID_BLOCK)]) : -40;
+    let sum = 0n;
+    for (const m of microBatches) sum += BigInt(Math.round(gradient(m, bucket, value) * 2 ** -unit));
+    return sum;
+  });
+}
+
+/** Integers in the exact wire's format. */
+export function packExact(units: readonly bigint[]): Uint8Array {
+  const low = Uint32Array.from(units, (unit) => Number(BigInt.asUintN(32, unit)));
+  return packSums(
+    low,
+    Uint32Array.from(units, (unit) => Number(BigInt.asUintN(32, unit >> 32n))),
+  );
+}
+
+/** What an honest worker whose micro-batches have these terms sends for a bucket. */
+export async function payloadOf(
+  test: Cluster,
+  bucket: number,
+  microBatches: readonly number[],
+  terms: Terms = ZEROS,
+): Promise<Uint8Array> {
+  const { owner } = test.engine;
+  if (bucket === owner.buckets.length) return packLoss(BigInt(microBatches.length) * terms.loss);
+  const units = await unitsOf(test, bucket, microBatches, terms);
+  const grids = await owner.grids();
+  return grids ? packLowSums(units, grids[bucket]) : packExact(units);
+}
+
+type Assignment = Parameters<OnAssign>[1];
+
+/** Contributes `payload` for a bucket of an assignment; `spoil` may change the sealed frame. */
+export function sendPayload(
+  { connection }: FakeWorker,
+  { assignment, step, microBatches: dealt }: Assignment,
+  bucket: number,
+  payload: Uint8Array,
+  spoil: (frame: Uint8Array) => void = () => {},
+): void {
+  const microBatches = microBatchSet(dealt.map((m) => m.microBatch));
+  const frame = encodeFrame({ kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches }, payload);
+  spoil(frame);
+  connection.sendFrame(frame).catch(() => {});
+}
+
+/** Contributes buckets of an assignment, one after another. */
+export async function sendHonestly(
+  test: Cluster,
+  worker: FakeWorker,
+  message: Assignment,
+  buckets: Iterable<number>,
+  terms?: Terms,
+): Promise<void> {
+  const dealt = message.microBatches.map((m) => m.microBatch);
+  for (const bucket of buckets) sendPayload(worker, message, bucket, await payloadOf(test, bucket, dealt, terms));
+}
+
+/** All buckets, with that of the loss. */
+export const allBuckets = ({ engine: { owner } }: Cluster) => [...owner.buckets.keys(), owner.buckets.length];
+
+/** Contributes zeros, or other terms, for everything that it is dealt. */
 export const contribute =
-  ({ engine }: Cluster): OnAssign =>
-  ({ connection }, { assignment, step, microBatches: dealt, buckets }) => {
-    const microBatches = microBatchSet(dealt.map((m) => m.microBatch));
-    const lossBucket = engine.owner.buckets.length;
-    for (const bucket of buckets ?? [...engine.owner.buckets.keys(), lossBucket]) {
-      const zeros = () => new Uint32Array(engine.owner.buckets[bucket].size);
-      const payload = bucket === lossBucket ? packLoss(0n) : packSums(zeros(), zeros());
-      const header = { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches } as const;
-      connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
-    }
-  };
+  (test: Cluster, terms?: Terms): OnAssign =>
+  (worker, message) =>
+    void sendHonestly(test, worker, message, message.buckets ?? allBuckets(test), terms);
 
 /**
  * Contributes ones for each micro-batch. In step 1 to every bucket at once, because a worker must prove itself before
  * it is dealt a whole step. Later to the first bucket at once, and to the others when `rest` is called.
  */
-export function contributeInParts({ engine }: Cluster) {
+export function contributeInParts(test: Cluster) {
+  const terms: Terms = { gradient: () => 2 ** -20, loss: 2n ** 40n };
   let sendRest: () => void = () => {};
-  const onAssign: OnAssign = ({ connection }, { assignment, step, microBatches: dealt }) => {
-    const microBatches = microBatchSet(dealt.map((m) => m.microBatch));
-    const lossBucket = engine.owner.buckets.length;
-    const send = (bucket: number) => {
-      const size = bucket === lossBucket ? 0 : engine.owner.buckets[bucket].size;
-      const ones = new Uint32Array(size).fill(dealt.length * 2 ** 20);
-      const payload =
-        bucket === lossBucket ? packLoss(BigInt(dealt.length) * 2n ** 40n) : packSums(ones, new Uint32Array(size));
-      const header = { kind: 'contribution', incarnation: 1, assignment, step, bucket, microBatches } as const;
-      connection.sendFrame(encodeFrame(header, payload)).catch(() => {});
-    };
-    send(0);
-    sendRest = () => {
-      for (let bucket = 1; bucket <= lossBucket; bucket++) send(bucket);
-    };
-    if (step === 1) sendRest();
+  const onAssign: OnAssign = (worker, message) => {
+    const [first, ...rest] = allBuckets(test);
+    const sent = sendHonestly(test, worker, message, [first], terms);
+    sendRest = () => void sent.then(() => sendHonestly(test, worker, message, rest, terms));
+    if (message.step === 1) sendRest();
   };
   return { onAssign, rest: () => sendRest() };
 }

@@ -8,7 +8,7 @@ import type { ModelConfig } from '../../src/model/config.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { loadShaders } from '../../src/node/shaders.js';
-import { initializeWeights } from '../../src/train/engine.js';
+import { initializeWeights, type TrainingEngine } from '../../src/train/engine.js';
 import { startServer, type TestServer } from './transport-helpers.js';
 
 /* A real coordinator on loopback, for a model with several small buckets. */
@@ -59,6 +59,15 @@ export function smallOptions(gpu: Gpu, more: Partial<ClusterOptions> = {}): Clus
     onNote: () => {},
     ...more,
   };
+}
+
+/** All that a run's state has, in words: weights, moments, and in the low wire master weights and the grid. */
+export async function allPartsOf({ gpu, state }: Pick<TrainingEngine, 'gpu' | 'state'>): Promise<Uint32Array[]> {
+  const { weights, m, v, master, grid } = state;
+  const words: Uint32Array[] = [];
+  for (const slab of [weights, m, v, master, grid].flatMap((part) => part?.slabs ?? []))
+    words.push(new Uint32Array(await gpu.read(slab)));
+  return words;
 }
 
 const open: SmallCluster[] = [];
