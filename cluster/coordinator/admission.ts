@@ -96,7 +96,6 @@ export class Admission {
     const name = words(join.name);
     member.name = name === '' || lettersOf(name) === lettersOf(OWNER_NAME) ? `worker ${member.id}` : name;
     member.adapter = words(join.adapter);
-    member.context = shape.context;
     connection.frames = { incarnation, buckets, microBatches, kinds: ['contribution'] };
     connection.send({
       type: 'welcome',

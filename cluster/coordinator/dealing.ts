@@ -1,6 +1,6 @@
 import type { MicroBatch } from '../../src/model/gpt.js';
 import type { MicroBatchData } from '../protocol/protocol.js';
-import { packWindows } from '../protocol/tokens.js';
+import { packWindows, type WindowShape } from '../protocol/tokens.js';
 import { OWNER, type RoundAction } from '../round/round.js';
 import { idsOf } from '../round/sets.js';
 import type { Contributor } from '../worker/worker-tally.js';
@@ -23,7 +23,7 @@ export class Dealing {
       readonly credits: Credits;
     },
     private readonly owner: Contributor,
-    private readonly vocabSize: number,
+    private readonly windows: WindowShape,
     /** Number of buckets, including the loss. */
     private readonly buckets: number,
   ) {}
@@ -41,10 +41,9 @@ export class Dealing {
     const indices = idsOf(action.microBatches);
     member.doing = { kind, assignment, dealt: indices.length, done: 0, uploading: false };
     this.parts.credits.deal(assignment, worker, contributorOf(member), kind, performance.now());
-    const windows = { vocabSize: this.vocabSize, context: member.context };
     const microBatches: MicroBatchData[] = indices.map((microBatch) => {
       const batch = batches[microBatch];
-      return { microBatch, slot: batch.firstSlot, ids: packWindows(batch, windows) };
+      return { microBatch, slot: batch.firstSlot, ids: packWindows(batch, this.windows) };
     });
     const { connection } = member;
     if (kind === 'evaluate') {

@@ -112,7 +112,12 @@ export class ClusterEngine implements TrainingEngine {
     this.#admission = new Admission(parts, options, buckets, kernels.texts);
     this.#carryOut = actionsOf({
       ...parts,
-      dealing: new Dealing(parts, this.ownerContributor, model.vocabSize, buckets),
+      dealing: new Dealing(
+        parts,
+        this.ownerContributor,
+        { vocabSize: model.vocabSize, context: shape.context },
+        buckets,
+      ),
       updateTime: this.times.update,
       credit: () => this.#credit(),
       jobEnded: () => {

@@ -30,8 +30,6 @@ export interface RemoteWorker {
   adapter: string;
   /** Readable name of its bit class; empty until it is known. */
   bitClass: string;
-  /** Tokens of a sequence of the run that it was welcomed to; 0 before. */
-  context: number;
   /** Messages that it must still send before it is admitted: `join`, then the hash of each probe. */
   readonly owes: Set<'join' | Probe>;
   readonly hashes: { -readonly [P in Probe]?: string };
@@ -65,7 +63,6 @@ export class Members {
       name: `worker ${id}`,
       adapter: '',
       bitClass: '',
-      context: 0,
       owes: new Set(['join', 'reference', 'run']),
       hashes: {},
       joined: false,

@@ -133,7 +133,7 @@ export class UpdatePacker {
   /** Builds a packer for buckets of at most `values` values. `portable`: the run's arithmetic is portable. */
   static async build(kernels: KernelCache, values: number, portable: boolean): Promise<UpdatePacker> {
     const blocks = await kernels.gpu.buffer('update blocks', lowBlocksOf(values));
-    const reader = await PackedReader.create(kernels.gpu, 'updates', mostLowWords(values, 'updates'), values);
+    const reader = await PackedReader.create(kernels.gpu, 'updates', mostLowWords(values, 'updates'));
     return new UpdatePacker(kernels, portable, blocks, reader);
   }
 
@@ -160,10 +160,5 @@ export class UpdatePacker {
   /** The packed bytes after `headroom` bytes, which are left free for a frame's header. */
   pack(packing: Packing, headroom = 0): Promise<Uint8Array> {
     return this.reader.pack(packing, headroom);
-  }
-
-  /** The unpacked bytes of a view, at most as many words as the largest bucket has values, after `headroom` free bytes. */
-  read(view: View, headroom = 0): Promise<Uint8Array> {
-    return this.reader.read(view, headroom);
   }
 }

@@ -24,11 +24,10 @@ export class PackedReader {
     private readonly readback: Readback,
   ) {}
 
-  /** `most`: words of the largest packed bucket. `mostRead`: words of the largest view for `read`. */
-  static async create(gpu: Gpu, label: string, most: number, mostRead = most): Promise<PackedReader> {
+  /** `most`: words of the largest packed bucket. */
+  static async create(gpu: Gpu, label: string, most: number): Promise<PackedReader> {
     const packed = await gpu.buffer(`packed ${label}`, most);
-    const bytes = 4 * Math.max(most, mostRead);
-    return new PackedReader(packed, await Readback.create(gpu, `staged ${label}`, bytes, IN_FLIGHT));
+    return new PackedReader(packed, await Readback.create(gpu, `staged ${label}`, 4 * most, IN_FLIGHT));
   }
 
   /** The packed bytes after `headroom` bytes, which are left free for a frame's header. */
@@ -49,14 +48,6 @@ export class PackedReader {
     const result = (await attempt(guess)) ?? (await attempt(packing.most));
     if (result === undefined) throw new Error('packed words beyond the most there can be');
     return result;
-  }
-
-  /** The unpacked bytes of a view after `headroom` free bytes. */
-  read(view: View, headroom = 0): Promise<Uint8Array> {
-    return this.readback.read(
-      () => view,
-      (bytes) => copyBytes(bytes, view.size, headroom),
-    );
   }
 }
 

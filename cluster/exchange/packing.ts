@@ -78,11 +78,6 @@ export class BlockPacker {
   pack(packing: Packing, headroom = 0): Promise<Uint8Array> {
     return this.reader.pack(packing, headroom);
   }
-
-  /** The unpacked bytes of a view, at most a bucket, after `headroom` free bytes. */
-  read(view: View, headroom = 0): Promise<Uint8Array> {
-    return this.reader.read(view, headroom);
-  }
 }
 
 /** The number of values of the largest bucket. */
