@@ -26,12 +26,13 @@ fn decaysAt(block: u32) -> bool { return (gridByteAt(block) & 128u) != 0u; }
 fn weightsAt(i: u32) -> vec4f { return master[i]; }
 
 // 1.5 * 2^23: a float32 of this size has no bits behind the point, so adding it rounds to the nearest integer, ties to even.
+// A compiler that may reorder sums takes both away, so only portable arithmetic rounds in this way.
 const NEAREST = 12582912.0;
 
 // rule (b): products with powers of two
 fn movesOf(w: vec4f, s: vec4f) -> vec4f {
   let wanted = clamp(keep4(w - s) * step.inverseUnit, vec4f(-3.0), vec4f(3.0));
-  return keep4(keep4(wanted + NEAREST) - NEAREST);
+  return round(wanted);  //! portable: return keep4(keep4(wanted + NEAREST) - NEAREST);
 }
 
 // rule (b): products with powers of two

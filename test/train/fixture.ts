@@ -3,6 +3,7 @@ import type { Gpu } from '../../src/gpu/device.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import { defaultPlan, type Plan } from '../../src/model/plan.js';
 import type { Precision } from '../../src/model/precision.js';
+import type { Wire } from '../../src/model/wire.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { Engine, type EngineOptions } from '../../src/train/engine.js';
 import { type Golden, goldenBatch } from '../reference/golden.js';
@@ -15,18 +16,29 @@ export interface GoldenEngineOptions {
   readonly clip?: number;
   readonly recompute?: boolean;
   readonly precision?: Precision;
+  readonly wire?: Wire;
   readonly stack?: number;
 }
 
 export function engineOptions(gpu: Gpu, golden: Golden, options: GoldenEngineOptions): EngineOptions {
   const { config: model, beta1, beta2, epsilon, weightDecay } = golden;
-  const { microBatch: batch, dropout = 0, plan, clip = 0, recompute = false, precision = 'f32', stack } = options;
+  const {
+    microBatch: batch,
+    dropout = 0,
+    plan,
+    clip = 0,
+    recompute = false,
+    precision = 'f32',
+    wire = 'exact',
+    stack,
+  } = options;
   return {
     model,
-    shape: { batch, context: model.context, dropout, recompute, precision, stack },
+    shape: { batch, context: model.context, dropout, recompute, precision, wire, stack },
     plan: { ...defaultPlan(gpu.adapter), ...plan },
     adamw: { beta1, beta2, epsilon, weightDecay, decay: 'all' },
     clip,
+    ...(wire === 'low' && { microBatches: golden.batch / batch }),
   };
 }
 
@@ -44,6 +56,7 @@ export function restart(engine: Engine, golden: Golden): void {
     weights.write(engine.gpu, name, golden.weights.get(name) ?? new Float32Array());
     for (const moments of [m, v]) moments.write(engine.gpu, name, new Float32Array(size));
   }
+  engine.state.start(0, true);
 }
 
 /** The global batch of update `step` (0 is the first), cut into micro-batches of `size` sequences. */
