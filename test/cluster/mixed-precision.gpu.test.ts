@@ -2,6 +2,7 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect } from 'vitest';
 import { Gpu } from '../../src/gpu/device.js';
+import { WIRES } from '../../src/model/wire.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { SMALL, workFolder } from '../cli/run.js';
 import { slowTest } from '../slow.js';
@@ -31,32 +32,34 @@ function statePath(run: string): string {
   return join(checkpoints, readdirSync(checkpoints).sort().at(-1) as string, 'state.json');
 }
 
-slowTest(
-  'a run in mixed precision has one digest: alone, resumed, with one worker and with two, also where scales overflow',
-  async () => {
+slowTest.for(WIRES)(
+  'a run in mixed precision has one digest: alone, resumed, with one worker and with two, also where scales overflow: wire %s',
+  async (wire) => {
     const gpu = await Gpu.open(openDawn());
     const has = gpu.has('shader-f16');
     gpu.device.destroy();
     if (!has) return console.warn('mixed precision is not tested: this adapter has no shader-f16');
-    const digest = await alone(...BASE, '--steps', '6', '--out', 'alone');
-    expect(await together(2, ...BASE, '--steps', '6', '--out', 'two')).toBe(digest);
+    const base = [...BASE, '--wire', wire];
+    const named = (name: string) => `${wire}-${name}`;
+    const digest = await alone(...base, '--steps', '6', '--out', named('alone'));
+    expect(await together(2, ...base, '--steps', '6', '--out', named('two'))).toBe(digest);
 
-    await alone(...BASE, '--steps', '3', '--out', 'cut');
-    const state = JSON.parse(readFileSync(statePath('cut'), 'utf8'));
+    await alone(...base, '--steps', '3', '--out', named('cut'));
+    const state = JSON.parse(readFileSync(statePath(named('cut')), 'utf8'));
     expect(state.trainer.lossScale).toEqual({ exponent: 16, goodSteps: 3 });
-    cpSync(join(folder.path, 'cut'), join(folder.path, 'huge'), { recursive: true });
-    expect(await together(1, '--resume', 'cut', '--steps', '6')).toBe(digest);
+    cpSync(join(folder.path, named('cut')), join(folder.path, named('huge')), { recursive: true });
+    expect(await together(1, '--resume', named('cut'), '--steps', '6')).toBe(digest);
 
     // The scale overflows: every worker finds the same scale for a micro-batch.
     writeFileSync(
-      statePath('huge'),
+      statePath(named('huge')),
       JSON.stringify({ ...state, trainer: { lossScale: { exponent: 40, goodSteps: 3 } } }),
     );
-    cpSync(join(folder.path, 'huge'), join(folder.path, 'huge-two'), { recursive: true });
-    const backedOff = await alone('--resume', 'huge', '--steps', '6');
-    const after = JSON.parse(readFileSync(statePath('huge'), 'utf8')).trainer.lossScale;
+    cpSync(join(folder.path, named('huge')), join(folder.path, named('huge-two')), { recursive: true });
+    const backedOff = await alone('--resume', named('huge'), '--steps', '6');
+    const after = JSON.parse(readFileSync(statePath(named('huge')), 'utf8')).trainer.lossScale;
     expect(after.exponent).toBeLessThan(40);
-    expect(await together(2, '--resume', 'huge-two', '--steps', '6')).toBe(backedOff);
-    expect(JSON.parse(readFileSync(statePath('huge-two'), 'utf8')).trainer.lossScale).toEqual(after);
+    expect(await together(2, '--resume', named('huge-two'), '--steps', '6')).toBe(backedOff);
+    expect(JSON.parse(readFileSync(statePath(named('huge-two')), 'utf8')).trainer.lossScale).toEqual(after);
   },
 );

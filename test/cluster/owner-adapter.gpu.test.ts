@@ -10,6 +10,7 @@ import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget, ownerBudget } from '../../src/model/activations.js';
 import type { MicroBatch } from '../../src/model/gpt.js';
 import type { BatchShape } from '../../src/model/shape.js';
+import { WIRES } from '../../src/model/wire.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { sampled } from '../thorough.js';
@@ -18,6 +19,7 @@ import {
   MICRO_BATCHES,
   MODEL as SMALL_MODEL,
   SHAPE as SMALL_SHAPE,
+  type SmallCluster,
   smallOptions,
   startCluster,
 } from './small-cluster.js';
@@ -41,7 +43,16 @@ function optionsOf(more: Partial<ClusterOptions> = {}): ClusterOptions {
   return smallOptions(gpu, { model: MODEL, shape: SHAPE, seed: 5, incarnation: 3, ...more });
 }
 
-const cluster = (more: Partial<ClusterOptions> = {}) => startCluster(gpu, optionsOf(more));
+/** In the low wire the grid is as coarse as in the middle of a run. */
+async function cluster(more: Partial<ClusterOptions> = {}): Promise<SmallCluster> {
+  const test = await startCluster(gpu, optionsOf(more));
+  const { state, layout } = test.engine;
+  if (more.shape?.wire !== 'low') return test;
+  for (const [i, { name, size }] of layout.parameters.entries())
+    state.v.write(gpu, name, new Float32Array(size).fill(1e-7 * 4 ** -(i % 5)));
+  state.start(100, false);
+  return test;
+}
 
 const BATCHES: MicroBatch[] = Array.from({ length: MICRO_BATCHES }, (_, i) => ({
   tokens: Uint32Array.from({ length: SHAPE.context }, (_, t) => (7 * i + 3 * t) % MODEL.vocabSize),
@@ -137,6 +148,18 @@ describe("the owner's adapter", () => {
     ['float32, clipping', { clip: 0.5 }, undefined],
     ['float16', { shape: { ...SHAPE, precision: 'f16' } }, 16],
     ['float16, where the loss scale overflows', { shape: { ...SHAPE, precision: 'f16' } }, 40],
+    ['the low wire', { shape: { ...SHAPE, wire: 'low' } }, undefined],
+    [
+      'the low wire, portable, clipping',
+      { clip: 0.5, shape: { ...SHAPE, wire: 'low', precision: 'portable' } },
+      undefined,
+    ],
+    ['the low wire, float16', { shape: { ...SHAPE, wire: 'low', precision: 'f16' } }, 16],
+    [
+      'the low wire, float16, where the loss scale overflows',
+      { shape: { ...SHAPE, wire: 'low', precision: 'f16' } },
+      40,
+    ],
   ] as const;
   test.each(sampled(kinds, 4))(
     "the owner's adapter contributes the bytes of a worker: %s",
@@ -230,37 +253,47 @@ describe("the owner's adapter", () => {
     expect(notes.told).toEqual([]);
   });
 
-  test("an owner's adapter of too little memory says so in one line and takes nothing; before that, it recomputes layers", async () => {
-    const { engine, buckets } = await ownerAdapter();
-    const { model, plan, shape } = optionsOf();
-    const needed = (recompute: boolean) =>
-      8 * engine.layout.allocatedValues + memoryBudget(model, { ...shape, recompute }, plan).activationBytes;
-    const deep = { ...optionsOf(), availableBytes: () => needed(true) - 1 };
-    const notes = new Notes();
-    const before = gpu.memory.allocatedBytes;
-    const adapter = new OwnerAdapter(engine.kernels, engine.owner, deep, notes);
-    await adapter.prepare();
-    expect(notes.told).toEqual([['unable', expect.stringMatching(/^computing here as well needs \d+ kB.*\d+ kB$/)]]);
-    adapter.take({ ...STEP, assignment: 1, batches: some([0]), buckets });
-    expect(adapter.task).toBeUndefined();
-    expect(gpu.memory.allocatedBytes).toBe(before);
-
-    const taken = async (availableBytes?: () => number) => {
+  test.each(WIRES)(
+    "an owner's adapter of too little memory says so in one line and takes nothing; before that, it recomputes layers: wire %s",
+    async (wire) => {
+      const more = { shape: { ...SHAPE, wire } };
+      const { engine, buckets } = await ownerAdapter(more);
+      const { model, plan, shape } = optionsOf(more);
+      const needed = (recompute: boolean) =>
+        8 * engine.layout.allocatedValues + memoryBudget(model, { ...shape, recompute }, plan).activationBytes;
+      const deep = { ...optionsOf(more), availableBytes: () => needed(true) - 1 };
+      const notes = new Notes();
       const before = gpu.memory.allocatedBytes;
-      const adapter = new OwnerAdapter(engine.kernels, engine.owner, { ...optionsOf(), availableBytes }, new Notes());
+      const adapter = new OwnerAdapter(engine.kernels, engine.owner, deep, notes);
       await adapter.prepare();
-      return gpu.memory.allocatedBytes - before;
-    };
-    const [kept, recomputed] = [await taken(), await taken(() => needed(true))];
-    expect(await taken(() => needed(false))).toBe(kept);
-    expect(recomputed).toBeLessThan(kept);
-    // The memory that the run reports for it. Packing takes more, as in workers.
-    const budget = (computes?: BatchShape) =>
-      ownerBudget(model, plan, true, computes).totalBytes - ownerBudget(model, plan, true).totalBytes;
-    expect(budget(shape)).toBe(needed(false));
-    expect(kept).toBeGreaterThanOrEqual(budget(shape));
-    expect(recomputed).toBeGreaterThanOrEqual(budget({ ...shape, recompute: true }));
-  });
+      expect(notes.told).toEqual([['unable', expect.stringMatching(/^computing here as well needs \d+ kB.*\d+ kB$/)]]);
+      adapter.take({ ...STEP, assignment: 1, batches: some([0]), buckets });
+      expect(adapter.task).toBeUndefined();
+      expect(gpu.memory.allocatedBytes).toBe(before);
+
+      const taken = async (availableBytes?: () => number) => {
+        const before = gpu.memory.allocatedBytes;
+        const adapter = new OwnerAdapter(
+          engine.kernels,
+          engine.owner,
+          { ...optionsOf(more), availableBytes },
+          new Notes(),
+        );
+        await adapter.prepare();
+        return gpu.memory.allocatedBytes - before;
+      };
+      const [kept, recomputed] = [await taken(), await taken(() => needed(true))];
+      expect(await taken(() => needed(false))).toBe(kept);
+      expect(recomputed).toBeLessThan(kept);
+      // The memory that the run reports for it. Packing takes more, as in workers.
+      const budget = (computes?: BatchShape) =>
+        ownerBudget(model, plan, true, computes, wire).totalBytes -
+        ownerBudget(model, plan, true, undefined, wire).totalBytes;
+      expect(budget(shape)).toBe(needed(false));
+      expect(kept).toBeGreaterThanOrEqual(budget(shape));
+      expect(recomputed).toBeGreaterThanOrEqual(budget({ ...shape, recompute: true }));
+    },
+  );
 
   test("the owner's adapter frees what it had built where its graph cannot be built", async () => {
     const { engine } = await ownerAdapter();

@@ -9,11 +9,12 @@ import type { MicroBatch } from '../../src/model/gpt.js';
 import type { BatchShape } from '../../src/model/shape.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
-import { Engine, initializeWeights, type TrainingEngine } from '../../src/train/engine.js';
+import { Engine, initializeWeights } from '../../src/train/engine.js';
 import { sampled } from '../thorough.js';
 import { liesFrom, type Tamper } from './liar.js';
 import {
   ADAMW,
+  allPartsOf,
   closeClusters,
   MICRO_BATCHES,
   MODEL,
@@ -30,6 +31,7 @@ import { join, until } from './transport-helpers.js';
  */
 
 const SHAPE: BatchShape = { ...SMALL_SHAPE, dropout: 0.1 };
+const LOW = { ...SHAPE, wire: 'low' } as const;
 const SEED = 5;
 const RATE = 1e-3;
 const NONCE = new Uint8Array(32).fill(9);
@@ -140,13 +142,6 @@ async function train({ engine }: Cluster, from: number, to: number): Promise<voi
   for (let step = from; step <= to; step++) await engine.step(batchesOf(step), step, SEED, RATE);
 }
 
-/** Weights and moments, in words. */
-async function stateOf({ gpu, state: { weights, m, v } }: TrainingEngine): Promise<Uint32Array[]> {
-  const words: Uint32Array[] = [];
-  for (const slab of [weights, m, v].flatMap(({ slabs }) => slabs)) words.push(new Uint32Array(await gpu.read(slab)));
-  return words;
-}
-
 const references = new Map<string, Promise<Uint32Array[]>>();
 
 /** The state after the same steps in one process. */
@@ -164,8 +159,9 @@ function alone(steps: number, more: Partial<ClusterOptions> = {}): Promise<Uint3
       microBatches: MICRO_BATCHES,
     });
     initializeWeights(engine, 'gpt2', 1);
+    engine.state.start(0, true);
     for (let step = 1; step <= steps; step++) await engine.step(batchesOf(step), step, SEED, RATE);
-    return stateOf(engine);
+    return allPartsOf(engine);
   })();
   references.set(key, computed);
   return computed;
@@ -180,11 +176,14 @@ describe("with the owner's adapter as the deciding vote", () => {
     ['float32', {}],
     ['float32, clipping', { clip: 0.05 }],
     ['float16', { shape: { ...SHAPE, precision: 'f16' } }],
+    ['the low wire, clipping', { clip: 0.05, shape: LOW }],
+    ['the low wire, portable', { shape: { ...LOW, precision: 'portable' } }],
+    ['the low wire, float16', { shape: { ...LOW, precision: 'f16' } }],
   ] as const;
-  test.each(sampled(kinds, 3))(
+  test.each<(typeof kinds)[number]>(sampled(kinds, 3))(
     'an honest worker alone is confirmed, and the state is that of one process: %s',
     async (_name, more) => {
-      if ('shape' in more && !gpu.has('shader-f16'))
+      if ('shape' in more && 'precision' in more.shape && more.shape.precision === 'f16' && !gpu.has('shader-f16'))
         return console.warn('mixed precision is not tested: this adapter has no shader-f16');
       const own = 'shape' in more ? await classOf(more.shape) : ownClass;
       const test = await cluster({ ...more, ownClass: own });
@@ -192,7 +191,7 @@ describe("with the owner's adapter as the deciding vote", () => {
       expect(test.unable).toEqual([]);
       await startWorker(test, 'honest', '10.0.0.1');
       await train(test, 1, 3);
-      expect(await stateOf(test.engine)).toEqual(await alone(3, more));
+      expect(await allPartsOf(test.engine)).toEqual(await alone(3, more));
       expect(test.engine.counters.audited).toBeGreaterThanOrEqual(3 * (test.engine.owner.buckets.length + 1));
       expect(marksOf(test)).toEqual([]);
       // A confirmer gets no credit.
@@ -201,17 +200,24 @@ describe("with the owner's adapter as the deciding vote", () => {
     },
   );
 
-  test('a worker that lies is found wrong at once where all is checked, and nothing of it is used', async () => {
-    const test = await cluster();
-    await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
-    await startWorker(test, 'honest', '10.0.0.2');
-    await train(test, 1, 4);
-    expect(await stateOf(test.engine)).toEqual(await alone(4));
-    expect(closesOf(test)).toEqual([expect.stringMatching(/^liar: .*has another sum/)]);
-    expect(test.notes.filter(({ note }) => note === 'audit')).not.toEqual([]);
-    expect(marksOf(test)).toEqual([]);
-    expect(totalOf(test)).toBe(4 * MICRO_BATCHES * SHAPE.context);
-  });
+  const shapes = [
+    ['exact', SHAPE],
+    ['low', LOW],
+  ] as const;
+  test.each(shapes)(
+    'a worker that lies is found wrong at once where all is checked, and nothing of it is used: wire %s',
+    async (_wire, shape) => {
+      const test = await cluster({ shape, ownClass: await classOf(shape) });
+      await startWorker(test, 'liar', '10.0.0.1', liesFrom(1));
+      await startWorker(test, 'honest', '10.0.0.2');
+      await train(test, 1, 4);
+      expect(await allPartsOf(test.engine)).toEqual(await alone(4, { shape }));
+      expect(closesOf(test)).toEqual([expect.stringMatching(/^liar: .*has another sum/)]);
+      expect(test.notes.filter(({ note }) => note === 'audit')).not.toEqual([]);
+      expect(marksOf(test)).toEqual([]);
+      expect(totalOf(test)).toBe(4 * MICRO_BATCHES * SHAPE.context);
+    },
+  );
 
   test('a worker that leaves before it is found wrong is named all the same', async () => {
     const test = await cluster();
@@ -227,7 +233,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     await startWorker(test, 'runaway', '10.0.0.1', leaves);
     await startWorker(test, 'honest', '10.0.0.2');
     await train(test, 1, 2);
-    expect(await stateOf(test.engine)).toEqual(await alone(2));
+    expect(await allPartsOf(test.engine)).toEqual(await alone(2));
     const found = test.notes.filter(
       ({ note, ...rest }) => note === 'audit' && /another sum/.test(JSON.stringify(rest)),
     );
@@ -251,7 +257,7 @@ describe("with the owner's adapter as the deciding vote", () => {
       const closed = closesOf(test).map((line) => line.split(':')[0]);
       expect(closed.sort()).toEqual(['friend', 'liar']);
       const words = (state: readonly Uint32Array[]) => state.map(String).join();
-      const isRight = words(await stateOf(test.engine)) === words(await alone(steps));
+      const isRight = words(await allPartsOf(test.engine)) === words(await alone(steps));
       expect(isRight || marksOf(test).length > 0).toBe(true);
       for (const { since } of marksOf(test)) expect(since).toBe(1);
     },
@@ -263,35 +269,44 @@ describe("with the owner's adapter as the deciding vote", () => {
     await startWorker(test, 'twin', '10.0.0.1', liesFrom(1));
     await startWorker(test, 'honest', '10.0.0.2');
     await train(test, 1, 4);
-    expect(await stateOf(test.engine)).toEqual(await alone(4));
+    expect(await allPartsOf(test.engine)).toEqual(await alone(4));
     const closed = closesOf(test).map((line) => line.split(':')[0]);
     expect(closed.sort()).toEqual(['liar', 'twin']);
     expect(marksOf(test)).toEqual([]);
   });
 
-  test('what was used unchecked marks the run since the first step that the liar contributed to', async () => {
-    let isChecking = false;
-    const lies: number[] = [];
-    const test = await cluster({ audit: 0.5, draw: () => (isChecking ? 0.25 : 0.75), minWorkers: 2 });
-    await startWorker(
-      test,
-      'liar',
-      '10.0.0.1',
-      liesFrom(3, (step) => lies.push(step)),
-    );
-    await startWorker(test, 'honest', '10.0.0.2');
-    await train(test, 1, 4);
-    expect(marksOf(test)).toEqual([]);
-    expect(lies).toContain(3);
-    isChecking = true;
-    await train(test, 5, 7);
-    const [mark, ...more] = marksOf(test);
-    expect(mark).toMatchObject({ name: 'liar', since: 1 });
-    expect(more).toEqual([]);
-    expect(test.notes).toContainEqual({ note: 'contributed', person: '10.0.0.1', step: 1 });
-    expect(closesOf(test)).toEqual([expect.stringMatching(/^liar: /)]);
-    expect(await stateOf(test.engine)).not.toEqual(await alone(7));
-  });
+  test.each(sampled(shapes, 2))(
+    'what was used unchecked marks the run since the first step that the liar contributed to: wire %s',
+    async (_wire, shape) => {
+      let isChecking = false;
+      const lies: number[] = [];
+      const test = await cluster({
+        shape,
+        ownClass: await classOf(shape),
+        audit: 0.5,
+        draw: () => (isChecking ? 0.25 : 0.75),
+        minWorkers: 2,
+      });
+      await startWorker(
+        test,
+        'liar',
+        '10.0.0.1',
+        liesFrom(3, (step) => lies.push(step)),
+      );
+      await startWorker(test, 'honest', '10.0.0.2');
+      await train(test, 1, 4);
+      expect(marksOf(test)).toEqual([]);
+      expect(lies).toContain(3);
+      isChecking = true;
+      await train(test, 5, 7);
+      const [mark, ...more] = marksOf(test);
+      expect(mark).toMatchObject({ name: 'liar', since: 1 });
+      expect(more).toEqual([]);
+      expect(test.notes).toContainEqual({ note: 'contributed', person: '10.0.0.1', step: 1 });
+      expect(closesOf(test)).toEqual([expect.stringMatching(/^liar: /)]);
+      expect(await allPartsOf(test.engine)).not.toEqual(await alone(7, { shape }));
+    },
+  );
 
   test('a run is marked also for what an earlier coordinator used of a liar', async () => {
     const test = await cluster({ firstSteps: new Map([['10.0.0.1', 1]]), version: 4 });
@@ -313,7 +328,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     }
     expect(closesOf(test)).toEqual([expect.stringMatching(/^refuser: .*refused/)]);
     expect(test.engine.counters.refuted).toBeGreaterThanOrEqual(2);
-    expect(await stateOf(test.engine)).toEqual(await alone(steps));
+    expect(await allPartsOf(test.engine)).toEqual(await alone(steps));
     // Each micro-batch is credited once, no matter how often it was computed.
     expect(totalOf(test)).toBe(steps * MICRO_BATCHES * SHAPE.context);
   });
@@ -336,10 +351,10 @@ describe("with the owner's adapter as the deciding vote", () => {
     const { weights } = test.engine.state;
     const wte = await weights.read(gpu, 'wte.weight');
     weights.write(gpu, 'wte.weight', wte.fill(Number.NaN));
-    const before = await stateOf(test.engine);
+    const before = await allPartsOf(test.engine);
     await startWorker(test, 'honest', '10.0.0.1');
     await expect(test.engine.step(batchesOf(1), 1, SEED, RATE)).rejects.toMatchObject({ code: 'LT_TRAIN_NONFINITE' });
-    expect(await stateOf(test.engine)).toEqual(before);
+    expect(await allPartsOf(test.engine)).toEqual(before);
   });
 
   test("an owner's adapter that fails when the run is over already says nothing", async () => {
@@ -356,7 +371,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     await startWorker(test, 'one', '10.0.0.1');
     await startWorker(test, 'two', '10.0.0.2');
     await train(test, 1, 2);
-    expect(await stateOf(test.engine)).toEqual(await alone(2));
+    expect(await allPartsOf(test.engine)).toEqual(await alone(2));
     expect(test.engine.counters.audited).toBeGreaterThan(0);
   });
 
@@ -380,7 +395,7 @@ describe("with the owner's adapter as the deciding vote", () => {
     isDone = true;
     await reading;
     expect(reads).toBeGreaterThan(0);
-    expect(await stateOf(test.engine)).toEqual(await alone(1));
+    expect(await allPartsOf(test.engine)).toEqual(await alone(1));
     const given = test.engine.step(batchesOf(2), 2, SEED, RATE);
     await until(() => test.engine.ownWork.task !== undefined || test.engine.version === 2, 'it computes');
     test.engine.abandon();

@@ -2,12 +2,13 @@ import { spawn } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { join as joinPath, resolve } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
-import type { ClusterEngine } from '../../cluster/coordinator/engine.js';
+import type { ClusterOptions } from '../../cluster/coordinator/options.js';
 import { onlyFromCoordinator, type Welcome } from '../../cluster/protocol/protocol.js';
 import { EngineCache } from '../../cluster/worker/engine-cache.js';
 import { Gpu } from '../../src/gpu/device.js';
 import { memoryBudget } from '../../src/model/activations.js';
 import { defaultPlan } from '../../src/model/plan.js';
+import { WIRES, type Wire } from '../../src/model/wire.js';
 import { openDawn } from '../../src/node/dawn.js';
 import { loadShaders } from '../../src/node/shaders.js';
 import { StepAbandoned } from '../../src/train/engine.js';
@@ -24,18 +25,12 @@ import {
   refuse,
   setUpClusters,
 } from './fake-worker.js';
-import { HASH, NONCE } from './small-cluster.js';
+import { allPartsOf, HASH, NONCE, SHAPE } from './small-cluster.js';
 import { join, until } from './transport-helpers.js';
 
 setUpClusters();
 
-/** Weights and moments, in words. */
-async function stateOf({ gpu, state: { weights, m, v } }: ClusterEngine): Promise<Uint32Array[]> {
-  const slabs = [weights, m, v].flatMap((arena) => arena.slabs);
-  const words: Uint32Array[] = [];
-  for (const slab of slabs) words.push(new Uint32Array(await gpu.read(slab)));
-  return words;
-}
+const wired = (wire: Wire, more: Partial<ClusterOptions> = {}) => cluster({ shape: { ...SHAPE, wire }, ...more });
 
 /** Counts updated and packed buckets. */
 function updates({ engine: { owner } }: Cluster): { count: number } {
@@ -135,59 +130,65 @@ describe("the coordinator's shell", () => {
     await expect(step).rejects.toBeInstanceOf(StepAbandoned);
   });
 
-  test('the state before a step is held while some buckets are updated and others miss', async () => {
-    const undisturbed = await cluster();
-    const quick = contributeInParts(undisturbed);
-    await FakeWorker.join(undisturbed, 'a', (...args) => {
-      quick.onAssign(...args);
-      quick.rest();
-    });
-    await undisturbed.engine.step(batches(), 1, 1, 1e-3);
-    const outcome = await undisturbed.engine.step(batches(), 2, 1, 1e-3);
+  test.each(WIRES)(
+    'the state before a step is held while some buckets are updated and others miss, in the %s wire',
+    async (wire) => {
+      const undisturbed = await wired(wire);
+      const quick = contributeInParts(undisturbed);
+      await FakeWorker.join(undisturbed, 'a', (...args) => {
+        quick.onAssign(...args);
+        quick.rest();
+      });
+      await undisturbed.engine.step(batches(), 1, 1, 1e-3);
+      const outcome = await undisturbed.engine.step(batches(), 2, 1, 1e-3);
 
-    const test = await cluster();
-    const { engine } = test;
-    const { onAssign, rest } = contributeInParts(test);
-    await FakeWorker.join(test, 'a', onAssign);
-    await engine.step(batches(), 1, 1, 1e-3);
-    const before = await stateOf(engine);
-    const updated = updates(test);
-    const step = engine.step(batches(), 2, 1, 1e-3);
-    await until(() => updated.count === 1, 'the first bucket is updated');
-    expect(await stateOf(engine)).not.toEqual(before);
-    await engine.holdState(async () => {
-      expect(await stateOf(engine)).toEqual(before);
-      // Contributions that arrive meanwhile wait.
-      rest();
-      await new Promise((go) => setTimeout(go, 100));
-      expect(await stateOf(engine)).toEqual(before);
+      const test = await wired(wire);
+      const { engine } = test;
+      const { onAssign, rest } = contributeInParts(test);
+      await FakeWorker.join(test, 'a', onAssign);
+      await engine.step(batches(), 1, 1, 1e-3);
+      const before = await allPartsOf(engine);
+      const updated = updates(test);
+      const step = engine.step(batches(), 2, 1, 1e-3);
+      await until(() => updated.count === 1, 'the first bucket is updated');
+      expect(await allPartsOf(engine)).not.toEqual(before);
+      await engine.holdState(async () => {
+        expect(await allPartsOf(engine)).toEqual(before);
+        // Contributions that arrive meanwhile wait.
+        rest();
+        await new Promise((go) => setTimeout(go, 100));
+        expect(await allPartsOf(engine)).toEqual(before);
+        expect(engine.version).toBe(1);
+      });
+      expect(await step).toEqual(outcome);
+      expect(engine.version).toBe(2);
+      expect(await allPartsOf(engine)).toEqual(await allPartsOf(undisturbed.engine));
+    },
+  );
+
+  test.each(WIRES)(
+    'a step abandoned while buckets miss leaves the state before it, though others are updated, in the %s wire',
+    async (wire) => {
+      const test = await wired(wire);
+      const { engine } = test;
+      await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
+      await engine.step(batches(), 1, 1, 1e-3);
+      const before = await allPartsOf(engine);
+      const updated = updates(test);
+      const step = engine.step(batches(), 2, 1, 1e-3);
+      await until(() => updated.count === 1, 'the first bucket is updated');
+      engine.abandon();
+      await expect(step).rejects.toBeInstanceOf(StepAbandoned);
       expect(engine.version).toBe(1);
-    });
-    expect(await step).toEqual(outcome);
-    expect(engine.version).toBe(2);
-    expect(await stateOf(engine)).toEqual(await stateOf(undisturbed.engine));
-  });
+      expect(await engine.holdState(() => allPartsOf(engine))).toEqual(before);
+      await expect(engine.step(batches(), 2, 1, 1e-3)).rejects.toBeInstanceOf(StepAbandoned);
+    },
+  );
 
-  test('a step abandoned while buckets miss leaves the state before it, though others are updated', async () => {
-    const test = await cluster();
-    const { engine } = test;
-    await FakeWorker.join(test, 'a', contributeInParts(test).onAssign);
-    await engine.step(batches(), 1, 1, 1e-3);
-    const before = await stateOf(engine);
-    const updated = updates(test);
-    const step = engine.step(batches(), 2, 1, 1e-3);
-    await until(() => updated.count === 1, 'the first bucket is updated');
-    engine.abandon();
-    await expect(step).rejects.toBeInstanceOf(StepAbandoned);
-    expect(engine.version).toBe(1);
-    expect(await engine.holdState(() => stateOf(engine))).toEqual(before);
-    await expect(engine.step(batches(), 2, 1, 1e-3)).rejects.toBeInstanceOf(StepAbandoned);
-  });
-
-  test.each([0, 0.5])(
-    'a step whose sums are complete is finished when it is abandoned, with clipping at %d',
-    async (clip) => {
-      const test = await cluster({ clip });
+  test.each(WIRES.flatMap((wire) => [0, 0.5].map((clip) => [clip, wire] as const)))(
+    'a step whose sums are complete is finished when it is abandoned, with clipping at %d, in the %s wire',
+    async (clip, wire) => {
+      const test = await wired(wire, { clip });
       const { engine } = test;
       let release: () => void = () => {};
       const held = new Promise<void>((go) => {
@@ -212,38 +213,41 @@ describe("the coordinator's shell", () => {
     },
   );
 
-  test('a failure while the update waits for a reader locks no later reader out', async () => {
-    let isFull = false;
-    const test = await cluster({
-      clip: 0.5,
-      onNote: () => {
-        if (isFull) throw new Error('no space left');
-      },
-    });
-    const { engine } = test;
-    let norms = 0;
-    const readSquares = engine.owner.readSquares.bind(engine.owner);
-    engine.owner.readSquares = () => {
-      norms++;
-      return readSquares();
-    };
-    const before = await stateOf(engine);
-    await FakeWorker.join(test, 'a', contribute(test));
-    await engine.holdState(async () => {
-      const step = engine.step(batches(), 1, 1, 1e-3);
-      step.catch(() => undefined);
-      await until(() => engine.counters.accepted > engine.owner.buckets.length, 'the sums are there');
-      await until(() => test.server.pool.freeBytes === test.server.pool.totalBytes, 'they are complete');
-      expect(norms, 'the update has not begun').toBe(0);
-      isFull = true;
-      await FakeWorker.join(test, 'late');
-      await expect(step).rejects.toThrow('no space left');
-    });
-    expect(await engine.holdState(() => stateOf(engine))).toEqual(before);
-  });
+  test.each(WIRES)(
+    'a failure while the update waits for a reader locks no later reader out, in the %s wire',
+    async (wire) => {
+      let isFull = false;
+      const test = await wired(wire, {
+        clip: 0.5,
+        onNote: () => {
+          if (isFull) throw new Error('no space left');
+        },
+      });
+      const { engine } = test;
+      let norms = 0;
+      const readSquares = engine.owner.readSquares.bind(engine.owner);
+      engine.owner.readSquares = () => {
+        norms++;
+        return readSquares();
+      };
+      const before = await allPartsOf(engine);
+      await FakeWorker.join(test, 'a', contribute(test));
+      await engine.holdState(async () => {
+        const step = engine.step(batches(), 1, 1, 1e-3);
+        step.catch(() => undefined);
+        await until(() => engine.counters.accepted > engine.owner.buckets.length, 'the sums are there');
+        await until(() => test.server.pool.freeBytes === test.server.pool.totalBytes, 'they are complete');
+        expect(norms, 'the update has not begun').toBe(0);
+        isFull = true;
+        await FakeWorker.join(test, 'late');
+        await expect(step).rejects.toThrow('no space left');
+      });
+      expect(await engine.holdState(() => allPartsOf(engine))).toEqual(before);
+    },
+  );
 
-  test('a bucket is sent whole before the difference that builds on it', async () => {
-    const test = await cluster();
+  test.each(WIRES)('a bucket is sent whole before the difference that builds on it, in the %s wire', async (wire) => {
+    const test = await wired(wire);
     const { engine, notes } = test;
     await FakeWorker.join(test, 'a', contribute(test));
     await until(() => engine.workers.some((w) => w.ready), 'the first worker is ready');

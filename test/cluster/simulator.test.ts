@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { sets } from '../../cluster/round/round.js';
+import { WIRES, type Wire } from '../../src/model/wire.js';
 import { IS_THOROUGH } from '../thorough.js';
+import { wireOf } from './simulator/world.js';
 import { HONEST, type Scenario, scenarioOf, simulate } from './simulator.js';
 
 const SCHEDULES = Number(process.env.LANTRAIN_SCHEDULES ?? (IS_THOROUGH ? 10_000 : 600));
@@ -44,14 +46,17 @@ describe('one run, one digest, whatever happens', () => {
     let incarnations = 0;
     let stopped = 0;
     let wrong = 0;
+    const wires = new Set<Wire>();
     for (let seed = 0; seed < SCHEDULES; seed++) {
       // The simulation decides whether a run may stop or be wrong: some cases cannot be prevented.
       const outcome = simulate(scenarioOf(seed));
+      wires.add(wireOf({ seed }));
       if (outcome.stopped !== undefined) stopped++;
       else if (outcome.digest !== outcome.expected) wrong++;
       incarnations += outcome.incarnations;
       for (const [note, count] of outcome.notes) notes.set(note, (notes.get(note) ?? 0) + count);
     }
+    expect([...wires].sort()).toEqual([...WIRES].sort());
     // Checks that the faults happened at all.
     if (SCHEDULES < 1000) return;
     for (const note of ['fence', 'unfence', 'leave', 'stale', 'refuse', 'mixed', 'waiting', 'unaudited', 'late'])

@@ -275,9 +275,11 @@ describe.each(KINDS)('in the $wire wire, $precision', (kind) => {
     engine.gpt.loadGradient(batch, context);
     let done = 0;
     for (const { bucket, dispatches } of finals) {
-      // Not one dispatch too many: without the last one something is missing.
+      // Not one dispatch too many: without the last one something is missing, except that portable products are split and the
+      // last part may have nothing to add.
       gradient.submit(gpu, done, dispatches - 1);
-      if (dispatches > done) expect(await packer.pack(bucket)).not.toEqual(whole[bucket]);
+      if (dispatches > done && kind.precision !== 'portable')
+        expect(await packer.pack(bucket)).not.toEqual(whole[bucket]);
       gradient.submit(gpu, Math.max(done, dispatches - 1), dispatches);
       expect(await packer.pack(bucket)).toEqual(whole[bucket]);
       done = dispatches;

@@ -1,27 +1,26 @@
 import type { Frame } from '../../../cluster/protocol/frame.js';
 import { sets } from '../../../cluster/round/round.js';
 import type { Work } from '../../../cluster/worker/work.js';
-import { WorkerState } from '../../../cluster/worker/worker-state.js';
+import { type WorkerOutput, WorkerState } from '../../../cluster/worker/worker-state.js';
 import { LantrainError } from '../../../src/errors.js';
+import type { Wire } from '../../../src/model/wire.js';
 import type { Link } from './link.js';
 import { type ToWorker, Violation } from './owner.js';
-import { checksumOf, dealtOf, eventsOf, frameOf, payloadValue } from './translate.js';
+import { BUCKET_VALUES, checksumOf, dealtOf, eventsOf, frameOf, payloadValue } from './translate.js';
 import type { SimulatedWorker } from './worker.js';
-import { evaluationLoss, gradient, hashOf } from './world.js';
-
-/** Values of the bucket that stands for one integer: the smallest possible bucket. */
-const BUCKET_VALUES = 64;
+import { evaluationLoss, gradient, hashOf, wireOf } from './world.js';
 
 /**
  * A worker in one connection, around the real `WorkerState`, which has versions, assignments and answers. It imitates:
  *
  *     the adapter      integers for weights, gradients and checksums; a time for each micro-batch, one at a time
  *     the shell        one assignment after another, each after its weights are verified; uploads one after another
- *     the connection   messages are the round's events and actions; payloads are integers
+ *     the connection   messages are the round's events and actions; payloads hold an integer, in the wire's size
  *     bad manners      what `WorkerTraits` says
  */
 export class SimulatedShell {
   readonly #state: WorkerState;
+  readonly #wire: Wire;
   /** The adapter's weights by bucket. */
   readonly #weights: number[] = [];
   #queue: Work[] = [];
@@ -36,7 +35,9 @@ export class SimulatedShell {
     private readonly worker: SimulatedWorker,
     private readonly link: Link,
   ) {
-    this.#state = new WorkerState(new Array(worker.cluster.shape.parameterBuckets).fill(BUCKET_VALUES), {
+    const { shape } = worker.cluster;
+    this.#wire = wireOf(shape);
+    const output: WorkerOutput = {
       send: (message) => {
         for (const event of eventsOf(message)) worker.send(event);
       },
@@ -45,7 +46,8 @@ export class SimulatedShell {
       drop: (work) => {
         this.#queue = this.#queue.filter((one) => one !== work);
       },
-    });
+    };
+    this.#state = new WorkerState(new Array(shape.parameterBuckets).fill(BUCKET_VALUES), output, this.#wire);
   }
 
   receive(message: ToWorker): void {
@@ -65,8 +67,9 @@ export class SimulatedShell {
     else if (message.type === 'assign') this.#dealt(message);
     else if (message.type === 'hand-back') state.handBack(message.assignment, sets.idsOf(message.microBatches));
     else if (message.type === 'weights') {
-      if (this.#overwrites) this.#load(frameOf(message));
-      void state.frame(frameOf(message));
+      const frame = frameOf(message, this.#wire);
+      if (this.#overwrites) this.#load(frame);
+      void state.frame(frame);
     } else {
       const { worker, link } = this;
       state.revoke(message.assignment);

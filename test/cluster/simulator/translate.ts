@@ -1,7 +1,11 @@
+import { mostWords } from '../../../cluster/exchange/blocks.js';
+import { mostLowWords } from '../../../cluster/exchange/low-blocks.js';
 import { type Frame, HEADER_BYTES } from '../../../cluster/protocol/frame.js';
 import type { WorkerMessage } from '../../../cluster/protocol/protocol.js';
 import { sets } from '../../../cluster/round/round.js';
 import type { DealtWork } from '../../../cluster/worker/work.js';
+import { gridWords } from '../../../src/model/grid.js';
+import type { Wire } from '../../../src/model/wire.js';
 import type { FromWorker, ToWorker } from './owner.js';
 
 /**
@@ -12,11 +16,22 @@ const NO_IDS = new Uint8Array();
 
 export const checksumOf = (value: number) => ({ a: value >>> 0, b: 0 });
 
+/** Values of the bucket that stands for one integer: the smallest possible bucket. */
+export const BUCKET_VALUES = 64;
+
 export const payloadValue = ({ payload }: Frame): number =>
   new DataView(payload.buffer, payload.byteOffset).getInt32(0);
 
-export function frameOf({ bucket, version, form, value, after }: Extract<ToWorker, { type: 'weights' }>): Frame {
-  const payload = new Uint8Array(4);
+/** The most words that a frame of a bucket's weights has. */
+function wordsOf(form: 'whole' | 'difference', wire: Wire): number {
+  if (form === 'whole') return BUCKET_VALUES + (wire === 'low' ? gridWords(BUCKET_VALUES) : 0);
+  return wire === 'low' ? mostLowWords(BUCKET_VALUES, 'updates') : mostWords(BUCKET_VALUES, 'differences');
+}
+
+/** A frame of weights, as long as it can be in the run's wire. */
+export function frameOf(message: Extract<ToWorker, { type: 'weights' }>, wire: Wire): Frame {
+  const { bucket, version, form, value, after } = message;
+  const payload = new Uint8Array(4 * wordsOf(form, wire));
   new DataView(payload.buffer).setInt32(0, value);
   const base = form === 'whole' ? 0 : version - 1;
   const header = {

@@ -1,3 +1,5 @@
+import { WIRES, type Wire } from '../../../src/model/wire.js';
+
 /** Virtual time, seeded randomness, and the integers that stand for gradients and weights. */
 
 export class World {
@@ -107,6 +109,9 @@ export interface Shape {
   /** Micro-batches of the evaluation after each step; 0: none. */
   readonly evaluationMicroBatches: number;
 }
+
+/** The wire of a run, which decides how large its frames are. */
+export const wireOf = ({ seed }: Pick<Shape, 'seed'>): Wire => WIRES[mix(seed, 0x77697265) % WIRES.length];
 
 /** The result of a run as one number: weights and losses. */
 export function digestOf(weights: ArrayLike<number>, losses: ArrayLike<number>): number {
