@@ -139,7 +139,10 @@ describe('a planted fault is found, and named', () => {
       () => planted('rounding_low', '(gridPlace.y + at) / 64u', '(gridPlace.y + at + 1u) / 64u'),
     ],
     ['an exponent that is off by one', () => planted('rounding_low', 'vec4i(150 + exponent)', 'vec4i(151 + exponent)')],
-    ['a slot of the first micro-batch for all', () => planted('rounding_low', '(gridPlace.z + product) * rounding.sequences', '0u')],
+    [
+      'a slot of the first micro-batch for all',
+      () => planted('rounding_low', '(gridPlace.z + product) * rounding.sequences', '0u'),
+    ],
     [
       'the place of another block',
       () => planted('rounding_low', '(gridPlace.x + at) / 4u', '(gridPlace.x + at + 64u) / 4u'),
