@@ -11,7 +11,7 @@
  * A control message starts with a MessagePack map, whose first byte is never the 'L' of the magic.
  */
 import { BUCKET_VALUES } from '../../src/model/layout.js';
-import { type Checksum, payloadChecksum } from '../exchange/checksum.js';
+import { type Checksum, equalChecksums, payloadChecksum } from '../exchange/checksum.js';
 import { type IdSet, isEmpty, lastOf, MAX_MICRO_BATCHES, setWords } from '../round/sets.js';
 import { malformed } from './malformed.js';
 
@@ -149,7 +149,7 @@ function headerChecksum(message: Uint8Array): number {
 /**
  * Reads a frame and checks every field of its header. Throws LT_CLUSTER_MALFORMED for impossible values. The caller
  * checks for stale ones (an earlier incarnation or step, an assignment that is over). The payload's checksum is not
- * checked here, but by the thread that adds it or digests it.
+ * checked here, but by the thread that adds it or digests it, or by `payloadIntact`.
  */
 export function decodeFrame(message: Uint8Array, context: FrameContext): Frame {
   if (message.length < HEADER_BYTES) throw malformed(`a frame of ${message.length} bytes has no header`);
@@ -213,4 +213,9 @@ function weights(kind: WeightsHeader['kind'], address: Address, rest: Uint8Array
 /** Small messages can lie at any offset of a chunk from the socket; words need an alignment of 4. */
 function aligned(payload: Uint8Array): Uint8Array {
   return payload.byteOffset % 4 === 0 ? payload : new Uint8Array(payload);
+}
+
+/** Whether the payload has the sender's checksum. */
+export function payloadIntact(frame: Pick<Frame, 'payload' | 'payloadChecksum'>): boolean {
+  return equalChecksums(payloadChecksum(frame.payload), frame.payloadChecksum);
 }

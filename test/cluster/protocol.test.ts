@@ -7,6 +7,7 @@ import {
   type FrameContext,
   HEADER_BYTES,
   isFrame,
+  payloadIntact,
   type WeightsHeader,
 } from '../../cluster/protocol/frame.js';
 import { checkMessagePack } from '../../cluster/protocol/message-pack.js';
@@ -33,7 +34,6 @@ import {
 } from '../../cluster/transport/messages.js';
 import { LantrainError } from '../../src/errors.js';
 import { defaultPlan } from '../../src/model/plan.js';
-import { payloadIntact } from './payload-intact.js';
 import { contribution } from './transport-helpers.js';
 
 const CONTEXT: FrameContext = {

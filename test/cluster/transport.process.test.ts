@@ -2,7 +2,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { encodeFrame, type Frame } from '../../cluster/protocol/frame.js';
+import { encodeFrame, type Frame, payloadIntact } from '../../cluster/protocol/frame.js';
 import { onlyFromCoordinator, onlyFromWorker } from '../../cluster/protocol/protocol.js';
 import { connectWorker } from '../../cluster/transport/connect-worker.js';
 import type { CoordinatorConnection } from '../../cluster/transport/connection.js';
@@ -11,7 +11,6 @@ import { NodeWire } from '../../cluster/transport/node-wire.js';
 import { MAX_WANTS, ReceivePool } from '../../cluster/transport/receive-pool.js';
 import { LantrainError } from '../../src/errors.js';
 import { parseJoinUrl } from '../../src/net/join-url.js';
-import { payloadIntact } from './payload-intact.js';
 import {
   answers,
   CONTEXT,
