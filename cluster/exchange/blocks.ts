@@ -63,12 +63,7 @@ export function mostWords(values: number, kind: BlockKind): number {
  */
 export function blockLayout(packed: Uint8Array, values: number, kind: BlockKind): BlockLayout {
   const head = headWords(values);
-  if (packed.byteLength % 4 !== 0 || packed.byteLength < 4 * head)
-    throw malformedBlocks(`${packed.byteLength} bytes cannot hold ${values} values`);
-  const aligned = packed.byteOffset % 4 === 0 ? packed : packed.slice();
-  const words = new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
-  if (words[0] !== words.length) throw malformedBlocks(`${words[0]} words announced, ${words.length} received`);
-  if (words[1] !== values) throw malformedBlocks(`${words[1]} values announced, the bucket has ${values}`);
+  const { aligned, words } = payloadOf(packed, values, head);
   if (kind === 'sums' && (words[2] | words[3]) !== 0) throw malformedBlocks('sums with a checksum of weights');
   const blocks = blocksOf(values);
   const bytes = aligned.subarray(4 * HEADER_WORDS, 4 * head);
@@ -85,6 +80,24 @@ export function blockLayout(packed: Uint8Array, values: number, kind: BlockKind)
     if (bytes[rest] !== 0) throw malformedBlocks('bytes after the last width');
   if (at !== words.length) throw malformedBlocks(`the widths ask for ${at} words, ${words.length} received`);
   return { words, widths: bytes.subarray(0, blocks), offsets, checksum: { a: words[2], b: words[3] } };
+}
+
+/**
+ * A payload of both wires, aligned, as bytes and as words, of which `head` stand before the first block. Throws
+ * LT_CLUSTER_FRAME unless its first two words are the number of its words and `values`.
+ */
+export function payloadOf(
+  packed: Uint8Array,
+  values: number,
+  head: number,
+): { readonly aligned: Uint8Array; readonly words: Uint32Array } {
+  if (packed.byteLength % 4 !== 0 || packed.byteLength < 4 * head)
+    throw malformedBlocks(`${packed.byteLength} bytes cannot hold ${values} values`);
+  const aligned = packed.byteOffset % 4 === 0 ? packed : packed.slice();
+  const words = new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
+  if (words[0] !== words.length) throw malformedBlocks(`${words[0]} words announced, ${words.length} received`);
+  if (words[1] !== values) throw malformedBlocks(`${words[1]} values announced, the bucket has ${values}`);
+  return { aligned, words };
 }
 
 /** The number of values of a block in a bucket of `values`. */

@@ -1,5 +1,5 @@
 import { GRID_BLOCK, gridExponent, gridWords, LEAST_GRID_EXPONENT, MOST_GRID_EXPONENT } from '../../src/model/grid.js';
-import { HEADER_WORDS, malformedBlocks } from './blocks.js';
+import { HEADER_WORDS, malformedBlocks, payloadOf } from './blocks.js';
 import type { Checksum } from './checksum.js';
 
 /**
@@ -77,12 +77,7 @@ export function mostLowWords(values: number, kind: LowKind): number {
  */
 export function lowLayout(packed: Uint8Array, values: number, kind: LowKind): LowLayout {
   const head = lowHeadWords(values, kind);
-  if (packed.byteLength % 4 !== 0 || packed.byteLength < 4 * head)
-    throw malformedBlocks(`${packed.byteLength} bytes cannot hold ${values} values`);
-  const aligned = packed.byteOffset % 4 === 0 ? packed : packed.slice();
-  const words = new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
-  if (words[0] !== words.length) throw malformedBlocks(`${words[0]} words announced, ${words.length} received`);
-  if (words[1] !== values) throw malformedBlocks(`${words[1]} values announced, the bucket has ${values}`);
+  const { aligned, words } = payloadOf(packed, values, head);
   const codesAt = lowCodesAt(values, kind);
   const grid = kind === 'updates' ? aligned.subarray(4 * HEADER_WORDS, 4 * codesAt) : undefined;
   if (grid) checkGridBytes(grid, values);

@@ -20,7 +20,7 @@ export const MOST_GRID_EXPONENT = 8;
 
 const EXPONENT_BIAS = 64;
 const EXPONENT_BITS = 0x7f;
-export const DECAYS_BIT = 0x80;
+const DECAYS_BIT = 0x80;
 
 /** The exponent in a grid byte. */
 export function gridExponent(byte: number): number {
